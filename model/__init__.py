@@ -1,0 +1,1 @@
+"""T5 in JAX: trains on the shards that ``pipelines`` writes. Never imports Beam."""

@@ -1,0 +1,1 @@
+"""The corpus build: WET files in, shards out, as an Apache Beam pipeline."""
