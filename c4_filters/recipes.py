@@ -1,0 +1,272 @@
+"""Recipes: which rules hold, with which thresholds, in which order. Data, checked when made.
+
+Sources, cited beside each value: P = Raffel et al., JMLR 2020; TF = tensorflow_datasets/text/c4.py
+and c4_utils.py, version 3.1.0 of the data set; v3 = the JMLR/arXiv v3 text of P, which swaps the
+3 and the 5 of the released data.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+__all__ = ["RECIPES", "Recipe", "load_recipe"]
+
+DedupUnit = Literal["none", "sentences", "lines"]
+Order = Literal["filters_first", "dedup_first"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every decision of a corpus build that changes its pages.
+
+    ``order="filters_first"``: all filters, then url dedup, then text dedup, so that no span's only
+    copy sits in a page that a later filter drops. ``order="dedup_first"`` is TF's: url dedup over
+    all pages, line rules, text dedup, and only then language and bad words.
+
+    >>> RECIPES["en.paper_v3"].min_words_per_line, RECIPES["en.paper_v3"].min_sentences
+    (3, 5)
+    """
+
+    name: str
+    description: str = ""
+    order: Order = "filters_first"
+
+    # The text of a page.
+    max_page_chars: int = 190_000  # TF: is_valid_length
+    drop_parser_accidents: bool = False  # TF: body lines that look like WARC headers
+
+    # Line rules.
+    line_rules: bool = True
+    max_word_chars: int = 1_000  # TF: _MAX_WORD_LENGTH
+    min_words_per_line: int = 5  # released data, TF; 3 in v3
+    min_sentences: int = 3  # released data, TF; 5 in v3. 0: not asked for
+
+    # mC4's paragraph rule: at least min_paragraphs lines of min_paragraph_chars characters.
+    min_paragraphs: int = 0  # TF multilingual: 3
+    min_paragraph_chars: int = 200  # TF multilingual
+
+    # Page rules.
+    languages: tuple[str, ...] = ("en",)  # empty: any detected language
+    min_language_probability: float = 0.99  # P, TF; 0.95 for mC4
+    bad_words: bool = True
+    bad_words_kept_fraction: float = 0.0  # the soft filter of mC4 keeps 0.001
+    domain_list: bool = False  # RealNews-like: needs a list given by the user
+    url_list: bool = False  # WebText-like: needs a list given by the user
+
+    # Deduplication.
+    dedup_urls: bool = True
+    dedup_unit: DedupUnit = "sentences"
+    dedup_window: int = 3  # P: three-sentence spans; TF: one line
+    min_sentences_after_dedup: int = 3
+    sentence_language: str = "english"  # Punkt model
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            _check_type(self.name, field.name, value, field.default)
+        positive = ("max_page_chars", "max_word_chars", "dedup_window")
+        for name in positive:
+            self._require(getattr(self, name) >= 1, name, "must be at least 1")
+        for name in (
+            "min_words_per_line",
+            "min_sentences",
+            "min_paragraphs",
+            "min_paragraph_chars",
+            "min_sentences_after_dedup",
+        ):
+            self._require(getattr(self, name) >= 0, name, "must not be negative")
+        for name in ("min_language_probability", "bad_words_kept_fraction"):
+            self._require(0.0 <= getattr(self, name) <= 1.0, name, "must lie between 0 and 1")
+        self._require(
+            self.order in ("filters_first", "dedup_first"),
+            "order",
+            'must be "filters_first" or "dedup_first"',
+        )
+        self._require(
+            self.dedup_unit in ("none", "sentences", "lines"),
+            "dedup_unit",
+            'must be "none", "sentences" or "lines"',
+        )
+        for language in self.languages:
+            self._require(
+                language == language.lower() and 2 <= len(language) <= 5,
+                "languages",
+                'must be langdetect codes such as "en" or "zh-cn"',
+            )
+
+    def _require(self, holds: bool, field: str, rule: str) -> None:
+        if not holds:
+            raise ValueError(f"recipe {self.name}: {field} {rule}, got {getattr(self, field)!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field, as JSON-ready values."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    def digest(self) -> str:
+        """A short digest of every field that changes pages (all but the description)."""
+        fields = {key: value for key, value in self.as_dict().items() if key != "description"}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Makes a recipe of ``values``, starting from the recipe that ``base`` names, if any.
+
+        Raises ValueError for an unknown key or recipe, naming the nearest known one, and for a
+        value of the wrong type or range.
+        """
+        values = dict(values)
+        name = values.get("name")
+        if not isinstance(name, str) or not name:
+            raise ValueError('a recipe needs a name: name = "my-recipe"')
+        base: dict[str, Any] = {}
+        if "base" in values:
+            base_name = values.pop("base")
+            base = dataclasses.asdict(_named(base_name))
+            base["description"] = f"{base_name}, changed"
+        known = {field.name for field in dataclasses.fields(cls)}
+        for key in values:
+            if key not in known:
+                raise ValueError(f"recipe {name}: unknown key {key!r}{_nearest(key, known)}")
+        if isinstance(values.get("languages"), list):
+            values["languages"] = tuple(values["languages"])
+        return cls(**{**base, **values})
+
+
+def _check_type(recipe: str, field: str, value: object, default: object) -> None:
+    if field == "languages":
+        fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+        wanted = "a list of strings"
+    elif isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, float):
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+        wanted = "a number"
+    elif isinstance(default, int):
+        fits, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+    else:
+        fits, wanted = isinstance(value, str), "a string"
+    if not fits:
+        raise ValueError(f"recipe {recipe}: {field} must be {wanted}, got {value!r}")
+
+
+def _nearest(word: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.0)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+_EN = Recipe(name="en", description="The paper's C4: line rules 5/3, bad words, English, spans")
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _EN,
+        dataclasses.replace(
+            _EN,
+            name="en.noblocklist",
+            description="en without the bad-word list (AllenAI's variant)",
+            bad_words=False,
+        ),
+        dataclasses.replace(
+            _EN,
+            name="en.noclean",
+            description="The unfiltered C4 of P section 3.4: language and url dedup only",
+            line_rules=False,
+            min_sentences=0,
+            bad_words=False,
+            dedup_unit="none",
+            min_sentences_after_dedup=0,
+        ),
+        dataclasses.replace(
+            _EN,
+            name="en.paper_v3",
+            description="en with the thresholds printed in JMLR: 3 words a line, 5 sentences",
+            min_words_per_line=3,
+            min_sentences=5,
+            min_sentences_after_dedup=5,
+        ),
+        dataclasses.replace(
+            _EN,
+            name="realnewslike",
+            description="en, from the domains of a RealNews list (--domain-list)",
+            domain_list=True,
+        ),
+        dataclasses.replace(
+            _EN,
+            name="webtextlike",
+            description="en, from the urls of an OpenWebText list (--url-list)",
+            url_list=True,
+        ),
+        *(
+            dataclasses.replace(
+                _EN,
+                name=code,
+                description=f"en's rules for {language}",
+                languages=(code,),
+                sentence_language=punkt,
+            )
+            for code, language, punkt in (
+                ("de", "German", "german"),
+                ("fr", "French", "french"),
+                ("ro", "Romanian", "english"),  # Punkt has no Romanian model
+            )
+        ),
+        dataclasses.replace(
+            _EN,
+            name="multilingual",
+            description="mC4-like: paragraph rule, soft bad words, line dedup, any language",
+            line_rules=False,
+            min_sentences=0,
+            min_paragraphs=3,
+            languages=(),
+            min_language_probability=0.95,
+            bad_words_kept_fraction=0.001,
+            dedup_unit="lines",
+            dedup_window=1,
+            min_sentences_after_dedup=0,
+        ),
+        dataclasses.replace(
+            _EN,
+            name="tfds",
+            description="Byte-for-byte what TensorFlow Datasets' c4/en 3.1.0 code makes",
+            order="dedup_first",
+            drop_parser_accidents=True,
+            dedup_unit="lines",
+            dedup_window=1,
+        ),
+    )
+}
+
+
+def _named(name: object) -> Recipe:
+    if isinstance(name, str) and name in RECIPES:
+        return RECIPES[name]
+    known = ", ".join(RECIPES)
+    hint = _nearest(str(name), set(RECIPES))
+    raise ValueError(f"unknown recipe {name!r}{hint} Known: {known}, or a path ending in .toml")
+
+
+def load_recipe(name: str, toml: str | None = None) -> Recipe:
+    """The recipe called ``name``, or the one written in the TOML text ``toml``.
+
+    >>> load_recipe("mine.toml", 'name = "mine"\\nbase = "en"\\nmin_sentences = 4').min_sentences
+    4
+
+    Raises ValueError, in one line, for an unknown name or key and for bad TOML.
+    """
+    if toml is None:
+        return _named(name)
+    try:
+        values = tomllib.loads(toml)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{name}: not valid TOML: {error}") from None
+    try:
+        return Recipe.from_mapping(values)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

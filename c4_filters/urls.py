@@ -1,0 +1,123 @@
+"""Rules that read a page's address: normal form, identity, split, domain and url lists."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import mmh3
+import tldextract
+
+__all__ = [
+    "DomainList",
+    "normalize_url",
+    "page_key",
+    "parse_domain_list",
+    "parse_url_list",
+    "split_of",
+    "url_identity",
+]
+
+Split = Literal["train", "validation"]
+
+# TF c4_utils.normalize_url; note that the prefix goes wherever it stands in the url.
+_SCHEME = re.compile(r"https?://(www\.)?")
+_TRACKING = re.compile(r"\?(utm_|ref|feed).*")
+_VALIDATION_ONE_IN = 1000  # TF c4.py: train_predicate_fn and validation_predicate_fn
+
+
+def normalize_url(url: str) -> str:
+    """The form in which two addresses of one page are equal (TF).
+
+    >>> normalize_url("https://www.example.org/a/?utm_source=x")
+    'example.org/a'
+    """
+    return _TRACKING.sub("", _SCHEME.sub("", url)).rstrip("/")
+
+
+def url_identity(normalized_url: str) -> bytes:
+    """16 bytes that are equal exactly for equal normalised urls (mmh3, 128 bits)."""
+    return mmh3.mmh3_x64_128_digest(normalized_url.encode())
+
+
+def page_key(normalized_url: str) -> int:
+    """64 bits that order pages by content, not by domain, file or worker.
+
+    The high half of :func:`url_identity` read as a number: it decides which copy of a span stays,
+    in which shard a page goes, and where in the shard.
+    """
+    return int.from_bytes(url_identity(normalized_url)[:8], "little")
+
+
+def md5_key(url: str) -> int:
+    """The first 64 bits of md5(url): orders pages as TF's line dedup does."""
+    return int.from_bytes(hashlib.md5(url.encode(), usedforsecurity=False).digest()[:8], "big")
+
+
+def hash_fraction(normalized_url: str, denominator: int) -> int:
+    """md5(normalised url) mod ``denominator``, TF's source of chance."""
+    digest = hashlib.md5(normalized_url.encode(), usedforsecurity=False).digest()
+    return int.from_bytes(digest, "big") % denominator
+
+
+def split_of(normalized_url: str) -> Split:
+    """The split of a page: one in a thousand goes to validation (TF).
+
+    >>> split_of("example.org/a")
+    'train'
+    """
+    return "validation" if hash_fraction(normalized_url, _VALIDATION_ONE_IN) == 0 else "train"
+
+
+# The suffix list that the package carries: nothing is downloaded, every worker agrees.
+_extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+
+
+class DomainList:
+    """Registered domains, each allowed wholly or for some subdomains (RealNews-like, P 3.4).
+
+    >>> news = DomainList({"example.org": True, "example.com": ["news"]})
+    >>> news.allows("news.example.com/a"), news.allows("shop.example.com/a")
+    (True, False)
+    """
+
+    def __init__(self, domains: Mapping[str, bool | list[str]]) -> None:
+        for domain, allowed in domains.items():
+            fits = allowed is True or (
+                isinstance(allowed, list) and all(isinstance(item, str) for item in allowed)
+            )
+            if not fits:
+                raise ValueError(
+                    f"domain list: {domain!r} must map to true or to a list of subdomains, "
+                    f"got {allowed!r}"
+                )
+        self._domains = {
+            domain: None if allowed is True else frozenset(allowed)  # type: ignore[arg-type]
+            for domain, allowed in domains.items()
+        }
+
+    def allows(self, normalized_url: str) -> bool:
+        """Whether the registered domain, and the subdomain where some are named, is listed."""
+        parts = _extract(normalized_url)
+        domain = f"{parts.domain}.{parts.suffix}"
+        if domain not in self._domains:
+            return False
+        subdomains = self._domains[domain]
+        return subdomains is None or parts.subdomain in subdomains
+
+
+def parse_domain_list(text: str) -> DomainList:
+    """Reads the published RealNews form: a JSON object from domain to ``true`` or subdomains."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"domain list: not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError("domain list: must be a JSON object from domain to true or subdomains")
+    return DomainList(values)
+
+
+def parse_url_list(lines: Iterable[str]) -> frozenset[bytes]:
+    """Identities of the urls of an OpenWebText-like list, one url a line, blank lines skipped."""
+    return frozenset(url_identity(normalize_url(line.strip())) for line in lines if line.strip())
