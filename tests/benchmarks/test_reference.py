@@ -1,0 +1,239 @@
+"""The reference builder: its pages, its counters, and the golden file it must equal."""
+
+import gzip
+import importlib.util
+import itertools
+import json
+import pathlib
+
+import pytest
+
+pytest.importorskip("tensorflow_datasets", reason="needs the extra `tfds`")
+pytest.importorskip("nltk", reason="needs the extra `dev`")
+
+from benchmarks import reference
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared"
+SMALLEST_WET = SHARED / "wet" / "orig-04-CC-MAIN-2013-2014-2015-2024.warc.wet.gz"
+GOLDEN = SHARED / "golden" / "tfds_c4"
+needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+
+WORDS = ["heckbadger", "two words"]
+EARLIER, LATER = "2026-03-08T12:00:00Z", "2026-03-09T12:00:00Z"
+
+BRIDGE = """\
+The old bridge was closed in spring because two of its arches had moved.
+Engineers measured the gap every morning and wrote the figures in a book.
+By the end of the summer the arches had come to rest again.
+"""
+GARDEN = """\
+A hedge of hornbeam keeps the wind away from the beds behind the house.
+Peas and beans are sown there as soon as the soil is dry enough to rake.
+The gardener waters them at dawn and never in the heat of the day.
+"""
+GARDEN_FIRST_LINE = GARDEN.splitlines(keepends=True)[0]
+GERMAN = """\
+Die alte Brücke wurde im Frühling gesperrt, weil sich zwei Bögen bewegt hatten.
+Jeden Morgen wurde der Abstand gemessen und in ein dickes Heft geschrieben.
+Gegen Ende des Sommers kamen die Bögen langsam wieder zur Ruhe.
+"""
+RUDE = """\
+The carter shouted at his horses the whole way up the hill to the mill.
+He called the smallest of them a heckbadger, and the miller closed his door.
+Nobody in the village would lend him a wagon for the rest of that year.
+"""
+CODE = """\
+The second chapter shows how a loop is written in four older languages.
+Every one of them opens a block with the sign { and closes it with another.
+The exercises at the end of the chapter ask for the same loop in a fifth.
+"""
+GATE = "Visitors are asked to leave the gate as they have found it.\n"
+
+PAGES = [
+    ("http://www.bridge.example/", EARLIER, BRIDGE + "This line was on the older copy only.\n"),
+    ("http://garden.example/beds", EARLIER, GARDEN + GATE.upper() + GARDEN_FIRST_LINE),
+    ("http://bridge.example?utm_source=mail", LATER, "Menu\n" + BRIDGE + GATE + "Read more...\n"),
+    ("http://bruecke.example", EARLIER, GERMAN),
+    ("http://rude.example", EARLIER, RUDE),
+    ("http://code.example", EARLIER, CODE),
+    ("http://empty.example", EARLIER, ""),
+]
+
+
+def build(tmp_path, pages, **options):
+    path = tmp_path / "pages.warc.wet.gz"
+    reference.write_wet(path, pages)
+    return reference.run_reference([path], WORDS, **options)
+
+
+@pytest.mark.parametrize("engine", reference.DEDUP_ENGINES)
+def test_a_hand_made_corpus_comes_out_as_read_off_the_published_rules(tmp_path, engine):
+    run = build(tmp_path, PAGES, dedup_engine=engine)
+
+    # The later copy of the bridge stays. The gate line stays where the md5 of the url is smaller:
+    # e4dd... for the bridge, e6c6... for the garden, which comes first in the file.
+    assert run.pages == [
+        {
+            "content-length": str(len("Menu\n" + BRIDGE + GATE + "Read more...\n")),
+            "content-type": "text/plain",
+            "text": (BRIDGE + GATE).strip(),
+            "timestamp": LATER,
+            "url": "http://bridge.example?utm_source=mail",
+        },
+        {
+            "content-length": str(len(GARDEN + GATE + GARDEN_FIRST_LINE)),
+            "content-type": "text/plain",
+            "text": GARDEN.strip(),
+            "timestamp": EARLIER,
+            "url": "http://garden.example/beds",
+        },
+    ]
+    assert run.counters == {
+        "split-wet-file/wet-file": 1,
+        "split-wet-file/filtered:no_url": 1,  # the warcinfo record
+        "split-wet-file/filtered:no_content": 1,
+        "split-wet-file/passed": 6,
+        "too-long-filter/passed": 6,
+        "duplicate-url-filter/filtered": 1,
+        "duplicate-url-filter/passed": 5,
+        "clean-page/line-filtered:no_endmark": 2,
+        "clean-page/line-passed": 16,  # one of them on the page that the bracket then drops
+        "clean-page/filtered:squigglybracket": 1,
+        "clean-page/passed": 4,
+        "dedupe-lines/line-filtered:global_duplicate": 1,
+        "dedupe-lines/line-filtered:local_duplicate": 1,
+        "dedupe-lines/line-passed": 13,
+        "dedupe-lines/passed": 4,
+        "english-filter/passed": 3,
+        "english-filter/filtered:ignored_language": 1,
+        "english-filter/filtered:ignored_language-de": 1,
+        "badwords-filter/filtered": 1,
+        "badwords-filter/passed": 2,
+        "badwords-filter-en/filtered": 1,
+        "badwords-filter-en/passed": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("left_out", "urls_more"),
+    [
+        ("newest", {"http://www.bridge.example/"}),
+        ("clean", {"http://code.example"}),
+        ("language", {"http://bruecke.example", "http://rude.example"}),
+        ("badwords", {"http://rude.example"}),
+    ],
+)
+def test_a_stage_left_out_drops_nothing(tmp_path, left_out, urls_more):
+    stages = [stage for stage in reference.STAGES if stage not in {left_out, "dedup"}]
+    if left_out == "language":
+        stages.remove("badwords")  # which reads what the language stage writes
+    every_stage = {"http://bridge.example?utm_source=mail", "http://garden.example/beds"}
+    urls = {page["url"] for page in build(tmp_path, PAGES, stages=stages).pages}
+    assert urls == every_stage | urls_more
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stages": ["split", "klean"]}, "klean"),
+        ({"stages": ["clean", "split"]}, "keep the order"),
+        ({"stages": ["clean"]}, "start with 'split'"),
+        ({"stages": ["split", "badwords"]}, "add 'language'"),
+        ({"dedup_engine": "spark"}, "spark"),
+    ],
+)
+def test_settings_that_make_no_build_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        reference.run_reference([], WORDS, **options)
+
+
+def test_time_per_page_takes_the_one_page_run_off_both_sides():
+    many, one = {"clean": 1.25, "dedup": 2.0}, {"clean": 0.25, "dedup": 2.0}
+    costs = reference.milliseconds_a_page(many, one, page_count=101)
+    assert costs == {"clean": 10.0, "dedup": 0.0}
+
+
+def test_time_per_page_needs_a_page_beside_the_one_taken_off():
+    with pytest.raises(ValueError, match="at least 2"):
+        reference.milliseconds_a_page({"clean": 1.0}, {"clean": 1.0}, page_count=1)
+
+
+def test_without_tensorflow_the_stand_in_gives_the_same_pages(tmp_path, monkeypatch):
+    expected = build(tmp_path, PAGES, dedup_engine="loop")
+    c4_utils = reference.load_reference()
+    monkeypatch.setattr(c4_utils, "tf", c4_utils.tf)  # put back afterwards
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name)
+    )
+    run = build(tmp_path, PAGES, dedup_engine="loop")
+    assert type(c4_utils.tf).__name__ == "SimpleNamespace"
+    assert (run.pages, run.counters) == (expected.pages, expected.counters)
+    assert c4_utils.tf.compat.as_text("Brücke".encode()) == "Brücke"
+
+
+def test_command_line_writes_the_pages_and_the_time_of_each_stage(tmp_path, capsys):
+    wet, words = tmp_path / "a.warc.wet.gz", tmp_path / "words.txt"
+    reference.write_wet(wet, PAGES)
+    words.write_text("\n".join(WORDS), encoding="utf-8")
+    out, counters = tmp_path / "pages.jsonl.gz", tmp_path / "counters.json"
+    flags = {"--wet": tmp_path / "*.wet.gz", "--badwords": words, "--dedup": "loop"}
+    flags |= {"--out": out, "--counters": counters}
+    status = reference.main([str(part) for flag in flags.items() for part in flag])
+    run = reference.run_reference([wet], WORDS, dedup_engine="loop")
+    lines = gzip.decompress(out.read_bytes()).decode("utf-8").splitlines()
+    assert status == 0
+    assert [json.loads(line) for line in lines] == run.pages
+    assert lines == sorted(lines)
+    assert json.loads(counters.read_text()) == run.counters
+    printed = capsys.readouterr().out
+    assert "1 files, 6 pages read, 2 pages kept" in printed
+    stages = [line.split()[0] for line in printed.splitlines() if line.endswith("a page read")]
+    assert stages == [*reference.STAGES, "total"]
+
+
+@needs_golden
+def test_pages_of_one_file_equal_the_golden_rows_of_its_urls():
+    """Lines that other files repeat may be missing from the golden rows, and only those."""
+    words = (GOLDEN / "badwords-en.txt").read_text(encoding="utf-8").splitlines()
+    run = reference.run_reference([SMALLEST_WET], words)
+    with gzip.open(GOLDEN / "en.jsonl.gz", "rt", encoding="utf-8") as lines:
+        golden = {page["url"]: page for page in map(json.loads, lines)}
+    json_lines = [reference.json_line(page) for page in run.pages]
+    assert json_lines == sorted(json_lines)
+    compared = equal = 0
+    for page in run.pages:
+        if page["url"] not in golden:
+            continue  # dropped for lines that it shares with a page of another file
+        expected = golden[page["url"]]
+        compared += 1
+        equal += page == expected
+        assert page.keys() == expected.keys()
+        assert page | {"text": ""} == expected | {"text": ""}
+        assert is_subsequence(expected["text"].split("\n"), page["text"].split("\n"))
+    assert compared >= 10
+    assert equal >= compared - 3
+    assert compared >= len(run.pages) - 3
+
+
+def is_subsequence(part, whole):
+    rest = iter(whole)
+    return all(line in rest for line in part)
+
+
+@needs_golden
+def test_the_packaged_word_list_is_the_one_the_golden_pages_were_made_with():
+    golden = (GOLDEN / "badwords-en.txt").read_text(encoding="utf-8").splitlines()
+    assert set(reference.packaged_english_badwords()) == set(golden)
+
+
+def test_stages_can_only_be_left_out_never_moved():
+    """Every order but the builder's is refused, by brute force over all orders of four stages."""
+    accepted = []
+    for stages in itertools.permutations(["split", "newest", "clean", "language"]):
+        try:
+            reference.run_reference([], WORDS, stages)
+        except ValueError:
+            continue
+        accepted.append(stages)
+    assert accepted == [("split", "newest", "clean", "language")]
