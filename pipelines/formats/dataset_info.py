@@ -1,0 +1,186 @@
+"""The small files by which other libraries open a folder of shards with no code of ours.
+
+``tfds.builder_from_directory(OUT).as_dataset()`` reads ``dataset_info.json`` (what shards there
+are) and ``features.json`` (how to parse a record). Both are the JSON form of protocol buffers, from
+tensorflow_datasets/core/proto/{dataset_info,feature}.proto, in which 64-bit numbers are strings.
+Shards are named otherwise than TensorFlow Datasets would, so each split carries its own template.
+A split of no examples at all is not listed: ``as_dataset()`` raises on one. Empty shards are fine.
+
+Only a TFRecord build opens that way: what TensorFlow Datasets calls Parquet is one column of
+serialised examples, and it knows no JSON lines. A Parquet or JSON build has the same two files, as
+a description. ``as_data_source`` needs random access, which TFRecord files give to no reader.
+
+``datasets.load_dataset(OUT)`` of Hugging Face goes by ``README.md``, its dataset card. Without one
+it takes every file below the folder whose name has a word such as "train", "test" or "dev" for a
+shard, and it cannot open a split of no examples at all; the card lists neither.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines import storage
+from pipelines.formats import format_named, shard_file_name
+from pipelines.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
+
+__all__ = [
+    "Splits",
+    "dataset_card",
+    "dataset_info",
+    "features",
+    "write_dataset_card",
+    "write_dataset_info",
+]
+
+# Name of a split -> (file name, examples, bytes) of its shards, in order.
+Splits = Mapping[str, Sequence[tuple[str, int, int]]]
+
+_NAME = "c4"
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_FEATURES_DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+_TEXT = "tensorflow_datasets.core.features.text_feature.Text"
+
+
+def features() -> dict[str, Any]:
+    """Content of ``features.json``: each feature of a TFRecord build is one UTF-8 text."""
+    texts = {name: {"pythonClassName": _TEXT, "text": {}} for name in sorted(TEXT_FEATURES)}
+    return {"featuresDict": {"features": texts}, "pythonClassName": _FEATURES_DICT}
+
+
+def dataset_info(
+    format: str,  # noqa: A002
+    splits: Splits,
+    description: str,
+    config_name: str,
+    version: str,
+) -> dict[str, Any]:
+    """Content of ``dataset_info.json``.
+
+    Args:
+        format: A key of `pipelines.formats.FORMATS`.
+        splits: All shards of each split, those without examples included.
+        description: What the corpus is, for people.
+        config_name: The recipe, as in ``c4/en``.
+        version: Three numbers, as in ``3.1.0``.
+
+    Raises:
+        ValueError: The version has another form, a count is negative, or a shard is named otherwise
+            than `shard_file_name` names it, so that no template would find it.
+    """
+    if not _VERSION.fullmatch(version):
+        raise ValueError(f"version must be three numbers such as '1.0.0', got {version!r}")
+    for split, shards in splits.items():
+        for i, (name, examples, n_bytes) in enumerate(shards):
+            wanted = shard_file_name(split, i, len(shards), format)
+            if name != wanted:
+                raise ValueError(f"shard {i} of split {split!r} must be {wanted!r}, got {name!r}")
+            if examples < 0 or n_bytes < 0:
+                raise ValueError(f"{name!r} must have counts >= 0, got {examples}, {n_bytes}")
+    return {
+        "configName": config_name,
+        "description": description,
+        "fileFormat": format,
+        "name": _NAME,
+        "splits": [
+            {
+                "filepathTemplate": "{SPLIT}-{SHARD_X_OF_Y}" + format_named(format).suffix,
+                "name": split,
+                "numBytes": str(sum(n_bytes for _, _, n_bytes in shards)),
+                "shardLengths": [str(examples) for _, examples, _ in shards],
+            }
+            for split, shards in _with_examples(splits).items()
+        ],
+        "version": version,
+    }
+
+
+def write_dataset_info(
+    folder: str,
+    format: str,  # noqa: A002
+    splits: Splits,
+    description: str,
+    config_name: str,
+    version: str,
+) -> None:
+    """Writes both files into ``folder``; arguments and errors are those of `dataset_info`.
+
+    A folder of several formats gets the files of its TFRecord build, if it has one.
+    """
+    info = dataset_info(format, splits, description, config_name, version)
+    for name, content in [("features.json", features()), ("dataset_info.json", info)]:
+        with storage.write_atomically(storage.join(folder, name)) as file:
+            text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+            file.write(text.encode() + b"\n")
+
+
+def dataset_card(formats: Sequence[str], splits: Splits, description: str, config_name: str) -> str:
+    """Content of ``README.md``: how to open the corpus, and the header Hugging Face reads.
+
+    Args:
+        formats: Keys of `pipelines.formats.FORMATS` that the folder holds.
+        splits: As for `dataset_info`, of any one of the formats.
+        description: What the corpus is, for people.
+        config_name: The recipe, as in ``c4/en``.
+
+    Raises:
+        ValueError: There is no format, or an unknown one.
+    """
+    if not formats:
+        raise ValueError("a dataset card needs at least one format (--format)")
+    suffixes = {name: format_named(name).suffix for name in formats}
+    filled = _with_examples(splits)
+    lines = []
+    hugging_face = next((name for name in ("parquet", "json") if name in suffixes), None)
+    if hugging_face is not None and filled:
+        names = [*TEXT_FEATURES, *(LANGUAGE_FEATURES if hugging_face == "parquet" else ())]
+        kinds = [(n, "float32" if n == "language-probability" else "string") for n in names]
+        header = {
+            "configs": [
+                {
+                    "config_name": config_name,
+                    "data_files": [
+                        {
+                            "split": split,
+                            "path": f"{split}-*-of-{_last_number(shards)}{suffixes[hugging_face]}",
+                        }
+                        for split, shards in filled.items()
+                    ],
+                }
+            ],
+            "dataset_info": {
+                "config_name": config_name,
+                "features": [{"name": name, "dtype": kind} for name, kind in kinds],
+            },
+        }
+        # JSON is YAML, and needs no YAML library to be quoted right.
+        lines += ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---"]
+    lines += [f"# {_NAME}/{config_name}", "", description.strip(), ""]
+    lines += ["| split | pages |", "|---|---|"]
+    lines += [f"| {s} | {sum(n for _, n, _ in shards):,} |" for s, shards in splits.items()]
+    lines += ["", "```python"]
+    if "tfrecord" in suffixes:
+        lines += [
+            "import tensorflow_datasets as tfds",
+            'tfds.builder_from_directory("PATH/OF/THIS/FOLDER").as_dataset(split="train")',
+        ]
+    if hugging_face is not None:
+        lines += ["import datasets", 'datasets.load_dataset("PATH/OF/THIS/FOLDER")']
+    return "\n".join([*lines, "```", ""])
+
+
+def write_dataset_card(
+    folder: str, formats: Sequence[str], splits: Splits, description: str, config_name: str
+) -> None:
+    """Writes `dataset_card` as ``README.md`` into ``folder``."""
+    with storage.write_atomically(storage.join(folder, "README.md")) as file:
+        file.write(dataset_card(formats, splits, description, config_name).encode())
+
+
+def _with_examples(splits: Splits) -> Splits:
+    """Leaves out splits without examples, which neither library can read: both raise."""
+    return {s: shards for s, shards in splits.items() if any(n for _, n, _ in shards)}
+
+
+def _last_number(shards: Sequence[tuple[str, int, int]]) -> str:
+    return shards[0][0].split("-of-")[1].split(".")[0]
