@@ -1,0 +1,912 @@
+"""Exact deduplication as plain functions on arrays: of spans, of lines, and of pages by url.
+
+A page's text is cut into *units*: sentences for span deduplication, lines for the line
+deduplication of TensorFlow Datasets. ``starts`` gives the character offset of each unit, ascending;
+unit ``i`` reaches to the start of the next one (the last to the end of the text), and its text is
+that slice without trailing whitespace, which is the gap to the next unit. Units hold no newline.
+A *span* is ``window`` consecutive units of one page. Over the whole data set all but one
+occurrence of a span go, and a unit goes when it lies inside any occurrence that goes.
+
+The way through this module, once per file and then once per bucket of identities::
+
+    unit_identities -> span_identities -> span_winners -> pack_spans_by_bucket      (each file)
+    repeated_spans                                                                  (each bucket)
+    units_removed -> cut                                                            (each file)
+
+Only packed buffers travel between the two, :data:`SPAN_BYTES` a span. Inside a file the losers are
+known at once and only the winner of each identity is sent, so that a span on every page of a crawl
+costs one row a file: there is no hot key. Which occurrence stays is decided by the page's key, a
+hash of its url, never by the order of files, pages or buckets. Pages with the same url go the same
+way before that: ``page_winners -> pack_pages_by_bucket``, then ``outdated_pages``.
+"""
+
+import dataclasses
+import functools
+import itertools
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+import mmh3
+import numpy as np
+import numpy.typing as npt
+
+UInt8s: TypeAlias = npt.NDArray[np.uint8]
+UInt32s: TypeAlias = npt.NDArray[np.uint32]
+UInt64s: TypeAlias = npt.NDArray[np.uint64]
+Rows: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+IDENTITY_BYTES: Final = 16
+SPAN_BYTES: Final = 28  # identity 16, page key 8, index 4
+PAGE_BYTES: Final = 68  # identity 16, timestamp 32, digest 16, index 4
+TIMESTAMP_BYTES: Final = 32
+DIGEST_BYTES: Final = 16
+
+# Constants of MurmurHash3_x64_128, by Austin Appleby, who put the algorithm in the public domain.
+_C1 = np.uint64(0x87C37B91114253D5)
+_C2 = np.uint64(0x4CF5AD432745937F)
+_ADD1 = np.uint64(0x52DCE729)
+_ADD2 = np.uint64(0x38495AB5)
+_FINAL1 = np.uint64(0xFF51AFD7ED558CCD)
+_FINAL2 = np.uint64(0xC4CEB9FE1A85EC53)
+_FIVE = np.uint64(5)
+
+# Spans hashed in one go: six temporary arrays of 64 KiB stay in the second-level cache.
+_BLOCK: Final = 8192
+
+_HEADER: Final = struct.Struct("<8sQQ")  # magic, rows, checksum of what follows
+_SPAN_MAGIC: Final = b"C4SPANS1"
+_PAGE_MAGIC: Final = b"C4PAGES1"
+_INDEX_MAGIC: Final = b"C4INDEX1"
+
+# Values of one column at the given rows: columns are often spread over many buffers.
+_Column: TypeAlias = Callable[[Rows], UInt64s]
+
+
+# ---------------------------------------------------------------------------------- identities
+
+
+def unit_identities(text: str, starts: Sequence[int]) -> bytes:
+    r"""Hashes every unit of a page: 16 bytes each, MurmurHash3 x64 128, seed 0.
+
+    Hashed is the UTF-8 of the unit's text lower-cased and stripped. Every unit is lower-cased by
+    itself, since a capital sigma becomes one letter or another by what stands around it; that is
+    also the faster way wherever most units are ASCII. View the result as an array with
+    ``np.frombuffer(ids, "<u8").reshape(-1, 2)``, or use :func:`as_identities` on many pages joined.
+
+    Raises:
+        UnicodeEncodeError: the text holds half of a surrogate pair, which has no UTF-8.
+
+    >>> ids = unit_identities("It rained. IT RAINED.\nAnd again.", [0, 11, 22])
+    >>> len(ids), ids[:16] == ids[16:32], ids[:4].hex()
+    (48, True, 'd499487c')
+
+    """
+    digest = mmh3.mmh3_x64_128_digest
+    return b"".join(
+        [
+            digest(text[start:end].lower().strip().encode())
+            for start, end in itertools.pairwise([*starts, len(text)])
+        ]
+    )
+
+
+def as_identities(buffer: bytes) -> UInt64s:
+    """Views joined 16-byte identities as uint64 ``[n, 2]``, without a copy where bytes allow it.
+
+    Raises:
+        ValueError: the length is no multiple of 16.
+
+    >>> as_identities(unit_identities("One. Two.", [0, 5])).shape
+    (2, 2)
+
+    """
+    if len(buffer) % IDENTITY_BYTES:
+        raise ValueError(
+            f"identities take {IDENTITY_BYTES} bytes each, got {len(buffer)} bytes in all: "
+            "join whole results of unit_identities"
+        )
+    lanes = np.frombuffer(buffer, "<u8").reshape(-1, 2)
+    return lanes.astype(np.uint64, copy=False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Spans:
+    """All spans of one file, in the order of its pages and of the units in them."""
+
+    ids: UInt64s  # [spans, 2]
+    page: Rows  # [spans] page that the span lies in, from 0
+    first_unit: Rows  # [spans] first unit of the span, counted through the whole file
+
+    def __post_init__(self) -> None:
+        count = len(self.page)
+        if self.ids.shape != (count, 2) or self.first_unit.shape != (count,):
+            raise ValueError(
+                "spans need ids [n, 2], page [n] and first_unit [n], got "
+                f"{self.ids.shape}, {self.page.shape} and {self.first_unit.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.page)
+
+
+def span_identities(units: UInt64s, units_per_page: npt.ArrayLike, window: int) -> Spans:
+    """Lists the spans of a file: every ``window`` consecutive units that lie on one page.
+
+    The identity of a span is MurmurHash3 x64 128 (seed 0) of its units' identities, joined; for
+    ``window=1`` it is the unit's own. As units hold no newline, this tells spans apart exactly as
+    their lower-cased sentences joined by newlines do, up to collisions of 128 bits: other units,
+    another order or another cut of the same words give another identity.
+
+    Args:
+        units: uint64 ``[units, 2]``, the unit identities of all pages one after the other.
+        units_per_page: ``[pages]``, how many of them belong to each page.
+        window: units a span; 3 for span deduplication, 1 for line deduplication.
+
+    Raises:
+        ValueError: shapes or counts do not fit, or the window is not positive.
+
+    >>> units = as_identities(unit_identities("A. B. C. D.", [0, 3, 6, 9]) * 2)
+    >>> spans = span_identities(units, [4, 4], window=3)
+    >>> spans.page.tolist(), spans.first_unit.tolist(), bool((spans.ids[0] == spans.ids[2]).all())
+    ([0, 0, 1, 1], [0, 1, 4, 5], True)
+
+    """
+    units = _checked_ids(units, "units")
+    counts = np.asarray(units_per_page, np.int64).reshape(-1)
+    if window < 1:
+        raise ValueError(f"window must be positive, got {window}: a span is one unit or more")
+    if (counts < 0).any() or counts.sum() != len(units):
+        raise ValueError(
+            f"units_per_page must add up to the number of units, got {counts.sum()} for "
+            f"{len(units)} units"
+        )
+    spans_per_page = np.maximum(counts - (window - 1), 0)
+    page = np.repeat(np.arange(len(counts)), spans_per_page)
+    # Pages before a span's own hold this many units more than spans.
+    behind = (np.cumsum(counts) - counts) - (np.cumsum(spans_per_page) - spans_per_page)
+    first_unit = np.arange(len(page)) + np.repeat(behind, spans_per_page)
+    ids = units[first_unit] if window == 1 else _hash_windows(units, first_unit, window)
+    return Spans(ids, page, first_unit)
+
+
+def _rotate(values: UInt64s, bits: int, spare: UInt64s) -> None:
+    """Rotates every value left, in place."""
+    np.right_shift(values, np.uint64(64 - bits), out=spare)
+    np.left_shift(values, np.uint64(bits), out=values)
+    np.bitwise_or(values, spare, out=values)
+
+
+def _finish(values: UInt64s, spare: UInt64s) -> None:
+    """Murmur's finaliser of 64 bits, in place."""
+    for factor in (_FINAL1, _FINAL2, None):
+        np.right_shift(values, np.uint64(33), out=spare)
+        np.bitwise_xor(values, spare, out=values)
+        if factor is not None:
+            np.multiply(values, factor, out=values)
+
+
+def _hash_windows(units: UInt64s, first_unit: Rows, window: int) -> UInt64s:
+    """MurmurHash3 x64 128 of the ``window`` identities from each first unit on, as ``[n, 2]``."""
+    # The first half of a round depends on the unit alone: done once a unit, not once a window.
+    spare = np.empty(len(units), np.uint64)
+    mixed1 = units[:, 0] * _C1
+    _rotate(mixed1, 31, spare)
+    mixed1 *= _C2
+    mixed2 = units[:, 1] * _C2
+    _rotate(mixed2, 33, spare)
+    mixed2 *= _C1
+
+    ids = np.empty((len(first_unit), 2), np.uint64)
+    length = np.uint64(window * IDENTITY_BYTES)
+    for low in range(0, len(first_unit), _BLOCK):
+        first = first_unit[low : low + _BLOCK]
+        hash1 = np.zeros(len(first), np.uint64)
+        hash2 = np.zeros(len(first), np.uint64)
+        spare = np.empty(len(first), np.uint64)
+        for position in range(window):
+            hash1 ^= mixed1[first + position]
+            _rotate(hash1, 27, spare)
+            hash1 += hash2
+            hash1 *= _FIVE
+            hash1 += _ADD1
+            hash2 ^= mixed2[first + position]
+            _rotate(hash2, 31, spare)
+            hash2 += hash1
+            hash2 *= _FIVE
+            hash2 += _ADD2
+        hash1 ^= length
+        hash2 ^= length
+        hash1 += hash2
+        hash2 += hash1
+        _finish(hash1, spare)
+        _finish(hash2, spare)
+        hash1 += hash2
+        hash2 += hash1
+        ids[low : low + _BLOCK, 0] = hash1
+        ids[low : low + _BLOCK, 1] = hash2
+    return ids
+
+
+# ----------------------------------------------------------------------------- inside one file
+
+
+def span_winners(ids: UInt64s, page_keys: UInt64s) -> tuple[Rows, Rows]:
+    """Splits the spans of one file into the smallest occurrence of each identity and the rest.
+
+    Occurrences are ordered by page key, then by row, so rows must stand in the order of pages and
+    positions, as :func:`span_identities` gives them. Two pages share a key only if their urls'
+    hashes collide; the file's own order then decides, which is as good as any and always the same.
+
+    Args:
+        ids: uint64 ``[spans, 2]``.
+        page_keys: uint64 ``[spans]``, the key of the page that each span lies in.
+
+    Returns:
+        ``(winners, losers)``, row numbers. Winners, which are to be sent on, come in the order
+        of their identities, which makes the later sort in a bucket cheaper; losers ascend.
+
+    Raises:
+        ValueError: shapes do not fit.
+
+    >>> ids = np.array([[7, 7], [9, 9], [7, 7]], np.uint64)
+    >>> winners, losers = span_winners(ids, np.array([5, 5, 2], np.uint64))
+    >>> winners.tolist(), losers.tolist()
+    ([2, 1], [0])
+
+    """
+    ids = _checked_ids(ids, "ids")
+    keys = _checked_column(page_keys, "page_keys", len(ids))
+    return _split_winners(ids, (keys.__getitem__,))
+
+
+def page_winners(ids: UInt64s, timestamps: UInt8s, digests: UInt8s) -> tuple[Rows, Rows]:
+    """Splits the pages of one file into the newest of each url and the rest.
+
+    The newest is the page with the largest timestamp, compared byte by byte; among pages of the
+    same timestamp the one with the smallest digest, then the first row.
+
+    Args:
+        ids: uint64 ``[pages, 2]``, identities of the normalised urls.
+        timestamps: uint8 ``[pages, 32]``, see :func:`timestamp_column`.
+        digests: uint8 ``[pages, 16]``, a hash of the page's content.
+
+    Returns:
+        ``(winners, losers)``, row numbers, ordered as :func:`span_winners` orders them.
+
+    Raises:
+        ValueError: shapes do not fit.
+
+    >>> ids = np.array([[7, 7], [7, 7]], np.uint64)
+    >>> stamps = timestamp_column(["2019-04-18T10:00:00Z", "2019-04-20T10:00:00Z"])
+    >>> winners, losers = page_winners(ids, stamps, np.zeros((2, 16), np.uint8))
+    >>> winners.tolist(), losers.tolist()
+    ([1], [0])
+
+    """
+    ids = _checked_ids(ids, "ids")
+    stamps = _checked_bytes(timestamps, "timestamps", len(ids), TIMESTAMP_BYTES)
+    hashes = _checked_bytes(digests, "digests", len(ids), DIGEST_BYTES)
+    columns = (*_words(stamps.__getitem__, 4, largest=True), *_words(hashes.__getitem__, 2))
+    return _split_winners(ids, columns)
+
+
+def timestamp_column(timestamps: Sequence[str]) -> UInt8s:
+    """Writes timestamps as fixed rows of 32 bytes, uint8 ``[n, 32]``.
+
+    Each is encoded as UTF-8, cut at 32 bytes and padded with zeros, so that comparing the bytes
+    orders WARC dates (20 characters, "2019-04-18T10:00:00Z") by time.
+
+    >>> column = timestamp_column(["2019-04-18T10:00:00Z", "2019"])
+    >>> column.shape, column[1, :6].tolist()
+    ((2, 32), [50, 48, 49, 57, 0, 0])
+    """
+    joined = b"".join(
+        [stamp.encode()[:TIMESTAMP_BYTES].ljust(TIMESTAMP_BYTES, b"\0") for stamp in timestamps]
+    )
+    return np.frombuffer(joined, np.uint8).reshape(-1, TIMESTAMP_BYTES)
+
+
+def _split_winners(ids: UInt64s, columns: Sequence[_Column]) -> tuple[Rows, Rows]:
+    """Winners, in order of the second lane, and losers, ascending, of one file."""
+    order, same = _order_by_prefix(ids[:, 1].copy(), "quicksort")
+    rows, starts = _groups(order, same, (ids[:, 0].__getitem__, ids[:, 1].__getitem__))
+    lost = np.zeros(len(ids), np.bool_)
+    lost[rows] = True
+    winners, _ = _smallest(rows, starts, (*columns, lambda rows: rows.astype(np.uint64)))
+    lost[winners] = False
+    return order[~lost[order]], np.flatnonzero(lost)
+
+
+# ------------------------------------------------------------------------------ packed buffers
+
+
+def bucket_of(ids: UInt64s, buckets: int) -> Rows:
+    """Names the bucket of each identity, in ``range(buckets)``: equal shares of the first lane.
+
+    Raises:
+        ValueError: the number of buckets is not in 1..2**32.
+
+    >>> bucket_of(np.array([[0, 3], [2**63, 3], [2**64 - 1, 3]], np.uint64), 10).tolist()
+    [0, 5, 9]
+
+    """
+    if not 1 <= buckets <= 2**32:
+        raise ValueError(f"buckets must be between 1 and 2**32, got {buckets}")
+    ids = _checked_ids(ids, "ids")
+    # The upper half of the lane, as a fraction, times the buckets: any number of them will do.
+    shares = (ids[:, 0] >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
+    return shares.view(np.int64)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpanRows:
+    """The columns of one buffer of spans, each ``[rows]``."""
+
+    first_lane: UInt64s  # of the span's identity
+    second_lane: UInt64s
+    page_keys: UInt64s
+    indices: UInt32s  # row in the file's list of spans
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PageRows:
+    """The columns of one buffer of pages, ``[rows]`` or ``[rows, bytes]``."""
+
+    first_lane: UInt64s  # of the url's identity
+    second_lane: UInt64s
+    timestamps: UInt8s
+    digests: UInt8s
+    indices: UInt32s  # row in the file's list of pages
+
+
+def pack_spans(ids: UInt64s, page_keys: UInt64s, indices: npt.ArrayLike) -> bytes:
+    """Packs spans into one buffer: 28 bytes a span after a header of 24 bytes.
+
+    Layout, all little-endian: ``C4SPANS1``, number of rows and checksum (each uint64), then the
+    columns one after the other: first lanes, second lanes, page keys (uint64), indices (uint32).
+
+    Args:
+        ids: uint64 ``[spans, 2]``.
+        page_keys: uint64 ``[spans]``.
+        indices: ``[spans]``, each span's row in the file's list of spans.
+
+    Raises:
+        ValueError: shapes do not fit, or an index is not in the range of uint32.
+
+    >>> len(pack_spans(np.zeros((3, 2), np.uint64), np.zeros(3, np.uint64), [0, 1, 2])) - 24
+    84
+
+    """
+    ids = _checked_ids(ids, "ids")
+    keys = _checked_column(page_keys, "page_keys", len(ids))
+    return _pack(_SPAN_MAGIC, len(ids), ids[:, 0], ids[:, 1], keys, _uint32(indices, len(ids)))
+
+
+def unpack_spans(buffer: bytes) -> SpanRows:
+    """Reads what :func:`pack_spans` wrote; the columns are views of the buffer.
+
+    Raises:
+        ValueError: the buffer is no buffer of spans, was cut or was changed.
+
+    >>> buffer = pack_spans(np.array([[1, 2]], np.uint64), np.array([3], np.uint64), [4])
+    >>> unpack_spans(buffer).page_keys
+    array([3], dtype=uint64)
+
+    """
+    first, second, keys, indices = _unpack(buffer, _SPAN_MAGIC, "<u8", "<u8", "<u8", "<u4")
+    return SpanRows(first, second, keys, indices)
+
+
+def pack_spans_by_bucket(
+    ids: UInt64s, page_keys: UInt64s, indices: npt.ArrayLike, buckets: int
+) -> dict[int, bytes]:
+    """Packs the winners of a file into one buffer for each bucket that has any.
+
+    Arguments and errors are those of :func:`pack_spans` and :func:`bucket_of`. Rows keep their
+    order inside a bucket.
+
+    >>> ids = np.array([[0, 1], [2**63, 1], [5, 1]], np.uint64)
+    >>> packed = pack_spans_by_bucket(ids, np.zeros(3, np.uint64), [0, 1, 2], buckets=2)
+    >>> {bucket: unpack_spans(buffer).indices.tolist() for bucket, buffer in packed.items()}
+    {0: [0, 2], 1: [1]}
+    """
+    ids = _checked_ids(ids, "ids")
+    keys = _checked_column(page_keys, "page_keys", len(ids))
+    index = _uint32(indices, len(ids))
+    columns = (ids[:, 0], ids[:, 1], keys, index)
+    return _pack_by_bucket(_SPAN_MAGIC, bucket_of(ids, buckets), columns)
+
+
+def pack_pages(ids: UInt64s, timestamps: UInt8s, digests: UInt8s, indices: npt.ArrayLike) -> bytes:
+    """Packs pages into one buffer: 68 bytes a page after a header of 24 bytes.
+
+    Layout as that of :func:`pack_spans`, with ``C4PAGES1``: first lanes, second lanes (uint64),
+    timestamps (32 bytes), digests (16 bytes), indices (uint32).
+
+    Raises:
+        ValueError: shapes do not fit, or an index is not in the range of uint32.
+
+    >>> stamps, digests = timestamp_column(["2019"]), np.zeros((1, 16), np.uint8)
+    >>> len(pack_pages(np.zeros((1, 2), np.uint64), stamps, digests, [0])) - 24
+    68
+
+    """
+    ids = _checked_ids(ids, "ids")
+    count = len(ids)
+    stamps = _checked_bytes(timestamps, "timestamps", count, TIMESTAMP_BYTES)
+    hashes = _checked_bytes(digests, "digests", count, DIGEST_BYTES)
+    index = _uint32(indices, count)
+    return _pack(_PAGE_MAGIC, count, ids[:, 0], ids[:, 1], stamps, hashes, index)
+
+
+def unpack_pages(buffer: bytes) -> PageRows:
+    """Reads what :func:`pack_pages` wrote; the columns are views of the buffer.
+
+    Raises:
+        ValueError: the buffer is no buffer of pages, was cut or was changed.
+
+    """
+    first, second, stamps, hashes, indices = _unpack(
+        buffer, _PAGE_MAGIC, "<u8", "<u8", f"({TIMESTAMP_BYTES},)u1", f"({DIGEST_BYTES},)u1", "<u4"
+    )
+    return PageRows(first, second, stamps, hashes, indices)
+
+
+def pack_pages_by_bucket(
+    ids: UInt64s, timestamps: UInt8s, digests: UInt8s, indices: npt.ArrayLike, buckets: int
+) -> dict[int, bytes]:
+    """Packs the winners of a file into one buffer for each bucket that has any.
+
+    Arguments and errors are those of :func:`pack_pages` and :func:`bucket_of`.
+    """
+    ids = _checked_ids(ids, "ids")
+    stamps = _checked_bytes(timestamps, "timestamps", len(ids), TIMESTAMP_BYTES)
+    hashes = _checked_bytes(digests, "digests", len(ids), DIGEST_BYTES)
+    columns = (ids[:, 0], ids[:, 1], stamps, hashes, _uint32(indices, len(ids)))
+    return _pack_by_bucket(_PAGE_MAGIC, bucket_of(ids, buckets), columns)
+
+
+def pack_indices(indices: npt.ArrayLike) -> bytes:
+    """Packs row numbers, as :func:`repeated_spans` gives them for one file, 4 bytes each.
+
+    Raises:
+        ValueError: an index is not in the range of uint32.
+
+    >>> unpack_indices(pack_indices([3, 1]))
+    array([3, 1], dtype=uint32)
+
+    """
+    values = np.asarray(indices)
+    return _pack(_INDEX_MAGIC, len(values), _uint32(values, len(values)))
+
+
+def unpack_indices(buffer: bytes) -> UInt32s:
+    """Reads what :func:`pack_indices` wrote, as a view of the buffer.
+
+    Raises:
+        ValueError: the buffer is no buffer of indices, was cut or was changed.
+
+    """
+    (indices,) = _unpack(buffer, _INDEX_MAGIC, "<u4")
+    return indices
+
+
+def _pack(magic: bytes, count: int, *columns: npt.NDArray[np.generic]) -> bytes:
+    payload = b"".join(
+        [column.astype(column.dtype.newbyteorder("<"), copy=False).tobytes() for column in columns]
+    )
+    return _HEADER.pack(magic, count, _checksum(payload)) + payload
+
+
+def _pack_by_bucket(
+    magic: bytes, bucket: Rows, columns: Sequence[npt.NDArray[np.generic]]
+) -> dict[int, bytes]:
+    # NumPy sorts 16-bit numbers by radix, ten times faster; more buckets than that are rare.
+    narrow = bucket.astype(np.uint16) if bucket.max(initial=0) < 2**16 else bucket
+    order = np.argsort(narrow, kind="stable")
+    ordered = [column[order] for column in columns]
+    present, begins = np.unique(bucket[order], return_index=True)
+    ends = [*begins.tolist()[1:], len(bucket)]
+    return {
+        number: _pack(magic, end - begin, *[column[begin:end] for column in ordered])
+        for number, begin, end in zip(present.tolist(), begins.tolist(), ends, strict=True)
+    }
+
+
+# Any: the columns of one buffer differ in type, and the callers name each of them.
+def _unpack(buffer: bytes, magic: bytes, *types: str) -> tuple[npt.NDArray[Any], ...]:
+    kind = magic.decode()
+    if len(buffer) < _HEADER.size:
+        raise ValueError(
+            f"buffer is shorter than the header of a {kind} buffer: {len(buffer)} bytes of "
+            f"{_HEADER.size}; write its file again"
+        )
+    found, count, checksum = _HEADER.unpack_from(buffer)
+    if found != magic:
+        raise ValueError(f"buffer must begin with {magic!r}, got {found!r}: not a {kind} buffer")
+    dtypes = [np.dtype(name) for name in types]
+    row_bytes = sum(dtype.itemsize for dtype in dtypes)
+    if len(buffer) != _HEADER.size + count * row_bytes:
+        raise ValueError(
+            f"{kind} buffer of {count} rows must have {_HEADER.size + count * row_bytes} bytes, "
+            f"got {len(buffer)}: it was cut or joined; write its file again"
+        )
+    if _checksum(memoryview(buffer)[_HEADER.size :]) != checksum:
+        raise ValueError(f"{kind} buffer does not fit its checksum: it was changed; write it again")
+    columns = []
+    offset = _HEADER.size
+    for dtype in dtypes:
+        columns.append(np.frombuffer(buffer, dtype, count, offset))
+        offset += count * dtype.itemsize
+    return tuple(columns)
+
+
+def _checksum(payload: bytes | memoryview) -> int:
+    return int.from_bytes(mmh3.mmh3_x64_128_digest(payload)[:8], "little")
+
+
+# -------------------------------------------------------------------------- across all files
+
+
+def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, UInt32s]:
+    """Finds, in one bucket, the spans that go: all but the smallest occurrence of each identity.
+
+    The smallest is the one with the smallest page key. Rows with the same identity and the same
+    key come from one page, or from two pages whose urls' hashes collide; then the file's name and
+    the index in that file decide. That is harmless: it happens to no more pages than 64-bit
+    hashes collide, and every run over the same files decides it the same way.
+
+    Holds about twice the bytes of the buffers while it works, the buffers included.
+
+    Args:
+        buffers: ``(file, buffer)`` in any order, buffers from :func:`pack_spans_by_bucket`.
+
+    Returns:
+        For each file that loses spans in this bucket their indices, ascending.
+
+    Raises:
+        ValueError: a buffer is damaged, or the same span of the same file was sent twice.
+
+    >>> ids = np.array([[7, 7]], np.uint64)
+    >>> a = pack_spans(ids, np.array([5], np.uint64), [0])
+    >>> b = pack_spans(ids, np.array([2], np.uint64), [8])
+    >>> repeated_spans([("a", a), ("b", b)])
+    {'a': array([0], dtype=uint32)}
+
+    """
+    files = sorted(buffers, key=lambda item: item[0])
+    parts = [unpack_spans(buffer) for _, buffer in files]
+    keys = _column([part.page_keys for part in parts])
+    return _losers_of_bucket(
+        [file for file, _ in files],
+        _column([part.first_lane for part in parts]),
+        [part.second_lane for part in parts],
+        (keys,),
+        [part.indices for part in parts],
+    )
+
+
+def outdated_pages(buffers: Sequence[tuple[str, bytes]]) -> dict[str, UInt32s]:
+    """Finds, in one bucket, the pages that go: all but the newest of each normalised url.
+
+    The newest has the largest timestamp, compared byte by byte; among equals the page with the
+    smallest digest of its content stays, then that of the first file by name, then the first row.
+
+    Args:
+        buffers: ``(file, buffer)`` in any order, buffers from :func:`pack_pages_by_bucket`.
+
+    Returns:
+        For each file that loses pages in this bucket their indices, ascending.
+
+    Raises:
+        ValueError: a buffer is damaged, or the same page of the same file was sent twice.
+
+    >>> ids, digest = np.array([[7, 7]], np.uint64), np.zeros((1, 16), np.uint8)
+    >>> old = pack_pages(ids, timestamp_column(["2019-04-18T10:00:00Z"]), digest, [3])
+    >>> new = pack_pages(ids, timestamp_column(["2019-04-20T10:00:00Z"]), digest, [1])
+    >>> outdated_pages([("a", new), ("b", old)])
+    {'b': array([3], dtype=uint32)}
+
+    """
+    files = sorted(buffers, key=lambda item: item[0])
+    parts = [unpack_pages(buffer) for _, buffer in files]
+    stamps = _byte_column([part.timestamps for part in parts])
+    hashes = _byte_column([part.digests for part in parts])
+    return _losers_of_bucket(
+        [file for file, _ in files],
+        _column([part.first_lane for part in parts]),
+        [part.second_lane for part in parts],
+        (*_words(stamps, 4, largest=True), *_words(hashes, 2)),
+        [part.indices for part in parts],
+    )
+
+
+def _losers_of_bucket(
+    files: Sequence[str],
+    first_lane: _Column,
+    second_lanes: Sequence[UInt64s],
+    columns: Sequence[_Column],
+    indices: Sequence[UInt32s],
+) -> dict[str, UInt32s]:
+    """Indices, by file, of all rows but the smallest of each identity; files come sorted."""
+    if not files:
+        return {}
+    ends = np.cumsum([len(lane) for lane in second_lanes])
+    # Winners of a file arrive in order of the second lane: merging such runs is what a stable
+    # sort does best, three times faster here than sorting afresh.
+    order, same = _order_by_prefix(np.concatenate(second_lanes), "stable")
+    rows, starts = _groups(order, same, (first_lane, _column(second_lanes)))
+    del order, same
+    names = {file: number for number, file in enumerate(dict.fromkeys(files))}
+    numbers = np.array([names[file] for file in files], np.uint64)
+
+    def file_and_index(rows: Rows) -> UInt64s:
+        buffer = np.searchsorted(ends, rows, side="right")
+        return numbers[buffer] << np.uint64(32) | _column(indices)(rows)
+
+    winners, undecided = _smallest(rows, starts, (*columns, file_and_index))
+    if len(undecided):
+        buffer = int(np.searchsorted(ends, undecided[0], side="right"))
+        index = int(_column(indices)(undecided[:1])[0])
+        raise ValueError(
+            f"row {index} of file {files[buffer]!r} came twice: send each file once, under a name "
+            "of its own"
+        )
+    lost = np.zeros(int(ends[-1]), np.bool_)
+    lost[rows] = True
+    lost[winners] = False
+    found: dict[str, list[UInt32s]] = {}
+    for file, end, part in zip(files, ends.tolist(), indices, strict=True):
+        gone = part[lost[end - len(part) : end]]
+        if len(gone):
+            found.setdefault(file, []).append(gone)
+    return {
+        file: np.sort(np.concatenate(gone)).astype(np.uint32, copy=False)
+        for file, gone in found.items()
+    }
+
+
+def _column(parts: Sequence[npt.NDArray[np.unsignedinteger[Any]]]) -> _Column:
+    """A column that is joined only while it is read: joined ones would double the memory."""
+
+    def values(rows: Rows) -> UInt64s:
+        return np.concatenate(parts)[rows].astype(np.uint64, copy=False)
+
+    return values
+
+
+def _byte_column(parts: Sequence[UInt8s]) -> Callable[[Rows], UInt8s]:
+    return lambda rows: np.concatenate(parts)[rows]
+
+
+def _words(column: Callable[[Rows], UInt8s], count: int, largest: bool = False) -> list[_Column]:
+    """Bytes as ``count`` big-endian numbers, whose order is that of the bytes, or its reverse."""
+
+    def word(number: int, rows: Rows) -> UInt64s:
+        taken = column(rows)[:, 8 * number : 8 * number + 8]
+        values = np.ascontiguousarray(taken).view(">u8")[:, 0].astype(np.uint64)
+        return ~values if largest else values
+
+    return [functools.partial(word, number) for number in range(count)]
+
+
+# ------------------------------------------------------------------------ groups and minima
+
+
+def _order_by_prefix(lane: UInt64s, kind: Literal["quicksort", "stable"]) -> tuple[Rows, Bools]:
+    """Orders rows by the upper bits of a lane, which is overwritten.
+
+    Row numbers take the place of the lowest bits, so that one plain sort of numbers does the work
+    of an argsort at two thirds of its time, and rows ascend where the upper bits are equal.
+
+    Returns:
+        The rows in order, and ``same[i]``: the upper bits at places ``i`` and ``i + 1`` agree.
+
+    """
+    count = len(lane)
+    mask = np.uint64((1 << max(count - 1, 1).bit_length()) - 1)
+    lane &= ~mask
+    lane |= np.arange(count, dtype=np.uint64)
+    lane.sort(kind=kind)
+    same = (lane[1:] ^ lane[:-1]) <= mask
+    lane &= mask
+    return lane.view(np.int64), same
+
+
+def _groups(order: Rows, same: Bools, identity: tuple[_Column, _Column]) -> tuple[Rows, Rows]:
+    """Rows that share their whole identity with another row, group by group.
+
+    Returns:
+        Rows, ascending inside each group, and the place at which each group starts.
+
+    """
+    after = np.zeros(len(order), np.bool_)
+    after[1:] = same
+    in_run = after.copy()
+    in_run[:-1] |= same
+    rows = order[in_run]
+    new = ~after[in_run]
+    first, second = (lane(rows) for lane in identity)
+
+    def differs() -> Bools:
+        return np.not_equal(first[1:], first[:-1]) | np.not_equal(second[1:], second[:-1])
+
+    mixed = differs() & ~new[1:]
+    if mixed.any():
+        # The upper bits agreed by chance. Few rows are so, and only they are sorted in full.
+        run = np.cumsum(new) - 1
+        bad = np.zeros(int(run[-1]) + 1, np.bool_)
+        bad[run[1:][mixed]] = True
+        places = np.flatnonzero(bad[run])
+        source = places[np.lexsort((rows[places], second[places], first[places], run[places]))]
+        for column in (rows, first, second):
+            column[places] = column[source]
+        new[1:] |= differs()
+        starts = np.flatnonzero(new)
+        sizes = np.diff(starts, append=len(rows))
+        kept = np.repeat(sizes > 1, sizes)
+        rows, new = rows[kept], new[kept]
+    return rows, np.flatnonzero(new)
+
+
+def _smallest(rows: Rows, starts: Rows, columns: Sequence[_Column]) -> tuple[Rows, Rows]:
+    """The smallest row of each group by the columns in turn.
+
+    Each column is read only for the rows that those before it could not tell apart.
+
+    Returns:
+        The smallest rows, and those among them that no column tells apart.
+
+    """
+    for column in columns:
+        if len(rows) == len(starts):
+            break
+        values = column(rows)
+        least = np.minimum.reduceat(values, starts)
+        kept = values == np.repeat(least, np.diff(starts, append=len(rows)))
+        sizes = np.add.reduceat(kept, starts, dtype=np.int64)
+        rows = rows[kept]
+        starts = np.cumsum(sizes) - sizes
+    sizes = np.diff(starts, append=len(rows))
+    return rows, rows[np.repeat(sizes > 1, sizes)]
+
+
+# ------------------------------------------------------------------------------------ cutting
+
+
+def units_removed(first_units: npt.ArrayLike, window: int, total_units: int) -> Bools:
+    """Marks the units that lie inside any removed span: bool ``[total_units]``.
+
+    A unit also goes when another occurrence that covers it stays: one removed span is enough.
+
+    Args:
+        first_units: ``[removed]``, ``Spans.first_unit`` of the removed spans, in any order.
+        window: units a span.
+        total_units: units in the file.
+
+    Raises:
+        ValueError: the window is not positive, or a span reaches outside the units.
+
+    >>> units_removed([1, 2], window=3, total_units=6).tolist()
+    [False, True, True, True, True, False]
+
+    """
+    first = np.asarray(first_units, np.int64).reshape(-1)
+    if window < 1:
+        raise ValueError(f"window must be positive, got {window}: a span is one unit or more")
+    if len(first) and not (first.min() >= 0 and first.max() + window <= total_units):
+        raise ValueError(
+            f"spans of {window} units must lie within {total_units} units, got first units from "
+            f"{first.min()} to {first.max()}: are they of this file, and of this window?"
+        )
+    removed = np.zeros(total_units, np.bool_)
+    for position in range(window):
+        removed[first + position] = True
+    return removed
+
+
+def cut(text: str, starts: Sequence[int], removed: Sequence[bool] | Bools) -> str:
+    r"""Removes units from a page; what stays keeps its text, gaps and line breaks.
+
+    A line all of whose units go vanishes with its newline, so that neighbouring lines are never
+    glued and no empty line appears. On a line that keeps some of its units, a gap stays only
+    between units that stay, and the line's indent stays in front. Lines without units stay.
+    Lines end with "\n" only.
+
+    Args:
+        text: the page.
+        starts: character offset of each unit.
+        removed: for each unit, whether it goes; a slice of :func:`units_removed`.
+
+    Raises:
+        ValueError: ``removed`` is not as long as ``starts``, starts do not ascend within the
+            text, or a unit goes on beyond the end of its line.
+
+    >>> cut("One. Two.  Three.\nFour.\nFive.", [0, 5, 11, 18, 24], [0, 1, 0, 1, 0])
+    'One. Three.\nFive.'
+
+    """
+    gone = removed.tolist() if isinstance(removed, np.ndarray) else list(removed)
+    if len(gone) != len(starts):
+        raise ValueError(
+            f"removed must name every unit, got {len(gone)} marks for {len(starts)} units"
+        )
+    if True not in gone:
+        return text
+    bounds = [*starts, len(text)]
+    if bounds[0] < 0 or any(low > high for low, high in itertools.pairwise(bounds)):
+        raise ValueError(f"starts must ascend from 0 to {len(text)} at most, got {bounds[:-1]}")
+
+    lines: list[str] = []
+    line_start = unit = 0
+    while line_start <= len(text):
+        line_end = text.find("\n", line_start)
+        if line_end < 0:
+            line_end = len(text)
+        first = unit
+        while unit < len(gone) and starts[unit] <= line_end:
+            unit += 1
+        if unit > first and bounds[unit] > line_end and text[line_end : bounds[unit]].strip():
+            raise ValueError(
+                f"a unit must end on the line that it starts on, got one at {starts[unit - 1]} "
+                f"that goes on after the newline at {line_end}"
+            )
+        line_gone = gone[first:unit]
+        if True not in line_gone:
+            lines.append(text[line_start:line_end])
+        elif False in line_gone:
+            lines.append(_cut_line(text, line_start, line_end, bounds[first:unit], line_gone))
+        line_start = line_end + 1
+    return "\n".join(lines)
+
+
+def _cut_line(
+    text: str, line_start: int, line_end: int, starts: Sequence[int], gone: Sequence[bool]
+) -> str:
+    """The line without some of its units: others stay, so that the line does."""
+    pieces = [text[line_start : starts[0]]]
+    for start, end, goes in zip(starts, [*starts[1:], line_end], gone, strict=True):
+        if not goes:
+            pieces.append(text[start:end])
+    line = "".join(pieces)
+    # A line that keeps its last unit keeps what followed it, too.
+    return line.rstrip() if gone[-1] else line
+
+
+# ------------------------------------------------------------------------------------- checks
+
+
+def _checked_ids(ids: UInt64s, name: str) -> UInt64s:
+    if ids.dtype != np.uint64 or ids.ndim != 2 or ids.shape[1] != 2:
+        raise ValueError(f"{name} must be uint64 [n, 2], got {ids.dtype} {list(ids.shape)}")
+    return ids
+
+
+def _checked_column(values: UInt64s, name: str, count: int) -> UInt64s:
+    if values.dtype != np.uint64 or values.shape != (count,):
+        raise ValueError(
+            f"{name} must be uint64 [{count}], got {values.dtype} {list(values.shape)}"
+        )
+    return values
+
+
+def _checked_bytes(values: UInt8s, name: str, count: int, width: int) -> UInt8s:
+    if values.dtype != np.uint8 or values.shape != (count, width):
+        raise ValueError(
+            f"{name} must be uint8 [{count}, {width}], got {values.dtype} {list(values.shape)}"
+        )
+    return values
+
+
+def _uint32(indices: npt.ArrayLike, count: int) -> UInt32s:
+    values = np.asarray(indices)
+    if values.shape != (count,):
+        raise ValueError(f"indices must be [{count}], got {list(values.shape)}")
+    if count and not (values.dtype.kind in "ui" and values.min() >= 0 and values.max() < 2**32):
+        raise ValueError(
+            f"indices must be integers from 0 to 2**32 - 1, got {values.dtype} from "
+            f"{values.min()} to {values.max()}: split the file"
+        )
+    return values.astype(np.uint32)
