@@ -1,5 +1,18 @@
-"""The packages that workers need. Also what Beam's ``--setup_file`` installs on them."""
+"""The packages that workers need; everything else about the project is in pyproject.toml.
+
+Beam's ``--setup_file=./setup.py`` (with the ``./``: Beam changes into its folder) makes a source
+distribution of this and installs it on every worker. The list is explicit, so that tests and
+benchmarks never travel; ``tests/test_packaging.py`` fails when a package of the tree is missing.
+"""
 
 from setuptools import setup
 
-setup(packages=["c4_filters", "pipelines", "model"])
+setup(
+    packages=[
+        "c4_filters",
+        "model",
+        "pipelines",
+        "pipelines.formats",
+    ],
+    package_data={"": ["py.typed"]},
+)

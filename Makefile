@@ -1,0 +1,62 @@
+# One recipe for people and for CI. Set VENV to use another environment, PYTHON to build it with
+# another interpreter: `make test PYTHON=python3.12 VENV=/tmp/venv312`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV ?= .venv
+# What the lock covers. The other extras resolve beside these, but would double the install.
+LOCK_EXTRAS ?= dev tfds
+UV_VERSION := 0.13.9
+SAMPLES := samples/wet/*
+# What `make bench` reads: any WET files.
+WET ?= $(SAMPLES)
+OUT ?= out/samples
+
+INSTALLED := $(VENV)/.installed
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help corpus test check format lock bench clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+
+# Hashes are required for everything that is downloaded; the project itself is built with the
+# setuptools of the lock, so that step needs no network.
+$(INSTALLED): requirements.lock pyproject.toml setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+corpus: $(INSTALLED)  ## build a corpus of the sample pages and show its first one
+	$(BIN)/c4 build --input '$(SAMPLES)' --output $(OUT) --shards 1 --format json
+	@echo 'First page of $(OUT):'
+	@gzip -dc $(OUT)/train-*.json.gz | head -n 1
+
+test: $(INSTALLED)  ## run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(INSTALLED)  ## lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## apply what `make check` asks for, where it can be applied
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# --universal: one file for every platform and for every Python from 3.11 on.
+lock:  ## pin every dependency again, within the bounds of pyproject.toml
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip --disable-pip-version-check --quiet install uv==$(UV_VERSION)
+	build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
+	    $(LOCK_EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
+
+bench: $(INSTALLED)  ## CPU time a page of the reference builder, on WET='...'
+	$(BIN)/python benchmarks/reference.py --wet '$(WET)'
+
+clean:  ## remove the environment and what was built
+	rm -rf .venv build dist out
