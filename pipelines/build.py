@@ -1,0 +1,304 @@
+"""The corpus build as one Beam graph, and how it is run.
+
+::
+
+    ListInputs -> CleanFiles ---> url rows by bucket --> outdated pages by file --+
+                       |                                                          |
+                       +--------> span rows by bucket -> repeated spans by file --+-> WriteRemovals
+                       |                                                                    |
+                       +-----------------------------> WriteShards <-------- PlanShards <---+
+                                                            |
+                                                            +-> WriteManifest
+
+The graph carries patterns and settings, never lists of files; text stays in files and is read once
+by the shard it belongs to.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from c4_filters.pages import PageRules
+from c4_filters.spans import pack_indices
+from pipelines import dedup, manifest, storage
+from pipelines.clean_files import FileSummary, clean_file, clean_identity
+from pipelines.config import BuildConfig
+from pipelines.progress import Notes
+from pipelines.quiet_beam import beam
+from pipelines.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
+
+__all__ = ["BuildCorpus"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Totals:
+    """What all cleaned files come to together: decides the number of buckets and shards."""
+
+    units: int = 0
+    pages: int = 0
+    text_bytes: int = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.units + other.units,
+            self.pages + other.pages,
+            self.text_bytes + other.text_bytes,
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class BuildCorpus(beam.PTransform):  # type: ignore[misc]
+    """The whole build. Put it on a pipeline; its output is the manifest, written last."""
+
+    config: BuildConfig
+    notes: Notes | None = None  # progress, on this machine only
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def expand(self, begin: Any) -> Any:
+        """Wires the graph of this module's head."""
+        config, notes = self.config, self.notes
+        recipe = config.recipe
+        files = (
+            begin
+            | "Patterns" >> beam.Create([config.inputs])
+            | "ListInputs" >> beam.FlatMap(_list_inputs, notes)
+            | "SpreadFiles" >> Spread()
+            | "CleanFiles" >> beam.ParDo(_CleanFile(config, notes))
+        )
+        readable = files | "Readable" >> beam.Filter(lambda file: not file.unreadable)
+        totals = beam.pvalue.AsSingleton(
+            readable
+            | "Total" >> beam.Map(_totals_of)
+            | "AddUp" >> beam.CombineGlobally(_add_up)
+        )
+        names = readable | "Names" >> beam.Map(lambda file: (file.name, b""))
+
+        lost_pages = lost_spans = begin | "Nothing" >> beam.Create([]).with_output_types(
+            tuple[str, bytes]
+        )
+        if recipe.dedup_urls:
+            urls = names | "UrlRows" >> beam.ParDo(_UrlRows(config.output), totals).with_outputs(
+                "lost", main="rows"
+            )
+            outdated = (
+                urls.rows
+                | "UrlsByBucket" >> beam.GroupByKey()
+                | "OutdatedPages" >> beam.FlatMap(_outdated_pages).with_output_types(
+                    tuple[str, bytes]
+                )
+            )
+            lost_pages = (urls.lost, outdated) | "LostPages" >> beam.Flatten()
+        if recipe.dedup_unit != "none":
+            spans = (
+                {"file": names, "pages": lost_pages}
+                | "PagesByFile" >> beam.CoGroupByKey()
+                | "SpanRows"
+                >> beam.ParDo(_SpanRows(config.output, recipe.dedup_window), totals).with_outputs(
+                    "lost", main="rows"
+                )
+            )
+            repeated = (
+                spans.rows
+                | "SpansByBucket" >> beam.GroupByKey()
+                | "RepeatedSpans" >> beam.FlatMap(_repeated_spans).with_output_types(
+                    tuple[str, bytes]
+                )
+            )
+            lost_spans = (spans.lost, repeated) | "LostSpans" >> beam.Flatten()
+        deduplicated = (
+            {"file": names, "pages": lost_pages, "spans": lost_spans}
+            | "RemovalsByFile" >> beam.CoGroupByKey()
+            | "WriteRemovals" >> beam.Map(
+                _write_removals, config.output, recipe.dedup_window, notes
+            ).with_output_types(str)
+        )
+
+        ready = beam.pvalue.AsList(deduplicated)
+        shards = (
+            begin
+            | "Start" >> beam.Create([config.shards])
+            # The names are asked for so that no shard starts before every removal is written.
+            | "PlanShards" >> beam.FlatMap(_plan_shards, totals, ready, notes)
+            | "SpreadShards" >> Spread()
+            | "WriteShards" >> beam.ParDo(_WriteShard(config, notes), ready)
+        )
+        return (
+            begin
+            | "Finish" >> beam.Create([config])
+            | "WriteManifest"
+            >> beam.Map(_write_manifest, beam.pvalue.AsList(files), beam.pvalue.AsList(shards))
+        )
+
+
+class Spread(beam.PTransform):  # type: ignore[misc]
+    """Spreads elements over workers, one a key, in the order they come.
+
+    Largest first is then fair: runners that deal out keys in turn give each worker its share.
+    """
+
+    def expand(self, elements: Any) -> Any:
+        """Numbers, groups, and drops the numbers."""
+        return (
+            elements
+            | "Number" >> beam.Map(lambda numbered: numbered).with_output_types(tuple[int, Any])
+            | "Group" >> beam.GroupByKey()
+            | "Ungroup" >> beam.FlatMap(lambda group: group[1])
+        )
+
+
+def _list_inputs(
+    patterns: tuple[str, ...], notes: Notes | None
+) -> Iterator[tuple[int, tuple[str, int]]]:
+    files = storage.match(patterns)
+    if notes is not None:
+        notes.total("clean", sum(size for _, size in files))
+    return enumerate(sorted(files, key=lambda file: (-file[1], file[0])))
+
+
+class _CleanFile(beam.DoFn):  # type: ignore[misc]
+    """(path, bytes) -> FileSummary; its files are written on the way."""
+
+    def __init__(self, config: BuildConfig, notes: Notes | None) -> None:
+        self._config = config
+        self._identity = clean_identity(config)
+        self._notes = notes
+        self._rules: PageRules | None = None
+
+    def setup(self) -> None:
+        self._rules = self._config.page_rules()
+
+    def process(self, element: tuple[str, int]) -> Iterator[FileSummary]:
+        path, size = element
+        notes = self._notes
+
+        def report(bytes_read: int, pages: int) -> None:
+            if notes is not None:
+                notes.note("clean", _key(path), bytes_read, pages)
+
+        assert self._rules is not None
+        summary = clean_file(
+            path,
+            size,
+            self._config.output,
+            self._rules,
+            self._identity,
+            self._config.max_record_bytes,
+            report,
+        )
+        report(size, summary.pages_read)
+        yield summary
+
+
+def _key(path: str) -> str:
+    from pipelines import layout
+
+    return layout.file_name(path)
+
+
+def _totals_of(file: FileSummary) -> Totals:
+    return Totals(file.units, file.fingerprint_pages, file.text_bytes)
+
+
+def _add_up(parts: Iterable[Totals]) -> Totals:
+    return sum(parts, Totals())
+
+
+class _UrlRows(beam.DoFn):  # type: ignore[misc]
+    """(name, ...) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+
+    def process(self, element: tuple[str, bytes], totals: Totals) -> Iterator[Any]:
+        name, _ = element
+        lost, packed = dedup.url_buffers(self._output, name, dedup.bucket_count(totals.pages))
+        if len(lost):
+            yield beam.pvalue.TaggedOutput("lost", (name, pack_indices(lost)))
+        for bucket, buffer in packed.items():
+            yield bucket, (name, buffer)
+
+
+class _SpanRows(beam.DoFn):  # type: ignore[misc]
+    """(name, lost pages) -> (bucket, (name, packed spans)), and (name, first units) lost."""
+
+    def __init__(self, output: str, window: int) -> None:
+        self._output = output
+        self._window = window
+
+    def process(self, element: tuple[str, Any], totals: Totals) -> Iterator[Any]:
+        name, found = element
+        lost, packed = dedup.span_buffers(
+            self._output,
+            name,
+            dedup.joined(found["pages"]),
+            self._window,
+            dedup.bucket_count(totals.units),
+        )
+        if len(lost):
+            yield beam.pvalue.TaggedOutput("lost", (name, pack_indices(lost)))
+        for bucket, buffer in packed.items():
+            yield bucket, (name, buffer)
+
+
+def _outdated_pages(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
+    return dedup.outdated_pages(group[1])
+
+
+def _repeated_spans(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
+    return dedup.repeated_spans(group[1])
+
+
+def _write_removals(
+    element: tuple[str, Any], output: str, window: int, notes: Notes | None
+) -> str:
+    name, found = element
+    spans = found.get("spans", ())
+    dedup.write_file_removals(
+        output, name, dedup.joined(found["pages"]), np.unique(dedup.joined(spans)), window
+    )
+    if notes is not None:
+        notes.note("dedup", name, 1)
+    return name
+
+
+def _plan_shards(
+    shards: int | None, totals: Totals, ready: list[str], notes: Notes | None
+) -> Iterator[tuple[int, ShardTask]]:
+    del ready
+    tasks = plan_shards(totals.text_bytes, shards)
+    if notes is not None:
+        notes.total("write", len(tasks))
+    return enumerate(tasks)
+
+
+class _WriteShard(beam.DoFn):  # type: ignore[misc]
+    """ShardTask -> ShardSummary; the shard's files are written on the way."""
+
+    def __init__(self, config: BuildConfig, notes: Notes | None) -> None:
+        self._config = config
+        self._notes = notes
+        self._rules: PageRules | None = None
+
+    def setup(self) -> None:
+        self._rules = self._config.page_rules()
+
+    def process(self, task: ShardTask, names: list[str]) -> Iterator[ShardSummary]:
+        assert self._rules is not None
+        summary = write_shard(
+            task, sorted(names), self._config.output, self._config.formats, self._rules
+        )
+        if self._notes is not None:
+            self._notes.note("write", f"{task.split}-{task.index}", 1, summary.pages)
+        yield summary
+
+
+def _write_manifest(
+    config: BuildConfig, files: list[FileSummary], shards: list[ShardSummary]
+) -> dict[str, Any]:
+    made = manifest.make_manifest(config, files, shards)
+    manifest.write_manifest(config, made)
+    return made

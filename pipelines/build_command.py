@@ -1,0 +1,320 @@
+"""``c4 build``: checks what is asked for, runs the graph, prints the balance."""
+
+import argparse
+import contextlib
+import difflib
+import io
+import logging
+import os
+import re
+import sys
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipelines import layout, manifest, progress, storage
+from pipelines.config import BuildConfig
+from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
+
+__all__ = ["BuildError", "add_arguments", "run", "run_build"]
+
+_LOCAL_RUNNERS = {"FnApiRunner", "DirectRunner", "BundleBasedDirectRunner"}
+
+
+class BuildError(OSError):
+    """The build stopped; what was cleaned is kept and the same command goes on from there."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``c4 build``."""
+    parser.epilog = textwrap.dedent(
+        """\
+        Every option of Apache Beam may be given too, such as --runner=FlinkRunner. Without
+        --runner the build runs on this machine, on all cores. The same command run again skips
+        WET files that are cleaned already.
+
+        exit status: 0 built; 1 failed, or more files unreadable than allowed; 2 wrong usage
+        """
+    )
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="GLOB",
+        help="WET files: paths or patterns, local or gs:// s3:// hdfs://",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the corpus")
+    add_recipe_arguments(parser)
+    parser.add_argument(
+        "--format",
+        default="parquet",
+        metavar="LIST",
+        help="tfrecord, parquet, json, or several with commas between (default: parquet)",
+    )
+    parser.add_argument(
+        "--shards",
+        default="auto",
+        metavar="auto|N",
+        help="train shards (default: auto, about 64 MB of text each)",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="local processes (default: one a core)"
+    )
+    parser.add_argument(
+        "--allow-unreadable-files",
+        type=int,
+        default=0,
+        metavar="N",
+        help="exit with 0 although up to N files could not be read at all (default: 0)",
+    )
+    parser.add_argument(
+        "--max-record-mb",
+        type=int,
+        default=64,
+        metavar="MB",
+        help="larger records are rejected, whatever they unpack to (default: 64)",
+    )
+    parser.add_argument(
+        "--start-over",
+        action="store_true",
+        help="first remove what an earlier build left in the output folder",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress, no balance")
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Builds the corpus that the options describe. Returns the exit status."""
+    config = BuildConfig(
+        inputs=tuple(_local_absolute(pattern) for pattern in arguments.input),
+        output=_local_absolute(arguments.output),
+        recipe=recipe_of(arguments),
+        formats=tuple(name.strip() for name in arguments.format.split(",") if name.strip()),
+        shards=_shards(arguments.shards),
+        badwords=badword_lists(arguments),
+        domain_list=arguments.domain_list,
+        url_list=arguments.url_list,
+        allow_unreadable_files=arguments.allow_unreadable_files,
+        max_record_bytes=arguments.max_record_mb << 20,
+    )
+    config.page_rules()  # a bad list stops here, not on a worker
+    files = storage.match(config.inputs)
+    started = time.monotonic()
+    options, local = _beam_options(list(rest), arguments.workers, len(files))
+    manifest.claim_folder(config, arguments.start_over)
+    made = _already_made(config, files)
+    if made is None:
+        manifest.begin(config.output)
+        made = run_build(config, options, show=local and not arguments.quiet)
+    elif not arguments.quiet:
+        print(f"{config.output} is complete already: same files, same settings")
+    if made is None:
+        print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
+        return 0
+    if not arguments.quiet:
+        print_balance(config, made, time.monotonic() - started)
+    return _judge_unreadable(config, made)
+
+
+def _local_absolute(path: str) -> str:
+    # Workers, and a later run from another folder, must mean the same file.
+    return os.path.abspath(os.path.expanduser(path)) if storage.is_local(path) else path
+
+
+def _shards(value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdecimal():
+        raise ValueError(f"--shards wants auto or a whole number, got {value!r}")
+    return int(value)
+
+
+def _already_made(config: BuildConfig, files: list[tuple[str, int]]) -> dict[str, Any] | None:
+    """The manifest of a finished build of the very same files, or None."""
+    with contextlib.suppress(manifest.FolderError):
+        made = manifest.read_manifest(config.output)
+        built = sorted((file["path"], file["bytes"]) for file in made["inputs"])
+        if built == sorted(files):
+            shards = set(storage.listdir(config.output))
+            if all(shard["name"] in shards for shard in made["shards"]):
+                return made
+    return None
+
+
+def _beam_options(rest: list[str], workers: int | None, files: int) -> tuple[Any, bool]:
+    """Beam's options, with the local defaults filled in, and whether the build runs here."""
+    from pipelines.quiet_beam import beam
+
+    options_module = beam.options.pipeline_options
+    _refuse_unknown(rest, options_module.PipelineOptions)
+    given = {word.split("=", 1)[0] for word in rest}
+    if "--runner" not in given:
+        # DirectRunner would try to download another engine first (and fall back to this one).
+        rest = [*rest, "--runner=FnApiRunner"]
+    standard = options_module.PipelineOptions(rest).view_as(options_module.StandardOptions)
+    local = standard.runner in _LOCAL_RUNNERS
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {workers}")
+    if workers is not None and not local:
+        raise ValueError(f"--workers is for builds on this machine; {standard.runner} has its own")
+    if standard.runner == "FnApiRunner" and "--direct_running_mode" not in given:
+        count = workers or _cores()
+        if "--direct_num_workers" not in given and count > 1 and (files > 1 or workers):
+            rest = [*rest, f"--direct_num_workers={count}", "--direct_running_mode=multi_processing"]
+    return options_module.PipelineOptions(rest), local
+
+
+def _refuse_unknown(rest: list[str], pipeline_options: Any) -> None:
+    """Beam drops options it does not know; a mistyped one would be lost without a word."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    classes = [pipeline_options]
+    for cls in classes:
+        classes += cls.__subclasses__()
+        if "_add_argparse_args" in vars(cls):
+            with contextlib.suppress(argparse.ArgumentError):  # two classes may share an option
+                cls._add_argparse_args(parser)
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            _, unknown = parser.parse_known_args(rest)
+    except SystemExit:
+        raise ValueError(errors.getvalue().strip().rsplit("error: ", 1)[-1]) from None
+    if unknown:
+        own = argparse.ArgumentParser(add_help=False)
+        add_arguments(own)
+        known = [*own._option_string_actions, *parser._option_string_actions]
+        word = unknown[0].split("=", 1)[0]
+        near = difflib.get_close_matches(word, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"unknown option {unknown[0]}{hint} (c4 build --help)")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str, Any] | None:
+    """Runs the graph; returns the manifest, or None when the engine goes on by itself.
+
+    Raises BuildError, in one line, when the build fails.
+    """
+    from pipelines.build import BuildCorpus
+    from pipelines.quiet_beam import beam
+
+    with progress.shown() if show else contextlib.nullcontext() as notes, _quiet_workers():
+        pipeline = beam.Pipeline(options=options)
+        _ = pipeline | "BuildCorpus" >> BuildCorpus(config, notes)
+        try:
+            result = pipeline.run()
+            state = result.wait_until_finish() if _waits(options) else None
+        except Exception as error:
+            if os.environ.get("C4_TRACEBACK"):
+                raise
+            raise BuildError(_cause(error)) from None
+    if state is None and not storage.exists(storage.join(config.output, layout.MANIFEST)):
+        return None
+    return manifest.read_manifest(config.output)
+
+
+def _waits(options: Any) -> bool:
+    from pipelines.quiet_beam import beam
+
+    google = beam.options.pipeline_options.GoogleCloudOptions
+    standard = options.view_as(beam.options.pipeline_options.StandardOptions)
+    dry_run = options.view_as(google).dry_run
+    return not (dry_run or standard.no_wait_until_finish)
+
+
+@contextlib.contextmanager
+def _quiet_workers() -> Iterator[None]:
+    """Keeps workers' tracebacks off the terminal: the failure itself comes back as one line."""
+    if os.environ.get("C4_TRACEBACK"):
+        yield
+        return
+    logger = logging.getLogger("apache_beam")
+    root = logging.getLogger()
+    levels = logger.level, root.level
+    logger.setLevel(logging.CRITICAL)
+    root.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(levels[0])
+        root.setLevel(levels[1])
+
+
+_RAISED = re.compile(r"^(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exit)): (?P<what>.*)$")
+
+
+def _cause(error: Exception) -> str:
+    """One line from what a runner raises: often a worker's whole traceback, as text."""
+    lines = [match for line in str(error).splitlines() if (match := _RAISED.match(line.strip()))]
+    if lines:
+        kind, what = lines[-1]["type"].rsplit(".", 1)[-1], lines[-1]["what"]
+    else:
+        kind, what = type(error).__name__, " ".join(str(error).split())[:500]
+    what = re.sub(r" \[while running .*", "", what)
+    if kind in ("RuntimeError", "BuildError") and "Channel closed" in what:
+        what = "a worker process died (killed, or out of memory)"
+        kind = ""
+    elif kind in ("OSError", "ValueError", "FileNotFoundError", "PermissionError"):
+        what = re.sub(r"^\[Errno \d+\] ", "", what)
+        kind = ""
+    prefix = f"{kind}: " if kind else ""
+    return (
+        f"{prefix}{what}; what is cleaned is kept, and the same command goes on from there "
+        "(C4_TRACEBACK=1 shows the traceback)"
+    )
+
+
+def _judge_unreadable(config: BuildConfig, made: dict[str, Any]) -> int:
+    unreadable = made["unreadable_inputs"]
+    if len(unreadable) <= config.allow_unreadable_files:
+        return 0
+    for file in unreadable[:10]:
+        print(f"c4: unreadable: {file['path']}: {file['error']}", file=sys.stderr)
+    print(
+        f"c4: error: {len(unreadable)} of {len(unreadable) + len(made['inputs'])} files could not "
+        f"be read; the corpus in {config.output} is built from the others; mend or remove them and "
+        f"run again, or accept with --allow-unreadable-files {len(unreadable)}",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float) -> None:
+    """Prints pages and lines by rule, where the shards are, and one kept page."""
+    counts = made["counts"]
+    print()
+    for what in ("pages", "lines"):
+        read, written = counts[f"{what}_read"], counts[f"{what}_written"]
+        print(f"{what} read {read:>24,}")
+        for verdict, count in sorted(
+            counts[f"{what}_dropped"].items(), key=lambda item: (-item[1], item[0])
+        ):
+            print(f"  - {verdict:<26}{count:>10,}  {count / max(read, 1):6.1%}")
+        print(f"  = written {written:>28,}  {written / max(read, 1):6.1%}")
+        print()
+    if counts["records_rejected"]:
+        reasons = ", ".join(
+            f"{count} {reason}" for reason, count in counts["records_rejected_by_reason"].items()
+        )
+        print(f"{counts['records_rejected']} records rejected ({reasons}): see "
+              f"{storage.join(config.output, 'rejects')}")  # fmt: skip
+    for split, sums in made["splits"].items():
+        shards = [shard for shard in made["shards"] if shard["split"] == split]
+        print(f"{split}: {sums['pages']:,} pages, {sums['text_bytes']:,} bytes of text, "
+              f"{len(shards)} shard file{'s' if len(shards) != 1 else ''}")  # fmt: skip
+    names = [shard["name"] for shard in made["shards"]]
+    print(f"shards: {storage.join(config.output, names[0])}"
+          + (f" … {names[-1]}" if len(names) > 1 else ""))  # fmt: skip
+    resumed = made["timing"]["files_resumed"]
+    print(f"built from {counts['files_read']:,} files"
+          + (f" ({resumed:,} cleaned before)" if resumed else "")
+          + f" in {wall_s:.1f} s with recipe {config.recipe.name}")  # fmt: skip
+    page = made.get("kept_page")
+    if page:
+        print(f"\none kept page: {page['url']}")
+        for line in page["text"].split("\n")[:6]:
+            print(textwrap.shorten(line, width=96, placeholder=" …"))

@@ -1,0 +1,75 @@
+"""``c4``: one console command; each subcommand lives in a module imported only when asked for."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["main"]
+
+
+class _Command(NamedTuple):
+    module: str  # has add_arguments(parser) and run(arguments, rest) -> exit status
+    summary: str
+    passes_on: bool = False  # options it does not know go to Beam
+
+
+_COMMANDS = {
+    "build": _Command("pipelines.build_command", "WET files in, corpus out", passes_on=True),
+    "explain": _Command("pipelines.explain_command", "what each rule does to each page of a file"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand and returns the exit status: 0 done, 1 failed, 2 wrong usage."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="c4",
+        description="Builds a C4-style corpus from Common Crawl WET files.",
+        epilog="c4 COMMAND --help describes a command.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    asked = next((word for word in argv if not word.startswith("-")), None)
+    modules = {}
+    for name, command in _COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=command.summary,
+            description=command.summary[0].upper() + command.summary[1:] + ".",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == asked:  # the others need not be imported
+            modules[name] = importlib.import_module(command.module)
+            modules[name].add_arguments(sub)
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not _COMMANDS[arguments.command].passes_on:
+        parser.error(f"unknown argument {rest[0]!r}")
+    try:
+        status: int = modules[arguments.command].run(arguments, rest)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("\nc4: interrupted; what is cleaned is kept, the same command goes on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `c4 explain FILE | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("C4_TRACEBACK"):
+            raise
+        print(f"c4: error: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,335 @@
+"""WET file -> cleaned pages and fingerprints: the expensive stage, and the unit of resume."""
+
+import array
+import dataclasses
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import mmh3
+import pyarrow as pa
+
+from c4_filters.pages import CleanPage, PageRules, RawPage, tf_pages
+from c4_filters.recipes import Recipe
+from c4_filters.spans import unit_identities
+from c4_filters.urls import md5_key, normalize_url, page_key, split_of, url_identity
+from c4_filters.verdicts import PageVerdict, RejectReason
+from pipelines import layout, storage
+from pipelines.config import BuildConfig
+from pipelines.handover import (
+    CLEANED_SCHEMA,
+    FINGERPRINT_SCHEMA,
+    CleanedFile,
+    shard_order,
+    write_cleaned,
+    write_fingerprints,
+)
+from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, read_wet
+
+__all__ = ["FileSummary", "clean_file", "clean_identity"]
+
+_SAMPLES_PER_VERDICT = 3
+_SAMPLE_CHARS = 300
+_REJECTS_LISTED = 10_000  # per file; all are counted
+_PROGRESS_EVERY_S = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSummary:
+    """What one WET file came to: the small value that travels, and the head of its cleaned file."""
+
+    path: str
+    name: str  # of its outputs, see pipelines.layout
+    bytes: int  # as stored
+    sha256: str = ""
+    pages_read: int = 0
+    pages_kept: int = 0
+    text_bytes: int = 0  # UTF-8, of kept pages
+    validation_pages: int = 0
+    fingerprint_pages: int = 0
+    units: int = 0
+    lines_read: int = 0
+    lines_kept: int = 0
+    pages_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    lines_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    records_rejected: dict[str, int] = dataclasses.field(default_factory=dict)
+    samples: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)
+    cpu_s: float = 0.0
+    unreadable: str = ""  # why nothing could be read; empty for a file that was cleaned
+    resumed: bool = False
+
+
+def clean_identity(config: BuildConfig) -> str:
+    """A digest of all that a cleaned file depends on besides its WET file."""
+    needed = {
+        key: value for key, value in config.identity.items() if key not in ("formats", "shards")
+    }
+    return hashlib.sha256(json.dumps(needed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def clean_file(
+    path: str,
+    size: int,
+    output: str,
+    rules: PageRules,
+    identity: str,
+    max_record_bytes: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> FileSummary:
+    """Cleans one WET file, unless a good output of the same recipe is there already.
+
+    Writes rejects, fingerprints and, last, cleaned pages: the cleaned file is the mark that the
+    others are whole. ``progress`` is told bytes read and pages read now and then.
+
+    A file of which nothing can be read becomes a summary with ``unreadable`` set. Raises OSError
+    when an output cannot be written.
+    """
+    name = layout.file_name(path)
+    done = _finished(path, size, output, name, identity)
+    if done is not None:
+        return done
+    started = time.process_time()
+    cleaner = _Cleaner(rules)
+    stats = ReadStats()
+    try:
+        stream = storage.open_raw(path)
+    except Exception as error:  # Beam's file systems raise what their clients raise
+        return FileSummary(path, name, size, unreadable=_one_line(error))
+    with stream:
+        records = read_wet(stream, stats, max_record_bytes=max_record_bytes)
+        next_report = time.monotonic() + _PROGRESS_EVERY_S
+        while True:
+            try:
+                record = next(records, None)
+            except (UnreadableWetError, OSError) as error:
+                return FileSummary(path, name, size, unreadable=_one_line(error))
+            if record is None:
+                break
+            if isinstance(record, Reject):
+                cleaner.reject(record.offset, record.reason, record.detail)
+            else:
+                cleaner.add(
+                    record.offset,
+                    RawPage(
+                        record.url,
+                        record.timestamp,
+                        record.content_type,
+                        record.content_length,
+                        record.text,
+                    ),
+                )
+            if progress is not None and time.monotonic() > next_report:
+                progress(stream.tell(), cleaner.pages_read)
+                next_report = time.monotonic() + _PROGRESS_EVERY_S
+    cleaned, fingerprints = cleaner.tables()
+    summary = FileSummary(
+        path=path,
+        name=name,
+        bytes=size,
+        sha256=stats.sha256,
+        pages_read=cleaner.pages_read,
+        pages_kept=len(cleaned),
+        text_bytes=pa.compute.sum(pa.compute.binary_length(cleaned["text"])).as_py() or 0,
+        validation_pages=pa.compute.sum(cleaned["validation"]).as_py() or 0,
+        fingerprint_pages=len(fingerprints),
+        units=cleaner.unit_count,
+        lines_read=cleaner.counts["lines_read"],
+        lines_kept=pa.compute.sum(cleaned["lines"]).as_py() or 0,
+        pages_dropped=_counted(cleaner.pages_dropped),
+        lines_dropped=_counted(cleaner.counts, without="lines_read"),
+        records_rejected=_counted(cleaner.records_rejected),
+        samples=cleaner.samples,
+        cpu_s=time.process_time() - started,
+    )
+    _write_rejects(layout.rejects(output, name), path, cleaner.rejects)
+    write_fingerprints(layout.fingerprints(output, name), fingerprints, len(cleaned))
+    write_cleaned(
+        layout.cleaned(output, name),
+        cleaned,
+        {"identity": identity, "file": dataclasses.asdict(summary)},
+    )
+    return dataclasses.replace(summary, cpu_s=time.process_time() - started)
+
+
+def finished_summary(path: str, size: int, output: str, identity: str) -> FileSummary | None:
+    """The summary of a WET file that is cleaned already, or None."""
+    return _finished(path, size, output, layout.file_name(path), identity)
+
+
+def _finished(path: str, size: int, output: str, name: str, identity: str) -> FileSummary | None:
+    cleaned = layout.cleaned(output, name)
+    if not storage.exists(cleaned) or not storage.exists(layout.fingerprints(output, name)):
+        return None
+    try:
+        with CleanedFile(cleaned) as file:
+            head = file.summary
+            summary = FileSummary(**head["file"])
+    except (ValueError, TypeError, KeyError):
+        return None  # not whole, or of another version: cleaned again
+    if head["identity"] != identity or (summary.path, summary.bytes) != (path, size):
+        return None
+    return dataclasses.replace(summary, resumed=True)
+
+
+class _Cleaner:
+    """Collects the pages of one file: judged, cut into units, fingerprinted."""
+
+    def __init__(self, rules: PageRules) -> None:
+        self._rules = rules
+        self._recipe: Recipe = rules.recipe
+        self._all_urls = self._recipe.order == "dedup_first"
+        self.counts: Counter[str] = Counter()
+        self.pages_dropped: Counter[str] = Counter()
+        self.records_rejected: Counter[str] = Counter()
+        self.rejects: list[tuple[int, str, str]] = []
+        self.samples: dict[str, list[dict[str, str]]] = {}
+        self.pages_read = 0
+        self.unit_count = 0
+        self._columns: dict[str, list[Any]] = {
+            name: [] for name in CLEANED_SCHEMA.names if name != "unit_starts"
+        }
+        self._starts = array.array("I")
+        self._start_offsets = array.array("q", [0])
+        self._identities: list[bytes] = []
+        self._kept_prints: list[tuple[bytes, str, bytes, int]] = []
+        self._dropped_prints: list[tuple[bytes, str, bytes, int]] = []
+
+    def reject(self, offset: int, reason: RejectReason, detail: str) -> None:
+        self.records_rejected[reason] += 1
+        if len(self.rejects) < _REJECTS_LISTED:
+            self.rejects.append((offset, reason, detail))
+
+    def add(self, offset: int, page: RawPage) -> None:
+        if not self._recipe.drop_parser_accidents:
+            self._add_page(page)
+            return
+        lines_dropped: Counter[str] = Counter()
+        pages = tf_pages(page, lines_dropped)
+        self.counts["lines_read"] += lines_dropped.total()
+        self.counts += lines_dropped
+        for part in pages:
+            if not part.url:
+                self.reject(offset, RejectReason.NO_URL, "page begun by a body line WARC/1.0")
+            elif not part.timestamp:
+                self.reject(offset, RejectReason.NO_DATE, part.url)
+            else:
+                self._add_page(part)
+
+    def _add_page(self, page: RawPage) -> None:
+        self.pages_read += 1
+        result = self._rules.clean(page, self.counts)
+        if result.verdict is PageVerdict.KEPT:
+            self._keep(page, result)
+            return
+        self.pages_dropped[result.verdict] += 1
+        samples = self.samples.setdefault(result.verdict, [])
+        if len(samples) < _SAMPLES_PER_VERDICT:
+            samples.append(
+                {
+                    "url": page.url,
+                    "evidence": result.evidence,
+                    "text": page.text.strip()[:_SAMPLE_CHARS],
+                }
+            )
+        # TF deduplicates urls before cleaning: a page that the rules drop may still be the newest.
+        before_urls = (PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN)
+        if self._all_urls and result.verdict not in before_urls:
+            normalized = normalize_url(page.url)
+            self._dropped_prints.append(
+                (url_identity(normalized), page.timestamp, _digest(page), 0)
+            )
+
+    def _keep(self, page: RawPage, result: CleanPage) -> None:
+        normalized = normalize_url(page.url)
+        digest = _digest(page)
+        key = page_key(normalized)
+        columns = self._columns
+        columns["url"].append(page.url)
+        columns["text"].append(result.text)
+        columns["timestamp"].append(page.timestamp)
+        columns["content_type"].append(page.content_type)
+        columns["content_length"].append(page.content_length)
+        language = result.language
+        columns["language"].append(language.code if language else None)
+        columns["language_probability"].append(language.probability if language else None)
+        columns["validation"].append(split_of(normalized) == "validation")
+        columns["page_key"].append(key)
+        columns["digest"].append(digest)
+        columns["lines"].append(result.lines)
+        starts = self._unit_starts(result.text)
+        self.unit_count += len(starts)
+        self._starts.extend(starts)
+        self._start_offsets.append(len(self._starts))
+        self._identities.append(unit_identities(result.text, starts))
+        if self._all_urls:
+            rank = md5_key(page.url)  # TF: md5 of the url as written
+        elif self._recipe.dedup_urls:
+            rank = key
+        else:  # pages may share a url: only their content tells them apart
+            rank = int.from_bytes(digest[:8], "little")
+        self._kept_prints.append((url_identity(normalized), page.timestamp, digest, rank))
+
+    def _unit_starts(self, text: str) -> list[int]:
+        unit = self._recipe.dedup_unit
+        if unit == "sentences":
+            return self._rules.splitter.line_starts(text)
+        if unit == "lines":
+            starts, at = [0], text.find("\n")
+            while at >= 0:
+                starts.append(at + 1)
+                at = text.find("\n", at + 1)
+            return starts
+        return []
+
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """The cleaned pages and the fingerprints, both in shard order."""
+        unit_starts = pa.LargeListArray.from_arrays(
+            pa.array(self._start_offsets, pa.int64()), pa.array(self._starts, pa.uint32())
+        )
+        columns = {
+            name: unit_starts if name == "unit_starts" else pa.array(self._columns[name], type_)
+            for name, type_ in zip(CLEANED_SCHEMA.names, CLEANED_SCHEMA.types, strict=True)
+        }
+        cleaned = pa.table(columns, schema=CLEANED_SCHEMA)
+        order = shard_order(cleaned)
+        prints = [self._kept_prints[row] for row in order] + self._dropped_prints
+        units = [self._identities[row] for row in order] + [b""] * len(self._dropped_prints)
+        url_identities, timestamps, digests, ranks = zip(*prints, strict=True) if prints else ([],) * 4  # fmt: skip
+        fingerprints = pa.table(
+            [
+                pa.array(values, type_)
+                for values, type_ in zip(
+                    (url_identities, timestamps, digests, ranks, units),
+                    FINGERPRINT_SCHEMA.types,
+                    strict=True,
+                )
+            ],
+            schema=FINGERPRINT_SCHEMA,
+        )
+        return cleaned.take(order), fingerprints
+
+
+def _digest(page: RawPage) -> bytes:
+    """16 bytes of all that a page was read with: a tie-break that no file order can change."""
+    return mmh3.mmh3_x64_128_digest("\0".join(page).encode("utf-8", "surrogatepass"))
+
+
+def _write_rejects(path: str, input_path: str, rejects: list[tuple[int, str, str]]) -> None:
+    if not rejects:
+        storage.remove([path])  # of an earlier build of a changed file
+        return
+    with storage.write_atomically(path) as file:
+        for offset, reason, detail in rejects:
+            line = {"file": input_path, "offset": offset, "reason": reason, "detail": detail}
+            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+
+def _counted(counts: Counter[str], without: str = "") -> dict[str, int]:
+    return {str(key): count for key, count in sorted(counts.items()) if count and key != without}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

