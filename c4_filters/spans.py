@@ -508,10 +508,10 @@ def _pack_by_bucket(
     order = np.argsort(narrow, kind="stable")
     ordered = [column[order] for column in columns]
     present, begins = np.unique(bucket[order], return_index=True)
-    ends = [*begins.tolist()[1:], len(bucket)]
+    bounds = itertools.pairwise([*begins.tolist(), len(bucket)])
     return {
         number: _pack(magic, end - begin, *[column[begin:end] for column in ordered])
-        for number, begin, end in zip(present.tolist(), begins.tolist(), ends, strict=True)
+        for number, (begin, end) in zip(present.tolist(), bounds, strict=True)
     }
 
 
