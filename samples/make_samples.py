@@ -1,0 +1,293 @@
+"""Makes the sample WET files from the hand-written pages beside this file.
+
+    python -m samples.make_samples            # rewrites samples/wet/
+    python -m samples.make_samples --output D # writes elsewhere
+
+The pages are TOML files (``samples/pages/``). Each page says what it is there to show and what the
+recipe ``en`` makes of it, so the same sources are documentation, input and expected output. No
+clock, no random number and no host name enters the files: the same sources give the same bytes.
+"""
+
+import argparse
+import base64
+import dataclasses
+import hashlib
+import pathlib
+import re
+import struct
+import tomllib
+import uuid
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from c4_filters.verdicts import PageVerdict, RejectReason
+
+PAGES_DIR = pathlib.Path(__file__).parent / "pages"
+WET_DIR = pathlib.Path(__file__).parent / "wet"
+
+FAULTS = frozenset(
+    {
+        "no_url",
+        "no_date",
+        "latin_1",
+        "bad_header",
+        "bad_length",
+        "corrupt_gzip",
+        "not_warc",
+        "truncated",
+    }
+)
+UNCOMPRESSED = "uncompressed"  # the one file that is written without gzip
+
+_EXPECTATIONS = frozenset(map(str, PageVerdict)) | frozenset(map(str, RejectReason))
+_WARCINFO_DATE = "2019-04-26T00:00:00Z"
+_WARCINFO_BODY = (
+    "Software-Info: samples/make_samples.py\r\n"
+    "isPartOf: COLOSSAL-SAMPLES\r\n"
+    "description: hand-written pages that show what each rule does\r\n"
+)
+# RFC 1952 without name or time; the last byte leaves the operating system open, so that every
+# system writes the same header.
+_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplePage:
+    """One sample: the record to write and what becomes of it.
+
+    Attributes:
+      name: identifies the page among all samples.
+      shows: one line on what the page is there to show.
+      wet: stem of the WET file the page stands in.
+      expect: verdict under recipe ``en`` (:class:`PageVerdict`), or, for a record that never
+        becomes a page, the :class:`RejectReason`.
+      text: the page, line by line.
+      url, date, language: headers of the record; ``None`` leaves the header out.
+      also: recipe name -> verdict under that recipe, where it is worth telling.
+      keeps, loses: pieces of text that the cleaned page must, or must not, contain.
+      copies: set of pages of which exactly one (the smallest page key) is kept; ``expect`` holds
+        for every other page of the set.
+      split: the split a kept page goes to.
+      fault: how the record is broken, one of :data:`FAULTS`, or ``None``.
+
+    Raises:
+      ValueError: an unknown verdict or fault, or a missing url or date that no fault explains.
+    """
+
+    name: str
+    shows: str
+    wet: str
+    expect: str
+    text: str
+    url: str | None = None
+    date: str | None = None
+    language: str | None = None
+    also: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    keeps: tuple[str, ...] = ()
+    loses: tuple[str, ...] = ()
+    copies: str | None = None
+    split: str = "train"
+    fault: str | None = None
+
+    def __post_init__(self) -> None:
+        for verdict in (self.expect, *self.also.values()):
+            if verdict not in _EXPECTATIONS:
+                raise ValueError(
+                    f"sample {self.name!r}: expect must be a PageVerdict or RejectReason, "
+                    f"got {verdict!r}"
+                )
+        if self.fault is not None and self.fault not in FAULTS:
+            raise ValueError(
+                f"sample {self.name!r}: fault must be one of {', '.join(sorted(FAULTS))}, "
+                f"got {self.fault!r}"
+            )
+        for header in ("url", "date"):
+            if (getattr(self, header) is None) != (self.fault == f"no_{header}"):
+                raise ValueError(
+                    f"sample {self.name!r}: {header} must be given unless fault is 'no_{header}'"
+                )
+
+
+def _fill(text: str, chars: int) -> str:
+    """``text`` lengthened to exactly ``chars`` characters by lines of a made-up farm ledger.
+
+    No two lines are equal, so the filler is never a repeated span.
+
+    >>> len(_fill("A ledger.", 500))
+    500
+    """
+    crops = ("barley", "oats", "rye", "spelt", "beans", "lentils", "flax")
+    farms = ("Alder Bank", "Stony Ford", "Three Elms", "Low Moor", "Crow Hill")
+    lines = [text.rstrip("\n")]
+    length = len(lines[0])
+    entry = 0
+    while length < chars:
+        sacks = 3 + (entry * 37) % 91
+        line = (
+            f"Entry {entry + 1} says that {sacks} sacks of {crops[entry % 7]} came from the farm "
+            f"at {farms[entry % 5]} and were stored on floor {1 + entry % 4}."
+        )
+        lines.append(line)
+        length += 1 + len(line)
+        entry += 1
+    return "\n".join(lines)[: chars - 1] + "."
+
+
+def _word(letters: int) -> str:
+    """One word whose letters follow each other as in English, so that no detector is misled."""
+    return ("otherwisetheminewithhershand" * letters)[:letters]
+
+
+def _expand_words(text: str) -> str:
+    """Replaces ``@WORD:n@`` by one word of ``n`` letters.
+
+    >>> _expand_words("a @WORD:6@ b")
+    'a otherw b'
+    """
+    return re.sub(r"@WORD:(\d+)@", lambda mark: _word(int(mark[1])), text)
+
+
+def _page(table: Mapping[str, Any], wet: str, texts: Mapping[str, str]) -> SamplePage:
+    fields = {"wet": wet, **table}
+    if "same_text_as" in fields:
+        fields["text"] = texts[fields.pop("same_text_as")]
+    fields["text"] = _expand_words(fields["text"])
+    if "fill_to_chars" in fields:
+        fields["text"] = _fill(fields["text"], fields.pop("fill_to_chars"))
+    for name in ("keeps", "loses"):
+        fields[name] = tuple(fields.get(name, ()))
+    return SamplePage(**fields)
+
+
+def read_pages(folder: pathlib.Path = PAGES_DIR) -> list[SamplePage]:
+    """All sample pages of the TOML files of ``folder``, in the order of file names and tables.
+
+    Raises:
+      ValueError: two pages have one name, or a page is not as :class:`SamplePage` asks.
+      TypeError: a page has a field that :class:`SamplePage` lacks.
+    """
+    pages: dict[str, SamplePage] = {}
+    for path in sorted(folder.glob("*.toml")):
+        with path.open("rb") as file:
+            group = tomllib.load(file)
+        for table in group["page"]:
+            page = _page(table, group["wet"], {name: page.text for name, page in pages.items()})
+            if page.name in pages:
+                raise ValueError(f"sample names must differ, got {page.name!r} twice ({path.name})")
+            pages[page.name] = page
+    return list(pages.values())
+
+
+def _record(headers: Iterable[tuple[str, str]], payload: bytes) -> bytes:
+    lines = ["WARC/1.0", *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode() + payload + b"\r\n\r\n"
+
+
+def _warcinfo(filename: str) -> bytes:
+    body = _WARCINFO_BODY.encode()
+    return _record(
+        [
+            ("WARC-Type", "warcinfo"),
+            ("WARC-Date", _WARCINFO_DATE),
+            ("WARC-Filename", filename),
+            ("WARC-Record-ID", f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, filename)}>"),
+            ("Content-Type", "application/warc-fields"),
+            ("Content-Length", str(len(body))),
+        ],
+        body,
+    )
+
+
+def record_bytes(page: SamplePage) -> bytes:
+    """The uncompressed WARC record of ``page``, header fields in Common Crawl's order.
+
+    Content-Length counts bytes; WARC-Block-Digest is the SHA-1 of the payload in base 32. Faults
+    of the record (not of its compression) are applied.
+    """
+    payload = page.text.encode("latin-1" if page.fault == "latin_1" else "utf-8")
+    if page.fault == "not_warc":
+        return payload
+    identity = f"{page.name} {page.url} {page.date}"
+    digest = base64.b32encode(hashlib.sha1(payload, usedforsecurity=False).digest()).decode()
+    headers = [("WARC-Type", "conversion")]
+    if page.url is not None:
+        headers.append(("WARC-Target-URI", page.url))
+    if page.date is not None:
+        headers.append(("WARC-Date", page.date))
+    headers += [
+        ("WARC-Record-ID", f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, identity)}>"),
+        ("WARC-Refers-To", f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, identity + ' html')}>"),
+        ("WARC-Block-Digest", f"sha1:{digest}"),
+    ]
+    if page.language is not None:
+        headers.append(("WARC-Identified-Content-Language", page.language))
+    length = "about a page" if page.fault == "bad_length" else str(len(payload))
+    headers += [("Content-Type", "text/plain"), ("Content-Length", length)]
+    record = _record(headers, payload)
+    if page.fault == "bad_header":
+        head, _, rest = record.partition(b"\r\n\r\n")
+        record = head.replace(b": ", b" ") + b"\r\n\r\n" + rest
+    return record
+
+
+def gzip_member(data: bytes) -> bytes:
+    """One gzip member with neither time nor file name.
+
+    >>> import gzip
+    >>> gzip.decompress(gzip_member(b"page"))
+    b'page'
+    """
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = deflate.compress(data) + deflate.flush()
+    return _GZIP_HEADER + body + struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)
+
+
+def _compressed(page: SamplePage) -> bytes:
+    member = gzip_member(record_bytes(page))
+    middle = len(member) // 2
+    if page.fault == "truncated":
+        return member[:middle]
+    if page.fault == "corrupt_gzip":
+        return member[: middle - 4] + b"\xff" * 8 + member[middle + 4 :]
+    return member
+
+
+def wet_files(pages: Iterable[SamplePage]) -> dict[str, bytes]:
+    """File name -> content of every WET file that ``pages`` ask for.
+
+    A file is its warcinfo record followed by its pages in the order given, one gzip member a
+    record, except for the file named ``uncompressed``.
+
+    Raises:
+      ValueError: a truncated record that is not the last of its file.
+    """
+    groups: dict[str, list[SamplePage]] = {}
+    for page in pages:
+        groups.setdefault(page.wet, []).append(page)
+    files = {}
+    for stem, group in sorted(groups.items()):
+        if any(page.fault == "truncated" for page in group[:-1]):
+            raise ValueError(f"only the last page of a WET file can be truncated, got {stem!r}")
+        if stem == UNCOMPRESSED:
+            name = f"sample-{stem}.warc.wet"
+            files[name] = b"".join([_warcinfo(name), *map(record_bytes, group)])
+        else:
+            name = f"sample-{stem}.warc.wet.gz"
+            files[name] = b"".join([gzip_member(_warcinfo(name)), *map(_compressed, group)])
+    return files
+
+
+def main() -> None:
+    """Rewrites the sample files."""
+    parser = argparse.ArgumentParser(description="Makes the sample WET files.")
+    parser.add_argument("--output", type=pathlib.Path, default=WET_DIR, metavar="FOLDER")
+    folder = parser.parse_args().output
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in wet_files(read_pages()).items():
+        (folder / name).write_bytes(content)
+        print(f"{folder / name}: {len(content):,} bytes")
+
+
+if __name__ == "__main__":
+    main()
