@@ -1,0 +1,396 @@
+import errno
+import gc
+import io
+import logging
+import os
+import pathlib
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pipelines import storage
+from pipelines.quiet_beam import beam
+
+_SOME_UUID = uuid.UUID("0123456789abcdef0123456789abcdef")
+
+
+def _names(folder: pathlib.Path) -> list[str]:
+    """All names in a folder, hidden ones too."""
+    return sorted(os.listdir(folder))
+
+
+def _write_and_raise(path: str, data: bytes, failure: BaseException) -> None:
+    with storage.write_atomically(path) as file:
+        file.write(data)
+        raise failure
+
+
+def _write_after_close(path: str) -> None:
+    with storage.write_atomically(path) as file:
+        file.write(b"new")
+        file.close()
+        file.write(b"more")
+
+
+# --- writing to a local path
+
+
+def test_a_file_appears_whole_under_its_name_and_parents_are_made(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a" / "b" / "shard.bin"
+    with storage.write_atomically(str(path)) as file:
+        file.write(b"one")
+        file.flush()
+        assert not path.exists()
+        assert file.tell() == 3
+        file.write(memoryview(b" two"))
+    assert path.read_bytes() == b"one two"
+    assert _names(path.parent) == ["shard.bin"]
+
+
+def test_an_empty_file_is_a_file(tmp_path: pathlib.Path) -> None:
+    with storage.write_atomically(str(tmp_path / "empty")):
+        pass
+    assert storage.size(str(tmp_path / "empty")) == 0
+
+
+@pytest.mark.parametrize("failure", [ValueError("bad page"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_file_and_no_temporary(
+    tmp_path: pathlib.Path, failure: BaseException
+) -> None:
+    path = tmp_path / "shard.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(type(failure)):
+        _write_and_raise(str(path), b"new", failure)
+    assert path.read_bytes() == b"old"
+    assert _names(tmp_path) == ["shard.bin"]
+
+
+def test_closing_inside_the_block_publishes_nothing(tmp_path: pathlib.Path) -> None:
+    with storage.write_atomically(str(tmp_path / "shard.bin")) as file:
+        file.write(b"new")
+        file.close()
+        assert _names(tmp_path) != ["shard.bin"]
+    assert (tmp_path / "shard.bin").read_bytes() == b"new"
+    with pytest.raises(ValueError, match="after close"):
+        _write_after_close(str(tmp_path / "other.bin"))
+    assert _names(tmp_path) == ["shard.bin"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device that is always full")
+@pytest.mark.parametrize("n_bytes", [10, 1_000_000], ids=["fails at flush", "fails at write"])
+def test_a_full_disk_is_an_oserror_that_names_the_file(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, n_bytes: int
+) -> None:
+    monkeypatch.setattr(uuid, "uuid4", lambda: _SOME_UUID)
+    path = tmp_path / "shard.bin"
+    path.write_bytes(b"old")
+    os.symlink("/dev/full", tmp_path / f".shard.bin.tmp-{_SOME_UUID.hex}")
+    with pytest.raises(OSError, match=r"shard\.bin") as caught:  # noqa: SIM117
+        with storage.write_atomically(str(path)) as file:
+            file.write(b"x" * n_bytes)
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == b"old"
+    assert _names(tmp_path) == ["shard.bin"]
+
+
+def test_an_oserror_of_somebody_else_is_left_alone(tmp_path: pathlib.Path) -> None:
+    with (
+        pytest.raises(FileNotFoundError, match="input"),
+        storage.write_atomically(str(tmp_path / "out")),
+    ):
+        raise FileNotFoundError(errno.ENOENT, "gone", "input")
+
+
+def test_a_parent_that_is_a_file_is_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "taken").write_bytes(b"")
+    target = str(tmp_path / "taken" / "shard")
+    with pytest.raises(OSError, match="taken"), storage.write_atomically(target):
+        pass
+
+
+def test_a_killed_writer_leaves_a_temporary_that_is_no_input_and_can_be_swept(
+    tmp_path: pathlib.Path,
+) -> None:
+    program = (
+        "import os, sys; from pipelines import storage\n"
+        "with storage.write_atomically(sys.argv[1]) as file:\n"
+        "    file.write(b'half'); file.flush(); os._exit(9)\n"
+    )
+    path = str(tmp_path / "shard.bin")
+    assert subprocess.run([sys.executable, "-c", program, path], check=False).returncode == 9
+    (tmp_path / "kept").write_bytes(b"")
+    (tmp_path / ".bashrc.tmp-1").write_bytes(b"")  # not one of ours
+    assert len(_names(tmp_path)) == 3
+    assert [p for p, _ in storage.match(str(tmp_path / "*"))] == [
+        str(tmp_path / ".bashrc.tmp-1"),
+        str(tmp_path / "kept"),
+    ]
+    assert storage.listdir(str(tmp_path)) == [".bashrc.tmp-1", "kept"]
+    assert storage.sweep_temporaries(str(tmp_path)) == 1
+    assert storage.sweep_temporaries(str(tmp_path)) == 0
+    assert _names(tmp_path) == [".bashrc.tmp-1", "kept"]
+
+
+# --- finding and reading
+
+
+@pytest.fixture
+def crawl(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    for name, n_bytes in {"b.gz": 2, "a.gz": 1, "deep/c.gz": 3, "x[1].gz": 4, "x1.gz": 5}.items():
+        path = tmp_path / "crawl" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"." * n_bytes)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "crawl"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ("crawl/[ab].gz", [("crawl/a.gz", 1), ("crawl/b.gz", 2)]),
+        ("./crawl/a.gz", [("./crawl/a.gz", 1)]),
+        (["crawl/b*", "crawl/?.gz"], [("crawl/a.gz", 1), ("crawl/b.gz", 2)]),
+        (["crawl/a.gz", "{crawl}/a.gz"], [("crawl/a.gz", 1)]),
+        ("crawl/**/c.gz", [("crawl/deep/c.gz", 3)]),
+        ("crawl/x[1].gz", [("crawl/x[1].gz", 4)]),
+        ("crawl/x*.gz", [("crawl/x1.gz", 5), ("crawl/x[1].gz", 4)]),
+        ("{crawl}/deep/*", [("{crawl}/deep/c.gz", 3)]),
+    ],
+)
+def test_match(
+    crawl: pathlib.Path, patterns: str | list[str], expected: list[tuple[str, int]]
+) -> None:
+    wanted = [
+        p.format(crawl=crawl) for p in ([patterns] if isinstance(patterns, str) else patterns)
+    ]
+    found = storage.match(wanted[0] if isinstance(patterns, str) else wanted)
+    assert found == [(path.format(crawl=crawl), n_bytes) for path, n_bytes in expected]
+
+
+def test_match_in_the_working_folder(crawl: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(crawl)
+    assert storage.match("a*") == [("a.gz", 1)]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (["crawl/a.gz", "crawl/*.wet"], r"'crawl/\*\.wet'.*--input"),
+        (["missing.gz"], r"'missing\.gz'.*--input"),
+        (["nowhere/*"], r"'nowhere/\*'"),
+        (["crawl"], r"'crawl' is a folder.*crawl/\*\.warc\.wet\.gz"),
+    ],
+)
+@pytest.mark.usefixtures("crawl")
+def test_nothing_to_read_is_one_line_with_the_pattern(patterns: list[str], message: str) -> None:
+    with pytest.raises(storage.NoInputError, match=message) as caught:
+        storage.match(patterns)
+    assert "\n" not in str(caught.value)
+
+
+def test_gz_is_read_as_stored(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "page.gz"
+    path.write_bytes(b"\x1f\x8bnot gzip at all")
+    assert storage.read_bytes(str(path)) == b"\x1f\x8bnot gzip at all"
+    with storage.open_raw(str(path)) as file:
+        assert file.read(2) == b"\x1f\x8b"
+    with pytest.raises(OSError, match=r"missing"):
+        storage.open_raw(str(tmp_path / "missing"))
+
+
+def test_listdir_names_files_only(crawl: pathlib.Path) -> None:
+    assert storage.listdir(str(crawl)) == ["a.gz", "b.gz", "x1.gz", "x[1].gz"]
+    assert storage.listdir(str(crawl / "nowhere")) == []
+
+
+def test_remove_takes_names_literally_and_never_a_folder(crawl: pathlib.Path) -> None:
+    storage.remove([str(crawl / "x[1].gz"), str(crawl / "missing")])
+    assert storage.listdir(str(crawl)) == ["a.gz", "b.gz", "x1.gz"]
+    with pytest.raises(OSError, match="deep"):
+        storage.remove([str(crawl / "deep")])
+    assert (crawl / "deep" / "c.gz").exists()
+
+
+def test_size_and_exists(crawl: pathlib.Path) -> None:
+    assert storage.exists(str(crawl / "b.gz"))
+    assert storage.size(str(crawl / "b.gz")) == 2
+    assert not storage.exists(str(crawl / "missing"))
+    with pytest.raises(FileNotFoundError) as caught:
+        storage.size(str(crawl / "missing"))
+    assert caught.value.filename == str(crawl / "missing")
+
+
+# --- object stores: Beam's own upload stream over a dictionary
+
+
+class _Upload(beam.io.filesystemio.Uploader):  # type: ignore[misc, unused-ignore]
+    """Sends parts; an object exists once `finish` was called, as on s3, azfs and hdfs."""
+
+    def __init__(self, objects: dict[str, bytes], path: str) -> None:
+        self._objects, self._path, self._parts = objects, path, [b""]
+
+    def put(self, data: memoryview) -> None:
+        if self._objects.get("full"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._parts.append(bytes(data))
+
+    def finish(self) -> None:
+        self._objects[self._path] = b"".join(self._parts)
+
+
+class _ResumableUpload(io.BytesIO):
+    """What matters of google-cloud-storage's BlobWriter: closing completes, terminate drops."""
+
+    def __init__(self, objects: dict[str, bytes], path: str) -> None:
+        super().__init__()
+        self._objects, self._path, self._buffer = objects, path, io.BytesIO()
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
+
+    def close(self) -> None:
+        if not self._buffer.closed:
+            self._objects[self._path] = self.getvalue()
+            self._buffer.close()
+        super().close()
+
+    def terminate(self) -> None:
+        raise ConnectionError("cannot reach the server to drop the upload")
+
+
+class _FakeSystems:
+    """The part of `FileSystems` that writes, reads and deletes."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def create(self, path: str, compression_type: str) -> Any:
+        assert compression_type == "uncompressed"
+        if path.startswith("gs:"):
+            return _ResumableUpload(self.objects, path)
+        stream = beam.io.filesystemio.UploaderStream(_Upload(self.objects, path))
+        return io.BufferedWriter(stream, buffer_size=128)
+
+    def exists(self, path: str) -> bool:
+        return path in self.objects
+
+    def delete(self, paths: list[str]) -> None:
+        for path in paths:
+            del self.objects[path]
+
+    def rename(self, sources: list[str], targets: list[str]) -> None:
+        for source, target in zip(sources, targets, strict=True):
+            assert target not in self.objects, "hdfs renames onto nothing that exists"
+            self.objects[target] = self.objects.pop(source)
+
+
+@pytest.fixture
+def systems(monkeypatch: pytest.MonkeyPatch) -> Iterator[_FakeSystems]:
+    fake = _FakeSystems()
+    monkeypatch.setattr(storage, "_file_systems", lambda: fake)
+    yield fake
+    gc.collect()  # what an abandoned upload does when collected must happen in its own test
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "azfs", "hdfs"])
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 1000])
+def test_remote_write(systems: _FakeSystems, scheme: str, content: bytes) -> None:
+    path = f"{scheme}://bucket/train-00000"
+    systems.objects[path] = b"old"
+    with storage.write_atomically(path) as file:
+        file.write(content)
+        file.close()
+        assert systems.objects == {path: b"old"}
+    assert systems.objects == {path: content}
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "azfs", "hdfs"])
+@pytest.mark.parametrize("n_bytes", [5, 1000])
+def test_an_aborted_remote_write_is_never_completed(
+    systems: _FakeSystems, scheme: str, n_bytes: int
+) -> None:
+    path = f"{scheme}://bucket/train-00000"
+    systems.objects[path] = b"old"
+    with pytest.raises(KeyError, match="bad page"):
+        _write_and_raise(path, b"x" * n_bytes, KeyError("bad page"))
+    gc.collect()
+    assert systems.objects == {path: b"old"}
+
+
+def test_a_full_remote_names_the_object(systems: _FakeSystems) -> None:
+    systems.objects["full"] = b"yes"
+    with (
+        pytest.raises(OSError, match="s3://bucket/x") as caught,
+        storage.write_atomically("s3://bucket/x") as file,
+    ):
+        file.write(b"x" * 1000)
+    assert caught.value.errno == errno.ENOSPC
+    gc.collect()
+    assert list(systems.objects) == ["full"]
+
+
+def test_an_empty_s3_object_is_sent_as_one_part(systems: _FakeSystems) -> None:
+    sent: list[bytes] = []
+    original = systems.create
+
+    def create(path: str, compression_type: str) -> Any:
+        raw = original(path, compression_type)
+        raw.raw._uploader._write_to_s3 = sent.append
+        return raw
+
+    systems.create = create  # type: ignore[method-assign]
+    with storage.write_atomically("s3://bucket/empty"):
+        pass
+    assert sent == [b""]
+    with storage.write_atomically("s3://bucket/full") as file:
+        file.write(b"x")
+    assert sent == [b""]
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (("s3://b", "c", "d.gz"), "s3://b/c/d.gz"),
+        (("hdfs://host/x/", "y"), "hdfs://host/x/y"),
+        (("out", "cleaned", "a"), os.path.join("out", "cleaned", "a")),
+    ],
+)
+def test_join(parts: tuple[str, ...], expected: str) -> None:
+    assert storage.join(*parts) == expected
+
+
+# --- importing Beam
+
+
+def test_beam_is_imported_without_a_word_and_logging_is_left_alone() -> None:
+    program = (
+        "import logging; from pipelines.quiet_beam import beam\n"
+        "assert logging.getLogger().handlers == [], logging.getLogger().handlers\n"
+        "assert logging.getLogger().filters == []\n"
+        "logging.getLogger().warning('after')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "after\n")
+
+
+def test_other_warnings_of_the_import_still_show(capsys: pytest.CaptureFixture[str]) -> None:
+    from pipelines import quiet_beam
+
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    try:
+        with quiet_beam._without_apitools_line():
+            logging.warning("apitools not found, and more")
+            logging.warning("something else")
+            logging.info("a detail")
+        assert root.handlers == []
+    finally:
+        root.handlers = handlers
+    assert capsys.readouterr().err == "something else\n"
