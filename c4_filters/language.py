@@ -5,7 +5,68 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["Language", "detect_language", "detector_name"]
+__all__ = ["LANGUAGES", "Language", "detect_language", "detector_name"]
+
+#: Every code that langdetect 1.0.9 can answer with.
+LANGUAGES = frozenset(
+    [
+        "af",
+        "ar",
+        "bg",
+        "bn",
+        "ca",
+        "cs",
+        "cy",
+        "da",
+        "de",
+        "el",
+        "en",
+        "es",
+        "et",
+        "fa",
+        "fi",
+        "fr",
+        "gu",
+        "he",
+        "hi",
+        "hr",
+        "hu",
+        "id",
+        "it",
+        "ja",
+        "kn",
+        "ko",
+        "lt",
+        "lv",
+        "mk",
+        "ml",
+        "mr",
+        "ne",
+        "nl",
+        "no",
+        "pa",
+        "pl",
+        "pt",
+        "ro",
+        "ru",
+        "sk",
+        "sl",
+        "so",
+        "sq",
+        "sv",
+        "sw",
+        "ta",
+        "te",
+        "th",
+        "tl",
+        "tr",
+        "uk",
+        "ur",
+        "vi",
+        "zh-cn",
+        "zh-tw",
+    ]
+)
 
 
 class Language(NamedTuple):
@@ -70,7 +131,7 @@ def rust_detector() -> Callable[[str], Language | None]:
 
 
 def python_detector() -> Callable[[str], Language | None]:
-    """langdetect itself: where the Rust wheel is missing, and the twin that tests compare with."""
+    """Langdetect itself: where the Rust wheel is missing, and the twin that tests compare with."""
     import langdetect
     from langdetect.detector_factory import PROFILES_DIRECTORY, DetectorFactory
     from langdetect.lang_detect_exception import LangDetectException

@@ -54,16 +54,21 @@ def judge_line(line: str, recipe: Recipe) -> tuple[LineVerdict, str]:
         return LineVerdict.NO_END_MARK, line
     if len(line.split()) < recipe.min_words_per_line:
         return LineVerdict.FEW_WORDS, line
+    return _judge_words(line), line
+
+
+def _judge_words(line: str) -> LineVerdict:
+    """Rules 5 to 8, for a line that passed the others."""
     lowered = line.lower()
     if "lorem ipsum" in lowered:
-        return LineVerdict.LOREM_IPSUM, line
+        return LineVerdict.LOREM_IPSUM
     if "javascript" in lowered:
-        return LineVerdict.JAVASCRIPT, line
+        return LineVerdict.JAVASCRIPT
     if "{" in line:
-        return LineVerdict.CURLY_BRACKET, line
+        return LineVerdict.CURLY_BRACKET
     if any(phrase in lowered for phrase in _POLICY):
-        return LineVerdict.POLICY, line
-    return LineVerdict.KEPT, line
+        return LineVerdict.POLICY
+    return LineVerdict.KEPT
 
 
 class CleanLines(NamedTuple):
@@ -105,30 +110,33 @@ def clean_lines(lines: Sequence[str], recipe: Recipe, counts: Counter[str]) -> C
         else:
             kept.append(line)
     lowered = "\n".join(kept).lower()
-    for phrase in _SUSPECT:
-        if phrase in lowered:
-            return _clean_lines_in_order(lines, recipe, counts)
+    if any(phrase in lowered for phrase in _SUSPECT):
+        judged = [_judge_words(line) for line in kept]
+        if not PAGE_DROPPING.keys().isdisjoint(judged):
+            return _dropped_page(lines, recipe, counts)
+        counts.update(verdict for verdict in judged if verdict is not LineVerdict.KEPT)
+        kept = [
+            line for line, verdict in zip(kept, judged, strict=True) if verdict is LineVerdict.KEPT
+        ]
     counts[LineVerdict.NO_END_MARK] += unmarked
     counts[LineVerdict.FEW_WORDS] += few_words
     counts[LineVerdict.LONG_WORD] += long_words
     return CleanLines(kept, PageVerdict.KEPT)
 
 
-def _clean_lines_in_order(
-    lines: Sequence[str], recipe: Recipe, counts: Counter[str]
-) -> CleanLines:
-    """The rules by the book, for the few pages on which rules 5 to 8 may fire."""
-    kept = []
+def _dropped_page(lines: Sequence[str], recipe: Recipe, counts: Counter[str]) -> CleanLines:
+    """Counts the lines of a page up to the one that drops it, by the book."""
+    fine = 0
     for position, line in enumerate(lines):
-        verdict, line = judge_line(line, recipe)
+        verdict, _ = judge_line(line, recipe)
         if verdict is LineVerdict.KEPT:
-            kept.append(line)
+            fine += 1
             continue
         counts[verdict] += 1
         if verdict in PAGE_DROPPING:
-            counts[LineVerdict.ON_DROPPED_PAGE] += len(kept) + len(lines) - position - 1
+            counts[LineVerdict.ON_DROPPED_PAGE] += fine + len(lines) - position - 1
             return CleanLines([], PAGE_DROPPING[verdict])
-    return CleanLines(kept, PageVerdict.KEPT)
+    raise AssertionError("no line drops this page")
 
 
 def _has_long_word(line: str, limit: int) -> bool:

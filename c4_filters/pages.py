@@ -57,7 +57,8 @@ def tf_pages(page: RawPage, counts: Counter[str]) -> list[RawPage]:
     lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
     if not any(line.startswith(_TF_PREFIXES) for line in lines):
         return [page._replace(text="\n".join(lines))]
-    pages, kept = [], []
+    pages: list[RawPage] = []
+    kept: list[str] = []
     for line in lines:
         if line == "WARC/1.0":
             pages.append(page._replace(text="\n".join(kept)))
@@ -123,7 +124,11 @@ class PageRules:
         recipe = self.recipe
         if not lines:
             return drop(PageVerdict.NO_TEXT)
-        if sum(map(len, lines)) + len(lines) - 1 > recipe.max_page_chars:
+        # TF's own text is stripped and joined by now, see tf_pages.
+        if len(page.text) > recipe.max_page_chars and (
+            recipe.drop_parser_accidents
+            or sum(map(len, lines)) + len(lines) - 1 > recipe.max_page_chars
+        ):
             return drop(PageVerdict.TOO_LONG)
         if self._domains is not None or self._urls is not None:
             normalized = normalize_url(page.url)
@@ -139,10 +144,11 @@ class PageRules:
                 return CleanPage(cleaned.page)
             lines = cleaned.lines
         # A line has at least one sentence: Punkt need not count on pages of enough lines.
-        if len(lines) < recipe.min_sentences and (
-            sum(map(self.splitter.count, lines)) < recipe.min_sentences
+        if not lines or (
+            len(lines) < recipe.min_sentences
+            and sum(map(self.splitter.count, lines)) < recipe.min_sentences
         ):
-            return drop(PageVerdict.FEW_SENTENCES)
+            return CleanPage(PageVerdict.FEW_SENTENCES, lines=len(lines))
         text = "\n".join(lines).strip()
         if self._late:
             return CleanPage(PageVerdict.KEPT, text, len(lines))
@@ -184,8 +190,7 @@ class PageRules:
         if recipe.bad_words:
             word = self._badwords.found(text, language.code)
             if word is not None and not (
-                recipe.bad_words_kept_fraction
-                and self._badwords.kept_by_chance(normalize_url(url))
+                recipe.bad_words_kept_fraction and self._badwords.kept_by_chance(normalize_url(url))
             ):
                 return PageVerdict.BAD_WORDS, language, word
         return PageVerdict.KEPT, language, evidence

@@ -10,8 +10,10 @@ import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self
+
+from c4_filters.language import LANGUAGES
 
 __all__ = ["RECIPES", "Recipe", "load_recipe"]
 
@@ -68,6 +70,8 @@ class Recipe:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             _check_type(self.name, field.name, value, field.default)
+            if isinstance(field.default, float):  # 1 and 1.0 are one value, so one digest
+                object.__setattr__(self, field.name, float(value))
         positive = ("max_page_chars", "max_word_chars", "dedup_window")
         for name in positive:
             self._require(getattr(self, name) >= 1, name, "must be at least 1")
@@ -91,11 +95,12 @@ class Recipe:
             "dedup_unit",
             'must be "none", "sentences" or "lines"',
         )
-        for language in self.languages:
+        for language in self.languages:  # an unknown one would drop every page, hours later
+            near = _nearest(language, LANGUAGES)
             self._require(
-                language == language.lower() and 2 <= len(language) <= 5,
+                language in LANGUAGES,
                 "languages",
-                'must be langdetect codes such as "en" or "zh-cn"',
+                f'must be langdetect codes such as "en" or "zh-cn", {language!r} is none{near}',
             )
 
     def _require(self, holds: bool, field: str, rule: str) -> None:
@@ -133,7 +138,9 @@ class Recipe:
         known = {field.name for field in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
-                raise ValueError(f"recipe {name}: unknown key {key!r}{_nearest(key, known)}")
+                raise ValueError(
+                    f"recipe {name}: unknown key {key!r}{_nearest(key, {*known, 'base'})}"
+                )
         if isinstance(values.get("languages"), list):
             values["languages"] = tuple(values["languages"])
         return cls(**{**base, **values})
@@ -156,7 +163,7 @@ def _check_type(recipe: str, field: str, value: object, default: object) -> None
         raise ValueError(f"recipe {recipe}: {field} must be {wanted}, got {value!r}")
 
 
-def _nearest(word: str, known: set[str]) -> str:
+def _nearest(word: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.0)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -253,9 +260,9 @@ def _named(name: object) -> Recipe:
 
 
 def load_recipe(name: str, toml: str | None = None) -> Recipe:
-    """The recipe called ``name``, or the one written in the TOML text ``toml``.
+    r"""The recipe called ``name``, or the one written in the TOML text ``toml``.
 
-    >>> load_recipe("mine.toml", 'name = "mine"\\nbase = "en"\\nmin_sentences = 4').min_sentences
+    >>> load_recipe("mine.toml", 'name = "mine"\nbase = "en"\nmin_sentences = 4').min_sentences
     4
 
     Raises ValueError, in one line, for an unknown name or key and for bad TOML.

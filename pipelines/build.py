@@ -49,7 +49,7 @@ class Totals:
 
 
 @dataclasses.dataclass(eq=False)
-class BuildCorpus(beam.PTransform):  # type: ignore[misc]
+class BuildCorpus(beam.PTransform[Any, Any]):
     """The whole build. Put it on a pipeline; its output is the manifest, written last."""
 
     config: BuildConfig
@@ -71,9 +71,7 @@ class BuildCorpus(beam.PTransform):  # type: ignore[misc]
         )
         readable = files | "Readable" >> beam.Filter(lambda file: not file.unreadable)
         totals = beam.pvalue.AsSingleton(
-            readable
-            | "Total" >> beam.Map(_totals_of)
-            | "AddUp" >> beam.CombineGlobally(_add_up)
+            readable | "Total" >> beam.Map(_totals_of) | "AddUp" >> beam.CombineGlobally(_add_up)
         )
         names = readable | "Names" >> beam.Map(lambda file: (file.name, b""))
 
@@ -87,9 +85,8 @@ class BuildCorpus(beam.PTransform):  # type: ignore[misc]
             outdated = (
                 urls.rows
                 | "UrlsByBucket" >> beam.GroupByKey()
-                | "OutdatedPages" >> beam.FlatMap(_outdated_pages).with_output_types(
-                    tuple[str, bytes]
-                )
+                | "OutdatedPages"
+                >> beam.FlatMap(_outdated_pages).with_output_types(tuple[str, bytes])
             )
             lost_pages = (urls.lost, outdated) | "LostPages" >> beam.Flatten()
         if recipe.dedup_unit != "none":
@@ -104,15 +101,15 @@ class BuildCorpus(beam.PTransform):  # type: ignore[misc]
             repeated = (
                 spans.rows
                 | "SpansByBucket" >> beam.GroupByKey()
-                | "RepeatedSpans" >> beam.FlatMap(_repeated_spans).with_output_types(
-                    tuple[str, bytes]
-                )
+                | "RepeatedSpans"
+                >> beam.FlatMap(_repeated_spans).with_output_types(tuple[str, bytes])
             )
             lost_spans = (spans.lost, repeated) | "LostSpans" >> beam.Flatten()
         deduplicated = (
             {"file": names, "pages": lost_pages, "spans": lost_spans}
             | "RemovalsByFile" >> beam.CoGroupByKey()
-            | "WriteRemovals" >> beam.Map(
+            | "WriteRemovals"
+            >> beam.Map(
                 _write_removals, config.output, recipe.dedup_window, notes
             ).with_output_types(str)
         )
@@ -134,7 +131,7 @@ class BuildCorpus(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class Spread(beam.PTransform):  # type: ignore[misc]
+class Spread(beam.PTransform[Any, Any]):
     """Spreads elements over workers, one a key, in the order they come.
 
     Largest first is then fair: runners that deal out keys in turn give each worker its share.
@@ -159,7 +156,7 @@ def _list_inputs(
     return enumerate(sorted(files, key=lambda file: (-file[1], file[0])))
 
 
-class _CleanFile(beam.DoFn):  # type: ignore[misc]
+class _CleanFile(beam.DoFn):
     """(path, bytes) -> FileSummary; its files are written on the way."""
 
     def __init__(self, config: BuildConfig, notes: Notes | None) -> None:
@@ -207,7 +204,7 @@ def _add_up(parts: Iterable[Totals]) -> Totals:
     return sum(parts, Totals())
 
 
-class _UrlRows(beam.DoFn):  # type: ignore[misc]
+class _UrlRows(beam.DoFn):
     """(name, ...) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
 
     def __init__(self, output: str) -> None:
@@ -222,7 +219,7 @@ class _UrlRows(beam.DoFn):  # type: ignore[misc]
             yield bucket, (name, buffer)
 
 
-class _SpanRows(beam.DoFn):  # type: ignore[misc]
+class _SpanRows(beam.DoFn):
     """(name, lost pages) -> (bucket, (name, packed spans)), and (name, first units) lost."""
 
     def __init__(self, output: str, window: int) -> None:
@@ -252,9 +249,7 @@ def _repeated_spans(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[
     return dedup.repeated_spans(group[1])
 
 
-def _write_removals(
-    element: tuple[str, Any], output: str, window: int, notes: Notes | None
-) -> str:
+def _write_removals(element: tuple[str, Any], output: str, window: int, notes: Notes | None) -> str:
     name, found = element
     spans = found.get("spans", ())
     dedup.write_file_removals(
@@ -275,7 +270,7 @@ def _plan_shards(
     return enumerate(tasks)
 
 
-class _WriteShard(beam.DoFn):  # type: ignore[misc]
+class _WriteShard(beam.DoFn):
     """ShardTask -> ShardSummary; the shard's files are written on the way."""
 
     def __init__(self, config: BuildConfig, notes: Notes | None) -> None:

@@ -161,7 +161,11 @@ def _beam_options(rest: list[str], workers: int | None, files: int) -> tuple[Any
     if standard.runner == "FnApiRunner" and "--direct_running_mode" not in given:
         count = workers or _cores()
         if "--direct_num_workers" not in given and count > 1 and (files > 1 or workers):
-            rest = [*rest, f"--direct_num_workers={count}", "--direct_running_mode=multi_processing"]
+            rest = [
+                *rest,
+                f"--direct_num_workers={count}",
+                "--direct_running_mode=multi_processing",
+            ]
     return options_module.PipelineOptions(rest), local
 
 
@@ -218,12 +222,8 @@ def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str
 
 
 def _waits(options: Any) -> bool:
-    from pipelines.quiet_beam import beam
-
-    google = beam.options.pipeline_options.GoogleCloudOptions
-    standard = options.view_as(beam.options.pipeline_options.StandardOptions)
-    dry_run = options.view_as(google).dry_run
-    return not (dry_run or standard.no_wait_until_finish)
+    chosen = options.get_all_options()
+    return not (chosen.get("dry_run") or chosen.get("no_wait_until_finish"))
 
 
 @contextlib.contextmanager
@@ -244,12 +244,14 @@ def _quiet_workers() -> Iterator[None]:
         root.setLevel(levels[1])
 
 
-_RAISED = re.compile(r"^(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exit)): (?P<what>.*)$")
+_RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exit)): (?P<what>.*)")
 
 
 def _cause(error: Exception) -> str:
     """One line from what a runner raises: often a worker's whole traceback, as text."""
-    lines = [match for line in str(error).splitlines() if (match := _RAISED.match(line.strip()))]
+    lines = [
+        match for line in str(error).splitlines() if (match := _RAISED.fullmatch(line.strip()))
+    ]
     if lines:
         kind, what = lines[-1]["type"].rsplit(".", 1)[-1], lines[-1]["what"]
     else:

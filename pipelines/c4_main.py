@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print("\nc4: interrupted; what is cleaned is kept, the same command goes on", file=sys.stderr)
+        print(
+            "\nc4: interrupted; what is cleaned is kept, the same command goes on", file=sys.stderr
+        )
         return 130
     except BrokenPipeError:  # `c4 explain FILE | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -297,19 +297,15 @@ class _Cleaner:
         order = shard_order(cleaned)
         prints = [self._kept_prints[row] for row in order] + self._dropped_prints
         units = [self._identities[row] for row in order] + [b""] * len(self._dropped_prints)
-        url_identities, timestamps, digests, ranks = zip(*prints, strict=True) if prints else ([],) * 4  # fmt: skip
-        fingerprints = pa.table(
-            [
-                pa.array(values, type_)
-                for values, type_ in zip(
-                    (url_identities, timestamps, digests, ranks, units),
-                    FINGERPRINT_SCHEMA.types,
-                    strict=True,
-                )
-            ],
-            schema=FINGERPRINT_SCHEMA,
-        )
-        return cleaned.take(order), fingerprints
+        fingerprints = [*zip(*prints, strict=True)] if prints else [()] * 4
+        fingerprints.append(tuple(units))
+        columns = {
+            name: pa.array(values, type_)
+            for name, type_, values in zip(
+                FINGERPRINT_SCHEMA.names, FINGERPRINT_SCHEMA.types, fingerprints, strict=True
+            )
+        }
+        return cleaned.take(order), pa.table(columns, schema=FINGERPRINT_SCHEMA)
 
 
 def _digest(page: RawPage) -> bytes:

@@ -83,7 +83,7 @@ def write_file_removals(
 
 
 def joined(buffers: Iterable[bytes]) -> npt.NDArray[np.int64]:
-    """Rows of several packed index buffers, one after the other. [rows]"""
+    """Rows of several packed index buffers, one after the other, [rows]."""
     parts = [spans.unpack_indices(buffer).astype(np.int64) for buffer in buffers]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 

@@ -93,7 +93,7 @@ def write_cleaned(path: str, table: pa.Table, summary: dict[str, Any]) -> None:
 
 
 def shard_order(table: pa.Table) -> npt.NDArray[np.int64]:
-    """The permutation that puts cleaned pages in shard order. [pages]"""
+    """The permutation that puts cleaned pages in shard order, [pages]."""
     digests = np.frombuffer(
         b"".join(table["digest"].to_pylist()), dtype=[("high", ">u8"), ("low", ">u8")]
     )
@@ -234,14 +234,12 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _fixed(column: pa.Array) -> npt.NDArray[np.uint8]:
-    """The bytes of a column of 16-byte values, end to end. [16 * rows]"""
+    """The bytes of a column of 16-byte values, end to end, [16 * rows]."""
     data = column.buffers()[1]
     return np.frombuffer(data or b"", dtype=np.uint8)[: 16 * len(column)]
 
 
-def write_removals(
-    path: str, pages: npt.NDArray[np.bool_], units: npt.NDArray[np.bool_]
-) -> None:
+def write_removals(path: str, pages: npt.NDArray[np.bool_], units: npt.NDArray[np.bool_]) -> None:
     """Writes which pages [pages] and which units [units] of a cleaned file go."""
     with storage.write_atomically(path) as file:
         file.write(pages.astype(np.uint8).tobytes())
@@ -263,11 +261,11 @@ class Removals:
         self._file.close()
 
     def pages(self, first: int, count: int) -> npt.NDArray[np.bool_]:
-        """Whether each of ``count`` pages from ``first`` on goes. [count]"""
+        """Whether each of ``count`` pages from ``first`` on goes, [count]."""
         return self._range(first, count)
 
     def units(self, first: int, count: int) -> npt.NDArray[np.bool_]:
-        """Whether each of ``count`` units from ``first`` on goes. [count]"""
+        """Whether each of ``count`` units from ``first`` on goes, [count]."""
         return self._range(self._pages + first, count)
 
     def _range(self, first: int, count: int) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines import layout, storage
 from pipelines.clean_files import FileSummary
 from pipelines.config import BuildConfig, flatten
-from pipelines.formats import write_dataset_info
+from pipelines.formats.dataset_info import write_dataset_info
 from pipelines.write_shards import ShardSummary
 
 __all__ = [
@@ -103,8 +103,9 @@ def make_manifest(
     files = sorted(files, key=lambda file: file.path)
     shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
     read = [file for file in files if not file.unreadable]
-    pages_dropped = _added(*(part.pages_dropped for part in (*read, *shards)))
-    lines_dropped = _added(*(part.lines_dropped for part in (*read, *shards)))
+    parts: list[FileSummary | ShardSummary] = [*read, *shards]
+    pages_dropped = _added(*(part.pages_dropped for part in parts))
+    lines_dropped = _added(*(part.lines_dropped for part in parts))
     rejected = _added(*(file.records_rejected for file in read))
     counts = {
         "files_read": len(read),
@@ -129,14 +130,20 @@ def make_manifest(
         "manifest_version": _MANIFEST_VERSION,
         "recipe": config.recipe.as_dict(),
         "settings": {
-            key: value for key, value in config.identity.items() if key not in ("recipe", "versions")
+            key: value
+            for key, value in config.identity.items()
+            if key not in ("recipe", "versions")
         },
         "versions": config.identity["versions"],
         "inputs": [
-            {"path": file.path, "bytes": file.bytes, "sha256": file.sha256,
-             "pages_read": file.pages_read}
+            {
+                "path": file.path,
+                "bytes": file.bytes,
+                "sha256": file.sha256,
+                "pages_read": file.pages_read,
+            }
             for file in read
-        ],  # fmt: skip
+        ],
         "unreadable_inputs": [
             {"path": file.path, "bytes": file.bytes, "error": file.unreadable}
             for file in files
@@ -151,12 +158,19 @@ def make_manifest(
             for split in ("train", "validation")
         },
         "shards": [
-            {"name": file["name"], "split": shard.split, "format": file["format"],
-             "pages": shard.pages, "bytes": file["bytes"], "sha256": file["sha256"]}
+            {
+                "name": file["name"],
+                "split": shard.split,
+                "format": file["format"],
+                "pages": shard.pages,
+                "bytes": file["bytes"],
+                "sha256": file["sha256"],
+            }
             for shard in shards
             for file in shard.files
-        ],  # fmt: skip
-        "samples": _samples([*(file.samples for file in read), *(s.samples for s in shards)]),
+        ],
+        "kept_page": next((shard.kept_page for shard in shards if shard.kept_page), None),
+        "samples": _samples([part.samples for part in parts]),
         "timing": {
             "clean_cpu_s": round(sum(file.cpu_s for file in read), 3),
             "write_cpu_s": round(sum(shard.cpu_s for shard in shards), 3),

@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from typing import IO
 
@@ -88,6 +89,7 @@ def _watch(notes: Notes, stream: IO[str], stop: threading.Event) -> None:
     on_terminal = stream.isatty()
     bar: tqdm[None] | None = None
     shown_stage = ""
+    last_shown = time.monotonic()
     while True:
         ended = stop.wait(_POLL_S)
         with contextlib.suppress(OSError):
@@ -103,8 +105,9 @@ def _watch(notes: Notes, stream: IO[str], stop: threading.Event) -> None:
             bar.n = min(done, total) if total else done
             if pages:
                 bar.set_postfix_str(f"{pages:,} pages", refresh=False)
-            if on_terminal or ended or bar.format_dict["elapsed"] - bar.last_shown >= _PLAIN_EVERY_S:  # type: ignore[attr-defined]
-                bar.last_shown = bar.format_dict["elapsed"]  # type: ignore[attr-defined]
+            now = time.monotonic()
+            if on_terminal or ended or now - last_shown >= _PLAIN_EVERY_S:
+                last_shown = now
                 bar.refresh()
         if ended:
             if bar is not None:
@@ -124,5 +127,4 @@ def _bar(stage: str, total: int, stream: IO[str], on_terminal: bool) -> "tqdm[No
         dynamic_ncols=on_terminal,
         leave=True,
     )
-    bar.last_shown = 0.0  # type: ignore[attr-defined]
     return bar

@@ -33,6 +33,7 @@ _OUTPUT_COLUMNS = (
 )
 _SAMPLES_PER_VERDICT = 3
 _SAMPLE_CHARS = 300
+_KEPT_PAGE_CHARS = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,7 @@ class ShardSummary:
     lines_dropped: dict[str, int]
     samples: dict[str, list[dict[str, str]]]
     files: list[dict[str, Any]]  # name, format, bytes, sha256
+    kept_page: dict[str, str] | None  # its first page, shortened, for people to look at
     cpu_s: float
 
 
@@ -138,6 +140,12 @@ def write_shard(
         },
         samples=writer.samples,
         files=files,
+        kept_page={
+            "url": table["url"][0].as_py(),
+            "text": table["text"][0].as_py()[:_KEPT_PAGE_CHARS],
+        }
+        if len(table)
+        else None,
         cpu_s=time.process_time() - started,
     )
 
