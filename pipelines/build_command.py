@@ -87,14 +87,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Builds the corpus that the options describe. Returns the exit status."""
     config = BuildConfig(
-        inputs=tuple(_local_absolute(pattern) for pattern in arguments.input),
-        output=_local_absolute(arguments.output),
+        inputs=tuple(layout.absolute(pattern) for pattern in arguments.input),
+        output=layout.absolute(arguments.output),
         recipe=recipe_of(arguments),
         formats=tuple(name.strip() for name in arguments.format.split(",") if name.strip()),
         shards=_shards(arguments.shards),
         badwords=badword_lists(arguments),
-        domain_list=arguments.domain_list,
-        url_list=arguments.url_list,
+        domain_list=arguments.domain_list and layout.absolute(arguments.domain_list),
+        url_list=arguments.url_list and layout.absolute(arguments.url_list),
         allow_unreadable_files=arguments.allow_unreadable_files,
         max_record_bytes=arguments.max_record_mb << 20,
     )
@@ -115,11 +115,6 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if not arguments.quiet:
         print_balance(config, made, time.monotonic() - started)
     return _judge_unreadable(config, made)
-
-
-def _local_absolute(path: str) -> str:
-    # Workers, and a later run from another folder, must mean the same file.
-    return os.path.abspath(os.path.expanduser(path)) if storage.is_local(path) else path
 
 
 def _shards(value: str) -> int | None:
@@ -152,6 +147,9 @@ def _beam_options(rest: list[str], workers: int | None, files: int) -> tuple[Any
     if "--runner" not in given:
         # DirectRunner would try to download another engine first (and fall back to this one).
         rest = [*rest, "--runner=FnApiRunner"]
+        if "--default_sdk_harness_log_level" not in given:
+            # Local workers would write their comings and goings to the terminal.
+            rest.append("--default_sdk_harness_log_level=CRITICAL")
     standard = options_module.PipelineOptions(rest).view_as(options_module.StandardOptions)
     local = standard.runner in _LOCAL_RUNNERS
     if workers is not None and workers < 1:

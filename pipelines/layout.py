@@ -17,6 +17,7 @@ folders do not meet.
 """
 
 import hashlib
+import os
 import re
 
 from pipelines import storage
@@ -62,3 +63,11 @@ def rejects(output: str, name: str) -> str:
 def is_shard(name: str) -> bool:
     """Whether a file name is that of a shard."""
     return _SHARD.fullmatch(name) is not None
+
+
+def absolute(path: str) -> str:
+    """A local path from the root, home folder resolved; a remote one as it is.
+
+    Workers, and a later run from another folder, must mean the same file.
+    """
+    return os.path.abspath(os.path.expanduser(path)) if storage.is_local(path) else path

@@ -3,7 +3,7 @@
 import argparse
 
 from c4_filters.recipes import RECIPES, Recipe, load_recipe
-from pipelines import storage
+from pipelines import layout, storage
 
 __all__ = ["add_recipe_arguments", "badword_lists", "recipe_of"]
 
@@ -50,5 +50,5 @@ def badword_lists(arguments: argparse.Namespace) -> tuple[tuple[str, str], ...]:
         language, equals, path = value.partition("=")
         if not (language and equals and path):
             raise ValueError(f"--badwords wants LANG=FILE, such as en=words.txt, got {value!r}")
-        lists.append((language, path))
+        lists.append((language, layout.absolute(path)))
     return tuple(lists)
