@@ -1,0 +1,856 @@
+"""WET file -> records: one fast pass over good files, and on bad ones nothing lost but the damage.
+
+Common Crawl stores one WARC record in one gzip member. Such a member is inflated in one go and its
+few header lines are split: that is the fast way, and nearly every record takes it. Whatever does
+not look exactly like that (several records in a member, stored text, other line ends, a wrong
+``Content-Length``, damage) goes through the careful way, which reads from that member on until a
+member ends where a record ends. Both work on the bytes of one file; this module imports no Beam,
+the caller opens the stream.
+
+How far a record reaches, on the careful way, in this order:
+
+1. ``Content-Length`` bytes, if a record header or the end of the text follows, if the block digest
+   agrees, or if the blank lines that end a record follow and only then something else;
+2. otherwise up to the next record header, less the blank lines that end a record;
+3. otherwise, at the end of the text, up to that end if it closes like a record.
+
+A text that quotes a whole record header therefore splits a page only if its length is wrong too.
+
+Layout of records: WARC 1.0 (ISO 28500:2009) and 1.1, section 4; of gzip members: RFC 1952.
+"""
+
+import base64
+import collections
+import dataclasses
+import hashlib
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from isal import igzip_lib, isal_zlib
+
+from c4_filters.verdicts import RejectReason
+
+MAX_RECORD_BYTES = 64 << 20  # our choice: pages of Common Crawl are cut at 1 MiB before extraction
+MAX_HEADER_BYTES = (
+    64 << 10
+)  # our choice: FastWARC's bound is half of it, real headers stay under 4k
+MAX_DETAIL_CHARS = 200
+
+_READ_BYTES = 1 << 20  # asked of the stream at once
+_LOOK_BACK_BYTES = 256 << 10  # kept behind, so that going back after damage rarely seeks
+_INFLATE_BYTES = (
+    16 << 10
+)  # stored bytes inflated at once; deflate makes at most 1,032 times as many
+_WHOLE_MEMBER_BYTES = 4 << 20  # members that inflate to more are not held whole
+_PIECE_BYTES = 1 << 20  # text taken at once from a large member or from a file stored as it is
+_RESCAN_BYTES = 1 << 20  # how far before the point of failure the next good member is looked for
+_TRIAL_BYTES = 4 << 10  # text that must inflate without error before unknown bytes pass as gzip
+_PROBE_BYTES = 4 << 10  # text looked at to tell a record header from a line that quotes one
+
+_GZIP_MAGIC = b"\x1f\x8b\x08"
+_GZIP_WBITS = 31
+_CRLF2 = b"\r\n\r\n"
+_LF2 = b"\n\n"
+_OTHER_TYPES = frozenset(
+    ["warcinfo", "response", "resource", "request", "metadata", "revisit", "continuation"]
+)
+
+_VERSION_LINE = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n", re.IGNORECASE)
+# Where no record is known to begin, a version line alone is not enough: a field that only WARC
+# headers have must stand in the lines right below it.
+_SURE_HEADER = re.compile(
+    rb"WARC/\d+\.\d+[ \t]*\r?\n(?:[^\r\n]+\r?\n){0,20}?(?i:warc-[a-z-]+|content-length)[ \t]*:"
+)
+_BLANK = re.compile(rb"[\r\n\t ]*")
+_NEWLINES = re.compile(rb"[\r\n]*")
+_HEADER_END = re.compile(rb"\n\r?\n")
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)", re.DOTALL)
+_DIGEST = re.compile(r"(?i)(sha-?1|sha-?256|md5):([0-9a-z=]+)")
+
+
+class UnreadableWetError(Exception):
+    """No WARC record was found anywhere in the file: it is empty, or something else."""
+
+
+class WetRecord(NamedTuple):
+    """One page as its file holds it; header values as written, only stripped.
+
+    ``offset`` is where the record's gzip member starts in the file as stored, ``inner_offset`` how
+    many inflated bytes of that member come before the record: 0 in files of one member a record.
+    In a file that is not compressed ``offset`` is the record's own place and ``inner_offset`` is 0.
+    Together they name one record of a file, and grow from record to record.
+    """
+
+    offset: int
+    inner_offset: int
+    url: str
+    timestamp: str
+    content_type: str
+    content_length: str
+    identified_language: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reject:
+    """Bytes that did not become a page, and why.
+
+    Offsets are those of ``WetRecord``. ``detail`` is one printable line of at most
+    ``MAX_DETAIL_CHARS`` characters. ``is_record`` tells whether a record header was seen there, so
+    that it counts in ``ReadStats.records``; garbage, padding and members that show no header do
+    not count.
+    """
+
+    offset: int
+    reason: RejectReason
+    detail: str
+    inner_offset: int = 0
+    is_record: bool = True
+
+
+@dataclasses.dataclass
+class ReadStats:
+    """Counts of one file, final when ``read_wet`` is exhausted or has raised.
+
+    records == WetRecords yielded + rejected_records + other_records, at every moment the reader
+    hands out something.
+    """
+
+    records: int = 0  # every WARC record seen, of whatever type
+    other_records: int = 0  # warcinfo, response, ...: anything but conversion
+    rejected_records: int = 0  # Rejects with is_record
+    wrong_lengths: int = (
+        0  # records whose Content-Length was wrong or absent, but whose end is sure
+    )
+    bytes_read: int = 0  # stored bytes, each counted once; in the end the file's size
+    sha256: str = ""  # hex, of all stored bytes; empty until the end
+    tolerant: bool = False  # the careful way was needed: more than one good member a record
+
+
+def read_wet(
+    stream: BinaryIO, stats: ReadStats, *, max_record_bytes: int = MAX_RECORD_BYTES
+) -> Iterator[WetRecord | Reject]:
+    r"""Yields every page of a WET file, and a Reject for every other thing that should not be there.
+
+    ``stream`` is seekable, holds the file's bytes as stored (gzip or not) and is read from its
+    start. Records of other types are only counted. A page may be empty. However much a member
+    inflates to, memory holds no more than ``max_record_bytes`` of it and the text made of those.
+
+    Raises UnreadableWetError, after yielding nothing, if the file has no WARC record at all;
+    ValueError if ``max_record_bytes`` is not positive; and what the stream itself raises.
+
+    >>> import io
+    >>> wet = (b"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Target-URI: http://a.example/\r\n"
+    ...        b"WARC-Date: 2019-04-18T10:00:00Z\r\nContent-Length: 3\r\n\r\nHi.\r\n\r\n")
+    >>> [(page.url, page.text) for page in read_wet(io.BytesIO(wet), ReadStats())]
+    [('http://a.example/', 'Hi.')]
+    """
+    if max_record_bytes < 1:
+        raise ValueError(
+            f"max_record_bytes must be positive, got {max_record_bytes}: give the size in bytes"
+            " of the largest page to keep"
+        )
+    return _read(stream, stats, max_record_bytes)
+
+
+def _read(
+    stream: BinaryIO, stats: ReadStats, max_record_bytes: int
+) -> Iterator[WetRecord | Reject]:
+    stored = _Stored(stream, stats)
+    held: list[Reject] = []  # until a record shows that the file is a WARC file at all
+    pos = 0
+    while window := stored.view(pos, _INFLATE_BYTES):
+        if window[:3] == _GZIP_MAGIC and (member := _inflate_whole(stored, pos, window)):
+            text, after = member
+            record = _plain_record(text, pos, max_record_bytes)
+            if record is not None:
+                stats.records += 1
+                if held:
+                    yield from held
+                    held.clear()
+                if record is _OTHER_RECORD:
+                    stats.other_records += 1
+                else:
+                    yield record
+                pos = after
+                continue
+        stats.tolerant = True
+        run = _Run(stored, pos)
+        for found in _read_run(run, stats, max_record_bytes):
+            if stats.records == 0 and isinstance(found, Reject):
+                held.append(found)
+                continue
+            if held:
+                yield from held
+                held.clear()
+            yield found
+        if run.after <= pos:
+            raise AssertionError(f"reader stands still at byte {pos}: a bug, please report it")
+        pos = run.after
+    stats.sha256 = stored.sha256.hexdigest()
+    if stats.records == 0:
+        raise UnreadableWetError(_why_unreadable(stats.bytes_read, held))
+    yield from held
+
+
+def _why_unreadable(size: int, held: list[Reject]) -> str:
+    if size == 0:
+        return "the file is empty (0 bytes): fetch it again"
+    first = f"; at byte {held[0].offset}: {held[0].reason}, {held[0].detail}" if held else ""
+    return f"no WARC record in its {size:,} bytes, is it a WET file?{first}"
+
+
+# The fast way ------------------------------------------------------------------------------------
+
+
+class _Stored:
+    """The stored bytes, hashed once each as they come by, with cheap steps back."""
+
+    def __init__(self, stream: BinaryIO, stats: ReadStats) -> None:
+        self.sha256 = hashlib.sha256()
+        self._stream = stream
+        self._stats = stats
+        self._start = 0  # file offset of the window's first byte
+        self._window = b""
+        self._view = memoryview(b"")
+        self._at_end = False
+        stream.seek(0)
+
+    def view(self, pos: int, size: int) -> memoryview:
+        """Bytes [pos, pos + size), fewer only where the file ends."""
+        i = pos - self._start
+        if i < 0 or (i + size > len(self._window) and not self._at_end):
+            self._load(pos, size)
+            i = pos - self._start
+        return self._view[i : i + size]
+
+    def find_gzip(self, pos: int) -> int | None:
+        """Where the next three bytes that open a gzip member stand, from ``pos`` on."""
+        while True:
+            self.view(pos, _READ_BYTES)
+            found = self._window.find(_GZIP_MAGIC, pos - self._start)
+            if found >= 0:
+                return self._start + found
+            if self._at_end:
+                return None
+            pos = max(pos, self._start + len(self._window) - len(_GZIP_MAGIC) + 1)
+
+    def _load(self, pos: int, size: int) -> None:
+        if pos < self._start:
+            self._stream.seek(pos)
+            self._start, self._window, self._at_end = pos, b"", False
+        behind = max(0, pos - self._start - _LOOK_BACK_BYTES)
+        parts = [self._window[behind:]]
+        end = self._start + len(self._window)
+        self._start += behind
+        while end < pos + size and not self._at_end:
+            part = self._stream.read(_READ_BYTES)
+            self._at_end = not part
+            fresh = end + len(part) - self._stats.bytes_read
+            if fresh > 0:
+                self.sha256.update(part[-fresh:])
+                self._stats.bytes_read += fresh
+            parts.append(part)
+            end += len(part)
+        self._window = b"".join(parts)
+        self._view = memoryview(self._window)
+
+
+def _inflate_whole(stored: _Stored, pos: int, window: memoryview) -> tuple[bytes, int] | None:
+    """The text of the gzip member at ``pos`` and where it ends; None if it is damaged or large."""
+    inflater = isal_zlib.decompressobj(_GZIP_WBITS)
+    try:
+        text = inflater.decompress(window)
+        fed = pos + len(window)
+        if not inflater.eof:
+            parts, size = [text], len(text)
+            while not inflater.eof:
+                window = stored.view(fed, _INFLATE_BYTES)
+                if not window or size > _WHOLE_MEMBER_BYTES:
+                    return None
+                parts.append(inflater.decompress(window))
+                size += len(parts[-1])
+                fed += len(window)
+            text = b"".join(parts)
+    except igzip_lib.IsalError:
+        return None
+    return text, fed - len(inflater.unused_data)
+
+
+_OTHER_RECORD = WetRecord(0, 0, "", "", "", "", "", "")  # a good record that is no page
+
+
+def _plain_record(text: bytes, offset: int, max_record_bytes: int) -> WetRecord | None:
+    """The record that fills a member exactly, written as Common Crawl does; else None.
+
+    None is no verdict: it sends the member the careful way, which must agree wherever this answers.
+    """
+    head_end = text.find(_CRLF2)
+    body_bytes = len(text) - head_end - 8
+    if (
+        head_end < 0
+        or head_end > MAX_HEADER_BYTES - 4
+        or body_bytes < 0
+        or body_bytes > max_record_bytes
+        or text[-4:] != _CRLF2
+        or not _VERSION_LINE.match(text)
+    ):
+        return None
+    try:
+        lines = text[:head_end].decode().split("\r\n")
+        fields = dict([line.split(": ", 1) for line in lines[1:]])
+        record_type = fields["WARC-Type"]
+        if (
+            len(fields) != len(lines) - 1  # a name twice
+            or text.count(b"\n", 0, head_end) != len(lines) - 1  # a lone line feed in a value
+            or b"\n " in text[:head_end]  # a folded line
+            or b"\n\t" in text[:head_end]
+            or fields["Content-Length"] != str(body_bytes)
+        ):
+            return None
+        if record_type != "conversion":
+            return _OTHER_RECORD if record_type in _OTHER_TYPES else None
+        url = fields["WARC-Target-URI"].strip()
+        timestamp = fields["WARC-Date"].strip()
+        if not url or not timestamp:
+            return None
+        return WetRecord(
+            offset,
+            0,
+            url,
+            timestamp,
+            fields.get("Content-Type", "").strip(),
+            fields["Content-Length"],
+            fields.get("WARC-Identified-Content-Language", "").strip(),
+            text[head_end + 4 : -4].decode(),
+        )
+    except (ValueError, KeyError):  # bytes that are not UTF-8, a line without ": ", a field absent
+        return None
+
+
+# The careful way ---------------------------------------------------------------------------------
+
+
+class _Run:
+    """Text that follows without a gap: of gzip members end to end, or stored as it is.
+
+    A run of members ends before bytes that are no gzip member, or with what could be saved of a
+    damaged one (``damage``); a stored one ends before the next gzip member. ``after`` then says
+    where to go on in the file. ``buffer[at:]`` is the text not yet consumed.
+    """
+
+    def __init__(self, stored: _Stored, pos: int) -> None:
+        self.buffer = bytearray()
+        self.at = 0
+        self.ended = False
+        self.after = pos
+        self.damage: RejectReason | None = None
+        self.damage_told = False  # a Reject has already said so
+        self._stored = stored
+        self._base = 0  # bytes of the run before buffer[0]
+        self._marks: collections.deque[tuple[int, int]] = collections.deque()
+        self._damage_start = 0
+        self._between = False  # all members begun are in the buffer to their end
+        head = bytes(stored.view(pos, 3))
+        self._is_gzip = _GZIP_MAGIC.startswith(head)  # may be cut to fewer than three bytes
+        self._pieces = self._member_pieces() if self._is_gzip else self._stored_pieces()
+
+    # Places
+
+    @property
+    def left(self) -> int:
+        """Bytes at hand."""
+        return len(self.buffer) - self.at
+
+    def locate(self) -> tuple[int, int]:
+        """(offset, inner_offset) of the next byte."""
+        place = self._base + self.at
+        while len(self._marks) > 1 and self._marks[1][0] <= place:
+            self._marks.popleft()
+        start, offset = self._marks[0]
+        return (offset, place - start) if self._is_gzip else (offset + place - start, 0)
+
+    def between_members(self, ahead: int = 0) -> bool:
+        """Whether a gzip member is known to end ``ahead`` bytes from here."""
+        if self._between and ahead == self.left:
+            return True
+        place = self._base + self.at + ahead
+        return self._is_gzip and any(start == place for start, _ in self._marks)
+
+    def in_damage(self, ahead: int) -> bool:
+        """Whether the next ``ahead`` bytes reach into the damaged member."""
+        return self.damage is not None and self._base + self.at + ahead > self._damage_start
+
+    def starts_damage(self) -> bool:
+        """Whether the damaged member begins right here."""
+        return self.damage is not None and self._base + self.at == self._damage_start
+
+    # Reading
+
+    def fill(self, size: int) -> bool:
+        """Brings ``size`` bytes to hand if the run has them."""
+        while len(self.buffer) - self.at < size and not self.ended:
+            if self.at > _PIECE_BYTES:
+                del self.buffer[: self.at]
+                self._base += self.at
+                self.at = 0
+            piece = next(self._pieces, None)
+            if piece is None:
+                self.ended = True
+            else:
+                self.buffer += piece
+        return len(self.buffer) - self.at >= size
+
+    def find_header(self, start: int, limit: int | None = None) -> int | None:
+        """Distance to the next sure record header at ``start`` or beyond, before ``limit``."""
+        while limit is None or start < limit:
+            self.fill(start + _PROBE_BYTES)
+            found = self.buffer.find(b"WARC/", self.at + start)
+            if found < 0:
+                start = max(start, self.left - 4)
+                if not self.fill(max(start, self.left) + 1):
+                    return None
+                continue
+            start = found - self.at
+            self.fill(start + _PROBE_BYTES)  # may move the buffer, not the distance
+            if _SURE_HEADER.match(self.buffer, self.at + start, self.at + start + _PROBE_BYTES):
+                return start if limit is None or start < limit else None
+            start += 1
+        return None
+
+    def skip_to_header(self, start: int) -> int:
+        """Moves to the next sure header at ``start`` or beyond, else to the end; returns bytes."""
+        skipped = 0
+        while True:
+            found = self.find_header(start, start + _PIECE_BYTES)
+            step = found if found is not None else min(self.left, start + _PIECE_BYTES)
+            self.at += step
+            skipped += step
+            start = 0
+            if found is not None or not self.fill(1):
+                return skipped
+
+    # Where the text comes from
+
+    def _stored_pieces(self) -> Iterator[bytes]:
+        """Text stored as it is, up to the next gzip member (whose first bytes are not UTF-8)."""
+        self._marks.append((0, self.after))
+        while piece := bytes(self._stored.view(self.after, _PIECE_BYTES)):
+            found = piece.find(_GZIP_MAGIC)
+            while found >= 0 and not _opens_member(self._stored, self.after + found):
+                found = piece.find(_GZIP_MAGIC, found + 1)
+            if found >= 0:
+                self.after += found
+                yield piece[:found]
+                return
+            if len(piece) == _PIECE_BYTES:
+                piece = piece[: 1 - len(_GZIP_MAGIC)]  # the magic may lie across the cut
+            self.after += len(piece)
+            yield piece
+
+    def _member_pieces(self) -> Iterator[bytes]:
+        while window := self._stored.view(self.after, _INFLATE_BYTES):
+            if not _GZIP_MAGIC.startswith(bytes(window[:3])):
+                return
+            self._between = False
+            if whole := _inflate_whole(self._stored, self.after, window):
+                self._mark_member()
+                self.after = whole[1]
+                self._between = True
+                yield whole[0]
+                continue
+            # Too large to hold, or damaged. Its checksum comes last, so it is inflated twice: what
+            # is known to be damaged is judged more strictly.
+            for codec in (isal_zlib, zlib):
+                damage, end = _probe(codec, self._stored, self.after)
+                if damage is None:
+                    self._mark_member()
+                    yield from _inflate_pieces(codec, self._stored, self.after)
+                    self.after = end
+                    break
+            else:
+                start = self.after
+                self.after, at_end = _next_member(self._stored, max(start + 1, end - _RESCAN_BYTES))
+                self.damage = damage if at_end else RejectReason.CORRUPT_GZIP
+                self._mark_member(start)
+                self._damage_start = self._marks[-1][0]
+                yield from _salvage_pieces(self._stored, start)
+                return
+
+    def _mark_member(self, offset: int | None = None) -> None:
+        place = self._base + len(self.buffer)
+        if self._marks and self._marks[-1][0] == place:
+            self._marks.pop()  # that one was empty
+        self._marks.append((place, self.after if offset is None else offset))
+
+
+def _opens_member(stored: _Stored, pos: int) -> bool:
+    """Whether a gzip member that can be read begins at ``pos``, judged by its first bytes."""
+    window = stored.view(pos, _INFLATE_BYTES)
+    inflater = zlib.decompressobj(_GZIP_WBITS)
+    try:
+        text = inflater.decompress(window, _TRIAL_BYTES)
+    except zlib.error:
+        # The damage may come soon after a good beginning, all of which this call has lost.
+        text = b"".join(_salvage_pieces(stored, pos, len(window)))
+        return _VERSION_LINE.match(text) is not None
+    return inflater.eof or len(text) == _TRIAL_BYTES or _VERSION_LINE.match(text) is not None
+
+
+def _next_member(stored: _Stored, pos: int) -> tuple[int, bool]:
+    """Where the next readable gzip member begins, else (the file's end, True)."""
+    while (found := stored.find_gzip(pos)) is not None:
+        if _opens_member(stored, found):
+            return found, False
+        pos = found + 1
+    while window := stored.view(pos, _READ_BYTES):
+        pos += len(window)
+    return pos, True
+
+
+def _probe(codec: Any, stored: _Stored, pos: int) -> tuple[RejectReason | None, int]:
+    """Inflates a member and keeps nothing: (what is wrong with it or None, where that shows)."""
+    inflater = codec.decompressobj(_GZIP_WBITS)
+    try:
+        while not inflater.eof:
+            window = inflater.unconsumed_tail
+            if not window:
+                window = stored.view(pos, _INFLATE_BYTES)
+                pos += len(window)
+                if not window:
+                    return RejectReason.TRUNCATED, pos
+            inflater.decompress(window, _PIECE_BYTES)
+    except (igzip_lib.IsalError, zlib.error):
+        return RejectReason.CORRUPT_GZIP, pos
+    return None, pos - len(inflater.unused_data)
+
+
+def _inflate_pieces(codec: Any, stored: _Stored, pos: int) -> Iterator[bytes]:
+    """The text of a member that is known to be good."""
+    inflater = codec.decompressobj(_GZIP_WBITS)
+    while not inflater.eof:
+        window = inflater.unconsumed_tail
+        if not window:
+            window = stored.view(pos, _INFLATE_BYTES)
+            pos += len(window)
+        yield inflater.decompress(window, _PIECE_BYTES)
+
+
+def _salvage_pieces(stored: _Stored, pos: int, size: int | None = None) -> Iterator[bytes]:
+    """All text before the first error, of at most ``size`` stored bytes; zlib's word is final."""
+    end = None if size is None else pos + size
+    inflater = zlib.decompressobj(_GZIP_WBITS)
+    while not inflater.eof and (end is None or pos < end):
+        window = stored.view(pos, _INFLATE_BYTES)
+        if not window:
+            return
+        before = inflater.copy()
+        try:
+            yield inflater.decompress(window)
+        except zlib.error:
+            # A failed call returns nothing: go over the same bytes again, one by one.
+            for i in range(len(window)):
+                try:
+                    text = before.decompress(window[i : i + 1])
+                except zlib.error:
+                    return
+                yield text
+            return
+        pos += len(window)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Header:
+    """A record header read leniently; names lower-cased, the first of equal names wins."""
+
+    fields: dict[bytes, bytes]
+    bad_line: bytes | None  # the first line that is no field
+
+    def text(self, name: bytes) -> str:
+        """The value, stripped; raises UnicodeDecodeError if it is not UTF-8."""
+        return self.fields.get(name, b"").decode().strip()
+
+    def length(self) -> int | None:
+        """The value of Content-Length if it is a plain number."""
+        value = self.fields.get(b"content-length", b"").strip()
+        # Longer numbers are no length, and Python refuses to convert very long ones.
+        return int(value) if value.isdigit() and len(value) < 20 else None
+
+
+def _parse_header(block: bytes) -> _Header:
+    """Reads the lines below the version line; folded lines are joined by one space."""
+    fields: dict[bytes, list[bytes]] = {}
+    bad_line = None
+    current: list[bytes] = []
+    for line in re.split(rb"\r?\n", block)[1:]:
+        if line[:1] in (b" ", b"\t") and current:
+            current.append(line.strip())
+        elif field := _FIELD.fullmatch(line):
+            current = [field[2].strip()]
+            fields.setdefault(field[1].lower(), current)
+        elif line and bad_line is None:
+            bad_line = line
+    return _Header({name: b" ".join(parts) for name, parts in fields.items()}, bad_line)
+
+
+def _read_run(run: _Run, stats: ReadStats, max_record_bytes: int) -> Iterator[WetRecord | Reject]:
+    """Everything in a run, or up to where the fast way can take over again."""
+    begun = False
+    while run.fill(1):
+        blank = _BLANK.match(run.buffer, run.at)
+        run.at = blank.end() if blank else run.at
+        if run.left == 0:
+            if begun and run.between_members():
+                return
+            continue
+        begun = True
+        run.fill(_PROBE_BYTES)
+        if _VERSION_LINE.match(run.buffer, run.at):
+            stats.records += 1
+            found = _read_record(run, stats, max_record_bytes)
+            if isinstance(found, Reject):
+                stats.rejected_records += 1
+            if found is not None:
+                yield found
+        else:
+            yield _skip_garbage(run)
+        if run.left == 0 and run.between_members():
+            return
+    if run.damage is not None and not run.damage_told:
+        offset, inner_offset = run.locate()
+        detail = f"gzip member damaged after {inner_offset:,} bytes of text"
+        yield Reject(offset, run.damage, detail, inner_offset, is_record=False)
+
+
+def _skip_garbage(run: _Run) -> Reject:
+    offset, inner_offset = run.locate()
+    sample = bytes(run.buffer[run.at : run.at + 60])
+    shown = ascii(sample)[1:] if sample.strip(b"\0") else "zero bytes"
+    size = run.skip_to_header(1)
+    reason = RejectReason.NOT_WARC
+    if run.left == 0 and run.ended and run.damage is not None and run.in_damage(0):
+        reason, run.damage_told = run.damage, True
+    detail = _one_line(f"{size:,} bytes outside records: {shown}")
+    return Reject(offset, reason, detail, inner_offset, is_record=False)
+
+
+def _read_record(run: _Run, stats: ReadStats, max_record_bytes: int) -> WetRecord | Reject | None:
+    """The record that begins right here, consumed; None if it is good but no page."""
+    offset, inner_offset = run.locate()
+    run.fill(MAX_HEADER_BYTES)
+    stop = _HEADER_END.search(run.buffer, run.at, run.at + MAX_HEADER_BYTES)
+    body = stop.end() - run.at if stop else None
+    header = _parse_header(
+        bytes(run.buffer[run.at : stop.start() if stop else run.at + MAX_HEADER_BYTES])
+    )
+    label = _label(header)
+
+    def reject(reason: RejectReason, detail: str = label) -> Reject:
+        return Reject(offset, reason, _one_line(detail), inner_offset)
+
+    # A header that breaks off must not take the next record's header for its own last lines.
+    next_header = run.find_header(1, body if body is not None else min(run.left, MAX_HEADER_BYTES))
+    if next_header is not None:
+        run.at += next_header
+        return reject(RejectReason.BAD_HEADER, f"header breaks off: {label}")
+    if body is None:
+        over = run.left >= MAX_HEADER_BYTES
+        reaches_end = run.skip_to_header(1) and run.left == 0
+        if over or not reaches_end:
+            return reject(
+                RejectReason.BAD_HEADER, f"header of more than {MAX_HEADER_BYTES} bytes: {label}"
+            )
+        run.damage_told = run.damage is not None
+        return reject(run.damage or RejectReason.TRUNCATED, f"cut in its header: {label}")
+
+    extent = _extent(run, header, body, max_record_bytes)
+    if isinstance(extent, RejectReason):
+        detail = label
+        if extent is RejectReason.TOO_LARGE:
+            run.skip_to_header(body)
+            detail = f"more than {max_record_bytes} bytes: {label}"
+        else:
+            run.damage_told = run.damage is not None
+            run.at += run.left
+        return reject(extent, detail)
+    damage = _damage_within(run, header, body, extent.end)
+    payload: str | None
+    with memoryview(run.buffer) as view:
+        begin = run.at
+        try:
+            payload = str(view[begin + body : begin + extent.end], "utf-8")
+        except UnicodeDecodeError:
+            payload = None
+    run.at += extent.end
+    if damage is not None:
+        run.damage_told = True
+        return reject(damage, f"in a damaged gzip member: {label}")
+    if header.bad_line is not None and not extent.as_declared:
+        return reject(RejectReason.BAD_HEADER, f"{ascii(header.bad_line)[1:]} in header: {label}")
+    record_type = header.fields.get(b"warc-type", b"").lower()
+    if not record_type:
+        return reject(RejectReason.BAD_HEADER, f"no WARC-Type: {label}")
+    stats.wrong_lengths += not extent.as_declared
+    if record_type != b"conversion":
+        stats.other_records += 1
+        return None
+    try:
+        record = WetRecord(
+            offset,
+            inner_offset,
+            header.text(b"warc-target-uri"),
+            header.text(b"warc-date"),
+            header.text(b"content-type"),
+            header.text(b"content-length"),
+            header.text(b"warc-identified-content-language"),
+            payload or "",
+        )
+    except UnicodeDecodeError:
+        return reject(RejectReason.NOT_UTF8, f"header: {label}")
+    if not record.url:
+        return reject(RejectReason.NO_URL)
+    if not record.timestamp:
+        return reject(RejectReason.NO_DATE)
+    if payload is None:
+        return reject(RejectReason.NOT_UTF8)
+    return record
+
+
+class _Extent(NamedTuple):
+    end: int  # distance from the record's begin to the end of its payload
+    as_declared: bool  # Content-Length says the same
+
+
+def _extent(run: _Run, header: _Header, body: int, max_record_bytes: int) -> _Extent | RejectReason:
+    """Where the payload that begins at distance ``body`` ends, or why that cannot be known."""
+    length = header.length()
+    if length is not None and length <= max_record_bytes:
+        end = body + length
+        if run.fill(end + 4) and _at(run, end, 4) == _CRLF2 and run.between_members(end + 4):
+            return _Extent(end, True)
+        run.fill(end + _PROBE_BYTES)
+        if run.left >= end:
+            blank = _NEWLINES.match(run.buffer, run.at + end)
+            stop = blank.end() - run.at if blank else end
+            if stop == run.left or _VERSION_LINE.match(run.buffer, run.at + stop):
+                return _settle_newlines(run, body, end, stop)
+            if (
+                run.find_header(end, end + 8) is not None
+                or _digest_agrees(run, header, body, end)
+                or _at(run, end, 4) == _CRLF2
+                or (
+                    _at(run, end, 2) == _LF2
+                    and _at(run, body - 2, 2) == _LF2
+                    and run.find_header(body, end) is None
+                )
+            ):
+                return _Extent(end, True)
+
+    found = run.find_header(body, body + max_record_bytes + 1)
+    if found is not None:
+        end = _without_closing_lines(run, body, found)
+        return _Extent(end, length == end - body)
+    if run.left > body + max_record_bytes:
+        return RejectReason.TOO_LARGE
+    # The text ends first, and only the record itself can tell whether it is whole.
+    if run.in_damage(run.left):
+        assert run.damage is not None
+        return run.damage
+    end = _without_closing_lines(run, body, run.left)
+    missing = 0 if length is None else length - (end - body)
+    if _digest_agrees(run, header, body, end):
+        return _Extent(end, missing == 0)
+    if end < run.left and (
+        # Where lines end in CR LF the blank lines of a text do not look like a record's end; else
+        # the length must differ by no more than the carriage returns that the text has lost.
+        _at(run, run.left - 4, 4) == _CRLF2
+        or missing <= run.buffer.count(b"\n", run.at + body, run.at + end)
+    ):
+        return _Extent(end, False)
+    return RejectReason.TRUNCATED if missing > 0 else RejectReason.BAD_LENGTH
+
+
+def _at(run: _Run, start: int, size: int) -> bytes:
+    return bytes(run.buffer[run.at + start : run.at + start + size])
+
+
+def _settle_newlines(run: _Run, body: int, end: int, stop: int) -> _Extent:
+    """Chooses among the line ends before ``stop``, where the next record or nothing follows.
+
+    ``end`` is where Content-Length points. When line ends were rewritten it may, by a text's last
+    blank lines, point a few bytes off and still land before the next record.
+    """
+    if _at(run, end, stop - end) in (_CRLF2, _LF2):
+        return _Extent(end, True)
+    other = max(body, _without_closing_lines(run, body, stop))
+    begin, close = run.at + body, run.at + other
+    if other > end and run.buffer.count(b"\r\n", begin, close) == other - end:
+        return _Extent(other, False)  # LF became CR LF: as many bytes more as lines
+    lf_header = _at(run, body - 2, 2) == _LF2
+    if other < end and lf_header and end - other <= run.buffer.count(b"\n", begin, close):
+        return _Extent(other, False)  # CR LF became LF
+    return _Extent(end, True)
+
+
+def _without_closing_lines(run: _Run, body: int, stop: int) -> int:
+    """``stop`` less the two line ends that close a record, where they are there."""
+    if stop - body >= 4 and _at(run, stop - 4, 4) == _CRLF2:
+        return stop - 4
+    if stop - body >= 2 and _at(run, stop - 2, 2) == _LF2:
+        return stop - 2
+    return stop
+
+
+def _digest_agrees(run: _Run, header: _Header, body: int, end: int) -> bool | None:
+    """Whether WARC-Block-Digest is that of the payload; None if there is none to compare."""
+    value = header.fields.get(b"warc-block-digest", b"").decode("ascii", "replace").strip()
+    parts = _DIGEST.fullmatch(value)
+    if not parts:
+        return None
+    digest = hashlib.new(parts[1].replace("-", ""), usedforsecurity=False)
+    with memoryview(run.buffer) as view:
+        digest.update(view[run.at + body : run.at + end])
+    in_base32 = base64.b32encode(digest.digest()).decode().rstrip("=")
+    return parts[2].upper().rstrip("=") in (in_base32, digest.hexdigest().upper())
+
+
+def _damage_within(run: _Run, header: _Header, body: int, end: int) -> RejectReason | None:
+    """Whether damage to the record's gzip member must be taken to have hit this whole record.
+
+    The checksum of a member of several records does not tell which of them is broken; a block
+    digest does. Without one, a record is lost if it is all that the member holds.
+    """
+    if run.damage is None or not run.in_damage(end):
+        return None
+    agrees = _digest_agrees(run, header, body, end)
+    if agrees:
+        return None
+    alone = run.starts_damage() and not _more_than_blank(run, end)
+    if run.damage is RejectReason.TRUNCATED:
+        # Text is whole up to the cut, unless the cut only seems one.
+        return run.damage if alone and agrees is False else None
+    return run.damage if alone or agrees is False else None
+
+
+def _more_than_blank(run: _Run, start: int) -> bool:
+    run.fill(start + _PROBE_BYTES)
+    blank = _BLANK.match(run.buffer, run.at + start)
+    return blank is not None and blank.end() < len(run.buffer)
+
+
+def _label(header: _Header) -> str:
+    """What names a record to a person: its url, else its first header line."""
+    for name in (b"warc-target-uri", b"warc-record-id"):
+        if value := header.fields.get(name):
+            return value[: 2 * MAX_DETAIL_CHARS].decode("utf-8", "backslashreplace")
+    for name, value in header.fields.items():
+        return (name + b": " + value)[: 2 * MAX_DETAIL_CHARS].decode("utf-8", "backslashreplace")
+    return "record without header fields"
+
+
+def _one_line(text: str) -> str:
+    """Printable, and no longer than ``MAX_DETAIL_CHARS`` characters."""
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in text)
+    return shown if len(shown) <= MAX_DETAIL_CHARS else shown[: MAX_DETAIL_CHARS - 1] + "…"
