@@ -171,6 +171,13 @@ class _Before(NamedTuple):
     collocates: frozenset[str]  # next types that never start a sentence after this word
 
 
+# The verdicts on words that no collocation starts with, once each: most of a table refers to these.
+_ALONE: Final[Mapping[int, _Before]] = {
+    kind: _Before(kind, frozenset())
+    for kind in (_NEVER, _ABBREVIATION, _INITIAL, _ORDINAL, _ALWAYS)
+}
+
+
 class _After(NamedTuple):
     """What is known about the word after a possible boundary."""
 
@@ -192,7 +199,6 @@ class SentenceSplitter:
 
     >>> SentenceSplitter().spans("Dr. No left. Nobody cared.")
     [(0, 12), (13, 26)]
-
     """
 
     def __init__(self, language: str = "english") -> None:
@@ -258,7 +264,6 @@ class SentenceSplitter:
 
         >>> SentenceSplitter().line_starts("It rained. We left.\n\nYou stayed.")
         [0, 11, 21]
-
         """
         starts = self._later_starts(text, _LINES)
         position = 0
@@ -294,6 +299,10 @@ class SentenceSplitter:
             word = match[0]
             if match.lastindex and ends_always(word):
                 append(two_further - match.start())
+            elif match.lastindex and word[-1] != ".":
+                following = two_further - match.start()
+                if self._ends_sentence(text, length - match.end(), following - 2, following):
+                    append(following)
             else:
                 starts += self._starts_after(text, length - match.end(), word, bounds)
         return starts
@@ -379,11 +388,16 @@ class SentenceSplitter:
     def _judge_before(self, word: str) -> _Before:
         """What kind of token a word that ends in a full stop leaves before the boundary."""
         stem = word[:-1]
-        tokens = [word] if stem.isalnum() else _TOKEN.findall(word)
-        if self._breaks_within(tokens):
-            before = _Before(_ALWAYS, frozenset())
+        if stem.isalpha() and len(stem) > 1:  # the usual word: one token, no initial, no number
+            lowered = stem.lower()
+            kind = _ABBREVIATION if lowered in self._abbreviations else _ALWAYS
+            collocates = self._collocates.get(lowered)
+            before = _Before(kind, collocates) if collocates else _ALONE[kind]
         else:
-            before = self._before_token(tokens[-1])
+            tokens = _TOKEN.findall(word)
+            before = (
+                _ALONE[_ALWAYS] if self._breaks_within(tokens) else self._before_token(tokens[-1])
+            )
         if len(word) <= _MAX_REMEMBERED_CHARS:
             _remember(self._before, word, before)
             if "." not in stem and "?" not in stem and "!" not in stem:
@@ -444,7 +458,8 @@ class SentenceSplitter:
             kind = _ORDINAL
         else:
             kind = _ALWAYS
-        return _Before(kind, self._collocates.get(word_type, frozenset()))
+        collocates = self._collocates.get(word_type)
+        return _Before(kind, collocates) if collocates else _ALONE[kind]
 
     def _after_token(self, token: str) -> _After:
         """How a token behaves after a possible boundary (Punkt's second pass)."""
@@ -478,7 +493,6 @@ def sentence_splitter(language: str = "english") -> SentenceSplitter:
 
     >>> sentence_splitter("german").count("Das ist z.B. gut. Ja.")
     2
-
     """
     return SentenceSplitter(language)
 
