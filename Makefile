@@ -7,8 +7,8 @@ VENV ?= .venv
 LOCK_EXTRAS ?= dev tfds
 UV_VERSION := 0.13.9
 SAMPLES := samples/wet/*
-# What `make bench` reads: any WET files.
-WET ?= $(SAMPLES)
+# What `make bench` reads. The reference stops at a damaged file, so the broken samples are not in.
+WET ?= samples/wet/sample-0*
 OUT ?= out/samples
 
 INSTALLED := $(VENV)/.installed
@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help corpus test check format lock bench clean
+.PHONY: help corpus test check lint layout types format lock bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -25,22 +25,27 @@ help:  ## list the targets
 # Hashes are required for everything that is downloaded; the project itself is built with the
 # setuptools of the lock, so that step needs no network.
 $(INSTALLED): requirements.lock pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit("needs Python 3.11 or later" * (sys.version_info < (3, 11)))'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-corpus: $(INSTALLED)  ## build a corpus of the sample pages and show its first one
-	$(BIN)/c4 build --input '$(SAMPLES)' --output $(OUT) --shards 1 --format json
-	@echo 'First page of $(OUT):'
-	@gzip -dc $(OUT)/train-*.json.gz | head -n 1
+corpus: $(INSTALLED)  ## build a corpus of the sample pages, and show what became of them
+	$(BIN)/c4 build --input '$(SAMPLES)' --output $(OUT) --format json --shards 1
 
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: $(INSTALLED)  ## lint, formatting, types
+check: lint layout types  ## lint, formatting, types
+
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
+
+layout: $(INSTALLED)
 	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
 	$(BIN)/mypy
 
 format: $(INSTALLED)  ## apply what `make check` asks for, where it can be applied
@@ -55,8 +60,10 @@ lock:  ## pin every dependency again, within the bounds of pyproject.toml
 	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	    $(LOCK_EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
 
-bench: $(INSTALLED)  ## CPU time a page of the reference builder, on WET='...'
+bench: $(INSTALLED)  ## CPU time of the reference, of sentences and of dedup, on WET='...'
 	$(BIN)/python benchmarks/reference.py --wet '$(WET)'
+	$(BIN)/python benchmarks/sentences.py --wet '$(WET)'
+	$(BIN)/python benchmarks/dedup.py
 
 clean:  ## remove the environment and what was built
 	rm -rf .venv build dist out
