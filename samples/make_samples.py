@@ -32,7 +32,8 @@ FAULTS = frozenset(
         "no_date",
         "latin_1",
         "bad_header",
-        "bad_length",
+        "length_no_number",
+        "end_unknown",
         "corrupt_gzip",
         "not_warc",
         "truncated",
@@ -222,12 +223,15 @@ def record_bytes(page: SamplePage) -> bytes:
     ]
     if page.language is not None:
         headers.append(("WARC-Identified-Content-Language", page.language))
-    length = "about a page" if page.fault == "bad_length" else str(len(payload))
+    countable = page.fault not in ("length_no_number", "end_unknown")
+    length = str(len(payload)) if countable else "about a page"
     headers += [("Content-Type", "text/plain"), ("Content-Length", length)]
     record = _record(headers, payload)
     if page.fault == "bad_header":
         head, _, rest = record.partition(b"\r\n\r\n")
         record = head.replace(b": ", b" ") + b"\r\n\r\n" + rest
+    if page.fault == "end_unknown":
+        record = record[: record.rindex(b"\n", 0, -len(b"\n\r\n\r\n"))]
     return record
 
 
@@ -260,15 +264,15 @@ def wet_files(pages: Iterable[SamplePage]) -> dict[str, bytes]:
     record, except for the file named ``uncompressed``.
 
     Raises:
-      ValueError: a truncated record that is not the last of its file.
+      ValueError: a record that is cut at its end but is not the last of its file.
     """
     groups: dict[str, list[SamplePage]] = {}
     for page in pages:
         groups.setdefault(page.wet, []).append(page)
     files = {}
     for stem, group in sorted(groups.items()):
-        if any(page.fault == "truncated" for page in group[:-1]):
-            raise ValueError(f"only the last page of a WET file can be truncated, got {stem!r}")
+        if any(page.fault in ("truncated", "end_unknown") for page in group[:-1]):
+            raise ValueError(f"only the last page of a WET file can be cut off, got {stem!r}")
         if stem == UNCOMPRESSED:
             name = f"sample-{stem}.warc.wet"
             files[name] = b"".join([_warcinfo(name), *map(record_bytes, group)])
