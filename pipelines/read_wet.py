@@ -26,7 +26,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from isal import igzip_lib, isal_zlib
 
@@ -46,11 +46,14 @@ _INFLATE_BYTES = (
 _WHOLE_MEMBER_BYTES = 4 << 20  # members that inflate to more are not held whole
 _PIECE_BYTES = 1 << 20  # text taken at once from a large member or from a file stored as it is
 _RESCAN_BYTES = 1 << 20  # how far before the point of failure the next good member is looked for
-_TRIAL_BYTES = 4 << 10  # text that must inflate without error before unknown bytes pass as gzip
+_TRIAL_BYTES = 1 << 10  # stored bytes that must inflate before unknown ones pass as gzip
+_TRIAL_STEP_BYTES = 16  # of those at once: what comes right before an error is lost
+_VERSION_LINE_BYTES = 64  # a version line is no longer
 _PROBE_BYTES = 4 << 10  # text looked at to tell a record header from a line that quotes one
 
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _GZIP_WBITS = 31
+_INFLATE_ERRORS = (cast(type[Exception], igzip_lib.IsalError), zlib.error)
 _CRLF2 = b"\r\n\r\n"
 _LF2 = b"\n\n"
 _OTHER_TYPES = frozenset(
@@ -114,8 +117,7 @@ class Reject:
 class ReadStats:
     """Counts of one file, final when ``read_wet`` is exhausted or has raised.
 
-    records == WetRecords yielded + rejected_records + other_records, at every moment the reader
-    hands out something.
+    In the end records == WetRecords yielded + rejected_records + other_records.
     """
 
     records: int = 0  # every WARC record seen, of whatever type
@@ -132,7 +134,7 @@ class ReadStats:
 def read_wet(
     stream: BinaryIO, stats: ReadStats, *, max_record_bytes: int = MAX_RECORD_BYTES
 ) -> Iterator[WetRecord | Reject]:
-    r"""Yields every page of a WET file, and a Reject for every other thing that should not be there.
+    r"""Yields every page of a WET file, and a Reject for all else that should not be there.
 
     ``stream`` is seekable, holds the file's bytes as stored (gzip or not) and is read from its
     start. Records of other types are only counted. A page may be empty. However much a member
@@ -274,7 +276,7 @@ def _inflate_whole(stored: _Stored, pos: int, window: memoryview) -> tuple[bytes
                 size += len(parts[-1])
                 fed += len(window)
             text = b"".join(parts)
-    except igzip_lib.IsalError:
+    except _INFLATE_ERRORS:
         return None
     return text, fed - len(inflater.unused_data)
 
@@ -403,22 +405,36 @@ class _Run:
                 self.buffer += piece
         return len(self.buffer) - self.at >= size
 
-    def find_header(self, start: int, limit: int | None = None) -> int | None:
+    def find_header(self, start: int, limit: int) -> int | None:
         """Distance to the next sure record header at ``start`` or beyond, before ``limit``."""
-        while limit is None or start < limit:
-            self.fill(start + _PROBE_BYTES)
+        while start < limit:
+            # No more than needed: text of the next member would keep the fast way from resuming.
+            self.fill(min(start + _PROBE_BYTES, limit + 4))
             found = self.buffer.find(b"WARC/", self.at + start)
             if found < 0:
-                start = max(start, self.left - 4)
-                if not self.fill(max(start, self.left) + 1):
+                if not self.fill(self.left + 1):
                     return None
+                start = max(start, self.left - 4)
                 continue
             start = found - self.at
             self.fill(start + _PROBE_BYTES)  # may move the buffer, not the distance
-            if _SURE_HEADER.match(self.buffer, self.at + start, self.at + start + _PROBE_BYTES):
-                return start if limit is None or start < limit else None
+            found = self.at + start
+            if _SURE_HEADER.match(self.buffer, found, found + _PROBE_BYTES):
+                return start if start < limit else None
             start += 1
         return None
+
+    def find_body(self) -> int | None:
+        """Distance to what follows the first blank line, None if that line is too far or absent."""
+        start = 0
+        while True:
+            more = self.fill(min(start + _PROBE_BYTES, MAX_HEADER_BYTES))
+            begin, stop = self.at + start, self.at + MAX_HEADER_BYTES
+            if blank := _HEADER_END.search(self.buffer, begin, stop):
+                return blank.end() - self.at
+            if not more or self.left >= MAX_HEADER_BYTES:
+                return None
+            start = self.left - 2
 
     def skip_to_header(self, start: int) -> int:
         """Moves to the next sure header at ``start`` or beyond, else to the end; returns bytes."""
@@ -488,15 +504,17 @@ class _Run:
 
 def _opens_member(stored: _Stored, pos: int) -> bool:
     """Whether a gzip member that can be read begins at ``pos``, judged by its first bytes."""
-    window = stored.view(pos, _INFLATE_BYTES)
+    window = stored.view(pos, _TRIAL_BYTES)
     inflater = zlib.decompressobj(_GZIP_WBITS)
+    text = b""
     try:
-        text = inflater.decompress(window, _TRIAL_BYTES)
+        for i in range(0, len(window), _TRIAL_STEP_BYTES):
+            text += inflater.decompress(window[i : i + _TRIAL_STEP_BYTES], _TRIAL_BYTES)
+            if inflater.eof or inflater.unconsumed_tail or _VERSION_LINE.match(text):
+                return True
     except zlib.error:
-        # The damage may come soon after a good beginning, all of which this call has lost.
-        text = b"".join(_salvage_pieces(stored, pos, len(window)))
-        return _VERSION_LINE.match(text) is not None
-    return inflater.eof or len(text) == _TRIAL_BYTES or _VERSION_LINE.match(text) is not None
+        return False
+    return len(text) >= _TRIAL_BYTES // 4  # one that goes on with a record of the member before
 
 
 def _next_member(stored: _Stored, pos: int) -> tuple[int, bool]:
@@ -522,7 +540,7 @@ def _probe(codec: Any, stored: _Stored, pos: int) -> tuple[RejectReason | None, 
                 if not window:
                     return RejectReason.TRUNCATED, pos
             inflater.decompress(window, _PIECE_BYTES)
-    except (igzip_lib.IsalError, zlib.error):
+    except _INFLATE_ERRORS:
         return RejectReason.CORRUPT_GZIP, pos
     return None, pos - len(inflater.unused_data)
 
@@ -538,14 +556,10 @@ def _inflate_pieces(codec: Any, stored: _Stored, pos: int) -> Iterator[bytes]:
         yield inflater.decompress(window, _PIECE_BYTES)
 
 
-def _salvage_pieces(stored: _Stored, pos: int, size: int | None = None) -> Iterator[bytes]:
-    """All text before the first error, of at most ``size`` stored bytes; zlib's word is final."""
-    end = None if size is None else pos + size
+def _salvage_pieces(stored: _Stored, pos: int) -> Iterator[bytes]:
+    """All text of a member before its first error; zlib's word is final."""
     inflater = zlib.decompressobj(_GZIP_WBITS)
-    while not inflater.eof and (end is None or pos < end):
-        window = stored.view(pos, _INFLATE_BYTES)
-        if not window:
-            return
+    while not inflater.eof and (window := stored.view(pos, _INFLATE_BYTES)):
         before = inflater.copy()
         try:
             yield inflater.decompress(window)
@@ -606,8 +620,8 @@ def _read_run(run: _Run, stats: ReadStats, max_record_bytes: int) -> Iterator[We
                 return
             continue
         begun = True
-        run.fill(_PROBE_BYTES)
-        if _VERSION_LINE.match(run.buffer, run.at):
+        run.fill(_VERSION_LINE_BYTES)
+        if _VERSION_LINE.match(run.buffer, run.at, run.at + _VERSION_LINE_BYTES):
             stats.records += 1
             found = _read_record(run, stats, max_record_bytes)
             if isinstance(found, Reject):
@@ -639,29 +653,27 @@ def _skip_garbage(run: _Run) -> Reject:
 def _read_record(run: _Run, stats: ReadStats, max_record_bytes: int) -> WetRecord | Reject | None:
     """The record that begins right here, consumed; None if it is good but no page."""
     offset, inner_offset = run.locate()
-    run.fill(MAX_HEADER_BYTES)
-    stop = _HEADER_END.search(run.buffer, run.at, run.at + MAX_HEADER_BYTES)
-    body = stop.end() - run.at if stop else None
-    header = _parse_header(
-        bytes(run.buffer[run.at : stop.start() if stop else run.at + MAX_HEADER_BYTES])
-    )
+    body = run.find_body()
+    # A header that breaks off must not take the next record's header for its own last lines.
+    head_stop = body if body is not None else min(run.left, MAX_HEADER_BYTES)
+    next_header = run.find_header(1, head_stop)
+    head = bytes(run.buffer[run.at : run.at + (head_stop if next_header is None else next_header)])
+    header = _parse_header(head)
     label = _label(header)
 
     def reject(reason: RejectReason, detail: str = label) -> Reject:
         return Reject(offset, reason, _one_line(detail), inner_offset)
 
-    # A header that breaks off must not take the next record's header for its own last lines.
-    next_header = run.find_header(1, body if body is not None else min(run.left, MAX_HEADER_BYTES))
     if next_header is not None:
         run.at += next_header
         return reject(RejectReason.BAD_HEADER, f"header breaks off: {label}")
     if body is None:
-        over = run.left >= MAX_HEADER_BYTES
-        reaches_end = run.skip_to_header(1) and run.left == 0
-        if over or not reaches_end:
+        if head_stop == MAX_HEADER_BYTES:
+            run.skip_to_header(1)
             return reject(
                 RejectReason.BAD_HEADER, f"header of more than {MAX_HEADER_BYTES} bytes: {label}"
             )
+        run.at += run.left
         run.damage_told = run.damage is not None
         return reject(run.damage or RejectReason.TRUNCATED, f"cut in its header: {label}")
 
@@ -748,24 +760,24 @@ def _extent(run: _Run, header: _Header, body: int, max_record_bytes: int) -> _Ex
             ):
                 return _Extent(end, True)
 
-    found = run.find_header(body, body + max_record_bytes + 1)
-    if found is not None:
-        end = _without_closing_lines(run, body, found)
-        return _Extent(end, length == end - body)
-    if run.left > body + max_record_bytes:
+    found = run.find_header(body, body + max_record_bytes + 5)
+    stop = run.left if found is None else found
+    end = _without_closing_lines(run, body, stop)
+    if end - body > max_record_bytes:
         return RejectReason.TOO_LARGE
+    if found is not None:
+        return _Extent(end, length == end - body)
     # The text ends first, and only the record itself can tell whether it is whole.
     if run.in_damage(run.left):
         assert run.damage is not None
         return run.damage
-    end = _without_closing_lines(run, body, run.left)
     missing = 0 if length is None else length - (end - body)
     if _digest_agrees(run, header, body, end):
         return _Extent(end, missing == 0)
-    if end < run.left and (
+    if end < stop and (
         # Where lines end in CR LF the blank lines of a text do not look like a record's end; else
         # the length must differ by no more than the carriage returns that the text has lost.
-        _at(run, run.left - 4, 4) == _CRLF2
+        _at(run, stop - 4, 4) == _CRLF2
         or missing <= run.buffer.count(b"\n", run.at + body, run.at + end)
     ):
         return _Extent(end, False)
@@ -820,13 +832,11 @@ def _damage_within(run: _Run, header: _Header, body: int, end: int) -> RejectRea
     """Whether damage to the record's gzip member must be taken to have hit this whole record.
 
     The checksum of a member of several records does not tell which of them is broken; a block
-    digest does. Without one, a record is lost if it is all that the member holds.
+    digest does, of the payload. Without one, a record is lost if it is all that the member holds.
     """
     if run.damage is None or not run.in_damage(end):
         return None
     agrees = _digest_agrees(run, header, body, end)
-    if agrees:
-        return None
     alone = run.starts_damage() and not _more_than_blank(run, end)
     if run.damage is RejectReason.TRUNCATED:
         # Text is whole up to the cut, unless the cut only seems one.
