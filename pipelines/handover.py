@@ -163,12 +163,16 @@ class CleanedFile:
     def slices(self, split: int, low: int, high: int) -> Iterator[tuple[pa.RecordBatch, int, int]]:
         """Pages of ``split`` with ``low <= page_key < high``, in order.
 
-        Yields (pages, index in the file of the first, index in the file of its first unit).
+        Yields (pages, index in the file of the first, index in the file of its first unit). Raises
+        ValueError, naming the file, when what is asked for is damaged.
         """
         for number, batch in enumerate(self._index):
             if batch.split != split or batch.last_key < low or batch.first_key >= high:
                 continue
-            rows = self._reader.get_batch(number)
+            try:
+                rows = self._reader.get_batch(number)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ValueError(f"{self.path}: damaged inside: {error}") from None
             begin, end = 0, batch.rows
             if batch.first_key < low or batch.last_key >= high:
                 keys = rows.column("page_key").to_numpy()
@@ -206,12 +210,13 @@ class Fingerprints:
 
 def read_fingerprints(path: str) -> Fingerprints:
     """Reads a fingerprint file. Raises ValueError, naming it, when it is not a whole one."""
+    content = storage.read_bytes(path)
     try:
-        with pa.ipc.open_file(pa.py_buffer(storage.read_bytes(path))) as reader:
+        with pa.ipc.open_file(pa.py_buffer(content)) as reader:
             cleaned_pages = int((reader.schema.metadata or {})[_PAGES_KEY])
             table = reader.read_all().combine_chunks()
         columns = {name: _one_chunk(table[name]) for name in FINGERPRINT_SCHEMA.names}
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+    except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
         raise ValueError(f"{path}: not a whole fingerprint file: {error}") from None
     units = columns["units"]
     offsets = np.frombuffer(units.buffers()[1], dtype=np.int64)[: len(units) + 1]

@@ -1,0 +1,82 @@
+"""What tests of several modules share: WET files made in memory, a corpus read back, ``c4`` run."""
+
+import contextlib
+import gzip
+import io
+import pathlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+
+from pipelines import c4_main
+
+#: (url, WARC date, text)
+Page = tuple[str, str, str]
+
+
+def wet_record(url: str, date: str, text: str) -> bytes:
+    """One conversion record, Content-Length in bytes, as Common Crawl writes it."""
+    payload = text.encode()
+    head = (
+        "WARC/1.0\r\n"
+        "WARC-Type: conversion\r\n"
+        f"WARC-Target-URI: {url}\r\n"
+        f"WARC-Date: {date}\r\n"
+        "Content-Type: text/plain\r\n"
+        f"Content-Length: {len(payload)}\r\n"
+        "\r\n"
+    )
+    return head.encode() + payload + b"\r\n\r\n"
+
+
+def wet_bytes(pages: Iterable[Page]) -> bytes:
+    """A WET file: a warcinfo record and the pages, one gzip member a record.
+
+    >>> gzip.decompress(wet_bytes([("http://a.example/", "2019-04-18T10:00:00Z", "Hé.")]))[-8:]
+    b'H\\xc3\\xa9.\\r\\n\\r\\n'
+    """
+    body = b"isPartOf: TESTS\r\n"
+    info = (
+        "WARC/1.0\r\nWARC-Type: warcinfo\r\nWARC-Date: 2019-04-18T00:00:00Z\r\n"
+        f"Content-Type: application/warc-fields\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body + b"\r\n\r\n"  # fmt: skip
+    records = [info, *(wet_record(*page) for page in pages)]
+    return b"".join(gzip.compress(record, 1, mtime=0) for record in records)
+
+
+def write_wet(path: pathlib.Path, pages: Iterable[Page]) -> tuple[str, int]:
+    """Writes a WET file; gives its path and size, as the build's list of inputs does."""
+    content = wet_bytes(pages)
+    path.write_bytes(content)
+    return str(path), len(content)
+
+
+def read_corpus(folder: str | pathlib.Path) -> dict[str, list[dict[str, Any]]]:
+    """Pages of a Parquet corpus by split, in the order of shards and of rows in them."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for split in ("train", "validation"):
+        paths = sorted(pathlib.Path(folder).glob(f"{split}-*.parquet"))
+        found[split] = [
+            row for path in paths for row in pq.ParquetFile(path).read().to_pylist()
+        ]  # fmt: skip
+    return found
+
+
+class Outcome(NamedTuple):
+    """What a command came to."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run_c4(*arguments: str | pathlib.Path) -> Outcome:
+    """Runs ``c4`` in this process, standard output and error captured."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = c4_main.main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # argparse: 0 after --help, 2 for wrong usage
+            status = stop.code if isinstance(stop.code, int) else 1
+    return Outcome(status, out.getvalue(), err.getvalue())
