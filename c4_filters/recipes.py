@@ -67,6 +67,8 @@ class Recipe:
     sentence_language: str = "english"  # Punkt model
 
     def __post_init__(self) -> None:
+        if not _is_name(self.name):
+            raise ValueError(f"a recipe's name must be one printable line, got {self.name!r}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             _check_type(self.name, field.name, value, field.default)
@@ -128,7 +130,7 @@ class Recipe:
         """
         values = dict(values)
         name = values.get("name")
-        if not isinstance(name, str) or not name:
+        if not _is_name(name):
             raise ValueError('a recipe needs a name: name = "my-recipe"')
         base: dict[str, Any] = {}
         if "base" in values:
@@ -144,6 +146,10 @@ class Recipe:
         if isinstance(values.get("languages"), list):
             values["languages"] = tuple(values["languages"])
         return cls(**{**base, **values})
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != "" and value.isprintable()
 
 
 def _check_type(recipe: str, field: str, value: object, default: object) -> None:
