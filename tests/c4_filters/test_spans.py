@@ -107,7 +107,7 @@ def naive_identities(text, starts):
 TRICKY = "aAbBzZ İIıiẞßΣσςΟΑ\u0301'.\u00ad\u200b\u00a0\u3000\x1c\x85\u2028\n\t\r“É𝔄𐐀Ǆ"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.one_of(st.text(TRICKY), st.text(st.characters(exclude_categories=["Cs"]))).flatmap(
         lambda text: st.tuples(
@@ -304,7 +304,7 @@ def spread(pages: dict[int, list[Line]], files: int, seed: int):
     return out
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(CORPORA, st.integers(1, 4), st.integers(1, 70_000), st.integers(), st.integers(1, 4))
 def test_span_dedup_equals_its_twin_however_pages_are_spread(pages, files, buckets, seed, window):
     got = deduplicate(spread(pages, files, seed), window, buckets)
@@ -374,7 +374,7 @@ def pack_rows(rows):
     return ids, np.array([row[2] for row in rows], np.uint64)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(SPAN_ROWS, max_size=4), st.randoms(use_true_random=False), st.booleans())
 def test_ties_and_near_collisions_equal_their_twin(files, chance, reduce_first):
     occurrences = {}
@@ -574,13 +574,13 @@ def test_arrays_of_the_wrong_shape_or_type_are_refused():
 # --------------------------------------------------------------------------------- pages by url
 
 
-STAMPS = st.sampled_from(
-    ["", "2019", "2019-04-18T10:00:00Z", "2019-04-18T10:00:01Z", "2020-01-01T00:00:00Z", "é" * 20]
-)
-URL_ROWS = st.lists(st.tuples(LANES, LANES, STAMPS, st.sampled_from([b"\0\xff", b"\1", b"\xff"])))
+# Values that differ in their first and in their last bytes, few enough to tie often.
+STAMPS = st.sampled_from(["", "2019-04-18", "2019-04-18T10:00:00Z", "é" * 15 + "a", "é" * 20])
+DIGESTS = st.sampled_from([bytes(16), bytes(15) + b"\1", b"\0\xff" + bytes(14), b"\1" + bytes(15)])
+URL_ROWS = st.lists(st.tuples(st.sampled_from([0, 1, 2**64 - 1]), st.just(7), STAMPS, DIGESTS))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(URL_ROWS, max_size=4), st.integers(1, 5), st.booleans())
 def test_url_dedup_equals_its_twin(files, buckets, reduce_first):
     versions = {}
@@ -598,7 +598,7 @@ def test_url_dedup_equals_its_twin(files, buckets, reduce_first):
     for number, rows in enumerate(files):
         ids = np.array([row[:2] for row in rows], np.uint64).reshape(-1, 2)
         stamps = spans.timestamp_column([row[2] for row in rows])
-        joined = b"".join(row[3].ljust(16, b"\0") for row in rows)
+        joined = b"".join(row[3] for row in rows)
         digests = np.frombuffer(joined, np.uint8).reshape(-1, 16)
         index = np.arange(len(rows))
         if reduce_first:
@@ -626,7 +626,7 @@ def test_a_page_sent_twice_is_refused():
 # -------------------------------------------------------------------------------------- cutting
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(a_line(), max_size=5).flatmap(
         lambda lines: st.tuples(
