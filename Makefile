@@ -25,7 +25,7 @@ help:  ## list the targets
 # Hashes are required for everything that is downloaded; the project itself is built with the
 # setuptools of the lock, so that step needs no network.
 $(INSTALLED): requirements.lock pyproject.toml setup.py
-	@$(PYTHON) -c 'import sys; sys.exit("needs Python 3.11 or later" * (sys.version_info < (3, 11)))'
+	@$(PYTHON) -c 'import sys; sys.exit("needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
