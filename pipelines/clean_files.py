@@ -169,7 +169,7 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
             summary = FileSummary(**head["file"])
     except (ValueError, TypeError, KeyError):
         return None  # not whole, or of another version: cleaned again
-    if head["identity"] != identity or (summary.path, summary.bytes) != (path, size):
+    if found_identity != identity or (summary.path, summary.bytes) != (path, size):
         return None
     return dataclasses.replace(summary, resumed=True)
 
