@@ -165,8 +165,8 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
         return None
     try:
         with CleanedFile(cleaned) as file:
-            head = file.summary
-            summary = FileSummary(**head["file"])
+            found_identity = file.summary["identity"]
+            summary = FileSummary(**file.summary["file"])
     except (ValueError, TypeError, KeyError):
         return None  # not whole, or of another version: cleaned again
     if found_identity != identity or (summary.path, summary.bytes) != (path, size):
