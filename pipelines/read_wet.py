@@ -748,16 +748,20 @@ def _extent(run: _Run, header: _Header, body: int, max_record_bytes: int) -> _Ex
             stop = blank.end() - run.at if blank else end
             if stop == run.left or _VERSION_LINE.match(run.buffer, run.at + stop):
                 return _settle_newlines(run, body, end, stop)
-            if (
-                run.find_header(end, end + 8) is not None
-                or _digest_agrees(run, header, body, end)
-                or _at(run, end, 4) == _CRLF2
-                or (
-                    _at(run, end, 2) == _LF2
-                    and _at(run, body - 2, 2) == _LF2
-                    and run.find_header(body, end) is None
-                )
-            ):
+            if _digest_agrees(run, header, body, end):
+                return _Extent(end, True)
+            near = run.find_header(end, end + 8)
+            if near is not None and _without_closing_lines(run, end, near) == near:
+                return _Extent(end, True)  # only the closing lines are broken
+            lf_header = _at(run, body - 2, 2) == _LF2
+            if _at(run, end, 4) == _CRLF2 and not lf_header:
+                # Closed as it should be, unless this is a blank line of a text whose line ends were
+                # rewritten: that has grown by exactly as many bytes as it has lines.
+                found = run.find_header(end, body + max_record_bytes + 5)
+                other = _without_closing_lines(run, body, run.left if found is None else found)
+                grown = run.buffer.count(b"\r\n", run.at + body, run.at + other)
+                return _Extent(other, False) if grown == other - end else _Extent(end, True)
+            if _at(run, end, 2) == _LF2 and lf_header and run.find_header(body, end) is None:
                 return _Extent(end, True)
 
     found = run.find_header(body, body + max_record_bytes + 5)

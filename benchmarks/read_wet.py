@@ -1,0 +1,116 @@
+"""CPU time a page of reading WET files: ours, FastWARC, warcio, and gunzip + decode alone.
+
+python -m benchmarks.read_wet ../shared/wet/*.warc.wet.gz
+
+Files are held in memory first, so only reading is measured: process time, the best of some rounds
+that take the readers in turn, so that a busy machine slows all of them. "same work" means inflate,
+the five header fields, text decoded, sha256 of the stored bytes; the others do less and are bounds.
+"""
+
+import argparse
+import gzip
+import hashlib
+import io
+import pathlib
+import time
+from collections.abc import Callable
+
+from fastwarc.warc import ArchiveIterator as FastwarcIterator
+from fastwarc.warc import WarcRecordType
+from warcio.archiveiterator import ArchiveIterator as WarcioIterator
+
+from pipelines.read_wet import ReadStats, WetRecord, read_wet
+
+_FIELDS = (
+    "WARC-Target-URI",
+    "WARC-Date",
+    "Content-Type",
+    "Content-Length",
+    "WARC-Identified-Content-Language",
+)
+
+
+def read_ours(stored: bytes) -> int:
+    return sum(isinstance(item, WetRecord) for item in read_wet(io.BytesIO(stored), ReadStats()))
+
+
+def read_fastwarc(stored: bytes) -> int:
+    pages = 0
+    hashlib.sha256(stored).hexdigest()
+    for record in _fastwarc(stored):
+        for name in _FIELDS:
+            record.headers.get(name)
+        record.reader.read().decode()
+        pages += 1
+    return pages
+
+
+def read_fastwarc_bare(stored: bytes) -> int:
+    pages = 0
+    for record in _fastwarc(stored):
+        record.reader.read()
+        pages += 1
+    return pages
+
+
+def _fastwarc(stored: bytes) -> FastwarcIterator:
+    return FastwarcIterator(
+        io.BytesIO(stored), record_types=WarcRecordType.conversion, parse_http=False
+    )
+
+
+def read_warcio(stored: bytes) -> int:
+    pages = 0
+    hashlib.sha256(stored).hexdigest()
+    for record in WarcioIterator(io.BytesIO(stored)):
+        if record.rec_type == "conversion":
+            for name in _FIELDS:
+                record.rec_headers.get_header(name)
+            record.content_stream().read().decode()
+            pages += 1
+    return pages
+
+
+def gunzip_and_decode(stored: bytes) -> None:
+    gzip.decompress(stored).decode()
+
+
+def one_member(stored: bytes) -> bytes:
+    return gzip.compress(gzip.decompress(stored), 6)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    files = [path.read_bytes() for path in options.files]
+    pages = sum(map(read_ours, files))
+    joined = [one_member(stored) for stored in files]
+    plain = [gzip.decompress(stored) for stored in files]
+    readers: list[tuple[str, Callable[[bytes], object], list[bytes]]] = [
+        ("ours, same work", read_ours, files),
+        ("FastWARC, same work", read_fastwarc, files),
+        ("warcio, same work", read_warcio, files),
+        ("FastWARC, bytes only", read_fastwarc_bare, files),
+        ("gunzip + decode (zlib)", gunzip_and_decode, files),
+        ("ours, each file as one member", read_ours, joined),
+        ("ours, files not compressed", read_ours, plain),
+    ]
+    best = dict.fromkeys([name for name, _, _ in readers], float("inf"))
+    for _ in range(options.rounds):
+        for name, read, inputs in readers:
+            started = time.process_time()
+            for stored in inputs:
+                read(stored)
+            best[name] = min(best[name], time.process_time() - started)
+    size = sum(map(len, files))
+    print(f"{pages:,} pages in {len(files)} files, {size:,} bytes; best of {options.rounds} rounds")
+    print(f"{'':32}{'CPU ms a page':>14}{'of FastWARC':>14}")
+    for name, seconds in best.items():
+        ratio = seconds / best["FastWARC, same work"]
+        print(f"{name:32}{1000 * seconds / pages:>14.4f}{ratio:>14.2f}")
+
+
+if __name__ == "__main__":
+    main()
