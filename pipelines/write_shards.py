@@ -99,7 +99,8 @@ def write_shard(
     writer = _Shard(rules)
     low, high = task.key_range()
     split = SPLITS.index(task.split)
-    for name in names:
+    # Sorted, because copies of one page keep the order of their files.
+    for name in sorted(names):
         with (
             CleanedFile(layout.cleaned(output, name)) as cleaned,
             Removals(layout.removals(output, name), cleaned.pages) as removals,
