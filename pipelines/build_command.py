@@ -7,13 +7,14 @@ import io
 import logging
 import os
 import re
+import shlex
 import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines import layout, manifest, progress, storage
+from pipelines import layout, local_worker, manifest, progress, storage
 from pipelines.config import BuildConfig
 from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
 
@@ -156,14 +157,12 @@ def _beam_options(rest: list[str], workers: int | None, files: int) -> tuple[Any
         raise ValueError(f"--workers must be at least 1, got {workers}")
     if workers is not None and not local:
         raise ValueError(f"--workers is for builds on this machine; {standard.runner} has its own")
-    if standard.runner == "FnApiRunner" and "--direct_running_mode" not in given:
-        count = workers or _cores()
-        if "--direct_num_workers" not in given and count > 1 and (files > 1 or workers):
-            rest = [
-                *rest,
-                f"--direct_num_workers={count}",
-                "--direct_running_mode=multi_processing",
-            ]
+    if standard.runner == "FnApiRunner" and given.isdisjoint(
+        ("--direct_running_mode", "--direct_num_workers")
+    ):
+        count = workers or min(_cores(), files)
+        if count > 1:
+            rest = [*rest, f"--direct_num_workers={count}"]
     return options_module.PipelineOptions(rest), local
 
 
@@ -205,7 +204,7 @@ def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str
     from pipelines.quiet_beam import beam
 
     with progress.shown() if show else contextlib.nullcontext() as notes, _quiet_workers():
-        pipeline = beam.Pipeline(options=options)
+        pipeline = beam.Pipeline(runner=_runner(options), options=options)
         _ = pipeline | "BuildCorpus" >> BuildCorpus(config, notes)
         try:
             result = pipeline.run()
@@ -217,6 +216,48 @@ def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str
     if state is None and not storage.exists(storage.join(config.output, layout.MANIFEST)):
         return None
     return manifest.read_manifest(config.output)
+
+
+def _runner(options: Any) -> Any:
+    """The runner to use; None lets Beam make the one that the options name.
+
+    FnApiRunner does not tell its worker processes the pipeline's options by itself: without them
+    no address or key of a file system reaches a worker, nor the level of its log.
+    """
+    from pipelines.quiet_beam import beam
+
+    standard = options.view_as(beam.options.pipeline_options.StandardOptions)
+    if standard.runner != "FnApiRunner":
+        return None
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.job.utils import dict_to_struct
+    from apache_beam.runners.portability.fn_api_runner import fn_runner
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+    given = {
+        name: value
+        for name, value in options.get_all_options(drop_default=True).items()
+        if value is not None
+    }
+    provision = beam_provision_api_pb2.ProvisionInfo(
+        retrieval_token="unused",
+        pipeline_options=dict_to_struct(
+            {
+                # Numbers would arrive as 2.0, which the worker's own parser refuses.
+                f"beam:option:{name}:v1": str(value) if type(value) in (int, float) else value
+                for name, value in given.items()
+            }
+        ),
+    )
+    environment = None
+    if given.get("direct_num_workers", 1) > 1 and "direct_running_mode" not in given:
+        environment = SubprocessSDKEnvironment.from_command_string(
+            f"{shlex.quote(sys.executable)} {local_worker.COMMAND}"
+        )
+    return fn_runner.FnApiRunner(
+        default_environment=environment,
+        provision_info=fn_runner.ExtendedProvisionInfo(provision),
+    )
 
 
 def _waits(options: Any) -> bool:
@@ -300,17 +341,19 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float) -> N
         reasons = ", ".join(
             f"{count} {reason}" for reason, count in counts["records_rejected_by_reason"].items()
         )
-        print(f"{counts['records_rejected']} records rejected ({reasons}): see "
+        print(f"{_counted(counts['records_rejected'], 'record')} rejected ({reasons}): see "
               f"{storage.join(config.output, 'rejects')}")  # fmt: skip
     for split, sums in made["splits"].items():
-        shards = [shard for shard in made["shards"] if shard["split"] == split]
-        print(f"{split}: {sums['pages']:,} pages, {sums['text_bytes']:,} bytes of text, "
-              f"{len(shards)} shard file{'s' if len(shards) != 1 else ''}")  # fmt: skip
+        files = sum(shard["split"] == split for shard in made["shards"])
+        print(
+            f"{split}: {_counted(sums['pages'], 'page')}, {sums['text_bytes']:,} bytes of text, "
+            f"{_counted(files, 'shard file')}"
+        )
     names = [shard["name"] for shard in made["shards"]]
     print(f"shards: {storage.join(config.output, names[0])}"
           + (f" … {names[-1]}" if len(names) > 1 else ""))  # fmt: skip
     resumed = made["timing"]["files_resumed"]
-    print(f"built from {counts['files_read']:,} files"
+    print(f"built from {_counted(counts['files_read'], 'file')}"
           + (f" ({resumed:,} cleaned before)" if resumed else "")
           + f" in {wall_s:.1f} s with recipe {config.recipe.name}")  # fmt: skip
     page = made.get("kept_page")
@@ -318,3 +361,7 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float) -> N
         print(f"\none kept page: {page['url']}")
         for line in page["text"].split("\n")[:6]:
             print(textwrap.shorten(line, width=96, placeholder=" …"))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

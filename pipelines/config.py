@@ -7,8 +7,8 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from c4_filters.badwords import parse_badwords
-from c4_filters.language import detector_name
+from c4_filters.badwords import badword_languages, parse_badwords
+from c4_filters.language import LANGUAGES, detector_name
 from c4_filters.pages import PageRules
 from c4_filters.recipes import Recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
@@ -40,7 +40,7 @@ class BuildConfig:
     max_record_bytes: int = 64 << 20
 
     def __post_init__(self) -> None:
-        if not self.inputs:
+        if not self.inputs or not all(self.inputs):
             raise ValueError("no input: give at least one WET file or pattern (--input)")
         if not self.output:
             raise ValueError("no output folder (--output)")
@@ -55,7 +55,17 @@ class BuildConfig:
                 "the number of unreadable files allowed must not be negative, got "
                 f"{self.allow_unreadable_files} (--allow-unreadable-files)"
             )
+        if self.max_record_bytes < 1:
+            raise ValueError(
+                "the largest record kept must have a positive size, got "
+                f"{self.max_record_bytes} bytes (--max-record-mb)"
+            )
         languages = [language for language, _ in self.badwords]
+        for language in languages:  # the list of a mistyped one would never be looked at
+            if language not in {*LANGUAGES, *badword_languages()}:
+                raise ValueError(
+                    f"{language!r} is no language code such as en, de or zh (--badwords LANG=FILE)"
+                )
         if len(set(languages)) != len(languages):
             raise ValueError("one bad-word list a language (--badwords)")
         if self.recipe.domain_list and self.domain_list is None:

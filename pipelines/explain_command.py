@@ -54,7 +54,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         url_list=arguments.url_list,
     )
     rules = config.page_rules()
-    [(path, _)] = storage.match(arguments.file)[:1]
+    paths = storage.match(arguments.file)
+    if len(paths) > 1:
+        raise ValueError(f"one file at a time, {arguments.file!r} names {len(paths)}")
+    path, _ = paths[0]
     corpus = None
     if arguments.corpus is not None:
         corpus = _Corpus(arguments.corpus, path, config)
@@ -98,7 +101,11 @@ def _pages(path: str, rules: PageRules) -> Iterator[tuple[int, RawPage] | str]:
                     record.text,
                 )
                 if rules.recipe.drop_parser_accidents:
-                    yield from ((record.offset, part) for part in tf_pages(page, Counter()))
+                    for part in tf_pages(page, Counter()):
+                        if part.url and part.timestamp:
+                            yield record.offset, part
+                        else:  # a build rejects it, too
+                            yield f"rejected at {record.offset}: begun by a body line WARC/1.0\n"
                 else:
                     yield record.offset, page
         except UnreadableWetError as error:
@@ -107,7 +114,7 @@ def _pages(path: str, rules: PageRules) -> Iterator[tuple[int, RawPage] | str]:
 
 def _print_page(explained: ExplainedPage, offset: int) -> None:
     page, result = explained.page, explained.result
-    print(f"{page.url}  ({page.timestamp}, offset {offset})")
+    print(f"{_printable(page.url)}  ({_printable(page.timestamp)}, offset {offset})")
     for line in explained.lines:
         verdict = "not judged" if line.verdict is None else str(line.verdict)
         print(f"  {verdict:>15} | {_shortened(line.text)}")
@@ -118,9 +125,13 @@ def _print_page(explained: ExplainedPage, offset: int) -> None:
 
 
 def _shortened(text: str) -> str:
-    # Page text may hold terminal control codes: only what can be printed is.
-    shown = "".join(char if char.isprintable() else "·" for char in text)
+    shown = _printable(text)
     return shown if len(shown) <= _LINE_CHARS else shown[: _LINE_CHARS - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    # A page may hold terminal control codes: only what can be printed is.
+    return "".join(char if char.isprintable() else "·" for char in text)
 
 
 class _Corpus:

@@ -24,7 +24,13 @@ from pipelines import storage
 
 BUILD = "build.json"
 MANIFEST = "manifest.json"
-STAGE_FOLDERS = ("cleaned", "fingerprints", "removals", "rejects")
+#: folder -> suffix of the files that builds write there
+STAGE_FOLDERS = {
+    "cleaned": ".arrow",
+    "fingerprints": ".arrow",
+    "removals": ".bin",
+    "rejects": ".jsonl",
+}
 _WET_SUFFIXES = re.compile(r"(\.warc)?(\.wet)?(\.gz)?$")
 _SHARD = re.compile(r"(train|validation)-\d{5}-of-\d{5}\.(tfrecord|parquet|json\.gz)")
 
@@ -68,6 +74,9 @@ def is_shard(name: str) -> bool:
 def absolute(path: str) -> str:
     """A local path from the root, home folder resolved; a remote one as it is.
 
-    Workers, and a later run from another folder, must mean the same file.
+    Workers, and a later run from another folder, must mean the same file. An empty path, such as
+    that of an unset variable, stays empty: it must not become the folder one happens to be in.
     """
-    return os.path.abspath(os.path.expanduser(path)) if storage.is_local(path) else path
+    if not path or not storage.is_local(path):
+        return path
+    return os.path.abspath(os.path.expanduser(path))

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines import layout, storage
 from pipelines.clean_files import FileSummary
 from pipelines.config import BuildConfig, flatten
-from pipelines.formats.dataset_info import write_dataset_info
+from pipelines.formats.dataset_info import write_dataset_card, write_dataset_info
 from pipelines.write_shards import ShardSummary
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
 _MANIFEST_VERSION = 1
 _SAMPLES_PER_VERDICT = 5
 _DATASET_VERSION = "1.0.0"
-_OWN_FILES = (layout.BUILD, layout.MANIFEST, "dataset_info.json", "features.json", "report.html")
+_OWN_FILES = (layout.BUILD, layout.MANIFEST, "dataset_info.json", "features.json", "README.md")
 
 
 class FolderError(ValueError):
@@ -49,7 +49,12 @@ def claim_folder(config: BuildConfig, start_over: bool) -> None:
         try:
             found = json.loads(storage.read_bytes(path))
         except ValueError:
-            found = {}
+            found = None
+        if not isinstance(found, dict):
+            raise FolderError(
+                f"{path} is damaged: what is built in this folder cannot be told; give another "
+                "--output, or --start-over to remove that build"
+            )
         if found != wanted:
             raise FolderError(
                 f"{config.output} holds a build with other settings: "
@@ -70,8 +75,8 @@ def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     # A recipe of another name differs in much else; its name says it best.
     names = sorted(old.keys() | new.keys(), key=lambda name: (name != "recipe.name", name))
     changed = [name for name in names if old.get(name) != new.get(name)]
-    if not changed:
-        return "its build.json is damaged"
+    if not changed:  # an empty mapping in place of none, say
+        return "its build.json is another version's"
     first = changed[0]
     more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
     return f"{first} is {old.get(first)!r} there and {new.get(first)!r} now{more}"
@@ -83,10 +88,12 @@ def _clear(output: str) -> None:
     ordered = [layout.MANIFEST, *sorted(name for name in names if layout.is_shard(name))]
     ordered += [name for name in _OWN_FILES if name != layout.MANIFEST]
     storage.remove(storage.join(output, name) for name in ordered if name in names)
-    for folder in layout.STAGE_FOLDERS:
+    for folder, suffix in layout.STAGE_FOLDERS.items():
         stage = storage.join(output, folder)
         storage.sweep_temporaries(stage)
-        storage.remove(storage.join(stage, name) for name in storage.listdir(stage))
+        storage.remove(
+            storage.join(stage, name) for name in storage.listdir(stage) if name.endswith(suffix)
+        )
 
 
 def begin(output: str) -> None:
@@ -107,7 +114,7 @@ def make_manifest(
     pages_dropped = _added(*(part.pages_dropped for part in parts))
     lines_dropped = _added(*(part.lines_dropped for part in parts))
     rejected = _added(*(file.records_rejected for file in read))
-    counts = {
+    counts: dict[str, Any] = {
         "files_read": len(read),
         "files_unreadable": len(files) - len(read),
         "pages_read": sum(file.pages_read for file in read),
@@ -120,7 +127,7 @@ def make_manifest(
         "records_rejected_by_reason": rejected,
     }
     for what in ("pages", "lines"):
-        dropped = sum(counts[f"{what}_dropped"].values())  # type: ignore[attr-defined]
+        dropped = sum(counts[f"{what}_dropped"].values())
         if counts[f"{what}_read"] != counts[f"{what}_written"] + dropped:
             raise BalanceError(
                 f"{what} do not balance: read {counts[f'{what}_read']}, written "
@@ -188,19 +195,15 @@ def write_manifest(config: BuildConfig, manifest: Mapping[str, Any]) -> None:
         for name in storage.listdir(output)
         if layout.is_shard(name) and name not in current
     )
-    if "tfrecord" in config.formats:
-        splits: dict[str, list[tuple[str, int, int]]] = {"train": [], "validation": []}
-        for shard in manifest["shards"]:
-            if shard["format"] == "tfrecord":
-                splits[shard["split"]].append((shard["name"], shard["pages"], shard["bytes"]))
-        write_dataset_info(
-            output,
-            "tfrecord",
-            splits,
-            f"C4-style corpus, recipe {config.recipe.name}: {config.recipe.description}",
-            config.recipe.name,
-            _DATASET_VERSION,
-        )
+    described = "tfrecord" if "tfrecord" in config.formats else config.formats[0]
+    splits: dict[str, list[tuple[str, int, int]]] = {"train": [], "validation": []}
+    for shard in manifest["shards"]:
+        if shard["format"] == described:
+            splits[shard["split"]].append((shard["name"], shard["pages"], shard["bytes"]))
+    description = f"C4-style corpus, recipe {config.recipe.name}: {config.recipe.description}"
+    name = config.recipe.name
+    write_dataset_info(output, described, splits, description, name, _DATASET_VERSION)
+    write_dataset_card(output, config.formats, splits, description, name)
     with storage.write_atomically(storage.join(output, layout.MANIFEST)) as file:
         file.write(_json(manifest))
 
@@ -208,7 +211,8 @@ def write_manifest(config: BuildConfig, manifest: Mapping[str, Any]) -> None:
 def read_manifest(output: str) -> dict[str, Any]:
     """The manifest of a finished corpus.
 
-    Raises FolderError when there is none: the folder is not a corpus, or not a whole one.
+    Raises FolderError when there is none: the folder is not a corpus, or not a whole one; and when
+    it is damaged or another version's.
     """
     path = storage.join(output, layout.MANIFEST)
     if not storage.exists(path):
@@ -222,6 +226,12 @@ def read_manifest(output: str) -> dict[str, Any]:
         raise FolderError(f"{path}: damaged: {error}") from None
     if not isinstance(manifest, dict):
         raise FolderError(f"{path}: damaged: not a JSON object")
+    version = manifest.get("manifest_version")
+    if version != _MANIFEST_VERSION:
+        raise FolderError(
+            f"{path}: manifest_version must be {_MANIFEST_VERSION}, got {version!r}: it is damaged, "
+            "or another version of c4 made it"
+        )
     return manifest
 
 

@@ -86,45 +86,72 @@ def shown(stream: IO[str] | None = None) -> Iterator[Notes]:
 
 
 def _watch(notes: Notes, stream: IO[str], stop: threading.Event) -> None:
-    on_terminal = stream.isatty()
-    bar: tqdm[None] | None = None
-    shown_stage = ""
-    last_shown = time.monotonic()
-    while True:
+    show = _Bar(stream) if stream.isatty() else _Lines(stream)
+    ended = False
+    while not ended:
         ended = stop.wait(_POLL_S)
         with contextlib.suppress(OSError):
-            stage, done, total, pages = notes.read()
-            if stage != shown_stage:
-                if bar is not None:
-                    bar.close()
-                bar = _bar(stage, total, stream, on_terminal)
-                shown_stage = stage
-            assert bar is not None
-            if total:
-                bar.total = total
-            bar.n = min(done, total) if total else done
-            if pages:
-                bar.set_postfix_str(f"{pages:,} pages", refresh=False)
-            now = time.monotonic()
-            if on_terminal or ended or now - last_shown >= _PLAIN_EVERY_S:
-                last_shown = now
-                bar.refresh()
+            show.update(*notes.read(), ended=ended)
+
+
+_UNITS = {"clean": "B", "dedup": "files", "write": "shards"}
+
+
+class _Bar:
+    """A bar for each stage, with the time left, on a terminal."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._stage = ""
+        self._bar: tqdm[None] | None = None
+
+    def update(self, stage: str, done: int, total: int, pages: int, ended: bool) -> None:
+        if stage != self._stage:
+            if self._bar is not None:
+                self._bar.close()
+            unit = _UNITS[stage]
+            self._bar = tqdm(
+                total=total or None,
+                desc=f"{stage:>6}",
+                unit=unit if unit == "B" else f" {unit}",
+                unit_scale=unit == "B",
+                file=self._stream,
+                dynamic_ncols=True,
+            )
+            self._stage = stage
+        assert self._bar is not None
+        if total:
+            self._bar.total = total
+        self._bar.n = min(done, total) if total else done
+        if pages:
+            self._bar.set_postfix_str(f"{pages:,} pages", refresh=False)
+        self._bar.refresh()
         if ended:
-            if bar is not None:
-                bar.close()
+            self._bar.close()
+
+
+class _Lines:
+    """A line every ten seconds, and one when a stage begins, in a log."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._stage = ""
+        self._stage_began = self._last = 0.0
+
+    def update(self, stage: str, done: int, total: int, pages: int, ended: bool) -> None:
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._stage_began = stage, now
+        elif now - self._last < _PLAIN_EVERY_S and not ended:
             return
-
-
-def _bar(stage: str, total: int, stream: IO[str], on_terminal: bool) -> "tqdm[None]":
-    in_bytes = stage == "clean"
-    bar: tqdm[None] = tqdm(
-        total=total or None,
-        desc=f"{stage:>6}",
-        unit="B" if in_bytes else (" files" if stage == "dedup" else " shards"),
-        unit_scale=in_bytes,
-        file=stream,
-        mininterval=0,
-        dynamic_ncols=on_terminal,
-        leave=True,
-    )
-    return bar
+        self._last = now
+        line = f"{stage}: {done:,}"
+        if total:
+            line += f" of {total:,}"
+        line += " bytes" if _UNITS[stage] == "B" else f" {_UNITS[stage]}"
+        if pages:
+            line += f", {pages:,} pages"
+        elapsed = now - self._stage_began
+        if 0 < done < total and elapsed > 1:
+            line += f", about {tqdm.format_interval(elapsed * (total - done) / done)} left"
+        print(line, file=self._stream, flush=True)
