@@ -348,25 +348,20 @@ class SentenceSplitter:
 
     def _ends_sentence(self, text: str, word_start: int, mark: int, following: int) -> bool:
         """Decides about the mark of a word; what follows it, blanks left out, is at `following`."""
+        if text[following] in _INFORMATION_SEPARATORS and "\n" in text[mark:following]:
+            # A last line of nothing else holds no word for NLTK.
+            return self._ends_sentence_in_full(text, word_start, mark, following)
         if text[mark] != ".":
-            first = text[following]
-            if first in _INFORMATION_SEPARATORS:
-                return self._ends_sentence_in_full(text, word_start, mark, following)
             return True
         word = text[word_start : mark + 1]
         before = self._before.get(word) or self._judge_before(word)
-        if following == mark + 1:
-            next_word = text[following]
-        else:
-            found = _NEXT_WORD.match(text, following)
-            assert found is not None  # `following` is not blank
-            next_word = found[0]
-        if next_word[0] in _INFORMATION_SEPARATORS or (
-            word[-3:-2] == "." and word[-2].isspace()  # a row of dots may go on after the blank
-        ):
+        if word[-3:-2] == "." and word[-2].isspace():  # the row of dots may go on after the blank
             return self._ends_sentence_in_full(text, word_start, mark, following)
         if before.kind == _ALWAYS and not before.collocates:
             return True
+        next_word = text[following]
+        if following > mark + 1 and (found := _NEXT_WORD.match(text, following)):
+            next_word = found[0]
         after = self._after.get(next_word) or self._judge_after(next_word)
         if after.kinds & _NEVER:
             return True
@@ -375,9 +370,7 @@ class SentenceSplitter:
     def _ends_sentence_in_full(self, text: str, word_start: int, mark: int, following: int) -> bool:
         """The same decision without short cuts: all tokens of both words, line by line."""
         end = following + 1
-        if following > mark + 1:
-            found = _NEXT_WORD.match(text, following)
-            assert found is not None
+        if following > mark + 1 and (found := _NEXT_WORD.match(text, following)):
             end = found.end()
         tokens: list[str] = []
         for line in text[word_start:end].split("\n"):
