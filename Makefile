@@ -32,7 +32,7 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py
 	@touch $@
 
 corpus: $(INSTALLED)  ## build a corpus of the sample pages, and show what became of them
-	$(BIN)/c4 build --input '$(SAMPLES)' --output $(OUT) --format json --shards 1
+	$(BIN)/c4 build --input '$(SAMPLES)' --output $(OUT)
 
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -18,8 +18,8 @@ __all__ = ["Buffers", "bucket_count", "span_buffers", "url_buffers", "write_file
 #: bucket -> packed rows of one file
 Buffers = dict[int, bytes]
 
-_BYTES_PER_BUCKET = 32 << 20  # a worker sorts one bucket in about three times that
-_FEWEST_BUCKETS = 16  # enough for the workers of one machine
+_BYTES_PER_BUCKET = 64 << 20  # a worker sorts one bucket in about twice that
+_FEWEST_BUCKETS = 4  # more of them cost time, fewer leave workers idle
 _MOST_BUCKETS = 1 << 14
 
 
@@ -27,7 +27,7 @@ def bucket_count(rows: int) -> int:
     """How many buckets ``rows`` spans or pages are spread over. No result depends on it.
 
     >>> bucket_count(0), bucket_count(10**9)
-    (16, 835)
+    (4, 418)
     """
     wanted = -(-rows * spans.SPAN_BYTES // _BYTES_PER_BUCKET)
     return max(_FEWEST_BUCKETS, min(_MOST_BUCKETS, wanted))

@@ -1,0 +1,262 @@
+"""What ``c4 build`` costs: against the reference, stage by stage, and as a corpus grows.
+
+::
+
+    python benchmarks/build.py speed  --wet '../shared/wet/*.warc.wet.gz'
+    python benchmarks/build.py stages --wet '../shared/wet/*.warc.wet.gz'
+    python benchmarks/build.py parity --wet '../shared/wet/*.warc.wet.gz'
+    python benchmarks/build.py growth --pages 10000 100000 1000000
+
+``speed`` runs the reference's own functions (benchmarks/reference.py) and ``c4 build`` on the same
+pages, one after the other and twice over, and takes off both what a run of one page costs. CPU
+seconds are those of all processes; the ratio is what to quote, since machines are shared and noisy.
+``stages`` times each part of the build in one process, and the floor: gunzip and decode of the same
+bytes. ``parity`` compares recipe ``tfds`` with the reference page by page. ``growth`` builds
+corpora of generated pages and prints CPU a page and the memory of all processes together.
+"""
+
+import argparse
+import glob
+import gzip
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: the repository is the place to import from
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from benchmarks import measure, reference
+from benchmarks.generate_wet import SyntheticCrawl, generate
+
+_DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
+_PAGES_A_FILE = 10_000
+
+
+def build(
+    inputs: Sequence[str], output: pathlib.Path, recipe: str = "en", workers: int | None = None
+) -> measure.Cost:
+    """Runs ``c4 build`` as a user would, in Parquet."""
+    command = [sys.executable, "-m", "pipelines.c4_main", "build", "--input", *inputs]
+    command += ["--output", str(output), "--recipe", recipe]
+    command += ["--workers", str(workers)] if workers else []
+    return measure.run(command)
+
+
+def manifest_of(output: pathlib.Path) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    return made
+
+
+def one_page_file(folder: pathlib.Path) -> str:
+    path = folder / "one-page.warc.wet.gz"
+    reference.write_wet(
+        path, [(reference.ONE_PAGE_URL, "2026-03-08T12:00:00Z", reference.ONE_PAGE_TEXT)]
+    )
+    return str(path)
+
+
+def run_reference(paths: Sequence[str]) -> measure.Cost:
+    """The reference on some files, in a process of its own."""
+    script = (
+        "import sys; from benchmarks import reference as r; "
+        "run = r.run_reference(sys.argv[1:], r.packaged_english_badwords(), dedup_engine='loop'); "
+        "print(len(run.pages))"
+    )
+    return measure.run([sys.executable, "-c", script, *paths])
+
+
+def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
+    """Prints the cost of both and their ratio; returns the ratio."""
+    os.chdir(pathlib.Path(__file__).resolve().parents[1])
+    with tempfile.TemporaryDirectory(prefix="c4-speed-") as name:
+        folder = pathlib.Path(name)
+        one = [one_page_file(folder)]
+        ours, theirs = [], []
+        pages = 0
+        for turn in range(repeats):
+            start_up = build(one, folder / f"one-{turn}", recipe).cpu_s
+            cost = build(paths, folder / f"all-{turn}", recipe)
+            pages = manifest_of(folder / f"all-{turn}")["counts"]["pages_read"]
+            ours.append(cost.cpu_s - start_up)
+            print(f"c4 build      {cost.cpu_s:8.2f} CPU s, {start_up:.2f} of them start-up; "
+                  f"{ours[-1] / pages * 1e3:.3f} ms a page, {cost.wall_s:.1f} s wall", flush=True)  # fmt: skip
+            start_up = run_reference(one).cpu_s
+            cost = run_reference(paths)
+            theirs.append(cost.cpu_s - start_up)
+            print(f"reference     {cost.cpu_s:8.2f} CPU s, {start_up:.2f} of them start-up; "
+                  f"{theirs[-1] / pages * 1e3:.3f} ms a page", flush=True)  # fmt: skip
+    ratio = min(theirs) / min(ours)
+    print(f"recipe {recipe}, {pages:,} pages: {ratio:.1f} times less CPU than the reference")
+    return ratio
+
+
+def stages(paths: Sequence[str]) -> None:
+    """Prints CPU a page of each part of recipe ``en``, in one process."""
+    from c4_filters.badwords import BadWords
+    from c4_filters.language import detect_language
+    from c4_filters.lines import clean_lines
+    from c4_filters.pages import PageRules
+    from c4_filters.recipes import RECIPES
+    from c4_filters.spans import unit_identities
+    from pipelines import dedup, layout
+    from pipelines.clean_files import clean_file
+    from pipelines.read_wet import ReadStats, WetRecord, read_wet
+    from pipelines.write_shards import ShardTask, write_shard
+
+    recipe = RECIPES["en"]
+    rules = PageRules(recipe)
+    badwords = BadWords()
+    stored = [pathlib.Path(path).read_bytes() for path in paths]
+
+    def read() -> list[str]:
+        texts = []
+        for path in paths:
+            with open(path, "rb") as stream:
+                texts += [r.text for r in read_wet(stream, ReadStats()) if isinstance(r, WetRecord)]
+        return texts
+
+    # Everything that is loaded once is loaded before the clock starts.
+    detect_language("Some words to begin with.")
+    badwords.found("some words", "en")
+
+    def floor() -> None:
+        for data in stored:
+            gzip.decompress(data).decode("utf-8", "replace")
+
+    texts = read()
+    count = len(texts)
+    times: dict[str, float] = {}
+
+    def timed(what: str, work: Callable[[], Any]) -> Any:
+        started = time.process_time()
+        result = work()
+        times[what] = (time.process_time() - started) / count * 1e3
+        return result
+
+    timed("floor: gunzip and decode", floor)
+    timed("read records", read)
+    lines = timed("cut into lines", lambda: [rules.lines_of(text) for text in texts])
+    cleaned = timed(
+        "line rules", lambda: [clean_lines(ls, recipe, Counter()).lines for ls in lines]
+    )
+    kept = ["\n".join(ls).strip() for ls in cleaned if len(ls) >= recipe.min_sentences]
+    languages = timed("language", lambda: [detect_language(text) for text in kept])
+    english = [t for t, found in zip(kept, languages, strict=True) if found and found.code == "en"]
+    timed("bad words", lambda: [badwords.found(text, "en") for text in english])
+    starts = timed("sentences", lambda: [rules.splitter.line_starts(text) for text in english])
+    timed("identities", lambda: list(map(unit_identities, english, starts)))
+    with tempfile.TemporaryDirectory(prefix="c4-stages-") as output:
+        files = timed(
+            "all of cleaning, with writing",
+            lambda: [
+                clean_file(p, os.path.getsize(p), output, rules, "x", 64 << 20) for p in paths
+            ],
+        )
+
+        def deduplicate() -> None:
+            import numpy as np
+
+            buckets: dict[int, list[tuple[str, bytes]]] = {}
+            nothing = np.empty(0, dtype=np.int64)
+            lost = {}
+            for file in files:
+                lost[file.name], packed = dedup.span_buffers(output, file.name, nothing, 3, 16)
+                for bucket, buffer in packed.items():
+                    buckets.setdefault(bucket, []).append((file.name, buffer))
+            more = [pair for group in buckets.values() for pair in dedup.repeated_spans(group)]
+            for file in files:
+                mine = dedup.joined(buffer for name, buffer in more if name == file.name)
+                units = np.concatenate([lost[file.name], mine])
+                dedup.write_file_removals(output, file.name, nothing, units, 3)
+
+        timed("span dedup", deduplicate)
+        names = [layout.file_name(path) for path in paths]
+        timed(
+            "write one Parquet shard",
+            lambda: write_shard(ShardTask("train", 0, 1), names, output, ["parquet"], rules),
+        )
+    print(f"CPU milliseconds a page read ({count:,} pages, {len(english):,} English)")
+    for what, cost in times.items():
+        print(f"  {what:<32}{cost:8.4f}")
+
+
+def parity(paths: Sequence[str]) -> bool:
+    """Compares recipe ``tfds`` with the reference; True when every page is the same."""
+    import pyarrow.parquet
+
+    wanted = reference.run_reference(
+        paths, reference.packaged_english_badwords(), dedup_engine="beam"
+    ).pages
+    with tempfile.TemporaryDirectory(prefix="c4-parity-") as name:
+        output = pathlib.Path(name) / "tfds"
+        build(paths, output, "tfds")
+        fields = ["url", "text", "timestamp", "content-type", "content-length"]
+        pages = [
+            page
+            for path in sorted(output.glob("*.parquet"))
+            for page in pyarrow.parquet.read_table(path, columns=fields).to_pylist()
+        ]
+    ours, theirs = (set(map(reference.json_line, side)) for side in (pages, wanted))
+    print(f"reference {len(wanted):,} pages, ours {len(pages):,}; only theirs "
+          f"{len(theirs - ours)}, only ours {len(ours - theirs)}")  # fmt: skip
+    return ours == theirs and len(pages) == len(wanted)
+
+
+def growth(sizes: Iterable[int], seed: int, workers: int | None) -> None:
+    """Prints CPU a page and memory for corpora of each size."""
+    first = 0.0
+    for size in sizes:
+        with tempfile.TemporaryDirectory(prefix="c4-growth-") as name:
+            folder = pathlib.Path(name)
+            one = build([one_page_file(folder)], folder / "one", workers=workers).cpu_s
+            files = max(2, -(-size // _PAGES_A_FILE))
+            generate(folder / "wet", pages=size, files=files, crawl=SyntheticCrawl(seed))
+            cost = build([str(folder / "wet" / "*.gz")], folder / "out", workers=workers)
+            made = manifest_of(folder / "out")
+            a_page = (cost.cpu_s - one) / size * 1e3
+            first = first or a_page
+            print(
+                f"{size:>9,} pages in {files} files: {a_page:.3f} CPU ms a page "
+                f"({a_page / first:.2f} of the first), {cost.wall_s:.0f} s wall, "
+                f"{cost.peak_bytes / 2**30:.2f} GiB at most, "
+                f"{made['counts']['pages_written']:,} pages written in "
+                f"{len(made['shards'])} shards",
+                flush=True,
+            )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("speed", "stages", "parity", "growth"))
+    parser.add_argument("--wet", default=_DEFAULT_WET, metavar="GLOB")
+    parser.add_argument("--recipe", default="en")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--pages", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int)
+    arguments = parser.parse_args()
+    if arguments.what == "growth":
+        growth(arguments.pages, arguments.seed, arguments.workers)
+        return 0
+    paths = sorted(map(os.path.abspath, glob.glob(arguments.wet)))
+    if not paths:
+        parser.error(f"no file matches {arguments.wet!r} (--wet)")
+    if arguments.what == "stages":
+        stages(paths)
+    elif arguments.what == "parity":
+        return 0 if parity(paths) else 1
+    else:
+        speed(paths, arguments.recipe, arguments.repeats)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
