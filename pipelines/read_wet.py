@@ -10,7 +10,8 @@ the caller opens the stream.
 How far a record reaches, on the careful way, in this order:
 
 1. ``Content-Length`` bytes, if a record header or the end of the text follows, if the block digest
-   agrees, or if the blank lines that end a record follow and only then something else;
+   agrees, or if the blank lines that end a record follow and only then something else; bar line
+   ends that were rewritten, which show in a length that is off by the number of lines;
 2. otherwise up to the next record header, less the blank lines that end a record;
 3. otherwise, at the end of the text, up to that end if it closes like a record.
 
@@ -123,9 +124,7 @@ class ReadStats:
     records: int = 0  # every WARC record seen, of whatever type
     other_records: int = 0  # warcinfo, response, ...: anything but conversion
     rejected_records: int = 0  # Rejects with is_record
-    wrong_lengths: int = (
-        0  # records whose Content-Length was wrong or absent, but whose end is sure
-    )
+    wrong_lengths: int = 0  # records with a wrong or no Content-Length whose end is sure
     bytes_read: int = 0  # stored bytes, each counted once; in the end the file's size
     sha256: str = ""  # hex, of all stored bytes; empty until the end
     tolerant: bool = False  # the careful way was needed: more than one good member a record
@@ -138,7 +137,8 @@ def read_wet(
 
     ``stream`` is seekable, holds the file's bytes as stored (gzip or not) and is read from its
     start. Records of other types are only counted. A page may be empty. However much a member
-    inflates to, memory holds no more than ``max_record_bytes`` of it and the text made of those.
+    inflates to, memory holds at most ``max_record_bytes`` of it, the text made of those, and some
+    40 MB of buffers. Large or damaged members are inflated twice: their checksum comes last.
 
     Raises UnreadableWetError, after yielding nothing, if the file has no WARC record at all;
     ValueError if ``max_record_bytes`` is not positive; and what the stream itself raises.
@@ -746,7 +746,7 @@ def _extent(run: _Run, header: _Header, body: int, max_record_bytes: int) -> _Ex
         if run.left >= end:
             blank = _NEWLINES.match(run.buffer, run.at + end)
             stop = blank.end() - run.at if blank else end
-            if stop == run.left or _VERSION_LINE.match(run.buffer, run.at + stop):
+            if stop == run.left or run.find_header(stop, stop + 1) is not None:
                 return _settle_newlines(run, body, end, stop)
             if _digest_agrees(run, header, body, end):
                 return _Extent(end, True)

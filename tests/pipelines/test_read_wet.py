@@ -679,6 +679,8 @@ texts = st.lists(
 @example(["a\n\n", "\n\n\n", ""], "stored")
 @example(["", "\n\n\n\n\n\nö"], "members")
 @example(["\nWords. ", ""], "one member")
+@example(["", "\n" * 9 + "WARC/1.0\n"], "members")
+@example(["", "\n" * 13 + "WARC/1.0\n"], "stored")
 def test_lf_rewritten_to_crlf_keeps_pages_whole(bodies: list[str], layout: str):
     records = [warc(text, i).replace(b"\r\n", b"\n") for i, text in enumerate(bodies)]
     changed = [record.replace(b"\n", b"\r\n") for record in records]
