@@ -94,6 +94,10 @@ def test_a_line_gets_the_verdict_of_the_first_rule_that_fires(line, verdict, kep
     if verdict is LineVerdict.KEPT:
         assert text == (line if kept_as == "same" else kept_as)
     assert judge_line(f" \t{line}\u3000", EN) == (judged, text), "blanks at the ends do not matter"
+    counts: Counter[str] = Counter()
+    kept = [text] if verdict is LineVerdict.KEPT else []
+    assert clean_lines([line], EN, counts).lines == kept
+    assert +counts == ({} if kept else {verdict: 1})
 
 
 def by_the_book(lines, recipe):

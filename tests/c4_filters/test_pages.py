@@ -129,6 +129,14 @@ def test_a_page_gets_the_verdict_of_the_first_rule_that_fires(name):
         assert (result.text, result.lines) == ("", 0)
 
 
+@pytest.mark.parametrize("order", ["filters_first", "dedup_first"])
+def test_a_page_without_lines_goes_even_where_no_sentence_is_asked_for(order):
+    recipe = dataclasses.replace(RECIPES["en"], min_sentences=0, order=order)
+    result = rules_for(recipe).clean(page("Home\nAbout"), Counter())
+    assert result.verdict is PageVerdict.FEW_SENTENCES
+    assert rules_for(recipe).clean(page(ENGLISH), Counter()).verdict is PageVerdict.KEPT
+
+
 def test_a_kept_page_says_what_was_kept_and_why():
     result, counts = clean(
         "en", f"Home\n  {ENGLISH}[1]\r\nCookie policy\x0bWe use cookies here, too."
@@ -345,6 +353,37 @@ def tf_split(c4_utils, path):
     )
     read = [RawPage(p.url, p.timestamp, p.content_type, p.content_length, p.text) for p in pages]
     return read, pages
+
+
+ACCIDENTS = {
+    "ordinary": ("One.\r\n\r\n  Two. \rThree.", [("http://a.example/x", "One.\nTwo.\nThree.")], 0),
+    "header-like lines": ("One.\nWARC is here.\nCONTENT-x\nContent-y\nTwo.",
+                          [("http://a.example/x", "One.\nTwo.")], 3),
+    "letters of another case": ("warc\ncontent-type: x\nCONTENT",
+                                [("http://a.example/x", "warc\ncontent-type: x\nCONTENT")], 0),
+    "another url": ("One.\n WARC-Target-URI:  http://b.example/ \nTwo.",
+                    [("http://b.example/", "One.\nTwo.")], 1),
+    "an end": ("One.\nWARC/1.0\nTwo.", [("http://a.example/x", "One."), ("", "Two.")], 1),
+    "an end, and a page": (
+        "One.\n\tWARC/1.0 \nWARC-Target-URI: http://b.example/\nWARC-Date: 2020\nTwo.",
+        [("http://a.example/x", "One."), ("http://b.example/", "Two.")], 3),
+    "no end": ("One.\nWARC/1.0 is a format.\nTwo.", [("http://a.example/x", "One.\nTwo.")], 1),
+    "a break for splitlines alone": ("One.\x0bWARC\u2028Two.\x85",
+                                     [("http://a.example/x", "One.\x0bWARC\u2028Two.")], 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ACCIDENTS)
+def test_a_body_is_read_with_the_accidents_of_the_reference(name):
+    body, expected, accidents = ACCIDENTS[name]
+    counts: Counter[str] = Counter()
+    assert [(one.url, one.text) for one in tf_pages(page(body), counts)] == expected
+    assert +counts == ({LineVerdict.PARSER_ACCIDENT: accidents} if accidents else {})
+
+
+def test_header_like_lines_overwrite_every_field():
+    body = "WARC-Date: 2020\nContent-Type:a/b\nContent-Length: 7\nWARC-Target-URI:http://b/\nOne."
+    assert tf_pages(page(body), Counter()) == [RawPage("http://b/", "2020", "a/b", "7", "One.")]
 
 
 @settings(max_examples=150)
