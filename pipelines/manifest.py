@@ -229,8 +229,8 @@ def read_manifest(output: str) -> dict[str, Any]:
     version = manifest.get("manifest_version")
     if version != _MANIFEST_VERSION:
         raise FolderError(
-            f"{path}: manifest_version must be {_MANIFEST_VERSION}, got {version!r}: it is damaged, "
-            "or another version of c4 made it"
+            f"{path}: manifest_version must be {_MANIFEST_VERSION}, got {version!r}: it is "
+            "damaged, or another version of c4 made it"
         )
     return manifest
 

@@ -1,0 +1,353 @@
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from c4_filters.recipes import RECIPES
+from pipelines import layout, manifest
+from pipelines.clean_files import FileSummary
+from pipelines.config import BuildConfig
+from pipelines.formats import shard_file_name
+from pipelines.manifest import (
+    BalanceError,
+    FolderError,
+    claim_folder,
+    make_manifest,
+    read_manifest,
+    write_manifest,
+)
+from pipelines.write_shards import ShardSummary
+
+
+def config_for(folder: pathlib.Path, **changes: Any) -> BuildConfig:
+    values = {"inputs": ("a*",), "output": str(folder / "out"), "recipe": RECIPES["en"], **changes}
+    return BuildConfig(**values)
+
+
+def file(path: str, **values: Any) -> FileSummary:
+    values = {"bytes": 10, "sha256": "00", **values}
+    return FileSummary(path=path, name=layout.file_name(path), **values)
+
+
+def shard(split: str, index: int, count: int, formats: tuple[str, ...] = ("parquet",), **values: Any
+) -> ShardSummary:  # fmt: skip
+    files = [
+        {"name": shard_file_name(split, index, count, name), "format": name, "bytes": 3,
+         "sha256": "ff"}
+        for name in formats
+    ]  # fmt: skip
+    empty: dict[str, Any] = {
+        "pages": 0, "lines": 0, "text_bytes": 0, "pages_dropped": {}, "lines_dropped": {},
+        "samples": {}, "kept_page": None, "cpu_s": 0.5,
+    }  # fmt: skip
+    return ShardSummary(split=split, index=index, count=count, files=files, **(empty | values))
+
+
+@pytest.fixture
+def out(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def names(folder: pathlib.Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# ------------------------------------------------------------------------------------- claiming
+
+
+def test_a_folder_is_claimed_once_and_again_by_the_same_build(tmp_path: pathlib.Path) -> None:
+    config = config_for(tmp_path)
+    claim_folder(config, start_over=False)
+    assert names(tmp_path / "out") == ["build.json"]
+    saved = (tmp_path / "out" / "build.json").read_bytes()
+    assert json.loads(saved) == json.loads(json.dumps(config.identity))
+    claim_folder(dataclasses.replace(config, inputs=("b", "c")), start_over=False)
+    assert (tmp_path / "out" / "build.json").read_bytes() == saved
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"recipe": RECIPES["de"]}, "recipe.name is 'en' there and 'de' now (and "),
+        (
+            {"recipe": dataclasses.replace(RECIPES["en"], min_sentences=4)},
+            ": recipe.min_sentences is 3 there and 4 now;",
+        ),
+        ({"formats": ("json",)}, ": formats is ['parquet'] there and ['json'] now;"),
+        ({"shards": 8}, ": shards is 'auto' there and 8 now;"),
+        ({"max_record_bytes": 5}, ": max_record_bytes is 67108864 there and 5 now;"),
+    ],
+)
+def test_other_settings_are_refused_by_name(
+    tmp_path: pathlib.Path, changes: dict[str, Any], words: str
+) -> None:
+    claim_folder(config_for(tmp_path), start_over=False)
+    before = (tmp_path / "out" / "build.json").read_bytes()
+    with pytest.raises(FolderError) as raised:
+        claim_folder(config_for(tmp_path, **changes), start_over=False)
+    message = str(raised.value)
+    assert words in message
+    assert "--start-over" in message
+    assert "\n" not in message
+    assert (tmp_path / "out" / "build.json").read_bytes() == before
+    claim_folder(config_for(tmp_path, **changes), start_over=True)
+    claim_folder(config_for(tmp_path, **changes), start_over=False)
+
+
+def test_another_word_list_is_another_build(tmp_path: pathlib.Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("darn\n")
+    config = {"badwords": (("en", str(words)),)}
+    claim_folder(config_for(tmp_path, **config), start_over=False)
+    claim_folder(config_for(tmp_path, **config), start_over=False)
+    words.write_text("darn\nheck\n")
+    with pytest.raises(FolderError, match=r"lists\.--badwords en is '[0-9a-f]{64}' there"):
+        claim_folder(config_for(tmp_path, **config), start_over=False)
+    with pytest.raises(FolderError, match="there and None now"):
+        claim_folder(config_for(tmp_path), start_over=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[1]", b"null", b'"en"'])
+def test_a_damaged_record_is_refused(out: pathlib.Path, content: bytes) -> None:
+    (out / "build.json").write_bytes(content)
+    with pytest.raises(FolderError, match=r"build\.json is damaged: .*--start-over"):
+        claim_folder(config_for(out.parent), start_over=False)
+    assert (out / "build.json").read_bytes() == content
+
+
+def test_a_folder_of_something_else_is_refused(out: pathlib.Path) -> None:
+    (out / "thesis.tex").write_text("x")
+    with pytest.raises(FolderError, match=r"something else, such as thesis\.tex"):
+        claim_folder(config_for(out.parent), start_over=False)
+    assert names(out) == ["thesis.tex"]
+
+
+def test_an_empty_folder_and_a_fresh_disk_are_fine(out: pathlib.Path) -> None:
+    (out / "lost+found").write_bytes(b"")
+    claim_folder(config_for(out.parent), start_over=False)
+    assert names(out) == ["build.json", "lost+found"]
+
+
+OWN = [
+    "build.json", "manifest.json", "dataset_info.json", "features.json", "README.md",
+    "train-00000-of-00002.parquet", "train-00001-of-00002.json.gz",
+    "validation-00000-of-00001.tfrecord", "cleaned/a-01234567.arrow",
+    "fingerprints/a-01234567.arrow", "removals/a-01234567.bin", "rejects/a-01234567.jsonl",
+    "cleaned/.a-01234567.arrow.tmp-00112233445566778899aabbccddeeff",
+]  # fmt: skip
+STRANGERS = [
+    "notes.txt", "train.parquet", "train-00000-of-00002.parquet.bak", "test-00000-of-00002.parquet",
+    "cleaned/notes.txt", "mine/build.json", "cleaned/deeper/a.arrow", "rejects/solved.md",
+]  # fmt: skip
+
+
+def test_starting_over_removes_what_builds_write_and_nothing_else(out: pathlib.Path) -> None:
+    for name in OWN + STRANGERS:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(name)
+    claim_folder(config_for(out.parent), start_over=True)
+    assert names(out) == sorted([*STRANGERS, "build.json"])
+    assert json.loads((out / "build.json").read_bytes())["recipe"]["name"] == "en"
+
+
+def test_the_mark_of_completeness_goes_first(
+    out: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in OWN[:6]:
+        (out / name).write_text(name)
+
+    removed = []
+
+    def fails_after_one(path: str) -> None:
+        removed.append(os.path.basename(path))
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "remove", fails_after_one)
+    with pytest.raises(PermissionError):
+        claim_folder(config_for(out.parent), start_over=True)
+    assert removed == ["manifest.json"]
+
+
+def test_beginning_takes_back_the_mark_and_sweeps_leftovers(out: pathlib.Path) -> None:
+    left = ".x.parquet.tmp-00112233445566778899aabbccddeeff"
+    for name in ("manifest.json", left, f"cleaned/{left}", "cleaned/a.arrow"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(name)
+    manifest.begin(str(out))
+    assert names(out) == ["cleaned/a.arrow"]
+    manifest.begin(str(out))
+
+
+# ------------------------------------------------------------------------------------ adding up
+
+
+def whole_build() -> tuple[list[FileSummary], list[ShardSummary]]:
+    files = [
+        file("/b", pages_read=5, pages_kept=4, lines_read=50, lines_kept=40, cpu_s=1.25,
+             pages_dropped={"no_text": 1}, lines_dropped={"no_end_mark": 10}, resumed=True),
+        file("/a", pages_read=3, pages_kept=3, lines_read=9, lines_kept=9, cpu_s=1.0,
+             records_rejected={"no_url": 2}),
+        file("/c", unreadable="it is empty"),
+    ]  # fmt: skip
+    shards = [
+        shard("validation", 0, 1, pages=1, lines=9, text_bytes=90),
+        shard("train", 1, 2, pages=4, lines=31, text_bytes=500,
+              lines_dropped={"duplicate": 2}, kept_page={"url": "u", "text": "t"}),
+        shard("train", 0, 2, pages_dropped={"duplicate_url": 2},
+              lines_dropped={"on_dropped_page": 6, "duplicate": 1}),
+    ]  # fmt: skip
+    return files, shards
+
+
+def test_a_build_adds_up(tmp_path: pathlib.Path) -> None:
+    files, shards = whole_build()
+    made = make_manifest(config_for(tmp_path, shards=2), files, shards)
+    assert made["counts"] == {
+        "files_read": 2,
+        "files_unreadable": 1,
+        "pages_read": 8,
+        "pages_written": 5,
+        "pages_dropped": {"duplicate_url": 2, "no_text": 1},
+        "lines_read": 59,
+        "lines_written": 40,
+        "lines_dropped": {"duplicate": 3, "no_end_mark": 10, "on_dropped_page": 6},
+        "records_rejected": 2,
+        "records_rejected_by_reason": {"no_url": 2},
+    }
+    assert [found["path"] for found in made["inputs"]] == ["/a", "/b"]
+    assert made["unreadable_inputs"] == [{"path": "/c", "bytes": 10, "error": "it is empty"}]
+    assert made["splits"] == {
+        "train": {"pages": 4, "text_bytes": 500},
+        "validation": {"pages": 1, "text_bytes": 90},
+    }
+    assert [found["name"] for found in made["shards"]] == [
+        "train-00000-of-00002.parquet",
+        "train-00001-of-00002.parquet",
+        "validation-00000-of-00001.parquet",
+    ]
+    assert made["kept_page"] == {"url": "u", "text": "t"}
+    assert made["timing"] == {"clean_cpu_s": 2.25, "write_cpu_s": 1.5, "files_resumed": 1}
+    assert made["settings"]["shards"] == 2
+    assert set(made["settings"]).isdisjoint({"recipe", "versions"})
+    # In whatever order workers report.
+    assert make_manifest(config_for(tmp_path, shards=2), files[::-1], shards[::-1]) == made
+
+
+@given(st.data())
+@settings(max_examples=80)
+def test_whatever_is_lost_is_noticed(data: st.DataObject) -> None:
+    files, shards = whole_build()
+    config = config_for(pathlib.Path("/nowhere"))
+    parts: list[Any] = [*files[:2], *shards]
+    part = data.draw(st.sampled_from(parts))
+    kept = isinstance(part, FileSummary)
+    field = data.draw(
+        st.sampled_from(
+            ["pages_read", "lines_read", "pages_dropped", "lines_dropped"]
+            if kept
+            else ["pages", "lines", "pages_dropped", "lines_dropped"]
+        )
+    )
+    change = data.draw(st.integers(-3, 3))
+    value = getattr(part, field)
+    changed = {**value, "other": change} if isinstance(value, dict) else value + change
+    replaced = dataclasses.replace(part, **{field: changed})
+    files = [replaced if each is part else each for each in files]
+    shards = [replaced if each is part else each for each in shards]
+    if change:
+        what = "pages" if field.startswith("pages") else "lines"
+        with pytest.raises(BalanceError, match=rf"^{what} do not balance: read \d+, written"):
+            make_manifest(config, files, shards)
+    else:
+        make_manifest(config, files, shards)
+
+
+def test_samples_are_few_and_the_same_in_any_order(tmp_path: pathlib.Path) -> None:
+    def sampled(path: str, urls: list[str]) -> FileSummary:
+        return file(path, samples={"no_text": [{"url": url} for url in urls]})
+
+    files = [sampled("/a", ["9", "1", "5"]), sampled("/b", ["2", "8"]), sampled("/c", ["3", "7"])]
+    for order in (files, files[::-1]):
+        made = make_manifest(config_for(tmp_path), order, [shard("train", 0, 1)])
+        assert [page["url"] for page in made["samples"]["no_text"]] == ["1", "2", "3", "5", "7"]
+
+
+# ------------------------------------------------------------------------------------ finishing
+
+
+def finish(config: BuildConfig, formats: tuple[str, ...]) -> dict[str, Any]:
+    shards = [shard("train", 0, 1, formats), shard("validation", 0, 1, formats)]
+    made = make_manifest(config, [file("/a")], shards)
+    for entry in made["shards"]:
+        (pathlib.Path(config.output) / entry["name"]).write_bytes(b"abc")
+    write_manifest(config, made)
+    return made
+
+
+def test_finishing_removes_shards_of_another_count_only(out: pathlib.Path) -> None:
+    stale = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
+    for name in [*stale, "notes.txt", "train-of-thought.parquet"]:
+        (out / name).write_text("old")
+    made = finish(config_for(out.parent), ("parquet",))
+    described = {"README.md", "dataset_info.json", "features.json"}
+    assert described <= set(names(out))
+    assert sorted(set(names(out)) - described) == [
+        "manifest.json",
+        "notes.txt",
+        "train-00000-of-00001.parquet",
+        "train-of-thought.parquet",
+        "validation-00000-of-00001.parquet",
+    ]
+    assert read_manifest(str(out)) == json.loads(json.dumps(made))
+
+
+def test_what_tfds_reads_describes_the_tfrecord_shards_where_there_are_some(
+    out: pathlib.Path,
+) -> None:
+    finish(config_for(out.parent, formats=("json", "tfrecord")), ("json", "tfrecord"))
+    text = (out / "dataset_info.json").read_text()
+    assert "recipe en" in json.loads(text)["description"]
+    assert "json.gz" not in text
+
+
+def test_the_manifest_is_the_last_thing_written(
+    out: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(manifest, "write_dataset_info", fails)
+    with pytest.raises(OSError, match="No space"):
+        finish(config_for(out.parent, formats=("tfrecord",)), ("tfrecord",))
+    assert "manifest.json" not in names(out)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "has no manifest.json: it is no corpus, or its build has not finished"),
+        (b"", "damaged"),
+        (b'{"manifest_version": 1', "damaged"),
+        (b"\xff\xfe", "damaged"),
+        (b"[]", "not a JSON object"),
+        (b"{}", "manifest_version must be 1, got None"),
+        (b'{"manifest_version": 2}', "manifest_version must be 1, got 2"),
+    ],
+)
+def test_a_corpus_without_a_good_manifest_is_refused_in_one_line(
+    out: pathlib.Path, content: bytes | None, words: str
+) -> None:
+    if content is not None:
+        (out / "manifest.json").write_bytes(content)
+    with pytest.raises(FolderError) as raised:
+        read_manifest(str(out))
+    assert words in str(raised.value)
+    assert str(out) in str(raised.value)
+    assert "\n" not in str(raised.value)
