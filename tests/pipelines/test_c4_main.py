@@ -1,0 +1,239 @@
+import argparse
+import io
+import pathlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pipelines import build_command, c4_main, explain_command
+from tests.helpers import run_c4, write_wet
+
+PAGE = ("http://a.example/", "2019-04-18T10:00:00Z", "Too short to stay.")
+
+
+@pytest.fixture
+def wet(tmp_path: pathlib.Path) -> str:
+    return write_wet(tmp_path / "a.warc.wet.gz", [PAGE])[0]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Configurations and Beam options that would have been built."""
+    found: list[Any] = []
+
+    def run_build(config: Any, options: Any, show: bool = False) -> None:
+        found.append((config, options, show))
+
+    monkeypatch.setattr(build_command, "run_build", run_build)
+    return found
+
+
+# {out}, {dir} and {wet} are filled in.
+BAD_BUILDS = [
+    (["--recipe", "enn"], "unknown recipe 'enn'; did you mean 'en'?"),
+    (["--recipe", "{dir}/absent.toml"], "absent.toml: No such file or directory"),
+    (["--recipe", "{dir}/klingon.toml"], "language must name a Punkt model, got 'klingon'"),
+    (["--recipe", "realnewslike"], "--domain-list FILE"),
+    (["--recipe", "realnewslike", "--domain-list", "{wet}"], "is not UTF-8"),
+    (["--recipe", "realnewslike", "--domain-list", "{dir}/words"], "domain list: not valid JSON"),
+    (["--badwords", "en"], "--badwords wants LANG=FILE"),
+    (["--badwords", "eng={dir}/words"], "'eng' is no language code"),
+    (["--badwords", "en={dir}/absent"], "cannot read the list"),
+    (["--format", "parket"], "did you mean 'parquet'?"),
+    (["--format", "json,json"], "name each format once"),
+    (["--format", ","], "name each format once"),
+    (["--shards", "many"], "--shards wants auto or a whole number, got 'many'"),
+    (["--shards", "-1"], "--shards wants auto or a whole number, got '-1'"),
+    (["--shards", "0"], "shards must lie between 1 and 99999, got 0"),
+    (["--workers", "0"], "--workers must be at least 1, got 0"),
+    (["--workers", "2", "--runner=FlinkRunner"], "--workers is for builds on this machine"),
+    (["--max-record-mb", "0"], "got 0 bytes (--max-record-mb)"),
+    (["--allow-unreadable-files", "-1"], "must not be negative, got -1"),
+    (["--runer=FlinkRunner"], "unknown option --runer=FlinkRunner; did you mean --runner?"),
+    (["--direct_num_worker", "2"], "did you mean --direct_num_workers?"),
+    (["--recipes=en"], "did you mean --recipe?"),
+    (["--direct_num_workers=two"], "invalid int value: 'two'"),
+    (["stray"], "unknown option stray"),
+    (["--input", "{dir}/none-*"], "no input file matches"),
+    (["--input", "{dir}"], "is a folder"),
+    (["--input", ""], "no input: give at least one"),
+    (["--output", ""], "no output folder (--output)"),
+    (["--output", "{dir}"], "holds files of something else"),
+    (["--output", "{wet}"], "Not a directory"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD_BUILDS, ids=[" ".join(w) for w, _ in BAD_BUILDS])
+def test_a_bad_option_is_one_line_and_status_1(
+    tmp_path: pathlib.Path, wet: str, asked: list[Any], words: list[str], message: str
+) -> None:
+    (tmp_path / "words").write_text("darn\n")
+    (tmp_path / "klingon.toml").write_text('name = "k"\nsentence_language = "klingon"\n')
+    filled = [word.format(dir=tmp_path, wet=wet) for word in words]
+    outcome = run_c4("build", "--input", wet, "--output", tmp_path / "out", *filled)
+    assert outcome.status == 1
+    assert outcome.out == ""
+    assert outcome.err.startswith("c4: error: ")
+    assert outcome.err.count("\n") == 1
+    assert message in outcome.err
+    assert asked == []
+    # Nothing was begun that a corrected command would stumble over.
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["bild"], "invalid choice: 'bild'"),
+        (["build"], "the following arguments are required: --input, --output"),
+        (["build", "--input", "a", "--output"], "argument --output: expected one argument"),
+        (["build", "--input", "a", "--output", "b", "--workers", "x"], "invalid int value: 'x'"),
+        (["explain"], "the following arguments are required: FILE"),
+        (["explain", "a", "--runner=FlinkRunner"], "unknown argument '--runner=FlinkRunner'"),
+        (["explain", "a", "b"], "unknown argument 'b'"),
+        (["explain", "a", "--verd", "kept"], "unknown argument '--verd'"),
+    ],
+)
+def test_wrong_usage_is_status_2(words: list[str], message: str) -> None:
+    outcome = run_c4(*words)
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert "usage: c4" in outcome.err
+
+
+def test_options_arrive_in_the_configuration(
+    tmp_path: pathlib.Path, wet: str, asked: list[Any]
+) -> None:
+    words = tmp_path / "words"
+    words.write_text("darn\n")
+    outcome = run_c4(
+        "build", "--input", wet, tmp_path / "a.warc.*", "--input", wet,
+        "--output", tmp_path / "out",
+        "--recipe", "tfds", "--format", "json, tfrecord", "--shards", "3", "--quiet",
+        "--badwords", f"en={words}", "--allow-unreadable-files", "4", "--max-record-mb", "5",
+        "--runner=FnApiRunner", "--direct_num_workers", "7", "--job_name=mine",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    [(config, options, show)] = asked
+    assert config.inputs == (wet, str(tmp_path / "a.warc.*"), wet)
+    assert config.output == str(tmp_path / "out")
+    assert config.recipe.name == "tfds"
+    assert config.formats == ("json", "tfrecord")
+    assert (config.shards, config.allow_unreadable_files) == (3, 4)
+    assert config.max_record_bytes == 5 << 20
+    assert config.badwords == (("en", str(words)),)
+    given = options.get_all_options()
+    assert given["direct_num_workers"] == 7
+    assert given["job_name"] == "mine"
+    assert given["runner"] == "FnApiRunner"
+    assert show is False
+
+
+def test_relative_paths_mean_this_folder(
+    tmp_path: pathlib.Path, wet: str, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_c4("build", "--input", "a.warc*", "--output", "out", "--quiet").status == 0
+    [(config, _, _)] = asked
+    assert config.inputs == (str(tmp_path / "a.warc*"),)
+    assert config.output == str(tmp_path / "out")
+
+
+@pytest.mark.parametrize("command", ["build", "explain"])
+def test_help_of_every_command(command: str) -> None:
+    assert command in run_c4("--help").out
+    outcome = run_c4(command, "--help")
+    assert (outcome.status, outcome.err) == (0, "")
+    for option in {"build": ["--start-over", "--workers"], "explain": ["--corpus"]}[command]:
+        assert option in outcome.out
+    assert "--recipe" in outcome.out
+
+
+def raising(error: BaseException) -> Any:
+    def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "err"),
+    [
+        (ValueError("two\nlines"), 1, "c4: error: two lines\n"),
+        (OSError(28, "No space left on device", "/out/a"), 1,
+         "c4: error: /out/a: No space left on device\n"),
+        (OSError("just words"), 1, "c4: error: just words\n"),
+        (FileNotFoundError("no input"), 1, "c4: error: no input\n"),
+        (ValueError(), 1, "c4: error: ValueError\n"),
+        (KeyboardInterrupt(), 130,
+         "\nc4: interrupted; what is cleaned is kept, the same command goes on\n"),
+    ],
+)  # fmt: skip
+def test_failures_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, err: str
+) -> None:
+    monkeypatch.delenv("C4_TRACEBACK", raising=False)
+    monkeypatch.setattr(explain_command, "run", raising(error))
+    assert run_c4("explain", "a") == (status, "", err)
+
+
+def test_a_bug_keeps_its_traceback_and_one_can_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(explain_command, "run", raising(KeyError("bug")))
+    with pytest.raises(KeyError):
+        run_c4("explain", "a")
+    monkeypatch.setattr(explain_command, "run", raising(ValueError("mine")))
+    monkeypatch.setenv("C4_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="mine"):
+        run_c4("explain", "a")
+
+
+def test_the_status_of_a_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain_command, "run", lambda arguments, rest: 7)
+    assert run_c4("explain", "a").status == 7
+    monkeypatch.setattr(sys, "argv", ["c4", "explain", "a"])
+    assert c4_main.main() == 7
+
+
+def test_what_is_printed_last_is_flushed_inside_the_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python's own flush at exit would complain, beyond anybody's reach.
+    class Closed(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(explain_command, "run", lambda arguments, rest: 0)
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert c4_main.main(["explain", "a"]) == 1
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: pathlib.Path) -> None:
+    text = "\n".join(f"This is line {n} of a page that is rather long." for n in range(2000))
+    wet, _ = write_wet(tmp_path / "a.warc.wet.gz", [("http://a.example/", PAGE[1], text)] * 20)
+    command = [sys.executable, "-m", "pipelines.c4_main", "explain", wet]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("http://a.example/")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 0
+
+
+def test_only_the_command_asked_for_is_imported() -> None:
+    code = (
+        "import sys\n"
+        "from pipelines import c4_main\n"
+        "try: c4_main.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'apache_beam', 'pyarrow', 'numpy', 'pipelines.build_command'}\n"
+        "print('loaded:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("loaded: []\n")
