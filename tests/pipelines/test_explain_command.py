@@ -1,0 +1,226 @@
+import json
+import pathlib
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from c4_filters.pages import PageRules
+from c4_filters.recipes import RECIPES
+from pipelines import dedup, layout, manifest
+from pipelines.clean_files import clean_file
+from pipelines.config import BuildConfig
+from pipelines.write_shards import plan_shards, write_shard
+from tests.helpers import Page, run_c4, wet_bytes, write_wet
+
+OLD, NEW = "2019-04-18T10:00:00Z", "2019-04-20T10:00:00Z"
+SHARED = "The old harbour was rebuilt by hand. It took two winters. Nobody had a machine."
+OWN = [
+    f"The {what} was older than the church. It stood by the water. People liked it very much."
+    for what in ("mill", "inn", "ferry house", "lime kiln")
+]
+PAGES: list[Page] = [
+    ("http://www.a.example/mill/", OLD, f"Menu\n{SHARED}\n{OWN[0]}"),
+    ("http://b.example/inn", OLD, f"{OWN[1]}\n{SHARED}"),
+    ("http://c.example/ferry", OLD, f"{OWN[2]}\nIt is out of date."),
+    ("http://c.example/ferry/", NEW, f"{OWN[2]}\nIt is quite up to date by now."),
+    ("http://d.example/short", OLD, "Too short to stay for long."),
+    ("http://e.example/\x9bevil", OLD, "\x1b[31mRed\x07 and \u202eevil\x00 line.\n" + "y" * 300),
+]
+
+
+@pytest.fixture(scope="module")
+def wet(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_wet(tmp_path_factory.mktemp("wet") / "a.warc.wet.gz", PAGES)[0]
+
+
+@pytest.fixture(scope="module")
+def corpus(wet: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A corpus of the one file, made by the stages themselves."""
+    out = str(tmp_path_factory.mktemp("corpus"))
+    recipe = RECIPES["en"]
+    config = BuildConfig(inputs=(wet,), output=out, recipe=recipe, shards=1)
+    rules = PageRules(recipe)
+    manifest.claim_folder(config, start_over=False)
+    file = clean_file(wet, pathlib.Path(wet).stat().st_size, out, rules, "id", 1 << 20)
+    pages, _ = dedup.url_buffers(out, file.name, 1)
+    spans, _ = dedup.span_buffers(out, file.name, pages, recipe.dedup_window, 1)
+    dedup.write_file_removals(out, file.name, pages, np.unique(spans), recipe.dedup_window)
+    shards = [
+        write_shard(task, [file.name], out, config.formats, rules) for task in plan_shards(0, 1)
+    ]
+    manifest.write_manifest(config, manifest.make_manifest(config, [file], shards))
+    return out
+
+
+def pages_of(text: str) -> dict[str, str]:
+    """Explanations by url: each begins at the margin and ends with a blank line."""
+    found = {}
+    for block in re.split(r"\n\n(?=\S)", text.rstrip("\n")):
+        url, _, _ = block.partition("  (")
+        found[url] = block
+    return found
+
+
+def test_every_page_is_explained_in_the_files_order(wet: str) -> None:
+    outcome = run_c4("explain", wet)
+    assert (outcome.status, outcome.err) == (0, "")
+    found = pages_of(outcome.out)
+    assert len(found) == len(PAGES)
+    for (url, date, _), (shown, text) in zip(PAGES, found.items(), strict=True):
+        assert shown == url.replace("\x9b", "·")
+        assert re.match(rf".*  \({date}, offset \d+\)\n", text)
+    assert "    no_end_mark | Menu\n" in found["http://www.a.example/mill/"]
+    assert f"           kept | {SHARED}\n" in found["http://www.a.example/mill/"]
+    assert found["http://www.a.example/mill/"].endswith("\n  page kept: en 1.0000")
+    assert found["http://d.example/short"].endswith(
+        "\n  page few_sentences: 1 sentences left, 3 wanted"
+    )
+
+
+def test_what_a_terminal_would_obey_is_not_printed(wet: str) -> None:
+    out = run_c4("explain", wet).out
+    assert [char for char in out if not (char.isprintable() or char == "\n")] == []
+    assert "·[31mRed· and ·evil· line." in out
+
+
+def test_long_lines_are_shortened(wet: str) -> None:
+    out = run_c4("explain", wet).out
+    shown = [line.partition(" | ")[2] for line in out.splitlines() if " | " in line]
+    assert max(map(len, shown)) == 100
+    assert "y" * 99 + "…" in shown
+
+
+def test_one_page_by_its_address_in_any_form(wet: str) -> None:
+    for url in ("a.example/mill", "https://a.example/mill/?utm_source=x", PAGES[0][0]):
+        outcome = run_c4("explain", wet, "--url", url)
+        assert outcome.status == 0
+        assert list(pages_of(outcome.out)) == [PAGES[0][0]]
+    outcome = run_c4("explain", wet, "--url", "c.example/ferry")
+    assert len(pages_of(outcome.out)) == 2
+
+
+def test_pages_of_one_verdict(wet: str) -> None:
+    outcome = run_c4("explain", wet, "--verdict", "few_sentences")
+    assert outcome.status == 0
+    assert list(pages_of(outcome.out)) == ["http://d.example/short", "http://e.example/·evil"]
+    both = run_c4("explain", wet, "--verdict", "few_sentences", "--url", "d.example/short")
+    assert list(pages_of(both.out)) == ["http://d.example/short"]
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--url", "http://z.example/"], "http://z.example/"),
+        (["--verdict", "bad_words"], "bad_words"),
+        (["--url", "d.example/short", "--verdict", "kept"], "d.example/short"),
+    ],
+)
+def test_nothing_that_fits_is_status_1(wet: str, words: list[str], what: str) -> None:
+    outcome = run_c4("explain", wet, *words)
+    assert outcome == (1, "", f"c4: no page of {wet} fits: {what}\n")
+
+
+def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
+    path, _ = write_wet(tmp_path / "a.wet.gz", [])
+    assert run_c4("explain", path) == (1, "", f"c4: no page of {path} fits: page\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{dir}/absent.gz"], "no input file matches"),
+        (["{dir}/not_wet"], "not_wet: no WARC record in its"),
+        (["{dir}/*.wet.gz"], "names 2"),
+        (["{wet}", "--verdict", "fine"], "unknown verdict 'fine'; known: kept, no_text,"),
+        (["{wet}", "--recipe", "enn"], "did you mean 'en'?"),
+        (["{wet}", "--recipe", "realnewslike"], "--domain-list FILE"),
+        (["{wet}", "--badwords", "eng={wet}"], "'eng' is no language code"),
+        (["{wet}", "--corpus", "{dir}"], "has no manifest.json"),
+        (["{wet}", "--corpus", "{corpus}", "--recipe", "de"], "say --recipe en (--corpus)"),
+        (["{dir}/1.wet.gz", "--corpus", "{corpus}"], "was not built from"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_line(
+    tmp_path: pathlib.Path, wet: str, corpus: str, words: list[str], message: str
+) -> None:
+    for name in ("1.wet.gz", "2.wet.gz"):
+        write_wet(tmp_path / name, PAGES)
+    (tmp_path / "not_wet").write_bytes(b"no, it is not")
+    filled = [word.format(dir=tmp_path, wet=wet, corpus=corpus) for word in words]
+    outcome = run_c4("explain", *filled)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.startswith("c4: error: ")
+    assert outcome.err.count("\n") == 1
+    assert message in outcome.err
+
+
+def test_records_that_are_no_pages_are_told_unless_a_page_is_asked_for(
+    tmp_path: pathlib.Path,
+) -> None:
+    content = wet_bytes(PAGES[:2])
+    path = tmp_path / "a.wet.gz"
+    path.write_bytes(content[:-9])
+    out = run_c4("explain", path).out
+    assert re.search(r"^rejected at \d+: (truncated|corrupt_gzip): .", out, re.MULTILINE)
+    assert "rejected" not in run_c4("explain", path, "--verdict", "kept").out
+
+
+def test_body_lines_that_tf_takes_for_headers_are_explained_as_a_build_counts_them(
+    tmp_path: pathlib.Path,
+) -> None:
+    text = f"{SHARED}\nWARC/1.0\n{OWN[0]}\nWARC-Target-URI: http://body.example/\n"
+    dated = f"{text}WARC-Date: {OLD}\n"
+    pages = [("http://1.example/", OLD, text), ("http://2.example/", OLD, dated)]
+    path, size = write_wet(tmp_path / "a.wet.gz", pages)
+    out = run_c4("explain", path, "--recipe", "tfds").out
+    assert re.findall(r"^(\S+)  \(", out, re.MULTILINE) == [
+        "http://1.example/",
+        "http://2.example/",
+        "http://body.example/",
+    ]
+    rejected = re.findall(r"^rejected at \d+", out, re.MULTILINE)
+    rules = PageRules(RECIPES["tfds"])
+    file = clean_file(path, size, str(tmp_path / "out"), rules, "id", 1 << 20)
+    assert file.pages_read == 3
+    assert len(rejected) == sum(file.records_rejected.values()) == 1
+
+
+# ----------------------------------------------------------------------------- with a corpus
+
+
+def test_a_corpus_shows_what_deduplication_took(wet: str, corpus: str) -> None:
+    outcome = run_c4("explain", wet, "--corpus", corpus)
+    assert (outcome.status, outcome.err) == (0, "")
+    found = pages_of(outcome.out)
+    outdated, current = found["http://c.example/ferry"], found["http://c.example/ferry/"]
+    assert outdated.endswith("\n  deduplication: a newer page has this url; the page goes")
+    assert current.endswith("\n  deduplication took 0 of 4 units")
+    assert "deduplication" not in found["http://d.example/short"]
+    # One of the two pages that share three sentences keeps them.
+    ends = Counter(
+        found[url].rsplit("\n\n", 1)[-1]
+        for url in ("http://www.a.example/mill/", "http://b.example/inn")
+    )
+    sentences = [s.rstrip(".") + "." for s in SHARED.split(". ")]
+    lost = "".join(f"        duplicate | {sentence}\n" for sentence in sentences)
+    assert ends == {
+        "  deduplication took 0 of 6 units": 1,
+        f"{lost}  deduplication took 3 of 6 units": 1,
+    }
+
+
+def test_a_damaged_corpus_is_one_line(wet: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"recipe": {"name": "en"}}))
+    outcome = run_c4("explain", wet, "--corpus", tmp_path)
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (1, "", 1)
+    assert "damaged" in outcome.err
+
+
+def test_removals_that_are_gone_are_one_line(wet: str, corpus: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "manifest.json").write_bytes((pathlib.Path(corpus) / "manifest.json").read_bytes())
+    outcome = run_c4("explain", wet, "--corpus", tmp_path, "--url", PAGES[0][0])
+    assert outcome.status == 1
+    assert layout.file_name(wet) in outcome.err
+    assert outcome.err.count("\n") == 1
