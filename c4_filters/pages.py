@@ -146,7 +146,7 @@ class PageRules:
         # A line has at least one sentence: Punkt need not count on pages of enough lines.
         if not lines or (
             len(lines) < recipe.min_sentences
-            and sum(map(self.splitter.count, lines)) < recipe.min_sentences
+            and len(self.splitter.line_starts("\n".join(lines))) < recipe.min_sentences
         ):
             return CleanPage(PageVerdict.FEW_SENTENCES, lines=len(lines))
         text = "\n".join(lines).strip()
