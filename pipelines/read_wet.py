@@ -374,7 +374,11 @@ class _Run:
         start, offset = self._marks[0]
         return (offset, place - start) if self._is_gzip else (offset + place - start, 0)
 
-    def between_members(self, ahead: int = 0) -> bool:
+    def may_stop(self) -> bool:
+        """Whether the text at hand is all that the members begun so far hold."""
+        return self._between
+
+    def between_members(self, ahead: int) -> bool:
         """Whether a gzip member is known to end ``ahead`` bytes from here."""
         if self._between and ahead == self.left:
             return True
@@ -616,7 +620,7 @@ def _read_run(run: _Run, stats: ReadStats, max_record_bytes: int) -> Iterator[We
         blank = _BLANK.match(run.buffer, run.at)
         run.at = blank.end() if blank else run.at
         if run.left == 0:
-            if begun and run.between_members():
+            if begun and run.may_stop():
                 return
             continue
         begun = True
@@ -630,7 +634,7 @@ def _read_run(run: _Run, stats: ReadStats, max_record_bytes: int) -> Iterator[We
                 yield found
         else:
             yield _skip_garbage(run)
-        if run.left == 0 and run.between_members():
+        if run.left == 0 and run.may_stop():
             return
     if run.damage is not None and not run.damage_told:
         offset, inner_offset = run.locate()
@@ -684,7 +688,7 @@ def _read_record(run: _Run, stats: ReadStats, max_record_bytes: int) -> WetRecor
             run.skip_to_header(body)
             detail = f"more than {max_record_bytes} bytes: {label}"
         else:
-            run.damage_told = run.damage is not None
+            run.damage_told = extent is run.damage
             run.at += run.left
         return reject(extent, detail)
     damage = _damage_within(run, header, body, extent.end)
@@ -752,7 +756,9 @@ def _extent(run: _Run, header: _Header, body: int, max_record_bytes: int) -> _Ex
                 return _Extent(end, True)
             near = run.find_header(end, end + 8)
             if near is not None and _without_closing_lines(run, end, near) == near:
-                return _Extent(end, True)  # only the closing lines are broken
+                gap = _at(run, end, near - end)
+                if gap.count(b"\r") + gap.count(b"\n") >= 2:
+                    return _Extent(end, True)  # only the closing lines are broken
             lf_header = _at(run, body - 2, 2) == _LF2
             if _at(run, end, 4) == _CRLF2 and not lf_header:
                 # Closed as it should be, unless this is a blank line of a text whose line ends were
@@ -785,7 +791,7 @@ def _extent(run: _Run, header: _Header, body: int, max_record_bytes: int) -> _Ex
         or missing <= run.buffer.count(b"\n", run.at + body, run.at + end)
     ):
         return _Extent(end, False)
-    return RejectReason.TRUNCATED if missing > 0 else RejectReason.BAD_LENGTH
+    return (run.damage or RejectReason.TRUNCATED) if missing > 0 else RejectReason.BAD_LENGTH
 
 
 def _at(run: _Run, start: int, size: int) -> bytes:

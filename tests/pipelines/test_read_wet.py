@@ -487,7 +487,7 @@ def test_line_that_begins_like_a_record_does_not_end_a_page_of_wrong_length(layo
 def test_digest_settles_a_length_that_nothing_else_confirms():
     text = "One.\n\nTwo.\n\n"
     record = warc(text, 1, digest=True, close=b"")
-    found, rejects, _ = read(record + b"garbage" + warc("Next.", 2))
+    found, rejects, _ = read(record + b"garbage " * 9 + warc("Next.", 2))
     assert [page.text for page in found] == [text, "Next."]
     assert [reject.reason for reject in rejects] == [Reason.NOT_WARC]
 
@@ -622,14 +622,81 @@ def test_large_member_damaged_in_the_middle_keeps_what_comes_before():
     large = member(b"".join(records), 1)
     middle = len(large) // 2
     changed = large[:middle] + b"\xff" * 64 + large[middle + 64 :] + M[0]
+    changed = M[4] + changed  # so that going back does not meet the bounds of earlier reads
     found, rejects, stats = read(changed)
-    before, last = found[:-1], found[-1]
+    before, last = found[1:-1], found[-1]
     assert numbers(before) == list(range(len(before)))
     assert 190 < len(before) < 210
     assert [page.text for page in before] == texts[: len(before)]
     assert last.text == text_of(1)
     assert {reject.reason for reject in rejects} == {Reason.CORRUPT_GZIP}
     assert stats.rejected_records > 0
+
+
+def hexadecimal(count: int, size: int) -> list[bytes]:
+    """Records that hardly compress, so that damage does not spread by repetition."""
+    draw = random.Random(SEED)
+    return [warc(draw.randbytes(size).hex(), i, digest=True) for i in range(count)]
+
+
+def test_all_text_before_the_point_of_damage_is_saved():
+    large = member(b"".join(hexadecimal(100, 300)), 1)
+    assert len(large) > 2 * reader._INFLATE_BYTES
+    found, _, _ = read(large[:-300] + b"\xff" * 64 + large[-236:])
+    assert numbers(found)[:98] == list(range(98))
+
+
+def test_reading_resumes_in_a_member_that_goes_on_with_a_record():
+    text = b"".join(hexadecimal(40, 450))
+    parts = [member(text[i : i + 3001]) for i in range(0, len(text), 3001)]
+    parts[2] = parts[2][:50] + bytes(50) + parts[2][100:]
+    found, rejects, _ = read(b"".join(parts))
+    assert {Reason.CORRUPT_GZIP, Reason.NOT_WARC} == {reject.reason for reject in rejects}
+    got = numbers(found)
+    lost = set(range(40)) - set(got)
+    assert len(lost) <= 5
+    assert got == sorted(got)
+
+
+def test_damage_does_not_reach_back_to_good_members():
+    wrong_digest = b"WARC-Block-Digest: sha1:" + b"A" * 32
+    odd = [member(warc(text_of(i), i, newline=b"\n", extra=wrong_digest)) for i in (1, 2)]
+    found, rejects, _ = read(b"".join(odd) + M[2][:60] + bytes(30) + M[3])
+    check_pages(found, [1, 2, 4])
+    assert [reject.reason for reject in rejects] == [Reason.CORRUPT_GZIP]
+
+
+def test_garbage_and_damage_after_it_are_told_apart():
+    found, rejects, _ = read(M[0] + member(b"no record\n") + M[1][:11])
+    check_pages(found, [1])
+    assert [reject.reason for reject in rejects] == [Reason.NOT_WARC, Reason.TRUNCATED]
+
+
+def test_rejects_of_a_file_without_pages_are_not_forgotten():
+    found, rejects, stats = read(b"garbage " + INFO)
+    assert (found, stats.other_records) == ([], 1)
+    assert [reject.reason for reject in rejects] == [Reason.NOT_WARC]
+
+
+@pytest.mark.parametrize("before", range(-3, 3))
+def test_member_begins_where_a_read_ends(before: int):
+    size = reader._PIECE_BYTES + before
+    large = warc("x" * (size - len(warc("x" * 10**6, 1)) + 10**6), 1)
+    assert len(large) == size
+    found, rejects, _ = read(large + M[1])
+    assert (numbers(found), rejects) == ([1, 2], [])
+
+
+def test_fast_way_leaves_odd_headers_to_the_careful_one():
+    text = "Nine char"
+    (page,), _, _ = read(member(warc(text, length=5, close=b"")) + member(INFO))
+    assert page.text == text
+    (page,), _, _ = read(
+        member(warc(text, extra=b"X-Note: a\nWARC-Identified-Content-Language: deu"))
+    )
+    assert page.identified_language == "deu"
+    (page,), _, _ = read(member(warc(text, url="http://site.example/?a\r\n  b: c")))
+    assert page.url == "http://site.example/?a b: c"
 
 
 @pytest.mark.parametrize(
