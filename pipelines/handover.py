@@ -178,7 +178,7 @@ class CleanedFile:
                 keys = rows.column("page_key").to_numpy()
                 begin = bisect.bisect_left(keys, low)
                 end = bisect.bisect_left(keys, high)
-            if begin == end:
+            if begin >= end:
                 continue
             first_unit = batch.first_unit
             if begin:

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipelines import handover, storage
@@ -71,6 +71,12 @@ def test_shard_order_is_split_then_key_then_digest_byte_by_byte(rows: list[dict[
     assert table.take(shard_order(table)).to_pylist() == in_shard_order(rows)
 
 
+@example(  # a range that ends before it begins, within one batch
+    rows=[row(n, key, True, 0, "") for n, key in enumerate([0, 1, 5])],
+    ranges=[(1, 5, 1)],
+    batch_rows=3,
+    batch_bytes=1 << 18,
+)
 @given(
     rows=ROWS,
     ranges=st.lists(
