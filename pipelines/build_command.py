@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -267,20 +268,23 @@ def _waits(options: Any) -> bool:
 
 @contextlib.contextmanager
 def _quiet_workers() -> Iterator[None]:
-    """Keeps workers' tracebacks off the terminal: the failure itself comes back as one line."""
+    """Keeps tracebacks off the terminal: the failure itself comes back as one line."""
     if os.environ.get("C4_TRACEBACK"):
         yield
         return
-    logger = logging.getLogger("apache_beam")
-    root = logging.getLogger()
-    levels = logger.level, root.level
-    logger.setLevel(logging.CRITICAL)
-    root.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(), logging.getLogger("apache_beam")]
+    levels = [logger.level for logger in loggers]
+    hook = threading.excepthook
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    # The runner's own threads die with the worker that they listen to.
+    threading.excepthook = lambda _: None
     try:
         yield
     finally:
-        logger.setLevel(levels[0])
-        root.setLevel(levels[1])
+        threading.excepthook = hook
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 _RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exit)): (?P<what>.*)")

@@ -68,6 +68,24 @@ class BuildConfig:
                 )
         if len(set(languages)) != len(languages):
             raise ValueError("one bad-word list a language (--badwords)")
+        self._check_lists()
+
+    def _check_lists(self) -> None:
+        """A list that is missing, or that no rule of the recipe would ever read, is a mistake."""
+        recipe = self.recipe
+        known = {code.split("-")[0] for code in recipe.languages}
+        for language, _ in self.badwords:
+            if not recipe.bad_words:
+                raise ValueError(f"recipe {recipe.name} has no bad-word rule (--badwords)")
+            if known and language.split("-")[0] not in known:
+                raise ValueError(
+                    f"recipe {recipe.name} keeps no page in {language!r}, only in "
+                    f"{', '.join(recipe.languages)} (--badwords)"
+                )
+        if self.domain_list is not None and not recipe.domain_list:
+            raise ValueError(f"recipe {recipe.name} reads no domain list (--domain-list)")
+        if self.url_list is not None and not recipe.url_list:
+            raise ValueError(f"recipe {recipe.name} reads no url list (--url-list)")
         if self.recipe.domain_list and self.domain_list is None:
             raise ValueError(f"recipe {self.recipe.name} needs a domain list (--domain-list FILE)")
         if self.recipe.url_list and self.url_list is None:
@@ -92,8 +110,10 @@ class BuildConfig:
                  for option, path in self.lists().items()}  # fmt: skip
         versions = {name: importlib.metadata.version(name) for name in _RULE_PACKAGES}
         versions["langdetect"] = detector_name()
+        recipe = self.recipe.as_dict()
+        del recipe["description"]  # other words for the same rules are the same build
         return {
-            "recipe": self.recipe.as_dict(),
+            "recipe": recipe,
             "lists": lists,
             "versions": versions,
             "max_record_bytes": self.max_record_bytes,

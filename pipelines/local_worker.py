@@ -1,9 +1,10 @@
-"""A worker process of a build on this machine: Beam's own, but quiet when it starts and ends.
+"""A worker process of a build on this machine: Beam's own, but quiet.
 
-Beam's default command imports Beam with the line about apitools that pipelines.quiet_beam keeps
-off the terminal, once a process.
+Beam's default command prints a line about apitools when it starts and the traceback of every
+failure when it happens. The launcher says what failed, once; C4_TRACEBACK=1 lets workers speak.
 """
 
+import os
 import sys
 
 __all__ = ["COMMAND"]
@@ -12,6 +13,8 @@ __all__ = ["COMMAND"]
 COMMAND = "-m pipelines.local_worker"
 
 if __name__ == "__main__":
+    if not os.environ.get("C4_TRACEBACK"):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     import pipelines.quiet_beam  # noqa: F401  before anything else of Beam
 
     from apache_beam.runners.worker import sdk_worker_main  # isort: skip

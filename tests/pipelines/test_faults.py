@@ -1,0 +1,308 @@
+"""Faults on purpose, through the shipped command line: each costs only what is broken."""
+
+import contextlib
+import gzip
+import json
+import os
+import pathlib
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from samples.make_samples import WET_DIR
+from tests.helpers import read_corpus, run_c4, wet_bytes, wet_record
+from tests.pipelines.test_build import digests, manifest_of
+
+GOOD = [
+    (f"http://good{number}.example/page", "2019-04-18T10:00:00Z", text)
+    for number, text in enumerate(
+        [
+            "The lighthouse keeper climbs the stairs at dusk every day.\n"
+            "He lights the lamp before the first ship passes the cape.\n"
+            "Nobody has missed a single evening in ninety years.",
+            "A good loaf of bread needs nothing but patience and flour.\n"
+            "The dough rests overnight in a cool corner of the kitchen.\n"
+            "In the morning it goes into a very hot oven.",
+            "Old maps show a river that no traveller can find today.\n"
+            "Some say it dried up after the great earthquake of that year.\n"
+            "Others believe that it flows under the town to this day.",
+        ]
+    )
+]
+FIRST, SECOND, THIRD = (url for url, _, _ in GOOD)
+
+
+def members() -> list[bytes]:
+    """The warcinfo record and three good pages, a gzip member each."""
+    return [wet_bytes([]), *(gzip.compress(wet_record(*page), mtime=0) for page in GOOD)]
+
+
+def record(head: str, body: bytes = b"") -> bytes:
+    return gzip.compress(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body + b"\r\n\r\n")
+
+
+def damaged(member: bytes) -> bytes:
+    middle = len(member) // 2
+    return member[:middle] + bytes(byte ^ 0xFF for byte in member[middle : middle + 8]) + (
+        member[middle + 8 :]
+    )  # fmt: skip
+
+
+INFO, A, B, C = members()
+TEXT = gzip.decompress(INFO + A + B + C)
+SAID = re.compile(rb"Content-Length: \d+(?=\r\n\r\nThe light)")  # of the first page
+CUT, BEFORE_TRAILER = C[: len(C) // 2], C[:-8]
+ALL = {FIRST, SECOND, THIRD}
+WITHOUT_URL = record("WARC/1.0\nWARC-Type: conversion\nWARC-Date: 2019-04-18T10:00:00Z\n"
+                     "Content-Length: 5", b"Words")  # fmt: skip
+WITHOUT_DATE = record("WARC/1.0\nWARC-Type: conversion\nWARC-Target-URI: http://x.example/\n"
+                      "Content-Length: 5", b"Words")  # fmt: skip
+NOT_UTF8 = record("WARC/1.0\nWARC-Type: conversion\nWARC-Target-URI: http://x.example/\n"
+                  "WARC-Date: 2019-04-18T10:00:00Z\nContent-Length: 5", b"Caf\xe9.")  # fmt: skip
+BAD_HEADER = record("WARC/1.0\nWARC-Type conversion and no colon\nContent-Length: 0")
+
+# What is on disk, which pages must survive, and which reasons are to be counted.
+HOSTILE = {
+    "as it should be": (INFO + A + B + C, ALL, {}),
+    "gzip cut in the last member": (INFO + A + B + CUT, {FIRST, SECOND}, {"truncated": 1}),
+    "gzip without its trailer": (INFO + A + B + BEFORE_TRAILER, ALL, {"truncated": 1}),
+    "one single member": (gzip.compress(TEXT, mtime=0), ALL, {}),
+    "no compression": (TEXT, ALL, {}),
+    "CRLF rewritten, one member": (
+        gzip.compress(TEXT.replace(b"\r\n", b"\n"), mtime=0), ALL, {}),
+    "LF rewritten, no compression": (
+        TEXT.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), ALL, {}),
+    "a record without address": (INFO + A + WITHOUT_URL + B, {FIRST, SECOND}, {"no_url": 1}),
+    "a record without date": (INFO + A + WITHOUT_DATE + B, {FIRST, SECOND}, {"no_date": 1}),
+    "bytes that are not UTF-8": (INFO + A + NOT_UTF8 + B, {FIRST, SECOND}, {"not_utf8": 1}),
+    "a malformed header": (INFO + A + BAD_HEADER + B + C, ALL, {"bad_header": 1}),
+    "a damaged member": (INFO + A + damaged(B) + C, {FIRST, THIRD}, {"corrupt_gzip": 1}),
+    "Content-Length far too large": (
+        SAID.sub(b"Content-Length: 99999", TEXT), ALL, {}),
+    "Content-Length too small": (
+        SAID.sub(b"Content-Length: 7", TEXT), ALL, {}),
+    "zeros at the end": (INFO + A + B + bytes(512), {FIRST, SECOND}, None),
+    "a stray text between members": (
+        INFO + A + gzip.compress(b"what is this\n") + B, {FIRST, SECOND}, {"not_warc": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_file_costs_only_what_is_broken(name: str, tmp_path: pathlib.Path) -> None:
+    content, kept, reasons = HOSTILE[name]
+    path = tmp_path / "hostile.warc.wet.gz"
+    path.write_bytes(content)
+    outcome = run_c4("build", "--input", path, "--output", tmp_path / "out", "--workers", "1")
+    assert outcome.status == 0, outcome.err
+    pages = read_corpus(tmp_path / "out")["train"]
+    assert {page["url"] for page in pages} == kept
+    texts = {url: text for url, _, text in GOOD}
+    assert all(page["text"] == texts[page["url"]] for page in pages), "a page was cut, or glued"
+    counts = manifest_of(tmp_path / "out")["counts"]
+    if reasons is not None:
+        assert counts["records_rejected_by_reason"] == reasons
+    assert counts["pages_read"] == len(kept)
+
+
+UNREADABLE = {
+    "an empty file": b"",
+    "a text": b"Dear diary, today I found no records at all.\n" * 50,
+    "a picture": b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20,
+    "gzip of a text": gzip.compress(b"nothing of a WARC file\n" * 100),
+    "gzip of nothing": gzip.compress(b""),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_unreadable_file_is_named_and_the_rest_is_built(name: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "bad.warc.wet.gz").write_bytes(UNREADABLE[name])
+    (tmp_path / "good.warc.wet.gz").write_bytes(INFO + A + B)
+    arguments = ("build", "--input", tmp_path / "*.gz", "--output", tmp_path / "out")
+    outcome = run_c4(*arguments, "--workers", "1")
+    assert outcome.status == 1
+    assert "bad.warc.wet.gz" in outcome.err
+    assert "--allow-unreadable-files 1" in outcome.err
+    made = manifest_of(tmp_path / "out")
+    assert [file["path"] for file in made["unreadable_inputs"]] == [
+        str(tmp_path / "bad.warc.wet.gz")
+    ]
+    assert {page["url"] for page in read_corpus(tmp_path / "out")["train"]} == {FIRST, SECOND}
+    outcome = run_c4(*arguments, "--workers", "1", "--allow-unreadable-files", "1")
+    assert outcome.status == 0, outcome.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_file_without_permission_is_unreadable(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "secret.warc.wet.gz"
+    path.write_bytes(INFO + A)
+    path.chmod(0)
+    outcome = run_c4("build", "--input", path, "--output", tmp_path / "out", "--workers", "1")
+    assert outcome.status == 1
+    assert "secret.warc.wet.gz" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--input", "nowhere/*.gz", "--output", "OUT"), "no input file matches"),
+        (("--input", "GOOD", "nowhere.gz", "--output", "OUT"), "nowhere.gz"),
+        (("--input", "GOOD", "--output", "OUT", "--recipe", "eng"), "did you mean 'en'"),
+        (("--input", "GOOD", "--output", "OUT", "--recipe", "no.toml"), "no.toml"),
+        (("--input", "GOOD", "--output", "OUT", "--format", "csv"), "unknown format 'csv'"),
+        (("--input", "GOOD", "--output", "OUT", "--shards", "0"), "--shards"),
+        (("--input", "GOOD", "--output", "OUT", "--shards", "many"), "--shards"),
+        (("--input", "GOOD", "--output", "OUT", "--workers", "0"), "--workers"),
+        (("--input", "GOOD", "--output", "OUT", "--badwords", "en"), "LANG=FILE"),
+        (("--input", "GOOD", "--output", "OUT", "--badwords", "en=none.txt"), "none.txt"),
+        (("--input", "GOOD", "--output", "OUT", "--recipe", "realnewslike"), "--domain-list"),
+        (("--input", "GOOD", "--output", "OUT", "--shard", "3"), "--shards"),
+        (("--input", "GOOD", "--output", "OUT", "--runer=Flink"), "--runner"),
+        (("--input", "GOOD", "--output", "FOLDER"), "files of something else"),
+    ],
+)
+def test_wrong_usage_is_one_line_with_the_way_out(
+    arguments: tuple[str, ...], says: str, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "good.warc.wet.gz").write_bytes(INFO + A)
+    words = {
+        "GOOD": str(tmp_path / "good.warc.wet.gz"),
+        "OUT": str(tmp_path / "out"),
+        "FOLDER": str(tmp_path),
+    }
+    outcome = run_c4("build", *(words.get(word, word) for word in arguments))
+    assert outcome.status == 1
+    assert says in outcome.err
+    assert len(outcome.err.splitlines()) == 1, outcome.err
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def _c4(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "pipelines.c4_main", *map(str, arguments)]
+
+
+def _limit_file_size(limit: int) -> None:
+    # Every write beyond the limit fails half-way with EFBIG, as it does with ENOSPC on a full disk.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_failing_write_is_one_line_and_the_next_run_goes_on(
+    workers: str, tmp_path: pathlib.Path
+) -> None:
+    arguments = ("build", "--input", WET_DIR / "*.wet*", "--output", tmp_path / "out")
+    failed = subprocess.run(
+        _c4(*arguments, "--workers", workers),
+        preexec_fn=lambda: _limit_file_size(40_000),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert failed.returncode == 1
+    errors = [line for line in failed.stderr.splitlines() if line.startswith("c4: error")]
+    assert len(errors) == 1, failed.stderr
+    assert "File too large" in errors[0]
+    assert ".arrow" in errors[0]
+    assert "Traceback" not in failed.stderr
+    out = tmp_path / "out"
+    assert not (out / "manifest.json").exists()
+    whole = {path: path.stat().st_mtime_ns for path in (out / "cleaned").glob("*.arrow")}
+    outcome = run_c4(*arguments, "--workers", "1")
+    assert outcome.status == 0, outcome.err
+    assert all(path.stat().st_mtime_ns == mtime for path, mtime in whole.items())
+    assert manifest_of(out)["timing"]["files_resumed"] == len(whole)
+    assert not [path for path in out.rglob(".*") if path.is_file()], "temporaries are swept"
+    fresh = tmp_path / "fresh"
+    assert run_c4("build", "--input", WET_DIR / "*.wet*", "--output", fresh).status == 0
+    assert digests(out) == digests(fresh)
+
+
+def _wait_for(what: object, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    assert callable(what)
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        if process.poll() is not None:
+            return
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("moment", ["first file cleaned", "removals written", "first shard"])
+def test_kill_9_and_the_same_command_again(moment: str, tmp_path: pathlib.Path) -> None:
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    arguments = ("build", "--input", WET_DIR / "*.wet*", "--shards", "5", "--output")
+    seen = {
+        "first file cleaned": lambda: list((out / "cleaned").glob("*.arrow")),
+        "removals written": lambda: list((out / "removals").glob("*.bin")),
+        "first shard": lambda: list(out.glob("train-*.parquet")),
+    }[moment]
+    process = subprocess.Popen(
+        _c4(*arguments, out, "--workers", "2"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    _wait_for(seen, process)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # the launcher and its workers
+    process.wait()
+    whole = {path: path.stat().st_mtime_ns for path in (out / "cleaned").glob("*.arrow")}
+    assert whole
+    outcome = run_c4(*arguments, out, "--workers", "1")
+    assert outcome.status == 0, outcome.err
+    assert all(path.stat().st_mtime_ns == mtime for path, mtime in whole.items()), "cleaned twice"
+    assert run_c4(*arguments, fresh, "--workers", "1").status == 0
+    assert digests(out) == digests(fresh)
+    assert not [path for path in out.rglob(".*") if path.is_file()], "temporaries are swept"
+
+
+def test_dead_worker_is_one_line(tmp_path: pathlib.Path) -> None:
+    # A worker that the system kills (out of memory, say) leaves nobody to say why.
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        _c4("build", "--input", WET_DIR / "*.wet*", "--output", out, "--workers", "2"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for(lambda: _workers_of(process.pid), process)  # type: ignore[arg-type]
+    _wait_for(lambda: list((out / "cleaned").glob("*.arrow")), process)  # type: ignore[arg-type]
+    for worker in _workers_of(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("the build was done before its workers could be killed")
+    assert process.returncode == 1
+    lines = [line for line in errors.splitlines() if line.startswith("c4: error")]
+    assert len(lines) == 1, errors
+    assert "Traceback" not in errors
+    assert run_c4("build", "--input", WET_DIR / "*.wet*", "--output", out).status == 0
+
+
+def _workers_of(launcher: int) -> list[int]:
+    import psutil
+
+    return [
+        child.pid
+        for child in psutil.Process(launcher).children(recursive=True)
+        if "pipelines.local_worker" in child.cmdline() and "-c" not in child.cmdline()
+    ]
+
+
+def test_control_characters_and_paths_in_names_stay_inside(tmp_path: pathlib.Path) -> None:
+    # Nothing that stands in a record becomes a path.
+    url = "http://x.example/../../../../etc/passwd\x1b[31m"
+    page = (url, "../../2019-04-18", GOOD[0][2])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.warc.wet.gz").write_bytes(wet_bytes([page]))
+    outcome = run_c4("build", "--input", tmp_path / "in" / "*", "--output", tmp_path / "out")
+    assert outcome.status == 0, outcome.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert json.loads(json.dumps(read_corpus(tmp_path / "out")["train"][0]["url"])) == url
