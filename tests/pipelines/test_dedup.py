@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import mmh3
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from c4_filters.pages import PageRules
@@ -295,7 +295,8 @@ CORPORA = st.lists(drawn_pages(), min_size=1, max_size=10).flatmap(
         st.just(pages), st.lists(st.integers(0, 3), min_size=len(pages), max_size=len(pages))
     )
 )
-FEW = settings(max_examples=35, deadline=None)
+SLOW = [HealthCheck.too_slow]  # each example is a corpus on disk
+FEW = settings(max_examples=35, deadline=None, suppress_health_check=SLOW)
 
 
 @given(corpus=CORPORA, buckets=st.sampled_from([1, 3, 16]), shards=st.sampled_from([1, 2, 7]))
@@ -336,7 +337,7 @@ def test_lines_of_a_corpus_are_deduplicated_by_the_rules(
     min_left=st.integers(0, 3),
     buckets=st.sampled_from([1, 3]),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, suppress_health_check=SLOW)
 def test_any_window_and_any_bound_on_what_is_left(
     corpus: tuple[list[Drawn], list[int]], window: int, min_left: int, buckets: int
 ) -> None:
@@ -422,6 +423,7 @@ def test_what_a_file_settles_by_itself_is_not_sent() -> None:
 @example(rows=0)
 @example(rows=10**15)
 @given(rows=st.integers(0, 10**13))
+@settings(deadline=None)
 def test_buckets_are_neither_too_few_nor_too_large(rows: int) -> None:
     buckets = dedup.bucket_count(rows)
     assert 16 <= buckets <= 1 << 14

@@ -21,7 +21,9 @@ from pipelines.handover import (
 )
 
 WITH_FILES = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 KEYS = st.sampled_from([0, 1, 5, 6, 7, 2**32, 2**63, 2**64 - 2, 2**64 - 1])
 

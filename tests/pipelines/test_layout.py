@@ -2,7 +2,7 @@ import os
 import pathlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import layout
@@ -31,6 +31,7 @@ def test_outputs_are_named_after_the_file_and_its_path(path: str, stem: str) -> 
 
 
 @given(st.text(), st.text())
+@settings(deadline=None)
 def test_a_name_is_never_a_path_and_tells_paths_apart(first: str, second: str) -> None:
     for path in (first, second):
         name = layout.file_name(path)

@@ -241,7 +241,7 @@ def test_a_build_adds_up(tmp_path: pathlib.Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_whatever_is_lost_is_noticed(data: st.DataObject) -> None:
     files, shards = whole_build()
     config = config_for(pathlib.Path("/nowhere"))

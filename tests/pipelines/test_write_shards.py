@@ -52,6 +52,7 @@ def late_rules() -> PageRules:
 @given(count=st.integers(1, 99_999), probe=st.integers(0, 2**64 - 1))
 @example(count=1, probe=2**64 - 1)
 @example(count=99_999, probe=0)
+@settings(deadline=None)
 def test_key_ranges_part_all_keys_without_gap_or_overlap(count: int, probe: int) -> None:
     def bounds(index: int) -> tuple[int, int]:
         return ShardTask("train", index, count).key_range()
@@ -169,7 +170,9 @@ def some_pages(draw: st.DrawFn) -> list[Page]:
     late=st.booleans(),
 )
 @settings(
-    max_examples=35, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=35,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_shards_are_the_pages_cut_and_sorted(
     tmp_path_factory: pytest.TempPathFactory,
