@@ -56,6 +56,7 @@ class FileSummary:
     pages_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     lines_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     records_rejected: dict[str, int] = dataclasses.field(default_factory=dict)
+    wrong_lengths: int = 0  # records kept whole although their Content-Length is wrong
     samples: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)
     cpu_s: float = 0.0
     unreadable: str = ""  # why nothing could be read; empty for a file that was cleaned
@@ -109,7 +110,7 @@ def clean_file(
             if record is None:
                 break
             if isinstance(record, Reject):
-                cleaner.reject(record.offset, record.reason, record.detail)
+                cleaner.reject(record)
             else:
                 cleaner.add(
                     record.offset,
@@ -141,6 +142,7 @@ def clean_file(
         pages_dropped=_counted(cleaner.pages_dropped),
         lines_dropped=_counted(cleaner.counts, without="lines_read"),
         records_rejected=_counted(cleaner.records_rejected),
+        wrong_lengths=stats.wrong_lengths,
         samples=cleaner.samples,
         cpu_s=time.process_time() - started,
     )
@@ -184,7 +186,7 @@ class _Cleaner:
         self.counts: Counter[str] = Counter()
         self.pages_dropped: Counter[str] = Counter()
         self.records_rejected: Counter[str] = Counter()
-        self.rejects: list[tuple[int, str, str]] = []
+        self.rejects: list[Reject] = []
         self.samples: dict[str, list[dict[str, str]]] = {}
         self.pages_read = 0
         self.unit_count = 0
@@ -197,10 +199,10 @@ class _Cleaner:
         self._kept_prints: list[tuple[bytes, str, bytes, int]] = []
         self._dropped_prints: list[tuple[bytes, str, bytes, int]] = []
 
-    def reject(self, offset: int, reason: RejectReason, detail: str) -> None:
-        self.records_rejected[reason] += 1
+    def reject(self, reject: Reject) -> None:
+        self.records_rejected[reject.reason] += 1
         if len(self.rejects) < _REJECTS_LISTED:
-            self.rejects.append((offset, reason, detail))
+            self.rejects.append(reject)
 
     def add(self, offset: int, page: RawPage) -> None:
         if not self._recipe.drop_parser_accidents:
@@ -212,9 +214,10 @@ class _Cleaner:
         self.counts += lines_dropped
         for part in pages:
             if not part.url:
-                self.reject(offset, RejectReason.NO_URL, "page begun by a body line WARC/1.0")
+                detail = "page begun by a body line WARC/1.0"
+                self.reject(Reject(offset, RejectReason.NO_URL, detail))
             elif not part.timestamp:
-                self.reject(offset, RejectReason.NO_DATE, part.url)
+                self.reject(Reject(offset, RejectReason.NO_DATE, part.url))
             else:
                 self._add_page(part)
 
@@ -313,13 +316,19 @@ def _digest(page: RawPage) -> bytes:
     return mmh3.mmh3_x64_128_digest("\0".join(page).encode("utf-8", "surrogatepass"))
 
 
-def _write_rejects(path: str, input_path: str, rejects: list[tuple[int, str, str]]) -> None:
+def _write_rejects(path: str, input_path: str, rejects: list[Reject]) -> None:
     if not rejects:
         storage.remove([path])  # of an earlier build of a changed file
         return
     with storage.write_atomically(path) as file:
-        for offset, reason, detail in rejects:
-            line = {"file": input_path, "offset": offset, "reason": reason, "detail": detail}
+        for reject in rejects:
+            line = {
+                "file": input_path,
+                "offset": reject.offset,  # of the gzip member
+                "inner_offset": reject.inner_offset,  # in what the member unpacks to
+                "reason": reject.reason,
+                "detail": reject.detail,
+            }
             file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
 

@@ -125,6 +125,7 @@ def make_manifest(
         "lines_dropped": lines_dropped,
         "records_rejected": sum(rejected.values()),
         "records_rejected_by_reason": rejected,
+        "records_of_wrong_length": sum(file.wrong_lengths for file in read),
     }
     for what in ("pages", "lines"):
         dropped = sum(counts[f"{what}_dropped"].values())
