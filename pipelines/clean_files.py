@@ -29,7 +29,7 @@ from pipelines.handover import (
 )
 from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, read_wet
 
-__all__ = ["FileSummary", "clean_file", "clean_identity"]
+__all__ = ["FileSummary", "clean_file", "clean_identity", "page_digest"]
 
 _SAMPLES_PER_VERDICT = 3
 _SAMPLE_CHARS = 300
@@ -242,12 +242,12 @@ class _Cleaner:
         if self._all_urls and result.verdict not in before_urls:
             normalized = normalize_url(page.url)
             self._dropped_prints.append(
-                (url_identity(normalized), page.timestamp, _digest(page), 0)
+                (url_identity(normalized), page.timestamp, page_digest(page), 0)
             )
 
     def _keep(self, page: RawPage, result: CleanPage) -> None:
         normalized = normalize_url(page.url)
-        digest = _digest(page)
+        digest = page_digest(page)
         key = page_key(normalized)
         columns = self._columns
         columns["url"].append(page.url)
@@ -311,7 +311,7 @@ class _Cleaner:
         return cleaned.take(order), pa.table(columns, schema=FINGERPRINT_SCHEMA)
 
 
-def _digest(page: RawPage) -> bytes:
+def page_digest(page: RawPage) -> bytes:
     """16 bytes of all that a page was read with: a tie-break that no file order can change."""
     return mmh3.mmh3_x64_128_digest("\0".join(page).encode("utf-8", "surrogatepass"))
 

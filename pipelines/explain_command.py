@@ -10,6 +10,7 @@ from c4_filters.pages import PageRules, RawPage, tf_pages
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import layout, storage
+from pipelines.clean_files import page_digest
 from pipelines.config import BuildConfig
 from pipelines.handover import SPLITS, CleanedFile, Removals
 from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, read_wet
@@ -155,7 +156,7 @@ class _Corpus:
 
     def print_removed(self, page: RawPage) -> None:
         """Prints what deduplication took from a page that the rules kept."""
-        key = page_key(normalize_url(page.url))
+        key, digest = page_key(normalize_url(page.url)), page_digest(page)
         with (
             CleanedFile(layout.cleaned(self._folder, self._name)) as cleaned,
             Removals(layout.removals(self._folder, self._name), cleaned.pages) as removals,
@@ -167,7 +168,7 @@ class _Corpus:
                         starts = kept["unit_starts"]
                         gone = removals.units(at, len(starts))
                         at += len(starts)
-                        if kept["url"] != page.url or kept["timestamp"] != page.timestamp:
+                        if kept["digest"] != digest:  # another page of this url
                             continue
                         outdated = bool(removals.pages(first_page + row, 1)[0])
                         self._print(kept["text"], starts, gone.tolist(), outdated)

@@ -152,6 +152,15 @@ def test_a_page_that_no_list_names_is_explained_so() -> None:
     ):
         explained = explain_page(page_of("\n".join(LINES[:3])), PageRules(recipe, urls=urls))
         assert explained.result.verdict is verdict
+        judged = LineVerdict.KEPT if verdict is PageVerdict.KEPT else None
+        assert [line.verdict for line in explained.lines] == [judged] * 3
+
+
+def test_lines_of_a_page_of_too_few_paragraphs_are_not_judged() -> None:
+    recipe = dataclasses.replace(RECIPES["en"], min_paragraphs=3)
+    explained = explain_page(page_of("\n".join(LINES[:4])), rules_of(recipe))
+    assert explained.result.verdict is PageVerdict.FEW_PARAGRAPHS
+    assert [line.verdict for line in explained.lines] == [None] * 4
 
 
 def test_lines_after_the_one_that_drops_the_page_are_not_judged() -> None:

@@ -41,6 +41,13 @@ def test_the_defaults_are_a_build() -> None:
         ({"max_record_bytes": 0}, "got 0 bytes (--max-record-mb)"),
         ({"badwords": (("en", "a"), ("en", "b"))}, "one bad-word list a language (--badwords)"),
         ({"badwords": (("eng", "a"),)}, "'eng' is no language code such as en, de or zh"),
+        ({"badwords": (("de", "a"),)}, "keeps no page in 'de', only in en (--badwords)"),
+        (
+            {"recipe": RECIPES["en.noblocklist"], "badwords": (("en", "a"),)},
+            "has no bad-word rule (--badwords)",
+        ),
+        ({"domain_list": "a"}, "reads no domain list (--domain-list)"),
+        ({"url_list": "a"}, "reads no url list (--url-list)"),
         ({"recipe": RECIPES["realnewslike"]}, "needs a domain list (--domain-list FILE)"),
         ({"recipe": RECIPES["webtextlike"]}, "needs a url list (--url-list FILE)"),
     ],
@@ -54,7 +61,7 @@ def test_a_bad_value_is_named_with_its_option(changes: dict[str, Any], words: st
 
 @pytest.mark.parametrize("language", ["en", "zh", "zh-cn", "ja", "ro"])
 def test_every_language_that_a_page_can_have_may_have_a_list(language: str) -> None:
-    BuildConfig(**GOOD, badwords=((language, "words"),))
+    BuildConfig(**(GOOD | {"recipe": RECIPES["multilingual"]}), badwords=((language, "words"),))
 
 
 @pytest.mark.parametrize("shards", [1, 99_999])
@@ -62,8 +69,10 @@ def test_bounds_belong_to_the_range(shards: int) -> None:
     assert BuildConfig(**GOOD, shards=shards, max_record_bytes=1).shards == shards
 
 
-def test_lists_are_named_by_their_options(tmp_path: pathlib.Path) -> None:
-    config = BuildConfig(**GOOD, badwords=(("en", "w"), ("de", "v")), domain_list="d", url_list="u")
+def test_lists_are_named_by_their_options() -> None:
+    recipe = dataclasses.replace(EN, languages=("en", "de"), domain_list=True, url_list=True)
+    lists = {"badwords": (("en", "w"), ("de", "v")), "domain_list": "d", "url_list": "u"}
+    config = BuildConfig(**(GOOD | {"recipe": recipe} | lists))
     assert config.lists() == {
         "--badwords en": "w", "--badwords de": "v", "--domain-list": "d", "--url-list": "u",
     }  # fmt: skip
@@ -110,7 +119,7 @@ def test_a_list_that_cannot_be_read_is_named_with_its_option(tmp_path: pathlib.P
             read()
     latin = tmp_path / "latin.txt"
     latin.write_bytes("fürchterlich\n".encode("latin-1"))
-    config = BuildConfig(**GOOD, badwords=(("de", str(latin)),))
+    config = BuildConfig(**(GOOD | {"recipe": RECIPES["de"]}), badwords=(("de", str(latin)),))
     with pytest.raises(ValueError, match=r"latin\.txt is not UTF-8: .*\(--badwords de\)"):
         config.page_rules()
 
@@ -128,7 +137,8 @@ def test_lists_reach_the_rules(tmp_path: pathlib.Path) -> None:
     pathlib.Path(urls).write_text("https://news.a.example.com/x/\n")
     assert verdict(EN) is PageVerdict.KEPT
     assert verdict(EN, badwords=(("en", words),)) is PageVerdict.BAD_WORDS
-    assert verdict(EN, badwords=(("de", words),)) is PageVerdict.KEPT
+    any_language = dataclasses.replace(EN, languages=())
+    assert verdict(any_language, badwords=(("de", words),)) is PageVerdict.KEPT
     assert verdict(RECIPES["realnewslike"], domain_list=domains) is PageVerdict.DOMAIN
     pathlib.Path(domains).write_text('{"example.com": ["news.a"]}')
     assert verdict(RECIPES["realnewslike"], domain_list=domains) is PageVerdict.KEPT

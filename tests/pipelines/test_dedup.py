@@ -209,7 +209,7 @@ def settle_duplicates(folder: str, names: list[str], recipe: Recipe, buckets: in
     lost_pages: dict[str, list[bytes]] = defaultdict(list)
     lost_spans: dict[str, list[bytes]] = defaultdict(list)
     by_bucket: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
-    for name in names:
+    for name in names if recipe.dedup_urls else []:
         lost, packed = dedup.url_buffers(folder, name, buckets)
         lost_pages[name].append(pack_indices(lost))
         assert all(0 <= bucket < buckets for bucket in packed)
@@ -396,18 +396,11 @@ def test_without_deduplication_every_copy_stays() -> None:
 
 
 def test_copies_of_one_url_are_told_apart_by_content_where_urls_stay() -> None:
-    recipe = dataclasses.replace(SPANS, dedup_urls=False)
-    rules = PageRules(recipe)
-    pages = [
-        (SMALL, OLD, " ".join(SENTENCES[n] for n in order)) for order in ([0, 1, 3], [4, 3, 1])
-    ]
-    with tempfile.TemporaryDirectory() as name:
-        path, size = write_wet(pathlib.Path(name) / "a.wet.gz", pages)
-        file = clean_file(path, size, name, rules, "id", 1 << 20)
-        empty = np.empty(0, np.int64)
-        lost, packed = dedup.span_buffers(name, file.name, empty, 3, 1)
-        assert len(lost) == 0
-        assert len(packed) == 1
+    recipe = dataclasses.replace(SPANS, dedup_urls=False, min_sentences_after_dedup=0)
+    pages = [page(SMALL, OLD, 0, 1, 3, 3), page(SMALL, OLD, 0, 1, 3, 4)]
+    built = [build(pages, spread, recipe, 1, 1).texts for spread in ([0, 1], [1, 0], [0, 0])]
+    assert built[0] == built[1] == built[2]
+    assert sorted(text.count(".") + text.count("?") for _, text in built[0]["train"]) == [1, 4]
 
 
 def test_what_a_file_settles_by_itself_is_not_sent() -> None:
@@ -426,8 +419,13 @@ def test_what_a_file_settles_by_itself_is_not_sent() -> None:
 @settings(deadline=None)
 def test_buckets_are_neither_too_few_nor_too_large(rows: int) -> None:
     buckets = dedup.bucket_count(rows)
-    assert 16 <= buckets <= 1 << 14
-    assert buckets == 1 << 14 or rows * 28 <= buckets * (32 << 20)
+    few, most = dedup._FEWEST_BUCKETS, dedup._MOST_BUCKETS
+    assert few <= buckets <= most
+    # As few as keep a bucket within what a worker can sort, 28 bytes a span.
+    bound = dedup._BYTES_PER_BUCKET
+    assert buckets == most or rows * 28 <= buckets * bound
+    assert buckets == few or rows * 28 > (buckets - 1) * bound
+    assert bound <= 128 << 20
 
 
 def test_removals_of_dropped_pages_are_not_written(tmp_path: pathlib.Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
+from c4_filters.urls import normalize_url, page_key
 from pipelines import dedup, layout, manifest
 from pipelines.clean_files import clean_file
 from pipelines.config import BuildConfig
@@ -37,8 +38,11 @@ def wet(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def corpus(wet: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A corpus of the one file, made by the stages themselves."""
-    out = str(tmp_path_factory.mktemp("corpus"))
+    return make_corpus(wet, str(tmp_path_factory.mktemp("corpus")))
+
+
+def make_corpus(wet: str, out: str) -> str:
+    """Makes a corpus of one file by the stages themselves."""
     recipe = RECIPES["en"]
     config = BuildConfig(inputs=(wet,), output=out, recipe=recipe, shards=1)
     rules = PageRules(recipe)
@@ -209,6 +213,26 @@ def test_a_corpus_shows_what_deduplication_took(wet: str, corpus: str) -> None:
         "  deduplication took 0 of 6 units": 1,
         f"{lost}  deduplication took 3 of 6 units": 1,
     }
+
+
+@pytest.mark.parametrize("newest", [0, 1, 2])
+def test_each_copy_of_a_page_shows_its_own_losses(tmp_path: pathlib.Path, newest: int) -> None:
+    # Copies stand in the order of their digests, each with other units before it.
+    texts = [f"{OWN[0]}\n{SHARED}", f"{OWN[1]} {OWN[2]}\n{SHARED}", f"{SHARED}\n{OWN[3]} So there."]
+    url = "http://www.a.example/mill"
+    assert page_key(normalize_url(url)) > page_key("b.example/inn")  # which keeps what they share
+    pages = [(url, NEW if number == newest else OLD, text) for number, text in enumerate(texts)]
+    wet, _ = write_wet(tmp_path / "a.wet.gz", [("http://b.example/inn", OLD, SHARED), *pages])
+    corpus = make_corpus(wet, str(tmp_path / "out"))
+    out = run_c4("explain", wet, "--corpus", corpus, "--url", url).out
+    took = re.findall(r"  deduplication.*", out)
+    units = [6, 9, 7]
+    expected = ["  deduplication: a newer page has this url; the page goes"] * 3
+    expected[newest] = f"  deduplication took 3 of {units[newest]} units"
+    assert took == expected
+    lost = re.findall(r"duplicate \| (.*)", out)
+    assert lost == ["The old harbour was rebuilt by hand.", "It took two winters.",
+                    "Nobody had a machine."]  # fmt: skip
 
 
 def test_a_damaged_corpus_is_one_line(wet: str, tmp_path: pathlib.Path) -> None:
