@@ -9,6 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import ahocorasick_rs
+
+from c4_filters.ascii_case import ascii_lowered
 from c4_filters.recipes import Recipe
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
@@ -25,8 +28,12 @@ _POLICY = (  # TF; P from v3 on
     "use of cookies",
     "use cookies",
 )
-# What rules 5 to 8 look for: a page without any of them needs none of these rules.
-_SUSPECT = ("lorem ipsum", "javascript", "{", *_POLICY)
+# What rules 5 to 8 look for: a page without any of them needs none of these rules. One pass over
+# the page for all of them.
+_SUSPECT = ahocorasick_rs.BytesAhoCorasick(
+    [phrase.encode() for phrase in ("lorem ipsum", "javascript", "{", *_POLICY)],
+    matchkind=ahocorasick_rs.MatchKind.LeftmostFirst,
+)
 # A line can end in an end mark only if it does so already, or once a citation is gone.
 _MAY_END = frozenset('.?!"]')
 
@@ -89,7 +96,8 @@ def clean_lines(lines: Sequence[str], recipe: Recipe, counts: Counter[str]) -> C
     candidates = [line for line in lines if line[-1] in _MAY_END]
     unmarked = len(lines) - len(candidates)
     long_words = 0
-    if lines and max(map(len, lines)) > limit:
+    long_lines = bool(lines) and max(map(len, lines)) > limit
+    if long_lines:
         long_words = sum(
             1 for line in lines if line[-1] not in _MAY_END and _has_long_word(line, limit)
         )
@@ -98,19 +106,22 @@ def clean_lines(lines: Sequence[str], recipe: Recipe, counts: Counter[str]) -> C
     most_splits = min_words - 1
     kept = []
     for line in candidates:
-        if len(line) > limit and _has_long_word(line, limit):
+        if long_lines and _has_long_word(line, limit):
             long_words += 1
             continue
         if "[" in line:
             line = _CITATION.sub("", line)
-        if not line.endswith(_END_MARKS) or line.endswith(_ELLIPSIS):
+            if not line.endswith(_END_MARKS):
+                unmarked += 1
+                continue
+        if line[-3:] == _ELLIPSIS or line[-1] == "]":
             unmarked += 1
         elif most_splits >= 0 and len(line.split(None, most_splits)) < min_words:
             few_words += 1
         else:
             kept.append(line)
-    lowered = "\n".join(kept).lower()
-    if any(phrase in lowered for phrase in _SUSPECT):
+    lowered = ascii_lowered("\n".join(kept))
+    if lowered is None or _SUSPECT.find_matches_as_indexes(lowered):
         judged = [_judge_words(line) for line in kept]
         if not PAGE_DROPPING.keys().isdisjoint(judged):
             return _dropped_page(lines, recipe, counts)

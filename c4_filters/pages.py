@@ -100,7 +100,7 @@ class PageRules:
 
     def lines_of(self, text: str) -> list[str]:
         """The stripped, non-blank lines of a raw text, as str.splitlines sees them."""
-        return [stripped for line in text.splitlines() if (stripped := line.strip())]
+        return list(filter(None, map(str.strip, text.splitlines())))
 
     def clean(self, page: RawPage, counts: Counter[str]) -> CleanPage:
         """Applies every rule that comes before deduplication.

@@ -1,12 +1,14 @@
 """WET file -> cleaned pages and fingerprints: the expensive stage, and the unit of resume."""
 
 import array
+import contextlib
 import dataclasses
+import gc
 import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mmh3
@@ -92,6 +94,32 @@ def clean_file(
     done = _finished(path, size, output, name, identity)
     if done is not None:
         return done
+    with _without_garbage_collector():
+        return _clean(path, size, output, name, rules, identity, max_record_bytes, progress)
+
+
+@contextlib.contextmanager
+def _without_garbage_collector() -> Iterator[None]:
+    """Nothing here makes cycles, and the collector would walk all pages kept so far: 8 % of CPU."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _clean(
+    path: str,
+    size: int,
+    output: str,
+    name: str,
+    rules: PageRules,
+    identity: str,
+    max_record_bytes: int,
+    progress: Callable[[int, int], None] | None,
+) -> FileSummary:
     started = time.process_time()
     cleaner = _Cleaner(rules)
     stats = ReadStats()
