@@ -46,7 +46,6 @@ NO_WORD_BREAKS = ("ja", "th", "zh")
 def test_an_entry_must_stand_on_its_own(text, found):
     rule = BadWords({"en": ["heck", "d**n", "a.b", "two words", "🖕"]})
     assert rule.found(text, "en") == found
-    assert rule.found("not this", "en") == found
 
 
 @pytest.mark.parametrize(
