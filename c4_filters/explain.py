@@ -82,7 +82,7 @@ def _note(rules: PageRules, result: CleanPage, lines: list[ExplainedLine], page:
     if verdict is PageVerdict.BAD_WORDS:
         return f"contains {result.evidence!r}"
     if verdict is PageVerdict.LOW_CONFIDENCE:
-        return f"{result.evidence}, {recipe.min_language_probability} wanted"
+        return f"{result.reason()}, {recipe.min_language_probability} wanted"
     if verdict is PageVerdict.OTHER_LANGUAGE:
-        return f"{result.evidence}, wanted {' or '.join(recipe.languages)}"
-    return result.evidence
+        return f"{result.reason()}, wanted {' or '.join(recipe.languages)}"
+    return result.reason()

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from c4_filters.badwords import BadWords
@@ -33,7 +33,13 @@ class CleanPage(NamedTuple):
     text: str = ""  # kept lines, joined by newlines; empty unless kept
     lines: int = 0  # kept lines
     language: Language | None = None  # None where the recipe detects it after deduplication
-    evidence: str = ""  # what the verdict rests on: the word, the language
+    evidence: str = ""  # the bad word that was found
+
+    def reason(self) -> str:
+        """What the verdict rests on, for people: a word, or a language and its probability."""
+        if self.evidence or self.language is None:
+            return self.evidence
+        return f"{self.language.code} {self.language.probability:.4f}"
 
 
 # TF c4_utils: lines that split_wet_file takes for a record's header, wherever they stand.
@@ -103,20 +109,31 @@ class PageRules:
         return list(filter(None, map(str.strip, text.splitlines())))
 
     def clean(self, page: RawPage, counts: Counter[str]) -> CleanPage:
+        """Applies every rule that comes before deduplication to one page; see clean_all."""
+        return self.clean_all([page], counts)[0]
+
+    def clean_all(self, pages: Sequence[RawPage], counts: Counter[str]) -> list[CleanPage]:
         """Applies every rule that comes before deduplication.
 
         Adds to ``counts``: ``lines_read``, and each dropped line under its verdict, so that
-        ``lines_read == lines kept + lines dropped``.
+        ``lines_read == lines kept + lines dropped``. Pages are judged each by itself; many at a
+        time cost less, since each rule's tables stay in the processor's cache.
         """
-        lines = self.lines_of(page.text)
-        counts["lines_read"] += len(lines)
-        result = self._judge(page, lines, counts)
-        if result.verdict is not PageVerdict.KEPT:
-            counts[LineVerdict.ON_DROPPED_PAGE] += result.lines
-            return result._replace(text="", lines=0)
-        return result
+        lines_of_pages = [self.lines_of(page.text) for page in pages]
+        counts["lines_read"] += sum(map(len, lines_of_pages))
+        results = [
+            self._judge_lines(page, lines, counts)
+            for page, lines in zip(pages, lines_of_pages, strict=True)
+        ]
+        if not self._late:
+            self._judge_contents(pages, results)
+        for position, result in enumerate(results):
+            if result.verdict is not PageVerdict.KEPT:
+                counts[LineVerdict.ON_DROPPED_PAGE] += result.lines
+                results[position] = result._replace(text="", lines=0)
+        return results
 
-    def _judge(self, page: RawPage, lines: list[str], counts: Counter[str]) -> CleanPage:
+    def _judge_lines(self, page: RawPage, lines: list[str], counts: Counter[str]) -> CleanPage:
         # Until the line rules have run, a dropped page loses all its lines at once.
         def drop(verdict: PageVerdict) -> CleanPage:
             return CleanPage(verdict, lines=len(lines))
@@ -149,11 +166,7 @@ class PageRules:
             and len(self.splitter.line_starts("\n".join(lines))) < recipe.min_sentences
         ):
             return CleanPage(PageVerdict.FEW_SENTENCES, lines=len(lines))
-        text = "\n".join(lines).strip()
-        if self._late:
-            return CleanPage(PageVerdict.KEPT, text, len(lines))
-        verdict, language, evidence = self._judge_content(text, page.url)
-        return CleanPage(verdict, text, len(lines), language, evidence)
+        return CleanPage(PageVerdict.KEPT, "\n".join(lines).strip(), len(lines))
 
     def finish(self, text: str, sentences: int | None, url: str) -> CleanPage:
         """Applies every rule that comes after deduplication.
@@ -169,31 +182,42 @@ class PageRules:
                 sentences = self.splitter.count(text)
             if sentences < recipe.min_sentences_after_dedup:
                 return CleanPage(PageVerdict.FEW_SENTENCES_AFTER_DEDUP)
-        language, evidence = None, ""
+        results = [CleanPage(PageVerdict.KEPT, text, text.count("\n") + 1)]
         if self._late:
-            verdict, language, evidence = self._judge_content(text, url)
-            if verdict is not PageVerdict.KEPT:
-                return CleanPage(verdict, language=language, evidence=evidence)
-        return CleanPage(PageVerdict.KEPT, text, text.count("\n") + 1, language, evidence)
+            self._judge_contents([RawPage(url, "", "", "", "")], results)
+        [result] = results
+        return result if result.verdict is PageVerdict.KEPT else result._replace(text="", lines=0)
 
-    def _judge_content(self, text: str, url: str) -> tuple[PageVerdict, Language | None, str]:
-        """Language, then bad words of that language."""
-        recipe = self.recipe
-        language = detect_language(text)
-        if language is None:
-            return PageVerdict.NO_LANGUAGE, None, ""
-        evidence = f"{language.code} {language.probability:.4f}"
-        if language.probability < recipe.min_language_probability:
-            return PageVerdict.LOW_CONFIDENCE, language, evidence
-        if recipe.languages and language.code not in recipe.languages:
-            return PageVerdict.OTHER_LANGUAGE, language, evidence
-        if recipe.bad_words:
+    def _judge_contents(self, pages: Sequence[RawPage], results: list[CleanPage]) -> None:
+        """Language, then bad words of that language, of the pages still kept; changes results."""
+        waiting = [at for at, result in enumerate(results) if result.verdict is PageVerdict.KEPT]
+        languages = [detect_language(results[at].text) for at in waiting]
+        for at, language in zip(waiting, languages, strict=True):
+            results[at] = results[at]._replace(
+                verdict=self._judge_language(language), language=language
+            )
+        if not self.recipe.bad_words:
+            return
+        for at in waiting:
+            verdict, text, _, language, _ = results[at]
+            if verdict is not PageVerdict.KEPT or language is None:
+                continue
             word = self._badwords.found(text, language.code)
             if word is not None and not (
-                recipe.bad_words_kept_fraction and self._badwords.kept_by_chance(normalize_url(url))
+                self.recipe.bad_words_kept_fraction
+                and self._badwords.kept_by_chance(normalize_url(pages[at].url))
             ):
-                return PageVerdict.BAD_WORDS, language, word
-        return PageVerdict.KEPT, language, evidence
+                results[at] = results[at]._replace(verdict=PageVerdict.BAD_WORDS, evidence=word)
+
+    def _judge_language(self, language: Language | None) -> PageVerdict:
+        recipe = self.recipe
+        if language is None:
+            return PageVerdict.NO_LANGUAGE
+        if language.probability < recipe.min_language_probability:
+            return PageVerdict.LOW_CONFIDENCE
+        if recipe.languages and language.code not in recipe.languages:
+            return PageVerdict.OTHER_LANGUAGE
+        return PageVerdict.KEPT
 
     def _has_paragraphs(self, lines: list[str]) -> bool:
         # TF paragraph_filter: enough lines, and enough of them long.

@@ -213,7 +213,7 @@ class _Shard:
             samples = self.samples.setdefault(result.verdict, [])
             if len(samples) < _SAMPLES_PER_VERDICT:
                 samples.append(
-                    {"url": url, "evidence": result.evidence, "text": text[:_SAMPLE_CHARS]}
+                    {"url": url, "evidence": result.reason(), "text": text[:_SAMPLE_CHARS]}
                 )
         if changed:
             pages = _replace(pages, "text", changed_mask, changed)

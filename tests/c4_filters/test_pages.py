@@ -157,7 +157,7 @@ def test_a_page_dropped_late_loses_the_lines_that_were_fine():
 
 def test_the_evidence_of_a_language_verdict_is_the_language():
     result, _ = clean("en", GERMAN)
-    assert result.evidence == f"de {result.language.probability:.4f}"
+    assert result.reason() == f"de {result.language.probability:.4f}"
 
 
 def test_listed_domains_subdomains_and_urls_pass():
