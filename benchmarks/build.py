@@ -17,13 +17,13 @@ corpora of generated pages and prints CPU a page and the memory of all processes
 
 import argparse
 import glob
-import gzip
 import json
 import os
 import pathlib
 import sys
 import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -65,7 +65,7 @@ def run_reference(paths: Sequence[str]) -> measure.Cost:
     """The reference on some files, in a process of its own."""
     script = (
         "import sys; from benchmarks import reference as r; "
-        "run = r.run_reference(sys.argv[1:], r.packaged_english_badwords(), dedup_engine='loop'); "
+        "run = r.run_reference(sys.argv[1:], r.packaged_english_badwords(), dedup_engine='beam'); "
         "print(len(run.pages))"
     )
     return measure.run([sys.executable, "-c", script, *paths])
@@ -84,23 +84,29 @@ def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
             cost = build(paths, folder / f"all-{turn}", recipe)
             pages = manifest_of(folder / f"all-{turn}")["counts"]["pages_read"]
             ours.append(cost.cpu_s - start_up)
-            print(f"c4 build      {cost.cpu_s:8.2f} CPU s, {start_up:.2f} of them start-up; "
-                  f"{ours[-1] / pages * 1e3:.3f} ms a page, {cost.wall_s:.1f} s wall", flush=True)  # fmt: skip
+            _print_cost("c4 build", cost, start_up, pages)
             start_up = run_reference(one).cpu_s
             cost = run_reference(paths)
             theirs.append(cost.cpu_s - start_up)
-            print(f"reference     {cost.cpu_s:8.2f} CPU s, {start_up:.2f} of them start-up; "
-                  f"{theirs[-1] / pages * 1e3:.3f} ms a page", flush=True)  # fmt: skip
+            _print_cost("reference", cost, start_up, pages)
     ratio = min(theirs) / min(ours)
     print(f"recipe {recipe}, {pages:,} pages: {ratio:.1f} times less CPU than the reference")
     return ratio
+
+
+def _print_cost(what: str, cost: measure.Cost, start_up: float, pages: int) -> None:
+    print(
+        f"{what:<10}{cost.cpu_s:8.2f} CPU s, {start_up:.2f} of them start-up: "
+        f"{(cost.cpu_s - start_up) / pages * 1e3:.3f} ms a page, {cost.wall_s:.1f} s wall",
+        flush=True,
+    )
 
 
 def stages(paths: Sequence[str]) -> None:
     """Prints CPU a page of each part of recipe ``en``, in one process."""
     from c4_filters.badwords import BadWords
     from c4_filters.language import detect_language
-    from c4_filters.lines import clean_lines
+    from c4_filters.lines import clean_text
     from c4_filters.pages import PageRules
     from c4_filters.recipes import RECIPES
     from c4_filters.spans import unit_identities
@@ -127,7 +133,13 @@ def stages(paths: Sequence[str]) -> None:
 
     def floor() -> None:
         for data in stored:
-            gzip.decompress(data).decode("utf-8", "replace")
+            rest, view = 0, memoryview(data)
+            while rest < len(data):  # one gzip member a record
+                inflate = zlib.decompressobj(31)
+                inflate.decompress(view[rest : rest + (1 << 20)]).decode("utf-8", "replace")
+                if not inflate.eof:
+                    raise ValueError("a member of more than 1 MiB")
+                rest = min(len(data), rest + (1 << 20)) - len(inflate.unused_data)
 
     texts = read()
     count = len(texts)
@@ -141,10 +153,7 @@ def stages(paths: Sequence[str]) -> None:
 
     timed("floor: gunzip and decode", floor)
     timed("read records", read)
-    lines = timed("cut into lines", lambda: [rules.lines_of(text) for text in texts])
-    cleaned = timed(
-        "line rules", lambda: [clean_lines(ls, recipe, Counter()).lines for ls in lines]
-    )
+    cleaned = timed("line rules", lambda: [clean_text(t, recipe, Counter()).lines for t in texts])
     kept = ["\n".join(ls).strip() for ls in cleaned if len(ls) >= recipe.min_sentences]
     languages = timed("language", lambda: [detect_language(text) for text in kept])
     english = [t for t, found in zip(kept, languages, strict=True) if found and found.code == "en"]

@@ -22,7 +22,7 @@ import punkt
 from fastwarc import ArchiveIterator, WarcRecordType
 from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
-from c4_filters.lines import clean_lines
+from c4_filters.lines import clean_text
 from c4_filters.recipes import RECIPES
 from c4_filters.sentences import SentenceSplitter
 
@@ -40,8 +40,7 @@ def read_texts(paths: Iterable[str]) -> Iterator[str]:
 
 def kept_text(text: str) -> str:
     r"""What the line rules of recipe `en` leave of a page, joined by `"\n"`."""
-    lines = [stripped for line in text.splitlines() if (stripped := line.strip())]
-    return "\n".join(clean_lines(lines, RECIPES["en"], Counter()).lines)
+    return "\n".join(clean_text(text, RECIPES["en"], Counter()).lines)
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import NamedTuple
 
-from c4_filters.lines import PAGE_DROPPING, judge_line
+from c4_filters.lines import PAGE_DROPPING, judge_line, split_lines
 from c4_filters.pages import CleanPage, PageRules, RawPage
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
@@ -34,7 +34,7 @@ def explain_page(page: RawPage, rules: PageRules) -> ExplainedPage:
     page as it would be if nothing of it were a duplicate.
     """
     recipe = rules.recipe
-    lines = rules.lines_of(page.text)
+    lines = split_lines(page.text)
     result = rules.clean(page, Counter())
     if result.verdict is PageVerdict.KEPT and recipe.order == "dedup_first":
         result = rules.finish(result.text, None, page.url)

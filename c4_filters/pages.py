@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from c4_filters.badwords import BadWords
 from c4_filters.language import Language, detect_language
-from c4_filters.lines import clean_lines
+from c4_filters.lines import clean_text, split_lines
 from c4_filters.recipes import Recipe
 from c4_filters.sentences import sentence_splitter
 from c4_filters.urls import DomainList, normalize_url, url_identity
@@ -104,10 +104,6 @@ class PageRules:
         self._badwords = BadWords(badwords, recipe.bad_words_kept_fraction)
         self._late = recipe.order == "dedup_first"
 
-    def lines_of(self, text: str) -> list[str]:
-        """The stripped, non-blank lines of a raw text, as str.splitlines sees them."""
-        return list(filter(None, map(str.strip, text.splitlines())))
-
     def clean(self, page: RawPage, counts: Counter[str]) -> CleanPage:
         """Applies every rule that comes before deduplication to one page; see clean_all."""
         return self.clean_all([page], counts)[0]
@@ -119,12 +115,7 @@ class PageRules:
         ``lines_read == lines kept + lines dropped``. Pages are judged each by itself; many at a
         time cost less, since each rule's tables stay in the processor's cache.
         """
-        lines_of_pages = [self.lines_of(page.text) for page in pages]
-        counts["lines_read"] += sum(map(len, lines_of_pages))
-        results = [
-            self._judge_lines(page, lines, counts)
-            for page, lines in zip(pages, lines_of_pages, strict=True)
-        ]
+        results = [self._judge_lines(page, counts) for page in pages]
         if not self._late:
             self._judge_contents(pages, results)
         for position, result in enumerate(results):
@@ -133,33 +124,18 @@ class PageRules:
                 results[position] = result._replace(text="", lines=0)
         return results
 
-    def _judge_lines(self, page: RawPage, lines: list[str], counts: Counter[str]) -> CleanPage:
-        # Until the line rules have run, a dropped page loses all its lines at once.
-        def drop(verdict: PageVerdict) -> CleanPage:
-            return CleanPage(verdict, lines=len(lines))
-
+    def _judge_lines(self, page: RawPage, counts: Counter[str]) -> CleanPage:
         recipe = self.recipe
-        if not lines:
-            return drop(PageVerdict.NO_TEXT)
-        # TF's own text is stripped and joined by now, see tf_pages.
-        if len(page.text) > recipe.max_page_chars and (
-            recipe.drop_parser_accidents
-            or sum(map(len, lines)) + len(lines) - 1 > recipe.max_page_chars
-        ):
-            return drop(PageVerdict.TOO_LONG)
-        if self._domains is not None or self._urls is not None:
-            normalized = normalize_url(page.url)
-            if self._domains is not None and not self._domains.allows(normalized):
-                return drop(PageVerdict.DOMAIN)
-            if self._urls is not None and url_identity(normalized) not in self._urls:
-                return drop(PageVerdict.URL_NOT_LISTED)
-        if recipe.min_paragraphs and not self._has_paragraphs(lines):
-            return drop(PageVerdict.FEW_PARAGRAPHS)
-        if recipe.line_rules:
-            cleaned = clean_lines(lines, recipe, counts)
-            if cleaned.page is not PageVerdict.KEPT:
-                return CleanPage(cleaned.page)
-            lines = cleaned.lines
+        verdict = self._judge_whole(page)
+        if verdict is PageVerdict.KEPT and recipe.line_rules:
+            lines, verdict = clean_text(page.text, recipe, counts)
+            if verdict is not PageVerdict.KEPT:
+                return CleanPage(verdict)
+        else:
+            lines = split_lines(page.text)
+            counts["lines_read"] += len(lines)
+            if verdict is not PageVerdict.KEPT:
+                return CleanPage(verdict, lines=len(lines))
         # A line has at least one sentence: Punkt need not count on pages of enough lines.
         if not lines or (
             len(lines) < recipe.min_sentences
@@ -167,6 +143,28 @@ class PageRules:
         ):
             return CleanPage(PageVerdict.FEW_SENTENCES, lines=len(lines))
         return CleanPage(PageVerdict.KEPT, "\n".join(lines).strip(), len(lines))
+
+    def _judge_whole(self, page: RawPage) -> PageVerdict:
+        """The rules that look at a page before any of its lines has gone."""
+        recipe = self.recipe
+        if not page.text or page.text.isspace():
+            return PageVerdict.NO_TEXT
+        if len(page.text) > recipe.max_page_chars:
+            # TF's own text is stripped and joined by now, see tf_pages.
+            joined = page.text
+            if not recipe.drop_parser_accidents:
+                joined = "\n".join(split_lines(page.text))
+            if len(joined) > recipe.max_page_chars:
+                return PageVerdict.TOO_LONG
+        if self._domains is not None or self._urls is not None:
+            normalized = normalize_url(page.url)
+            if self._domains is not None and not self._domains.allows(normalized):
+                return PageVerdict.DOMAIN
+            if self._urls is not None and url_identity(normalized) not in self._urls:
+                return PageVerdict.URL_NOT_LISTED
+        if recipe.min_paragraphs and not self._has_paragraphs(split_lines(page.text)):
+            return PageVerdict.FEW_PARAGRAPHS
+        return PageVerdict.KEPT
 
     def finish(self, text: str, sentences: int | None, url: str) -> CleanPage:
         """Applies every rule that comes after deduplication.

@@ -21,6 +21,8 @@ from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_
 
 __all__ = ["BuildError", "add_arguments", "run", "run_build"]
 
+# A process takes 2 CPU seconds to start (Beam's imports), for which it cleans some 20 MB.
+_BYTES_WORTH_A_PROCESS = 24 << 20
 _LOCAL_RUNNERS = {"FnApiRunner", "DirectRunner", "BundleBasedDirectRunner"}
 
 
@@ -62,7 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train shards (default: auto, about 64 MB of text each)",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="local processes (default: one a core)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="local processes (default: one a core, fewer for a small input)",
     )
     parser.add_argument(
         "--allow-unreadable-files",
@@ -103,7 +108,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     config.page_rules()  # a bad list stops here, not on a worker
     files = storage.match(config.inputs)
     started = time.monotonic()
-    options, local = _beam_options(list(rest), arguments.workers, len(files))
+    options, local = _beam_options(list(rest), arguments.workers, files)
     manifest.claim_folder(config, arguments.start_over)
     made = _already_made(config, files)
     if made is None:
@@ -139,7 +144,9 @@ def _already_made(config: BuildConfig, files: list[tuple[str, int]]) -> dict[str
     return None
 
 
-def _beam_options(rest: list[str], workers: int | None, files: int) -> tuple[Any, bool]:
+def _beam_options(
+    rest: list[str], workers: int | None, files: Sequence[tuple[str, int]]
+) -> tuple[Any, bool]:
     """Beam's options, with the local defaults filled in, and whether the build runs here."""
     from pipelines.quiet_beam import beam
 
@@ -161,7 +168,7 @@ def _beam_options(rest: list[str], workers: int | None, files: int) -> tuple[Any
     if standard.runner == "FnApiRunner" and given.isdisjoint(
         ("--direct_running_mode", "--direct_num_workers")
     ):
-        count = workers or min(_cores(), files)
+        count = workers or _local_workers(files)
         if count > 1:
             rest = [*rest, f"--direct_num_workers={count}"]
     return options_module.PipelineOptions(rest), local
@@ -190,6 +197,12 @@ def _refuse_unknown(rest: list[str], pipeline_options: Any) -> None:
         near = difflib.get_close_matches(word, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"unknown option {unknown[0]}{hint} (c4 build --help)")
+
+
+def _local_workers(files: Sequence[tuple[str, int]]) -> int:
+    """A process a core, but none that would start for longer than it works, or have no file."""
+    worth_starting = sum(size for _, size in files) // _BYTES_WORTH_A_PROCESS
+    return max(1, min(_cores(), len(files), worth_starting))
 
 
 def _cores() -> int:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c4_filters.explain import explain_page
+from c4_filters.lines import split_lines
 from c4_filters.pages import PageRules, RawPage
 from c4_filters.recipes import RECIPES, Recipe
 from c4_filters.urls import DomainList, normalize_url, url_identity
@@ -58,7 +59,7 @@ def test_verdicts_are_those_that_a_build_counts(text: str, name: str) -> None:
     if late:
         built = rules.finish(built.text, None, URL)
     assert explained.result == built
-    assert [line.text for line in explained.lines] == rules.lines_of(text)
+    assert [line.text for line in explained.lines] == split_lines(text)
 
     seen = Counter(line.verdict for line in explained.lines)
     assert counts.pop("lines_read") == len(explained.lines)
@@ -140,7 +141,7 @@ def test_lines_of_a_page_that_is_dropped_before_them_are_not_judged(text: str, u
     )
     explained = explain_page(page_of(text, url), rules)
     assert explained.result.verdict is not PageVerdict.KEPT
-    assert [line.verdict for line in explained.lines] == [None] * len(rules.lines_of(text))
+    assert [line.verdict for line in explained.lines] == [None] * len(split_lines(text))
 
 
 def test_a_page_that_no_list_names_is_explained_so() -> None:

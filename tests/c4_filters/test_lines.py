@@ -8,11 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from c4_filters.lines import PAGE_DROPPING, clean_lines, judge_line
+from c4_filters.lines import PAGE_DROPPING, clean_text, judge_line, split_lines
 from c4_filters.recipes import RECIPES
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
 EN = RECIPES["en"]
+
+
+def cleaned(text, recipe, counts):
+    """What clean_text leaves; checks that it has read every line, which ``counts`` then leaves."""
+    result = clean_text(text, recipe, counts)
+    assert counts.pop("lines_read", 0) == len(stripped_lines(text))
+    return result
+
+
+def stripped_lines(text):
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 LONG = "x" * 1_000
 
 # The reference's counters, under our names.
@@ -96,7 +109,7 @@ def test_a_line_gets_the_verdict_of_the_first_rule_that_fires(line, verdict, kep
     assert judge_line(f" \t{line}\u3000", EN) == (judged, text), "blanks at the ends do not matter"
     counts: Counter[str] = Counter()
     kept = [text] if verdict is LineVerdict.KEPT else []
-    assert clean_lines([line], EN, counts).lines == kept
+    assert cleaned(line, EN, counts).lines == kept
     assert +counts == ({} if kept else {verdict: 1})
 
 
@@ -182,11 +195,27 @@ THRESHOLDS = st.builds(
 )
 
 
-@given(LINES, THRESHOLDS)
-def test_a_page_is_cleaned_as_its_lines_are_judged_in_order(lines, recipe):
-    counts: Counter[str] = Counter()
+# What stands between the lines of real pages: mostly newlines.
+BREAKS = st.sampled_from(
+    ["\n"] * 20 + ["\n\n", " \n\t", "\n\u00a0\n", "\r\n", "\r", "\x0b", "\x1c", "\x85", "\u2028"]
+)
 
-    result = clean_lines(lines, recipe, counts)
+
+@st.composite
+def a_text(draw):
+    lines = draw(LINES)
+    breaks = draw(st.lists(BREAKS, min_size=len(lines), max_size=len(lines)))
+    text = "".join(line + end for line, end in zip(lines, breaks, strict=True))
+    return draw(st.sampled_from(["", "", "\n", " "])) + text.removesuffix("\n")
+
+
+@given(a_text(), THRESHOLDS)
+def test_a_page_is_cleaned_as_its_lines_are_judged_in_order(text, recipe):
+    counts: Counter[str] = Counter()
+    lines = stripped_lines(text)
+    assert split_lines(text) == lines
+
+    result = cleaned(text, recipe, counts)
 
     kept, page, expected = by_the_book(lines, recipe)
     assert result == (kept, page)
@@ -218,7 +247,7 @@ def tf_clean(c4_utils, text, recipe, min_sentences=0):
 def test_lines_and_counts_are_those_of_the_reference(c4_utils, lines, recipe):
     counts: Counter[str] = Counter()
 
-    result = clean_lines(lines, recipe, counts)
+    result = cleaned("\n".join(lines), recipe, counts)
 
     text, tf_counts, tf_passed = tf_clean(c4_utils, "\n".join(lines), recipe)
     on_dropped_page = counts.pop(LineVerdict.ON_DROPPED_PAGE, 0)
@@ -247,16 +276,12 @@ def test_every_rule_fires_under_the_drawn_lines():
     assert set(+fired) == line_rules
 
 
-def stripped_lines(text):
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
 def test_real_pages_are_cleaned_by_the_book(real_pages):
     counts, expected = Counter(), Counter()
     for page in real_pages[::6]:
         lines = stripped_lines(page.text)
         kept, verdict, page_counts = by_the_book(lines, EN)
-        assert clean_lines(lines, EN, counts) == (kept, verdict), page.url
+        assert cleaned(page.text, EN, counts) == (kept, verdict), page.url
         expected += page_counts
     assert +counts == expected
 
@@ -265,7 +290,7 @@ def test_real_pages_are_cleaned_as_the_reference_cleans_them(c4_utils, real_page
     for page in real_pages[::12]:
         lines = stripped_lines(page.text)
         counts: Counter[str] = Counter()
-        result = clean_lines(lines, EN, counts)
+        result = cleaned(page.text, EN, counts)
         text, tf_counts, _ = tf_clean(c4_utils, "\n".join(lines), EN)
         counts.pop(LineVerdict.ON_DROPPED_PAGE, None)
         assert +counts == tf_counts, page.url

@@ -274,8 +274,10 @@ class TestOutput:
     def test_a_process_of_its_own_writes_nothing_but_ours(self, tmp_path: pathlib.Path) -> None:
         # Beam and its workers have much to say; none of it is for the user of a good run.
         done = subprocess.run(
-            [sys.executable, "-m", "pipelines.c4_main", "build", "--input", SAMPLES]
-            + ["--output", str(tmp_path / "out"), "--workers", "2"],
+            [
+                *(sys.executable, "-m", "pipelines.c4_main", "build", "--workers", "2"),
+                *("--input", SAMPLES, "--output", str(tmp_path / "out")),
+            ],
             capture_output=True,
             text=True,
             timeout=120,
