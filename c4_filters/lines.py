@@ -108,9 +108,13 @@ def clean_text(text: str, recipe: Recipe, counts: Counter[str]) -> CleanLines:
     unmarked = len(lines) - len(candidates)
     long_words = 0
     if lines and max(map(len, lines)) > limit:
-        fitting = [line for line in candidates if not _has_long_word(line, limit)]
+        fitting = [
+            line for line in candidates if len(line) <= limit or not _has_long_word(line, limit)
+        ]
         long_unmarked = sum(
-            _has_long_word(line, limit) for line in lines if line[-1] not in _MAY_END
+            _has_long_word(line, limit)
+            for line in lines
+            if len(line) > limit and line[-1] not in _MAY_END
         )
         long_words = len(candidates) - len(fitting) + long_unmarked
         unmarked -= long_unmarked
@@ -131,14 +135,18 @@ def clean_text(text: str, recipe: Recipe, counts: Counter[str]) -> CleanLines:
         else:
             kept.append(line)
     lowered = ascii_lowered("\n".join(kept))
-    if lowered is None or _SUSPECT.find_matches_as_indexes(lowered):
-        judged = [_judge_words(line) for line in kept]
-        if not PAGE_DROPPING.keys().isdisjoint(judged):
+    if lowered is None:
+        suspects = list(range(len(kept)))
+    else:
+        found = _SUSPECT.find_matches_as_indexes(lowered)
+        suspects = sorted({lowered.count(b"\n", 0, start) for _, start, _ in found})
+    if suspects:
+        judged = {at: _judge_words(kept[at]) for at in suspects}
+        if not PAGE_DROPPING.keys().isdisjoint(judged.values()):
             return _dropped_page(lines, recipe, counts)
-        counts.update(verdict for verdict in judged if verdict is not LineVerdict.KEPT)
-        kept = [
-            line for line, verdict in zip(kept, judged, strict=True) if verdict is LineVerdict.KEPT
-        ]
+        gone = {at for at, verdict in judged.items() if verdict is not LineVerdict.KEPT}
+        counts.update(judged[at] for at in gone)
+        kept = [line for at, line in enumerate(kept) if at not in gone]
     counts["lines_read"] += len(lines)
     counts[LineVerdict.NO_END_MARK] += unmarked
     counts[LineVerdict.FEW_WORDS] += few_words

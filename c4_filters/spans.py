@@ -20,6 +20,7 @@ hash of its url, never by the order of files, pages or buckets. Pages with the s
 way before that: ``page_winners -> pack_pages_by_bucket``, then ``outdated_pages``.
 """
 
+import bisect
 import dataclasses
 import functools
 import itertools
@@ -840,30 +841,39 @@ def cut(text: str, starts: Sequence[int], removed: Sequence[bool] | Bools) -> st
     if True not in gone:
         return text
     bounds = [*starts, len(text)]
-    if bounds[0] < 0 or any(low > high for low, high in itertools.pairwise(bounds)):
+    if bounds[0] < 0 or bounds != sorted(bounds):
         raise ValueError(f"starts must ascend from 0 to {len(text)} at most, got {bounds[:-1]}")
 
-    lines: list[str] = []
-    line_start = unit = 0
-    while line_start <= len(text):
-        line_end = text.find("\n", line_start)
+    # From one line that loses units to the next: what stands between is copied as it is.
+    pieces: list[str] = []
+    copied = 0
+    unit = gone.index(True)
+    while True:
+        line_start = text.rfind("\n", 0, starts[unit]) + 1
+        line_end = text.find("\n", starts[unit])
         if line_end < 0:
             line_end = len(text)
-        first = unit
-        while unit < len(gone) and starts[unit] <= line_end:
-            unit += 1
-        if unit > first and bounds[unit] > line_end and text[line_end : bounds[unit]].strip():
+        first = bisect.bisect_left(starts, line_start)
+        after = bisect.bisect_right(starts, line_end)
+        if bounds[after] > line_end and text[line_end : bounds[after]].strip():
             raise ValueError(
-                f"a unit must end on the line that it starts on, got one at {starts[unit - 1]} "
+                f"a unit must end on the line that it starts on, got one at {starts[after - 1]} "
                 f"that goes on after the newline at {line_end}"
             )
-        line_gone = gone[first:unit]
-        if True not in line_gone:
-            lines.append(text[line_start:line_end])
-        elif False in line_gone:
-            lines.append(_cut_line(text, line_start, line_end, bounds[first:unit], line_gone))
-        line_start = line_end + 1
-    return "\n".join(lines)
+        pieces.append(text[copied:line_start])
+        line_gone = gone[first:after]
+        if False in line_gone:
+            pieces.append(_cut_line(text, line_start, line_end, bounds[first:after], line_gone))
+            copied = line_end
+        else:
+            copied = line_end + 1
+        try:
+            unit = gone.index(True, after)
+        except ValueError:
+            break
+    if copied > len(text):  # the last line has gone, and the newline before it ends nothing
+        return "".join(pieces).removesuffix("\n")
+    return "".join(pieces) + text[copied:]
 
 
 def _cut_line(

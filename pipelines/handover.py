@@ -58,7 +58,8 @@ _BATCH_ROWS = 256
 _SUMMARY_KEY = b"colossal.summary"
 _INDEX_KEY = b"colossal.index"
 _PAGES_KEY = b"colossal.cleaned_pages"
-_IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
+# Against zstd at level 1: three fifths of the time to write, a third to read, half as large again.
+_IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 @dataclasses.dataclass(frozen=True)
