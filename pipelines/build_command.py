@@ -17,6 +17,7 @@ from typing import Any
 
 from pipelines import layout, local_worker, manifest, progress, storage
 from pipelines.config import BuildConfig
+from pipelines.printing import printable
 from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
 
 __all__ = ["BuildError", "add_arguments", "run", "run_build"]
@@ -375,9 +376,9 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float) -> N
           + f" in {wall_s:.1f} s with recipe {config.recipe.name}")  # fmt: skip
     page = made.get("kept_page")
     if page:
-        print(f"\none kept page: {page['url']}")
+        print(f"\none kept page: {printable(page['url'])}")
         for line in page["text"].split("\n")[:6]:
-            print(textwrap.shorten(line, width=96, placeholder=" …"))
+            print(textwrap.shorten(printable(line), width=96, placeholder=" …"))
 
 
 def _counted(count: int, what: str) -> str:

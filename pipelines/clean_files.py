@@ -1,14 +1,12 @@
 """WET file -> cleaned pages and fingerprints: the expensive stage, and the unit of resume."""
 
 import array
-import contextlib
 import dataclasses
-import gc
 import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import mmh3
@@ -20,11 +18,13 @@ from c4_filters.spans import unit_identities
 from c4_filters.urls import md5_key, normalize_url, page_key, split_of, url_identity
 from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import layout, storage
+from pipelines.collector import without_collector
 from pipelines.config import BuildConfig
 from pipelines.handover import (
     CLEANED_SCHEMA,
     FINGERPRINT_SCHEMA,
     CleanedFile,
+    fingerprinted_pages,
     shard_order,
     write_cleaned,
     write_fingerprints,
@@ -95,20 +95,8 @@ def clean_file(
     done = _finished(path, size, output, name, identity)
     if done is not None:
         return done
-    with _without_garbage_collector():
+    with without_collector():
         return _clean(path, size, output, name, rules, identity, max_record_bytes, progress)
-
-
-@contextlib.contextmanager
-def _without_garbage_collector() -> Iterator[None]:
-    """Nothing here makes cycles, and the collector would walk all pages kept so far: 8 % of CPU."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _clean(
@@ -198,6 +186,8 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
         with CleanedFile(cleaned) as file:
             found_identity = file.summary["identity"]
             summary = FileSummary(**file.summary["file"])
+            if fingerprinted_pages(layout.fingerprints(output, name)) != file.pages:
+                return None
     except (ValueError, TypeError, KeyError):
         return None  # not whole, or of another version: cleaned again
     if found_identity != identity or (summary.path, summary.bytes) != (path, size):
@@ -288,12 +278,12 @@ class _Cleaner:
         if self._all_urls and result.verdict not in before_urls:
             normalized = normalize_url(page.url)
             self._dropped_prints.append(
-                (url_identity(normalized), page.timestamp, page_digest(page), 0)
+                (url_identity(normalized), page.timestamp, page_digest(page, page.text), 0)
             )
 
     def _keep(self, page: RawPage, result: CleanPage, starts: list[int]) -> None:
         normalized = normalize_url(page.url)
-        digest = page_digest(page)
+        digest = page_digest(page, result.text)
         key = page_key(normalized)
         columns = self._columns
         columns["url"].append(page.url)
@@ -357,9 +347,13 @@ class _Cleaner:
         return cleaned.take(order), pa.table(columns, schema=FINGERPRINT_SCHEMA)
 
 
-def page_digest(page: RawPage) -> bytes:
-    """16 bytes of all that a page was read with: a tie-break that no file order can change."""
-    return mmh3.mmh3_x64_128_digest("\0".join(page).encode("utf-8", "surrogatepass"))
+def page_digest(page: RawPage, text: str) -> bytes:
+    """16 bytes of all that would be published of a page: a tie-break that no file order changes.
+
+    ``text``: as kept, or as read for a page that the rules dropped.
+    """
+    published = (page.url, page.timestamp, page.content_type, page.content_length, text)
+    return mmh3.mmh3_x64_128_digest("\0".join(published).encode("utf-8", "surrogatepass"))
 
 
 def _write_rejects(path: str, input_path: str, rejects: list[Reject]) -> None:

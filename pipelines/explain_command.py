@@ -13,6 +13,7 @@ from pipelines import layout, storage
 from pipelines.clean_files import page_digest
 from pipelines.config import BuildConfig
 from pipelines.handover import SPLITS, CleanedFile, Removals
+from pipelines.printing import printable
 from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, read_wet
 from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
 
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             continue
         _print_page(explained, offset)
         if corpus is not None and explained.result.verdict is PageVerdict.KEPT:
-            corpus.print_removed(page)
+            corpus.print_removed(page, explained.result.text)
         printed += 1
     if not printed:
         what = arguments.url or arguments.verdict or "page"
@@ -115,7 +116,7 @@ def _pages(path: str, rules: PageRules) -> Iterator[tuple[int, RawPage] | str]:
 
 def _print_page(explained: ExplainedPage, offset: int) -> None:
     page, result = explained.page, explained.result
-    print(f"{_printable(page.url)}  ({_printable(page.timestamp)}, offset {offset})")
+    print(f"{printable(page.url)}  ({printable(page.timestamp)}, offset {offset})")
     for line in explained.lines:
         verdict = "not judged" if line.verdict is None else str(line.verdict)
         print(f"  {verdict:>15} | {_shortened(line.text)}")
@@ -126,13 +127,8 @@ def _print_page(explained: ExplainedPage, offset: int) -> None:
 
 
 def _shortened(text: str) -> str:
-    shown = _printable(text)
+    shown = printable(text)
     return shown if len(shown) <= _LINE_CHARS else shown[: _LINE_CHARS - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    # A page may hold terminal control codes: only what can be printed is.
-    return "".join(char if char.isprintable() else "·" for char in text)
 
 
 class _Corpus:
@@ -154,9 +150,9 @@ class _Corpus:
         if all(file["path"] != full_path for file in made["inputs"]):
             raise ValueError(f"{folder} was not built from {full_path} (--corpus)")
 
-    def print_removed(self, page: RawPage) -> None:
-        """Prints what deduplication took from a page that the rules kept."""
-        key, digest = page_key(normalize_url(page.url)), page_digest(page)
+    def print_removed(self, page: RawPage, text: str) -> None:
+        """Prints what deduplication took from a page that the rules kept as ``text``."""
+        key, digest = page_key(normalize_url(page.url)), page_digest(page, text)
         with (
             CleanedFile(layout.cleaned(self._folder, self._name)) as cleaned,
             Removals(layout.removals(self._folder, self._name), cleaned.pages) as removals,

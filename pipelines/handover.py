@@ -209,6 +209,19 @@ class Fingerprints:
     units_per_page: npt.NDArray[np.int64]  # [pages]
 
 
+def fingerprinted_pages(path: str) -> int:
+    """How many cleaned pages a fingerprint file is for; reads its head and foot only.
+
+    Raises ValueError, naming the file, when it is not a whole one.
+    """
+    with storage.open_raw(path) as file:
+        try:
+            with pa.ipc.open_file(pa.PythonFile(file, mode="r")) as reader:
+                return int((reader.schema.metadata or {})[_PAGES_KEY])
+        except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
+            raise ValueError(f"{path}: not a whole fingerprint file: {error}") from None
+
+
 def read_fingerprints(path: str) -> Fingerprints:
     """Reads a fingerprint file. Raises ValueError, naming it, when it is not a whole one."""
     content = storage.read_bytes(path)

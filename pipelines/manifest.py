@@ -43,9 +43,10 @@ def claim_folder(config: BuildConfig, start_over: bool) -> None:
     """
     path = storage.join(config.output, layout.BUILD)
     wanted = json.loads(json.dumps(config.identity))
-    if start_over:
+    built = storage.exists(path)
+    if built and start_over:
         _clear(config.output)
-    elif storage.exists(path):
+    elif built:
         try:
             found = json.loads(storage.read_bytes(path))
         except ValueError:

@@ -16,6 +16,7 @@ from c4_filters.pages import PageRules
 from c4_filters.spans import cut
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import formats, layout, storage
+from pipelines.collector import without_collector
 from pipelines.handover import SPLITS, CleanedFile, Removals
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
@@ -95,6 +96,17 @@ def write_shard(
     rules: PageRules,
 ) -> ShardSummary:
     """Writes one shard, in every format asked for, from the cleaned files called ``names``."""
+    with without_collector():
+        return _write_shard(task, names, output, format_names, rules)
+
+
+def _write_shard(
+    task: ShardTask,
+    names: Sequence[str],
+    output: str,
+    format_names: Iterable[str],
+    rules: PageRules,
+) -> ShardSummary:
     started = time.process_time()
     writer = _Shard(rules)
     low, high = task.key_range()
@@ -181,7 +193,11 @@ class _Shard:
         if duplicates:
             self.pages_dropped[PageVerdict.DUPLICATE_URL] += duplicates
             self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += int(lines[page_gone].sum())
-        to_judge = np.flatnonzero(keep & ((gone_per_page > 0) | self._late))
+        judged = (gone_per_page > 0) | self._late
+        if self._count_units:
+            few = self._rules.recipe.min_sentences_after_dedup
+            judged |= np.diff(offsets) - gone_per_page < few
+        to_judge = np.flatnonzero(keep & judged)
         changed: list[str] = []
         languages: list[tuple[str, float] | None] = []
         changed_mask = np.zeros(len(pages), dtype=bool)

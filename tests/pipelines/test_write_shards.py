@@ -207,7 +207,7 @@ def test_shards_are_the_pages_cut_and_sorted(
             dropped["duplicate_url"] += 1
         elif not left:
             dropped["empty_after_dedup"] += 1
-        elif len(left) < len(page.lines) and not late and len(left) < 3:
+        elif not late and len(left) < 3:
             dropped["few_sentences_after_dedup"] += 1
         else:
             split = "validation" if page.validation else "train"
