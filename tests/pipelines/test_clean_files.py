@@ -216,6 +216,11 @@ def remove_fingerprints(job: Job) -> None:
     job.output(layout.fingerprints).unlink()
 
 
+def damage_fingerprints(job: Job) -> None:
+    path = job.output(layout.fingerprints)
+    path.write_bytes(path.read_bytes()[:-20])
+
+
 def summary_of(change: Callable[[dict[str, Any]], object]) -> Callable[[Job], None]:
     def rewrite(job: Job) -> None:
         path = str(job.output(layout.cleaned))
@@ -233,6 +238,7 @@ def summary_of(change: Callable[[dict[str, Any]], object]) -> Callable[[Job], No
         damage_cleaned,
         remove_cleaned,
         remove_fingerprints,
+        damage_fingerprints,
         summary_of(lambda summary: summary.pop("file")),
         summary_of(lambda summary: summary.pop("identity")),
         summary_of(lambda summary: summary["file"].update(field_of_tomorrow=1)),
