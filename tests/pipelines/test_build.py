@@ -6,6 +6,7 @@ import hashlib
 import json
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -299,6 +300,20 @@ class TestOutput:
             outcome = build(output, "--format", formats, *ONE_WORKER, inputs=inputs)
             assert outcome.status == 0, outcome.err
             assert manifest_of(output)["counts"]["pages_written"] == 0
+
+
+class TestNetwork:
+    def test_nothing_is_downloaded(
+        self, samples: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise AssertionError("a build must not use the network")
+
+        monkeypatch.setattr(socket.socket, "connect", refuse)
+        monkeypatch.setattr(socket, "getaddrinfo", refuse)
+        outcome = build(tmp_path / "out", "--shards", "3", *ONE_WORKER)
+        assert outcome.status == 0, outcome.err
+        assert read_corpus(tmp_path / "out") == read_corpus(samples)
 
 
 needs_wet = pytest.mark.skipif(not (SHARED / "wet").is_dir(), reason="no ../shared/wet here")
