@@ -310,7 +310,10 @@ def _cause(error: Exception) -> str:
         match for line in str(error).splitlines() if (match := _RAISED.fullmatch(line.strip()))
     ]
     if lines:
-        kind, what = lines[-1]["type"].rsplit(".", 1)[-1], lines[-1]["what"]
+        innermost = lines[-1]
+        while nested := _RAISED.fullmatch(innermost["what"]):  # a runner wraps what a worker raised
+            innermost = nested
+        kind, what = innermost["type"].rsplit(".", 1)[-1], innermost["what"]
     else:
         kind, what = type(error).__name__, " ".join(str(error).split())[:500]
     what = re.sub(r" \[while running .*", "", what)
