@@ -39,7 +39,7 @@ def file_name(input_path: str) -> str:
     """The name, without suffix, under which a WET file's outputs stand.
 
     >>> file_name("s3://crawl/a/CC-MAIN-0001.warc.wet.gz")
-    'CC-MAIN-0001-bdf5a3b6'
+    'CC-MAIN-0001-b306b819'
     """
     # The part after the last slash only: a name in the input never becomes a path.
     stem = _WET_SUFFIXES.sub("", input_path.replace("\\", "/").rsplit("/", 1)[-1])
