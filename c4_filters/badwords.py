@@ -50,6 +50,9 @@ def packaged_badwords(language: str) -> frozenset[str]:
     return parse_badwords(source.read_text(encoding="utf-8"))
 
 
+_MOST_FOR_DFA = 5_000  # entries; beyond, its table takes longer to make than it saves
+
+
 class _Matcher:
     """Finds whether a text holds an entry, in one pass over its bytes."""
 
@@ -66,7 +69,9 @@ class _Matcher:
         self._automaton = (
             ahocorasick_rs.BytesAhoCorasick(
                 [entry.encode("utf-8", "surrogatepass") for entry in self._entries],
-                implementation=ahocorasick_rs.Implementation.DFA,
+                implementation=ahocorasick_rs.Implementation.DFA
+                if len(self._entries) <= _MOST_FOR_DFA
+                else ahocorasick_rs.Implementation.ContiguousNFA,
             )
             if self._entries
             else None

@@ -68,7 +68,7 @@ def _note(rules: PageRules, result: CleanPage, lines: list[ExplainedLine], page:
     kept = [line.kept_as for line in lines if line.verdict is LineVerdict.KEPT]
     if verdict is PageVerdict.FEW_SENTENCES:
         count = sum(map(rules.splitter.count, kept))
-        return f"{count} sentences left, {recipe.min_sentences} wanted"
+        return f"{count} sentence{'' if count == 1 else 's'} left, {recipe.min_sentences} wanted"
     if verdict is PageVerdict.FEW_SENTENCES_AFTER_DEDUP:
         return f"fewer than {recipe.min_sentences_after_dedup} sentences in the whole text"
     if verdict is PageVerdict.TOO_LONG:

@@ -98,7 +98,10 @@ class PageRules:
         if recipe.url_list and urls is None:
             raise ValueError(f"recipe {recipe.name} needs a url list (--url-list FILE)")
         self.recipe = recipe
-        self.splitter = sentence_splitter(recipe.sentence_language)
+        try:
+            self.splitter = sentence_splitter(recipe.sentence_language)
+        except ValueError as error:
+            raise ValueError(f"recipe {recipe.name}: sentence_{error}") from None
         self._domains = domains if recipe.domain_list else None
         self._urls = urls if recipe.url_list else None
         self._badwords = BadWords(badwords, recipe.bad_words_kept_fraction)

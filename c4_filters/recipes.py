@@ -17,6 +17,8 @@ from c4_filters.language import LANGUAGES
 
 __all__ = ["RECIPES", "Recipe", "load_recipe"]
 
+_LARGEST = 10**9  # of any whole number in a recipe
+
 DedupUnit = Literal["none", "sentences", "lines"]
 Order = Literal["filters_first", "dedup_first"]
 
@@ -71,6 +73,8 @@ class Recipe:
             raise ValueError(f"a recipe's name must be one printable line, got {self.name!r}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+                raise ValueError(f"recipe {self.name}: {field.name} must not exceed {_LARGEST:,}")
             _check_type(self.name, field.name, value, field.default)
             if isinstance(field.default, float):  # 1 and 1.0 are one value, so one digest
                 object.__setattr__(self, field.name, float(value))
@@ -276,8 +280,8 @@ def load_recipe(name: str, toml: str | None = None) -> Recipe:
     if toml is None:
         return _named(name)
     try:
-        values = tomllib.loads(toml)
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(toml.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 10,000 brackets
         raise ValueError(f"{name}: not valid TOML: {error}") from None
     try:
         return Recipe.from_mapping(values)

@@ -111,7 +111,7 @@ def parse_domain_list(text: str) -> DomainList:
     """Reads the published RealNews form: a JSON object from domain to ``true`` or subdomains."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"domain list: not valid JSON: {error}") from None
     if not isinstance(values, dict):
         raise ValueError("domain list: must be a JSON object from domain to true or subdomains")

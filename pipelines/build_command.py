@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         --runner the build runs on this machine, on all cores. The same command run again skips
         WET files that are cleaned already.
 
-        exit status: 0 built; 1 failed, or more files unreadable than allowed; 2 wrong usage
+        exit status: 0 built; 1 failed or refused, or more files unreadable than allowed; 2 an
+        option is missing or has no value; 130 interrupted
         """
     )
     parser.add_argument(
@@ -108,11 +109,12 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     )
     config.page_rules()  # a bad list stops here, not on a worker
     files = storage.match(config.inputs)
-    started = time.monotonic()
     options, local = _beam_options(list(rest), arguments.workers, files)
     manifest.claim_folder(config, arguments.start_over)
     made = _already_made(config, files)
+    done = made is not None
     if made is None:
+        _tell_of_fewer_inputs(config, files)
         manifest.begin(config.output)
         made = run_build(config, options, show=local and not arguments.quiet)
     elif not arguments.quiet:
@@ -121,7 +123,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
         return 0
     if not arguments.quiet:
-        print_balance(config, made, time.monotonic() - started)
+        print_balance(config, made, None if done else time.monotonic() - arguments.started)
     return _judge_unreadable(config, made)
 
 
@@ -135,14 +137,39 @@ def _shards(value: str) -> int | None:
 
 def _already_made(config: BuildConfig, files: list[tuple[str, int]]) -> dict[str, Any] | None:
     """The manifest of a finished build of the very same files, or None."""
-    with contextlib.suppress(manifest.FolderError):
+    made = _made_before(config)
+    if made is None or sorted(map(tuple, made["inputs"])) != sorted(files):
+        return None
+    for name, size in made["shards"]:
+        path = storage.join(config.output, name)
+        if not storage.exists(path) or storage.size(path) != size:
+            return None
+    return manifest.read_manifest(config.output)
+
+
+def _made_before(config: BuildConfig) -> dict[str, list[tuple[str, int]]] | None:
+    """Names and sizes of the inputs and shards of a finished build in the folder, or None."""
+    try:
         made = manifest.read_manifest(config.output)
-        built = sorted((file["path"], file["bytes"]) for file in made["inputs"])
-        if built == sorted(files):
-            shards = set(storage.listdir(config.output))
-            if all(shard["name"] in shards for shard in made["shards"]):
-                return made
-    return None
+        return {
+            "inputs": [(file["path"], file["bytes"]) for file in made["inputs"]],
+            "shards": [(shard["name"], shard["bytes"]) for shard in made["shards"]],
+        }
+    except (manifest.FolderError, KeyError, TypeError):
+        return None  # none, or damaged: it is built again
+
+
+def _tell_of_fewer_inputs(config: BuildConfig, files: list[tuple[str, int]]) -> None:
+    before = _made_before(config)
+    left_out = (
+        {path for path, _ in before["inputs"]} - {path for path, _ in files} if before else ()
+    )
+    if left_out:
+        print(
+            f"c4: note: {_counted(len(left_out), 'file')} of the build before not in --input: the "
+            "corpus is made without",
+            file=sys.stderr,
+        )
 
 
 def _beam_options(
@@ -227,6 +254,8 @@ def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str
         except Exception as error:
             if os.environ.get("C4_TRACEBACK"):
                 raise
+            if "KeyboardInterrupt" in str(error):  # wrapped by the runner
+                raise KeyboardInterrupt from None
             raise BuildError(_cause(error)) from None
     if state is None and not storage.exists(storage.join(config.output, layout.MANIFEST)):
         return None
@@ -332,6 +361,9 @@ def _cause(error: Exception) -> str:
 
 def _judge_unreadable(config: BuildConfig, made: dict[str, Any]) -> int:
     unreadable = made["unreadable_inputs"]
+    if not made["inputs"]:
+        what = printable(unreadable[0]["error"])
+        raise ValueError(f"no input file could be read: {unreadable[0]['path']}: {what}")
     if len(unreadable) <= config.allow_unreadable_files:
         return 0
     for file in unreadable[:10]:
@@ -345,7 +377,7 @@ def _judge_unreadable(config: BuildConfig, made: dict[str, Any]) -> int:
     return 1
 
 
-def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float) -> None:
+def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | None) -> None:
     """Prints pages and lines by rule, where the shards are, and one kept page."""
     counts = made["counts"]
     print()
@@ -359,27 +391,29 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float) -> N
         print(f"  = written {written:>28,}  {written / max(read, 1):6.1%}")
         print()
     if counts["records_rejected"]:
-        reasons = ", ".join(
-            f"{count} {reason}" for reason, count in counts["records_rejected_by_reason"].items()
-        )
-        print(f"{_counted(counts['records_rejected'], 'record')} rejected ({reasons}): see "
-              f"{storage.join(config.output, 'rejects')}")  # fmt: skip
+        print(f"records rejected {counts['records_rejected']:>15,}")
+        for reason, count in counts["records_rejected_by_reason"].items():
+            print(f"  - {reason:<26}{count:>10,}")
+        print(f"  each with file and offset in {storage.join(config.output, 'rejects')}\n")
     for split, sums in made["splits"].items():
-        files = sum(shard["split"] == split for shard in made["shards"])
+        shards = [shard["name"] for shard in made["shards"] if shard["split"] == split]
+        # train-00000-of-00004.parquet -> train-*-of-00004.parquet, once a format
+        patterns = dict.fromkeys(re.sub(r"-\d+-of-", "-*-of-", name) for name in shards)
         print(
-            f"{split}: {_counted(sums['pages'], 'page')}, {sums['text_bytes']:,} bytes of text, "
-            f"{_counted(files, 'shard file')}"
+            f"{split}: {_counted(sums['pages'], 'page')}, {sums['text_bytes']:,} bytes of text in "
+            f"{' '.join(storage.join(config.output, pattern) for pattern in patterns)}"
         )
-    names = [shard["name"] for shard in made["shards"]]
-    print(f"shards: {storage.join(config.output, names[0])}"
-          + (f" … {names[-1]}" if len(names) > 1 else ""))  # fmt: skip
+    files = _counted(counts["files_read"], "file")
     resumed = made["timing"]["files_resumed"]
-    print(f"built from {_counted(counts['files_read'], 'file')}"
-          + (f" ({resumed:,} cleaned before)" if resumed else "")
-          + f" in {wall_s:.1f} s with recipe {config.recipe.name}")  # fmt: skip
+    before = f" ({resumed:,} cleaned before)" if resumed else ""
+    if wall_s is None:
+        print(f"built before from {files} with recipe {config.recipe.name}")
+    else:
+        print(f"built from {files}{before} in {wall_s:.1f} s with recipe {config.recipe.name}")
+    print("why one page went: c4 explain FILE --url URL; what the names mean: docs/rules.md")
     page = made.get("kept_page")
     if page:
-        print(f"\none kept page: {printable(page['url'])}")
+        print(f"\nthe beginning of one kept page: {printable(page['url'])}")
         for line in page["text"].split("\n")[:6]:
             print(textwrap.shorten(printable(line), width=96, placeholder=" …"))
 

@@ -3,7 +3,10 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,7 +27,9 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and returns the exit status: 0 done, 1 failed, 2 wrong usage."""
+    started = time.monotonic()
     argv = list(sys.argv[1:] if argv is None else argv)
+    _mend_streams()
     parser = argparse.ArgumentParser(
         prog="c4",
         description="Builds a C4-style corpus from Common Crawl WET files.",
@@ -45,26 +50,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name == asked:  # the others need not be imported
             modules[name] = importlib.import_module(command.module)
             modules[name].add_arguments(sub)
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(argv, argparse.Namespace(started=started))
     if rest and not _COMMANDS[arguments.command].passes_on:
         parser.error(f"unknown argument {rest[0]!r}")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)  # cleans up as Ctrl-C does
     try:
         status: int = modules[arguments.command].run(arguments, rest)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         print(
-            "\nc4: interrupted; what is cleaned is kept, the same command goes on", file=sys.stderr
+            "\nc4: interrupted; run the same command again to go on: cleaned files are kept",
+            file=sys.stderr,
         )
         return 130
     except BrokenPipeError:  # `c4 explain FILE | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OverflowError) as error:
         if os.environ.get("C4_TRACEBACK"):
             raise
         print(f"c4: error: {_one_line(error)}", file=sys.stderr)
         return 1
+
+
+def _mend_streams() -> None:
+    """Lets no terminal fail a command: not one without our letters, not one that is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _one_line(error: Exception) -> str:

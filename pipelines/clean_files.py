@@ -24,7 +24,7 @@ from pipelines.handover import (
     CLEANED_SCHEMA,
     FINGERPRINT_SCHEMA,
     CleanedFile,
-    fingerprinted_pages,
+    read_fingerprints,
     shard_order,
     write_cleaned,
     write_fingerprints,
@@ -164,7 +164,7 @@ def _clean(
         cpu_s=time.process_time() - started,
     )
     _write_rejects(layout.rejects(output, name), path, cleaner.rejects)
-    write_fingerprints(layout.fingerprints(output, name), fingerprints, len(cleaned))
+    write_fingerprints(layout.fingerprints(output, name), fingerprints, len(cleaned), stats.sha256)
     write_cleaned(
         layout.cleaned(output, name),
         cleaned,
@@ -186,8 +186,9 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
         with CleanedFile(cleaned) as file:
             found_identity = file.summary["identity"]
             summary = FileSummary(**file.summary["file"])
-            if fingerprinted_pages(layout.fingerprints(output, name)) != file.pages:
-                return None
+            fingerprints = read_fingerprints(layout.fingerprints(output, name))
+            if (fingerprints.cleaned_pages, fingerprints.source) != (file.pages, summary.sha256):
+                return None  # of another file
     except (ValueError, TypeError, KeyError):
         return None  # not whole, or of another version: cleaned again
     if found_identity != identity or (summary.path, summary.bytes) != (path, size):

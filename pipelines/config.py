@@ -139,7 +139,8 @@ def _read(option: str, path: str) -> bytes:
     try:
         return storage.read_bytes(path)
     except Exception as error:  # Beam's file systems raise what their clients raise
-        raise OSError(f"cannot read the list {path}: {error} ({option})") from None
+        what = getattr(error, "strerror", None) or error
+        raise OSError(f"cannot read the list {path}: {what} ({option})") from None
 
 
 def _text(option: str, path: str) -> str:

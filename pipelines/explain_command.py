@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from c4_filters.explain import ExplainedPage, explain_page
 from c4_filters.pages import PageRules, RawPage, tf_pages
+from c4_filters.recipes import Recipe, load_recipe
+from c4_filters.spans import cut
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import layout, storage
@@ -37,6 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--corpus", metavar="DIR", help="a corpus built from this file, to show deduplication"
     )
     add_recipe_arguments(parser)
+    parser.set_defaults(recipe=None)  # that of the corpus, or en
+
+
+# Verdicts that only a whole corpus tells.
+_OF_DEDUP = {
+    PageVerdict.DUPLICATE_URL,
+    PageVerdict.EMPTY_AFTER_DEDUP,
+}
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -46,11 +56,13 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         raise ValueError(
             f"unknown verdict {arguments.verdict!r}; known: {', '.join(PageVerdict)} (--verdict)"
         )
+    if arguments.verdict in _OF_DEDUP and arguments.corpus is None:
+        raise ValueError(f"{arguments.verdict} is known over a whole corpus only: give --corpus")
     # The same checks as a build's; there is no output.
     config = BuildConfig(
         inputs=(arguments.file,),
         output="none",
-        recipe=recipe_of(arguments),
+        recipe=_recipe(arguments),
         badwords=badword_lists(arguments),
         domain_list=arguments.domain_list,
         url_list=arguments.url_list,
@@ -74,17 +86,33 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         if wanted is not None and normalize_url(page.url) != wanted:
             continue
         explained = explain_page(page, rules)
-        if arguments.verdict is not None and explained.result.verdict != arguments.verdict:
+        verdict, removed = explained.result.verdict, None
+        if corpus is not None and verdict is PageVerdict.KEPT:
+            verdict, removed = corpus.fate(page, explained.result.text, rules)
+        if arguments.verdict is not None and verdict != arguments.verdict:
             continue
         _print_page(explained, offset)
-        if corpus is not None and explained.result.verdict is PageVerdict.KEPT:
-            corpus.print_removed(page, explained.result.text)
+        if removed is not None:
+            _print_removed(verdict, removed)
+        print()
         printed += 1
     if not printed:
-        what = arguments.url or arguments.verdict or "page"
-        print(f"c4: no page of {path} fits: {what}", file=sys.stderr)
+        what = f"has the address {arguments.url}" if arguments.url else "is there"
+        if arguments.verdict:
+            what += f" with the verdict {arguments.verdict}"
+        print(f"c4: in {path} no page {what}", file=sys.stderr)
         return 1
     return 0
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    if arguments.recipe is not None:
+        return recipe_of(arguments)
+    if arguments.corpus is None:
+        return load_recipe("en")
+    from pipelines import manifest
+
+    return Recipe.from_mapping(manifest.read_manifest(arguments.corpus)["recipe"])
 
 
 def _pages(path: str, rules: PageRules) -> Iterator[tuple[int, RawPage] | str]:
@@ -123,7 +151,16 @@ def _print_page(explained: ExplainedPage, offset: int) -> None:
         if line.verdict is LineVerdict.KEPT and line.kept_as != line.text:
             print(f"  {'kept as':>15} | {_shortened(line.kept_as)}")
     note = f": {explained.note}" if explained.note else ""
-    print(f"  page {result.verdict}{note}\n")
+    print(f"  page {result.verdict}{note}")
+
+
+def _print_removed(verdict: PageVerdict, removed: list[tuple[str, bool]]) -> None:
+    for text, goes in removed:
+        if goes:
+            print(f"  {'duplicate':>15} | {_shortened(text)}")
+    count = sum(goes for _, goes in removed)
+    what = f"{count} of {len(removed)} removed" if count else "nothing removed"
+    print(f"  after deduplication, {what}: page {verdict}")
 
 
 def _shortened(text: str) -> str:
@@ -138,11 +175,13 @@ class _Corpus:
         from pipelines import manifest
 
         made = manifest.read_manifest(folder)
-        name = made["recipe"]["name"]
-        if name != config.recipe.name:
+        asked = {
+            key: value for key, value in config.recipe.as_dict().items() if key != "description"
+        }
+        if any(made["recipe"].get(key) != value for key, value in asked.items()):
             raise ValueError(
-                f"{folder} was built with recipe {name}, not {config.recipe.name}: "
-                f"say --recipe {name} (--corpus)"
+                f"{folder} was built with recipe {made['recipe'].get('name')}, not "
+                f"{config.recipe.name} as it stands: leave --recipe out (--corpus)"
             )
         full_path = layout.absolute(path)
         self._name = layout.file_name(full_path)
@@ -150,8 +189,13 @@ class _Corpus:
         if all(file["path"] != full_path for file in made["inputs"]):
             raise ValueError(f"{folder} was not built from {full_path} (--corpus)")
 
-    def print_removed(self, page: RawPage, text: str) -> None:
-        """Prints what deduplication took from a page that the rules kept as ``text``."""
+    def fate(
+        self, page: RawPage, text: str, rules: PageRules
+    ) -> tuple[PageVerdict, list[tuple[str, bool]]]:
+        """What deduplication made of a page that the rules kept as ``text``.
+
+        Returns the page's verdict and its sentences (or lines), each with whether it goes.
+        """
         key, digest = page_key(normalize_url(page.url)), page_digest(page, text)
         with (
             CleanedFile(layout.cleaned(self._folder, self._name)) as cleaned,
@@ -162,20 +206,22 @@ class _Corpus:
                     at = first_unit
                     for row, kept in enumerate(rows.to_pylist()):
                         starts = kept["unit_starts"]
-                        gone = removals.units(at, len(starts))
+                        gone = removals.units(at, len(starts)).tolist()
                         at += len(starts)
                         if kept["digest"] != digest:  # another page of this url
                             continue
-                        outdated = bool(removals.pages(first_page + row, 1)[0])
-                        self._print(kept["text"], starts, gone.tolist(), outdated)
-
-    @staticmethod
-    def _print(text: str, starts: list[int], gone: list[bool], outdated: bool) -> None:
-        if outdated:
-            print("  deduplication: a newer page has this url; the page goes\n")
-            return
-        ends = [*starts[1:], len(text)]
-        for start, end, removed in zip(starts, ends, gone, strict=True):
-            if removed:
-                print(f"  {'duplicate':>15} | {_shortened(text[start:end].rstrip())}")
-        print(f"  deduplication took {sum(gone)} of {len(starts)} units\n")
+                        if removals.pages(first_page + row, 1)[0]:
+                            return PageVerdict.DUPLICATE_URL, []
+                        ends = [*starts[1:], len(text)]
+                        units = [
+                            (text[start:end].rstrip(), goes)
+                            for start, end, goes in zip(starts, ends, gone, strict=True)
+                        ]
+                        if not any(gone):
+                            return PageVerdict.KEPT, units
+                        left = None
+                        if rules.recipe.dedup_unit == "sentences":
+                            left = gone.count(False)
+                        result = rules.finish(cut(text, starts, gone), left, page.url)
+                        return result.verdict, units
+        raise ValueError(f"{self._folder} does not hold {page.url}: its files do not fit together")

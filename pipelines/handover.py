@@ -14,7 +14,9 @@ rules dropped.
 
 import bisect
 import dataclasses
+import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -57,7 +59,7 @@ _BATCH_TEXT_BYTES = 1 << 18
 _BATCH_ROWS = 256
 _SUMMARY_KEY = b"colossal.summary"
 _INDEX_KEY = b"colossal.index"
-_PAGES_KEY = b"colossal.cleaned_pages"
+_FINGERPRINT_KEY = b"colossal.fingerprints"
 # Against zstd at level 1: three fifths of the time to write, a third to read, half as large again.
 _IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -72,6 +74,19 @@ class _Batch:
     first_row: int
     first_unit: int
     rows: int
+    checksum: int = 0  # LZ4 as Arrow writes it has none
+
+
+def _checksum(rows: pa.RecordBatch) -> int:
+    """CRC-32 of what a shard is made from: the pages' texts, unit starts and keys."""
+    text, units = rows.column("text"), rows.column("unit_starts")
+    offsets = np.frombuffer(text.buffers()[1], np.int64)[text.offset : text.offset + len(rows) + 1]
+    total = 0
+    if text.buffers()[2] is not None:
+        total = zlib.crc32(text.buffers()[2].slice(offsets[0], offsets[-1] - offsets[0]))
+    first, last = units.offsets[0].as_py(), units.offsets[len(rows)].as_py()
+    total = zlib.crc32(units.values.slice(first, last - first).to_numpy(), total)
+    return zlib.crc32(rows.column("page_key").to_numpy(), total)
 
 
 def write_cleaned(path: str, table: pa.Table, summary: dict[str, Any]) -> None:
@@ -79,7 +94,11 @@ def write_cleaned(path: str, table: pa.Table, summary: dict[str, Any]) -> None:
 
     ``table``: CLEANED_SCHEMA, already in shard order (see :func:`shard_order`).
     """
-    batches = list(_cut(table))
+    batches, parts = [], []
+    for batch in _cut(table):
+        [rows] = table.slice(batch.first_row, batch.rows).combine_chunks().to_batches()
+        batches.append(dataclasses.replace(batch, checksum=_checksum(rows)))
+        parts.append(rows)
     index = [dataclasses.astuple(batch) for batch in batches]
     schema = table.schema.with_metadata(
         {_SUMMARY_KEY: json.dumps(summary, sort_keys=True), _INDEX_KEY: json.dumps(index)}
@@ -88,9 +107,8 @@ def write_cleaned(path: str, table: pa.Table, summary: dict[str, Any]) -> None:
         storage.write_atomically(path) as file,
         pa.ipc.new_file(file, schema, options=_IPC_OPTIONS) as writer,
     ):
-        for batch in batches:
-            rows = table.slice(batch.first_row, batch.rows).combine_chunks()
-            writer.write_batch(rows.to_batches()[0].replace_schema_metadata(schema.metadata))
+        for rows in parts:
+            writer.write_batch(rows.replace_schema_metadata(schema.metadata))
 
 
 def shard_order(table: pa.Table) -> npt.NDArray[np.int64]:
@@ -172,8 +190,12 @@ class CleanedFile:
                 continue
             try:
                 rows = self._reader.get_batch(number)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise ValueError(f"{self.path}: damaged inside: {error}") from None
+                if _checksum(rows) != batch.checksum:
+                    raise ValueError("its content has changed")
+            except (pa.ArrowInvalid, IndexError, ValueError, OSError) as error:
+                raise ValueError(
+                    f"{self.path}: damaged inside: {error}; remove this file"
+                ) from None
             begin, end = 0, batch.rows
             if batch.first_key < low or batch.last_key >= high:
                 keys = rows.column("page_key").to_numpy()
@@ -189,11 +211,25 @@ class CleanedFile:
             yield rows.slice(begin, end - begin), batch.first_row + begin, first_unit
 
 
-def write_fingerprints(path: str, table: pa.Table, cleaned_pages: int) -> None:
-    """Writes a fingerprint file in one atomic step. ``table``: FINGERPRINT_SCHEMA."""
-    schema = table.schema.with_metadata({_PAGES_KEY: str(cleaned_pages)})
+def write_fingerprints(path: str, table: pa.Table, cleaned_pages: int, source: str) -> None:
+    """Writes a fingerprint file in one atomic step.
+
+    ``table``: FINGERPRINT_SCHEMA. ``source``: digest of the WET file it was made from.
+    """
+    table = table.combine_chunks()
+    head = {"cleaned_pages": cleaned_pages, "source": source, "sha256": _fingerprint_digest(table)}
+    schema = table.schema.with_metadata({_FINGERPRINT_KEY: json.dumps(head)})
     with storage.write_atomically(path) as file, pa.ipc.new_file(file, schema) as writer:
-        writer.write_table(table.combine_chunks())
+        writer.write_table(table)
+
+
+def _fingerprint_digest(table: pa.Table) -> str:
+    """Of what decides about duplicates; Arrow's files carry no checksum of their own."""
+    digest = hashlib.sha256()
+    for name in ("url_identity", "digest", "rank", "units"):
+        for part in _one_chunk(table[name]).buffers()[1:]:
+            digest.update(part or b"")
+    return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +237,7 @@ class Fingerprints:
     """A fingerprint file in memory. Pages from ``cleaned_pages`` on were dropped by the rules."""
 
     cleaned_pages: int
+    source: str  # digest of the WET file
     url_identities: npt.NDArray[np.uint64]  # [pages, 2]
     timestamps: list[str]  # [pages]
     digests: npt.NDArray[np.uint8]  # [pages, 16]
@@ -209,29 +246,21 @@ class Fingerprints:
     units_per_page: npt.NDArray[np.int64]  # [pages]
 
 
-def fingerprinted_pages(path: str) -> int:
-    """How many cleaned pages a fingerprint file is for; reads its head and foot only.
-
-    Raises ValueError, naming the file, when it is not a whole one.
-    """
-    with storage.open_raw(path) as file:
-        try:
-            with pa.ipc.open_file(pa.PythonFile(file, mode="r")) as reader:
-                return int((reader.schema.metadata or {})[_PAGES_KEY])
-        except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
-            raise ValueError(f"{path}: not a whole fingerprint file: {error}") from None
-
-
 def read_fingerprints(path: str) -> Fingerprints:
     """Reads a fingerprint file. Raises ValueError, naming it, when it is not a whole one."""
     content = storage.read_bytes(path)
     try:
         with pa.ipc.open_file(pa.py_buffer(content)) as reader:
-            cleaned_pages = int((reader.schema.metadata or {})[_PAGES_KEY])
+            head = json.loads((reader.schema.metadata or {})[_FINGERPRINT_KEY])
+            cleaned_pages, source = int(head["cleaned_pages"]), str(head["source"])
             table = reader.read_all().combine_chunks()
         columns = {name: _one_chunk(table[name]) for name in FINGERPRINT_SCHEMA.names}
-    except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{path}: not a whole fingerprint file: {error}") from None
+        if _fingerprint_digest(table) != head["sha256"]:
+            raise ValueError("its content has changed")
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{path}: not a whole fingerprint file: {error}; remove this file"
+        ) from None
     units = columns["units"]
     offsets = np.frombuffer(units.buffers()[1], dtype=np.int64)[: len(units) + 1]
     values = units.buffers()[2]
@@ -239,6 +268,7 @@ def read_fingerprints(path: str) -> Fingerprints:
     data = data[offsets[0] // 8 : offsets[-1] // 8] if len(units) else data[:0]
     return Fingerprints(
         cleaned_pages=cleaned_pages,
+        source=source,
         url_identities=_fixed(columns["url_identity"]).view("<u8").reshape(-1, 2),
         timestamps=columns["timestamp"].to_pylist(),
         digests=_fixed(columns["digest"]).reshape(-1, 16),

@@ -32,6 +32,7 @@ STAGE_FOLDERS = {
     "rejects": ".jsonl",
 }
 _WET_SUFFIXES = re.compile(r"(\.warc)?(\.wet)?(\.gz)?$")
+_LONGEST_STEM = 128  # bytes: with suffixes and temporaries within the 255 of file systems
 _SHARD = re.compile(r"(train|validation)-\d{5}-of-\d{5}\.(tfrecord|parquet|json\.gz)")
 
 
@@ -43,7 +44,9 @@ def file_name(input_path: str) -> str:
     """
     # The part after the last slash only: a name in the input never becomes a path.
     stem = _WET_SUFFIXES.sub("", input_path.replace("\\", "/").rsplit("/", 1)[-1])
-    return f"{stem}-{hashlib.sha256(input_path.encode()).hexdigest()[:8]}"
+    stem = stem.encode("utf-8", "replace")[:_LONGEST_STEM].decode("utf-8", "ignore")
+    digest = hashlib.sha256(input_path.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{stem}-{digest[:8]}"
 
 
 def cleaned(output: str, name: str) -> str:

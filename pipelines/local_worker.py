@@ -5,6 +5,7 @@ failure when it happens. The launcher says what failed, once; C4_TRACEBACK=1 let
 """
 
 import os
+import signal
 import sys
 
 __all__ = ["COMMAND"]
@@ -15,6 +16,7 @@ COMMAND = "-m pipelines.local_worker"
 if __name__ == "__main__":
     if not os.environ.get("C4_TRACEBACK"):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher's to handle; it ends its workers
     import pipelines.quiet_beam  # noqa: F401  before anything else of Beam
 
     from apache_beam.runners.worker import sdk_worker_main  # isort: skip

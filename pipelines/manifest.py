@@ -22,6 +22,7 @@ __all__ = [
 
 _MANIFEST_VERSION = 1
 _SAMPLES_PER_VERDICT = 5
+_SECTIONS = frozenset({"recipe", "inputs", "unreadable_inputs", "counts", "splits", "shards"})
 _DATASET_VERSION = "1.0.0"
 _OWN_FILES = (layout.BUILD, layout.MANIFEST, "dataset_info.json", "features.json", "README.md")
 
@@ -49,7 +50,7 @@ def claim_folder(config: BuildConfig, start_over: bool) -> None:
     elif built:
         try:
             found = json.loads(storage.read_bytes(path))
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise FolderError(
@@ -224,7 +225,7 @@ def read_manifest(output: str) -> dict[str, Any]:
         )
     try:
         manifest = json.loads(storage.read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FolderError(f"{path}: damaged: {error}") from None
     if not isinstance(manifest, dict):
         raise FolderError(f"{path}: damaged: not a JSON object")
@@ -234,6 +235,8 @@ def read_manifest(output: str) -> dict[str, Any]:
             f"{path}: manifest_version must be {_MANIFEST_VERSION}, got {version!r}: it is "
             "damaged, or another version of c4 made it"
         )
+    if missing := _SECTIONS.difference(manifest):
+        raise FolderError(f"{path}: damaged: it lacks {', '.join(sorted(missing))}")
     return manifest
 
 

@@ -107,8 +107,9 @@ class _Bar:
 
     def update(self, stage: str, done: int, total: int, pages: int, ended: bool) -> None:
         if stage != self._stage:
-            if self._bar is not None:
-                self._bar.close()
+            self._finish()
+            self._stage = stage
+        if self._bar is None and (done or total):
             unit = _UNITS[stage]
             self._bar = tqdm(
                 total=total or None,
@@ -118,8 +119,8 @@ class _Bar:
                 file=self._stream,
                 dynamic_ncols=True,
             )
-            self._stage = stage
-        assert self._bar is not None
+        if self._bar is None:
+            return
         if total:
             self._bar.total = total
         self._bar.n = min(done, total) if total else done
@@ -129,28 +130,43 @@ class _Bar:
         if ended:
             self._bar.close()
 
+    def _finish(self) -> None:
+        """Closes the bar of a stage that another has followed: it is done, seen or not."""
+        if self._bar is not None:
+            self._bar.n = self._bar.total or self._bar.n
+            self._bar.close()
+            self._bar = None
+
 
 class _Lines:
-    """A line every ten seconds, and one when a stage begins, in a log."""
+    """In a log: a line every ten seconds, and one when a stage is done."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._stage = ""
-        self._stage_began = self._last = 0.0
+        self._done = self._total = self._pages = 0
+        self._stage_began = self._printed = time.monotonic()
 
     def update(self, stage: str, done: int, total: int, pages: int, ended: bool) -> None:
         now = time.monotonic()
         if stage != self._stage:
+            if self._stage:
+                self._done = self._total or self._done
+                self._print(now)
             self._stage, self._stage_began = stage, now
-        elif now - self._last < _PLAIN_EVERY_S and not ended:
-            return
-        self._last = now
-        line = f"{stage}: {done:,}"
+        self._done, self._total, self._pages = done, total, pages
+        if (ended and done) or now - self._printed >= _PLAIN_EVERY_S:
+            self._print(now)
+
+    def _print(self, now: float) -> None:
+        self._printed = now
+        done, total = self._done, self._total
+        line = f"{self._stage}: {done:,}"
         if total:
             line += f" of {total:,}"
-        line += " bytes" if _UNITS[stage] == "B" else f" {_UNITS[stage]}"
-        if pages:
-            line += f", {pages:,} pages"
+        line += " bytes" if _UNITS[self._stage] == "B" else f" {_UNITS[self._stage]}"
+        if self._pages:
+            line += f", {self._pages:,} pages"
         elapsed = now - self._stage_began
         if 0 < done < total and elapsed > 1:
             line += f", about {tqdm.format_interval(elapsed * (total - done) / done)} left"

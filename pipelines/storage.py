@@ -291,6 +291,8 @@ def _match_one(pattern: str) -> list[tuple[str, int]]:
         pattern = os.path.expanduser(pattern)
         if os.path.isfile(pattern):
             return [(pattern, os.path.getsize(pattern))]
+        if os.path.exists(pattern) and not os.path.isdir(pattern):
+            raise NoInputError(f"{pattern!r} is no regular file (--input)")
         if os.path.isdir(pattern):
             raise NoInputError(
                 f"{pattern!r} is a folder; name the files in it, as in "

@@ -267,7 +267,7 @@ class TestOutput:
         outcome = build(tmp_path / "out", *ONE_WORKER)
         assert "pages read" in outcome.out
         assert "few_sentences" in outcome.out
-        assert "train-00000-of-00001.parquet" in outcome.out
+        assert "train-*-of-00001.parquet" in outcome.out
         assert "one kept page: https://" in outcome.out
         assert "records rejected" in outcome.out
         assert "Traceback" not in outcome.err
