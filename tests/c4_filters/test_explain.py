@@ -80,7 +80,7 @@ def test_verdicts_are_those_that_a_build_counts(text: str, name: str) -> None:
     [
         ({}, "\n".join(LINES[:2] + LINES[5:6]), PageVerdict.KEPT, "en 1.0000"),
         ({}, " \n ", PageVerdict.NO_TEXT, ""),
-        ({}, LINES[0], PageVerdict.FEW_SENTENCES, "1 sentences left, 3 wanted"),
+        ({}, LINES[0], PageVerdict.FEW_SENTENCES, "1 sentence left, 3 wanted"),
         ({}, LINES[1], PageVerdict.FEW_SENTENCES, "2 sentences left, 3 wanted"),
         (
             {"max_page_chars": 20},

@@ -319,3 +319,23 @@ def test_any_values_make_a_recipe_or_an_error_of_one_line(values):
         assert len(problem.splitlines()) == 1
     else:
         assert Recipe.from_mapping(recipe.as_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        'name = "x"\ndedup_window = 9223372036854775807',
+        'name = "x"\nmin_language_probability = 1' + "0" * 400,
+        'name = "x"\nmin_words_per_line = 1' + "0" * 5_001,
+        'name = "x"\ny = ' + "[" * 100_000,
+    ],
+    ids=["window", "probability", "digits", "brackets"],
+)
+def test_values_beyond_reason_are_one_line(toml):
+    with pytest.raises(ValueError, match=r"^mine.toml: .*") as error:
+        load_recipe("mine.toml", toml)
+    assert "\n" not in str(error.value)
+
+
+def test_byte_order_mark_of_an_editor_is_no_error():
+    assert load_recipe("mine.toml", '\ufeffname = "x"\nbase = "en"').name == "x"

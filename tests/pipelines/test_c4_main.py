@@ -170,7 +170,7 @@ def raising(error: BaseException) -> Any:
         (FileNotFoundError("no input"), 1, "c4: error: no input\n"),
         (ValueError(), 1, "c4: error: ValueError\n"),
         (KeyboardInterrupt(), 130,
-         "\nc4: interrupted; what is cleaned is kept, the same command goes on\n"),
+         "\nc4: interrupted; run the same command again to go on: cleaned files are kept\n"),
     ],
 )  # fmt: skip
 def test_failures_are_one_line(

@@ -79,7 +79,7 @@ def test_every_page_is_explained_in_the_files_order(wet: str) -> None:
     assert f"           kept | {SHARED}\n" in found["http://www.a.example/mill/"]
     assert found["http://www.a.example/mill/"].endswith("\n  page kept: en 1.0000")
     assert found["http://d.example/short"].endswith(
-        "\n  page few_sentences: 1 sentences left, 3 wanted"
+        "\n  page few_sentences: 1 sentence left, 3 wanted"
     )
 
 
@@ -116,19 +116,22 @@ def test_pages_of_one_verdict(wet: str) -> None:
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["--url", "http://z.example/"], "http://z.example/"),
-        (["--verdict", "bad_words"], "bad_words"),
-        (["--url", "d.example/short", "--verdict", "kept"], "d.example/short"),
+        (["--url", "http://z.example/"], "has the address http://z.example/"),
+        (["--verdict", "bad_words"], "is there with the verdict bad_words"),
+        (
+            ["--url", "d.example/short", "--verdict", "kept"],
+            "has the address d.example/short with the verdict kept",
+        ),
     ],
 )
 def test_nothing_that_fits_is_status_1(wet: str, words: list[str], what: str) -> None:
     outcome = run_c4("explain", wet, *words)
-    assert outcome == (1, "", f"c4: no page of {wet} fits: {what}\n")
+    assert outcome == (1, "", f"c4: in {wet} no page {what}\n")
 
 
 def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
     path, _ = write_wet(tmp_path / "a.wet.gz", [])
-    assert run_c4("explain", path) == (1, "", f"c4: no page of {path} fits: page\n")
+    assert run_c4("explain", path) == (1, "", f"c4: in {path} no page is there\n")
 
 
 @pytest.mark.parametrize(
@@ -142,8 +145,12 @@ def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
         (["{wet}", "--recipe", "realnewslike"], "--domain-list FILE"),
         (["{wet}", "--badwords", "eng={wet}"], "'eng' is no language code"),
         (["{wet}", "--corpus", "{dir}"], "has no manifest.json"),
-        (["{wet}", "--corpus", "{corpus}", "--recipe", "de"], "say --recipe en (--corpus)"),
+        (
+            ["{wet}", "--corpus", "{corpus}", "--recipe", "de"],
+            "was built with recipe en, not de as it stands",
+        ),
         (["{dir}/1.wet.gz", "--corpus", "{corpus}"], "was not built from"),
+        (["{wet}", "--verdict", "duplicate_url"], "over a whole corpus only: give --corpus"),
     ],
 )
 def test_what_cannot_be_explained_is_one_line(
@@ -199,20 +206,37 @@ def test_a_corpus_shows_what_deduplication_took(wet: str, corpus: str) -> None:
     assert (outcome.status, outcome.err) == (0, "")
     found = pages_of(outcome.out)
     outdated, current = found["http://c.example/ferry"], found["http://c.example/ferry/"]
-    assert outdated.endswith("\n  deduplication: a newer page has this url; the page goes")
-    assert current.endswith("\n  deduplication took 0 of 4 units")
+    assert outdated.endswith("\n  after deduplication, nothing removed: page duplicate_url")
+    assert current.endswith("\n  after deduplication, nothing removed: page kept")
     assert "deduplication" not in found["http://d.example/short"]
     # One of the two pages that share three sentences keeps them.
     ends = Counter(
-        found[url].rsplit("\n\n", 1)[-1]
+        found[url].split("  page kept: en 1.0000\n")[-1]
         for url in ("http://www.a.example/mill/", "http://b.example/inn")
     )
     sentences = [s.rstrip(".") + "." for s in SHARED.split(". ")]
     lost = "".join(f"        duplicate | {sentence}\n" for sentence in sentences)
     assert ends == {
-        "  deduplication took 0 of 6 units": 1,
-        f"{lost}  deduplication took 3 of 6 units": 1,
+        "  after deduplication, nothing removed: page kept": 1,
+        f"{lost}  after deduplication, 3 of 6 removed: page kept": 1,
     }
+
+
+def test_pages_of_a_verdict_that_only_a_corpus_tells(wet: str, corpus: str) -> None:
+    out = run_c4("explain", wet, "--corpus", corpus, "--verdict", "duplicate_url").out
+    assert list(pages_of(out)) == ["http://c.example/ferry"]
+
+
+def test_the_recipe_is_the_corpus_own(wet: str, tmp_path: pathlib.Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'name = "mine"\nbase = "en"\nmin_sentences = 1\nmin_sentences_after_dedup = 1'
+    )
+    out = str(tmp_path / "out")
+    assert run_c4("build", "--input", wet, "--output", out, "--recipe", recipe).status == 0
+    outcome = run_c4("explain", wet, "--corpus", out, "--url", "d.example/short")
+    assert "  page few_sentences" not in outcome.out
+    assert outcome.status == 0
 
 
 @pytest.mark.parametrize("newest", [0, 1, 2])
@@ -225,10 +249,10 @@ def test_each_copy_of_a_page_shows_its_own_losses(tmp_path: pathlib.Path, newest
     wet, _ = write_wet(tmp_path / "a.wet.gz", [("http://b.example/inn", OLD, SHARED), *pages])
     corpus = make_corpus(wet, str(tmp_path / "out"))
     out = run_c4("explain", wet, "--corpus", corpus, "--url", url).out
-    took = re.findall(r"  deduplication.*", out)
+    took = re.findall(r"  after deduplication.*", out)
     units = [6, 9, 7]
-    expected = ["  deduplication: a newer page has this url; the page goes"] * 3
-    expected[newest] = f"  deduplication took 3 of {units[newest]} units"
+    expected = ["  after deduplication, nothing removed: page duplicate_url"] * 3
+    expected[newest] = f"  after deduplication, 3 of {units[newest]} removed: page kept"
     assert took == expected
     lost = re.findall(r"duplicate \| (.*)", out)
     assert lost == ["The old harbour was rebuilt by hand.", "It took two winters.",

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -307,3 +308,116 @@ def test_control_characters_and_paths_in_names_stay_inside(tmp_path: pathlib.Pat
     assert outcome.status == 0, outcome.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
     assert json.loads(json.dumps(read_corpus(tmp_path / "out")["train"][0]["url"])) == url
+
+
+def test_terminal_without_our_letters_is_no_failure(tmp_path: pathlib.Path) -> None:
+    arguments = ("build", "--input", WET_DIR / "sample-00000.warc.wet.gz", "--output")
+    done = subprocess.run(
+        _c4(*arguments, tmp_path / "out"),
+        env={**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    assert b"\\u" in done.stdout
+
+
+def test_closed_output_is_no_failure(tmp_path: pathlib.Path) -> None:
+    arguments = ("build", "--input", WET_DIR / "sample-00002.warc.wet.gz", "--output")
+    command = " ".join(map(shlex.quote, _c4(*arguments, tmp_path / "out")))
+    assert subprocess.run(f"{command} >&-", shell=True, check=False, timeout=120).returncode == 0
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_is_one_line_and_the_next_run_goes_on(
+    number: int, workers: str, tmp_path: pathlib.Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("build", "--input", WET_DIR / "*.wet*", "--output", out, "--workers", workers)
+    process = subprocess.Popen(
+        _c4(*arguments),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    _wait_for(lambda: list((out / "cleaned").glob("*.arrow")), process)
+    os.killpg(process.pid, number)  # as a terminal does: to the launcher and its workers
+    _, errors = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("the build was done before it could be interrupted")
+    assert process.returncode == 130, errors
+    said = [
+        line for line in errors.splitlines() if not line.startswith(("clean:", "dedup:", "write:"))
+    ]
+    assert [line for line in said if line] == [
+        "c4: interrupted; run the same command again to go on: cleaned files are kept"
+    ]
+    assert run_c4(*arguments).status == 0
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path / "pipe"):
+        outcome = run_c4("build", "--input", path, "--output", tmp_path / "out")
+        assert outcome.status == 1
+        assert "no regular file" in outcome.err
+
+
+def test_long_and_strange_file_names(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("y" * 240 + ".wet", "a b'\".gz", "[1].gz", "é" * 100):
+        (folder / name).write_bytes(INFO + A)
+    outcome = run_c4("build", "--input", folder / "*", "--output", tmp_path / "out", "--quiet")
+    assert outcome.status == 0, outcome.err
+    assert manifest_of(tmp_path / "out")["counts"]["pages_read"] == 4
+
+
+@pytest.mark.parametrize("damage", ["swapped", "text changed", "manifest {}", "shard cut"])
+def test_damaged_folder_is_mended_or_refused(damage: str, tmp_path: pathlib.Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "a.wet").write_bytes(wet_bytes(GOOD[:2]))
+    # The same number of pages in both, and a passage that both have.
+    shared = (GOOD[0][0] + "/copy", *GOOD[0][1:])
+    (tmp_path / "b.wet").write_bytes(wet_bytes([shared, GOOD[2]]))
+    arguments = ("build", "--input", tmp_path / "*.wet", "--output", out)
+    assert run_c4(*arguments).status == 0
+    good = digests(out)
+    if damage == "swapped":
+        first, second = sorted((out / "fingerprints").iterdir())
+        content = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(content)
+        (out / "manifest.json").unlink()
+    elif damage == "text changed":
+        [cleaned, _] = sorted((out / "cleaned").iterdir())
+        content = cleaned.read_bytes()
+        place = content.index(b"patience")
+        cleaned.write_bytes(content[:place] + b"X" + content[place + 1 :])
+        (out / "manifest.json").unlink()
+        outcome = run_c4(*arguments)
+        assert outcome.status == 1
+        assert f"{cleaned}: damaged inside" in outcome.err
+        cleaned.unlink()  # what the message says
+    elif damage == "manifest {}":
+        (out / "manifest.json").write_text('{"manifest_version": 1}')
+    else:
+        [shard] = out.glob("train-*")
+        shard.write_bytes(shard.read_bytes()[:-9])
+    outcome = run_c4(*arguments)
+    assert outcome.status == 0, outcome.err
+    assert digests(out) == good
+
+
+def test_fewer_inputs_than_before_are_told(tmp_path: pathlib.Path) -> None:
+    for name in ("a.wet", "b.wet"):
+        (tmp_path / name).write_bytes(INFO + A)
+    out = tmp_path / "out"
+    assert run_c4("build", "--input", tmp_path / "*.wet", "--output", out).status == 0
+    outcome = run_c4("build", "--input", tmp_path / "a.wet", "--output", out, "--quiet")
+    assert (outcome.status, outcome.err) == (
+        0, "c4: note: 1 file of the build before not in --input: the corpus is made without\n"
+    )  # fmt: skip

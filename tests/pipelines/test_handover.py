@@ -1,3 +1,4 @@
+import hashlib
 import pathlib
 from typing import Any
 
@@ -160,7 +161,9 @@ def test_only_batches_of_the_range_are_read(
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole")
     write_cleaned(str(folder / "cleaned"), table_of([row(i, i, False, 2, "a") for i in (1, 2)]), {})
-    write_fingerprints(str(folder / "prints"), prints([(b"u" * 16, "t", b"d" * 16, 1, b"")]), 1)
+    write_fingerprints(
+        str(folder / "prints"), prints([(b"u" * 16, "t", b"d" * 16, 1, b"")]), 1, "wet"
+    )
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -272,7 +275,7 @@ def test_fingerprints_come_back(
     rows = kept + dropped
     path = str(tmp_path / "a.arrow")
     # In two chunks: a file of several would be read as its first alone.
-    write_fingerprints(path, pa.concat_tables([prints(kept), prints(dropped)]), len(kept))
+    write_fingerprints(path, pa.concat_tables([prints(kept), prints(dropped)]), len(kept), "wet")
     file = read_fingerprints(path)
     assert file.cleaned_pages == len(kept)
     assert file.url_identities.shape == (len(rows), 2)
@@ -307,3 +310,28 @@ def test_removals_give_any_range(
         with pytest.raises(ValueError, match=r"a\.bin: too short: "):
             removals.units(len(units), 1)
         assert removals.units(0, 0).dtype == bool
+
+
+def read_all(path: str, kind: str) -> None:
+    if kind == "prints":
+        read_fingerprints(path)
+        return
+    with CleanedFile(path) as file:
+        list(file.slices(0, 0, 2**64))
+
+
+@pytest.mark.parametrize("kind", ["cleaned", "prints"])
+def test_a_changed_byte_of_the_content_is_noticed(kind: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "some.arrow"
+    needle = hashlib.sha512(b"what no compression shortens").hexdigest()[:64]
+    if kind == "prints":
+        units = needle.encode()
+        write_fingerprints(str(path), prints([(b"u" * 16, "t", b"d" * 16, 1, units)]), 1, "wet")
+    else:
+        write_cleaned(str(path), table_of([row(1, 1, False, 2, needle)]), {})
+    content = path.read_bytes()
+    start = content.index(needle.encode())
+    for place in range(start, start + 64, 9):
+        path.write_bytes(content[:place] + b"#" + content[place + 1 :])
+        with pytest.raises(ValueError, match=r"some\.arrow.*remove this file"):
+            read_all(str(path), kind)

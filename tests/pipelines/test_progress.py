@@ -119,14 +119,19 @@ def test_more_done_than_was_known_is_all_of_it() -> None:
 def test_a_log_gets_whole_lines_and_few_of_them() -> None:
     stream = io.StringIO()
     with shown(stream) as notes:
+        notes.note("clean", "a", 70, 9)
+        notes.total("clean", 70)
+        threading.Event().wait(0.2)
         notes.total("write", 4)
-        until(stream, "write: ")
+        until(stream, "clean: ")
         notes.note("write", "train-0", 1, 1234)
         threading.Event().wait(0.2)  # twenty looks
     text = stream.getvalue()
     assert "\r" not in text
-    assert text.endswith("write: 1 of 4 shards, 1,234 pages\n")
-    assert len(text.splitlines()) <= 3
+    lines = text.splitlines()
+    assert lines[0] == "clean: 70 of 70 bytes, 9 pages"
+    assert lines[-1] == "write: 1 of 4 shards, 1,234 pages"
+    assert len(lines) <= 3
 
 
 def test_a_log_hears_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
