@@ -60,10 +60,11 @@ lock:  ## pin every dependency again, within the bounds of pyproject.toml
 	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	    $(LOCK_EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
 
-bench: $(INSTALLED)  ## CPU time of the reference, of sentences and of dedup, on WET='...'
-	$(BIN)/python benchmarks/reference.py --wet '$(WET)'
-	$(BIN)/python benchmarks/sentences.py --wet '$(WET)'
-	$(BIN)/python benchmarks/dedup.py
+bench: $(INSTALLED)  ## the build against the reference, part by part, dedup against the naive graph
+	$(BIN)/python -m benchmarks.build speed --wet '$(WET)'
+	$(BIN)/python -m benchmarks.build stages --wet '$(WET)'
+	$(BIN)/python -m benchmarks.sentences --wet '$(WET)'
+	$(BIN)/python -m benchmarks.dedup
 
 clean:  ## remove the environment and what was built
 	rm -rf .venv build dist out
