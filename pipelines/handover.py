@@ -16,10 +16,10 @@ import bisect
 import dataclasses
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -78,15 +78,16 @@ class _Batch:
 
 
 def _checksum(rows: pa.RecordBatch) -> int:
-    """CRC-32 of what a shard is made from: the pages' texts, unit starts and keys."""
+    """CRC-32C of what a shard is made from: the pages' texts, unit starts and keys."""
     text, units = rows.column("text"), rows.column("unit_starts")
     offsets = np.frombuffer(text.buffers()[1], np.int64)[text.offset : text.offset + len(rows) + 1]
     total = 0
     if text.buffers()[2] is not None:
-        total = zlib.crc32(text.buffers()[2].slice(offsets[0], offsets[-1] - offsets[0]))
+        total = google_crc32c.value(text.buffers()[2].slice(offsets[0], offsets[-1] - offsets[0]))
     first, last = units.offsets[0].as_py(), units.offsets[len(rows)].as_py()
-    total = zlib.crc32(units.values.slice(first, last - first).to_numpy(), total)
-    return zlib.crc32(rows.column("page_key").to_numpy(), total)
+    starts = units.values.slice(first, last - first).to_numpy()
+    total = google_crc32c.extend(total, starts.tobytes())
+    return int(google_crc32c.extend(total, rows.column("page_key").to_numpy().tobytes()))
 
 
 def write_cleaned(path: str, table: pa.Table, summary: dict[str, Any]) -> None:
