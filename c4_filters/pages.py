@@ -194,9 +194,8 @@ class PageRules:
         waiting = [at for at, result in enumerate(results) if result.verdict is PageVerdict.KEPT]
         languages = [detect_language(results[at].text) for at in waiting]
         for at, language in zip(waiting, languages, strict=True):
-            results[at] = results[at]._replace(
-                verdict=self._judge_language(language), language=language
-            )
+            _, text, lines, _, _ = results[at]
+            results[at] = CleanPage(self._judge_language(language), text, lines, language)
         if not self.recipe.bad_words:
             return
         for at in waiting:

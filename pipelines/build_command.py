@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import gc
 import io
 import logging
 import os
@@ -246,6 +247,7 @@ def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str
     from pipelines.quiet_beam import beam
 
     with progress.shown() if show else contextlib.nullcontext() as notes, _quiet_workers():
+        gc.freeze()  # what is imported stays: the collector need not walk it again and again
         pipeline = beam.Pipeline(runner=_runner(options), options=options)
         _ = pipeline | "BuildCorpus" >> BuildCorpus(config, notes)
         try:

@@ -4,6 +4,7 @@ Beam's default command prints a line about apitools when it starts and the trace
 failure when it happens. The launcher says what failed, once; C4_TRACEBACK=1 lets workers speak.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -21,4 +22,5 @@ if __name__ == "__main__":
 
     from apache_beam.runners.worker import sdk_worker_main  # isort: skip
 
+    gc.freeze()  # what is imported stays: the collector need not walk it again and again
     sdk_worker_main.main(sys.argv)
