@@ -22,7 +22,7 @@ import numpy as np
 
 from c4_filters.pages import PageRules
 from c4_filters.spans import pack_indices
-from pipelines import dedup, manifest, storage
+from pipelines import dedup, layout, manifest, storage
 from pipelines.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.config import BuildConfig
 from pipelines.progress import Notes
@@ -174,7 +174,7 @@ class _CleanFile(beam.DoFn):
 
         def report(bytes_read: int, pages: int) -> None:
             if notes is not None:
-                notes.note("clean", _key(path), bytes_read, pages)
+                notes.note("clean", layout.file_name(path), bytes_read, pages)
 
         assert self._rules is not None
         summary = clean_file(
@@ -188,12 +188,6 @@ class _CleanFile(beam.DoFn):
         )
         report(size, summary.pages_read)
         yield summary
-
-
-def _key(path: str) -> str:
-    from pipelines import layout
-
-    return layout.file_name(path)
 
 
 def _totals_of(file: FileSummary) -> Totals:
@@ -283,9 +277,7 @@ class _WriteShard(beam.DoFn):
 
     def process(self, task: ShardTask, names: list[str]) -> Iterator[ShardSummary]:
         assert self._rules is not None
-        summary = write_shard(
-            task, sorted(names), self._config.output, self._config.formats, self._rules
-        )
+        summary = write_shard(task, names, self._config.output, self._config.formats, self._rules)
         if self._notes is not None:
             self._notes.note("write", f"{task.split}-{task.index}", 1, summary.pages)
         yield summary

@@ -3,7 +3,7 @@
 *Cleaned* files hold one WET file's surviving pages in shard order: first by split, then by
 ``page_key``, then by ``digest``. They are Arrow IPC files cut into small record batches, whose
 first and last keys stand in the schema's metadata, so that a shard's task reads the few batches it
-needs and nothing else. (Parquet was measured for this: see docs/log.md.)
+needs and nothing else. (Why not Parquet: docs/log.md.)
 
 *Fingerprint* files hold one row a page that takes part in deduplication: those of the cleaned file
 first, in its order, then, for recipes that deduplicate urls before cleaning, the pages that the
@@ -39,7 +39,7 @@ CLEANED_SCHEMA = pa.schema(
         ("language_probability", pa.float32()),
         ("validation", pa.bool_()),
         ("page_key", pa.uint64()),  # hash of the normalised url: shard, and order in it
-        ("digest", pa.binary(16)),  # of the page as read: tie-break among equal keys
+        ("digest", pa.binary(16)),  # of what is published of the page: tie-break among equal keys
         ("lines", pa.uint32()),  # kept lines
         ("unit_starts", pa.large_list(pa.uint32())),  # character offsets of dedup units in text
     ]

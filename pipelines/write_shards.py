@@ -17,7 +17,7 @@ from c4_filters.spans import cut
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import formats, layout, storage
 from pipelines.collector import without_collector
-from pipelines.handover import SPLITS, CleanedFile, Removals
+from pipelines.handover import SPLITS, CleanedFile, Removals, shard_order
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
 
@@ -239,7 +239,7 @@ class _Shard:
                 pages = _replace(pages, "language", changed_mask, codes)
                 pages = _replace(pages, "language_probability", changed_mask, odds)
         self.lines += int(lines[keep].sum())
-        pages = pages.select([*_OUTPUT_COLUMNS, "page_key", "digest"])
+        pages = pages.select([*_OUTPUT_COLUMNS, "validation", "page_key", "digest"])
         self._batches.append(pages if keep.all() else pages.filter(pa.array(keep)))
 
     def table(self) -> pa.Table:
@@ -249,11 +249,7 @@ class _Shard:
         table = pa.Table.from_batches(self._batches)
         if not len(table):
             return _EMPTY
-        digests = np.frombuffer(
-            b"".join(table["digest"].to_pylist()), dtype=[("high", ">u8"), ("low", ">u8")]
-        )
-        order = np.lexsort((digests["low"], digests["high"], table["page_key"].to_numpy()))
-        return table.select(_OUTPUT_COLUMNS).take(order)
+        return table.select(_OUTPUT_COLUMNS).take(shard_order(table))
 
 
 _EMPTY = pa.table(
