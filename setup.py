@@ -11,6 +11,12 @@ setup(
     packages=[
         "c4_filters",
         "model",
+        "model.commands",
+        "model.data",
+        "model.exchange",
+        "model.pods",
+        "model.t5",
+        "model.training",
         "pipelines",
         "pipelines.formats",
     ],

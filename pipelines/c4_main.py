@@ -17,12 +17,40 @@ class _Command(NamedTuple):
     module: str  # has add_arguments(parser) and run(arguments, rest) -> exit status
     summary: str
     passes_on: bool = False  # options it does not know go to Beam
+    extra: str | None = None  # of the package, without which its module cannot be imported
+    kept: str = ""  # what an interruption leaves to go on from
 
 
 _COMMANDS = {
-    "build": _Command("pipelines.build_command", "WET files in, corpus out", passes_on=True),
+    "build": _Command(
+        "pipelines.build_command",
+        "WET files in, corpus out",
+        passes_on=True,
+        kept="run the same command again to go on: cleaned files are kept",
+    ),
     "explain": _Command("pipelines.explain_command", "what each rule does to each page of a file"),
+    "vocab": _Command(
+        "model.commands.vocab", "corpora in, SentencePiece vocabulary out", extra="train"
+    ),
+    "pretrain": _Command(
+        "model.commands.pretrain",
+        "trains T5 on a corpus",
+        extra="train",
+        kept="run the same command again to go on from the newest checkpoint",
+    ),
+    "import-hf": _Command(
+        "model.commands.import_hf",
+        "a T5 in Hugging Face's layout in, a checkpoint out",
+        extra="train",
+    ),
+    "export-hf": _Command(
+        "model.commands.export_hf",
+        "a checkpoint in, a T5 in Hugging Face's layout out",
+        extra="train",
+    ),
 }
+
+_OURS = ("c4_filters", "model", "pipelines")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _mend_streams()
     parser = argparse.ArgumentParser(
         prog="c4",
-        description="Builds a C4-style corpus from Common Crawl WET files.",
+        description="Builds a C4-style corpus from Common Crawl WET files and trains T5 on it.",
         epilog="c4 COMMAND --help describes a command.",
         allow_abbrev=False,
     )
@@ -48,7 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name == asked:  # the others need not be imported
-            modules[name] = importlib.import_module(command.module)
+            try:
+                modules[name] = importlib.import_module(command.module)
+            except ModuleNotFoundError as error:
+                if command.extra is None or (error.name or "").split(".")[0] in _OURS:
+                    raise
+                print(
+                    f"c4: error: c4 {name} needs {error.name}, which is not installed: "
+                    f"pip install 'colossal-c4[{command.extra}]'",
+                    file=sys.stderr,
+                )
+                return 1
             modules[name].add_arguments(sub)
     arguments, rest = parser.parse_known_args(argv, argparse.Namespace(started=started))
     if rest and not _COMMANDS[arguments.command].passes_on:
@@ -60,10 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print(
-            "\nc4: interrupted; run the same command again to go on: cleaned files are kept",
-            file=sys.stderr,
-        )
+        kept = _COMMANDS[arguments.command].kept
+        print(f"\nc4: interrupted{'; ' if kept else ''}{kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `c4 explain FILE | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,1 @@
+"""The subcommands of ``c4`` that train: options in, exit status out."""

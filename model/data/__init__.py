@@ -1,0 +1,1 @@
+"""From a corpus to batches: vocabulary, objectives, packing, the input pipeline."""

@@ -1,0 +1,1 @@
+"""Checkpoints in the layout in which the released T5 models are published."""
