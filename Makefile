@@ -3,8 +3,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV ?= .venv
-# What the lock covers. The other extras resolve beside these, but would double the install.
-LOCK_EXTRAS ?= dev tfds
+# What the lock covers: what the tests need. The other extras resolve beside these.
+LOCK_EXTRAS ?= dev tfds train
 UV_VERSION := 0.13.9
 SAMPLES := samples/wet/*
 # What `make bench` reads. The reference stops at a damaged file, so the broken samples are not in.

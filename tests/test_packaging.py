@@ -168,6 +168,7 @@ def test_lock_holds_every_direct_dependency_within_its_bounds():
     locked = lock_entries()
     extras = PYPROJECT["project"]["optional-dependencies"]
     wanted = [*PYPROJECT["project"]["dependencies"], *extras["dev"], *extras["tfds"]]
+    wanted += extras["train"]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)
         assert name in locked, f"{name}: run `make lock`"

@@ -169,8 +169,7 @@ def raising(error: BaseException) -> Any:
         (OSError("just words"), 1, "c4: error: just words\n"),
         (FileNotFoundError("no input"), 1, "c4: error: no input\n"),
         (ValueError(), 1, "c4: error: ValueError\n"),
-        (KeyboardInterrupt(), 130,
-         "\nc4: interrupted; run the same command again to go on: cleaned files are kept\n"),
+        (KeyboardInterrupt(), 130, "\nc4: interrupted\n"),
     ],
 )  # fmt: skip
 def test_failures_are_one_line(
@@ -191,6 +190,26 @@ def test_a_bug_keeps_its_traceback_and_one_can_be_asked_for(
     monkeypatch.setenv("C4_TRACEBACK", "1")
     with pytest.raises(ValueError, match="mine"):
         run_c4("explain", "a")
+
+
+def test_an_interrupted_build_says_what_it_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_command, "run", raising(KeyboardInterrupt()))
+    assert run_c4("build", "--input", "a", "--output", "b") == (
+        130,
+        "",
+        "\nc4: interrupted; run the same command again to go on: cleaned files are kept\n",
+    )
+
+
+def test_training_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "model.commands.vocab", None)
+    monkeypatch.setattr(c4_main, "_OURS", ())
+    status, out, err = run_c4("vocab")
+    assert (status, out) == (1, "")
+    assert err == (
+        "c4: error: c4 vocab needs model.commands.vocab, which is not installed: "
+        "pip install 'colossal-c4[train]'\n"
+    )
 
 
 def test_the_status_of_a_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
