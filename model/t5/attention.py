@@ -1,0 +1,159 @@
+"""Attention of T5: which keys a query sees, how far apart they are, and what comes of it."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = [
+    "attend",
+    "attention_mask",
+    "relative_bias",
+    "relative_position_bucket",
+]
+
+#: Added in place of what a query does not see: far below any logit, and finite, so that a row of
+#: padding, which sees nothing, has even weights and not NaN.
+_UNSEEN = -1e10
+
+
+def relative_position_bucket(
+    relative_position: np.ndarray | jax.Array,
+    *,
+    bidirectional: bool,
+    num_buckets: int = 32,
+    max_distance: int = 128,
+) -> jax.Array:
+    """The bucket of each relative position (key - query), int32, in the shape given.
+
+    Near distances have a bucket each; from half of the buckets on they widen by the logarithm, and
+    the last holds all from `max_distance` on. Bidirectional, the upper half of the buckets is for
+    keys to the right; otherwise these all share bucket 0. (Mesh TensorFlow,
+    `transformer_layers.py`.)
+
+    >>> relative_position_bucket(np.array([-3, -1, 0, 1, 3, 20, 200]), bidirectional=True).tolist()
+    [3, 1, 0, 17, 19, 26, 31]
+    """
+    distance = -jnp.asarray(relative_position, jnp.int32)
+    offset = jnp.zeros_like(distance)
+    if bidirectional:
+        num_buckets //= 2
+        offset = jnp.where(distance < 0, num_buckets, 0)
+        distance = jnp.abs(distance)
+    distance = jnp.maximum(distance, 0)
+    # The bucket's number is how many thresholds a distance has reached: integers throughout, so
+    # no logarithm of some device can put a distance on the other side.
+    thresholds = _bucket_thresholds(num_buckets, max_distance)
+    reached = distance[..., None] >= thresholds.reshape((1,) * distance.ndim + (-1,))
+    return (offset + jnp.sum(reached, axis=-1, dtype=jnp.int32)).astype(jnp.int32)
+
+
+def _bucket_thresholds(num_buckets: int, max_distance: int) -> np.ndarray:
+    """The first distance of buckets 1, 2, ...: bucket b holds distances below the b-th entry."""
+    exact = num_buckets // 2
+    distances = np.arange(exact, max_distance + 1)
+    growth = np.log(distances / exact) / np.log(max_distance / exact) * (num_buckets - exact)
+    # A hair above, for the distances whose logarithms divide without rest.
+    buckets = np.minimum(num_buckets - 1, exact + np.floor(growth + 1e-6).astype(int))
+    wide = [
+        distances[np.argmax(buckets >= bucket)] for bucket in range(exact + 1, num_buckets)
+    ]  # fmt: skip
+    return np.array([*range(1, exact + 1), *wide], np.int32)
+
+
+def relative_bias(
+    table: jax.Array,
+    query_length: int,
+    key_length: int,
+    *,
+    bidirectional: bool,
+    max_distance: int = 128,
+) -> jax.Array:
+    """The bias of every pair of positions, [1, heads, query_length, key_length].
+
+    `table` is [heads, buckets]; positions are indices, also where rows are packed, since only
+    differences inside a segment are looked at.
+    """
+    # Diagonals are constant. One value each is looked up and laid out so that every row starts
+    # one further left, by cutting a repeated row into pieces one shorter: the backward pass is
+    # then a sum along diagonals, where looking up each pair would scatter a quarter million adds.
+    period = query_length + key_length
+    offset = np.arange(period)
+    offset = np.where(offset < key_length, offset, offset - period)
+    diagonals = lookup_bias(table, offset, bidirectional=bidirectional, max_distance=max_distance)
+    heads = table.shape[0]
+    repeated = jnp.broadcast_to(diagonals[:, None, :], (heads, query_length, period))
+    flat = repeated.reshape(heads, query_length * period)[:, : query_length * (period - 1)]
+    return flat.reshape(1, heads, query_length, period - 1)[..., :key_length]
+
+
+def lookup_bias(
+    table: jax.Array,
+    relative_position: np.ndarray | jax.Array,
+    *,
+    bidirectional: bool,
+    max_distance: int = 128,
+) -> jax.Array:
+    """The bias of given relative positions (key - query): [heads, *their shape]."""
+    buckets = relative_position_bucket(
+        relative_position,
+        bidirectional=bidirectional,
+        num_buckets=table.shape[1],
+        max_distance=max_distance,
+    )
+    return jnp.take(table, buckets, axis=1)
+
+
+def attention_mask(
+    query_segments: jax.Array,
+    key_segments: jax.Array,
+    *,
+    causal: bool = False,
+    prefix: jax.Array | None = None,
+) -> jax.Array:
+    """Which keys each query sees, bool [batch, 1, query_length, key_length].
+
+    Those of its own segment (ids from 1; 0 is padding, which sees and is seen by none), and if
+    `causal` only those not after it, but for keys marked in `prefix` [batch, key_length], which
+    the whole segment sees.
+    """
+    query, key = query_segments[:, None, :, None], key_segments[:, None, None, :]
+    mask = (query == key) & (query > 0)
+    if causal:
+        before = np.tri(query_segments.shape[1], key_segments.shape[1], dtype=bool)[None, None]
+        if prefix is not None:
+            before = before | (prefix > 0)[:, None, None, :]
+        mask &= before
+    return mask
+
+
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    bias: jax.Array | None,
+    mask: jax.Array,
+    *,
+    path: Literal["auto", "plain", "fused"] = "plain",
+    weight_factor: jax.Array | None = None,
+) -> jax.Array:
+    """`softmax(query . key + bias)` over the keys in `mask`, times value.
+
+    query [batch, query_length, heads, kv]; key and value [batch, key_length, heads, kv]; bias
+    [batch or 1, heads, query_length, key_length]; mask bool [batch, 1, query_length, key_length].
+    Logits and softmax are float32. There is no division by the root of kv: T5 has it in the
+    query's initialisation. `weight_factor` [batch, heads, query_length or 1, key_length]
+    multiplies the weights after the softmax (dropout).
+    """
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+    if bias is not None:
+        logits += bias.astype(jnp.float32)
+    logits = jnp.where(mask, logits, _UNSEEN)
+    weights = jax.nn.softmax(logits, axis=-1)
+    if weight_factor is not None:
+        if weight_factor.shape[2] == 1:  # the same for all queries: a factor of the value
+            value *= weight_factor[:, :, 0, :, None].transpose(0, 2, 1, 3).astype(value.dtype)
+        else:
+            weights *= weight_factor
+    return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)

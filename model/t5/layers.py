@@ -1,0 +1,220 @@
+"""The layers of T5: RMS norm, dropout, attention, feed-forward, and the block they make."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+
+from model.t5.attention import attend
+from model.t5.config import ModelConfig
+from model.t5.partitioning import constrain
+
+__all__ = ["Attention", "Block", "FeedForward", "constrain", "dropout", "rms_norm"]
+
+Initializer = Callable[..., jax.Array]
+KeysValues = tuple[jax.Array, jax.Array]
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float = 1e-6) -> jax.Array:
+    """`x` over the root of its mean square along the last axis, times `scale` [width].
+
+    Statistics are float32, whatever `x` is; the result has the type of `x`.
+    """
+    x32 = x.astype(jnp.float32)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + epsilon)
+    return (x32 * inverse * scale.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
+
+
+def dropout_factor(rng: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+    """Float32 factors: 0 with probability `rate`, else `1 / (1 - rate)`."""
+    return jax.random.bernoulli(rng, 1 - rate, shape).astype(jnp.float32) / (1 - rate)
+
+
+def dropout(x: jax.Array, rng: jax.Array, rate: float, *, broadcast: bool) -> jax.Array:
+    """Zeroes values of `x` [batch, length, width] with probability `rate`; scales the others up.
+
+    With `broadcast`, one draw is used for all positions of a sequence, as Mesh TensorFlow and T5X
+    do: the mask is [batch, 1, width].
+    """
+    shape = (x.shape[0], 1, x.shape[2]) if broadcast else x.shape
+    return x * dropout_factor(rng, rate, shape).astype(x.dtype)
+
+
+class _Layer(nn.Module):
+    """What the layers share: their configuration, kernels, and dropout where there is an rng."""
+
+    config: ModelConfig
+
+    def kernel(
+        self, name: str, std: float, shape: tuple[int, int], axes: tuple[str, str],
+        normal: Callable[[float], Initializer] = initializers.normal,
+    ) -> jax.Array:  # fmt: skip
+        return self._parameter(name, normal(std), shape, axes)
+
+    def norm_scale(self) -> jax.Array:
+        return self._parameter("norm", initializers.ones, (self.config.d_model,), ("norm",))
+
+    def _parameter(
+        self, name: str, init: Initializer, shape: tuple[int, ...], axes: tuple[str, ...]
+    ) -> jax.Array:
+        value: jax.Array = self.param(name, nn.with_partitioning(init, axes), shape)
+        return value
+
+    def normed(self, hidden: jax.Array) -> jax.Array:
+        return rms_norm(hidden, self.norm, self.config.norm_epsilon)
+
+    @property
+    def drops(self) -> bool:
+        return self.config.dropout_rate > 0 and self.has_rng("dropout")
+
+    def drop(self, x: jax.Array) -> jax.Array:
+        if not self.drops:
+            return x
+        config = self.config
+        return dropout(
+            x, self.make_rng("dropout"), config.dropout_rate, broadcast=config.dropout_broadcast
+        )
+
+
+class Attention(_Layer):
+    """Attention with the norm before it, without the residual around it.
+
+    Standard deviations: query `(d_model * d_kv) ** -0.5` (it holds the division that other
+    transformers make at run time), key and value `d_model ** -0.5`, output
+    `(heads * d_kv) ** -0.5`; normal (Mesh TensorFlow, `transformer/attention.py`).
+    """
+
+    def setup(self) -> None:
+        """Declares the parameters."""
+        config = self.config
+        width, inner = config.d_model, config.inner_dim
+        inward, outward = ((width, inner), ("embed", "heads")), ((inner, width), ("heads", "embed"))
+        self.norm = self.norm_scale()
+        self.query = self.kernel("query", (width * config.d_kv) ** -0.5, *inward)
+        self.key = self.kernel("key", width**-0.5, *inward)
+        self.value = self.kernel("value", width**-0.5, *inward)
+        self.output = self.kernel("output", inner**-0.5, *outward)
+
+    def keys_values(self, source: jax.Array) -> KeysValues:
+        """Keys and values of a sequence [batch, length, d_model]: [batch, length, heads, kv]."""
+        return self._heads(source, self.key), self._heads(source, self.value)
+
+    def __call__(
+        self,
+        hidden: jax.Array,
+        bias: jax.Array | None,
+        mask: jax.Array,
+        keys_values: Callable[[jax.Array], KeysValues] | None = None,
+    ) -> jax.Array:
+        """Attention of `hidden` [batch, length, d_model] to itself, or to what is given.
+
+        `keys_values` makes keys and values from the normed `hidden`; by default these are its
+        own. See `model.t5.attention.attend` for bias and mask.
+        """
+        normed = self.normed(hidden)
+        query = self._heads(normed, self.query)
+        key, value = (keys_values or self.keys_values)(normed)
+        attended = attend(
+            query, key, value, bias, mask,
+            path=self.config.attention, weight_factor=self._weight_factor(query, key),
+        )  # fmt: skip
+        attended = constrain(attended, "batch", "length", "heads", "kv")
+        joined = attended.reshape(*attended.shape[:2], self.config.inner_dim)
+        return jnp.dot(joined, self.output.astype(joined.dtype))
+
+    def _heads(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        projected = jnp.dot(x, kernel.astype(x.dtype))
+        heads = projected.reshape(*x.shape[:2], self.config.num_heads, self.config.d_kv)
+        return constrain(heads, "batch", "length", "heads", "kv")
+
+    def _weight_factor(self, query: jax.Array, key: jax.Array) -> jax.Array | None:
+        if not self.drops:
+            return None
+        queries = 1 if self.config.dropout_broadcast else query.shape[1]
+        shape = (query.shape[0], query.shape[2], queries, key.shape[1])
+        return dropout_factor(self.make_rng("dropout"), self.config.dropout_rate, shape)
+
+
+class FeedForward(_Layer):
+    """Two dense layers with the norm before them, without the residual around them.
+
+    Version 1.0 has a relu between; 1.1 multiplies the gelu of `wi_0` with `wi_1`. Normal, cut at
+    two standard deviations of `d_model ** -0.5` and `d_ff ** -0.5` without scaling up again what
+    the cut takes off, as Mesh TensorFlow initialises.
+    """
+
+    def setup(self) -> None:
+        """Declares the parameters."""
+        width, inner = self.config.d_model, self.config.d_ff
+        self.norm = self.norm_scale()
+        self.inward = [
+            self.kernel(
+                name, width**-0.5, (width, inner), ("embed", "mlp"), initializers.truncated_normal
+            )
+            for name in (
+                ["wi"] if self.config.feed_forward == "relu" else ["wi_0", "wi_1"]
+            )  # fmt: skip
+        ]
+        self.outward = self.kernel(
+            "wo", inner**-0.5, (inner, width), ("mlp", "embed"), initializers.truncated_normal
+        )
+
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        """The layer's result for `hidden` [batch, length, d_model], in the same shape."""
+        normed = self.normed(hidden)
+        inner = [jnp.dot(normed, kernel.astype(normed.dtype)) for kernel in self.inward]
+        if self.config.feed_forward == "relu":
+            activated = jax.nn.relu(inner[0])
+        else:
+            activated = jax.nn.gelu(inner[0], approximate=True) * inner[1]
+        activated = constrain(self.drop(activated), "batch", "length", "mlp")
+        return jnp.dot(activated, self.outward.astype(activated.dtype))
+
+
+class Block(_Layer):
+    """One block of a stack: self-attention, perhaps cross-attention, feed-forward."""
+
+    cross: bool = False
+
+    def setup(self) -> None:
+        """Declares the layers."""
+        self.self_attention = Attention(self.config)
+        if self.cross:
+            self.cross_attention = Attention(self.config)
+        self.feed_forward = FeedForward(self.config)
+
+    def __call__(
+        self,
+        hidden: jax.Array,
+        bias: jax.Array,
+        mask: jax.Array,
+        memory: jax.Array | KeysValues | None = None,
+        memory_mask: jax.Array | None = None,
+        extend: Callable[[KeysValues], KeysValues] | None = None,
+    ) -> jax.Array:
+        """The block's result for `hidden` [batch, length, d_model], in the same shape.
+
+        `memory` is what cross-attention looks at: the encoder's output, or its keys and values.
+        `extend` is given the keys and values of `hidden` and returns those to look at in
+        self-attention: with it, a cache holds the positions before.
+        """
+        own: Callable[[jax.Array], KeysValues] | None = None
+        if extend is not None:
+            own = lambda normed: extend(self.self_attention.keys_values(normed))  # noqa: E731
+        hidden = self._add(hidden, self.self_attention(hidden, bias, mask, own))
+        if memory is not None and memory_mask is not None:
+            seen = memory if isinstance(memory, tuple) else self.memory_keys_values(memory)
+            hidden = self._add(
+                hidden, self.cross_attention(hidden, None, memory_mask, lambda _: seen)
+            )
+        return self._add(hidden, self.feed_forward(hidden))
+
+    def memory_keys_values(self, memory: jax.Array) -> KeysValues:
+        """What cross-attention looks at in the encoder's output [batch, length, d_model]."""
+        keys_values: KeysValues = self.cross_attention.keys_values(memory)
+        return keys_values
+
+    def _add(self, hidden: jax.Array, result: jax.Array) -> jax.Array:
+        return constrain(hidden + self.drop(result), "batch", "length", "embed_act")

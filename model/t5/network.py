@@ -1,0 +1,263 @@
+"""T5 as pure functions of its parameters: one stack of blocks, put together five ways."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+
+from model.t5.attention import attention_mask, relative_bias
+from model.t5.config import ModelConfig
+from model.t5.layers import Block, constrain, dropout, rms_norm
+
+__all__ = ["T5", "Params"]
+
+Params = dict[str, Any]  #: nested, of float32 arrays
+Batch = Mapping[str, jax.Array]
+
+_REMAT_POLICIES = {
+    # Products with weights have no batch axis in common; those of attention have.
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+class T5:
+    """One model, made from its configuration; holds no arrays.
+
+    Parameters are a nested dictionary: "embedding" [vocabulary, d_model]; "encoder" and "decoder",
+    each with "layers" (arrays of all blocks, one after another along a first axis),
+    "relative_bias" [heads, buckets] and "final_norm" [d_model]; "logits" [d_model, vocabulary]
+    where they are not tied to the embedding. A model without an encoder lacks "encoder"; a shared
+    one has "shared" in the place of both, and under "decoder" only its cross-attention. Kernels
+    are [inputs, outputs].
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+
+    def init(self, rng: jax.Array) -> Params:
+        """New parameters, float32. Under `jax.jit` only what is kept is computed.
+
+        >>> from model.t5.config import model_config
+        >>> params = T5(model_config("tiny", vocab_size=128)).init(jax.random.key(0))
+        >>> params["decoder"]["layers"]["cross_attention"]["query"].shape
+        (2, 128, 128)
+        """
+        params: Params = nn.meta.unbox(self._boxed(rng))
+        return params
+
+    def param_shapes(self) -> Params:
+        """What `init` would return, as `jax.ShapeDtypeStruct`; nothing is computed."""
+        shapes: Params = jax.eval_shape(self.init, jax.random.key(0))
+        return shapes
+
+    def param_axes(self) -> Params:
+        """A tuple in the place of each parameter, which names its axes.
+
+        Names: "layers", "vocab", "embed" (the width of the model), "norm" (that of a norm's
+        scale), "heads" (all heads side by side), "mlp", "relpos_heads", "buckets".
+        """
+        boxed = jax.eval_shape(self._boxed, jax.random.key(0))
+        axes: Params = jax.tree.map(
+            lambda box: ("layers",) * (box.value.ndim - len(box.names)) + box.names,
+            boxed,
+            is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned),
+        )
+        return axes
+
+    def encode(
+        self,
+        params: Params,
+        tokens: jax.Array,
+        segment_ids: jax.Array,
+        *,
+        dropout_rng: jax.Array | None = None,
+    ) -> jax.Array:
+        """The encoder's output [batch, length, d_model] in the type of activations.
+
+        `tokens` and `segment_ids` are int32 [batch, length]; a token attends to all of its
+        segment. With `dropout_rng` dropout is applied.
+        Raises ValueError if the model has no encoder.
+        """
+        if not self.config.has_encoder:
+            raise ValueError(
+                f"{self.config.architecture} has no encoder: put the inputs before the targets and "
+                "call logits"
+            )
+        stack = params["shared"] if self.config.shares_stacks else params["encoder"]
+        bias = self._bias(stack, tokens.shape[1], bidirectional=True)
+        mask = attention_mask(segment_ids, segment_ids)
+        rngs = _Rngs(dropout_rng)
+        hidden = self._embed(params, tokens, rngs)
+        hidden = self._blocks(Block(self.config), stack["layers"], hidden, bias, mask, rngs=rngs)
+        return self._finish(stack, hidden, rngs)
+
+    def logits(
+        self, params: Params, batch: Batch, *, dropout_rng: jax.Array | None = None
+    ) -> jax.Array:
+        """Float32 logits [batch, length, vocabulary] of each position of the decoder.
+
+        `batch` holds int32 arrays: "decoder_input_tokens" and "decoder_segments" [batch, length];
+        with an encoder also "encoder_tokens" and "encoder_segments" [batch, encoder length]; for a
+        prefix language model also "prefix", 1 where a position is seen by its whole segment.
+        With `dropout_rng` dropout is applied.
+        """
+        config = self.config
+        rngs = _Rngs(dropout_rng)
+        memory = memory_mask = prefix = None
+        segments = batch["decoder_segments"]
+        if config.has_encoder:
+            memory = self.encode(
+                params, batch["encoder_tokens"], batch["encoder_segments"],
+                dropout_rng=rngs.next(),
+            )  # fmt: skip
+            memory_mask = attention_mask(segments, batch["encoder_segments"])
+        elif self.bidirectional_decoder:
+            prefix = batch["prefix"]
+        stack = self.decoder_stack(params)
+        tokens = batch["decoder_input_tokens"]
+        hidden = self._blocks(
+            self.decoder_block,
+            stack["layers"],
+            self._embed(params, tokens, rngs),
+            self._bias(stack, tokens.shape[1], bidirectional=self.bidirectional_decoder),
+            attention_mask(segments, segments, causal=True, prefix=prefix),
+            memory,
+            memory_mask,
+            rngs=rngs,
+        )
+        return self._unembed(params, self._finish(stack, hidden, rngs))
+
+    @property
+    def bidirectional_decoder(self) -> bool:
+        """Whether the decoder's buckets tell left from right: where some positions see both."""
+        return self.config.architecture == "prefix-language-model"
+
+    @property
+    def decoder_block(self) -> Block:
+        """The block of the decoder."""
+        return Block(self.config, cross=self.config.has_encoder)
+
+    def decoder_stack(self, params: Params) -> Params:
+        """The decoder's "layers", "relative_bias" and "final_norm", from wherever they are kept."""
+        if not self.config.shares_stacks:
+            stack: Params = params["decoder"]
+            return stack
+        shared = params["shared"]
+        return {**shared, "layers": {**shared["layers"], **params["decoder"]["layers"]}}
+
+    def _boxed(self, rng: jax.Array) -> Params:
+        config = self.config
+        keys = iter(jax.random.split(rng, 4))
+
+        def box(init: Any, shape: tuple[int, ...], axes: tuple[str, ...], key: jax.Array) -> Any:
+            return nn.with_partitioning(init, axes)(key, shape, jnp.float32)
+
+        def stack(key: jax.Array, block: Block, num_layers: int) -> Params:
+            layers_key, bias_key = jax.random.split(key)
+            hidden = jnp.zeros((1, 1, config.d_model))
+            bias = jnp.zeros((1, config.num_heads, 1, 1))
+            mask = jnp.ones((1, 1, 1, 1), bool)
+            memory = (hidden, mask) if block.cross else (None, None)
+
+            def layer(key: jax.Array) -> Params:
+                return dict(block.init(key, hidden, bias, mask, *memory)["params"])
+
+            return {
+                "layers": jax.vmap(layer)(jax.random.split(layers_key, num_layers)),
+                # Mesh TensorFlow leaves this one to its default: uniform, after Glorot.
+                "relative_bias": box(
+                    initializers.glorot_uniform(),
+                    (config.num_heads, config.relative_buckets),
+                    ("relpos_heads", "buckets"),
+                    bias_key,
+                ),
+                "final_norm": box(initializers.ones, (config.d_model,), ("norm",), bias_key),
+            }
+
+        vocabulary = (config.vocab_size, config.d_model)
+        params = {
+            "embedding": box(initializers.normal(1.0), vocabulary, ("vocab", "embed"), next(keys)),
+            "decoder": stack(next(keys), self.decoder_block, config.decoder_layers),
+        }
+        if config.shares_stacks:
+            shared = params["decoder"]
+            cross = shared["layers"].pop("cross_attention")
+            params |= {"shared": shared, "decoder": {"layers": {"cross_attention": cross}}}
+        elif config.has_encoder:
+            params["encoder"] = stack(next(keys), Block(config), config.num_layers)
+        if not config.tied_logits:
+            params["logits"] = box(
+                initializers.truncated_normal(config.d_model**-0.5),
+                vocabulary[::-1],
+                ("embed", "vocab"),
+                next(keys),
+            )
+        return params
+
+    def _embed(self, params: Params, tokens: jax.Array, rngs: "_Rngs") -> jax.Array:
+        hidden = jnp.take(params["embedding"], tokens, axis=0).astype(self.config.dtype)
+        return constrain(self._drop(hidden, rngs), "batch", "length", "embed_act")
+
+    def _bias(self, stack: Params, length: int, *, bidirectional: bool) -> jax.Array:
+        return relative_bias(
+            stack["relative_bias"], length, length,
+            bidirectional=bidirectional, max_distance=self.config.relative_max_distance,
+        )  # fmt: skip
+
+    def _blocks(
+        self, block: Block, layers: Params, hidden: jax.Array, *context: Any, rngs: "_Rngs"
+    ) -> jax.Array:
+        num_layers = jax.tree.leaves(layers)[0].shape[0]
+
+        def body(hidden: jax.Array, layer: Any) -> tuple[jax.Array, None]:
+            layer_params, rng = layer
+            rng_of_kind = {} if rng is None else {"dropout": rng}
+            result = block.apply({"params": layer_params}, hidden, *context, rngs=rng_of_kind)
+            return result, None
+
+        if self.config.remat != "none":
+            policy = _REMAT_POLICIES[self.config.remat]
+            body = jax.checkpoint(body, policy=policy, prevent_cse=False)
+        key = rngs.next()
+        keys = None if key is None else jax.random.split(key, num_layers)
+        hidden, _ = jax.lax.scan(body, hidden, (layers, keys))
+        return hidden
+
+    def _finish(self, stack: Params, hidden: jax.Array, rngs: "_Rngs") -> jax.Array:
+        normed = rms_norm(hidden, stack["final_norm"], self.config.norm_epsilon)
+        return self._drop(normed, rngs)
+
+    def _unembed(self, params: Params, hidden: jax.Array) -> jax.Array:
+        if self.config.tied_logits:
+            hidden = hidden * jnp.asarray(self.config.d_model**-0.5, hidden.dtype)
+            kernel, product = params["embedding"], "bld,vd->blv"
+        else:
+            kernel, product = params["logits"], "bld,dv->blv"
+        logits = jnp.einsum(
+            product, hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32
+        )
+        return constrain(logits, "batch", "length", "vocab")
+
+    def _drop(self, hidden: jax.Array, rngs: "_Rngs") -> jax.Array:
+        config = self.config
+        key = rngs.next()
+        if key is None or not config.dropout_rate:
+            return hidden
+        return dropout(hidden, key, config.dropout_rate, broadcast=config.dropout_broadcast)
+
+
+class _Rngs:
+    """Keys one after another, or None each time if there is none to begin with."""
+
+    def __init__(self, key: jax.Array | None) -> None:
+        self._key = key
+
+    def next(self) -> jax.Array | None:
+        if self._key is None:
+            return None
+        self._key, key = jax.random.split(self._key)
+        return key
