@@ -1,0 +1,228 @@
+"""Adafactor as the paper trains with it, and learning rate schedules."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+__all__ = [
+    "SCHEDULES",
+    "Moment",
+    "Schedule",
+    "adafactor",
+    "constant",
+    "inverse_square_root",
+    "schedule",
+    "state_axes",
+]
+
+Schedule = Callable[[Array], Array]
+
+#: A matrix keeps one number a row and one a column where both are at least this long, else one
+#: for each parameter (mtf ``optimize.py``, ``min_dim_size_to_factor`` of T5X).
+FACTORED_FROM = 128
+_EPSILON_GRADIENT = 1e-30  # added to squared gradients
+_EPSILON_SCALE = 1e-3  # the least scale of a parameter
+_CLIP_RMS = 1.0
+_DECAY_EXPONENT = 0.8
+
+_LAYERS = "layers"  # first logical axis of parameters that hold one of each block
+
+
+class Moment(NamedTuple):
+    """Running mean of one parameter's squared gradient: ``row`` and ``column``, or ``full``.
+
+    What is not kept is None. For a parameter [in, out]: row [in], column [out]; for [layers, in,
+    out] one of each a layer.
+    """
+
+    row: Array | None
+    column: Array | None
+    full: Array | None
+
+
+def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransformationExtraArgs:
+    """Adafactor with the paper's settings (section 3.1.2; mtf ``optimize.py``).
+
+    At the global step t, counted from 0, for each matrix or vector:
+
+    - the squared gradient plus 1e-30 goes into a running mean of decay ``1 - (t + 1) ** -0.8``,
+      kept as its row and column means where both sides are at least 128;
+    - the gradient divided by the root of that mean, then by ``max(1, its own RMS)``, times
+      ``learning_rate(t) * max(RMS of the parameter, 1e-3)`` is subtracted.
+
+    No momentum, no weight decay. Parameters under ``scan`` are many matrices stacked along a
+    ``layers`` axis: each is treated by itself, so that the network trains as one whose blocks
+    were written out.
+
+    The state is a tree like the parameters of :class:`Moment`. ``update`` takes the global step
+    as the keyword argument ``step``: the state keeps no count of its own.
+
+    Args:
+      learning_rate: global step to step size.
+      param_axes: tree like the parameters of tuples of logical axis names, as
+        ``T5.param_axes()`` gives it.
+    """
+
+    def init(params: Any) -> Any:
+        return jax.tree.map(
+            lambda axes, param: _first_moment(param, axes), param_axes, params, is_leaf=_is_axes
+        )
+
+    def update(
+        gradients: Any, state: Any, params: Any = None, *, step: Array, **_: Any
+    ) -> tuple[Any, Any]:
+        if params is None:
+            raise ValueError("Adafactor scales its steps by the parameters: pass them to update")
+        decay = 1.0 - (jnp.asarray(step, jnp.float32) + 1.0) ** -_DECAY_EXPONENT
+        rate = learning_rate(step)
+
+        def one(gradient: Array, moment: Moment, param: Array) -> tuple[Array, Moment]:
+            return _update_one(gradient, moment, param, decay, rate)
+
+        def any_rank(
+            axes: tuple[str, ...], gradient: Array, moment: Moment, param: Array
+        ) -> tuple[Array, Moment]:
+            rule = jax.vmap(one) if axes[0] == _LAYERS else one
+            return rule(gradient, moment, param)
+
+        both = jax.tree.map(any_rank, param_axes, gradients, state, params, is_leaf=_is_axes)
+        updates = jax.tree.map(lambda _, pair: pair[0], param_axes, both, is_leaf=_is_axes)
+        moments = jax.tree.map(lambda _, pair: pair[1], param_axes, both, is_leaf=_is_axes)
+        return updates, moments
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def state_axes(param_axes: Any, param_shapes: Any) -> Any:
+    """Logical axes of the state of :func:`adafactor`: what is summed over loses its axis.
+
+    Args:
+      param_axes: tree of tuples of logical axis names.
+      param_shapes: the same tree of anything that has ``.shape``.
+
+    >>> state_axes({"query": ("layers", "embed", "heads")},
+    ...            {"query": jax.ShapeDtypeStruct((6, 512, 512), "float32")})
+    {'query': Moment(row=('layers', 'embed'), column=('layers', 'heads'), full=None)}
+    """
+
+    def one(axes: tuple[str, ...], param: Any) -> Moment:
+        if not _is_factored(axes, param.shape):
+            return Moment(None, None, axes)  # type: ignore[arg-type]
+        return Moment(axes[:-1], (*axes[:-2], axes[-1]), None)  # type: ignore[arg-type]
+
+    return jax.tree.map(one, param_axes, param_shapes, is_leaf=_is_axes)
+
+
+def _is_axes(leaf: object) -> bool:
+    return isinstance(leaf, tuple) and not hasattr(leaf, "_fields")
+
+
+def _is_factored(axes: tuple[str, ...], shape: tuple[int, ...]) -> bool:
+    if len(axes) != len(shape):
+        raise ValueError(f"{len(axes)} logical axes {axes} for a parameter of shape {shape}")
+    matrix = shape[1:] if axes[0] == _LAYERS else shape
+    if len(matrix) > 2:
+        # Which two of three sides to factor over is a choice that Mesh TensorFlow and optax make
+        # by size; no parameter of ours needs it.
+        raise ValueError(f"parameters are vectors and matrices, got {axes} of shape {shape}")
+    return len(matrix) == 2 and min(matrix) >= FACTORED_FROM
+
+
+def _first_moment(param: Array, axes: tuple[str, ...]) -> Moment:
+    if not _is_factored(axes, param.shape):
+        return Moment(None, None, jnp.zeros_like(param))
+    column = (*param.shape[:-2], param.shape[-1])
+    return Moment(jnp.zeros(param.shape[:-1], param.dtype), jnp.zeros(column, param.dtype), None)
+
+
+def _update_one(
+    gradient: Array, moment: Moment, param: Array, decay: Array, rate: Array
+) -> tuple[Array, Moment]:
+    """The rule for one vector or matrix [in, out]."""
+    squared = jnp.square(gradient) + _EPSILON_GRADIENT
+    if moment.full is None:
+        assert moment.row is not None
+        assert moment.column is not None
+        row = decay * moment.row + (1 - decay) * jnp.mean(squared, axis=1)
+        column = decay * moment.column + (1 - decay) * jnp.mean(squared, axis=0)
+        # The mean is estimated as row * column / mean(row); in this order nothing underflows.
+        by_row = jax.lax.rsqrt(row / jnp.mean(row))
+        step = gradient * by_row[:, None] * jax.lax.rsqrt(column)[None, :]
+        moment = Moment(row, column, None)
+    else:
+        full = decay * moment.full + (1 - decay) * squared
+        step = gradient * jax.lax.rsqrt(full)
+        moment = Moment(None, None, full)
+    step = step / jnp.maximum(1.0, _rms(step) / _CLIP_RMS)
+    return -rate * jnp.maximum(_rms(param), _EPSILON_SCALE) * step, moment
+
+
+def _rms(values: Array) -> Array:
+    return jnp.sqrt(jnp.mean(jnp.square(values)))
+
+
+def inverse_square_root(warmup: int = 10_000, scale: float = 1.0) -> Schedule:
+    """``scale / sqrt(max(step, warmup))``: constant until ``warmup``, no ramp.
+
+    The paper's pre-training (section 3.1.2), with its linear decay at the end switched off as in
+    ``learning_rate_schedules`` of the reference's settings.
+
+    >>> float(inverse_square_root()(jnp.int32(0))), float(inverse_square_root(100)(jnp.int32(400)))
+    (0.009999999776482582, 0.05000000074505806)
+    """
+    if warmup < 1:
+        raise ValueError(f"warmup must be a positive number of steps, got {warmup} (--warmup)")
+    _check_scale(scale)
+    return lambda step: scale * jax.lax.rsqrt(jnp.maximum(step, warmup).astype(jnp.float32))
+
+
+def constant(rate: float = 1e-3) -> Schedule:
+    """The same at every step: the paper's fine-tuning (section 3.1.2) at its default.
+
+    >>> float(constant(0.5)(jnp.int32(7)))
+    0.5
+    """
+    _check_scale(rate)
+    return lambda step: jnp.full((), rate, jnp.float32)
+
+
+def _check_scale(scale: float) -> None:
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"the learning rate must be positive, got {scale} (--learning-rate)")
+
+
+def _inverse_square_root(scale: float | None, warmup: int) -> Schedule:
+    return inverse_square_root(warmup, 1.0 if scale is None else scale)
+
+
+def _constant(scale: float | None, warmup: int) -> Schedule:
+    del warmup
+    return constant() if scale is None else constant(scale)
+
+
+#: Name to what makes the schedule from --learning-rate (None: the paper's) and --warmup.
+SCHEDULES: Mapping[str, Callable[[float | None, int], Schedule]] = MappingProxyType(
+    {"inverse-square-root": _inverse_square_root, "constant": _constant}
+)
+
+
+def schedule(name: str, scale: float | None = None, warmup: int = 10_000) -> Schedule:
+    """A schedule by its name.
+
+    >>> schedule("constnt")
+    Traceback (most recent call last):
+        ...
+    ValueError: no learning rate schedule 'constnt', perhaps 'constant'; known: \
+inverse-square-root, constant
+    """
+    if name not in SCHEDULES:
+        near = difflib.get_close_matches(name, SCHEDULES, 1, 0.4)
+        hint = f", perhaps {near[0]!r}" if near else ""
+        raise ValueError(f"no learning rate schedule {name!r}{hint}; known: {', '.join(SCHEDULES)}")
+    return SCHEDULES[name](scale, warmup)
