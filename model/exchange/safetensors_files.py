@@ -1,0 +1,223 @@
+"""safetensors files, one tensor at a time: what is read is mapped, what is written is streamed.
+
+The layout is 8 bytes for the length of a JSON header (little endian), the header with type, shape
+and place of each tensor, then their bytes, row-major (https://github.com/huggingface/safetensors).
+Large models are in several files, which ``model.safetensors.index.json`` assigns to names.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["DTYPES", "INDEX", "SINGLE", "StoredTensor", "TensorFileError", "read", "write"]
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+#: The format's name of each type that a published T5 has, to NumPy's.
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "F32": np.dtype(np.float32),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F16": np.dtype(np.float16),
+}
+_NAMES = {"float32": "F32", "bfloat16": "BF16"}
+_HEADER_LIMIT = 100_000_000  # bytes; the format's own
+_METADATA = "__metadata__"
+
+
+class TensorFileError(ValueError):
+    """A file that is damaged, or holds what no T5 is made of."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+    """Where one tensor is."""
+
+    path: pathlib.Path
+    dtype: str  #: as the format names it, such as "F32"
+    shape: tuple[int, ...]
+    offset: int  #: of its first byte in the file
+
+    def array(self) -> npt.NDArray[Any]:
+        """The tensor, mapped into memory and read when touched.
+
+        Raises TensorFileError for another type than these: that of the weights of a quantised
+        model, say, which are of no use without the scales beside them.
+        """
+        if self.dtype not in DTYPES:
+            raise TensorFileError(
+                f"{self.path}: holds tensors of type {self.dtype}, {', '.join(DTYPES)} are read; "
+                "of a quantised model give what it was made from"
+            )
+        if not math.prod(self.shape):
+            return np.empty(self.shape, DTYPES[self.dtype])
+        return np.memmap(self.path, DTYPES[self.dtype], "r", self.offset, self.shape)
+
+
+def read(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
+    """All tensors of a model's folder by name, in one file or in several.
+
+    Raises TensorFileError where there are none or a file is damaged.
+    """
+    root = pathlib.Path(folder)
+    if (root / SINGLE).exists():
+        return dict(_read_header(root / SINGLE))
+    if (root / INDEX).exists():
+        return _read_shards(root)
+    for name in ("pytorch_model.bin", "pytorch_model.bin.index.json"):
+        if (root / name).exists():
+            raise TensorFileError(
+                f"{root} has its weights as {name} only, which needs PyTorch to read: convert it "
+                "(with Hugging Face: from_pretrained, then save_pretrained) or fetch the "
+                f"{SINGLE} that most models are published with too"
+            )
+    raise TensorFileError(f"{root} has neither {SINGLE} nor {INDEX}")
+
+
+def _read_shards(root: pathlib.Path) -> dict[str, StoredTensor]:
+    path = root / INDEX
+    places = _json_object(path, path.read_bytes()).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise TensorFileError(f"{path}: damaged: no weight_map of file names")
+    shards = {}
+    for name in sorted(set(places.values())):
+        if pathlib.PurePath(name).name != name:
+            raise TensorFileError(f"{path}: names {name!r}, which is not a file beside it")
+        if not (root / name).exists():
+            raise TensorFileError(f"{root}: {name} is missing, which {INDEX} names")
+        shards[name] = dict(_read_header(root / name))
+    found = {}
+    for tensor, name in places.items():
+        if tensor not in shards[name]:
+            raise TensorFileError(f"{root / name}: lacks {tensor}, which {INDEX} says it holds")
+        found[tensor] = shards[name][tensor]
+    return found
+
+
+def _read_header(path: pathlib.Path) -> Iterator[tuple[str, StoredTensor]]:
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else _HEADER_LIMIT + 1
+        if length > min(_HEADER_LIMIT, size - 8):
+            raise TensorFileError(f"{path}: not a safetensors file, or cut short")
+        header = _json_object(path, file.read(length))
+    for name, entry in header.items():
+        if name == _METADATA:
+            continue
+        try:
+            dtype, shape = str(entry["dtype"]), tuple(int(number) for number in entry["shape"])
+            begin, end = (int(number) for number in entry["data_offsets"])
+        except (KeyError, TypeError, ValueError):
+            raise TensorFileError(f"{path}: damaged: no type, shape and place of {name}") from None
+        if not 0 <= begin <= end <= size - 8 - length or min(shape, default=0) < 0:
+            raise TensorFileError(f"{path}: cut short or damaged: {name} is not whole")
+        if dtype in DTYPES and end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
+            raise TensorFileError(
+                f"{path}: damaged: {name} has {end - begin} bytes, its shape {list(shape)} as "
+                f"{dtype} needs {math.prod(shape) * DTYPES[dtype].itemsize}"
+            )
+        yield name, StoredTensor(path, dtype, shape, 8 + length + begin)
+
+
+def _json_object(path: pathlib.Path, content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise TensorFileError(f"{path}: not a safetensors file, or damaged: no JSON object in it")
+    return value
+
+
+def write(
+    folder: str | os.PathLike[str],
+    shapes: Mapping[str, tuple[int, ...]],
+    tensor: Callable[[str], npt.NDArray[Any]],
+    *,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    max_file_bytes: int = 5_000_000_000,
+) -> list[pathlib.Path]:
+    """Writes tensors in the order of ``shapes``, asking ``tensor(name)`` for one at a time.
+
+    What they need in memory is what the largest of them needs. They go into ``model.safetensors``
+    or, beyond ``max_file_bytes`` of tensors, into several files and their index; a tensor larger
+    than that has a file of its own. Returns the paths written.
+    """
+    root = pathlib.Path(folder)
+    kind = DTYPES[_NAMES[dtype]]
+    sizes = {name: math.prod(shape) * kind.itemsize for name, shape in shapes.items()}
+    shards = list(_shards(sizes, max_file_bytes))
+    if len(shards) == 1:
+        _write_file(root / SINGLE, shards[0], shapes, tensor, dtype)
+        return [root / SINGLE]
+    paths = []
+    places = {}
+    for number, names in enumerate(shards, 1):
+        path = root / f"model-{number:05}-of-{len(shards):05}.safetensors"
+        _write_file(path, names, shapes, tensor, dtype)
+        places.update(dict.fromkeys(names, path.name))
+        paths.append(path)
+    index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places}
+    (root / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return [*paths, root / INDEX]
+
+
+def _shards(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
+    names: list[str] = []
+    filled = 0
+    for name, size in sizes.items():
+        if names and filled + size > limit:
+            yield names
+            names, filled = [], 0
+        names.append(name)
+        filled += size
+    yield names
+
+
+def _write_file(
+    path: pathlib.Path,
+    names: Sequence[str],
+    shapes: Mapping[str, tuple[int, ...]],
+    tensor: Callable[[str], npt.NDArray[Any]],
+    dtype: str,
+) -> None:
+    kind = DTYPES[_NAMES[dtype]]
+    # Transformers reads no file whose metadata does not say which library's tensors these are.
+    header: dict[str, Any] = {_METADATA: {"format": "pt"}}
+    end = 0
+    for name in names:
+        begin, end = end, end + math.prod(shapes[name]) * kind.itemsize
+        header[name] = {
+            "dtype": _NAMES[dtype], "shape": list(shapes[name]), "data_offsets": [begin, end]
+        }  # fmt: skip
+    content = json.dumps(header, separators=(",", ":")).encode()
+    content += b" " * (-len(content) % 8)  # so that tensors are aligned
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(content)) + content)
+        for name in names:
+            array = tensor(name)
+            if array.shape != tuple(shapes[name]):
+                raise TensorFileError(
+                    f"{name} has the shape {list(array.shape)}, {list(shapes[name])} was announced"
+                )
+            for part in _parts(array):
+                # As bytes: NumPy has no buffer of bfloat16.
+                file.write(np.ascontiguousarray(part, kind).view(np.uint8).data)
+
+
+def _parts(array: npt.NDArray[Any]) -> Iterable[npt.NDArray[Any]]:
+    """The rows in pieces of about 64 MB, so that a transposed tensor is not copied whole."""
+    if array.ndim < 2:
+        return [np.atleast_1d(array)]
+    rows = max(1, 2**24 // max(1, math.prod(array.shape[1:])))
+    return (array[start : start + rows] for start in range(0, len(array), rows))
