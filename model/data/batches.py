@@ -1,0 +1,221 @@
+"""The arrays of a batch: one table, for those who make batches and those who train on them.
+
+All are row-major, [batch, length]. ``segments`` number the examples packed into a row from 1, 0
+being padding; attention stays inside a segment. A decoder reads its targets shifted right by one,
+with 0 before the first of each segment. ``loss_weights`` are 1 where a prediction counts.
+
+========================  =======  ==================  ==================================
+name                      dtype    length              in batches for
+========================  =======  ==================  ==================================
+``encoder_tokens``        int32    ``encoder_length``  models with an encoder
+``encoder_segments``      int32    ``encoder_length``  models with an encoder
+``decoder_input_tokens``  int32    ``decoder_length``  all
+``decoder_target_tokens``  int32   ``decoder_length``  all
+``decoder_segments``      int32    ``decoder_length``  all
+``loss_weights``          float32  ``decoder_length``  all
+``prefix``                int32    ``decoder_length``  models without: 1 where all of the
+                                                       segment may look, 0 elsewhere
+========================  =======  ==================  ==================================
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model.data.packing import Packing, first_fit
+from model.data.sequences import Sequences
+
+__all__ = ["Batch", "BatchSpec", "pack_joined", "pack_pairs", "shift_right"]
+
+Batch = dict[str, npt.NDArray[Any]]
+
+_ENCODER = {"encoder_tokens": np.int32, "encoder_segments": np.int32}
+_DECODER = {
+    "decoder_input_tokens": np.int32,
+    "decoder_target_tokens": np.int32,
+    "decoder_segments": np.int32,
+    "loss_weights": np.float32,
+}
+_PREFIX = {"prefix": np.int32}
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSpec:
+    """What a batch holds.
+
+    Attributes:
+        batch_size: Rows.
+        decoder_length: Tokens in a decoder's row.
+        encoder_length: Tokens in an encoder's row; None for models without one.
+
+    >>> BatchSpec(8, 114, encoder_length=512).arrays["loss_weights"]
+    ((8, 114), dtype('float32'))
+    """
+
+    batch_size: int
+    decoder_length: int
+    encoder_length: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None and value < 1:
+                raise ValueError(f"{field.name} must be positive, got {value}")
+
+    @property
+    def arrays(self) -> dict[str, tuple[tuple[int, int], np.dtype[Any]]]:
+        """Name to shape and dtype, in a fixed order."""
+        decoder = (self.batch_size, self.decoder_length)
+        if self.encoder_length is None:
+            return {name: (decoder, np.dtype(kind)) for name, kind in (_DECODER | _PREFIX).items()}
+        encoder = (self.batch_size, self.encoder_length)
+        table = {name: (encoder, np.dtype(kind)) for name, kind in _ENCODER.items()}
+        return table | {name: (decoder, np.dtype(kind)) for name, kind in _DECODER.items()}
+
+    @property
+    def tokens(self) -> int:
+        """Tokens by which the paper counts a batch: those of its longest feature, with padding."""
+        return self.batch_size * max(self.encoder_length or 0, self.decoder_length)
+
+    def check(self, batch: Mapping[str, Any]) -> None:
+        """Raises ValueError, naming the array, unless these are the table's arrays.
+
+        Looks at names, shapes and dtypes, so that arrays on devices may be checked too.
+        """
+        table = self.arrays
+        if batch.keys() != table.keys():
+            lacking, foreign = sorted(table.keys() - batch), sorted(batch.keys() - table)
+            raise ValueError(
+                "a batch has other arrays than its model reads: "
+                f"lacking {', '.join(lacking) or 'none'}; not asked for "
+                f"{', '.join(foreign) or 'none'}"
+            )
+        for name, (shape, kind) in table.items():
+            array = batch[name]
+            if tuple(array.shape) != shape or array.dtype != kind:
+                raise ValueError(
+                    f"batch array {name} must be {kind} {list(shape)}, got {array.dtype} "
+                    f"{list(array.shape)}"
+                )
+
+
+def shift_right(
+    tokens: npt.NDArray[np.int32], segments: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
+    """What a decoder reads to predict ``tokens``, [rows, length]: 0 at the start of each segment.
+
+    (Mesh TensorFlow ``autoregressive_inputs``; seqio ``feature_converters.py``.)
+
+    >>> shift_right(np.array([[5, 6, 7, 8, 0]], np.int32), np.array([[1, 1, 2, 2, 0]], np.int32))
+    array([[0, 5, 0, 7, 0]], dtype=int32)
+    """
+    shifted = np.zeros_like(tokens)
+    shifted[:, 1:] = tokens[:, :-1] * (segments[:, 1:] == segments[:, :-1])
+    return shifted
+
+
+def pack_pairs(
+    inputs: Sequences, targets: Sequences, encoder_length: int, decoder_length: int
+) -> Batch:
+    """Rows for a model with an encoder, of examples that end in their end-of-sequence ids.
+
+    Raises ValueError for an example longer than its row.
+    """
+    sizes = np.stack([inputs.lengths, targets.lengths], axis=1)
+    packing = first_fit(sizes, (encoder_length, decoder_length))
+    at = _places(inputs, packing, 0, encoder_length)
+    encoder_tokens = _laid_out(packing.rows, encoder_length, at, inputs.tokens)
+    encoder_segments = _laid_out(packing.rows, encoder_length, at, _segments(inputs, packing))
+    at = _places(targets, packing, 1, decoder_length)
+    tokens = _laid_out(packing.rows, decoder_length, at, targets.tokens)
+    segments = _laid_out(packing.rows, decoder_length, at, _segments(targets, packing))
+    return {
+        "encoder_tokens": encoder_tokens,
+        "encoder_segments": encoder_segments,
+        "decoder_input_tokens": shift_right(tokens, segments),
+        "decoder_target_tokens": tokens,
+        "decoder_segments": segments,
+        "loss_weights": (segments > 0).astype(np.float32),
+    }
+
+
+def pack_joined(
+    inputs: Sequences,
+    targets: Sequences,
+    decoder_length: int,
+    *,
+    prefix: bool,
+    loss_on_inputs: bool,
+) -> Batch:
+    """Rows for a model without an encoder: each example is its inputs, then its targets.
+
+    Args:
+        inputs: With the separator that ends them; an example without inputs has none either.
+        targets: With their end-of-sequence ids.
+        decoder_length: Tokens in a row.
+        prefix: Whether the inputs are fully visible. What a decoder reads stands one to the right
+            of what it predicts, so that the prefix is one longer than the inputs: the place where
+            the separator is read belongs to it (Mesh TensorFlow ``unitransformer``; seqio
+            ``PrefixLMFeatureConverter``).
+        loss_on_inputs: Whether predicting the inputs counts too.
+
+    Raises:
+        ValueError: An example is longer than a row.
+    """
+    packing = first_fit((inputs.lengths + targets.lengths)[:, np.newaxis], (decoder_length,))
+    rows = packing.rows
+    before = _places(inputs, packing, 0, decoder_length)
+    after = _places(targets, packing, 0, decoder_length) + np.repeat(
+        inputs.lengths, targets.lengths
+    )
+    at = np.concatenate([before, after])
+    tokens = _laid_out(
+        rows, decoder_length, at, np.concatenate([inputs.tokens, targets.tokens])
+    )  # fmt: skip
+    numbers = np.concatenate([_segments(inputs, packing), _segments(targets, packing)])
+    segments = _laid_out(rows, decoder_length, at, numbers)
+    weighted = at if loss_on_inputs else after
+    weights = _laid_out(rows, decoder_length, weighted, np.ones(len(weighted), np.float32))
+    visible = np.zeros_like(tokens)
+    if prefix:
+        visible.ravel()[before] = 1
+        with_inputs = inputs.lengths > 0
+        first_target = packing.row * decoder_length + packing.offset[:, 0] + inputs.lengths
+        visible.ravel()[first_target[with_inputs]] = 1
+    return {
+        "decoder_input_tokens": shift_right(tokens, segments),
+        "decoder_target_tokens": tokens,
+        "decoder_segments": segments,
+        "loss_weights": weights,
+        "prefix": visible,
+    }
+
+
+def concatenated(batches: Sequence[Batch]) -> Batch:
+    """Batches of the same arrays as one, their rows in order."""
+    if len(batches) == 1:
+        return batches[0]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _places(
+    sequences: Sequences, packing: Packing, feature: int, length: int
+) -> npt.NDArray[np.int64]:
+    """Where each token goes in the rows' memory: int64 [tokens]."""
+    begin = packing.row * length + packing.offset[:, feature] - sequences.starts
+    return np.repeat(begin, sequences.lengths) + np.arange(len(sequences.tokens))
+
+
+def _segments(sequences: Sequences, packing: Packing) -> npt.NDArray[np.int32]:
+    return np.repeat(packing.segment.astype(np.int32), sequences.lengths)
+
+
+def _laid_out(
+    rows: int, length: int, at: npt.NDArray[np.int64], values: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
+    array = np.zeros(rows * length, dtype=values.dtype)
+    array[at] = values
+    return array.reshape(rows, length)

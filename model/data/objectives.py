@@ -1,0 +1,490 @@
+"""The paper's unsupervised objectives: from a text's tokens to inputs and targets.
+
+An objective is three choices (paper section 3.3, figure 5) and the lengths that follow from them:
+which tokens are noise, what the inputs show of them, and what the targets ask for. With the tokens
+``a b c d e f g h``, noise ``c d g``, sentinels ``s0 s1 s2`` and the mask ``M`` (which is ``s0``):
+
+==========  =================  ====================  ===============================
+what        name               gives                 where it is used
+==========  =================  ====================  ===============================
+``inputs``  ``nothing``        (empty)               causal_lm
+            ``kept``           a b e f h             drop, prefix_lm
+            ``mask``           a b M M e f M h       mass
+            ``mask-random``    as ``mask``, but one  bert
+                               in ten a random id
+            ``sentinels``      a b s0 e f s1 h       iid..., span...
+            ``shuffled``       f a h c b g d e       deshuffle
+``targets`` ``whole``          a b c d e f g h       causal_lm, bert, mass, deshuffle
+            ``noise``          c d g                 drop, prefix_lm
+            ``sentinels``      s0 c d s1 g s2        iid..., span...
+==========  =================  ====================  ===============================
+
+Rules and constants are those of the released code (google-research/text-to-text-transfer-
+transformer, ``t5/data/preprocessors.py`` and ``t5/models/gin/objectives``) unless a switch says
+otherwise. All randomness comes from the generator that is passed in.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from model.data.sequences import Sequences
+
+__all__ = [
+    "OBJECTIVES",
+    "Ids",
+    "Lengths",
+    "Objective",
+    "iid_noise",
+    "objective",
+    "random_spans_noise",
+]
+
+Bools = npt.NDArray[np.bool_]
+
+_FIRST_RANDOM_ID = 3  # behind pad, eos and unk (preprocessors.py, random token of BERT-style)
+_RANDOM_SHARE = 0.1  # of BERT-style's noise tokens (iid_15_r10s90_f.gin: "r10s90")
+
+
+class Ids(Protocol):
+    """What an objective needs to know of a vocabulary."""
+
+    @property
+    def size(self) -> int:
+        """Number of ids, sentinels included."""
+
+    @property
+    def extra_ids(self) -> int:
+        """Number of sentinels: the last ids, the first sentinel being the very last."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """How long things are, in tokens; ``inputs`` and ``targets`` with their end-of-sequence id.
+
+    Attributes:
+        raw: Length to which a text is cut before the objective.
+        inputs: Most that the inputs may be, longer ones are cut; 0 where there are none.
+        targets: The same of the targets.
+        joined: Length of a row in which one sequence holds both, for models without an encoder;
+            None for others.
+    """
+
+    raw: int
+    inputs: int
+    targets: int
+    joined: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """One way to make inputs and targets of a text. Raises ValueError for what cannot be.
+
+    >>> spans = objective("span3")
+    >>> spans.lengths(512)
+    Lengths(raw=568, inputs=512, targets=114, joined=None)
+    """
+
+    name: str
+    approach: Literal["language-modeling", "bert-style", "deshuffling"]  #: of figure 5
+    noise: Literal["all", "suffix", "iid", "spans"]
+    inputs: Literal["nothing", "kept", "mask", "mask-random", "sentinels", "shuffled"]
+    targets: Literal["whole", "noise", "sentinels"]
+    noise_density: float | None = None  #: share of tokens that are noise; iid and spans alone
+    mean_span: float | None = None  #: tokens in a run of noise, on average; spans alone
+    #: Whether the pages of a group become one text before it is cut.
+    concatenate: bool = True
+    #: The gin files' length for inputs of 512; None: from the rendering and the density.
+    targets_at_512: int | None = None
+    #: End targets with a sentinel even where the text ends in noise, as in the paper's figure 2.
+    #: The released code does not.
+    closing_sentinel: bool = False
+    #: What the runs beyond the vocabulary's last sentinel get. The released code counts on into
+    #: the ids of real pieces ("reference"), which happens in most texts at 50 % noise (128 runs
+    #: in 511 tokens, paper table 6); "last" repeats the last sentinel, so that lengths and the
+    #: share of noise stay and no piece of text is taken for a mark.
+    sentinel_overflow: Literal["last", "reference"] = "last"
+
+    def __post_init__(self) -> None:
+        has_density = self.noise in ("iid", "spans")
+        if has_density != (self.noise_density is not None):
+            raise ValueError(
+                f"{self.name}: noise_density belongs to iid and random-span noise, got "
+                f"{self.noise_density} with noise {self.noise!r} (--noise-density)"
+            )
+        if self.noise_density is not None and not 0 < self.noise_density < 1:
+            raise ValueError(
+                f"{self.name}: noise_density must be between 0 and 1, got {self.noise_density} "
+                "(--noise-density)"
+            )
+        if (self.noise == "spans") != (self.mean_span is not None):
+            raise ValueError(
+                f"{self.name}: mean_span belongs to random-span noise, got {self.mean_span} with "
+                f"noise {self.noise!r}"
+            )
+        if self.mean_span is not None and not self.mean_span >= 1:
+            raise ValueError(f"{self.name}: mean_span must be at least 1, got {self.mean_span}")
+        if self.closing_sentinel and self.targets != "sentinels":
+            raise ValueError(
+                f"{self.name}: closing_sentinel is for targets with sentinels, and these are "
+                f"{self.targets!r}"
+            )
+
+    @property
+    def sentinels(self) -> bool:
+        """Whether it needs a vocabulary with sentinels."""
+        return self.inputs in ("mask", "mask-random", "sentinels") or self.targets == "sentinels"
+
+    @property
+    def splits(self) -> bool:
+        """Whether inputs and targets are two parts of the text, with nothing shown twice."""
+        return self.noise in ("all", "suffix") and self.inputs != "shuffled"
+
+    def replace(self, **changes: Any) -> "Objective":
+        """The same with other values, checked again.
+
+        Another density or span length drops what the gin files say of the targets' length.
+        """
+        if changes.keys() & {"noise_density", "mean_span", "noise", "targets"}:
+            changes = {"targets_at_512": None, **changes}
+        return dataclasses.replace(self, **changes)
+
+    def lengths(self, input_length: int = 512, separator_length: int | None = None) -> Lengths:
+        """Lengths for inputs of at most ``input_length`` tokens, end of sequence included.
+
+        ``separator_length`` is for models without an encoder: as many tokens stand between inputs
+        and targets in the one sequence that holds both. Raises ValueError when nothing fits.
+        """
+        if input_length < 4 + (separator_length or 0):
+            raise ValueError(
+                f"input_length must be at least {4 + (separator_length or 0)}, got {input_length}"
+            )
+        if self.noise == "spans":
+            raw, targets = self._solve_spans(input_length)
+        else:
+            raw, targets = input_length - 1, self._target_length(input_length)
+        if self.closing_sentinel:
+            targets += 1
+        inputs = 0 if self.inputs == "nothing" else input_length
+        joined = None
+        if separator_length is not None:
+            if not self.splits:
+                joined = input_length - 1 + separator_length + targets
+            else:  # nothing stands there twice: the row need not be longer than the inputs' one
+                joined = input_length
+                raw -= separator_length if inputs else 0
+        return Lengths(raw, inputs, targets, joined)
+
+    def _solve_spans(self, input_length: int) -> tuple[int, int]:
+        """Raw and target length (preprocessors.py, random_spans_helper)."""
+
+        def after(raw: int) -> tuple[int, int]:
+            noise, spans = self._noise_and_spans(raw)
+            return raw - noise + spans + 1, noise + spans + 1
+
+        raw = 2
+        while after(raw + 1)[0] <= input_length:
+            raw += 1
+        inputs, targets = after(raw)
+        if self.noise_density == 0.5 and targets > inputs:
+            raw, targets = raw - 1, targets - 1
+        return raw, targets
+
+    def _noise_and_spans(self, length: int) -> tuple[int, int]:
+        """Noise tokens, and runs of them, in a text of ``length`` >= 2 tokens."""
+        assert self.noise_density is not None
+        assert self.mean_span is not None
+        return _noise_and_spans(length, self.noise_density, self.mean_span)
+
+    def _target_length(self, input_length: int) -> int:
+        if self.targets_at_512 is not None:
+            return math.ceil(self.targets_at_512 * input_length / 512)
+        if self.noise_density is None or self.targets == "whole":
+            return input_length
+        # Four standard deviations above what is expected: one text in thirty thousand is cut. The
+        # gin files leave between one (10 %) and more than four.
+        raw, p = input_length - 1, self.noise_density
+        mean, variance = p, p * (1 - p)
+        if self.targets == "sentinels":
+            # A token counts once, and twice where it begins a run; neighbours are correlated.
+            mean = p * (2 - p)
+            variance = p * (4 - 3 * p) - mean**2 - 2 * p * mean * (1 - p)
+        return min(input_length, math.ceil(raw * mean + 4 * math.sqrt(raw * variance)) + 1)
+
+    def __call__(
+        self, texts: Sequences, ids: Ids, rng: np.random.Generator
+    ) -> tuple[Sequences, Sequences]:
+        """Inputs and targets of each text, without end-of-sequence ids, not yet cut.
+
+        Texts too short to have both (one token under a noise that splits) are left out. Raises
+        ValueError for a vocabulary without the sentinels it needs.
+        """
+        if self.sentinels and not ids.extra_ids:
+            raise ValueError(
+                f"objective {self.name} needs sentinels, and the vocabulary has none: train it "
+                "with extra ids"
+            )
+        if self.noise == "suffix":
+            texts = _without_short(texts, 2)
+        return self.render(texts, self.draw_noise(texts, rng), ids, rng)
+
+    def render(
+        self, texts: Sequences, noise: Bools, ids: Ids, rng: np.random.Generator
+    ) -> tuple[Sequences, Sequences]:
+        """Inputs and targets under given noise, bool [tokens]."""
+        return self._inputs_of(texts, noise, ids, rng), self._targets_of(texts, noise, ids)
+
+    def draw_noise(self, texts: Sequences, rng: np.random.Generator) -> Bools:
+        """Which tokens are noise: bool [tokens]. A text of two parts needs two tokens or more."""
+        if self.noise == "all":
+            return np.ones(len(texts.tokens), dtype=np.bool_)
+        if self.noise == "suffix":
+            # Between 1 token and all but one (preprocessors.py, random_prefix_noise_mask).
+            prefix = rng.integers(1, texts.lengths)
+            noise: Bools = texts.places >= np.repeat(prefix, texts.lengths)
+            return noise
+        assert self.noise_density is not None
+        if self.noise == "iid":
+            return iid_noise(texts.lengths, self.noise_density, rng)
+        assert self.mean_span is not None
+        return random_spans_noise(texts.lengths, self.noise_density, self.mean_span, rng)
+
+    def _inputs_of(
+        self, texts: Sequences, noise: Bools, ids: Ids, rng: np.random.Generator
+    ) -> Sequences:
+        match self.inputs:
+            case "nothing":
+                return Sequences(texts.tokens[:0], np.zeros_like(texts.lengths))
+            case "kept":
+                return texts.only(~noise)
+            case "sentinels":
+                return self._with_sentinels(texts, noise, ids)
+            case "shuffled":
+                return _shuffled(texts, rng)
+        tokens = np.where(noise, np.int32(ids.size - 1), texts.tokens)
+        if self.inputs == "mask-random":
+            at = np.flatnonzero(noise)
+            at = at[rng.random(len(at), dtype=np.float32) < _RANDOM_SHARE]
+            tokens[at] = rng.integers(_FIRST_RANDOM_ID, ids.size, len(at), dtype=np.int32)
+        return Sequences(tokens, texts.lengths)
+
+    def _targets_of(self, texts: Sequences, noise: Bools, ids: Ids) -> Sequences:
+        match self.targets:
+            case "whole":
+                return texts
+            case "noise":
+                return texts.only(noise)
+        if not self.closing_sentinel:
+            return self._with_sentinels(texts, ~noise, ids)
+        # A kept token more at the end closes the last noise; where the text ends in kept tokens
+        # it joins their run and changes nothing.
+        longer = texts.followed_by([0])
+        kept = np.insert(~noise, texts.ends, True)
+        return self._with_sentinels(longer, kept, ids)
+
+    def _with_sentinels(self, texts: Sequences, marked: Bools, ids: Ids) -> Sequences:
+        """Each run of marked tokens as one sentinel, numbered from the left of each text."""
+        begins = marked.copy()
+        begins[1:] &= ~marked[:-1]
+        first_tokens = texts.starts[texts.lengths > 0]
+        begins[first_tokens] = marked[first_tokens]
+        at = np.flatnonzero(begins)
+        runs_before = np.searchsorted(at, texts.starts)  # [texts]
+        runs = np.diff(np.append(runs_before, len(at)))
+        number = np.arange(len(at)) - np.repeat(runs_before, runs)
+        if self.sentinel_overflow == "last":
+            number = np.minimum(number, ids.extra_ids - 1)
+        elif len(number) and int(number.max()) > ids.size - 1 - _FIRST_RANDOM_ID:
+            raise ValueError(
+                f"{int(number.max()) + 1} runs of noise in one text, and the vocabulary has only "
+                f"{ids.size} ids; sentinel_overflow='last' repeats the last sentinel"
+            )
+        tokens = texts.tokens.copy()
+        tokens[at] = ids.size - 1 - number
+        return Sequences(tokens, texts.lengths).only(begins | ~marked)
+
+
+def iid_noise(lengths: npt.NDArray[np.int64], density: float, rng: np.random.Generator) -> Bools:
+    """Each token noise by itself, with probability ``density``: bool [sum of lengths]."""
+    noise: Bools = rng.random(int(lengths.sum()), dtype=np.float32) < density
+    return noise
+
+
+def random_spans_noise(
+    lengths: npt.NDArray[np.int64], density: float, mean_span: float, rng: np.random.Generator
+) -> Bools:
+    """Noise in runs: bool [sum of lengths] (preprocessors.py, random_spans_noise_mask).
+
+    A text of ``length`` tokens has ``round(length * density)`` noise tokens (at least one, not
+    all), in ``round(noise / mean_span)`` runs. Noise and the rest are each cut into that many
+    parts, all ways to do so being equally likely, and laid out in turn: the text begins with kept
+    tokens and ends with noise. A text of one token keeps it.
+
+    >>> mask = random_spans_noise(np.array([8]), 0.5, 2.0, np.random.default_rng(0))
+    >>> int(mask.sum()), mask[0], mask[-1]
+    (4, np.False_, np.True_)
+    """
+    mask = np.zeros(int(lengths.sum()), dtype=np.bool_)
+    starts = np.cumsum(lengths) - lengths
+    for length in np.unique(lengths[lengths > 1]).tolist():
+        noise, spans = _noise_and_spans(length, density, mean_span)
+        of_length = starts[lengths == length]
+        kept_ends = _random_parts(len(of_length), length - noise, spans, rng)
+        noise_ends = _random_parts(len(of_length), noise, spans, rng)
+        # Where noise begins and ends; the mask flips at each.
+        flips = np.zeros((len(of_length), length + 1), dtype=np.int8)
+        texts = np.arange(len(of_length))[:, np.newaxis]
+        flips[texts, kept_ends + noise_ends] = -1
+        noise_ends[:, 1:] = noise_ends[:, :-1].copy()
+        noise_ends[:, 0] = 0
+        flips[texts, kept_ends + noise_ends] = 1
+        of_this = np.cumsum(flips[:, :-1], axis=1, dtype=np.int8).view(np.bool_)
+        if len(of_length) == len(lengths):
+            return of_this.ravel()
+        mask[of_length[:, np.newaxis] + np.arange(length)] = of_this
+    return mask
+
+
+def _noise_and_spans(length: int, density: float, mean_span: float) -> tuple[int, int]:
+    noise = min(max(round(length * density), 1), length - 1)
+    # A run needs a kept token before it: only above a density of one half can they run out.
+    return noise, min(max(round(noise / mean_span), 1), noise, length - noise)
+
+
+def _random_parts(
+    texts: int, tokens: int, parts: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Cuts ``tokens`` into ``parts`` of at least one, at random: where each ends, [texts, parts].
+
+    ``parts - 1`` of the ``tokens - 1`` places between two tokens become cuts: those with the
+    smallest random keys. A key's low bits are its place, so that no two are equal.
+    """
+    ends = np.full((texts, parts), tokens, dtype=np.int64)
+    if parts > 1:
+        gaps = tokens - 1
+        keys = rng.integers(0, 1 << 64, size=(texts, gaps), dtype=np.uint64)
+        bits = np.uint64(gaps.bit_length())
+        keys = keys >> bits << bits | np.arange(gaps, dtype=np.uint64)
+        smallest = np.partition(keys, parts - 2, axis=1)[:, : parts - 1]
+        places = smallest & np.uint64((1 << int(bits)) - 1)
+        ends[:, :-1] = np.sort(places.astype(np.int64), axis=1) + 1
+    return ends
+
+
+def _shuffled(texts: Sequences, rng: np.random.Generator) -> Sequences:
+    """Each text's tokens in a random order: sorted by text, then by 40 random bits."""
+    keys = rng.integers(0, 1 << 40, size=len(texts.tokens)) | texts.owners << 40
+    return Sequences(texts.tokens[np.argsort(keys, kind="stable")], texts.lengths)
+
+
+def _without_short(texts: Sequences, least: int) -> Sequences:
+    long = texts.lengths >= least
+    if bool(long.all()):
+        return texts
+    return Sequences(texts.only(np.repeat(long, texts.lengths)).tokens, texts.lengths[long])
+
+
+def _iid(name: str, density: float, targets: int) -> Objective:
+    return Objective(
+        name=name,
+        approach="bert-style",
+        noise="iid",
+        inputs="sentinels",
+        targets="sentinels",
+        noise_density=density,
+        targets_at_512=targets,
+    )
+
+
+def _spans(mean: int) -> Objective:
+    return Objective(
+        name=f"span{mean}",
+        approach="bert-style",
+        noise="spans",
+        inputs="sentinels",
+        targets="sentinels",
+        noise_density=0.15,
+        mean_span=mean,
+    )
+
+
+_BASELINE = _iid("iid", 0.15, 192)
+
+#: Name to objective: tables 3, 6 and 7 of the paper. The baseline of section 3.1 is "iid"; the
+#: released models were pre-trained with "span3" (section 3.7).
+OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
+    {
+        each.name: each
+        for each in (
+            Objective(
+                name="causal_lm",
+                approach="language-modeling",
+                noise="all",
+                inputs="nothing",
+                targets="whole",
+            ),
+            Objective(
+                name="prefix_lm",
+                approach="language-modeling",
+                noise="suffix",
+                inputs="kept",
+                targets="noise",
+                concatenate=False,
+            ),
+            dataclasses.replace(
+                _BASELINE,
+                name="bert",
+                inputs="mask-random",
+                targets="whole",
+                targets_at_512=None,
+            ),
+            Objective(
+                name="deshuffle",
+                approach="deshuffling",
+                noise="all",
+                inputs="shuffled",
+                targets="whole",
+                concatenate=False,
+            ),
+            dataclasses.replace(
+                _BASELINE, name="mass", inputs="mask", targets="whole", targets_at_512=None
+            ),
+            _BASELINE,
+            _iid("iid10", 0.10, 103),
+            _iid("iid25", 0.25, 256),
+            _iid("iid50", 0.50, 512),
+            dataclasses.replace(
+                _BASELINE, name="drop", inputs="kept", targets="noise", targets_at_512=104
+            ),
+            _spans(2),
+            _spans(3),
+            _spans(5),
+            _spans(10),
+        )
+    }
+)
+
+
+def objective(name: str, **changes: Any) -> Objective:
+    """An objective of the paper by its name, with changes.
+
+    >>> objective("span3", noise_density=0.25).lengths(512).targets
+    206
+    >>> objective("span4")
+    Traceback (most recent call last):
+        ...
+    ValueError: no objective 'span4', perhaps 'span5'; objectives: causal_lm, prefix_lm, bert, \
+deshuffle, mass, iid, iid10, iid25, iid50, drop, span2, span3, span5, span10 (--objective)
+    """
+    if name not in OBJECTIVES:
+        near = difflib.get_close_matches(name, OBJECTIVES, 1, 0.4)
+        hint = f", perhaps {near[0]!r}" if near else ""
+        names = ", ".join(OBJECTIVES)
+        raise ValueError(f"no objective {name!r}{hint}; objectives: {names} (--objective)")
+    return OBJECTIVES[name].replace(**changes)

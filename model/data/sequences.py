@@ -1,0 +1,112 @@
+"""Many token sequences of different lengths in one array, so that work on them needs no loop."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Sequences"]
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sequences:
+    """Token sequences, one behind the other.
+
+    Attributes:
+        tokens: int32 [sum of lengths].
+        lengths: int64 [sequences]; a sequence may be empty.
+
+    >>> pair = Sequences.of([[5, 6], [], [7]])
+    >>> pair.tokens, pair.starts, pair.owners
+    (array([5, 6, 7], dtype=int32), array([0, 2, 2]), array([0, 0, 2]))
+    """
+
+    tokens: npt.NDArray[np.int32]
+    lengths: Ints
+
+    @classmethod
+    def of(cls, sequences: Sequence[npt.ArrayLike]) -> "Sequences":
+        """Lists or arrays of tokens as one."""
+        arrays = [np.asarray(tokens, dtype=np.int32) for tokens in sequences]
+        lengths = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
+        return cls(np.concatenate(arrays) if arrays else np.empty(0, np.int32), lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def ends(self) -> Ints:
+        """Where each sequence ends in ``tokens``, exclusive: int64 [sequences]."""
+        return np.cumsum(self.lengths)
+
+    @property
+    def starts(self) -> Ints:
+        """Where each sequence begins in ``tokens``: int64 [sequences]."""
+        return self.ends - self.lengths
+
+    @property
+    def owners(self) -> Ints:
+        """The sequence that each token belongs to: int64 [tokens]."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+    @property
+    def places(self) -> Ints:
+        """Each token's place in its own sequence, from 0: int64 [tokens]."""
+        return np.arange(len(self.tokens)) - np.repeat(self.starts, self.lengths)
+
+    def lists(self) -> list[list[int]]:
+        """One list for each sequence."""
+        return [part.tolist() for part in np.split(self.tokens, self.ends[:-1])][: len(self)]
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> "Sequences":
+        """Without the tokens whose place in ``kept``, bool [tokens], is False."""
+        at = np.flatnonzero(kept)
+        bounds = np.searchsorted(at, np.concatenate([[0], self.ends]))
+        return Sequences(self.tokens[at], np.diff(bounds))
+
+    def first(self, most: int) -> "Sequences":
+        """At most the first ``most`` tokens of each."""
+        if not len(self) or int(self.lengths.max()) <= most:
+            return self
+        return self.only(self.places < most)
+
+    def followed_by(
+        self, ending: Sequence[int], which: npt.NDArray[np.bool_] | None = None
+    ) -> "Sequences":
+        """With the tokens ``ending`` behind each, or behind those of ``which``, bool [sequences].
+
+        >>> Sequences.of([[5, 6], []]).followed_by([1]).lists()
+        [[5, 6, 1], [1]]
+        """
+        ends = self.ends if which is None else self.ends[which]
+        tokens = np.insert(
+            self.tokens, np.repeat(ends, len(ending)), np.tile(ending, len(ends)).astype(np.int32)
+        )
+        more = len(ending) if which is None else len(ending) * which.astype(np.int64)
+        return Sequences(tokens, self.lengths + more)
+
+    def cut(self, most: int) -> "Sequences":
+        """Each in pieces of ``most`` tokens; its last piece is what is left. Empty ones vanish.
+
+        >>> Sequences.of([[1, 2, 3, 4, 5], []]).cut(2).lists()
+        [[1, 2], [3, 4], [5]]
+        """
+        pieces = -(-self.lengths // most)
+        lengths = np.full(int(pieces.sum()), most, dtype=np.int64)
+        last = np.cumsum(pieces)[pieces > 0] - 1
+        filled = self.lengths[pieces > 0]
+        lengths[last] = filled - (pieces[pieces > 0] - 1) * most
+        return Sequences(self.tokens, lengths)
+
+    def joined(self) -> "Sequences":
+        """All of them as one sequence."""
+        return Sequences(self.tokens, np.array([len(self.tokens)], dtype=np.int64))
+
+    def take(self, which: Iterable[int]) -> "Sequences":
+        """Some of them, in the order of their numbers in ``which``."""
+        starts, lengths = self.starts, self.lengths
+        parts = [self.tokens[starts[i] : starts[i] + lengths[i]] for i in which]
+        return Sequences.of(parts)

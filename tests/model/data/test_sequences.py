@@ -1,0 +1,57 @@
+"""Sequences against the same work on lists."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.data.sequences import Sequences
+
+LISTS = st.lists(st.lists(st.integers(0, 50), max_size=9), max_size=6)
+
+
+@given(LISTS)
+def test_lists_come_back(lists):
+    assert Sequences.of(lists).lists() == lists
+
+
+@given(LISTS)
+def test_each_token_knows_its_sequence_and_its_place(lists):
+    sequences = Sequences.of(lists)
+    assert sequences.owners.tolist() == [i for i, each in enumerate(lists) for _ in each]
+    assert sequences.places.tolist() == [place for each in lists for place in range(len(each))]
+    assert sequences.tokens.dtype == np.int32
+
+
+@given(LISTS, st.integers(0, 6))
+def test_first_keeps_the_beginning(lists, most):
+    assert Sequences.of(lists).first(most).lists() == [each[:most] for each in lists]
+
+
+@given(LISTS, st.data())
+def test_only_keeps_what_is_asked_for(lists, data):
+    kept = [[data.draw(st.booleans()) for _ in each] for each in lists]
+    flat = np.array([k for each in kept for k in each], dtype=np.bool_)
+    wanted = [
+        [t for t, k in zip(*pair, strict=True) if k] for pair in zip(lists, kept, strict=True)
+    ]
+    assert Sequences.of(lists).only(flat).lists() == wanted
+
+
+@given(LISTS, st.lists(st.integers(1, 9), max_size=3), st.data())
+def test_followed_by_appends_to_all_or_some(lists, ending, data):
+    sequences = Sequences.of(lists)
+    assert sequences.followed_by(ending).lists() == [each + ending for each in lists]
+    which = data.draw(st.lists(st.booleans(), min_size=len(lists), max_size=len(lists)))
+    wanted = [each + ending if w else each for each, w in zip(lists, which, strict=True)]
+    assert sequences.followed_by(ending, np.array(which, np.bool_)).lists() == wanted
+
+
+@given(LISTS, st.integers(1, 5))
+def test_cut_makes_pieces_in_order(lists, most):
+    wanted = [each[i : i + most] for each in lists for i in range(0, len(each), most)]
+    assert Sequences.of(lists).cut(most).lists() == wanted
+
+
+@given(LISTS)
+def test_joined_is_one(lists):
+    assert Sequences.of(lists).joined().lists() == [[t for each in lists for t in each]]
