@@ -5,6 +5,7 @@ a time, so that importing or exporting needs memory for the parameters once and 
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -347,6 +348,7 @@ def _some(names: list[str]) -> str:
     return f"{shown} and {len(names) - 3} more tensors" if len(names) > 3 else shown
 
 
+@functools.lru_cache(maxsize=8)  # tracing a model takes a good part of a second
 def _param_shapes(config: ModelConfig) -> Params:
     from model.t5.network import T5
 
