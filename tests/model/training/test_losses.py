@@ -27,9 +27,8 @@ def _twin(logits, targets, weights, z_loss, smoothing):
     return jnp.sum(weights * losses), jnp.sum(weights * z)
 
 
-@pytest.mark.parametrize(
-    ("z_loss", "smoothing"), list(itertools.product((0.0, _Z), (0.0, _SMOOTH)))
-)
+@pytest.mark.parametrize("z_loss", [0.0, _Z])
+@pytest.mark.parametrize("smoothing", [0.0, _SMOOTH])
 def test_values_and_gradient_are_those_of_the_definition(z_loss, smoothing):
     logits, targets, weights = _batch()
 

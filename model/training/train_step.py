@@ -1,0 +1,193 @@
+"""One step of training and one of evaluation, as pure functions.
+
+Axes of a batch's arrays: [batch, length]; the table is in ``model.data.batches``.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from model.t5.network import T5
+from model.training.losses import LOSS_DIVISORS, LossDivisor, LossSums, divisor_of, loss_sums
+from model.training.optimizer import Schedule
+
+__all__ = [
+    "Batch",
+    "StepConfig",
+    "StepMetrics",
+    "TrainState",
+    "init_state",
+    "make_eval_step",
+    "make_train_step",
+]
+
+Batch = Mapping[str, Array]
+
+
+class TrainState(NamedTuple):
+    """What a step changes."""
+
+    params: Any
+    optimizer: Any  #: state of the optimizer, a tree like the parameters
+    step: Array  #: int32 scalar, steps done: the global step
+
+
+class StepMetrics(NamedTuple):
+    """What a step tells; float32 scalars of the whole batch on all hosts."""
+
+    sums: LossSums
+    tokens: Array  #: that encoder and decoder read, padding not counted
+    learning_rate: Array
+    gradient_norm: Array  #: Euclidean, of the gradient that the optimizer got
+    param_norm: Array  #: after the step
+    finite: Array  #: 1 when losses, gradient and new parameters are, else 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """How a step is computed.
+
+    >>> StepConfig(accumulate=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: accumulate must be a positive number of microbatches, got 0 (--accumulate)
+    """
+
+    accumulate: int = 1  #: microbatches that a batch is taken in
+    z_loss: float = 1e-4
+    loss_divisor: LossDivisor = "batch-length"
+    label_smoothing: float = 0.0
+    seed: int = 0  #: of dropout
+    #: Of dropout's masks: "rbg" is the generator of the device, fast on TPUs and GPUs; each gives
+    #: the same masks for the same seed, step and program.
+    prng: Literal["threefry2x32", "rbg"] = "threefry2x32"
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise ValueError(
+                "accumulate must be a positive number of microbatches, got "
+                f"{self.accumulate} (--accumulate)"
+            )
+        if not 0 <= self.z_loss < float("inf"):
+            raise ValueError(f"z_loss must not be negative, got {self.z_loss} (--z-loss)")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"label_smoothing must be in [0, 1), got {self.label_smoothing} (--label-smoothing)"
+            )
+        if self.loss_divisor not in LOSS_DIVISORS:
+            raise ValueError(
+                f"no loss divisor {self.loss_divisor!r}; known: {', '.join(LOSS_DIVISORS)}"
+            )
+
+
+def init_state(
+    model: T5, optimizer: optax.GradientTransformationExtraArgs, rng: Array
+) -> TrainState:
+    """A state before its first step; under ``jax.eval_shape`` its shapes alone."""
+    params = model.init(rng)
+    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def make_train_step(
+    model: T5,
+    optimizer: optax.GradientTransformationExtraArgs,
+    learning_rate: Schedule,
+    config: StepConfig | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+    """One step as a pure function of the state and the batch: to be compiled by the caller.
+
+    The gradient is that of the losses' sum over the *whole* batch, over its divisor, however many
+    microbatches it is taken in. Masks of dropout come from the seed, the step and the
+    microbatch's number, so a step is the same whenever it is repeated.
+
+    Args:
+      model: the network.
+      optimizer: gets the global step as the keyword argument ``step``.
+      learning_rate: only to be told in the metrics; the optimizer has its own.
+      config: default the paper's.
+    """
+    config = config or StepConfig()
+
+    def losses(params: Any, batch: Batch, rng: Array) -> tuple[Array, LossSums]:
+        logits = model.logits(params, batch, dropout_rng=rng)
+        sums = loss_sums(
+            logits,
+            batch["decoder_target_tokens"],
+            batch["loss_weights"],
+            z_loss=config.z_loss,
+            label_smoothing=config.label_smoothing,
+        )
+        return sums.loss + sums.z_loss, sums
+
+    gradient_of = jax.grad(losses, has_aux=True)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        seed = jax.random.key(config.seed, impl=config.prng)
+        rng = jax.random.fold_in(seed, state.step)
+        if config.accumulate == 1:
+            gradient, sums = gradient_of(state.params, batch, rng)
+        else:
+
+            def add_microbatch(
+                total: tuple[Any, LossSums], numbered: tuple[Array, Batch]
+            ) -> tuple[tuple[Any, LossSums], None]:
+                number, microbatch = numbered
+                part = gradient_of(state.params, microbatch, jax.random.fold_in(rng, number))
+                return jax.tree.map(jnp.add, total, part), None
+
+            nothing = (
+                jax.tree.map(jnp.zeros_like, state.params),
+                LossSums(*(jnp.zeros(()) for _ in LossSums._fields)),
+            )
+            numbers = jnp.arange(config.accumulate)
+            microbatches = jax.tree.map(lambda rows: _dealt(rows, config.accumulate), batch)
+            (gradient, sums), _ = jax.lax.scan(add_microbatch, nothing, (numbers, microbatches))
+        divisor = divisor_of(config.loss_divisor, batch["decoder_target_tokens"].shape, sums.tokens)
+        gradient = jax.tree.map(lambda array: array / divisor, gradient)
+        updates, optimizer_state = optimizer.update(
+            gradient, state.optimizer, state.params, step=state.step
+        )
+        params = optax.apply_updates(state.params, updates)
+        gradient_norm, param_norm = optax.tree.norm(gradient), optax.tree.norm(params)
+        told = jnp.stack([sums.loss, sums.z_loss, gradient_norm, param_norm])
+        metrics = StepMetrics(
+            sums=sums,
+            tokens=_tokens_read(batch),
+            learning_rate=learning_rate(state.step),
+            gradient_norm=gradient_norm,
+            param_norm=param_norm,
+            finite=jnp.all(jnp.isfinite(told)).astype(jnp.float32),
+        )
+        return TrainState(params, optimizer_state, state.step + 1), metrics
+
+    return train_step
+
+
+def make_eval_step(model: T5) -> Callable[[Any, Batch], LossSums]:
+    """Cross-entropy of a batch without dropout or z-loss: pure, to be compiled by the caller."""
+
+    def eval_step(params: Any, batch: Batch) -> LossSums:
+        logits = model.logits(params, batch)
+        return loss_sums(logits, batch["decoder_target_tokens"], batch["loss_weights"])
+
+    return eval_step
+
+
+def _dealt(rows: Array, microbatches: int) -> Array:
+    """Microbatches along a new first axis: [microbatches, batch / microbatches, ...].
+
+    Row r goes to microbatch r mod their number: where rows are divided over devices, each device
+    deals its own and none travels.
+    """
+    parts = rows.reshape(rows.shape[0] // microbatches, microbatches, *rows.shape[1:])
+    return jnp.moveaxis(parts, 1, 0)
+
+
+def _tokens_read(batch: Batch) -> Array:
+    segments = [batch[name] for name in ("encoder_segments", "decoder_segments") if name in batch]
+    return sum((jnp.sum(ids > 0) for ids in segments), jnp.zeros((), jnp.float32))

@@ -1,0 +1,144 @@
+"""The step: microbatches add up, dropout follows the seed and the step, and it learns by heart."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from model.t5.config import ARCHITECTURES
+from model.t5.network import T5
+from model.training.optimizer import adafactor, constant, inverse_square_root
+from model.training.train_step import StepConfig, init_state, make_eval_step, make_train_step
+from tests.model.training.made_batches import made_batch, tiny_config
+
+
+def _step(config, schedule=None, **options):
+    model = T5(config)
+    schedule = schedule or constant(1e-2)
+    optimizer = adafactor(schedule, model.param_axes())
+    state = jax.jit(functools.partial(init_state, model, optimizer))(jax.random.key(0))
+    return state, jax.jit(make_train_step(model, optimizer, schedule, StepConfig(**options)))
+
+
+def _close(got, wanted, **tolerance):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+@pytest.mark.parametrize("divisor", ["batch-length", "tokens"])
+def test_microbatches_are_the_whole_batch(divisor):
+    config = tiny_config(dropout_rate=0.0)
+    batch = made_batch(config, 8)
+    state, whole = _step(config, loss_divisor=divisor)
+    wanted_state, wanted = whole(state, batch)
+    got_state, got = _step(config, loss_divisor=divisor, accumulate=4)[1](state, batch)
+    assert got.sums.tokens == wanted.sums.tokens < batch["loss_weights"].size
+    _close(got, wanted, rtol=1e-5)
+    # Adafactor divides by the gradient's own size, so where a gradient is next to nothing, noise
+    # in its last digits is all there is to see: compare with the step's size.
+    _close(got_state, wanted_state, atol=2e-4)
+
+
+def test_metrics_are_what_they_say():
+    config = tiny_config(dropout_rate=0.0)
+    batch = made_batch(config, 4)
+    state, step = _step(config, inverse_square_root(4), z_loss=0.01)
+    new, metrics = step(state, batch)
+    logits = T5(config).logits(state.params, batch)
+    picked = jnp.take_along_axis(
+        jax.nn.log_softmax(logits), jnp.asarray(batch["decoder_target_tokens"])[..., None], -1
+    )[..., 0]
+    weights = batch["loss_weights"]
+    np.testing.assert_allclose(metrics.sums.loss, -np.sum(picked * weights), rtol=1e-5)
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    np.testing.assert_allclose(metrics.sums.z_loss, 0.01 * np.sum(weights * log_z**2), rtol=1e-5)
+    assert metrics.tokens == np.sum(batch["encoder_segments"]) + np.sum(weights)
+    assert metrics.learning_rate == 0.5
+    assert metrics.finite == 1
+    norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(new.params)))
+    np.testing.assert_allclose(metrics.param_norm, norm, rtol=1e-5)
+    assert new.step == 1
+    evaluated = jax.jit(make_eval_step(T5(config)))(state.params, batch)
+    assert evaluated.z_loss == 0
+    np.testing.assert_allclose(evaluated.loss, metrics.sums.loss, rtol=1e-5)
+
+
+def test_the_divisor_scales_the_gradient():
+    config = tiny_config(dropout_rate=0.0)
+    batch = made_batch(config, 4)
+    norms = {}
+    for divisor in ("batch-length", "tokens", "sum"):
+        state, step = _step(config, loss_divisor=divisor)
+        norms[divisor] = float(step(state, batch)[1].gradient_norm)
+    weights = batch["loss_weights"]
+    assert norms["sum"] / norms["tokens"] == pytest.approx(weights.sum(), rel=1e-4)
+    assert norms["sum"] / norms["batch-length"] == pytest.approx(weights.size, rel=1e-4)
+
+
+def test_dropout_follows_seed_step_and_microbatch():
+    config = tiny_config(dropout_rate=0.5)
+    row = made_batch(config, 1)
+    batch = {name: np.repeat(array, 2, axis=0) for name, array in row.items()}
+    state, step = _step(config)
+    later = state._replace(step=jnp.int32(1))
+    first = step(state, batch)[1].sums.loss
+    assert step(state, batch)[1].sums.loss == first
+    assert step(later, batch)[1].sums.loss != first
+    assert _step(config, seed=1)[1](state, batch)[1].sums.loss != first
+    # Two microbatches of the same one row: were their masks the same, so were their losses.
+    two = _step(config, accumulate=2)[1](state, batch)[1].sums.loss
+    one = _step(config)[1](state, row)[1].sums.loss
+    assert two != pytest.approx(2 * float(one), rel=1e-3)
+
+
+def test_finite_tells_of_every_kind_of_trouble():
+    config = tiny_config(dropout_rate=0.0)
+    batch = made_batch(config, 2)
+    state, step = _step(config)
+    assert step(state, batch)[1].finite == 1
+    broken = {**state.params, "embedding": state.params["embedding"].at[5, 0].set(jnp.nan)}
+    assert step(state._replace(params=broken), batch)[1].finite == 0
+    statistics = jax.tree.map(lambda array: array * jnp.nan, state.optimizer)
+    later = state._replace(optimizer=statistics, step=jnp.int32(1))
+    assert step(later, batch)[1].finite == 0  # losses and gradient are fine, parameters not
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_learns(architecture):
+    config = tiny_config(architecture, dropout_rate=0.0)
+    batch = made_batch(config, 4)
+    state, step = _step(config)
+    losses = []
+    for _ in range(12):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics.sums.loss / metrics.sums.tokens))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_two_layers_learn_64_sequences_by_heart():
+    config = tiny_config(dropout_rate=0.0, d_model=64, d_kv=16, d_ff=128)
+    batch = made_batch(config, 64)
+    state, step = _step(config, constant(2e-2))
+    for _ in range(400):
+        state, metrics = step(state, batch)
+        loss = float(metrics.sums.loss / metrics.sums.tokens)
+        if loss < 0.05:
+            break
+    assert loss < 0.05
+    assert metrics.sums.correct / metrics.sums.tokens > 0.98
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"accumulate": 0}, "--accumulate"),
+        ({"z_loss": -1.0}, "--z-loss"),
+        ({"label_smoothing": 1.0}, "--label-smoothing"),
+        ({"loss_divisor": "mean"}, "known: batch-length, tokens, sum"),
+    ],
+)
+def test_impossible_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        StepConfig(**options)
