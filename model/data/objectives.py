@@ -362,18 +362,21 @@ def _random_parts(
 ) -> npt.NDArray[np.int64]:
     """Cuts ``tokens`` into ``parts`` of at least one, at random: where each ends, [texts, parts].
 
-    ``parts - 1`` of the ``tokens - 1`` places between two tokens become cuts: those with the
-    smallest random keys. A key's low bits are its place, so that no two are equal.
+    ``parts - 1`` of the ``tokens - 1`` places between two tokens become cuts, every choice of them
+    being equally likely: Floyd's sampling (Communications of the ACM 30(9), 1987), a step of which
+    takes one more place in all texts at once.
     """
+    places, cuts = tokens - 1, parts - 1
+    last = np.arange(places - cuts, places)[:, np.newaxis]
+    first_place = np.arange(texts) * places
+    drawn = rng.integers(0, last + 1, size=(cuts, texts)) + first_place
+    newest = last + first_place
+    taken = np.zeros(texts * places, dtype=np.bool_)
+    for draw, new in zip(drawn, newest, strict=True):
+        taken[np.where(taken[draw], new, draw)] = True
     ends = np.full((texts, parts), tokens, dtype=np.int64)
-    if parts > 1:
-        gaps = tokens - 1
-        keys = rng.integers(0, 1 << 64, size=(texts, gaps), dtype=np.uint64)
-        bits = np.uint64(gaps.bit_length())
-        keys = keys >> bits << bits | np.arange(gaps, dtype=np.uint64)
-        smallest = np.partition(keys, parts - 2, axis=1)[:, : parts - 1]
-        places = smallest & np.uint64((1 << int(bits)) - 1)
-        ends[:, :-1] = np.sort(places.astype(np.int64), axis=1) + 1
+    chosen = np.flatnonzero(taken).reshape(texts, cuts)
+    ends[:, :-1] = chosen - first_place[:, np.newaxis] + 1
     return ends
 
 

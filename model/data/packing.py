@@ -1,6 +1,7 @@
 """Several short examples in one row, so that little of a batch is padding."""
 
 import dataclasses
+import operator
 
 import numpy as np
 import numpy.typing as npt
@@ -42,28 +43,32 @@ def first_fit(sizes: npt.NDArray[np.int64], capacity: tuple[int, ...]) -> Packin
     """
     examples, features = sizes.shape
     row = np.empty(examples, dtype=np.int64)
-    segment = np.ones(examples, dtype=np.int64)
-    offset = np.zeros((examples, features), dtype=np.int64)
+    segment = np.empty(examples, dtype=np.int64)
+    offset = np.empty((examples, features), dtype=np.int64)
     if not examples:
         return Packing(0, row, segment, offset)
     longest = sizes.max(axis=0)
     if bool((longest > capacity).any()):
         raise ValueError(f"an example of {longest} tokens fits no row of {capacity}: cut it first")
-    least = sizes.min(axis=0)
-    if bool((sizes + least > capacity).any(axis=1).all()):
-        # No two fit into one row, as with random spans of full length.
-        return Packing(examples, np.arange(examples), segment, offset)
-    # Rows that are not begun have room for anything: taking the first with room begins the next.
-    used = np.zeros((examples, features), dtype=np.int64)
-    count = [0] * examples
+    least = sizes.min(axis=0).tolist()
     rows = 0
-    for example in range(examples):
-        room = (used[: rows + 1] + sizes[example] <= capacity).all(axis=1)
-        at = int(room.argmax())
-        row[example] = at
-        offset[example] = used[at]
-        count[at] += 1
-        segment[example] = count[at]
-        used[at] += sizes[example]
-        rows = max(rows, at + 1)
+    open_rows: list[int] = []
+    free: list[list[int]] = []  # of each open row, tokens by feature
+    held: list[int] = []  # of each open row, examples
+    for example, size in enumerate(sizes.tolist()):
+        fitting = (place for place, room in enumerate(free) if all(map(operator.ge, room, size)))
+        place = next(fitting, len(open_rows))
+        if place == len(open_rows):
+            open_rows.append(rows)
+            free.append(list(capacity))
+            held.append(0)
+            rows += 1
+        held[place] += 1
+        row[example], segment[example] = open_rows[place], held[place]
+        offset[example] = np.subtract(capacity, free[place])
+        free[place] = list(map(operator.sub, free[place], size))
+        if not all(map(operator.ge, free[place], least)):
+            # Without room for the smallest, it need not be looked at again. Where all examples
+            # are long, as with random spans, that is every row at once.
+            del open_rows[place], free[place], held[place]
     return Packing(rows, row, segment, offset)

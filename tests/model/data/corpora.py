@@ -1,0 +1,86 @@
+"""Small corpora of numbered pages, and a vocabulary whose ids are the numbers in them."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.formats import FORMATS, shard_file_name, write_shard
+
+FIRST_ID = 10  # of the number 0
+
+
+class NumberVocabulary:
+    """Texts are numbers with blanks between them; number n is id 10 + n."""
+
+    pad_id, eos_id, unk_id = 0, 1, 2
+
+    def __init__(self, numbers=900, extra_ids=100):
+        self.size = FIRST_ID + numbers + extra_ids
+        self.extra_ids = extra_ids
+
+    def encode(self, text):
+        return [3 if word == "target:" else FIRST_ID + int(word) for word in text.split()]
+
+    def encode_batch(self, texts):
+        return [np.array(self.encode(text.decode()), np.int32) for text in texts]
+
+
+class CrashingVocabulary(NumberVocabulary):
+    """Meets what it cannot cope with on page 5."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def encode_batch(self, texts):
+        if any(text.split()[:1] == [b"5"] for text in texts):
+            raise self.error
+        return super().encode_batch(texts)
+
+
+def page_text(number, length):
+    return " ".join([str(number)] * length)
+
+
+def page_table(texts):
+    n = len(texts)
+    others = {
+        "url": "https://example.org/",
+        "timestamp": "2024-01-01T00:00:00Z",
+        "content_type": "text/plain",
+        "content_length": "1",
+        "language": None,
+    }
+    columns = {name: pa.array([value] * n, pa.string()) for name, value in others.items()}
+    probability = {"language_probability": pa.nulls(n, pa.float32())}
+    return pa.table({"text": pa.array(texts, pa.string())} | columns | probability)
+
+
+def make_corpus(folder, shards, formats=("parquet",), row_group_pages=None):
+    """``shards``: split -> texts of each of its shards. As ``c4 build`` leaves them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = []
+    for split, of_split in shards.items():
+        for index, texts in enumerate(of_split):
+            for kind in formats:
+                name = shard_file_name(split, index, len(of_split), kind)
+                assert kind in FORMATS
+                if kind == "parquet" and row_group_pages:
+                    table = pa.table({"url": ["u"] * len(texts), "text": texts})
+                    pq.write_table(table, folder / name, row_group_size=row_group_pages)
+                else:
+                    with open(folder / name, "wb") as file:
+                        write_shard(kind, page_table(texts), file)
+                listed.append({"name": name, "split": split, "format": kind, "pages": len(texts)})
+    (folder / "manifest.json").write_text(json.dumps({"manifest_version": 1, "shards": listed}))
+    return str(folder)
+
+
+def numbered(counts, seed=0, longest=40):
+    """Shards of ``counts`` pages; page n says n, and says it up to ``longest`` times."""
+    lengths = np.random.default_rng(seed).integers(2, longest + 1, sum(counts)).tolist()
+    pages = [page_text(number, length) for number, length in enumerate(lengths)]
+    ends = np.cumsum(counts).tolist()
+    return [pages[end - count : end] for end, count in zip(ends, counts, strict=True)]

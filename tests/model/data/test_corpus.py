@@ -1,0 +1,266 @@
+"""Manifests, groups of pages, and texts by number out of both formats."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import google_crc32c
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.data.corpus import (
+    Corpus,
+    CorpusError,
+    PageGroups,
+    PageReader,
+    Shard,
+    open_corpus,
+)
+from tests.model.data.corpora import make_corpus
+
+LONG = "so long that a varint of its length has two bytes " * 8
+TEXTS = [
+    [f"page {shard}.{i} ä\n{LONG if i % 5 == 0 else ''}" for i in range(count)]
+    for shard, count in enumerate([23, 0, 7])
+]
+ALL = [text for shard in TEXTS for text in shard]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_corpus(
+        tmp_path_factory.mktemp("corpus") / "both",
+        {"train": TEXTS, "validation": [["v"]]},
+        ("json", "tfrecord", "parquet"),
+    )
+
+
+@pytest.fixture(scope="module")
+def small_row_groups(tmp_path_factory):
+    return make_corpus(
+        tmp_path_factory.mktemp("corpus") / "groups", {"train": TEXTS}, row_group_pages=4
+    )
+
+
+def texts_of(corpus, reader, group):
+    return [text.decode() for text in reader.read(*group)]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
+@pytest.mark.parametrize("group_pages", [1, 5, 128])
+def test_all_pages_in_order(folder, kind, group_pages):
+    corpus = open_corpus(folder, format=kind)
+    groups, reader = PageGroups(corpus, group_pages), PageReader(corpus, 2)
+    found = [text for i in range(len(groups)) for text in texts_of(corpus, reader, groups[i])]
+    assert found == ALL
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tfrecord", "small row groups"])
+@pytest.mark.parametrize("open_places", [1, 3])
+@given(data=st.data())
+def test_any_pages_in_any_order(folder, small_row_groups, kind, open_places, data):
+    corpus = open_corpus(*((small_row_groups,) if " " in kind else (folder, "train", kind)))
+    reader = PageReader(corpus, open_places)
+    for _ in range(data.draw(st.integers(1, 6))):
+        shard = data.draw(st.sampled_from([0, 1]))
+        texts = [TEXTS[0], TEXTS[2]][shard]  # the one between has no pages, and is no shard to read
+        start = data.draw(st.integers(0, len(texts) - 1))
+        stop = data.draw(st.integers(start + 1, len(texts)))
+        assert texts_of(corpus, reader, (shard, start, stop)) == texts[start:stop]
+
+
+def test_parquet_comes_first_and_formats_hold_the_same(folder):
+    parquet, tfrecord = open_corpus(folder), open_corpus(folder, format="tfrecord")
+    assert (parquet.format, parquet.pages) == ("parquet", 30)
+    assert parquet.digest == tfrecord.digest
+    assert open_corpus(folder, "validation").digest != parquet.digest
+
+
+def test_the_first_pages_alone(folder):
+    corpus = open_corpus(folder, max_pages=25)
+    assert [shard.pages for shard in corpus.shards] == [23, 2]  # the empty shard is not opened
+    reader = PageReader(corpus, 1)
+    groups = PageGroups(corpus, 10)
+    found = [text for i in range(len(groups)) for text in texts_of(corpus, reader, groups[i])]
+    assert found == ALL[:25]
+    assert [s.pages for s in open_corpus(folder, max_pages=23).shards] == [23]
+    assert open_corpus(folder, max_pages=99).pages == 30
+    with pytest.raises(CorpusError, match="max_pages must be positive, got 0"):
+        open_corpus(folder, max_pages=0)
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 17))
+def test_groups_against_counting_pages(pages, group_pages):
+    corpus = Corpus("", "train", "parquet", tuple(Shard(str(n), n, n) for n in pages))
+    wanted = [
+        (shard, start, min(start + group_pages, count))
+        for shard, count in enumerate(pages)
+        for start in range(0, count, group_pages)
+    ]
+    groups = PageGroups(corpus, group_pages)
+    assert [groups[i] for i in range(len(groups))] == wanted
+    with pytest.raises(IndexError):
+        groups[len(groups)]
+
+
+def test_a_uri(folder):
+    corpus = open_corpus(f"file://{folder}")
+    assert PageReader(corpus, 1).read(0, 0, 1)[0].decode() == ALL[0]
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+def copied(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+def manifest_with(tmp_path, shards):
+    (tmp_path / "manifest.json").write_text(json.dumps({"shards": shards}))
+    return str(tmp_path)
+
+
+def entry(name="train-00000-of-00001.parquet", split="train", pages=3):
+    return {"name": name, "split": split, "pages": pages}
+
+
+def test_a_folder_without_a_manifest(tmp_path):
+    with pytest.raises(CorpusError, match=r"has no manifest\.json: it is no corpus, or its build"):
+        open_corpus(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "damaged: Expecting"),
+        ("[]", "damaged: list indices"),
+        ('{"a": 1}', "damaged: 'shards'"),
+        ('{"shards": [{"name": "a.parquet"}]}', "damaged: 'split'"),
+    ],
+)
+def test_a_damaged_manifest(tmp_path, content, message):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(CorpusError, match=message):
+        open_corpus(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("shards", "options", "message"),
+    [
+        ([entry("../train.parquet")], {}, "damaged: shard name"),
+        ([entry("train.avro")], {}, "of no known format"),
+        ([entry(pages=-1)], {}, "has -1 pages"),
+        ([entry(pages=0)], {}, "no pages in its split 'train'; splits with pages: none"),
+        ([entry()], {"split": "validation"}, "split 'validation'; splits with pages: train"),
+        ([entry("a.json.gz")], {}, "holds json and training reads parquet or tfrecord: build it "
+         "with --format parquet"),
+        ([entry()], {"format": "tfrecord"}, "training reads tfrecord: build it with --format tf"),
+        ([entry()], {"format": "json"}, "format must be parquet or tfrecord, got 'json'"),
+    ],
+)  # fmt: skip
+def test_corpora_that_cannot_be_read(tmp_path, shards, options, message):
+    with pytest.raises(CorpusError, match=message):
+        open_corpus(manifest_with(tmp_path, shards), **options)
+
+
+def read_all(folder, kind):
+    corpus = open_corpus(str(folder), format=kind)
+    groups, reader = PageGroups(corpus, 5), PageReader(corpus, 1)
+    return [text for i in range(len(groups)) for text in reader.read(*groups[i])]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
+def test_a_missing_shard(folder, tmp_path, kind):
+    copy = copied(folder, tmp_path)
+    (copy / f"train-00000-of-00003.{kind}").unlink()
+    with pytest.raises(CorpusError, match=rf"00003\.{kind}: missing, though manifest\.json lists"):
+        read_all(copy, kind)
+
+
+def outcome(folder, kind):
+    try:
+        return read_all(folder, kind)
+    except CorpusError as error:
+        return str(error)
+
+
+def test_a_flipped_bit_anywhere_in_a_tfrecord_is_noticed(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    path = copy / "train-00000-of-00003.tfrecord"
+    content = path.read_bytes()
+    places = range(0, len(content), 97)
+    for at in places:
+        changed = bytearray(content)
+        changed[at] ^= 1 << at % 8
+        path.write_bytes(changed)
+        message = outcome(copy, "tfrecord")
+        assert isinstance(message, str), at
+        assert message.startswith(f"{path}: record ")
+        assert "\n" not in message
+    assert len(places) > 20
+
+
+def test_a_flipped_bit_in_a_parquet_page(tmp_path):
+    # Large and incompressible enough to know where the texts are.
+    texts = [" ".join(str(i * k * 7919 % 10007) for k in range(40)) for i in range(200)]
+    folder = tmp_path / "corpus"
+    make_corpus(folder, {"train": [texts]})
+    path = folder / "train-00000-of-00001.parquet"
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CorpusError, match=r"cannot be read: .*(crc|CRC|checksum)"):
+        read_all(folder, "parquet")
+
+
+def test_a_tfrecord_file_cut_off(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    path = copy / "train-00000-of-00003.tfrecord"
+    content = path.read_bytes()
+    ends, at = [0], 0
+    while at < len(content):
+        at += int.from_bytes(content[at : at + 8], "little") + 16
+        ends.append(at)
+    for end, message in [
+        (ends[11], "ends after 11 records and manifest.json lists more"),
+        (ends[11] + 7, "record 11: damaged: its length"),
+        (ends[12] - 1, "record 11: damaged: its data"),
+    ]:
+        path.write_bytes(content[:end])
+        with pytest.raises(CorpusError, match=message):
+            read_all(copy, "tfrecord")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
+def test_a_shard_of_another_build(folder, tmp_path, kind):
+    copy = copied(folder, tmp_path)
+    shutil.copy(copy / f"train-00000-of-00003.{kind}", copy / f"train-00002-of-00003.{kind}")
+    message = {
+        "parquet": "has 23 pages and manifest.json says 7",
+        "tfrecord": "has more records than the 7 that manifest.json lists",
+    }[kind]
+    with pytest.raises(CorpusError, match=message):
+        read_all(copy, kind)
+
+
+def test_records_of_another_kind(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    path = copy / "train-00002-of-00003.tfrecord"
+    content = path.read_bytes().replace(b"text\x12", b"test\x12", 1)
+    length = int.from_bytes(content[:8], "little")
+    crc = google_crc32c.value(content[12 : 12 + length])
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8 & 0xFFFFFFFF).to_bytes(4, "little")
+    path.write_bytes(content[: 12 + length] + masked + content[16 + length :])
+    with pytest.raises(CorpusError, match="record 0: no feature 'text'"):
+        read_all(copy, "tfrecord")
+
+
+def test_reading_needs_neither_jax_nor_grain():
+    script = (
+        "import sys; import model.data.rows, model.data.workers, model.data.vocabulary; "
+        "print(sorted({'jax', 'grain', 'flax', 'apache_beam', 'pipelines'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
