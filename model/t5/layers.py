@@ -1,6 +1,7 @@
 """The layers of T5: RMS norm, dropout, attention, feed-forward, and the block they make."""
 
 from collections.abc import Callable
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -59,8 +60,7 @@ class _Layer(nn.Module):
     def _parameter(
         self, name: str, init: Initializer, shape: tuple[int, ...], axes: tuple[str, ...]
     ) -> jax.Array:
-        value: jax.Array = self.param(name, nn.with_partitioning(init, axes), shape)
-        return value
+        return cast(jax.Array, self.param(name, nn.with_partitioning(init, axes), shape))
 
     def normed(self, hidden: jax.Array) -> jax.Array:
         return rms_norm(hidden, self.norm, self.config.norm_epsilon)
@@ -148,14 +148,13 @@ class FeedForward(_Layer):
     def setup(self) -> None:
         """Declares the parameters."""
         width, inner = self.config.d_model, self.config.d_ff
+        names = ["wi"] if self.config.feed_forward == "relu" else ["wi_0", "wi_1"]
         self.norm = self.norm_scale()
         self.inward = [
             self.kernel(
                 name, width**-0.5, (width, inner), ("embed", "mlp"), initializers.truncated_normal
             )
-            for name in (
-                ["wi"] if self.config.feed_forward == "relu" else ["wi_0", "wi_1"]
-            )  # fmt: skip
+            for name in names
         ]
         self.outward = self.kernel(
             "wo", inner**-0.5, (inner, width), ("mlp", "embed"), initializers.truncated_normal

@@ -1,7 +1,7 @@
 """T5 as pure functions of its parameters: one stack of blocks, put together five ways."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -90,10 +90,11 @@ class T5:
         stack = params["shared"] if self.config.shares_stacks else params["encoder"]
         bias = self._bias(stack, tokens.shape[1], bidirectional=True)
         mask = attention_mask(segment_ids, segment_ids)
-        rngs = _Rngs(dropout_rng)
-        hidden = self._embed(params, tokens, rngs)
-        hidden = self._blocks(Block(self.config), stack["layers"], hidden, bias, mask, rngs=rngs)
-        return self._finish(stack, hidden, rngs)
+        rngs = _split(dropout_rng, 3)
+        hidden = self.embed(params, tokens, dropout_rng=rngs[0])
+        block = Block(self.config)
+        hidden = self._blocks(block, stack["layers"], hidden, bias, mask, dropout_rng=rngs[1])
+        return self.finish(stack, hidden, dropout_rng=rngs[2])
 
     def logits(
         self, params: Params, batch: Batch, *, dropout_rng: jax.Array | None = None
@@ -106,13 +107,13 @@ class T5:
         With `dropout_rng` dropout is applied.
         """
         config = self.config
-        rngs = _Rngs(dropout_rng)
+        rngs = _split(dropout_rng, 4)
         memory = memory_mask = prefix = None
         segments = batch["decoder_segments"]
         if config.has_encoder:
             memory = self.encode(
                 params, batch["encoder_tokens"], batch["encoder_segments"],
-                dropout_rng=rngs.next(),
+                dropout_rng=rngs[0],
             )  # fmt: skip
             memory_mask = attention_mask(segments, batch["encoder_segments"])
         elif self.bidirectional_decoder:
@@ -122,14 +123,14 @@ class T5:
         hidden = self._blocks(
             self.decoder_block,
             stack["layers"],
-            self._embed(params, tokens, rngs),
+            self.embed(params, tokens, dropout_rng=rngs[1]),
             self._bias(stack, tokens.shape[1], bidirectional=self.bidirectional_decoder),
             attention_mask(segments, segments, causal=True, prefix=prefix),
             memory,
             memory_mask,
-            rngs=rngs,
+            dropout_rng=rngs[2],
         )
-        return self._unembed(params, self._finish(stack, hidden, rngs))
+        return self.unembed(params, self.finish(stack, hidden, dropout_rng=rngs[3]))
 
     @property
     def bidirectional_decoder(self) -> bool:
@@ -198,9 +199,13 @@ class T5:
             )
         return params
 
-    def _embed(self, params: Params, tokens: jax.Array, rngs: "_Rngs") -> jax.Array:
+    def embed(
+        self, params: Params, tokens: jax.Array, *, dropout_rng: jax.Array | None = None
+    ) -> jax.Array:
+        """The first block's input [batch, length, d_model] for `tokens` [batch, length]."""
+        # An id beyond the vocabulary becomes NaN: loud, where clipping would train on another.
         hidden = jnp.take(params["embedding"], tokens, axis=0).astype(self.config.dtype)
-        return constrain(self._drop(hidden, rngs), "batch", "length", "embed_act")
+        return constrain(self._drop(hidden, dropout_rng), "batch", "length", "embed_act")
 
     def _bias(self, stack: Params, length: int, *, bidirectional: bool) -> jax.Array:
         return relative_bias(
@@ -209,7 +214,12 @@ class T5:
         )  # fmt: skip
 
     def _blocks(
-        self, block: Block, layers: Params, hidden: jax.Array, *context: Any, rngs: "_Rngs"
+        self,
+        block: Block,
+        layers: Params,
+        hidden: jax.Array,
+        *context: Any,
+        dropout_rng: jax.Array | None,
     ) -> jax.Array:
         num_layers = jax.tree.leaves(layers)[0].shape[0]
 
@@ -217,21 +227,24 @@ class T5:
             layer_params, rng = layer
             rng_of_kind = {} if rng is None else {"dropout": rng}
             result = block.apply({"params": layer_params}, hidden, *context, rngs=rng_of_kind)
-            return result, None
+            return cast(jax.Array, result), None
 
         if self.config.remat != "none":
             policy = _REMAT_POLICIES[self.config.remat]
             body = jax.checkpoint(body, policy=policy, prevent_cse=False)
-        key = rngs.next()
-        keys = None if key is None else jax.random.split(key, num_layers)
+        keys = None if dropout_rng is None else jax.random.split(dropout_rng, num_layers)
         hidden, _ = jax.lax.scan(body, hidden, (layers, keys))
         return hidden
 
-    def _finish(self, stack: Params, hidden: jax.Array, rngs: "_Rngs") -> jax.Array:
+    def finish(
+        self, stack: Params, hidden: jax.Array, *, dropout_rng: jax.Array | None = None
+    ) -> jax.Array:
+        """The output of a stack from that of its last block: [batch, length, d_model]."""
         normed = rms_norm(hidden, stack["final_norm"], self.config.norm_epsilon)
-        return self._drop(normed, rngs)
+        return self._drop(normed, dropout_rng)
 
-    def _unembed(self, params: Params, hidden: jax.Array) -> jax.Array:
+    def unembed(self, params: Params, hidden: jax.Array) -> jax.Array:
+        """Float32 logits [batch, length, vocabulary] of the decoder's output."""
         if self.config.tied_logits:
             hidden = hidden * jnp.asarray(self.config.d_model**-0.5, hidden.dtype)
             kernel, product = params["embedding"], "bld,vd->blv"
@@ -242,22 +255,12 @@ class T5:
         )
         return constrain(logits, "batch", "length", "vocab")
 
-    def _drop(self, hidden: jax.Array, rngs: "_Rngs") -> jax.Array:
+    def _drop(self, hidden: jax.Array, key: jax.Array | None) -> jax.Array:
         config = self.config
-        key = rngs.next()
         if key is None or not config.dropout_rate:
             return hidden
         return dropout(hidden, key, config.dropout_rate, broadcast=config.dropout_broadcast)
 
 
-class _Rngs:
-    """Keys one after another, or None each time if there is none to begin with."""
-
-    def __init__(self, key: jax.Array | None) -> None:
-        self._key = key
-
-    def next(self) -> jax.Array | None:
-        if self._key is None:
-            return None
-        self._key, key = jax.random.split(self._key)
-        return key
+def _split(rng: jax.Array | None, count: int) -> list[jax.Array | None]:
+    return [None] * count if rng is None else list(jax.random.split(rng, count))
