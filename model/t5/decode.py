@@ -8,7 +8,7 @@ of how tokens are chosen: greedy decoding is here, and other searches reorder ro
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import flax
 import jax
@@ -128,7 +128,8 @@ def greedy(
 
     def unfinished(state: Any) -> jax.Array:
         index, _, _, ended, _ = state
-        return (index < max_new_tokens) & ~jnp.all(ended)
+        going: jax.Array = (index < max_new_tokens) & ~jnp.all(ended)
+        return going
 
     def choose(state: Any) -> Any:
         index, logits, cache, ended, outputs = state
@@ -138,7 +139,8 @@ def greedy(
         return index + 1, logits, cache, ended | (tokens == eos_id), outputs
 
     state = (jnp.int32(0), logits, cache, jnp.zeros(rows, bool), outputs)
-    return cast(jax.Array, jax.lax.while_loop(unfinished, choose, state)[-1])
+    result: jax.Array = jax.lax.while_loop(unfinished, choose, state)[-1]
+    return result
 
 
 def _extend(
@@ -149,7 +151,7 @@ def _extend(
     `mask` [rows, 1, n, positions] says what they see of the cache, themselves included.
     """
     stack = model.decoder_stack(params)
-    positions = cache.length[:, None] + jnp.arange(tokens.shape[1])
+    positions = cache.length[:, None] + jnp.arange(tokens.shape[1])[None, :]
     distance = jnp.arange(cache.keys.shape[2])[None, None, :] - positions[:, :, None]
     bias = lookup_bias(
         stack["relative_bias"], distance,
