@@ -84,13 +84,13 @@ class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
 
     def __init__(self, config: InputConfig, host: tuple[int, int]) -> None:
         super().__init__()
+        self._elements = _Elements()  # for Grain, which closes what could not be made too
         shards = config.shards_of(*host)
         count = config.input_shards or host[1]
         maker = RowMaker(config, count)
         self._identity = config.identity(count)
         self._spec = config.batch_spec(host[1])
         self._rows_each = self._spec.batch_size // len(shards)
-        self._elements: _Elements
         if config.workers:
             workers = Workers(config.workers, RowMaker, config, count, config.workers)
             self._elements = _FromWorkers(workers, maker.schedule, len(shards))
@@ -158,7 +158,7 @@ class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
 
 
 class _Elements:
-    """Rows of elements, each input shard's in order."""
+    """Rows of elements, each input shard's in order; here, none."""
 
     def expect(self, shard: int, element: int) -> None:
         """Says which element of a shard is asked for next."""
