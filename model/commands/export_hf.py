@@ -1,0 +1,56 @@
+"""``c4 export-hf``: a checkpoint of ours becomes a T5 that Hugging Face's library loads."""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+from model.commands.import_hf import described
+from model.exchange.hugging_face import config_to_hf, export_model
+from model.training.checkpoints import load_params
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``c4 export-hf``."""
+    parser.epilog = (
+        "Writes config.json, generation_config.json, model.safetensors (several and an index\n"
+        "beyond 5 GB) and the tokenizer's files. Load it there with\n"
+        "AutoModelForSeq2SeqLM.from_pretrained(DIR) and AutoTokenizer.from_pretrained(DIR).\n"
+        "Encoder-decoders only: that library has no place for the other architectures."
+    )
+    parser.add_argument(
+        "checkpoint",
+        metavar="CKPT",
+        help="what c4 import-hf or c4 pretrain wrote (of a run: its newest checkpoint)",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", required=True, help="folder to write, which must not exist"
+    )
+    parser.add_argument(
+        "--vocab",
+        metavar="FILE",
+        help="SentencePiece model to make the tokenizer of (default: the checkpoint's own)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the tensors; bfloat16 halves the file and rounds (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Exports the model and says what it is."""
+    del rest
+    output = pathlib.Path(arguments.output)
+    if output.exists():
+        raise ValueError(f"{output} exists already: give another folder or delete it (--output)")
+    config, params, kept = load_params(arguments.checkpoint)
+    config_to_hf(config)  # refuses what cannot be exported
+    vocabulary = kept if arguments.vocab is None else arguments.vocab
+    export_model(output, config, params, vocabulary, dtype=arguments.dtype)
+    print(f"{output}: {described(config)}, {arguments.dtype}")
+    if vocabulary is None:
+        print(f"{arguments.checkpoint} has no vocabulary, so there is no tokenizer (--vocab FILE)")
+    return 0
