@@ -1,0 +1,382 @@
+"""Reads a compiled program's text: what one device computes and sends in one run.
+
+XLA's own totals count the body of a loop once, and T5's blocks are the bodies of loops. So the
+text of the program is walked from its entry, loops times their trips.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+__all__ = ["Collective", "ProgramCost", "first_group", "program_cost", "window_products"]
+
+_BYTES = {
+    "pred": 1, "s4": 1, "u4": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2,
+    "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8, "c64": 8, "c128": 16,
+    "f8e4m3fn": 1, "f8e5m2": 1, "token": 0,
+}  # fmt: skip
+
+_COLLECTIVES = (
+    "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One exchange between devices, and how often a run does it."""
+
+    kind: str  #: "all-reduce", "all-gather", "reduce-scatter", "all-to-all" or another
+    #: Of the result on one device; of the operand for a reduce-scatter: the larger of both ends.
+    num_bytes: int
+    group: tuple[int, ...]  #: positions in the mesh of the devices that exchange; the first group
+    overlaps: bool  #: whether the program computes meanwhile
+    times: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramCost:
+    """Of one device in one run."""
+
+    flops: float  #: of matrix products, kernels of other makers not counted
+    #: That XLA expects the device to work, each instruction as long as its arithmetic or its
+    #: memory traffic takes; exchanges are left out.
+    cycles: float
+    collectives: tuple[Collective, ...]
+
+    @property
+    def bytes_sent(self) -> float:
+        """Bytes of all exchanges, each as large as its larger end."""
+        return sum(each.num_bytes * each.times for each in self.collectives)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    name: str
+    type: str
+    opcode: str
+    operands: tuple[str, ...]
+    attributes: str  #: all that follows the operands
+    text: str
+
+
+@dataclasses.dataclass
+class _Sums:
+    flops: float = 0.0
+    cycles: float = 0.0
+
+    def add(self, other: "_Sums", times: float = 1.0) -> None:
+        self.flops += other.flops * times
+        self.cycles += other.cycles * times
+
+
+def program_cost(text: str, devices: int) -> ProgramCost:
+    """Walks a program.
+
+    Args:
+      text: ``jax.stages.Compiled.as_text()``.
+      devices: that run it together.
+
+    Raises:
+      ValueError: the text is not that of a compiled program.
+    """
+    return _Program(text, devices).cost()
+
+
+class _Program:
+    def __init__(self, text: str, devices: int) -> None:
+        self._devices = devices
+        self._computations: dict[str, dict[str, _Instruction]] = {}
+        entry = None
+        current: dict[str, _Instruction] = {}
+        for line in text.splitlines():
+            header = _HEADER.match(line)
+            if header:
+                current = self._computations[header["name"]] = {}
+                if header["entry"]:
+                    entry = header["name"]
+            elif line.startswith("  "):
+                instruction = _instruction(line)
+                if instruction is not None:
+                    current[instruction.name] = instruction
+        if entry is None:
+            raise ValueError("no ENTRY in the program's text: pass what Compiled.as_text() gives")
+        self._entry = entry
+
+    def cost(self) -> ProgramCost:
+        sums, collectives = self._walk(self._entry)
+        return ProgramCost(sums.flops, sums.cycles, tuple(collectives))
+
+    def _walk(self, name: str) -> tuple[_Sums, list[Collective]]:
+        """What the instructions of a computation that runs by itself come to."""
+        total = _Sums()
+        collectives: list[Collective] = []
+        seen: set[str] = set()  # an exchange in pieces has one channel
+        for instruction in self._computations[name].values():
+            opcode = instruction.opcode
+            if opcode == "while":
+                trips = self._trips(instruction)
+                for called in (_called(instruction, "body"), _called(instruction, "condition")):
+                    sums, inner = self._walk(called)
+                    total.add(sums, trips)
+                    collectives += [
+                        dataclasses.replace(each, times=each.times * trips) for each in inner
+                    ]
+            elif opcode == "call":
+                sums, inner = self._walk(_called(instruction, "to_apply"))
+                total.add(sums)
+                collectives += inner
+            elif opcode == "conditional":
+                # One branch runs; which one is not known, so the dearest stands for it.
+                branches = [self._walk(branch) for branch in _branches(instruction)]
+                sums, inner = max(branches, key=lambda branch: branch[0].cycles)
+                total.add(sums)
+                collectives += inner
+            else:
+                cycles = _CYCLES.search(instruction.attributes)
+                total.add(
+                    _Sums(
+                        sum(map(self._flops_of_product, self._inside(instruction, name))),
+                        float(cycles[1]) if cycles else 0.0,
+                    )
+                )
+                collectives += self._exchanges(instruction, name, seen)
+        return total, collectives
+
+    def _inside(self, instruction: _Instruction, name: str) -> Iterator[tuple[_Instruction, str]]:
+        """The instruction and all that it is fused of, each with its computation's name."""
+        yield instruction, name
+        called = _CALLS.search(instruction.attributes)
+        if called:
+            for inner in self._computations[called[1]].values():
+                yield from self._inside(inner, called[1])
+
+    def _exchanges(
+        self, instruction: _Instruction, name: str, seen: set[str]
+    ) -> Iterator[Collective]:
+        for inner, inner_name in self._inside(instruction, name):
+            started = inner.opcode.endswith("-start")
+            kind = inner.opcode.removesuffix("-start")
+            if kind not in _COLLECTIVES:
+                continue
+            channel = _CHANNEL.search(inner.attributes)
+            key = channel[1] if channel else inner.name
+            if key in seen:
+                continue
+            seen.add(key)
+            operands = self._operand_types(inner, inner_name)
+            # An async start's type holds its operands too.
+            ends = [sum(map(_size_of, operands))] + ([] if started else [_size_of(inner.type)])
+            if started:
+                ends.append(_size_of(inner.type) - ends[0])
+            yield Collective(
+                kind,
+                max(ends),
+                first_group(inner.attributes, self._devices),
+                overlaps=started or inner is not instruction,
+                times=1.0,
+            )
+
+    def _operand_types(self, instruction: _Instruction, name: str) -> list[str]:
+        scope = self._computations[name]
+        return [scope[operand].type for operand in instruction.operands if operand in scope]
+
+    def _trips(self, loop: _Instruction) -> float:
+        """How often the body runs: told by XLA, or the constant the counter is compared with."""
+        told = _TRIPS.search(loop.attributes)
+        if told:
+            return float(told[1])
+        condition = self._computations[_called(loop, "condition")]
+        constants = [
+            int(each.operands[0])
+            for each in condition.values()
+            if each.opcode == "constant" and re.fullmatch(r"\d+", each.operands[0])
+        ]
+        # A loop that ends by what it computed has no such constant, or several: T5's have one.
+        return float(constants[0]) if len(constants) == 1 else 1.0
+
+    def _flops_of_product(self, located: tuple[_Instruction, str]) -> float:
+        instruction, name = located
+        if instruction.opcode not in ("dot", "convolution"):
+            return 0.0
+        left, right = (_dims(each) for each in self._operand_types(instruction, name)[:2])
+        out = _dims(instruction.type)
+        if instruction.opcode == "dot":
+            contracted = _LEFT_CONTRACTED.search(instruction.attributes)
+            depth = math.prod(left[int(axis)] for axis in contracted[1].split(",") if axis) \
+                if contracted else 1  # fmt: skip
+            return 2.0 * math.prod(out) * depth
+        labels = _LABELS.search(instruction.attributes)
+        if labels is None:
+            return 0.0
+        _, of_kernel, of_out = labels[1], labels[2], labels[3]
+        window = _WINDOW.search(instruction.attributes)
+        spatial = sorted(letter for letter in of_kernel if letter.isdigit())
+        products = 1
+        for number, letter in enumerate(spatial):
+            products *= window_products(
+                left[labels[1].index(letter)],
+                out[of_out.index(letter)],
+                _window_of(window[1] if window else "", number),
+            )
+        depth = right[of_kernel.index("i")]
+        plane = out[of_out.index("b")] * out[of_out.index("f")]
+        return 2.0 * plane * depth * products
+
+
+@dataclasses.dataclass(frozen=True)
+class _Window:
+    size: int = 1
+    stride: int = 1
+    pad_low: int = 0
+    input_dilation: int = 1
+    kernel_dilation: int = 1
+
+
+def _window_of(text: str, number: int) -> _Window:
+    """One dimension of ``size=16x8 stride=15x7 lhs_dilate=16x8``."""
+    fields = dict(part.split("=", 1) for part in text.split())
+
+    def at(name: str, default: str) -> str:
+        return fields[name].split("x")[number] if name in fields else default
+
+    return _Window(
+        int(at("size", "1")),
+        int(at("stride", "1")),
+        int(at("pad", "0_0").split("_")[0]),
+        int(at("lhs_dilate", "1")),
+        int(at("rhs_dilate", "1")),
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def window_products(size_in: int, size_out: int, window: _Window) -> int:
+    """How often a kernel's element meets an element of the input, along one dimension.
+
+    XLA writes products of many small matrices as convolutions whose windows mostly meet padding
+    or holes; these cost nothing and are not counted.
+    """
+    out = np.arange(size_out, dtype=np.int64)[:, None] * window.stride
+    kernel = np.arange(window.size, dtype=np.int64)[None, :] * window.kernel_dilation
+    place = out + kernel - window.pad_low
+    inside = (place >= 0) & (place <= (size_in - 1) * window.input_dilation)
+    return int(np.count_nonzero(inside & (place % window.input_dilation == 0)))
+
+
+def first_group(attributes: str, devices: int) -> tuple[int, ...]:
+    """The first of the groups of devices that exchange among themselves.
+
+    Reads the three ways in which XLA writes them. All devices where there is none of these: what
+    costs most.
+
+    >>> first_group("replica_groups={{0,2},{1,3}}", 4), first_group("replica_groups=[2,2]<=[4]", 4)
+    ((0, 2), (0, 1))
+    >>> first_group("replica_groups=[2,2]<=[2,2]T(1,0)", 4)
+    (0, 2)
+    >>> first_group("replica_groups=mesh['a'=2,'b'=2] {'a'}", 4)
+    (0, 2)
+    >>> first_group("source_target_pairs={{0,1},{1,2},{2,3},{3,0}}", 4)
+    (0, 1)
+    """
+    listed = re.search(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}", attributes)
+    if listed:
+        return tuple(int(number) for number in listed[1].split(","))
+    strided = re.search(
+        r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes
+    )
+    if strided:
+        sizes = [int(size) for size in strided[3].split(",")]
+        order = [int(axis) for axis in strided[4].split(",")] if strided[4] else range(len(sizes))
+        numbers = np.arange(math.prod(sizes)).reshape(sizes).transpose(order)
+        return tuple(numbers.reshape(-1)[: int(strided[2])].tolist())
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes)
+    if named:
+        axes = dict(re.findall(r"'([^']+)'=(\d+)", named[1]))
+        together = re.findall(r"'([^']+)'", named[2])
+        if set(together) <= set(axes) and ":" not in named[2]:
+            numbers = np.arange(math.prod(map(int, axes.values())))
+            grid = numbers.reshape([int(size) for size in axes.values()])
+            picked = tuple(slice(None) if axis in together else 0 for axis in axes)
+            return tuple(grid[picked].reshape(-1).tolist())
+    return tuple(range(devices))
+
+
+_HEADER = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\{$")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_CALLS = re.compile(r"\bcalls=%?([\w.\-]+)")
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_LEFT_CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
+_LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
+_WINDOW = re.compile(r"window=\{([^}]*)\}")
+_ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
+_OPERAND = re.compile(r"%([\w.\-]+)")
+
+
+def _instruction(line: str) -> _Instruction | None:
+    """Parses ``  ROOT %name = TYPE opcode(operands), attributes``; None for anything else."""
+    left, equals, right = line.partition(" = ")
+    if not equals:
+        return None
+    name = left.split()[-1].removeprefix("%")
+    end = _closing(right, 0) + 1 if right.startswith("(") else right.find(" ")
+    kind, rest = right[:end], right[end:].lstrip()
+    opcode, bracket, _ = rest.partition("(")
+    if not bracket:
+        return None
+    close = _closing(rest, len(opcode))
+    inside = rest[len(opcode) + 1 : close]
+    operands = _OPERAND.findall(inside) or [inside]
+    return _Instruction(name, kind, opcode, tuple(operands), rest[close + 1 :], line)
+
+
+def _closing(text: str, start: int) -> int:
+    """Position of the bracket that closes the one at ``start``."""
+    depth = 0
+    for bracket in _BRACKETS.finditer(text, start):
+        depth += 1 if bracket[0] == "(" else -1
+        if depth == 0:
+            return bracket.start()
+    return len(text)
+
+
+_BRACKETS = re.compile(r"[()]")
+
+
+def _called(instruction: _Instruction, what: str) -> str:
+    found = re.search(rf"\b{what}=%?([\w.\-]+)", instruction.attributes)
+    if found is None:
+        raise ValueError(f"{instruction.opcode} {instruction.name} names no {what}")
+    return found[1]
+
+
+def _branches(instruction: _Instruction) -> Sequence[str]:
+    listed = re.search(r"branch_computations=\{([^}]*)\}", instruction.attributes)
+    if listed:
+        return _OPERAND.findall(listed[1])
+    return [_called(instruction, "true_computation"), _called(instruction, "false_computation")]
+
+
+def _dims(text: str) -> list[int]:
+    """Dimensions of the first array of a type.
+
+    >>> _dims("bf16[16,512]{1,0:T(8,128)(2,1)}")
+    [16, 512]
+    """
+    found = _ARRAY.search(text)
+    return [int(size) for size in found[2].split(",") if size] if found else []
+
+
+def _size_of(text: str) -> int:
+    """Bytes of all arrays of a type, padding of their layout not counted.
+
+    >>> _size_of("(f32[2,3]{1,0:T(8,128)}, /*index=1*/s32[]{:T(256)})")
+    28
+    """
+    return sum(
+        _BYTES.get(kind, 4) * math.prod(int(size) for size in sizes.split(",") if size)
+        for kind, sizes in _ARRAY.findall(text)
+    )

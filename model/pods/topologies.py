@@ -1,0 +1,208 @@
+"""TPU pods as XLA's compiler knows them: their chips, and the devices of a slice, without a TPU.
+
+Figures of chips are those of Google Cloud's pages "TPU v3" ... "TPU v6e" (docs.cloud.google.com,
+/tpu/docs/v3 and so on), read in 2026, except where a comment says otherwise.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["CHIPS", "Chip", "Topology", "parse_topology", "topology_devices"]
+
+_GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chip:
+    """One generation of TPUs. Unless a field says otherwise, figures are of one chip."""
+
+    name: str
+    dimensions: int  #: of its torus
+    devices_per_chip: int  #: that JAX shows: v3's two cores are two, v4's and v5p's are one
+    peak_flops: float  #: a second, bfloat16
+    hbm_bytes: float  #: all of it
+    #: Of one *device*, what a program may take: XLA's compiler keeps the rest for itself, and
+    #: refuses a program that needs more. Read from its refusals (libtpu 0.0.42).
+    device_bytes: float
+    hbm_bandwidth: float  #: bytes a second
+    ici_bandwidth: float  #: bytes a second of one link in one direction; two links a dimension
+    #: Bytes a second between slices, the chip's share; None where no page tells it.
+    dcn_bandwidth: float | None
+    clock: float  #: cycles a second, in which XLA counts
+    pod: tuple[int, ...]  #: the largest slice
+    wraps_at: int  #: a dimension whose length is a multiple of this is a ring, else a line
+    config: str = "default"  #: how the compiler is to see the chip's cores
+
+    @property
+    def device_flops(self) -> float:
+        """Peak of one device, a second."""
+        return self.peak_flops / self.devices_per_chip
+
+
+# Links: the all-reduce bandwidth of a pod that the pages give, over chips and links. Clocks: those
+# at which the matrix units reach the peak: 128 x 128 multiply-adds of each of 4 (v3), 8 (v4, v5p)
+# or 4 (v5e), and 4 of 256 x 256 (v6e).
+_ALL = (
+    Chip(
+        name="v3", dimensions=2, devices_per_chip=2, peak_flops=123e12, hbm_bytes=32 * _GIB,
+        device_bytes=15.48 * _GIB, hbm_bandwidth=900e9, ici_bandwidth=83e9, dcn_bandwidth=None,
+        clock=0.94e9, pod=(32, 32), wraps_at=32,
+    ),
+    Chip(
+        name="v4", dimensions=3, devices_per_chip=1, peak_flops=275e12, hbm_bytes=32 * _GIB,
+        device_bytes=30.75 * _GIB, hbm_bandwidth=1200e9, ici_bandwidth=45e9, dcn_bandwidth=None,
+        clock=1.05e9, pod=(16, 16, 16), wraps_at=4, config="megacore",
+    ),
+    Chip(
+        name="v5e", dimensions=2, devices_per_chip=1, peak_flops=197e12, hbm_bytes=16 * _GIB,
+        device_bytes=15.75 * _GIB, hbm_bandwidth=819e9, ici_bandwidth=50e9, dcn_bandwidth=3.1e9,
+        clock=1.5e9, pod=(16, 16), wraps_at=16,
+    ),
+    Chip(
+        name="v5p", dimensions=3, devices_per_chip=1, peak_flops=459e12, hbm_bytes=95 * _GIB,
+        device_bytes=95.74 * _GIB, hbm_bandwidth=2765e9, ici_bandwidth=100e9, dcn_bandwidth=6.2e9,
+        clock=1.75e9, pod=(16, 16, 24), wraps_at=4,
+    ),
+    Chip(
+        name="v6e", dimensions=2, devices_per_chip=1, peak_flops=918e12, hbm_bytes=32 * _GIB,
+        device_bytes=31.25 * _GIB, hbm_bandwidth=1638e9, ici_bandwidth=100e9, dcn_bandwidth=12.5e9,
+        clock=1.75e9, pod=(16, 16), wraps_at=16,
+    ),
+)  # fmt: skip
+
+CHIPS: Mapping[str, Chip] = MappingProxyType({chip.name: chip for chip in _ALL})
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """A slice of a pod, or several: which chips, laid out how.
+
+    >>> Topology(CHIPS["v3"], (32, 32)).device_count
+    2048
+    """
+
+    chip: Chip
+    shape: tuple[int, ...]  #: chips along each dimension of one slice
+    slices: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != self.chip.dimensions:
+            example = "x".join(["4"] * self.chip.dimensions)
+            raise ValueError(
+                f"{self}: {self.chip.name} is wired in {self.chip.dimensions} dimensions; write "
+                f"{self.chip.name}:{example}"
+            )
+        if self.slices < 1:
+            raise ValueError(f"{self}: slices must be positive, got {self.slices}")
+        if self.slices > 1 and self.chip.dcn_bandwidth is None:
+            raise ValueError(
+                f"{self}: no published figure for the network between slices of {self.chip.name}; "
+                "give one slice"
+            )
+        if any(
+            not 1 <= size <= most
+            for size, most in zip(sorted(self.shape), sorted(self.chip.pod), strict=True)
+        ):
+            raise ValueError(
+                f"{self}: the largest slice of {self.chip.name} is {_times(self.chip.pod)}"
+            )
+
+    @property
+    def chip_count(self) -> int:
+        """Chips of all slices."""
+        return math.prod(self.shape) * self.slices
+
+    @property
+    def device_count(self) -> int:
+        """Devices that JAX shows."""
+        return self.chip_count * self.chip.devices_per_chip
+
+    def __str__(self) -> str:
+        several = f"*{self.slices}" if self.slices != 1 else ""
+        return f"{self.chip.name}:{_times(self.shape)}{several}"
+
+
+def _times(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def parse_topology(text: str) -> Topology:
+    """Reads ``v3:32x32``, ``v5p:8x8x16``, or ``v6e:16x16*2`` for two slices.
+
+    >>> parse_topology("v5p:8x8x16").chip_count
+    1024
+    >>> parse_topology("v5:8x8")
+    Traceback (most recent call last):
+        ...
+    ValueError: no TPU 'v5' (--compile-only v5:8x8); known: v3, v4, v5e, v5p, v6e
+    """
+    read = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)(?:\*(\d+))?", text.strip())
+    if read is None:
+        raise ValueError(
+            f"cannot read the topology {text!r}: write CHIP:AxB or CHIP:AxBxC, as v3:32x32, and "
+            "*N for N slices (--compile-only)"
+        )
+    if read[1] not in CHIPS:
+        raise ValueError(f"no TPU {read[1]!r} (--compile-only {text}); known: {', '.join(CHIPS)}")
+    shape = tuple(int(size) for size in read[2].split("x"))
+    return Topology(CHIPS[read[1]], shape, int(read[3] or 1))
+
+
+#: Set before libtpu is loaded: it would look for the machine's TPUs and ask Google Cloud's
+#: metadata service about them, which elsewhere is waiting for nothing and a screen of warnings.
+_QUIET = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5p-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "TPU_LOG_DIR": "disabled",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
+
+
+def topology_devices(topology: Topology) -> list[Any]:
+    """The devices of a topology: a program can be compiled for them, and nothing else.
+
+    JAX itself runs on the CPU afterwards, whatever the machine has.
+
+    Raises:
+      ValueError: XLA's compiler for TPUs is not installed, or does not build such a slice.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise ValueError(
+            "compiling for TPUs needs XLA's compiler for them: pip install 'colossal-c4[tpu]'"
+        )
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+    from jax.experimental import topologies
+
+    jax.config.update("jax_platforms", "cpu")
+    # Hosts of four chips; of what there is where a slice is smaller.
+    bounds = tuple(min(2, size) for size in topology.shape[:2])
+    try:
+        described = topologies.get_topology_desc(
+            f"{topology.chip.name}:{_times(topology.shape)}",
+            "tpu",
+            chip_config_name=topology.chip.config,
+            chips_per_host_bounds=(*bounds, 1),
+            num_slices=topology.slices,
+        )
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"no slice {topology} (--compile-only): {reason}") from error
+    devices = list(described.devices)
+    if len(devices) != topology.device_count:
+        raise ValueError(
+            f"the compiler shows {len(devices)} devices for {topology}, not "
+            f"{topology.device_count}: this release of libtpu sees its cores otherwise"
+        )
+    return devices

@@ -1,0 +1,282 @@
+"""Several processes that train as one: finding each other, sharing a batch, agreeing.
+
+Every process runs the same program. Each holds some of the devices, reads its own part of the
+corpus, and meets the others inside the compiled step. Only the first writes files and prints.
+"""
+
+import dataclasses
+import hashlib
+import importlib.util
+import itertools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+
+__all__ = [
+    "Cluster",
+    "barrier",
+    "detect_cluster",
+    "global_batch",
+    "initialize",
+    "input_part",
+    "is_first",
+    "print_first",
+    "require_agreement",
+    "shutdown",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Which processes train together.
+
+    Either all three are given, or none and the surroundings say it (:func:`detect_cluster`).
+
+    >>> Cluster(coordinator="10.0.0.1:8476", processes=2)
+    Traceback (most recent call last):
+        ...
+    ValueError: --coordinator, --processes and --process-id go together; missing: --process-id
+    """
+
+    coordinator: str | None = None  #: HOST:PORT of the first process
+    processes: int | None = None
+    process_id: int | None = None  #: from 0
+
+    def __post_init__(self) -> None:
+        given = {
+            "--coordinator": self.coordinator,
+            "--processes": self.processes,
+            "--process-id": self.process_id,
+        }
+        missing = [option for option, value in given.items() if value is None]
+        if missing and len(missing) < len(given):
+            raise ValueError(
+                "--coordinator, --processes and --process-id go together; missing: "
+                + ", ".join(missing)
+            )
+        if self.coordinator is None or self.processes is None or self.process_id is None:
+            return
+        host, colon, port = self.coordinator.rpartition(":")
+        if not host or not colon or not port.isdigit():
+            raise ValueError(
+                f"--coordinator must be HOST:PORT of the first process, got {self.coordinator!r}"
+            )
+        if self.processes < 1:
+            raise ValueError(f"--processes must be positive, got {self.processes}")
+        if not 0 <= self.process_id < self.processes:
+            raise ValueError(
+                f"--process-id must be from 0 to {self.processes - 1} with --processes "
+                f"{self.processes}, got {self.process_id}"
+            )
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether the options say everything."""
+        return self.coordinator is not None
+
+
+def detect_cluster(environ: Mapping[str, str] | None = None) -> str | None:
+    """Names what started several processes: ``"slurm"``, ``"openmpi"``, ``"tpu"``, or None.
+
+    Only tells that :func:`jax.distributed.initialize` can find the others by itself. On Google's
+    TPU machines it is asked even where there is one: they may be one of many.
+
+    >>> detect_cluster({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0", "JAX_PLATFORMS": "cpu"})
+    'slurm'
+    >>> detect_cluster({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "JAX_PLATFORMS": "cpu"})
+    """
+    environ = os.environ if environ is None else environ
+    # Set by srun for each task; a batch script without srun is one process whatever it asked for.
+    if "SLURM_PROCID" in environ and _number(environ.get("SLURM_STEP_NUM_TASKS")) > 1:
+        return "slurm"
+    if _number(environ.get("OMPI_COMM_WORLD_SIZE")) > 1:
+        return "openmpi"
+    platforms = environ.get("JAX_PLATFORMS", "")
+    if (not platforms or "tpu" in platforms.split(",")) and _has_tpu():
+        return "tpu"
+    return None
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
+_GOOGLE_PCI_VENDOR = "0x1ae0"
+
+
+def _has_tpu() -> bool:
+    if importlib.util.find_spec("libtpu") is None:
+        return False
+    return any(
+        path.read_text().strip() == _GOOGLE_PCI_VENDOR
+        for path in Path("/sys/bus/pci/devices").glob("*/vendor")
+    )
+
+
+def initialize(cluster: Cluster, *, timeout_seconds: int = 300) -> tuple[int, int]:
+    """Joins the other processes, if there are any; before anything else asks JAX for devices.
+
+    Returns:
+      The number of this process and how many there are; ``(0, 1)`` where it is alone.
+
+    Raises:
+      ValueError: the others were not there in ``timeout_seconds``.
+    """
+    if not cluster.is_explicit and detect_cluster() is None:
+        return 0, 1
+    # On CPUs the processes meet through gloo, which JAX brings.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            coordinator_address=cluster.coordinator,
+            num_processes=cluster.processes,
+            process_id=cluster.process_id,
+            initialization_timeout=timeout_seconds,
+        )
+    except RuntimeError as error:
+        if "DEADLINE" not in str(error).upper():
+            raise
+        raise ValueError(
+            f"not all of {cluster.processes or 'the'} processes reached "
+            f"{cluster.coordinator or 'the coordinator'} in {timeout_seconds} seconds: start each "
+            "with its own --process-id, and see that the port is open"
+        ) from error
+    return jax.process_index(), jax.process_count()
+
+
+def shutdown() -> None:
+    """Leaves the others; harmless where there are none."""
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files and prints."""
+    return jax.process_index() == 0
+
+
+def print_first(line: str) -> None:
+    """Prints a line once, however many processes there are."""
+    if is_first():
+        print(line, flush=True)
+
+
+def barrier(name: str) -> None:
+    """Waits until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def require_agreement(what: str, value: str) -> None:
+    """Sees that every process was started with the same.
+
+    Raises ValueError, on all of them, that names those which differ from the first. A run whose
+    processes disagree would hang in its first step, or train on something nobody asked for.
+    """
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), dtype=np.uint8)
+    digests = np.asarray(multihost_utils.process_allgather(digest))
+    others = [number for number, row in enumerate(digests) if not np.array_equal(row, digests[0])]
+    if others:
+        raise ValueError(
+            f"{what} of process {', '.join(map(str, others))} differs from that of process 0: "
+            "start every process with the same options and files"
+        )
+
+
+def input_part(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
+    """Which part of every batch this process must read: its number, and how many parts there are.
+
+    Usually each process has its own part. Processes whose devices hold the same sequences, as
+    when ``tensor`` goes across hosts, have the same part and read the same.
+
+    Args:
+      sharding: of a batch, over its first axis (:func:`model.training.sharding.batch_sharding`).
+      batch_size: sequences of the whole batch.
+
+    Raises:
+      ValueError: the batch does not divide over the mesh, or the parts of two processes overlap
+        without being the same.
+    """
+    ways = int(np.prod([sharding.mesh.shape[axis] for axis in _batch_axes(sharding)]))
+    if batch_size % ways:
+        raise ValueError(
+            f"a batch of {batch_size} sequences does not divide over {ways} devices "
+            "(data x fsdp): give --batch-size a multiple of it, or another --mesh"
+        )
+    rows: dict[int, set[tuple[int, int]]] = {}
+    for device, (index, *_) in sharding.devices_indices_map((batch_size,)).items():
+        start, stop, _step = index.indices(batch_size)
+        process: int = device.process_index  # type: ignore[attr-defined]  # of a C++ class
+        rows.setdefault(process, set()).add((start, stop))
+    return _part(rows, batch_size, jax.process_index())
+
+
+def _batch_axes(sharding: NamedSharding) -> tuple[str, ...]:
+    entry = sharding.spec[0] if len(sharding.spec) else None
+    return (entry,) if isinstance(entry, str) else tuple(entry or ())
+
+
+def _part(
+    rows: Mapping[int, set[tuple[int, int]]], batch_size: int, process: int
+) -> tuple[int, int]:
+    """Process number to the slices of rows that it holds -> (part, parts) of one process.
+
+    >>> _part({0: {(0, 2), (2, 4)}, 1: {(4, 6), (6, 8)}}, 8, 1)
+    (1, 2)
+    >>> _part({0: {(0, 8)}, 1: {(0, 8)}}, 8, 1)
+    (0, 1)
+    """
+    spans: dict[int, tuple[int, int]] = {}
+    for number, slices in rows.items():
+        ordered = sorted(slices)
+        gaps = any(a[1] != b[0] for a, b in itertools.pairwise(ordered))
+        if gaps:
+            raise ValueError(
+                f"process {number} holds rows {ordered} of a batch, which are not one run: lay "
+                "the mesh out so that each process has neighbouring devices"
+            )
+        spans[number] = (ordered[0][0], ordered[-1][1])
+    parts = sorted(set(spans.values()))
+    sizes = {stop - start for start, stop in parts}
+    if len(sizes) != 1 or len(parts) * sizes.pop() != batch_size:
+        raise ValueError(
+            f"the processes hold rows {parts} of a batch of {batch_size}, which overlap: use a "
+            "mesh whose fsdp and tensor divide, or are multiples of, the devices of a process"
+        )
+    return parts.index(spans[process]), len(parts)
+
+
+def global_batch(
+    sharding: NamedSharding, local: Mapping[str, np.ndarray[Any, Any]], batch_size: int
+) -> dict[str, jax.Array]:
+    """One batch of all processes from the part that each has read.
+
+    Args:
+      sharding: over the first axis of each array.
+      local: name to this process's rows, those of :func:`input_part`, ``[rows, ...]``.
+      batch_size: rows of all processes together.
+    """
+    return {
+        name: jax.make_array_from_process_local_data(
+            sharding, array, (batch_size, *array.shape[1:])
+        )
+        for name, array in local.items()
+    }
+
+
+def add_cluster_arguments(parser: Any) -> None:
+    """Adds ``--coordinator``, ``--processes`` and ``--process-id``."""
+    group = parser.add_argument_group(
+        "several processes", "Not needed on TPU pods, nor under srun or mpirun: they are found."
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    group.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process-id", type=int, metavar="K", help="number of this one, from 0")

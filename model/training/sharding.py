@@ -1,0 +1,493 @@
+"""Who holds what: one mesh of devices, and one table from logical axes to the axes of the mesh.
+
+The mesh has three axes. Sequences of a batch are divided over ``data`` and ``fsdp``; parameters
+and their optimizer state over ``fsdp`` and ``tensor``; the work inside a block over ``tensor``.
+From one device to a pod of several slices it is the same mesh with other numbers.
+"""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from model.data.batches import BatchSpec
+from model.t5 import partitioning
+from model.t5.config import ModelConfig
+
+__all__ = [
+    "MESH_AXES",
+    "RULES",
+    "MeshShape",
+    "batch_sharding",
+    "bytes_per_device",
+    "choose_mesh",
+    "make_mesh",
+    "mesh_candidates",
+    "params_shardings",
+    "parse_mesh",
+    "partition_spec",
+    "replicated",
+    "undivided_axes",
+    "use_rules",
+]
+
+#: Slowest first: neighbours along ``tensor`` talk most, so they are neighbours on the wire too.
+MESH_AXES = ("data", "fsdp", "tensor")
+
+#: Logical axis to the axes of the mesh that divide it; the only place that says so.
+RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        # Of parameters and, through state_axes, of the optimizer's statistics.
+        "layers": (),  # the axis that scan walks along
+        "embed": ("fsdp",),
+        "norm": (),  # 1,024 numbers: gathering them would cost more than holding them
+        "buckets": (),
+        "relpos_heads": ("tensor",),
+        # Of both.
+        "vocab": ("tensor",),
+        "heads": ("tensor",),
+        "mlp": ("tensor",),
+        # Of activations.
+        "batch": ("data", "fsdp"),
+        "length": (),
+        "embed_act": (),
+        "kv": (),
+    }
+)
+
+Axes = tuple[str | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshShape:
+    """How many devices along each axis of the mesh.
+
+    >>> str(MeshShape(data=2, fsdp=4)), MeshShape(data=2, fsdp=4).devices
+    ('data=2,fsdp=4,tensor=1', 8)
+    """
+
+    data: int = 1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        for axis in MESH_AXES:
+            size = getattr(self, axis)
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise ValueError(f"mesh axis {axis} must be a positive integer, got {size!r}")
+
+    @property
+    def devices(self) -> int:
+        """Devices of the whole mesh."""
+        return self.data * self.fsdp * self.tensor
+
+    @property
+    def batch_ways(self) -> int:
+        """Into how many parts a batch is divided."""
+        return self.data * self.fsdp
+
+    def sizes(self) -> dict[str, int]:
+        """Axis name to its size."""
+        return {axis: getattr(self, axis) for axis in MESH_AXES}
+
+    def __str__(self) -> str:
+        return ",".join(f"{axis}={size}" for axis, size in self.sizes().items())
+
+
+def parse_mesh(text: str, device_count: int) -> MeshShape:
+    """The mesh that ``--mesh`` asks for.
+
+    Axes not named are 1, except that ``data`` takes what is left where it is not named; one axis
+    may be -1 and takes it instead. ``auto`` puts all devices on ``data``: a model that one device
+    cannot hold needs :func:`choose_mesh`.
+
+    Raises ValueError for what cannot be read, and for a mesh that is not of ``device_count``.
+
+    >>> str(parse_mesh("fsdp=2", 8)), str(parse_mesh("data=1,fsdp=-1,tensor=2", 8))
+    ('data=4,fsdp=2,tensor=1', 'data=1,fsdp=4,tensor=2')
+    >>> parse_mesh("data=3", 8)
+    Traceback (most recent call last):
+        ...
+    ValueError: --mesh data=3 is of 3 devices and there are 8; one axis may be -1, to take \
+what is left
+    """
+    text = text.strip()
+    if text == "auto":
+        return MeshShape(data=device_count)
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        axis, equals, number = (piece.strip() for piece in part.partition("="))
+        if axis not in MESH_AXES or not equals:
+            raise ValueError(
+                f"--mesh {text!r}: cannot read {part.strip()!r}; write data=2,fsdp=4,tensor=1, "
+                "any of the three, or auto"
+            )
+        if axis in sizes:
+            raise ValueError(f"--mesh {text!r} names {axis} twice")
+        try:
+            sizes[axis] = int(number)
+        except ValueError:
+            raise ValueError(f"--mesh {text!r}: {number!r} is not a number of devices") from None
+        if sizes[axis] < 1 and sizes[axis] != -1:
+            raise ValueError(
+                f"--mesh {text!r}: {axis} must be positive, or -1 for what is left; got {number}"
+            )
+    free = [axis for axis, size in sizes.items() if size == -1]
+    if not free and "data" not in sizes:
+        free = ["data"]
+    if len(free) > 1:
+        raise ValueError(f"--mesh {text!r}: only one axis may be -1, got {' and '.join(free)}")
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    if free:
+        if device_count % fixed:
+            raise ValueError(
+                f"--mesh {text}: {device_count} devices are not divisible by {fixed}, so nothing "
+                f"fits {free[0]}"
+            )
+        sizes[free[0]] = device_count // fixed
+    elif fixed != device_count:
+        raise ValueError(
+            f"--mesh {text} is of {fixed} devices and there are {device_count}; one axis may be "
+            "-1, to take what is left"
+        )
+    return MeshShape(**sizes)
+
+
+def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Lays devices out so that neighbours in the mesh are neighbours on the wire.
+
+    On TPUs the order follows the torus; where there are several slices, ``data`` goes across them
+    first and its remainder, ``fsdp`` and ``tensor`` stay inside one. Elsewhere devices keep their
+    order, so those of one host are next to each other.
+
+    Args:
+      shape: how many along each axis.
+      devices: all of the mesh's; default all of ``jax.devices()``. May be those of a topology
+        that is only compiled for.
+
+    Raises:
+      ValueError: their number is not that of the shape, or ``data`` does not divide by the slices.
+    """
+    given = list(jax.devices() if devices is None else devices)
+    if len(given) != shape.devices:
+        raise ValueError(
+            f"mesh {shape} is of {shape.devices} devices and there are {len(given)} (--mesh)"
+        )
+    sizes = tuple(shape.sizes().values())
+    slices = len({getattr(device, "slice_index", None) for device in given})
+    if slices > 1:
+        if shape.data % slices:
+            raise ValueError(
+                f"mesh {shape} over {slices} slices: data must be a multiple of {slices}, since "
+                "parameters are gathered inside a slice (--mesh)"
+            )
+        grid = mesh_utils.create_hybrid_device_mesh(
+            (shape.data // slices, shape.fsdp, shape.tensor),
+            (slices, 1, 1),
+            given,
+            allow_split_physical_axes=True,
+        )
+    elif given[0].platform == "tpu":
+        grid = mesh_utils.create_device_mesh(sizes, given, allow_split_physical_axes=True)
+    else:
+        grid = np.asarray(given, dtype=object).reshape(sizes)
+    return Mesh(grid, MESH_AXES)
+
+
+def partition_spec(
+    axes: Axes,
+    shape: Sequence[int],
+    mesh_sizes: Mapping[str, int],
+    rules: Mapping[str, tuple[str, ...]] = RULES,
+) -> PartitionSpec:
+    """Turns the logical axes of one array into what JAX wants.
+
+    An axis that does not divide by its part of the mesh is left whole, and so is one whose part
+    an earlier axis of the same array has taken.
+
+    Raises ValueError for an axis that no rule names.
+
+    >>> partition_spec(("vocab", "embed"), (32128, 512), {"data": 1, "fsdp": 4, "tensor": 2})
+    P('tensor', 'fsdp')
+    >>> partition_spec(("relpos_heads", "buckets"), (6, 32), {"fsdp": 1, "tensor": 4})
+    P(None, None)
+    """
+    if len(axes) != len(shape):
+        raise ValueError(f"{len(axes)} logical axes {axes} for an array of shape {tuple(shape)}")
+    entries: list[str | tuple[str, ...] | None] = []
+    taken: set[str] = set()
+    for axis, size in zip(axes, shape, strict=True):
+        # Parts of one device say nothing; leaving them out keeps the specs readable.
+        wanted = tuple(name for name in _rule(axis, rules) if mesh_sizes.get(name, 1) > 1)
+        ways = math.prod(mesh_sizes[name] for name in wanted)
+        if not wanted or size % ways or taken & set(wanted):
+            entries.append(None)
+        else:
+            taken |= set(wanted)
+            entries.append(wanted[0] if len(wanted) == 1 else wanted)
+    return PartitionSpec(*entries)
+
+
+def _rule(axis: str | None, rules: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if axis is None:
+        return ()
+    if axis not in rules:
+        raise ValueError(f"no rule divides the logical axis {axis!r}; known: {', '.join(rules)}")
+    return rules[axis]
+
+
+def _is_axes(leaf: object) -> bool:
+    """Whether a node of an axes tree is a leaf: named tuples of optimizer states are nodes."""
+    return (
+        isinstance(leaf, tuple)
+        and not hasattr(leaf, "_fields")
+        and all(entry is None or isinstance(entry, str) for entry in leaf)
+    )
+
+
+def params_shardings(
+    mesh: Mesh, axes: Any, shapes: Any, rules: Mapping[str, tuple[str, ...]] = RULES
+) -> Any:
+    """A sharding for each array of a tree: parameters, or the optimizer's state.
+
+    Args:
+      mesh: of :func:`make_mesh`.
+      axes: tree of tuples of logical axis names, as ``T5.param_axes()`` and the optimizer's
+        ``state_axes`` give.
+      shapes: the same tree of anything that has ``.shape``.
+      rules: which axes of the mesh divide which logical axis.
+    """
+    sizes = dict(mesh.shape)
+    return jax.tree.map(
+        lambda names, leaf: NamedSharding(mesh, partition_spec(names, leaf.shape, sizes, rules)),
+        axes,
+        shapes,
+        is_leaf=_is_axes,
+    )
+
+
+def undivided_axes(
+    mesh: MeshShape, axes: Any, shapes: Any, rules: Mapping[str, tuple[str, ...]] = RULES
+) -> list[str]:
+    """One line for each array that is held whole along an axis the rules would divide.
+
+    >>> undivided_axes(MeshShape(tensor=4), {"bias": ("relpos_heads", "buckets")},
+    ...                {"bias": jax.ShapeDtypeStruct((6, 32), "float32")})
+    ['bias: relpos_heads=6 is not divisible by tensor=4, so each device holds all of it']
+    """
+    sizes = mesh.sizes()
+    lines: list[str] = []
+
+    def look(path: tuple[Any, ...], names: Axes, leaf: Any) -> None:
+        for axis, size in zip(names, leaf.shape, strict=True):
+            ways = math.prod(sizes[name] for name in _rule(axis, rules))
+            if size % ways:
+                over = "*".join(f"{name}={sizes[name]}" for name in _rule(axis, rules))
+                lines.append(
+                    f"{_path_name(path)}: {axis}={size} is not divisible by {over}, so each "
+                    "device holds all of it"
+                )
+
+    jax.tree_util.tree_map_with_path(look, axes, shapes, is_leaf=_is_axes)
+    return lines
+
+
+def _path_name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def bytes_per_device(
+    mesh: MeshShape, axes: Any, shapes: Any, rules: Mapping[str, tuple[str, ...]] = RULES
+) -> int:
+    """Bytes of a tree of arrays that one device holds, by arithmetic.
+
+    >>> bytes_per_device(MeshShape(fsdp=4), {"embedding": ("vocab", "embed")},
+    ...                  {"embedding": jax.ShapeDtypeStruct((32128, 512), "float32")})
+    16449536
+    """
+    sizes = mesh.sizes()
+
+    def held(names: Axes, leaf: Any) -> int:
+        spec = partition_spec(names, leaf.shape, sizes, rules)
+        ways = 1
+        for entry in spec:
+            for name in (entry,) if isinstance(entry, str) else entry or ():
+                ways *= sizes[name]
+        return int(math.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize // ways
+
+    counts: list[int] = jax.tree.leaves(jax.tree.map(held, axes, shapes, is_leaf=_is_axes))
+    return sum(counts)
+
+
+#: Bytes alive at the height of a step for each byte of parameters: the parameters, their gradient,
+#: and half of each again for the bfloat16 copies and the optimizer's statistics.
+_STATE_FACTOR = 3.0
+
+#: What of a device's memory the state may take in the meshes that ``auto`` tries first; the rest
+#: is for activations, which accumulation and rematerialisation can make smaller.
+_STATE_SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidate:
+    shape: MeshShape
+    held: int  #: bytes of parameters on one device
+    traffic: float  #: bytes that one device sends in a step
+
+
+def mesh_candidates(
+    device_count: int,
+    config: ModelConfig,
+    axes: Any,
+    shapes: Any,
+    batch: BatchSpec,
+    *,
+    device_bytes: float,
+    accumulate: int = 1,
+    slices: int = 1,
+) -> list[MeshShape]:
+    """Meshes to try for a model: of those that should fit, the one that sends least first.
+
+    In a step a device sends its part of each layer's parameters three times along ``fsdp``
+    (gathered forwards and backwards, gradients scattered; once more for each microbatch), its
+    gradients twice along ``data``, and the block's activations four times for each half of a
+    block along ``tensor``. Meshes whose state takes more than half of a device come last, the
+    roomiest first.
+
+    Args:
+      device_count: devices of the mesh.
+      config: the model.
+      axes: of its parameters, as ``T5.param_axes()``.
+      shapes: of its parameters.
+      batch: of a step, all microbatches together.
+      device_bytes: memory of one device.
+      accumulate: microbatches of a step.
+      slices: into which the devices are divided; ``fsdp`` and ``tensor`` stay inside one.
+
+    Raises:
+      ValueError: no mesh divides the batch.
+    """
+    per_slice = device_count // slices
+    found: list[_Candidate] = []
+    for tensor in _divisors(per_slice):
+        for fsdp in _divisors(per_slice // tensor):
+            shape = MeshShape(device_count // (fsdp * tensor), fsdp, tensor)
+            if batch.batch_size % (shape.batch_ways * accumulate) or config.num_heads % tensor:
+                continue
+            if not all(_divides(axis, shape, axes, shapes) for axis in MESH_AXES):
+                continue
+            held = bytes_per_device(shape, axes, shapes)
+            traffic = _traffic(shape, config, held, batch, accumulate)
+            found.append(_Candidate(shape, held, traffic))
+    if not found:
+        raise ValueError(
+            f"no mesh of {device_count} devices divides {batch.batch_size} sequences in "
+            f"{accumulate} microbatches: give --batch-size a multiple of "
+            f"{device_count * accumulate}"
+        )
+    room = device_bytes * _STATE_SHARE / _STATE_FACTOR
+    fitting = [candidate for candidate in found if candidate.held <= room]
+    others = [candidate for candidate in found if candidate.held > room]
+    fitting.sort(key=lambda candidate: (candidate.traffic, candidate.shape.tensor))
+    others.sort(key=lambda candidate: (candidate.held, candidate.traffic))
+    return [candidate.shape for candidate in fitting + others]
+
+
+def _traffic(
+    shape: MeshShape, config: ModelConfig, held: int, batch: BatchSpec, accumulate: int
+) -> float:
+    """Bytes that one device sends in a step, rings everywhere, bfloat16 on the wire."""
+
+    def ring(ways: int) -> float:
+        return (ways - 1) / ways
+
+    one_layer_set = held / 2 * shape.fsdp  # bfloat16, as gathered along fsdp
+    sent = 3 * accumulate * ring(shape.fsdp) * one_layer_set
+    sent += 2 * ring(shape.data) * held / 2
+    sequences = batch.batch_size / shape.batch_ways
+    halves = (3 if config.has_encoder else 2) * config.decoder_layers * batch.decoder_length
+    halves += 2 * config.num_layers * (batch.encoder_length or 0)
+    # All-reduced forwards and backwards, and an all-reduce sends everything twice.
+    sent += 4 * ring(shape.tensor) * sequences * halves * config.d_model * 2
+    return sent
+
+
+def choose_mesh(
+    device_count: int,
+    config: ModelConfig,
+    axes: Any,
+    shapes: Any,
+    batch: BatchSpec,
+    *,
+    device_bytes: float | None,
+    accumulate: int = 1,
+    slices: int = 1,
+) -> MeshShape:
+    """The first of :func:`mesh_candidates`; all devices on ``data`` where memory is not known."""
+    if device_bytes is None:
+        return MeshShape(data=device_count)
+    return mesh_candidates(
+        device_count,
+        config,
+        axes,
+        shapes,
+        batch,
+        device_bytes=device_bytes,
+        accumulate=accumulate,
+        slices=slices,
+    )[0]
+
+
+def _divisors(number: int) -> list[int]:
+    return [size for size in range(1, number + 1) if number % size == 0]
+
+
+def _divides(mesh_axis: str, shape: MeshShape, axes: Any, shapes: Any) -> bool:
+    """Whether an axis of the mesh divides every matrix that it should."""
+    ways = shape.sizes()[mesh_axis]
+
+    def whole(names: Axes, leaf: Any) -> bool:
+        return all(
+            size % ways == 0
+            for axis, size in zip(names, leaf.shape, strict=True)
+            if mesh_axis in _rule(axis, RULES)
+        )
+
+    return all(jax.tree.leaves(jax.tree.map(whole, axes, shapes, is_leaf=_is_axes)))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Sequences over ``data`` and ``fsdp``; every other axis of a batch is whole."""
+    return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """All of an array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+@contextlib.contextmanager
+def use_rules(
+    mesh: Mesh, rules: Mapping[str, tuple[str, ...]] = RULES
+) -> Iterator[Callable[[jax.Array, Axes], jax.Array]]:
+    """Makes the network pin its activations to the mesh while the block runs.
+
+    Enter it inside the function that is given to ``jax.jit``: it acts while JAX traces, and a
+    trace made outside of it is reused by later calls.
+    """
+    sizes = dict(mesh.shape)
+
+    def constrain(array: jax.Array, axes: Axes) -> jax.Array:
+        spec = partition_spec(axes, array.shape, sizes, rules)
+        pinned: jax.Array = jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))
+        return pinned
+
+    with partitioning.use_constraint(constrain):
+        yield constrain

@@ -1,0 +1,295 @@
+"""Meshes by name, the table of rules, and training over eight devices against one."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.sharding import PartitionSpec
+
+from model.data.batches import BatchSpec
+from model.t5 import partitioning
+from model.t5.config import SIZES, model_config
+from model.t5.network import T5
+from model.training import sharding
+from model.training.optimizer import adafactor, constant, state_axes
+from model.training.sharding import MESH_AXES, RULES, MeshShape, parse_mesh, partition_spec
+from model.training.train_step import StepConfig, TrainState, make_train_step
+
+MESHES = [
+    ("auto", (8, 1, 1)),
+    ("data=8", (8, 1, 1)),
+    ("fsdp=8", (1, 8, 1)),
+    ("tensor=4", (2, 1, 4)),
+    ("data=2,fsdp=2,tensor=2", (2, 2, 2)),
+    ("fsdp=-1,data=1", (1, 8, 1)),
+    ("data=2,tensor=-1", (2, 1, 4)),
+    ("data=-1, fsdp=4", (2, 4, 1)),
+]
+
+
+@pytest.mark.parametrize(("text", "sizes"), MESHES)
+def test_a_mesh_by_name(text, sizes):
+    assert parse_mesh(text, 8) == MeshShape(*sizes)
+
+
+@pytest.mark.parametrize(
+    ("text", "telling"),
+    [
+        ("", "cannot read ''"),
+        ("data", "cannot read 'data'"),
+        ("model=2", "cannot read 'model=2'"),
+        ("data=2,data=4", "names data twice"),
+        ("data=two", "'two' is not a number"),
+        ("data=0", "must be positive, or -1"),
+        ("data=-2", "must be positive, or -1"),
+        ("data=-1,fsdp=-1", "only one axis may be -1"),
+        ("data=2,fsdp=2", "is of 4 devices and there are 8"),
+        ("data=1,fsdp=16", "is of 16 devices and there are 8"),
+        ("fsdp=3", "8 devices are not divisible by 3"),
+    ],
+)
+def test_what_is_no_mesh_says_why_in_one_line(text, telling):
+    with pytest.raises(ValueError, match=telling) as caught:
+        parse_mesh(text, 8)
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.permutations(MESH_AXES),
+    st.tuples(*[st.integers(1, 6)] * 3),
+    st.integers(0, 3),
+)
+def test_any_axis_can_be_the_one_that_is_left(order, sizes, free):
+    named = dict(zip(order, sizes, strict=True))
+    devices = int(np.prod(sizes))
+    asked = {axis: -1 if number == free else size
+             for number, (axis, size) in enumerate(named.items())}  # fmt: skip
+    text = ",".join(f"{axis}={size}" for axis, size in asked.items())
+    assert parse_mesh(text, devices) == MeshShape(**named)
+
+
+@given(
+    st.lists(st.sampled_from([*RULES, None]), min_size=1, max_size=4),
+    st.lists(st.integers(1, 24), min_size=4, max_size=4),
+    st.tuples(*[st.sampled_from([1, 2, 3, 4])] * 3),
+)
+def test_specs_divide_evenly_and_use_each_axis_once(axes, dims, sizes):
+    mesh = dict(zip(MESH_AXES, sizes, strict=True))
+    spec = partition_spec(tuple(axes), dims[: len(axes)], mesh)
+    used = [name for entry in spec for name in ([entry] if isinstance(entry, str) else entry or [])]
+    assert len(used) == len(set(used))
+    for axis, size, entry in zip(axes, dims, spec, strict=False):
+        names = [entry] if isinstance(entry, str) else list(entry or [])
+        assert size % int(np.prod([mesh[name] for name in names])) == 0
+        # Left whole only for a reason.
+        wanted = [name for name in RULES.get(axis, ()) if mesh[name] > 1]
+        if wanted and not names:
+            divides = size % int(np.prod([mesh[name] for name in wanted])) == 0
+            assert not divides or set(wanted) & set(used)
+
+
+def test_unknown_axes_and_ranks_are_refused():
+    with pytest.raises(ValueError, match="no rule divides the logical axis 'head'"):
+        partition_spec(("head",), (4,), {"tensor": 2})
+    with pytest.raises(ValueError, match="2 logical axes"):
+        partition_spec(("embed", "mlp"), (4,), {"tensor": 2})
+
+
+def test_the_rules_name_every_axis_of_the_network():
+    used = set(partitioning.ACTIVATION_AXES)
+    for size, architecture in itertools.product(
+        ("tiny", "v1.1-small"), ("encoder-decoder", "shared-encoder-decoder", "language-model")
+    ):
+        axes = T5(model_config(size, architecture)).param_axes()
+        for names in jax.tree.leaves(axes, is_leaf=lambda leaf: isinstance(leaf, tuple)):
+            used |= set(names)
+    assert used == set(RULES)
+
+
+@pytest.mark.parametrize("size", ["small", "base", "3B", "11B", "v1.1-xl"])
+def test_bytes_of_a_device_are_what_jax_says(size):
+    model = T5(SIZES[size])
+    shape = MeshShape(data=1, fsdp=2, tensor=4)
+    mesh = sharding.make_mesh(shape)
+    axes, shapes = model.param_axes(), model.param_shapes()
+    placed = sharding.params_shardings(mesh, axes, shapes)
+    by_jax = sum(
+        int(np.prod(where.shard_shape(leaf.shape))) * 4
+        for leaf, where in zip(jax.tree.leaves(shapes), jax.tree.leaves(placed), strict=True)
+    )
+    assert sharding.bytes_per_device(shape, axes, shapes) == by_jax
+    # Nearly an eighth: norms and bias tables are held whole.
+    assert by_jax < 4 * SIZES[size].parameter_count() / 8 * 1.01
+
+
+def test_what_cannot_be_divided_is_told():
+    model = T5(SIZES["base"])
+    lines = sharding.undivided_axes(
+        MeshShape(tensor=8), model.param_axes(), model.param_shapes()
+    )  # fmt: skip
+    assert lines == [
+        f"{stack}/relative_bias: relpos_heads=12 is not divisible by tensor=8, so each device "
+        "holds all of it"
+        for stack in ("decoder", "encoder")
+    ]
+
+
+def test_a_mesh_of_other_devices_is_refused():
+    with pytest.raises(ValueError, match="of 4 devices and there are 8"):
+        sharding.make_mesh(MeshShape(fsdp=4))
+
+
+def test_candidates_fit_and_divide():
+    config = SIZES["11B"]
+    model = T5(config)
+    axes, shapes = model.param_axes(), model.param_shapes()
+    batch = BatchSpec(2048, 114, 512)
+    room = 15 * 2**30
+    found = sharding.mesh_candidates(2048, config, axes, shapes, batch, device_bytes=room)
+    assert all(each.devices == 2048 and 2048 % each.batch_ways == 0 for each in found)
+    assert all(config.num_heads % each.tensor == 0 for each in found)
+    held = sharding.bytes_per_device(found[0], axes, shapes)
+    assert 3 * held <= room / 2
+    # Small models need no sharing: all devices on data.
+    small = T5(SIZES["small"])
+    best = sharding.choose_mesh(
+        32, small.config, small.param_axes(), small.param_shapes(), BatchSpec(128, 114, 512),
+        device_bytes=room,
+    )  # fmt: skip
+    assert best == MeshShape(data=32)
+    assert sharding.choose_mesh(
+        8, small.config, small.param_axes(), small.param_shapes(), BatchSpec(128, 114, 512),
+        device_bytes=None,
+    ) == MeshShape(data=8)  # fmt: skip
+
+
+def test_a_batch_that_nothing_divides_is_told():
+    model = T5(SIZES["small"])
+    with pytest.raises(ValueError, match=r"divides 3 sequences in 1 microbatches: .* 16"):
+        sharding.mesh_candidates(
+            16, model.config, model.param_axes(), model.param_shapes(), BatchSpec(3, 8, 8),
+            device_bytes=1e9,
+        )  # fmt: skip
+
+
+# Training. One tiny model; matrices of 128 and more, so that Adafactor factors them. Compiling is
+# what takes the time, so XLA is asked for little, and most meshes train a decoder without dropout.
+CONFIG = model_config(
+    "tiny", vocab_size=256, d_model=128, d_ff=128, d_kv=32, num_heads=4, dropout_rate=0.1
+)
+ENCODER_DECODER = (CONFIG, BatchSpec(16, 8, encoder_length=12))
+DECODER = (CONFIG.replace(architecture="language-model", dropout_rate=0.0), BatchSpec(16, 8))
+STEPS = 4
+
+
+def _batches(vocab_size, spec):
+    for number in range(STEPS):
+        rng = np.random.default_rng(number % 2)  # each batch is seen twice
+        batch = {}
+        for name, (shape, kind) in spec.arrays.items():
+            if name == "loss_weights":
+                batch[name] = np.ones(shape, kind)
+            elif name.endswith("segments"):
+                batch[name] = np.sort(rng.integers(1, 3, shape), axis=1).astype(kind)
+            else:
+                batch[name] = rng.integers(2, vocab_size, shape).astype(kind)
+        yield batch
+
+
+def _first_state(shapes, optimizer):
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape), shapes)
+    params["embedding"] *= 10
+    params = jax.tree.map(np.float32, params)
+    moments = jax.eval_shape(optimizer.init, params)
+    moments = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments)
+    return TrainState(params, moments, np.zeros((), np.int32))
+
+
+def _train(network, shape, accumulate=1):
+    """Losses of some steps on a mesh, and the state after them."""
+    config, spec = network
+    model = T5(config)
+    axes, shapes = model.param_axes(), model.param_shapes()
+    optimizer = adafactor(constant(0.1), axes)
+    mesh = sharding.make_mesh(shape, jax.devices()[: shape.devices])
+    state = _first_state(shapes, optimizer)
+    axes_of_state = TrainState(axes, state_axes(axes, shapes), ())
+    of_state = sharding.params_shardings(mesh, axes_of_state, state)
+    state = jax.device_put(state, of_state)
+    step = make_train_step(model, optimizer, constant(0.1), StepConfig(accumulate=accumulate))
+
+    def on_mesh(state, batch):
+        with sharding.use_rules(mesh):
+            return step(state, batch)
+
+    jitted = jax.jit(
+        on_mesh,
+        donate_argnums=0,
+        out_shardings=(of_state, sharding.replicated(mesh)),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    losses = []
+    for batch in _batches(config.vocab_size, spec):
+        state, metrics = jitted(state, jax.device_put(batch, sharding.batch_sharding(mesh)))
+        losses.append(float(metrics.sums.loss))
+    return losses, state
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The same steps on one device."""
+    results = {}
+    for name, network in (("encoder-decoder", ENCODER_DECODER), ("decoder", DECODER)):
+        losses, state = _train(network, MeshShape())
+        assert losses[2] < 0.99 * losses[0]
+        results[name] = losses, jax.device_get(state)
+    return results
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "shape", "accumulate"),
+    [
+        ("decoder", DECODER, MeshShape(data=8), 1),
+        ("decoder", DECODER, MeshShape(fsdp=8), 1),
+        ("decoder", DECODER, MeshShape(data=2, tensor=4), 2),
+        ("encoder-decoder", ENCODER_DECODER, MeshShape(2, 2, 2), 1),
+    ],
+    ids=lambda value: str(value) if isinstance(value, MeshShape) else "",
+)
+def test_eight_devices_train_as_one(alone, name, network, shape, accumulate):
+    losses, state = _train(network, shape, accumulate)
+    np.testing.assert_allclose(losses, alone[name][0], rtol=2e-5)
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=3e-4),
+        jax.device_get(state),
+        alone[name][1],
+    )
+    kernel = state.params["decoder"]["layers"]["feed_forward"]["wi"]  # [layers, embed, mlp]
+    layers, embed, mlp = kernel.shape
+    assert _held(kernel) == {(layers, embed // shape.fsdp, mlp // shape.tensor)}
+    moment = state.optimizer["decoder"]["layers"]["feed_forward"]["wi"]
+    assert _held(moment.row) == {(layers, embed // shape.fsdp)}
+    assert _held(moment.column) == {(layers, mlp // shape.tensor)}
+
+
+def _held(array):
+    return {shard.data.shape for shard in array.addressable_shards}
+
+
+def test_activations_are_pinned_inside_the_block_only():
+    mesh = sharding.make_mesh(MeshShape(2, 2, 2))
+    x = jnp.zeros((8, 6, 16))
+
+    def pinned(x):
+        with sharding.use_rules(mesh):
+            return partitioning.constrain(x, "batch", "length", "mlp")
+
+    assert jax.jit(pinned)(x).sharding.spec == PartitionSpec(("data", "fsdp"), None, "tensor")
+    # 3 sequences do not divide over 4 devices: left whole rather than refused.
+    assert jax.jit(pinned)(x[:3]).sharding.spec == PartitionSpec(None, None, "tensor")
+    assert partitioning.constrain(x, "batch", "length", "mlp") is x
