@@ -17,8 +17,6 @@ from model.t5.network import T5
 
 __all__ = ["LoadedModel", "load_hf"]
 
-IntArray = npt.NDArray[np.integer[Any]]
-
 
 class LoadedModel:
     """An encoder-decoder with its parameters on a device.

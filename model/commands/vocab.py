@@ -1,0 +1,265 @@
+"""``c4 vocab``: corpora in, a SentencePiece vocabulary and a report on it out."""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import sentencepiece
+from tqdm import tqdm
+
+from model.data import text_sample, train_vocabulary
+from model.data.corpus import open_corpus
+from model.data.text_sample import Sample, Source
+from model.data.train_vocabulary import VocabularyOptions
+from model.data.vocabulary import Vocabulary
+
+__all__ = ["add_arguments", "parse_source", "run"]
+
+_DEFAULTS = VocabularyOptions()
+_SAMPLE_CHARACTERS = 100_000_000
+_MEASURED_CHARACTERS = 2_000_000  # of each language, for characters a piece
+_SOURCE = re.compile(
+    r"(?:(?P<name>[A-Za-z][A-Za-z0-9_-]*)=)?(?P<folder>.+?)(?::(?P<weight>[0-9.]+))?", re.DOTALL
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``c4 vocab``."""
+    parser.epilog = (
+        "The paper's vocabulary, from corpora of four languages at 10:1:1:1:\n"
+        "  c4 vocab --corpus en=EN:10 --corpus de=DE --corpus fr=FR --corpus ro=RO \\\n"
+        "    --output vocab.model\n"
+        "The same corpora and options give the same file, on any machine."
+    )
+    parser.add_argument(
+        "--corpus",
+        metavar="[NAME=]DIR[:WEIGHT]",
+        action="append",
+        required=True,
+        help="what c4 build wrote, the name of its language and its weight in the sample, by "
+        "characters (default: the folder's name, 1); repeat for more corpora",
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", required=True, help="file to write, with a report FILE.json"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=_DEFAULTS.size,
+        help="pieces, pad, eos and unk among them; 100 sentinels come above them "
+        "(default: %(default)s, the paper's)",
+    )
+    parser.add_argument(
+        "--sample-characters",
+        metavar="N",
+        type=int,
+        default=_SAMPLE_CHARACTERS,
+        help="how much text to train on, all corpora together (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--character-coverage",
+        metavar="SHARE",
+        type=float,
+        default=_DEFAULTS.character_coverage,
+        help="share of the sample's characters that pieces must be able to spell; the rarest "
+        "others are unknown (default: %(default)s, SentencePiece's)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: %(default)s)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace FILE and its report if they exist"
+    )
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Draws the sample, trains, writes the model and its report, and prints the report."""
+    del rest
+    options = VocabularyOptions(arguments.size, arguments.character_coverage)
+    for name in ("sample_characters", "seed"):
+        if getattr(arguments, name) < (name == "sample_characters"):
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} must be positive, got {getattr(arguments, name)}")
+    output = pathlib.Path(arguments.output).absolute()
+    report_path = output.with_name(output.name + ".json")
+    for path in (output, report_path):
+        if path.is_dir() or (path.exists() and not arguments.overwrite):
+            raise ValueError(f"{path} exists already: give another file, or --overwrite (--output)")
+    sources = [parse_source(text) for text in arguments.corpus]
+    # Beside the output: what cannot be written there is found now, not after training.
+    with _work_folder(output) as work:
+        with _Progress("sample", arguments.sample_characters, " characters") as shown:
+            samples = text_sample.draw(
+                sources, arguments.sample_characters, arguments.seed, work, shown.add
+            )
+        _print_shortage(samples, arguments.sample_characters)
+        began = time.monotonic()
+        with _Progress("train", 100, "%") as shown:
+            content = train_vocabulary.train(
+                samples, options, work, lambda stage, done: shown.at(100 * done, stage)
+            )
+        trained_s = time.monotonic() - began
+        model = work / "vocab.model"
+        model.write_bytes(content)
+        vocabulary = Vocabulary(model)
+        report = {
+            "pieces": vocabulary.pieces,
+            "sentinels": vocabulary.extra_ids,
+            "embedding_rows": vocabulary.padded_size,
+            "sha256": vocabulary.sha256,
+            "seed": arguments.seed,
+            "character_coverage": options.character_coverage,
+            "sentencepiece": sentencepiece.__version__,
+            "training_s": round(trained_s, 1),
+            "corpora": {sample.source.name: _measured(sample, vocabulary) for sample in samples},
+        }
+        written = work / "report.json"
+        written.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        os.replace(model, output)
+        os.replace(written, report_path)
+    _print_report(str(arguments.output), report)
+    return 0
+
+
+def parse_source(text: str) -> Source:
+    """The corpus that ``[NAME=]DIR[:WEIGHT]`` names. A number behind the last colon is a weight.
+
+    Raises ValueError for a weight that is none and for a folder that is no finished corpus.
+    """
+    match = _SOURCE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"a corpus is given as [NAME=]DIR[:WEIGHT], got {text!r} (--corpus)")
+    try:
+        weight = float(match["weight"] or 1)
+    except ValueError:
+        raise ValueError(
+            f"a weight must be a number, got {match['weight']!r} in {text!r} (--corpus)"
+        ) from None
+    folder = match["folder"]
+    name = match["name"] or folder.rstrip("/").rpartition("/")[2]
+    return Source(name, open_corpus(folder), weight)
+
+
+@contextlib.contextmanager
+def _work_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _print_shortage(samples: Sequence[Sample], wanted: int) -> None:
+    characters = sum(sample.characters for sample in samples)
+    if characters >= wanted - len(samples):  # shares are rounded
+        return
+    shortest = min(samples, key=lambda sample: sample.found / sample.source.weight)
+    print(
+        f"{shortest.source.name} has {shortest.found:,} characters, all of which are used: with "
+        f"the weights given, the sample is {characters:,} characters of the {wanted:,} asked for",
+        file=sys.stderr,
+    )
+
+
+def _measured(sample: Sample, vocabulary: Vocabulary) -> dict[str, Any]:
+    lines = list(sample.lines(_MEASURED_CHARACTERS))
+    characters = sum(len(line) for line in lines)
+    ids = vocabulary.encode_batch(lines)
+    pieces = sum(len(line) for line in ids)
+    unknown = sum(int((line == vocabulary.unk_id).sum()) for line in ids)
+    return {
+        "folder": sample.source.corpus.folder,
+        "pages": sample.source.corpus.pages,
+        "digest": sample.source.corpus.digest,
+        "weight": sample.source.weight,
+        "characters": sample.characters,
+        "characters_per_piece": round(characters / max(1, pieces), 4),
+        "unknown_pieces_per_million": round(1e6 * unknown / max(1, pieces), 1),
+        "measured_on_characters": characters,
+    }
+
+
+def _print_report(path: str, report: dict[str, Any]) -> None:
+    print(
+        f"{path}: {report['pieces']:,} pieces and {report['sentinels']} sentinels, "
+        f"{report['embedding_rows']:,} rows of an embedding"
+    )
+    rows = [("corpus", "weight", "characters", "characters a piece", "unknown a million")]
+    for name, corpus in report["corpora"].items():
+        rows.append(
+            (
+                name,
+                f"{corpus['weight']:g}",
+                f"{corpus['characters']:,}",
+                f"{corpus['characters_per_piece']:.3f}",
+                f"{corpus['unknown_pieces_per_million']:,.1f}",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for name, *numbers in rows:
+        cells = [name.ljust(widths[0])]
+        cells += [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
+        print("  " + "  ".join(cells))
+
+
+class _Progress:
+    """A bar on a terminal, a line every ten seconds in a log; on standard error."""
+
+    def __init__(self, what: str, total: int, unit: str, stream: IO[str] | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._what, self._total, self._unit = what, total, unit
+        self._done, self._stage = 0.0, ""
+        self._began = self._printed = time.monotonic()
+        self._bar: tqdm[None] | None = None
+        if self._stream.isatty():
+            percent = unit == "%"
+            self._bar = tqdm(
+                total=total,
+                desc=what,
+                unit=unit,
+                unit_scale=not percent,
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+                if percent
+                else None,
+                file=self._stream,
+                dynamic_ncols=True,
+            )
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif kind is None:
+            self._print(f"done in {tqdm.format_interval(time.monotonic() - self._began)}")
+
+    def add(self, count: int) -> None:
+        """More is done."""
+        self.at(self._done + count)
+
+    def at(self, done: float, stage: str = "") -> None:
+        """So much is done, and this is what goes on."""
+        step = done - self._done
+        self._done, self._stage = done, stage
+        if self._bar is not None:
+            if stage:
+                self._bar.set_postfix_str(stage, refresh=False)
+            self._bar.update(step)
+        elif time.monotonic() - self._printed >= 10:
+            elapsed = time.monotonic() - self._began
+            left = elapsed * (self._total - done) / done if done > 0 else 0
+            more = f", about {tqdm.format_interval(left)} left" if done > 0 else ""
+            self._print(f"{100 * done / self._total:.0f} %{', ' if stage else ''}{stage}{more}")
+
+    def _print(self, text: str) -> None:
+        self._printed = time.monotonic()
+        print(f"{self._what}: {text}", file=self._stream, flush=True)
