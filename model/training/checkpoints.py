@@ -1,20 +1,26 @@
-"""Checkpoints: parameters to start from or to hand over, and whole training states.
+"""Checkpoints: parameters to start from or to hand over, and whole states of training.
 
 Two kinds of folder, both read by :func:`load_params`::
 
     PARAMS/               RUN/
       model.json            model.json
       vocabulary.model      vocabulary.model
-      params/               checkpoints/STEP/params/ ...
+      params/               checkpoints/STEP/params/
+                                             optimizer/
+                                             progress/
 
-``model.json`` is written last: a folder without it is not whole.
+A folder of parameters without ``model.json`` is not whole. A checkpoint of a run is written under
+another name and gets its own when all of it is there, so that one with a number for its name is
+whole: parameters, optimizer state, place in the data and counts of metrics belong together.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -22,8 +28,21 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from model.t5.config import ModelConfig
+from model.training.train_step import TrainState
 
-__all__ = ["MODEL_FILE", "VOCABULARY_FILE", "LoadedParams", "load_params", "save_params"]
+__all__ = [
+    "MODEL_FILE",
+    "STEPS",
+    "VOCABULARY_FILE",
+    "Checkpoints",
+    "LoadedParams",
+    "load_params",
+    "newest_step",
+    "read_model",
+    "read_model_file",
+    "save_params",
+    "write_model_file",
+]
 
 MODEL_FILE = "model.json"
 VOCABULARY_FILE = "vocabulary.model"
@@ -74,6 +93,16 @@ def save_params(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def read_model(path: Path) -> tuple[ModelConfig, pathlib.Path | None]:
+    """The model and the vocabulary of a folder that :func:`load_params` reads; no array is read.
+
+    Raises ValueError as it does.
+    """
+    root, _ = _find_params(pathlib.Path(path).absolute())
+    vocabulary = root / VOCABULARY_FILE
+    return read_model_file(root), vocabulary if vocabulary.exists() else None
+
+
 def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
     """Reads the parameters of a folder of :func:`save_params` or of a training run.
 
@@ -85,8 +114,8 @@ def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
     Raises:
       ValueError: when there is no model or no whole checkpoint at ``path``.
     """
-    root, folder = _find_params(pathlib.Path(path).absolute())
-    config = read_model_file(root)
+    _, folder = _find_params(pathlib.Path(path).absolute())
+    config, vocabulary = read_model(path)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         stored = checkpointer.metadata(folder).item_metadata.tree
         if shardings is None:
@@ -95,8 +124,129 @@ def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
             _check_same_names(folder, stored, shardings)
             how = jax.tree.map(lambda s: ocp.ArrayRestoreArgs(sharding=s), shardings)
         params = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=how))
-    vocabulary = root / VOCABULARY_FILE
-    return LoadedParams(config, params, vocabulary if vocabulary.exists() else None)
+    return LoadedParams(config, params, vocabulary)
+
+
+class Checkpoints:
+    """The whole states of one run, the newest of them kept; every process makes its own.
+
+    Saving goes on beside the training: what is to be saved is copied before ``save`` returns, and
+    files are written while further steps run. A process killed meanwhile leaves a half-written
+    folder that nobody takes for a checkpoint, and that the next run removes.
+    """
+
+    def __init__(
+        self, folder: Path, *, keep_last: int = 3, keep_every: int | None = None
+    ) -> None:  # fmt: skip
+        """In ``folder``, made where it is missing.
+
+        Of the checkpoints the newest ``keep_last`` stay, and those whose step is a multiple of
+        ``keep_every``.
+        """
+        self.folder = pathlib.Path(folder).absolute()
+        policies: list[Any] = [ocp.checkpoint_managers.LatestN(keep_last)]
+        if keep_every is not None:
+            policies.append(ocp.checkpoint_managers.EveryNSteps(keep_every))
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(policies),
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    def newest(self) -> int | None:
+        """Step of the newest whole checkpoint."""
+        step: int | None = self._manager.latest_step()
+        return step
+
+    def save(self, step: int, state: TrainState, progress: Mapping[str, Any]) -> None:
+        """Begins to save; waits for the save before, if that is not done.
+
+        Args:
+          step: its number; there is none of this number yet.
+          state: arrays may be given away (donated) as soon as this returns.
+          progress: JSON values, of the first process; the others' are not looked at.
+
+        Raises:
+          OSError: the save before this one failed.
+        """
+        with _one_line_failures(self.folder):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    **{
+                        PARAMS: ocp.args.PyTreeSave(state.params),
+                        _OPTIMIZER: ocp.args.PyTreeSave(state.optimizer),
+                        _PROGRESS: ocp.args.JsonSave(dict(progress)),
+                    }
+                ),
+                force=True,
+            )
+
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Reads a state and what was saved beside it.
+
+        Args:
+          step: of a whole checkpoint.
+          like: ``jax.ShapeDtypeStruct`` with shardings in the place of arrays; how the arrays
+            were divided when they were saved does not matter.
+
+        Raises:
+          ValueError: the checkpoint is of other arrays, or damaged.
+        """
+        try:
+            found = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    **{
+                        PARAMS: _restore_args(like.params),
+                        _OPTIMIZER: _restore_args(like.optimizer),
+                        _PROGRESS: ocp.args.JsonRestore(),
+                    }
+                ),
+            )
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            raise ValueError(
+                f"{self.folder / str(step)} cannot be restored: {error}; delete it to go on from "
+                "the one before"
+            ) from error
+        counter = jax.device_put(np.int32(step), like.step.sharding)
+        return TrainState(found[PARAMS], found[_OPTIMIZER], counter), dict(found[_PROGRESS])
+
+    def wait(self) -> None:
+        """Until what was begun is on disk. Raises OSError where it could not be written."""
+        with _one_line_failures(self.folder):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and frees what saving needs."""
+        self._manager.close()
+
+
+_OPTIMIZER = "optimizer"
+_PROGRESS = "progress"
+
+
+def _restore_args(like: Any) -> Any:
+    how = jax.tree.map(
+        lambda leaf: ocp.ArrayRestoreArgs(
+            sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype
+        ),
+        like,
+    )
+    return ocp.args.PyTreeRestore(item=like, restore_args=how)
+
+
+@contextlib.contextmanager
+def _one_line_failures(folder: pathlib.Path) -> Iterator[None]:
+    """A full disk, say, as OSError: in the background it may be any exception."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{folder}: a checkpoint could not be written: {error}") from error
 
 
 def write_model_file(folder: pathlib.Path, config: ModelConfig) -> None:

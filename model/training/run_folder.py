@@ -1,0 +1,167 @@
+"""A run's folder: what it was begun with, so that nothing else goes on in it.
+
+::
+
+    RUN/run.json           settings and versions
+        model.json         the model; vocabulary.model beside it
+        checkpoints/       whole states, by step
+        metrics.jsonl      a line for every step
+        tensorboard/
+        loss.png           when the run ends
+"""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from model.t5.config import ModelConfig
+from model.training.checkpoints import STEPS, VOCABULARY_FILE, write_model_file
+
+__all__ = ["RUN_FILE", "RunFolder"]
+
+RUN_FILE = "run.json"
+_LOCK_FILE = ".lock"
+_FORMAT = 1
+_PACKAGES = ("colossal-c4", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+#: Setting to the option that gives it, where the names differ.
+_OPTIONS = {
+    "objective": "--objective, --noise-density",
+    "corpus": "--corpus",
+    "vocabulary": "--vocab",
+    "model": "--size, --architecture, --set, --dropout, --dtype",
+}
+
+
+class RunFolder:
+    """A run's folder, new or begun before."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises ValueError for a folder that holds something else."""
+        self.path = pathlib.Path(path).absolute()
+        self.checkpoints = self.path / STEPS
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.plot = self.path / "loss.png"
+        self.profile = self.path / "profile"
+        self._run_file = self.path / RUN_FILE
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is no folder (--out)")
+        if not self._run_file.exists() and self.path.is_dir():
+            found = sorted(set(os.listdir(self.path)) - {_LOCK_FILE})
+            if found:
+                raise ValueError(
+                    f"{self.path} is no run's folder: it holds {found[0]}, and no {RUN_FILE}; "
+                    "give a new folder (--out)"
+                )
+
+    def begun_with(self) -> dict[str, Any] | None:
+        """Settings of the run that this folder is of; None for a new one."""
+        if not self._run_file.exists():
+            return None
+        try:
+            content = json.loads(self._run_file.read_text())
+            if content["format"] != _FORMAT:
+                raise ValueError(f"format {content['format']}, this version reads {_FORMAT}")
+            settings: dict[str, Any] = content["settings"]
+            return settings
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self._run_file}: not a run of this version: {error}") from None
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Raises ValueError, naming the first difference, for settings of another run."""
+        begun = self.begun_with()
+        if begun is None:
+            return
+        found, wanted = _flat(begun), _flat(json.loads(json.dumps(settings)))
+        for name in (*found, *(name for name in wanted if name not in found)):
+            if found.get(name) != wanted.get(name):
+                option = _OPTIONS.get(name.partition(".")[0], f"--{name.replace('_', '-')}")
+                raise ValueError(
+                    f"{self.path} was begun with {name} {_shown(found, name)}, now it is "
+                    f"{_shown(wanted, name)}: give it as it was, or another --out ({option})"
+                )
+
+    def changed_versions(self) -> list[str]:
+        """Packages that have another version than when the run was begun, one line each."""
+        if not self._run_file.exists():
+            return []
+        before = json.loads(self._run_file.read_text()).get("versions", {})
+        return [
+            f"{name} {before[name]} when begun, now {version}"
+            for name, version in _versions().items()
+            if name in before and before[name] != version
+        ]
+
+    def begin(
+        self, settings: Mapping[str, Any], config: ModelConfig, vocabulary: str | None
+    ) -> None:
+        """Writes what a new run remembers; one process of a run does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self._run_file.exists():
+            return
+        if vocabulary is not None:
+            shutil.copyfile(vocabulary, self.path / VOCABULARY_FILE)
+        write_model_file(self.path, config)
+        content = {
+            "format": _FORMAT,
+            "command": sys.argv[:1] and " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+            "settings": settings,
+            "versions": _versions(),
+        }
+        scratch = self.path / f".{RUN_FILE}.tmp"
+        scratch.write_text(json.dumps(content, indent=2) + "\n")
+        scratch.replace(self._run_file)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes of this machine from training into the same folder.
+
+        Raises ValueError when one does already. The lock goes with its process, however it ends.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / _LOCK_FILE, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"{self.path}: another process trains into it; wait for it, or give another "
+                    "--out"
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+            yield
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, names joined by dots.
+
+    >>> _flat({"seed": 0, "model": {"d_model": 64}})
+    {'seed': 0, 'model.d_model': 64}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    return repr(settings[name]) if name in settings else "not set"
