@@ -35,6 +35,7 @@ _READABLE = ("parquet", "tfrecord")  # the first that a corpus has is read
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
+_TEXT_TYPES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 _CHUNK_BYTES = 4 << 20  # of a TFRecord file, read at once: few requests to an object store
 
 
@@ -272,8 +273,9 @@ class _ParquetTexts:
                 f"{path} has {metadata.num_rows} pages and {_MANIFEST} says {stored}: it is of "
                 "another build; run c4 build again"
             )
-        if "text" not in file.schema_arrow.names:
-            raise CorpusError(f"{path} has no column 'text', got {file.schema_arrow.names}")
+        schema = file.schema_arrow
+        if "text" not in schema.names or schema.field("text").type not in _TEXT_TYPES:
+            raise CorpusError(f"{path} has no column 'text' of strings, got {schema.names}")
         rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         return self._files.keep(path, _ParquetFile(file, np.cumsum(rows, dtype=np.int64)))
 
@@ -288,9 +290,11 @@ class _ParquetTexts:
         if column.null_count:
             raise CorpusError(f"{path}: a page without text in row group {number}")
         # Offsets and bytes of all texts; slicing them is half the cost of making Python strings.
-        text = column.cast(pa.large_binary()).combine_chunks()
+        text = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        wide = pa.types.is_large_string(text.type) or pa.types.is_large_binary(text.type)
         _, offsets, data = text.buffers()
-        ends = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
+        ends = np.frombuffer(offsets, np.int64 if wide else np.int32)
+        ends = ends[text.offset : text.offset + len(text) + 1]
         return self._groups.keep(key, (ends, memoryview(data or b"")))
 
 

@@ -335,16 +335,11 @@ def random_spans_noise(
     for length in np.unique(lengths[lengths > 1]).tolist():
         noise, spans = _noise_and_spans(length, density, mean_span)
         of_length = starts[lengths == length]
-        kept_ends = _random_parts(len(of_length), length - noise, spans, rng)
-        noise_ends = _random_parts(len(of_length), noise, spans, rng)
-        # Where noise begins and ends; the mask flips at each.
-        flips = np.zeros((len(of_length), length + 1), dtype=np.int8)
-        texts = np.arange(len(of_length))[:, np.newaxis]
-        flips[texts, kept_ends + noise_ends] = -1
-        noise_ends[:, 1:] = noise_ends[:, :-1].copy()
-        noise_ends[:, 0] = 0
-        flips[texts, kept_ends + noise_ends] = 1
-        of_this = np.cumsum(flips[:, :-1], axis=1, dtype=np.int8).view(np.bool_)
+        runs = np.empty((len(of_length), spans, 2), dtype=np.int64)
+        runs[..., 0] = _random_parts(len(of_length), length - noise, spans, rng)
+        runs[..., 1] = _random_parts(len(of_length), noise, spans, rng)
+        in_turn = np.tile(np.array([False, True]), runs.size // 2)
+        of_this = np.repeat(in_turn, runs.ravel()).reshape(-1, length)
         if len(of_length) == len(lengths):
             return of_this.ravel()
         mask[of_length[:, np.newaxis] + np.arange(length)] = of_this
@@ -360,7 +355,7 @@ def _noise_and_spans(length: int, density: float, mean_span: float) -> tuple[int
 def _random_parts(
     texts: int, tokens: int, parts: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Cuts ``tokens`` into ``parts`` of at least one, at random: where each ends, [texts, parts].
+    """Cuts ``tokens`` into ``parts`` of at least one, at random: their lengths, [texts, parts].
 
     ``parts - 1`` of the ``tokens - 1`` places between two tokens become cuts, every choice of them
     being equally likely: Floyd's sampling (Communications of the ACM 30(9), 1987), a step of which
@@ -374,10 +369,11 @@ def _random_parts(
     taken = np.zeros(texts * places, dtype=np.bool_)
     for draw, new in zip(drawn, newest, strict=True):
         taken[np.where(taken[draw], new, draw)] = True
-    ends = np.full((texts, parts), tokens, dtype=np.int64)
+    bounds = np.empty((texts, parts + 1), dtype=np.int64)
+    bounds[:, 0], bounds[:, -1] = 0, tokens
     chosen = np.flatnonzero(taken).reshape(texts, cuts)
-    ends[:, :-1] = chosen - first_place[:, np.newaxis] + 1
-    return ends
+    bounds[:, 1:-1] = chosen - first_place[:, np.newaxis] + 1
+    return np.diff(bounds, axis=1)
 
 
 def _shuffled(texts: Sequences, rng: np.random.Generator) -> Sequences:

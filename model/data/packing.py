@@ -42,33 +42,32 @@ def first_fit(sizes: npt.NDArray[np.int64], capacity: tuple[int, ...]) -> Packin
     (array([0, 1, 0, 1]), array([1, 1, 2, 2]), array([0, 0, 6, 5]))
     """
     examples, features = sizes.shape
-    row = np.empty(examples, dtype=np.int64)
-    segment = np.empty(examples, dtype=np.int64)
-    offset = np.empty((examples, features), dtype=np.int64)
+    segment = np.ones(examples, dtype=np.int64)
+    offset = np.zeros((examples, features), dtype=np.int64)
     if not examples:
-        return Packing(0, row, segment, offset)
+        return Packing(0, segment, segment, offset)
     longest = sizes.max(axis=0)
     if bool((longest > capacity).any()):
         raise ValueError(f"an example of {longest} tokens fits no row of {capacity}: cut it first")
-    least = sizes.min(axis=0).tolist()
-    rows = 0
-    open_rows: list[int] = []
-    free: list[list[int]] = []  # of each open row, tokens by feature
-    held: list[int] = []  # of each open row, examples
-    for example, size in enumerate(sizes.tolist()):
-        fitting = (place for place, room in enumerate(free) if all(map(operator.ge, room, size)))
-        place = next(fitting, len(open_rows))
-        if place == len(open_rows):
-            open_rows.append(rows)
-            free.append(list(capacity))
-            held.append(0)
-            rows += 1
-        held[place] += 1
-        row[example], segment[example] = open_rows[place], held[place]
-        offset[example] = np.subtract(capacity, free[place])
-        free[place] = list(map(operator.sub, free[place], size))
-        if not all(map(operator.ge, free[place], least)):
-            # Without room for the smallest, it need not be looked at again. Where all examples
-            # are long, as with random spans, that is every row at once.
-            del open_rows[place], free[place], held[place]
-    return Packing(rows, row, segment, offset)
+    least = sizes.min(axis=0)
+    # Beside these there is no room for the smallest: each has a row of its own. Where all examples
+    # are long, as with random spans, there are hardly any others to find a row for.
+    opens = (sizes + least > capacity).any(axis=1)
+    opener = np.arange(examples)  # the first example of each one's row
+    free: dict[int, list[int]] = {}  # of rows with room, by opener: tokens by feature
+    held: dict[int, int] = {}  # of the same: examples
+    for example in np.flatnonzero(~opens).tolist():
+        size = sizes[example].tolist()
+        fitting = (first for first, room in free.items() if all(map(operator.ge, room, size)))
+        first = next(fitting, example)
+        if first == example:
+            opens[example] = True
+            free[first], held[first] = list(capacity), 0
+        held[first] += 1
+        opener[example], segment[example] = first, held[first]
+        offset[example] = np.subtract(capacity, free[first])
+        free[first] = list(map(operator.sub, free[first], size))
+        if (free[first] < least).any():
+            del free[first], held[first]
+    number = np.cumsum(opens) - 1
+    return Packing(int(opens.sum()), number[opener], segment, offset)

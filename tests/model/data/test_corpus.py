@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import google_crc32c
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -243,6 +245,29 @@ def test_a_shard_of_another_build(folder, tmp_path, kind):
     }[kind]
     with pytest.raises(CorpusError, match=message):
         read_all(copy, kind)
+
+
+@pytest.mark.parametrize("column", [{"body": ["x"]}, {"text": [1]}])
+def test_columns_of_another_kind(tmp_path, column):
+    pq.write_table(pa.table(column), tmp_path / "train-00000-of-00001.parquet")
+    folder = manifest_with(tmp_path, [entry(pages=1)])
+    with pytest.raises(CorpusError, match="has no column 'text' of strings, got"):
+        read_all(folder, "parquet")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()])
+def test_strings_of_every_width(tmp_path, kind):
+    texts = pa.array(ALL, pa.string()).cast(kind)
+    pq.write_table(pa.table({"text": texts}), tmp_path / "train-00000-of-00001.parquet")
+    folder = manifest_with(tmp_path, [entry(pages=len(ALL))])
+    assert [text.decode() for text in read_all(folder, "parquet")] == ALL
+
+
+def test_a_page_without_text(tmp_path):
+    column = pa.array(["a", None], pa.string())
+    pq.write_table(pa.table({"text": column}), tmp_path / "train-00000-of-00001.parquet")
+    with pytest.raises(CorpusError, match="a page without text in row group 0"):
+        read_all(manifest_with(tmp_path, [entry(pages=2)]), "parquet")
 
 
 def test_records_of_another_kind(folder, tmp_path):

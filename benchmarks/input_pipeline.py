@@ -1,0 +1,127 @@
+"""Tokens a second that the input pipeline makes of a corpus, against bare SentencePiece.
+
+::
+
+    python benchmarks/input_pipeline.py --corpus DIR --vocab FILE
+    python benchmarks/input_pipeline.py --corpus DIR --vocab FILE --objective prefix_lm
+    python benchmarks/input_pipeline.py --corpus DIR --vocab FILE --workers 2
+
+Both do the same pages on one core each, several times in turn: SentencePiece turns texts that lie
+in memory into arrays of ids, by its fastest call; the pipeline reads them from the corpus, encodes,
+corrupts, packs and batches them. Tokens are those of the texts. The ratio is what to quote, of CPU
+seconds, since machines are shared and noisy. The first pages of the corpus are read, as many as
+``--pages`` says. With ``--workers`` the time on the clock is given too, of that many processes and
+their parent, with what a batch makes the parent wait for when nothing else is done.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+import time
+
+if __package__ in (None, ""):  # run as a file: the repository is the place to import from
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from model.data.corpus import PageGroups, PageReader, open_corpus
+from model.data.input_pipeline import InputConfig, make_input
+from model.data.objectives import OBJECTIVES, objective
+from model.data.rows import GROUP_PAGES, RowMaker
+from model.data.vocabulary import Vocabulary
+
+Texts = list[list[bytes]]
+
+
+def texts_of(config: InputConfig) -> Texts:
+    """All pages, in groups as the pipeline reads them."""
+    corpus = open_corpus(config.corpus, config.split, config.format, config.max_pages)
+    groups, reader = PageGroups(corpus, GROUP_PAGES), PageReader(corpus, 1)
+    return [reader.read(*groups[i]) for i in range(len(groups))]
+
+
+def encode(vocabulary: Vocabulary, texts: Texts) -> int:
+    """Bare SentencePiece; returns the tokens."""
+    return sum(len(ids) for group in texts for ids in vocabulary.encode_batch(group))
+
+
+def one_epoch(config: InputConfig) -> None:
+    """The whole pipeline, from opening the corpus to the last page's batch."""
+    epoch = RowMaker(config, 1).schedule.elements(0)
+    iterator = make_input(config)
+    while iterator.get_state()["shards"]["0"][0] < epoch:
+        next(iterator)
+    iterator.close()
+
+
+def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
+    """Prints tokens a CPU second of both, the least disturbed run of each; returns the ratio."""
+    texts = texts_of(config)
+    tokens = encode(vocabulary, texts)
+    one_epoch(config)  # loads what is loaded once, for both
+    least = {"sentencepiece": float("inf"), "pipeline": float("inf")}
+    for _ in range(repeats):
+        for what, work in (
+            ("sentencepiece", lambda: encode(vocabulary, texts)),
+            ("pipeline", lambda: one_epoch(config)),
+        ):
+            started = time.process_time()
+            work()
+            least[what] = min(least[what], time.process_time() - started)
+    pages = sum(map(len, texts))
+    print(f"{pages:,} pages, {tokens:,} tokens, {config.objective.name}, {config.architecture}")
+    for what, cpu_s in least.items():
+        print(f"  {what:<14}{tokens / cpu_s / 1e6:8.3f} million tokens a CPU second")
+    ratio = least["sentencepiece"] / least["pipeline"]
+    print(f"  pipeline at {ratio:.2f} of bare SentencePiece")
+    return ratio
+
+
+def with_workers(config: InputConfig, batches: int) -> None:
+    """Prints tokens on the clock, and the parent's own share of the work."""
+    iterator = make_input(config)
+    next(iterator)  # the processes are up
+    started, busy = time.monotonic(), time.process_time()
+    for _ in range(batches):
+        next(iterator)
+    wall_s, cpu_s = time.monotonic() - started, time.process_time() - busy
+    iterator.close()
+    rows = batches * config.batch_size
+    tokens = rows * config.lengths.raw
+    print(
+        f"{config.workers} workers: {tokens / wall_s / 1e6:.3f} million tokens a second, "
+        f"{rows / wall_s:.0f} rows a second; parent busy {cpu_s / batches * 1e3:.2f} ms a batch "
+        f"of {config.batch_size}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", required=True, metavar="DIR")
+    parser.add_argument("--vocab", required=True, metavar="FILE")
+    parser.add_argument("--format", choices=("parquet", "tfrecord"))
+    parser.add_argument("--objective", default="span3", choices=OBJECTIVES)
+    parser.add_argument("--architecture", default="encoder-decoder")
+    parser.add_argument("--pages", type=int, default=4000)
+    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--batches", type=int, default=100, help="with --workers")
+    arguments = parser.parse_args()
+    vocabulary = Vocabulary(arguments.vocab)
+    config = InputConfig(
+        corpus=arguments.corpus,
+        vocabulary=vocabulary,
+        objective=objective(arguments.objective),
+        architecture=arguments.architecture,
+        format=arguments.format,
+        max_pages=arguments.pages,
+    )
+    speed(config, vocabulary, arguments.repeats)
+    if arguments.workers:
+        with_workers(dataclasses.replace(config, workers=arguments.workers), arguments.batches)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The benchmark of the input pipeline, on a corpus of a few pages."""
+
+import io
+
+import pytest
+
+sentencepiece = pytest.importorskip("sentencepiece", reason="the train extra is not installed")
+pytest.importorskip("grain", reason="the train extra is not installed")
+
+from benchmarks import input_pipeline  # noqa: E402
+from tests.model.data.corpora import make_corpus, numbered  # noqa: E402
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    shards = numbered([150, 40])
+    folder = make_corpus(tmp_path / "c", {"train": shards}, ("parquet", "tfrecord"))
+    trained = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(shards[0]),
+        model_writer=trained,
+        vocab_size=40,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    path = tmp_path / "vocab.model"
+    path.write_bytes(trained.getvalue())
+    return ["input_pipeline", "--corpus", folder, "--vocab", str(path), "--repeats", "1"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--format", "tfrecord", "--pages", "190"],
+        ["--objective", "prefix_lm", "--architecture", "prefix-language-model"],
+    ],
+)
+def test_both_speeds_and_their_ratio(arguments, more, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", arguments + more)
+    assert input_pipeline.main() == 0
+    said = capsys.readouterr().out
+    assert said.startswith("190 pages, ")
+    assert "pipeline at " in said
+
+
+def test_workers_too(arguments, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [*arguments, "--workers", "1", "--batches", "2"])
+    assert input_pipeline.main() == 0
+    assert "1 workers: " in capsys.readouterr().out
