@@ -3,17 +3,22 @@
 from typing import Literal
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "Path",
     "attend",
     "attention_mask",
+    "lookup_bias",
     "relative_bias",
     "relative_position_bucket",
 ]
 
-#: Added in place of what a query does not see: far below any logit, and finite, so that a row of
+Path = Literal["auto", "plain", "fused"]
+
+#: The logit of a key that a query does not see: far below any other, and finite, so that a row of
 #: padding, which sees nothing, has even weights and not NaN.
 _UNSEEN = -1e10
 
@@ -135,7 +140,7 @@ def attend(
     bias: jax.Array | None,
     mask: jax.Array,
     *,
-    path: Literal["auto", "plain", "fused"] = "plain",
+    path: Path = "plain",
     weight_factor: jax.Array | None = None,
 ) -> jax.Array:
     """`softmax(query . key + bias)` over the keys in `mask`, times value.
@@ -145,15 +150,66 @@ def attend(
     Logits and softmax are float32. There is no division by the root of kv: T5 has it in the
     query's initialisation. `weight_factor` [batch, heads, query_length or 1, key_length]
     multiplies the weights after the softmax (dropout).
+
+    Path "fused" is cuDNN's kernel, which never keeps the weights: for CUDA and bfloat16, with a
+    weight factor that is the same for all queries. "auto" takes it where it can, "plain" never.
+    Raises ValueError for "fused" where it cannot.
     """
+    fused = path != "plain"
+    if fused and (obstacle := _fused_obstacle(query, key, weight_factor)):
+        if path == "fused":
+            raise ValueError(f"fused attention is {obstacle}: give attention 'auto' or 'plain'")
+        fused = False
+    if weight_factor is not None and weight_factor.shape[2] == 1:
+        # The weights of a key times its factor are the weights times the factor of its value:
+        # exact, less to multiply, and no concern of the kernel's.
+        value *= weight_factor.transpose(0, 3, 1, 2).astype(value.dtype)
+        weight_factor = None
+    if fused:
+        return _fused_attend(query, key, value, bias, mask)
     logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
     if bias is not None:
         logits += bias.astype(jnp.float32)
-    logits = jnp.where(mask, logits, _UNSEEN)
-    weights = jax.nn.softmax(logits, axis=-1)
+    weights = jax.nn.softmax(jnp.where(mask, logits, _UNSEEN), axis=-1)
     if weight_factor is not None:
-        if weight_factor.shape[2] == 1:  # the same for all queries: a factor of the value
-            value *= weight_factor[:, :, 0, :, None].transpose(0, 2, 1, 3).astype(value.dtype)
-        else:
-            weights *= weight_factor
+        weights *= weight_factor
     return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
+
+
+def _fused_attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    bias: jax.Array | None,
+    mask: jax.Array,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> jax.Array:
+    # The kernel wants its bias in the type of the rest. It is cast here, inside a layer, so that
+    # the gradients of all layers still add up in float32.
+    if bias is not None:
+        bias = bias.astype(query.dtype)
+    return jax.nn.dot_product_attention(
+        query, key, value, bias, mask, scale=1.0, implementation=implementation
+    )
+
+
+def _fused_obstacle(
+    query: jax.Array, key: jax.Array, weight_factor: jax.Array | None
+) -> str | None:
+    """Why cuDNN's kernel cannot do this, to be read after "fused attention is"; or None."""
+    if not _on_cuda():
+        return f"for CUDA, and JAX runs on {jax.default_backend()}"
+    if query.dtype != jnp.bfloat16:
+        return f"for bfloat16, and activations are {query.dtype}"
+    if weight_factor is not None and weight_factor.shape[2] != 1:
+        return "for dropout_broadcast=True (or no dropout)"
+    if query.shape[-1] % 8 or query.shape[-1] > 128:
+        return f"for d_kv a multiple of 8 up to 128, got {query.shape[-1]}"
+    if query.shape[1] % 2 or key.shape[1] % 2:
+        return f"for even lengths, got {query.shape[1]} and {key.shape[1]}"
+    return None
+
+
+def _on_cuda() -> bool:
+    backend = jax.extend.backend.get_backend()
+    return backend.platform == "gpu" and "cuda" in backend.platform_version

@@ -118,7 +118,9 @@ class Attention(_Layer):
         key, value = (keys_values or self.keys_values)(normed)
         attended = attend(
             query, key, value, bias, mask,
-            path=self.config.attention, weight_factor=self._weight_factor(query, key),
+            # One query at a time is a matter of reading the cache: nothing to fuse.
+            path="plain" if query.shape[1] == 1 else self.config.attention,
+            weight_factor=self._weight_factor(query, key),
         )  # fmt: skip
         attended = constrain(attended, "batch", "length", "heads", "kv")
         joined = attended.reshape(*attended.shape[:2], self.config.inner_dim)
