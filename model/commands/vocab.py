@@ -162,9 +162,10 @@ def _print_shortage(samples: Sequence[Sample], wanted: int) -> None:
     if characters >= wanted - len(samples):  # shares are rounded
         return
     shortest = min(samples, key=lambda sample: sample.found / sample.source.weight)
+    why = ", to keep the weights" if len(samples) > 1 else ""
     print(
-        f"{shortest.source.name} has {shortest.found:,} characters, all of which are used: with "
-        f"the weights given, the sample is {characters:,} characters of the {wanted:,} asked for",
+        f"{shortest.source.name} has {shortest.found:,} characters, all of which are used; the "
+        f"sample is {characters:,} of the {wanted:,} characters asked for{why}",
         file=sys.stderr,
     )
 
