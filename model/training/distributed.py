@@ -7,7 +7,6 @@ corpus, and meets the others inside the compiled step. Only the first writes fil
 import dataclasses
 import hashlib
 import importlib.util
-import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -195,7 +194,8 @@ def input_part(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
     """Which part of every batch this process must read: its number, and how many parts there are.
 
     Usually each process has its own part. Processes whose devices hold the same sequences, as
-    when ``tensor`` goes across hosts, have the same part and read the same.
+    when ``tensor`` goes across hosts, have the same part and read the same. The sequences of a
+    part need not be neighbours in the batch: on a torus, those of a host's devices are not.
 
     Args:
       sharding: of a batch, over its first axis (:func:`model.training.sharding.batch_sharding`).
@@ -216,7 +216,7 @@ def input_part(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
         start, stop, _step = index.indices(batch_size)
         process: int = device.process_index  # type: ignore[attr-defined]  # of a C++ class
         rows.setdefault(process, set()).add((start, stop))
-    return _part(rows, batch_size, jax.process_index())
+    return _part(rows, jax.process_index())
 
 
 def _batch_axes(sharding: NamedSharding) -> tuple[str, ...]:
@@ -224,34 +224,23 @@ def _batch_axes(sharding: NamedSharding) -> tuple[str, ...]:
     return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
-def _part(
-    rows: Mapping[int, set[tuple[int, int]]], batch_size: int, process: int
-) -> tuple[int, int]:
-    """Process number to the slices of rows that it holds -> (part, parts) of one process.
+def _part(rows: Mapping[int, set[tuple[int, int]]], process: int) -> tuple[int, int]:
+    """Process number to the runs of rows that it holds -> (part, parts) of one process.
 
-    >>> _part({0: {(0, 2), (2, 4)}, 1: {(4, 6), (6, 8)}}, 8, 1)
+    >>> _part({0: {(0, 2), (4, 6)}, 1: {(2, 4), (6, 8)}}, 1)
     (1, 2)
-    >>> _part({0: {(0, 8)}, 1: {(0, 8)}}, 8, 1)
+    >>> _part({0: {(0, 8)}, 1: {(0, 8)}}, 1)
     (0, 1)
     """
-    spans: dict[int, tuple[int, int]] = {}
-    for number, slices in rows.items():
-        ordered = sorted(slices)
-        gaps = any(a[1] != b[0] for a, b in itertools.pairwise(ordered))
-        if gaps:
-            raise ValueError(
-                f"process {number} holds rows {ordered} of a batch, which are not one run: lay "
-                "the mesh out so that each process has neighbouring devices"
-            )
-        spans[number] = (ordered[0][0], ordered[-1][1])
-    parts = sorted(set(spans.values()))
-    sizes = {stop - start for start, stop in parts}
-    if len(sizes) != 1 or len(parts) * sizes.pop() != batch_size:
+    # Runs are those of devices: all of one length, and two are the same or apart.
+    parts = sorted({tuple(sorted(held)) for held in rows.values()})
+    runs = [run for part in parts for run in part]
+    if len(set(runs)) != len(runs) or len({len(part) for part in parts}) != 1:
         raise ValueError(
-            f"the processes hold rows {parts} of a batch of {batch_size}, which overlap: use a "
-            "mesh whose fsdp and tensor divide, or are multiples of, the devices of a process"
+            "processes hold some sequences of a batch together and some not: use a mesh whose "
+            "data and fsdp, or whose tensor, are multiples of the devices of a process (--mesh)"
         )
-    return parts.index(spans[process]), len(parts)
+    return parts.index(tuple(sorted(rows[process]))), len(parts)
 
 
 def global_batch(
@@ -261,7 +250,7 @@ def global_batch(
 
     Args:
       sharding: over the first axis of each array.
-      local: name to this process's rows, those of :func:`input_part`, ``[rows, ...]``.
+      local: name to this process's rows, those of its :func:`input_part`, ``[rows, ...]``.
       batch_size: rows of all processes together.
     """
     return {
@@ -270,13 +259,3 @@ def global_batch(
         )
         for name, array in local.items()
     }
-
-
-def add_cluster_arguments(parser: Any) -> None:
-    """Adds ``--coordinator``, ``--processes`` and ``--process-id``."""
-    group = parser.add_argument_group(
-        "several processes", "Not needed on TPU pods, nor under srun or mpirun: they are found."
-    )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
-    group.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    group.add_argument("--process-id", type=int, metavar="K", help="number of this one, from 0")

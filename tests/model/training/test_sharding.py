@@ -15,9 +15,8 @@ from model.t5 import partitioning
 from model.t5.config import SIZES, model_config
 from model.t5.network import T5
 from model.training import sharding
-from model.training.optimizer import adafactor, constant, state_axes
 from model.training.sharding import MESH_AXES, RULES, MeshShape, parse_mesh, partition_spec
-from model.training.train_step import StepConfig, TrainState, make_train_step
+from tests.model.training.tiny_training import DECODER, ENCODER_DECODER, train
 
 MESHES = [
     ("auto", (8, 1, 1)),
@@ -176,76 +175,12 @@ def test_a_batch_that_nothing_divides_is_told():
         )  # fmt: skip
 
 
-# Training. One tiny model; matrices of 128 and more, so that Adafactor factors them. Compiling is
-# what takes the time, so XLA is asked for little, and most meshes train a decoder without dropout.
-CONFIG = model_config(
-    "tiny", vocab_size=256, d_model=128, d_ff=128, d_kv=32, num_heads=4, dropout_rate=0.1
-)
-ENCODER_DECODER = (CONFIG, BatchSpec(16, 8, encoder_length=12))
-DECODER = (CONFIG.replace(architecture="language-model", dropout_rate=0.0), BatchSpec(16, 8))
-STEPS = 4
-
-
-def _batches(vocab_size, spec):
-    for number in range(STEPS):
-        rng = np.random.default_rng(number % 2)  # each batch is seen twice
-        batch = {}
-        for name, (shape, kind) in spec.arrays.items():
-            if name == "loss_weights":
-                batch[name] = np.ones(shape, kind)
-            elif name.endswith("segments"):
-                batch[name] = np.sort(rng.integers(1, 3, shape), axis=1).astype(kind)
-            else:
-                batch[name] = rng.integers(2, vocab_size, shape).astype(kind)
-        yield batch
-
-
-def _first_state(shapes, optimizer):
-    rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape), shapes)
-    params["embedding"] *= 10
-    params = jax.tree.map(np.float32, params)
-    moments = jax.eval_shape(optimizer.init, params)
-    moments = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments)
-    return TrainState(params, moments, np.zeros((), np.int32))
-
-
-def _train(network, shape, accumulate=1):
-    """Losses of some steps on a mesh, and the state after them."""
-    config, spec = network
-    model = T5(config)
-    axes, shapes = model.param_axes(), model.param_shapes()
-    optimizer = adafactor(constant(0.1), axes)
-    mesh = sharding.make_mesh(shape, jax.devices()[: shape.devices])
-    state = _first_state(shapes, optimizer)
-    axes_of_state = TrainState(axes, state_axes(axes, shapes), ())
-    of_state = sharding.params_shardings(mesh, axes_of_state, state)
-    state = jax.device_put(state, of_state)
-    step = make_train_step(model, optimizer, constant(0.1), StepConfig(accumulate=accumulate))
-
-    def on_mesh(state, batch):
-        with sharding.use_rules(mesh):
-            return step(state, batch)
-
-    jitted = jax.jit(
-        on_mesh,
-        donate_argnums=0,
-        out_shardings=(of_state, sharding.replicated(mesh)),
-        compiler_options={"xla_backend_optimization_level": 0},
-    )
-    losses = []
-    for batch in _batches(config.vocab_size, spec):
-        state, metrics = jitted(state, jax.device_put(batch, sharding.batch_sharding(mesh)))
-        losses.append(float(metrics.sums.loss))
-    return losses, state
-
-
 @pytest.fixture(scope="module")
 def alone():
     """The same steps on one device."""
     results = {}
     for name, network in (("encoder-decoder", ENCODER_DECODER), ("decoder", DECODER)):
-        losses, state = _train(network, MeshShape())
+        losses, state = train(network, MeshShape())
         assert losses[2] < 0.99 * losses[0]
         results[name] = losses, jax.device_get(state)
     return results
@@ -262,7 +197,7 @@ def alone():
     ids=lambda value: str(value) if isinstance(value, MeshShape) else "",
 )
 def test_eight_devices_train_as_one(alone, name, network, shape, accumulate):
-    losses, state = _train(network, shape, accumulate)
+    losses, state = train(network, shape, accumulate)
     np.testing.assert_allclose(losses, alone[name][0], rtol=2e-5)
     jax.tree.map(
         lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=3e-4),
