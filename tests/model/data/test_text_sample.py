@@ -56,6 +56,7 @@ def test_the_order_of_sources_does_not_matter_and_the_seed_does(corpora, tmp_pat
 
     def content(name, sources, seed):
         samples = draw(sources, 9_000, tmp_path / name, seed)
+        assert list(samples) == ["de", "en"]  # trained on in this order
         return {name: list(sample.lines()) for name, sample in samples.items()}
 
     first = content("a", sources, 0)

@@ -132,6 +132,7 @@ def _entry(**changes):
         (_no_json, "no JSON object"),
         (_list, "no JSON object"),
         (_entry(shape=[3]), r"t has 8 bytes, its shape \[3\] as F32 needs 12"),
+        (_entry(shape=[1]), r"t has 8 bytes, its shape \[1\] as F32 needs 4"),
         (_entry(shape=None), "no type, shape and place of t"),
         (_entry(data_offsets=[0, 9]), "t is not whole"),
         (_entry(data_offsets=[4, 0]), "t is not whole"),
