@@ -1,16 +1,26 @@
 """Compiles the training step for a TPU pod on any machine: does it fit, and how fast at best."""
 
+import argparse
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from model.data.batches import BatchSpec
-from model.pods.roofline import Roofline, by_kind, roofline
-from model.pods.topologies import Topology, topology_devices
-from model.t5.config import ModelConfig
+import jax
 
-__all__ = ["DoesNotFitError", "PodReport", "StepPlan", "compile_step", "report_lines"]
+from model.data.batches import BatchSpec
+from model.pods.hlo import program_cost
+from model.pods.roofline import Roofline, by_kind, roofline
+from model.pods.topologies import Topology, parse_topology, topology_devices
+from model.t5.config import ModelConfig
+from model.t5.flops import step_flops
+from model.t5.network import T5
+from model.training import sharding
+from model.training.optimizer import adafactor, inverse_square_root, state_axes
+from model.training.sharding import MeshShape
+from model.training.train_step import StepConfig, TrainState, init_state, make_train_step
+
+__all__ = ["DoesNotFitError", "PodReport", "StepPlan", "compile_step", "report_lines", "run"]
 
 _GIB = 2**30
 
@@ -26,15 +36,15 @@ class StepPlan:
     topology: Topology
     config: ModelConfig
     batch: BatchSpec
-    accumulate: int = 1
+    #: As ``c4 pretrain`` has it on TPUs.
+    step: StepConfig = dataclasses.field(default_factory=lambda: StepConfig(prng="rbg"))
     mesh: str = "auto"  #: as ``--mesh``
-    prng: str = "threefry2x32"  #: of dropout's masks
 
     def __post_init__(self) -> None:
-        if self.batch.batch_size % self.accumulate:
+        if self.batch.batch_size % self.step.accumulate:
             raise ValueError(
                 f"a batch of {self.batch.batch_size} sequences does not divide into "
-                f"{self.accumulate} microbatches (--accumulate)"
+                f"{self.step.accumulate} microbatches (--batch-size, --accumulate)"
             )
 
 
@@ -81,10 +91,6 @@ def compile_step(plan: StepPlan) -> PodReport:
       ValueError: the compiler is not installed, or the plan does not divide over the pod.
     """
     devices = topology_devices(plan.topology)
-    # After topology_devices: JAX must not look for a TPU of this machine.
-    from model.t5.network import T5
-    from model.training import sharding
-
     model = T5(plan.config)
     axes, shapes = model.param_axes(), model.param_shapes()
     count = len(devices)
@@ -96,12 +102,12 @@ def compile_step(plan: StepPlan) -> PodReport:
             shapes,
             plan.batch,
             device_bytes=plan.topology.chip.device_bytes,
-            accumulate=plan.accumulate,
+            accumulate=plan.step.accumulate,
             slices=plan.topology.slices,
         )[:_TRIES]
     else:
         meshes = [sharding.parse_mesh(plan.mesh, count)]
-        ways = meshes[0].batch_ways * plan.accumulate
+        ways = meshes[0].batch_ways * plan.step.accumulate
         if plan.batch.batch_size % ways:
             raise ValueError(
                 f"a batch of {plan.batch.batch_size} sequences does not divide over {ways} "
@@ -124,16 +130,8 @@ _TRIES = 4
 
 
 def _compiled(
-    plan: StepPlan, model: Any, shape: Any, devices: Sequence[Any], refused: tuple[str, ...]
+    plan: StepPlan, model: T5, shape: MeshShape, devices: Sequence[Any], refused: tuple[str, ...]
 ) -> PodReport:
-    import jax
-
-    from model.pods.hlo import program_cost
-    from model.t5.flops import step_flops
-    from model.training import sharding
-    from model.training.optimizer import adafactor, inverse_square_root, state_axes
-    from model.training.train_step import StepConfig, TrainState, init_state, make_train_step
-
     mesh = sharding.make_mesh(shape, devices)
     axes, shapes = model.param_axes(), model.param_shapes()
     rate = inverse_square_root()
@@ -143,23 +141,19 @@ def _compiled(
     of_state = sharding.params_shardings(mesh, axes_of_state, state)
     of_batch = sharding.batch_sharding(mesh)
     batch = {
-        name: jax.ShapeDtypeStruct(size, kind, sharding=of_batch)
+        name: jax.ShapeDtypeStruct(size, kind, sharding=of_batch)  # type: ignore[no-untyped-call]
         for name, (size, kind) in plan.batch.arrays.items()
     }
-    step = make_train_step(
-        model,
-        optimizer,
-        rate,
-        StepConfig(accumulate=plan.accumulate, prng=plan.prng),  # type: ignore[arg-type]
-    )
+    step = make_train_step(model, optimizer, rate, plan.step)
 
     def on_mesh(state: Any, batch: Any) -> Any:
         with sharding.use_rules(mesh):
             return step(state, batch)
 
-    # The program sees the devices of a pod, never those of this machine.
     placed = jax.tree.map(
-        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        lambda leaf, where: jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+            leaf.shape, leaf.dtype, sharding=where
+        ),
         state,
         of_state,
     )
@@ -200,6 +194,44 @@ def _refusal(message: str) -> str:
     return (lines or message.splitlines())[0].removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")
 
 
+def run(arguments: argparse.Namespace) -> int:
+    """Does ``c4 pretrain --compile-only``. Returns the exit status.
+
+    Raises ValueError for what cannot be compiled or does not fit.
+    """
+    from model.commands import pretrain  # which imports this module when asked to
+
+    topology = parse_topology(arguments.compile_only)
+    if arguments.init_from is not None:
+        raise ValueError("--compile-only takes the model from --size: leave --init-from out")
+    vocab_size = None
+    if arguments.vocab is not None:
+        from model.data.vocabulary import Vocabulary
+
+        vocab_size = Vocabulary(arguments.vocab).padded_size
+    config = pretrain.model_of(arguments, vocab_size)
+    # Without an encoder one sequence holds both, with a separator of one token between.
+    lengths = pretrain.objective_of(arguments).lengths(
+        arguments.input_length, None if config.has_encoder else 1
+    )
+    if lengths.joined is None:
+        batch = BatchSpec(arguments.batch_size, lengths.targets, encoder_length=lengths.inputs)
+    else:
+        batch = BatchSpec(arguments.batch_size, lengths.joined)
+    step = StepConfig(
+        accumulate=arguments.accumulate,
+        z_loss=arguments.z_loss,
+        loss_divisor=arguments.loss_divisor,
+        label_smoothing=arguments.label_smoothing,
+        seed=arguments.seed,
+        prng="rbg",
+    )
+    plan = StepPlan(topology=topology, config=config, batch=batch, step=step, mesh=arguments.mesh)
+    for line in report_lines(compile_step(plan)):
+        print(line, flush=True)
+    return 0
+
+
 def report_lines(report: PodReport) -> Iterator[str]:
     """A report for people."""
     plan, line = report.plan, report.roofline
@@ -217,8 +249,8 @@ def report_lines(report: PodReport) -> Iterator[str]:
         f"{chip.device_bytes / _GIB:.2f} GiB"
     )
     yield (
-        f"batch: {plan.batch.batch_size:,} sequences of {lengths} tokens in {plan.accumulate} "
-        f"microbatch{'es' if plan.accumulate > 1 else ''}"
+        f"batch: {plan.batch.batch_size:,} sequences of {lengths} tokens in {plan.step.accumulate} "
+        f"microbatch{'es' if plan.step.accumulate > 1 else ''}"
     )
     for each in report.refused:
         yield f"did not fit: {each}"

@@ -185,7 +185,7 @@ def topology_devices(topology: Topology) -> list[Any]:
     import jax
     from jax.experimental import topologies
 
-    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_platforms", "cpu")  # type: ignore[no-untyped-call]
     # Hosts of four chips; of what there is where a slice is smaller.
     bounds = tuple(min(2, size) for size in topology.shape[:2])
     try:

@@ -130,7 +130,7 @@ def initialize(cluster: Cluster, *, timeout_seconds: int = 300) -> tuple[int, in
     if not cluster.is_explicit and detect_cluster() is None:
         return 0, 1
     # On CPUs the processes meet through gloo, which JAX brings.
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # type: ignore[no-untyped-call]
     try:
         jax.distributed.initialize(
             coordinator_address=cluster.coordinator,
@@ -152,7 +152,7 @@ def initialize(cluster: Cluster, *, timeout_seconds: int = 300) -> tuple[int, in
 def shutdown() -> None:
     """Leaves the others; harmless where there are none."""
     if jax.distributed.is_initialized():
-        jax.distributed.shutdown()
+        jax.distributed.shutdown()  # type: ignore[no-untyped-call]
 
 
 def is_first() -> bool:
@@ -254,7 +254,7 @@ def global_batch(
       batch_size: rows of all processes together.
     """
     return {
-        name: jax.make_array_from_process_local_data(
+        name: jax.make_array_from_process_local_data(  # type: ignore[no-untyped-call]
             sharding, array, (batch_size, *array.shape[1:])
         )
         for name, array in local.items()

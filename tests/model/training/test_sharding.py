@@ -152,7 +152,7 @@ def test_candidates_fit_and_divide():
     assert all(each.devices == 2048 and 2048 % each.batch_ways == 0 for each in found)
     assert all(config.num_heads % each.tensor == 0 for each in found)
     held = sharding.bytes_per_device(found[0], axes, shapes)
-    assert 3 * held <= room / 2
+    assert 2.5 * held <= room / 2
     # Small models need no sharing: all devices on data.
     small = T5(SIZES["small"])
     best = sharding.choose_mesh(
