@@ -91,17 +91,14 @@ class DeviceBatches:
 
     def close(self) -> None:
         """Ends the thread and the iterator's workers."""
-        if self._stop is not None:
-            self._stop()
-            self._stop = None
+        self._halt()
         self._batches.close()
 
     def _halt(self) -> None:
-        """Stops fetching and takes the iterator back to the batch returned last."""
+        """Stops fetching, and drops what is on its way."""
         if self._stop is not None:
             self._stop()
             self._stop = None
-            self._batches.set_state(self._state)
 
 
 def _fill(

@@ -101,8 +101,18 @@ class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
         ]
 
     def __next__(self) -> Batch:
-        """The next batch: this host's rows, as `InputConfig.batch_spec` describes them."""
-        parts = [part for stream in self._streams for part in stream.take(self._rows_each)]
+        """The next batch: this host's rows, as `InputConfig.batch_spec` describes them.
+
+        Raises ValueError (CorpusError) for damaged shards, WorkerError for a worker that has
+        ended; the position is then what it was.
+        """
+        positions = [stream.position for stream in self._streams]
+        try:
+            parts = [part for stream in self._streams for part in stream.take(self._rows_each)]
+        except BaseException:
+            for stream, position in zip(self._streams, positions, strict=True):
+                stream.go_to(*position)
+            raise
         batch = concatenated(parts)
         self._spec.check(batch)
         return batch

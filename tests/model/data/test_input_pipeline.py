@@ -19,7 +19,7 @@ from model.data.input_pipeline import (
 )
 from model.data.objectives import OBJECTIVES
 from model.data.rows import RowMaker
-from model.data.workers import WorkerError
+from model.data.workers import WorkerError, Workers
 from tests.model.data.corpora import (
     CrashingVocabulary,
     NumberVocabulary,
@@ -63,15 +63,17 @@ def test_it_is_a_grain_iterator_of_the_tables_arrays(corpus):
     config(corpus).batch_spec().check(next(iterator))
 
 
-def test_batches_are_the_elements_rows_in_order(corpus):
-    maker = RowMaker(config(corpus), 1)
+@pytest.mark.parametrize("batch_size", [1, 12, 100])
+def test_batches_are_the_elements_rows_in_order(corpus, batch_size):
+    settings = config(corpus, batch_size=batch_size)
+    maker = RowMaker(settings, 1)
     elements = [maker(0, element) for element in range(4)]
     rows = {name: np.concatenate([e[name] for e in elements]) for name in elements[0]}
-    whole = len(rows["loss_weights"]) // 12
-    assert whole >= 10
-    for number, batch in enumerate(itertools.islice(make_input(config(corpus)), whole)):
+    batches = list(itertools.islice(make_input(settings), len(rows["loss_weights"]) // batch_size))
+    assert batches
+    for number, batch in enumerate(batches):
         for name, array in batch.items():
-            assert np.array_equal(array, rows[name][number * 12 : number * 12 + 12])
+            assert np.array_equal(array, rows[name][number * batch_size :][:batch_size])
 
 
 @pytest.mark.parametrize("name", ["span3", "prefix_lm"])
@@ -80,6 +82,22 @@ def test_workers_change_nothing(corpus, name):
     here = first_batches(settings, 60)  # more than an epoch
     assert here == first_batches(config(corpus, objective=OBJECTIVES[name], workers=2), 60)
     assert len({str(batch) for batch in here}) == 60
+
+
+def test_nothing_is_made_twice(corpus, monkeypatch):
+    asked = []
+    submit = Workers.submit
+
+    def counted(self, worker, *element):
+        asked.append(element)
+        return submit(self, worker, *element)
+
+    monkeypatch.setattr(Workers, "submit", counted)
+    iterator = make_input(config(corpus, workers=2))
+    taken(iterator, 20)
+    elements = iterator.get_state()["shards"]["0"][0]
+    iterator.close()
+    assert asked == [(0, element) for element in range(elements + 5)]  # two ahead for each worker
 
 
 def test_formats_change_nothing(corpus):
@@ -274,6 +292,29 @@ def test_an_error_does_not_put_later_elements_in_its_place(corpus):
             next(iterator)
     assert iterator.get_state()["shards"]["0"] == [element, 0]
     iterator.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_that_fails_takes_nothing(tmp_path, workers):
+    folder = make_corpus(tmp_path / "c", {"train": numbered([200, 200])}, ("tfrecord",))
+    path = tmp_path / "c" / "train-00001-of-00002.tfrecord"
+    whole = path.read_bytes()
+    settings = config(folder, input_shards=2, workers=workers)
+    straight = first_batches(settings, 8)
+    path.write_bytes(whole[:-1])
+    iterator = make_input(settings)
+    made = []
+    with pytest.raises(ValueError, match="record 199"):
+        made.extend(contents(batch) for batch in iterator)
+    good = len(made)
+    assert made == straight[:good]
+    assert good < 8
+    path.write_bytes(whole)
+    again = make_input(settings)
+    again.set_state(iterator.get_state())
+    assert taken(again, 8 - good) == straight[good:]
+    iterator.close()
+    again.close()
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -143,6 +143,13 @@ def test_an_element_depends_on_seed_shard_and_number_alone(corpus, name):
     assert one != made(1, 1, 6)
 
 
+def test_equal_pages_are_masked_differently_everywhere(tmp_path):
+    folder = make_corpus(tmp_path / "c", {"train": [[" ".join(map(str, range(70)))] * 256] * 2})
+    made = RowMaker(config(folder), 2)
+    places = [(shard, element) for shard in range(2) for element in range(4)]
+    assert len({made(*place)["encoder_tokens"].tobytes() for place in places}) == len(places)
+
+
 def test_long_pages_give_one_aligned_part():
     ids = np.arange(2 * MAX_PAGE_TOKENS + 10, dtype=np.int32)
     rng = np.random.default_rng(0)

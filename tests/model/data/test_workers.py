@@ -88,6 +88,7 @@ def test_what_is_cancelled_does_not_come(workers):
     assert workers.fetch(third) == 102
     workers.cancel(first)  # had come already
     assert workers.fetch(workers.submit(0, "add", 9)) == 109
+    assert not workers._results  # nothing is kept that nobody fetches
 
 
 def test_results_larger_than_a_socket_holds(workers):
