@@ -247,7 +247,15 @@ def train(config: TrainConfig) -> None:
         guard = DivergenceGuard(config.divergence)
         done = checkpoints.newest() or 0
         records = stack.enter_context(_Records(config, folder, layout, guard, done))
+        missed = bool(
+            validation and done and _is_due(done, config, eval_every)
+        ) and not records.evaluated(done)  # stopped between a checkpoint and its evaluation
         _greet(config, layout, folder, done, records)
+        if done >= config.steps and not missed:
+            records.say(f"step {done} is done already: give more --steps to go on")
+            return
+        # From here on no signal comes into the middle of what JAX is doing.
+        stop = stack.enter_context(_StopSignal(records.say))
         if done:
             state, progress = checkpoints.restore(done, layout.state)
             batches.set_state(progress["input"])
@@ -259,17 +267,18 @@ def train(config: TrainConfig) -> None:
         if done < config.steps:
             batches.start()
             train_step = _compiled_train_step(config, layout)
+        stop.now_if_asked()
         evaluate = None
         if validation:
             eval_step = _compiled_eval_step(config, layout)
             evaluate = functools.partial(_evaluate, eval_step, validation, config, layout)
-            if done and _is_due(done, config, eval_every) and not records.evaluated(done):
+            if missed:
                 records.write_validation(done, evaluate(state.params))
+        stop.now_if_asked()
 
         # 5. The loop. A step runs on the devices while the one before it is looked at; where
         # something is to be kept, the step itself is looked at first.
         profiler = stack.enter_context(_Profiler(folder.profile, config.profile_steps))
-        stop = stack.enter_context(_StopSignal(records.say))
         running: tuple[int, StepMetrics] | None = None
         records.start_clock()
         for step in range(done + 1, config.steps + 1):
@@ -463,7 +472,7 @@ def _greet(
         layout.shape, T5(config.model).param_axes(), T5(config.model).param_shapes()
     ):
         records.say(f"note: {line}")
-    if done:
+    if 0 < done < config.steps:
         records.say(f"going on from step {done} in {folder.path}")
         for line in folder.changed_versions():
             records.say(f"note: {line}; losses may differ in their last digits")
@@ -659,6 +668,11 @@ class _StopSignal:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def now_if_asked(self) -> None:
+        """Ends what this process does before the first step, when nothing needs saving."""
+        if self._came and jax.process_count() == 1:
+            raise KeyboardInterrupt
+
     def asked_for(self, step: int) -> bool:
         """Whether to stop after this step; on all processes the same."""
         if jax.process_count() == 1:
@@ -672,4 +686,4 @@ class _StopSignal:
         self._came = True
         if jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)  # which the others are told of
-        self._say("stopping after this step; once more to stop at once, without saving")
+        self._say("stopping as soon as the state can be kept; once more to stop at once")

@@ -13,7 +13,6 @@ from model.training.optimizer import adafactor, constant, inverse_square_root
 from model.training.train_step import StepConfig, init_state, make_eval_step, make_train_step
 from tests.model.training.made_batches import made_batch, tiny_config
 
-
 # Compiled once a module and without LLVM's passes, which cost more than these steps take.
 _QUICK = {"xla_backend_optimization_level": 0}
 

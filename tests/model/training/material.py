@@ -1,0 +1,65 @@
+"""A corpus of made-up sentences and a vocabulary of 64 pieces, once a session."""
+
+import random
+import types
+
+import pytest
+import sentencepiece
+
+from tests.model.data.corpora import make_corpus
+
+_WHO = "the fox,a grey cat,my neighbour,the old miller,her brother,nobody here,the quiet town"
+_DOES = "sees,sells,carries,paints,forgets,mends,finds,likes"
+_WHAT = "three apples,a wooden boat,the broken clock,some warm bread,a letter,every second word"
+_WHEN = "before noon,in the evening,on a rainy day,after the long winter,every morning"
+
+
+def _pages(seed, count):
+    draw = random.Random(seed)
+    lists = [words.split(",") for words in (_WHO, _DOES, _WHAT, _WHEN)]
+    return [
+        ". ".join(" ".join(map(draw.choice, lists)) for _ in range(draw.randint(5, 30))) + "."
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory):
+    """``corpus``: folder with both splits; ``vocab``: a SentencePiece model; ``cache``: for XLA."""
+    folder = tmp_path_factory.mktemp("material")
+    splits = {"train": [_pages(1, 60), _pages(2, 60)], "validation": [_pages(3, 10)]}
+    corpus = make_corpus(folder / "corpus", splits)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([page for pages in splits["train"] for page in pages]),
+        model_prefix=str(folder / "vocab"),
+        vocab_size=64,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    return types.SimpleNamespace(
+        corpus=corpus, vocab=str(folder / "vocab.model"), cache=str(folder / "xla")
+    )
+
+
+@pytest.fixture
+def quick_xla(material):
+    """Compiles fast rather than well, and nothing twice in a session."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    settings = {  # name: for these tests, otherwise
+        "jax_disable_most_optimizations": (True, False),
+        "jax_compilation_cache_dir": (material.cache, None),
+        "jax_persistent_cache_min_compile_time_secs": (0, 1.0),
+        "jax_persistent_cache_min_entry_size_bytes": (-1, 0),
+    }
+    for name, (here, _) in settings.items():
+        jax.config.update(name, here)
+    compilation_cache.reset_cache()
+    yield
+    for name, (_, elsewhere) in settings.items():
+        jax.config.update(name, elsewhere)
+    compilation_cache.reset_cache()

@@ -1,0 +1,216 @@
+"""Whole runs through the command, in this process: on eight devices of the CPU."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from model.t5.flops import step_flops
+from model.training.checkpoints import load_params, newest_step, save_params
+from model.training.metrics import read_rows
+from tests.helpers import run_c4
+
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
+_TINY = [
+    "--size", "tiny", "--set", "d_model=32", "--set", "d_ff=64", "--set", "d_kv=8",
+    "--input-length", "32", "--batch-size", "8", "--workers", "0", "--eval-every", "0",
+]  # fmt: skip
+
+
+_QUIET = ["--dropout", 0]
+
+
+def _run(material, out, *more, status=0):
+    outcome = run_c4(
+        "pretrain", "--corpus", material.corpus, "--vocab", material.vocab, "--out", out, *_TINY,
+        *more,
+    )  # fmt: skip
+    assert outcome.status == status, outcome
+    return outcome
+
+
+def _losses(out):
+    return [row["loss"] for row in read_rows(out / "metrics.jsonl") if "loss" in row]
+
+
+def _params(out):
+    return jax.tree.leaves(load_params(out).params)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return tmp_path_factory.mktemp("finished") / "run"
+
+
+@pytest.fixture
+def run30(material, finished):
+    """A run of 30 steps, checkpoints after 10, 20 and 30."""
+    if not finished.exists():
+        _run(
+            material, finished, "--steps", 30, "--checkpoint-every", 10, *_QUIET,
+            "--log-every", 10, "--peak-tflops", 1e-3,
+        )  # fmt: skip
+    return finished
+
+
+@pytest.fixture
+def run20(run30, tmp_path):
+    """The same, as if it had been killed some steps after the second checkpoint."""
+    out = tmp_path / "run20"
+    shutil.copytree(run30, out)
+    shutil.rmtree(out / "checkpoints" / "30")
+    (out / "loss.png").unlink()
+    return out
+
+
+def test_a_folder_tells_all_of_its_run(material, run30):
+    row = read_rows(run30 / "metrics.jsonl")[-1]
+    assert set(row) == {
+        "step", "loss", "z_loss", "accuracy", "learning_rate", "gradient_norm", "param_norm",
+        "target_tokens", "seconds", "tokens_per_s", "data_wait_fraction", "mfu",
+    }  # fmt: skip
+    assert row["learning_rate"] == pytest.approx(0.01)
+    assert 0 <= row["data_wait_fraction"] <= 1
+    begun = json.loads((run30 / "run.json").read_text())
+    assert begun["settings"]["model"]["d_model"] == 32
+    assert begun["versions"]["jax"] == jax.__version__
+    loaded = load_params(run30)
+    assert loaded.config.vocab_size == 256  # 64 pieces and 100 sentinels, padded
+    assert loaded.vocabulary.read_bytes() == pathlib.Path(material.vocab).read_bytes()
+    assert (run30 / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert newest_step(run30 / "checkpoints") == 30
+
+
+def test_tensorboard_gets_means_of_steps(run30):
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    (path,) = (run30 / "tensorboard").iterdir()
+    found = {
+        event.step: value.simple_value
+        for event in LegacyEventFileLoader(str(path)).Load()
+        for value in event.summary.value
+        if value.tag == "train/loss"
+    }
+    assert list(found) == [10, 20, 30]
+    assert found[20] == pytest.approx(np.mean(_losses(run30)[10:20]), rel=1e-5)
+
+
+def test_utilisation_is_model_flops_over_what_could_be(run30):
+    config = load_params(run30).config
+    shapes = {"encoder_tokens": (8, 32), "decoder_input_tokens": (8, 8)}
+    share = step_flops(config, shapes) / (8 * 1e9)  # eight devices of 1e-3 TFLOP/s
+    for row in read_rows(run30 / "metrics.jsonl"):
+        assert row["mfu"] * row["seconds"] == pytest.approx(share, rel=0.02)
+
+
+def test_a_finished_run_takes_more_steps(material, run30, tmp_path):
+    assert "done already" in _run(material, run30, "--steps", 30, *_QUIET).out
+    out = tmp_path / "run"
+    _run(material, out, "--steps", 20, *_QUIET)
+    _run(material, out, "--steps", 30, *_QUIET)
+    assert _losses(out) == _losses(run30)
+    for mine, wanted in zip(_params(out), _params(run30), strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+
+
+def test_half_written_things_do_not_count(material, run30, run20):
+    half = run20 / "checkpoints" / "25.orbax-checkpoint-tmp-7"
+    (half / "params").mkdir(parents=True)
+    with open(run20 / "metrics.jsonl", "a") as file:
+        file.write('{"step": 31, "loss": 1.0}\n{"step": 32, "lo')
+    _run(material, run20, "--steps", 30, *_QUIET)
+    assert not half.exists()
+    assert _losses(run20) == _losses(run30)
+
+
+def test_a_run_goes_on_with_another_mesh_and_microbatches(material, run30, run20):
+    _run(
+        material, run20, "--steps", 30, *_QUIET,
+        "--mesh", "data=1,fsdp=2,tensor=4", "--accumulate", 2, "--remat", "full",
+    )  # fmt: skip
+    np.testing.assert_allclose(_losses(run20), _losses(run30), rtol=1e-4)
+
+
+def test_a_damaged_checkpoint_is_named(material, run20):
+    for path in (run20 / "checkpoints" / "20" / "params").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:-20])
+    outcome = _run(material, run20, "--steps", 30, *_QUIET, status=1)
+    assert outcome.err.count("\n") == 1
+    assert "20 cannot be restored" in outcome.err
+
+
+def test_parameters_of_another_run(material, run30, tmp_path):
+    outcome = run_c4(
+        "pretrain", "--corpus", material.corpus, "--out", tmp_path / "run", "--init-from", run30,
+        "--input-length", 32, "--batch-size", 8, "--workers", 0, "--eval-every", 0,
+        "--steps", 1, *_QUIET,
+    )  # fmt: skip
+    assert outcome.status == 0, outcome
+    assert _losses(tmp_path / "run")[0] < 0.8 * _losses(run30)[0]
+    assert newest_step(tmp_path / "run" / "checkpoints") == 1
+
+
+def test_a_loss_that_is_no_number_stops_the_run(material, run30, tmp_path):
+    loaded = load_params(run30)
+    loaded.params["decoder"]["final_norm"][3] = np.nan
+    save_params(tmp_path / "broken", loaded.config, loaded.params, loaded.vocabulary)
+    outcome = run_c4(
+        "pretrain", "--corpus", material.corpus, "--out", tmp_path / "run", "--workers", 0,
+        "--init-from", tmp_path / "broken", "--input-length", 32, "--batch-size", 8,
+        "--eval-every", 0, "--steps", 5, "--checkpoint-every", 1, *_QUIET,
+    )  # fmt: skip
+    assert outcome.status == 1
+    assert outcome.err.count("\n") == 1
+    assert "step 1: loss nan" in outcome.err
+    assert "no checkpoint was written yet" in outcome.err
+    assert newest_step(tmp_path / "run" / "checkpoints") is None
+    assert read_rows(tmp_path / "run" / "metrics.jsonl")[-1]["loss"] is None
+
+
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(material, run20):
+    # As if the last 100 steps had been better than those to come.
+    saved = run20 / "checkpoints" / "20" / "progress" / "metadata"
+    progress = json.loads(saved.read_text())
+    saved.write_text(json.dumps({**progress, "guard": {"losses": [1.0] * 100, "best": 1.0}}))
+    outcome = _run(
+        material, run20, "--steps", 30, "--checkpoint-every", 1, "--divergence", 0.05, *_QUIET,
+        status=1,
+    )  # fmt: skip
+    assert outcome.err.count("\n") == 1
+    # Two nats above the best in a mean of 100: too far in the third step.
+    assert "step 23: the mean loss of 100 steps" in outcome.err
+    assert "it diverges (--divergence 0.05); checkpoint 22 is good" in outcome.err
+    assert newest_step(run20 / "checkpoints") == 22
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dropout", "0.1"], "model.dropout_rate 0.0, now it is 0.1"),
+        (["--dropout", "0", "--seed", "1"], "input.seed 0, now it is 1"),
+        (["--dropout", "0", "--objective", "iid"], "objective"),
+        (["--dropout", "0", "--batch-size", "16"], "batch_size 8, now it is 16"),
+        (["--dropout", "0", "--z-loss", "0"], "z_loss"),
+        (["--dropout", "0", "--warmup", "5"], "warmup"),
+        (["--dropout", "0", "--set", "num_layers=3"], "model.num_layers 2, now it is 3"),
+    ],
+)
+def test_a_folder_takes_no_other_run(material, run30, options, message):
+    before = sorted(run30.rglob("*"))
+    outcome = _run(material, run30, "--steps", 40, *options, status=1)
+    assert outcome.err.count("\n") == 1
+    assert message in outcome.err
+    assert sorted(run30.rglob("*")) == before
+
+
+def test_a_folder_takes_one_process_at_a_time(material, run30):
+    from model.training.run_folder import RunFolder
+
+    with RunFolder(run30).locked():
+        outcome = _run(material, run30, "--steps", 40, *_QUIET, status=1)
+    assert "another process trains into it" in outcome.err
