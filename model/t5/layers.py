@@ -1,18 +1,20 @@
 """The layers of T5: RMS norm, dropout, attention, feed-forward, and the block they make."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.nn import initializers
 
 from model.t5.attention import attend
 from model.t5.config import ModelConfig
 from model.t5.partitioning import constrain
 
-__all__ = ["Attention", "Block", "FeedForward", "constrain", "dropout", "rms_norm"]
+__all__ = ["Attention", "Block", "FeedForward", "constrain", "draw_keep", "dropout", "rms_norm"]
 
 Initializer = Callable[..., jax.Array]
 KeysValues = tuple[jax.Array, jax.Array]
@@ -28,23 +30,34 @@ def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float = 1e-6) -> jax.Array
     return (x32 * inverse * scale.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
 
 
-def dropout_factor(rng: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
-    """Float32 factors: 0 with probability `rate`, else `1 / (1 - rate)`."""
-    return jax.random.bernoulli(rng, 1 - rate, shape).astype(jnp.float32) / (1 - rate)
+def draw_keep(
+    rng: jax.Array, rate: float, batch: int, shapes: Sequence[tuple[int, ...]]
+) -> list[jax.Array]:
+    """Masks of what dropout keeps, bool [batch, *shape] for each of the shapes.
 
-
-def dropout(x: jax.Array, rng: jax.Array, rate: float, *, broadcast: bool) -> jax.Array:
-    """Zeroes values of `x` [batch, length, width] with probability `rate`; scales the others up.
-
-    With `broadcast`, one draw is used for all positions of a sequence, as Mesh TensorFlow and T5X
-    do: the mask is [batch, 1, width].
+    All come from one draw: a generator's rounds are most of what dropout costs, in the compiler
+    and on a device, and small draws cost as much as larger ones.
     """
-    shape = (x.shape[0], 1, x.shape[2]) if broadcast else x.shape
-    return x * dropout_factor(rng, rate, shape).astype(x.dtype)
+    sizes = [math.prod(shape) for shape in shapes]
+    keep = jax.random.bernoulli(rng, 1 - rate, (batch, sum(sizes)))
+    parts = jnp.split(keep, np.cumsum(sizes)[:-1], axis=1)
+    return [part.reshape(batch, *shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def dropout(x: jax.Array, keep: jax.Array | None, rate: float) -> jax.Array:
+    """Zeroes what is not kept, and scales up the rest; the same array where `keep` is None.
+
+    `keep` has the axes of `x`; one of length 1 is shared: Mesh TensorFlow and T5X use one mask
+    for all positions of a sequence.
+
+    >>> dropout(jnp.ones((1, 2, 2)), jnp.array([[[True, False]]]), 0.5).tolist()
+    [[[2.0, 0.0], [2.0, 0.0]]]
+    """
+    return x if keep is None else jnp.where(keep, x * (1 / (1 - rate)), 0)
 
 
 class _Layer(nn.Module):
-    """What the layers share: their configuration, kernels, and dropout where there is an rng."""
+    """What the layers share: their configuration, kernels, norm and dropout."""
 
     config: ModelConfig
 
@@ -65,17 +78,8 @@ class _Layer(nn.Module):
     def normed(self, hidden: jax.Array) -> jax.Array:
         return rms_norm(hidden, self.norm, self.config.norm_epsilon)
 
-    @property
-    def drops(self) -> bool:
-        return self.config.dropout_rate > 0 and self.has_rng("dropout")
-
-    def drop(self, x: jax.Array) -> jax.Array:
-        if not self.drops:
-            return x
-        config = self.config
-        return dropout(
-            x, self.make_rng("dropout"), config.dropout_rate, broadcast=config.dropout_broadcast
-        )
+    def drop(self, x: jax.Array, keep: jax.Array | None) -> jax.Array:
+        return dropout(x, keep, self.config.dropout_rate)
 
 
 class Attention(_Layer):
@@ -107,20 +111,23 @@ class Attention(_Layer):
         bias: jax.Array | None,
         mask: jax.Array,
         keys_values: Callable[[jax.Array], KeysValues] | None = None,
+        keep: jax.Array | None = None,
     ) -> jax.Array:
         """Attention of `hidden` [batch, length, d_model] to itself, or to what is given.
 
         `keys_values` makes keys and values from the normed `hidden`; by default these are its
-        own. See `model.t5.attention.attend` for bias and mask.
+        own. `keep` [batch, heads, length or 1, key length] is dropout's mask of the weights. See
+        `model.t5.attention.attend` for bias and mask.
         """
         normed = self.normed(hidden)
         query = self._heads(normed, self.query)
         key, value = (keys_values or self.keys_values)(normed)
+        factor = None if keep is None else self.drop(jnp.ones((1, 1, 1, 1)), keep)
         attended = attend(
             query, key, value, bias, mask,
             # One query at a time is a matter of reading the cache: nothing to fuse.
             path="plain" if query.shape[1] == 1 else self.config.attention,
-            weight_factor=self._weight_factor(query, key),
+            weight_factor=factor,
         )  # fmt: skip
         attended = constrain(attended, "batch", "length", "heads", "kv")
         joined = attended.reshape(*attended.shape[:2], self.config.inner_dim)
@@ -130,13 +137,6 @@ class Attention(_Layer):
         projected = jnp.dot(x, kernel.astype(x.dtype))
         heads = projected.reshape(*x.shape[:2], self.config.num_heads, self.config.d_kv)
         return constrain(heads, "batch", "length", "heads", "kv")
-
-    def _weight_factor(self, query: jax.Array, key: jax.Array) -> jax.Array | None:
-        if not self.drops:
-            return None
-        queries = 1 if self.config.dropout_broadcast else query.shape[1]
-        shape = (query.shape[0], query.shape[2], queries, key.shape[1])
-        return dropout_factor(self.make_rng("dropout"), self.config.dropout_rate, shape)
 
 
 class FeedForward(_Layer):
@@ -162,15 +162,18 @@ class FeedForward(_Layer):
             "wo", inner**-0.5, (inner, width), ("mlp", "embed"), initializers.truncated_normal
         )
 
-    def __call__(self, hidden: jax.Array) -> jax.Array:
-        """The layer's result for `hidden` [batch, length, d_model], in the same shape."""
+    def __call__(self, hidden: jax.Array, keep: jax.Array | None = None) -> jax.Array:
+        """The layer's result for `hidden` [batch, length, d_model], in the same shape.
+
+        `keep` [batch, length or 1, d_ff] is dropout's mask.
+        """
         normed = self.normed(hidden)
         inner = [jnp.dot(normed, kernel.astype(normed.dtype)) for kernel in self.inward]
         if self.config.feed_forward == "relu":
             activated = jax.nn.relu(inner[0])
         else:
             activated = jax.nn.gelu(inner[0], approximate=True) * inner[1]
-        activated = constrain(self.drop(activated), "batch", "length", "mlp")
+        activated = constrain(self.drop(activated, keep), "batch", "length", "mlp")
         return jnp.dot(activated, self.outward.astype(activated.dtype))
 
 
@@ -194,28 +197,47 @@ class Block(_Layer):
         memory: jax.Array | KeysValues | None = None,
         memory_mask: jax.Array | None = None,
         extend: Callable[[KeysValues], KeysValues] | None = None,
+        dropout_rng: jax.Array | None = None,
     ) -> jax.Array:
         """The block's result for `hidden` [batch, length, d_model], in the same shape.
 
         `memory` is what cross-attention looks at: the encoder's output, or its keys and values.
         `extend` is given the keys and values of `hidden` and returns those to look at in
-        self-attention: with it, a cache holds the positions before.
+        self-attention: with it, a cache holds the positions before. With `dropout_rng` dropout is
+        applied.
         """
+        keep = iter(self._keep(dropout_rng, mask, memory_mask))
         own: Callable[[jax.Array], KeysValues] | None = None
         if extend is not None:
             own = lambda normed: extend(self.self_attention.keys_values(normed))  # noqa: E731
-        hidden = self._add(hidden, self.self_attention(hidden, bias, mask, own))
+        attended = self.self_attention(hidden, bias, mask, own, next(keep))
+        hidden = self._add(hidden, attended, next(keep))
         if memory is not None and memory_mask is not None:
             seen = memory if isinstance(memory, tuple) else self.memory_keys_values(memory)
-            hidden = self._add(
-                hidden, self.cross_attention(hidden, None, memory_mask, lambda _: seen)
-            )
-        return self._add(hidden, self.feed_forward(hidden))
+            attended = self.cross_attention(hidden, None, memory_mask, lambda _: seen, next(keep))
+            hidden = self._add(hidden, attended, next(keep))
+        return self._add(hidden, self.feed_forward(hidden, next(keep)), next(keep))
 
     def memory_keys_values(self, memory: jax.Array) -> KeysValues:
         """What cross-attention looks at in the encoder's output [batch, length, d_model]."""
         keys_values: KeysValues = self.cross_attention.keys_values(memory)
         return keys_values
 
-    def _add(self, hidden: jax.Array, result: jax.Array) -> jax.Array:
-        return constrain(hidden + self.drop(result), "batch", "length", "embed_act")
+    def _keep(
+        self, rng: jax.Array | None, mask: jax.Array, memory_mask: jax.Array | None
+    ) -> Sequence[jax.Array | None]:
+        """Dropout's masks in the order of their sites."""
+        config = self.config
+        masks = [mask] if memory_mask is None else [mask, memory_mask]
+        if rng is None or not config.dropout_rate:
+            return [None] * (2 * len(masks) + 2)
+        length = 1 if config.dropout_broadcast else mask.shape[2]
+        result = (length, config.d_model)
+        shapes: list[tuple[int, ...]] = []
+        for each in masks:
+            shapes += [(config.num_heads, length, each.shape[3]), result]
+        shapes += [(length, config.d_ff), result]
+        return draw_keep(rng, config.dropout_rate, mask.shape[0], shapes)
+
+    def _add(self, hidden: jax.Array, result: jax.Array, keep: jax.Array | None) -> jax.Array:
+        return constrain(hidden + self.drop(result, keep), "batch", "length", "embed_act")

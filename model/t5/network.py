@@ -1,7 +1,7 @@
 """T5 as pure functions of its parameters: one stack of blocks, put together five ways."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ from jax.nn import initializers
 
 from model.t5.attention import attention_mask, relative_bias
 from model.t5.config import ModelConfig
-from model.t5.layers import Block, constrain, dropout, rms_norm
+from model.t5.layers import Block, constrain, draw_keep, dropout, rms_norm
 
 __all__ = ["T5", "Params"]
 
@@ -90,11 +90,16 @@ class T5:
         stack = params["shared"] if self.config.shares_stacks else params["encoder"]
         bias = self._bias(stack, tokens.shape[1], bidirectional=True)
         mask = attention_mask(segment_ids, segment_ids)
-        rngs = _split(dropout_rng, 3)
-        hidden = self.embed(params, tokens, dropout_rng=rngs[0])
-        block = Block(self.config)
-        hidden = self._blocks(block, stack["layers"], hidden, bias, mask, dropout_rng=rngs[1])
-        return self.finish(stack, hidden, dropout_rng=rngs[2])
+        drops = self._dropout(dropout_rng, tokens.shape, self.config.num_layers)
+        hidden = self._blocks(
+            Block(self.config),
+            stack["layers"],
+            self.embed(params, tokens, keep=drops.embedded),
+            bias,
+            mask,
+            dropout_rngs=drops.layers,
+        )
+        return self.finish(stack, hidden, keep=drops.final)
 
     def logits(
         self, params: Params, batch: Batch, *, dropout_rng: jax.Array | None = None
@@ -107,30 +112,32 @@ class T5:
         With `dropout_rng` dropout is applied.
         """
         config = self.config
-        rngs = _split(dropout_rng, 4)
+        encoder_rng = decoder_rng = None
+        if dropout_rng is not None:
+            encoder_rng, decoder_rng = jax.random.split(dropout_rng)
         memory = memory_mask = prefix = None
         segments = batch["decoder_segments"]
         if config.has_encoder:
             memory = self.encode(
-                params, batch["encoder_tokens"], batch["encoder_segments"],
-                dropout_rng=rngs[0],
-            )  # fmt: skip
+                params, batch["encoder_tokens"], batch["encoder_segments"], dropout_rng=encoder_rng
+            )
             memory_mask = attention_mask(segments, batch["encoder_segments"])
         elif self.bidirectional_decoder:
             prefix = batch["prefix"]
         stack = self.decoder_stack(params)
         tokens = batch["decoder_input_tokens"]
+        drops = self._dropout(decoder_rng, tokens.shape, config.decoder_layers)
         hidden = self._blocks(
             self.decoder_block,
             stack["layers"],
-            self.embed(params, tokens, dropout_rng=rngs[1]),
+            self.embed(params, tokens, keep=drops.embedded),
             self._bias(stack, tokens.shape[1], bidirectional=self.bidirectional_decoder),
             attention_mask(segments, segments, causal=True, prefix=prefix),
             memory,
             memory_mask,
-            dropout_rng=rngs[2],
+            dropout_rngs=drops.layers,
         )
-        return self.unembed(params, self.finish(stack, hidden, dropout_rng=rngs[3]))
+        return self.unembed(params, self.finish(stack, hidden, keep=drops.final))
 
     @property
     def bidirectional_decoder(self) -> bool:
@@ -149,6 +156,41 @@ class T5:
             return stack
         shared = params["shared"]
         return {**shared, "layers": {**shared["layers"], **params["decoder"]["layers"]}}
+
+    def embed(
+        self, params: Params, tokens: jax.Array, *, keep: jax.Array | None = None
+    ) -> jax.Array:
+        """The first block's input [batch, length, d_model] for `tokens` [batch, length].
+
+        `keep` [batch, length or 1, d_model] is dropout's mask.
+        """
+        # An id beyond the vocabulary becomes NaN: loud, where clipping would train on another.
+        hidden = jnp.take(params["embedding"], tokens, axis=0).astype(self.config.dtype)
+        return constrain(self._drop(hidden, keep), "batch", "length", "embed_act")
+
+    def finish(
+        self, stack: Params, hidden: jax.Array, *, keep: jax.Array | None = None
+    ) -> jax.Array:
+        """The output of a stack from that of its last block: [batch, length, d_model].
+
+        `keep` [batch, length or 1, d_model] is dropout's mask.
+        """
+        normed = rms_norm(hidden, stack["final_norm"], self.config.norm_epsilon)
+        return self._drop(normed, keep)
+
+    def unembed(self, params: Params, hidden: jax.Array) -> jax.Array:
+        """Float32 logits [batch, length, vocabulary] of the decoder's output."""
+        if self.config.tied_logits:
+            # In float32: rounded to bfloat16, the factor would scale all logits by 0.1 % too much.
+            scaled = hidden.astype(jnp.float32) * self.config.d_model**-0.5
+            hidden = scaled.astype(hidden.dtype)
+            kernel, product = params["embedding"], "bld,vd->blv"
+        else:
+            kernel, product = params["logits"], "bld,dv->blv"
+        logits = jnp.einsum(
+            product, hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32
+        )
+        return constrain(logits, "batch", "length", "vocab")
 
     def _boxed(self, rng: jax.Array) -> Params:
         config = self.config
@@ -199,14 +241,6 @@ class T5:
             )
         return params
 
-    def embed(
-        self, params: Params, tokens: jax.Array, *, dropout_rng: jax.Array | None = None
-    ) -> jax.Array:
-        """The first block's input [batch, length, d_model] for `tokens` [batch, length]."""
-        # An id beyond the vocabulary becomes NaN: loud, where clipping would train on another.
-        hidden = jnp.take(params["embedding"], tokens, axis=0).astype(self.config.dtype)
-        return constrain(self._drop(hidden, dropout_rng), "batch", "length", "embed_act")
-
     def _bias(self, stack: Params, length: int, *, bidirectional: bool) -> jax.Array:
         return relative_bias(
             stack["relative_bias"], length, length,
@@ -219,48 +253,37 @@ class T5:
         layers: Params,
         hidden: jax.Array,
         *context: Any,
-        dropout_rng: jax.Array | None,
+        dropout_rngs: jax.Array | None,
     ) -> jax.Array:
-        num_layers = jax.tree.leaves(layers)[0].shape[0]
-
         def body(hidden: jax.Array, layer: Any) -> tuple[jax.Array, None]:
             layer_params, rng = layer
-            rng_of_kind = {} if rng is None else {"dropout": rng}
-            result = block.apply({"params": layer_params}, hidden, *context, rngs=rng_of_kind)
+            result = block.apply({"params": layer_params}, hidden, *context, dropout_rng=rng)
             return cast(jax.Array, result), None
 
         if self.config.remat != "none":
             policy = _REMAT_POLICIES[self.config.remat]
             body = jax.checkpoint(body, policy=policy, prevent_cse=False)
-        keys = None if dropout_rng is None else jax.random.split(dropout_rng, num_layers)
-        hidden, _ = jax.lax.scan(body, hidden, (layers, keys))
+        hidden, _ = jax.lax.scan(body, hidden, (layers, dropout_rngs))
         return hidden
 
-    def finish(
-        self, stack: Params, hidden: jax.Array, *, dropout_rng: jax.Array | None = None
-    ) -> jax.Array:
-        """The output of a stack from that of its last block: [batch, length, d_model]."""
-        normed = rms_norm(hidden, stack["final_norm"], self.config.norm_epsilon)
-        return self._drop(normed, dropout_rng)
-
-    def unembed(self, params: Params, hidden: jax.Array) -> jax.Array:
-        """Float32 logits [batch, length, vocabulary] of the decoder's output."""
-        if self.config.tied_logits:
-            hidden = hidden * jnp.asarray(self.config.d_model**-0.5, hidden.dtype)
-            kernel, product = params["embedding"], "bld,vd->blv"
-        else:
-            kernel, product = params["logits"], "bld,dv->blv"
-        logits = jnp.einsum(
-            product, hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32
-        )
-        return constrain(logits, "batch", "length", "vocab")
-
-    def _drop(self, hidden: jax.Array, key: jax.Array | None) -> jax.Array:
+    def _dropout(
+        self, rng: jax.Array | None, shape: tuple[int, ...], num_layers: int
+    ) -> "_StackDropout":
         config = self.config
-        if key is None or not config.dropout_rate:
-            return hidden
-        return dropout(hidden, key, config.dropout_rate, broadcast=config.dropout_broadcast)
+        if rng is None or not config.dropout_rate:
+            return _StackDropout(None, None, None)
+        rngs = jax.random.split(rng, num_layers + 1)
+        ends = (1 if config.dropout_broadcast else shape[1], config.d_model)
+        keep = draw_keep(rngs[0], config.dropout_rate, shape[0], [ends, ends])
+        return _StackDropout(keep[0], rngs[1:], keep[1])
+
+    def _drop(self, hidden: jax.Array, keep: jax.Array | None) -> jax.Array:
+        return dropout(hidden, keep, self.config.dropout_rate)
 
 
-def _split(rng: jax.Array | None, count: int) -> list[jax.Array | None]:
-    return [None] * count if rng is None else list(jax.random.split(rng, count))
+class _StackDropout(NamedTuple):
+    """What dropout needs in one stack, or nothing at all."""
+
+    embedded: jax.Array | None  #: mask of the first block's input
+    layers: jax.Array | None  #: a key for each block
+    final: jax.Array | None  #: mask of the stack's output

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.t5.config import ModelConfig
-from model.t5.layers import Block, dropout, rms_norm
+from model.t5.layers import Block, draw_keep, dropout, rms_norm
 from model.t5.network import T5
 
 
@@ -23,16 +23,21 @@ def test_rms_norm_neither_centres_nor_uses_low_precision_statistics():
     assert (normed == 1).all()
 
 
-@pytest.mark.parametrize("broadcast", [True, False])
-def test_dropout_keeps_the_mean_and_shares_masks_along_the_length(broadcast):
-    x = jnp.ones((64, 5, 128))
-    dropped = np.asarray(dropout(x, jax.random.key(0), 0.25, broadcast=broadcast))
-    np.testing.assert_allclose(np.unique(dropped), [0, 4 / 3], rtol=1e-6)
-    drawn = dropped[:, :1] if broadcast else dropped
-    # Six standard deviations of a mean of that many draws.
-    assert (drawn == 0).mean() == pytest.approx(0.25, abs=6 * (0.1875 / drawn.size) ** 0.5)
-    assert (dropped == dropped[:, :1]).all() == broadcast
-    assert (dropped[0] != dropped[1]).any(), "each sequence has a mask of its own"
+def test_dropout_keeps_the_mean_and_draws_all_masks_apart():
+    rate, batch = 0.25, 64
+    masks = draw_keep(jax.random.key(0), rate, batch, [(1, 128), (3, 5, 16), (1, 128)])
+    assert [mask.shape for mask in masks] == [(64, 1, 128), (64, 3, 5, 16), (64, 1, 128)]
+    for keep in masks:
+        # Six standard deviations of a mean of that many draws.
+        tolerance = 6 * (rate * (1 - rate) / keep.size) ** 0.5
+        assert np.mean(keep) == pytest.approx(1 - rate, abs=tolerance)
+        flat = np.asarray(keep).reshape(batch, -1)
+        assert len(np.unique(flat, axis=0)) == batch, "each sequence has a mask of its own"
+    assert (masks[0] != masks[2]).any()
+    x = jnp.full((64, 7, 128), 3.0)
+    dropped = np.asarray(dropout(x, masks[0], rate))
+    np.testing.assert_array_equal(dropped, np.broadcast_to(np.where(masks[0], 4.0, 0.0), x.shape))
+    assert dropout(x, None, rate) is x
 
 
 _CONFIG = ModelConfig(d_model=256, d_ff=1024, d_kv=16, num_heads=8, num_layers=4, vocab_size=4096,
@@ -97,8 +102,8 @@ def test_a_block_draws_a_mask_at_each_of_its_sites():
 
     def run(change, seed):
         changed = {"params": {**params["params"], **change}}
-        rngs = {} if seed is None else {"dropout": jax.random.key(seed)}
-        return np.asarray(block.apply(changed, hidden, bias, mask, rngs=rngs))
+        rng = None if seed is None else jax.random.key(seed)
+        return np.asarray(block.apply(changed, hidden, bias, mask, dropout_rng=rng))
 
     attention, feed_forward = params["params"]["self_attention"], params["params"]["feed_forward"]
     no_attention = {"self_attention": {**attention, "output": attention["output"] * 0}}

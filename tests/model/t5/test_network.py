@@ -173,7 +173,7 @@ def test_the_tree_and_its_axes():
 
 
 def test_init_is_of_the_seed_alone(models):
-    model = models["v1.0"][0]
+    model = models["language model"][0]
     init = jax.jit(model.init)
     one, same, other = init(jax.random.key(1)), init(jax.random.key(1)), init(jax.random.key(2))
     assert jax.tree.map(lambda x: x.shape, one) == jax.tree.map(
@@ -194,15 +194,21 @@ def gradient(config, params, batch, rng=None):
     return jax.jit(jax.grad(total))(params)
 
 
+@pytest.fixture(scope="module")
+def kept_gradient(models):
+    model, params, _ = models["shared"]
+    config = model.config.replace(dropout_rate=0.3)
+    return gradient(config, params, packed_batch(), jax.random.key(5))
+
+
 @pytest.mark.parametrize("remat", ["dots", "full"])
-def test_rematerialisation_changes_no_gradient(models, remat):
+def test_rematerialisation_changes_no_gradient(models, kept_gradient, remat):
     model, params, _ = models["shared"]
     config = model.config.replace(dropout_rate=0.3)
     rng = jax.random.key(5)
-    kept = gradient(config, params, packed_batch(), rng)
     computed_again = gradient(config.replace(remat=remat), params, packed_batch(), rng)
-    scale = max(float(abs(x).max()) for x in jax.tree.leaves(kept))
-    for one, other in zip(*map(jax.tree.leaves, (kept, computed_again)), strict=True):
+    scale = max(float(abs(x).max()) for x in jax.tree.leaves(kept_gradient))
+    for one, other in zip(*map(jax.tree.leaves, (kept_gradient, computed_again)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6 * scale)
 
 
@@ -246,36 +252,48 @@ def test_dropout_is_for_those_who_bring_a_key(models):
     assert not np.allclose(one, other, atol=1e-3)
     assert not np.allclose(one, logits(params, batch), atol=1e-3)
     without = T5(model.config.replace(dropout_rate=0.0))
-    np.testing.assert_array_equal(
-        jax.jit(lambda key: without.logits(params, batch, dropout_rng=key))(jax.random.key(1)),
-        logits(params, batch),
-    )
-    by_position = T5(model.config.replace(dropout_broadcast=False))
-    assert not np.allclose(by_position.logits(params, batch, dropout_rng=jax.random.key(1)), one)
+    text = jax.jit(without.logits).lower(params, batch, dropout_rng=jax.random.key(1)).as_text()
+    assert "threefry" not in text
 
 
-def test_layers_draw_masks_of_their_own():
-    config = _SMALL.replace(architecture="language-model", num_layers=2, dropout_rate=0.5)
-    model = T5(config)
-    params = random_params(model)
-    # Both layers alike, and only the last feed-forward result counts: with one mask for both, the
-    # result of the second would be zero wherever that of the first is.
-    params = jax.tree.map(lambda x: x, params)
-    layers = params["decoder"]["layers"]
-    layers["self_attention"]["output"] *= 0
+def test_masks_are_shared_along_the_length_or_not(models):
+    model, params, _ = models["language model"]
     batch = packed_batch()
-    embedded = jnp.zeros((2, 7, 16))
-    layers["feed_forward"]["wo"] = jnp.ones((2, 24, 16))
-    layers["feed_forward"]["wi"] = jnp.ones((2, 16, 24))
-    mask, bias = jnp.ones((2, 1, 7, 7), bool), jnp.zeros((1, 3, 7, 7))
-    hidden = model._blocks(
-        model.decoder_block, layers, embedded + 1, bias, mask, dropout_rng=jax.random.key(0)
-    )
-    added = np.asarray(hidden)[:, 0]
-    # 1 where both masks are zero, else what one, the other or both let through.
-    assert len(np.unique(added.round(3)[0])) > 2
-    assert (added == 1).any()
-    assert batch["decoder_segments"].shape == (2, 7)
+    batch["decoder_input_tokens"][:] = 5  # so that positions differ by their masks alone
+    for broadcast in (True, False):
+        changed = T5(model.config.replace(dropout_broadcast=broadcast, dropout_rate=0.5))
+        zeros = {}
+
+        def note(x, axes, zeros=zeros):
+            if axes[-1] == "embed_act":
+                zeros.setdefault("embedded", x == 0)
+            return x
+
+        with use_constraint(note):
+            keep = changed._dropout(jax.random.key(0), (2, 7), 2).embedded
+            changed.embed(params, batch["decoder_input_tokens"], keep=keep)
+        dropped = np.asarray(zeros["embedded"])
+        assert 0.2 < dropped.mean() < 0.8
+        assert (dropped == dropped[:, :1]).all() == broadcast
+
+
+def test_each_layer_draws_masks_of_its_own(models):
+    model, params, _ = models["language model"]
+    model = T5(model.config.replace(dropout_rate=0.5))
+    seen = []
+
+    def note(x, axes):
+        # By a callback, because scan runs one body for all layers.
+        if axes[-1] == "mlp":
+            jax.debug.callback(lambda array: seen.append(np.asarray(array) == 0), x)
+        return x
+
+    with use_constraint(note):
+        model.logits(params, packed_batch(), dropout_rng=jax.random.key(0)).block_until_ready()
+    jax.effects_barrier()
+    first, second = (zero.all(axis=1) for zero in seen)  # dropped at all positions
+    assert 0.2 < first.mean() < 0.8
+    assert (first != second).mean() > 0.2
 
 
 def test_activations_pass_the_constraint_with_their_axes(models):

@@ -1,0 +1,161 @@
+"""Cached decoding against running the whole model again for each token."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from model.t5.config import ModelConfig
+from model.t5.decode import greedy, start, step
+from model.t5.network import T5
+
+_NEW, _VOCABULARY = 9, 12
+_CONFIG = ModelConfig(
+    d_model=16, d_ff=24, d_kv=4, num_heads=2, num_layers=2, vocab_size=_VOCABULARY,
+    relative_buckets=8, relative_max_distance=6,
+)  # fmt: skip
+_ARCHITECTURES = [
+    "encoder-decoder", "shared-encoder-decoder", "language-model", "prefix-language-model",
+]  # fmt: skip
+_ROWS = 6
+
+
+def random_params(model, seed):
+    shapes, tree = jax.tree.flatten(model.param_shapes())
+    random = np.random.default_rng(seed)
+    arrays = [0.5 * random.standard_normal(s.shape, np.float32) for s in shapes]
+    return jax.tree.map(jnp.asarray, jax.tree.unflatten(tree, arrays))
+
+
+def random_inputs(model, seed, longest=7):
+    """Prompts of different lengths, from one token to the longest."""
+    random = np.random.default_rng(seed)
+    lengths = np.concatenate([[1, longest], random.integers(1, longest + 1, _ROWS - 2)])
+    segments = (np.arange(longest) < lengths[:, None]).astype(np.int32)
+    # Padding holds tokens too: none may matter.
+    tokens = random.integers(2, _VOCABULARY, segments.shape).astype(np.int32)
+    if model.config.has_encoder:
+        return {"encoder_tokens": tokens, "encoder_segments": segments}
+    tokens[:, 0] = 0
+    return {"decoder_input_tokens": tokens, "decoder_segments": segments}
+
+
+class Uncached:
+    """Row by row, token by token, everything computed again; one shape, so one compilation."""
+
+    def __init__(self, model):
+        self.model = model
+        self.logits = jax.jit(model.logits)
+
+    def next_logits(self, params, inputs, row, generated):
+        if self.model.config.has_encoder:
+            prompt = [0]
+        else:
+            length = inputs["decoder_segments"][row].sum()
+            prompt = inputs["decoder_input_tokens"][row][:length].tolist()
+        sequence = prompt + generated
+        width = 7 + _NEW
+        padded = np.zeros((1, width), np.int32)
+        padded[0, : len(sequence)] = sequence
+        batch = {
+            "decoder_input_tokens": padded,
+            "decoder_segments": (np.arange(width) < len(sequence)).astype(np.int32)[None],
+            "prefix": (np.arange(width) < len(prompt)).astype(np.int32)[None],
+        } | {name: array[row : row + 1] for name, array in inputs.items() if "encoder" in name}
+        return np.asarray(self.logits(params, batch))[0, len(sequence) - 1]
+
+    def greedy(self, params, inputs):
+        outputs = np.zeros((_ROWS, _NEW), np.int32)
+        for row in range(_ROWS):
+            generated = []
+            while len(generated) < _NEW and 1 not in generated:
+                generated.append(int(self.next_logits(params, inputs, row, generated).argmax()))
+            outputs[row, : len(generated)] = generated
+        return outputs
+
+
+@pytest.fixture(scope="module", params=_ARCHITECTURES)
+def decoder(request):
+    model = T5(_CONFIG.replace(architecture=request.param))
+    compiled = jax.jit(functools.partial(greedy, model, max_new_tokens=_NEW))
+    return model, compiled, Uncached(model)
+
+
+def test_greedy_is_the_argmax_of_the_whole_model(decoder):
+    model, compiled, uncached = decoder
+    ended = []
+    for seed in range(6):
+        params, inputs = random_params(model, seed), random_inputs(model, seed)
+        found = np.asarray(compiled(params, inputs))
+        assert found.dtype == np.int32
+        np.testing.assert_array_equal(found, uncached.greedy(params, inputs))
+        ended += [(row[:-1] == 1).any() for row in found]
+    assert 0 < np.mean(ended) < 1, "some rows end early and some do not, or this proves little"
+
+
+def test_logits_of_each_step_and_of_rows_taken_from_others(decoder):
+    model, _, uncached = decoder
+    params, inputs = random_params(model, 7), random_inputs(model, 7)
+    tokens = np.random.default_rng(0).integers(2, _VOCABULARY, (3, _ROWS)).astype(np.int32)
+    stepped = jax.jit(functools.partial(step, model))
+    logits, cache = jax.jit(functools.partial(start, model, max_new_tokens=4))(params, inputs)
+    rows, histories = np.arange(_ROWS), [[] for _ in range(_ROWS)]
+    for time in range(4):
+        for row in range(_ROWS):
+            expected = uncached.next_logits(params, inputs, rows[row], histories[row])
+            np.testing.assert_allclose(logits[row], expected, atol=2e-4)
+        if time == 3:
+            break
+        if time == 1:  # as a beam search would: rows 0 and 2 go on twice, rows 1 and 3 end
+            taken = np.array([2, 0, 0, 2, 5, 4])
+            cache = cache.take(taken)
+            rows, histories = rows[taken], [list(histories[row]) for row in taken]
+        logits, cache = stepped(params, cache, tokens[time])
+        for row in range(_ROWS):
+            histories[row].append(int(tokens[time, row]))
+
+
+def test_decoding_ends_with_the_last_row(decoder, monkeypatch):
+    model, compiled, _ = decoder
+    calls = []
+    real = step
+
+    def counted(model, params, cache, tokens):
+        jax.debug.callback(lambda: calls.append(1))
+        return real(model, params, cache, tokens)
+
+    monkeypatch.setattr("model.t5.decode.step", counted)
+    counting = jax.jit(functools.partial(greedy, model, max_new_tokens=_NEW))
+    for seed in range(6):
+        params, inputs = random_params(model, seed), random_inputs(model, seed)
+        calls.clear()
+        found = np.asarray(counting(params, inputs))
+        jax.effects_barrier()
+        ends = [(row == 1).argmax() + 1 if 1 in row else _NEW for row in found]
+        assert len(calls) == max(ends)
+    one = {name: array[:1] for name, array in inputs.items()}
+    # Another id as the end: decoding stops at the first token of all.
+    first = int(compiled(params, one)[0, 0])
+    calls.clear()
+    stopped = greedy(model, params, one, _NEW, eos_id=first)
+    jax.effects_barrier()
+    assert stopped.tolist() == [[first] + [0] * (_NEW - 1)]
+    assert len(calls) == 1
+
+
+def test_no_new_tokens_is_an_error():
+    model = T5(_CONFIG)
+    with pytest.raises(ValueError, match="max_new_tokens must be positive, got 0"):
+        greedy(model, model.param_shapes(), random_inputs(model, 0), 0)
+
+
+def test_bfloat16_decodes_in_bfloat16():
+    model = T5(_CONFIG.replace(dtype="bfloat16", architecture="language-model"))
+    inputs = random_inputs(model, 0)
+    logits, cache = jax.eval_shape(
+        lambda params: start(model, params, inputs, 4), model.param_shapes()
+    )
+    assert (logits.dtype, cache.keys.dtype) == (jnp.float32, jnp.bfloat16)
+    assert cache.keys.shape == (2, _ROWS, 7 + 4, 2, 4)
