@@ -164,6 +164,8 @@ _QUIET = {
     "TPU_LOG_DIR": "disabled",
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_MIN_LOG_LEVEL": "3",
+    # A lock keeps two programs from one TPU; a compiler needs none.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
 
