@@ -33,7 +33,7 @@ from model.t5.config import ModelConfig
 from model.t5.flops import step_flops
 from model.t5.network import T5
 from model.training import distributed, sharding
-from model.training.checkpoints import Checkpoints, load_params, newest_step
+from model.training.checkpoints import Checkpoints, load_params
 from model.training.losses import LossSums
 from model.training.metrics import (
     DivergenceGuard,
@@ -246,7 +246,7 @@ def train(config: TrainConfig) -> None:
         stack.callback(checkpoints.close)
         guard = DivergenceGuard(config.divergence)
         done = checkpoints.newest() or 0
-        records = stack.enter_context(_Records(config, folder, layout, guard, done))
+        records = stack.enter_context(_Records(config, folder, layout, guard, checkpoints, done))
         missed = bool(
             validation and done and _is_due(done, config, eval_every)
         ) and not records.evaluated(done)  # stopped between a checkpoint and its evaluation
@@ -489,9 +489,11 @@ class _Records:
         folder: RunFolder,
         layout: Layout,
         guard: DivergenceGuard,
+        checkpoints: Checkpoints,
         done: int,
     ) -> None:
-        self._config, self._folder, self._guard, self._done = config, folder, guard, done
+        self._config, self._folder, self._done = config, folder, done
+        self._guard, self._checkpoints = guard, checkpoints
         self._flops_share = _flops_share(config, layout)
         self._timer = StepTimer()
         self._since: list[Row] = []  # rows since the last point of TensorBoard
@@ -603,7 +605,8 @@ class _Records:
         self.say(f"trained to step {rows[-1]['step']}{last}: {self._folder.path}")
 
     def _way_out(self) -> str:
-        newest = newest_step(self._folder.checkpoints)
+        self._checkpoints.wait()
+        newest = self._checkpoints.newest()
         kept = "no checkpoint was written yet" if newest is None else f"checkpoint {newest} is good"
         return f"{kept}; begin another run with a smaller --learning-rate or longer --warmup"
 

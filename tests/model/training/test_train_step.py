@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model.t5.config import ARCHITECTURES
 from model.t5.network import T5
-from model.training.optimizer import adafactor, constant, inverse_square_root
+from model.training.optimizer import adafactor, constant
 from model.training.train_step import StepConfig, init_state, make_eval_step, make_train_step
 from tests.model.training.made_batches import made_batch, tiny_config
 
@@ -18,18 +17,25 @@ _QUICK = {"xla_backend_optimization_level": 0}
 
 
 @functools.cache
-def _step(config, schedule=None, **options):
+def _state(config):
     model = T5(config)
-    schedule = schedule or _RATE
-    optimizer = adafactor(schedule, model.param_axes())
+    optimizer = adafactor(_RATE, model.param_axes())
     init = jax.jit(functools.partial(init_state, model, optimizer), compiler_options=_QUICK)
-    step = make_train_step(model, optimizer, schedule, StepConfig(**options))
-    return init(jax.random.key(0)), jax.jit(step, compiler_options=_QUICK)
+    return init(jax.random.key(0))
+
+
+@functools.cache
+def _step(config, rate=None, **options):
+    model = T5(config)
+    rate = rate or _RATE
+    optimizer = adafactor(rate, model.param_axes())
+    step = make_train_step(model, optimizer, rate, StepConfig(**options))
+    return _state(config.replace(dropout_rate=0.0)), jax.jit(step, compiler_options=_QUICK)
 
 
 _RATE = constant(1e-2)
-_QUIET = tiny_config(dropout_rate=0.0)
-_LOUD = tiny_config(dropout_rate=0.5)
+_QUIET = tiny_config(dropout_rate=0.0, num_layers=1)
+_LOUD = tiny_config(dropout_rate=0.5, num_layers=1)
 
 
 def _close(got, wanted, **tolerance):
@@ -51,78 +57,66 @@ def test_microbatches_are_the_whole_batch():
 
 
 def test_metrics_are_what_they_say():
-    config = _QUIET
-    batch = made_batch(config, 4)
-    state, step = _step(config, inverse_square_root(4), z_loss=0.01, loss_divisor="sum")
+    batch = made_batch(_QUIET, 8)
+    state, step = _step(_QUIET)
     new, metrics = step(state, batch)
-    logits = T5(config).logits(state.params, batch)
+    logits = T5(_QUIET).logits(state.params, batch)
     picked = jnp.take_along_axis(
         jax.nn.log_softmax(logits), jnp.asarray(batch["decoder_target_tokens"])[..., None], -1
     )[..., 0]
     weights = batch["loss_weights"]
     np.testing.assert_allclose(metrics.sums.loss, -np.sum(picked * weights), rtol=1e-5)
     log_z = jax.nn.logsumexp(logits, axis=-1)
-    np.testing.assert_allclose(metrics.sums.z_loss, 0.01 * np.sum(weights * log_z**2), rtol=1e-5)
+    np.testing.assert_allclose(metrics.sums.z_loss, 1e-4 * np.sum(weights * log_z**2), rtol=1e-5)
     assert metrics.tokens == np.sum(batch["encoder_segments"]) + np.sum(weights)
-    assert metrics.learning_rate == 0.5
+    assert float(metrics.learning_rate) == pytest.approx(0.01)
     assert metrics.finite == 1
     norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(new.params)))
     np.testing.assert_allclose(metrics.param_norm, norm, rtol=1e-5)
     assert new.step == 1
-    evaluated = jax.jit(make_eval_step(T5(config)))(state.params, batch)
+    evaluate = jax.jit(make_eval_step(T5(_LOUD)), compiler_options=_QUICK)
+    evaluated = evaluate(state.params, batch)
     assert evaluated.z_loss == 0
-    np.testing.assert_allclose(evaluated.loss, metrics.sums.loss, rtol=1e-5)
+    np.testing.assert_allclose(evaluated.loss, metrics.sums.loss, rtol=1e-5)  # without dropout
 
 
 def test_the_divisor_scales_the_gradient():
-    batch = made_batch(_QUIET, 4)
+    batch = made_batch(_QUIET, 8)
     norms = {}
-    for divisor in ("batch-length", "tokens"):
-        state, step = _step(_QUIET, loss_divisor=divisor)
-        norms[divisor] = float(step(state, batch)[1].gradient_norm)
+    for options in ({}, {"loss_divisor": "tokens"}):
+        state, step = _step(_QUIET, **options)
+        norms[options.get("loss_divisor", "batch-length")] = step(state, batch)[1].gradient_norm
     weights = batch["loss_weights"]
     ratio = weights.size / weights.sum()
     assert norms["tokens"] / norms["batch-length"] == pytest.approx(ratio, rel=1e-4)
 
 
 def test_dropout_follows_seed_step_and_microbatch():
-    config = _LOUD
-    row = made_batch(config, 1)
+    row = made_batch(_LOUD, 1)
     batch = {name: np.repeat(array, 2, axis=0) for name, array in row.items()}
-    state, step = _step(config)
-    later = state._replace(step=jnp.int32(1))
+    state, step = _step(_LOUD, accumulate=2)
     first = step(state, batch)[1].sums.loss
     assert step(state, batch)[1].sums.loss == first
-    assert step(later, batch)[1].sums.loss != first
-    assert _step(config, seed=1)[1](state, batch)[1].sums.loss != first
-    # Two microbatches of the same one row: were their masks the same, so were their losses.
-    two = _step(config, accumulate=2)[1](state, batch)[1].sums.loss
-    one = _step(config)[1](state, row)[1].sums.loss
-    assert two != pytest.approx(2 * float(one), rel=1e-3)
+    assert step(state._replace(step=jnp.int32(1)), batch)[1].sums.loss != first
+    assert _step(_LOUD, accumulate=2, seed=1)[1](state, batch)[1].sums.loss != first
+    # The same row in both microbatches: only their masks tell them apart.
+    parts = [
+        float(step(state, {**batch, "loss_weights": batch["loss_weights"] * which})[1].sums.loss)
+        for which in (np.float32([[1], [0]]), np.float32([[0], [1]]))
+    ]
+    assert parts[0] != parts[1]
+    assert sum(parts) == pytest.approx(float(first), rel=1e-5)
 
 
 def test_finite_tells_of_every_kind_of_trouble():
-    config = _QUIET
-    batch = made_batch(config, 2)
-    state, step = _step(config)
+    batch = made_batch(_QUIET, 8)
+    state, step = _step(_QUIET)
     assert step(state, batch)[1].finite == 1
     broken = {**state.params, "embedding": state.params["embedding"].at[5, 0].set(jnp.nan)}
     assert step(state._replace(params=broken), batch)[1].finite == 0
     statistics = jax.tree.map(lambda array: array * jnp.nan, state.optimizer)
     later = state._replace(optimizer=statistics, step=jnp.int32(1))
     assert step(later, batch)[1].finite == 0  # losses and gradient are fine, parameters not
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_architecture_learns(architecture):
-    config = tiny_config(architecture, dropout_rate=0.0)
-    batch = made_batch(config, 4)
-    state, step = _step(config)
-    losses = []
-    for _ in range(12):
-        state, metrics = step(state, batch)
-        losses.append(float(metrics.sums.loss / metrics.sums.tokens))
-    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_two_layers_learn_64_sequences_by_heart():
