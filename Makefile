@@ -10,6 +10,7 @@ SAMPLES := samples/wet/*
 # What `make bench` reads. The reference stops at a damaged file, so the broken samples are not in.
 WET ?= samples/wet/sample-0*
 OUT ?= out/samples
+RUN ?= out/model
 
 INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help corpus test check lint layout types format lock bench clean
+.PHONY: help corpus model test check lint layout types format lock bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -33,6 +34,13 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py
 
 corpus: $(INSTALLED)  ## build a corpus of the sample pages, and show what became of them
 	$(BIN)/c4 build --input '$(SAMPLES)' --output $(OUT)
+
+# Sizes for 116 pages and a minute or two; --workers 0: so little input needs no processes.
+model: corpus  ## train a vocabulary and a tiny T5 on that corpus
+	$(BIN)/c4 vocab --corpus en=$(OUT) --size 1000 --output $(RUN)/samples.model --overwrite
+	$(BIN)/c4 pretrain --corpus $(OUT) --vocab $(RUN)/samples.model --out $(RUN)/run \
+	    --size tiny --input-length 128 --batch-size 16 --steps 200 --warmup 1000 --log-every 20 \
+	    --workers 0
 
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -135,7 +135,7 @@ class Workers:
         if status is not None and status < 0:
             how = f"killed by {signal.Signals(-status).name}"
             if -status == signal.SIGKILL:
-                how += ", perhaps for want of memory: fewer workers need less (--input-workers)"
+                how += ", perhaps for want of memory: fewer workers need less (--workers)"
         self.close()
         raise WorkerError(f"input worker {worker} of {len(self)} has ended: {how}") from None
 
