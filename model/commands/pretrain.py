@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import json
+import logging
+import os
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -227,6 +229,9 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             )
     noise = objective_of(arguments)
     start = _Start.of(arguments)
+    if not os.environ.get("C4_TRACEBACK"):
+        # Orbax logs the traceback of what it raises; a failure is told once, in a line.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
 
     # Before anything asks JAX for devices.
     from model.training import distributed
@@ -413,8 +418,6 @@ def _train_config(
 def _workers(asked: int | None) -> int:
     if asked is not None:
         return asked
-    import os
-
     return min(8, len(os.sched_getaffinity(0)) // 2)
 
 

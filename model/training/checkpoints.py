@@ -152,6 +152,8 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(policies),
                 cleanup_tmp_directories=True,
+                # Otherwise, where a folder cannot be made, threads wait for it for 20 minutes.
+                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             ),
         )
 
@@ -208,8 +210,8 @@ class Checkpoints:
             )
         except Exception as error:  # Orbax and TensorStore raise many kinds
             raise ValueError(
-                f"{self.folder / str(step)} cannot be restored: {error}; delete it to go on from "
-                "the one before"
+                f"{self.folder / str(step)} cannot be restored; delete it to go on from the one "
+                f"before ({str(error).partition(' [tensorstore_spec')[0]})"
             ) from error
         counter = jax.device_put(np.int32(step), like.step.sharding)
         return TrainState(found[PARAMS], found[_OPTIMIZER], counter), dict(found[_PROGRESS])
@@ -220,8 +222,9 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, and frees what saving needs."""
-        self._manager.close()
+        """Waits, and frees what saving needs. Raises OSError as :meth:`wait` does."""
+        with _one_line_failures(self.folder):
+            self._manager.close()
 
 
 _OPTIMIZER = "optimizer"
@@ -246,7 +249,8 @@ def _one_line_failures(folder: pathlib.Path) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        raise OSError(f"{folder}: a checkpoint could not be written: {error}") from error
+        what = str(error).partition(" [tensorstore_spec")[0]  # pages of JSON
+        raise OSError(f"{folder}: a checkpoint could not be written: {what}") from error
 
 
 def write_model_file(folder: pathlib.Path, config: ModelConfig) -> None:

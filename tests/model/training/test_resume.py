@@ -16,6 +16,14 @@ from model.training.metrics import read_rows
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 _STEPS = 120
+# The shipped command, and at its end what it has imported that it should not.
+_COMMAND = """
+import sys
+from pipelines.c4_main import main
+status = main(sys.argv[1:])
+print("imported:", *sorted({"tensorflow", "apache_beam", "torch"} & set(sys.modules)))
+sys.exit(status)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +32,7 @@ def command(material):
 
     def make(out, *more):
         return [
-            sys.executable, "-m", "pipelines.c4_main", "pretrain",
+            sys.executable, "-c", _COMMAND, "pretrain",
             "--corpus", material.corpus, "--vocab", material.vocab, "--out", str(out),
             "--size", "tiny", "--set", "d_model=32", "--set", "d_ff=64", "--set", "d_kv=8",
             "--set", "num_layers=1", "--input-length", "32", "--batch-size", "4",
@@ -56,6 +64,7 @@ def uninterrupted(command, tmp_path_factory):
     run = command(out)
     text, _ = run.communicate(timeout=300)
     assert run.returncode == 0, text
+    assert text.endswith("\nimported:\n")
     return out
 
 

@@ -12,6 +12,7 @@ from model.t5.flops import step_flops
 from model.training.checkpoints import load_params, newest_step, save_params
 from model.training.metrics import read_rows
 from tests.helpers import run_c4
+from tests.model.data.corpora import make_corpus
 
 pytestmark = pytest.mark.usefixtures("quick_xla")
 
@@ -133,6 +134,22 @@ def test_a_run_goes_on_with_another_mesh_and_microbatches(material, run30, run20
         "--mesh", "data=1,fsdp=2,tensor=4", "--accumulate", 2, "--remat", "full",
     )  # fmt: skip
     np.testing.assert_allclose(_losses(run20), _losses(run30), rtol=1e-4)
+
+
+def test_steps_can_be_traced(material, run20):
+    _run(material, run20, "--steps", 25, "--profile", 2, *_QUIET)
+    assert list((run20 / "profile").rglob("*.xplane.pb"))
+
+
+def test_no_evaluation_without_validation_pages(material, tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", {"train": [["some words here, and more."] * 20]})
+    outcome = run_c4(
+        "pretrain", "--corpus", corpus, "--vocab", material.vocab, "--out", tmp_path / "run",
+        *_TINY[:-2], "--steps", 1, *_QUIET,
+    )  # fmt: skip
+    assert outcome.status == 0, outcome
+    assert "no evaluation: " in outcome.out
+    assert "validation" not in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
 def test_a_damaged_checkpoint_is_named(material, run20):

@@ -1,0 +1,200 @@
+"""Checkpoints: what comes back is what went in, and nothing half-done is taken for whole."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from model.t5.config import model_config
+from model.training.checkpoints import (
+    MODEL_FILE,
+    Checkpoints,
+    load_params,
+    newest_step,
+    read_model,
+    save_params,
+)
+from model.training.optimizer import Moment
+from model.training.train_step import TrainState
+
+_CONFIG = model_config("tiny", "prefix-language-model", vocab_size=128)
+
+
+def _params():
+    draw = np.random.default_rng(0)
+    return {
+        "embedding": draw.normal(size=(16, 8)).astype(np.float32),
+        "decoder": {"final_norm": np.arange(8, dtype=np.float32)},
+    }
+
+
+def _state(scale=1.0):
+    params = jax.tree.map(lambda array: jnp.asarray(scale * array), _params())
+    moments = {
+        "embedding": Moment(jnp.full(16, scale), jnp.full(8, 2 * scale), None),
+        "decoder": {"final_norm": Moment(None, None, jnp.full(8, 3 * scale))},
+    }
+    return TrainState(params, moments, jnp.int32(0))
+
+
+def _like(state, sharding):
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state
+    )
+
+
+def _alone():
+    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
+def _same(got, wanted):
+    assert jax.tree.structure(got) == jax.tree.structure(wanted)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_params_with_model_and_vocabulary(tmp_path):
+    vocabulary = tmp_path / "v"
+    vocabulary.write_bytes(b"pieces")
+    save_params(tmp_path / "made" / "here", _CONFIG, _params(), vocabulary)
+    loaded = load_params(tmp_path / "made" / "here")
+    assert loaded.config == _CONFIG
+    assert loaded.vocabulary.read_bytes() == b"pieces"
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(loaded.params))
+    _same(loaded.params, _params())
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["here"]
+
+
+def test_params_onto_devices(tmp_path):
+    save_params(tmp_path / "p", _CONFIG, _params())
+    mesh = Mesh(np.array(jax.devices()), ("all",))
+    where = NamedSharding(mesh, PartitionSpec("all"))
+    loaded = load_params(tmp_path / "p", jax.tree.map(lambda _: where, _params()))
+    assert loaded.vocabulary is None
+    assert loaded.params["embedding"].addressable_shards[0].data.shape == (2, 8)
+    _same(loaded.params, _params())
+
+
+def test_an_existing_folder_is_left_alone(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(ValueError, match="exists already"):
+        save_params(tmp_path, _CONFIG, _params())
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_what_fails_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        save_params(tmp_path / "p", _CONFIG, _params(), tmp_path / "no-vocabulary")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_are_no_model(tmp_path):
+    with pytest.raises(ValueError, match="no such folder"):
+        load_params(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"model\.json is missing"):
+        load_params(tmp_path)
+    save_params(tmp_path / "p", _CONFIG, _params())
+    where = jax.tree.map(lambda _: _alone(), {**_params(), "logits": 0})
+    with pytest.raises(ValueError, match="not of this model: it lacks logits"):
+        load_params(tmp_path / "p", where)
+    path = tmp_path / "p" / MODEL_FILE
+    whole = path.read_text()
+    for broken in ("{", "[]", whole.replace('"format": 1', '"format": 9'), "{}"):
+        path.write_text(broken)
+        with pytest.raises(ValueError, match="not a model of this version"):
+            read_model(tmp_path / "p")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"model\.json is missing"):
+        load_params(tmp_path / "p")
+
+
+def test_a_state_comes_back_whole(tmp_path):
+    state, progress = _state(), {"input": {"shards": {"0": [3, 4]}}, "best": 0.1}
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(7, state, progress)
+    checkpoints.wait()
+    got, told = checkpoints.restore(7, _like(state, _alone()))
+    checkpoints.close()
+    assert (told, int(got.step)) == (progress, 7)
+    _same(got, state._replace(step=jnp.int32(7)))
+
+
+def test_a_state_goes_onto_other_devices(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(1, _state(), {})
+    checkpoints.wait()
+    mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("a", "b"))
+    like = _like(_state(), NamedSharding(mesh, PartitionSpec()))
+    split = NamedSharding(mesh, PartitionSpec("b"))
+    like = like._replace(params=_like(_state().params, split))
+    got, _ = checkpoints.restore(1, like)
+    checkpoints.close()
+    assert got.params["embedding"].addressable_shards[0].data.shape == (4, 8)
+    _same(got.params, _state().params)
+
+
+def test_what_is_saved_is_the_state_of_its_moment(tmp_path):
+    """Steps that reuse the memory while files are being written change nothing in them."""
+    size = (1 << 20,)
+    params = {"embedding": jnp.zeros(size)}
+    moments = {"embedding": Moment(None, None, jnp.zeros(size))}
+    state = TrainState(params, moments, jnp.int32(0))
+    add = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep_last=5)
+    for step in range(1, 4):
+        state = add(state)
+        checkpoints.save(step, state, {"step": step})
+        for _ in range(20):
+            state = add(state)
+    checkpoints.wait()
+    for step in range(1, 4):
+        got, _ = checkpoints.restore(step, _like(state, _alone()))
+        wanted = 21 * (step - 1) + 1
+        assert float(got.params["embedding"].min()) == wanted
+        assert float(got.params["embedding"].max()) == wanted
+    checkpoints.close()
+
+
+def test_which_checkpoints_stay(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep_last=2, keep_every=4)
+    for step in range(1, 11):
+        checkpoints.save(step, _state(step), {})
+    checkpoints.wait()
+    checkpoints.close()
+    left = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert left == [4, 8, 9, 10]
+
+
+def test_runs_are_read_by_folder_and_by_step(tmp_path):
+    with pytest.raises(ValueError, match=r"model\.json is missing"):
+        load_params(tmp_path)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    from model.training.checkpoints import write_model_file
+
+    write_model_file(tmp_path, _CONFIG)
+    with pytest.raises(ValueError, match="holds no whole checkpoint yet"):
+        load_params(tmp_path)
+    for step in (5, 10):
+        checkpoints.save(step, _state(step), {})
+    checkpoints.close()
+    (tmp_path / "checkpoints" / "15.orbax-checkpoint-tmp-0" / "params").mkdir(parents=True)
+    assert newest_step(tmp_path / "checkpoints") == 10
+    for path, step in ((".", 10), ("checkpoints", 10), ("checkpoints/5", 5)):
+        loaded = load_params(tmp_path / path)
+        assert loaded.config == _CONFIG
+        _same(loaded.params, jax.device_get(_state(step).params))
+
+
+def test_a_disk_that_fails_is_an_oserror(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints").rmdir()
+    (tmp_path / "checkpoints").write_text("in the way")
+    with pytest.raises(OSError, match="checkpoints"):
+        _save_and_wait(checkpoints)
+    checkpoints.close()
+
+
+def _save_and_wait(checkpoints):
+    checkpoints.save(1, _state(), {})
+    checkpoints.wait()

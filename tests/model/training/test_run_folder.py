@@ -1,0 +1,68 @@
+"""A run's folder remembers what it was begun with."""
+
+import json
+
+import pytest
+
+from model.t5.config import model_config
+from model.training.run_folder import RUN_FILE, RunFolder
+
+_CONFIG = model_config("tiny", vocab_size=128)
+_SETTINGS = {"seed": 0, "model": {"d_model": 64, "dtype": "float32"}, "pair": (1, 2)}
+
+
+@pytest.fixture
+def begun(tmp_path):
+    vocabulary = tmp_path / "v"
+    vocabulary.write_bytes(b"pieces")
+    folder = RunFolder(tmp_path / "run")
+    assert folder.begun_with() is None
+    folder.check({"anything": 1})
+    folder.begin(_SETTINGS, _CONFIG, str(vocabulary))
+    return RunFolder(tmp_path / "run")
+
+
+def test_the_same_settings_go_on(begun):
+    begun.check(_SETTINGS)
+    before = (begun.path / RUN_FILE).read_text()
+    begun.begin({"seed": 5}, _CONFIG, None)  # another start: nothing is written anew
+    assert (begun.path / RUN_FILE).read_text() == before
+    assert begun.changed_versions() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({**_SETTINGS, "seed": 1}, "seed 0, now it is 1: .*--seed"),
+        ({**_SETTINGS, "model": {"d_model": 64, "dtype": "bfloat16"}}, "model.dtype 'float32'"),
+        ({**_SETTINGS, "model": {"d_model": 64}}, "model.dtype 'float32', now it is not set"),
+        ({**_SETTINGS, "z_loss": 0.1}, "z_loss not set, now it is 0.1"),
+    ],
+)
+def test_others_are_refused_by_name(begun, settings, message):
+    with pytest.raises(ValueError, match=message):
+        begun.check(settings)
+
+
+def test_versions_are_noted(begun):
+    path = begun.path / RUN_FILE
+    content = json.loads(path.read_text())
+    content["versions"]["jax"] = "0.1"
+    path.write_text(json.dumps(content))
+    (line,) = begun.changed_versions()
+    assert line.startswith("jax 0.1 when begun, now ")
+    begun.check(_SETTINGS)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": 9, "settings": {}}'])
+def test_a_file_of_another_kind(begun, content):
+    (begun.path / RUN_FILE).write_text(content)
+    with pytest.raises(ValueError, match="not a run of this version"):
+        begun.begun_with()
+
+
+def test_a_lock_goes_with_its_holder(begun):
+    with begun.locked(), pytest.raises(ValueError, match="another process"), begun.locked():
+        pass
+    with begun.locked():
+        pass
