@@ -49,6 +49,7 @@ __all__ = [
 Bools = npt.NDArray[np.bool_]
 
 _FIRST_RANDOM_ID = 3  # behind pad, eos and unk (preprocessors.py, random token of BERT-style)
+_MOST_TOKENS = 2**20  # of inputs: far beyond what attention can hold, and solved in a second
 _RANDOM_SHARE = 0.1  # of BERT-style's noise tokens (iid_15_r10s90_f.gin: "r10s90")
 
 
@@ -163,7 +164,12 @@ class Objective:
         """
         if input_length < 4 + (separator_length or 0):
             raise ValueError(
-                f"input_length must be at least {4 + (separator_length or 0)}, got {input_length}"
+                f"input_length must be at least {4 + (separator_length or 0)}, got {input_length} "
+                "(--input-length)"
+            )
+        if input_length > _MOST_TOKENS:
+            raise ValueError(
+                f"input_length must be at most {_MOST_TOKENS}, got {input_length} (--input-length)"
             )
         if self.noise == "spans":
             raw, targets = self._solve_spans(input_length)

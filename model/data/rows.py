@@ -96,9 +96,16 @@ class InputConfig:
             raise ValueError(
                 f"architecture must be one of {', '.join(ARCHITECTURES)}; got {self.architecture!r}"
             )
-        for name, least in (("batch_size", 1), ("seed", 0), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name, least, most in (
+            ("batch_size", 1, None), ("seed", 0, 2**32 - 1), ("workers", 0, 1024),
+            ("max_pages", 1, None), ("input_shards", 1, None),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            option = f"(--{name.replace('_', '-')})"
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value} {option}")
+            if value is not None and most is not None and value > most:
+                raise ValueError(f"{name} must be at most {most:,}, got {value:,} {option}")
         if self.separator not in ("eos", "target:"):
             raise ValueError(f"separator must be 'eos' or 'target:', got {self.separator!r}")
         if self.has_encoder and self.objective.inputs == "nothing":
@@ -111,7 +118,13 @@ class InputConfig:
                 "loss_on_inputs and separator are for models without an encoder, and "
                 f"{self.architecture} has one"
             )
-        _ = self.lengths  # refuses an input_length that nothing fits into
+        spec = self.batch_spec()  # refuses an input_length that nothing fits into
+        if spec.tokens >= 2**31:
+            raise ValueError(
+                f"batch_size {self.batch_size} at input_length {self.input_length} makes "
+                f"{spec.tokens:.3g} tokens, and a batch must be below 2**31 (--batch-size, "
+                "--input-length)"
+            )
 
     @property
     def has_encoder(self) -> bool:

@@ -162,11 +162,13 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     """
     kind = raw.get("model_type", "t5")
     architectures = raw.get("architectures") or ["T5ForConditionalGeneration"]
-    if kind not in _TIED_UNSAID:
+    if not isinstance(kind, str) or kind not in _TIED_UNSAID:
         raise ExchangeError(
             f"model_type must be {' or '.join(_TIED_UNSAID)}, got {kind!r}, whose layout differs"
         )
-    if not isinstance(architectures, list) or not _ARCHITECTURES.intersection(architectures):
+    if not isinstance(architectures, list) or not any(
+        isinstance(name, str) and name in _ARCHITECTURES for name in architectures
+    ):
         raise ExchangeError(
             f"architectures must name one of {', '.join(sorted(_ARCHITECTURES))}; got "
             f"{architectures}, which lacks a part of the model or has more"
@@ -180,7 +182,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
             "quantization_config says that the weights are quantised: give the model before that"
         )
     projection = raw.get("feed_forward_proj", "relu")
-    if projection not in _FEED_FORWARD:
+    if not isinstance(projection, str) or projection not in _FEED_FORWARD:
         raise ExchangeError(
             f"feed_forward_proj must be one of {', '.join(_FEED_FORWARD)}; got {projection!r}"
         )
@@ -259,6 +261,11 @@ def import_model(folder: str | os.PathLike[str]) -> ImportedModel:
         if stored is not None:
             tensors[_LOGITS] = stored
     _settle_embedding(root, config, tensors)
+    if config.num_layers + config.decoder_layers > len(tensors):  # before all their names are made
+        raise ExchangeError(
+            f"{root}: {CONFIG} says {config.num_layers} + {config.decoder_layers} layers, and its "
+            f"files hold {len(tensors)} tensors"
+        )
     places = list(tensor_places(config))
     _check_names(root, [place.name for place in places], tensors)
     shapes = _param_shapes(config)

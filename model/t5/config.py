@@ -52,6 +52,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in (
             "d_model", "d_ff", "d_kv", "num_heads", "num_layers", "vocab_size",
+            "relative_buckets", "relative_max_distance",
         ):  # fmt: skip
             _check_positive(name, getattr(self, name))
         if self.num_decoder_layers is not None:
@@ -76,10 +77,13 @@ class ModelConfig:
                 "relative_max_distance must be beyond the exact buckets, got "
                 f"{self.relative_max_distance} with {self.relative_buckets} buckets"
             )
-        if not 0 <= self.dropout_rate < 1:
-            raise ValueError(f"dropout_rate must be in [0, 1), got {self.dropout_rate}")
-        if not self.norm_epsilon > 0:
-            raise ValueError(f"norm_epsilon must be positive, got {self.norm_epsilon}")
+        if not (_is_number(self.dropout_rate) and 0 <= self.dropout_rate < 1):
+            raise ValueError(f"dropout_rate must be in [0, 1), got {self.dropout_rate!r}")
+        if not (_is_number(self.norm_epsilon) and 0 < self.norm_epsilon < 1):
+            raise ValueError(f"norm_epsilon must be in (0, 1), got {self.norm_epsilon!r}")
+        for name in ("tied_logits", "dropout_broadcast"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
         for field in dataclasses.fields(self):
             choices = getattr(field.type, "__args__", ())
             if choices and all(isinstance(choice, str) for choice in choices):
@@ -135,6 +139,12 @@ class ModelConfig:
 def _check_positive(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    if value >= 2**31:  # XLA indexes many things in 32 bits, and no device holds such an axis
+        raise ValueError(f"{name} must be below 2**31, got {value:.3g}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _v1_0(layers: int, d_model: int, d_ff: int, d_kv: int, heads: int) -> ModelConfig:

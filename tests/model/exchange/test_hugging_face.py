@@ -236,6 +236,13 @@ def test_transformers_5_says_tied_of_all_and_means_it_of_few(exported):
     np.testing.assert_array_equal(model.params["logits"], model.params["embedding"].T)
 
 
+def test_layers_that_no_file_could_hold_are_counted_and_not_named(exported):
+    folder, _ = exported()
+    rewrite_config(folder, num_layers=2**31 - 1)
+    with pytest.raises(ExchangeError, match=r"says 2147483647 \+ \d+ layers, and its files hold"):
+        import_model(folder)
+
+
 def test_untied_logits_that_are_missing_are_no_guess(exported):
     folder, tensors = exported(V1_1)
     del tensors["lm_head.weight"]
@@ -349,7 +356,12 @@ def test_configurations_are_read_raw_with_their_defaults(raw, expected):
         ({"feed_forward_proj": "gated-silu"}, "feed_forward_proj must be one of .*'gated-silu'"),
         ({"d_model": 0}, "d_model must be a positive integer, got 0"),
         ({"d_model": "512"}, "d_model must be a positive integer, got '512'"),
-        ({"dropout_rate": "0.1"}, "wrong type"),
+        ({"dropout_rate": "0.1"}, "dropout_rate must be in"),
+        ({"layer_norm_epsilon": float("inf")}, "norm_epsilon must be in .* got inf"),
+        ({"relative_attention_num_buckets": "32"}, "must be a positive integer, got '32'"),
+        ({"model_type": ["t5"]}, r"got \['t5'\]"),
+        ({"architectures": [["T5Model"]]}, "architectures must name"),
+        ({"feed_forward_proj": {}}, "feed_forward_proj must be one of .*{}"),
         ({"relative_attention_num_buckets": 30}, "multiple of 4"),
     ],
 )
