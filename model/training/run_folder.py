@@ -44,7 +44,12 @@ class RunFolder:
     """A run's folder, new or begun before."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises ValueError for a folder that holds something else."""
+        """Raises ValueError for a folder that holds something else, or is no folder."""
+        if "://" in os.fspath(path):
+            raise ValueError(
+                f"--out {os.fspath(path)}: a run needs a folder of this machine or of a shared, "
+                "mounted file system"
+            )
         self.path = pathlib.Path(path).absolute()
         self.checkpoints = self.path / STEPS
         self.metrics = self.path / "metrics.jsonl"

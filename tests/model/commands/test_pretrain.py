@@ -50,6 +50,7 @@ def _c4(material, out, *more):
         (["--set", "d_model=big"], "d_model must be a positive integer, got 'big'"),
         (["--set", "tied_logits=3"], "'3' is no value of tied_logits"),
         (["--init-from", "/nowhere"], "leave --size out"),
+        (["--out", "gs://bucket/run"], "mounted file system"),
         (["--coordinator", "localhost:1"], "--processes"),
     ],
 )
