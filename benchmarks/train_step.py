@@ -179,8 +179,10 @@ def main(argv: list[str]) -> int:
     run, config = our_step(options)
     start = time.perf_counter()
     timed(run)
-    print(f"{options.size} {options.dtype}, dropout {options.dropout}, batch {options.batch} x "
-          f"{options.inputs}/{options.targets}; first step {time.perf_counter() - start:.1f} s")  # fmt: skip
+    print(
+        f"{options.size} {options.dtype}, dropout {options.dropout}, batch {options.batch} x "
+        f"{options.inputs}/{options.targets}; first step {time.perf_counter() - start:.1f} s"
+    )
     peer = start_peer(options, config, argv) if options.peer_python else None
     ours, theirs = [], []
     for _ in range(options.repeat):

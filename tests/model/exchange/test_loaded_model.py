@@ -44,10 +44,7 @@ def test_logits_and_loss_are_theirs(golden):
     found = loaded.logits(expected["input_ids"], expected["input_mask"], targets)
     real = targets != 0
     assert found.dtype == np.float32
-    # The golden numbers are float32 as well: the logits of the v1.0 model in float64 are up to
-    # 1.09e-4 away from them (one token, whose attention is a near tie), so 1e-4 needs a little
-    # room where logits are large.
-    np.testing.assert_allclose(found[real], expected["logits"][real], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[real], expected["logits"][real], rtol=0, atol=1e-4)
 
     shifted = found - found.max(-1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
