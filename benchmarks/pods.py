@@ -57,16 +57,16 @@ ROWS = (
     Row("4x", "v3:8x8", 128, "full"),
     Row("small", "v5e:2x4", 128),
     Row("large", "v5e:16x16", 2048, "full"),
-    Row("3B", "v5e:16x16", 2048, "full"),
-    Row("11B", "v5e:16x16", 2048, "full"),
-    Row("11B", "v4:8x8x8", 2048, "full"),
-    Row("11B", "v5p:8x8x8", 2048, "full"),
-    Row("11B", "v6e:16x16", 2048, "full"),
     Row("v1.1-small", "v5e:2x4", 128),
     Row("v1.1-base", "v5e:4x4", 128),
     Row("v1.1-large", "v5e:8x8", 2048, "full", 2),
     Row("v1.1-xl", "v6e:8x8", 2048, "full", 4),
     Row("v1.1-xxl", "v5p:8x8x8", 2048, "full"),
+    Row("3B", "v5e:16x16", 2048, "full"),
+    Row("11B", "v5e:16x16", 2048, "full"),
+    Row("11B", "v4:8x8x8", 2048, "full"),
+    Row("11B", "v5p:8x8x8", 2048, "full"),
+    Row("11B", "v6e:16x16", 2048, "full"),
 )
 
 
