@@ -196,7 +196,27 @@ class _Program:
             if each.opcode == "constant" and re.fullmatch(r"\d+", each.operands[0])
         ]
         # A loop that ends by what it computed has no such constant, or several: T5's have one.
-        return float(constants[0]) if len(constants) == 1 else 1.0
+        return math.ceil(constants[0] / self._stride(loop)) if len(constants) == 1 else 1.0
+
+    def _stride(self, loop: _Instruction) -> int:
+        """By how much the counter grows: by two where XLA has written two trips as one."""
+        condition = self._computations[_called(loop, "condition")]
+        body = self._computations[_called(loop, "body")]
+        compared = [each for each in condition.values() if each.opcode == "compare"]
+        counter = condition.get(compared[0].operands[0]) if compared else None
+        place = _INDEX.search(counter.attributes) if counter is not None else None
+        *_, result = body.values()
+        if place is None or int(place[1]) >= len(result.operands):
+            return 1
+        grown = body.get(result.operands[int(place[1])])
+        if grown is None or grown.opcode != "add":
+            return 1
+        steps = [
+            int(body[each].operands[0])
+            for each in grown.operands
+            if each in body and body[each].opcode == "constant" and body[each].operands[0].isdigit()
+        ]
+        return steps[0] if steps and steps[0] > 0 else 1
 
     def _flops_of_product(self, located: tuple[_Instruction, str]) -> float:
         instruction, name = located
@@ -308,6 +328,7 @@ _HEADER = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\{$")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _CALLS = re.compile(r"\bcalls=%?([\w.\-]+)")
 _CHANNEL = re.compile(r"\bchannel_id=(\d+)")
+_INDEX = re.compile(r"\bindex=(\d+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _LEFT_CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 _LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")

@@ -139,6 +139,10 @@ HloModule jit_step, is_scheduled=true
   %fusion.2 = bf16[1,64,128]{2,1,0:T(8,128)(2,1)} fusion(%b), kind=kCustom, calls=%piece.1
   %fusion.3 = bf16[1,64,128]{2,1,0:T(8,128)(2,1)} fusion(%b), kind=kCustom, calls=%piece.2
   %all-reduce.7 = (bf16[2,8]{1,0:T(8,128)(2,1)}, f32[4]{0:T(256)}) all-reduce(%b, %b), channel_id=10, replica_groups={{0,4},{1,5}}
+  %constant.8 = s32[]{:T(256)} constant(STRIDE)
+  %i.2 = s32[]{:T(256)} get-tuple-element(%arg), index=0
+  %add.9 = s32[]{:T(256)} add(%i.2, %constant.8)
+  ROOT %tuple.1 = (s32[]{:T(256)}, bf16[16,512,8,64]{3,1,2,0:T(8,128)(2,1)}, /*index=2*/bf16[1,64,32]{2,1,0:T(8,128)(2,1)}) tuple(%add.9, %a, %b)
 }
 
 %condition (arg.1: (s32[], bf16[16,512,8,64], bf16[1,64,32])) -> pred[] {
@@ -158,14 +162,15 @@ ENTRY %main (x: (s32[], bf16[16,512,8,64], bf16[1,64,32])) -> f32[] {
 """  # noqa: E501
 
 
-def test_a_program_for_tpus():
-    cost = program_cost(TPU, 8)
+@pytest.mark.parametrize(("stride", "trips"), [(1, 24), (2, 12), (5, 5)])
+def test_a_program_for_tpus(stride, trips):
+    cost = program_cost(TPU.replace("STRIDE", str(stride)), 8)
     # Attention's logits of 16 sequences and 8 heads: 512 x 512 products of depth 64.
-    assert cost.flops == 24 * 2 * 16 * 8 * 512 * 512 * 64
-    assert cost.cycles == 24 * 1000 + 7
+    assert cost.flops == trips * 2 * 16 * 8 * 512 * 512 * 64
+    assert cost.cycles == trips * 1000 + 7
     assert cost.collectives == (
-        Collective("all-gather", 64 * 128 * 2, (0, 1, 2, 3), overlaps=True, times=24),
-        Collective("all-reduce", 2 * 64 * 32 * 2, (0, 4), overlaps=False, times=24),
+        Collective("all-gather", 64 * 128 * 2, (0, 1, 2, 3), overlaps=True, times=trips),
+        Collective("all-reduce", 2 * 64 * 32 * 2, (0, 4), overlaps=False, times=trips),
         Collective("all-reduce", 32, tuple(range(8)), overlaps=True, times=1),
     )
 
