@@ -200,6 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="page to write")
     parser.add_argument("--results", type=pathlib.Path, metavar="FILE", help="rows to keep")
+    parser.add_argument("--kept", action="store_true", help="only rows that --results has")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name has this")
     options = parser.parse_args(argv)
     kept = {}
@@ -207,6 +208,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = options.results.read_text().splitlines()
         kept = {found["row"]: found for found in map(json.loads, lines)}
     rows = [row for row in ROWS if options.only in row.name]
+    if options.kept:
+        rows = [row for row in rows if row.name in kept]
     if not rows:
         raise SystemExit(f"no row has {options.only!r}; rows: {', '.join(r.name for r in ROWS)}")
     status, done = 0, []

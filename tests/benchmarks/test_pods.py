@@ -68,6 +68,14 @@ def test_rows_that_are_kept_are_not_compiled_again(measured, tmp_path, capsys):
     assert "| v5p | 1 | 95.74 GiB | 459 TFLOP/s | 2,765 GB/s | 100 GB/s, 6 links |" in written
 
 
+def test_a_page_of_kept_rows_compiles_nothing(measured, tmp_path):
+    kept, page = tmp_path / "rows.jsonl", tmp_path / "pods.md"
+    kept.write_text(json.dumps(_found(pods.ROWS[1])) + "\n")
+    assert pods.main(["--kept", "--results", str(kept), "--output", str(page)]) == 0
+    assert measured == []
+    assert page.read_text().count("data=2 fsdp=4") == 1
+
+
 def test_a_row_that_does_not_fit_fails_the_run_and_writes_no_page(measured, tmp_path, capsys):
     page = tmp_path / "pods.md"
     assert pods.main(["--only", "4x ", "--output", str(page)]) == 1
