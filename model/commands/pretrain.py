@@ -227,6 +227,9 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             raise ValueError(
                 f"--{name} is missing: c4 pretrain --corpus DIR --vocab FILE --out DIR"
             )
+    for name in ("corpus", "out", "vocab", "init_from", "size", "architecture"):
+        if getattr(arguments, name) == "":
+            raise ValueError(f"--{name.replace('_', '-')} is empty")
     noise = objective_of(arguments)
     start = _Start.of(arguments)
     if not os.environ.get("C4_TRACEBACK"):
@@ -308,7 +311,7 @@ def _set_values(assignments: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--set {assignment}: {name} is given by {_NOT_BY_SET[name]}")
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         wants_bool, wants_float = fields[name] is bool, fields[name] is float
         if wants_bool != isinstance(value, bool) or (

@@ -186,6 +186,9 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
         raise ExchangeError(
             f"feed_forward_proj must be one of {', '.join(_FEED_FORWARD)}; got {projection!r}"
         )
+    for name in ("tie_word_embeddings", "scale_decoder_outputs"):
+        if raw.get(name) is not None and not isinstance(raw[name], bool):
+            raise ExchangeError(f"{name} must be true or false, got {raw[name]!r}")
     scaled = raw.get("tie_word_embeddings", _TIED_UNSAID[kind]) is not False
     scaled = raw.get("scale_decoder_outputs", scaled) is not False
     fields: dict[str, Any] = {

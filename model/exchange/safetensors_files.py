@@ -92,8 +92,8 @@ def _read_shards(root: pathlib.Path) -> dict[str, StoredTensor]:
     for name in sorted(set(places.values())):
         if pathlib.PurePath(name).name != name:
             raise TensorFileError(f"{path}: names {name!r}, which is not a file beside it")
-        if not (root / name).exists():
-            raise TensorFileError(f"{root}: {name} is missing, which {INDEX} names")
+        if not (root / name).is_file():
+            raise TensorFileError(f"{root}: {name!r} is missing, which {INDEX} names")
         shards[name] = dict(_read_header(root / name))
     found = {}
     for tensor, name in places.items():
@@ -111,12 +111,13 @@ def _read_header(path: pathlib.Path) -> Iterator[tuple[str, StoredTensor]]:
         if length > min(_HEADER_LIMIT, size - 8):
             raise TensorFileError(f"{path}: not a safetensors file, or cut short")
         header = _json_object(path, file.read(length))
+    places = []
     for name, entry in header.items():
         if name == _METADATA:
             continue
         try:
-            dtype, shape = str(entry["dtype"]), tuple(int(number) for number in entry["shape"])
-            begin, end = (int(number) for number in entry["data_offsets"])
+            dtype, shape = str(entry["dtype"]), tuple(map(_whole, entry["shape"]))
+            begin, end = map(_whole, entry["data_offsets"])
         except (KeyError, TypeError, ValueError):
             raise TensorFileError(f"{path}: damaged: no type, shape and place of {name}") from None
         if not 0 <= begin <= end <= size - 8 - length or min(shape, default=0) < 0:
@@ -126,7 +127,24 @@ def _read_header(path: pathlib.Path) -> Iterator[tuple[str, StoredTensor]]:
                 f"{path}: damaged: {name} has {end - begin} bytes, its shape {list(shape)} as "
                 f"{dtype} needs {math.prod(shape) * DTYPES[dtype].itemsize}"
             )
+        places.append((begin, end, name))
         yield name, StoredTensor(path, dtype, shape, 8 + length + begin)
+    filled = 0  # the format allows no byte that is of no tensor, and none that is of two
+    for begin, end, name in sorted(places):
+        if begin != filled:
+            how = "overlaps the tensor before it" if begin < filled else "leaves a hole before it"
+            raise TensorFileError(f"{path}: damaged: {name} {how}")
+        filled = end
+    if filled != size - 8 - length:
+        raise TensorFileError(
+            f"{path}: damaged: {size - 8 - length - filled} bytes behind the last tensor"
+        )
+
+
+def _whole(number: Any) -> int:
+    if type(number) is not int:
+        raise TypeError(f"{number!r} is no integer")
+    return number
 
 
 def _json_object(path: pathlib.Path, content: bytes) -> dict[str, Any]:

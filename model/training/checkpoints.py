@@ -281,7 +281,7 @@ def read_model_file(folder: pathlib.Path) -> ModelConfig:
             f"{folder} holds no model ({MODEL_FILE} is missing): give a folder that "
             "c4 import-hf or c4 pretrain made"
         ) from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a model of this version: {error}") from None
 
 

@@ -28,7 +28,7 @@ import pathlib
 import sys
 import time
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -207,7 +207,7 @@ class MetricsFile:
         """Goes on behind step ``done``: what a run that stopped has written beyond it goes."""
         self._path = pathlib.Path(path)
         if self._path.exists():
-            kept = [line for line in _whole_lines(self._path) if json.loads(line)["step"] <= done]
+            kept = [json.dumps(row) for row in read_rows(self._path) if row["step"] <= done]
             scratch = self._path.with_name(self._path.name + ".tmp")
             scratch.write_text("".join(line + "\n" for line in kept))
             scratch.replace(self._path)
@@ -232,14 +232,21 @@ class MetricsFile:
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
-    """Rows of a ``metrics.jsonl``; a last line that is not whole is left out."""
-    return [json.loads(line) for line in _whole_lines(pathlib.Path(path))]
+    """Rows of a ``metrics.jsonl``; lines that are none, as a crash may leave, are left out."""
+    lines = pathlib.Path(path).read_text(errors="replace").splitlines()
+    return [row for row in map(_row, lines) if row is not None]
 
 
-def _whole_lines(path: pathlib.Path) -> Iterable[str]:
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("}\n"):
-            yield line[:-1]
+def _row(line: str) -> Row | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    if not all(value is None or isinstance(value, int | float) for value in row.values()):
+        return None
+    return row
 
 
 class TensorBoard:

@@ -76,8 +76,10 @@ class RunFolder:
             if content["format"] != _FORMAT:
                 raise ValueError(f"format {content['format']}, this version reads {_FORMAT}")
             settings: dict[str, Any] = content["settings"]
+            if not isinstance(settings, dict):
+                raise ValueError("its settings are no settings")
             return settings
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{self._run_file}: not a run of this version: {error}") from None
 
     def check(self, settings: Mapping[str, Any]) -> None:
@@ -99,6 +101,8 @@ class RunFolder:
         if not self._run_file.exists():
             return []
         before = json.loads(self._run_file.read_text()).get("versions", {})
+        if not isinstance(before, dict):
+            return []
         return [
             f"{name} {before[name]} when begun, now {version}"
             for name, version in _versions().items()
@@ -108,13 +112,16 @@ class RunFolder:
     def begin(
         self, settings: Mapping[str, Any], config: ModelConfig, vocabulary: str | None
     ) -> None:
-        """Writes what a new run remembers; one process of a run does."""
+        """Writes what a new run remembers, and mends its copies; one process of a run does."""
         self.path.mkdir(parents=True, exist_ok=True)
+        # At each start: whatever became of them, the checkpoints are of these.
+        if vocabulary is not None:
+            copy = self.path / f".{VOCABULARY_FILE}.tmp"
+            shutil.copyfile(vocabulary, copy)
+            copy.replace(self.path / VOCABULARY_FILE)
+        write_model_file(self.path, config)
         if self._run_file.exists():
             return
-        if vocabulary is not None:
-            shutil.copyfile(vocabulary, self.path / VOCABULARY_FILE)
-        write_model_file(self.path, config)
         content = {
             "format": _FORMAT,
             "command": sys.argv[:1] and " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),

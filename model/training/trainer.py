@@ -96,9 +96,9 @@ class TrainConfig:
             ("log_every", 1), ("profile_steps", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
+                option = name.removesuffix("_steps").replace("_", "-")
                 raise ValueError(
-                    f"{name} must be at least {least}, got {getattr(self, name)} "
-                    f"(--{name.replace('_', '-')})"
+                    f"{name} must be at least {least}, got {getattr(self, name)} (--{option})"
                 )
         for name, least in (("keep_every", 1), ("eval_every", 0)):
             value = getattr(self, name)
@@ -111,6 +111,12 @@ class TrainConfig:
                 f"a batch of {self.data.batch_size} sequences does not divide into "
                 f"{self.step.accumulate} microbatches (--batch-size, --accumulate)"
             )
+        for name in ("steps", "warmup"):
+            if getattr(self, name) >= 2**31:
+                raise ValueError(
+                    f"{name} must be below 2**31, got {getattr(self, name)} (--{name}): steps are "
+                    "counted in 32 bits"
+                )
         DivergenceGuard(self.divergence)
         schedule(self.schedule, self.learning_rate, self.warmup)
 
@@ -317,7 +323,15 @@ def _input_shards(config: TrainConfig, folder: RunFolder, parts: int) -> int:
     begun = folder.begun_with()
     if config.data.input_shards is not None:
         return config.data.input_shards
-    return int(begun["input"]["input_shards"]) if begun else parts
+    if begun is None:
+        return parts
+    try:
+        return int(begun["input"]["input_shards"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{folder.path}: run.json is damaged: its settings name no input_shards; give another "
+            "--out"
+        ) from None
 
 
 def _is_due(step: int, config: TrainConfig, every: int) -> bool:

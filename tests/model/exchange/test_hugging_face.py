@@ -359,6 +359,7 @@ def test_configurations_are_read_raw_with_their_defaults(raw, expected):
         ({"dropout_rate": "0.1"}, "dropout_rate must be in"),
         ({"layer_norm_epsilon": float("inf")}, "norm_epsilon must be in .* got inf"),
         ({"relative_attention_num_buckets": "32"}, "must be a positive integer, got '32'"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings must be true or false, got 'no'"),
         ({"model_type": ["t5"]}, r"got \['t5'\]"),
         ({"architectures": [["T5Model"]]}, "architectures must name"),
         ({"feed_forward_proj": {}}, "feed_forward_proj must be one of .*{}"),

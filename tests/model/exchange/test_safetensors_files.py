@@ -113,6 +113,18 @@ def _list(path):
     path.write_bytes(struct.pack("<Q", 2) + b"[]")
 
 
+def _tensors(places, data):
+    def damage(path):
+        entries = {
+            name: {"dtype": "F32", "shape": [(end - begin) // 4], "data_offsets": [begin, end]}
+            for name, (begin, end) in places.items()
+        }
+        header = json.dumps(entries).encode()
+        path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(data))
+
+    return damage
+
+
 def _entry(**changes):
     def damage(path):
         entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | changes
@@ -137,6 +149,14 @@ def _entry(**changes):
         (_entry(data_offsets=[0, 9]), "t is not whole"),
         (_entry(data_offsets=[4, 0]), "t is not whole"),
         (_entry(shape=[-2]), "t is not whole"),
+        (_entry(shape=[float("inf")]), "no type, shape and place of t"),
+        (_entry(shape="2"), "no type, shape and place of t"),
+        (_entry(shape=[2.0]), "no type, shape and place of t"),
+        (_entry(data_offsets=[0, float("inf")]), "no type, shape and place of t"),
+        (_tensors({"a": (0, 8), "b": (4, 12)}, 12), "b overlaps the tensor before it"),
+        (_tensors({"a": (0, 8), "b": (0, 8)}, 8), "b overlaps the tensor before it"),
+        (_tensors({"a": (0, 4), "b": (8, 12)}, 12), "b leaves a hole before it"),
+        (_tensors({"a": (0, 4)}, 7), "3 bytes behind the last tensor"),
     ],
 )
 def test_damage_is_told_in_a_line_with_the_file(tmp_path, damage, message):
@@ -159,8 +179,10 @@ def test_quantised_tensors_are_refused_when_read(tmp_path):
 @pytest.mark.parametrize(
     ("weight_map", "message"),
     [
-        ({"t": "gone.safetensors"}, r"gone\.safetensors is missing"),
+        ({"t": "gone.safetensors"}, r"gone\.safetensors. is missing"),
         ({"t": "../model.safetensors"}, "not a file beside it"),
+        ({"t": ".."}, "'..' is missing"),
+        ({"t": ""}, "'' is missing"),
         ({"nope": "one.safetensors"}, r"one\.safetensors: lacks nope"),
         ("no map", "no weight_map"),
         ({"t": 1}, "no weight_map"),

@@ -63,6 +63,17 @@ def test_a_file_goes_on_behind_a_checkpoint(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
+def test_lines_that_are_no_rows_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    strange = ["[]", "{}", '{"a": 1}', '{"step": null}', '{"step": "x"}', '{"step": 2, "loss": []}']
+    with open(path, "wb") as raw:
+        raw.write("\n".join(['{"step": 1}', *strange, 10**5 * "[", ""]).encode())
+        raw.write(bytes(20) + b"\n\xff\xfe\n" + b'{"step": 2, "loss": null}\n')
+    assert read_rows(path) == [{"step": 1}, {"step": 2, "loss": None}]
+    MetricsFile(path, 1).close()
+    assert path.read_text() == '{"step": 1}\n'
+
+
 def test_what_is_no_number_is_still_json(tmp_path):
     file = MetricsFile(tmp_path / "m", 0)
     file.write(_row(1, math.nan))

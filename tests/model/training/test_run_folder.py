@@ -5,6 +5,7 @@ import json
 import pytest
 
 from model.t5.config import model_config
+from model.training.checkpoints import read_model_file
 from model.training.run_folder import RUN_FILE, RunFolder
 
 _CONFIG = model_config("tiny", vocab_size=128)
@@ -54,7 +55,21 @@ def test_versions_are_noted(begun):
     begun.check(_SETTINGS)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": 9, "settings": {}}'])
+def test_a_start_mends_the_copies(begun, tmp_path):
+    (begun.path / "model.json").write_bytes(b"")
+    (begun.path / "vocabulary.model").unlink()
+    begun.begin(_SETTINGS, _CONFIG, str(tmp_path / "v"))
+    assert read_model_file(begun.path) == _CONFIG
+    assert (begun.path / "vocabulary.model").read_bytes() == b"pieces"
+    begun.begin(_SETTINGS, _CONFIG, str(begun.path / "vocabulary.model"))  # its own
+    assert (begun.path / "vocabulary.model").read_bytes() == b"pieces"
+    assert not list(begun.path.glob(".*tmp"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "[]", '{"format": 9, "settings": {}}', '{"format": 1, "settings": 5}', 10**5 * "["],
+)
 def test_a_file_of_another_kind(begun, content):
     (begun.path / RUN_FILE).write_text(content)
     with pytest.raises(ValueError, match="not a run of this version"):
