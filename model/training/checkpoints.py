@@ -112,18 +112,25 @@ def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
         are numpy's.
 
     Raises:
-      ValueError: when there is no model or no whole checkpoint at ``path``.
+      ValueError: when there is no model or no whole checkpoint at ``path``, or it is damaged.
     """
     _, folder = _find_params(pathlib.Path(path).absolute())
     config, vocabulary = read_model(path)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        stored = checkpointer.metadata(folder).item_metadata.tree
-        if shardings is None:
-            how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-        else:
-            _check_same_names(folder, stored, shardings)
-            how = jax.tree.map(lambda s: ocp.ArrayRestoreArgs(sharding=s), shardings)
-        params = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=how))
+    try:
+        handler = ocp.PyTreeCheckpointHandler()
+        stored = handler.metadata(folder).tree  # Checkpointer's warns of a file less
+    except Exception as error:  # Orbax and TensorStore raise many kinds
+        raise _damaged(folder, error) from error
+    if shardings is None:
+        how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+    else:
+        _check_same_names(folder, stored, shardings)
+        how = jax.tree.map(lambda s: ocp.ArrayRestoreArgs(sharding=s), shardings)
+    try:
+        with ocp.Checkpointer(handler) as checkpointer:
+            params = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=how))
+    except Exception as error:
+        raise _damaged(folder, error) from error
     return LoadedParams(config, params, vocabulary)
 
 
@@ -307,6 +314,12 @@ def _find_params(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     if newest is None:
         raise ValueError(f"{path} holds no whole checkpoint yet")
     return steps.parent, steps / str(newest) / PARAMS
+
+
+def _damaged(folder: pathlib.Path, error: Exception) -> ValueError:
+    """One line of Orbax's many."""
+    why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return ValueError(f"{folder} cannot be read, give another checkpoint: {why}")
 
 
 def _check_same_names(folder: pathlib.Path, stored: Any, wanted: Any) -> None:

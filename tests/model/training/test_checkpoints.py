@@ -1,5 +1,7 @@
 """Checkpoints: what comes back is what went in, and nothing half-done is taken for whole."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,6 +109,16 @@ def test_folders_that_are_no_model(tmp_path):
     path.unlink()
     with pytest.raises(ValueError, match=r"model\.json is missing"):
         load_params(tmp_path / "p")
+
+
+@pytest.mark.parametrize("name", ["_METADATA", "manifest.ocdbt"])
+@pytest.mark.parametrize("damage", [pathlib.Path.unlink, lambda path: path.write_bytes(bytes(9))])
+def test_damaged_params_are_named_in_a_line(tmp_path, name, damage):
+    save_params(tmp_path / "p", _CONFIG, _params())
+    damage(tmp_path / "p" / "params" / name)
+    with pytest.raises(ValueError, match="cannot be read, give another checkpoint") as told:
+        load_params(tmp_path / "p")
+    assert "\n" not in str(told.value)
 
 
 def test_a_state_comes_back_whole(tmp_path):
