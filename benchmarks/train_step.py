@@ -26,7 +26,9 @@ _PEER = "--as-peer"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks.train_step", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.train_step", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--size", default="small", help="a size of model/t5/config.py")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--inputs", type=int, default=512, help="tokens of an input")
@@ -121,7 +123,7 @@ def their_step(options: argparse.Namespace, sizes: dict[str, Any]) -> Callable[[
         loss.backward()
         if device == "cuda":
             torch.cuda.synchronize()
-        return float(loss)
+        return float(loss.detach())
 
     return run
 
@@ -143,7 +145,8 @@ def serve(run: Callable[[], float]) -> None:
         print(timed(run), flush=True)
 
 
-def start_peer(options: argparse.Namespace, config: Any, argv: list[str]) -> Any:
+def peer_process(options: argparse.Namespace, config: Any, argv: list[str]) -> Any:
+    """The same program in the other interpreter; a context that ends it and closes its pipes."""
     sizes = {
         "vocab_size": config.vocab_size,
         "d_model": config.d_model,
@@ -155,14 +158,18 @@ def start_peer(options: argparse.Namespace, config: Any, argv: list[str]) -> Any
         "feed_forward_proj": config.feed_forward,
         "tie_word_embeddings": config.tied_logits,
     }
-    peer = subprocess.Popen(
+    return subprocess.Popen(
         [options.peer_python, __file__, *argv, _PEER, json.dumps(sizes)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    for line in peer.stdout or ():
+
+
+def wait_for(peer: Any) -> None:
+    """Returns when the peer has made its first step."""
+    for line in peer.stdout:
         if line.strip() == "ready":
-            return peer
-    raise ValueError(f"{options.peer_python} ended before its first step: see its message above")
+            return
+    raise ValueError(f"{peer.args[0]} ended before its first step: see its message above")
 
 
 def ask(peer: Any) -> float:
@@ -176,6 +183,8 @@ def main(argv: list[str]) -> int:
     if options.as_peer:
         serve(their_step(options, json.loads(options.as_peer)))
         return 0
+    if options.repeat < 1:
+        raise SystemExit(f"--repeat must be positive, got {options.repeat}")
     run, config = our_step(options)
     start = time.perf_counter()
     timed(run)
@@ -183,17 +192,19 @@ def main(argv: list[str]) -> int:
         f"{options.size} {options.dtype}, dropout {options.dropout}, batch {options.batch} x "
         f"{options.inputs}/{options.targets}; first step {time.perf_counter() - start:.1f} s"
     )
-    peer = start_peer(options, config, argv) if options.peer_python else None
-    ours, theirs = [], []
-    for _ in range(options.repeat):
-        ours.append(timed(run))
-        if peer:
-            theirs.append(ask(peer))
+    ours: list[float] = []
+    theirs: list[float] = []
+    if options.peer_python:
+        with peer_process(options, config, argv) as peer:
+            wait_for(peer)
+            for _ in range(options.repeat):
+                ours.append(timed(run))
+                theirs.append(ask(peer))
+    else:
+        ours = [timed(run) for _ in range(options.repeat)]
     report(options, config, min(ours), "ours")
-    if peer is None:
+    if not theirs:
         return 0
-    peer.stdin.close()
-    peer.wait()
     report(options, config, min(theirs), "theirs")
     ratio = min(ours) / min(theirs)
     print(f"ours / theirs: {ratio:.3f}")
@@ -201,8 +212,17 @@ def main(argv: list[str]) -> int:
 
 
 def report(options: argparse.Namespace, config: Any, seconds: float, whose: str) -> None:
+    from model.t5.flops import step_flops  # the peer's interpreter needs nothing of ours
+
     tokens = options.batch * (options.inputs + options.targets)
     line = f"{whose}: {seconds:.3f} s a step, {tokens / seconds:,.0f} tokens/s"
+    if options.peak_tflops:
+        shapes = {
+            "encoder_tokens": (options.batch, options.inputs),
+            "decoder_input_tokens": (options.batch, options.targets),
+        }
+        utilisation = step_flops(config, shapes) / seconds / (options.peak_tflops * 1e12)
+        line += f", {utilisation:.1%} model FLOP utilisation"
     print(line)
 
 
