@@ -117,6 +117,19 @@ def test_attention_is_that_of_the_formula(arrays):
             )
 
 
+def test_a_bias_for_all_sequences_gets_the_gradients_of_each(arrays):
+    weight = jax.random.normal(jax.random.key(4), arrays["query"].shape)
+
+    def total(bias):
+        return jnp.sum(attend(**{**arrays, "bias": bias}) * weight)
+
+    each = jax.grad(total)(jnp.concatenate([arrays["bias"]] * 2))
+    assert abs(np.asarray(each)).max() > 0.1
+    np.testing.assert_allclose(
+        jax.grad(total)(arrays["bias"])[0], each[0] + each[1], atol=1e-5
+    )  # fmt: skip
+
+
 def test_a_query_that_sees_nothing_has_a_finite_result_and_gradient(arrays):
     blind = {**arrays, "mask": jnp.zeros_like(arrays["mask"])}
     gradient = jax.grad(lambda query: attend(**{**blind, "query": query}).sum())(blind["query"])
