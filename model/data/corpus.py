@@ -147,7 +147,7 @@ def _listed(entry: Any) -> tuple[str, str, Shard]:
     name, split, pages = entry["name"], entry["split"], entry["pages"]
     if not isinstance(name, str) or name != posixpath.basename(name):
         raise ValueError(f"shard name {name!r}")
-    if not isinstance(pages, int) or pages < 0:
+    if type(pages) is not int or not 0 <= pages < 2**48:  # not True; what arithmetic can hold
         raise ValueError(f"{name} has {pages!r} pages")
     formats = [kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix)]
     if not formats:

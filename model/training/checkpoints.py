@@ -165,8 +165,17 @@ class Checkpoints:
         )
 
     def newest(self) -> int | None:
-        """Step of the newest whole checkpoint."""
+        """Step of the newest checkpoint.
+
+        Raises ValueError for a folder in its place that is not whole: saves are renamed when they
+        are, so something else has been at it.
+        """
         step: int | None = self._manager.latest_step()
+        if step is not None and not _is_whole(self.folder / str(step)):
+            raise ValueError(
+                f"{self.folder / str(step)} is not a whole checkpoint; delete it to go on from the "
+                "one before"
+            )
         return step
 
     def save(self, step: int, state: TrainState, progress: Mapping[str, Any]) -> None:
@@ -297,7 +306,11 @@ def newest_step(folder: pathlib.Path) -> int | None:
     if not folder.is_dir():
         return None
     found = [step.step for step in ocp.step.standard_name_format().find_all(folder)]
-    return max(found, default=None)
+    return max((step for step in found if _is_whole(folder / str(step))), default=None)
+
+
+def _is_whole(folder: pathlib.Path) -> bool:
+    return all((folder / item).is_dir() for item in (PARAMS, _OPTIMIZER, _PROGRESS))
 
 
 def _find_params(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:

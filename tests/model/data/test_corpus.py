@@ -154,6 +154,8 @@ def test_a_damaged_manifest(tmp_path, content, message):
         ([entry("../train.parquet")], {}, "damaged: shard name"),
         ([entry("train.avro")], {}, "of no known format"),
         ([entry(pages=-1)], {}, "has -1 pages"),
+        ([entry(pages=True)], {}, "has True pages"),
+        ([entry(pages=10**30)], {}, "has 10{30} pages"),
         ([entry(pages=0)], {}, "no pages in its split 'train'; splits with pages: none"),
         ([entry()], {"split": "validation"}, "split 'validation'; splits with pages: train"),
         ([entry("a.json.gz")], {}, "holds json and training reads parquet or tfrecord: build it "

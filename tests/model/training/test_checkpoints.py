@@ -210,3 +210,12 @@ def test_a_disk_that_fails_is_an_oserror(tmp_path):
 def _save_and_wait(checkpoints):
     checkpoints.save(1, _state(), {})
     checkpoints.wait()
+
+
+def test_a_folder_that_is_no_checkpoint_is_told_and_not_gone_on_from(tmp_path):
+    (tmp_path / "7").mkdir()
+    assert newest_step(tmp_path) is None
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(ValueError, match="7 is not a whole checkpoint; delete it to go on"):
+        checkpoints.newest()
+    checkpoints.close()
