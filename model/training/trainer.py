@@ -369,7 +369,7 @@ def _compiled_train_step(
 
     def run(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
         with _memory_told():
-            result: tuple[TrainState, StepMetrics] = compiled(state, batch)
+            result: tuple[TrainState, StepMetrics] = _settled(compiled(state, batch), layout)
             return result
 
     return run
@@ -386,7 +386,24 @@ def _compiled_eval_step(config: TrainConfig, layout: Layout) -> Callable[[Any, A
     spec = _eval_config(config, config.data).batch_spec()
     with _memory_told():
         compiled = jitted.lower(layout.state.params, _shapes(spec, layout)).compile()
-    return compiled
+
+    def run(params: Any, batch: Any) -> LossSums:
+        result: LossSums = _settled(compiled(params, batch), layout)
+        return result
+
+    return run
+
+
+def _settled(result: Any, layout: Layout) -> Any:
+    """The same; several devices of a CPU are done with it before they are given more.
+
+    They share one pool of threads. Two programs at once, each waiting in a collective for devices
+    that the other holds, would wait for ever.
+    """
+    devices = layout.mesh.devices
+    if devices.size > 1 and devices.flat[0].platform == "cpu":
+        jax.block_until_ready(result)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _shapes(spec: BatchSpec, layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:

@@ -1,13 +1,6 @@
-"""JAX for tests: eight devices of the CPU, and no silent broadcasting between ranks."""
-
-import os
+"""JAX for tests: no silent broadcasting between ranks."""
 
 import pytest
-
-os.environ["JAX_PLATFORMS"] = "cpu"
-_FLAG = "--xla_force_host_platform_device_count=8"
-if "jax" not in __import__("sys").modules:
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
 
 
 @pytest.fixture(autouse=True)
