@@ -199,11 +199,14 @@ def alone():
 def test_eight_devices_train_as_one(alone, name, network, shape, accumulate):
     losses, state = train(network, shape, accumulate)
     np.testing.assert_allclose(losses, alone[name][0], rtol=2e-5)
-    jax.tree.map(
-        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3),
-        jax.device_get(state),
-        alone[name][1],
-    )
+
+    # By the norm of each array: a gradient near zero is divided by its own size, so that single
+    # elements may go either way by rounding.
+    def close(ours, theirs):
+        difference = np.linalg.norm(np.asarray(ours, np.float64) - theirs)
+        assert difference <= 1e-2 * np.linalg.norm(theirs) + 1e-6
+
+    jax.tree.map(close, jax.device_get(state), alone[name][1])
     kernel = state.params["decoder"]["layers"]["feed_forward"]["wi"]  # [layers, embed, mlp]
     layers, embed, mlp = kernel.shape
     assert _held(kernel) == {(layers, embed // shape.fsdp, mlp // shape.tensor)}
