@@ -29,5 +29,6 @@ def test_every_part_has_a_time(capsys: pytest.CaptureFixture[str]) -> None:
 def test_growth_counts_pages_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
     build.growth([300], seed=1, workers=1)
     out = capsys.readouterr().out
-    assert re.search(r" 300 pages in 2 files: \d\.\d+ CPU ms a page .* GiB at most", out)
+    # So few pages can cost less than two starts of a build differ by: the sign is noise.
+    assert re.search(r" 300 pages in 2 files: -?\d\.\d+ CPU ms a page .* GiB at most", out)
     assert pathlib.Path.cwd().exists()

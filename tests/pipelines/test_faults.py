@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import re
-import resource
 import shlex
 import signal
 import subprocess
@@ -186,10 +185,10 @@ def _c4(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "pipelines.c4_main", *map(str, arguments)]
 
 
-def _limit_file_size(limit: int) -> None:
+def _with_files_up_to(kib: int, command: list[str]) -> list[str]:
     # Every write beyond the limit fails half-way with EFBIG, as it does with ENOSPC on a full disk.
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    # By a shell, not by preexec_fn: other tests have left threads in this process.
+    return ["bash", "-c", f"trap '' XFSZ; ulimit -f {kib}; exec \"$@\"", "bash", *command]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -198,8 +197,7 @@ def test_failing_write_is_one_line_and_the_next_run_goes_on(
 ) -> None:
     arguments = ("build", "--input", WET_DIR / "*.wet*", "--output", tmp_path / "out")
     failed = subprocess.run(
-        _c4(*arguments, "--workers", workers),
-        preexec_fn=lambda: _limit_file_size(40_000),
+        _with_files_up_to(40, _c4(*arguments, "--workers", workers)),
         capture_output=True,
         text=True,
         timeout=120,

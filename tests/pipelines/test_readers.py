@@ -28,9 +28,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def _line_of_the_readme(library: str) -> str:
     """The line with which the README's example opens a corpus by one library."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    [block] = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    [line] = [line for line in block.splitlines() if line.startswith(f"pages = {library}.")]
-    return str(line)
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line for block in blocks for line in str(block).splitlines()]
+    [line] = [line for line in lines if line.startswith(f"pages = {library}.")]
+    return line
 
 
 @pytest.fixture(autouse=True)
