@@ -40,9 +40,10 @@ def draw_keep(
     """
     sizes = [math.prod(shape) for shape in shapes]
     keep = jax.random.bernoulli(rng, 1 - rate, (batch, sum(sizes)))
-    # Whole on every device: where a mask is divided over "tensor", XLA's partitioner would divide
-    # the draw as well, and its bits would be others than on one device.
-    keep = constrain(keep, None, None)
+    # Undivided but by sequences: where a mask of one site is divided over "tensor", XLA's
+    # partitioner (jaxlib 0.10.2) would divide the draw as well, and cut other bits out of it than
+    # one device does.
+    keep = constrain(keep, "batch", None)
     parts = jnp.split(keep, np.cumsum(sizes)[:-1], axis=1)
     return [part.reshape(batch, *shape) for part, shape in zip(parts, shapes, strict=True)]
 

@@ -165,7 +165,9 @@ class T5:
         `keep` [batch, length or 1, d_model] is dropout's mask.
         """
         # An id beyond the vocabulary becomes NaN: loud, where clipping would train on another.
-        hidden = jnp.take(params["embedding"], tokens, axis=0).astype(self.config.dtype)
+        # Gathered along "fsdp" first: XLA would gather the whole result for the gradient instead.
+        table = constrain(params["embedding"], "vocab", "embed_act")
+        hidden = jnp.take(table, tokens, axis=0).astype(self.config.dtype)
         return constrain(self._drop(hidden, keep), "batch", "length", "embed_act")
 
     def finish(
