@@ -7,14 +7,15 @@ import logging
 import os
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from model.data.objectives import OBJECTIVES, Objective, objective
 from model.t5.config import ARCHITECTURES, SIZES, ModelConfig, model_config
 
 if TYPE_CHECKING:
     from model.data.vocabulary import Vocabulary
-    from model.training.trainer import TrainConfig
+    from model.training.train_config import TrainConfig
+    from model.training.train_step import StepConfig
 
 __all__ = ["add_arguments", "run"]
 
@@ -248,10 +249,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     )
     try:
         config = _train_config(arguments, noise, start)
-        from model.training import trainer
+        from model.training import programs, trainer
 
         if arguments.dry_run:
-            _print_plan(config, trainer.plan_layout(config))
+            _print_plan(config, programs.plan_layout(config))
         else:
             trainer.train(config)
         return 0
@@ -280,6 +281,20 @@ def model_of(
         changes["vocab_size"] = vocab_size
     return model_config(
         arguments.size or "small", arguments.architecture or "encoder-decoder", **changes
+    )
+
+
+def step_of(arguments: argparse.Namespace, prng: Literal["threefry2x32", "rbg"]) -> "StepConfig":
+    """The step asked for, its masks drawn by ``prng``. Raises ValueError for what cannot be."""
+    from model.training.train_step import StepConfig
+
+    return StepConfig(
+        accumulate=arguments.accumulate,
+        z_loss=arguments.z_loss,
+        loss_divisor=arguments.loss_divisor,
+        label_smoothing=arguments.label_smoothing,
+        seed=arguments.seed,
+        prng=prng,
     )
 
 
@@ -355,8 +370,7 @@ def _train_config(
     import jax
 
     from model.data.rows import InputConfig
-    from model.training.train_step import StepConfig
-    from model.training.trainer import TrainConfig
+    from model.training.train_config import TrainConfig
 
     on_cpu = jax.default_backend() == "cpu"
     dtype = "float32" if on_cpu else "bfloat16"
@@ -383,14 +397,7 @@ def _train_config(
         input_shards=arguments.input_shards,
         workers=_workers(arguments.workers),
     )
-    step = StepConfig(
-        accumulate=arguments.accumulate,
-        z_loss=arguments.z_loss,
-        loss_divisor=arguments.loss_divisor,
-        label_smoothing=arguments.label_smoothing,
-        seed=arguments.seed,
-        prng="threefry2x32" if on_cpu else "rbg",
-    )
+    step = step_of(arguments, "threefry2x32" if on_cpu else "rbg")
     peak = arguments.peak_tflops
     if peak is not None and not peak > 0:
         raise ValueError(f"--peak-tflops must be positive, got {peak}")

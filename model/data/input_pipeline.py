@@ -11,7 +11,7 @@ Grain imports JAX, and worker processes do not import this module.
 import collections
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 
@@ -84,20 +84,20 @@ class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
 
     def __init__(self, config: InputConfig, host: tuple[int, int]) -> None:
         super().__init__()
-        self._elements = _Elements()  # for Grain, which closes what could not be made too
+        self._elements: _Elements | None = None  # Grain closes what could not be made, too
         shards = config.shards_of(*host)
         count = config.input_shards or host[1]
         maker = RowMaker(config, count)
         self._identity = config.identity(count)
         self._spec = config.batch_spec(host[1])
         self._rows_each = self._spec.batch_size // len(shards)
+        elements: _Elements = _InThisProcess(maker)
         if config.workers:
             workers = Workers(config.workers, RowMaker, config, count, config.workers)
-            self._elements = _FromWorkers(workers, maker.schedule, len(shards))
-        else:
-            self._elements = _InThisProcess(maker)
+            elements = _FromWorkers(workers, maker.schedule, len(shards))
+        self._elements = elements
         self._streams = [
-            _Stream(shard, maker.schedule.elements(shard), self._elements) for shard in shards
+            _Stream(shard, maker.schedule.elements(shard), elements) for shard in shards
         ]
 
     def __next__(self) -> Batch:
@@ -156,33 +156,37 @@ class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
     def start_prefetch(self) -> None:
         """Lets the workers begin before the first batch is asked for."""
         for stream in self._streams:
-            self._elements.expect(stream.shard, stream.position[0])
+            stream.expect()
 
     def close(self) -> None:
         """Ends the workers; no batch can be asked for any more."""
         self._closed = True
-        self._elements.close()
+        if self._elements is not None:
+            self._elements.close()
 
     def __str__(self) -> str:
         return f"InputIterator(input shards {[stream.shard for stream in self._streams]})"
 
 
-class _Elements:
-    """Rows of elements, each input shard's in order; here, none."""
+class _Elements(Protocol):
+    """Rows of elements, each input shard's in order."""
 
     def expect(self, shard: int, element: int) -> None:
         """Says which element of a shard is asked for next."""
 
     def get(self, shard: int, element: int) -> Batch:
-        raise NotImplementedError
+        """One element's rows."""
 
     def close(self) -> None:
         """Ends what makes them."""
 
 
-class _InThisProcess(_Elements):
+class _InThisProcess:
     def __init__(self, maker: RowMaker) -> None:
         self._maker: RowMaker | None = maker
+
+    def expect(self, shard: int, element: int) -> None:
+        """Nothing is made ahead."""
 
     def get(self, shard: int, element: int) -> Batch:
         if self._maker is None:
@@ -193,7 +197,7 @@ class _InThisProcess(_Elements):
         self._maker = None
 
 
-class _FromWorkers(_Elements):
+class _FromWorkers:
     """Elements by the process that reads their lane, asked for ahead of time."""
 
     def __init__(self, workers: Workers, schedule: Schedule, shards: int) -> None:
@@ -253,6 +257,10 @@ class _Stream:
         """Makes the next row another."""
         self._element, self._row = element, row
         self._rows: Batch | None = None
+
+    def expect(self) -> None:
+        """Lets what comes next be made ahead."""
+        self._elements.expect(self.shard, self._element)
 
     def take(self, count: int) -> list[Batch]:
         """The next ``count`` rows, in parts."""

@@ -218,14 +218,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch = BatchSpec(arguments.batch_size, lengths.targets, encoder_length=lengths.inputs)
     else:
         batch = BatchSpec(arguments.batch_size, lengths.joined)
-    step = StepConfig(
-        accumulate=arguments.accumulate,
-        z_loss=arguments.z_loss,
-        loss_divisor=arguments.loss_divisor,
-        label_smoothing=arguments.label_smoothing,
-        seed=arguments.seed,
-        prng="rbg",
-    )
+    step = pretrain.step_of(arguments, "rbg")
     plan = StepPlan(topology=topology, config=config, batch=batch, step=step, mesh=arguments.mesh)
     for line in report_lines(compile_step(plan)):
         print(line, flush=True)

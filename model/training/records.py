@@ -1,0 +1,197 @@
+"""Where metrics go: file, TensorBoard and terminal of the first process, the guard of each."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from model.t5.flops import step_flops
+from model.t5.network import T5
+from model.training import distributed, sharding
+from model.training.checkpoints import Checkpoints
+from model.training.losses import LossSums
+from model.training.metrics import (
+    DivergenceGuard,
+    MetricsFile,
+    Row,
+    StepTimer,
+    TensorBoard,
+    Terminal,
+    TrainingStoppedError,
+    mean_row,
+    peak_flops,
+    read_rows,
+    step_row,
+)
+from model.training.plot import plot_losses, sparkline
+from model.training.programs import Layout
+from model.training.run_folder import RunFolder
+from model.training.train_config import TrainConfig
+from model.training.train_step import StepMetrics
+
+__all__ = ["Records"]
+
+
+class Records:
+    """The records of one start of a run."""
+
+    _PATIENCE_S = 30.0  # of a log without a line
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        layout: Layout,
+        guard: DivergenceGuard,
+        checkpoints: Checkpoints,
+        done: int,
+    ) -> None:
+        self._config, self._folder, self._layout, self._done = config, folder, layout, done
+        self._guard, self._checkpoints = guard, checkpoints
+        self._flops_share = _flops_share(config, layout)
+        self._timer = StepTimer()
+        self._since: list[Row] = []  # rows since the last point of TensorBoard
+        self._last_line: float | None = None
+        self._file: MetricsFile | None = None
+        self._board: TensorBoard | None = None
+        self._terminal: Terminal | None = None
+
+    def __enter__(self) -> "Records":
+        if distributed.is_first():
+            self._file = MetricsFile(self._folder.metrics, self._done)
+            self._board = TensorBoard(self._folder.tensorboard, self._done)
+            self._terminal = Terminal(self._done, self._config.steps, quiet=self._config.quiet)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for place in (self._file, self._board, self._terminal):
+            if place is not None:
+                place.close()
+
+    def greet(self) -> None:
+        """Says what is trained, on what, and from where it goes on."""
+        config, layout = self._config, self._layout
+        devices = layout.mesh.devices.flat
+        kind = f"{len(devices)} x {devices[0].device_kind}"
+        self.say(
+            f"{config.model.architecture}, {config.model.parameter_count():,} parameters on {kind} "
+            f"({layout.shape}; {layout.bytes_per_device() / 2**20:,.0f} MiB of state each), "
+            f"{config.data.batch_spec().tokens:,} tokens a step"
+        )
+        for line in sharding.undivided_axes(
+            layout.shape, T5(config.model).param_axes(), T5(config.model).param_shapes()
+        ):
+            self.say(f"note: {line}")
+        if 0 < self._done < config.steps:
+            self.say(f"going on from step {self._done} in {self._folder.path}")
+            for line in self._folder.changed_versions():
+                self.say(f"note: {line}; losses may differ in their last digits")
+
+    def start_clock(self) -> None:
+        """What came before is no part of the next step's time."""
+        self._timer.reset()
+
+    def waiting(self, batches: Iterator[Any]) -> Any:
+        """The next batch; the time until it comes counts as waiting."""
+        with self._timer.waiting():
+            return next(batches)
+
+    def write_step(self, step: int, told: StepMetrics) -> None:
+        """Fetches a step's metrics and tells them. Raises TrainingStoppedError for bad ones."""
+        told = jax.device_get(told)
+        row = step_row(step, told, *self._timer.lap(), self._flops_share)
+        if self._file is not None:
+            self._file.write(row)
+        if not told.finite:
+            raise TrainingStoppedError(
+                f"step {step}: loss {row['loss']:g}, gradient norm {row['gradient_norm']:g}, "
+                f"parameter norm {row['param_norm']:g}: not finite; {self._way_out()}"
+            )
+        try:
+            self._guard.see(step, row["loss"])
+        except TrainingStoppedError as error:
+            raise TrainingStoppedError(f"{error}; {self._way_out()}") from None
+        self._since.append(row)
+        if self._board is None or self._terminal is None:
+            self._since.clear()
+            return
+        self._terminal.step(row)
+        now = time.monotonic()
+        at_point = step % self._config.log_every == 0 or step == self._config.steps
+        late = self._last_line is None or now - self._last_line > self._PATIENCE_S
+        if at_point or late:
+            mean = mean_row(self._since)
+            self._terminal.line(mean)
+            self._last_line = now
+            if at_point:
+                self._board.write(mean)
+                self._since.clear()
+
+    def write_validation(self, step: int, sums: LossSums) -> None:
+        """Tells an evaluation of the state after ``step``."""
+        count = max(float(sums.tokens), 1.0)
+        row = {
+            "step": step,
+            "validation_loss": float(sums.loss) / count,
+            "validation_accuracy": float(sums.correct) / count,
+        }
+        if self._file is not None and self._board is not None:
+            self._file.write(row)
+            self._board.write(row)
+        self.say(
+            f"step {step}/{self._config.steps}  validation loss {row['validation_loss']:.3f}  "
+            f"accuracy {row['validation_accuracy']:.3f}"
+        )
+
+    def evaluated(self, step: int) -> bool:
+        """Whether the state after ``step`` was evaluated by the run before."""
+        found = self._file is not None and any(
+            row["step"] == step and "validation_loss" in row
+            for row in read_rows(self._folder.metrics)
+        )
+        if jax.process_count() == 1:
+            return found
+        return bool(multihost_utils.broadcast_one_to_all(np.bool_(found)))
+
+    def say(self, line: str) -> None:
+        """A line of its own."""
+        if self._terminal is not None:
+            self._terminal.say(line)
+
+    def flush(self) -> None:
+        """Puts what was written on disk."""
+        if self._file is not None and self._board is not None:
+            self._file.flush()
+            self._board.flush()
+
+    def finish(self) -> None:
+        """Draws the losses and says what the run came to."""
+        if self._file is None:
+            return
+        self.flush()
+        rows = read_rows(self._folder.metrics)
+        plot_losses(rows, self._folder.plot, self._folder.path.name)
+        losses = [row["loss"] for row in rows if row.get("loss") is not None]
+        validation = [row["validation_loss"] for row in rows if "validation_loss" in row]
+        self.say(f"loss {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}" if losses else "")
+        last = f", validation loss {validation[-1]:.3f}" if validation else ""
+        self.say(f"trained to step {rows[-1]['step']}{last}: {self._folder.path}")
+
+    def _way_out(self) -> str:
+        self._checkpoints.wait()
+        newest = self._checkpoints.newest()
+        kept = "no checkpoint was written yet" if newest is None else f"checkpoint {newest} is good"
+        return f"{kept}; begin another run with a smaller --learning-rate or longer --warmup"
+
+
+def _flops_share(config: TrainConfig, layout: Layout) -> float | None:
+    """Model FLOPs of a step over what all devices could do in a second, where that is known."""
+    devices = list(layout.mesh.devices.flat)
+    peak = config.peak_flops or peak_flops(devices[0].device_kind)
+    if peak is None:
+        return None
+    shapes = {name: shape for name, (shape, _) in config.data.batch_spec().arrays.items()}
+    return step_flops(config.model, shapes) / (peak * len(devices))

@@ -1,0 +1,55 @@
+"""Stopping a run between two steps."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+__all__ = ["StopSignal"]
+
+
+class StopSignal:
+    """SIGINT and SIGTERM end the run after the step they come in; a second one ends it at once.
+
+    Among several processes JAX's own watch for SIGTERM agrees on the step after which all stop.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._came = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        if threading.current_thread() is threading.main_thread():
+            alone = jax.process_count() == 1
+            for number in (signal.SIGINT, signal.SIGTERM) if alone else (signal.SIGINT,):
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def now_if_asked(self) -> None:
+        """Ends what this process does before the first step, when nothing needs saving."""
+        if self._came and jax.process_count() == 1:
+            raise KeyboardInterrupt
+
+    def asked_for(self, step: int) -> bool:
+        """Whether to stop after this step; on all processes the same."""
+        if jax.process_count() == 1:
+            return self._came
+        return bool(multihost_utils.reached_preemption_sync_point(step))
+
+    def _receive(self, number: int, frame: object) -> None:
+        del number, frame
+        if self._came:
+            raise KeyboardInterrupt
+        self._came = True
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)  # which the others are told of
+        self._say("stopping as soon as the state can be kept; once more to stop at once")

@@ -1,0 +1,102 @@
+"""A run's configuration, checked when it is made."""
+
+import dataclasses
+from typing import Any
+
+from model.data.input_pipeline import InputConfig
+from model.t5.config import ModelConfig
+from model.training.metrics import DivergenceGuard
+from model.training.optimizer import Schedule, schedule
+from model.training.train_step import StepConfig
+
+__all__ = ["TrainConfig"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A run. Raises ValueError for what no run can be."""
+
+    out: str  #: its folder
+    model: ModelConfig
+    data: InputConfig
+    step: StepConfig = dataclasses.field(default_factory=StepConfig)
+    steps: int = 2**19  #: of the paper's baseline (section 3.1.2)
+    schedule: str = "inverse-square-root"
+    learning_rate: float | None = None  #: the schedule's scale; None: the paper's
+    warmup: int = 10_000
+    init_from: str | None = None  #: folder to take parameters from
+
+    mesh: str = "auto"
+    checkpoint_every: int = 5000  #: as in the paper; also at the end and at SIGTERM
+    keep_last: int = 3
+    keep_every: int | None = None
+    #: None: as checkpoint_every, where the corpus has validation pages.
+    eval_every: int | None = None
+    eval_batches: int = 16
+    divergence: float = 2.0  #: nats that the mean of 100 losses may rise above its best
+    log_every: int = 100
+    peak_flops: float | None = None  #: of one device; None: from the table, where it has it
+    profile_steps: int = 0  #: to trace, from the third of this start on
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 1), ("checkpoint_every", 1), ("keep_last", 1), ("eval_batches", 1),
+            ("log_every", 1), ("profile_steps", 0),
+        ):  # fmt: skip
+            if getattr(self, name) < least:
+                option = name.removesuffix("_steps").replace("_", "-")
+                raise ValueError(
+                    f"{name} must be at least {least}, got {getattr(self, name)} (--{option})"
+                )
+        for name, least in (("keep_every", 1), ("eval_every", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(
+                    f"{name} must be at least {least}, got {value} (--{name.replace('_', '-')})"
+                )
+        if self.data.batch_size % self.step.accumulate:
+            raise ValueError(
+                f"a batch of {self.data.batch_size} sequences does not divide into "
+                f"{self.step.accumulate} microbatches (--batch-size, --accumulate)"
+            )
+        for name in ("steps", "warmup"):
+            if getattr(self, name) >= 2**31:
+                raise ValueError(
+                    f"{name} must be below 2**31, got {getattr(self, name)} (--{name}): steps are "
+                    "counted in 32 bits"
+                )
+        DivergenceGuard(self.divergence)
+        self.rate()
+
+    def settings(self, data: InputConfig) -> dict[str, Any]:
+        """What a run may not change while it goes on: all that its results depend on.
+
+        Not among them: where and how it is computed (mesh, microbatches, rematerialisation,
+        attention's kernel, workers), how long, and what is told of it. ``data`` is that of this
+        run with its number of input shards decided.
+        """
+        model = dataclasses.asdict(self.model)
+        for how in ("remat", "attention"):
+            del model[how]
+        return {
+            "model": model,
+            "input": data.identity(data.input_shards or 1),
+            "batch_size": data.batch_size,
+            "loss_on_inputs": data.loss_on_inputs,
+            "learning_rate_schedule": self.schedule,
+            "learning_rate": self.learning_rate,
+            "warmup": self.warmup,
+            "z_loss": self.step.z_loss,
+            "loss_divisor": self.step.loss_divisor,
+            "label_smoothing": self.step.label_smoothing,
+            "init_from": self.init_from,
+        }
+
+    def rate(self) -> Schedule:
+        """The learning rate at each step."""
+        return schedule(self.schedule, self.learning_rate, self.warmup)
+
+    def evaluation_rows(self, data: InputConfig) -> InputConfig:
+        """Evaluation takes microbatches, too: as many sequences at once as training holds."""
+        return dataclasses.replace(data, batch_size=data.batch_size // self.step.accumulate)
