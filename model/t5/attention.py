@@ -175,10 +175,53 @@ def attend(
     if bias is not None:
         bias = bias.astype(jnp.float32)
         logits += bias if bias.shape[0] == logits.shape[0] else _repeat(bias, logits.shape[0])
+    return _softmax_times(logits, mask, weight_factor, value).transpose(0, 2, 1, 3)
+
+
+@jax.custom_vjp
+def _softmax_times(
+    logits: jax.Array, mask: jax.Array, weight_factor: jax.Array | None, value: jax.Array
+) -> jax.Array:
+    """Softmax of the logits [batch, heads, queries, keys] in the mask, times value.
+
+    Of all arrays of the size of the logits the backward pass keeps the weights alone. Left to
+    itself, JAX keeps them twice (once for the softmax, once for the product) and sums over the
+    keys of a query what is a sum over the width of its result.
+    """
+    return _softmax_times_forward(logits, mask, weight_factor, value)[0]
+
+
+_Residuals = tuple[jax.Array, jax.Array, jax.Array | None, jax.Array, jax.Array]
+
+
+def _softmax_times_forward(
+    logits: jax.Array, mask: jax.Array, weight_factor: jax.Array | None, value: jax.Array
+) -> tuple[jax.Array, _Residuals]:
     weights = jax.nn.softmax(jnp.where(mask, logits, _UNSEEN), axis=-1)
+    factored = weights if weight_factor is None else weights * weight_factor
+    result = jnp.matmul(factored.astype(value.dtype), value)
+    return result, (weights, mask, weight_factor, value, result)
+
+
+def _softmax_times_backward(
+    residuals: _Residuals, gradient: jax.Array
+) -> tuple[jax.Array, None, None, jax.Array]:
+    weights, mask, weight_factor, value, result = residuals
+    of_weights = jnp.matmul(
+        gradient, value.transpose(0, 1, 3, 2), preferred_element_type=jnp.float32
+    )
+    factored = weights
     if weight_factor is not None:
-        weights *= weight_factor
-    return jnp.matmul(weights.astype(value.dtype), value).transpose(0, 2, 1, 3)
+        of_weights *= weight_factor
+        factored = weights * weight_factor
+    # The mean of a query's gradients under its weights: gradient . sum(weights * values).
+    mean = jnp.sum(gradient.astype(jnp.float32) * result.astype(jnp.float32), -1, keepdims=True)
+    of_logits = jnp.where(mask, weights * (of_weights - mean), 0)
+    of_value = jnp.matmul(factored.astype(gradient.dtype).transpose(0, 1, 3, 2), gradient)
+    return of_logits, None, None, of_value
+
+
+_softmax_times.defvjp(_softmax_times_forward, _softmax_times_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

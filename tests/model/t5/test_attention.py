@@ -137,6 +137,46 @@ def test_a_query_that_sees_nothing_has_a_finite_result_and_gradient(arrays):
     assert not np.asarray(gradient).any()
 
 
+@given(seed=st.integers(0, 2**32 - 1), factored=st.sampled_from(["no", "keys", "pairs"]))
+@settings(max_examples=12, deadline=None)
+def test_gradients_are_those_that_jax_derives(seed, factored):
+    random = np.random.default_rng(seed)
+    draw = lambda *shape: jnp.asarray(random.normal(0, 1, shape), jnp.float32)  # noqa: E731
+    query, key, value, bias = (
+        draw(2, 3, 2, 4), draw(2, 5, 2, 4), draw(2, 5, 2, 4), draw(1, 2, 3, 5)
+    )  # fmt: skip
+    mask = jnp.asarray(random.random((2, 1, 3, 5)) < 0.5).at[0, 0, 1].set(False)
+    queries = {"no": 0, "keys": 1, "pairs": 3}[factored]
+    factor = jnp.round(jnp.abs(draw(2, 2, queries, 5))) if queries else None
+    weight = draw(2, 3, 2, 4)
+
+    def ours(query, key, value, bias):
+        return jnp.sum(weight * attend(query, key, value, bias, mask, weight_factor=factor))
+
+    def plain(query, key, value, bias):
+        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key) + bias
+        weights = jax.nn.softmax(jnp.where(mask, logits, -1e10))
+        weights *= 1 if factor is None else factor
+        return jnp.sum(weight * jnp.einsum("bhqk,bkhd->bqhd", weights, value))
+
+    arguments = query, key, value, bias
+    for own, derived in zip(
+        jax.grad(ours, range(4))(*arguments), jax.grad(plain, range(4))(*arguments), strict=True
+    ):
+        np.testing.assert_allclose(own, derived, rtol=1e-4, atol=1e-5)
+
+
+def test_the_backward_pass_keeps_the_weights_once():
+    def loss(query):
+        return jnp.sum(attend(query, key, key, None, mask))
+
+    query, key = jnp.ones((2, 48, 2, 4)), jnp.ones((2, 32, 2, 4))
+    mask = jnp.ones((2, 1, 48, 32), bool)
+    _, backward = jax.vjp(loss, query)
+    kept = [leaf for leaf in jax.tree.leaves(backward) if leaf.size == 2 * 2 * 48 * 32]
+    assert len(kept) == 1
+
+
 def test_softmax_is_float32_under_bfloat16(arrays):
     exact = attend(**arrays)
     low = {name: arrays[name].astype(jnp.bfloat16) for name in ("query", "key", "value")}

@@ -265,7 +265,7 @@ def test_masks_are_shared_along_the_length_or_not(models):
         zeros = {}
 
         def note(x, axes, zeros=zeros):
-            if axes[-1] == "embed_act":
+            if axes == ("batch", "length", "embed_act"):
                 zeros.setdefault("embedded", x == 0)
             return x
 
@@ -307,6 +307,7 @@ def test_activations_pass_the_constraint_with_their_axes(models):
     with use_constraint(note):
         jax.eval_shape(lambda: model.logits(params, packed_batch()))
     assert seen == {
+        ("vocab", "embed_act"): (64, 16),
         ("batch", "length", "embed_act"): (2, 7, 16),
         ("batch", "length", "heads", "kv"): (2, 7, 3, 4),
         ("batch", "length", "mlp"): (2, 7, 24),
