@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pipelines.printing import printable
+
 __all__ = ["main"]
 
 
@@ -126,9 +128,11 @@ def _interrupt(*_: object) -> None:
 
 
 def _one_line(error: Exception) -> str:
+    line = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+        line = f"{error.filename}: {error.strerror}"
+    # Names of files and of what is in them may hold anything.
+    return printable(" ".join(line.split())) or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -205,7 +205,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fits and what it takes; reads no corpus",
     )  # fmt: skip
     group.add_argument(
-        "--dry-run", action="store_true", help="print what would be trained, and train nothing"
+        "--dry-run",
+        action="store_true",
+        help="check everything that can be checked, print what would be trained, train nothing",
     )
     group = parser.add_argument_group(
         "several processes", "Not needed on TPU pods, nor under srun or mpirun: they are found."
@@ -249,10 +251,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     )
     try:
         config = _train_config(arguments, noise, start)
-        from model.training import programs, trainer
+        from model.training import trainer
 
         if arguments.dry_run:
-            _print_plan(config, programs.plan_layout(config))
+            _print_plan(config, trainer.check(config))
         else:
             trainer.train(config)
         return 0

@@ -59,13 +59,28 @@ class Shard:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Listed:
+    """An entry of the manifest."""
+
+    format: str
+    split: str
+    shard: Shard
+    bytes: int | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Corpus:
-    """The shards of one split in one format, in the manifest's order."""
+    """The shards of one split in one format, in the manifest's order.
+
+    ``source`` is a digest of what the manifest says the corpus was made from: recipe, lists,
+    versions and the contents of the inputs.
+    """
 
     folder: str
     split: str
     format: str
     shards: tuple[Shard, ...]
+    source: str = ""
 
     @property
     def pages(self) -> int:
@@ -76,7 +91,7 @@ class Corpus:
     def digest(self) -> str:
         """Sixteen hex digits of what is read, and in which order, whatever the format."""
         shards = [(shard.name.partition(".")[0], shard.pages) for shard in self.shards]
-        return hashlib.sha256(json.dumps([self.split, shards]).encode()).hexdigest()[:16]
+        return _digest([self.source, self.split, shards])
 
 
 def open_corpus(
@@ -96,7 +111,7 @@ def open_corpus(
 
     Raises:
         CorpusError: The folder has no manifest, so that it is no corpus or not a whole one; it is
-            damaged; or it lacks the split or the format.
+            damaged; it lacks the split or the format; or a shard is missing or of another size.
     """
     path = _join(folder, _MANIFEST)
     try:
@@ -109,18 +124,20 @@ def open_corpus(
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(f"{path}: cannot be read: {_one_line(error)}") from None
     try:
-        found = [_listed(shard) for shard in json.loads(content)["shards"]]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        manifest = json.loads(content)
+        found = [_listed(shard) for shard in manifest["shards"]]
+        source = _source(manifest)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorpusError(f"{path}: damaged: {_one_line(error) or type(error).__name__}") from None
-    of_split = [(kind, shard) for kind, where, shard in found if where == split and shard.stored]
+    of_split = [entry for entry in found if entry.split == split and entry.shard.stored]
     if not of_split:
-        splits = sorted({where for _, where, shard in found if shard.stored})
+        splits = sorted({entry.split for entry in found if entry.shard.stored})
         raise CorpusError(
             f"{folder} has no pages in its split {split!r}; splits with pages: "
             f"{', '.join(splits) or 'none'} (validation is about one page in a thousand: build "
             "from more)"
         )
-    formats = {kind for kind, _ in of_split}
+    formats = {entry.format for entry in of_split}
     if format is not None and format not in _READABLE:
         raise CorpusError(f"format must be {' or '.join(_READABLE)}, got {format!r}")
     chosen = format or next((kind for kind in _READABLE if kind in formats), None)
@@ -129,7 +146,9 @@ def open_corpus(
             f"{folder} holds {', '.join(sorted(formats))} and training reads "
             f"{chosen or ' or '.join(_READABLE)}: build it with --format {chosen or 'parquet'}"
         )
-    shards = [shard for kind, shard in of_split if kind == chosen]
+    chosen_entries = [entry for entry in of_split if entry.format == chosen]
+    _require_files(folder, chosen_entries)
+    shards = [entry.shard for entry in chosen_entries]
     if max_pages is not None:
         if max_pages < 1:
             raise CorpusError(f"max_pages must be positive, got {max_pages} (--max-pages)")
@@ -139,11 +158,45 @@ def open_corpus(
             for shard, begin in zip(shards, before[:-1], strict=True)
             if begin < max_pages
         ]
-    return Corpus(folder, split, chosen, tuple(shards))
+    return Corpus(folder, split, chosen, tuple(shards), source)
 
 
-def _listed(entry: Any) -> tuple[str, str, Shard]:
-    """Format, split and shard of an entry of the manifest; ValueError for what is none."""
+def _source(manifest: Any) -> str:
+    inputs = [each["sha256"] for each in manifest.get("inputs", ())]
+    made_with = {name: manifest.get(name) for name in ("recipe", "versions")}
+    return _digest([made_with, manifest.get("settings", {}).get("lists"), sorted(inputs)])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _require_files(folder: str, entries: list[_Listed]) -> None:
+    """Raises CorpusError unless every shard is there, of the size that the manifest lists."""
+    try:
+        filesystem, name = _filesystem(folder)
+        there = filesystem.get_file_info(pyarrow.fs.FileSelector(name))
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(f"{folder}: cannot be listed: {_one_line(error)}") from None
+    sizes = {info.base_name: info.size for info in there}
+    for entry in entries:
+        path = _join(folder, entry.shard.name)
+        if entry.shard.name not in sizes:
+            raise _missing(path)
+        size = sizes[entry.shard.name]
+        if entry.bytes is not None and size != entry.bytes:
+            raise CorpusError(
+                f"{path} has {size} bytes and {_MANIFEST} lists {entry.bytes}: it is cut off, or "
+                "of another build; run c4 build again"
+            )
+
+
+def _missing(path: str) -> CorpusError:
+    return CorpusError(f"{path}: missing, though {_MANIFEST} lists it: run the same c4 build again")
+
+
+def _listed(entry: Any) -> _Listed:
+    """Checks an entry of the manifest; ValueError for what is none."""
     name, split, pages = entry["name"], entry["split"], entry["pages"]
     if not isinstance(name, str) or name != posixpath.basename(name):
         raise ValueError(f"shard name {name!r}")
@@ -152,7 +205,7 @@ def _listed(entry: Any) -> tuple[str, str, Shard]:
     formats = [kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix)]
     if not formats:
         raise ValueError(f"shard {name!r} is of no known format")
-    return formats[0], str(split), Shard(name, pages, pages)
+    return _Listed(formats[0], str(split), Shard(name, pages, pages), entry.get("bytes"))
 
 
 class PageGroups:
@@ -201,9 +254,7 @@ class PageReader:
         try:
             return self._texts.read(path, self._corpus.shards[shard].stored, start, stop)
         except FileNotFoundError:
-            raise CorpusError(
-                f"{path}: missing, though {_MANIFEST} lists it: run the same c4 build again"
-            ) from None
+            raise _missing(path) from None
         except CorpusError:
             raise
         except (OSError, pa.ArrowException) as error:
@@ -467,6 +518,8 @@ def _filesystem(path: str) -> tuple[Any, str]:
 
 def _read_file(path: str) -> bytes:
     filesystem, name = _filesystem(path)
+    if filesystem.get_file_info(name).type == pyarrow.fs.FileType.Unknown:
+        raise OSError("it is a pipe or a device")  # which may never end
     with filesystem.open_input_file(name) as file:
         return bytes(file.read())
 

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import sentencepiece
 
+from model.small_files import read_small_file
+
 __all__ = ["EXTRA_IDS", "Vocabulary", "VocabularyError"]
 
 #: Sentinels above the pieces (paper section 3.1.3's vocabulary has 100 of them).
@@ -45,8 +47,10 @@ class Vocabulary:
         if extra_ids < 0:
             raise VocabularyError(f"extra_ids must not be negative, got {extra_ids}")
         self.path = os.fspath(path)
-        with open(self.path, "rb") as file:
-            content = file.read()
+        try:
+            content = read_small_file(self.path)
+        except ValueError as error:
+            raise VocabularyError(str(error)) from None
         #: Of the file, in hexadecimal: what a run remembers its vocabulary by.
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._processor = sentencepiece.SentencePieceProcessor()

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from model.data.vocabulary import Vocabulary
 from model.exchange import safetensors_files, tokenizer_files
 from model.exchange.safetensors_files import StoredTensor
+from model.small_files import read_small_file
 from model.t5.config import ModelConfig
 
 __all__ = [
@@ -295,8 +296,9 @@ def _read_config(root: pathlib.Path) -> tuple[ModelConfig, dict[str, Any]]:
     path = root / CONFIG
     if not path.exists():
         raise ExchangeError(f"{root} has no {CONFIG}: it is no model in Hugging Face's layout")
+    content = read_small_file(path)
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(content)
     except (ValueError, RecursionError):
         raw = None
     if not isinstance(raw, dict):

@@ -18,6 +18,8 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from model.small_files import read_small_file
+
 __all__ = ["DTYPES", "INDEX", "SINGLE", "StoredTensor", "TensorFileError", "read", "write"]
 
 SINGLE = "model.safetensors"
@@ -85,7 +87,7 @@ def read(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
 
 def _read_shards(root: pathlib.Path) -> dict[str, StoredTensor]:
     path = root / INDEX
-    places = _json_object(path, path.read_bytes()).get("weight_map")
+    places = _json_object(path, read_small_file(path)).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise TensorFileError(f"{path}: damaged: no weight_map of file names")
     shards = {}
@@ -104,6 +106,8 @@ def _read_shards(root: pathlib.Path) -> dict[str, StoredTensor]:
 
 
 def _read_header(path: pathlib.Path) -> Iterator[tuple[str, StoredTensor]]:
+    if not path.is_file():
+        raise TensorFileError(f"{path}: not a file but a pipe, a device or a folder")
     size = path.stat().st_size
     with open(path, "rb") as file:
         start = file.read(8)

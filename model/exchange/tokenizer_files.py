@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from model.data.vocabulary import Vocabulary, VocabularyError
+from model.small_files import read_small_file
 
 __all__ = ["SPIECE", "SentencePieceModel", "read_model", "write"]
 
@@ -99,7 +100,7 @@ def write(folder: str | os.PathLike[str], vocabulary: Vocabulary) -> None:
     kind.
     """
     root = pathlib.Path(folder)
-    model = read_model(pathlib.Path(vocabulary.path).read_bytes())
+    model = read_model(read_small_file(vocabulary.path))
     if not model.unigram:
         raise VocabularyError(
             f"{vocabulary.path}: T5's tokenizer is made from a unigram model, this one is of "

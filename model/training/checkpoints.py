@@ -27,6 +27,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from model.small_files import read_small_file
 from model.t5.config import ModelConfig
 from model.training.train_step import TrainState
 
@@ -288,7 +289,7 @@ def read_model_file(folder: pathlib.Path) -> ModelConfig:
     """
     path = folder / MODEL_FILE
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_small_file(path))
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']}, this version reads {_FORMAT}")
         return ModelConfig(**content["config"])

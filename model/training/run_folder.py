@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from model.small_files import read_small_file
 from model.t5.config import ModelConfig
 from model.training.checkpoints import STEPS, VOCABULARY_FILE, write_model_file
 
@@ -72,7 +73,7 @@ class RunFolder:
         if not self._run_file.exists():
             return None
         try:
-            content = json.loads(self._run_file.read_text())
+            content = json.loads(read_small_file(self._run_file))
             if content["format"] != _FORMAT:
                 raise ValueError(f"format {content['format']}, this version reads {_FORMAT}")
             settings: dict[str, Any] = content["settings"]

@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -43,7 +43,28 @@ from model.training.stop_signal import StopSignal
 from model.training.train_config import TrainConfig
 from model.training.train_step import StepMetrics
 
-__all__ = ["train"]
+__all__ = ["check", "train"]
+
+
+class _Plan(NamedTuple):
+    """What of a run is known before anything is read or written."""
+
+    folder: RunFolder
+    layout: Layout
+    data: InputConfig  #: with its number of input shards decided
+    host: tuple[int, int]  #: this process's part of the input, and how many there are
+    settings: dict[str, Any]
+
+
+def check(config: TrainConfig) -> Layout:
+    """Finds what would keep a run from beginning or going on; writes and computes nothing.
+
+    Returns how the run lies over the devices. Raises ValueError as :func:`train` does.
+    """
+    plan = _plan(config)
+    make_input(dataclasses.replace(plan.data, workers=0), plan.host).close()
+    _validation_batches(config, plan.data, plan.host)
+    return plan.layout
 
 
 def train(config: TrainConfig) -> None:
@@ -61,25 +82,19 @@ def train(config: TrainConfig) -> None:
     """
     with contextlib.ExitStack() as stack:
         # 1. The folder, and whether it is this run's.
-        folder = RunFolder(config.out)
-        layout = plan_layout(config)
-        part, parts = distributed.input_part(layout.batch, config.data.batch_size)
-        data = dataclasses.replace(
-            config.data, input_shards=_input_shards(config, folder, parts)
-        )  # fmt: skip
-        settings = config.settings(data)
-        folder.check(settings)
-        distributed.require_agreement("settings", json.dumps(settings, sort_keys=True))
+        plan = _plan(config)
+        layout, folder, data, host = plan.layout, plan.folder, plan.data, plan.host
+        distributed.require_agreement("settings", json.dumps(plan.settings, sort_keys=True))
         if distributed.is_first():
             stack.enter_context(folder.locked())
 
         # 2. What is read. A corpus that cannot be read leaves no folder behind.
-        batches = DeviceBatches(make_input(data, (part, parts)), data.batch_spec(), layout.batch)
+        batches = DeviceBatches(make_input(data, host), data.batch_spec(), layout.batch)
         stack.callback(batches.close)
-        validation = _validation_batches(config, data, (part, parts))
+        validation = _validation_batches(config, data, host)
         eval_every = config.checkpoint_every if config.eval_every is None else config.eval_every
         if distributed.is_first():
-            folder.begin(settings, config.model, getattr(data.vocabulary, "path", None))
+            folder.begin(plan.settings, config.model, getattr(data.vocabulary, "path", None))
         distributed.barrier("run folder")
 
         # 3. The state: of the newest checkpoint, or new.
@@ -153,6 +168,16 @@ def train(config: TrainConfig) -> None:
         # 6. The end.
         checkpoints.wait()
         records.finish()
+
+
+def _plan(config: TrainConfig) -> _Plan:
+    folder = RunFolder(config.out)
+    layout = plan_layout(config)
+    host = distributed.input_part(layout.batch, config.data.batch_size)
+    data = dataclasses.replace(config.data, input_shards=_input_shards(config, folder, host[1]))
+    settings = config.settings(data)
+    folder.check(settings)
+    return _Plan(folder, layout, data, host, settings)
 
 
 def _input_shards(config: TrainConfig, folder: RunFolder, parts: int) -> int:

@@ -163,6 +163,7 @@ def raising(error: BaseException) -> Any:
 @pytest.mark.parametrize(
     ("error", "status", "err"),
     [
+        (ValueError("a name \x1b[2J"), 1, "c4: error: a name ·[2J\n"),
         (ValueError("two\nlines"), 1, "c4: error: two lines\n"),
         (OSError(28, "No space left on device", "/out/a"), 1,
          "c4: error: /out/a: No space left on device\n"),

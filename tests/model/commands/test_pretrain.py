@@ -1,6 +1,7 @@
 """``c4 pretrain`` refuses in one line, before anything is compiled."""
 
 import argparse
+import pathlib
 
 import pytest
 
@@ -105,6 +106,17 @@ def test_dry_run(material, tmp_path):
     assert "span5" in outcome.out
     assert "parameters" in outcome.out
     assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_looks_at_corpus_and_folder(material, tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", {"train": numbered([20])})
+    [shard] = pathlib.Path(corpus).glob("train*")
+    shard.unlink()
+    outcome = _c4(material, tmp_path / "run", "--dry-run", "--corpus", corpus)
+    assert outcome.status == 1
+    assert f"{shard}: missing, though manifest.json lists it" in outcome.err
+    (tmp_path / "thesis.txt").write_text("do not lose")
+    assert "holds " in _c4(material, tmp_path, "--dry-run").err
 
 
 def test_both_names_of_the_folder():

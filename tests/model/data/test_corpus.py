@@ -1,6 +1,7 @@
 """Manifests, groups of pages, and texts by number out of both formats."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -181,6 +182,44 @@ def test_a_missing_shard(folder, tmp_path, kind):
     (copy / f"train-00000-of-00003.{kind}").unlink()
     with pytest.raises(CorpusError, match=rf"00003\.{kind}: missing, though manifest\.json lists"):
         read_all(copy, kind)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
+def test_shards_that_are_missing_or_of_another_size_are_found_at_once(folder, tmp_path, kind):
+    copy = copied(folder, tmp_path)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for shard in manifest["shards"]:
+        shard["bytes"] = (copy / shard["name"]).stat().st_size
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert open_corpus(str(copy), format=kind).pages == open_corpus(folder, format=kind).pages
+    [path] = copy.glob(f"train-00000*.{kind}")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CorpusError, match=rf"00003\.{kind} has \d+ bytes and manifest\.json lists"):
+        open_corpus(str(copy), format=kind)
+    path.unlink()
+    with pytest.raises(CorpusError, match=rf"{kind}: missing, though manifest\.json lists it"):
+        open_corpus(str(copy), format=kind)
+
+
+def test_the_digest_is_of_what_the_corpus_was_made_from(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    digests = set()
+    for change in (
+        {}, {"recipe": {"name": "en"}}, {"inputs": [{"sha256": "a"}, {"sha256": "b"}]},
+        {"inputs": [{"sha256": "a"}, {"sha256": "c"}]}, {"settings": {"lists": {"words": "d"}}},
+    ):  # fmt: skip
+        (copy / "manifest.json").write_text(json.dumps({**manifest, **change}))
+        formats = {open_corpus(str(copy), format=kind).digest for kind in ("parquet", "tfrecord")}
+        assert len(formats) == 1, "the same pages in whatever format"
+        digests |= formats
+    assert len(digests) == 5
+
+
+def test_a_pipe_for_a_manifest_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(CorpusError, match=r"manifest\.json: cannot be read: it is a pipe"):
+        open_corpus(str(tmp_path))
 
 
 def outcome(folder, kind):
