@@ -86,12 +86,22 @@ def save_params(
         scratch.mkdir()
         if vocabulary is not None:
             shutil.copyfile(vocabulary, scratch / VOCABULARY_FILE)
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with ocp.Checkpointer(_uncopied()) as checkpointer:
             checkpointer.save(scratch / PARAMS, args=ocp.args.PyTreeSave(params))
         write_model_file(scratch, config)
         scratch.rename(final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _uncopied() -> ocp.PyTreeCheckpointHandler:
+    """Orbax's handler, without its copy of every NumPy array: nobody writes to them meanwhile."""
+    kinds = ocp.type_handlers
+    registry = kinds.create_type_handler_registry(
+        (np.ndarray, kinds.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, kinds.ArrayHandler()),
+    )
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
 def read_model(path: Path) -> tuple[ModelConfig, pathlib.Path | None]:

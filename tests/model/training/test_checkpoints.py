@@ -56,6 +56,18 @@ def _same(got, wanted):
         np.testing.assert_array_equal(a, b)
 
 
+class _Uncopyable(np.ndarray):
+    def __deepcopy__(self, memo):
+        raise AssertionError("parameters of 11B take 45 GB: once")
+
+
+def test_parameters_are_not_copied_on_their_way_to_disk(tmp_path):
+    params = jax.tree.map(lambda leaf: np.asarray(leaf).view(_Uncopyable), _params())
+    save_params(tmp_path / "p", _CONFIG, params)
+    loaded = load_params(tmp_path / "p").params
+    jax.tree.map(np.testing.assert_array_equal, loaded, _params())
+
+
 def test_params_with_model_and_vocabulary(tmp_path):
     vocabulary = tmp_path / "v"
     vocabulary.write_bytes(b"pieces")
