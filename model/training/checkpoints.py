@@ -5,13 +5,16 @@ Two kinds of folder, both read by :func:`load_params`::
     PARAMS/               RUN/
       model.json            model.json
       vocabulary.model      vocabulary.model
-      params/               checkpoints/STEP/params/
+      checksums.json        checkpoints/STEP/checksums/
+      params/                                params/
                                              optimizer/
                                              progress/
 
-A folder of parameters without ``model.json`` is not whole. A checkpoint of a run is written under
-another name and gets its own when all of it is there, so that one with a number for its name is
-whole: parameters, optimizer state, place in the data and counts of metrics belong together.
+What Orbax stores has no checksums of its own: where floats do not compress, a flipped bit is a
+value. Ours are kept beside it and compared with whatever is read. A folder of parameters without
+``model.json`` is not whole. A checkpoint of a run is written under another name and gets its own
+when all of it is there, so that one with a number for its name is whole: parameters, optimizer
+state, place in the data and counts of metrics belong together.
 """
 
 import contextlib
@@ -20,6 +23,7 @@ import json
 import os
 import pathlib
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -29,6 +33,7 @@ import orbax.checkpoint as ocp
 
 from model.small_files import read_small_file
 from model.t5.config import ModelConfig
+from model.training.checksums import array_checksums, first_difference
 from model.training.train_step import TrainState
 
 __all__ = [
@@ -49,6 +54,9 @@ MODEL_FILE = "model.json"
 VOCABULARY_FILE = "vocabulary.model"
 PARAMS = "params"
 STEPS = "checkpoints"
+_OPTIMIZER = "optimizer"
+_PROGRESS = "progress"
+_CHECKSUMS = "checksums"
 
 _FORMAT = 1
 
@@ -88,6 +96,8 @@ def save_params(
             shutil.copyfile(vocabulary, scratch / VOCABULARY_FILE)
         with ocp.Checkpointer(_uncopied()) as checkpointer:
             checkpointer.save(scratch / PARAMS, args=ocp.args.PyTreeSave(params))
+        checksums = {PARAMS: array_checksums(params)}
+        (scratch / f"{_CHECKSUMS}.json").write_text(json.dumps(checksums))
         write_model_file(scratch, config)
         scratch.rename(final)
     finally:
@@ -142,7 +152,23 @@ def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
             params = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=how))
     except Exception as error:
         raise _damaged(folder, error) from error
+    if name := first_difference(array_checksums(params), _stored_checksums(folder).get(PARAMS)):
+        raise ValueError(
+            f"{folder} is damaged, give another checkpoint: {name} is not what was written"
+        )
     return LoadedParams(config, params, vocabulary)
+
+
+def _stored_checksums(folder: pathlib.Path) -> dict[str, Any]:
+    """What was noted beside a folder of parameters."""
+    path = folder.parent / f"{_CHECKSUMS}.json"
+    if not path.exists():
+        path = folder.parent / _CHECKSUMS / "metadata"  # as Orbax stores JSON
+    try:
+        stored = json.loads(read_small_file(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged, give another checkpoint: {error}") from None
+    return stored if isinstance(stored, dict) else {}
 
 
 class Checkpoints:
@@ -208,6 +234,7 @@ class Checkpoints:
                         PARAMS: ocp.args.PyTreeSave(state.params),
                         _OPTIMIZER: ocp.args.PyTreeSave(state.optimizer),
                         _PROGRESS: ocp.args.JsonSave(dict(progress)),
+                        _CHECKSUMS: ocp.args.JsonSave(_checksums(state, dict(progress))),
                     }
                 ),
                 force=True,
@@ -232,16 +259,22 @@ class Checkpoints:
                         PARAMS: _restore_args(like.params),
                         _OPTIMIZER: _restore_args(like.optimizer),
                         _PROGRESS: ocp.args.JsonRestore(),
+                        _CHECKSUMS: ocp.args.JsonRestore(),
                     }
                 ),
             )
+            state = TrainState(found[PARAMS], found[_OPTIMIZER], like.step)
+            progress, stored = found[_PROGRESS], found[_CHECKSUMS]
+            for part, sums in _checksums(state, progress).items():
+                if name := first_difference(sums, stored[part]):
+                    raise ValueError(f"{part} {name} is not what was written")
         except Exception as error:  # Orbax and TensorStore raise many kinds
             raise ValueError(
                 f"{self.folder / str(step)} cannot be restored; delete it to go on from the one "
                 f"before ({str(error).partition(' [tensorstore_spec')[0]})"
             ) from error
         counter = jax.device_put(np.int32(step), like.step.sharding)
-        return TrainState(found[PARAMS], found[_OPTIMIZER], counter), dict(found[_PROGRESS])
+        return state._replace(step=counter), dict(progress)
 
     def wait(self) -> None:
         """Until what was begun is on disk. Raises OSError where it could not be written."""
@@ -254,8 +287,13 @@ class Checkpoints:
             self._manager.close()
 
 
-_OPTIMIZER = "optimizer"
-_PROGRESS = "progress"
+def _checksums(state: TrainState, progress: Any) -> dict[str, dict[str, int]]:
+    text = json.dumps(progress, sort_keys=True).encode()
+    return {
+        PARAMS: array_checksums(state.params),
+        _OPTIMIZER: array_checksums(state.optimizer),
+        _PROGRESS: {"json": zlib.crc32(text)},
+    }
 
 
 def _restore_args(like: Any) -> Any:
@@ -321,7 +359,7 @@ def newest_step(folder: pathlib.Path) -> int | None:
 
 
 def _is_whole(folder: pathlib.Path) -> bool:
-    return all((folder / item).is_dir() for item in (PARAMS, _OPTIMIZER, _PROGRESS))
+    return all((folder / item).is_dir() for item in (PARAMS, _OPTIMIZER, _PROGRESS, _CHECKSUMS))
 
 
 def _find_params(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
