@@ -26,6 +26,7 @@ help:  ## list the targets
 # Hashes are required for everything that is downloaded; the project itself is built with the
 # setuptools of the lock, so that step needs no network.
 $(INSTALLED): requirements.lock pyproject.toml setup.py
+	@echo 'installing what the tests and every example need into $(VENV): some 3 GB, some minutes'
 	@$(PYTHON) -c 'import sys; sys.exit("needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes -r requirements.lock
@@ -35,8 +36,11 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py
 corpus: $(INSTALLED)  ## build a corpus of the sample pages, and show what became of them
 	$(BIN)/c4 build --input '$(SAMPLES)' --output $(OUT)
 
+$(OUT)/manifest.json:
+	@$(MAKE) --no-print-directory corpus
+
 # Sizes for 116 pages and a minute or two; --workers 0: so little input needs no processes.
-model: corpus  ## train a vocabulary and a tiny T5 on that corpus
+model: $(OUT)/manifest.json  ## train a vocabulary and a tiny T5 on that corpus
 	$(BIN)/c4 vocab --corpus en=$(OUT) --size 1000 --output $(RUN)/samples.model --overwrite
 	$(BIN)/c4 pretrain --corpus $(OUT) --vocab $(RUN)/samples.model --out $(RUN)/run \
 	    --size tiny --input-length 128 --batch-size 16 --steps 200 --warmup 1000 --log-every 20 \

@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     raise
                 print(
                     f"c4: error: c4 {name} needs {error.name}, which is not installed: "
-                    f"pip install 'colossal-c4[{command.extra}]'",
+                    f"it comes with the extra {command.extra} (in a clone: "
+                    f"pip install -e '.[{command.extra}]')",
                     file=sys.stderr,
                 )
                 return 1

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from model.commands.import_hf import described
+from model.devices import pass_over_absent_tpus
 from model.exchange.hugging_face import config_to_hf, export_model
 from model.training.checkpoints import load_params
 
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     output = pathlib.Path(arguments.output)
     if output.exists():
         raise ValueError(f"{output} exists already: give another folder or delete it (--output)")
+    pass_over_absent_tpus()
     config, params, kept = load_params(arguments.checkpoint)
     config_to_hf(config)  # refuses what cannot be exported
     vocabulary = kept if arguments.vocab is None else arguments.vocab

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from model.data.vocabulary import Vocabulary
+from model.devices import pass_over_absent_tpus
 from model.exchange.hugging_face import import_model
 from model.t5.config import ModelConfig
 from model.training.checkpoints import save_params
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     output = pathlib.Path(arguments.output)
     if output.exists():  # before the minutes that reading a large model takes
         raise ValueError(f"{output} exists already: give another folder or delete it (--output)")
+    pass_over_absent_tpus()
     vocabulary = None if arguments.vocab is None else Vocabulary(arguments.vocab)
     model = import_model(arguments.folder)
     if vocabulary is None and model.vocabulary is not None:

@@ -240,7 +240,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
 
     # Before anything asks JAX for devices.
+    from model.devices import pass_over_absent_tpus
     from model.training import distributed
+
+    pass_over_absent_tpus()
 
     distributed.initialize(
         distributed.Cluster(
@@ -434,17 +437,31 @@ def _workers(asked: int | None) -> int:
 
 
 def _print_plan(config: "TrainConfig", layout: Any) -> None:
-    spec = config.data.batch_spec()
+    spec, model = config.data.batch_spec(), config.model
     lengths = config.data.lengths
-    print(f"model        {config.model}")
-    print(f"parameters   {config.model.parameter_count():,}")
+    print(
+        f"model        {model.architecture}, {model.parameter_count():,} parameters: "
+        f"{model.num_layers} layers of d_model {model.d_model}, d_ff {model.d_ff}, "
+        f"{model.num_heads} heads of {model.d_kv}, {model.feed_forward}, vocabulary "
+        f"{model.vocab_size:,}, dropout {model.dropout_rate:g}, {model.dtype}"
+    )
     print(f"mesh         {layout.shape} of {layout.mesh.devices.flat[0].device_kind}")
-    print(f"state        {layout.bytes_per_device():,} bytes a device, without activations")
-    print(f"objective    {config.data.objective}")
+    print(
+        f"state        {layout.bytes_per_device() / 2**20:,.1f} MiB a device, without activations"
+    )
+    noise = {
+        name.replace("_", " "): value
+        for name, value in dataclasses.asdict(config.data.objective).items()
+        if value is not None and name not in ("name", "approach")
+    }
+    print(
+        f"objective    {config.data.objective.name}: {config.data.objective.approach}, "
+        + ", ".join(f"{name} {value}" for name, value in noise.items())
+    )
     print(
         f"batch        {spec.batch_size} sequences of {lengths.inputs} + {lengths.targets} tokens "
         f"from pieces of {lengths.raw}, in {config.step.accumulate} microbatch(es)"
     )
     rate = "the paper's" if config.learning_rate is None else config.learning_rate
-    print(f"schedule     {config.schedule}, scale {rate}, warmup {config.warmup}")
+    print(f"schedule     {config.schedule}, scale {rate}, warmup {config.warmup:,}")
     print(f"steps        {config.steps:,}: {config.steps * spec.tokens:,} tokens")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from model.devices import pass_over_absent_tpus
 from model.exchange.hugging_face import import_model
 from model.t5.config import ModelConfig
 from model.t5.decode import greedy
@@ -142,5 +143,6 @@ def load_hf(
     ``dtype`` is that of activations; parameters are float32 either way. Raises ValueError for a
     folder that holds no such model.
     """
+    pass_over_absent_tpus()
     model = import_model(folder)
     return LoadedModel(model.config.replace(dtype=dtype), model.params)

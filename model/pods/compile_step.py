@@ -2,8 +2,9 @@
 
 import argparse
 import dataclasses
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -76,15 +77,14 @@ class PodReport:
     @property
     def tokens_per_s(self) -> float:
         """Positions of encoder and decoder, at best."""
-        lengths = self.plan.batch.decoder_length + (self.plan.batch.encoder_length or 0)
-        return self.sequences_per_s * lengths
+        return self.sequences_per_s / self.plan.batch.batch_size * self.plan.batch.tokens
 
 
-def compile_step(plan: StepPlan) -> PodReport:
+def compile_step(plan: StepPlan, say: Callable[[str], None] | None = None) -> PodReport:
     """Compiles one training step as ``c4 pretrain`` would run it, Adafactor and all.
 
     With ``mesh="auto"`` the candidates of :func:`model.training.sharding.mesh_candidates` are
-    compiled one after another until one fits.
+    compiled one after another until one fits. ``say`` is told of each before it is compiled.
 
     Raises:
       DoesNotFitError: the mesh, or each of the meshes tried, needs more memory than there is.
@@ -115,6 +115,8 @@ def compile_step(plan: StepPlan) -> PodReport:
             )
     refused: list[str] = []
     for shape in meshes:
+        if say is not None:
+            say(f"compiling for mesh {shape}, a matter of one to three minutes")
         try:
             return _compiled(plan, model, shape, devices, tuple(refused))
         except DoesNotFitError as error:
@@ -220,7 +222,11 @@ def run(arguments: argparse.Namespace) -> int:
         batch = BatchSpec(arguments.batch_size, lengths.joined)
     step = pretrain.step_of(arguments, "rbg")
     plan = StepPlan(topology=topology, config=config, batch=batch, step=step, mesh=arguments.mesh)
-    for line in report_lines(compile_step(plan)):
+    parameters = f"{config.parameter_count():,} parameters on {topology}"
+    report = compile_step(
+        plan, lambda line: print(f"{parameters}: {line}", file=sys.stderr, flush=True)
+    )
+    for line in report_lines(report):
         print(line, flush=True)
     return 0
 

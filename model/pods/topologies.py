@@ -179,7 +179,8 @@ def topology_devices(topology: Topology) -> list[Any]:
     """
     if importlib.util.find_spec("libtpu") is None:
         raise ValueError(
-            "compiling for TPUs needs XLA's compiler for them: pip install 'colossal-c4[tpu]'"
+            "compiling for TPUs needs XLA's compiler for them: pip install -e '.[tpu]' in a clone "
+            "(the extra tpu of this package)"
         )
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)

@@ -6,16 +6,16 @@ corpus, and meets the others inside the compiled step. Only the first writes fil
 
 import dataclasses
 import hashlib
-import importlib.util
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
+
+from model.devices import has_tpu
 
 __all__ = [
     "Cluster",
@@ -97,25 +97,13 @@ def detect_cluster(environ: Mapping[str, str] | None = None) -> str | None:
     if _number(environ.get("OMPI_COMM_WORLD_SIZE")) > 1:
         return "openmpi"
     platforms = environ.get("JAX_PLATFORMS", "")
-    if (not platforms or "tpu" in platforms.split(",")) and _has_tpu():
+    if (not platforms or "tpu" in platforms.split(",")) and has_tpu():
         return "tpu"
     return None
 
 
 def _number(text: str | None) -> int:
     return int(text) if text and text.isdigit() else 0
-
-
-_GOOGLE_PCI_VENDOR = "0x1ae0"
-
-
-def _has_tpu() -> bool:
-    if importlib.util.find_spec("libtpu") is None:
-        return False
-    return any(
-        path.read_text().strip() == _GOOGLE_PCI_VENDOR
-        for path in Path("/sys/bus/pci/devices").glob("*/vendor")
-    )
 
 
 def initialize(cluster: Cluster, *, timeout_seconds: int = 300) -> tuple[int, int]:

@@ -75,11 +75,13 @@ class Records:
         """Says what is trained, on what, and from where it goes on."""
         config, layout = self._config, self._layout
         devices = layout.mesh.devices.flat
+        spec = config.data.batch_spec()
+        lengths = " + ".join(str(n) for n in (spec.encoder_length, spec.decoder_length) if n)
         kind = f"{len(devices)} x {devices[0].device_kind}"
         self.say(
             f"{config.model.architecture}, {config.model.parameter_count():,} parameters on {kind} "
             f"({layout.shape}; {layout.bytes_per_device() / 2**20:,.0f} MiB of state each), "
-            f"{config.data.batch_spec().tokens:,} tokens a step"
+            f"{spec.tokens:,} tokens a step ({spec.batch_size} x {lengths})"
         )
         for line in sharding.undivided_axes(
             layout.shape, T5(config.model).param_axes(), T5(config.model).param_shapes()

@@ -209,7 +209,7 @@ def test_training_without_its_extra_says_what_to_install(monkeypatch: pytest.Mon
     assert (status, out) == (1, "")
     assert err == (
         "c4: error: c4 vocab needs model.commands.vocab, which is not installed: "
-        "pip install 'colossal-c4[train]'\n"
+        "it comes with the extra train (in a clone: pip install -e '.[train]')\n"
     )
 
 

@@ -48,7 +48,7 @@ def test_what_is_no_slice_says_why_in_one_line(text, telling):
 
 def test_without_the_compiler_the_way_out_is_told(monkeypatch):
     monkeypatch.setattr(topologies.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'colossal-c4\[tpu\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[tpu\]'"):
         topologies.topology_devices(parse_topology("v5e:2x2"))
 
 
