@@ -257,7 +257,7 @@ class PageReader:
             raise _missing(path) from None
         except CorpusError:
             raise
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise CorpusError(f"{path}: cannot be read: {_one_line(error)}") from None
 
 
@@ -338,6 +338,12 @@ class _ParquetTexts:
             return self._groups.keep(key, self._groups[key])
         file = self._open(path, stored).file
         column = file.read_row_group(number, columns=["text"], use_threads=False)["text"]
+        ends_here = self._open(path, stored).ends
+        rows = int(ends_here[number] - (ends_here[number - 1] if number else 0))
+        if len(column) != rows:  # checksums are of a page's body: a flipped bit in its head passes
+            raise CorpusError(
+                f"{path}: damaged: row group {number} has {len(column)} pages of {rows}"
+            )
         if column.null_count:
             raise CorpusError(f"{path}: a page without text in row group {number}")
         # Offsets and bytes of all texts; slicing them is half the cost of making Python strings.

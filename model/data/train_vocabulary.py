@@ -5,6 +5,7 @@ text normalised by NFKC, blanks folded; no byte fallback, so that rare character
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import math
@@ -12,6 +13,8 @@ import multiprocessing
 import os
 import pathlib
 import re
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -37,6 +40,11 @@ class TrainingError(ValueError):
     """A sample that no such vocabulary can be trained on."""
 
 
+_MOST_PIECES = 10_000_000  # far beyond any; the trainer would only end for want of memory
+_LEAST_COVERAGE = 0.98  # SentencePiece's own
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
 @dataclasses.dataclass(frozen=True)
 class VocabularyOptions:
     """What a vocabulary is trained to be.
@@ -54,10 +62,12 @@ class VocabularyOptions:
             raise ValueError(
                 f"size must leave room beside pad, eos and unk, got {self.size} (--size)"
             )
-        if not 0.9 <= self.character_coverage <= 1:
+        if self.size > _MOST_PIECES:
+            raise ValueError(f"size must be at most {_MOST_PIECES:,}, got {self.size:,} (--size)")
+        if not _LEAST_COVERAGE <= self.character_coverage <= 1:
             raise ValueError(
-                f"character_coverage must be between 0.9 and 1, got {self.character_coverage:g} "
-                "(--character-coverage)"
+                f"character_coverage must be between {_LEAST_COVERAGE} and 1, got "
+                f"{self.character_coverage:g} (--character-coverage)"
             )
 
     def trainer_arguments(self) -> dict[str, Any]:
@@ -123,6 +133,8 @@ def train(
 def _train(
     samples: list[Sample], arguments: dict[str, Any], log: pathlib.Path, result: pathlib.Path
 ) -> None:
+    if sys.platform == "linux":  # a parent that is killed takes this with it, whatever it is at
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # SentencePiece writes to the file descriptor; what Python has to say goes there as well.
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 2)

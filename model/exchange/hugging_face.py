@@ -332,7 +332,7 @@ def _settle_embedding(
 def _equal(first: StoredTensor, second: StoredTensor) -> bool:
     if first.shape != second.shape:
         return False
-    one, other = first.array(), second.array()
+    one, other = np.atleast_1d(first.array()), np.atleast_1d(second.array())
     return all(
         np.array_equal(one[start : start + 4096], other[start : start + 4096])
         for start in range(0, len(one), 4096)

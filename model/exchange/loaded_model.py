@@ -98,18 +98,19 @@ class LoadedModel:
         says, and unless ``max_new_tokens`` is positive.
         """
         tokens, mask = self._inputs(input_ids, input_mask)
-        if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        whole = isinstance(max_new_tokens, int | np.integer)
+        if not whole or isinstance(max_new_tokens, bool) or max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be a positive integer, got {max_new_tokens!r}")
         inputs = {"encoder_tokens": tokens, "encoder_segments": mask}
         with jax.default_matmul_precision(self._precision):
-            found = self._greedy(self._params, inputs, max_new_tokens=max_new_tokens)
+            found = self._greedy(self._params, inputs, max_new_tokens=int(max_new_tokens))
         return np.asarray(found, np.int32)
 
     def _inputs(
         self, input_ids: npt.ArrayLike, input_mask: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         tokens = self._ids("input_ids", input_ids)
-        mask = np.asarray(input_mask)
+        mask = _array("input_mask", input_mask)
         if mask.shape != tokens.shape:
             raise ValueError(
                 f"input_mask must have the shape of input_ids, {list(tokens.shape)}, got "
@@ -121,7 +122,7 @@ class LoadedModel:
         return tokens, mask.astype(np.int32)
 
     def _ids(self, name: str, ids: npt.ArrayLike) -> npt.NDArray[np.int32]:
-        array = np.asarray(ids)
+        array = _array(name, ids)
         if array.ndim != 2 or not array.size:
             raise ValueError(f"{name} must be [batch, length], got the shape {list(array.shape)}")
         if array.dtype.kind not in "iu":
@@ -133,6 +134,13 @@ class LoadedModel:
                 f"{least if least < 0 else most}"
             )
         return array.astype(np.int32)
+
+
+def _array(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} must be [batch, length], got rows of several lengths") from None
 
 
 def load_hf(

@@ -140,7 +140,8 @@ def _check_positive(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
     if value >= 2**31:  # XLA indexes many things in 32 bits, and no device holds such an axis
-        raise ValueError(f"{name} must be below 2**31, got {value:.3g}")
+        shown = f"{value:.3g}" if value < 10**300 else "far more"  # than a float can show
+        raise ValueError(f"{name} must be below 2**31, got {shown}")
 
 
 def _is_number(value: object) -> bool:

@@ -258,6 +258,21 @@ def test_a_flipped_bit_in_a_parquet_page(tmp_path):
         read_all(folder, "parquet")
 
 
+def test_a_flipped_bit_in_the_head_of_a_parquet_page_loses_no_pages(folder, tmp_path):
+    path = copied(folder, tmp_path) / "train-00000-of-00003.parquet"
+    content = path.read_bytes()
+    whole = read_all(path.parent, "parquet")
+    for byte in (*range(4, 40), *range(len(content) - 600, len(content), 7)):
+        for bit in range(8):
+            changed = bytearray(content)
+            changed[byte] ^= 1 << bit
+            path.write_bytes(changed)
+            try:
+                assert read_all(path.parent, "parquet") == whole
+            except CorpusError as error:
+                assert path.name in str(error)  # noqa: PT017
+
+
 def test_a_tfrecord_file_cut_off(folder, tmp_path):
     copy = copied(folder, tmp_path)
     path = copy / "train-00000-of-00003.tfrecord"
