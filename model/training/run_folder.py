@@ -16,7 +16,6 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -130,8 +129,10 @@ class RunFolder:
         # At each start: whatever became of them, the checkpoints are of these.
         if vocabulary is not None:
             copy = self.path / f".{VOCABULARY_FILE}.tmp"
-            shutil.copyfile(vocabulary, copy)
-            copy.replace(self.path / VOCABULARY_FILE)
+            content = pathlib.Path(vocabulary).read_bytes()
+            with naming(copy):
+                copy.write_bytes(content)
+                copy.replace(self.path / VOCABULARY_FILE)
         write_model_file(self.path, config)
 
     def _write_run_file(self, settings: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 import argparse
 import io
+import os
 import pathlib
 import subprocess
 import sys
@@ -266,10 +267,12 @@ def test_a_standard_output_that_is_full_is_named() -> None:
         "explain_command.run = lambda arguments, rest: print('a line') or 0\n"
         "sys.exit(c4_main.main(['explain', 'a']))"
     )
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
-        )
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True,
+            timeout=60, env=buffered,
+        )  # fmt: skip
     line = "c4: error: standard output: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, line)
 

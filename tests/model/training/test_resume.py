@@ -99,13 +99,13 @@ def test_workers_that_are_killed_change_nothing(start_run, uninterrupted, tmp_pa
     out = tmp_path / "killed"
     draw = random.Random(3)
     run = start_run(out, "--workers", "2")
-    for step in sorted(draw.sample(range(1, _STEPS // 2), 3)):
-        _wait_for_step(out, step, run)
-        draw.choice(_workers(run)).kill()
+    for first in (1, 30, 60):
+        _wait_for_step(out, draw.randint(first, first + 20), run)
+        for worker in _workers(run)[: draw.randint(1, 2)]:
+            worker.kill()
     text, _ = run.communicate(timeout=300)
     assert run.returncode == 0, text
-    assert 1 <= text.count("has ended: killed by SIGKILL") <= 3  # one may be killed twice over
-    assert text.count("; started again\n") == text.count("killed by SIGKILL")
+    assert text.count("; started again\n") == text.count("killed by SIGKILL") > 0
     assert _losses(out) == _losses(uninterrupted)
     _same_params(out, uninterrupted)
 
@@ -138,7 +138,7 @@ def test_a_log_that_nobody_reads_any_more_ends_no_training(start_run, tmp_path):
 
 def test_a_disk_that_is_full_is_one_line(start_run, tmp_path):
     out = tmp_path / "run"
-    limit = ["sh", "-c", 'ulimit -f 40; exec "$@"', "sh"]  # 20 KiB a file
+    limit = ["sh", "-c", 'ulimit -f 600; exec "$@"', "sh"]  # 300 KiB a file
     run = start_run(out, before=limit, stderr=subprocess.PIPE)
     _, said = run.communicate(timeout=120)
     assert run.returncode == 1, said
