@@ -92,9 +92,9 @@ def start_run(material):
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
 
-    def start(out, *more, before=(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT):
+    def start(out, *more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT):
         command = [
-            *before, sys.executable, "-c", _COMMAND, "pretrain",
+            sys.executable, "-c", _COMMAND, "pretrain",
             "--corpus", material.corpus, "--vocab", material.vocab, "--out", str(out),
             "--size", "tiny", "--set", "d_model=32", "--set", "d_ff=64", "--set", "d_kv=8",
             "--set", "num_layers=1", "--input-length", "32", "--batch-size", "4",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from model.data.input_pipeline import InputIterator
-from model.data.workers import WorkerEndedError
+from model.data.workers import WorkerEndedError, Workers
 from model.t5.flops import step_flops
 from model.training import trainer
 from model.training.checkpoints import load_params, newest_step, save_params
@@ -327,3 +327,20 @@ def test_a_missing_file_of_a_checkpoint_is_one_line(material, run20):
     outcome = _run(material, run20, "--steps", 30, *_QUIET, status=1)
     assert outcome.err.count("\n") == 1
     assert "20 cannot be restored; delete it" in outcome.err
+
+
+def test_a_worker_that_is_killed_changes_no_loss(material, run30, tmp_path, monkeypatch):
+    fetch = Workers.fetch
+
+    def after_a_kill(self, ticket):
+        process = self._processes[self._worker_of[ticket]]
+        process.kill()
+        process.wait()
+        return fetch(self, ticket)
+
+    monkeypatch.setattr(Workers, "fetch", after_a_kill)
+    out = tmp_path / "run"
+    options = ["--steps", 30, "--checkpoint-every", 10, *_QUIET, "--workers", 2]
+    said = _run(material, out, *options).err
+    assert said.count("has ended: killed by SIGKILL") == said.count("; started again\n") > 0
+    assert _losses(out) == _losses(run30)
