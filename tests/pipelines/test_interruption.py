@@ -78,9 +78,9 @@ work_without_a_bytecode()
 
 def test_what_python_drops_is_remembered() -> None:
     body = """
-import os, signal
+import signal, threading
 class Raised:
-    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)
+    def __del__(self): signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 sys.unraisablehook = lambda unraisable: None
 Raised()
 print("went on", interruption.asked(), flush=True)

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import signal
+import threading
 
 import jax
 import numpy as np
@@ -284,7 +285,7 @@ def test_a_signal_that_python_drops_is_not_forgotten(material, tmp_path, monkeyp
 
     def dropped(config):
         with contextlib.suppress(KeyboardInterrupt):  # as in a finalizer
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
         return plan(config)
 
     monkeypatch.setattr(trainer, "_plan", dropped)
