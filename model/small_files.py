@@ -1,10 +1,12 @@
-"""Small files that are read whole: configurations, indices, vocabularies."""
+"""Small files read whole, as configurations and indices are; and errors that name their file."""
 
+import contextlib
 import os
 import pathlib
 import stat
+from collections.abc import Iterator
 
-__all__ = ["read_small_file"]
+__all__ = ["naming", "read_small_file"]
 
 #: Bytes; the largest such file of a published T5, mT5's tokenizer.json, has 16 MB.
 LIMIT = 256 << 20
@@ -23,3 +25,21 @@ def read_small_file(path: str | os.PathLike[str]) -> bytes:
     if found.st_size > LIMIT:
         raise ValueError(f"{path}: {found.st_size:,} bytes, too large for what it should be")
     return path.read_bytes()
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Gives an OSError from inside the file's name, where it has none, as of a full disk.
+
+    >>> with naming("run.json"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+        ...
+    OSError: [Errno 28] No space left on device: 'run.json'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error

@@ -1,15 +1,15 @@
 """``c4``: one console command; each subcommand lives in a module imported only when asked for."""
 
 import argparse
+import contextlib
 import importlib
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pipelines.interruption import Interruption
 from pipelines.printing import printable
 
 __all__ = ["main"]
@@ -56,10 +56,44 @@ _OURS = ("c4_filters", "model", "pipelines")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand and returns the exit status: 0 done, 1 failed, 2 wrong usage."""
+    """Runs one subcommand and returns the exit status.
+
+    It is 0 for done, 1 for failed, 2 for wrong usage, 130 for interrupted. Without ``argv`` the
+    command is the process's own, ``sys.argv``: then the process may end here, interrupted.
+    """
     started = time.monotonic()
-    argv = list(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
     _mend_streams()
+    if argv is None:
+        sys.unraisablehook = _tell_unraisable
+    asked = next((word for word in words if not word.startswith("-")), "")
+    kept = _COMMANDS[asked].kept if asked in _COMMANDS else ""
+    line = f"c4: interrupted{'; ' if kept else ''}{kept}"
+    with Interruption(line, own_process=argv is None) as interruption:
+        try:
+            status = _run(
+                words, asked, argparse.Namespace(started=started, asked=interruption.asked)
+            )
+            _flush_stdout()
+            return status
+        except KeyboardInterrupt:
+            return interruption.tell()
+        except BrokenPipeError:  # `c4 explain FILE | head`
+            _drop_stdout()
+            return 0
+        except (ValueError, OSError, OverflowError) as error:
+            if os.environ.get("C4_TRACEBACK"):
+                raise
+            print(f"c4: error: {_one_line(error)}", file=sys.stderr)
+            return 1
+        except Exception as error:
+            if _is_of_interrupt(error):
+                return interruption.tell()
+            raise
+
+
+def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
+    """Runs the subcommand ``asked``; ``known`` is what it gets besides its options."""
     parser = argparse.ArgumentParser(
         prog="c4",
         description="Builds a C4-style corpus from Common Crawl WET files and trains T5 on it.",
@@ -67,7 +101,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    asked = next((word for word in argv if not word.startswith("-")), None)
     modules = {}
     for name, command in _COMMANDS.items():
         sub = commands.add_parser(
@@ -91,27 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
                 return 1
             modules[name].add_arguments(sub)
-    arguments, rest = parser.parse_known_args(argv, argparse.Namespace(started=started))
+    arguments, rest = parser.parse_known_args(words, known)
     if rest and not _COMMANDS[arguments.command].passes_on:
         parser.error(f"unknown argument {rest[0]!r}")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)  # cleans up as Ctrl-C does
-    try:
-        status: int = modules[arguments.command].run(arguments, rest)
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        kept = _COMMANDS[arguments.command].kept
-        print(f"\nc4: interrupted{'; ' if kept else ''}{kept}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `c4 explain FILE | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError, OverflowError) as error:
-        if os.environ.get("C4_TRACEBACK"):
-            raise
-        print(f"c4: error: {_one_line(error)}", file=sys.stderr)
-        return 1
+    status: int = modules[arguments.command].run(arguments, rest)
+    return status
 
 
 def _mend_streams() -> None:
@@ -124,8 +141,41 @@ def _mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _flush_stdout() -> None:
+    """Here and not when Python ends, which nobody could tell of in a line."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_stdout()
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _drop_stdout() -> None:
+    """Lets what standard output still holds go nowhere when Python flushes it at its end."""
+    with contextlib.suppress(OSError):  # no file beneath it
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Prints what nobody can catch, but for what follows something that is told in a line."""
+    of_interrupt = issubclass(unraisable.exc_type, KeyboardInterrupt)
+    # In threads of TensorStore: an array could not be written, and nobody waits for the others.
+    of_failure = str(unraisable.exc_value) == "Event loop is closed"
+    if os.environ.get("C4_TRACEBACK") or not (of_interrupt or of_failure):
+        sys.__unraisablehook__(unraisable)
+
+
+def _is_of_interrupt(error: BaseException | None) -> bool:
+    """Whether an interrupt is behind an error, as where it comes into an import of C code."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _one_line(error: Exception) -> str:

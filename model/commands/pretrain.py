@@ -236,8 +236,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     noise = objective_of(arguments)
     start = _Start.of(arguments)
     if not os.environ.get("C4_TRACEBACK"):
-        # Orbax logs the traceback of what it raises; a failure is told once, in a line.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # Orbax logs the traceback of what it raises, asyncio that of what failed beside it; a
+        # failure is told once, in a line.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
     # Before anything asks JAX for devices.
     from model.devices import pass_over_absent_tpus
@@ -259,7 +261,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         if arguments.dry_run:
             _print_plan(config, trainer.check(config))
         else:
-            trainer.train(config)
+            trainer.train(config, arguments.asked)
         return 0
     finally:
         distributed.shutdown()

@@ -103,8 +103,8 @@ class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
     def __next__(self) -> Batch:
         """The next batch: this host's rows, as `InputConfig.batch_spec` describes them.
 
-        Raises ValueError (CorpusError) for damaged shards, WorkerError for a worker that has
-        ended; the position is then what it was.
+        Raises ValueError (CorpusError) for damaged shards, WorkerEndedError for workers that end
+        again and again; the position is then what it was.
         """
         positions = [stream.position for stream in self._streams]
         try:

@@ -4,7 +4,8 @@ Why not Grain's ``mp_prefetch``: a worker of Grain 0.2.18 imports JAX (200 MB re
 have 65, and a second and a half to start), goes on for ever when its parent is killed, and leaves
 blocks of shared memory behind in ``/dev/shm``. A worker here is a plain Python process on the end
 of a socket. It imports what its function needs, and ends when the socket does, however its parent
-came to its end; it leaves interrupts and SIGTERM to its parent.
+came to its end; it leaves interrupts and SIGTERM to its parent. One that is killed, as the kernel
+does where memory runs out, is started again.
 """
 
 import collections
@@ -23,7 +24,11 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["WorkerError", "Workers"]
+__all__ = ["RESTARTS", "WorkerEndedError", "WorkerError", "Workers"]
+
+#: How often workers of a pool are started again before it is given up: chance takes one now and
+#: then, want of memory all of them again and again.
+RESTARTS = 5
 
 _START = """
 import json, sys
@@ -35,14 +40,20 @@ _END_TIMEOUT_S = 5.0  # for a worker to finish what it is at, before it is kille
 
 
 class WorkerError(RuntimeError):
-    """A worker came to an end, or met an error that is no fault of its input."""
+    """A worker met an error that is no fault of its input."""
+
+
+class WorkerEndedError(ChildProcessError):
+    """Workers came to an end, more often than they are started again."""
 
 
 class Workers:
     """``count`` processes, in each of which ``make(*arguments)`` is called once.
 
-    What it returns is then called with the arguments of each `submit`. ``make`` and its arguments
-    are pickled; workers import the modules that define them. Not for several threads at a time.
+    What it returns is then called with the arguments of each `submit`; it must be a function of
+    them, since a worker that ends is started again, with a line on standard error, and asked for
+    what it owed. ``make`` and its arguments are pickled; workers import the modules that define
+    them. Not for several threads at a time.
     """
 
     def __init__(self, count: int, make: Callable[..., Any], *arguments: Any) -> None:
@@ -51,23 +62,33 @@ class Workers:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._connections: list[multiprocessing.connection.Connection] = []
         self._finalizer = weakref.finalize(self, _end, self._processes, self._connections)
-        # Results still to come of each worker, in order: tickets, None where nobody waits.
-        self._coming: list[collections.deque[int | None]] = [
+        # Results still to come of each worker, in order: ticket, None where nobody waits, and what
+        # was asked.
+        self._coming: list[collections.deque[tuple[int | None, tuple[Any, ...]]]] = [
             collections.deque() for _ in range(count)
         ]
         self._results: dict[int, Any] = {}
         self._worker_of: dict[int, int] = {}
         self._tickets = 0
-        task = pickle.dumps((make, arguments))
+        self._restarts = 0
+        self._task = pickle.dumps((make, arguments))
         for _ in range(count):
-            ours, theirs = multiprocessing.connection.Pipe()
-            self._connections.append(ours)
-            command = [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno())]
-            self._processes.append(
-                subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
-            )
-            theirs.close()
-            ours.send_bytes(task)
+            process, connection = self._started()
+            self._processes.append(process)
+            self._connections.append(connection)
+
+    def _started(
+        self,
+    ) -> tuple["subprocess.Popen[bytes]", multiprocessing.connection.Connection]:
+        ours, theirs = multiprocessing.connection.Pipe()
+        command = [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno())]
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+        )  # fmt: skip
+        theirs.close()
+        with contextlib.suppress(OSError):  # ended already, which the first request will find
+            ours.send_bytes(self._task)
+        return process, ours
 
     def __len__(self) -> int:
         return len(self._coming)
@@ -75,21 +96,22 @@ class Workers:
     def submit(self, worker: int, *arguments: Any) -> int:
         """Asks a worker for a result, and returns the ticket to fetch it with."""
         self._check_open()
+        ticket = self._tickets
+        self._tickets += 1
+        self._coming[worker].append((ticket, arguments))
+        self._worker_of[ticket] = worker
         try:
             self._connections[worker].send(arguments)
         except OSError:
-            self._gone(worker)
-        ticket = self._tickets
-        self._tickets += 1
-        self._coming[worker].append(ticket)
-        self._worker_of[ticket] = worker
+            self._restart(worker)
         return ticket
 
     def fetch(self, ticket: int) -> Any:
         """Waits for a result.
 
         Raises ValueError with the worker's own message when its function raised ValueError or
-        OSError, else WorkerError, in one line with the worker's traceback as a note.
+        OSError; WorkerEndedError where workers end again and again; else WorkerError, in one line
+        with the worker's traceback as a note.
         """
         self._check_open()
         worker = self._worker_of.pop(ticket)
@@ -107,7 +129,8 @@ class Workers:
         worker = self._worker_of.pop(ticket)
         if self._results.pop(ticket, None) is None:
             self._coming[worker] = collections.deque(
-                None if coming == ticket else coming for coming in self._coming[worker]
+                (None if coming == ticket else coming, arguments)
+                for coming, arguments in self._coming[worker]
             )
 
     def close(self) -> None:
@@ -122,22 +145,49 @@ class Workers:
         try:
             result = pickle.loads(self._connections[worker].recv_bytes())
         except (EOFError, OSError):
-            self._gone(worker)
-        ticket = self._coming[worker].popleft()
+            self._restart(worker)
+            return
+        ticket, _ = self._coming[worker].popleft()
         if ticket is not None:
             self._results[ticket] = result
 
-    def _gone(self, worker: int) -> None:
+    def _restart(self, worker: int) -> None:
+        """Puts another in the place of one that has ended, and asks it for what is still to come.
+
+        Raises WorkerEndedError, with all workers ended, when that was done too often.
+        """
+        how = self._end_of(worker)
+        if self._restarts == RESTARTS:
+            self.close()
+            raise WorkerEndedError(f"{how}; {RESTARTS} were started again before") from None
+        self._restarts += 1
+        with contextlib.suppress(OSError):  # a terminal that is closed ends no run
+            print(f"c4: note: {how}; started again", file=sys.stderr, flush=True)
+        self._connections[worker].close()
+        self._processes[worker], self._connections[worker] = self._started()
+        # What nobody waits for any more is not asked for again.
+        self._coming[worker] = collections.deque(
+            entry for entry in self._coming[worker] if entry[0] is not None
+        )
+        try:
+            for _, arguments in self._coming[worker]:
+                self._connections[worker].send(arguments)
+        except OSError:
+            self._restart(worker)
+
+    def _end_of(self, worker: int) -> str:
         status: int | None = None
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = self._processes[worker].wait(_END_TIMEOUT_S)
         how = f"exit status {status}"
-        if status is not None and status < 0:
+        if status is None:  # its socket is closed: nothing can be had of it
+            self._processes[worker].kill()
+            self._processes[worker].wait()
+        elif status < 0:
             how = f"killed by {signal.Signals(-status).name}"
             if -status == signal.SIGKILL:
                 how += ", perhaps for want of memory: fewer workers need less (--workers)"
-        self.close()
-        raise WorkerError(f"input worker {worker} of {len(self)} has ended: {how}") from None
+        return f"input worker {worker} of {len(self)} has ended: {how}"
 
 
 def _end(

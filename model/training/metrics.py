@@ -33,6 +33,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from model.small_files import naming
 from model.training.train_step import StepMetrics
 
 __all__ = [
@@ -206,11 +207,14 @@ class MetricsFile:
     def __init__(self, path: str | os.PathLike[str], done: int) -> None:
         """Goes on behind step ``done``: what a run that stopped has written beyond it goes."""
         self._path = pathlib.Path(path)
+        if self._path.exists() and not self._path.is_file():  # a pipe would wait for a reader
+            raise ValueError(f"{self._path} is no file: move it away")
         if self._path.exists():
             kept = [json.dumps(row) for row in read_rows(self._path) if row["step"] <= done]
             scratch = self._path.with_name(self._path.name + ".tmp")
-            scratch.write_text("".join(line + "\n" for line in kept))
-            scratch.replace(self._path)
+            with naming(scratch):
+                scratch.write_text("".join(line + "\n" for line in kept))
+                scratch.replace(self._path)
         self._file = self._path.open("a")
 
     def write(self, row: Row) -> None:
@@ -219,16 +223,19 @@ class MetricsFile:
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in row.items()
         }
-        self._file.write(json.dumps(finite) + "\n")
+        with naming(self._path):
+            self._file.write(json.dumps(finite) + "\n")
 
     def flush(self) -> None:
         """Puts all rows on disk: before a checkpoint of their step is begun."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Flushes and closes."""
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
@@ -262,9 +269,13 @@ class TensorBoard:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._event = Event
-        self._writer = EventFileWriter(os.fspath(folder))
+        self._folder = pathlib.Path(folder)
+        if self._folder.exists() and not self._folder.is_dir():
+            raise ValueError(f"{self._folder} is no folder: move it away")
         begin = SessionLog(status=SessionLog.START)
-        self._writer.add_event(Event(wall_time=time.time(), step=done + 1, session_log=begin))
+        with naming(self._folder):
+            self._writer = EventFileWriter(os.fspath(folder))
+            self._writer.add_event(Event(wall_time=time.time(), step=done + 1, session_log=begin))
 
     def write(self, row: Row) -> None:
         """Each number of a row under ``train/`` or ``validation/``."""
@@ -278,15 +289,18 @@ class TensorBoard:
         event = self._event(
             wall_time=time.time(), step=row["step"], summary=Summary(value=values)
         )  # fmt: skip
-        self._writer.add_event(event)
+        with naming(self._folder):
+            self._writer.add_event(event)
 
     def flush(self) -> None:
         """Writes what is waiting."""
-        self._writer.flush()
+        with naming(self._folder):
+            self._writer.flush()
 
     def close(self) -> None:
         """Flushes and closes."""
-        self._writer.close()
+        with naming(self._folder):
+            self._writer.close()
 
 
 def _tag(name: str) -> str:
@@ -295,7 +309,11 @@ def _tag(name: str) -> str:
 
 
 class Terminal:
-    """A bar on a terminal, lines in a log; nothing where it is told to be quiet."""
+    """A bar on a terminal, lines in a log; nothing where it is told to be quiet.
+
+    One that is closed, or a log on a disk that is full, ends no training: a line on standard error
+    says so, and nothing more is written to it.
+    """
 
     def __init__(
         self, done: int, steps: int, *, stream: TextIO | None = None, quiet: bool = False
@@ -309,16 +327,17 @@ class Terminal:
         """Moves the bar, which appears with the first step."""
         if self._quiet or not self._on_terminal:
             return
-        if self._bar is None:
-            self._bar = tqdm(
-                total=self._steps,
-                initial=self._done,
-                unit="step",
-                file=self._stream,
-                dynamic_ncols=True,
-            )
-        self._bar.set_postfix_str(_summary(row), refresh=False)
-        self._bar.update()
+        with self._while_it_lasts():
+            if self._bar is None:
+                self._bar = tqdm(
+                    total=self._steps,
+                    initial=self._done,
+                    unit="step",
+                    file=self._stream,
+                    dynamic_ncols=True,
+                )
+            self._bar.set_postfix_str(_summary(row), refresh=False)
+            self._bar.update()
 
     def line(self, row: Row) -> None:
         """Writes a row to a log; a bar says it already."""
@@ -329,15 +348,37 @@ class Terminal:
         """Writes any line, above the bar where there is one."""
         if self._quiet:
             return
-        if self._bar is not None:
-            tqdm.write(line, file=self._stream)
-        else:
-            print(line, file=self._stream, flush=True)
+        with self._while_it_lasts():
+            if self._bar is not None:
+                tqdm.write(line, file=self._stream)
+            else:
+                print(line, file=self._stream, flush=True)
 
     def close(self) -> None:
         """Leaves the bar as it is."""
         if self._bar is not None:
-            self._bar.close()
+            with self._while_it_lasts():
+                self._bar.close()
+
+    @contextlib.contextmanager
+    def _while_it_lasts(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._quiet = True
+            if self._bar is not None:
+                self._bar.disable = True
+            with contextlib.suppress(OSError):  # it holds what could not be written, and would try
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._stream.fileno())
+                os.close(null)
+            with contextlib.suppress(OSError):
+                print(
+                    f"c4: note: standard output takes no more ({error.strerror}): training goes "
+                    "on, metrics.jsonl has every step",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 _OVER_TIME = ("tokens_per_s", "data_wait_fraction", "mfu")

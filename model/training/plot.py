@@ -1,10 +1,12 @@
 """A run's losses as a picture, and as one line of text."""
 
 import itertools
+import logging
 import math
 import os
 from collections.abc import Sequence
 
+from model.small_files import naming
 from model.training.metrics import Row
 
 __all__ = ["plot_losses", "smoothed", "sparkline"]
@@ -21,6 +23,8 @@ def plot_losses(rows: Sequence[Row], path: str | os.PathLike[str], title: str = 
       path: of the picture.
       title: above it.
     """
+    # It warns of a home that it cannot write to, and that its first picture takes longer.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Without pyplot: no window system, no state of a process.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -48,7 +52,8 @@ def plot_losses(rows: Sequence[Row], path: str | os.PathLike[str], title: str = 
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(os.fspath(path), dpi=120, format="png")
+    with naming(path):
+        figure.savefig(os.fspath(path), dpi=120, format="png")
 
 
 def sparkline(losses: Sequence[float], width: int = 40) -> str:

@@ -16,18 +16,18 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.small_files import read_small_file
+from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
-from model.training.checkpoints import STEPS, VOCABULARY_FILE, write_model_file
+from model.training.checkpoints import MODEL_FILE, STEPS, VOCABULARY_FILE, write_model_file
 
 __all__ = ["RUN_FILE", "RunFolder"]
 
 RUN_FILE = "run.json"
+_RUN_SCRATCH = f".{RUN_FILE}.tmp"
 _LOCK_FILE = ".lock"
 _FORMAT = 1
 _PACKAGES = ("colossal-c4", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -58,10 +58,15 @@ class RunFolder:
         self.plot = self.path / "loss.png"
         self.profile = self.path / "profile"
         self._run_file = self.path / RUN_FILE
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path} is no folder (--out)")
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            link = self.path.is_symlink()  # to nowhere, to itself or to a file
+            what = (
+                f"a link to {os.readlink(self.path)}, which is no folder" if link else "no folder"
+            )
+            raise ValueError(f"{self.path} is {what}; give a folder, new or begun (--out)")
         if not self._run_file.exists() and self.path.is_dir():
-            found = sorted(set(os.listdir(self.path)) - {_LOCK_FILE})
+            # What a start leaves that is killed before anything else is here.
+            found = sorted(set(os.listdir(self.path)) - {_LOCK_FILE, _RUN_SCRATCH})
             if found:
                 raise ValueError(
                     f"{self.path} is no run's folder: it holds {found[0]}, and no {RUN_FILE}; "
@@ -115,23 +120,32 @@ class RunFolder:
     ) -> None:
         """Writes what a new run remembers, and mends its copies; one process of a run does."""
         self.path.mkdir(parents=True, exist_ok=True)
+        # Before all else: with it here, a start that is killed is gone on from by the next.
+        if not self._run_file.exists():
+            self._write_run_file(settings)
+        for pattern in (_RUN_SCRATCH, f".{VOCABULARY_FILE}.tmp", f".{MODEL_FILE}.*.tmp"):
+            for left in self.path.glob(pattern):
+                left.unlink()
         # At each start: whatever became of them, the checkpoints are of these.
         if vocabulary is not None:
             copy = self.path / f".{VOCABULARY_FILE}.tmp"
-            shutil.copyfile(vocabulary, copy)
-            copy.replace(self.path / VOCABULARY_FILE)
+            content = pathlib.Path(vocabulary).read_bytes()
+            with naming(copy):
+                copy.write_bytes(content)
+                copy.replace(self.path / VOCABULARY_FILE)
         write_model_file(self.path, config)
-        if self._run_file.exists():
-            return
+
+    def _write_run_file(self, settings: Mapping[str, Any]) -> None:
         content = {
             "format": _FORMAT,
             "command": sys.argv[:1] and " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
             "settings": settings,
             "versions": _versions(),
         }
-        scratch = self.path / f".{RUN_FILE}.tmp"
-        scratch.write_text(json.dumps(content, indent=2) + "\n")
-        scratch.replace(self._run_file)
+        scratch = self.path / _RUN_SCRATCH
+        with naming(scratch):
+            scratch.write_text(json.dumps(content, indent=2) + "\n")
+            scratch.replace(self._run_file)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -140,7 +154,10 @@ class RunFolder:
         Raises ValueError when one does already. The lock goes with its process, however it ends.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / _LOCK_FILE, "w") as file:
+        lock = self.path / _LOCK_FILE
+        if lock.exists() and not lock.is_file():  # a pipe would wait for its other end
+            raise ValueError(f"{lock} is no file: move it away")
+        with open(lock, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

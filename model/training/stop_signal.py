@@ -15,11 +15,15 @@ __all__ = ["StopSignal"]
 class StopSignal:
     """SIGINT and SIGTERM end the run after the step they come in; a second one ends it at once.
 
-    Among several processes JAX's own watch for SIGTERM agrees on the step after which all stop.
+    One that came before this could take it (``came_before``) counts as the first. Among several
+    processes JAX's own watch for SIGTERM agrees on the step after which all stop.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, say: Callable[[str], None], came_before: Callable[[], bool] = lambda: False
+    ) -> None:
         self._say = say
+        self._came_before = came_before
         self._came = False
         self._before: dict[int, Any] = {}
 
@@ -27,7 +31,10 @@ class StopSignal:
         if threading.current_thread() is threading.main_thread():
             alone = jax.process_count() == 1
             for number in (signal.SIGINT, signal.SIGTERM) if alone else (signal.SIGINT,):
-                self._before[number] = signal.signal(number, self._receive)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # of a job in the background
+                    self._before[number] = signal.signal(number, self._receive)
+        if self._came_before() and not self._came:
+            self._receive(signal.SIGTERM, None)
         return self
 
     def __exit__(self, *_: object) -> None:

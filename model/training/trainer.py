@@ -63,12 +63,14 @@ def check(config: TrainConfig) -> Layout:
     """
     plan = _plan(config)
     make_input(dataclasses.replace(plan.data, workers=0), plan.host).close()
-    _validation_batches(config, plan.data, plan.host)
+    _validation_batches(config, plan.data, plan.host, distributed.print_first)
     return plan.layout
 
 
-def train(config: TrainConfig) -> None:
+def train(config: TrainConfig, interrupted: Callable[[], bool] = lambda: False) -> None:
     """Trains until ``config.steps`` steps are done.
+
+    ``interrupted`` says whether a signal to stop came before this could listen for one.
 
     ``jax.distributed`` is initialised by the caller where there are several processes; each calls
     this with the same configuration.
@@ -78,7 +80,9 @@ def train(config: TrainConfig) -> None:
       TrainingStoppedError: the loss is no number or diverges; the last good checkpoint is kept.
       ValueError: settings, corpus, folder or devices do not fit; found before anything is
         compiled, but for what only compiling shows.
-      OSError: a checkpoint or the metrics could not be written.
+      OSError: a checkpoint or the metrics could not be written; or the input has failed, as it
+        does with ValueError where a shard is damaged: the state before it is saved then, but for
+        runs of several processes.
     """
     with contextlib.ExitStack() as stack:
         # 1. The folder, and whether it is this run's.
@@ -91,7 +95,8 @@ def train(config: TrainConfig) -> None:
         # 2. What is read. A corpus that cannot be read leaves no folder behind.
         batches = DeviceBatches(make_input(data, host), data.batch_spec(), layout.batch)
         stack.callback(batches.close)
-        validation = _validation_batches(config, data, host)
+        notes: list[str] = []
+        validation = _validation_batches(config, data, host, notes.append)
         eval_every = config.checkpoint_every if config.eval_every is None else config.eval_every
         if distributed.is_first():
             folder.begin(plan.settings, config.model, getattr(data.vocabulary, "path", None))
@@ -109,11 +114,14 @@ def train(config: TrainConfig) -> None:
             validation and done and _is_due(done, config, eval_every)
         ) and not records.evaluated(done)  # stopped between a checkpoint and its evaluation
         records.greet()
+        for note in notes:
+            records.say(note)
         if done >= config.steps and not missed:
             records.say(f"step {done} is done already: give more --steps to go on")
             return
         # From here on no signal comes into the middle of what JAX is doing.
-        stop = stack.enter_context(StopSignal(records.say))
+        stop = stack.enter_context(StopSignal(records.say, interrupted))
+        stop.now_if_asked()
         if done:
             state, progress = checkpoints.restore(done, layout.state)
             batches.set_state(progress["input"])
@@ -138,10 +146,28 @@ def train(config: TrainConfig) -> None:
         # something is to be kept, the step itself is looked at first.
         profiler = stack.enter_context(Profiler(folder.profile, config.profile_steps))
         running: tuple[int, StepMetrics] | None = None
+        kept = done
+
+        def keep(step: int) -> None:
+            nonlocal kept
+            records.flush()  # metrics up to a checkpoint are on disk before it is
+            position = _gathered(batches.get_state())
+            checkpoints.save(step, state, {"input": position, "guard": guard.get_state()})
+            kept = step
+
         records.start_clock()
         for step in range(done + 1, config.steps + 1):
             profiler.step(step - done)
-            batch = records.waiting(batches)
+            try:
+                batch = records.waiting(batches)
+            except Exception:  # the steps before have not to be lost with the input
+                if running is not None:
+                    records.write_step(*running)
+                if step - 1 > kept and jax.process_count() == 1:  # the others know nothing of it
+                    records.say(f"no input for step {step}: saving")
+                    keep(step - 1)
+                    checkpoints.wait()
+                raise
             state, told = train_step(state, batch)
             if running is not None:
                 records.write_step(*running)
@@ -154,9 +180,7 @@ def train(config: TrainConfig) -> None:
             records.write_step(*running)
             running = None
             if saving:
-                records.flush()  # metrics up to a checkpoint are on disk before it is
-                position = _gathered(batches.get_state())
-                checkpoints.save(step, state, {"input": position, "guard": guard.get_state()})
+                keep(step)
             if stopping:
                 records.say(f"stopping after step {step}: saving")
                 checkpoints.wait()
@@ -188,12 +212,15 @@ def _input_shards(config: TrainConfig, folder: RunFolder, parts: int) -> int:
     if begun is None:
         return parts
     try:
-        return int(begun["input"]["input_shards"])
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(
-            f"{folder.path}: run.json is damaged: its settings name no input_shards; give another "
-            "--out"
-        ) from None
+        found, rows = begun["input"]["input_shards"], begun["batch_size"]
+        if type(found) is int and found > 0 and rows % found == 0:
+            return found
+    except (KeyError, TypeError):
+        found = None
+    raise ValueError(
+        f"{folder.path}: run.json is damaged: its batch is not of {found!r} input shards "
+        "(input_shards); give another --out"
+    )
 
 
 def _is_due(step: int, config: TrainConfig, every: int) -> bool:
@@ -201,9 +228,12 @@ def _is_due(step: int, config: TrainConfig, every: int) -> bool:
 
 
 def _validation_batches(
-    config: TrainConfig, data: InputConfig, host: tuple[int, int]
+    config: TrainConfig, data: InputConfig, host: tuple[int, int], say: Callable[[str], None]
 ) -> list[Batch]:
-    """What every evaluation goes through, this host's part of it; nothing where it is off."""
+    """What every evaluation goes through, this host's part of it; nothing where it is off.
+
+    ``say`` is told why there is none where the corpus is what it takes.
+    """
     if config.eval_every == 0:
         return []
     rows = config.evaluation_rows(data)
@@ -214,7 +244,7 @@ def _validation_batches(
     except ValueError as error:  # no such pages, or too few
         if config.eval_every is not None:
             raise
-        distributed.print_first(f"no evaluation: {error}")
+        say(f"no evaluation: {error}")
         return []
 
 

@@ -1,5 +1,6 @@
 import argparse
 import io
+import os
 import pathlib
 import subprocess
 import sys
@@ -257,3 +258,27 @@ def test_only_the_command_asked_for_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("loaded: []\n")
+
+
+def test_a_standard_output_that_is_full_is_named() -> None:
+    code = (
+        "import sys\n"
+        "from pipelines import c4_main, explain_command\n"
+        "explain_command.run = lambda arguments, rest: print('a line') or 0\n"
+        "sys.exit(c4_main.main(['explain', 'a']))"
+    )
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True,
+            timeout=60, env=buffered,
+        )  # fmt: skip
+    line = "c4: error: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+def test_an_interrupt_behind_another_error_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ImportError("numpy._core.multiarray failed to import")
+    error.__cause__ = KeyboardInterrupt()
+    monkeypatch.setattr(explain_command, "run", raising(error))
+    assert run_c4("explain", "a") == (130, "", "\nc4: interrupted\n")

@@ -1,7 +1,9 @@
 """Batches do not depend on workers or hosts, and go on exactly where they stopped."""
 
+import dataclasses
 import itertools
 import json
+import random
 
 import grain
 import numpy as np
@@ -19,7 +21,7 @@ from model.data.input_pipeline import (
 )
 from model.data.objectives import OBJECTIVES
 from model.data.rows import RowMaker
-from model.data.workers import WorkerError, Workers
+from model.data.workers import RESTARTS, WorkerError, Workers
 from tests.model.data.corpora import (
     CrashingVocabulary,
     NumberVocabulary,
@@ -278,6 +280,25 @@ def test_a_damaged_shard_is_the_same_line_with_and_without_workers(tmp_path, wor
         taken(iterator, 100)
     assert str(caught.value) == f"{path}: record 199: damaged: its data fail their checksum"
     iterator.close()
+
+
+def test_workers_that_are_killed_change_nothing(corpus, monkeypatch, capfd):
+    draw, submit, killed = random.Random(4), Workers.submit, []
+
+    def after_a_kill(self, worker, *arguments):
+        if len(killed) < RESTARTS and draw.random() < 0.3:
+            killed.append(worker)
+            self._processes[worker].kill()
+            if draw.random() < 0.5:  # found out now, or while its results are awaited
+                self._processes[worker].wait()
+        return submit(self, worker, *arguments)
+
+    monkeypatch.setattr(Workers, "submit", after_a_kill)
+    settings = config(corpus, batch_size=120)
+    expected = first_batches(settings, 30)
+    assert first_batches(dataclasses.replace(settings, workers=2), 30) == expected
+    assert len(killed) == RESTARTS
+    assert 2 < capfd.readouterr().err.count("; started again\n") <= RESTARTS
 
 
 def test_an_error_does_not_put_later_elements_in_its_place(corpus):

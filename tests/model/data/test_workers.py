@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from model.data.workers import WorkerError, Workers
+from model.data.workers import RESTARTS, WorkerEndedError, WorkerError, Workers
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -120,12 +120,27 @@ def test_a_worker_that_cannot_begin_says_why():
     pool.close()
 
 
-def test_a_killed_worker_is_noticed(workers):
+def test_a_killed_worker_is_started_again_and_owes_nothing(workers, capfd):
     pid = workers.fetch(workers.submit(1, "pid"))
-    ticket = workers.submit(1, "sleep", 60)
+    tickets = [workers.submit(1, "sleep", 0.2), *(workers.submit(1, "add", i) for i in range(3))]
+    workers.cancel(tickets.pop(2))
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(WorkerError, match=r"worker 1 of 2 has ended: killed by SIGKILL, perhaps"):
-        workers.fetch(ticket)
+    assert [workers.fetch(ticket) for ticket in tickets] == [0.2, 100, 102]
+    assert workers.fetch(workers.submit(1, "pid")) != pid
+    assert wait_until(lambda: ended(pid))
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert "input worker 1 of 2 has ended: killed by SIGKILL, perhaps for want of memory" in said
+
+
+def test_workers_that_end_again_and_again_are_given_up(workers, capfd):
+    pid = workers.fetch(workers.submit(0, "pid"))
+    for _ in range(RESTARTS + 1):
+        os.kill(workers.fetch(workers.submit(1, "pid")), signal.SIGKILL)
+    with pytest.raises(WorkerEndedError, match=r"killed by SIGKILL, .*; 5 were started again"):
+        workers.fetch(workers.submit(1, "pid"))
+    assert wait_until(lambda: ended(pid))
+    assert capfd.readouterr().err.count("started again") == RESTARTS
     with pytest.raises(ValueError, match="closed"):
         workers.submit(0, "add", 1)
 

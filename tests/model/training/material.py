@@ -1,6 +1,10 @@
 """A corpus of made-up sentences and a vocabulary of 64 pieces, once a session."""
 
+import os
+import pathlib
 import random
+import subprocess
+import sys
 import types
 
 import pytest
@@ -63,3 +67,42 @@ def quick_xla(material):
     for name, (_, elsewhere) in settings.items():
         jax.config.update(name, elsewhere)
     compilation_cache.reset_cache()
+
+
+_ROOT = pathlib.Path(__file__).resolve().parents[3]
+# The shipped command, and at its end what it has imported that it should not.
+_COMMAND = """
+import sys
+from pipelines.c4_main import main
+status = main()
+print("imported:", *sorted({"tensorflow", "apache_beam", "torch"} & set(sys.modules)))
+sys.exit(status)
+"""
+
+
+@pytest.fixture(scope="session")
+def start_run(material):
+    """Starts a run of 120 steps as a process; what it says is one stream unless told otherwise."""
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "JAX_COMPILATION_CACHE_DIR": material.cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+    def start(out, *more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT):
+        command = [
+            sys.executable, "-c", _COMMAND, "pretrain",
+            "--corpus", material.corpus, "--vocab", material.vocab, "--out", str(out),
+            "--size", "tiny", "--set", "d_model=32", "--set", "d_ff=64", "--set", "d_kv=8",
+            "--set", "num_layers=1", "--input-length", "32", "--batch-size", "4",
+            "--steps", "120", "--checkpoint-every", "10", "--eval-every", "25",
+            "--eval-batches", "1", "--keep-last", "2", "--workers", "0", *more,
+        ]  # fmt: skip
+        return subprocess.Popen(
+            command, cwd=_ROOT, env=environment, text=True, stdout=stdout, stderr=stderr
+        )
+
+    return start

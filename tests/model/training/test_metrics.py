@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from model.training.metrics import (
     DivergenceGuard,
     MetricsFile,
     StepTimer,
+    TensorBoard,
     Terminal,
     TrainingStoppedError,
     mean_row,
@@ -181,3 +183,52 @@ def test_a_timer_leaves_out_what_it_is_told_to(monkeypatch):
     timer.reset()
     now[0] += 1
     assert timer.lap() == (1, 0)
+
+
+def test_a_terminal_that_is_full_is_left_alone(capsys):
+    with open("/dev/full", "w") as stream:
+        terminal = Terminal(0, 10, stream=stream)
+        terminal.say("a line")
+        terminal.line(_row(1))
+        terminal.close()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "standard output takes no more (No space left on device): training goes on" in said
+
+
+def test_a_bar_on_a_terminal_that_is_closed(capsys):
+    class Closed(io.StringIO):
+        def isatty(self):
+            return True
+
+        def write(self, text):
+            raise OSError(32, "Broken pipe")
+
+        def fileno(self):
+            raise OSError("no file")
+
+    terminal = Terminal(0, 10, stream=Closed())
+    for step in range(1, 4):
+        terminal.step(_row(step))
+        terminal.say("a line")
+    terminal.close()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
+    metrics = MetricsFile(tmp_path / "m.jsonl", 0)
+    metrics.close()
+    metrics._file = open("/dev/full", "w")  # noqa: SIM115
+    metrics.write(_row(1))
+    with pytest.raises(OSError, match=r"No space left on device: .*m\.jsonl"):
+        metrics.flush()
+    with pytest.raises(OSError, match=r"No space left on device: .*m\.jsonl"):
+        metrics.close()
+
+
+def test_files_of_another_kind_are_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is no file: move it away"):
+        MetricsFile(tmp_path / "pipe", 0)
+    with pytest.raises(ValueError, match="pipe is no folder: move it away"):
+        TensorBoard(tmp_path / "pipe", 0)

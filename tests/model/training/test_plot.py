@@ -1,6 +1,9 @@
 """The picture of a run's losses."""
 
+import os
 import struct
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +54,19 @@ def test_smoothing_against_slices():
             sum(values[max(0, k + 1 - window) : k + 1]) / min(k + 1, window) for k in range(40)
         ]
         assert smoothed(values, window) == pytest.approx(wanted)
+
+
+def test_a_home_that_cannot_be_written_to_is_no_matter(tmp_path):
+    code = (
+        "import sys\n"
+        "from model.training.plot import plot_losses\n"
+        "plot_losses([{'step': 1, 'loss': 2.0}], sys.argv[1])"
+    )
+    nowhere = {**os.environ, "HOME": "/proc/nobody", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": ""}
+    nowhere.pop("MPLCONFIGDIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "loss.png"], env=nowhere, text=True,
+        capture_output=True, timeout=100,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "loss.png").stat().st_size > 1000

@@ -1,67 +1,25 @@
 """Runs that are stopped and go on, as processes of their own: nothing may show that they were."""
 
 import os
-import pathlib
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 from model.training.checkpoints import load_params, newest_step
 from model.training.metrics import read_rows
 
-_ROOT = pathlib.Path(__file__).resolve().parents[3]
 _STEPS = 120
-# The shipped command, and at its end what it has imported that it should not.
-_COMMAND = """
-import sys
-from pipelines.c4_main import main
-status = main(sys.argv[1:])
-print("imported:", *sorted({"tensorflow", "apache_beam", "torch"} & set(sys.modules)))
-sys.exit(status)
-"""
 
 
 @pytest.fixture(scope="module")
-def command(material):
-    """Makes the command of a run; the environment goes with it."""
-
-    def make(out, *more):
-        return [
-            sys.executable, "-c", _COMMAND, "pretrain",
-            "--corpus", material.corpus, "--vocab", material.vocab, "--out", str(out),
-            "--size", "tiny", "--set", "d_model=32", "--set", "d_ff=64", "--set", "d_kv=8",
-            "--set", "num_layers=1", "--input-length", "32", "--batch-size", "4",
-            "--steps", str(_STEPS), "--checkpoint-every", "10", "--eval-every", "25",
-            "--eval-batches", "1", "--keep-last", "2", "--workers", "0", *more,
-        ]  # fmt: skip
-
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        "JAX_COMPILATION_CACHE_DIR": material.cache,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-
-    def start(out, *more):
-        return subprocess.Popen(
-            make(out, *more), cwd=_ROOT, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    return start
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(command, tmp_path_factory):
+def uninterrupted(start_run, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "straight"
-    run = command(out)
+    run = start_run(out)
     text, _ = run.communicate(timeout=300)
     assert run.returncode == 0, text
     assert text.endswith("\nimported:\n")
@@ -100,10 +58,10 @@ def _same_params(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-def test_stopped_and_killed_runs_go_on_bit_for_bit(command, uninterrupted, tmp_path):
+def test_stopped_and_killed_runs_go_on_bit_for_bit(start_run, uninterrupted, tmp_path):
     out = tmp_path / "stopped"
     draw = random.Random(7)
-    run = command(out)
+    run = start_run(out)
     _wait_for_step(out, draw.randint(5, 40), run)
     run.send_signal(signal.SIGTERM)
     text, _ = run.communicate(timeout=120)
@@ -112,12 +70,12 @@ def test_stopped_and_killed_runs_go_on_bit_for_bit(command, uninterrupted, tmp_p
     stopped_at = newest_step(out / "checkpoints")
     assert read_rows(out / "metrics.jsonl")[-1]["step"] == stopped_at  # where it was, not before
 
-    run = command(out)
+    run = start_run(out)
     _wait_for_step(out, stopped_at + draw.randint(5, 40), run)
     run.kill()
     run.communicate()
 
-    run = command(out)
+    run = start_run(out)
     text, _ = run.communicate(timeout=300)
     assert run.returncode == 0, text
     assert "going on from step" in text
@@ -134,3 +92,31 @@ def test_the_straight_run_told_every_step(uninterrupted):
     assert [row["step"] for row in rows if "validation_loss" in row] == [25, 50, 75, 100, 120]
     losses = [row["loss"] for row in rows if "loss" in row]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
+def test_a_log_that_nobody_reads_any_more_ends_no_training(start_run, tmp_path):
+    reading, writing = os.pipe()
+    run = start_run(
+        tmp_path / "run", "--steps", "12", "--log-every", "1", stdout=writing,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(reading)
+    os.close(writing)
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 0, said
+    assert said == (
+        "c4: note: standard output takes no more (Broken pipe): training goes on, metrics.jsonl "
+        "has every step\n"
+    )
+    assert newest_step(tmp_path / "run" / "checkpoints") == 12
+
+
+def test_a_disk_that_is_full_is_one_line(start_run, tmp_path):
+    out = tmp_path / "run"
+    run = start_run(out, stderr=subprocess.PIPE)
+    _wait_for_step(out, 1, run)
+    psutil.Process(run.pid).rlimit(psutil.RLIMIT_FSIZE, (50_000, 50_000))  # bytes of one file
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 1, said
+    assert said.count("\n") == 1, said
+    assert said.startswith(f"c4: error: {out / 'checkpoints'}: a checkpoint could not be written")

@@ -1,6 +1,8 @@
 """A run's folder remembers what it was begun with."""
 
 import json
+import os
+import sys
 
 import pytest
 
@@ -80,4 +82,56 @@ def test_a_lock_goes_with_its_holder(begun):
     with begun.locked(), pytest.raises(ValueError, match="another process"), begun.locked():
         pass
     with begun.locked():
+        pass
+
+
+class Killed(BaseException):
+    """For what ends a process at once."""
+
+
+_calls_left = []
+
+
+def _count(event, arguments):
+    opens = event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]
+    if _calls_left and (opens or event in ("os.mkdir", "os.rename")):
+        _calls_left[0] -= 1
+        if not _calls_left[0]:
+            raise Killed
+
+
+def test_a_start_that_is_killed_anywhere_can_be_repeated(tmp_path):
+    vocabulary = tmp_path / "v"
+    vocabulary.write_bytes(b"pieces")
+    sys.addaudithook(_count)  # there is no way to remove it
+    for killed_at in range(1, 20):
+        out = tmp_path / str(killed_at)
+        _calls_left[:] = [killed_at]
+        try:
+            RunFolder(out).begin(_SETTINGS, _CONFIG, str(vocabulary))
+            break
+        except Killed:
+            pass
+        finally:
+            _calls_left.clear()
+        if (out / RUN_FILE).exists():
+            (out / ".model.json.1.tmp").write_text("of another start that was killed")
+        again = RunFolder(out)
+        again.check(_SETTINGS)
+        again.begin(_SETTINGS, _CONFIG, str(vocabulary))
+        assert sorted(os.listdir(out)) == ["model.json", "run.json", "vocabulary.model"]
+    assert killed_at > 6  # three files, each opened and renamed
+
+
+@pytest.mark.parametrize("target", ["run", "nowhere/run", "file"])
+def test_links_that_lead_to_no_folder(tmp_path, target):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "run").symlink_to(target)
+    with pytest.raises(ValueError, match=rf"is a link to {target}, which is no folder; .*--out"):
+        RunFolder(tmp_path / "run")
+
+
+def test_a_lock_of_another_kind(begun):
+    os.mkfifo(begun.path / ".lock")
+    with pytest.raises(ValueError, match="lock is no file: move it away"), begun.locked():
         pass

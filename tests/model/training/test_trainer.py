@@ -1,14 +1,21 @@
 """Whole runs through the command, in this process: on eight devices of the CPU."""
 
+import contextlib
 import json
+import os
 import pathlib
 import shutil
+import signal
+import threading
 
 import jax
 import numpy as np
 import pytest
 
+from model.data.input_pipeline import InputIterator
+from model.data.workers import WorkerEndedError, Workers
 from model.t5.flops import step_flops
+from model.training import trainer
 from model.training.checkpoints import load_params, newest_step, save_params
 from model.training.metrics import read_rows
 from tests.helpers import run_c4
@@ -231,3 +238,110 @@ def test_a_folder_takes_one_process_at_a_time(material, run30):
     with RunFolder(run30).locked():
         outcome = _run(material, run30, "--steps", 40, *_QUIET, status=1)
     assert "another process trains into it" in outcome.err
+
+
+def test_without_input_what_was_trained_is_kept(material, run30, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    whole, left = InputIterator.__next__, [17]
+
+    def give_up(self):
+        left[0] -= 1
+        if left[0] < 0:
+            raise WorkerEndedError("input worker 0 of 1 has ended: killed by SIGKILL")
+        return whole(self)
+
+    options = ["--steps", 30, "--checkpoint-every", 10, *_QUIET]
+    with monkeypatch.context() as patched:
+        patched.setattr(InputIterator, "__next__", give_up)
+        outcome = _run(material, out, *options, status=1)
+    assert outcome.err == "c4: error: input worker 0 of 1 has ended: killed by SIGKILL\n"
+    assert "no input for step 18: saving" in outcome.out
+    assert newest_step(out / "checkpoints") == 17
+    _run(material, out, *options)
+    assert _losses(out) == _losses(run30)
+
+
+def test_a_signal_in_an_evaluation_is_seen(material, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    evaluate = trainer._evaluate
+
+    def signalled(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(trainer, "_evaluate", signalled)
+    outcome = _run(
+        material, out, "--steps", 30, "--eval-every", 5, "--eval-batches", 1, *_QUIET, status=130
+    )
+    assert outcome.err.count("\n") == 2  # what it says begins below a terminal's "^C"
+    assert newest_step(out / "checkpoints") == 6
+    rows = read_rows(out / "metrics.jsonl")
+    assert [row["step"] for row in rows if "validation_loss" in row] == [5]
+    assert _losses(out)[-1] == rows[-1]["loss"]
+
+
+def test_a_signal_that_python_drops_is_not_forgotten(material, tmp_path, monkeypatch):
+    plan = trainer._plan
+
+    def dropped(config):
+        with contextlib.suppress(KeyboardInterrupt):  # as in a finalizer
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        return plan(config)
+
+    monkeypatch.setattr(trainer, "_plan", dropped)
+    outcome = _run(material, tmp_path / "run", "--steps", 30, *_QUIET, status=130)
+    assert "stopping as soon as" in outcome.out
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == ""
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_damaged_and_strange_files_of_a_run(material, run30, run20):
+    metrics = run20 / "metrics.jsonl"
+    text = metrics.read_text()
+    metrics.write_text(text[: len(text) - 100])  # in the middle of step 30
+    steps = run20 / "checkpoints"
+    (steps / "notes.txt").write_text("mine")
+    (steps / "backup").mkdir()
+    (steps / "30.orbax-checkpoint-tmp").mkdir()
+    (steps / "40").write_text("a file")
+    (run20 / ".vocabulary.model.tmp").write_text("of a start that was killed")
+    outcome = _run(material, run20, "--steps", 30, *_QUIET)
+    assert outcome.err == ""
+    assert _losses(run20) == _losses(run30)
+    assert (steps / "notes.txt").read_text() == "mine"
+    assert not (run20 / ".vocabulary.model.tmp").exists()
+
+
+@pytest.mark.parametrize("shards", [0, 3, 10**9, True, "8", None])
+def test_a_damaged_number_of_input_shards_is_told_of_its_file(material, run20, shards):
+    path = run20 / "run.json"
+    begun = json.loads(path.read_text())
+    begun["settings"]["input"]["input_shards"] = shards
+    path.write_text(json.dumps(begun))
+    outcome = _run(material, run20, "--steps", 30, *_QUIET, status=1)
+    assert outcome.err.count("\n") == 1
+    assert "run.json is damaged" in outcome.err
+
+
+def test_a_missing_file_of_a_checkpoint_is_one_line(material, run20):
+    (run20 / "checkpoints" / "20" / "params" / "manifest.ocdbt").unlink()
+    outcome = _run(material, run20, "--steps", 30, *_QUIET, status=1)
+    assert outcome.err.count("\n") == 1
+    assert "20 cannot be restored; delete it" in outcome.err
+
+
+def test_a_worker_that_is_killed_changes_no_loss(material, run30, tmp_path, monkeypatch):
+    fetch = Workers.fetch
+
+    def after_a_kill(self, ticket):
+        process = self._processes[self._worker_of[ticket]]
+        process.kill()
+        process.wait()
+        return fetch(self, ticket)
+
+    monkeypatch.setattr(Workers, "fetch", after_a_kill)
+    out = tmp_path / "run"
+    options = ["--steps", 30, "--checkpoint-every", 10, *_QUIET, "--workers", 2]
+    said = _run(material, out, *options).err
+    assert said.count("has ended: killed by SIGKILL") == said.count("; started again\n") > 0
+    assert _losses(out) == _losses(run30)

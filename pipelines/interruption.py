@@ -1,0 +1,109 @@
+"""Ctrl-C and SIGTERM: the first one asks a command to end, the second ends it."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import sys
+import threading
+from typing import Any, NoReturn
+
+__all__ = ["STATUS", "Interruption"]
+
+#: Exit status of an interrupted command: 128 and SIGINT, as shells have it.
+STATUS = 130
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """What a command is asked by SIGINT and SIGTERM, from entering to leaving it as a context.
+
+    The first raises KeyboardInterrupt in the main thread and is remembered: Python drops what a
+    finalizer or a callback of the garbage collector raises, and the command would go on.
+
+    A program that has loaded JAX is ended by the second within the moment, also in the middle of
+    a compilation, when no handler of Python's runs, and without its finalisation: threads inside
+    JAX would crash that.
+    """
+
+    def __init__(self, line: str, *, own_process: bool) -> None:
+        """Of a command that says ``line`` of its interruption.
+
+        ``own_process``: nothing goes on in this process after the command.
+        """
+        self._line = line
+        self._own_process = own_process
+        self._asked = False
+        self._over = False
+        self._before: dict[int, Any] = {}
+        self._ending = threading.Lock()  # held by the one that ends the process
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # of a job in the background
+                self._before[number] = signal.signal(number, self._receive)
+        if self._own_process:
+            # The only thing that happens at the moment of a signal: its number is written here.
+            receiving, self._sending = socket.socketpair()
+            self._sending.setblocking(False)
+            signal.set_wakeup_fd(self._sending.fileno(), warn_on_full_buffer=False)
+            threading.Thread(
+                target=self._watch, args=(receiving,), name="interruption", daemon=True
+            ).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True  # no further signal changes what this command came to
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_IGN if self._own_process else handler)
+
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self._asked
+
+    def tell(self) -> int:
+        """Says that the command was interrupted, and returns the exit status.
+
+        Where the process is the command's own and has loaded JAX it ends here.
+        """
+        self._over = True
+        if self._own_process and _has_jax():
+            self._ending.acquire()
+            self._end()
+        print(f"\n{self._line}", file=sys.stderr)
+        return STATUS
+
+    def _receive(self, *_: object) -> None:
+        self._asked = True
+        if not self._over:
+            raise KeyboardInterrupt
+
+    def _watch(self, receiving: socket.socket) -> None:
+        came = 0
+        while received := receiving.recv(64):
+            came += sum(number in _SIGNALS for number in received)
+            if came > 1 and _has_jax() and self._ending.acquire(blocking=False):
+                self._end()
+
+    def _end(self) -> NoReturn:
+        _end_children()
+        # Not through sys.stderr, whose lock another thread may hold for ever.
+        with contextlib.suppress(OSError):
+            os.write(2, f"\n{self._line}\n".encode(errors="backslashreplace"))
+        os._exit(STATUS)
+
+
+def _has_jax() -> bool:
+    return "jax" in sys.modules
+
+
+def _end_children() -> None:
+    """Where the kernel lists them; workers also end by themselves when their socket does."""
+    for path in pathlib.Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in path.read_text().split():
+                os.kill(int(child), signal.SIGKILL)

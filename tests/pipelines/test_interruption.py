@@ -1,0 +1,96 @@
+"""What becomes of a process at one signal and at two, in programs that only seem to have JAX."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_HEAD = """
+import gc, hashlib, subprocess, sys, types
+{jax}
+from pipelines.interruption import Interruption
+def work_without_a_bytecode():
+    hashlib.pbkdf2_hmac("sha1", b"", b"", 10**9)  # minutes
+with Interruption("c4: interrupted", own_process=True) as interruption:
+    try:
+"""
+_TAIL = """
+    except KeyboardInterrupt:
+        sys.exit(interruption.tell())
+"""
+_JAX = 'sys.modules["jax"] = types.ModuleType("jax")'
+
+
+def _start(body: str, jax: str = _JAX) -> "subprocess.Popen[str]":
+    lines = ["print('ready', flush=True)", *body.strip().splitlines()]
+    script = _HEAD.format(jax=jax) + "\n".join("        " + line for line in lines) + _TAIL
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=_ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def _end(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    _, said = process.communicate(timeout=20)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("jax", ["", _JAX])
+def test_one_signal_is_one_line_and_status_130(number: int, jax: str) -> None:
+    process = _start("import time; time.sleep(60)", jax)
+    process.send_signal(number)
+    assert _end(process) == (130, "\nc4: interrupted\n")
+
+
+def test_a_second_one_ends_what_no_handler_reaches() -> None:
+    process = _start("work_without_a_bytecode()")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert process.poll() is None  # the first one only asks
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert _end(process) == (130, "\nc4: interrupted\n")
+    assert time.monotonic() - began < 5
+
+
+def test_a_second_one_ends_the_children_too() -> None:
+    body = """
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print("child", flush=True)
+work_without_a_bytecode()
+"""
+    process = _start(body)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "child\n"
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    assert _end(process)[0] == 130  # which waits until nobody holds the pipe any more
+
+
+def test_what_python_drops_is_remembered() -> None:
+    body = """
+import signal, threading
+class Raised:
+    def __del__(self): signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+sys.unraisablehook = lambda unraisable: None
+Raised()
+print("went on", interruption.asked(), file=sys.stderr)
+"""
+    assert _end(_start(body)) == (0, "went on True\n")
+
+
+def test_a_signal_after_the_end_changes_nothing() -> None:
+    body = """
+import atexit, os, signal
+atexit.register(lambda: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(2)])
+"""
+    assert _end(_start(body)) == (0, "")
