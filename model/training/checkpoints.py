@@ -31,7 +31,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from model.small_files import read_small_file
+from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
 from model.training.checksums import array_checksums, first_difference
 from model.training.train_step import TrainState
@@ -326,8 +326,9 @@ def write_model_file(folder: pathlib.Path, config: ModelConfig) -> None:
         "config": dataclasses.asdict(config),
     }
     scratch = folder / f".{MODEL_FILE}.{os.getpid()}.tmp"
-    scratch.write_text(json.dumps(content, indent=2) + "\n")
-    scratch.replace(folder / MODEL_FILE)
+    with naming(scratch):
+        scratch.write_text(json.dumps(content, indent=2) + "\n")
+        scratch.replace(folder / MODEL_FILE)
 
 
 def read_model_file(folder: pathlib.Path) -> ModelConfig:

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import signal
 import threading
+import zlib
 
 import jax
 import numpy as np
@@ -200,7 +201,12 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(material, run20):
     # As if the last 100 steps had been better than those to come.
     saved = run20 / "checkpoints" / "20" / "progress" / "metadata"
     progress = json.loads(saved.read_text())
-    saved.write_text(json.dumps({**progress, "guard": {"losses": [1.0] * 100, "best": 1.0}}))
+    progress["guard"] = {"losses": [1.0] * 100, "best": 1.0}
+    saved.write_text(json.dumps(progress))
+    noted = run20 / "checkpoints" / "20" / "checksums" / "metadata"
+    checksums = json.loads(noted.read_text())
+    checksums["progress"]["json"] = zlib.crc32(json.dumps(progress, sort_keys=True).encode())
+    noted.write_text(json.dumps(checksums))
     outcome = _run(
         material, run20, "--steps", 30, "--checkpoint-every", 1, "--divergence", 0.05, *_QUIET,
         status=1,
