@@ -10,8 +10,9 @@
                                                             |
                                                             +-> WriteManifest
 
-The graph carries patterns and settings, never lists of files; text stays in files and is read once
-by the shard it belongs to.
+The graph carries settings, never the names of files: a worker reads these from the list that the
+launcher made (`pipelines.input_list`). Text stays in files and is read once by the shard it belongs
+to.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ from c4_filters.spans import pack_indices
 from pipelines import dedup, layout, manifest, storage
 from pipelines.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.config import BuildConfig
+from pipelines.input_list import read_input_list
 from pipelines.progress import Notes
 from pipelines.quiet_beam import beam
 from pipelines.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
@@ -50,7 +52,10 @@ class Totals:
 
 @dataclasses.dataclass(eq=False)
 class BuildCorpus(beam.PTransform[Any, Any]):
-    """The whole build. Put it on a pipeline; its output is the manifest, written last."""
+    """The whole build. Put it on a pipeline; its output is the manifest, written last.
+
+    The list of input files must be in the output folder when the pipeline runs.
+    """
 
     config: BuildConfig
     notes: Notes | None = None  # progress, on this machine only
@@ -60,11 +65,13 @@ class BuildCorpus(beam.PTransform[Any, Any]):
 
     def expand(self, begin: Any) -> Any:
         """Wires the graph of this module's head."""
-        config, notes = self.config, self.notes
+        # Patterns, of which there may be as many as files, are the launcher's: it has the list made.
+        listed = storage.join(self.config.output, layout.INPUTS)
+        config, notes = dataclasses.replace(self.config, inputs=(listed,)), self.notes
         recipe = config.recipe
         files = (
             begin
-            | "Patterns" >> beam.Create([config.inputs])
+            | "Folder" >> beam.Create([config.output])
             | "ListInputs" >> beam.FlatMap(_list_inputs, notes)
             | "SpreadFiles" >> Spread()
             | "CleanFiles" >> beam.ParDo(_CleanFile(config, notes))
@@ -147,10 +154,8 @@ class Spread(beam.PTransform[Any, Any]):
         )
 
 
-def _list_inputs(
-    patterns: tuple[str, ...], notes: Notes | None
-) -> Iterator[tuple[int, tuple[str, int]]]:
-    files = storage.match(patterns)
+def _list_inputs(output: str, notes: Notes | None) -> Iterator[tuple[int, tuple[str, int]]]:
+    files = read_input_list(output)
     if notes is not None:
         notes.total("clean", sum(size for _, size in files))
     return enumerate(sorted(files, key=lambda file: (-file[1], file[0])))

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipelines import layout, local_worker, manifest, progress, storage
 from pipelines.config import BuildConfig
+from pipelines.input_list import write_input_list
 from pipelines.printing import printable
 from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
 
@@ -117,6 +118,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if made is None:
         _tell_of_fewer_inputs(config, files)
         manifest.begin(config.output)
+        write_input_list(config.output, files)
         made = run_build(config, options, show=local and not arguments.quiet)
     elif not arguments.quiet:
         print(f"{config.output} is complete already: same files, same settings")
@@ -241,7 +243,7 @@ def _cores() -> int:
 def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str, Any] | None:
     """Runs the graph; returns the manifest, or None when the engine goes on by itself.
 
-    Raises BuildError, in one line, when the build fails.
+    The list of input files is in the output folder already (`pipelines.input_list`). Raises BuildError, in one line, when the build fails.
     """
     from pipelines.build import BuildCorpus
     from pipelines.quiet_beam import beam
@@ -308,7 +310,9 @@ def _runner(options: Any) -> Any:
 
 def _waits(options: Any) -> bool:
     chosen = options.get_all_options()
-    return not (chosen.get("dry_run") or chosen.get("no_wait_until_finish"))
+    # With a template location Dataflow's runner writes a job down and starts none.
+    leaves = ("dry_run", "no_wait_until_finish", "template_location")
+    return not any(chosen.get(option) for option in leaves)
 
 
 @contextlib.contextmanager
