@@ -59,6 +59,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
 
     config: BuildConfig
     notes: Notes | None = None  # progress, on this machine only
+    alone: bool = False  # nobody waits: the job itself must fail when too little could be read
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -134,7 +135,9 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             begin
             | "Finish" >> beam.Create([config])
             | "WriteManifest"
-            >> beam.Map(_write_manifest, beam.pvalue.AsList(files), beam.pvalue.AsList(shards))
+            >> beam.Map(
+                _write_manifest, beam.pvalue.AsList(files), beam.pvalue.AsList(shards), self.alone
+            )
         )
 
 
@@ -289,8 +292,16 @@ class _WriteShard(beam.DoFn):
 
 
 def _write_manifest(
-    config: BuildConfig, files: list[FileSummary], shards: list[ShardSummary]
+    config: BuildConfig, files: list[FileSummary], shards: list[ShardSummary], alone: bool
 ) -> dict[str, Any]:
     made = manifest.make_manifest(config, files, shards)
     manifest.write_manifest(config, made)
+    unreadable = made["unreadable_inputs"]
+    if alone and (len(unreadable) > config.allow_unreadable_files or not made["inputs"]):
+        raise OSError(
+            f"{len(unreadable)} of {len(files)} files could not be read, such as "
+            f"{unreadable[0]['path']}: {unreadable[0]['error']}; the corpus in {config.output} is "
+            "built from the others; mend or remove them and run again, or accept with "
+            f"--allow-unreadable-files {len(unreadable)}"
+        )
     return made
