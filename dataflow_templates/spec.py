@@ -32,7 +32,9 @@ _PARAMETER_TYPES = {"TEXT", "GCS_READ_FILE", "GCS_WRITE_FOLDER", "BOOLEAN", "NUM
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _EXAMPLE = re.compile(r"Example: (\S+)$")
 # registry host / project / repository / image : tag, or @ digest
-_IMAGE = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+){2,}(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
+_IMAGE = re.compile(
+    r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+){2,}(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})"
+)
 
 
 class MetadataError(ValueError):

@@ -66,7 +66,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
 
     def expand(self, begin: Any) -> Any:
         """Wires the graph of this module's head."""
-        # Patterns, of which there may be as many as files, are the launcher's: it has the list made.
+        # The patterns, of which there may be as many as files, stay with whoever made the list.
         listed = storage.join(self.config.output, layout.INPUTS)
         config, notes = dataclasses.replace(self.config, inputs=(listed,)), self.notes
         recipe = config.recipe

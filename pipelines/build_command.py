@@ -198,6 +198,8 @@ def _beam_options(
         raise ValueError(f"--workers must be at least 1, got {workers}")
     if workers is not None and not local:
         raise ValueError(f"--workers is for builds on this machine; {standard.runner} has its own")
+    if standard.runner == "DataflowRunner":
+        _check_dataflow_folders(rest)
     if not local and given.isdisjoint(("--save_main_session", "--no_save_main_session")):
         # Dataflow's default would send along the module that was started; all that workers need
         # is in the packages that are installed there.
@@ -216,7 +218,7 @@ def beam_parser() -> argparse.ArgumentParser:
     from pipelines.quiet_beam import beam
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    classes = [beam.options.pipeline_options.PipelineOptions]
+    classes: list[Any] = [beam.options.pipeline_options.PipelineOptions]
     for cls in classes:
         classes += cls.__subclasses__()
         if "_add_argparse_args" in vars(cls):
@@ -244,6 +246,22 @@ def _refuse_unknown(rest: list[str]) -> None:
         raise ValueError(f"unknown option {unknown[0]}{hint} (c4 build --help)")
 
 
+# Bucket names as Beam reads them (apache_beam/options/pipeline_options_validator.py).
+_BUCKET_FOLDER = re.compile(r"gs://[a-z0-9][-_a-z0-9.]+[a-z0-9](/.*)?")
+
+
+def _check_dataflow_folders(rest: list[str]) -> None:
+    """Beam takes a malformed folder for none, and tries for minutes to make a bucket of its own."""
+    from pipelines.quiet_beam import beam
+
+    module = beam.options.pipeline_options
+    options = module.PipelineOptions(rest).view_as(module.GoogleCloudOptions)
+    for name in ("temp_location", "staging_location"):
+        value = getattr(options, name)
+        if value and not _BUCKET_FOLDER.fullmatch(value):
+            raise ValueError(f"--{name} must be gs://BUCKET/FOLDER, got {value!r}")
+
+
 def _local_workers(files: Sequence[tuple[str, int]]) -> int:
     """A process a core, but none that would start for longer than it works, or have no file."""
     worth_starting = sum(size for _, size in files) // _BYTES_WORTH_A_PROCESS
@@ -257,7 +275,8 @@ def _cores() -> int:
 def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str, Any] | None:
     """Runs the graph; returns the manifest, or None when the engine goes on by itself.
 
-    The list of input files is in the output folder already (`pipelines.input_list`). Raises BuildError, in one line, when the build fails.
+    The list of input files is in the output folder already (`pipelines.input_list`). Raises
+    BuildError, in one line, when the build fails.
     """
     from pipelines.build import BuildCorpus
     from pipelines.quiet_beam import beam

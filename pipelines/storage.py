@@ -294,7 +294,7 @@ def _naming(path: str) -> Iterator[None]:
             number, what = cause.errno, cause.strerror or str(cause)
         else:
             answer = getattr(cause, "response", None)
-            status = getattr(cause, "code", None) or getattr(answer, "status_code", None)
+            status: Any = getattr(cause, "code", None) or getattr(answer, "status_code", None)
             number = _ERRNO_OF_STATUS.get(status, errno.EIO)
             what = os.strerror(number) if status in _ERRNO_OF_STATUS else str(cause)
         raise OSError(number, what, path) from error

@@ -1,4 +1,4 @@
-"""The job that Dataflow would get: its graph and size, its workers, through Dataflow's own client."""
+"""The job that Dataflow would get, by Dataflow's own client: its graph and size, its workers."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.helpers import run_c4, wet_bytes
 
 pytest.importorskip("google.cloud.dataflow_v1beta3", reason="needs the extra gcp")
 
-from apache_beam.portability.api import beam_runner_api_pb2  # noqa: E402
+from apache_beam.portability.api import beam_runner_api_pb2
 
 IMAGE = "us-central1-docker.pkg.dev/my-project/c4/c4:1"
 PAGE = ("http://a.example/", "2019-04-18T10:00:00Z", "One.")
@@ -174,8 +174,8 @@ def test_a_corpus_that_is_there_already_is_no_job(
         ("--input=gs://elsewhere/*", "gs://elsewhere/*: No such file or directory"),
         ("--output=gs://elsewhere/out", "gs://elsewhere/out: No such file or directory"),
         ("--recipe=tfsd", "tfsd"),
-        ("--region=", "region"),
-        ("--temp_location=gs://b", "gs://b"),
+        ("--temp_location=gs://b", "--temp_location must be gs://BUCKET/FOLDER, got 'gs://b'"),
+        ("--staging_location=/tmp/x", "--staging_location must be gs://BUCKET/FOLDER"),
     ],
 )
 def test_a_launch_that_cannot_work_is_one_line(

@@ -3,11 +3,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from c4_filters.recipes import load_recipe
 from pipelines.build import BuildCorpus
 from pipelines.config import BuildConfig
 from pipelines.input_list import read_input_list, write_input_list
 from pipelines.quiet_beam import beam
-from c4_filters.recipes import load_recipe
 from tests.helpers import run_c4, write_wet
 
 PAGE = ("http://a.example/", "2019-04-18T10:00:00Z", "One.")
