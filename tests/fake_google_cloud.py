@@ -36,8 +36,9 @@ class FakeGoogleCloud:
         self.bytes_sent = 0
         self.refused: list[str] = []
         self.buckets = {"bucket", "staging"}
-        #: asked before a request is answered; a status returned here is the answer
-        self.fail: Callable[[str, str], int | None] = lambda method, path: None
+        #: asked before each answer, with the method and the address followed by the beginning of
+        #: the body (an upload's object is named there); a status returned here is the answer
+        self.fail: Callable[[str, str], int | None] = lambda method, what: None
         self.page_size = page_size
         self.address = ""
         self._uploads: dict[str, tuple[str, bytearray]] = {}
@@ -84,7 +85,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         url = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(url.query))
         with self.cloud._lock:
-            status = self.cloud.fail(self.command, self.path)
+            status = self.cloud.fail(self.command, f"{self.path} {body[:400]!r}")
             if status is not None:
                 self._send(status, {"error": {"code": status, "message": "as the test asked"}})
                 return
