@@ -66,14 +66,19 @@ def rehearse(folder: pathlib.Path, steps: Sequence[Step], image: str) -> None:
     """
     home = folder / "image"
     home.mkdir(parents=True)
-    venv = folder / "venv"
-    _run([sys.executable, "-m", "venv", str(venv)], folder, dict(os.environ))
-    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{environment['PATH']}"
+    environment = _empty_environment(folder / "venv")
     for step in steps:
         _carry_out(step, home, environment, image)
     _build_without_network(folder, environment)
+
+
+def _empty_environment(venv: pathlib.Path) -> dict[str, str]:
+    """Makes a virtual environment; returns the variables with which its commands are found."""
+    _run([sys.executable, "-m", "venv", str(venv)], venv.parent, os.environ)
+    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{environment['PATH']}"
+    return environment
 
 
 def _carry_out(step: Step, home: pathlib.Path, environment: dict[str, str], image: str) -> None:

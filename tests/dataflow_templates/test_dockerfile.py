@@ -94,9 +94,10 @@ def test_the_launcher_is_where_dataflow_looks_and_knows_its_image() -> None:
 
 
 def test_a_rehearsal_stops_at_the_first_step_that_fails(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rehearse_image, "_build_without_network", lambda *_: None)
+    monkeypatch.setattr(rehearse_image, "_empty_environment", lambda _: dict(os.environ))
     good = (
         "FROM x\nCOPY LICENSE ./\nCOPY samples ./s\nENV A=${IMAGE} B=2\nRUN test -d s -a $A = i\n"
     )

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from c4_filters.pages import PageRules
+from c4_filters.recipes import load_recipe
 from pipelines import handover, storage
+from pipelines.write_shards import ShardTask, write_shard
 from samples.make_samples import WET_DIR
 from tests.fake_google_cloud import FakeGoogleCloud
 from tests.helpers import Outcome, run_c4
@@ -153,12 +156,21 @@ def crawl(google_cloud: FakeGoogleCloud) -> FakeGoogleCloud:
 
 
 def test_a_build_on_google_storage_is_the_local_one(
-    crawl: FakeGoogleCloud, local: dict[str, bytes]
+    crawl: FakeGoogleCloud, local: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")  # as in the image
     done = build()
     assert done.status == 0, done.err
     assert shards(crawl.objects) == local
+    assert "GET bucket" not in crawl.requests
     assert not [path for path in crawl.objects if ".tmp-" in path]
+
+    names = [name.removesuffix(".arrow") for name in storage.listdir("gs://bucket/out/cleaned")]
+    rules = PageRules(load_recipe("en"))
+    crawl.requests.clear()
+    write_shard(ShardTask("train", 0, 3), names, "gs://bucket/out", ("parquet",), rules)
+    assert crawl.requests.pop("GET object") <= 6 * len(names), "what docs/dataflow.md reckons with"
+    assert crawl.requests == {"POST upload": 1, "PUT upload": 1}
 
     again = build()
     assert again.status == 0, again.err
