@@ -118,6 +118,7 @@ def check_workers(job: dict[str, Any]) -> None:
     assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [IMAGE]
     staged = {package["name"] for package in pool["packages"]}
     assert staged <= {"submission_environment_dependencies.txt"}, "workers install nothing"
+    assert job["environment"]["sdkPipelineOptions"]["options"]["save_main_session"] is False
     assert "use_runner_v2" in job["environment"]["experiments"]
 
 
@@ -154,6 +155,13 @@ def test_a_template_launch_leaves_the_job_where_dataflow_looks_for_it(
     assert crawl.jobs == [], "the service starts the job, not the launcher"
     check_workers(json.loads(crawl.objects[place]))
     assert images_of(staged_graph(crawl)) == {IMAGE}
+
+
+def test_the_plain_command_leaves_such_a_job_too(crawl: FakeGoogleCloud) -> None:
+    place = "gs://staging/job_object"
+    done = run_c4("build", *BUILD, *PROJECT, f"--template_location={place}")
+    assert done.status == 0, done.err
+    assert place in crawl.objects
 
 
 def test_a_corpus_that_is_there_already_is_no_job(
