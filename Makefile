@@ -71,6 +71,11 @@ lock:  ## pin every dependency again, within the bounds of pyproject.toml
 	build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	    $(LOCK_EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
+	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
+	    --extra gcp --constraint requirements.lock \
+	    --output-file dataflow_templates/requirements.lock \
+	    pyproject.toml dataflow_templates/requirements.in
 
 bench: $(INSTALLED)  ## the build against the reference, part by part, dedup against the naive graph
 	$(BIN)/python -m benchmarks.build speed --wet '$(WET)'

@@ -10,8 +10,9 @@
                                                             |
                                                             +-> WriteManifest
 
-The graph carries patterns and settings, never lists of files; text stays in files and is read once
-by the shard it belongs to.
+The graph carries settings, never the names of files: a worker reads these from the list that the
+launcher made (`pipelines.input_list`). Text stays in files and is read once by the shard it belongs
+to.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ from c4_filters.spans import pack_indices
 from pipelines import dedup, layout, manifest, storage
 from pipelines.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.config import BuildConfig
+from pipelines.input_list import read_input_list
 from pipelines.progress import Notes
 from pipelines.quiet_beam import beam
 from pipelines.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
@@ -50,21 +52,27 @@ class Totals:
 
 @dataclasses.dataclass(eq=False)
 class BuildCorpus(beam.PTransform[Any, Any]):
-    """The whole build. Put it on a pipeline; its output is the manifest, written last."""
+    """The whole build. Put it on a pipeline; its output is the manifest, written last.
+
+    The list of input files must be in the output folder when the pipeline runs.
+    """
 
     config: BuildConfig
     notes: Notes | None = None  # progress, on this machine only
+    alone: bool = False  # nobody waits: the job itself must fail when too little could be read
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def expand(self, begin: Any) -> Any:
         """Wires the graph of this module's head."""
-        config, notes = self.config, self.notes
+        # The patterns, of which there may be as many as files, stay with whoever made the list.
+        listed = storage.join(self.config.output, layout.INPUTS)
+        config, notes = dataclasses.replace(self.config, inputs=(listed,)), self.notes
         recipe = config.recipe
         files = (
             begin
-            | "Patterns" >> beam.Create([config.inputs])
+            | "Folder" >> beam.Create([config.output])
             | "ListInputs" >> beam.FlatMap(_list_inputs, notes)
             | "SpreadFiles" >> Spread()
             | "CleanFiles" >> beam.ParDo(_CleanFile(config, notes))
@@ -127,7 +135,9 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             begin
             | "Finish" >> beam.Create([config])
             | "WriteManifest"
-            >> beam.Map(_write_manifest, beam.pvalue.AsList(files), beam.pvalue.AsList(shards))
+            >> beam.Map(
+                _write_manifest, beam.pvalue.AsList(files), beam.pvalue.AsList(shards), self.alone
+            )
         )
 
 
@@ -147,10 +157,8 @@ class Spread(beam.PTransform[Any, Any]):
         )
 
 
-def _list_inputs(
-    patterns: tuple[str, ...], notes: Notes | None
-) -> Iterator[tuple[int, tuple[str, int]]]:
-    files = storage.match(patterns)
+def _list_inputs(output: str, notes: Notes | None) -> Iterator[tuple[int, tuple[str, int]]]:
+    files = read_input_list(output)
     if notes is not None:
         notes.total("clean", sum(size for _, size in files))
     return enumerate(sorted(files, key=lambda file: (-file[1], file[0])))
@@ -284,8 +292,16 @@ class _WriteShard(beam.DoFn):
 
 
 def _write_manifest(
-    config: BuildConfig, files: list[FileSummary], shards: list[ShardSummary]
+    config: BuildConfig, files: list[FileSummary], shards: list[ShardSummary], alone: bool
 ) -> dict[str, Any]:
     made = manifest.make_manifest(config, files, shards)
     manifest.write_manifest(config, made)
+    unreadable = made["unreadable_inputs"]
+    if alone and (len(unreadable) > config.allow_unreadable_files or not made["inputs"]):
+        raise OSError(
+            f"{len(unreadable)} of {len(files)} files could not be read, such as "
+            f"{unreadable[0]['path']}: {unreadable[0]['error']}; the corpus in {config.output} is "
+            "built from the others; mend or remove them and run again, or accept with "
+            f"--allow-unreadable-files {len(unreadable)}"
+        )
     return made

@@ -18,10 +18,11 @@ from typing import Any
 
 from pipelines import layout, local_worker, manifest, progress, storage
 from pipelines.config import BuildConfig
+from pipelines.input_list import write_input_list
 from pipelines.printing import printable
 from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
 
-__all__ = ["BuildError", "add_arguments", "run", "run_build"]
+__all__ = ["BuildError", "add_arguments", "beam_parser", "run", "run_build"]
 
 # A process takes 2 CPU seconds to start (Beam's imports), for which it cleans some 20 MB.
 _BYTES_WORTH_A_PROCESS = 24 << 20
@@ -96,6 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Builds the corpus that the options describe. Returns the exit status."""
+    if not all(map(storage.is_local, (*arguments.input, arguments.output))):
+        storage.use_options(rest)  # an address or a key may be among them
     config = BuildConfig(
         inputs=tuple(layout.absolute(pattern) for pattern in arguments.input),
         output=layout.absolute(arguments.output),
@@ -117,6 +120,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if made is None:
         _tell_of_fewer_inputs(config, files)
         manifest.begin(config.output)
+        write_input_list(config.output, files)
         made = run_build(config, options, show=local and not arguments.quiet)
     elif not arguments.quiet:
         print(f"{config.output} is complete already: same files, same settings")
@@ -180,7 +184,7 @@ def _beam_options(
     from pipelines.quiet_beam import beam
 
     options_module = beam.options.pipeline_options
-    _refuse_unknown(rest, options_module.PipelineOptions)
+    _refuse_unknown(rest)
     given = {word.split("=", 1)[0] for word in rest}
     if "--runner" not in given:
         # DirectRunner would try to download another engine first (and fall back to this one).
@@ -194,6 +198,12 @@ def _beam_options(
         raise ValueError(f"--workers must be at least 1, got {workers}")
     if workers is not None and not local:
         raise ValueError(f"--workers is for builds on this machine; {standard.runner} has its own")
+    if standard.runner == "DataflowRunner":
+        _check_dataflow_folders(rest)
+    if not local and given.isdisjoint(("--save_main_session", "--no_save_main_session")):
+        # Dataflow's default would send along the module that was started; all that workers need
+        # is in the packages that are installed there.
+        rest = [*rest, "--no_save_main_session"]
     if standard.runner == "FnApiRunner" and given.isdisjoint(
         ("--direct_running_mode", "--direct_num_workers")
     ):
@@ -203,15 +213,23 @@ def _beam_options(
     return options_module.PipelineOptions(rest), local
 
 
-def _refuse_unknown(rest: list[str], pipeline_options: Any) -> None:
-    """Beam drops options it does not know; a mistyped one would be lost without a word."""
+def beam_parser() -> argparse.ArgumentParser:
+    """A parser of all options that Beam and its runners declare."""
+    from pipelines.quiet_beam import beam
+
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    classes = [pipeline_options]
+    classes: list[Any] = [beam.options.pipeline_options.PipelineOptions]
     for cls in classes:
         classes += cls.__subclasses__()
         if "_add_argparse_args" in vars(cls):
             with contextlib.suppress(argparse.ArgumentError):  # two classes may share an option
                 cls._add_argparse_args(parser)
+    return parser
+
+
+def _refuse_unknown(rest: list[str]) -> None:
+    """Beam drops options it does not know; a mistyped one would be lost without a word."""
+    parser = beam_parser()
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -228,6 +246,22 @@ def _refuse_unknown(rest: list[str], pipeline_options: Any) -> None:
         raise ValueError(f"unknown option {unknown[0]}{hint} (c4 build --help)")
 
 
+# Bucket names as Beam reads them (apache_beam/options/pipeline_options_validator.py).
+_BUCKET_FOLDER = re.compile(r"gs://[a-z0-9][-_a-z0-9.]+[a-z0-9](/.*)?")
+
+
+def _check_dataflow_folders(rest: list[str]) -> None:
+    """Beam takes a malformed folder for none, and tries for minutes to make a bucket of its own."""
+    from pipelines.quiet_beam import beam
+
+    module = beam.options.pipeline_options
+    options = module.PipelineOptions(rest).view_as(module.GoogleCloudOptions)
+    for name in ("temp_location", "staging_location"):
+        value = getattr(options, name)
+        if value and not _BUCKET_FOLDER.fullmatch(value):
+            raise ValueError(f"--{name} must be gs://BUCKET/FOLDER, got {value!r}")
+
+
 def _local_workers(files: Sequence[tuple[str, int]]) -> int:
     """A process a core, but none that would start for longer than it works, or have no file."""
     worth_starting = sum(size for _, size in files) // _BYTES_WORTH_A_PROCESS
@@ -241,7 +275,8 @@ def _cores() -> int:
 def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str, Any] | None:
     """Runs the graph; returns the manifest, or None when the engine goes on by itself.
 
-    Raises BuildError, in one line, when the build fails.
+    The list of input files is in the output folder already (`pipelines.input_list`). Raises
+    BuildError, in one line, when the build fails.
     """
     from pipelines.build import BuildCorpus
     from pipelines.quiet_beam import beam
@@ -249,7 +284,7 @@ def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str
     with progress.shown() if show else contextlib.nullcontext() as notes, _quiet_workers():
         gc.freeze()  # what is imported stays: the collector need not walk it again and again
         pipeline = beam.Pipeline(runner=_runner(options), options=options)
-        _ = pipeline | "BuildCorpus" >> BuildCorpus(config, notes)
+        _ = pipeline | "BuildCorpus" >> BuildCorpus(config, notes, alone=not _waits(options))
         try:
             result = pipeline.run()
             state = result.wait_until_finish() if _waits(options) else None
@@ -308,7 +343,9 @@ def _runner(options: Any) -> Any:
 
 def _waits(options: Any) -> bool:
     chosen = options.get_all_options()
-    return not (chosen.get("dry_run") or chosen.get("no_wait_until_finish"))
+    # With a template location Dataflow's runner writes a job down and starts none.
+    leaves = ("dry_run", "no_wait_until_finish", "template_location")
+    return not any(chosen.get(option) for option in leaves)
 
 
 @contextlib.contextmanager

@@ -159,7 +159,7 @@ class CleanedFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._file: BinaryIO = storage.open_raw(path)
+        self._file: BinaryIO = storage.open_raw(path, scattered=True)
         try:
             self._reader = pa.ipc.open_file(pa.PythonFile(self._file, mode="r"))
             metadata = self._reader.schema.metadata or {}
@@ -302,7 +302,7 @@ class Removals:
     def __init__(self, path: str, pages: int) -> None:
         self.path = path
         self._pages = pages
-        self._file = storage.open_raw(path)
+        self._file = storage.open_raw(path, scattered=True)
 
     def __enter__(self) -> "Removals":
         return self

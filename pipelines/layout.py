@@ -10,6 +10,7 @@
     OUT/train-00000-of-00064.parquet     the corpus
     OUT/validation-00000-of-00001.parquet
     OUT/dataset_info.json, features.json for TFRecord readers
+    OUT/inputs.jsonl                     the files that the last build was to read
     OUT/manifest.json                    written last: without it the folder is not a corpus
 
 NAME is the WET file's name and eight hex digits of its path, so that files of one name in two
@@ -23,6 +24,7 @@ import re
 from pipelines import storage
 
 BUILD = "build.json"
+INPUTS = "inputs.jsonl"
 MANIFEST = "manifest.json"
 #: folder -> suffix of the files that builds write there
 STAGE_FOLDERS = {

@@ -24,7 +24,14 @@ _MANIFEST_VERSION = 1
 _SAMPLES_PER_VERDICT = 5
 _SECTIONS = frozenset({"recipe", "inputs", "unreadable_inputs", "counts", "splits", "shards"})
 _DATASET_VERSION = "1.0.0"
-_OWN_FILES = (layout.BUILD, layout.MANIFEST, "dataset_info.json", "features.json", "README.md")
+_OWN_FILES = (
+    layout.BUILD,
+    layout.INPUTS,
+    layout.MANIFEST,
+    "dataset_info.json",
+    "features.json",
+    "README.md",
+)
 
 
 class FolderError(ValueError):

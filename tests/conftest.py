@@ -1,8 +1,12 @@
 """What holds for every test."""
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.fake_google_cloud import FakeGoogleCloud, fake_google_cloud
 
 # A shared machine may be busy: slowness is no failure here, the run's own time limit guards that.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -13,3 +17,18 @@ settings.load_profile("suite")
 os.environ["JAX_PLATFORMS"] = "cpu"
 _DEVICES = "--xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
+
+
+@pytest.fixture
+def google_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGoogleCloud]:
+    """A Google Cloud project on loopback, which ``gs://`` paths of this process lead to."""
+    pytest.importorskip("google.cloud.storage", reason="needs the extra gcp")
+    from apache_beam.internal.gcp import auth
+
+    # Without it Beam looks for credentials for half a minute.
+    monkeypatch.setattr(auth._Credentials, "_credentials_init", True)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    with fake_google_cloud(page_size=7) as cloud:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud.address)
+        yield cloud
+        assert cloud.refused == []

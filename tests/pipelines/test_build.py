@@ -302,6 +302,24 @@ class TestOutput:
             assert manifest_of(output)["counts"]["pages_written"] == 0
 
 
+class TestNobodyWaits:
+    """As on Dataflow: the job must say what the exit status would have said."""
+
+    @pytest.mark.parametrize(("allowed", "status"), [("0", 1), ("1", 0)])
+    def test_a_job_fails_when_too_many_files_are_unreadable(
+        self, allowed: str, status: int, tmp_path: pathlib.Path
+    ) -> None:
+        good, _ = write_wet(tmp_path / "good.warc.wet.gz", [])
+        bad = tmp_path / "bad.warc.wet.gz"
+        bad.write_bytes(b"no gzip at all")
+        arguments = ("--no_wait_until_finish", "--allow-unreadable-files", allowed, *ONE_WORKER)
+        outcome = build(tmp_path / "out", *arguments, inputs=[good, str(bad)])
+        assert outcome.status == status, outcome.err
+        message = f"1 of 2 files could not be read, such as {bad}: "
+        assert (message in outcome.err) == bool(status)
+        assert (tmp_path / "out" / "manifest.json").exists(), "built from the others all the same"
+
+
 class TestNetwork:
     def test_nothing_is_downloaded(
         self, samples: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,259 @@
+"""Google Cloud Storage and Dataflow's job service, as far as a build needs them, on loopback.
+
+Objects are held in memory. What is not understood is answered with 501 and kept in ``refused``, so
+that a test fails instead of passing by luck.
+"""
+
+import base64
+import contextlib
+import hashlib
+import http.server
+import json
+import re
+import threading
+import urllib.parse
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import google_crc32c
+
+_OBJECT = re.compile(r"(?:/download)?/storage/v1/b/([^/]+)/o/([^/]+)")
+_LIST = re.compile(r"/storage/v1/b/([^/]+)/o")
+_BUCKET = re.compile(r"/storage/v1/b/([^/]+)")
+_UPLOAD = re.compile(r"/(?:resumable/)?upload/storage/v1/b/([^/]+)/o")
+_JOBS = re.compile(r"/v1b3/projects/([^/]+)/locations/([^/]+)/jobs(?:/([^/]+))?")
+_NUMBERED = "2026-01-01T00:00:00.000000Z"
+
+
+class FakeGoogleCloud:
+    """The state of a project: objects by ``gs://`` path, jobs as they were asked for."""
+
+    def __init__(self, page_size: int) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.jobs: list[dict[str, Any]] = []
+        self.requests: Counter[str] = Counter()  # "GET object", "PUT upload", ...
+        self.bytes_sent = 0
+        self.refused: list[str] = []
+        self.buckets = {"bucket", "staging"}
+        #: asked before each answer, with the method and the address followed by the beginning of
+        #: the body (an upload's object is named there); a status returned here is the answer
+        self.fail: Callable[[str, str], int | None] = lambda method, what: None
+        self.page_size = page_size
+        self.address = ""
+        self._uploads: dict[str, tuple[str, bytearray]] = {}
+        self._lock = threading.Lock()
+
+    def names(self, prefix: str) -> list[str]:
+        """Paths of the objects whose path begins so, sorted."""
+        return sorted(path for path in self.objects if path.startswith(prefix))
+
+
+@contextlib.contextmanager
+def fake_google_cloud(page_size: int = 1000) -> Iterator[FakeGoogleCloud]:
+    """A project that lives as long as the block; listings come in pages of ``page_size``."""
+    cloud = FakeGoogleCloud(page_size)
+    handler = type("Handler", (_Handler,), {"cloud": cloud})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    # 'localhost' is what makes the job service's client speak HTTP.
+    cloud.address = f"http://localhost:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield cloud
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    cloud: FakeGoogleCloud
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        url = urllib.parse.urlsplit(self.path)
+        query = dict(urllib.parse.parse_qsl(url.query))
+        with self.cloud._lock:
+            status = self.cloud.fail(self.command, f"{self.path} {body[:400]!r}")
+            if status is not None:
+                self._send(status, {"error": {"code": status, "message": "as the test asked"}})
+                return
+            self._route(url.path, query, body)
+
+    def _route(self, path: str, query: dict[str, str], body: bytes) -> None:
+        for pattern, method in (
+            (_UPLOAD, self._upload),
+            (_OBJECT, self._object),
+            (_LIST, self._list),
+            (_BUCKET, self._bucket),
+            (_JOBS, self._job),
+            (re.compile("/batch/storage/v1"), self._batch),
+        ):
+            if found := pattern.fullmatch(path):
+                self.cloud.requests[f"{self.command} {method.__name__[1:]}"] += 1
+                method(*(urllib.parse.unquote(part or "") for part in found.groups()), query, body)
+                return
+        self._refuse()
+
+    def _refuse(self) -> None:
+        self.cloud.refused.append(f"{self.command} {self.path}")
+        self._send(501, {"error": {"code": 501, "message": f"not faked: {self.path}"}})
+
+    def _bucket(self, bucket: str, *_: Any) -> None:
+        if bucket in self.cloud.buckets:
+            self._send(200, {"kind": "storage#bucket", "name": bucket})
+        else:
+            self._not_found()
+
+    def _object(self, bucket: str, name: str, query: dict[str, str], _: bytes) -> None:
+        path = f"gs://{bucket}/{name}"
+        content = self.cloud.objects.get(path)
+        if content is None:
+            self._not_found()
+        elif self.command == "DELETE":
+            del self.cloud.objects[path]
+            self._send(204, None)
+        elif query.get("alt") == "media":
+            self._media(content)
+        else:
+            self._send(200, _metadata(bucket, name, content))
+
+    def _media(self, content: bytes) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        first, last = 0, len(content) - 1
+        if wanted:
+            first, last = int(wanted[1]), min(last, int(wanted[2] or last))
+            if first > last:
+                self._send(416, {"error": {"code": 416, "message": "out of range"}})
+                return
+        part = content[first : last + 1]
+        self.cloud.bytes_sent += len(part)
+        headers = _hashes(content)
+        if wanted:
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        self._send(206 if wanted else 200, part, headers)
+
+    def _list(self, bucket: str, query: dict[str, str], _: bytes) -> None:
+        if bucket not in self.cloud.buckets:
+            self._not_found()
+            return
+        prefix, start = f"gs://{bucket}/{query.get('prefix', '')}", int(query.get("pageToken", 0))
+        paths = self.cloud.names(prefix)
+        page = paths[start : start + self.cloud.page_size]
+        answer: dict[str, Any] = {
+            "kind": "storage#objects",
+            "items": [
+                _metadata(bucket, path.removeprefix(f"gs://{bucket}/"), self.cloud.objects[path])
+                for path in page
+            ],
+        }
+        if start + len(page) < len(paths):
+            answer["nextPageToken"] = str(start + len(page))
+        self._send(200, answer)
+
+    def _upload(self, bucket: str, query: dict[str, str], body: bytes) -> None:
+        if self.command == "POST" and query.get("uploadType") == "multipart":
+            boundary = self.headers["Content-Type"].partition("boundary=")[2].strip('"').encode()
+            _, head, content, _ = body.split(b"--" + boundary)
+            name = json.loads(head.split(b"\r\n\r\n", 1)[1])["name"]
+            self._store(f"gs://{bucket}/{name}", content.split(b"\r\n\r\n", 1)[1][:-2])
+        elif self.command == "POST":
+            if bucket not in self.cloud.buckets:
+                self._not_found()
+                return
+            name = query.get("name") or json.loads(body)["name"]
+            number = str(len(self.cloud._uploads))
+            self.cloud._uploads[number] = (f"gs://{bucket}/{name}", bytearray())
+            location = f"{self.cloud.address}/upload/storage/v1/b/{bucket}/o?upload_id={number}"
+            self._send(200, {}, {"Location": location})
+        else:
+            self._continue(self.cloud._uploads[query["upload_id"]], body)
+
+    def _continue(self, upload: tuple[str, bytearray], body: bytes) -> None:
+        path, content = upload
+        content += body
+        if self.headers["Content-Range"].endswith("/*"):
+            self._send(308, None, {"Range": f"bytes=0-{len(content) - 1}"})
+        else:
+            self._store(path, bytes(content))
+
+    def _store(self, path: str, content: bytes) -> None:
+        self.cloud.objects[path] = content
+        bucket, _, name = path.removeprefix("gs://").partition("/")
+        self._send(200, _metadata(bucket, name, content))
+
+    def _batch(self, _: dict[str, str], body: bytes) -> None:
+        answers = []
+        for target in re.findall(rb"\nDELETE (\S+) HTTP/1.1", body):
+            found = _OBJECT.fullmatch(urllib.parse.urlsplit(target.decode()).path)
+            assert found, target
+            path = "gs://{}/{}".format(*map(urllib.parse.unquote, found.groups()))
+            gone = self.cloud.objects.pop(path, None) is not None
+            answers.append(
+                "--answer\r\nContent-Type: application/http\r\n\r\n"
+                f"HTTP/1.1 {'204 No Content' if gone else '404 Not Found'}\r\n"
+                "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}\r\n"
+            )
+        content = "".join([*answers, "--answer--\r\n"]).encode()
+        self._send(200, content, {"Content-Type": "multipart/mixed; boundary=answer"})
+
+    def _job(self, project: str, region: str, job: str, _: dict[str, str], body: bytes) -> None:
+        if self.command == "POST" and not job:
+            asked = json.loads(body)
+            self.cloud.jobs.append(asked)
+            made = {"id": "2026-job", "projectId": project, "location": region, **asked}
+            self._send(200, made)
+        else:
+            self._send(200, {"id": job, "currentState": "JOB_STATE_RUNNING"})
+
+    def _not_found(self) -> None:
+        self._send(404, {"error": {"code": 404, "message": f"no such thing: {self.path}"}})
+
+    def _send(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
+        headers = {"Content-Type": "application/json"} | (headers or {})
+        if content is None:
+            data = b""
+        else:
+            data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _checksums(content: bytes) -> tuple[str, str]:
+    crc = google_crc32c.value(content).to_bytes(4, "big")
+    md5 = hashlib.md5(content, usedforsecurity=False).digest()
+    return base64.b64encode(crc).decode(), base64.b64encode(md5).decode()
+
+
+def _hashes(content: bytes) -> dict[str, str]:
+    crc, md5 = _checksums(content)
+    return {"Content-Type": "application/octet-stream", "X-Goog-Hash": f"crc32c={crc},md5={md5}"}
+
+
+def _metadata(bucket: str, name: str, content: bytes) -> dict[str, str]:
+    crc, md5 = _checksums(content)
+    return {
+        "kind": "storage#object",
+        "bucket": bucket,
+        "name": name,
+        "size": str(len(content)),
+        "generation": "1",
+        "updated": _NUMBERED,
+        "crc32c": crc,
+        "md5Hash": md5,
+    }
