@@ -161,7 +161,7 @@ def _no_training(monkeypatch):
         (["--corpus="], "given as [NAME=]DIR[:WEIGHT], got ''"),
         (["--corpus={en}", "--corpus=en={de}"], "a name of its own, got en, en"),
         (["--corpus={en}", "--size=2"], "size must leave room"),
-        (["--corpus={en}", "--character-coverage=2"], "between 0.9 and 1, got 2"),
+        (["--corpus={en}", "--character-coverage=2"], "between 0.98 and 1, got 2"),
         (["--corpus={en}", "--sample-characters=0"], "--sample-characters must be positive, got 0"),
         (["--corpus={en}", "--seed=-1"], "--seed must be positive, got -1"),
         (["--corpus={en}", "--output={tmp}"], "exists already"),
