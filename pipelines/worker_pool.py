@@ -1,0 +1,173 @@
+"""``c4 worker-pool``: starts Python workers for an engine that runs elsewhere on this host.
+
+Beam's own pool starts whatever ``python`` is first on the path, hears connections from every
+network, gives workers none of the build's options (so no address or key of a file system), and
+never reads what they print: 64 kB of it stop a job for ever. This one starts its own interpreter,
+listens on loopback, passes the options on, sends what workers print to its log, and takes its
+workers with it when it dies.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines import local_worker
+from pipelines.quiet_beam import beam  # noqa: F401  before anything else of Beam
+
+import grpc  # isort: skip
+from apache_beam.portability.api import (  # isort: skip
+    beam_fn_api_pb2,
+    beam_fn_api_pb2_grpc,
+    beam_provision_api_pb2,
+    beam_provision_api_pb2_grpc,
+)
+from apache_beam.runners.worker import worker_id_interceptor  # isort: skip
+from apache_beam.utils import thread_pool_executor  # isort: skip
+from google.protobuf import json_format, text_format  # isort: skip
+
+__all__ = ["WorkerPool", "add_arguments", "run"]
+
+_PROVISION_S = 60
+_ENDS_S = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``c4 worker-pool``."""
+    parser.epilog = (
+        "Run one beside each TaskManager, and give c4 build --environment_config=localhost:PORT."
+    )
+    parser.add_argument("--port", type=int, default=50000, help="to listen on (default: 50000)")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1); who reaches it can run code here",
+    )
+    parser.add_argument("--label", help="any text, to tell this process from others in a list")
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Serves until it is interrupted. Returns the exit status; raises OSError, ValueError."""
+    del rest
+    if not 1 <= arguments.port < 1 << 16:
+        raise ValueError(f"a port lies between 1 and 65535, got {arguments.port} (--port)")
+    pool = WorkerPool()
+    server = grpc.server(thread_pool_executor.shared_unbounded_instance())
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+    address = f"{arguments.host}:{arguments.port}"
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError:
+        raise OSError(
+            f"cannot listen on {address}: the port is taken, or the address not this machine's "
+            "(--port, --host)"
+        ) from None
+    server.start()
+    print(f"c4 worker-pool: listening on {address}", file=sys.stderr, flush=True)
+    try:
+        threading.Event().wait()
+    finally:
+        server.stop(0)
+        pool.close()
+    return 0
+
+
+class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
+    """Beam's protocol for workers that an engine does not start itself."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def StartWorker(self, request: Any, context: Any) -> Any:  # noqa: N802  Beam's name
+        """Starts one worker; what keeps it from starting is the engine's to report."""
+        del context
+        try:
+            environment = {**os.environ, **_worker_environment(request)}
+            with self._lock:
+                if self._closed:
+                    return beam_fn_api_pb2.StartWorkerResponse(error="the worker pool is closing")
+                self._workers[request.worker_id] = subprocess.Popen(
+                    [sys.executable, *local_worker.COMMAND.split(), local_worker.UNTIL_EOF],
+                    env=environment,
+                    stdin=subprocess.PIPE,  # its other end closes with this process, however it dies
+                    stdout=sys.stderr.fileno(),
+                )
+        except (OSError, grpc.RpcError) as error:
+            return beam_fn_api_pb2.StartWorkerResponse(error=f"c4 worker-pool: {error}")
+        return beam_fn_api_pb2.StartWorkerResponse()
+
+    def StopWorker(self, request: Any, context: Any) -> Any:  # noqa: N802  Beam's name
+        """Stops one worker, which may have ended by itself."""
+        del context
+        with self._lock:
+            worker = self._workers.pop(request.worker_id, None)
+        if worker is not None:
+            _end(worker)
+        return beam_fn_api_pb2.StopWorkerResponse()
+
+    def close(self) -> None:
+        """Stops every worker, and starts no more."""
+        with self._lock:
+            self._closed = True
+            workers, self._workers = list(self._workers.values()), {}
+        for worker in workers:
+            worker.send_signal(signal.SIGTERM)
+        for worker in workers:
+            _end(worker)
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    worker.terminate()
+    try:
+        worker.wait(_ENDS_S)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+    if worker.stdin is not None:
+        with contextlib.suppress(OSError):
+            worker.stdin.close()
+
+
+def _worker_environment(request: Any) -> dict[str, str]:
+    """What Beam's worker reads from its environment: where to call, and the build's options."""
+    options: Mapping[str, Any] = {}
+    if request.provision_endpoint.url:
+        with grpc.insecure_channel(request.provision_endpoint.url) as channel:
+            named = grpc.intercept_channel(
+                channel, worker_id_interceptor.WorkerIdInterceptor(request.worker_id)
+            )
+            answer = beam_provision_api_pb2_grpc.ProvisionServiceStub(named).GetProvisionInfo(
+                beam_provision_api_pb2.GetProvisionInfoRequest(), timeout=_PROVISION_S
+            )
+        options = json_format.MessageToDict(answer.info.pipeline_options)
+    environment = {
+        "WORKER_ID": request.worker_id,
+        "PIPELINE_OPTIONS": json.dumps(_whole_numbers(options)),
+        "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(request.control_endpoint),
+        "C4_TRACEBACK": "1",  # there is a log to speak to
+    }
+    if request.logging_endpoint.url:
+        environment["LOGGING_API_SERVICE_DESCRIPTOR"] = text_format.MessageToString(
+            request.logging_endpoint
+        )
+    return environment
+
+
+def _whole_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they were before they travelled in a message that knows no whole numbers.
+
+    >>> _whole_numbers({"parallelism": 2.0, "share": 0.5})
+    {'parallelism': 2, 'share': 0.5}
+    """
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in options.items()
+    }
