@@ -15,6 +15,7 @@ by the shard it belongs to.
 """
 
 import dataclasses
+import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -65,7 +66,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         files = (
             begin
             | "Patterns" >> beam.Create([config.inputs])
-            | "ListInputs" >> beam.FlatMap(_list_inputs, notes)
+            | "ListInputs" >> beam.FlatMap(_list_inputs, config.output, notes)
             | "SpreadFiles" >> Spread()
             | "CleanFiles" >> beam.ParDo(_CleanFile(config, notes))
         )
@@ -148,12 +149,22 @@ class Spread(beam.PTransform[Any, Any]):
 
 
 def _list_inputs(
-    patterns: tuple[str, ...], notes: Notes | None
+    patterns: tuple[str, ...], output: str, notes: Notes | None
 ) -> Iterator[tuple[int, tuple[str, int]]]:
+    _require_folder(output)
     files = storage.match(patterns)
     if notes is not None:
         notes.total("clean", sum(size for _, size in files))
     return enumerate(sorted(files, key=lambda file: (-file[1], file[0])))
+
+
+def _require_folder(output: str) -> None:
+    """Raises OSError where the launcher's folder is not seen: its files would be scattered."""
+    if not storage.exists(storage.join(output, layout.BUILD)):
+        raise OSError(
+            f"the worker on {socket.gethostname()} does not see the folder {output}: give one that "
+            "every worker sees, such as gs://, s3://, hdfs:// or a network mount (--output)"
+        )
 
 
 class _CleanFile(beam.DoFn):
@@ -166,6 +177,7 @@ class _CleanFile(beam.DoFn):
         self._rules: PageRules | None = None
 
     def setup(self) -> None:
+        _require_folder(self._config.output)
         self._rules = self._config.page_rules()
 
     def process(self, element: tuple[str, int]) -> Iterator[FileSummary]:

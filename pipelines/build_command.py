@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``c4 build``."""
     parser.epilog = textwrap.dedent(
         """\
-        Every option of Apache Beam may be given too, such as --runner=FlinkRunner. Without
-        --runner the build runs on this machine, on all cores. The same command run again skips
-        WET files that are cleaned already.
+        Every option of Apache Beam may be given too, such as --runner=FlinkRunner with
+        --flink_master=HOST:PORT (docs/flink.md). Without --runner the build runs on this machine,
+        on all cores. The same command run again skips WET files that are cleaned already.
 
         exit status: 0 built; 1 failed or refused, or more files unreadable than allowed; 2 an
         option is missing or has no value; 130 interrupted
@@ -117,7 +117,9 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if made is None:
         _tell_of_fewer_inputs(config, files)
         manifest.begin(config.output)
-        made = run_build(config, options, show=local and not arguments.quiet)
+        made = run_build(
+            config, options, None if arguments.quiet else _progress(config, files, local)
+        )
     elif not arguments.quiet:
         print(f"{config.output} is complete already: same files, same settings")
     if made is None:
@@ -126,6 +128,16 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if not arguments.quiet:
         print_balance(config, made, None if done else time.monotonic() - arguments.started)
     return _judge_unreadable(config, made)
+
+
+def _progress(
+    config: BuildConfig, files: Sequence[tuple[str, int]], local: bool
+) -> progress.Source:
+    """Where progress is to be read: workers of this machine tell it, others leave files."""
+    if local:
+        return progress.Notes
+    sizes = {layout.file_name(path): size for path, size in files}
+    return lambda _: progress.CorpusFolder(config.output, sizes)
 
 
 def _shards(value: str) -> int | None:
@@ -180,8 +192,8 @@ def _beam_options(
     from pipelines.quiet_beam import beam
 
     options_module = beam.options.pipeline_options
-    _refuse_unknown(rest, options_module.PipelineOptions)
     given = {word.split("=", 1)[0] for word in rest}
+    _refuse_unknown(rest, options_module.PipelineOptions)
     if "--runner" not in given:
         # DirectRunner would try to download another engine first (and fall back to this one).
         rest = [*rest, "--runner=FnApiRunner"]
@@ -200,7 +212,14 @@ def _beam_options(
         count = workers or _local_workers(files)
         if count > 1:
             rest = [*rest, f"--direct_num_workers={count}"]
-    return options_module.PipelineOptions(rest), local
+    options = options_module.PipelineOptions(rest)
+    if standard.runner == "FlinkRunner":
+        from pipelines import flink
+
+        if flink.on_cluster(options):
+            completed = flink.complete(rest, given, options)
+            options = options_module.PipelineOptions(completed)
+    return options, local
 
 
 def _refuse_unknown(rest: list[str], pipeline_options: Any) -> None:
@@ -212,6 +231,11 @@ def _refuse_unknown(rest: list[str], pipeline_options: Any) -> None:
         if "_add_argparse_args" in vars(cls):
             with contextlib.suppress(argparse.ArgumentError):  # two classes may share an option
                 cls._add_argparse_args(parser)
+    if "--runner=FlinkRunner" in rest or "FlinkRunner" in rest:
+        from pipelines import flink
+
+        for name in flink.JAVA_OPTIONS:
+            parser.add_argument(name, nargs="?")
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -238,21 +262,35 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str, Any] | None:
+def run_build(
+    config: BuildConfig, options: Any, shown: progress.Source | None = None
+) -> dict[str, Any] | None:
     """Runs the graph; returns the manifest, or None when the engine goes on by itself.
 
-    Raises BuildError, in one line, when the build fails.
+    ``shown``: where the progress that is shown comes from; None shows none. Raises BuildError, in
+    one line, when the build fails.
     """
     from pipelines.build import BuildCorpus
     from pipelines.quiet_beam import beam
 
-    with progress.shown() if show else contextlib.nullcontext() as notes, _quiet_workers():
+    with (
+        progress.shown(source=shown) if shown else contextlib.nullcontext() as source,
+        _quiet_workers(),
+    ):
+        notes = source if isinstance(source, progress.Notes) else None
         gc.freeze()  # what is imported stays: the collector need not walk it again and again
         pipeline = beam.Pipeline(runner=_runner(options), options=options)
         _ = pipeline | "BuildCorpus" >> BuildCorpus(config, notes)
+        result = None
         try:
             result = pipeline.run()
             state = result.wait_until_finish() if _waits(options) else None
+        except KeyboardInterrupt:
+            # Else the job would go on where nobody waits for it, and meet the next build's.
+            if result is not None and _waits(options):
+                with contextlib.suppress(Exception):
+                    result.cancel()
+            raise
         except Exception as error:
             if os.environ.get("C4_TRACEBACK"):
                 raise
@@ -273,6 +311,10 @@ def _runner(options: Any) -> Any:
     from pipelines.quiet_beam import beam
 
     standard = options.view_as(beam.options.pipeline_options.StandardOptions)
+    if standard.runner == "FlinkRunner":
+        from pipelines import flink
+
+        return flink.Runner() if flink.on_cluster(options) else None
     if standard.runner != "FnApiRunner":
         return None
     from apache_beam.portability.api import beam_provision_api_pb2

@@ -74,6 +74,16 @@ def is_shard(name: str) -> bool:
     return _SHARD.fullmatch(name) is not None
 
 
+def shards_in_split(name: str) -> tuple[str, int]:
+    """The pattern of all shards like this one, and how many they are, by a shard's name.
+
+    >>> shards_in_split("train-00003-of-00064.parquet")
+    ('train-*-of-00064.parquet', 64)
+    """
+    split, _, _, count = name.split(".", 1)[0].split("-")
+    return f"{split}-*-of-{count}.{name.split('.', 1)[1]}", int(count)
+
+
 def absolute(path: str) -> str:
     """A local path from the root, home folder resolved; a remote one as it is.
 

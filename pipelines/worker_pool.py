@@ -78,26 +78,31 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
-    """Beam's protocol for workers that an engine does not start itself."""
+class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
+    """Beam's protocol for workers that an engine does not start itself.
+
+    Two TaskManagers of one host number their workers alike, so a worker is known by who asked for
+    it too: the connection over which it is started is the one over which it is stopped.
+    """
 
     def __init__(self) -> None:
-        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._workers: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
         self._closed = False
 
     def StartWorker(self, request: Any, context: Any) -> Any:  # noqa: N802  Beam's name
         """Starts one worker; what keeps it from starting is the engine's to report."""
-        del context
+        key = (context.peer(), request.worker_id)
         try:
             environment = {**os.environ, **_worker_environment(request)}
             with self._lock:
                 if self._closed:
                     return beam_fn_api_pb2.StartWorkerResponse(error="the worker pool is closing")
-                self._workers[request.worker_id] = subprocess.Popen(
+                self._forget_ended()
+                self._workers[key] = subprocess.Popen(
                     [sys.executable, *local_worker.COMMAND.split(), local_worker.UNTIL_EOF],
                     env=environment,
-                    stdin=subprocess.PIPE,  # its other end closes with this process, however it dies
+                    stdin=subprocess.PIPE,  # closes with this process, however it dies
                     stdout=sys.stderr.fileno(),
                 )
         except (OSError, grpc.RpcError) as error:
@@ -106,12 +111,16 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):  # type
 
     def StopWorker(self, request: Any, context: Any) -> Any:  # noqa: N802  Beam's name
         """Stops one worker, which may have ended by itself."""
-        del context
         with self._lock:
-            worker = self._workers.pop(request.worker_id, None)
+            worker = self._workers.pop((context.peer(), request.worker_id), None)
         if worker is not None:
             _end(worker)
         return beam_fn_api_pb2.StopWorkerResponse()
+
+    def _forget_ended(self) -> None:
+        for key, worker in list(self._workers.items()):
+            if worker.poll() is not None:
+                del self._workers[key]
 
     def close(self) -> None:
         """Stops every worker, and starts no more."""

@@ -43,6 +43,7 @@ _MOST_TASK_MANAGERS = 8
 _OPENED = ("lang", "lang.reflect", "io", "net", "nio", "text", "time", "util")
 _OPENED += ("util.concurrent", "util.concurrent.atomic", "util.concurrent.locks")
 _JAVA_OPTIONS = (
+    "-XX:TieredStopAtLevel=1",  # jobs here are short: no time to earn back a second compilation
     *(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED),
     "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
     "--add-exports=java.base/sun.net.util=ALL-UNNAMED",
@@ -239,7 +240,10 @@ class FlinkCluster:
             "rest.port": self.ports["rest"],
             "taskmanager.host": "127.0.0.1",
             "taskmanager.bind-host": "127.0.0.1",
-            "taskmanager.memory.process.size": "1280m",
+            "taskmanager.memory.process.size": "1536m",
+            # Each shuffle's output takes 16 MB of network buffers, in every slot.
+            "taskmanager.memory.network.min": "256m",
+            "taskmanager.memory.network.max": "256m",
             "taskmanager.numberOfTaskSlots": self.config.slots,
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": 5,

@@ -31,6 +31,7 @@ _REQUIREMENTS = _HERE / "flink_requirements.txt"
 _POM = _HERE / "flink_job_server_pom.xml"
 _DIGESTS = _HERE / "flink_job_server_jars.sha256"
 _MANIFEST = "META-INF/MANIFEST.MF"
+_MAIN_CLASS = "org.apache.beam.runners.flink.FlinkJobServerDriver"
 _SIGNATURE = re.compile(r"META-INF/[^/]+\.(SF|RSA|DSA|EC)", re.IGNORECASE)
 _FETCH_S = 1800
 
@@ -123,7 +124,9 @@ def _run(command: Sequence[str], what: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise PackageError(f"fetching {what} took over {_FETCH_S} s; run it again to go on") from None
+        raise PackageError(
+            f"fetching {what} took over {_FETCH_S} s; run it again to go on"
+        ) from None
     if done.returncode:
         errors = [line for line in done.stdout.splitlines() if "ERROR" in line]
         said = re.sub(r"\x1b\[[\d;]*m", "", (errors or done.stdout.splitlines() or ["?"])[0])
@@ -158,7 +161,7 @@ def merge_jars(jars: Sequence[pathlib.Path], target: pathlib.Path) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as merged:
         merged.writestr(
             _MANIFEST,
-            "Manifest-Version: 1.0\nMain-Class: org.apache.beam.runners.flink.FlinkJobServerDriver\n",
+            f"Manifest-Version: 1.0\nMain-Class: {_MAIN_CLASS}\n",
         )
         for jar in jars:
             with zipfile.ZipFile(jar) as source:
