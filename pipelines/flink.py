@@ -51,7 +51,6 @@ _UberJarJob: Any = flink_uber_jar_job_server.FlinkBeamJob
 _ANSWER_S = 30.0
 _SILENCE_S = 60.0  # of a JobManager that restarts
 _FIRST_POLL_S, _LAST_POLL_S = 0.5, 5.0
-_KEEP_WORKERS_MS = 60_000
 _POOL = "localhost:50000"
 _JAR_VERSION = re.compile(r"beam-runners-flink-(\d+\.\d+)-job-server")
 _JOB_STATE = beam_job_api_pb2.JobState
@@ -153,8 +152,6 @@ def complete(rest: Sequence[str], given: Set[str], options: Any) -> list[str]:
         "--parallelism": cluster.slots,
         # One Python process a slot: more slots than processes would share one interpreter.
         "--sdk_worker_parallelism": cluster.slots_per_manager,
-        # Else every stage of the graph starts processes of its own, 2 CPU seconds each.
-        "--environment_cache_millis": _KEEP_WORKERS_MS,
     }
     if version not in flink.PUBLISHED_FLINK_VERSIONS:
         del defaults["--flink_version"]  # of no use with a jar, and refused by the option

@@ -1,4 +1,4 @@
-"""A worker process of a build on this machine, or of a worker pool: Beam's own, but quiet.
+"""A worker process of a build on this machine: Beam's own, but quiet.
 
 Beam's default command prints a line about apitools when it starts and the traceback of every
 failure when it happens. The launcher says what failed, once; C4_TRACEBACK=1 lets workers speak.
@@ -8,27 +8,16 @@ import gc
 import os
 import signal
 import sys
-import threading
 
-__all__ = ["COMMAND", "UNTIL_EOF"]
+__all__ = ["COMMAND"]
 
 #: What a Python interpreter is to be given to become a worker.
 COMMAND = "-m pipelines.local_worker"
-#: An option: the worker ends when its standard input does, as when its parent has died.
-UNTIL_EOF = "--until-eof"
-
-
-def _end_with_parent() -> None:
-    os.read(0, 1)  # nobody writes: returns when the other end is closed
-    os._exit(1)
-
 
 if __name__ == "__main__":
     if not os.environ.get("C4_TRACEBACK"):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher's to handle; it ends its workers
-    if UNTIL_EOF in sys.argv:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
     import pipelines.quiet_beam  # noqa: F401  before anything else of Beam
 
     from apache_beam.runners.worker import sdk_worker_main  # isort: skip

@@ -96,11 +96,20 @@ class FlinkCluster:
     """The cluster whose state stands in ``config.folder``: ``conf``, ``log``, ``pid``, ``tmp``."""
 
     def __init__(
-        self, config: ClusterConfig, pool_environment: Mapping[str, str] | None = None
+        self,
+        config: ClusterConfig,
+        pool: Sequence[str] = ("-m", "pipelines.c4_main", "worker-pool"),
+        pool_environment: Mapping[str, str] | None = None,
     ) -> None:
-        """``pool_environment``: variables that the Python workers are to have besides ours."""
+        """The cluster's handle; starts nothing.
+
+        ``pool``: what a Python interpreter is given to be the worker pool; tests have their own.
+        ``pool_environment``: variables that the workers are to have besides this process's.
+        """
         self.config = config
+        self._pool = tuple(pool)
         self._pool_environment = dict(pool_environment or {})
+        self._children: dict[str, subprocess.Popen[bytes]] = {}  # those started by this handle
         self._ports_file = config.folder / "ports.json"
 
     @property
@@ -175,9 +184,8 @@ class FlinkCluster:
             return False
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, number)
-        if number == signal.SIGKILL:
-            with contextlib.suppress(ChildProcessError):  # not ours when another process began it
-                os.waitpid(pid, 0)
+        if number == signal.SIGKILL and name in self._children:
+            self._children[name].wait()
         return True
 
     def pid(self, name: str) -> int | None:
@@ -186,8 +194,8 @@ class FlinkCluster:
             pid = int((self.config.folder / "pid" / name).read_text(encoding="ascii"))
         except (FileNotFoundError, ValueError):
             return None
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+        if name in self._children:
+            self._children[name].poll()
         # A number may long be another's: ours carry the folder in their command line.
         return pid if str(self.config.folder) in _command_line(pid) else None
 
@@ -263,20 +271,23 @@ class FlinkCluster:
         environment = {**os.environ}
         if name == _POOL:
             environment |= self._pool_environment
-            command = [self.config.python, "-m", "pipelines.c4_main", "worker-pool"]
+            path = [str(_ROOT), environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+            command = [self.config.python, *self._pool]
             command += ["--port", str(self.ports["pool"]), "--label", str(self.config.folder)]
         else:
             command = self._java(name, packages)
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
                 command,
-                cwd=_ROOT if name == _POOL else self.config.folder,
+                cwd=self.config.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._children[name] = process
         (self.config.folder / "pid" / name).write_text(str(process.pid), encoding="ascii")
 
     def _java(self, name: str, packages: FlinkPackages) -> list[str]:
