@@ -51,7 +51,8 @@ _UberJarJob: Any = flink_uber_jar_job_server.FlinkBeamJob
 _ANSWER_S = 30.0
 _SILENCE_S = 60.0  # of a JobManager that restarts
 _FIRST_POLL_S, _LAST_POLL_S = 0.5, 5.0
-_POOL = "localhost:50000"
+#: Where a TaskManager looks for its workers unless --environment_config says otherwise.
+POOL = "localhost:50000"
 _JAR_VERSION = re.compile(r"beam-runners-flink-(\d+\.\d+)-job-server")
 _JOB_STATE = beam_job_api_pb2.JobState
 _ENDED = {
@@ -158,7 +159,7 @@ def complete(rest: Sequence[str], given: Set[str], options: Any) -> list[str]:
     if portable.environment_type in (None, "EXTERNAL"):
         defaults["--environment_type"] = "EXTERNAL"
         if not portable.environment_options:
-            defaults["--environment_config"] = _POOL
+            defaults["--environment_config"] = POOL
     completed = [*rest]
     completed += [f"{name}={value}" for name, value in defaults.items() if name not in given]
     if given.isdisjoint(("--flink_submit_uber_jar", "--artifacts_dir")):
