@@ -8,5 +8,7 @@ COPY model model
 COPY pipelines pipelines
 # Launcher and workers are to have the same versions: build one image for both.
 RUN pip install --no-cache-dir '.[gcp,aws]' && c4 build --help >/dev/null
+# The runner for Flink, which the launcher sends with each job: put its jar beside this file.
+COPY flink/*.jar /opt/c4/flink/
 USER nobody
 ENTRYPOINT ["c4"]

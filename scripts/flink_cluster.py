@@ -248,7 +248,8 @@ class FlinkCluster:
             "rest.port": self.ports["rest"],
             "taskmanager.host": "127.0.0.1",
             "taskmanager.bind-host": "127.0.0.1",
-            "taskmanager.memory.process.size": "1536m",
+            "taskmanager.memory.process.size": "1792m",
+            "taskmanager.memory.task.off-heap.size": "256m",  # gRPC's buffers
             # Each shuffle's output takes 16 MB of network buffers, in every slot.
             "taskmanager.memory.network.min": "256m",
             "taskmanager.memory.network.max": "256m",
@@ -262,10 +263,17 @@ class FlinkCluster:
             "io.tmp.dirs": self.config.folder / "tmp",
             "parallelism.default": self.config.task_managers * self.config.slots,
         }
-        text = "".join(f"{key}: {value}\n" for key, value in settings.items())
-        conf = self.config.folder / "conf"
-        (conf / "config.yaml").write_text(text, encoding="utf-8")
-        (conf / "log4j.properties").write_text(_LOG4J, encoding="ascii")
+        of_task_managers = {
+            # Beam's runner is on their class path. Loaded anew for every job, its gRPC would keep
+            # the direct memory of each: six jobs filled 384 MB.
+            "classloader.resolve-order": "parent-first",
+        }
+        for role, own in (("jobmanager", {}), ("taskmanager", of_task_managers)):
+            text = "".join(f"{key}: {value}\n" for key, value in (settings | own).items())
+            conf = self.config.folder / "conf" / role
+            conf.mkdir(exist_ok=True)
+            (conf / "config.yaml").write_text(text, encoding="utf-8")
+            (conf / "log4j.properties").write_text(_LOG4J, encoding="ascii")
 
     def _start(self, name: str, packages: FlinkPackages) -> None:
         environment = {**os.environ}
@@ -291,12 +299,16 @@ class FlinkCluster:
         (self.config.folder / "pid" / name).write_text(str(process.pid), encoding="ascii")
 
     def _java(self, name: str, packages: FlinkPackages) -> list[str]:
-        conf = self.config.folder / "conf"
-        main, question = (
-            ("org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint", "JM")
-            if name == _JOB_MANAGER
-            else ("org.apache.flink.runtime.taskexecutor.TaskManagerRunner", "TM")
-        )
+        runtime = "org.apache.flink.runtime"
+        if name == _JOB_MANAGER:
+            role, question, path = "jobmanager", "JM", f"{packages.lib}/*"
+            main = [f"{runtime}.entrypoint.StandaloneSessionClusterEntrypoint"]
+            main += ["--executionMode", "cluster"]
+        else:
+            role, question = "taskmanager", "TM"
+            path = f"{packages.lib}/*:{packages.job_server_jar}"
+            main = [f"{runtime}.taskexecutor.TaskManagerRunner"]
+        conf = self.config.folder / "conf" / role
         [dist] = packages.lib.glob("flink-dist-*.jar")
         asked = ["java", "-cp", f"{packages.java_utils}:{dist}:{packages.lib}/*"]
         asked += ["org.apache.flink.runtime.util.bash.BashJavaUtils"]
@@ -311,8 +323,7 @@ class FlinkCluster:
         flags, options = (answer.split() for answer in answers)
         command = ["java", *flags, *_JAVA_OPTIONS]
         command += [f"-Dlog4j.configurationFile=file:{conf}/log4j.properties"]
-        command += ["-cp", f"{packages.lib}/*", main, "--configDir", str(conf), *options]
-        return [*command, "--executionMode", "cluster"] if name == _JOB_MANAGER else command
+        return [*command, "-cp", path, *main, "--configDir", str(conf), *options]
 
     def _wait(self) -> None:
         deadline = time.monotonic() + _ANSWERS_S
@@ -320,7 +331,9 @@ class FlinkCluster:
         while time.monotonic() < deadline:
             for name in self.names:
                 if self.pid(name) is None:
-                    raise ClusterError(f"{name} has ended; {self.log(name)} says why")
+                    child = self._children.get(name)
+                    status = f" with status {child.returncode}" if child else ""
+                    raise ClusterError(f"{name} has ended{status}; {self.log(name)} says why")
             missing = self._missing()
             if not missing:
                 return

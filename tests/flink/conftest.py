@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -41,6 +42,18 @@ def cluster(
         yield cluster
     finally:
         cluster.down()
+
+
+@pytest.fixture
+def idle(cluster: FlinkCluster) -> Iterator[FlinkCluster]:
+    """The cluster, whole and without a job; what a failed test has left is cancelled after it."""
+    cluster.up()
+    yield cluster
+    cluster.up()
+    for job in cluster.rest("/jobs/overview")["jobs"]:
+        if job["state"] not in ("FINISHED", "FAILED", "CANCELED"):
+            address = f"http://{cluster.rest_address}/jobs/{job['jid']}?mode=cancel"
+            urllib.request.urlopen(urllib.request.Request(address, method="PATCH")).close()
 
 
 @pytest.fixture(scope="session")

@@ -30,24 +30,23 @@ def held(faults: pathlib.Path, stage: str) -> bool:
 def test_a_process_killed_in_a_stage(
     victim: str,
     stage: str,
-    cluster: FlinkCluster,
+    idle: FlinkCluster,
     faults: pathlib.Path,
     expected: dict[str, str],
     tmp_path: pathlib.Path,
 ) -> None:
     if not ALL and (victim, stage) not in (("taskmanager-0", "clean"), ("workerpool", "write")):
         pytest.skip("long: C4_ALL_FAULTS=1 runs it")
-    cluster.up()
     output = tmp_path / "out"
-    words = builds.command(output, cluster.beam_options())
+    words = builds.command(output, idle.beam_options())
     (faults / f"hold-{stage}").write_text(LET_BY[stage])
     with builds.started(words) as process:
         builds.wait_for(lambda: held(faults, stage) or process.poll() is not None)
         assert process.poll() is None, process.communicate()[1]
         before = builds.cleaned(output)
-        assert cluster.kill(victim)
+        assert idle.kill(victim)
         (faults / f"hold-{stage}").unlink()
-        cluster.up()  # as a supervisor would: what died is started again
+        idle.up()  # as a supervisor would: what died is started again
         first = builds.finish(process)
     error = builds.settle(output, words, first, expected)
     print(f"{victim} killed in {stage}: {error or 'went on by itself'}")
@@ -57,28 +56,26 @@ def test_a_process_killed_in_a_stage(
 
 @long
 def test_the_job_manager_restarted(
-    cluster: FlinkCluster, faults: pathlib.Path, expected: dict[str, str], tmp_path: pathlib.Path
+    idle: FlinkCluster, faults: pathlib.Path, expected: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
-    cluster.up()
     output = tmp_path / "out"
-    words = builds.command(output, cluster.beam_options())
+    words = builds.command(output, idle.beam_options())
     (faults / "hold-clean").write_text(LET_BY["clean"])
     with builds.started(words) as process:
         builds.wait_for(lambda: held(faults, "clean"))
-        assert cluster.kill("jobmanager")
+        assert idle.kill("jobmanager")
         (faults / "hold-clean").unlink()
-        cluster.up()
+        idle.up()
         first = builds.finish(process)
     assert "restarted" in builds.settle(output, words, first, expected)
 
 
 @long
 def test_a_file_that_crashes_the_parser(
-    cluster: FlinkCluster, faults: pathlib.Path, expected: dict[str, str], tmp_path: pathlib.Path
+    idle: FlinkCluster, faults: pathlib.Path, expected: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
-    cluster.up()
     output = tmp_path / "out"
-    words = builds.command(output, cluster.beam_options())
+    words = builds.command(output, idle.beam_options())
     (faults / "crash-clean").write_text("sample-00001")
     first = builds.run(words, 300)
     assert first.status == 1
@@ -107,11 +104,10 @@ def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @long
 def test_a_full_disk(
-    cluster: FlinkCluster, expected: dict[str, str], small_disk: pathlib.Path
+    idle: FlinkCluster, expected: dict[str, str], small_disk: pathlib.Path
 ) -> None:
-    cluster.up()
     output = small_disk / "out"
-    words = builds.command(output, cluster.beam_options())
+    words = builds.command(output, idle.beam_options())
     first = builds.run(words, 300)
     assert first.status == 1
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
