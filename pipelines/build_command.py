@@ -377,12 +377,29 @@ def _quiet_workers() -> Iterator[None]:
 _RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exit)): (?P<what>.*)")
 
 
+#: Wrapped around what a worker raised, or what is left when it could raise nothing.
+_OF_ENGINES = ("java.", "org.apache.", "io.grpc.", "grpc.")
+
+
+def _meaning(failure: str) -> str | None:
+    """What a failure of the Java side means, when it is one and known."""
+    if "\tat " not in failure:
+        return None
+    from pipelines import flink
+
+    return flink.meaning(failure)
+
+
 def _cause(error: Exception) -> str:
     """One line from what a runner raises: often a worker's whole traceback, as text."""
     lines = [
-        match for line in str(error).splitlines() if (match := _RAISED.fullmatch(line.strip()))
+        match
+        for line in str(error).splitlines()
+        if (match := _RAISED.fullmatch(line.strip())) and not match["type"].startswith(_OF_ENGINES)
     ]
-    if lines:
+    if not lines and (known := _meaning(str(error))):
+        kind, what = "", known
+    elif lines:
         innermost = lines[-1]
         while nested := _RAISED.fullmatch(innermost["what"]):  # a runner wraps what a worker raised
             innermost = nested
@@ -393,7 +410,7 @@ def _cause(error: Exception) -> str:
     if kind in ("RuntimeError", "BuildError") and "Channel closed" in what:
         what = "a worker process died (killed, or out of memory)"
         kind = ""
-    elif kind in ("OSError", "ValueError", "FileNotFoundError", "PermissionError"):
+    elif kind in ("OSError", "ValueError", "FileNotFoundError", "PermissionError", "FlinkError"):
         what = re.sub(r"^\[Errno \d+\] ", "", what)
         kind = ""
     prefix = f"{kind}: " if kind else ""

@@ -50,8 +50,9 @@ class Notes:
                 file.write(" ".join(map(str, numbers)))
             os.replace(temporary, os.path.join(self.folder, name))
 
-    def read(self) -> tuple[str, int, int, int]:
+    def read(self, ended: bool = False) -> tuple[str, int, int, int]:
         """The latest stage begun, with its units done, units in all (0: unknown) and pages."""
+        del ended
         stage, done, total, pages = _STAGES[0], 0, 0, 0
         notes: dict[str, list[tuple[str, int, int]]] = {name: [] for name in _STAGES}
         for name in os.listdir(self.folder):
@@ -83,12 +84,12 @@ class CorpusFolder:
         self._read_at = float("-inf")
         self._last = ("clean", 0, 0, 0)
 
-    def read(self) -> tuple[str, int, int, int]:
+    def read(self, ended: bool = False) -> tuple[str, int, int, int]:
         """The latest stage begun, with its units done, units in all and pages (0: unknown).
 
-        Lists the folder, but not at every call.
+        Lists the folder, but not at every call unless the build has ended.
         """
-        if time.monotonic() - self._read_at >= self._every_s:
+        if ended or time.monotonic() - self._read_at >= self._every_s:
             self._last = self._look()
             self._read_at = time.monotonic()
         return self._last
@@ -111,7 +112,7 @@ class CorpusFolder:
 
 
 class _Readable(Protocol):
-    def read(self) -> tuple[str, int, int, int]:
+    def read(self, ended: bool = False) -> tuple[str, int, int, int]:
         """The latest stage begun, its units done, units in all (0: unknown) and pages."""
 
 
@@ -145,7 +146,7 @@ def _watch(notes: _Readable, stream: IO[str], stop: threading.Event) -> None:
         ended = stop.wait(_POLL_S)
         # Nor may a listing that fails: Beam's file systems raise what their clients raise.
         with contextlib.suppress(Exception):
-            show.update(*notes.read(), ended=ended)
+            show.update(*notes.read(ended), ended=ended)
 
 
 _UNITS = {"clean": "B", "dedup": "files", "write": "shards"}
