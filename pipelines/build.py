@@ -14,6 +14,7 @@ The graph carries patterns and settings, never lists of files; text stays in fil
 by the shard it belongs to.
 """
 
+import contextlib
 import dataclasses
 import socket
 from collections.abc import Iterable, Iterator
@@ -189,17 +190,29 @@ class _CleanFile(beam.DoFn):
                 notes.note("clean", layout.file_name(path), bytes_read, pages)
 
         assert self._rules is not None
-        summary = clean_file(
-            path,
-            size,
-            self._config.output,
-            self._rules,
-            self._identity,
-            self._config.max_record_bytes,
-            report,
-        )
+        with _marked(layout.started(self._config.output, layout.file_name(path)), path):
+            summary = clean_file(
+                path,
+                size,
+                self._config.output,
+                self._rules,
+                self._identity,
+                self._config.max_record_bytes,
+                report,
+            )
         report(size, summary.pages_read)
         yield summary
+
+
+@contextlib.contextmanager
+def _marked(mark: str, path: str) -> Iterator[None]:
+    """A file that is there while the block runs, and after it only if the process died."""
+    with storage.write_atomically(mark) as file:
+        file.write(path.encode("utf-8", "surrogateescape"))
+    try:
+        yield
+    finally:
+        storage.remove([mark])
 
 
 def _totals_of(file: FileSummary) -> Totals:

@@ -296,7 +296,7 @@ def run_build(
                 raise
             if "KeyboardInterrupt" in str(error):  # wrapped by the runner
                 raise KeyboardInterrupt from None
-            raise BuildError(_cause(error)) from None
+            raise BuildError(_cause(error, config.output)) from None
     if state is None and not storage.exists(storage.join(config.output, layout.MANIFEST)):
         return None
     return manifest.read_manifest(config.output)
@@ -377,6 +377,18 @@ def _quiet_workers() -> Iterator[None]:
 _RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exit)): (?P<what>.*)")
 
 
+def _under_way(output: str) -> str:
+    """Which files were being cleaned when a worker died: one of them may be what killed it."""
+    try:
+        files = manifest.died_on(output)
+    except Exception:  # Beam's file systems raise what their clients raise
+        return ""
+    if not files:
+        return ""
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return f" while it cleaned {', '.join(files[:3])}{more} (c4 explain FILE reads one alone)"
+
+
 #: Wrapped around what a worker raised, or what is left when it could raise nothing.
 _OF_ENGINES = ("java.", "org.apache.", "io.grpc.", "grpc.")
 
@@ -390,7 +402,7 @@ def _meaning(failure: str) -> str | None:
     return flink.meaning(failure)
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: Exception, output: str) -> str:
     """One line from what a runner raises: often a worker's whole traceback, as text."""
     lines = [
         match
@@ -413,6 +425,8 @@ def _cause(error: Exception) -> str:
     elif kind in ("OSError", "ValueError", "FileNotFoundError", "PermissionError", "FlinkError"):
         what = re.sub(r"^\[Errno \d+\] ", "", what)
         kind = ""
+    if not kind and "worker" in what:
+        what += _under_way(output)
     prefix = f"{kind}: " if kind else ""
     return (
         f"{prefix}{what}; what is cleaned is kept, and the same command goes on from there "

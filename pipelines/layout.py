@@ -4,6 +4,7 @@
 
     OUT/build.json                       what this folder is being built from, and how
     OUT/cleaned/NAME.arrow               pages that passed the rules, in shard order
+    OUT/cleaned/NAME.started             a WET file that is being cleaned, or whose worker died
     OUT/fingerprints/NAME.arrow          identities of their urls and sentences
     OUT/removals/NAME.bin                what deduplication takes from them
     OUT/rejects/NAME.jsonl               records that never became pages, with file and offset
@@ -31,6 +32,7 @@ STAGE_FOLDERS = {
     "removals": ".bin",
     "rejects": ".jsonl",
 }
+STARTED = ".started"
 _WET_SUFFIXES = re.compile(r"(\.warc)?(\.wet)?(\.gz)?$")
 _LONGEST_STEM = 128  # bytes: with suffixes and temporaries within the 255 of file systems
 _SHARD = re.compile(r"(train|validation)-\d{5}-of-\d{5}\.(tfrecord|parquet|json\.gz)")
@@ -52,6 +54,11 @@ def file_name(input_path: str) -> str:
 def cleaned(output: str, name: str) -> str:
     """Path of a WET file's cleaned pages."""
     return storage.join(output, "cleaned", f"{name}.arrow")
+
+
+def started(output: str, name: str) -> str:
+    """Path of the mark that a WET file is being cleaned."""
+    return storage.join(output, "cleaned", f"{name}{STARTED}")
 
 
 def fingerprints(output: str, name: str) -> str:

@@ -107,7 +107,7 @@ class CorpusFolder:
         if removals:
             return "dedup", len(removals), len(self._sizes), 0
         cleaned = storage.listdir(storage.join(self._output, "cleaned"))
-        done = sum(self._sizes.get(os.path.splitext(name)[0], 0) for name in cleaned)
+        done = sum(self._sizes.get(name.removesuffix(".arrow"), 0) for name in cleaned)
         return "clean", done, sum(self._sizes.values()), 0
 
 

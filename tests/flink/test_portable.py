@@ -128,3 +128,4 @@ def test_a_worker_that_crashes_on_a_file_names_it(
     (faults / "crash-clean").unlink()
     error = builds.settle(output, words, first, expected)
     assert "worker" in error
+    assert "sample-00002" in error, "which file it was"
