@@ -174,7 +174,8 @@ def overhead(paths: Sequence[str], cache: pathlib.Path) -> float:
 
             on_flink(one, folder / "first")  # the JVMs load and compile what they need
             for turn in range(_RUNS):
-                start_up = run(one, folder / f"local-one-{turn}", []).cpu_s
+                # Two processes for one page too: what starting them costs is no page's.
+                start_up = run(one, folder / f"local-one-{turn}", ["--workers", "2"]).cpu_s
                 cost = run(paths, folder / f"local-{turn}", ["--workers", "2"]).cpu_s
                 pages = build.manifest_of(folder / f"local-{turn}")["counts"]["pages_read"]
                 net["local"].append(cost - start_up)
@@ -184,7 +185,10 @@ def overhead(paths: Sequence[str], cache: pathlib.Path) -> float:
                 start_up, cost = sum(parts_one.values()), sum(parts.values())
                 net["Flink"].append(cost - start_up)
                 told = ", ".join(f"{what} {cpu:.1f}" for what, cpu in parts.items())
-                print(f"Flink  {cost:7.1f} CPU s, {start_up:.1f} of them start-up ({told})")
+                print(
+                    f"Flink  {cost:7.1f} CPU s, {start_up:.1f} of them start-up ({told})",
+                    flush=True,
+                )
         least = {what: min(costs) / pages * 1e3 for what, costs in net.items()}
         ratio = least["Flink"] / least["local"]
         print(
