@@ -176,6 +176,9 @@ class FlinkCluster:
             time.sleep(0.1)
         for name in self.names:
             self.kill(name, signal.SIGKILL)
+        for child in self._children.values():
+            child.wait()
+        self._children.clear()
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> bool:
         """Sends a signal to one process and those it has started; False: it did not run."""
