@@ -15,7 +15,9 @@ launcher made (`pipelines.input_list`). Text stays in files and is read once by 
 to.
 """
 
+import contextlib
 import dataclasses
+import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -158,10 +160,20 @@ class Spread(beam.PTransform[Any, Any]):
 
 
 def _list_inputs(output: str, notes: Notes | None) -> Iterator[tuple[int, tuple[str, int]]]:
+    _require_folder(output)
     files = read_input_list(output)
     if notes is not None:
         notes.total("clean", sum(size for _, size in files))
     return enumerate(sorted(files, key=lambda file: (-file[1], file[0])))
+
+
+def _require_folder(output: str) -> None:
+    """Raises OSError where the launcher's folder is not seen: its files would be scattered."""
+    if not storage.exists(storage.join(output, layout.BUILD)):
+        raise OSError(
+            f"the worker on {socket.gethostname()} does not see the folder {output}: give one that "
+            "every worker sees, such as gs://, s3://, hdfs:// or a network mount (--output)"
+        )
 
 
 class _CleanFile(beam.DoFn):
@@ -174,6 +186,7 @@ class _CleanFile(beam.DoFn):
         self._rules: PageRules | None = None
 
     def setup(self) -> None:
+        _require_folder(self._config.output)
         self._rules = self._config.page_rules()
 
     def process(self, element: tuple[str, int]) -> Iterator[FileSummary]:
@@ -185,17 +198,29 @@ class _CleanFile(beam.DoFn):
                 notes.note("clean", layout.file_name(path), bytes_read, pages)
 
         assert self._rules is not None
-        summary = clean_file(
-            path,
-            size,
-            self._config.output,
-            self._rules,
-            self._identity,
-            self._config.max_record_bytes,
-            report,
-        )
+        with _marked(layout.started(self._config.output, layout.file_name(path)), path):
+            summary = clean_file(
+                path,
+                size,
+                self._config.output,
+                self._rules,
+                self._identity,
+                self._config.max_record_bytes,
+                report,
+            )
         report(size, summary.pages_read)
         yield summary
+
+
+@contextlib.contextmanager
+def _marked(mark: str, path: str) -> Iterator[None]:
+    """A file that is there while the block runs, and after it only if the process died."""
+    with storage.write_atomically(mark) as file:
+        file.write(path.encode("utf-8", "surrogateescape"))
+    try:
+        yield
+    finally:
+        storage.remove([mark])
 
 
 def _totals_of(file: FileSummary) -> Totals:

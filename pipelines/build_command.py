@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``c4 build``."""
     parser.epilog = textwrap.dedent(
         """\
-        Every option of Apache Beam may be given too, such as --runner=FlinkRunner. Without
-        --runner the build runs on this machine, on all cores. The same command run again skips
-        WET files that are cleaned already.
+        Every option of Apache Beam may be given too, such as --runner=FlinkRunner with
+        --flink_master=HOST:PORT (docs/flink.md). Without --runner the build runs on this machine,
+        on all cores. The same command run again skips WET files that are cleaned already.
 
         exit status: 0 built; 1 failed or refused, or more files unreadable than allowed; 2 an
         option is missing or has no value; 130 interrupted
@@ -121,7 +121,9 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         _tell_of_fewer_inputs(config, files)
         manifest.begin(config.output)
         write_input_list(config.output, files)
-        made = run_build(config, options, show=local and not arguments.quiet)
+        made = run_build(
+            config, options, None if arguments.quiet else _progress(config, files, local)
+        )
     elif not arguments.quiet:
         print(f"{config.output} is complete already: same files, same settings")
     if made is None:
@@ -130,6 +132,16 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if not arguments.quiet:
         print_balance(config, made, None if done else time.monotonic() - arguments.started)
     return _judge_unreadable(config, made)
+
+
+def _progress(
+    config: BuildConfig, files: Sequence[tuple[str, int]], local: bool
+) -> progress.Source:
+    """Where progress is to be read: workers of this machine tell it, others leave files."""
+    if local:
+        return progress.Notes
+    sizes = {layout.file_name(path): size for path, size in files}
+    return lambda _: progress.CorpusFolder(config.output, sizes)
 
 
 def _shards(value: str) -> int | None:
@@ -184,8 +196,8 @@ def _beam_options(
     from pipelines.quiet_beam import beam
 
     options_module = beam.options.pipeline_options
-    _refuse_unknown(rest)
     given = {word.split("=", 1)[0] for word in rest}
+    _refuse_unknown(rest)
     if "--runner" not in given:
         # DirectRunner would try to download another engine first (and fall back to this one).
         rest = [*rest, "--runner=FnApiRunner"]
@@ -210,7 +222,14 @@ def _beam_options(
         count = workers or _local_workers(files)
         if count > 1:
             rest = [*rest, f"--direct_num_workers={count}"]
-    return options_module.PipelineOptions(rest), local
+    options = options_module.PipelineOptions(rest)
+    if standard.runner == "FlinkRunner":
+        from pipelines import flink
+
+        if flink.on_cluster(options):
+            completed = flink.complete(rest, given, options)
+            options = options_module.PipelineOptions(completed)
+    return options, local
 
 
 def beam_parser() -> argparse.ArgumentParser:
@@ -230,6 +249,11 @@ def beam_parser() -> argparse.ArgumentParser:
 def _refuse_unknown(rest: list[str]) -> None:
     """Beam drops options it does not know; a mistyped one would be lost without a word."""
     parser = beam_parser()
+    if "--runner=FlinkRunner" in rest or "FlinkRunner" in rest:
+        from pipelines import flink
+
+        for name in flink.JAVA_OPTIONS:
+            parser.add_argument(name, nargs="?")
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -272,28 +296,42 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_build(config: BuildConfig, options: Any, show: bool = False) -> dict[str, Any] | None:
+def run_build(
+    config: BuildConfig, options: Any, shown: progress.Source | None = None
+) -> dict[str, Any] | None:
     """Runs the graph; returns the manifest, or None when the engine goes on by itself.
 
-    The list of input files is in the output folder already (`pipelines.input_list`). Raises
-    BuildError, in one line, when the build fails.
+    The list of input files is in the output folder already (`pipelines.input_list`). ``shown``:
+    where the progress that is shown comes from; None shows none. Raises BuildError, in one line,
+    when the build fails.
     """
     from pipelines.build import BuildCorpus
     from pipelines.quiet_beam import beam
 
-    with progress.shown() if show else contextlib.nullcontext() as notes, _quiet_workers():
+    with (
+        progress.shown(source=shown) if shown else contextlib.nullcontext() as source,
+        _quiet_workers(),
+    ):
+        notes = source if isinstance(source, progress.Notes) else None
         gc.freeze()  # what is imported stays: the collector need not walk it again and again
         pipeline = beam.Pipeline(runner=_runner(options), options=options)
         _ = pipeline | "BuildCorpus" >> BuildCorpus(config, notes, alone=not _waits(options))
+        result = None
         try:
             result = pipeline.run()
             state = result.wait_until_finish() if _waits(options) else None
+        except KeyboardInterrupt:
+            # Else the job would go on where nobody waits for it, and meet the next build's.
+            if result is not None and _waits(options):
+                with contextlib.suppress(Exception):
+                    result.cancel()
+            raise
         except Exception as error:
             if os.environ.get("C4_TRACEBACK"):
                 raise
             if "KeyboardInterrupt" in str(error):  # wrapped by the runner
                 raise KeyboardInterrupt from None
-            raise BuildError(_cause(error)) from None
+            raise BuildError(_cause(error, config.output)) from None
     if state is None and not storage.exists(storage.join(config.output, layout.MANIFEST)):
         return None
     return manifest.read_manifest(config.output)
@@ -308,6 +346,10 @@ def _runner(options: Any) -> Any:
     from pipelines.quiet_beam import beam
 
     standard = options.view_as(beam.options.pipeline_options.StandardOptions)
+    if standard.runner == "FlinkRunner":
+        from pipelines import flink
+
+        return flink.Runner() if flink.on_cluster(options) else None
     if standard.runner != "FnApiRunner":
         return None
     from apache_beam.portability.api import beam_provision_api_pb2
@@ -372,12 +414,41 @@ def _quiet_workers() -> Iterator[None]:
 _RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exit)): (?P<what>.*)")
 
 
-def _cause(error: Exception) -> str:
+def _under_way(output: str) -> str:
+    """Which files were being cleaned when a worker died: one of them may be what killed it."""
+    try:
+        files = manifest.died_on(output)
+    except Exception:  # Beam's file systems raise what their clients raise
+        return ""
+    if not files:
+        return ""
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return f" while it cleaned {', '.join(files[:3])}{more} (c4 explain FILE reads one alone)"
+
+
+#: Wrapped around what a worker raised, or what is left when it could raise nothing.
+_OF_ENGINES = ("java.", "org.apache.", "io.grpc.", "grpc.")
+
+
+def _meaning(failure: str) -> str | None:
+    """What a failure of the Java side means, when it is one and known."""
+    if "\tat " not in failure:
+        return None
+    from pipelines import flink
+
+    return flink.meaning(failure)
+
+
+def _cause(error: Exception, output: str) -> str:
     """One line from what a runner raises: often a worker's whole traceback, as text."""
     lines = [
-        match for line in str(error).splitlines() if (match := _RAISED.fullmatch(line.strip()))
+        match
+        for line in str(error).splitlines()
+        if (match := _RAISED.fullmatch(line.strip())) and not match["type"].startswith(_OF_ENGINES)
     ]
-    if lines:
+    if not lines and (known := _meaning(str(error))):
+        kind, what = "", known
+    elif lines:
         innermost = lines[-1]
         while nested := _RAISED.fullmatch(innermost["what"]):  # a runner wraps what a worker raised
             innermost = nested
@@ -388,9 +459,11 @@ def _cause(error: Exception) -> str:
     if kind in ("RuntimeError", "BuildError") and "Channel closed" in what:
         what = "a worker process died (killed, or out of memory)"
         kind = ""
-    elif kind in ("OSError", "ValueError", "FileNotFoundError", "PermissionError"):
+    elif kind in ("OSError", "ValueError", "FileNotFoundError", "PermissionError", "FlinkError"):
         what = re.sub(r"^\[Errno \d+\] ", "", what)
         kind = ""
+    if not kind and "worker" in what:
+        what += _under_way(output)
     prefix = f"{kind}: " if kind else ""
     return (
         f"{prefix}{what}; what is cleaned is kept, and the same command goes on from there "

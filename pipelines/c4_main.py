@@ -30,6 +30,9 @@ _COMMANDS = {
         passes_on=True,
         kept="run the same command again to go on: cleaned files are kept",
     ),
+    "worker-pool": _Command(
+        "pipelines.worker_pool", "starts Python workers on a host of a Flink cluster"
+    ),
     "explain": _Command("pipelines.explain_command", "what each rule does to each page of a file"),
     "vocab": _Command(
         "model.commands.vocab", "corpora in, SentencePiece vocabulary out", extra="train"

@@ -4,6 +4,7 @@
 
     OUT/build.json                       what this folder is being built from, and how
     OUT/cleaned/NAME.arrow               pages that passed the rules, in shard order
+    OUT/cleaned/NAME.started             a WET file that is being cleaned, or whose worker died
     OUT/fingerprints/NAME.arrow          identities of their urls and sentences
     OUT/removals/NAME.bin                what deduplication takes from them
     OUT/rejects/NAME.jsonl               records that never became pages, with file and offset
@@ -33,6 +34,7 @@ STAGE_FOLDERS = {
     "removals": ".bin",
     "rejects": ".jsonl",
 }
+STARTED = ".started"
 _WET_SUFFIXES = re.compile(r"(\.warc)?(\.wet)?(\.gz)?$")
 _LONGEST_STEM = 128  # bytes: with suffixes and temporaries within the 255 of file systems
 _SHARD = re.compile(r"(train|validation)-\d{5}-of-\d{5}\.(tfrecord|parquet|json\.gz)")
@@ -56,6 +58,11 @@ def cleaned(output: str, name: str) -> str:
     return storage.join(output, "cleaned", f"{name}.arrow")
 
 
+def started(output: str, name: str) -> str:
+    """Path of the mark that a WET file is being cleaned."""
+    return storage.join(output, "cleaned", f"{name}{STARTED}")
+
+
 def fingerprints(output: str, name: str) -> str:
     """Path of a WET file's fingerprints."""
     return storage.join(output, "fingerprints", f"{name}.arrow")
@@ -74,6 +81,16 @@ def rejects(output: str, name: str) -> str:
 def is_shard(name: str) -> bool:
     """Whether a file name is that of a shard."""
     return _SHARD.fullmatch(name) is not None
+
+
+def shards_in_split(name: str) -> tuple[str, int]:
+    """The pattern of all shards like this one, and how many they are, by a shard's name.
+
+    >>> shards_in_split("train-00003-of-00064.parquet")
+    ('train-*-of-00064.parquet', 64)
+    """
+    split, _, _, count = name.split(".", 1)[0].split("-")
+    return f"{split}-*-of-{count}.{name.split('.', 1)[1]}", int(count)
 
 
 def absolute(path: str) -> str:

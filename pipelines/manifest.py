@@ -101,7 +101,9 @@ def _clear(output: str) -> None:
         stage = storage.join(output, folder)
         storage.sweep_temporaries(stage)
         storage.remove(
-            storage.join(stage, name) for name in storage.listdir(stage) if name.endswith(suffix)
+            storage.join(stage, name)
+            for name in storage.listdir(stage)
+            if name.endswith((suffix, layout.STARTED))
         )
 
 
@@ -110,6 +112,18 @@ def begin(output: str) -> None:
     storage.remove([storage.join(output, layout.MANIFEST)])
     for folder in ("", *layout.STAGE_FOLDERS):
         storage.sweep_temporaries(storage.join(output, folder) if folder else output)
+    storage.remove(_marks(output))
+
+
+def died_on(output: str) -> list[str]:
+    """Input files that were being cleaned when their worker died, as far as a build has left it."""
+    return [storage.read_bytes(mark).decode("utf-8", "surrogateescape") for mark in _marks(output)]
+
+
+def _marks(output: str) -> list[str]:
+    folder = storage.join(output, "cleaned")
+    names = [name for name in storage.listdir(folder) if name.endswith(layout.STARTED)]
+    return [storage.join(folder, name) for name in names]
 
 
 def make_manifest(

@@ -1,7 +1,8 @@
-"""How far a build on this machine has come: workers leave notes, the launcher shows a bar.
+"""How far a build has come: workers leave notes, the launcher shows a bar.
 
 Notes are small files in a temporary folder of this machine, so that they pass between processes
-whichever way the runner has started them. Builds elsewhere are watched with the engine's own tools.
+whichever way the runner has started them. Of workers elsewhere the launcher sees what they have
+left in the corpus folder.
 """
 
 import contextlib
@@ -11,14 +12,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Protocol
 
 from tqdm import tqdm
 
-__all__ = ["Notes", "shown"]
+from pipelines import layout, storage
+
+__all__ = ["CorpusFolder", "Notes", "Source", "shown"]
 
 _POLL_S = 0.25
+_LIST_S = 2.0
+_LIST_REMOTE_S = 30.0  # a request a thousand names
 _PLAIN_EVERY_S = 10.0
 _STAGES = ("clean", "dedup", "write")
 
@@ -45,8 +50,9 @@ class Notes:
                 file.write(" ".join(map(str, numbers)))
             os.replace(temporary, os.path.join(self.folder, name))
 
-    def read(self) -> tuple[str, int, int, int]:
+    def read(self, ended: bool = False) -> tuple[str, int, int, int]:
         """The latest stage begun, with its units done, units in all (0: unknown) and pages."""
+        del ended
         stage, done, total, pages = _STAGES[0], 0, 0, 0
         notes: dict[str, list[tuple[str, int, int]]] = {name: [] for name in _STAGES}
         for name in os.listdir(self.folder):
@@ -66,15 +72,63 @@ class Notes:
         return stage, done, total, pages
 
 
+class CorpusFolder:
+    """Progress by the files that workers, wherever they are, leave in the corpus folder."""
+
+    def __init__(self, output: str, sizes: Mapping[str, int]) -> None:
+        """``sizes``: bytes of each input file, by the name of its outputs (see layout)."""
+        self._output = output
+        self._sizes = sizes
+        self._every_s = _LIST_S if storage.is_local(output) else _LIST_REMOTE_S
+        self._since = time.time()
+        self._read_at = float("-inf")
+        self._last = ("clean", 0, 0, 0)
+
+    def read(self, ended: bool = False) -> tuple[str, int, int, int]:
+        """The latest stage begun, with its units done, units in all and pages (0: unknown).
+
+        Lists the folder, but not at every call unless the build has ended.
+        """
+        if ended or time.monotonic() - self._read_at >= self._every_s:
+            self._last = self._look()
+            self._read_at = time.monotonic()
+        return self._last
+
+    def _look(self) -> tuple[str, int, int, int]:
+        # Removals and shards of an earlier run stay until they are replaced.
+        shards = [
+            name for name in storage.changed_since(self._output, self._since)
+            if layout.is_shard(name)
+        ]  # fmt: skip
+        if shards:
+            totals = {layout.shards_in_split(name) for name in shards}
+            return "write", len(shards), sum(count for _, count in totals), 0
+        removals = storage.changed_since(storage.join(self._output, "removals"), self._since)
+        if removals:
+            return "dedup", len(removals), len(self._sizes), 0
+        cleaned = storage.listdir(storage.join(self._output, "cleaned"))
+        done = sum(self._sizes.get(name.removesuffix(".arrow"), 0) for name in cleaned)
+        return "clean", done, sum(self._sizes.values()), 0
+
+
+class _Readable(Protocol):
+    def read(self, ended: bool = False) -> tuple[str, int, int, int]:
+        """The latest stage begun, its units done, units in all (0: unknown) and pages."""
+
+
+#: Makes what progress is read from, given a temporary folder.
+Source = Callable[[str], _Readable]
+
+
 @contextlib.contextmanager
-def shown(stream: IO[str] | None = None) -> Iterator[Notes]:
+def shown(stream: IO[str] | None = None, source: Source = Notes) -> Iterator[_Readable]:
     """Shows progress on ``stream`` (standard error) while the block runs.
 
     A bar with the time left on a terminal, a line every ten seconds in a log.
     """
     stream = stream or sys.stderr
     with tempfile.TemporaryDirectory(prefix="c4-progress-") as folder:
-        notes = Notes(folder)
+        notes = source(folder)
         stop = threading.Event()
         watcher = threading.Thread(target=_watch, args=(notes, stream, stop), daemon=True)
         watcher.start()
@@ -85,13 +139,14 @@ def shown(stream: IO[str] | None = None) -> Iterator[Notes]:
             watcher.join(timeout=5)
 
 
-def _watch(notes: Notes, stream: IO[str], stop: threading.Event) -> None:
+def _watch(notes: _Readable, stream: IO[str], stop: threading.Event) -> None:
     show = _Bar(stream) if stream.isatty() else _Lines(stream)
     ended = False
     while not ended:
         ended = stop.wait(_POLL_S)
-        with contextlib.suppress(OSError):
-            show.update(*notes.read(), ended=ended)
+        # Nor may a listing that fails: Beam's file systems raise what their clients raise.
+        with contextlib.suppress(Exception):
+            show.update(*notes.read(ended), ended=ended)
 
 
 _UNITS = {"clean": "B", "dedup": "files", "write": "shards"}

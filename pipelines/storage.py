@@ -26,6 +26,7 @@ import contextlib
 import errno
 import glob
 import io
+import math
 import os
 import posixpath
 import re
@@ -35,6 +36,7 @@ from typing import Any, BinaryIO, cast
 
 __all__ = [
     "NoInputError",
+    "changed_since",
     "exists",
     "is_local",
     "join",
@@ -172,6 +174,30 @@ def listdir(folder: str) -> list[str]:
     A folder that does not exist has no files: object stores know no empty folders either.
     """
     return [name for name in _all_names(folder) if not _TEMPORARY.fullmatch(name)]
+
+
+def changed_since(folder: str, when: float) -> list[str]:
+    """Names of the files directly in a folder that were written after ``when`` (Unix time, s).
+
+    By the clock of whoever keeps the files. A file system that tells no time gives every file.
+    """
+    if is_local(folder):
+        try:
+            with os.scandir(folder) as entries:
+                found = [
+                    (entry.name, entry.stat().st_mtime) for entry in entries if entry.is_file()
+                ]
+        except FileNotFoundError:
+            return []
+    else:
+        pattern = glob.escape(folder.rstrip("/")) + "/*"
+        found = [
+            (posixpath.basename(entry.path), entry.last_updated_in_seconds or math.inf)
+            for entry in _file_systems().match([pattern])[0].metadata_list
+        ]
+    return sorted(
+        name for name, changed in found if changed >= when and not _TEMPORARY.fullmatch(name)
+    )
 
 
 def remove(paths: Iterable[str]) -> None:

@@ -131,7 +131,7 @@ def test_options_arrive_in_the_configuration(
     assert given["direct_num_workers"] == 7
     assert given["job_name"] == "mine"
     assert given["runner"] == "FnApiRunner"
-    assert show is False
+    assert show is None
 
 
 def test_relative_paths_mean_this_folder(

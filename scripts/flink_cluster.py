@@ -1,0 +1,437 @@
+"""A Flink session cluster on this machine's loopback: one JobManager, TaskManagers, Python workers.
+
+::
+
+    scripts/flink_cluster.sh up        # fetches what lacks, starts what does not run
+    scripts/flink_cluster.sh status    # exit status 0: all of it runs
+    scripts/flink_cluster.sh down      # leaves no process
+
+It is a real standalone cluster, started from packages, without Docker. ``up`` prints the options
+that ``c4 build`` takes to use it, and started again after something died it starts that alone.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: the repository is the place to import from
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from scripts import flink_packages
+from scripts.flink_packages import FLINK_VERSION, FlinkPackages, PackageError
+
+__all__ = ["ClusterConfig", "ClusterError", "FlinkCluster"]
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ANSWERS_S = 120.0  # a busy machine of two cores takes 30
+_ENDS_S = 10.0
+_MOST_TASK_MANAGERS = 8
+# What Flink's own configuration opens of Java 9 and later to its serializers and networking.
+_OPENED = ("lang", "lang.reflect", "io", "net", "nio", "text", "time", "util")
+_OPENED += ("util.concurrent", "util.concurrent.atomic", "util.concurrent.locks")
+_JAVA_OPTIONS = (
+    "-XX:TieredStopAtLevel=1",  # jobs here are short: no time to earn back a second compilation
+    *(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED),
+    "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
+    "--add-exports=java.base/sun.net.util=ALL-UNNAMED",
+    "--add-exports=java.rmi/sun.rmi.registry=ALL-UNNAMED",
+    "--add-exports=java.security.jgss/sun.security.krb5=ALL-UNNAMED",
+)
+_JOB_MANAGER = "jobmanager"
+_POOL = "workerpool"
+_RESULT = "BASH_JAVA_UTILS_EXEC_RESULT:"
+_LOG4J = """\
+rootLogger.level = INFO
+rootLogger.appenderRef.out.ref = Out
+appender.out.name = Out
+appender.out.type = CONSOLE
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1} - %m%n
+"""
+
+
+class ClusterError(RuntimeError):
+    """The cluster could not be started, or does not answer; one line with the way out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterConfig:
+    """What the cluster is to be; ports that are 0 are chosen when it starts."""
+
+    folder: pathlib.Path
+    cache: pathlib.Path
+    task_managers: int = 2
+    slots: int = 2  # of each
+    rest_port: int = 0
+    pool_port: int = 0
+    python: str = sys.executable  # of the workers: has this package installed
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.task_managers <= _MOST_TASK_MANAGERS:
+            raise ValueError(
+                f"TaskManagers must be 1 to {_MOST_TASK_MANAGERS}, got {self.task_managers} "
+                "(--task-managers)"
+            )
+        if self.slots < 1:
+            raise ValueError(f"slots must be at least 1, got {self.slots} (--slots)")
+        for option, port in (("--rest-port", self.rest_port), ("--pool-port", self.pool_port)):
+            if not 0 <= port < 1 << 16:
+                raise ValueError(f"a port lies between 1 and 65535, got {port} ({option})")
+
+
+class FlinkCluster:
+    """The cluster whose state stands in ``config.folder``: ``conf``, ``log``, ``pid``, ``tmp``."""
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        pool: Sequence[str] = ("-m", "pipelines.c4_main", "worker-pool"),
+        pool_environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """The cluster's handle; starts nothing.
+
+        ``pool``: what a Python interpreter is given to be the worker pool; tests have their own.
+        ``pool_environment``: variables that the workers are to have besides this process's.
+        """
+        self.config = config
+        self._pool = tuple(pool)
+        self._pool_environment = dict(pool_environment or {})
+        self._children: dict[str, subprocess.Popen[bytes]] = {}  # those started by this handle
+        self._ports_file = config.folder / "ports.json"
+
+    @property
+    def names(self) -> list[str]:
+        """The processes of the cluster, in the order they start."""
+        managers = [f"taskmanager-{number}" for number in range(self.config.task_managers)]
+        return [_JOB_MANAGER, *managers, _POOL]
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """``rest``, ``rpc`` and ``pool``. Raises ClusterError before the first `up`."""
+        try:
+            ports: dict[str, int] = json.loads(self._ports_file.read_text(encoding="ascii"))
+        except FileNotFoundError:
+            raise ClusterError(
+                f"no cluster was started in {self.config.folder}: run up first (--dir)"
+            ) from None
+        return ports
+
+    @property
+    def rest_address(self) -> str:
+        """host:port of the JobManager's REST interface."""
+        return f"127.0.0.1:{self.ports['rest']}"
+
+    def beam_options(self) -> list[str]:
+        """The options with which ``c4 build`` runs on this cluster."""
+        jar = flink_packages.fetch(self.config.cache).job_server_jar
+        return [
+            "--runner=FlinkRunner",
+            f"--flink_master={self.rest_address}",
+            f"--environment_config=127.0.0.1:{self.ports['pool']}",
+            f"--flink_job_server_jar={jar}",
+        ]
+
+    def up(self) -> None:
+        """Starts what does not run, and waits until it answers.
+
+        Raises ClusterError or PackageError; what was started until then is stopped again unless
+        something ran before.
+        """
+        if shutil.which("java") is None:
+            raise ClusterError("Flink needs Java 11 or 17: apt-get install openjdk-17-jre-headless")
+        packages = flink_packages.fetch(self.config.cache)
+        fresh = not any(map(self.pid, self.names))
+        if fresh:
+            self._choose_ports()
+        self._configure()
+        try:
+            for name in self.names:
+                if self.pid(name) is None:
+                    self._start(name, packages)
+            self._wait()
+        except BaseException:
+            if fresh:
+                self.down()
+            raise
+
+    def down(self) -> None:
+        """Stops every process of the cluster, workers included, and waits for their end."""
+        for name in reversed(self.names):
+            self.kill(name, signal.SIGTERM)
+        deadline = time.monotonic() + _ENDS_S
+        while any(map(self.pid, self.names)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for name in self.names:
+            self.kill(name, signal.SIGKILL)
+        for child in self._children.values():
+            child.wait()
+        self._children.clear()
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> bool:
+        """Sends a signal to one process and those it has started; False: it did not run."""
+        pid = self.pid(name)
+        if pid is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, number)
+        if number == signal.SIGKILL and name in self._children:
+            self._children[name].wait()
+        return True
+
+    def pid(self, name: str) -> int | None:
+        """The process id, which is that of its group too; None when it does not run."""
+        try:
+            pid = int((self.config.folder / "pid" / name).read_text(encoding="ascii"))
+        except (FileNotFoundError, ValueError):
+            return None
+        if name in self._children:
+            self._children[name].poll()
+        # A number may long be another's: ours carry the folder in their command line.
+        return pid if str(self.config.folder) in _command_line(pid) else None
+
+    def log(self, name: str) -> pathlib.Path:
+        """Where a process writes; the pool's workers write into the pool's."""
+        return self.config.folder / "log" / f"{name}.log"
+
+    def rest(self, path: str, timeout_s: float = 10.0) -> Any:
+        """An answer of the JobManager. Raises ClusterError when there is none."""
+        try:
+            with urllib.request.urlopen(
+                f"http://{self.rest_address}{path}", timeout=timeout_s
+            ) as answer:
+                return json.load(answer)
+        except (OSError, ValueError) as error:
+            raise ClusterError(
+                f"the JobManager at {self.rest_address} does not answer: {error}"
+            ) from None
+
+    def task_managers(self) -> int:
+        """How many TaskManagers have registered and are not yet missed."""
+        return int(self.rest("/overview")["taskmanagers"])
+
+    def _choose_ports(self) -> None:
+        self.config.folder.mkdir(parents=True, exist_ok=True)
+        wanted = {"rest": self.config.rest_port, "rpc": 0, "pool": self.config.pool_port}
+        with contextlib.ExitStack() as held:  # all at once, or one might be chosen twice
+            ports = {}
+            for name, port in wanted.items():
+                sock = held.enter_context(socket.socket())
+                try:
+                    sock.bind(("127.0.0.1", port))
+                except OSError as error:
+                    raise ClusterError(
+                        f"port {port} is not free: {error.strerror}; choose another (--{name}-port)"
+                    ) from None
+                ports[name] = sock.getsockname()[1]
+        self._ports_file.write_text(json.dumps(ports), encoding="ascii")
+
+    def _configure(self) -> None:
+        for name in ("conf", "log", "pid", "tmp"):
+            (self.config.folder / name).mkdir(parents=True, exist_ok=True)
+        settings = {
+            "jobmanager.rpc.address": "127.0.0.1",
+            "jobmanager.rpc.port": self.ports["rpc"],
+            "jobmanager.bind-host": "127.0.0.1",
+            "jobmanager.memory.process.size": "1024m",
+            "rest.address": "127.0.0.1",
+            "rest.bind-address": "127.0.0.1",
+            "rest.port": self.ports["rest"],
+            "taskmanager.host": "127.0.0.1",
+            "taskmanager.bind-host": "127.0.0.1",
+            "taskmanager.memory.process.size": "1792m",
+            "taskmanager.memory.task.off-heap.size": "256m",  # gRPC's buffers
+            # Each shuffle's output takes 16 MB of network buffers, in every slot.
+            "taskmanager.memory.network.min": "256m",
+            "taskmanager.memory.network.max": "256m",
+            "taskmanager.numberOfTaskSlots": self.config.slots,
+            "restart-strategy.type": "fixed-delay",
+            "restart-strategy.fixed-delay.attempts": 5,
+            "restart-strategy.fixed-delay.delay": "1 s",
+            # A dead TaskManager is missed after seconds, not after the minute of a real network.
+            "heartbeat.interval": 1000,
+            "heartbeat.timeout": 15000,
+            "io.tmp.dirs": self.config.folder / "tmp",
+            "parallelism.default": self.config.task_managers * self.config.slots,
+        }
+        of_task_managers = {
+            # Beam's runner is on their class path. Loaded anew for every job, its gRPC would keep
+            # the direct memory of each: six jobs filled 384 MB.
+            "classloader.resolve-order": "parent-first",
+        }
+        for role, own in (("jobmanager", {}), ("taskmanager", of_task_managers)):
+            text = "".join(f"{key}: {value}\n" for key, value in (settings | own).items())
+            conf = self.config.folder / "conf" / role
+            conf.mkdir(exist_ok=True)
+            (conf / "config.yaml").write_text(text, encoding="utf-8")
+            (conf / "log4j.properties").write_text(_LOG4J, encoding="ascii")
+
+    def _start(self, name: str, packages: FlinkPackages) -> None:
+        environment = {**os.environ}
+        if name == _POOL:
+            environment |= self._pool_environment
+            path = [str(_ROOT), environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+            command = [self.config.python, *self._pool]
+            command += ["--port", str(self.ports["pool"]), "--label", str(self.config.folder)]
+        else:
+            command = self._java(name, packages)
+        with self.log(name).open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=self.config.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._children[name] = process
+        (self.config.folder / "pid" / name).write_text(str(process.pid), encoding="ascii")
+
+    def _java(self, name: str, packages: FlinkPackages) -> list[str]:
+        runtime = "org.apache.flink.runtime"
+        if name == _JOB_MANAGER:
+            role, question, path = "jobmanager", "JM", f"{packages.lib}/*"
+            main = [f"{runtime}.entrypoint.StandaloneSessionClusterEntrypoint"]
+            main += ["--executionMode", "cluster"]
+        else:
+            role, question = "taskmanager", "TM"
+            path = f"{packages.lib}/*:{packages.job_server_jar}"
+            main = [f"{runtime}.taskexecutor.TaskManagerRunner"]
+        conf = self.config.folder / "conf" / role
+        [dist] = packages.lib.glob("flink-dist-*.jar")
+        asked = ["java", "-cp", f"{packages.java_utils}:{dist}:{packages.lib}/*"]
+        asked += ["org.apache.flink.runtime.util.bash.BashJavaUtils"]
+        asked += [f"GET_{question}_RESOURCE_PARAMS", "--configDir", str(conf)]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
+        answers = [
+            line.removeprefix(_RESULT) for line in done.stdout.splitlines() if _RESULT in line
+        ]
+        if len(answers) != 2:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise ClusterError(f"Flink cannot work out its memory: {' '.join(last)}")
+        flags, options = (answer.split() for answer in answers)
+        command = ["java", *flags, *_JAVA_OPTIONS]
+        command += [f"-Dlog4j.configurationFile=file:{conf}/log4j.properties"]
+        return [*command, "-cp", path, *main, "--configDir", str(conf), *options]
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _ANSWERS_S
+        missing = "nothing"
+        while time.monotonic() < deadline:
+            for name in self.names:
+                if self.pid(name) is None:
+                    child = self._children.get(name)
+                    status = f" with status {child.returncode}" if child else ""
+                    raise ClusterError(f"{name} has ended{status}; {self.log(name)} says why")
+            missing = self._missing()
+            if not missing:
+                return
+            time.sleep(0.2)
+        raise ClusterError(f"{missing} within {_ANSWERS_S:.0f} s; see {self.config.folder}/log")
+
+    def _missing(self) -> str:
+        try:
+            overview = self.rest("/overview", timeout_s=5)
+        except ClusterError:
+            return "the JobManager did not answer"
+        if overview["taskmanagers"] < self.config.task_managers:
+            return "not every TaskManager registered"
+        try:
+            socket.create_connection(("127.0.0.1", self.ports["pool"]), timeout=5).close()
+        except OSError:
+            return "the worker pool did not answer"
+        return ""
+
+
+def _command_line(pid: int) -> str:
+    """A process's arguments; empty when it has ended."""
+    try:
+        content = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        if pathlib.Path("/proc/self").exists():
+            return ""
+        done = subprocess.run(  # systems without /proc
+            ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
+        return done.stdout
+    return content.replace(b"\0", b" ").decode("utf-8", "surrogateescape")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/flink_cluster.sh",
+        description=f"A Flink {FLINK_VERSION} cluster on loopback, with Python workers.",
+    )
+    parser.add_argument("command", choices=("up", "down", "status"))
+    parser.add_argument(
+        "--dir",
+        type=pathlib.Path,
+        default=_ROOT / "out" / "flink",
+        help="configuration, logs and process ids (default: out/flink)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=pathlib.Path,
+        default=flink_packages.default_cache(),
+        help="where the packages are kept (default: %(default)s)",
+    )
+    parser.add_argument("--task-managers", type=int, default=2, metavar="N")
+    parser.add_argument("--slots", type=int, default=2, metavar="N", help="of each TaskManager")
+    parser.add_argument("--rest-port", type=int, default=0, metavar="PORT", help="default: free")
+    parser.add_argument("--pool-port", type=int, default=0, metavar="PORT", help="default: free")
+    arguments = parser.parse_args(argv)
+    try:
+        cluster = FlinkCluster(
+            ClusterConfig(
+                arguments.dir.absolute(),
+                arguments.cache.absolute(),
+                arguments.task_managers,
+                arguments.slots,
+                arguments.rest_port,
+                arguments.pool_port,
+            )
+        )
+        if arguments.command == "down":
+            cluster.down()
+            return 0
+        if arguments.command == "up":
+            cluster.up()
+        return _print_status(cluster)
+    except (ClusterError, PackageError, ValueError, OSError) as error:
+        print(f"flink_cluster: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _print_status(cluster: FlinkCluster) -> int:
+    pids = {name: cluster.pid(name) for name in cluster.names}
+    for name, pid in pids.items():
+        print(f"{name:<16}{pid or 'not running'}")
+    if not all(pids.values()):
+        return 1
+    overview = cluster.rest("/overview")
+    print(
+        f"http://{cluster.rest_address}  Flink {overview['flink-version']}, "
+        f"{overview['taskmanagers']} TaskManagers, {overview['slots-total']} slots; "
+        f"logs in {cluster.config.folder}/log\n"
+    )
+    print("c4 build --input ... --output ... \\\n    " + " \\\n    ".join(cluster.beam_options()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

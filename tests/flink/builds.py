@@ -1,0 +1,96 @@
+"""What the tests on engines share: the shipped command as a process, and what it must leave."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from samples.make_samples import WET_DIR
+from tests.pipelines.test_build import digests
+
+WET = str(WET_DIR / "*.wet*")
+SHARDS = "4"  # more than one, so that there is a stage to be disturbed
+
+
+class Finished(NamedTuple):
+    status: int
+    err: str
+
+
+def command(output: pathlib.Path, options: Sequence[str] = ()) -> list[str]:
+    """``c4 build`` of the samples."""
+    words = [sys.executable, "-m", "pipelines.c4_main", "build", "--input", WET]
+    return [*words, "--output", str(output), "--shards", SHARDS, *options]
+
+
+@contextlib.contextmanager
+def started(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process in a group of its own, which does not outlive the block."""
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 180) -> Finished:
+    _, err = process.communicate(timeout=seconds)
+    return Finished(process.returncode, err)
+
+
+def run(words: Sequence[str], seconds: float = 180) -> Finished:
+    with started(words) as process:
+        return finish(process, seconds)
+
+
+def wait_for(what: Callable[[], object], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.05)
+
+
+def cleaned(output: pathlib.Path) -> dict[pathlib.Path, int]:
+    """Cleaned files and when they were written."""
+    return {path: path.stat().st_mtime_ns for path in (output / "cleaned").glob("*.arrow")}
+
+
+def the_error(err: str) -> str:
+    """The one line that says what failed."""
+    errors = [line for line in err.splitlines() if line.startswith("c4: error")]
+    assert len(errors) == 1, err
+    assert "Traceback" not in err
+    assert "\tat " not in err, "a Java stack"
+    return errors[0]
+
+
+def settle(
+    output: pathlib.Path, words: Sequence[str], first: Finished, expected: dict[str, str]
+) -> str:
+    """Lets a disturbed build end: with its corpus, or with one error and a second run.
+
+    Nothing that was cleaned is cleaned again. Returns the error, empty when there was none.
+    """
+    error = ""
+    if first.status:
+        error = the_error(first.err)
+        before = cleaned(output)
+        second = run(words)
+        assert second.status == 0, second.err
+        assert {path: time for path, time in cleaned(output).items() if path in before} == before
+    assert digests(output) == expected
+    return error

@@ -1,0 +1,50 @@
+"""The handle of a cluster, without starting one; tests/flink has a running one."""
+
+import pathlib
+import socket
+
+import pytest
+
+from scripts import flink_cluster
+from scripts.flink_cluster import ClusterConfig, ClusterError, FlinkCluster
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"task_managers": 0}, "--task-managers"),
+        ({"slots": 0}, "--slots"),
+        ({"rest_port": 70000}, "--rest-port"),
+        ({"pool_port": -1}, "--pool-port"),
+    ],
+)
+def test_what_cannot_be_is_refused(wrong: dict[str, int], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        ClusterConfig(pathlib.Path("/x"), pathlib.Path("/y"), **wrong)  # type: ignore[arg-type]
+
+
+def test_nothing_runs_before_it_is_started(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flink_cluster.main(["status", "--dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.count("not running") == 4
+    assert flink_cluster.main(["down", "--dir", str(tmp_path)]) == 0
+    with pytest.raises(ClusterError, match="run up first"):
+        _ = FlinkCluster(ClusterConfig(tmp_path, tmp_path)).ports
+
+
+def test_a_process_of_another_program_is_not_ours(tmp_path: pathlib.Path) -> None:
+    cluster = FlinkCluster(ClusterConfig(tmp_path, tmp_path))
+    (tmp_path / "pid").mkdir()
+    (tmp_path / "pid" / "jobmanager").write_text("1")
+    assert cluster.pid("jobmanager") is None
+    assert not cluster.kill("jobmanager")
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: pathlib.Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        cluster = FlinkCluster(ClusterConfig(tmp_path, tmp_path, rest_port=port))
+        with pytest.raises(ClusterError, match=rf"port {port} is not free.*--rest-port"):
+            cluster._choose_ports()
