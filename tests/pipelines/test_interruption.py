@@ -10,7 +10,8 @@ import pytest
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _HEAD = """
-import gc, hashlib, subprocess, sys, types
+import gc, hashlib, signal, subprocess, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs begin without
 {jax}
 from pipelines.interruption import Interruption
 def work_without_a_bytecode():
@@ -52,6 +53,7 @@ def test_one_signal_is_one_line_and_status_130(number: int, jax: str) -> None:
 
 def test_a_second_one_ends_what_no_handler_reaches() -> None:
     process = _start("work_without_a_bytecode()")
+    time.sleep(1)  # until it is at it: between two bytecodes the first would end it
     process.send_signal(signal.SIGTERM)
     time.sleep(0.2)
     assert process.poll() is None  # the first one only asks
@@ -70,6 +72,7 @@ work_without_a_bytecode()
     process = _start(body)
     assert process.stdout is not None
     assert process.stdout.readline() == "child\n"
+    time.sleep(1)
     for _ in range(2):
         process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
@@ -78,7 +81,7 @@ work_without_a_bytecode()
 
 def test_what_python_drops_is_remembered() -> None:
     body = """
-import signal, threading
+import threading
 class Raised:
     def __del__(self): signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 sys.unraisablehook = lambda unraisable: None
@@ -90,7 +93,7 @@ print("went on", interruption.asked(), file=sys.stderr)
 
 def test_a_signal_after_the_end_changes_nothing() -> None:
     body = """
-import atexit, os, signal
+import atexit, os
 atexit.register(lambda: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(2)])
 """
     assert _end(_start(body)) == (0, "")
