@@ -26,6 +26,7 @@ import math
 import os
 import pathlib
 import sys
+import threading
 import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -368,6 +369,8 @@ class Terminal:
             self._quiet = True
             if self._bar is not None:
                 self._bar.disable = True
+            # tqdm keeps its lock when a write fails: other threads' bars would wait for ever.
+            tqdm.set_lock(threading.RLock())
             with contextlib.suppress(OSError):  # it holds what could not be written, and would try
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, self._stream.fileno())

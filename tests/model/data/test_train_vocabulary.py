@@ -85,7 +85,9 @@ def test_a_size_that_the_text_has_not_is_told_with_one_that_it_has(
         assert sentencepiece.SentencePieceProcessor(model_proto=content).get_piece_size() == most
 
 
-def test_an_interrupt_ends_the_training_process(samples, tmp_path):
+def test_an_interrupt_ends_the_training_process(samples, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_vocabulary, "_POLL_S", 0.001)  # so little text is done in 0.2 s
+
     def interrupt(stage, done):
         raise KeyboardInterrupt
 
@@ -98,7 +100,9 @@ def test_an_interrupt_ends_the_training_process(samples, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-def test_a_training_that_is_killed_is_told(samples, tmp_path):
+def test_a_training_that_is_killed_is_told(samples, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_vocabulary, "_POLL_S", 0.001)
+
     def kill(stage, done):
         (child,) = multiprocessing.active_children()
         child.kill()
