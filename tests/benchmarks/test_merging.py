@@ -12,7 +12,7 @@ ARGUMENTS = ["--wet", str(WET_DIR / "sample-0000[01]*"), "--files", "60", "--sam
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(write_shards, "_TEXT_BYTES_PER_SHARD", 1 << 14)
+    monkeypatch.setattr(write_shards, "_TEXT_BYTES_PER_SHARD", 1 << 18)
 
 
 def test_it_prints_what_both_ways_cost(capsys):
