@@ -88,6 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="larger records are rejected, whatever they unpack to (default: 64)",
     )
     parser.add_argument(
+        "--max-file-mb",
+        type=int,
+        default=1024,
+        metavar="MB",
+        help="of a file that unpacks to more, the rest is rejected (default: 1024)",
+    )
+    parser.add_argument(
         "--start-over",
         action="store_true",
         help="first remove what an earlier build left in the output folder",
@@ -110,6 +117,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         url_list=arguments.url_list and layout.absolute(arguments.url_list),
         allow_unreadable_files=arguments.allow_unreadable_files,
         max_record_bytes=arguments.max_record_mb << 20,
+        max_file_bytes=arguments.max_file_mb << 20,
     )
     config.page_rules()  # a bad list stops here, not on a worker
     files = storage.match(config.inputs)

@@ -29,7 +29,7 @@ from pipelines.handover import (
     write_cleaned,
     write_fingerprints,
 )
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, read_wet
+from pipelines.read_wet import MAX_FILE_BYTES, ReadStats, Reject, UnreadableWetError, read_wet
 
 __all__ = ["FileSummary", "clean_file", "clean_identity", "page_digest"]
 
@@ -82,6 +82,7 @@ def clean_file(
     identity: str,
     max_record_bytes: int,
     progress: Callable[[int, int], None] | None = None,
+    max_file_bytes: int = MAX_FILE_BYTES,
 ) -> FileSummary:
     """Cleans one WET file, unless a good output of the same recipe is there already.
 
@@ -96,7 +97,9 @@ def clean_file(
     if done is not None:
         return done
     with without_collector():
-        return _clean(path, size, output, name, rules, identity, max_record_bytes, progress)
+        return _clean(
+            path, size, output, name, rules, identity, max_record_bytes, progress, max_file_bytes
+        )
 
 
 def _clean(
@@ -108,6 +111,7 @@ def _clean(
     identity: str,
     max_record_bytes: int,
     progress: Callable[[int, int], None] | None,
+    max_file_bytes: int,
 ) -> FileSummary:
     started = time.process_time()
     cleaner = _Cleaner(rules)
@@ -117,7 +121,9 @@ def _clean(
     except Exception as error:  # Beam's file systems raise what their clients raise
         return FileSummary(path, name, size, unreadable=_one_line(error))
     with stream:
-        records = read_wet(stream, stats, max_record_bytes=max_record_bytes)
+        records = read_wet(
+            stream, stats, max_record_bytes=max_record_bytes, max_file_bytes=max_file_bytes
+        )
         next_report = time.monotonic() + _PROGRESS_EVERY_S
         while True:
             try:
