@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from fuzz.seeds import WORDS
 
-_MOST_BYTES = 4096
+_MOST_BYTES = 16_384  # a whole file of a small corpus
 
 
 def mutated(seeds: Sequence[bytes], seed: int) -> Iterator[bytes]:

@@ -65,7 +65,7 @@ def timed(check: Check) -> Check:
     return within
 
 
-# The record reader ----------------------------------------------------------------------------------
+# The record reader --------------------------------------------------------------------------
 
 
 @timed
@@ -118,13 +118,16 @@ def _member(text: bytes, level: int) -> bytes:
 def _read_checked(stored: bytes, limits: dict[str, int]) -> list[WetRecord | Reject | str]:
     stats = ReadStats()
     found: list[WetRecord | Reject | str] = []
+    unreadable = ""
     try:
         found += reader.read_wet(io.BytesIO(stored), stats, **limits)
     except UnreadableWetError as error:
+        unreadable = str(error)
+    if unreadable:
         assert not found
         assert stats.records == 0
-        assert str(error).isprintable()
-        found.append(str(error))
+        assert unreadable.isprintable()
+        found.append(unreadable)
     assert stats.bytes_read == len(stored)
     assert stats.sha256 == hashlib.sha256(stored).hexdigest()
     records = [item for item in found if isinstance(item, WetRecord)]
@@ -146,7 +149,7 @@ def _read_checked(stored: bytes, limits: dict[str, int]) -> list[WetRecord | Rej
     return found
 
 
-# The rules ------------------------------------------------------------------------------------------
+# The rules --------------------------------------------------------------------------
 
 
 @timed
@@ -177,7 +180,11 @@ def check_lines(data: bytes) -> None:
 
 
 _TINY = Recipe(
-    name="tiny", max_word_chars=3, min_words_per_line=1, min_sentences=1, min_sentences_after_dedup=1
+    name="tiny",
+    max_word_chars=3,
+    min_words_per_line=1,
+    min_sentences=1,
+    min_sentences_after_dedup=1,
 )
 _ANY = Recipe(name="any", max_word_chars=9, min_words_per_line=0)
 _LINE_RECIPES = (RECIPES["en"], RECIPES["en.paper_v3"], _TINY, _ANY)
@@ -249,7 +256,7 @@ def check_sentences(data: bytes) -> None:
     assert splitter.line_starts(text) == nltk_line_starts("english", text)
 
 
-# Addresses ------------------------------------------------------------------------------------------
+# Addresses --------------------------------------------------------------------------
 
 _PARTS = re.compile(r"[/\\\0]")
 _DOMAINS = DomainList({"example.org": True, "co.uk": True, "example.com": ["news"]})
@@ -282,7 +289,7 @@ def check_urls(data: bytes) -> None:
     assert len(longest.encode("utf-8", "surrogateescape")) <= _LONGEST_NAME
 
 
-# Growth ---------------------------------------------------------------------------------------------
+# Growth --------------------------------------------------------------------------
 
 
 class _Growing(NamedTuple):
@@ -298,7 +305,7 @@ def _growing() -> Iterator[_Growing]:
         yield _Growing(recipe.name, functools.partial(_whole_way, rules))
     yield _Growing("language", detect_language)
     yield _Growing("sentences", lambda text: sentence_splitter().spans(text))
-    yield _Growing("url", lambda text: (_DOMAINS.allows(normalize_url(text[:65_536]))))
+    yield _Growing("url", lambda text: _DOMAINS.allows(normalize_url(text[:65_536])))
     yield _Growing("reader", lambda text: _read_some(text.encode()))
     yield _Growing("members", lambda text: _read_some(_packed(text.encode(), 2, 1, 0)))
 

@@ -176,10 +176,16 @@ def _made_before(config: BuildConfig) -> dict[str, list[tuple[str, int]]] | None
     """Names and sizes of the inputs and shards of a finished build in the folder, or None."""
     try:
         made = manifest.read_manifest(config.output)
-        return {
+        before = {
             "inputs": [(file["path"], file["bytes"]) for file in made["inputs"]],
             "shards": [(shard["name"], shard["bytes"]) for shard in made["shards"]],
         }
+        of_files = [type(value) for files in before.values() for file in files for value in file]
+        if set(of_files) - {str, int} or not all(
+            layout.is_shard(name) for name, _ in before["shards"]
+        ):
+            raise TypeError("names and sizes of files of another kind")
+        return before
     except (manifest.FolderError, KeyError, TypeError):
         return None  # none, or damaged: it is built again
 

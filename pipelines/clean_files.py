@@ -192,6 +192,7 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
         with CleanedFile(cleaned) as file:
             found_identity = file.summary["identity"]
             summary = FileSummary(**file.summary["file"])
+            _require_types(summary)
             fingerprints = read_fingerprints(layout.fingerprints(output, name))
             if (fingerprints.cleaned_pages, fingerprints.source) != (file.pages, summary.sha256):
                 return None  # of another file
@@ -200,6 +201,26 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
     if found_identity != identity or (summary.path, summary.bytes) != (path, size):
         return None
     return dataclasses.replace(summary, resumed=True)
+
+
+def _require_types(summary: FileSummary) -> None:
+    """Raises TypeError where a summary that was read from a file holds other than it should."""
+    for field in dataclasses.fields(summary):
+        value = getattr(summary, field.name)
+        if field.name == "samples":
+            fits = isinstance(value, dict) and all(
+                isinstance(pages, list)
+                and all(
+                    isinstance(page, dict) and isinstance(page.get("url"), str) for page in pages
+                )
+                for pages in value.values()
+            )
+        elif field.type not in (str, int, float, bool):  # counts by name
+            fits = isinstance(value, dict) and all(type(count) is int for count in value.values())
+        else:
+            fits = type(value) is field.type or (field.type is float and type(value) is int)
+        if not fits:
+            raise TypeError(f"{field.name} is {value!r}")
 
 
 class _Cleaner:

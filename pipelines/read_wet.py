@@ -348,8 +348,14 @@ def _plain_record(text: bytes, offset: int, max_record_bytes: int) -> WetRecord 
         lines = text[:head_end].decode().split("\r\n")
         fields = dict([line.split(": ", 1) for line in lines[1:]])
         record_type = fields["WARC-Type"]
+        names = "\n".join(fields).lower()
         if (
-            len(fields) != len(lines) - 1  # a name twice
+            len(set(names.split("\n"))) != len(lines) - 1  # a name twice
+            or ":" in names  # a value that no blank stands before
+            or " " in names
+            or "\t" in names
+            or ("Content-Type" not in fields and "content-type" in names)
+            or ("WARC-Identified-Content-Language" not in fields and "warc-identified" in names)
             or text.count(b"\n", 0, head_end) != len(lines) - 1  # a lone line feed in a value
             or b"\n " in text[:head_end]  # a folded line
             or b"\n\t" in text[:head_end]
