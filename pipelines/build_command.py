@@ -121,6 +121,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     )
     config.page_rules()  # a bad list stops here, not on a worker
     files = storage.match(config.inputs)
+    _require_utf8([path for path, _ in files], "--input")
+    _require_utf8([config.output], "--output")
     options, local = _beam_options(list(rest), arguments.workers, files)
     manifest.claim_folder(config, arguments.start_over)
     made = _already_made(config, files)
@@ -140,6 +142,16 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if not arguments.quiet:
         print_balance(config, made, None if done else time.monotonic() - arguments.started)
     return _judge_unreadable(config, made)
+
+
+def _require_utf8(paths: Sequence[str], option: str) -> None:
+    """Raises ValueError for a name that neither Beam nor the manifest can hold."""
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            shown = path.encode("utf-8", "surrogateescape")
+            raise ValueError(f"{shown!r} is no UTF-8: give it another name ({option})") from None
 
 
 def _progress(
@@ -493,7 +505,7 @@ def _judge_unreadable(config: BuildConfig, made: dict[str, Any]) -> int:
     if len(unreadable) <= config.allow_unreadable_files:
         return 0
     for file in unreadable[:10]:
-        print(f"c4: unreadable: {file['path']}: {file['error']}", file=sys.stderr)
+        print(printable(f"c4: unreadable: {file['path']}: {file['error']}"), file=sys.stderr)
     print(
         f"c4: error: {len(unreadable)} of {len(unreadable) + len(made['inputs'])} files could not "
         f"be read; the corpus in {config.output} is built from the others; mend or remove them and "

@@ -127,7 +127,7 @@ def cleaned_bomb(path: pathlib.Path, mebibytes: int) -> None:
     """A cleaned file of one page of that many MiB, as LZ4 packs them: 255 to one."""
     from pipelines import handover
 
-    row = {name: "" for name in ("url", "timestamp", "content_type", "content_length")}
+    row = dict.fromkeys(("url", "timestamp", "content_type", "content_length"), "")
     row |= {"text": "a" * (mebibytes * MIB), "validation": False, "page_key": 0, "lines": 1}
     row |= {"digest": bytes(16), "unit_starts": []}
     handover.write_cleaned(str(path), pa.Table.from_pylist([row], handover.CLEANED_SCHEMA), {})
@@ -181,7 +181,7 @@ def test_offsets_beyond_their_buffer_are_refused(tmp_path: pathlib.Path) -> None
     """Reading on would leave the process's memory."""
     from pipelines import handover
 
-    row: dict[str, Any] = {name: "" for name in ("url", "timestamp", "content_type")}
+    row: dict[str, Any] = dict.fromkeys(("url", "timestamp", "content_type"), "")
     row |= {"text": "x" * 12_345, "content_length": "", "validation": False, "page_key": 0}
     row |= {"digest": bytes(16), "unit_starts": [], "lines": 1}
     table = pa.Table.from_pylist([row], handover.CLEANED_SCHEMA)
