@@ -38,7 +38,6 @@ Value = TypeVar("Value")
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 _MOST_BYTES = 1 << 30  # of a row group's texts or of a record: c4 build writes 32 MB, or one page
 _ROWS_AT_ONCE = 1024  # decoded before their size is looked at
-_DICTIONARIES = frozenset({"PLAIN_DICTIONARY", "RLE_DICTIONARY"})  # Parquet's encodings
 _CHUNK_BYTES = 4 << 20  # of a TFRecord file, read at once: few requests to an object store
 
 
@@ -363,21 +362,23 @@ def _decoded(path: str, file: pq.ParquetFile, number: int) -> pa.ChunkedArray:
 
     A few kB may stand for any number of GB: compressed, or one text that many rows refer to.
     """
-    group = file.metadata.row_group(number)
-    columns = map(group.column, range(group.num_columns))
-    [stored] = [column for column in columns if column.path_in_schema == "text"]
     too_large = CorpusError(
         f"{path}: row group {number} has texts of more than {_MOST_BYTES:,} bytes, more than any "
         "that c4 build writes: write the file with smaller row groups"
     )
-    if stored.total_uncompressed_size + 8 * group.num_rows > _MOST_BYTES:
+    # What stands about single columns is left alone: where it is damaged, pyarrow 25 aborts.
+    group = file.metadata.row_group(number)
+    if group.total_byte_size + 8 * group.num_rows > _MOST_BYTES:
         raise too_large
+    # No text is longer than all that is stored, so that no batch takes more than may be taken.
+    rows_at_once = _MOST_BYTES // max(1, group.total_byte_size)
     chunks: list[pa.Array] = []
     size = 0
-    whole_dictionary = not _DICTIONARIES.isdisjoint(stored.encodings)
-    rows_at_once = 1 if whole_dictionary else _ROWS_AT_ONCE
     for batch in file.iter_batches(
-        rows_at_once, row_groups=[number], columns=["text"], use_threads=False
+        max(1, min(_ROWS_AT_ONCE, rows_at_once)),
+        row_groups=[number],
+        columns=["text"],
+        use_threads=False,
     ):
         size += batch.nbytes
         if size > _MOST_BYTES:

@@ -146,6 +146,36 @@ def test_record_after_long_garbage_is_read() -> None:
         assert [reject.reason for reject in rejects] == [Reason.NOT_WARC]
 
 
+# Names of header fields, as fuzzing has written them: the fast way must read what the careful does.
+@pytest.mark.parametrize(
+    ("extra", "field", "value"),
+    [
+        (b"WARC-identified-content-language: deu", "identified_language", "deu"),
+        (b"WARC-Identified-Content-Language : deu", "identified_language", "deu"),
+        (b"WARC-Identified-Content-Language:deu: x", "identified_language", "deu: x"),
+        (b"content-type: text/html", "content_type", "text/html"),
+        (b"Content-type:text/html: x", "content_type", "text/html: x"),
+        (b"warc-date: 2001", "timestamp", "2001"),
+        (b"WARC-Date : 2001", "timestamp", "2001"),
+        (b"WARC-TARGET-URI: http://first.example/", "url", "http://first.example/"),
+    ],
+)
+def test_names_of_fields_are_read_alike_both_ways(extra: bytes, field: str, value: str) -> None:
+    text = b"Some text.\n"
+    lines = [
+        b"WARC/1.0",
+        b"WARC-Type: conversion",
+        extra,
+        b"WARC-Target-URI: http://site.example/1",
+        b"WARC-Date: 2019-04-18T10:00:00Z",
+        b"Content-Length: %d" % len(text),
+    ]
+    record = b"\r\n".join(lines) + b"\r\n\r\n" + text + b"\r\n\r\n"
+    for stored in (member(record), record, member(record + record)):
+        found, _, _ = read(stored)
+        assert {getattr(page, field) for page in found} == {value}
+
+
 # Size ---------------------------------------------------------------------------------------------
 
 READ = """\
