@@ -330,6 +330,8 @@ class _ParquetTexts:
         if "text" not in schema.names or schema.field("text").type not in _TEXT_TYPES:
             raise CorpusError(f"{path} has no column 'text' of strings, got {schema.names}")
         rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        if sum(rows) != stored or min(rows, default=0) < 0:
+            raise CorpusError(f"{path}: damaged: its row groups hold {sum(rows)} pages of {stored}")
         return self._files.keep(path, _ParquetFile(file, np.cumsum(rows, dtype=np.int64)))
 
     def _row_group(

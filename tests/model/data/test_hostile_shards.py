@@ -76,6 +76,25 @@ def test_a_row_group_is_refused_before_it_takes_all_memory(
     assert cost.peak_bytes < 320 * MIB  # one page may be as large as it says, until it is read
 
 
+def test_every_damage_to_a_footer_is_told_in_a_line(tmp_path: pathlib.Path) -> None:
+    """Rows that do not add up, as fuzzing found, and whatever else a byte of it may say."""
+    name = "train-00000-of-00001.parquet"
+    table = pa.table({"text": ["one", "two", "three", "four"]})
+    pq.write_table(table, tmp_path / name, use_dictionary=False, store_schema=False)
+    content = (tmp_path / name).read_bytes()
+    folder = listed(tmp_path, name, 4)
+    size = int.from_bytes(content[-8:-4], "little") + 8
+    told = 0
+    for at in range(len(content) - size, len(content)):
+        for value in (0, 1, 2, 6, 10, 0x7F, 0xFF):
+            (tmp_path / name).write_bytes(content[:at] + bytes([value]) + content[at + 1 :])
+            try:
+                PageReader(open_corpus(folder), 1).read(0, 0, 4)
+            except CorpusError as error:
+                told += "\n" not in str(error)
+    assert told > size
+
+
 def framed(record: bytes, length: int | None = None) -> bytes:
     head = (len(record) if length is None else length).to_bytes(8, "little")
     return head + corpora._masked_crc(head) + record + corpora._masked_crc(record)
