@@ -6,6 +6,7 @@ VENV ?= .venv
 # What the lock covers: what the tests need. The other extras resolve beside these.
 LOCK_EXTRAS ?= dev gcp tfds train
 UV_VERSION := 0.13.9
+PIP_AUDIT_VERSION := 2.10.1
 SAMPLES := samples/wet/*
 # What `make bench` reads. The reference stops at a damaged file, so the broken samples are not in.
 WET ?= samples/wet/sample-0*
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help corpus model test check lint layout types format lock bench clean
+.PHONY: help corpus model test check lint layout types format lock audit fuzz bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -76,6 +77,22 @@ lock:  ## pin every dependency again, within the bounds of pyproject.toml
 	    --extra gcp --constraint requirements.lock \
 	    --output-file dataflow_templates/requirements.lock \
 	    pyproject.toml dataflow_templates/requirements.in
+
+# Where pip-audit cannot be had, or whom it asks cannot be reached, the script says so.
+audit: $(INSTALLED)  ## known vulnerabilities of what is pinned
+	$(PYTHON) -m venv build/audit
+	-build/audit/bin/python -m pip --disable-pip-version-check --quiet install \
+	    pip-audit==$(PIP_AUDIT_VERSION)
+	$(BIN)/python scripts/audit.py --pip-audit build/audit/bin/pip-audit $(AUDIT_ARGS)
+
+# Ten million inputs and more, by the hour on one core; the extra fuzz guides them by what they reach.
+FUZZ := reader:600000 lines:2000000 pages:500000 sentences:300000 urls:7000000 files:100000 \
+    shards:300000 growth:10000
+FUZZ_ARGS ?=
+fuzz: $(INSTALLED)  ## fuzz all that reads strangers' bytes; stops at the first finding
+	set -e; for target in $(FUZZ); do \
+	    $(BIN)/python -m fuzz $${target%:*} --inputs $${target#*:} $(FUZZ_ARGS); \
+	done
 
 bench: $(INSTALLED)  ## the build against the reference, part by part, dedup against the naive graph
 	$(BIN)/python -m benchmarks.build speed --wet '$(WET)'

@@ -6,7 +6,7 @@ a line already dropped for its end or its length cannot drop its page for ``lore
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import ahocorasick_rs
@@ -138,8 +138,7 @@ def clean_text(text: str, recipe: Recipe, counts: Counter[str]) -> CleanLines:
     if lowered is None:
         suspects = list(range(len(kept)))
     else:
-        found = _SUSPECT.find_matches_as_indexes(lowered)
-        suspects = sorted({lowered.count(b"\n", 0, start) for _, start, _ in found})
+        suspects = _lines_at(lowered, _SUSPECT.find_matches_as_indexes(lowered))
     if suspects:
         judged = {at: _judge_words(kept[at]) for at in suspects}
         if not PAGE_DROPPING.keys().isdisjoint(judged.values()):
@@ -152,6 +151,19 @@ def clean_text(text: str, recipe: Recipe, counts: Counter[str]) -> CleanLines:
     counts[LineVerdict.FEW_WORDS] += few_words
     counts[LineVerdict.LONG_WORD] += long_words
     return CleanLines(kept, PageVerdict.KEPT)
+
+
+def _lines_at(text: bytes, matches: Iterable[tuple[int, int, int]]) -> list[int]:
+    """Numbers of the lines that matches (what, start, end) begin on, once each; all ascend."""
+    lines: list[int] = []
+    line = counted = 0
+    for _, start, _ in matches:
+        # Counted from the match before, not from the text's begin: a page may be full of matches.
+        line += text.count(b"\n", counted, start)
+        counted = start
+        if not lines or lines[-1] != line:
+            lines.append(line)
+    return lines
 
 
 def _dropped_page(lines: Sequence[str], recipe: Recipe, counts: Counter[str]) -> CleanLines:

@@ -224,6 +224,7 @@ class _CleanFile(beam.DoFn):
                 self._identity,
                 self._config.max_record_bytes,
                 report,
+                self._config.max_file_bytes,
             )
         report(size, summary.pages_read)
         yield summary

@@ -88,6 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="larger records are rejected, whatever they unpack to (default: 64)",
     )
     parser.add_argument(
+        "--max-file-mb",
+        type=int,
+        default=1024,
+        metavar="MB",
+        help="of a file that unpacks to more, the rest is rejected (default: 1024)",
+    )
+    parser.add_argument(
         "--start-over",
         action="store_true",
         help="first remove what an earlier build left in the output folder",
@@ -110,9 +117,12 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         url_list=arguments.url_list and layout.absolute(arguments.url_list),
         allow_unreadable_files=arguments.allow_unreadable_files,
         max_record_bytes=arguments.max_record_mb << 20,
+        max_file_bytes=arguments.max_file_mb << 20,
     )
     config.page_rules()  # a bad list stops here, not on a worker
     files = storage.match(config.inputs)
+    _require_utf8([path for path, _ in files], "--input")
+    _require_utf8([config.output], "--output")
     options, local = _beam_options(list(rest), arguments.workers, files)
     manifest.claim_folder(config, arguments.start_over)
     made = _already_made(config, files)
@@ -133,6 +143,16 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if not arguments.quiet:
         print_balance(config, made, None if done else time.monotonic() - arguments.started)
     return _judge_unreadable(config, made)
+
+
+def _require_utf8(paths: Sequence[str], option: str) -> None:
+    """Raises ValueError for a name that neither Beam nor the manifest can hold."""
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            shown = path.encode("utf-8", "surrogateescape")
+            raise ValueError(f"{shown!r} is no UTF-8: give it another name ({option})") from None
 
 
 def _progress(
@@ -169,10 +189,16 @@ def _made_before(config: BuildConfig) -> dict[str, list[tuple[str, int]]] | None
     """Names and sizes of the inputs and shards of a finished build in the folder, or None."""
     try:
         made = manifest.read_manifest(config.output)
-        return {
+        before = {
             "inputs": [(file["path"], file["bytes"]) for file in made["inputs"]],
             "shards": [(shard["name"], shard["bytes"]) for shard in made["shards"]],
         }
+        of_files = [type(value) for files in before.values() for file in files for value in file]
+        if set(of_files) - {str, int} or not all(
+            layout.is_shard(name) for name, _ in before["shards"]
+        ):
+            raise TypeError("names and sizes of files of another kind")
+        return before
     except (manifest.FolderError, KeyError, TypeError):
         return None  # none, or damaged: it is built again
 
@@ -480,7 +506,7 @@ def _judge_unreadable(config: BuildConfig, made: dict[str, Any]) -> int:
     if len(unreadable) <= config.allow_unreadable_files:
         return 0
     for file in unreadable[:10]:
-        print(f"c4: unreadable: {file['path']}: {file['error']}", file=sys.stderr)
+        print(printable(f"c4: unreadable: {file['path']}: {file['error']}"), file=sys.stderr)
     print(
         f"c4: error: {len(unreadable)} of {len(unreadable) + len(made['inputs'])} files could not "
         f"be read; the corpus in {config.output} is built from the others; mend or remove them and "

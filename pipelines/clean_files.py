@@ -29,7 +29,7 @@ from pipelines.handover import (
     write_cleaned,
     write_fingerprints,
 )
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, read_wet
+from pipelines.read_wet import MAX_FILE_BYTES, ReadStats, Reject, UnreadableWetError, read_wet
 
 __all__ = ["FileSummary", "clean_file", "clean_identity", "page_digest"]
 
@@ -82,6 +82,7 @@ def clean_file(
     identity: str,
     max_record_bytes: int,
     progress: Callable[[int, int], None] | None = None,
+    max_file_bytes: int = MAX_FILE_BYTES,
 ) -> FileSummary:
     """Cleans one WET file, unless a good output of the same recipe is there already.
 
@@ -96,7 +97,9 @@ def clean_file(
     if done is not None:
         return done
     with without_collector():
-        return _clean(path, size, output, name, rules, identity, max_record_bytes, progress)
+        return _clean(
+            path, size, output, name, rules, identity, max_record_bytes, progress, max_file_bytes
+        )
 
 
 def _clean(
@@ -108,6 +111,7 @@ def _clean(
     identity: str,
     max_record_bytes: int,
     progress: Callable[[int, int], None] | None,
+    max_file_bytes: int,
 ) -> FileSummary:
     started = time.process_time()
     cleaner = _Cleaner(rules)
@@ -117,7 +121,9 @@ def _clean(
     except Exception as error:  # Beam's file systems raise what their clients raise
         return FileSummary(path, name, size, unreadable=_one_line(error))
     with stream:
-        records = read_wet(stream, stats, max_record_bytes=max_record_bytes)
+        records = read_wet(
+            stream, stats, max_record_bytes=max_record_bytes, max_file_bytes=max_file_bytes
+        )
         next_report = time.monotonic() + _PROGRESS_EVERY_S
         while True:
             try:
@@ -186,6 +192,7 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
         with CleanedFile(cleaned) as file:
             found_identity = file.summary["identity"]
             summary = FileSummary(**file.summary["file"])
+            _require_types(summary)
             fingerprints = read_fingerprints(layout.fingerprints(output, name))
             if (fingerprints.cleaned_pages, fingerprints.source) != (file.pages, summary.sha256):
                 return None  # of another file
@@ -194,6 +201,26 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
     if found_identity != identity or (summary.path, summary.bytes) != (path, size):
         return None
     return dataclasses.replace(summary, resumed=True)
+
+
+def _require_types(summary: FileSummary) -> None:
+    """Raises TypeError where a summary that was read from a file holds other than it should."""
+    for field in dataclasses.fields(summary):
+        value = getattr(summary, field.name)
+        if field.name == "samples":
+            fits = isinstance(value, dict) and all(
+                isinstance(pages, list)
+                and all(
+                    isinstance(page, dict) and isinstance(page.get("url"), str) for page in pages
+                )
+                for pages in value.values()
+            )
+        elif field.type not in (str, int, float, bool):  # counts by name
+            fits = isinstance(value, dict) and all(type(count) is int for count in value.values())
+        else:
+            fits = type(value) is field.type or (field.type is float and type(value) is int)
+        if not fits:
+            raise TypeError(f"{field.name} is {value!r}")
 
 
 class _Cleaner:

@@ -38,6 +38,7 @@ class BuildConfig:
     url_list: str | None = None
     allow_unreadable_files: int = 0
     max_record_bytes: int = 64 << 20
+    max_file_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
         if not self.inputs or not all(self.inputs):
@@ -59,6 +60,11 @@ class BuildConfig:
             raise ValueError(
                 "the largest record kept must have a positive size, got "
                 f"{self.max_record_bytes} bytes (--max-record-mb)"
+            )
+        if self.max_file_bytes < 1:
+            raise ValueError(
+                "what is read of a file must have a positive size, got "
+                f"{self.max_file_bytes} bytes (--max-file-mb)"
             )
         languages = [language for language, _ in self.badwords]
         for language in languages:  # the list of a mistyped one would never be looked at
@@ -117,6 +123,7 @@ class BuildConfig:
             "lists": lists,
             "versions": versions,
             "max_record_bytes": self.max_record_bytes,
+            "max_file_bytes": self.max_file_bytes,
             "formats": sorted(self.formats),
             "shards": self.shards if self.shards is not None else "auto",
         }

@@ -25,6 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines import storage
+from pipelines.arrow_bounds import BoundedFile, require_uncompressed
 
 SPLITS = ("train", "validation")
 
@@ -65,11 +66,20 @@ FINGERPRINT_SCHEMA = pa.schema(
 
 _BATCH_TEXT_BYTES = 1 << 18
 _BATCH_ROWS = 256
+_MOST_BATCH_BYTES = (
+    1 << 30
+)  # unpacked: 256 kB of text, or one page, of 64 MB as records are bounded
 _SUMMARY_KEY = b"colossal.summary"
 _INDEX_KEY = b"colossal.index"
 _FINGERPRINT_KEY = b"colossal.fingerprints"
 # Against zstd at level 1: three fifths of the time to write, a third to read, half as large again.
 _IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+
+# What a file that is damaged, or made up, may lead Arrow and us to.
+_DAMAGE = (
+    *(pa.ArrowException, OSError, MemoryError, RecursionError, OverflowError),
+    *(KeyError, IndexError, ValueError, TypeError),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +93,10 @@ class _Batch:
     first_unit: int
     rows: int
     checksum: int = 0  # LZ4 as Arrow writes it has none
+
+    def __post_init__(self) -> None:
+        if not all(type(value) is int and 0 <= value < 1 << 64 for value in vars(self).values()):
+            raise ValueError(f"index entry {list(vars(self).values())}")
 
 
 def _checksum(rows: pa.RecordBatch) -> int:
@@ -176,14 +190,16 @@ class CleanedFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._file: BinaryIO = storage.open_raw(path, scattered=True)
+        raw: BinaryIO = storage.open_raw(path, scattered=True)
         try:
+            self._file = BoundedFile(raw, _MOST_BATCH_BYTES)
             self._reader = pa.ipc.open_file(pa.PythonFile(self._file, mode="r"))
+            _require_schema(self._reader.schema, CLEANED_SCHEMA)
             metadata = self._reader.schema.metadata or {}
             self.summary: dict[str, Any] = json.loads(metadata[_SUMMARY_KEY])
             self._index = [_Batch(*entry) for entry in json.loads(metadata[_INDEX_KEY])]
-        except (pa.ArrowInvalid, KeyError, ValueError, TypeError, OSError) as error:
-            self._file.close()
+        except _DAMAGE as error:
+            raw.close()
             raise ValueError(f"{path}: not a whole cleaned file: {error}") from None
 
     def __enter__(self) -> "CleanedFile":
@@ -207,10 +223,12 @@ class CleanedFile:
             if batch.split != split or batch.last_key < low or batch.first_key >= high:
                 continue
             try:
+                self._file.check(number)
                 rows = self._reader.get_batch(number)
-                if _checksum(rows) != batch.checksum:
+                _require_whole(rows, may_be_null=("language", "language_probability"))
+                if len(rows) != batch.rows or _checksum(rows) != batch.checksum:
                     raise ValueError("its content has changed")
-            except (pa.ArrowInvalid, IndexError, ValueError, OSError) as error:
+            except _DAMAGE as error:
                 raise ValueError(
                     f"{self.path}: damaged inside: {error}; remove this file"
                 ) from None
@@ -227,6 +245,22 @@ class CleanedFile:
                 offsets = rows.column("unit_starts").offsets
                 first_unit += offsets[begin].as_py() - offsets[0].as_py()
             yield rows.slice(begin, end - begin), batch.first_row + begin, first_unit
+
+
+def _require_schema(found: pa.Schema, wanted: pa.Schema) -> None:
+    if not found.equals(wanted):
+        raise ValueError(f"its columns are {', '.join(found.names)[:200]}, or of other types")
+
+
+def _require_whole(data: pa.RecordBatch | pa.Table, may_be_null: tuple[str, ...] = ()) -> None:
+    """Raises ValueError where reading on would go beyond a buffer, or meet a value that is none.
+
+    Arrow takes offsets as they come; a file that is made up has any checksum it likes.
+    """
+    data.validate(full=True)
+    for name in data.schema.names:
+        if name not in may_be_null and data.column(name).null_count:
+            raise ValueError(f"a {name} is missing")
 
 
 def write_fingerprints(path: str, table: pa.Table, cleaned_pages: int, source: str) -> None:
@@ -268,14 +302,22 @@ def read_fingerprints(path: str) -> Fingerprints:
     """Reads a fingerprint file. Raises ValueError, naming it, when it is not a whole one."""
     content = storage.read_bytes(path)
     try:
+        require_uncompressed(content)
         with pa.ipc.open_file(pa.py_buffer(content)) as reader:
             head = json.loads((reader.schema.metadata or {})[_FINGERPRINT_KEY])
             cleaned_pages, source = int(head["cleaned_pages"]), str(head["source"])
+            _require_schema(reader.schema, FINGERPRINT_SCHEMA)
             table = reader.read_all().combine_chunks()
+            _require_whole(table)
         columns = {name: _one_chunk(table[name]) for name in FINGERPRINT_SCHEMA.names}
         if _fingerprint_digest(table) != head["sha256"]:
             raise ValueError("its content has changed")
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError, OSError) as error:
+        if not 0 <= cleaned_pages <= len(table):
+            raise ValueError(f"{cleaned_pages} cleaned pages of {len(table)}")
+        lengths = pa.compute.binary_length(table["units"])
+        if pa.compute.any(pa.compute.not_equal(pa.compute.bit_wise_and(lengths, 15), 0)).as_py():
+            raise ValueError("units of other than 16 bytes")
+    except _DAMAGE as error:
         raise ValueError(
             f"{path}: not a whole fingerprint file: {error}; remove this file"
         ) from None
@@ -340,4 +382,6 @@ class Removals:
         data = self._file.read(count)
         if len(data) != count:
             raise ValueError(f"{self.path}: too short: {len(data)} of {count} bytes at {first}")
+        if data.strip(b"\0\1"):  # NumPy would take any byte for a truth value
+            raise ValueError(f"{self.path}: damaged at {first}: bytes other than 0 and 1")
         return np.frombuffer(data, dtype=np.bool_)

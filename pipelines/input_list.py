@@ -27,7 +27,7 @@ def read_input_list(output: str) -> list[tuple[str, int]]:
     try:
         entries = [json.loads(line) for line in storage.read_bytes(path).splitlines()]
         return [(str(name), int(size)) for name, size in entries]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path}: damaged: {error}; run the same c4 build again to write it anew"
         ) from None

@@ -37,6 +37,7 @@ MAX_RECORD_BYTES = 64 << 20  # our choice: pages of Common Crawl are cut at 1 Mi
 MAX_HEADER_BYTES = (
     64 << 10
 )  # our choice: FastWARC's bound is half of it, real headers stay under 4k
+MAX_FILE_BYTES = 1 << 30  # our choice: twice and more what Common Crawl's files unpack to
 MAX_DETAIL_CHARS = 200
 
 _READ_BYTES = 1 << 20  # asked of the stream at once
@@ -51,6 +52,11 @@ _TRIAL_BYTES = 1 << 10  # stored bytes that must inflate before unknown ones pas
 _TRIAL_STEP_BYTES = 16  # of those at once: what comes right before an error is lost
 _VERSION_LINE_BYTES = 64  # a version line is no longer
 _PROBE_BYTES = 4 << 10  # text looked at to tell a record header from a line that quotes one
+# Work that came to nothing is allowed in proportion to the file: one that is made up could else ask
+# for it again and again. Real damage stays far below.
+_VAIN_BYTES = 64 << 20
+_VAIN_PER_STORED_BYTE = 16
+_MOST_HELD = 1_000  # rejects before the first record; what follows is told in one
 
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _GZIP_WBITS = 31
@@ -69,7 +75,7 @@ _SURE_HEADER = re.compile(
 )
 _BLANK = re.compile(rb"[\r\n\t ]*")
 _NEWLINES = re.compile(rb"[\r\n]*")
-_HEADER_END = re.compile(rb"\n\r?\n")
+_HEADER_STOP = re.compile(rb"\n\r?\n|WARC/")
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)", re.DOTALL)
 _DIGEST = re.compile(r"(?i)(sha-?1|sha-?256|md5):([0-9a-z=]+)")
 
@@ -131,7 +137,11 @@ class ReadStats:
 
 
 def read_wet(
-    stream: BinaryIO, stats: ReadStats, *, max_record_bytes: int = MAX_RECORD_BYTES
+    stream: BinaryIO,
+    stats: ReadStats,
+    *,
+    max_record_bytes: int = MAX_RECORD_BYTES,
+    max_file_bytes: int = MAX_FILE_BYTES,
 ) -> Iterator[WetRecord | Reject]:
     r"""Yields every page of a WET file, and a Reject for all else that should not be there.
 
@@ -139,9 +149,10 @@ def read_wet(
     start. Records of other types are only counted. A page may be empty. However much a member
     inflates to, memory holds at most ``max_record_bytes`` of it, the text made of those, and some
     40 MB of buffers. Large or damaged members are inflated twice: their checksum comes last.
+    Of the text of the whole file no more than ``max_file_bytes`` are read; the rest is one Reject.
 
     Raises UnreadableWetError, after yielding nothing, if the file has no WARC record at all;
-    ValueError if ``max_record_bytes`` is not positive; and what the stream itself raises.
+    ValueError if a bound is not positive; and what the stream itself raises.
 
     >>> import io
     >>> wet = (b"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Target-URI: http://a.example/\r\n"
@@ -154,20 +165,26 @@ def read_wet(
             f"max_record_bytes must be positive, got {max_record_bytes}: give the size in bytes"
             " of the largest page to keep"
         )
-    return _read(stream, stats, max_record_bytes)
+    if max_file_bytes < 1:
+        raise ValueError(
+            f"max_file_bytes must be positive, got {max_file_bytes}: give the size in bytes of all"
+            " that may be read of a file"
+        )
+    return _read(stream, stats, max_record_bytes, max_file_bytes)
 
 
 def _read(
-    stream: BinaryIO, stats: ReadStats, max_record_bytes: int
+    stream: BinaryIO, stats: ReadStats, max_record_bytes: int, max_file_bytes: int
 ) -> Iterator[WetRecord | Reject]:
-    stored = _Stored(stream, stats)
+    stored = _Stored(stream, stats, max_file_bytes)
     held: list[Reject] = []  # until a record shows that the file is a WARC file at all
     pos = 0
     while window := stored.view(pos, _INFLATE_BYTES):
         if window[:3] == _GZIP_MAGIC and (member := _inflate_whole(stored, pos, window)):
             text, after = member
             record = _plain_record(text, pos, max_record_bytes)
-            if record is not None:
+            if record is not None and len(text) <= stored.text_left:
+                stored.text_left -= len(text)
                 stats.records += 1
                 if held:
                     yield from held
@@ -182,12 +199,15 @@ def _read(
         run = _Run(stored, pos)
         for found in _read_run(run, stats, max_record_bytes):
             if stats.records == 0 and isinstance(found, Reject):
-                held.append(found)
+                _hold(held, found)
                 continue
             if held:
                 yield from held
                 held.clear()
             yield found
+        if run.over_limit:
+            stored.read_rest()
+            break
         if run.after <= pos:
             raise AssertionError(f"reader stands still at byte {pos}: a bug, please report it")
         pos = run.after
@@ -195,6 +215,15 @@ def _read(
     if stats.records == 0:
         raise UnreadableWetError(_why_unreadable(stats.bytes_read, held))
     yield from held
+
+
+def _hold(held: list[Reject], reject: Reject) -> None:
+    """Appends a reject, or counts it in the last one when there are too many to keep."""
+    if len(held) < _MOST_HELD:
+        held.append(reject)
+    elif len(held) == _MOST_HELD:
+        detail = f"damage goes on from here to the first record: {reject.detail}"
+        held.append(dataclasses.replace(reject, detail=_one_line(detail)))
 
 
 def _why_unreadable(size: int, held: list[Reject]) -> str:
@@ -210,15 +239,30 @@ def _why_unreadable(size: int, held: list[Reject]) -> str:
 class _Stored:
     """The stored bytes, hashed once each as they come by, with cheap steps back."""
 
-    def __init__(self, stream: BinaryIO, stats: ReadStats) -> None:
+    def __init__(self, stream: BinaryIO, stats: ReadStats, text_left: int) -> None:
         self.sha256 = hashlib.sha256()
+        self.text_left = text_left  # bytes that may still be read of what is stored
         self._stream = stream
         self._stats = stats
         self._start = 0  # file offset of the window's first byte
         self._window = b""
         self._view = memoryview(b"")
         self._at_end = False
+        self._vain_bytes = 0
         stream.seek(0)
+
+    def in_vain(self, size: int) -> None:
+        """Notes that ``size`` bytes were worked on for nothing."""
+        self._vain_bytes += size
+
+    def may_try(self) -> bool:
+        """Whether work that may come to nothing is still worth it."""
+        return self._vain_bytes <= _VAIN_BYTES + _VAIN_PER_STORED_BYTE * self._stats.bytes_read
+
+    def read_rest(self) -> None:
+        """Reads the file to its end, for its digest."""
+        while not self._at_end:
+            self._load(self._start + len(self._window), 1)
 
     def view(self, pos: int, size: int) -> memoryview:
         """Bytes [pos, pos + size), fewer only where the file ends."""
@@ -304,8 +348,14 @@ def _plain_record(text: bytes, offset: int, max_record_bytes: int) -> WetRecord 
         lines = text[:head_end].decode().split("\r\n")
         fields = dict([line.split(": ", 1) for line in lines[1:]])
         record_type = fields["WARC-Type"]
+        names = "\n".join(fields).lower()
         if (
-            len(fields) != len(lines) - 1  # a name twice
+            len(set(names.split("\n"))) != len(lines) - 1  # a name twice
+            or ":" in names  # a value that no blank stands before
+            or " " in names
+            or "\t" in names
+            or ("Content-Type" not in fields and "content-type" in names)
+            or ("WARC-Identified-Content-Language" not in fields and "warc-identified" in names)
             or text.count(b"\n", 0, head_end) != len(lines) - 1  # a lone line feed in a value
             or b"\n " in text[:head_end]  # a folded line
             or b"\n\t" in text[:head_end]
@@ -350,12 +400,15 @@ class _Run:
         self.after = pos
         self.damage: RejectReason | None = None
         self.damage_told = False  # a Reject has already said so
+        self.over_limit = False  # the rest of the file is not read
         self._stored = stored
         self._base = 0  # bytes of the run before buffer[0]
         self._marks: collections.deque[tuple[int, int]] = collections.deque()
+        self._member_starts: set[int] = set()  # of the marks
         self._damage_start = 0
         self._between = False  # all members begun are in the buffer to their end
         head = bytes(stored.view(pos, 3))
+        self.may_try, self.in_vain = stored.may_try, stored.in_vain
         self._is_gzip = _GZIP_MAGIC.startswith(head)  # may be cut to fewer than three bytes
         self._pieces = self._member_pieces() if self._is_gzip else self._stored_pieces()
 
@@ -370,7 +423,7 @@ class _Run:
         """(offset, inner_offset) of the next byte."""
         place = self._base + self.at
         while len(self._marks) > 1 and self._marks[1][0] <= place:
-            self._marks.popleft()
+            self._member_starts.discard(self._marks.popleft()[0])
         start, offset = self._marks[0]
         return (offset, place - start) if self._is_gzip else (offset + place - start, 0)
 
@@ -383,7 +436,7 @@ class _Run:
         if self._between and ahead == self.left:
             return True
         place = self._base + self.at + ahead
-        return self._is_gzip and any(start == place for start, _ in self._marks)
+        return self._is_gzip and place in self._member_starts
 
     def in_damage(self, ahead: int) -> bool:
         """Whether the next ``ahead`` bytes reach into the damaged member."""
@@ -405,8 +458,15 @@ class _Run:
             piece = next(self._pieces, None)
             if piece is None:
                 self.ended = True
-            else:
-                self.buffer += piece
+                continue
+            left = self._stored.text_left
+            if len(piece) > left:
+                piece = piece[:left]
+                self.ended = self.over_limit = True
+                self.damage, self._damage_start = RejectReason.TOO_LARGE, self._marks[-1][0]
+                self._between = False
+            self._stored.text_left -= len(piece)
+            self.buffer += piece
         return len(self.buffer) - self.at >= size
 
     def find_header(self, start: int, limit: int) -> int | None:
@@ -414,11 +474,11 @@ class _Run:
         while start < limit:
             # No more than needed: text of the next member would keep the fast way from resuming.
             self.fill(min(start + _PROBE_BYTES, limit + 4))
-            found = self.buffer.find(b"WARC/", self.at + start)
+            found = self.buffer.find(b"WARC/", self.at + start, self.at + limit + 4)
             if found < 0:
-                if not self.fill(self.left + 1):
+                start = max(start, self.left - 4)  # of what has been searched
+                if self.left >= limit + 4 or not self.fill(self.left + 1):
                     return None
-                start = max(start, self.left - 4)
                 continue
             start = found - self.at
             self.fill(start + _PROBE_BYTES)  # may move the buffer, not the distance
@@ -428,17 +488,29 @@ class _Run:
             start += 1
         return None
 
-    def find_body(self) -> int | None:
-        """Distance to what follows the first blank line, None if that line is too far or absent."""
-        start = 0
+    def find_body(self) -> tuple[int | None, int | None]:
+        """Distances to what follows the first blank line and to the next sure record header.
+
+        Only the first of the two is looked for, the other is None: to look for one after the other
+        would read 64 kB for each of many short records. Both are None if too far or absent.
+        """
+        start = 1
         while True:
             more = self.fill(min(start + _PROBE_BYTES, MAX_HEADER_BYTES))
-            begin, stop = self.at + start, self.at + MAX_HEADER_BYTES
-            if blank := _HEADER_END.search(self.buffer, begin, stop):
-                return blank.end() - self.at
-            if not more or self.left >= MAX_HEADER_BYTES:
-                return None
-            start = self.left - 2
+            stop = _HEADER_STOP.search(self.buffer, self.at + start, self.at + MAX_HEADER_BYTES)
+            if stop is None:
+                if not more or self.left >= MAX_HEADER_BYTES:
+                    return None, None
+                start = max(start, self.left - 4)
+                continue
+            if self.buffer[stop.start()] == ord("\n"):
+                return stop.end() - self.at, None
+            place = stop.start() - self.at
+            self.fill(place + _PROBE_BYTES)  # may move the buffer, not the distance
+            found = self.at + place
+            if _SURE_HEADER.match(self.buffer, found, found + _PROBE_BYTES):
+                return None, place
+            start = place + 1
 
     def skip_to_header(self, start: int) -> int:
         """Moves to the next sure header at ``start`` or beyond, else to the end; returns bytes."""
@@ -484,7 +556,7 @@ class _Run:
             # Too large to hold, or damaged. Its checksum comes last, so it is inflated twice: what
             # is known to be damaged is judged more strictly.
             for codec in (isal_zlib, zlib):
-                damage, end = _probe(codec, self._stored, self.after)
+                damage, end, inflated = _probe(codec, self._stored, self.after)
                 if damage is None:
                     self._mark_member()
                     yield from _inflate_pieces(codec, self._stored, self.after)
@@ -492,7 +564,10 @@ class _Run:
                     break
             else:
                 start = self.after
-                self.after, at_end = _next_member(self._stored, max(start + 1, end - _RESCAN_BYTES))
+                self._stored.in_vain(end - start + inflated)
+                # Members may be nested so that the same bytes spoil each of them.
+                behind = _RESCAN_BYTES if self._stored.may_try() else 0
+                self.after, at_end = _next_member(self._stored, max(start + 1, end - behind))
                 self.damage = damage if at_end else RejectReason.CORRUPT_GZIP
                 self._mark_member(start)
                 self._damage_start = self._marks[-1][0]
@@ -504,6 +579,7 @@ class _Run:
         if self._marks and self._marks[-1][0] == place:
             self._marks.pop()  # that one was empty
         self._marks.append((place, self.after if offset is None else offset))
+        self._member_starts.add(place)
 
 
 def _opens_member(stored: _Stored, pos: int) -> bool:
@@ -532,21 +608,25 @@ def _next_member(stored: _Stored, pos: int) -> tuple[int, bool]:
     return pos, True
 
 
-def _probe(codec: Any, stored: _Stored, pos: int) -> tuple[RejectReason | None, int]:
-    """Inflates a member and keeps nothing: (what is wrong with it or None, where that shows)."""
+def _probe(codec: Any, stored: _Stored, pos: int) -> tuple[RejectReason | None, int, int]:
+    """Inflates a member and keeps nothing: (its fault or None, where that shows, bytes of text).
+
+    What lies beyond the limit of the file is not looked at: it will not be read.
+    """
     inflater = codec.decompressobj(_GZIP_WBITS)
+    inflated = 0
     try:
-        while not inflater.eof:
+        while not inflater.eof and inflated <= stored.text_left:
             window = inflater.unconsumed_tail
             if not window:
                 window = stored.view(pos, _INFLATE_BYTES)
                 pos += len(window)
                 if not window:
-                    return RejectReason.TRUNCATED, pos
-            inflater.decompress(window, _PIECE_BYTES)
+                    return RejectReason.TRUNCATED, pos, inflated
+            inflated += len(inflater.decompress(window, _PIECE_BYTES))
     except _INFLATE_ERRORS:
-        return RejectReason.CORRUPT_GZIP, pos
-    return None, pos - len(inflater.unused_data)
+        return RejectReason.CORRUPT_GZIP, pos, inflated
+    return None, pos - len(inflater.unused_data), inflated
 
 
 def _inflate_pieces(codec: Any, stored: _Stored, pos: int) -> Iterator[bytes]:
@@ -636,7 +716,11 @@ def _read_run(run: _Run, stats: ReadStats, max_record_bytes: int) -> Iterator[We
             yield _skip_garbage(run)
         if run.left == 0 and run.may_stop():
             return
-    if run.damage is not None and not run.damage_told:
+    if run.over_limit:
+        offset, inner_offset = run.locate()
+        detail = "the file unpacks to more than may be read of it: its rest is left (--max-file-mb)"
+        yield Reject(offset, RejectReason.TOO_LARGE, detail, inner_offset, is_record=False)
+    elif run.damage is not None and not run.damage_told:
         offset, inner_offset = run.locate()
         detail = f"gzip member damaged after {inner_offset:,} bytes of text"
         yield Reject(offset, run.damage, detail, inner_offset, is_record=False)
@@ -657,11 +741,10 @@ def _skip_garbage(run: _Run) -> Reject:
 def _read_record(run: _Run, stats: ReadStats, max_record_bytes: int) -> WetRecord | Reject | None:
     """The record that begins right here, consumed; None if it is good but no page."""
     offset, inner_offset = run.locate()
-    body = run.find_body()
     # A header that breaks off must not take the next record's header for its own last lines.
-    head_stop = body if body is not None else min(run.left, MAX_HEADER_BYTES)
-    next_header = run.find_header(1, head_stop)
-    head = bytes(run.buffer[run.at : run.at + (head_stop if next_header is None else next_header)])
+    body, next_header = run.find_body()
+    head_stop = body or next_header or min(run.left, MAX_HEADER_BYTES)
+    head = bytes(run.buffer[run.at : run.at + head_stop])
     header = _parse_header(head)
     label = _label(header)
 
@@ -748,7 +831,7 @@ def _extent(run: _Run, header: _Header, body: int, max_record_bytes: int) -> _Ex
             return _Extent(end, True)
         run.fill(end + _PROBE_BYTES)
         if run.left >= end:
-            blank = _NEWLINES.match(run.buffer, run.at + end)
+            blank = _NEWLINES.match(run.buffer, run.at + end, run.at + end + _PROBE_BYTES)
             stop = blank.end() - run.at if blank else end
             if stop == run.left or run.find_header(stop, stop + 1) is not None:
                 return _settle_newlines(run, body, end, stop)
@@ -831,11 +914,16 @@ def _digest_agrees(run: _Run, header: _Header, body: int, end: int) -> bool | No
     parts = _DIGEST.fullmatch(value)
     if not parts:
         return None
+    if not run.may_try():
+        return None
     digest = hashlib.new(parts[1].replace("-", ""), usedforsecurity=False)
     with memoryview(run.buffer) as view:
         digest.update(view[run.at + body : run.at + end])
     in_base32 = base64.b32encode(digest.digest()).decode().rstrip("=")
-    return parts[2].upper().rstrip("=") in (in_base32, digest.hexdigest().upper())
+    agrees = parts[2].upper().rstrip("=") in (in_base32, digest.hexdigest().upper())
+    if not agrees:
+        run.in_vain(end - body)
+    return agrees
 
 
 def _damage_within(run: _Run, header: _Header, body: int, end: int) -> RejectReason | None:
@@ -848,7 +936,7 @@ def _damage_within(run: _Run, header: _Header, body: int, end: int) -> RejectRea
         return None
     agrees = _digest_agrees(run, header, body, end)
     alone = run.starts_damage() and not _more_than_blank(run, end)
-    if run.damage is RejectReason.TRUNCATED:
+    if run.damage in (RejectReason.TRUNCATED, RejectReason.TOO_LARGE):
         # Text is whole up to the cut, unless the cut only seems one.
         return run.damage if alone and agrees is False else None
     return run.damage if alone or agrees is False else None

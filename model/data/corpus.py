@@ -36,6 +36,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+_MOST_BYTES = 1 << 30  # of a row group's texts or of a record: c4 build writes 32 MB, or one page
+_ROWS_AT_ONCE = 1024  # decoded before their size is looked at
 _CHUNK_BYTES = 4 << 20  # of a TFRecord file, read at once: few requests to an object store
 
 
@@ -257,7 +259,7 @@ class PageReader:
             raise _missing(path) from None
         except CorpusError:
             raise
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
             raise CorpusError(f"{path}: cannot be read: {_one_line(error)}") from None
 
 
@@ -328,6 +330,8 @@ class _ParquetTexts:
         if "text" not in schema.names or schema.field("text").type not in _TEXT_TYPES:
             raise CorpusError(f"{path} has no column 'text' of strings, got {schema.names}")
         rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        if sum(rows) != stored or min(rows, default=0) < 0:
+            raise CorpusError(f"{path}: damaged: its row groups hold {sum(rows)} pages of {stored}")
         return self._files.keep(path, _ParquetFile(file, np.cumsum(rows, dtype=np.int64)))
 
     def _row_group(
@@ -337,7 +341,7 @@ class _ParquetTexts:
         if key in self._groups:
             return self._groups.keep(key, self._groups[key])
         file = self._open(path, stored).file
-        column = file.read_row_group(number, columns=["text"], use_threads=False)["text"]
+        column = _decoded(path, file, number)
         ends_here = self._open(path, stored).ends
         rows = int(ends_here[number] - (ends_here[number - 1] if number else 0))
         if len(column) != rows:  # checksums are of a page's body: a flipped bit in its head passes
@@ -347,12 +351,42 @@ class _ParquetTexts:
         if column.null_count:
             raise CorpusError(f"{path}: a page without text in row group {number}")
         # Offsets and bytes of all texts; slicing them is half the cost of making Python strings.
-        text = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        text = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
         wide = pa.types.is_large_string(text.type) or pa.types.is_large_binary(text.type)
         _, offsets, data = text.buffers()
         ends = np.frombuffer(offsets, np.int64 if wide else np.int32)
         ends = ends[text.offset : text.offset + len(text) + 1]
         return self._groups.keep(key, (ends, memoryview(data or b"")))
+
+
+def _decoded(path: str, file: pq.ParquetFile, number: int) -> pa.ChunkedArray:
+    """The texts of a row group, as they are decoded; CorpusError before they take all memory.
+
+    A few kB may stand for any number of GB: compressed, or one text that many rows refer to.
+    """
+    too_large = CorpusError(
+        f"{path}: row group {number} has texts of more than {_MOST_BYTES:,} bytes, more than any "
+        "that c4 build writes: write the file with smaller row groups"
+    )
+    # What stands about single columns is left alone: where it is damaged, pyarrow 25 aborts.
+    group = file.metadata.row_group(number)
+    if group.total_byte_size + 8 * group.num_rows > _MOST_BYTES:
+        raise too_large
+    # No text is longer than all that is stored, so that no batch takes more than may be taken.
+    rows_at_once = _MOST_BYTES // max(1, group.total_byte_size)
+    chunks: list[pa.Array] = []
+    size = 0
+    for batch in file.iter_batches(
+        max(1, min(_ROWS_AT_ONCE, rows_at_once)),
+        row_groups=[number],
+        columns=["text"],
+        use_threads=False,
+    ):
+        size += batch.nbytes
+        if size > _MOST_BYTES:
+            raise too_large
+        chunks.append(batch.column(0))
+    return pa.chunked_array(chunks, file.schema_arrow.field("text").type)
 
 
 @dataclasses.dataclass
@@ -425,6 +459,10 @@ class _TFRecordTexts:
         length = int.from_bytes(head[:8], "little")
         if len(head) < 12 or head[8:] != _masked_crc(head[:8]):
             raise CorpusError(f"{path}: record {page}: damaged: its length fails its checksum")
+        if length > _MOST_BYTES:
+            raise CorpusError(
+                f"{path}: record {page} says that it has {length:,} bytes, {_MOST_BYTES:,} allowed"
+            )
         if not whole:
             cursor.at += length + 4
             return b""
@@ -497,6 +535,8 @@ def _fields(record: bytes, start: int, stop: int, wanted: int) -> Iterator[tuple
 def _varint(record: bytes, at: int) -> tuple[int, int]:
     number = shift = 0
     while True:
+        if shift > 63:
+            raise ValueError("not an Example: a number of more than 64 bits")
         byte = record[at]
         at += 1
         number |= (byte & 0x7F) << shift

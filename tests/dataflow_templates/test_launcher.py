@@ -30,6 +30,7 @@ def test_each_parameter_sets_its_option() -> None:
             "--shards=12",
             "--allow_unreadable_files=3",
             "--max_record_mb=7",
+            "--max_file_mb=9",
             "--start_over=TRUE",
         ]
     )
@@ -45,6 +46,7 @@ def test_each_parameter_sets_its_option() -> None:
         workers=None,
         allow_unreadable_files=3,
         max_record_mb=7,
+        max_file_mb=9,
         start_over=True,
         quiet=False,
     )

@@ -27,6 +27,7 @@ GOOD = {
     "shards": ["auto", "1", "99999"],
     "allow_unreadable_files": ["0", "90000"],
     "max_record_mb": ["1", "1024"],
+    "max_file_mb": ["1", "100000"],
     "start_over": ["true", "false"],
 }
 BAD = {
@@ -40,6 +41,7 @@ BAD = {
     "shards": ["0", "-1", "100000", "1.5", "Auto", "01"],
     "allow_unreadable_files": ["-1", "some", ""],
     "max_record_mb": ["0", "64MB", "99999"],
+    "max_file_mb": ["0", "1GB", "9999999"],
     "start_over": ["yes", "True", "1", ""],
 }
 

@@ -116,7 +116,8 @@ def test_options_arrive_in_the_configuration(
         "build", "--input", wet, tmp_path / "a.warc.*", "--input", wet,
         "--output", tmp_path / "out",
         "--recipe", "tfds", "--format", "json, tfrecord", "--shards", "3", "--quiet",
-        "--badwords", f"en={words}", "--allow-unreadable-files", "4", "--max-record-mb", "5",
+        "--badwords", f"en={words}", "--allow-unreadable-files", "4",
+        "--max-record-mb", "5", "--max-file-mb", "6",
         "--runner=FnApiRunner", "--direct_num_workers", "7", "--job_name=mine",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
@@ -126,7 +127,7 @@ def test_options_arrive_in_the_configuration(
     assert config.recipe.name == "tfds"
     assert config.formats == ("json", "tfrecord")
     assert (config.shards, config.allow_unreadable_files) == (3, 4)
-    assert config.max_record_bytes == 5 << 20
+    assert (config.max_record_bytes, config.max_file_bytes) == (5 << 20, 6 << 20)
     assert config.badwords == (("en", str(words)),)
     given = options.get_all_options()
     assert given["direct_num_workers"] == 7

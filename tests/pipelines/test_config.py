@@ -39,6 +39,7 @@ def test_the_defaults_are_a_build() -> None:
         ({"shards": 100_000}, "got 100000 (--shards)"),
         ({"allow_unreadable_files": -1}, "got -1 (--allow-unreadable-files)"),
         ({"max_record_bytes": 0}, "got 0 bytes (--max-record-mb)"),
+        ({"max_file_bytes": 0}, "got 0 bytes (--max-file-mb)"),
         ({"badwords": (("en", "a"), ("en", "b"))}, "one bad-word list a language (--badwords)"),
         ({"badwords": (("eng", "a"),)}, "'eng' is no language code such as en, de or zh"),
         ({"badwords": (("de", "a"),)}, "keeps no page in 'de', only in en (--badwords)"),
@@ -95,6 +96,7 @@ def test_identity_follows_the_content_of_lists_not_their_place(tmp_path: pathlib
         {"formats": ("json",)},
         {"shards": 2},
         {"max_record_bytes": 7},
+        {"max_file_bytes": 7},
     ],
 )
 def test_identity_follows_what_changes_the_corpus(changes: dict[str, Any]) -> None:

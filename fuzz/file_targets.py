@@ -1,0 +1,331 @@
+"""Files of corpus folders, damaged and made up, as a build that goes on and a training read them.
+
+Only ValueError and OSError may come of them, which commands tell in one line.
+"""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import pathlib
+import random
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from c4_filters.pages import PageRules
+from c4_filters.recipes import RECIPES
+from model.data import corpus
+from pipelines import build_command, clean_files, dedup, handover, layout, manifest, storage
+from pipelines.config import BuildConfig
+from pipelines.formats.tfrecord import write_tfrecord
+from pipelines.input_list import read_input_list
+from pipelines.write_shards import ShardTask, write_shard
+
+from fuzz.targets import Check, timed  # isort: skip
+
+_OUTPUT = "/corpus"
+_INPUT = "/crawl/a.warc.wet.gz"
+_NAME = layout.file_name(_INPUT)
+_MOST_BATCH_BYTES = 64 << 20  # so that a bomb shows in the process's own memory
+
+
+class _Folder:
+    """Files in memory, in place of those of ``pipelines.storage``."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Lets ``pipelines.storage`` read and write here."""
+        names = ("open_raw", "read_bytes", "exists", "size", "write_atomically", "listdir")
+        kept = {name: getattr(storage, name) for name in names}
+        for name in names:
+            setattr(storage, name, getattr(self, name))
+        try:
+            yield
+        finally:
+            for name, function in kept.items():
+                setattr(storage, name, function)
+
+    def open_raw(self, path: str, scattered: bool = False) -> BinaryIO:
+        del scattered
+        return io.BytesIO(self.read_bytes(path))
+
+    def read_bytes(self, path: str) -> bytes:
+        if path not in self.files:
+            raise FileNotFoundError(2, "no such file", path)
+        return self.files[path]
+
+    def exists(self, path: str) -> bool:
+        return path in self.files
+
+    def size(self, path: str) -> int:
+        return len(self.files[path])
+
+    def listdir(self, folder: str) -> list[str]:
+        return [os.path.basename(path) for path in self.files if os.path.dirname(path) == folder]
+
+    @contextlib.contextmanager
+    def write_atomically(self, path: str) -> Iterator[BinaryIO]:
+        file = io.BytesIO()
+        yield file
+        self.files[path] = file.getvalue()
+
+
+@functools.cache
+def _config() -> BuildConfig:
+    return BuildConfig(inputs=(_INPUT,), output=_OUTPUT, recipe=RECIPES["en"])
+
+
+@functools.cache
+def _good() -> dict[str, bytes]:
+    """A small corpus folder's files as a build leaves them."""
+    from tests.helpers import wet_bytes
+
+    line = "The river rose during the night. Nobody had expected it at all. We left. "
+    pages = [
+        (f"http://site.example/{i}", "2019-04-18T10:00:00Z", "\n".join([line * 2] * 3))
+        for i in range(3)
+    ]
+    folder = _Folder()
+    folder.files[_INPUT] = wet_bytes(pages)
+    with folder.in_use():
+        config = _config()
+        size = len(folder.files[_INPUT])
+        rules = PageRules(config.recipe)
+        identity = clean_files.clean_identity(config)
+        found = clean_files.clean_file(_INPUT, size, _OUTPUT, rules, identity, 1 << 20)
+        assert found.pages_kept == 3
+        none = np.empty(0, np.int64)
+        dedup.write_file_removals(_OUTPUT, _NAME, none, none, 3)
+        shards = [write_shard(ShardTask("train", 0, 1), [_NAME], _OUTPUT, ["parquet"], rules)]
+        shards.append(
+            write_shard(ShardTask("validation", 0, 1), [_NAME], _OUTPUT, ["parquet"], rules)
+        )
+        made = manifest.make_manifest(config, [found], shards)
+        content = json.dumps(made).encode()
+        folder.files[storage.join(_OUTPUT, layout.MANIFEST)] = content
+        folder.files[storage.join(_OUTPUT, layout.BUILD)] = json.dumps(config.identity).encode()
+        folder.files[storage.join(_OUTPUT, layout.INPUTS)] = json.dumps([_INPUT, size]).encode()
+    return folder.files
+
+
+_KINDS: tuple[Callable[[], str], ...] = (
+    lambda: layout.cleaned(_OUTPUT, _NAME),
+    lambda: layout.fingerprints(_OUTPUT, _NAME),
+    lambda: layout.removals(_OUTPUT, _NAME),
+    lambda: storage.join(_OUTPUT, layout.MANIFEST),
+    lambda: storage.join(_OUTPUT, layout.BUILD),
+    lambda: storage.join(_OUTPUT, layout.INPUTS),
+)
+_MADE_UP = len(_KINDS)  # cleaned, and the next: fingerprints, with good checksums
+
+
+@timed
+def check_files(data: bytes) -> None:
+    """One file of a folder in which a build is to go on; the first byte says which."""
+    if not data:
+        return
+    kind, content = data[0] % (_MADE_UP + 2), data[1:]
+    folder = _Folder()
+    folder.files = dict(_good())
+    handover._MOST_BATCH_BYTES = _MOST_BATCH_BYTES
+    with folder.in_use():
+        if kind >= _MADE_UP:
+            _make_up(folder, content, cleaned=kind == _MADE_UP)
+        else:
+            folder.files[_KINDS[kind]()] = content
+        for read in (_resume, _deduplicate, _shard, _explain, _lists):
+            with contextlib.suppress(ValueError, OSError):
+                read(len(folder.files[_INPUT]))
+
+
+def _resume(size: int) -> None:
+    config = _config()
+    identity = clean_files.clean_identity(config)
+    found = clean_files.finished_summary(_INPUT, size, _OUTPUT, identity)
+    if found is not None:
+        with contextlib.suppress(manifest.BalanceError):  # other numbers are told as what they are
+            manifest.make_manifest(config, [found], [])
+
+
+def _deduplicate(size: int) -> None:
+    del size
+    dedup.url_buffers(_OUTPUT, _NAME, 4)
+    lost, _ = dedup.span_buffers(_OUTPUT, _NAME, np.empty(0, np.int64), 3, 4)
+    dedup.write_file_removals(_OUTPUT, _NAME, np.empty(0, np.int64), lost, 3)
+
+
+@functools.cache
+def _en() -> PageRules:
+    return PageRules(RECIPES["en"])
+
+
+def _shard(size: int) -> None:
+    del size
+    write_shard(ShardTask("train", 0, 1), [_NAME], _OUTPUT, ["tfrecord", "json"], _en())
+
+
+def _explain(size: int) -> None:
+    del size
+    with (
+        handover.CleanedFile(layout.cleaned(_OUTPUT, _NAME)) as cleaned,
+        handover.Removals(layout.removals(_OUTPUT, _NAME), cleaned.pages) as removals,
+    ):
+        for rows, first_page, first_unit in cleaned.slices(0, 0, 1 << 63):
+            removals.pages(first_page, len(rows))
+            removals.units(first_unit, 1)
+            rows.to_pylist()
+
+
+def _lists(size: int) -> None:
+    config = _config()
+    read_input_list(_OUTPUT)
+    build_command._already_made(config, [(_INPUT, size)])
+    manifest.claim_folder(config, start_over=False)
+    manifest.read_manifest(_OUTPUT)
+
+
+def _make_up(folder: _Folder, content: bytes, cleaned: bool) -> None:
+    """A file that is whole by its own account, and holds what no build would write."""
+    chance = random.Random(zlib.crc32(content))
+    schema = handover.CLEANED_SCHEMA if cleaned else handover.FINGERPRINT_SCHEMA
+    rows = [
+        {field.name: _value(field.type, content, chance) for field in schema}
+        for _ in range(chance.randrange(4))
+    ]
+    if cleaned:
+        table = pa.Table.from_pylist(rows, schema)
+        if table["page_key"].null_count or table["validation"].null_count:
+            return
+        with contextlib.suppress(ValueError, TypeError):  # not even writable
+            handover.write_cleaned(layout.cleaned(_OUTPUT, _NAME), table, _head(content, chance))
+    else:
+        table = pa.Table.from_pylist(rows, schema)
+        count = chance.choice([0, len(rows), -1, 9])
+        handover.write_fingerprints(layout.fingerprints(_OUTPUT, _NAME), table, count, "x")
+
+
+def _head(content: bytes, chance: random.Random) -> dict[str, Any]:
+    identity = clean_files.clean_identity(_config())
+    file = {"path": _INPUT, "name": _NAME, "bytes": len(_good()[_INPUT])}
+    names = ["sha256", "pages_read", "lines_read", "pages_dropped", "samples", "unreadable", "x"]
+    for name in chance.sample(names, 2):
+        file[name] = chance.choice([content[:9].hex(), 7, -1, 1.5, None, [1], {"a": "b"}, 1 << 70])
+    return {"identity": identity, "file": file}
+
+
+def _value(kind: pa.DataType, content: bytes, chance: random.Random) -> object:
+    if chance.random() < 0.02:
+        return None
+    begin = chance.randrange(len(content) + 1)
+    part = content[begin : begin + chance.choice((0, 3, 16, 48, 200))]
+    if pa.types.is_large_string(kind):
+        return part.decode("utf-8", "replace")
+    if pa.types.is_large_binary(kind):
+        return part
+    if pa.types.is_fixed_size_binary(kind):
+        return part.ljust(16, b"\0")[:16]
+    if pa.types.is_boolean(kind):
+        return chance.random() < 0.2
+    if pa.types.is_float32(kind):
+        return chance.choice((0.5, float("nan"), -1.0, float("inf")))
+    if pa.types.is_large_list(kind):
+        starts = [chance.choice((0, 1, 5, len(part), 1 << 31)) for _ in range(chance.randrange(5))]
+        return sorted(starts) if chance.random() < 0.8 else starts
+    bits = 64 if kind == pa.uint64() else 32
+    return chance.choice((0, 1, 3, chance.getrandbits(bits), (1 << bits) - 1))
+
+
+# Shards, as training reads them ----------------------------------------------------------------
+
+
+@functools.cache
+def _scratch() -> pathlib.Path:
+    memory = pathlib.Path("/dev/shm")  # a disk would be worn out
+    return pathlib.Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
+
+
+@timed
+def check_shards(data: bytes) -> None:
+    """A shard of a finished corpus, or its manifest; the first byte says which."""
+    if len(data) < 2:
+        return
+    kind, pages, content = data[0] % 4, data[1] % 5, data[2:]
+    folder = _scratch()
+    name = "train-00000-of-00001." + ("parquet" if kind == 0 else "tfrecord")
+    if kind == 1:
+        content = _records(content)
+    elif kind == 2:
+        content = _records(_framed(content[: 1 + pages * 20]) + content[1 + pages * 20 :])
+    listed = {"name": name, "split": "train", "format": "x", "pages": pages, "bytes": len(content)}
+    made = json.dumps({"manifest_version": 1, "shards": [listed]}).encode()
+    if kind == 3:
+        made, content = content, b""
+    (folder / name).write_bytes(content)
+    (folder / "manifest.json").write_bytes(made)
+    with contextlib.suppress(corpus.CorpusError):
+        opened = corpus.open_corpus(str(folder))
+        reader = corpus.PageReader(opened, 1)
+        for number, shard in enumerate(opened.shards):
+            texts = reader.read(number, 0, min(shard.pages, 4))
+            assert all(isinstance(text, bytes) for text in texts)
+            assert sum(map(len, texts)) <= 4 * corpus._MOST_BYTES
+
+
+def _framed(record: bytes) -> bytes:
+    """A record of a TFRecord file with checksums that are left to `_records`."""
+    return struct.pack("<Q", len(record)) + bytes(4) + record + bytes(4)
+
+
+def _records(content: bytes) -> bytes:
+    """The same bytes with good checksums wherever a record is framed."""
+    mended = bytearray(content)
+    at = 0
+    while at + 16 <= len(mended):
+        length = int.from_bytes(mended[at : at + 8], "little")
+        mended[at + 8 : at + 12] = corpus._masked_crc(bytes(mended[at : at + 8]))
+        end = at + 12 + length
+        if end + 4 > len(mended):
+            break
+        mended[end : end + 4] = corpus._masked_crc(bytes(mended[at + 12 : end]))
+        at = end + 4
+    return bytes(mended)
+
+
+# Seeds --------------------------------------------------------------------------
+
+
+def file_seeds(target: str) -> list[bytes]:
+    """Good files of each kind."""
+    if target == "files":
+        good = _good()
+        found = [bytes([kind]) + good[path()] for kind, path in enumerate(_KINDS)]
+        return found + [bytes([_MADE_UP + i]) + good[_INPUT][:300] for i in range(2)]
+    texts = ["One text.", "Another, longer, text of a page.", "", "x" * 300]
+    table = pa.table(
+        dict.fromkeys(("text", "url", "timestamp", "content_type", "content_length"), texts)
+    )
+    found = []
+    for options in ({}, {"use_dictionary": False}, {"compression": "zstd"}, {"version": "1.0"}):
+        file = io.BytesIO()
+        pq.write_table(table.select(["text"]), file, **options)
+        found.append(b"\0\4" + file.getvalue())
+    file = io.BytesIO()
+    write_tfrecord(table, file)
+    records = file.getvalue()
+    found += [b"\1\4" + records, b"\2\1" + records[12:200]]
+    listed = [{"name": "train-00000-of-00001.parquet", "split": "train", "pages": 1, "bytes": 0}]
+    return [*found, b"\3\1" + json.dumps({"manifest_version": 1, "shards": listed}).encode()]
+
+
+FILE_TARGETS: dict[str, Check] = {"files": check_files, "shards": check_shards}
