@@ -1,0 +1,133 @@
+"""What a corpus that was built says about the next one: its pages' profile and what they cost."""
+
+import dataclasses
+from typing import Any
+
+from pipelines import layout, manifest, storage
+from pipelines.handover import CleanedFile
+from pipelines.plan import Cluster, Profile, Rates, Work, make_plan
+
+__all__ = ["MeasuredCorpus", "measured_corpus"]
+
+_FILES_LOOKED_AT = 200  # evenly spread; each is a few requests where it is remote
+_JUDGED = ("no_language", "other_language", "low_confidence", "bad_words")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredCorpus:
+    """A finished build, as a model for another.
+
+    Attributes:
+      files: WET files it was built from.
+      pages: read from them.
+      stored_bytes: of these files.
+      profile: amounts a page.
+      rates: the model's, with cleaning, writing and stored bytes as they were in this build.
+    """
+
+    files: int
+    pages: int
+    stored_bytes: int
+    profile: Profile
+    rates: Rates
+
+
+def measured_corpus(output: str) -> MeasuredCorpus:
+    """Reads the manifest of a corpus, the heads of some cleaned files, and the sizes of files.
+
+    Raises:
+        FolderError: there is no finished corpus (a ValueError).
+        ValueError: it holds too little to be a model, or its cleaned files are gone.
+
+    """
+    made = manifest.read_manifest(output)
+    pages = int(made["counts"]["pages_read"])
+    written = sum(split["pages"] for split in made["splits"].values())
+    if not written:
+        raise ValueError(f"{output} has no pages: it is no model for another build (--like)")
+    heads = _heads(output, [file["path"] for file in made["inputs"]])
+    looked_at = sum(head["pages_read"] for head in heads)
+    if not looked_at:
+        raise ValueError(f"the cleaned files of {output} hold no pages read (--like)")
+    stored = sum(file["bytes"] for file in made["inputs"])
+
+    def a_page(name: str) -> float:
+        return float(sum(head[name] for head in heads)) / looked_at
+
+    dropped = sum(head["pages_dropped"].get(verdict, 0) for head in heads for verdict in _JUDGED)
+    default = Profile()
+    kept_pages = a_page("pages_kept")
+    profile = Profile(
+        stored_bytes=stored / pages,
+        text_bytes=stored / pages * default.text_bytes / default.stored_bytes,
+        judged_pages=min(1.0, kept_pages + dropped / looked_at),
+        kept_pages=kept_pages,
+        kept_bytes=a_page("text_bytes"),
+        units=a_page("units"),
+        written_pages=min(kept_pages, written / pages),
+        written_bytes=sum(split["text_bytes"] for split in made["splits"].values()) / pages,
+    )
+    files = len(made["inputs"])
+    return MeasuredCorpus(files, pages, stored, profile, _rates(output, made, profile, heads))
+
+
+def _heads(output: str, paths: list[str]) -> list[dict[str, Any]]:
+    step = max(1, -(-len(paths) // _FILES_LOOKED_AT))
+    heads = []
+    for path in sorted(paths)[::step]:
+        cleaned = layout.cleaned(output, layout.file_name(path))
+        if not storage.exists(cleaned):
+            raise ValueError(
+                f"{cleaned} is gone: a corpus without its cleaned files is no model (--like)"
+            )
+        with CleanedFile(cleaned) as file:
+            heads.append(file.summary["file"])
+    return heads
+
+
+def _rates(
+    output: str, made: dict[str, Any], profile: Profile, heads: list[dict[str, Any]]
+) -> Rates:
+    """The model's rates, those of cleaning and writing scaled to what this build took."""
+    rates = Rates()
+    pages, files = int(made["counts"]["pages_read"]), len(made["inputs"])
+    formats = tuple(made["settings"]["formats"])
+    shards = sum(split == "train" for split in _one_format(made["shards"]))
+    work = Work(files, pages, profile)
+    reckoned = make_plan(work, Cluster(1, 1, 64.0, local=True), rates, max(1, shards), formats)
+    cpu_s = {stage.name: stage.cpu_s for stage in reckoned.stages}
+    clean = _part(made["timing"]["clean_cpu_s"], cpu_s["clean"])
+    write = _part(made["timing"]["write_cpu_s"], cpu_s["write"])
+    stored = {
+        folder: sum(
+            size for _, size in storage.match(storage.join(output, folder, f"*{suffix}"))
+        )
+        for folder, suffix in layout.STAGE_FOLDERS.items()
+        if folder in ("cleaned", "fingerprints")
+    }
+    cleaned = _part(stored["cleaned"], reckoned.disk_bytes["cleaned"])
+    shard_bytes = sum(shard["bytes"] for shard in made["shards"])
+    shard = _part(shard_bytes, reckoned.disk_bytes["shards"])
+    return dataclasses.replace(
+        rates,
+        read_page_s=rates.read_page_s * clean,
+        read_byte_s=rates.read_byte_s * clean,
+        judged_page_s=rates.judged_page_s * clean,
+        kept_page_s=rates.kept_page_s * clean,
+        kept_byte_s=rates.kept_byte_s * clean,
+        write_page_s=rates.write_page_s * write,
+        write_byte_s=rates.write_byte_s * write,
+        cleaned_byte_ratio=rates.cleaned_byte_ratio * cleaned,
+        cleaned_page_bytes=rates.cleaned_page_bytes * cleaned,
+        shard_byte_ratio=rates.shard_byte_ratio * shard,
+        shard_page_bytes=rates.shard_page_bytes * shard,
+    )
+
+
+def _one_format(shards: list[dict[str, Any]]) -> list[str]:
+    """The splits of the shards of one of the formats."""
+    return [shard["split"] for shard in shards if shard["format"] == shards[0]["format"]]
+
+
+def _part(measured: float, reckoned: float) -> float:
+    return measured / reckoned if measured > 0 and reckoned > 0 else 1.0

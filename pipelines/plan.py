@@ -1,0 +1,430 @@
+"""What a build will cost before it runs: CPU, bytes moved and kept, memory, requests, time.
+
+The build is a chain of stages (`pipelines.build`), each with so many tasks that run side by side.
+A stage's CPU is a sum of rates times amounts (`Rates`, measured here; `Work`, what goes in); its
+wall time is Graham's bound, all work spread evenly and then one longest task alone. Nothing in this
+module reads a file, asks a network or knows a price: tables come from `pipelines.plan_tables`, and
+`benchmarks/plan.py` measures the rates and holds the model against builds. docs/scale.md says how
+far to trust it.
+"""
+
+import dataclasses
+import math
+
+from c4_filters import spans
+from pipelines import dedup
+from pipelines.write_shards import plan_shards
+
+__all__ = ["Cluster", "Engine", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan"]
+
+#: From more cleaned files than this on, neighbours are merged before shards are written.
+MOST_FILES_PER_SHARD = 1024
+_BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
+_ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
+_FETCH_BYTES = 16 << 20  # what Beam's gs:// and s3:// readers fetch at a time
+_BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.handover
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What the pages of a crawl are like, per page read. The default is CC-MAIN-2019-18 and ``en``.
+
+    Sources of the defaults: the paper's and TensorFlow Datasets' figures of the published build
+    (365 million pages, about 750 GB of text, of 2.50 billion pages read) and DESIGN.md's "one page
+    in four or five survives the line rules". Between cleaning and output a quarter of the text and
+    a seventh of the pages go as duplicates. That is an estimate, as is 92 bytes a sentence (real
+    pages: 96). Give a corpus of your own pages to have none of it estimated.
+    """
+
+    stored_bytes: float = 2_800.0  # gzip, as Common Crawl stores it: 7.0 TB in all
+    text_bytes: float = 7_800.0  # unpacked: about 350 MB a file
+    judged_pages: float = 0.22  # past the line rules: their language is detected
+    kept_pages: float = 0.17  # past all rules
+    kept_bytes: float = 400.0  # of text
+    units: float = 4.3  # sentences
+    written_pages: float = 0.146
+    written_bytes: float = 300.0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{field.name} a page must be 0 or more, got {value}")
+        if not self.written_pages <= self.kept_pages <= self.judged_pages <= 1:
+            raise ValueError(
+                "no more pages can be written than kept, nor kept than judged, nor judged than "
+                f"read, got {self.written_pages}, {self.kept_pages} and {self.judged_pages}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What goes through a build, all files together."""
+
+    files: int
+    pages: float
+    profile: Profile
+
+    def __post_init__(self) -> None:
+        if self.files < 1 or self.pages < 1:
+            raise ValueError(
+                f"a build needs files and pages, got {self.files} files of {self.pages} pages in "
+                "all (--files, --pages)"
+            )
+
+    def of(self, name: str) -> float:
+        """The whole amount of one of the profile's fields."""
+        return float(getattr(self.profile, name)) * self.pages
+
+    @property
+    def spans(self) -> float:
+        """Windows of three units: two fewer than units on each page."""
+        return max(0.0, self.of("units") - 2 * self.of("kept_pages"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """CPU seconds and bytes per unit of work; each a figure of ``python -m benchmarks.plan rates``.
+
+    Measured on one core of the machine of docs/log.md; ``Cluster.cpu_factor`` carries them over to
+    another. Memory figures are of ``python -m benchmarks.plan check`` and ``benchmarks.scale``.
+    """
+
+    # Cleaning, by least squares over corpora that differ in one amount at a time.
+    read_page_s: float = 18e-6
+    read_byte_s: float = 5e-9
+    judged_page_s: float = 130e-6
+    kept_page_s: float = 40e-6
+    kept_byte_s: float = 60e-9
+    # Deduplication.
+    url_page_s: float = 2e-6  # read, settled in the file, packed
+    unit_s: float = 0.15e-6  # a file's spans: read, hashed, settled, packed
+    pack_buffer_s: float = 10e-6  # a buffer made
+    bucket_row_s: float = 0.05e-6  # sorted in a bucket
+    bucket_buffer_s: float = 15e-6  # a buffer opened
+    removal_unit_s: float = 0.02e-6
+    element_s: float = 20e-6  # through a runner's shuffle
+    shuffle_byte_s: float = 10e-9
+    # Merging and writing.
+    merge_byte_s: float = 10e-9  # of kept text, read and written again
+    open_s: float = 1e-3  # one shard opens one cleaned file
+    open_batch_s: float = 5e-6  # and for each record batch in its index
+    write_page_s: float = 25e-6
+    write_byte_s: float = 8e-9
+    # A file's path through all stages beside that: its tasks, its small files.
+    file_s: float = 20e-3
+    # Stored bytes.
+    cleaned_byte_ratio: float = 0.68  # LZ4, a kept byte of text
+    cleaned_page_bytes: float = 180.0
+    print_page_bytes: float = 90.0  # a fingerprint file, beside 16 bytes a unit
+    shard_byte_ratio: float = 0.45  # Parquet, a written byte of text
+    shard_page_bytes: float = 60.0
+    # Memory of one process.
+    base_bytes: float = 330e6
+    clean_byte_ratio: float = 5.0  # a byte of a file's kept text
+    bucket_ratio: float = 2.0  # a byte of a bucket's buffers
+    shard_ratio: float = 4.0  # a byte of a shard's text
+
+
+#: Pages of 2.2 KB, CPU against Parquet's: docs/log.md, "Shard formats".
+FORMAT_PAGE_S = {"parquet": 0.0, "tfrecord": -6.7e-6, "json": 46.2e-6}
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """What an engine and a network add. Assumptions, not measured: they stand in the price table.
+
+    Attributes:
+      start_s: from the launch to the first worker at work.
+      stage_s: between two stages.
+      request_s: one request to an object store.
+      bytes_per_s: read or written by one process.
+      disk_gb: of each worker.
+      reserved_gb: memory of a machine that no worker process gets.
+      longest_task: the longest task of a stage, in means.
+    """
+
+    start_s: float = 240.0
+    stage_s: float = 20.0
+    request_s: float = 0.020
+    bytes_per_s: float = 50e6
+    disk_gb: float = 25.0
+    reserved_gb: float = 1.5
+    longest_task: float = 1.5
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{field.name} must be 0 or more, got {value}")
+        if not self.bytes_per_s:
+            raise ValueError("bytes_per_s must be above 0, got 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """Who works: ``workers`` machines of ``cores`` worker processes each.
+
+    ``local``: one machine, files on its disk, without an object store's requests.
+    """
+
+    workers: int
+    cores: int
+    memory_gb: float
+    engine: Engine = Engine()
+    cpu_factor: float = 1.0  # how many times slower than the machine of docs/log.md
+    local: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"at least one worker is needed, got {self.workers} (--workers)")
+        if self.cores < 1 or self.memory_gb <= 0:
+            raise ValueError(
+                f"a machine needs vCPUs and memory, got {self.cores} and {self.memory_gb} GB"
+            )
+        if not (math.isfinite(self.cpu_factor) and self.cpu_factor > 0):
+            raise ValueError(
+                f"the CPU factor must be above 0, got {self.cpu_factor} (--cpu-factor)"
+            )
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once."""
+        return self.workers * self.cores
+
+    @property
+    def process_bytes(self) -> float:
+        """Memory of one worker process."""
+        return max(0.0, self.memory_gb - self.engine.reserved_gb) * 1e9 / self.cores
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage; amounts are of all its tasks together."""
+
+    name: str
+    tasks: int
+    cpu_s: float
+    read_bytes: float = 0.0
+    written_bytes: float = 0.0
+    shuffle_bytes: float = 0.0
+    class_a: float = 0.0  # requests that write or list
+    class_b: float = 0.0  # requests that read
+    process_bytes: float = 0.0  # memory of one process while it runs
+    wall_s: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All stages, and what they come to."""
+
+    work: Work
+    cluster: Cluster
+    stages: tuple[Stage, ...]
+    buckets: int
+    shards: int
+    merged_files: int  # 0: not merged
+    disk_bytes: dict[str, float]  # folder -> bytes kept when the build has ended
+
+    def total(self, name: str) -> float:
+        """The sum of one of the stages' amounts."""
+        return float(sum(getattr(stage, name) for stage in self.stages))
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of all stages."""
+        return self.total("cpu_s")
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds from the launch to the manifest."""
+        return self.cluster.engine.start_s + self.total("wall_s")
+
+    @property
+    def widest(self) -> Stage:
+        """The stage that needs most memory a process."""
+        return max(self.stages, key=lambda stage: stage.process_bytes)
+
+
+def make_plan(
+    work: Work,
+    cluster: Cluster,
+    rates: Rates | None = None,
+    shards: int | None = None,
+    formats: tuple[str, ...] = ("parquet",),
+) -> Plan:
+    """Reckons a build. ``shards``: of train, None for as many as the build would choose.
+
+    >>> plan = make_plan(Work(56_000, 2.5e9, Profile()), Cluster(500, 4, 16.0))
+    >>> plan.merged_files <= MOST_FILES_PER_SHARD, plan.cpu_s / 86_400 < 335
+    (True, True)
+    """
+    rates = rates or Rates()
+    files, engine = work.files, cluster.engine
+    kept_bytes, kept_pages, units = (work.of(k) for k in ("kept_bytes", "kept_pages", "units"))
+    tasks = plan_shards(round(kept_bytes), shards)
+    span_buckets = dedup.bucket_count(round(units))
+    url_buckets = dedup.bucket_count(round(kept_pages))
+    cleaned = rates.cleaned_byte_ratio * kept_bytes + rates.cleaned_page_bytes * kept_pages
+    cleaned += units * 4 * rates.cleaned_byte_ratio  # offsets of sentences
+    prints = 16 * units + rates.print_page_bytes * kept_pages
+    removals = units + kept_pages
+    written = rates.shard_byte_ratio * work.of("written_bytes")
+    written = (written + rates.shard_page_bytes * work.of("written_pages")) * len(formats)
+    url_buffers = files * min(url_buckets, kept_pages / files)
+    span_buffers = files * min(span_buckets, work.spans / files)
+    url_moved = spans.PAGE_BYTES * kept_pages + url_buffers * (_BUFFER_HEAD_BYTES + _ELEMENT_BYTES)
+    span_moved = spans.SPAN_BYTES * work.spans + span_buffers * (
+        _BUFFER_HEAD_BYTES + _ELEMENT_BYTES
+    )
+    merged = merged_files(files)
+    opened = merged or files
+    batches = _batches(kept_bytes, kept_pages) / opened  # of one file that shards open
+    print_reads = files * (1 + _fetches(prints / files))
+    base = rates.base_bytes
+
+    stages = [
+        Stage(
+            "clean",
+            tasks=files,
+            cpu_s=rates.read_page_s * work.pages
+            + rates.read_byte_s * work.of("text_bytes")
+            + rates.judged_page_s * work.of("judged_pages")
+            + rates.kept_page_s * kept_pages
+            + rates.kept_byte_s * kept_bytes
+            + rates.file_s * files,
+            read_bytes=work.of("stored_bytes"),
+            written_bytes=cleaned + prints,
+            class_a=3 * files,  # the mark that it is under way, fingerprints, cleaned pages
+            class_b=files * (2 + _fetches(work.of("stored_bytes") / files)),
+            process_bytes=base + rates.clean_byte_ratio * kept_bytes / files,
+        ),
+        Stage(
+            "urls of files",
+            tasks=files,
+            cpu_s=rates.url_page_s * kept_pages
+            + rates.pack_buffer_s * url_buffers
+            + rates.element_s * url_buffers
+            + rates.shuffle_byte_s * url_moved,
+            read_bytes=prints,
+            shuffle_bytes=url_moved,
+            class_b=print_reads,
+            process_bytes=base + 3 * prints / files,
+        ),
+        Stage(
+            "urls by bucket",
+            tasks=url_buckets,
+            cpu_s=rates.bucket_row_s * 2 * kept_pages + rates.bucket_buffer_s * url_buffers,
+            process_bytes=base + rates.bucket_ratio * url_moved / url_buckets,
+        ),
+        Stage(
+            "spans of files",
+            tasks=files,
+            cpu_s=rates.unit_s * units
+            + (rates.pack_buffer_s + rates.element_s) * span_buffers
+            + rates.shuffle_byte_s * span_moved,
+            read_bytes=prints,
+            shuffle_bytes=span_moved,
+            class_b=print_reads,
+            process_bytes=base + 8 * prints / files,
+        ),
+        Stage(
+            "spans by bucket",
+            tasks=span_buckets,
+            cpu_s=rates.bucket_row_s * work.spans + rates.bucket_buffer_s * span_buffers,
+            process_bytes=base + rates.bucket_ratio * span_moved / span_buckets,
+        ),
+        Stage(
+            "removals",
+            tasks=files,
+            cpu_s=rates.removal_unit_s * units + rates.element_s * files,
+            read_bytes=prints,
+            written_bytes=removals,
+            shuffle_bytes=units,  # at most a quarter of the units goes, 4 bytes each
+            class_a=files,
+            class_b=print_reads,
+            process_bytes=base + 3 * prints / files,
+        ),
+    ]
+    if merged:
+        stages.append(
+            Stage(
+                "merge",
+                tasks=merged,
+                cpu_s=rates.merge_byte_s * kept_bytes
+                + rates.open_s * files
+                + rates.open_batch_s * batches * merged,
+                read_bytes=cleaned + removals,
+                written_bytes=cleaned + removals,
+                class_a=2 * merged,
+                class_b=6 * files + 3 * batches * merged,
+                process_bytes=base + 4 * _BATCH_TEXT_BYTES * files / merged,
+            )
+        )
+    footer = 2 * 100 * batches  # the index stands at both ends, some 100 bytes a batch
+    stages.append(
+        Stage(
+            "write",
+            tasks=len(tasks),
+            cpu_s=(rates.open_s + rates.open_batch_s * batches) * opened * len(tasks)
+            + rates.write_byte_s * kept_bytes
+            + rates.write_page_s * kept_pages
+            + sum(FORMAT_PAGE_S[name] for name in formats) * work.of("written_pages")
+            + (len(formats) - 1) * 10.8e-6 * work.of("written_pages"),
+            read_bytes=cleaned + removals + len(tasks) * opened * footer,
+            written_bytes=written,
+            class_a=len(formats) * len(tasks),
+            class_b=(6 if footer < 64 << 10 else 8) * opened * len(tasks),
+            process_bytes=base
+            + rates.shard_ratio * kept_bytes / max(1, tasks[0].count)
+            + 100 * batches,
+        )
+    )
+    return Plan(
+        work,
+        cluster,
+        tuple(_timed(stage, cluster) for stage in stages),
+        buckets=span_buckets,
+        shards=tasks[0].count,
+        merged_files=merged,
+        disk_bytes={
+            "cleaned": cleaned,
+            "fingerprints": prints,
+            "removals": removals,
+            "merged": cleaned + removals if merged else 0.0,
+            "shards": written,
+        },
+    )
+
+
+def merged_files(files: int) -> int:
+    """Into how many cleaned files so many are merged; 0 where they are few enough.
+
+    >>> merged_files(1024), merged_files(56_000)
+    (0, 1019)
+    """
+    if files <= MOST_FILES_PER_SHARD:
+        return 0
+    return -(-files // -(-files // MOST_FILES_PER_SHARD))
+
+
+def _fetches(n_bytes: float) -> int:
+    return max(1, math.ceil(n_bytes / _FETCH_BYTES))
+
+
+def _batches(text_bytes: float, pages: float) -> float:
+    """Record batches of all cleaned files: 256 KiB of text or 256 pages, whichever is first."""
+    return max(text_bytes / _BATCH_TEXT_BYTES, pages / 256)
+
+
+def _timed(stage: Stage, cluster: Cluster) -> Stage:
+    """The stage with its wall time: all of it spread evenly, then one longest task alone."""
+    engine = cluster.engine
+    busy = stage.cpu_s * cluster.cpu_factor
+    busy += (stage.read_bytes + stage.written_bytes + stage.shuffle_bytes) / engine.bytes_per_s
+    if not cluster.local:
+        busy += (stage.class_a + stage.class_b) * engine.request_s
+    task = busy / stage.tasks
+    side_by_side = min(cluster.slots, stage.tasks)
+    wall = busy / side_by_side + (engine.longest_task - 1) * task + engine.stage_s
+    return dataclasses.replace(stage, wall_s=wall)
