@@ -118,6 +118,7 @@ def stages(paths: Sequence[str]) -> None:
     from c4_filters.spans import unit_identities
     from pipelines import dedup, layout
     from pipelines.clean_files import clean_file
+    from pipelines.merge_files import cleaned_sources
     from pipelines.read_wet import ReadStats, WetRecord, read_wet
     from pipelines.write_shards import ShardTask, write_shard
 
@@ -191,10 +192,11 @@ def stages(paths: Sequence[str]) -> None:
                 dedup.write_file_removals(output, file.name, nothing, units, 3)
 
         timed("span dedup", deduplicate)
-        names = [layout.file_name(path) for path in paths]
+        task = ShardTask("train", 0, 1)
+        sources = cleaned_sources(output, map(layout.file_name, paths))
         timed(
             "write one Parquet shard",
-            lambda: write_shard(ShardTask("train", 0, 1), names, output, ["parquet"], rules),
+            lambda: write_shard(task, sources, output, ["parquet"], rules),
         )
     print(f"CPU milliseconds a page read ({count:,} pages, {len(english):,} English)")
     for what, cost in times.items():

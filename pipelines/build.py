@@ -6,9 +6,11 @@
                        |                                                          |
                        +--------> span rows by bucket -> repeated spans by file --+-> WriteRemovals
                        |                                                                    |
-                       +-----------------------------> WriteShards <-------- PlanShards <---+
-                                                            |
-                                                            +-> WriteManifest
+                       +--> MergeFiles, where files are many <------------------------------+
+                       |        |                                                           |
+                       +-----> WriteShards <-------------------- PlanShards <---------------+
+                                    |
+                                    +-> WriteManifest
 
 The graph carries settings, never the names of files: a worker reads these from the list that the
 launcher made (`pipelines.input_list`). Text stays in files and is read once by the shard it belongs
@@ -29,6 +31,13 @@ from pipelines import dedup, layout, manifest, storage
 from pipelines.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.config import BuildConfig
 from pipelines.input_list import read_input_list
+from pipelines.merge_files import (
+    MergePlan,
+    MergeTask,
+    cleaned_sources,
+    merge_files,
+    plan_merge,
+)
 from pipelines.progress import Notes
 from pipelines.quiet_beam import beam
 from pipelines.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
@@ -124,14 +133,21 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             ).with_output_types(str)
         )
 
+        # Asking for names makes a stage wait until every file, every piece is there.
         ready = beam.pvalue.AsList(deduplicated)
+        start = begin | "Start" >> beam.Create([config.shards])
+        pieces = (
+            start
+            | "PlanMerge" >> beam.FlatMap(_plan_merge, totals, ready, notes)
+            | "SpreadPieces" >> Spread()
+            | "MergeFiles" >> beam.Map(_merge_files, config, totals, ready, notes)
+        )
         shards = (
-            begin
-            | "Start" >> beam.Create([config.shards])
-            # The names are asked for so that no shard starts before every removal is written.
-            | "PlanShards" >> beam.FlatMap(_plan_shards, totals, ready, notes)
+            start
+            | "PlanShards"
+            >> beam.FlatMap(_plan_shards, totals, ready, beam.pvalue.AsList(pieces), notes)
             | "SpreadShards" >> Spread()
-            | "WriteShards" >> beam.ParDo(_WriteShard(config, notes), ready)
+            | "WriteShards" >> beam.ParDo(_WriteShard(config, notes), totals, ready)
         )
         return (
             begin
@@ -287,10 +303,37 @@ def _write_removals(element: tuple[str, Any], output: str, window: int, notes: N
     return name
 
 
+def _merging(totals: Totals, names: list[str], shards: int | None) -> MergePlan | None:
+    count = len(plan_shards(totals.text_bytes, shards))
+    return plan_merge(len(names), totals.text_bytes, count)
+
+
+def _plan_merge(
+    shards: int | None, totals: Totals, names: list[str], notes: Notes | None
+) -> Iterator[tuple[int, MergeTask]]:
+    plan = _merging(totals, names, shards)
+    if plan is None:
+        return
+    if notes is not None:
+        notes.total("merge", plan.groups * plan.ranges)
+    yield from enumerate(plan.tasks())
+
+
+def _merge_files(
+    task: MergeTask, config: BuildConfig, totals: Totals, names: list[str], notes: Notes | None
+) -> str:
+    plan = _merging(totals, names, config.shards)
+    assert plan is not None
+    piece = merge_files(task, plan, names, config.output)
+    if notes is not None:
+        notes.note("merge", f"{task.group}-{task.key_range}", 1)
+    return piece
+
+
 def _plan_shards(
-    shards: int | None, totals: Totals, ready: list[str], notes: Notes | None
+    shards: int | None, totals: Totals, names: list[str], pieces: list[str], notes: Notes | None
 ) -> Iterator[tuple[int, ShardTask]]:
-    del ready
+    del names, pieces
     tasks = plan_shards(totals.text_bytes, shards)
     if notes is not None:
         notes.total("write", len(tasks))
@@ -308,9 +351,14 @@ class _WriteShard(beam.DoFn):
     def setup(self) -> None:
         self._rules = self._config.page_rules()
 
-    def process(self, task: ShardTask, names: list[str]) -> Iterator[ShardSummary]:
+    def process(self, task: ShardTask, totals: Totals, names: list[str]) -> Iterator[ShardSummary]:
         assert self._rules is not None
-        summary = write_shard(task, names, self._config.output, self._config.formats, self._rules)
+        output, plan = self._config.output, _merging(totals, names, self._config.shards)
+        if plan is None:
+            sources = cleaned_sources(output, names)
+        else:
+            sources = plan.sources(output, *task.key_range())
+        summary = write_shard(task, sources, output, self._config.formats, self._rules)
         if self._notes is not None:
             self._notes.note("write", f"{task.split}-{task.index}", 1, summary.pages)
         yield summary

@@ -129,6 +129,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if made is None:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
         return 0
+    manifest.drop_pieces(config.output)
     if not arguments.quiet:
         print_balance(config, made, None if done else time.monotonic() - arguments.started)
     return _judge_unreadable(config, made)

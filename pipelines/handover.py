@@ -17,7 +17,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -27,6 +27,14 @@ import pyarrow as pa
 from pipelines import storage
 
 SPLITS = ("train", "validation")
+
+
+class Source(NamedTuple):
+    """Where cleaned pages stand, and what deduplication takes from them."""
+
+    cleaned: str
+    removals: str
+
 
 CLEANED_SCHEMA = pa.schema(
     [
@@ -88,6 +96,15 @@ def _checksum(rows: pa.RecordBatch) -> int:
     starts = units.values.slice(first, last - first).to_numpy()
     total = google_crc32c.extend(total, starts.tobytes())
     return int(google_crc32c.extend(total, rows.column("page_key").to_numpy().tobytes()))
+
+
+def key_range(index: int, count: int) -> tuple[int, int]:
+    """First page key of the ``index``-th of ``count`` equal ranges, and first beyond it.
+
+    >>> key_range(0, 1) == (0, 2**64)
+    True
+    """
+    return -(-(index << 64) // count), -(-((index + 1) << 64) // count)
 
 
 def write_cleaned(path: str, table: pa.Table, summary: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@
     OUT/fingerprints/NAME.arrow          identities of their urls and sentences
     OUT/removals/NAME.bin                what deduplication takes from them
     OUT/rejects/NAME.jsonl               records that never became pages, with file and offset
+    OUT/merged/PIECE.arrow, PIECE.bin    cleaned pages and removals of many files, while a build of
+                                         many files runs (see pipelines.merge_files)
     OUT/train-00000-of-00064.parquet     the corpus
     OUT/validation-00000-of-00001.parquet
     OUT/dataset_info.json, features.json for TFRecord readers
@@ -27,16 +29,18 @@ from pipelines import storage
 BUILD = "build.json"
 INPUTS = "inputs.jsonl"
 MANIFEST = "manifest.json"
-#: folder -> suffix of the files that builds write there
+#: folder -> suffixes of the files that builds write there
 STAGE_FOLDERS = {
-    "cleaned": ".arrow",
-    "fingerprints": ".arrow",
-    "removals": ".bin",
-    "rejects": ".jsonl",
+    "cleaned": (".arrow",),
+    "fingerprints": (".arrow",),
+    "removals": (".bin",),
+    "rejects": (".jsonl",),
+    "merged": (".arrow", ".bin"),
 }
 STARTED = ".started"
 _WET_SUFFIXES = re.compile(r"(\.warc)?(\.wet)?(\.gz)?$")
 _LONGEST_STEM = 128  # bytes: with suffixes and temporaries within the 255 of file systems
+_PIECE = re.compile(r"group-\d+-of-(\d+)-range-\d+-of-(\d+)\.arrow")
 _SHARD = re.compile(r"(train|validation)-\d{5}-of-\d{5}\.(tfrecord|parquet|json\.gz)")
 
 
@@ -76,6 +80,35 @@ def removals(output: str, name: str) -> str:
 def rejects(output: str, name: str) -> str:
     """Path of a WET file's rejected records."""
     return storage.join(output, "rejects", f"{name}.jsonl")
+
+
+def piece_name(group: int, groups: int, key_range: int, ranges: int) -> str:
+    """The name, without suffix, of what a group of files has in a range of page keys.
+
+    >>> piece_name(3, 800, 0, 14)
+    'group-00003-of-00800-range-00000-of-00014'
+    """
+    return f"group-{group:05}-of-{groups:05}-range-{key_range:05}-of-{ranges:05}"
+
+
+def merged(output: str, piece: str) -> str:
+    """Path of a piece's pages."""
+    return storage.join(output, "merged", f"{piece}.arrow")
+
+
+def merged_removals(output: str, piece: str) -> str:
+    """Path of what deduplication removes from a piece."""
+    return storage.join(output, "merged", f"{piece}.bin")
+
+
+def pieces_like(name: str) -> int:
+    """How many pieces there are in all, by the name of one's pages; 0 for any other file.
+
+    >>> pieces_like("group-00003-of-00800-range-00000-of-00014.arrow"), pieces_like("a.arrow")
+    (11200, 0)
+    """
+    found = _PIECE.fullmatch(name)
+    return int(found[1]) * int(found[2]) if found else 0
 
 
 def is_shard(name: str) -> bool:

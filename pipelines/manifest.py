@@ -97,13 +97,13 @@ def _clear(output: str) -> None:
     ordered = [layout.MANIFEST, *sorted(name for name in names if layout.is_shard(name))]
     ordered += [name for name in _OWN_FILES if name != layout.MANIFEST]
     storage.remove(storage.join(output, name) for name in ordered if name in names)
-    for folder, suffix in layout.STAGE_FOLDERS.items():
+    for folder, suffixes in layout.STAGE_FOLDERS.items():
         stage = storage.join(output, folder)
         storage.sweep_temporaries(stage)
         storage.remove(
             storage.join(stage, name)
             for name in storage.listdir(stage)
-            if name.endswith((suffix, layout.STARTED))
+            if name.endswith((*suffixes, layout.STARTED))
         )
 
 
@@ -113,6 +113,15 @@ def begin(output: str) -> None:
     for folder in ("", *layout.STAGE_FOLDERS):
         storage.sweep_temporaries(storage.join(output, folder) if folder else output)
     storage.remove(_marks(output))
+    drop_pieces(output)
+
+
+def drop_pieces(output: str) -> None:
+    """Removes what only a build that is under way needs: cleaned pages stand in its shards then."""
+    folder = storage.join(output, "merged")
+    suffixes = layout.STAGE_FOLDERS["merged"]
+    names = [name for name in storage.listdir(folder) if name.endswith(suffixes)]
+    storage.remove(storage.join(folder, name) for name in names)
 
 
 def died_on(output: str) -> list[str]:

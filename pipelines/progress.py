@@ -25,7 +25,7 @@ _POLL_S = 0.25
 _LIST_S = 2.0
 _LIST_REMOTE_S = 30.0  # a request a thousand names
 _PLAIN_EVERY_S = 10.0
-_STAGES = ("clean", "dedup", "write")
+_STAGES = ("clean", "dedup", "merge", "write")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +103,9 @@ class CorpusFolder:
         if shards:
             totals = {layout.shards_in_split(name) for name in shards}
             return "write", len(shards), sum(count for _, count in totals), 0
+        merged = storage.listdir(storage.join(self._output, "merged"))
+        if pieces := [name for name in merged if layout.pieces_like(name)]:
+            return "merge", len(pieces), layout.pieces_like(pieces[0]), 0
         removals = storage.changed_since(storage.join(self._output, "removals"), self._since)
         if removals:
             return "dedup", len(removals), len(self._sizes), 0
@@ -149,7 +152,7 @@ def _watch(notes: _Readable, stream: IO[str], stop: threading.Event) -> None:
             show.update(*notes.read(ended), ended=ended)
 
 
-_UNITS = {"clean": "B", "dedup": "files", "write": "shards"}
+_UNITS = {"clean": "B", "dedup": "files", "merge": "pieces", "write": "shards"}
 
 
 class _Bar:

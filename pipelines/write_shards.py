@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from c4_filters.pages import PageRules
 from c4_filters.spans import cut
 from c4_filters.verdicts import LineVerdict, PageVerdict
-from pipelines import formats, layout, storage
+from pipelines import formats, storage
 from pipelines.collector import without_collector
-from pipelines.handover import SPLITS, CleanedFile, Removals, shard_order
+from pipelines.handover import SPLITS, CleanedFile, Removals, Source, key_range, shard_order
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
 
@@ -51,10 +51,7 @@ class ShardTask:
         >>> ShardTask("train", 0, 1).key_range() == (0, 2**64)
         True
         """
-        return (
-            -(-(self.index << 64) // self.count),
-            -(-((self.index + 1) << 64) // self.count),
-        )
+        return key_range(self.index, self.count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,19 +87,23 @@ def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
 
 def write_shard(
     task: ShardTask,
-    names: Sequence[str],
+    sources: Iterable[Source],
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
 ) -> ShardSummary:
-    """Writes one shard, in every format asked for, from the cleaned files called ``names``."""
+    """Writes one shard, in every format asked for, from ``sources``.
+
+    Copies of one page keep the order of their sources, which is that of the files' names (see
+    ``merge_files``). Raises ValueError, naming the file, when one that it reads is damaged.
+    """
     with without_collector():
-        return _write_shard(task, names, output, format_names, rules)
+        return _write_shard(task, sources, output, format_names, rules)
 
 
 def _write_shard(
     task: ShardTask,
-    names: Sequence[str],
+    sources: Iterable[Source],
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
@@ -111,11 +112,10 @@ def _write_shard(
     writer = _Shard(rules)
     low, high = task.key_range()
     split = SPLITS.index(task.split)
-    # Sorted, because copies of one page keep the order of their files.
-    for name in sorted(names):
+    for source in sources:
         with (
-            CleanedFile(layout.cleaned(output, name)) as cleaned,
-            Removals(layout.removals(output, name), cleaned.pages) as removals,
+            CleanedFile(source.cleaned) as cleaned,
+            Removals(source.removals, cleaned.pages) as removals,
         ):
             for pages, first_page, first_unit in cleaned.slices(split, low, high):
                 units = pages.column("unit_starts")

@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,24 @@ settings.load_profile("suite")
 os.environ["JAX_PLATFORMS"] = "cpu"
 _DEVICES = "--xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_failed_is_told_once() -> Iterator[None]:
+    """Mutes TensorStore's threads, as the command does (see ``pipelines.c4_main``).
+
+    When a save or restore has failed, as tests want it to, other arrays of it end later: in some
+    other test, which would fail by this.
+    """
+    tell = sys.unraisablehook  # pytest's
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            tell(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = tell
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from c4_filters.urls import normalize_url
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import dedup, layout, storage
 from pipelines.clean_files import FileSummary, clean_file
+from pipelines.merge_files import cleaned_sources
 from pipelines.write_shards import ShardSummary, plan_shards, write_shard
 from tests.helpers import read_corpus, write_wet
 
@@ -269,7 +270,10 @@ def build(
         names = [file.name for file in files]
         settle_duplicates(out, names, recipe, buckets)
         tasks = plan_shards(sum(file.text_bytes for file in files), shards)
-        written = [write_shard(task, names, out, ["parquet"], rules) for task in tasks]
+        written = [
+            write_shard(task, cleaned_sources(out, names), out, ["parquet"], rules)
+            for task in tasks
+        ]
         rows = read_corpus(out)
     texts = {split: [(row["url"], row["text"]) for row in rows[split]] for split in rows}
     return Built(texts, rows, files, written)
@@ -392,7 +396,8 @@ def test_without_deduplication_every_copy_stays() -> None:
         empty = np.empty(0, np.int64)
         dedup.write_file_removals(name, file.name, empty, empty, recipe.dedup_window)
         [train, _] = plan_shards(0, 1)
-        assert write_shard(train, [file.name], name, ["parquet"], rules).pages == 2
+        sources = cleaned_sources(name, [file.name])
+        assert write_shard(train, sources, name, ["parquet"], rules).pages == 2
 
 
 def test_copies_of_one_url_are_told_apart_by_content_where_urls_stay() -> None:

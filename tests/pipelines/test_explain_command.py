@@ -12,6 +12,7 @@ from c4_filters.urls import normalize_url, page_key
 from pipelines import dedup, layout, manifest
 from pipelines.clean_files import clean_file
 from pipelines.config import BuildConfig
+from pipelines.merge_files import cleaned_sources
 from pipelines.write_shards import plan_shards, write_shard
 from tests.helpers import Page, run_c4, wet_bytes, write_wet
 
@@ -52,7 +53,8 @@ def make_corpus(wet: str, out: str) -> str:
     spans, _ = dedup.span_buffers(out, file.name, pages, recipe.dedup_window, 1)
     dedup.write_file_removals(out, file.name, pages, np.unique(spans), recipe.dedup_window)
     shards = [
-        write_shard(task, [file.name], out, config.formats, rules) for task in plan_shards(0, 1)
+        write_shard(task, cleaned_sources(out, [file.name]), out, config.formats, rules)
+        for task in plan_shards(0, 1)
     ]
     manifest.write_manifest(config, manifest.make_manifest(config, [file], shards))
     return out

@@ -9,6 +9,7 @@ import pytest
 from c4_filters.pages import PageRules
 from c4_filters.recipes import load_recipe
 from pipelines import handover, storage
+from pipelines.merge_files import cleaned_sources
 from pipelines.write_shards import ShardTask, write_shard
 from samples.make_samples import WET_DIR
 from tests.fake_google_cloud import FakeGoogleCloud
@@ -168,7 +169,8 @@ def test_a_build_on_google_storage_is_the_local_one(
     names = [name.removesuffix(".arrow") for name in storage.listdir("gs://bucket/out/cleaned")]
     rules = PageRules(load_recipe("en"))
     crawl.requests.clear()
-    write_shard(ShardTask("train", 0, 3), names, "gs://bucket/out", ("parquet",), rules)
+    sources = cleaned_sources("gs://bucket/out", names)
+    write_shard(ShardTask("train", 0, 3), sources, "gs://bucket/out", ("parquet",), rules)
     assert crawl.requests.pop("GET object") <= 6 * len(names), "what docs/dataflow.md reckons with"
     assert crawl.requests == {"POST upload": 1, "PUT upload": 1}
 

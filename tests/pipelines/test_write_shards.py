@@ -3,32 +3,23 @@ import hashlib
 import json
 import pathlib
 import random
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from c4_filters.pages import PageRules
-from c4_filters.recipes import RECIPES, Recipe
+from c4_filters.recipes import RECIPES
 from pipelines import handover, layout, storage
-from pipelines.handover import CLEANED_SCHEMA, shard_order, write_cleaned, write_removals
-from pipelines.write_shards import ShardTask, plan_shards, write_shard
+from pipelines.handover import write_removals
+from pipelines.merge_files import cleaned_sources
+from pipelines.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 from tests.helpers import read_corpus
+from tests.pipelines.cleaned_pages import ANY, LATE, LINES, Page, some_pages, write_file
 
-ANY = Recipe(name="any", languages=(), min_language_probability=0.0, bad_words=False)
-LATE = dataclasses.replace(
-    ANY, name="late", order="dedup_first", dedup_unit="lines", dedup_window=1
-)
 WHOLE = ShardTask("train", 0, 1)
-# Three sentences a line, so that a page of one line left is a page still.
-LINES = [
-    "The river is high today. Nobody crosses it now. We wait for the ferry.",
-    "It rained for nine days. The mill stood still. The miller played cards.",
-    "A barge came down at noon. It carried bricks and tiles. They were all wet.",
-]
 
 
 @pytest.fixture(autouse=True)
@@ -102,64 +93,14 @@ def test_plan(text_bytes: int, asked: int | None, train: int, validation: int) -
 # --------------------------------------------------------------------------------------- pages
 
 
-@dataclasses.dataclass
-class Page:
-    """A cleaned page, and what deduplication takes from it."""
-
-    key: int
-    lines: list[str]
-    gone: list[bool]  # by unit, which is a line here
-    outdated: bool = False
-    validation: bool = False
-    number: int = 0
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines)
-
-    def row(self) -> dict[str, Any]:
-        starts = np.cumsum([0] + [len(line) + 1 for line in self.lines[:-1]]).tolist()
-        return {
-            "url": f"http://{self.number}.example/",
-            "text": self.text,
-            "timestamp": "2019-04-18T10:00:00Z",
-            "content_type": "text/plain",
-            "content_length": "9",
-            "language": None,
-            "language_probability": None,
-            "validation": self.validation,
-            "page_key": self.key,
-            "digest": self.number.to_bytes(16, "big"),
-            "lines": len(self.lines),
-            "unit_starts": starts,
-        }
-
-
-def write_file(folder: pathlib.Path, name: str, pages: list[Page]) -> None:
-    table = pa.Table.from_pylist([page.row() for page in pages], CLEANED_SCHEMA)
-    order = shard_order(table)
-    write_cleaned(layout.cleaned(str(folder), name), table.take(order), {})
-    gone = [mark for place in order for mark in pages[place].gone]
-    outdated = [pages[place].outdated for place in order]
-    write_removals(layout.removals(str(folder), name), np.array(outdated), np.array(gone))
-
-
-@st.composite
-def some_pages(draw: st.DrawFn) -> list[Page]:
-    pages = []
-    for number in range(draw(st.integers(0, 12))):
-        lines = draw(st.lists(st.sampled_from(LINES), min_size=1, max_size=4))
-        pages.append(
-            Page(
-                key=draw(st.sampled_from([0, 9, 2**63 - 1, 2**63, 2**64 - 1])),
-                lines=lines,
-                gone=draw(st.lists(st.booleans(), min_size=len(lines), max_size=len(lines))),
-                outdated=draw(st.integers(0, 4)) == 0,
-                validation=draw(st.booleans()),
-                number=number,
-            )
-        )
-    return pages
+def write(
+    task: ShardTask,
+    names: Sequence[str],
+    folder: pathlib.Path,
+    rules: PageRules,
+    formats: Sequence[str] = ("parquet",),
+) -> ShardSummary:
+    return write_shard(task, cleaned_sources(str(folder), names), str(folder), formats, rules)
 
 
 @given(
@@ -197,7 +138,7 @@ def test_shards_are_the_pages_cut_and_sorted(
     # Units are lines, but only the late recipe says so; the other counts units as sentences.
     rules = late_rules if late else any_rules
     tasks = [ShardTask(split, n, count) for split in handover.SPLITS for n in range(count)]
-    shards = [write_shard(task, names, str(folder), ["parquet"], rules) for task in tasks]
+    shards = [write(task, names, folder, rules) for task in tasks]
 
     expected: dict[str, list[tuple[str, str]]] = {"train": [], "validation": []}
     dropped = {"duplicate_url": 0, "empty_after_dedup": 0, "few_sentences_after_dedup": 0}
@@ -241,7 +182,7 @@ def test_the_same_bytes_in_whatever_order_files_are_named(
         write_file(tmp_path, name, group)
     digests = []
     for names in (["a", "b", "c"], ["c", "b", "a"], ["b", "c", "a"]):
-        shard = write_shard(WHOLE, names, str(tmp_path), ["parquet", "json"], any_rules)
+        shard = write(WHOLE, names, tmp_path, any_rules, ["parquet", "json"])
         digests.append([file["sha256"] for file in shard.files])
     assert digests[0] == digests[1] == digests[2]
 
@@ -249,7 +190,7 @@ def test_the_same_bytes_in_whatever_order_files_are_named(
 def test_files_are_described_as_they_are(tmp_path: pathlib.Path, any_rules: PageRules) -> None:
     write_file(tmp_path, "a", [Page(5, LINES, [False] * 3, number=1)])
     formats = ["json", "tfrecord", "parquet"]
-    shard = write_shard(ShardTask("train", 0, 3), ["a"], str(tmp_path), formats, any_rules)
+    shard = write(ShardTask("train", 0, 3), ["a"], tmp_path, any_rules, formats)
     assert [file["format"] for file in shard.files] == formats
     assert [file["name"] for file in shard.files] == [
         "train-00000-of-00003.json.gz",
@@ -269,7 +210,7 @@ def test_a_shard_of_no_pages_is_a_file_of_no_rows(
 ) -> None:
     write_file(tmp_path, "a", [Page(5, LINES, [False] * 3)])
     for task, names in [(ShardTask("train", 1, 2), ["a"]), (ShardTask("validation", 0, 1), [])]:
-        shard = write_shard(task, names, str(tmp_path), ["parquet"], any_rules)
+        shard = write(task, names, tmp_path, any_rules)
         assert (shard.pages, shard.lines, shard.text_bytes, shard.kept_page) == (0, 0, 0, None)
         assert (tmp_path / shard.files[0]["name"]).exists()
     assert read_corpus(tmp_path) == {"train": [], "validation": []}
@@ -291,7 +232,7 @@ def test_late_rules_judge_what_deduplication_left(tmp_path: pathlib.Path) -> Non
             Page(5, [bad, *german], [False, True], number=5),
         ],
     )
-    shard = write_shard(WHOLE, ["a"], str(tmp_path), ["parquet"], rules)
+    shard = write(WHOLE, ["a"], tmp_path, rules)
     assert shard.pages_dropped == {"other_language": 1, "bad_words": 2}
     assert shard.lines_dropped == {"duplicate": 2, "on_dropped_page": 6}
     rows = read_corpus(tmp_path)["train"]
@@ -310,7 +251,7 @@ def test_late_rules_judge_what_deduplication_left(tmp_path: pathlib.Path) -> Non
 def test_samples_are_few_and_short(tmp_path: pathlib.Path, any_rules: PageRules) -> None:
     pages = [Page(n, [LINES[0] * 9, LINES[1]], [True, False], number=n) for n in range(9)]
     write_file(tmp_path, "a", pages)
-    shard = write_shard(WHOLE, ["a"], str(tmp_path), ["parquet"], any_rules)
+    shard = write(WHOLE, ["a"], tmp_path, any_rules)
     assert shard.pages_dropped == {"few_sentences_after_dedup": 9}
     [samples] = shard.samples.values()
     assert [sample["url"] for sample in samples] == [f"http://{n}.example/" for n in range(3)]
@@ -323,5 +264,5 @@ def test_removals_of_another_file_stop_the_build(
     write_file(tmp_path, "a", [Page(5, LINES, [False] * 3)])
     write_removals(layout.removals(str(tmp_path), "a"), np.zeros(1, bool), np.zeros(1, bool))
     with pytest.raises(ValueError, match=r"a\.bin: too short"):
-        write_shard(WHOLE, ["a"], str(tmp_path), ["parquet"], any_rules)
+        write(WHOLE, ["a"], tmp_path, any_rules)
     assert not list(tmp_path.glob("train-*"))
