@@ -4,7 +4,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV ?= .venv
 # What the lock covers: what the tests need. The other extras resolve beside these.
-LOCK_EXTRAS ?= dev tfds train
+LOCK_EXTRAS ?= dev gcp tfds train
 UV_VERSION := 0.13.9
 SAMPLES := samples/wet/*
 # What `make bench` reads. The reference stops at a damaged file, so the broken samples are not in.

@@ -38,6 +38,7 @@ from scripts.flink_cluster import ClusterConfig, FlinkCluster
 _DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
 _PARALLELISMS = (1, 2, 4)
 _RUNS = 2
+_SHARDS = "40"  # so many that 13 files are merged before shards are written
 
 
 # In a process of its own: measure waits for every process below it, the cluster would be one.
@@ -50,7 +51,7 @@ _MEASURE = (
 def run(inputs: Sequence[str], output: pathlib.Path, options: Sequence[str]) -> measure.Cost:
     """Runs ``c4 build`` with options of Beam's. Raises CalledProcessError when it fails."""
     command = [sys.executable, "-m", "pipelines.c4_main", "build", "--input", *inputs]
-    command += ["--output", str(output), "--shards", "8", *options]
+    command += ["--output", str(output), "--shards", _SHARDS, *options]
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE, *command], stdout=subprocess.PIPE, text=True, check=True
     )
