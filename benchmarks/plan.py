@@ -6,17 +6,17 @@
     python -m benchmarks.plan check --pages 20000 100000 400000   # the model against builds
 
 ``rates`` works in one process: it cleans corpora that differ in one amount at a time (length of
-pages, pages that the line rules drop, pages of no language, pages that are kept) and solves for the
-cost of each by least squares; the other stages are timed at two sizes each and the line through
-both gives the two rates. ``check`` builds generated corpora of several sizes as a user would, and
+pages, pages that the line rules drop, pages that are dropped after their language is known, pages
+that are kept) and solves for the cost of each by least squares; the other stages are timed at two
+sizes each and the line through both gives the two rates. ``check`` builds generated corpora of several sizes as a user would, and
 compares CPU, stored bytes, bytes shuffled, memory of a worker and wall time with what the model
 says, once by its own rates and once by the figures of the smallest of these builds (``--like``).
 """
 
-import argparse
+import dataclasses
+import functools
 import glob
 import pathlib
-import statistics
 import sys
 import tempfile
 import time
@@ -25,17 +25,22 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import build
 from benchmarks.generate_wet import SyntheticCrawl, SyntheticPage, generate
+from c4_filters.badwords import packaged_badwords
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from pipelines import dedup, layout, plan
 from pipelines.clean_files import FileSummary, clean_file
-from pipelines.like import profile_of
+from pipelines.handover import CleanedFile, Removals, Source, read_fingerprints
+from pipelines.measured_corpus import MeasuredCorpus, measured_corpus
+from pipelines.merge_files import MergePlan, MergeTask, cleaned_sources, merge_files
+from pipelines.plan import Cluster, Engine, Profile, Rates, Work, make_plan
 from pipelines.write_shards import ShardTask, write_shard
 
 BAR = 0.25  # the largest error of a prediction, as a part of what was measured
 _REPEATS = 3
+_PAGES_A_FILE = 10_000
+_LOCAL_STAGE_S = 0.1  # between two stages of the local runner
 _DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
 
 
@@ -56,12 +61,17 @@ class WithoutEnds(Changed):
     change = staticmethod(lambda text: text.replace(b".", b","))
 
 
-class OfNoLanguage(Changed):
-    """Every line passes its rules, but the words are of no language that is wanted."""
+class WithBadWord(Changed):
+    """Every page is dropped, but only after its language is known."""
 
     change = staticmethod(
-        lambda text: text.translate(bytes.maketrans(b"abcdefghiklmnoprstuwy", b"zyxkvtqjuwbhgfnlmpcde"))
+        lambda text: text + b"\nNobody may say the word " + _bad_word() + b" in this house.\n"
     )
+
+
+@functools.cache
+def _bad_word() -> bytes:
+    return min(packaged_badwords("en"), key=lambda word: (len(word), word)).encode()
 
 
 def timed(work: Callable[[], Any], repeats: int = _REPEATS) -> float:
@@ -86,31 +96,39 @@ def clean_rates(folder: pathlib.Path, wet: Iterable[str]) -> dict[str, float]:
         ("short", SyntheticCrawl(3, page_bytes=1100, sentences=8), 4000),
         ("no ends", WithoutEnds(4), 4000),
         ("no ends, long", WithoutEnds(5, page_bytes=9000, sentences=80), 2000),
-        ("no language", OfNoLanguage(6), 2000),
-        ("no language, long", OfNoLanguage(7, page_bytes=9000, sentences=80), 800),
+        ("bad word", WithBadWord(6), 3000),
+        ("bad word, long", WithBadWord(7, page_bytes=9000, sentences=80), 1000),
     ]
     rows, seconds, names = [], [], []
     for number, (name, crawl, pages) in enumerate(corpora):
         [path] = generate(folder / f"wet-{number}", pages=pages, files=1, crawl=crawl)
         text = sum(len(page.text) for page in crawl.pages(0, pages))
         names.append(name)
-        rows.append(amounts([clean(path, folder / f"out-{number}", rules)], text))
+        summary = clean(path, folder / f"out-{number}", rules)
+        passed = summary
+        if isinstance(crawl, WithBadWord):  # what passed the line rules is not in the summary
+            same = dataclasses.replace(SyntheticCrawl(crawl.seed), page_bytes=crawl.page_bytes,
+                                       sentences=crawl.sentences)  # fmt: skip
+            [twin] = generate(folder / f"twin-{number}", pages=pages, files=1, crawl=same)
+            passed = clean(twin, folder / f"out-{number}", rules)
+        rows.append([*amounts([summary], text), float(passed.text_bytes)])
         seconds.append(timed(lambda path=path, n=number: clean(path, folder / f"t-{n}", rules)))
     real = sorted(wet)
     if real:
         names.append("real pages")
         summaries = [clean(pathlib.Path(p), folder / "real", rules) for p in real]
-        rows.append(amounts(summaries, sum(unpacked_bytes(path) for path in real)))
+        row = amounts(summaries, sum(unpacked_bytes(path) for path in real))
+        rows.append([*row, row[2] * row[4] / row[3]])
         seconds.append(
             timed(lambda: [clean(pathlib.Path(p), folder / "real", rules) for p in real])
         )
-    features, spent = np.array(rows), np.array(seconds)
-    # Errors count in parts of what each corpus cost, not in seconds.
-    rates = non_negative(features / spent[:, None], np.ones(len(spent)))
-    for name, row, measured in zip(names, features, spent, strict=True):
+    features = np.array(rows)
+    rates = solved(features, seconds)
+    for name, row, measured in zip(names, features, seconds, strict=True):
         print(f"  {name:<20}{measured / row[0] * 1e3:8.3f} ms a page, model "
               f"{row @ rates / measured - 1:+.0%}")  # fmt: skip
-    fields = ("read_page_s", "read_byte_s", "judged_page_s", "kept_page_s", "kept_byte_s")
+    fields = ("read_page_s", "read_byte_s", "judged_page_s", "kept_page_s", "kept_byte_s",
+              "judged_byte_s")  # fmt: skip
     return dict(zip(fields, rates.tolist(), strict=True))
 
 
@@ -194,9 +212,7 @@ def dedup_rates(folder: pathlib.Path) -> dict[str, float]:
             ids[: len(ids) // 5] = chance.integers(0, 50_000, (len(ids) // 5, 1), np.uint64)
             keys = chance.integers(0, 2**64, len(rows), np.uint64)
             winners, _ = spans.span_winners(ids, keys)
-            made.append(
-                (f"file-{part}", spans.pack_spans(ids[winners], keys[winners], winners))
-            )
+            made.append((f"file-{part}", spans.pack_spans(ids[winners], keys[winners], winners)))
         return made
 
     def sort(buffers: list[tuple[str, bytes]]) -> float:
@@ -247,46 +263,47 @@ def shuffle_rates() -> dict[str, float]:
 
 
 def write_rates(folder: pathlib.Path) -> dict[str, float]:
-    """Rates of a shard, of opening a cleaned file for it, and the bytes that are stored."""
-    from benchmarks.plan_merge import merge_rate
-
-    rules, output = PageRules(RECIPES["en"]), folder / "write"
-    found: dict[str, float] = {}
-    costs = []
-    for number, crawl in enumerate(
-        (SyntheticCrawl(9, page_bytes=1100, sentences=8), SyntheticCrawl(10, page_bytes=9000,
-                                                                        sentences=80))
-    ):  # fmt: skip
+    """Rates of merging, of a shard, and of opening a cleaned file for either."""
+    rules, output = PageRules(RECIPES["en"]), str(folder / "write")
+    crawls = (
+        SyntheticCrawl(9, page_bytes=1100, sentences=8),
+        SyntheticCrawl(10, page_bytes=9000, sentences=80),
+    )
+    amount, merging, writing, opening = [], [], [], []
+    for number, crawl in enumerate(crawls):
         [path] = generate(folder / f"write-{number}", pages=4_000, files=1, crawl=crawl)
-        file = clean(path, output, rules)
+        file = clean(path, folder / "write", rules)
         lost = np.arange(0, file.units - 3, 20)
-        nothing = np.empty(0, dtype=np.int64)
-        dedup.write_file_removals(str(output), file.name, nothing, lost, 3)
-        shard = ShardTask("train", 0, 1)
-        whole = timed(
-            lambda f=file: write_shard(shard, [f.name], str(output), ["parquet"], rules)
-        )
+        dedup.write_file_removals(output, file.name, np.empty(0, dtype=np.int64), lost, 3)
+        sources = cleaned_sources(output, [file.name])
+
+        def shard(task: ShardTask, sources: list[Source]) -> float:
+            return timed(lambda: write_shard(task, sources, output, ["parquet"], rules))
+
         # A shard that is all but empty: what opening costs.
-        sliver = ShardTask("train", 0, 2**40)
-        opening = timed(
-            lambda f=file: write_shard(sliver, [f.name] * 100, str(output), ["parquet"], rules)
-        ) / 100
-        costs.append((file, whole - opening, opening, batches_of(output, file.name)))
-    (small, small_s, _, _), (large, large_s, _, _) = costs
-    system = np.array([[f.pages_kept, f.text_bytes] for f in (small, large)], float)
-    spent = np.array([small_s, large_s])
-    page_s, byte_s = non_negative(system / spent[:, None], np.ones(2))
-    (few, opening), (many, opening_many) = ((c[3], c[2]) for c in costs)
-    found["open_batch_s"], found["open_s"] = line((few, opening), (many, opening_many))
-    found |= {"write_page_s": page_s, "write_byte_s": byte_s}
-    found |= merge_rate(output, [cost[0] for cost in costs])
+        opened = shard(ShardTask("train", 0, 2**40), sources * 100) / 100
+        merge = timed(lambda: merge_files(MergeTask(0, 0), MergePlan(1, 1), [file.name], output))  # noqa: B023
+        amount.append((float(file.pages_kept), float(file.text_bytes)))
+        opening.append((float(batches_of(output, file.name)), opened))
+        merging.append(merge - opened)
+        writing.append(shard(ShardTask("train", 0, 1), sources) - opened)
+    features = np.array(amount)
+    found = {}
+    found["merge_page_s"], found["merge_byte_s"] = solved(features, merging)
+    found["write_page_s"], found["write_byte_s"] = solved(features, writing)
+    found["write_page_s"] -= plan.FORMAT_PAGE_S["parquet"]
+    found["open_batch_s"], found["open_s"] = line(*opening)
     return found
 
 
-def batches_of(output: pathlib.Path, name: str) -> int:
-    from pipelines.handover import CleanedFile
+def solved(features: np.ndarray, seconds: list[float]) -> np.ndarray:
+    """Rates by least squares; errors count in parts of what each row took, not in seconds."""
+    spent = np.array(seconds)
+    return non_negative(features / spent[:, None], np.ones(len(spent)))
 
-    with CleanedFile(layout.cleaned(str(output), name)) as file:
+
+def batches_of(output: str, name: str) -> int:
+    with CleanedFile(layout.cleaned(output, name)) as file:
         return len(file._index)
 
 
@@ -310,20 +327,136 @@ def rates(wet: Iterable[str]) -> None:
 # ----------------------------------------------------------------------------------------- check
 
 
-def folder_bytes(output: pathlib.Path, pattern: str) -> int:
-    return sum(path.stat().st_size for path in output.glob(pattern))
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What one build took, as the model counts it. ``cpu_s``: without the launcher's start."""
+
+    corpus: MeasuredCorpus
+    cpu_s: float
+    wall_s: float
+    worker_bytes: float
+    shuffle_bytes: float
+    cleaned_bytes: float
+    fingerprint_bytes: float
+    shard_bytes: float
+
+
+def built(
+    pages: int, folder: pathlib.Path, workers: int, seed: int, start: measure.Cost
+) -> Measured:
+    """Builds a generated corpus of so many pages with ``c4 build``."""
+    files = max(2, -(-pages // _PAGES_A_FILE))
+    generate(folder / "wet", pages=pages, files=files, crawl=SyntheticCrawl(seed))
+    output = folder / "out"
+    cost = build.build([str(folder / "wet" / "*.gz")], output, workers=workers)
+
+    def kept(pattern: str) -> float:
+        return float(sum(path.stat().st_size for path in output.glob(pattern)))
+
+    return Measured(
+        measured_corpus(str(output)),
+        cost.cpu_s - start.cpu_s,
+        cost.wall_s - start.wall_s,
+        float(cost.worker_peak_bytes),
+        float(shuffled_bytes(output)),
+        kept("cleaned/*"),
+        kept("fingerprints/*"),
+        kept("*.parquet"),
+    )
 
 
 def shuffled_bytes(output: pathlib.Path) -> int:
     """What the build moved for deduplication: packed again from its fingerprints and removals."""
     names = [path.stem for path in (output / "fingerprints").glob("*.arrow")]
-    profile = profile_of(str(output))
-    pages = round(profile.kept_pages * profile.pages)
-    units = round(profile.units * profile.pages)
+    files = [read_fingerprints(layout.fingerprints(str(output), name)) for name in names]
+    pages = sum(len(file.units_per_page) for file in files)
+    units = sum(len(file.units) for file in files)
     moved = 0
-    for name in names:
-        lost, packed = dedup.url_buffers(str(output), name, dedup.bucket_count(pages))
-        moved += sum(len(buffer) + plan._ELEMENT_BYTES for buffer in packed.values())
-        _, packed = dedup.span_buffers(str(output), name, lost, 3, dedup.bucket_count(units))
-        moved += sum(len(buffer) + plan._ELEMENT_BYTES for buffer in packed.values())
+    for name, file in zip(names, files, strict=True):
+        with Removals(layout.removals(str(output), name), file.cleaned_pages) as removals:
+            lost = np.flatnonzero(removals.pages(0, file.cleaned_pages))
+        _, urls = dedup.url_buffers(str(output), name, dedup.bucket_count(pages))
+        gone, spans = dedup.span_buffers(str(output), name, lost, 3, dedup.bucket_count(units))
+        moved += sum(
+            len(buffer) + plan.ELEMENT_BYTES for buffer in [*urls.values(), *spans.values()]
+        )
+        moved += 4 * len(gone)
     return moved
+
+
+def predicted(
+    pages: int, files: int, workers: int, profile: Profile, rates: Rates
+) -> dict[str, float]:
+    """What the model says of a build on this machine."""
+    engine = Engine(
+        start_s=0, stage_s=_LOCAL_STAGE_S, request_s=0, bytes_per_s=1e9, longest_task=1.2
+    )
+    cluster = Cluster(workers, 1, 64.0, engine, local=True)
+    made = make_plan(Work(files, float(pages), profile), cluster, rates)
+    return {
+        "CPU s": made.cpu_s,
+        "wall s": made.wall_s,
+        "GB a worker": made.widest.process_bytes / 1e9,
+        "GB shuffled": made.total("shuffle_bytes") / 1e9,
+        "GB cleaned": made.disk_bytes["cleaned"] / 1e9,
+        "GB fingerprints": made.disk_bytes["fingerprints"] / 1e9,
+        "GB shards": made.disk_bytes["shards"] / 1e9,
+    }
+
+
+def check(sizes: list[int], workers: int, seed: int) -> float:
+    """Builds every size, prints model and measurement; returns the largest error of ours."""
+    worst = 0.0
+    found: list[tuple[int, Measured]] = []
+    with tempfile.TemporaryDirectory(prefix="c4-plan-") as name:
+        folder = pathlib.Path(name)
+        one = [build.one_page_file(folder)]
+        starts = [build.build(one, folder / f"one-{n}", workers=workers) for n in range(2)]
+        start = min(starts, key=lambda cost: cost.cpu_s)
+        for size in sizes:
+            with tempfile.TemporaryDirectory(dir=folder) as inner:
+                found.append((size, built(size, pathlib.Path(inner), workers, seed, start)))
+    first = found[0][1].corpus
+    for size, run in found:
+        corpus = run.corpus
+        actual = {
+            "CPU s": run.cpu_s,
+            "wall s": run.wall_s,
+            "GB a worker": run.worker_bytes / 1e9,
+            "GB shuffled": run.shuffle_bytes / 1e9,
+            "GB cleaned": run.cleaned_bytes / 1e9,
+            "GB fingerprints": run.fingerprint_bytes / 1e9,
+            "GB shards": run.shard_bytes / 1e9,
+        }
+        # Generated text costs what the rates say: they were measured on it.
+        generated = dataclasses.replace(first.profile, text_bytes=2300.0, effort=1.0)
+        ours = predicted(size, corpus.files, workers, generated, Rates())
+        like = predicted(size, corpus.files, workers, first.profile, first.rates)
+        print(f"{size:,} pages in {corpus.files} files, {workers} workers:")
+        for what, value in actual.items():
+            errors = [prediction[what] / value - 1 for prediction in (ours, like)]
+            worst = max(worst, abs(errors[0]))
+            print(f"  {what:<16}{value:10.3f}   model {ours[what]:10.3f} {errors[0]:+5.0%}   "
+                  f"--like {like[what]:10.3f} {errors[1]:+5.0%}", flush=True)  # fmt: skip
+    print(f"largest error {worst:.0%} (bar: {BAR:.0%})")
+    return worst
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("rates", "check"))
+    parser.add_argument("--wet", default=_DEFAULT_WET, metavar="GLOB", help="real pages, for rates")
+    parser.add_argument("--pages", type=int, nargs="+", default=[20_000, 100_000, 400_000])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=11)
+    arguments = parser.parse_args()
+    if arguments.what == "rates":
+        rates(sorted(glob.glob(arguments.wet)))
+        return 0
+    return 0 if check(arguments.pages, arguments.workers, arguments.seed) <= BAR else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

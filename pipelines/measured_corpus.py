@@ -98,14 +98,8 @@ def _rates(
     cpu_s = {stage.name: stage.cpu_s for stage in reckoned.stages}
     clean = _part(made["timing"]["clean_cpu_s"], cpu_s["clean"])
     write = _part(made["timing"]["write_cpu_s"], cpu_s["write"])
-    stored = {
-        folder: sum(
-            size for _, size in storage.match(storage.join(output, folder, f"*{suffix}"))
-        )
-        for folder, suffix in layout.STAGE_FOLDERS.items()
-        if folder in ("cleaned", "fingerprints")
-    }
-    cleaned = _part(stored["cleaned"], reckoned.disk_bytes["cleaned"])
+    found = storage.match(storage.join(output, "cleaned", "*.arrow"))
+    cleaned = _part(sum(size for _, size in found), reckoned.disk_bytes["cleaned"])
     shard_bytes = sum(shard["bytes"] for shard in made["shards"])
     shard = _part(shard_bytes, reckoned.disk_bytes["shards"])
     return dataclasses.replace(

@@ -13,16 +13,17 @@ import math
 
 from c4_filters import spans
 from pipelines import dedup
+from pipelines.merge_files import plan_merge
 from pipelines.write_shards import plan_shards
 
-__all__ = ["Cluster", "Engine", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan"]
+__all__ = ["Cluster", "Engine", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan", "timed"]
 
-#: From more cleaned files than this on, neighbours are merged before shards are written.
-MOST_FILES_PER_SHARD = 1024
 _BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
-_ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
+ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
 _FETCH_BYTES = 16 << 20  # what Beam's gs:// and s3:// readers fetch at a time
+_SCATTERED_BYTES = 64 << 10  # and where small parts are read: pipelines.storage
 _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.handover
+_INDEX_BYTES = 200  # of a batch in a cleaned file's footer: its place, and its keys in the schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Profile:
     units: float = 4.3  # sentences
     written_pages: float = 0.146
     written_bytes: float = 300.0
+    effort: float = 1.5  # CPU of cleaning, against generated pages of the same amounts
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -77,6 +79,13 @@ class Work:
         return float(getattr(self.profile, name)) * self.pages
 
     @property
+    def judged_bytes(self) -> float:
+        """Text past the line rules: pages that other rules drop are as long as those kept."""
+        if not self.profile.kept_pages:
+            return 0.0
+        return self.of("kept_bytes") / self.profile.kept_pages * self.profile.judged_pages
+
+    @property
     def spans(self) -> float:
         """Windows of three units: two fewer than units on each page."""
         return max(0.0, self.of("units") - 2 * self.of("kept_pages"))
@@ -94,6 +103,7 @@ class Rates:
     read_page_s: float = 18e-6
     read_byte_s: float = 5e-9
     judged_page_s: float = 130e-6
+    judged_byte_s: float = 30e-9  # of text past the line rules
     kept_page_s: float = 40e-6
     kept_byte_s: float = 60e-9
     # Deduplication.
@@ -107,6 +117,7 @@ class Rates:
     shuffle_byte_s: float = 10e-9
     # Merging and writing.
     merge_byte_s: float = 10e-9  # of kept text, read and written again
+    merge_page_s: float = 5e-6
     open_s: float = 1e-3  # one shard opens one cleaned file
     open_batch_s: float = 5e-6  # and for each record batch in its index
     write_page_s: float = 25e-6
@@ -123,11 +134,12 @@ class Rates:
     base_bytes: float = 330e6
     clean_byte_ratio: float = 5.0  # a byte of a file's kept text
     bucket_ratio: float = 2.0  # a byte of a bucket's buffers
+    merge_ratio: float = 4.0  # a byte of a piece's text
     shard_ratio: float = 4.0  # a byte of a shard's text
 
 
-#: Pages of 2.2 KB, CPU against Parquet's: docs/log.md, "Shard formats".
-FORMAT_PAGE_S = {"parquet": 0.0, "tfrecord": -6.7e-6, "json": 46.2e-6}
+#: CPU of a page of 2.2 KB, beside what is the same for all: docs/log.md, "Shard formats".
+FORMAT_PAGE_S = {"parquet": 10.8e-6, "tfrecord": 4.1e-6, "json": 57e-6}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +223,7 @@ class Stage:
     class_a: float = 0.0  # requests that write or list
     class_b: float = 0.0  # requests that read
     process_bytes: float = 0.0  # memory of one process while it runs
+    busy_s: float = 0.0  # of processes: at work, or waiting for bytes and answers
     wall_s: float = 0.0
 
 
@@ -223,7 +236,7 @@ class Plan:
     stages: tuple[Stage, ...]
     buckets: int
     shards: int
-    merged_files: int  # 0: not merged
+    pieces: int  # that cleaned files are merged into; 0: they are not
     disk_bytes: dict[str, float]  # folder -> bytes kept when the build has ended
 
     def total(self, name: str) -> float:
@@ -241,6 +254,11 @@ class Plan:
         return self.cluster.engine.start_s + self.total("wall_s")
 
     @property
+    def busy(self) -> float:
+        """Part of all processes' time, from launch to manifest, in which they have a task."""
+        return self.total("busy_s") / (self.wall_s * self.cluster.slots)
+
+    @property
     def widest(self) -> Stage:
         """The stage that needs most memory a process."""
         return max(self.stages, key=lambda stage: stage.process_bytes)
@@ -256,11 +274,13 @@ def make_plan(
     """Reckons a build. ``shards``: of train, None for as many as the build would choose.
 
     >>> plan = make_plan(Work(56_000, 2.5e9, Profile()), Cluster(500, 4, 16.0))
-    >>> plan.merged_files <= MOST_FILES_PER_SHARD, plan.cpu_s / 86_400 < 335
-    (True, True)
+    >>> [stage.name for stage in plan.stages if stage.name in ("merge", "write")]
+    ['merge', 'write']
+    >>> plan.cpu_s / 86_400 < 335
+    True
     """
     rates = rates or Rates()
-    files, engine = work.files, cluster.engine
+    files = work.files
     kept_bytes, kept_pages, units = (work.of(k) for k in ("kept_bytes", "kept_pages", "units"))
     tasks = plan_shards(round(kept_bytes), shards)
     span_buckets = dedup.bucket_count(round(units))
@@ -273,13 +293,11 @@ def make_plan(
     written = (written + rates.shard_page_bytes * work.of("written_pages")) * len(formats)
     url_buffers = files * min(url_buckets, kept_pages / files)
     span_buffers = files * min(span_buckets, work.spans / files)
-    url_moved = spans.PAGE_BYTES * kept_pages + url_buffers * (_BUFFER_HEAD_BYTES + _ELEMENT_BYTES)
-    span_moved = spans.SPAN_BYTES * work.spans + span_buffers * (
-        _BUFFER_HEAD_BYTES + _ELEMENT_BYTES
-    )
-    merged = merged_files(files)
-    opened = merged or files
-    batches = _batches(kept_bytes, kept_pages) / opened  # of one file that shards open
+    url_moved = spans.PAGE_BYTES * kept_pages + url_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+    span_moved = spans.SPAN_BYTES * work.spans + span_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+    merging = plan_merge(files, round(kept_bytes), len(tasks))
+    pieces = merging.groups * merging.ranges if merging else 0
+    batches = _batches(kept_bytes, kept_pages)
     print_reads = files * (1 + _fetches(prints / files))
     base = rates.base_bytes
 
@@ -287,11 +305,15 @@ def make_plan(
         Stage(
             "clean",
             tasks=files,
-            cpu_s=rates.read_page_s * work.pages
-            + rates.read_byte_s * work.of("text_bytes")
-            + rates.judged_page_s * work.of("judged_pages")
-            + rates.kept_page_s * kept_pages
-            + rates.kept_byte_s * kept_bytes
+            cpu_s=work.profile.effort
+            * (
+                rates.read_page_s * work.pages
+                + rates.read_byte_s * work.of("text_bytes")
+                + rates.judged_page_s * work.of("judged_pages")
+                + rates.judged_byte_s * work.judged_bytes
+                + rates.kept_page_s * kept_pages
+                + rates.kept_byte_s * kept_bytes
+            )
             + rates.file_s * files,
             read_bytes=work.of("stored_bytes"),
             written_bytes=cleaned + prints,
@@ -346,70 +368,73 @@ def make_plan(
             process_bytes=base + 3 * prints / files,
         ),
     ]
-    if merged:
+    if merging:
+        openings = files * merging.ranges
+        footer = _INDEX_BYTES * batches / files
         stages.append(
             Stage(
                 "merge",
-                tasks=merged,
+                tasks=pieces,
                 cpu_s=rates.merge_byte_s * kept_bytes
-                + rates.open_s * files
-                + rates.open_batch_s * batches * merged,
-                read_bytes=cleaned + removals,
+                + rates.merge_page_s * kept_pages
+                + (rates.open_s + rates.open_batch_s * batches / files) * openings,
+                read_bytes=cleaned + removals + openings * footer,
                 written_bytes=cleaned + removals,
-                class_a=2 * merged,
-                class_b=6 * files + 3 * batches * merged,
-                process_bytes=base + 4 * _BATCH_TEXT_BYTES * files / merged,
+                class_a=2 * pieces,
+                class_b=_requests(openings, batches + openings, footer),
+                process_bytes=base + rates.merge_ratio * kept_bytes / pieces,
             )
         )
-    footer = 2 * 100 * batches  # the index stands at both ends, some 100 bytes a batch
+    sources = pieces or files
+    # Of the ranges of keys, a shard opens those that it has a part in.
+    per_shard = merging.groups * max(1, merging.ranges / len(tasks)) if merging else files
+    openings = per_shard * len(tasks)
+    footer = _INDEX_BYTES * batches / sources
     stages.append(
         Stage(
             "write",
             tasks=len(tasks),
-            cpu_s=(rates.open_s + rates.open_batch_s * batches) * opened * len(tasks)
+            cpu_s=(rates.open_s + rates.open_batch_s * batches / sources) * openings
             + rates.write_byte_s * kept_bytes
             + rates.write_page_s * kept_pages
-            + sum(FORMAT_PAGE_S[name] for name in formats) * work.of("written_pages")
-            + (len(formats) - 1) * 10.8e-6 * work.of("written_pages"),
-            read_bytes=cleaned + removals + len(tasks) * opened * footer,
+            + sum(FORMAT_PAGE_S[name] for name in formats) * work.of("written_pages"),
+            read_bytes=cleaned + removals + openings * footer,
             written_bytes=written,
             class_a=len(formats) * len(tasks),
-            class_b=(6 if footer < 64 << 10 else 8) * opened * len(tasks),
-            process_bytes=base
-            + rates.shard_ratio * kept_bytes / max(1, tasks[0].count)
-            + 100 * batches,
+            class_b=_requests(openings, batches + openings, footer),
+            process_bytes=base + rates.shard_ratio * kept_bytes / tasks[0].count,
         )
     )
     return Plan(
         work,
         cluster,
-        tuple(_timed(stage, cluster) for stage in stages),
+        tuple(timed(stage, cluster) for stage in stages),
         buckets=span_buckets,
         shards=tasks[0].count,
-        merged_files=merged,
+        pieces=pieces,
         disk_bytes={
             "cleaned": cleaned,
             "fingerprints": prints,
             "removals": removals,
-            "merged": cleaned + removals if merged else 0.0,
+            "merged": cleaned + removals if pieces else 0.0,
             "shards": written,
         },
     )
 
 
-def merged_files(files: int) -> int:
-    """Into how many cleaned files so many are merged; 0 where they are few enough.
-
-    >>> merged_files(1024), merged_files(56_000)
-    (0, 1019)
-    """
-    if files <= MOST_FILES_PER_SHARD:
-        return 0
-    return -(-files // -(-files // MOST_FILES_PER_SHARD))
-
-
 def _fetches(n_bytes: float) -> int:
     return max(1, math.ceil(n_bytes / _FETCH_BYTES))
+
+
+def _requests(openings: float, batches: float, footer_bytes: float) -> float:
+    """Reads of cleaned files and their removals, here and there, 64 kB at a time.
+
+    Six an opening that finds one batch (tests/pipelines/test_google_storage.py): two to open each
+    of the two files, one for the footer's end, one for a batch and its removals. Longer footers are
+    fetched by a request of their own, further batches by two.
+    """
+    opening = 5 if footer_bytes < _SCATTERED_BYTES else 7
+    return opening * openings + 2 * max(0.0, batches - openings) + openings
 
 
 def _batches(text_bytes: float, pages: float) -> float:
@@ -417,7 +442,7 @@ def _batches(text_bytes: float, pages: float) -> float:
     return max(text_bytes / _BATCH_TEXT_BYTES, pages / 256)
 
 
-def _timed(stage: Stage, cluster: Cluster) -> Stage:
+def timed(stage: Stage, cluster: Cluster) -> Stage:
     """The stage with its wall time: all of it spread evenly, then one longest task alone."""
     engine = cluster.engine
     busy = stage.cpu_s * cluster.cpu_factor
@@ -427,4 +452,4 @@ def _timed(stage: Stage, cluster: Cluster) -> Stage:
     task = busy / stage.tasks
     side_by_side = min(cluster.slots, stage.tasks)
     wall = busy / side_by_side + (engine.longest_task - 1) * task + engine.stage_s
-    return dataclasses.replace(stage, wall_s=wall)
+    return dataclasses.replace(stage, busy_s=busy, wall_s=wall)
