@@ -3,33 +3,43 @@
 ::
 
     python -m benchmarks.plan rates                         # measures every rate of pipelines.plan
-    python -m benchmarks.plan check --pages 20000 100000 400000   # the model against builds
+    python -m benchmarks.plan requests                      # Google's client, CPU a request
+    python -m benchmarks.plan speed                         # this machine, for c4 plan --cpu-factor
+    python -m benchmarks.plan check                         # the model against three builds
 
 ``rates`` works in one process: it cleans corpora that differ in one amount at a time (length of
 pages, pages that the line rules drop, pages that are dropped after their language is known, pages
 that are kept) and solves for the cost of each by least squares; the other stages are timed at two
-sizes each and the line through both gives the two rates. ``check`` builds generated corpora of several sizes as a user would, and
-compares CPU, stored bytes, bytes shuffled, memory of a worker and wall time with what the model
-says, once by its own rates and once by the figures of the smallest of these builds (``--like``).
+sizes each and the line through both gives the two rates. ``check`` builds generated corpora of
+several sizes as a user would, and compares CPU, stored bytes, bytes shuffled, memory of a worker
+and wall time with what the model says, once by its own rates and once by the figures of the
+smallest of these builds (``--like``). Bar: no figure of the model is off by more than a quarter.
+A shared machine is now fast, now slow: a fixed piece of work is timed before and after each build,
+and the model is asked about a machine that slow (``speed``).
 """
 
+import argparse
 import dataclasses
 import functools
 import glob
+import multiprocessing
+import os
 import pathlib
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from benchmarks import build, measure
 from benchmarks.generate_wet import SyntheticCrawl, SyntheticPage, generate
 from c4_filters.badwords import packaged_badwords
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
-from pipelines import dedup, layout, plan
+from pipelines import dedup, layout, plan, storage
 from pipelines.clean_files import FileSummary, clean_file
 from pipelines.handover import CleanedFile, Removals, Source, read_fingerprints
 from pipelines.measured_corpus import MeasuredCorpus, measured_corpus
@@ -38,7 +48,9 @@ from pipelines.plan import Cluster, Engine, Profile, Rates, Work, make_plan
 from pipelines.write_shards import ShardTask, write_shard
 
 BAR = 0.25  # the largest error of a prediction, as a part of what was measured
-_REPEATS = 3
+_REPEATS = 4
+MACHINE_S = 0.110  # of machine_s(), when the rates of pipelines.plan were measured
+_OBJECT_BYTES = 1 << 20
 _PAGES_A_FILE = 10_000
 _LOCAL_STAGE_S = 0.1  # between two stages of the local runner
 _DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
@@ -123,12 +135,16 @@ def clean_rates(folder: pathlib.Path, wet: Iterable[str]) -> dict[str, float]:
             timed(lambda: [clean(pathlib.Path(p), folder / "real", rules) for p in real])
         )
     features = np.array(rows)
-    rates = solved(features, seconds)
+    generated = slice(len(corpora))
+    rates = solved(features[generated], seconds[generated])
     for name, row, measured in zip(names, features, seconds, strict=True):
         print(f"  {name:<20}{measured / row[0] * 1e3:8.3f} ms a page, model "
               f"{row @ rates / measured - 1:+.0%}")  # fmt: skip
     fields = ("read_page_s", "read_byte_s", "judged_page_s", "kept_page_s", "kept_byte_s",
               "judged_byte_s")  # fmt: skip
+    if real:
+        print(f"  effort of real pages: {seconds[-1] / (features[-1] @ rates):.2f} "
+              f"(in pipelines.plan: {Profile().effort})")  # fmt: skip
     return dict(zip(fields, rates.tolist(), strict=True))
 
 
@@ -307,9 +323,76 @@ def batches_of(output: str, name: str) -> int:
         return len(file._index)
 
 
+def machine_s() -> float:
+    """CPU seconds of a fixed piece of work of the build's kinds: unpack, cut text, hash, sort."""
+    words = [f"{number * 2654435761 % 2**32:x}" for number in range(200_000)]
+    text = " ".join(words)
+    packed = zlib.compress(text.encode(), 1)
+    numbers = np.random.default_rng(0).integers(0, 2**64, 500_000, np.uint64)
+
+    def work() -> int:
+        found = set()
+        for word in zlib.decompress(packed).decode().split():
+            if not word.endswith(("0", "7")):
+                found.add(word.lower().strip())
+        return len(found) + int(np.sort(numbers)[0] > 0)
+
+    return timed(work, 7)
+
+
+def slowness() -> float:
+    """How many times slower this machine is now than when the rates were measured."""
+    return machine_s() / MACHINE_S
+
+
+def requests() -> None:
+    """CPU of Google's client, against a server in a process of its own (extra gcp)."""
+    os.environ["NO_GCE_CHECK"] = "true"
+    from apache_beam.internal.gcp import auth
+
+    auth._Credentials._credentials_init = True  # asks no metadata server
+    path, count = "gs://bucket/object", 100
+    start = multiprocessing.get_context("spawn")
+    address, done = start.Queue(), start.Event()
+    server = start.Process(target=_serve, args=(path, address, done))
+    server.start()
+    try:
+        os.environ["STORAGE_EMULATOR_HOST"] = address.get()
+
+        def open_one() -> None:
+            with storage.open_raw(path, scattered=True):
+                pass
+
+        open_one()
+        opening = timed(lambda: [open_one() for _ in range(count)]) / count
+        with storage.open_raw(path, scattered=True) as file:
+
+            def read() -> None:
+                for number in range(count):
+                    file.seek(number * 10_007_000 % _OBJECT_BYTES)
+                    file.read(1000)
+
+            reading = timed(read) / count
+    finally:
+        done.set()
+        server.join()
+    print(f"to open a file {opening * 1e3:.2f} ms, to read 64 kB of it {reading * 1e3:.2f} ms "
+          f"(in pipelines.plan: {Rates().request_cpu_s * 1e3:.2f} a request)")  # fmt: skip
+
+
+def _serve(path: str, address: Any, done: Any) -> None:
+    from tests.fake_google_cloud import fake_google_cloud
+
+    with fake_google_cloud() as cloud:
+        cloud.objects[path] = bytes(_OBJECT_BYTES)
+        address.put(cloud.address)
+        done.wait()
+
+
 def rates(wet: Iterable[str]) -> None:
     """Measures every rate and prints it beside the one that the model has."""
     found: dict[str, float] = {}
+    before = machine_s()
     with tempfile.TemporaryDirectory(prefix="c4-rates-") as name:
         folder = pathlib.Path(name)
         print("cleaning:")
@@ -317,6 +400,7 @@ def rates(wet: Iterable[str]) -> None:
         found |= dedup_rates(folder)
         found |= write_rates(folder)
     found |= shuffle_rates()
+    print(f"this machine: {before:.4f} and {machine_s():.4f} s (MACHINE_S: {MACHINE_S})")
     print("rates, microseconds (nanoseconds a byte), measured and in pipelines.plan:")
     for field, value in found.items():
         scale = 1e9 if "byte" in field else 1e6
@@ -339,6 +423,7 @@ class Measured:
     cleaned_bytes: float
     fingerprint_bytes: float
     shard_bytes: float
+    slowness: float
 
 
 def built(
@@ -348,6 +433,7 @@ def built(
     files = max(2, -(-pages // _PAGES_A_FILE))
     generate(folder / "wet", pages=pages, files=files, crawl=SyntheticCrawl(seed))
     output = folder / "out"
+    before = slowness()
     cost = build.build([str(folder / "wet" / "*.gz")], output, workers=workers)
 
     def kept(pattern: str) -> float:
@@ -362,6 +448,7 @@ def built(
         kept("cleaned/*"),
         kept("fingerprints/*"),
         kept("*.parquet"),
+        (before + slowness()) / 2,
     )
 
 
@@ -385,16 +472,16 @@ def shuffled_bytes(output: pathlib.Path) -> int:
 
 
 def predicted(
-    pages: int, files: int, workers: int, profile: Profile, rates: Rates
+    pages: int, files: int, workers: int, profile: Profile, rates: Rates, slow: float
 ) -> dict[str, float]:
     """What the model says of a build on this machine."""
     engine = Engine(
         start_s=0, stage_s=_LOCAL_STAGE_S, request_s=0, bytes_per_s=1e9, longest_task=1.2
     )
-    cluster = Cluster(workers, 1, 64.0, engine, local=True)
+    cluster = Cluster(workers, 1, 64.0, engine, slow, local=True)
     made = make_plan(Work(files, float(pages), profile), cluster, rates)
     return {
-        "CPU s": made.cpu_s,
+        "CPU s": made.cpu_s * slow,
         "wall s": made.wall_s,
         "GB a worker": made.widest.process_bytes / 1e9,
         "GB shuffled": made.total("shuffle_bytes") / 1e9,
@@ -430,9 +517,11 @@ def check(sizes: list[int], workers: int, seed: int) -> float:
         }
         # Generated text costs what the rates say: they were measured on it.
         generated = dataclasses.replace(first.profile, text_bytes=2300.0, effort=1.0)
-        ours = predicted(size, corpus.files, workers, generated, Rates())
-        like = predicted(size, corpus.files, workers, first.profile, first.rates)
-        print(f"{size:,} pages in {corpus.files} files, {workers} workers:")
+        ours = predicted(size, corpus.files, workers, generated, Rates(), run.slowness)
+        like = predicted(size, corpus.files, workers, first.profile, first.rates,
+                         run.slowness / found[0][1].slowness)  # fmt: skip
+        print(f"{size:,} pages in {corpus.files} files, {workers} workers, machine "
+              f"{run.slowness:.2f} times slower:")  # fmt: skip
         for what, value in actual.items():
             errors = [prediction[what] / value - 1 for prediction in (ours, like)]
             worst = max(worst, abs(errors[0]))
@@ -446,14 +535,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("rates", "check"))
+    parser.add_argument("what", choices=("rates", "requests", "speed", "check"))
     parser.add_argument("--wet", default=_DEFAULT_WET, metavar="GLOB", help="real pages, for rates")
-    parser.add_argument("--pages", type=int, nargs="+", default=[20_000, 100_000, 400_000])
+    parser.add_argument("--pages", type=int, nargs="+", default=[20_000, 80_000, 300_000])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=11)
     arguments = parser.parse_args()
     if arguments.what == "rates":
         rates(sorted(glob.glob(arguments.wet)))
+        return 0
+    if arguments.what == "requests":
+        requests()
+        return 0
+    if arguments.what == "speed":
+        print(f"{slowness():.2f}: c4 plan --cpu-factor, for machines like this one")
         return 0
     return 0 if check(arguments.pages, arguments.workers, arguments.seed) <= BAR else 1
 

@@ -21,8 +21,8 @@ class MeasuredCorpus:
       files: WET files it was built from.
       pages: read from them.
       stored_bytes: of these files.
-      profile: amounts a page.
-      rates: the model's, with cleaning, writing and stored bytes as they were in this build.
+      profile: amounts a page; its ``effort`` makes cleaning cost what it did in this build.
+      rates: the model's, with writing as it was in this build.
     """
 
     files: int
@@ -67,8 +67,7 @@ def measured_corpus(output: str) -> MeasuredCorpus:
         written_pages=min(kept_pages, written / pages),
         written_bytes=sum(split["text_bytes"] for split in made["splits"].values()) / pages,
     )
-    files = len(made["inputs"])
-    return MeasuredCorpus(files, pages, stored, profile, _rates(output, made, profile, heads))
+    return _calibrated(output, made, profile)
 
 
 def _heads(output: str, paths: list[str]) -> list[dict[str, Any]]:
@@ -85,37 +84,37 @@ def _heads(output: str, paths: list[str]) -> list[dict[str, Any]]:
     return heads
 
 
-def _rates(
-    output: str, made: dict[str, Any], profile: Profile, heads: list[dict[str, Any]]
-) -> Rates:
-    """The model's rates, those of cleaning and writing scaled to what this build took."""
-    rates = Rates()
-    pages, files = int(made["counts"]["pages_read"]), len(made["inputs"])
+def _calibrated(output: str, made: dict[str, Any], profile: Profile) -> MeasuredCorpus:
+    """The model, with cleaning, writing and stored bytes scaled to what they were in this build."""
+    rates, files = Rates(), len(made["inputs"])
+    pages = int(made["counts"]["pages_read"])
     formats = tuple(made["settings"]["formats"])
     shards = sum(split == "train" for split in _one_format(made["shards"]))
-    work = Work(files, pages, profile)
-    reckoned = make_plan(work, Cluster(1, 1, 64.0, local=True), rates, max(1, shards), formats)
+    reckoned = make_plan(
+        Work(files, pages, profile),
+        Cluster(1, 1, 64.0, local=True),
+        rates,
+        max(1, shards),
+        formats,
+    )
     cpu_s = {stage.name: stage.cpu_s for stage in reckoned.stages}
     clean = _part(made["timing"]["clean_cpu_s"], cpu_s["clean"])
     write = _part(made["timing"]["write_cpu_s"], cpu_s["write"])
-    found = storage.match(storage.join(output, "cleaned", "*.arrow"))
-    cleaned = _part(sum(size for _, size in found), reckoned.disk_bytes["cleaned"])
+    cleaned = sum(size for _, size in storage.match(storage.join(output, "cleaned", "*.arrow")))
     shard_bytes = sum(shard["bytes"] for shard in made["shards"])
-    shard = _part(shard_bytes, reckoned.disk_bytes["shards"])
-    return dataclasses.replace(
+    profile = dataclasses.replace(
+        profile,
+        effort=profile.effort * clean,
+        cleaned_ratio=profile.cleaned_ratio * _part(cleaned, reckoned.disk_bytes["cleaned"]),
+        shard_ratio=profile.shard_ratio * _part(shard_bytes, reckoned.disk_bytes["shards"]),
+    )
+    rates = dataclasses.replace(
         rates,
-        read_page_s=rates.read_page_s * clean,
-        read_byte_s=rates.read_byte_s * clean,
-        judged_page_s=rates.judged_page_s * clean,
-        kept_page_s=rates.kept_page_s * clean,
-        kept_byte_s=rates.kept_byte_s * clean,
         write_page_s=rates.write_page_s * write,
         write_byte_s=rates.write_byte_s * write,
-        cleaned_byte_ratio=rates.cleaned_byte_ratio * cleaned,
-        cleaned_page_bytes=rates.cleaned_page_bytes * cleaned,
-        shard_byte_ratio=rates.shard_byte_ratio * shard,
-        shard_page_bytes=rates.shard_page_bytes * shard,
     )
+    stored = sum(file["bytes"] for file in made["inputs"])
+    return MeasuredCorpus(files, pages, stored, profile, rates)
 
 
 def _one_format(shards: list[dict[str, Any]]) -> list[str]:

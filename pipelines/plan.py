@@ -23,6 +23,7 @@ ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length
 _FETCH_BYTES = 16 << 20  # what Beam's gs:// and s3:// readers fetch at a time
 _SCATTERED_BYTES = 64 << 10  # and where small parts are read: pipelines.storage
 _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.handover
+_REPEATED = 0.15  # of the spans sent, how many go: python -m benchmarks.scale
 _INDEX_BYTES = 200  # of a batch in a cleaned file's footer: its place, and its keys in the schema
 
 
@@ -45,7 +46,10 @@ class Profile:
     units: float = 4.3  # sentences
     written_pages: float = 0.146
     written_bytes: float = 300.0
-    effort: float = 1.5  # CPU of cleaning, against generated pages of the same amounts
+    sent_spans: float = 0.85  # part of the spans that no other page of the same file has smaller
+    effort: float = 1.4  # CPU of cleaning, against generated pages of the same amounts
+    cleaned_ratio: float = 0.655  # of cleaned files, a kept byte of text
+    shard_ratio: float = 0.37  # of Parquet shards, a written byte of text
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -96,40 +100,37 @@ class Rates:
     """CPU seconds and bytes per unit of work; each a figure of ``python -m benchmarks.plan rates``.
 
     Measured on one core of the machine of docs/log.md; ``Cluster.cpu_factor`` carries them over to
-    another. Memory figures are of ``python -m benchmarks.plan check`` and ``benchmarks.scale``.
+    another, by what ``python -m benchmarks.plan speed`` says there. Requests are measured by
+    ``python -m benchmarks.plan requests``; memory by its ``check`` and by ``benchmarks.scale``.
     """
 
     # Cleaning, by least squares over corpora that differ in one amount at a time.
-    read_page_s: float = 18e-6
-    read_byte_s: float = 5e-9
-    judged_page_s: float = 130e-6
-    judged_byte_s: float = 30e-9  # of text past the line rules
-    kept_page_s: float = 40e-6
-    kept_byte_s: float = 60e-9
+    read_page_s: float = 31e-6
+    read_byte_s: float = 5.8e-9
+    judged_page_s: float = 60e-6
+    judged_byte_s: float = 42e-9  # of text past the line rules
+    kept_page_s: float = 8.4e-6
+    kept_byte_s: float = 20e-9
     # Deduplication.
-    url_page_s: float = 2e-6  # read, settled in the file, packed
-    unit_s: float = 0.15e-6  # a file's spans: read, hashed, settled, packed
-    pack_buffer_s: float = 10e-6  # a buffer made
-    bucket_row_s: float = 0.05e-6  # sorted in a bucket
-    bucket_buffer_s: float = 15e-6  # a buffer opened
-    removal_unit_s: float = 0.02e-6
-    element_s: float = 20e-6  # through a runner's shuffle
-    shuffle_byte_s: float = 10e-9
+    url_page_s: float = 0.7e-6  # read, settled in the file, packed
+    unit_s: float = 0.25e-6  # a file's spans: read, hashed, settled, packed
+    pack_buffer_s: float = 6e-6  # a buffer made
+    bucket_row_s: float = 0.07e-6  # sorted in a bucket
+    bucket_buffer_s: float = 26e-6  # a buffer opened
+    removal_unit_s: float = 0.03e-6
+    element_s: float = 6e-6  # through a runner's shuffle
+    shuffle_byte_s: float = 7.4e-9
     # Merging and writing.
-    merge_byte_s: float = 10e-9  # of kept text, read and written again
-    merge_page_s: float = 5e-6
-    open_s: float = 1e-3  # one shard opens one cleaned file
-    open_batch_s: float = 5e-6  # and for each record batch in its index
-    write_page_s: float = 25e-6
-    write_byte_s: float = 8e-9
+    merge_byte_s: float = 6.7e-9  # of kept text, read and written again
+    merge_page_s: float = 5.6e-6
+    open_s: float = 330e-6  # one shard opens one cleaned file
+    open_batch_s: float = 2e-6  # and for each record batch in its index
+    write_page_s: float = 0.0
+    write_byte_s: float = 10.4e-9
+    request_cpu_s: float = 3e-3  # Google's client: 2.4 ms to read a part of a file, 5.8 to open one
     # A file's path through all stages beside that: its tasks, its small files.
     file_s: float = 20e-3
-    # Stored bytes.
-    cleaned_byte_ratio: float = 0.68  # LZ4, a kept byte of text
-    cleaned_page_bytes: float = 180.0
-    print_page_bytes: float = 90.0  # a fingerprint file, beside 16 bytes a unit
-    shard_byte_ratio: float = 0.45  # Parquet, a written byte of text
-    shard_page_bytes: float = 60.0
+    print_page_bytes: float = 80.0  # stored, beside 16 bytes a unit
     # Memory of one process.
     base_bytes: float = 330e6
     clean_byte_ratio: float = 5.0  # a byte of a file's kept text
@@ -140,6 +141,8 @@ class Rates:
 
 #: CPU of a page of 2.2 KB, beside what is the same for all: docs/log.md, "Shard formats".
 FORMAT_PAGE_S = {"parquet": 10.8e-6, "tfrecord": 4.1e-6, "json": 57e-6}
+#: Bytes against Parquet's, of real pages: 1.04 and 0.40 a byte of text where Parquet takes 0.37.
+FORMAT_BYTES = {"parquet": 1.0, "tfrecord": 2.8, "json": 1.09}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,16 +288,17 @@ def make_plan(
     tasks = plan_shards(round(kept_bytes), shards)
     span_buckets = dedup.bucket_count(round(units))
     url_buckets = dedup.bucket_count(round(kept_pages))
-    cleaned = rates.cleaned_byte_ratio * kept_bytes + rates.cleaned_page_bytes * kept_pages
-    cleaned += units * 4 * rates.cleaned_byte_ratio  # offsets of sentences
+    cleaned = work.profile.cleaned_ratio * kept_bytes
     prints = 16 * units + rates.print_page_bytes * kept_pages
     removals = units + kept_pages
-    written = rates.shard_byte_ratio * work.of("written_bytes")
-    written = (written + rates.shard_page_bytes * work.of("written_pages")) * len(formats)
+    written = work.profile.shard_ratio * work.of("written_bytes")
+    written *= sum(FORMAT_BYTES[name] for name in formats)
     url_buffers = files * min(url_buckets, kept_pages / files)
-    span_buffers = files * min(span_buckets, work.spans / files)
+    sent = work.profile.sent_spans * work.spans
+    span_buffers = files * min(span_buckets, sent / files)
     url_moved = spans.PAGE_BYTES * kept_pages + url_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
-    span_moved = spans.SPAN_BYTES * work.spans + span_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+    span_moved = spans.SPAN_BYTES * sent + span_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+    lost = 4 * (work.spans - sent)
     merging = plan_merge(files, round(kept_bytes), len(tasks))
     pieces = merging.groups * merging.ranges if merging else 0
     batches = _batches(kept_bytes, kept_pages)
@@ -353,7 +357,8 @@ def make_plan(
         Stage(
             "spans by bucket",
             tasks=span_buckets,
-            cpu_s=rates.bucket_row_s * work.spans + rates.bucket_buffer_s * span_buffers,
+            shuffle_bytes=_REPEATED * 4 * sent,
+            cpu_s=rates.bucket_row_s * sent + rates.bucket_buffer_s * span_buffers,
             process_bytes=base + rates.bucket_ratio * span_moved / span_buckets,
         ),
         Stage(
@@ -362,7 +367,7 @@ def make_plan(
             cpu_s=rates.removal_unit_s * units + rates.element_s * files,
             read_bytes=prints,
             written_bytes=removals,
-            shuffle_bytes=units,  # at most a quarter of the units goes, 4 bytes each
+            shuffle_bytes=lost,
             class_a=files,
             class_b=print_reads,
             process_bytes=base + 3 * prints / files,
@@ -408,7 +413,7 @@ def make_plan(
     return Plan(
         work,
         cluster,
-        tuple(timed(stage, cluster) for stage in stages),
+        tuple(timed(_with_requests(stage, cluster, rates), cluster) for stage in stages),
         buckets=span_buckets,
         shards=tasks[0].count,
         pieces=pieces,
@@ -442,13 +447,20 @@ def _batches(text_bytes: float, pages: float) -> float:
     return max(text_bytes / _BATCH_TEXT_BYTES, pages / 256)
 
 
+def _with_requests(stage: Stage, cluster: Cluster, rates: Rates) -> Stage:
+    """The stage with what its requests cost in CPU; none are made on one machine's disk."""
+    if cluster.local:
+        return dataclasses.replace(stage, class_a=0.0, class_b=0.0)
+    cpu_s = stage.cpu_s + (stage.class_a + stage.class_b) * rates.request_cpu_s
+    return dataclasses.replace(stage, cpu_s=cpu_s)
+
+
 def timed(stage: Stage, cluster: Cluster) -> Stage:
     """The stage with its wall time: all of it spread evenly, then one longest task alone."""
     engine = cluster.engine
     busy = stage.cpu_s * cluster.cpu_factor
     busy += (stage.read_bytes + stage.written_bytes + stage.shuffle_bytes) / engine.bytes_per_s
-    if not cluster.local:
-        busy += (stage.class_a + stage.class_b) * engine.request_s
+    busy += (stage.class_a + stage.class_b) * engine.request_s
     task = busy / stage.tasks
     side_by_side = min(cluster.slots, stage.tasks)
     wall = busy / side_by_side + (engine.longest_task - 1) * task + engine.stage_s
