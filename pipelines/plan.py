@@ -47,7 +47,7 @@ class Profile:
     written_pages: float = 0.146
     written_bytes: float = 300.0
     sent_spans: float = 0.85  # part of the spans that no other page of the same file has smaller
-    effort: float = 1.4  # CPU of cleaning, against generated pages of the same amounts
+    effort: float = 1.5  # CPU of cleaning, against generated pages of the same amounts
     cleaned_ratio: float = 0.655  # of cleaned files, a kept byte of text
     shard_ratio: float = 0.37  # of Parquet shards, a written byte of text
 
@@ -105,31 +105,31 @@ class Rates:
     """
 
     # Cleaning, by least squares over corpora that differ in one amount at a time.
-    read_page_s: float = 31e-6
-    read_byte_s: float = 5.8e-9
-    judged_page_s: float = 60e-6
-    judged_byte_s: float = 42e-9  # of text past the line rules
-    kept_page_s: float = 8.4e-6
-    kept_byte_s: float = 20e-9
+    read_page_s: float = 36e-6
+    read_byte_s: float = 3.8e-9
+    judged_page_s: float = 55e-6
+    judged_byte_s: float = 37e-9  # of text past the line rules
+    kept_page_s: float = 41e-6
+    kept_byte_s: float = 9.8e-9
     # Deduplication.
-    url_page_s: float = 0.7e-6  # read, settled in the file, packed
-    unit_s: float = 0.25e-6  # a file's spans: read, hashed, settled, packed
-    pack_buffer_s: float = 6e-6  # a buffer made
-    bucket_row_s: float = 0.07e-6  # sorted in a bucket
-    bucket_buffer_s: float = 26e-6  # a buffer opened
-    removal_unit_s: float = 0.03e-6
-    element_s: float = 6e-6  # through a runner's shuffle
-    shuffle_byte_s: float = 7.4e-9
+    url_page_s: float = 0.74e-6  # read, settled in the file, packed
+    unit_s: float = 0.28e-6  # a file's spans: read, hashed, settled, packed
+    pack_buffer_s: float = 4.6e-6  # a buffer made
+    bucket_row_s: float = 0.068e-6  # sorted in a bucket
+    bucket_buffer_s: float = 33e-6  # a buffer opened
+    removal_unit_s: float = 0.029e-6
+    element_s: float = 8.2e-6  # through a runner's shuffle
+    shuffle_byte_s: float = 6.8e-9
     # Merging and writing.
-    merge_byte_s: float = 6.7e-9  # of kept text, read and written again
-    merge_page_s: float = 5.6e-6
-    open_s: float = 330e-6  # one shard opens one cleaned file
-    open_batch_s: float = 2e-6  # and for each record batch in its index
-    write_page_s: float = 0.0
-    write_byte_s: float = 10.4e-9
+    merge_byte_s: float = 4.8e-9  # of kept text, read and written again
+    merge_page_s: float = 7.3e-6
+    open_s: float = 240e-6  # one shard opens one cleaned file
+    open_batch_s: float = 2.3e-6  # and for each record batch in its index
+    write_page_s: float = 3.5e-6
+    write_byte_s: float = 9.4e-9
     request_cpu_s: float = 3e-3  # Google's client: 2.4 ms to read a part of a file, 5.8 to open one
     # A file's path through all stages beside that: its tasks, its small files.
-    file_s: float = 20e-3
+    file_s: float = 5.7e-3
     print_page_bytes: float = 80.0  # stored, beside 16 bytes a unit
     # Memory of one process.
     base_bytes: float = 330e6
@@ -139,8 +139,9 @@ class Rates:
     shard_ratio: float = 4.0  # a byte of a shard's text
 
 
-#: CPU of a page of 2.2 KB, beside what is the same for all: docs/log.md, "Shard formats".
-FORMAT_PAGE_S = {"parquet": 10.8e-6, "tfrecord": 4.1e-6, "json": 57e-6}
+#: CPU a byte of text, beside what is the same for all: docs/log.md, "Shard formats", where a page of
+#: 2.2 KB takes 10.8, 4.1 and 57 us.
+FORMAT_BYTE_S = {"parquet": 4.9e-9, "tfrecord": 1.9e-9, "json": 25.9e-9}
 #: Bytes against Parquet's, of real pages: 1.04 and 0.40 a byte of text where Parquet takes 0.37.
 FORMAT_BYTES = {"parquet": 1.0, "tfrecord": 2.8, "json": 1.09}
 
@@ -402,7 +403,7 @@ def make_plan(
             cpu_s=(rates.open_s + rates.open_batch_s * batches / sources) * openings
             + rates.write_byte_s * kept_bytes
             + rates.write_page_s * kept_pages
-            + sum(FORMAT_PAGE_S[name] for name in formats) * work.of("written_pages"),
+            + sum(FORMAT_BYTE_S[name] for name in formats) * work.of("written_bytes"),
             read_bytes=cleaned + removals + openings * footer,
             written_bytes=written,
             class_a=len(formats) * len(tasks),
