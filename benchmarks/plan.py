@@ -14,8 +14,8 @@ sizes each and the line through both gives the two rates. ``check`` builds gener
 several sizes as a user would, and compares CPU, stored bytes, bytes shuffled, memory of a worker
 and wall time with what the model says, once by its own rates and once by the figures of the
 smallest of these builds (``--like``). Bar: no figure of the model is off by more than a quarter.
-A shared machine is now fast, now slow: a fixed piece of work is timed before and after each build,
-and the model is asked about a machine that slow (``speed``).
+A shared machine is now fast, now slow: a fixed piece of work is timed now and then while a build
+runs, and the model is asked about a machine that slow and that busy (``speed``).
 """
 
 import argparse
@@ -25,8 +25,10 @@ import glob
 import multiprocessing
 import os
 import pathlib
+import statistics
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -51,6 +53,7 @@ BAR = 0.25  # the largest error of a prediction, as a part of what was measured
 _REPEATS = 4
 MACHINE_S = 0.117  # of machine_s(), when the rates of pipelines.plan were measured
 _OBJECT_BYTES = 1 << 20
+_PROBE_EVERY_S = 3.0
 _PAGES_A_FILE = 10_000
 _LOCAL_STAGE_S = 0.1  # between two stages of the local runner
 _DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
@@ -325,26 +328,63 @@ def batches_of(output: str, name: str) -> int:
         return len(file._index)
 
 
-def machine_s() -> float:
-    """CPU seconds of a fixed piece of work of the build's kinds: unpack, cut text, hash, sort."""
+def _pieces() -> tuple[bytes, np.ndarray]:
     words = [f"{number * 2654435761 % 2**32:x}" for number in range(200_000)]
-    text = " ".join(words)
-    packed = zlib.compress(text.encode(), 1)
     numbers = np.random.default_rng(0).integers(0, 2**64, 500_000, np.uint64)
+    return zlib.compress(" ".join(words).encode(), 1), numbers
 
-    def work() -> int:
-        found = set()
-        for word in zlib.decompress(packed).decode().split():
-            if not word.endswith(("0", "7")):
-                found.add(word.lower().strip())
-        return len(found) + int(np.sort(numbers)[0] > 0)
 
-    return timed(work, 7)
+def fixed_work(packed: bytes, numbers: np.ndarray) -> int:
+    """A fixed piece of work of the build's kinds: unpack, cut text, hash, sort."""
+    found = set()
+    for word in zlib.decompress(packed).decode().split():
+        if not word.endswith(("0", "7")):
+            found.add(word.lower().strip())
+    return len(found) + int(np.sort(numbers)[0] > 0)
+
+
+def machine_s() -> float:
+    """CPU seconds of the fixed piece of work, the least of several."""
+    pieces = _pieces()
+    return timed(lambda: fixed_work(*pieces), 7)
 
 
 def slowness() -> float:
     """How many times slower this machine is now than when the rates were measured."""
     return machine_s() / MACHINE_S
+
+
+class Probe(threading.Thread):
+    """Does the fixed piece of work now and then, while something else is measured.
+
+    ``slowness``: CPU seconds it took, in those of the rates' machine, the mean. ``waiting``: wall
+    seconds for a CPU second, which is above 1 where other work holds the cores.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._ended = threading.Event()
+        self._cpu: list[float] = []
+        self._wall: list[float] = []
+
+    def run(self) -> None:
+        """Until the block ends."""
+        pieces = _pieces()
+        while not self._ended.wait(0 if not self._cpu else _PROBE_EVERY_S):
+            wall, cpu = time.monotonic(), time.thread_time()
+            fixed_work(*pieces)
+            self._cpu.append(time.thread_time() - cpu)
+            self._wall.append(time.monotonic() - wall)
+
+    def __enter__(self) -> "Probe":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
+        self.slowness = statistics.mean(self._cpu) / MACHINE_S
+        self.waiting = sum(self._wall) / sum(self._cpu)
 
 
 def requests() -> None:
@@ -426,6 +466,7 @@ class Measured:
     fingerprint_bytes: float
     shard_bytes: float
     slowness: float
+    waiting: float
 
 
 def built(
@@ -435,8 +476,8 @@ def built(
     files = max(2, -(-pages // _PAGES_A_FILE))
     generate(folder / "wet", pages=pages, files=files, crawl=SyntheticCrawl(seed))
     output = folder / "out"
-    before = slowness()
-    cost = build.build([str(folder / "wet" / "*.gz")], output, workers=workers)
+    with Probe() as probe:
+        cost = build.build([str(folder / "wet" / "*.gz")], output, workers=workers)
 
     def kept(pattern: str) -> float:
         return float(sum(path.stat().st_size for path in output.glob(pattern)))
@@ -450,7 +491,8 @@ def built(
         kept("cleaned/*"),
         kept("fingerprints/*"),
         kept("*.parquet"),
-        (before + slowness()) / 2,
+        probe.slowness,
+        probe.waiting,
     )
 
 
@@ -474,9 +516,15 @@ def shuffled_bytes(output: pathlib.Path) -> int:
 
 
 def predicted(
-    pages: int, files: int, workers: int, profile: Profile, rates: Rates, slow: float
+    pages: int,
+    files: int,
+    workers: int,
+    profile: Profile,
+    rates: Rates,
+    slow: float,
+    waiting: float,
 ) -> dict[str, float]:
-    """What the model says of a build on this machine."""
+    """What the model says of a build on this machine, so slow and so busy."""
     engine = Engine(
         start_s=0, stage_s=_LOCAL_STAGE_S, request_s=0, bytes_per_s=1e9, longest_task=1.2
     )
@@ -484,7 +532,7 @@ def predicted(
     made = make_plan(Work(files, float(pages), profile), cluster, rates)
     return {
         "CPU s": made.cpu_s * slow,
-        "wall s": made.wall_s,
+        "wall s": made.wall_s * waiting,
         "GB a worker": made.widest.process_bytes / 1e9,
         "GB shuffled": made.total("shuffle_bytes") / 1e9,
         "GB cleaned": made.disk_bytes["cleaned"] / 1e9,
@@ -519,11 +567,14 @@ def check(sizes: list[int], workers: int, seed: int) -> float:
         }
         # Generated text costs what the rates say: they were measured on it.
         generated = dataclasses.replace(first.profile, text_bytes=2300.0, effort=1.0)
-        ours = predicted(size, corpus.files, workers, generated, Rates(), run.slowness)
-        like = predicted(size, corpus.files, workers, first.profile, first.rates,
-                         run.slowness / found[0][1].slowness)  # fmt: skip
-        print(f"{size:,} pages in {corpus.files} files, {workers} workers, machine "
-              f"{run.slowness:.2f} times slower:")  # fmt: skip
+        slow, waiting = run.slowness, run.waiting
+        ours = predicted(size, corpus.files, workers, generated, Rates(), slow, waiting)
+        slow /= found[0][1].slowness
+        like = predicted(size, corpus.files, workers, first.profile, first.rates, slow, waiting)
+        print(
+            f"{size:,} pages in {corpus.files} files, {workers} workers; the machine "
+            f"{run.slowness:.2f} times slower, {waiting:.2f} s for a CPU second:"
+        )
         for what, value in actual.items():
             errors = [prediction[what] / value - 1 for prediction in (ours, like)]
             worst = max(worst, abs(errors[0]))

@@ -46,13 +46,13 @@ def measured_corpus(output: str) -> MeasuredCorpus:
     if not written:
         raise ValueError(f"{output} has no pages: it is no model for another build (--like)")
     heads = _heads(output, [file["path"] for file in made["inputs"]])
-    looked_at = sum(head["pages_read"] for head in heads)
+    looked_at = sum(int(head["pages_read"]) for head in heads)
     if not looked_at:
         raise ValueError(f"the cleaned files of {output} hold no pages read (--like)")
     stored = sum(file["bytes"] for file in made["inputs"])
 
     def a_page(name: str) -> float:
-        return float(sum(head[name] for head in heads)) / looked_at
+        return sum(float(head[name]) for head in heads) / looked_at
 
     dropped = sum(head["pages_dropped"].get(verdict, 0) for head in heads for verdict in _JUDGED)
     default = Profile()
@@ -64,7 +64,6 @@ def measured_corpus(output: str) -> MeasuredCorpus:
         kept_pages=kept_pages,
         kept_bytes=a_page("text_bytes"),
         units=a_page("units"),
-        written_pages=min(kept_pages, written / pages),
         written_bytes=sum(split["text_bytes"] for split in made["splits"].values()) / pages,
     )
     return _calibrated(output, made, profile)

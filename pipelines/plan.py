@@ -32,10 +32,11 @@ class Profile:
     """What the pages of a crawl are like, per page read. The default is CC-MAIN-2019-18 and ``en``.
 
     Sources of the defaults: the paper's and TensorFlow Datasets' figures of the published build
-    (365 million pages, about 750 GB of text, of 2.50 billion pages read) and DESIGN.md's "one page
-    in four or five survives the line rules". Between cleaning and output a quarter of the text and
-    a seventh of the pages go as duplicates. That is an estimate, as is 92 bytes a sentence (real
-    pages: 96). Give a corpus of your own pages to have none of it estimated.
+    (365 million pages, about 750 GB of text, of 2.50 billion pages read). Estimates: that one page
+    in four or five survives the line rules, that a quarter of the kept text and a seventh of the
+    kept pages go as duplicates, that a sentence has 93 bytes (real pages: 95). Bytes stored are
+    those of real pages, `effort` what the rates miss of these. Give a corpus of your own pages to
+    have none of it estimated.
     """
 
     stored_bytes: float = 2_800.0  # gzip, as Common Crawl stores it: 7.0 TB in all
@@ -44,7 +45,6 @@ class Profile:
     kept_pages: float = 0.17  # past all rules
     kept_bytes: float = 400.0  # of text
     units: float = 4.3  # sentences
-    written_pages: float = 0.146
     written_bytes: float = 300.0
     sent_spans: float = 0.85  # part of the spans that no other page of the same file has smaller
     effort: float = 1.5  # CPU of cleaning, against generated pages of the same amounts
@@ -56,10 +56,10 @@ class Profile:
             value = getattr(self, field.name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{field.name} a page must be 0 or more, got {value}")
-        if not self.written_pages <= self.kept_pages <= self.judged_pages <= 1:
+        if not self.kept_pages <= self.judged_pages <= 1:
             raise ValueError(
-                "no more pages can be written than kept, nor kept than judged, nor judged than "
-                f"read, got {self.written_pages}, {self.kept_pages} and {self.judged_pages}"
+                "no more pages can be kept than judged, nor judged than read, got "
+                f"{self.kept_pages} and {self.judged_pages}"
             )
 
 
@@ -137,10 +137,11 @@ class Rates:
     bucket_ratio: float = 2.0  # a byte of a bucket's buffers
     merge_ratio: float = 4.0  # a byte of a piece's text
     shard_ratio: float = 4.0  # a byte of a shard's text
+    local_shuffle_ratio: float = 3.0  # a byte shuffled: the local runner spills nothing
 
 
-#: CPU a byte of text, beside what is the same for all: docs/log.md, "Shard formats", where a page of
-#: 2.2 KB takes 10.8, 4.1 and 57 us.
+#: CPU a byte of text, beside what is the same for all: docs/log.md, "Shard formats", where a page
+#: of 2.2 KB takes 10.8, 4.1 and 57 us.
 FORMAT_BYTE_S = {"parquet": 4.9e-9, "tfrecord": 1.9e-9, "json": 25.9e-9}
 #: Bytes against Parquet's, of real pages: 1.04 and 0.40 a byte of text where Parquet takes 0.37.
 FORMAT_BYTES = {"parquet": 1.0, "tfrecord": 2.8, "json": 1.09}
@@ -393,28 +394,30 @@ def make_plan(
         )
     sources = pieces or files
     # Of the ranges of keys, a shard opens those that it has a part in.
-    per_shard = merging.groups * max(1, merging.ranges / len(tasks)) if merging else files
-    openings = per_shard * len(tasks)
+    per_shard = float(files)
+    if merging:
+        per_shard = merging.groups * max(1.0, merging.ranges / len(tasks))
+    shard_openings = per_shard * len(tasks)
     footer = _INDEX_BYTES * batches / sources
     stages.append(
         Stage(
             "write",
             tasks=len(tasks),
-            cpu_s=(rates.open_s + rates.open_batch_s * batches / sources) * openings
+            cpu_s=(rates.open_s + rates.open_batch_s * batches / sources) * shard_openings
             + rates.write_byte_s * kept_bytes
             + rates.write_page_s * kept_pages
             + sum(FORMAT_BYTE_S[name] for name in formats) * work.of("written_bytes"),
-            read_bytes=cleaned + removals + openings * footer,
+            read_bytes=cleaned + removals + shard_openings * footer,
             written_bytes=written,
             class_a=len(formats) * len(tasks),
-            class_b=_requests(openings, batches + openings, footer),
+            class_b=_requests(shard_openings, batches + shard_openings, footer),
             process_bytes=base + rates.shard_ratio * kept_bytes / tasks[0].count,
         )
     )
     return Plan(
         work,
         cluster,
-        tuple(timed(_with_requests(stage, cluster, rates), cluster) for stage in stages),
+        tuple(timed(_placed(stage, cluster, rates), cluster) for stage in stages),
         buckets=span_buckets,
         shards=tasks[0].count,
         pieces=pieces,
@@ -448,10 +451,12 @@ def _batches(text_bytes: float, pages: float) -> float:
     return max(text_bytes / _BATCH_TEXT_BYTES, pages / 256)
 
 
-def _with_requests(stage: Stage, cluster: Cluster, rates: Rates) -> Stage:
-    """The stage with what its requests cost in CPU; none are made on one machine's disk."""
+def _placed(stage: Stage, cluster: Cluster, rates: Rates) -> Stage:
+    """The stage with its requests' CPU; on one machine without any, but with what is shuffled."""
     if cluster.local:
-        return dataclasses.replace(stage, class_a=0.0, class_b=0.0)
+        held = rates.local_shuffle_ratio * stage.shuffle_bytes / cluster.slots
+        held += stage.process_bytes
+        return dataclasses.replace(stage, class_a=0.0, class_b=0.0, process_bytes=held)
     cpu_s = stage.cpu_s + (stage.class_a + stage.class_b) * rates.request_cpu_s
     return dataclasses.replace(stage, cpu_s=cpu_s)
 

@@ -25,16 +25,14 @@ def test_a_line_through_two_points() -> None:
 
 
 def test_the_model_knows_the_bytes_of_a_small_build(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # CPU and time of seconds are the machine's mood: `check` at full size is for these.
-    monkeypatch.setattr(plan, "slowness", lambda: 1.0)
-    plan.check([4_000], workers=1, seed=1)
+    # CPU and time of so few pages are the machine's mood: `check` at full size is for these.
+    plan.check([4_000], workers=2, seed=1)
     errors = {}
     for row in capsys.readouterr().out.splitlines():
         if row.startswith("  GB "):
             name, _, rest = row.strip().partition("  ")
             errors[name] = float(rest.split()[3].rstrip("%")) / 100
     assert set(errors) >= {"GB a worker", "GB shuffled", "GB cleaned", "GB fingerprints"}
-    del errors["GB a worker"]  # one worker: none beside the command's own process
     assert all(abs(error) <= plan.BAR for error in errors.values()), errors

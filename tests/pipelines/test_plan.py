@@ -99,7 +99,8 @@ def test_larger_shards_take_more_memory() -> None:
 def test_every_rate_counts(rate: str) -> None:
     rates = Rates()
     more = dataclasses.replace(rates, **{rate: 2 * getattr(rates, rate) + 1e-9})
-    before, after = make_plan(CRAWL, CLUSTER, rates), make_plan(CRAWL, CLUSTER, more)
+    cluster = dataclasses.replace(CLUSTER, local=rate == "local_shuffle_ratio")
+    before, after = make_plan(CRAWL, cluster, rates), make_plan(CRAWL, cluster, more)
     assert before.stages != after.stages
 
 
