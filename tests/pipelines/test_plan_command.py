@@ -10,8 +10,10 @@ import pytest
 
 from pipelines import c4_main
 from pipelines.measured_corpus import measured_corpus
+from pipelines.plan import Cluster, Profile, Work, make_plan
 from pipelines.plan_tables import known_crawl, read_tables
 from samples.make_samples import WET_DIR
+from tests.fake_google_cloud import FakeGoogleCloud
 from tests.helpers import run_c4
 
 CRAWL = ("plan", "--crawl", "CC-MAIN-2019-18")
@@ -19,11 +21,12 @@ SAMPLES = f"{WET_DIR}/sample-0*"
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("c4 plan must ask no network")
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    if "google_cloud" not in request.fixturenames:
+        monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 def as_json(*words: str | pathlib.Path) -> dict[str, Any]:
@@ -209,3 +212,21 @@ def test_a_corpus_without_cleaned_files_is_no_model(
     assert done.status == 1
     [line] = done.err.splitlines()
     assert "--like" in line
+
+
+def test_requests_are_those_that_a_build_makes(
+    google_cloud: FakeGoogleCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")  # as in the image
+    for path in WET_DIR.glob("sample-0*"):
+        google_cloud.objects[f"gs://bucket/wet/{path.name}"] = path.read_bytes()
+    words = ["--input", "gs://bucket/wet/*", "--output", "gs://bucket/out", "--shards", "9"]
+    words += ["--project", "proj-1", "--workers", "1", "--quiet"]
+    done = run_c4("build", *words)
+    assert done.status == 0, done.err
+    asked = google_cloud.requests.copy()
+    files = len(list(WET_DIR.glob("sample-0*")))
+    plan = make_plan(Work(files, 100.0, Profile()), Cluster(1, 1, 16.0), shards=9)
+    # Beside what a build of any size asks: the folder's own files, the manifest, the card.
+    assert plan.total("class_b") == pytest.approx(asked["GET object"], rel=0.25)
+    assert plan.total("class_a") == pytest.approx(asked["POST upload"], abs=8)
