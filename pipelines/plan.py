@@ -135,7 +135,7 @@ class Rates:
     base_bytes: float = 330e6
     clean_byte_ratio: float = 5.0  # a byte of a file's kept text
     bucket_ratio: float = 2.0  # a byte of a bucket's buffers
-    merge_ratio: float = 4.0  # a byte of a piece's text
+    merge_ratio: float = 2.5  # a byte of a piece's text: python -m benchmarks.merging
     shard_ratio: float = 4.0  # a byte of a shard's text
     local_shuffle_ratio: float = 3.0  # a byte shuffled: the local runner spills nothing
 
