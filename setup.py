@@ -20,5 +20,5 @@ setup(
         "pipelines",
         "pipelines.formats",
     ],
-    package_data={"": ["py.typed"]},
+    package_data={"": ["py.typed", "*.toml"]},
 )

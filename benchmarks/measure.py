@@ -3,6 +3,7 @@
 import ctypes
 import dataclasses
 import os
+import pathlib
 import resource
 import subprocess
 import sys
@@ -18,12 +19,17 @@ _SAMPLE_S = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a command cost. ``peak_bytes``: the largest sum over its processes, sampled."""
+    """What a command cost.
+
+    ``peak_bytes``: the largest sum over its processes, sampled. ``worker_peak_bytes``: the most
+    that any one process below the command's own ever held, libraries included (VmHWM; Linux only).
+    """
 
     wall_s: float
     cpu_s: float
     peak_bytes: int
     output: str
+    worker_peak_bytes: int = 0
 
 
 def run(command: Sequence[str]) -> Cost:
@@ -37,7 +43,7 @@ def run(command: Sequence[str]) -> Cost:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    sampler = _Sampler()
+    sampler = _Sampler(process.pid)
     sampler.start()
     output, _ = process.communicate()
     wall_s = time.monotonic() - started
@@ -47,7 +53,7 @@ def run(command: Sequence[str]) -> Cost:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(command), output)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(wall_s, cpu_s, sampler.peak_bytes, output)
+    return Cost(wall_s, cpu_s, sampler.peak_bytes, output, sampler.worker_peak_bytes)
 
 
 def _reap_orphans() -> None:
@@ -59,9 +65,11 @@ def _reap_orphans() -> None:
 
 
 class _Sampler(threading.Thread):
-    def __init__(self) -> None:
+    def __init__(self, command: int) -> None:
         super().__init__(daemon=True)
         self.peak_bytes = 0
+        self.worker_peak_bytes = 0
+        self._command = command
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -73,8 +81,20 @@ class _Sampler(threading.Thread):
                     total += child.memory_full_info().uss
                 except (psutil.NoSuchProcess, psutil.AccessDenied):
                     continue
+                if child.pid != self._command:
+                    held = _most_held(child.pid)
+                    self.worker_peak_bytes = max(self.worker_peak_bytes, held)
             self.peak_bytes = max(self.peak_bytes, total)
 
     def stop(self) -> None:
         self._ended.set()
         self.join()
+
+
+def _most_held(pid: int) -> int:
+    """The most memory that a process ever held, bytes; 0 where nobody tells."""
+    try:
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(ln.split()[1]) * 1024 for ln in lines if ln.startswith("VmHWM:")), 0)

@@ -34,6 +34,7 @@ _COMMANDS = {
     "worker-pool": _Command(
         "pipelines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),
+    "plan": _Command("pipelines.plan_command", "what a build would take and cost"),
     "explain": _Command("pipelines.explain_command", "what each rule does to each page of a file"),
     "vocab": _Command(
         "model.commands.vocab", "corpora in, SentencePiece vocabulary out", extra="train"

@@ -1,0 +1,232 @@
+"""``c4 plan`` as a user runs it, its tables, and a corpus as a model for another."""
+
+import json
+import pathlib
+import re
+import socket
+from typing import Any
+
+import pytest
+
+from pipelines import c4_main
+from pipelines.measured_corpus import measured_corpus
+from pipelines.plan import Cluster, Profile, Work, make_plan
+from pipelines.plan_tables import known_crawl, read_tables
+from samples.make_samples import WET_DIR
+from tests.fake_google_cloud import FakeGoogleCloud
+from tests.helpers import run_c4
+
+CRAWL = ("plan", "--crawl", "CC-MAIN-2019-18")
+SAMPLES = f"{WET_DIR}/sample-0*"
+
+
+@pytest.fixture(autouse=True)
+def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("c4 plan must ask no network")
+
+    if "google_cloud" not in request.fixturenames:
+        monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def as_json(*words: str | pathlib.Path) -> dict[str, Any]:
+    done = run_c4(*words, "--json")
+    assert done.status == 0, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("plan") / "corpus"
+    words = ["build", "--input", SAMPLES, "--output", str(folder), "--quiet"]
+    assert c4_main.main(words) == 0
+    return folder
+
+
+def test_the_plan_of_the_papers_crawl() -> None:
+    done = run_c4(*CRAWL, "--workers", "500", "--machine", "n2-standard-4")
+    assert (done.status, done.err) == (0, "")
+    assert "56,000 WET files, 7.0 TB, 2,497.8 M pages, on 500 x n2-standard-4" in done.out
+    for stage in ("clean", "spans by bucket", "merge", "write", "start", "total"):
+        assert re.search(rf"^{stage} ", done.out, re.M), stage
+    assert "335 CPU-days" in done.out
+    assert "which change" in done.out
+    assert max(map(len, done.out.splitlines())) <= 120
+    [days] = re.findall(r"this is (\d+\.\d)", done.out)
+    assert 1 < float(days) < 34  # a tenth of the reference's
+
+
+def test_json_holds_what_people_are_told() -> None:
+    plan = as_json(*CRAWL, "--workers", "500")
+    assert plan["files"] == 56_000
+    assert plan["usd"]["total"] == pytest.approx(
+        sum(usd for what, usd in plan["usd"].items() if what != "total")
+    )
+    assert plan["cpu_s"] == pytest.approx(sum(stage["cpu_s"] for stage in plan["stages"]))
+    shown = run_c4(*CRAWL, "--workers", "500").out
+    assert f"cost: ${plan['usd']['total']:,.2f}" in shown
+    assert plan["prices"]["vcpu_hour"]["source"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", plan["prices"]["class_a_1000"]["date"])
+
+
+def test_files_alone_are_files_like_that_crawls() -> None:
+    known, files = as_json(*CRAWL), as_json("plan", "--files", "56000")
+    assert files["pages"] == pytest.approx(known["pages"])
+    assert files["cpu_s"] == pytest.approx(known["cpu_s"], rel=0.01)
+    # 900 files and 90,000: what a first try, and a large crawl, would ask.
+    assert as_json("plan", "--files", "900")["cpu_s"] < files["cpu_s"] / 50
+    assert as_json("plan", "--files", "90000")["cpu_s"] > files["cpu_s"] * 1.5
+
+
+def test_input_counts_files_and_bytes() -> None:
+    plan = as_json("plan", "--input", SAMPLES, "--workers", "1")
+    paths = list(WET_DIR.glob("sample-0*"))
+    assert plan["files"] == len(paths)
+    assert plan["stored_bytes"] == pytest.approx(
+        sum(path.stat().st_size for path in paths), rel=0.01
+    )
+
+
+def test_each_option_changes_the_plan() -> None:
+    base = as_json(*CRAWL)
+    assert as_json(*CRAWL, "--workers", "50")["wall_s"] > base["wall_s"]
+    assert as_json(*CRAWL, "--shards", "2048")["shards"] == 2048
+    both = as_json(*CRAWL, "--format", "parquet,json")
+    assert both["disk_bytes"]["shards"] > 2 * base["disk_bytes"]["shards"]
+    assert as_json(*CRAWL, "--cpu-factor", "2")["wall_s"] > base["wall_s"]
+    assert as_json(*CRAWL, "--machine", "n2-standard-8")["wall_s"] < base["wall_s"]
+
+
+def test_too_many_workers_are_told_of() -> None:
+    out = run_c4(*CRAWL, "--workers", "4000").out
+    [workers] = re.findall(r"([\d,]+) workers would take", out)
+    assert 100 < int(workers.replace(",", "")) < 4000
+    assert "would take" not in run_c4(*CRAWL, "--workers", "20").out
+
+
+def test_prices_of_ones_own(tmp_path: pathlib.Path) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text(
+        "[prices.vcpu_hour]\nusd = 1.0\ndate = '2030-01-01'\n"
+        "[machines]\nmine = [2, 9]\n[engine]\nstart_s = 0\n"
+    )
+    base = as_json(*CRAWL)
+    mine = as_json(*CRAWL, "--prices", table, "--machine", "mine", "--workers", "200")
+    assert mine["wall_s"] < base["wall_s"]
+    assert mine["usd"]["vCPUs"] == pytest.approx(mine["wall_s"] / 3600 * 400)
+    assert mine["prices"]["vcpu_hour"]["date"] == "2030-01-01"
+    assert "2030-01-01" in run_c4(*CRAWL, "--prices", table).out
+    # What is left out stays as it is packaged.
+    assert mine["prices"]["shuffle_gb"] == base["prices"]["shuffle_gb"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--crawl", "CC-MAIN-1999-01"), ("CC-MAIN-1999-01", "--files N")),
+        (("--files", "0"), ("--files",)),
+        (("--files", "9", "--workers", "0"), ("--workers",)),
+        (("--files", "9", "--machine", "n2-standard-44"), ("n2-standard-4", "--machine")),
+        (("--files", "9", "--shards", "many"), ("--shards",)),
+        (("--files", "9", "--format", "csv"), ("csv",)),
+        (("--files", "9", "--cpu-factor", "-1"), ("--cpu-factor",)),
+        (("--files", "9", "--like", "nowhere"), ("nowhere",)),
+        (("--files", "9", "--prices", "nowhere.toml"), ("nowhere.toml",)),
+        (("--input", "nowhere/*.gz"), ("nowhere",)),
+        (("--crawl", "CC-MAIN-2019-18", "--machine", "n2-highcpu-4"), ("GB", "--machine")),
+        (("--crawl", "CC-MAIN-2019-18", "--shards", "64"), ("GB", "--shards")),
+    ],
+)  # fmt: skip
+def test_refusals_are_one_line_with_the_way_out(
+    words: tuple[str, ...], said: tuple[str, ...], tmp_path: pathlib.Path
+) -> None:
+    done = run_c4("plan", *words)
+    assert done.status == 1
+    assert done.out == ""
+    [line] = done.err.splitlines()
+    for part in said:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[price]\n", "price"),
+        ("[prices.vcpu_hours]\nusd = 1\n", "did you mean vcpu_hour?"),
+        ("[prices.vcpu_hour]\nusd = -1\n", "-1"),
+        ("[prices.vcpu_hour]\nusd = 'two'\n", "two"),
+        ("[prices.vcpu_hour]\nprice = 2\n", "price"),
+        ("prices = 3\n", "prices"),
+        ("[prices]\nvcpu_hour = 3\n", "vcpu_hour"),
+        ("[machines]\nmine = [2]\n", "mine"),
+        ("[machines]\nmine = [0, 4]\n", "mine"),
+        ("[engine]\nstart_s = 'soon'\n", "start_s"),
+        ("[engine]\nstart_s = -3\n", "start_s"),
+        ("[engine\n", "prices"),
+        ("\xff", "mine.toml"),
+    ],
+)
+def test_a_bad_table_is_told_in_one_line(text: str, said: str, tmp_path: pathlib.Path) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_bytes(text.encode("latin-1"))
+    done = run_c4("plan", "--files", "9", "--prices", table)
+    assert done.status == 1
+    [line] = done.err.splitlines()
+    assert said in line
+    assert "--prices" in line
+
+
+def test_every_table_that_is_packaged_is_whole() -> None:
+    tables = read_tables()
+    assert tables.machine("n2-standard-4").vcpus == 4
+    assert all(price.source and price.date for price in tables.prices.values())
+    for name in ("CC-MAIN-2018-34", "CC-MAIN-2019-09", "CC-MAIN-2019-18"):
+        crawl = known_crawl(name)
+        assert 20_000 < crawl.pages / crawl.files < 70_000
+        assert 50e6 < crawl.stored_bytes / crawl.files < 200e6
+
+
+def test_a_corpus_is_a_model_for_more_of_the_same(corpus: pathlib.Path) -> None:
+    like = measured_corpus(str(corpus))
+    made = json.loads((corpus / "manifest.json").read_text())
+    plan = as_json("plan", "--input", SAMPLES, "--like", corpus, "--workers", "1")
+    assert plan["pages"] == pytest.approx(made["counts"]["pages_read"], abs=1)
+    clean = next(stage for stage in plan["stages"] if stage["name"] == "clean")
+    requests = (clean["class_a"] + clean["class_b"]) * like.rates.request_cpu_s
+    assert clean["cpu_s"] - requests == pytest.approx(made["timing"]["clean_cpu_s"], rel=0.01)
+    shards = sum(shard["bytes"] for shard in made["shards"])
+    assert plan["disk_bytes"]["shards"] == pytest.approx(shards, rel=0.02)
+    cleaned = sum(path.stat().st_size for path in (corpus / "cleaned").glob("*.arrow"))
+    assert plan["disk_bytes"]["cleaned"] == pytest.approx(cleaned, rel=0.01)
+    # More files of the same: in proportion.
+    more = as_json("plan", "--files", "5000", "--like", corpus)
+    assert more["pages"] == pytest.approx(5000 * like.pages / like.files, rel=0.01)
+
+
+def test_a_corpus_without_cleaned_files_is_no_model(
+    corpus: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "manifest.json").write_bytes((corpus / "manifest.json").read_bytes())
+    done = run_c4("plan", "--files", "9", "--like", tmp_path)
+    assert done.status == 1
+    [line] = done.err.splitlines()
+    assert "--like" in line
+
+
+def test_requests_are_those_that_a_build_makes(
+    google_cloud: FakeGoogleCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")  # as in the image
+    for path in WET_DIR.glob("sample-0*"):
+        google_cloud.objects[f"gs://bucket/wet/{path.name}"] = path.read_bytes()
+    words = ["--input", "gs://bucket/wet/*", "--output", "gs://bucket/out", "--shards", "9"]
+    words += ["--project", "proj-1", "--workers", "1", "--quiet"]
+    done = run_c4("build", *words)
+    assert done.status == 0, done.err
+    asked = google_cloud.requests.copy()
+    files = len(list(WET_DIR.glob("sample-0*")))
+    plan = make_plan(Work(files, 100.0, Profile()), Cluster(1, 1, 16.0), shards=9)
+    # Beside what a build of any size asks: the folder's own files, the manifest, the card.
+    assert plan.total("class_b") == pytest.approx(asked["GET object"], rel=0.25)
+    assert plan.total("class_a") == pytest.approx(asked["POST upload"], abs=8)
