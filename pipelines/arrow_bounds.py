@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 __all__ = ["BoundedFile", "require_uncompressed"]
 
 _MAGIC = b"ARROW1"
+_TAIL_BYTES = 64 << 10  # what a request to an object store fetches anyway: pipelines.storage
 _TAIL = struct.Struct("<i6s")  # bytes of the footer, magic
 _BLOCK = struct.Struct("<qi4xq")  # offset, bytes of metadata, bytes of body
 _BUFFER = struct.Struct("<qq")  # offset in the body, bytes
@@ -50,7 +51,9 @@ class BoundedFile(io.RawIOBase):
         self._most_bytes = most_bytes
         self._size = file.seek(0, os.SEEK_END)
         self._at = 0
-        self._held_from, self._held = 0, b""
+        # The footer, as a rule: Arrow will ask for it, too.
+        self._held_from, self._held = self._size, b""
+        self._held_from, self._held = self._tail(_TAIL_BYTES)
         self._blocks = _blocks(self)
 
     def readable(self) -> bool:
@@ -75,10 +78,8 @@ class BoundedFile(io.RawIOBase):
         """Reads up to as many bytes as the buffer has."""
         with memoryview(buffer) as view:
             wanted = view.cast("B")
-            begin = self._at - self._held_from
-            if begin >= 0 and begin + len(wanted) <= len(self._held):
-                found = self._held[begin : begin + len(wanted)]
-            else:
+            found = self._at_hand(self._at, len(wanted))
+            if found is None:
                 self._file.seek(self._at)
                 found = self._file.read(len(wanted))
             wanted[: len(found)] = found
@@ -106,11 +107,22 @@ class BoundedFile(io.RawIOBase):
                 f"batch {number} unpacks to {needed:,} bytes, {self._most_bytes:,} allowed"
             )
 
+    def _at_hand(self, offset: int, count: int) -> bytes | None:
+        begin = offset - self._held_from
+        whole = begin >= 0 and begin + count <= len(self._held)
+        return self._held[begin : begin + count] if whole else None
+
+    def _tail(self, count: int) -> tuple[int, bytes]:
+        offset = max(0, self._size - count)
+        return offset, self._range(offset, self._size - offset)
+
     def _range(self, offset: int, count: int) -> bytes:
         if not 0 <= offset <= offset + count <= self._size:
             raise ValueError(f"bytes {offset} to {offset + count} of {self._size}")
-        self._file.seek(offset)
-        found = self._file.read(count)
+        found = self._at_hand(offset, count)
+        if found is None:
+            self._file.seek(offset)
+            found = self._file.read(count)
         if len(found) != count:
             raise ValueError(f"{len(found)} of {count} bytes at {offset}")
         return found
