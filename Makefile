@@ -85,9 +85,9 @@ audit: $(INSTALLED)  ## known vulnerabilities of what is pinned
 	    pip-audit==$(PIP_AUDIT_VERSION)
 	$(BIN)/python scripts/audit.py --pip-audit build/audit/bin/pip-audit $(AUDIT_ARGS)
 
-# Ten million inputs and more, by the hour on one core; the extra fuzz guides them by what they reach.
-FUZZ := reader:600000 lines:2000000 pages:500000 sentences:300000 urls:7000000 files:100000 \
-    shards:300000 growth:10000
+# Ten million inputs and more, an hour on one core; the extra fuzz guides them by what they reach.
+FUZZ := reader:400000 lines:2000000 pages:400000 sentences:300000 urls:7500000 files:40000 \
+    shards:300000 growth:8000
 FUZZ_ARGS ?=
 fuzz: $(INSTALLED)  ## fuzz all that reads strangers' bytes; stops at the first finding
 	set -e; for target in $(FUZZ); do \

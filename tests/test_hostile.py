@@ -66,7 +66,9 @@ def test_no_pickle_of_a_corpus_folder_is_loaded(tmp_path: pathlib.Path) -> None:
                 path.write_bytes(evil if path == planted else content)
             for name in ("x.pkl", "cleaned/x.pickle", "removals/x.npy", "train-x.parquet.pkl"):
                 (out / name).write_bytes(evil)
-            if protocol == 0:  # once for each is enough of whole builds
+            # Once for each file that a build reads is enough of whole builds.
+            described = planted.name in ("README.md", "dataset_info.json", "features.json")
+            if protocol == 0 and not described and "00000" not in planted.name:
                 build(wet, out, "--format", "parquet,tfrecord", "--quiet")
                 planted.write_bytes(evil)
                 run_c4("explain", wet, "--corpus", out)
