@@ -180,6 +180,7 @@ def _list_inputs(output: str, notes: Notes | None) -> Iterator[tuple[int, tuple[
     files = read_input_list(output)
     if notes is not None:
         notes.total("clean", sum(size for _, size in files))
+        notes.expect("dedup", len(files))
     return enumerate(sorted(files, key=lambda file: (-file[1], file[0])))
 
 

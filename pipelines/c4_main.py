@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import importlib.metadata
 import os
 import sys
 import time
@@ -103,6 +104,9 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
         description="Builds a C4-style corpus from Common Crawl WET files and trains T5 on it.",
         epilog="c4 COMMAND --help describes a command.",
         allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"c4 {importlib.metadata.version('colossal-c4')}"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     modules = {}

@@ -39,8 +39,12 @@ class Notes:
         self._write(f"{stage}.{key}", done, pages)
 
     def total(self, stage: str, total: int) -> None:
-        """Notes how many units a stage has."""
+        """Notes that a stage begins, and how many units it has."""
         self._write(f"{stage}.total", total, 0)
+
+    def expect(self, stage: str, total: int) -> None:
+        """Notes how many units a later stage will have."""
+        self._write(f"{stage}.expected", total, 0)
 
     def _write(self, name: str, *numbers: int) -> None:
         # A note that cannot be written (full disk, killed launcher) must not stop the build.
@@ -63,12 +67,13 @@ class Notes:
                 with open(os.path.join(self.folder, name), encoding="ascii") as file:
                     first, second = map(int, file.read().split())
                 notes[part].append((key, first, second))
+        totals = ("total", "expected")
         for name in _STAGES:
-            if notes[name]:
+            if any(key != "expected" for key, *_ in notes[name]):
                 stage = name
-                done = sum(first for key, first, _ in notes[name] if key != "total")
-                total = sum(first for key, first, _ in notes[name] if key == "total")
-                pages = sum(second for key, _, second in notes[name] if key != "total")
+                done = sum(first for key, first, _ in notes[name] if key not in totals)
+                total = sum(first for key, first, _ in notes[name] if key in totals)
+                pages = sum(second for _, _, second in notes[name])
         return stage, done, total, pages
 
 

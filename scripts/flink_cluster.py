@@ -197,8 +197,9 @@ class FlinkCluster:
             pid = int((self.config.folder / "pid" / name).read_text(encoding="ascii"))
         except (FileNotFoundError, ValueError):
             return None
-        if name in self._children:
-            self._children[name].poll()
+        child = self._children.get(name)
+        if child is not None and child.pid == pid:
+            return pid if child.poll() is None else None
         # A number may long be another's: ours carry the folder in their command line.
         return pid if str(self.config.folder) in _command_line(pid) else None
 

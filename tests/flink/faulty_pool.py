@@ -25,11 +25,11 @@ def _faulty(stage: str, function: Callable[..., Any], name_of: Callable[..., str
     def call(*arguments: Any, **named: Any) -> Any:
         name = name_of(*arguments)
         hold, crash = folder / f"hold-{stage}", folder / f"crash-{stage}"
-        if crash.exists() and crash.read_text() in name:
-            os.kill(os.getpid(), signal.SIGSEGV)
         while (let_by := _text(hold)) is not None and (not let_by or let_by not in name):
             (folder / f"held-{stage}-{os.getpid()}").touch()
             time.sleep(0.05)
+        if crash.exists() and crash.read_text() in name:
+            os.kill(os.getpid(), signal.SIGSEGV)
         return function(*arguments, **named)
 
     return call

@@ -76,8 +76,12 @@ def test_a_file_that_crashes_the_parser(
 ) -> None:
     output = tmp_path / "out"
     words = builds.command(output, idle.beam_options())
-    (faults / "crash-clean").write_text("sample-00001")
-    first = builds.run(words, 300)
+    (faults / "hold-clean").write_text(LET_BY["clean"])
+    with builds.started(words) as process:
+        builds.wait_for(lambda: builds.cleaned(output) or process.poll() is not None)
+        (faults / "crash-clean").write_text("sample-00001")
+        (faults / "hold-clean").unlink()
+        first = builds.finish(process)
     assert first.status == 1
     (faults / "crash-clean").unlink()  # the file, or the parser, was mended
     assert builds.cleaned(output), "the other files are kept"

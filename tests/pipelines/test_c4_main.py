@@ -1,4 +1,5 @@
 import argparse
+import importlib.metadata
 import io
 import os
 import pathlib
@@ -289,3 +290,9 @@ def test_an_interrupt_behind_another_error_is_one(monkeypatch: pytest.MonkeyPatc
     error.__cause__ = KeyboardInterrupt()
     monkeypatch.setattr(explain_command, "run", raising(error))
     assert run_c4("explain", "a") == (130, "", "\nc4: interrupted\n")
+
+
+def test_version() -> None:
+    outcome = run_c4("--version")
+    assert outcome.status == 0
+    assert outcome.out == f"c4 {importlib.metadata.version('colossal-c4')}\n"

@@ -8,12 +8,17 @@ import pathlib
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
+from c4_filters.recipes import RECIPES
+from pipelines.build_command import BuildError, run_build
+from pipelines.config import BuildConfig
+from pipelines.quiet_beam import beam
 from samples.make_samples import WET_DIR
 from tests.helpers import read_corpus, run_c4, wet_bytes, wet_record
 from tests.pipelines.test_build import digests, manifest_of
@@ -284,6 +289,22 @@ def test_dead_worker_is_one_line(tmp_path: pathlib.Path) -> None:
     assert len(lines) == 1, errors
     assert "Traceback" not in errors
     assert run_c4("build", "--input", WET_DIR / "*.wet*", "--output", out).status == 0
+
+
+def test_a_folder_that_a_worker_does_not_see_is_one_line(tmp_path: pathlib.Path) -> None:
+    # What a worker of another machine finds where the launcher's disk is not mounted: nothing.
+    config = BuildConfig(
+        inputs=(str(WET_DIR / "*.wet*"),),
+        output=str(tmp_path / "launchers" / "disk"),
+        recipe=RECIPES["en"],
+    )
+    options = beam.options.pipeline_options.PipelineOptions(["--runner=FnApiRunner"])
+    with pytest.raises(
+        BuildError, match=r"does not see the folder \S+/disk: .* \(--output\)"
+    ) as got:
+        run_build(config, options)
+    assert socket.gethostname() in str(got.value)
+    assert not list(tmp_path.iterdir()), "nothing is scattered there"
 
 
 def _workers_of(launcher: int) -> list[int]:

@@ -30,11 +30,14 @@ def test_before_any_note_it_is_the_first_stage(notes: Notes) -> None:
 
 def test_notes_add_up_and_the_last_of_each_part_counts(notes: Notes) -> None:
     notes.total("clean", 1000)
+    notes.expect("dedup", 3)
     notes.note("clean", "a-01234567", 100, 3)
     notes.note("clean", "b.c-01234567", 50)
     assert notes.read() == ("clean", 150, 1000, 3)
     notes.note("clean", "a-01234567", 400, 9)
     assert notes.read() == ("clean", 450, 1000, 9)
+    notes.note("dedup", "a-01234567", 1)
+    assert notes.read() == ("dedup", 1, 3, 0)
 
 
 def test_the_latest_stage_begun_is_told_whoever_reports_last(notes: Notes) -> None:
