@@ -417,7 +417,7 @@ def make_plan(
     return Plan(
         work,
         cluster,
-        tuple(timed(_placed(stage, cluster, rates), cluster) for stage in stages),
+        tuple(timed(stage, cluster) for stage in _placed(stages, cluster, rates)),
         buckets=span_buckets,
         shards=tasks[0].count,
         pieces=pieces,
@@ -451,14 +451,20 @@ def _batches(text_bytes: float, pages: float) -> float:
     return max(text_bytes / _BATCH_TEXT_BYTES, pages / 256)
 
 
-def _placed(stage: Stage, cluster: Cluster, rates: Rates) -> Stage:
-    """The stage with its requests' CPU; on one machine without any, but with what is shuffled."""
-    if cluster.local:
-        held = rates.local_shuffle_ratio * stage.shuffle_bytes / cluster.slots
-        held += stage.process_bytes
-        return dataclasses.replace(stage, class_a=0.0, class_b=0.0, process_bytes=held)
-    cpu_s = stage.cpu_s + (stage.class_a + stage.class_b) * rates.request_cpu_s
-    return dataclasses.replace(stage, cpu_s=cpu_s)
+def _placed(stages: list[Stage], cluster: Cluster, rates: Rates) -> list[Stage]:
+    """The stages with their requests' CPU; on one machine without any, but with all shuffled."""
+    placed = []
+    shuffled = sum(stage.shuffle_bytes for stage in stages)
+    for stage in stages:
+        if cluster.local:
+            held = rates.local_shuffle_ratio * shuffled / cluster.slots
+            held += stage.process_bytes
+            stage = dataclasses.replace(stage, class_a=0.0, class_b=0.0, process_bytes=held)
+        else:
+            cpu_s = stage.cpu_s + (stage.class_a + stage.class_b) * rates.request_cpu_s
+            stage = dataclasses.replace(stage, cpu_s=cpu_s)
+        placed.append(stage)
+    return placed
 
 
 def timed(stage: Stage, cluster: Cluster) -> Stage:
