@@ -438,11 +438,11 @@ def _fetches(n_bytes: float) -> int:
 def _requests(openings: float, batches: float, footer_bytes: float) -> float:
     """Reads of cleaned files and their removals, here and there, 64 kB at a time.
 
-    Six an opening that finds one batch (tests/pipelines/test_google_storage.py): two to open each
-    of the two files, one for the footer's end, one for a batch and its removals. Longer footers are
-    fetched by a request of their own, further batches by two.
+    Five an opening that finds one batch (tests/pipelines/test_google_storage.py): one to open each
+    of the two files, one for the footer, one each for a batch and its removals. Longer footers are
+    fetched by requests of their own, further batches by two.
     """
-    opening = 5 if footer_bytes < _SCATTERED_BYTES else 7
+    opening = 4 if footer_bytes < _SCATTERED_BYTES else 6
     return opening * openings + 2 * max(0.0, batches - openings) + openings
 
 
