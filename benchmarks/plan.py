@@ -41,6 +41,7 @@ from benchmarks.generate_wet import SyntheticCrawl, SyntheticPage, generate
 from c4_filters.badwords import packaged_badwords
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
+from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
 from pipelines import dedup, layout, plan, storage
 from pipelines.clean_files import FileSummary, clean_file
 from pipelines.handover import CleanedFile, Removals, Source, read_fingerprints
@@ -506,8 +507,9 @@ def shuffled_bytes(output: pathlib.Path) -> int:
     for name, file in zip(names, files, strict=True):
         with Removals(layout.removals(str(output), name), file.cleaned_pages) as removals:
             lost = np.flatnonzero(removals.pages(0, file.cleaned_pages))
-        _, urls = dedup.url_buffers(str(output), name, dedup.bucket_count(pages))
-        gone, spans = dedup.span_buffers(str(output), name, lost, 3, dedup.bucket_count(units))
+        _, urls = dedup.url_buffers(str(output), name, dedup.bucket_count(pages, PAGE_BYTES))
+        buckets = dedup.bucket_count(units, SPAN_BYTES)
+        gone, spans = dedup.span_buffers(str(output), name, lost, 3, buckets)
         moved += sum(
             len(buffer) + plan.ELEMENT_BYTES for buffer in [*urls.values(), *spans.values()]
         )

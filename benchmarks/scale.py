@@ -50,7 +50,8 @@ def crawl_of(total: int, files: int | None, **shape: float) -> SpanCrawl:
 
 def buckets_of(total: int) -> int:
     """What the build chooses: it counts units, of which a page has two more than spans."""
-    return dedup.bucket_count(round(total * UNITS_PER_PAGE / (UNITS_PER_PAGE - _WINDOW + 1)))
+    units = round(total * UNITS_PER_PAGE / (UNITS_PER_PAGE - _WINDOW + 1))
+    return dedup.bucket_count(units, spans.SPAN_BYTES)
 
 
 def packed(crawl: SpanCrawl, rows: SpanRows) -> tuple[int, bytes]:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from c4_filters.pages import PageRules
-from c4_filters.spans import pack_indices
+from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_indices
 from pipelines import dedup, layout, manifest, storage
 from pipelines.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.config import BuildConfig
@@ -257,7 +257,8 @@ class _UrlRows(beam.DoFn):
 
     def process(self, element: tuple[str, bytes], totals: Totals) -> Iterator[Any]:
         name, _ = element
-        lost, packed = dedup.url_buffers(self._output, name, dedup.bucket_count(totals.pages))
+        buckets = dedup.bucket_count(totals.pages, PAGE_BYTES)
+        lost, packed = dedup.url_buffers(self._output, name, buckets)
         if len(lost):
             yield beam.pvalue.TaggedOutput("lost", (name, pack_indices(lost)))
         for bucket, buffer in packed.items():
@@ -278,7 +279,7 @@ class _SpanRows(beam.DoFn):
             name,
             dedup.joined(found["pages"]),
             self._window,
-            dedup.bucket_count(totals.units),
+            dedup.bucket_count(totals.units, SPAN_BYTES),
         )
         if len(lost):
             yield beam.pvalue.TaggedOutput("lost", (name, pack_indices(lost)))

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shards",
         default="auto",
         metavar="auto|N",
-        help="train shards (default: auto, about 64 MB of text each)",
+        help="train shards (default: auto, 64 to 256 MB of text each)",
     )
     parser.add_argument(
         "--workers",

@@ -23,13 +23,13 @@ _FEWEST_BUCKETS = 4  # more of them cost time, fewer leave workers idle
 _MOST_BUCKETS = 1 << 14
 
 
-def bucket_count(rows: int) -> int:
-    """How many buckets ``rows`` spans or pages are spread over. No result depends on it.
+def bucket_count(rows: int, row_bytes: int) -> int:
+    """How many buckets so many packed rows are spread over. No result depends on it.
 
-    >>> bucket_count(0), bucket_count(10**9)
+    >>> bucket_count(0, spans.SPAN_BYTES), bucket_count(10**9, spans.SPAN_BYTES)
     (4, 418)
     """
-    wanted = -(-rows * spans.SPAN_BYTES // _BYTES_PER_BUCKET)
+    wanted = -(-rows * row_bytes // _BYTES_PER_BUCKET)
     return max(_FEWEST_BUCKETS, min(_MOST_BUCKETS, wanted))
 
 

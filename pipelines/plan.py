@@ -288,8 +288,8 @@ def make_plan(
     files = work.files
     kept_bytes, kept_pages, units = (work.of(k) for k in ("kept_bytes", "kept_pages", "units"))
     tasks = plan_shards(round(kept_bytes), shards)
-    span_buckets = dedup.bucket_count(round(units))
-    url_buckets = dedup.bucket_count(round(kept_pages))
+    span_buckets = dedup.bucket_count(round(units), spans.SPAN_BYTES)
+    url_buckets = dedup.bucket_count(round(kept_pages), spans.PAGE_BYTES)
     cleaned = work.profile.cleaned_ratio * kept_bytes
     prints = 16 * units + rates.print_page_bytes * kept_pages
     removals = units + kept_pages

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shards",
         default="auto",
         metavar="auto|N",
-        help="train shards (default: auto, about 64 MB of text each)",
+        help="train shards (default: auto, 64 to 256 MB of text each)",
     )
     parser.add_argument(
         "--format", default="parquet", metavar="LIST", help="as for c4 build (default: parquet)"

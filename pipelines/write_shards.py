@@ -21,7 +21,11 @@ from pipelines.handover import SPLITS, CleanedFile, Removals, Source, key_range,
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
 
-_TEXT_BYTES_PER_SHARD = 64 << 20  # what one worker holds a few times over
+# What one worker holds a few times over: 64 MB of text, more where shards are very many already,
+# since each of them opens some hundred files.
+_TEXT_BYTES_PER_SHARD = 64 << 20
+_MOST_TEXT_BYTES_PER_SHARD = 256 << 20
+_MANY_SHARDS = 4096
 _TRAIN_SHARDS_PER_VALIDATION_SHARD = 128  # as the published C4: 1024 and 8
 _OUTPUT_COLUMNS = (
     "url",
@@ -78,7 +82,9 @@ def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
     >>> [task.count for task in plan_shards(200 << 20, None)]
     [4, 4, 4, 4, 1]
     """
-    train = shards or max(1, min(99_999, -(-text_bytes // _TEXT_BYTES_PER_SHARD)))
+    size = max(_TEXT_BYTES_PER_SHARD, -(-text_bytes // _MANY_SHARDS))
+    size = min(size, _MOST_TEXT_BYTES_PER_SHARD)
+    train = shards or max(1, min(99_999, -(-text_bytes // size)))
     validation = -(-train // _TRAIN_SHARDS_PER_VALIDATION_SHARD)
     return [ShardTask("train", index, train) for index in range(train)] + [
         ShardTask("validation", index, validation) for index in range(validation)

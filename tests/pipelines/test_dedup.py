@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import Recipe
-from c4_filters.spans import pack_indices
+from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_indices
 from c4_filters.urls import normalize_url
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import dedup, layout, storage
@@ -418,18 +418,18 @@ def test_what_a_file_settles_by_itself_is_not_sent() -> None:
         assert sum(map(len, packed.values())) <= 3 * (28 + 24)
 
 
-@example(rows=0)
-@example(rows=10**15)
-@given(rows=st.integers(0, 10**13))
+@example(rows=0, row_bytes=SPAN_BYTES)
+@example(rows=10**15, row_bytes=PAGE_BYTES)
+@given(rows=st.integers(0, 10**13), row_bytes=st.sampled_from([SPAN_BYTES, PAGE_BYTES]))
 @settings(deadline=None)
-def test_buckets_are_neither_too_few_nor_too_large(rows: int) -> None:
-    buckets = dedup.bucket_count(rows)
+def test_buckets_are_neither_too_few_nor_too_large(rows: int, row_bytes: int) -> None:
+    buckets = dedup.bucket_count(rows, row_bytes)
     few, most = dedup._FEWEST_BUCKETS, dedup._MOST_BUCKETS
     assert few <= buckets <= most
-    # As few as keep a bucket within what a worker can sort, 28 bytes a span.
+    # As few as keep a bucket within what a worker can sort.
     bound = dedup._BYTES_PER_BUCKET
-    assert buckets == most or rows * 28 <= buckets * bound
-    assert buckets == few or rows * 28 > (buckets - 1) * bound
+    assert buckets == most or rows * row_bytes <= buckets * bound
+    assert buckets == few or rows * row_bytes > (buckets - 1) * bound
     assert bound <= 128 << 20
 
 
