@@ -27,6 +27,7 @@ from pipelines import build_command, clean_files, dedup, handover, layout, manif
 from pipelines.config import BuildConfig
 from pipelines.formats.tfrecord import write_tfrecord
 from pipelines.input_list import read_input_list
+from pipelines.merge_files import MergePlan, cleaned_sources, merge_files
 from pipelines.write_shards import ShardTask, write_shard
 
 from fuzz.targets import Check, timed  # isort: skip
@@ -107,10 +108,11 @@ def _good() -> dict[str, bytes]:
         assert found.pages_kept == 3
         none = np.empty(0, np.int64)
         dedup.write_file_removals(_OUTPUT, _NAME, none, none, 3)
-        shards = [write_shard(ShardTask("train", 0, 1), [_NAME], _OUTPUT, ["parquet"], rules)]
-        shards.append(
-            write_shard(ShardTask("validation", 0, 1), [_NAME], _OUTPUT, ["parquet"], rules)
-        )
+        sources = cleaned_sources(_OUTPUT, [_NAME])
+        shards = [
+            write_shard(ShardTask(split, 0, 1), sources, _OUTPUT, ["parquet"], rules)
+            for split in handover.SPLITS
+        ]
         made = manifest.make_manifest(config, [found], shards)
         content = json.dumps(made).encode()
         folder.files[storage.join(_OUTPUT, layout.MANIFEST)] = content
@@ -172,7 +174,10 @@ def _en() -> PageRules:
 
 def _shard(size: int) -> None:
     del size
-    write_shard(ShardTask("train", 0, 1), [_NAME], _OUTPUT, ["tfrecord", "json"], _en())
+    plan = MergePlan(1, 1)
+    merge_files(plan.tasks()[0], plan, [_NAME], _OUTPUT)
+    for sources in (cleaned_sources(_OUTPUT, [_NAME]), plan.sources(_OUTPUT, 0, 1 << 64)):
+        write_shard(ShardTask("train", 0, 1), sources, _OUTPUT, ["tfrecord", "json"], _en())
 
 
 def _explain(size: int) -> None:

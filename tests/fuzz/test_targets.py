@@ -73,6 +73,7 @@ def test_each_target_finds_a_fault(
     broken: Callable[..., object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    assert seeds_of(target)  # made by what is not broken yet
     monkeypatch.setattr(module, name, broken)
     with pytest.raises((AssertionError, AttributeError, TypeError)):
         run(target, 1000)
