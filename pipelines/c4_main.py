@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipelines.interruption import Interruption
+from pipelines.interruption import PATIENCE_S, Interruption
 from pipelines.printing import printable
 
 __all__ = ["main"]
@@ -22,6 +22,7 @@ class _Command(NamedTuple):
     passes_on: bool = False  # options it does not know go to Beam
     extra: str | None = None  # of the package, without which its module cannot be imported
     kept: str = ""  # what an interruption leaves to go on from
+    patience_s: float | None = PATIENCE_S  # that it is given to end; None: it saves its work
 
 
 _COMMANDS = {
@@ -44,6 +45,7 @@ _COMMANDS = {
         "trains T5 on a corpus",
         extra="train",
         kept="run the same command again to go on from the newest checkpoint",
+        patience_s=None,
     ),
     "import-hf": _Command(
         "model.commands.import_hf",
@@ -73,8 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.unraisablehook = _tell_unraisable
     asked = next((word for word in words if not word.startswith("-")), "")
     kept = _COMMANDS[asked].kept if asked in _COMMANDS else ""
+    patience_s = _COMMANDS[asked].patience_s if asked in _COMMANDS else PATIENCE_S
     line = f"c4: interrupted{'; ' if kept else ''}{kept}"
-    with Interruption(line, own_process=argv is None) as interruption:
+    own_process = argv is None
+    with Interruption(line, own_process=own_process, patience_s=patience_s) as interruption:
         try:
             status = _run(
                 words, asked, argparse.Namespace(started=started, asked=interruption.asked)

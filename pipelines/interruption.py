@@ -9,10 +9,13 @@ import sys
 import threading
 from typing import Any, NoReturn
 
-__all__ = ["STATUS", "Interruption"]
+__all__ = ["PATIENCE_S", "STATUS", "Interruption"]
 
 #: Exit status of an interrupted command: 128 and SIGINT, as shells have it.
 STATUS = 130
+
+#: Time for files to be closed and a job elsewhere to be cancelled.
+PATIENCE_S = 10.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -23,18 +26,23 @@ class Interruption:
     The first raises KeyboardInterrupt in the main thread and is remembered: Python drops what a
     finalizer or a callback of the garbage collector raises, and the command would go on.
 
-    A program that has loaded JAX is ended by the second within the moment, also in the middle of
-    a compilation, when no handler of Python's runs, and without its finalisation: threads inside
-    JAX would crash that.
+    A process of the command's own is ended by the second within the moment, and by the first when
+    the command has not ended in its time: also in the middle of a compilation, when no handler of
+    Python's runs. Its children end with it, and it goes without Python's finalisation, which
+    threads inside JAX would crash, and which waits for threads of Beam that wait for workers.
     """
 
-    def __init__(self, line: str, *, own_process: bool) -> None:
+    def __init__(
+        self, line: str, *, own_process: bool, patience_s: float | None = PATIENCE_S
+    ) -> None:
         """Of a command that says ``line`` of its interruption.
 
-        ``own_process``: nothing goes on in this process after the command.
+        ``own_process``: nothing goes on in this process after the command. ``patience_s``: how
+        long it may take to end; None for one that saves its work, however long that takes.
         """
         self._line = line
         self._own_process = own_process
+        self._patience_s = patience_s
         self._asked = False
         self._over = False
         self._before: dict[int, Any] = {}
@@ -68,10 +76,12 @@ class Interruption:
     def tell(self) -> int:
         """Says that the command was interrupted, and returns the exit status.
 
-        Where the process is the command's own and has loaded JAX it ends here.
+        Where the process is the command's own it ends here.
         """
         self._over = True
-        if self._own_process and _has_jax():
+        if self._own_process:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
             self._ending.acquire()
             self._end()
         print(f"\n{self._line}", file=sys.stderr)
@@ -83,27 +93,34 @@ class Interruption:
             raise KeyboardInterrupt
 
     def _watch(self, receiving: socket.socket) -> None:
-        came = 0
-        while received := receiving.recv(64):
-            came += sum(number in _SIGNALS for number in received)
-            if came > 1 and _has_jax() and self._ending.acquire(blocking=False):
+        came, late = 0, False
+        while not late:
+            try:
+                came += sum(number in _SIGNALS for number in receiving.recv(64))
+            except TimeoutError:
+                late = True
+            if came and not self._over:
+                receiving.settimeout(self._patience_s)
+            # Over may mean that the command is done, and the process at its end: no status then
+            # changes. Or that it was told to end, and waits for its output to be read.
+            if (came > 1 or (late and not self._over)) and self._ending.acquire(blocking=False):
                 self._end()
 
     def _end(self) -> NoReturn:
-        _end_children()
         # Not through sys.stderr, whose lock another thread may hold for ever.
         with contextlib.suppress(OSError):
             os.write(2, f"\n{self._line}\n".encode(errors="backslashreplace"))
+        _end_descendants()
         os._exit(STATUS)
 
 
-def _has_jax() -> bool:
-    return "jax" in sys.modules
-
-
-def _end_children() -> None:
+def _end_descendants() -> None:
     """Where the kernel lists them; workers also end by themselves when their socket does."""
-    for path in pathlib.Path("/proc/self/task").glob("*/children"):
+    found = [os.getpid()]
+    for process in found:
+        for path in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, path.read_text().split())
+    for process in found[1:]:
         with contextlib.suppress(OSError):
-            for child in path.read_text().split():
-                os.kill(int(child), signal.SIGKILL)
+            os.kill(process, signal.SIGKILL)

@@ -291,6 +291,36 @@ def test_dead_worker_is_one_line(tmp_path: pathlib.Path) -> None:
     assert run_c4("build", "--input", WET_DIR / "*.wet*", "--output", out).status == 0
 
 
+@pytest.mark.parametrize("moment", ["workers start", "a file is cleaned", "manifest written"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_build_and_its_workers(
+    moment: str, number: int, tmp_path: pathlib.Path
+) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [
+            *("env", "--default-signal=SIGINT"),  # a background job's children are born deaf to it
+            *_c4("build", "--input", WET_DIR / "*.wet*", "--output", out, "--workers", "2"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    seen = {
+        "workers start": lambda: _workers_of(process.pid),
+        "a file is cleaned": lambda: list((out / "cleaned").glob("*.arrow")),
+        "manifest written": (out / "manifest.json").exists,
+    }[moment]
+    _wait_for(seen, process)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=40)  # waits until no worker holds the pipe any more
+    if moment == "manifest written" and process.returncode == 0:
+        return  # it was done by then
+    assert process.returncode == 130
+    assert "c4: interrupted; run the same command again" in said
+    assert "Traceback" not in said
+
+
 def test_a_folder_that_a_worker_does_not_see_is_one_line(tmp_path: pathlib.Path) -> None:
     # What a worker of another machine finds where the launcher's disk is not mounted: nothing.
     config = BuildConfig(

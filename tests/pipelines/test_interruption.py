@@ -16,7 +16,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs begi
 from pipelines.interruption import Interruption
 def work_without_a_bytecode():
     hashlib.pbkdf2_hmac("sha1", b"", b"", 10**9)  # minutes
-with Interruption("c4: interrupted", own_process=True) as interruption:
+with Interruption("c4: interrupted", own_process=True, patience_s={patience_s}) as interruption:
     try:
 """
 _TAIL = """
@@ -26,9 +26,13 @@ _TAIL = """
 _JAX = 'sys.modules["jax"] = types.ModuleType("jax")'
 
 
-def _start(body: str, jax: str = _JAX) -> "subprocess.Popen[str]":
+def _start(body: str, jax: str = _JAX, patience_s: float | None = None) -> "subprocess.Popen[str]":
     lines = ["print('ready', flush=True)", *body.strip().splitlines()]
-    script = _HEAD.format(jax=jax) + "\n".join("        " + line for line in lines) + _TAIL
+    script = (
+        _HEAD.format(jax=jax, patience_s=patience_s)
+        + "\n".join("        " + line for line in lines)
+        + _TAIL
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=_ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -44,7 +48,7 @@ def _end(process: "subprocess.Popen[str]") -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("jax", ["", _JAX])
+@pytest.mark.parametrize("jax", ["", _JAX])  # whose threads would crash Python's finalisation
 def test_one_signal_is_one_line_and_status_130(number: int, jax: str) -> None:
     process = _start("import time; time.sleep(60)", jax)
     process.send_signal(number)
@@ -63,9 +67,19 @@ def test_a_second_one_ends_what_no_handler_reaches() -> None:
     assert time.monotonic() - began < 5
 
 
+def test_one_is_enough_where_patience_ends() -> None:
+    process = _start("work_without_a_bytecode()", "", patience_s=1.0)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert _end(process) == (130, "\nc4: interrupted\n")
+    assert 0.5 < time.monotonic() - began < 6
+
+
 def test_a_second_one_ends_the_children_too() -> None:
+    # By way of a shell, as Beam starts workers.
     body = """
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+child = subprocess.Popen(f"{sys.executable} -c 'import time; time.sleep(60)'; true", shell=True)
 print("child", flush=True)
 work_without_a_bytecode()
 """
