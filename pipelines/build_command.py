@@ -1,6 +1,7 @@
 """``c4 build``: checks what is asked for, runs the graph, prints the balance."""
 
 import argparse
+import collections
 import contextlib
 import difflib
 import gc
@@ -193,11 +194,13 @@ def _made_before(config: BuildConfig) -> dict[str, list[tuple[str, int]]] | None
             "inputs": [(file["path"], file["bytes"]) for file in made["inputs"]],
             "shards": [(shard["name"], shard["bytes"]) for shard in made["shards"]],
         }
-        of_files = [type(value) for files in before.values() for file in files for value in file]
-        if set(of_files) - {str, int} or not all(
-            layout.is_shard(name) for name, _ in before["shards"]
-        ):
-            raise TypeError("names and sizes of files of another kind")
+        names = {name for name, _ in before["shards"]}
+        if not all(map(layout.is_shard, names)):
+            raise TypeError("a shard that is none")
+        found = collections.Counter(map(layout.shards_in_split, names))
+        lacks = any(count != held for (_, count), held in found.items())
+        if lacks or len(found) != 2 * len(config.formats):  # train and validation of each
+            raise TypeError("not all shards")
         return before
     except (manifest.FolderError, KeyError, TypeError):
         return None  # none, or damaged: it is built again

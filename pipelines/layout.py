@@ -29,18 +29,18 @@ from pipelines import storage
 BUILD = "build.json"
 INPUTS = "inputs.jsonl"
 MANIFEST = "manifest.json"
-#: folder -> suffixes of the files that builds write there
+#: folder -> suffix of the files that builds write there and leave
 STAGE_FOLDERS = {
-    "cleaned": (".arrow",),
-    "fingerprints": (".arrow",),
-    "removals": (".bin",),
-    "rejects": (".jsonl",),
-    "merged": (".arrow", ".bin"),
+    "cleaned": ".arrow",
+    "fingerprints": ".arrow",
+    "removals": ".bin",
+    "rejects": ".jsonl",
 }
+MERGED = "merged"  # whose files go when the build is done
 STARTED = ".started"
 _WET_SUFFIXES = re.compile(r"(\.warc)?(\.wet)?(\.gz)?$")
 _LONGEST_STEM = 128  # bytes: with suffixes and temporaries within the 255 of file systems
-_PIECE = re.compile(r"group-\d+-of-(\d+)-range-\d+-of-(\d+)\.arrow")
+_PIECE = re.compile(r"group-\d{5,}-of-(\d{5,})-range-\d{5,}-of-(\d{5,})\.(arrow|bin)")
 _SHARD = re.compile(r"(train|validation)-\d{5}-of-\d{5}\.(tfrecord|parquet|json\.gz)")
 
 
@@ -93,18 +93,18 @@ def piece_name(group: int, groups: int, key_range: int, ranges: int) -> str:
 
 def merged(output: str, piece: str) -> str:
     """Path of a piece's pages."""
-    return storage.join(output, "merged", f"{piece}.arrow")
+    return storage.join(output, MERGED, f"{piece}.arrow")
 
 
 def merged_removals(output: str, piece: str) -> str:
     """Path of what deduplication removes from a piece."""
-    return storage.join(output, "merged", f"{piece}.bin")
+    return storage.join(output, MERGED, f"{piece}.bin")
 
 
 def pieces_like(name: str) -> int:
-    """How many pieces there are in all, by the name of one's pages; 0 for any other file.
+    """How many pieces there are in all, by the name of a file of one; 0 for any other file.
 
-    >>> pieces_like("group-00003-of-00800-range-00000-of-00014.arrow"), pieces_like("a.arrow")
+    >>> pieces_like("group-00003-of-00800-range-00000-of-00014.bin"), pieces_like("a.bin")
     (11200, 0)
     """
     found = _PIECE.fullmatch(name)

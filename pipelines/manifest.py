@@ -70,13 +70,22 @@ def claim_folder(config: BuildConfig, start_over: bool) -> None:
                 f"{_difference(found, wanted)}; give another --output, or --start-over to "
                 "remove that build"
             )
-    elif strangers := [name for name in storage.listdir(config.output) if name != "lost+found"]:
+    elif strangers := _strangers(config.output):
         raise FolderError(
             f"{config.output} holds files of something else, such as {strangers[0]}; give a new "
             "or empty folder (--output)"
         )
     with storage.write_atomically(path) as file:
         file.write(_json(wanted))
+
+
+def _strangers(output: str) -> list[str]:
+    """Files of a folder in which nothing was built, and of those that a build would write into."""
+    found = [name for name in storage.listdir(output) if name != "lost+found"]
+    for folder in (*layout.STAGE_FOLDERS, layout.MERGED):
+        names = storage.listdir(storage.join(output, folder))
+        found += [storage.join(folder, name) for name in names]
+    return found
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -97,13 +106,14 @@ def _clear(output: str) -> None:
     ordered = [layout.MANIFEST, *sorted(name for name in names if layout.is_shard(name))]
     ordered += [name for name in _OWN_FILES if name != layout.MANIFEST]
     storage.remove(storage.join(output, name) for name in ordered if name in names)
-    for folder, suffixes in layout.STAGE_FOLDERS.items():
+    drop_pieces(output)
+    for folder, suffix in layout.STAGE_FOLDERS.items():
         stage = storage.join(output, folder)
         storage.sweep_temporaries(stage)
         storage.remove(
             storage.join(stage, name)
             for name in storage.listdir(stage)
-            if name.endswith((*suffixes, layout.STARTED))
+            if name.endswith((suffix, layout.STARTED))
         )
 
 
@@ -118,9 +128,9 @@ def begin(output: str) -> None:
 
 def drop_pieces(output: str) -> None:
     """Removes what only a build that is under way needs: cleaned pages stand in its shards then."""
-    folder = storage.join(output, "merged")
-    suffixes = layout.STAGE_FOLDERS["merged"]
-    names = [name for name in storage.listdir(folder) if name.endswith(suffixes)]
+    folder = storage.join(output, layout.MERGED)
+    storage.sweep_temporaries(folder)
+    names = [name for name in storage.listdir(folder) if layout.pieces_like(name)]
     storage.remove(storage.join(folder, name) for name in names)
 
 
@@ -267,7 +277,43 @@ def read_manifest(output: str) -> dict[str, Any]:
         )
     if missing := _SECTIONS.difference(manifest):
         raise FolderError(f"{path}: damaged: it lacks {', '.join(sorted(missing))}")
+    try:
+        _require_types(manifest)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FolderError(f"{path}: damaged: {type(error).__name__}: {error}") from None
     return manifest
+
+
+def _require_types(manifest: Mapping[str, Any]) -> None:
+    """Raises what meeting another kind of value raises, for all that is shown or looked up."""
+    counts, splits, page = (manifest.get(name) for name in ("counts", "splits", "kept_page"))
+    if not isinstance(counts, dict) or not isinstance(splits, dict):
+        raise TypeError("counts and splits must be objects")
+    numbers = [
+        counts[name]
+        for name in ("files_read", "pages_read", "pages_written", "lines_read", "lines_written")
+    ]
+    numbers += [counts["records_rejected"], manifest["timing"]["files_resumed"]]
+    words = []
+    for name in ("pages_dropped", "lines_dropped", "records_rejected_by_reason"):
+        numbers += counts[name].values()
+    if set(splits) != {"train", "validation"}:
+        raise TypeError(f"splits are {sorted(map(str, splits))}")
+    for split in splits.values():
+        numbers += [split["pages"], split["text_bytes"]]
+    for file in manifest["inputs"]:
+        words.append(file["path"])
+        numbers.append(file["bytes"])
+    for file in manifest["unreadable_inputs"]:
+        words += [file["path"], file["error"]]
+    for shard in manifest["shards"]:
+        words += [shard["name"], shard["split"]]
+        numbers.append(shard["bytes"])
+    if page is not None:
+        words += [page["url"], page["text"]]
+    for value, kind in [*((number, int) for number in numbers), *((word, str) for word in words)]:
+        if type(value) is not kind:
+            raise TypeError(f"{str(value)[:100]!r} is no {kind.__name__}")
 
 
 def _added(*parts: Mapping[str, int]) -> dict[str, int]:

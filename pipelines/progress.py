@@ -108,8 +108,10 @@ class CorpusFolder:
         if shards:
             totals = {layout.shards_in_split(name) for name in shards}
             return "write", len(shards), sum(count for _, count in totals), 0
-        merged = storage.listdir(storage.join(self._output, "merged"))
-        if pieces := [name for name in merged if layout.pieces_like(name)]:
+        merged = storage.listdir(storage.join(self._output, layout.MERGED))
+        if pieces := [
+            name for name in merged if name.endswith(".arrow") and layout.pieces_like(name)
+        ]:
             return "merge", len(pieces), layout.pieces_like(pieces[0]), 0
         removals = storage.changed_since(storage.join(self._output, "removals"), self._since)
         if removals:

@@ -42,7 +42,7 @@ def test_a_name_is_never_a_path_and_tells_paths_apart(first: str, second: str) -
 
 
 def test_every_stage_file_stands_in_its_folder_with_its_suffix() -> None:
-    for folder, (suffix, *_) in layout.STAGE_FOLDERS.items():
+    for folder, suffix in layout.STAGE_FOLDERS.items():
         place = getattr(layout, folder)
         assert place("/out", "a") == os.path.join("/out", folder, f"a{suffix}")
         assert place("gs://bucket/out", "a") == f"gs://bucket/out/{folder}/a{suffix}"
