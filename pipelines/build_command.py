@@ -256,6 +256,11 @@ def _beam_options(
     if standard.runner == "FlinkRunner":
         from pipelines import flink
 
+        if given.isdisjoint(("--flink_master", "--job_endpoint", "--output_executable_path")):
+            raise ValueError(
+                "FlinkRunner needs a cluster: give the address of its JobManager's REST interface, "
+                "host:port, or start one with scripts/flink_cluster.sh up (--flink_master)"
+            )
         if flink.on_cluster(options):
             completed = flink.complete(rest, given, options)
             options = options_module.PipelineOptions(completed)

@@ -25,6 +25,7 @@ import concurrent.futures
 import contextlib
 import errno
 import glob
+import importlib.util
 import io
 import math
 import os
@@ -53,6 +54,14 @@ __all__ = [
 
 _SCHEME = re.compile(r"([a-zA-Z][-a-zA-Z0-9+.]*)://")  # what Beam takes for a scheme
 _OBJECT_STORES = frozenset({"azfs", "gs", "s3"})
+#: scheme -> extra of this package that has its client, and a module of it
+_CLIENTS = {
+    "gs": ("gcp", "google.cloud.storage"),
+    "s3": ("aws", "boto3"),
+    "hdfs": ("hadoop", "hdfs"),
+}
+# What Beam raises, of several kinds, when it has not found one.
+_OF_CLIENTS = re.compile("Unable to get filesystem|Missing .* requirement|Failed to import")
 _SCATTERED_READ_BYTES = 64 << 10
 _REMOVALS_AT_A_TIME = 32
 _ERRNO_OF_STATUS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT}  # HTTP's
@@ -310,9 +319,11 @@ def _naming(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, TypeError):  # no file system for this path; a bug
-        raise
     except Exception as error:
+        if _OF_CLIENTS.search(str(error)):
+            _require_client(_scheme(path))
+        if isinstance(error, (ValueError, TypeError)):  # no file system for this path; a bug
+            raise
         cause: Any = error
         while details := getattr(cause, "exception_details", None):  # BeamIOError
             cause = next(iter(details.values()))
@@ -324,6 +335,20 @@ def _naming(path: str) -> Iterator[None]:
             number = _ERRNO_OF_STATUS.get(status, errno.EIO)
             what = os.strerror(number) if status in _ERRNO_OF_STATUS else str(cause)
         raise OSError(number, what, path) from error
+
+
+def _require_client(scheme: str) -> None:
+    """Raises OSError, naming the extra, where a file system's client is not installed."""
+    extra, module = _CLIENTS.get(scheme, ("", ""))
+    try:
+        missing = bool(module) and importlib.util.find_spec(module) is None
+    except ModuleNotFoundError:  # a package above it
+        missing = True
+    if missing:
+        raise OSError(
+            f"{scheme}:// needs the extra {extra}, which is not installed (in a clone: pip install "
+            f"-e '.[{extra}]')"
+        )
 
 
 def _finish(raw: Any, n_bytes: int) -> None:
@@ -425,7 +450,10 @@ def _file_systems() -> Any:
     # Imported late: naming and joining paths should not cost a second of start-up.
     from pipelines.quiet_beam import beam
 
-    return beam.io.filesystems.FileSystems
+    file_systems = beam.io.filesystems.FileSystems
+    if file_systems._pipeline_options is None:  # in a command that makes no pipeline; s3 wants some
+        file_systems.set_options(beam.options.pipeline_options.PipelineOptions([]))
+    return file_systems
 
 
 def _uncompressed() -> str:

@@ -226,6 +226,20 @@ class TestFolder:
         made = manifest_of(output)
         assert made["timing"]["files_resumed"] == len(made["inputs"]), "nothing is cleaned twice"
 
+    @pytest.mark.parametrize("left", [slice(0, 0), slice(0, 3), slice(2, None)])
+    def test_manifest_that_lacks_shards_is_made_again(
+        self, samples: pathlib.Path, tmp_path: pathlib.Path, left: slice
+    ) -> None:
+        output = tmp_path / "out"
+        shutil.copytree(samples, output)
+        made = manifest_of(output)
+        made["shards"] = made["shards"][left]
+        (output / "manifest.json").write_text(json.dumps(made))
+        outcome = build(output, "--format", "parquet,json", "--shards", "3", *ONE_WORKER)
+        assert outcome.status == 0, outcome.err
+        assert "complete already" not in outcome.out
+        assert manifest_of(output)["shards"] == manifest_of(samples)["shards"]
+
     def test_new_input_file_is_cleaned_and_the_rest_resumed(self, tmp_path: pathlib.Path) -> None:
         wet = tmp_path / "wet"
         wet.mkdir()

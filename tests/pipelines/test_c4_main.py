@@ -1,5 +1,7 @@
 import argparse
+import contextlib
 import importlib.metadata
+import importlib.util
 import io
 import os
 import pathlib
@@ -58,6 +60,7 @@ BAD_BUILDS = [
     (["--direct_num_worker", "2"], "did you mean --direct_num_workers?"),
     (["--recipes=en"], "did you mean --recipe?"),
     (["--direct_num_workers=two"], "invalid int value: 'two'"),
+    (["--runner=FlinkRunner"], "FlinkRunner needs a cluster: give the address"),
     (["stray"], "unknown option stray"),
     (["--input", "{dir}/none-*"], "no input file matches"),
     (["--input", "{dir}"], "is a folder"),
@@ -105,6 +108,27 @@ def test_wrong_usage_is_status_2(words: list[str], message: str) -> None:
     assert outcome.status == 2
     assert message in outcome.err
     assert "usage: c4" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("path", "module", "extra"),
+    [
+        ("gs://bucket/a.gz", "google.cloud.storage", "gcp"),
+        ("s3://bucket/a.gz", "boto3", "aws"),
+        ("hdfs://host/a.gz", "hdfs", "hadoop"),
+    ],
+)
+@pytest.mark.parametrize("command", [["explain"], ["plan", "--input"]])
+def test_a_client_that_is_not_installed_is_named_by_its_extra(
+    path: str, module: str, extra: str, command: list[str]
+) -> None:
+    with contextlib.suppress(ModuleNotFoundError):
+        if importlib.util.find_spec(module):
+            pytest.skip(f"{module} is installed")
+    outcome = run_c4(*command, path)
+    assert outcome.status == 1
+    assert outcome.err.count("\n") == 1
+    assert f"needs the extra {extra}, which is not installed" in outcome.err
 
 
 def test_options_arrive_in_the_configuration(

@@ -353,3 +353,38 @@ def test_a_corpus_without_a_good_manifest_is_refused_in_one_line(
     assert words in str(raised.value)
     assert str(out) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+# ------------------------------------------------------------------------------- read, of anyone
+
+
+@pytest.mark.parametrize("name", ["model.bin", "table.arrow", "group-1-of-2-range-3-of-4.bin"])
+def test_strangers_in_the_folder_of_pieces_stay(out: pathlib.Path, name: str) -> None:
+    piece = layout.piece_name(0, 1, 0, 1)
+    (out / "merged").mkdir()
+    for own in (f"{piece}.arrow", f"{piece}.bin", f".{piece}.bin.tmp-{'0' * 32}", name):
+        (out / "merged" / own).write_text("x")
+    with pytest.raises(FolderError, match="something else, such as merged/"):
+        claim_folder(config_for(out.parent), start_over=False)
+    manifest.begin(str(out))
+    assert names(out) == [f"merged/{name}"]
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("counts", {}), ("counts", None), ("splits", []), ("splits", {"train\x1b": {}}),
+        ("timing", None), ("kept_page", 3), ("kept_page", {"url": 3, "text": ""}),
+        ("unreadable_inputs", [3]), ("inputs", None), ("shards", [{"name": 1}]),
+    ],
+)  # fmt: skip
+def test_sections_of_another_kind_are_damage(
+    out: pathlib.Path, section: str, value: object
+) -> None:
+    config = config_for(out.parent)
+    made = json.loads(json.dumps(manifest.make_manifest(config, *whole_build())))
+    (out / "manifest.json").write_text(json.dumps(made))
+    manifest.read_manifest(str(out))
+    (out / "manifest.json").write_text(json.dumps(made | {section: value}))
+    with pytest.raises(FolderError, match=r"manifest\.json: damaged: "):
+        manifest.read_manifest(str(out))
