@@ -74,8 +74,8 @@ class Work:
     def __post_init__(self) -> None:
         if self.files < 1 or self.pages < 1:
             raise ValueError(
-                f"a build needs files and pages, got {self.files} files of {self.pages} pages in "
-                "all (--files, --pages)"
+                f"a build needs files with pages, got {self.files} files of {self.pages} pages in "
+                "all (--files, --input)"
             )
 
     def of(self, name: str) -> float:

@@ -4,6 +4,9 @@ import argparse
 import dataclasses
 import json
 import math
+import re
+import reprlib
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,13 +15,18 @@ from pipelines import layout, storage
 from pipelines.formats import format_named
 from pipelines.plan import Cluster, Plan, Profile, Rates, Stage, Work, make_plan, timed
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
+from pipelines.printing import printable
 
 __all__ = ["add_arguments", "costs", "run"]
 
 #: The published build of CC-MAIN-2019-18, by the code of TensorFlow Datasets: its README.
 REFERENCE_CPU_DAYS = 335
 _TYPICAL = Crawl(56_000, 7.0e12, 2_497_818_607)  # a file of unknown crawls is as one of 2019-18
-_HOURS_A_MONTH = 730
+_MOST_WORKERS = 100_000
+_MOST_FILES = 10_000_000  # a hundred crawls
+_MOST_SHARDS = 99_999
+_CPU_FACTORS = (0.001, 1000.0)
+_OTHER_PAGES = 2.0  # times as long, or as short: a corpus of such is no good model
 _STAGE_COLUMNS = "{:<16}{:>9}{:>10}{:>10}{:>10}{:>10}{:>11}{:>11}{:>9}{:>9}"
 
 
@@ -77,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Prints the plan. Returns the exit status."""
     del rest
+    _require_bounds(arguments)
     tables = read_tables(arguments.prices)
     machine = tables.machine(arguments.machine)
     work, rates = _work(arguments)
@@ -93,8 +102,22 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(as_json(plan, arguments.machine, tables), indent=1))
     else:
-        show(plan, arguments.machine, tables, arguments.crawl)
+        show(plan, arguments.machine, tables, arguments.crawl, arguments.like)
     return 0
+
+
+def _require_bounds(arguments: argparse.Namespace) -> None:
+    """Raises ValueError for numbers that no build has."""
+    for name, most in (("workers", _MOST_WORKERS), ("files", _MOST_FILES)):
+        value = getattr(arguments, name)
+        if value is not None and not 1 <= value <= most:
+            got = reprlib.repr(value)
+            raise ValueError(f"--{name} must lie between 1 and {most:,}, got {got}")
+    least, largest = _CPU_FACTORS
+    if not least <= arguments.cpu_factor <= largest:
+        raise ValueError(
+            f"--cpu-factor must lie between {least:g} and {largest:g}, got {arguments.cpu_factor}"
+        )
 
 
 def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
@@ -103,10 +126,10 @@ def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
     if arguments.crawl is not None:
         crawl = known_crawl(arguments.crawl)
     elif arguments.input is not None:
+        if not all(arguments.input):
+            raise ValueError("no input: give at least one WET file or pattern (--input)")
         found = storage.match([layout.absolute(pattern) for pattern in arguments.input])
         crawl = Crawl(len(found), float(sum(size for _, size in found)), 0)
-    elif arguments.files < 1:
-        raise ValueError(f"at least one WET file is needed, got {arguments.files} (--files)")
     if arguments.like is None:
         profile, rates = Profile(), Rates()
         a_file = _TYPICAL.pages / _TYPICAL.files
@@ -117,24 +140,35 @@ def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
         profile, rates = like.profile, like.rates
         a_file = like.pages / like.files
     if crawl is None:
-        return Work(arguments.files, arguments.files * a_file, profile), rates
+        return Work(arguments.files, max(1.0, arguments.files * a_file), profile), rates
     # Where only bytes are known, pages are as long as the profile's.
     pages = crawl.pages or max(1.0, crawl.stored_bytes / profile.stored_bytes)
-    if arguments.like is None:
-        longer = crawl.stored_bytes / pages / profile.stored_bytes
-        profile = dataclasses.replace(
-            profile,
-            stored_bytes=crawl.stored_bytes / pages,
-            text_bytes=profile.text_bytes * longer,
+    longer = crawl.stored_bytes / pages / profile.stored_bytes
+    if arguments.like is not None and not 1 / _OTHER_PAGES <= longer <= _OTHER_PAGES:
+        print(
+            f"c4: note: a page of {printable(arguments.like)} has {profile.stored_bytes:,.0f} "
+            f"stored bytes, one of what is planned {profile.stored_bytes * longer:,.0f}: its "
+            f"amounts a page are taken {longer:.2g} times; a corpus of some of the same files is a "
+            "better model (--like)",
+            file=sys.stderr,
         )
-    return Work(crawl.files, pages, profile), rates
+    return Work(crawl.files, pages, _longer(profile, longer)), rates
+
+
+def _longer(profile: Profile, times: float) -> Profile:
+    """The profile of pages that are so many times as long; as many of them are kept."""
+    names = ("stored_bytes", "text_bytes", "kept_bytes", "units", "written_bytes")
+    return dataclasses.replace(profile, **{name: getattr(profile, name) * times for name in names})
 
 
 def _shards(value: str) -> int | None:
     if value == "auto":
         return None
-    if not value.isdecimal() or not 1 <= int(value) <= 99_999:
-        raise ValueError(f"--shards wants auto or a number from 1 to 99999, got {value!r}")
+    # Not any longer string of digits, nor those of other scripts, which int() would read.
+    if not re.fullmatch("[0-9]{1,5}", value) or not int(value):
+        raise ValueError(
+            f"--shards wants auto or a number from 1 to {_MOST_SHARDS}, got {reprlib.repr(value)}"
+        )
     return int(value)
 
 
@@ -158,7 +192,8 @@ def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
         >= widest.process_bytes
     ]
     out = f"such as {fits[0]}" if fits else "of more memory a vCPU than any in the table"
-    more = ", or more shards (--shards)" if widest.name == "write" else ""
+    can_be_more = widest.name == "write" and plan.shards < _MOST_SHARDS
+    more = ", or more shards (--shards)" if can_be_more else ""
     raise ValueError(
         f"stage {widest.name} takes {widest.process_bytes / 1e9:.1f} GB a process, and {machine} "
         f"leaves {has / 1e9:.1f} GB for each: take a machine {out} (--machine){more}"
@@ -221,8 +256,10 @@ def as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
     }
 
 
-def show(plan: Plan, machine: str, tables: Tables, crawl: str | None) -> None:
-    """Prints the plan for people."""
+def show(
+    plan: Plan, machine: str, tables: Tables, crawl: str | None = None, like: str | None = None
+) -> None:
+    """Prints the plan for people; ``crawl`` and ``like`` are the options of these names."""
     work, cluster = plan.work, plan.cluster
     print(
         f"{work.files:,} WET files, {_bytes(work.of('stored_bytes'))}, {work.pages / 1e6:,.1f} M "
@@ -284,7 +321,8 @@ def show(plan: Plan, machine: str, tables: Tables, crawl: str | None) -> None:
             else f", or {days / work.pages * _TYPICAL.pages:.1f} for as many pages"
         )
     )
-    print("an estimate: docs/scale.md has its limits; --like CORPUS makes it one of your own pages")
+    advice = "" if like else "; --like CORPUS makes it one of your own pages"
+    print(f"an estimate: docs/scale.md has its limits{advice}")
 
 
 def _fewer(plan: Plan, tables: Tables) -> str:

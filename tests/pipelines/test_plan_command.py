@@ -3,12 +3,14 @@
 import json
 import pathlib
 import re
+import shutil
 import socket
 from typing import Any
 
 import pytest
 
 from pipelines import c4_main
+from pipelines.handover import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.measured_corpus import measured_corpus
 from pipelines.plan import Cluster, Profile, Work, make_plan
 from pipelines.plan_tables import known_crawl, read_tables
@@ -131,7 +133,17 @@ def test_prices_of_ones_own(tmp_path: pathlib.Path) -> None:
         (("--files", "9", "--shards", "many"), ("--shards",)),
         (("--files", "9", "--format", "csv"), ("csv",)),
         (("--files", "9", "--cpu-factor", "-1"), ("--cpu-factor",)),
-        (("--files", "9", "--like", "nowhere"), ("nowhere",)),
+        (("--files", "9", "--cpu-factor", "1001"), ("--cpu-factor", "1000")),
+        (("--files", "9", "--cpu-factor", "nan"), ("--cpu-factor", "1000")),
+        (("--files", "10000001"), ("--files", "10,000,000")),
+        (("--files", "9", "--workers", "100001"), ("--workers", "100,000")),
+        (("--files", "9", "--shards", "\u0664"), ("--shards", "99999")),
+        (("--files", "9", "--shards", "9" * 5000), ("--shards", "99999")),
+        (("--files", "9", "--shards", "0"), ("--shards", "99999")),
+        (("--input", ""), ("no input", "--input")),
+        (("--input", SAMPLES, ""), ("no input", "--input")),
+        (("--files", "9", "--like", ""), ("--like",)),
+        (("--files", "9", "--like", "nowhere"), ("nowhere", "--like")),
         (("--files", "9", "--prices", "nowhere.toml"), ("nowhere.toml",)),
         (("--input", "nowhere/*.gz"), ("nowhere",)),
         (("--crawl", "CC-MAIN-2019-18", "--machine", "n2-highcpu-4"), ("GB", "--machine")),
@@ -202,6 +214,116 @@ def test_a_corpus_is_a_model_for_more_of_the_same(corpus: pathlib.Path) -> None:
     # More files of the same: in proportion.
     more = as_json("plan", "--files", "5000", "--like", corpus)
     assert more["pages"] == pytest.approx(5000 * like.pages / like.files, rel=0.01)
+
+
+def test_a_known_crawl_keeps_its_bytes_whatever_a_corpus_has(corpus: pathlib.Path) -> None:
+    like = measured_corpus(str(corpus))
+    crawl = known_crawl("CC-MAIN-2019-18")
+    plan = as_json(*CRAWL, "--like", corpus)
+    assert plan["stored_bytes"] == pytest.approx(crawl.stored_bytes)
+    assert plan["pages"] == crawl.pages
+    longer = crawl.stored_bytes / crawl.pages / like.profile.stored_bytes
+    for name in ("text_bytes", "kept_bytes", "units", "written_bytes"):
+        assert plan["profile"][name] == pytest.approx(getattr(like.profile, name) * longer)
+    assert plan["profile"]["kept_pages"] == like.profile.kept_pages
+
+
+def test_a_corpus_of_much_shorter_pages_is_told_of_once(corpus: pathlib.Path) -> None:
+    assert measured_corpus(str(corpus)).profile.stored_bytes < 1400  # the samples' pages are short
+    done = run_c4(*CRAWL, "--like", corpus)
+    assert done.status == 0
+    [line] = done.err.splitlines()
+    assert line.startswith("c4: note: ")
+    assert "--like" in line
+    assert "--like" not in done.out  # no advice to do what was done
+    assert "--like CORPUS" in run_c4(*CRAWL).out
+    assert run_c4("plan", "--files", "9", "--like", corpus).err == ""
+
+
+def damaged_manifests() -> list[tuple[str, Any]]:
+    """Where in a manifest, and what stands there; None: nothing does."""
+    return [
+        ("counts.pages_read", None),
+        ("counts.pages_read", "many"),
+        ("counts.pages_read", 0),
+        ("counts.pages_read", -5),
+        ("counts.pages_read", 10**400),
+        ("counts", []),
+        ("splits", 3),
+        ("splits.train.pages", True),
+        ("splits.train.text_bytes", float("nan")),
+        ("inputs", {"a": 1}),
+        ("inputs", []),
+        ("inputs.0.path", 7),
+        ("inputs.0.bytes", None),
+        ("settings", None),
+        ("settings.formats", []),
+        ("settings.formats", [["parquet"]]),
+        ("settings.formats", "parquet"),
+        ("shards.0.split", None),
+        ("shards.0.bytes", "x"),
+        ("timing", None),
+        ("timing.clean_cpu_s", float("nan")),
+        ("timing.write_cpu_s", float("inf")),
+    ]
+
+
+def replaced(tree: Any, place: str, value: Any) -> None:
+    *way, last = [int(part) if part.isdigit() else part for part in place.split(".")]
+    for part in way:
+        tree = tree[part]
+    if value is None:
+        del tree[last]
+    else:
+        tree[last] = value
+
+
+@pytest.mark.parametrize(("place", "value"), damaged_manifests())
+def test_a_damaged_manifest_is_one_line(
+    place: str, value: Any, corpus: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    made = json.loads((corpus / "manifest.json").read_text())
+    replaced(made, place, value)
+    (tmp_path / "manifest.json").write_text(json.dumps(made))
+    (tmp_path / "cleaned").symlink_to(corpus / "cleaned")
+    done = run_c4("plan", "--files", "9", "--like", tmp_path)
+    assert (done.status, done.out) == (1, "")
+    [line] = done.err.splitlines()
+    assert "manifest.json" in line
+    assert line.endswith("(--like)")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("units", None),
+        ("units", "many"),
+        ("units", -1),
+        ("units", 10**20),
+        ("cpu_s", float("nan")),
+        ("pages_kept", 10**9),
+        ("pages_dropped", {"bad_words": 0.5}),
+        ("colour", "red"),
+    ],
+)
+def test_a_damaged_head_is_one_line(
+    name: str, value: Any, corpus: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "corpus"
+    shutil.copytree(corpus, folder)
+    path = min((folder / "cleaned").glob("*.arrow"))
+    with CleanedFile(str(path)) as file:
+        summary = file.summary
+    if value is None:
+        del summary["file"]
+    else:
+        summary["file"][name] = value
+    write_cleaned(str(path), CLEANED_SCHEMA.empty_table(), summary)
+    done = run_c4("plan", "--files", "9", "--like", folder)
+    assert (done.status, done.out) == (1, "")
+    [line] = done.err.splitlines()
+    assert path.name in line
+    assert line.endswith("(--like)")
 
 
 def test_a_corpus_without_cleaned_files_is_no_model(
