@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     plan = make_plan(work, cluster, rates, _shards(arguments.shards), formats)
     _check_memory(plan, arguments.machine, tables)
     if arguments.json:
-        print(json.dumps(as_json(plan, arguments.machine, tables), indent=1))
+        print(json.dumps(as_json(plan, arguments.machine, tables), indent=1, allow_nan=False))
     else:
         show(plan, arguments.machine, tables, arguments.crawl, arguments.like)
     return 0
@@ -261,6 +261,7 @@ def show(
 ) -> None:
     """Prints the plan for people; ``crawl`` and ``like`` are the options of these names."""
     work, cluster = plan.work, plan.cluster
+    machine = printable(machine)
     print(
         f"{work.files:,} WET files, {_bytes(work.of('stored_bytes'))}, {work.pages / 1e6:,.1f} M "
         f"pages, on {cluster.workers:,} x {machine} ({cluster.slots:,} processes, "
@@ -307,7 +308,8 @@ def show(
     monthly = sum(storage_costs(plan, tables).values())
     print(f"  and ${monthly:,.2f} for each month that the folder is kept as the build leaves it")
     dates = [price.date for price in tables.prices.values()]
-    print(f"  by prices of {min(dates)} to {max(dates)}, which change: check them, and give your "
+    first, last = printable(min(dates)), printable(max(dates))
+    print(f"  by prices of {first} to {last}, which change: check them, and give your "
           "own with --prices FILE")  # fmt: skip
     print(f"\nprocesses have a task for {plan.busy:.0%} of the time", end="")
     print(f": {_fewer(plan, tables)}" if plan.busy < 0.5 and cluster.workers > 1 else "")

@@ -13,7 +13,7 @@ from pipelines import c4_main
 from pipelines.handover import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.measured_corpus import measured_corpus
 from pipelines.plan import Cluster, Profile, Work, make_plan
-from pipelines.plan_tables import known_crawl, read_tables
+from pipelines.plan_tables import PRICES, known_crawl, read_tables
 from samples.make_samples import WET_DIR
 from tests.fake_google_cloud import FakeGoogleCloud
 from tests.helpers import run_c4
@@ -168,8 +168,24 @@ def test_refusals_are_one_line_with_the_way_out(
         ("[prices.vcpu_hours]\nusd = 1\n", "did you mean vcpu_hour?"),
         ("[prices.vcpu_hour]\nusd = -1\n", "-1"),
         ("[prices.vcpu_hour]\nusd = 'two'\n", "two"),
-        ("[prices.vcpu_hour]\nprice = 2\n", "price"),
+        ("[prices.vcpu_hour]\nusdd = 2\n", "unknown entry usdd; there are usd, what, date, source"),
+        ("[prices.vcpu_hour]\nusd = true\n", "usd must be a number"),
+        ("[prices.vcpu_hour]\nusd = inf\n", "usd must be a number"),
+        ("[prices.vcpu_hour]\nusd = 1e9\n", "usd must be a number"),
+        (f"[prices.vcpu_hour]\nusd = 1{'0' * 400}\n", "usd must be a number"),
+        ("[prices.vcpu_hour]\ndate = 12:30:00\n", "date must say something"),
+        ("[machines]\nmine = [true, 4]\n", "mine"),
+        ("[machines]\nmine = [2, nan]\n", "mine"),
+        ("[machines]\nmine = [2, 1e9]\n", "mine"),
+        ("[machines]\nmine = [1_000_000_000, 8]\n", "mine"),
+        ("[engine]\nstart = 3\n", "unknown entry start in [engine]"),
+        ("[engine]\nlongest_task = 0.5\n", "longest_task must lie between 1 and"),
+        ("[engine]\nstart_s = inf\n", "start_s"),
+        ("[engine]\nbytes_per_s = 1e-300\n", "bytes_per_s"),
+        (f"[machines]\nmine = {'[' * 5000}", "nested too deep"),
+        (f"# {'x' * (1 << 20)}\n", "larger than 1 MB"),
         ("prices = 3\n", "prices"),
+        ("[prices.nothing]\n", "there are vcpu_hour, memory_gb_hour"),
         ("[prices]\nvcpu_hour = 3\n", "vcpu_hour"),
         ("[machines]\nmine = [2]\n", "mine"),
         ("[machines]\nmine = [0, 4]\n", "mine"),
@@ -187,6 +203,49 @@ def test_a_bad_table_is_told_in_one_line(text: str, said: str, tmp_path: pathlib
     [line] = done.err.splitlines()
     assert said in line
     assert "--prices" in line
+
+
+@pytest.mark.parametrize("path", ["", "nowhere.toml", ".", "/dev/zero"])
+def test_what_is_no_file_is_no_table(path: str) -> None:
+    done = run_c4("plan", "--files", "9", "--prices", path)
+    assert done.status == 1
+    [line] = done.err.splitlines()
+    assert path in line
+    assert line.endswith("(--prices)")
+
+
+def test_a_table_of_another_editor_and_with_a_date_is_read(tmp_path: pathlib.Path) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text("\ufeff[prices.shuffle_gb]\ndate = 2030-01-31\n", encoding="utf-8")
+    plan = as_json("plan", "--files", "9", "--prices", table)
+    assert plan["prices"]["shuffle_gb"]["date"] == "2030-01-31"
+
+
+def test_a_table_moves_no_terminal(tmp_path: pathlib.Path) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text(
+        '[prices.shuffle_gb]\ndate = "9\\u001b[31m"\n[machines]\n"a\\u001bb" = [2, 9]\n'
+    )
+    done = run_c4("plan", "--files", "9", "--prices", table, "--machine", "a\x1bb")
+    assert done.status == 0
+    assert "9·[31m" in done.out
+    assert "a·b" in done.out
+    assert "\x1b" not in done.out
+
+
+def test_the_largest_that_is_allowed_is_still_a_number(tmp_path: pathlib.Path) -> None:
+    table = tmp_path / "mine.toml"
+    dear = "".join(f"[prices.{name}]\nusd = 999_999_999\n" for name in PRICES)
+    table.write_text(
+        f"{dear}[machines]\nmine = [999_999_999, 999_999_999_999e-3]\n[engine]\nstart_s = 1e12\n"
+        "stage_s = 1e12\nrequest_s = 1e12\nbytes_per_s = 1\ndisk_gb = 1e12\nreserved_gb = 0\n"
+        "longest_task = 1e12\n"
+    )
+    words = ["--files", "10000000", "--workers", "100000", "--cpu-factor", "1000"]
+    words += ["--machine", "mine", "--prices", table]
+    done = run_c4("plan", *words, "--json")
+    assert done.status in (0, 1)  # its processes have a GB each
+    assert "Infinity" not in done.out
 
 
 def test_every_table_that_is_packaged_is_whole() -> None:
