@@ -27,7 +27,8 @@ _MOST_FILES = 10_000_000  # a hundred crawls
 _MOST_SHARDS = 99_999
 _CPU_FACTORS = (0.001, 1000.0)
 _OTHER_PAGES = 2.0  # times as long, or as short: a corpus of such is no good model
-_STAGE_COLUMNS = "{:<16}{:>9}{:>10}{:>10}{:>10}{:>10}{:>11}{:>11}{:>9}{:>9}"
+_COMPARED_FILES = 1_000  # from here on with the reference, which cleaned a whole crawl
+_STAGE_COLUMNS = "{:<16}{:>10}{:>12}{:>10}{:>10}{:>10}{:>11}{:>11}{:>9}{:>9}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input", nargs="+", metavar="GLOB", help="these WET files; their sizes are looked up"
     )
     parser.add_argument(
-        "--workers", type=int, default=100, metavar="N", help="machines (default: 100)"
+        "--workers",
+        type=int,
+        default=100,
+        metavar="N",
+        help="machines of --machine, not processes as for c4 build (default: 100)",
     )
     parser.add_argument(
         "--machine",
@@ -263,20 +268,20 @@ def show(
     work, cluster = plan.work, plan.cluster
     machine = printable(machine)
     print(
-        f"{work.files:,} WET files, {_bytes(work.of('stored_bytes'))}, {work.pages / 1e6:,.1f} M "
-        f"pages, on {cluster.workers:,} x {machine} ({cluster.slots:,} processes, "
-        f"{cluster.process_bytes / 1e9:.1f} GB each)\n"
+        f"{_counted(work.files, 'WET file')}, {_bytes(work.of('stored_bytes'))}, "
+        f"{_pages(work.pages)}, on {cluster.workers:,} x {machine} and an object store\n"
+        f"{_counted(cluster.slots, 'process', 'es')}, {cluster.process_bytes / 1e9:.1f} GB each\n"
     )
     print(
         _STAGE_COLUMNS.format(
-            "stage", "tasks", "CPU h", "read", "written", "shuffled", "writes", "reads",
+            "stage", "tasks", "CPU", "read", "written", "shuffled", "writes", "reads",
             "memory", "wall",
         )
     )  # fmt: skip
     for stage in plan.stages:
         print(_row(stage))
     start = cluster.engine.start_s
-    print(f"{'start':<16}{'':>80}{_time(start):>9}")
+    print(f"{'start':<16}{'':>83}{_time(start):>9}")
     whole = Stage(
         "total",
         sum(stage.tasks for stage in plan.stages),
@@ -292,8 +297,8 @@ def show(
     )
     print(_row(whole))
     print(
-        f"\n{plan.buckets:,} buckets, {plan.shards:,} train shards"
-        + (f", {plan.pieces:,} merged pieces" if plan.pieces else "")
+        f"\n{_counted(plan.buckets, 'bucket')}, {_counted(plan.shards, 'train shard')}"
+        + (f", {_counted(plan.pieces, 'merged piece')}" if plan.pieces else "")
         + "; writes and reads are requests to the object store"
     )
     kept = {name: size for name, size in plan.disk_bytes.items() if name != "merged"}
@@ -313,6 +318,14 @@ def show(
           "own with --prices FILE")  # fmt: skip
     print(f"\nprocesses have a task for {plan.busy:.0%} of the time", end="")
     print(f": {_fewer(plan, tables)}" if plan.busy < 0.5 and cluster.workers > 1 else "")
+    if work.files >= _COMPARED_FILES:
+        _compare(plan, crawl)
+    advice = "" if like else "; --like CORPUS makes it one of your own pages"
+    print(f"an estimate: docs/scale.md has its limits{advice}")
+
+
+def _compare(plan: Plan, crawl: str | None) -> None:
+    """Prints what the reference took."""
     days = plan.cpu_s / 86_400
     print(
         f"the reference took about {REFERENCE_CPU_DAYS} CPU-days for CC-MAIN-2019-18; this is "
@@ -320,11 +333,9 @@ def show(
         + (
             f", {REFERENCE_CPU_DAYS / days:.0f} times less"
             if crawl == "CC-MAIN-2019-18"
-            else f", or {days / work.pages * _TYPICAL.pages:.1f} for as many pages"
+            else f", or {days / plan.work.pages * _TYPICAL.pages:.1f} for as many pages"
         )
     )
-    advice = "" if like else "; --like CORPUS makes it one of your own pages"
-    print(f"an estimate: docs/scale.md has its limits{advice}")
 
 
 def _fewer(plan: Plan, tables: Tables) -> str:
@@ -335,7 +346,7 @@ def _fewer(plan: Plan, tables: Tables) -> str:
         other = again(plan, dataclasses.replace(plan.cluster, workers=max(1, workers)))
     workers = other.cluster.workers
     return (
-        f"{workers:,} worker{'s' if workers > 1 else ''} would take {_time(other.wall_s)} and "
+        f"{_counted(workers, 'worker')} would take {_time(other.wall_s)} and "
         f"${sum(costs(other, tables).values()):,.2f}"
     )
 
@@ -350,7 +361,7 @@ def _row(stage: Stage) -> str:
     return _STAGE_COLUMNS.format(
         stage.name,
         f"{stage.tasks:,}",
-        f"{stage.cpu_s / 3600:,.1f}",
+        _cpu(stage.cpu_s),
         _bytes(stage.read_bytes),
         _bytes(stage.written_bytes),
         _bytes(stage.shuffle_bytes),
@@ -359,6 +370,31 @@ def _row(stage: Stage) -> str:
         _bytes(stage.process_bytes),
         _time(stage.wall_s),
     )
+
+
+def _counted(count: int, what: str, plural: str = "s") -> str:
+    return f"{count:,} {what}{'' if count == 1 else plural}"
+
+
+def _pages(pages: float) -> str:
+    """Pages, in millions where they are.
+
+    >>> _pages(2_497_818_607), _pages(44_603.9), _pages(1)
+    ('2,497.8 M pages', '44,604 pages', '1 page')
+    """
+    return f"{pages / 1e6:,.1f} M pages" if pages >= 1e6 else _counted(round(pages), "page")
+
+
+def _cpu(seconds: float) -> str:
+    """Hours, or seconds below one hour.
+
+    >>> _cpu(9_000_000.0), _cpu(5_400.0), _cpu(740.0), _cpu(0.031)
+    ('2,500 h', '1.5 h', '740 s', '0.031 s')
+    """
+    if seconds >= 3600:
+        hours = seconds / 3600
+        return f"{hours:,.{0 if hours >= 1000 else 1}f} h"
+    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _bytes(value: float) -> str:

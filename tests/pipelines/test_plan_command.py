@@ -100,6 +100,31 @@ def test_each_option_changes_the_plan() -> None:
     assert as_json(*CRAWL, "--machine", "n2-standard-8")["wall_s"] < base["wall_s"]
 
 
+def test_a_small_plan_is_in_small_units() -> None:
+    out = run_c4("plan", "--files", "1", "--workers", "1", "--shards", "1").out
+    first, second, *_ = out.splitlines()
+    assert first == "1 WET file, 125 MB, 44,604 pages, on 1 x n2-standard-4 and an object store"
+    assert second == "4 processes, 3.6 GB each"
+    assert "1 train shard;" in out
+    assert "335" not in out  # CPU-days of a whole crawl are no measure for it
+    assert not re.search(r"\b0\.0 [Mhs]", out)
+    # Stages below an hour in seconds, also where others take hours.
+    table = run_c4("plan", "--files", "999").out
+    assert re.search(r"^clean .* [\d.]+ h ", table, re.M)
+    assert re.search(r"^removals .* [\d.]+ s ", table, re.M)
+    assert "335" not in table
+    assert "335" in run_c4("plan", "--files", "1000").out
+
+
+def test_no_more_shards_are_advised_than_there_can_be() -> None:
+    words = ("--files", "10000000", "--machine", "n2-standard-4")
+    lines = [run_c4("plan", *words, "--shards", shards).err for shards in ("99998", "99999")]
+    assert "stage write" in lines[0]
+    assert "stage write" in lines[1]
+    assert "or more shards (--shards)" in lines[0]
+    assert "--shards" not in lines[1]
+
+
 def test_too_many_workers_are_told_of() -> None:
     out = run_c4(*CRAWL, "--workers", "4000").out
     [workers] = re.findall(r"([\d,]+) workers would take", out)
@@ -205,12 +230,21 @@ def test_a_bad_table_is_told_in_one_line(text: str, said: str, tmp_path: pathlib
     assert "--prices" in line
 
 
-@pytest.mark.parametrize("path", ["", "nowhere.toml", ".", "/dev/zero"])
-def test_what_is_no_file_is_no_table(path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", "no price table"),
+        ("nowhere.toml", "No such file"),
+        (".", "directory"),
+        ("/dev/zero", "no regular file"),
+    ],
+)
+def test_what_is_no_file_is_no_table(path: str, said: str) -> None:
     done = run_c4("plan", "--files", "9", "--prices", path)
     assert done.status == 1
     [line] = done.err.splitlines()
     assert path in line
+    assert said in line
     assert line.endswith("(--prices)")
 
 
@@ -237,15 +271,16 @@ def test_the_largest_that_is_allowed_is_still_a_number(tmp_path: pathlib.Path) -
     table = tmp_path / "mine.toml"
     dear = "".join(f"[prices.{name}]\nusd = 999_999_999\n" for name in PRICES)
     table.write_text(
-        f"{dear}[machines]\nmine = [999_999_999, 999_999_999_999e-3]\n[engine]\nstart_s = 1e12\n"
+        f"{dear}[machines]\nmine = [1000, 999_999_999]\n[engine]\nstart_s = 1e12\n"
         "stage_s = 1e12\nrequest_s = 1e12\nbytes_per_s = 1\ndisk_gb = 1e12\nreserved_gb = 0\n"
         "longest_task = 1e12\n"
     )
     words = ["--files", "10000000", "--workers", "100000", "--cpu-factor", "1000"]
     words += ["--machine", "mine", "--prices", table]
     done = run_c4("plan", *words, "--json")
-    assert done.status in (0, 1)  # its processes have a GB each
-    assert "Infinity" not in done.out
+    assert done.status == 0, done.err
+    json.loads(done.out, parse_constant=pytest.fail)  # Infinity, NaN
+    assert run_c4("plan", *words).status == 0
 
 
 def test_every_table_that_is_packaged_is_whole() -> None:
