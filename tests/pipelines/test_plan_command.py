@@ -167,7 +167,7 @@ def test_prices_of_ones_own(tmp_path: pathlib.Path) -> None:
         (("--files", "9", "--shards", "0"), ("--shards", "99999")),
         (("--input", ""), ("no input", "--input")),
         (("--input", SAMPLES, ""), ("no input", "--input")),
-        (("--files", "9", "--like", ""), ("--like",)),
+        (("--files", "9", "--like", ""), ("no corpus folder", "--like")),
         (("--files", "9", "--like", "nowhere"), ("nowhere", "--like")),
         (("--files", "9", "--prices", "nowhere.toml"), ("nowhere.toml",)),
         (("--input", "nowhere/*.gz"), ("nowhere",)),
@@ -258,11 +258,12 @@ def test_a_table_of_another_editor_and_with_a_date_is_read(tmp_path: pathlib.Pat
 def test_a_table_moves_no_terminal(tmp_path: pathlib.Path) -> None:
     table = tmp_path / "mine.toml"
     table.write_text(
-        '[prices.shuffle_gb]\ndate = "9\\u001b[31m"\n[machines]\n"a\\u001bb" = [2, 9]\n'
+        '[prices.shuffle_gb]\ndate = "9\\u001b[31m"\n'
+        '[prices.vcpu_hour]\ndate = "0\\u001b[32m"\n[machines]\n"a\\u001bb" = [2, 9]\n'
     )
     done = run_c4("plan", "--files", "9", "--prices", table, "--machine", "a\x1bb")
     assert done.status == 0
-    assert "9·[31m" in done.out
+    assert "0·[32m to 9·[31m" in done.out
     assert "a·b" in done.out
     assert "\x1b" not in done.out
 
