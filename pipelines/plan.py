@@ -10,6 +10,7 @@ far to trust it.
 
 import dataclasses
 import math
+import reprlib
 
 from c4_filters import spans
 from pipelines import dedup
@@ -24,6 +25,7 @@ _FETCH_BYTES = 16 << 20  # what Beam's gs:// and s3:// readers fetch at a time
 _SCATTERED_BYTES = 64 << 10  # and where small parts are read: pipelines.storage
 _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.handover
 _REPEATED = 0.15  # of the spans sent, how many go: python -m benchmarks.scale
+_MOST_OF_ENGINE = 10**12  # seconds, bytes a second, GB: beyond, sums would be no numbers
 _INDEX_BYTES = 200  # of a batch in a cleaned file's footer: its place, and its keys in the schema
 
 
@@ -74,8 +76,8 @@ class Work:
     def __post_init__(self) -> None:
         if self.files < 1 or self.pages < 1:
             raise ValueError(
-                f"a build needs files and pages, got {self.files} files of {self.pages} pages in "
-                "all (--files, --pages)"
+                f"a build needs files with pages, got {self.files} files of {self.pages} pages in "
+                "all (--files, --input)"
             )
 
     def of(self, name: str) -> float:
@@ -172,10 +174,12 @@ class Engine:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{field.name} must be 0 or more, got {value}")
-        if not self.bytes_per_s:
-            raise ValueError("bytes_per_s must be above 0, got 0")
+            least = 1 if field.name in ("bytes_per_s", "longest_task") else 0
+            if not least <= value <= _MOST_OF_ENGINE:  # nor NaN
+                raise ValueError(
+                    f"{field.name} must lie between {least} and {_MOST_OF_ENGINE:.0e}, "
+                    f"got {reprlib.repr(value)}"
+                )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,9 @@ import argparse
 import dataclasses
 import json
 import math
+import re
+import reprlib
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,14 +15,20 @@ from pipelines import layout, storage
 from pipelines.formats import format_named
 from pipelines.plan import Cluster, Plan, Profile, Rates, Stage, Work, make_plan, timed
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
+from pipelines.printing import printable
 
 __all__ = ["add_arguments", "costs", "run"]
 
 #: The published build of CC-MAIN-2019-18, by the code of TensorFlow Datasets: its README.
 REFERENCE_CPU_DAYS = 335
 _TYPICAL = Crawl(56_000, 7.0e12, 2_497_818_607)  # a file of unknown crawls is as one of 2019-18
-_HOURS_A_MONTH = 730
-_STAGE_COLUMNS = "{:<16}{:>9}{:>10}{:>10}{:>10}{:>10}{:>11}{:>11}{:>9}{:>9}"
+_MOST_WORKERS = 100_000
+_MOST_FILES = 10_000_000  # a hundred crawls
+_MOST_SHARDS = 99_999
+_CPU_FACTORS = (0.001, 1000.0)
+_OTHER_PAGES = 2.0  # times as long, or as short: a corpus of such is no good model
+_COMPARED_FILES = 1_000  # from here on with the reference, which cleaned a whole crawl
+_STAGE_COLUMNS = "{:<16}{:>10}{:>12}{:>10}{:>10}{:>10}{:>11}{:>11}{:>9}{:>9}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input", nargs="+", metavar="GLOB", help="these WET files; their sizes are looked up"
     )
     parser.add_argument(
-        "--workers", type=int, default=100, metavar="N", help="machines (default: 100)"
+        "--workers",
+        type=int,
+        default=100,
+        metavar="N",
+        help="machines of --machine, not processes as for c4 build (default: 100)",
     )
     parser.add_argument(
         "--machine",
@@ -77,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Prints the plan. Returns the exit status."""
     del rest
+    _require_bounds(arguments)
     tables = read_tables(arguments.prices)
     machine = tables.machine(arguments.machine)
     work, rates = _work(arguments)
@@ -91,10 +105,24 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     plan = make_plan(work, cluster, rates, _shards(arguments.shards), formats)
     _check_memory(plan, arguments.machine, tables)
     if arguments.json:
-        print(json.dumps(as_json(plan, arguments.machine, tables), indent=1))
+        print(json.dumps(as_json(plan, arguments.machine, tables), indent=1, allow_nan=False))
     else:
-        show(plan, arguments.machine, tables, arguments.crawl)
+        show(plan, arguments.machine, tables, arguments.crawl, arguments.like)
     return 0
+
+
+def _require_bounds(arguments: argparse.Namespace) -> None:
+    """Raises ValueError for numbers that no build has."""
+    for name, most in (("workers", _MOST_WORKERS), ("files", _MOST_FILES)):
+        value = getattr(arguments, name)
+        if value is not None and not 1 <= value <= most:
+            got = reprlib.repr(value)
+            raise ValueError(f"--{name} must lie between 1 and {most:,}, got {got}")
+    least, largest = _CPU_FACTORS
+    if not least <= arguments.cpu_factor <= largest:
+        raise ValueError(
+            f"--cpu-factor must lie between {least:g} and {largest:g}, got {arguments.cpu_factor}"
+        )
 
 
 def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
@@ -103,10 +131,10 @@ def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
     if arguments.crawl is not None:
         crawl = known_crawl(arguments.crawl)
     elif arguments.input is not None:
+        if not all(arguments.input):
+            raise ValueError("no input: give at least one WET file or pattern (--input)")
         found = storage.match([layout.absolute(pattern) for pattern in arguments.input])
         crawl = Crawl(len(found), float(sum(size for _, size in found)), 0)
-    elif arguments.files < 1:
-        raise ValueError(f"at least one WET file is needed, got {arguments.files} (--files)")
     if arguments.like is None:
         profile, rates = Profile(), Rates()
         a_file = _TYPICAL.pages / _TYPICAL.files
@@ -117,24 +145,35 @@ def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
         profile, rates = like.profile, like.rates
         a_file = like.pages / like.files
     if crawl is None:
-        return Work(arguments.files, arguments.files * a_file, profile), rates
+        return Work(arguments.files, max(1.0, arguments.files * a_file), profile), rates
     # Where only bytes are known, pages are as long as the profile's.
     pages = crawl.pages or max(1.0, crawl.stored_bytes / profile.stored_bytes)
-    if arguments.like is None:
-        longer = crawl.stored_bytes / pages / profile.stored_bytes
-        profile = dataclasses.replace(
-            profile,
-            stored_bytes=crawl.stored_bytes / pages,
-            text_bytes=profile.text_bytes * longer,
+    longer = crawl.stored_bytes / pages / profile.stored_bytes
+    if arguments.like is not None and not 1 / _OTHER_PAGES <= longer <= _OTHER_PAGES:
+        print(
+            f"c4: note: a page of {printable(arguments.like)} has {profile.stored_bytes:,.0f} "
+            f"stored bytes, one of what is planned {profile.stored_bytes * longer:,.0f}: its "
+            f"amounts a page are taken {longer:.2g} times; a corpus of some of the same files is a "
+            "better model (--like)",
+            file=sys.stderr,
         )
-    return Work(crawl.files, pages, profile), rates
+    return Work(crawl.files, pages, _longer(profile, longer)), rates
+
+
+def _longer(profile: Profile, times: float) -> Profile:
+    """The profile of pages that are so many times as long; as many of them are kept."""
+    names = ("stored_bytes", "text_bytes", "kept_bytes", "units", "written_bytes")
+    return dataclasses.replace(profile, **{name: getattr(profile, name) * times for name in names})
 
 
 def _shards(value: str) -> int | None:
     if value == "auto":
         return None
-    if not value.isdecimal() or not 1 <= int(value) <= 99_999:
-        raise ValueError(f"--shards wants auto or a number from 1 to 99999, got {value!r}")
+    # Not any longer string of digits, nor those of other scripts, which int() would read.
+    if not re.fullmatch("[0-9]{1,5}", value) or not int(value):
+        raise ValueError(
+            f"--shards wants auto or a number from 1 to {_MOST_SHARDS}, got {reprlib.repr(value)}"
+        )
     return int(value)
 
 
@@ -158,7 +197,8 @@ def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
         >= widest.process_bytes
     ]
     out = f"such as {fits[0]}" if fits else "of more memory a vCPU than any in the table"
-    more = ", or more shards (--shards)" if widest.name == "write" else ""
+    can_be_more = widest.name == "write" and plan.shards < _MOST_SHARDS
+    more = ", or more shards (--shards)" if can_be_more else ""
     raise ValueError(
         f"stage {widest.name} takes {widest.process_bytes / 1e9:.1f} GB a process, and {machine} "
         f"leaves {has / 1e9:.1f} GB for each: take a machine {out} (--machine){more}"
@@ -221,24 +261,27 @@ def as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
     }
 
 
-def show(plan: Plan, machine: str, tables: Tables, crawl: str | None) -> None:
-    """Prints the plan for people."""
+def show(
+    plan: Plan, machine: str, tables: Tables, crawl: str | None = None, like: str | None = None
+) -> None:
+    """Prints the plan for people; ``crawl`` and ``like`` are the options of these names."""
     work, cluster = plan.work, plan.cluster
+    machine = printable(machine)
     print(
-        f"{work.files:,} WET files, {_bytes(work.of('stored_bytes'))}, {work.pages / 1e6:,.1f} M "
-        f"pages, on {cluster.workers:,} x {machine} ({cluster.slots:,} processes, "
-        f"{cluster.process_bytes / 1e9:.1f} GB each)\n"
+        f"{_counted(work.files, 'WET file')}, {_bytes(work.of('stored_bytes'))}, "
+        f"{_pages(work.pages)}, on {cluster.workers:,} x {machine} and an object store\n"
+        f"{_counted(cluster.slots, 'process', 'es')}, {cluster.process_bytes / 1e9:.1f} GB each\n"
     )
     print(
         _STAGE_COLUMNS.format(
-            "stage", "tasks", "CPU h", "read", "written", "shuffled", "writes", "reads",
+            "stage", "tasks", "CPU", "read", "written", "shuffled", "writes", "reads",
             "memory", "wall",
         )
     )  # fmt: skip
     for stage in plan.stages:
         print(_row(stage))
     start = cluster.engine.start_s
-    print(f"{'start':<16}{'':>80}{_time(start):>9}")
+    print(f"{'start':<16}{'':>83}{_time(start):>9}")
     whole = Stage(
         "total",
         sum(stage.tasks for stage in plan.stages),
@@ -254,8 +297,8 @@ def show(plan: Plan, machine: str, tables: Tables, crawl: str | None) -> None:
     )
     print(_row(whole))
     print(
-        f"\n{plan.buckets:,} buckets, {plan.shards:,} train shards"
-        + (f", {plan.pieces:,} merged pieces" if plan.pieces else "")
+        f"\n{_counted(plan.buckets, 'bucket')}, {_counted(plan.shards, 'train shard')}"
+        + (f", {_counted(plan.pieces, 'merged piece')}" if plan.pieces else "")
         + "; writes and reads are requests to the object store"
     )
     kept = {name: size for name, size in plan.disk_bytes.items() if name != "merged"}
@@ -270,10 +313,19 @@ def show(plan: Plan, machine: str, tables: Tables, crawl: str | None) -> None:
     monthly = sum(storage_costs(plan, tables).values())
     print(f"  and ${monthly:,.2f} for each month that the folder is kept as the build leaves it")
     dates = [price.date for price in tables.prices.values()]
-    print(f"  by prices of {min(dates)} to {max(dates)}, which change: check them, and give your "
+    first, last = printable(min(dates)), printable(max(dates))
+    print(f"  by prices of {first} to {last}, which change: check them, and give your "
           "own with --prices FILE")  # fmt: skip
     print(f"\nprocesses have a task for {plan.busy:.0%} of the time", end="")
     print(f": {_fewer(plan, tables)}" if plan.busy < 0.5 and cluster.workers > 1 else "")
+    if work.files >= _COMPARED_FILES:
+        _compare(plan, crawl)
+    advice = "" if like else "; --like CORPUS makes it one of your own pages"
+    print(f"an estimate: docs/scale.md has its limits{advice}")
+
+
+def _compare(plan: Plan, crawl: str | None) -> None:
+    """Prints what the reference took."""
     days = plan.cpu_s / 86_400
     print(
         f"the reference took about {REFERENCE_CPU_DAYS} CPU-days for CC-MAIN-2019-18; this is "
@@ -281,10 +333,9 @@ def show(plan: Plan, machine: str, tables: Tables, crawl: str | None) -> None:
         + (
             f", {REFERENCE_CPU_DAYS / days:.0f} times less"
             if crawl == "CC-MAIN-2019-18"
-            else f", or {days / work.pages * _TYPICAL.pages:.1f} for as many pages"
+            else f", or {days / plan.work.pages * _TYPICAL.pages:.1f} for as many pages"
         )
     )
-    print("an estimate: docs/scale.md has its limits; --like CORPUS makes it one of your own pages")
 
 
 def _fewer(plan: Plan, tables: Tables) -> str:
@@ -295,7 +346,7 @@ def _fewer(plan: Plan, tables: Tables) -> str:
         other = again(plan, dataclasses.replace(plan.cluster, workers=max(1, workers)))
     workers = other.cluster.workers
     return (
-        f"{workers:,} worker{'s' if workers > 1 else ''} would take {_time(other.wall_s)} and "
+        f"{_counted(workers, 'worker')} would take {_time(other.wall_s)} and "
         f"${sum(costs(other, tables).values()):,.2f}"
     )
 
@@ -310,7 +361,7 @@ def _row(stage: Stage) -> str:
     return _STAGE_COLUMNS.format(
         stage.name,
         f"{stage.tasks:,}",
-        f"{stage.cpu_s / 3600:,.1f}",
+        _cpu(stage.cpu_s),
         _bytes(stage.read_bytes),
         _bytes(stage.written_bytes),
         _bytes(stage.shuffle_bytes),
@@ -319,6 +370,31 @@ def _row(stage: Stage) -> str:
         _bytes(stage.process_bytes),
         _time(stage.wall_s),
     )
+
+
+def _counted(count: int, what: str, plural: str = "s") -> str:
+    return f"{count:,} {what}{'' if count == 1 else plural}"
+
+
+def _pages(pages: float) -> str:
+    """Pages, in millions where they are.
+
+    >>> _pages(2_497_818_607), _pages(44_603.9), _pages(1)
+    ('2,497.8 M pages', '44,604 pages', '1 page')
+    """
+    return f"{pages / 1e6:,.1f} M pages" if pages >= 1e6 else _counted(round(pages), "page")
+
+
+def _cpu(seconds: float) -> str:
+    """Hours, or seconds below one hour.
+
+    >>> _cpu(9_000_000.0), _cpu(5_400.0), _cpu(740.0), _cpu(0.031)
+    ('2,500 h', '1.5 h', '740 s', '0.031 s')
+    """
+    if seconds >= 3600:
+        hours = seconds / 3600
+        return f"{hours:,.{0 if hours >= 1000 else 1}f} h"
+    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _bytes(value: float) -> str:

@@ -1,9 +1,13 @@
 """The tables behind ``c4 plan``: prices, machines and assumptions, and known crawls."""
 
 import dataclasses
+import datetime
 import difflib
+import errno
 import importlib.resources
-import math
+import os
+import reprlib
+import stat
 import tomllib
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +17,8 @@ from pipelines.plan import Engine
 
 __all__ = ["Crawl", "Machine", "Price", "Tables", "known_crawl", "read_tables"]
 
+_MOST_TABLE_BYTES = 1 << 20
+_MOST = 10**9  # dollars, vCPUs, GB
 PRICES = (
     "vcpu_hour",
     "memory_gb_hour",
@@ -34,11 +40,17 @@ class Price:
     source: str
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.usd, int | float) and math.isfinite(self.usd) and self.usd >= 0):
-            raise ValueError(f"usd must be a number of 0 or more, got {self.usd!r}")
+        if type(self.usd) not in (int, float) or not 0 <= self.usd < _MOST:  # nor NaN
+            raise ValueError(
+                f"usd must be a number from 0 to below {_MOST:.0e}, got {reprlib.repr(self.usd)}"
+            )
         for name in ("what", "date", "source"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name} must say something, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise ValueError(f"{name} must say something, got {reprlib.repr(value)}")
+
+
+_PRICE_ENTRIES = tuple(field.name for field in dataclasses.fields(Price))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +61,11 @@ class Machine:
     memory_gb: float
 
     def __post_init__(self) -> None:
-        numbers = isinstance(self.vcpus, int) and isinstance(self.memory_gb, int | float)
-        if not numbers or self.vcpus < 1 or not 0 < self.memory_gb < math.inf:
+        numbers = type(self.vcpus) is int and type(self.memory_gb) in (int, float)
+        if not numbers or not 1 <= self.vcpus < _MOST or not 0 < self.memory_gb < _MOST:
+            got = f"[{reprlib.repr(self.vcpus)}, {reprlib.repr(self.memory_gb)}]"
             raise ValueError(
-                f"a machine is [vCPUs, GB of memory], got [{self.vcpus!r}, {self.memory_gb!r}]"
+                f"a machine is [vCPUs, GB of memory], numbers below {_MOST:.0e}, got {got}"
             )
 
 
@@ -104,19 +117,40 @@ def read_tables(path: str | None = None) -> Tables:
     """The packaged tables, with what a file of the user's puts in their place.
 
     Raises:
-        OSError: The file cannot be read.
-        ValueError: It is no TOML, or something in it has another name or form; one line.
+        ValueError: It cannot be read, it is no TOML, or something in it has another name or form;
+            one line.
 
     """
     found = tomllib.loads(_packaged("prices.toml"))
-    if path is not None:
-        try:
-            theirs = tomllib.loads(storage.read_bytes(path).decode())
-            _overlay(found, theirs)
-            return _checked(found)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: {error} (--prices)") from None
-    return _checked(found)
+    if path is None:
+        return _checked(found)
+    if not path:
+        raise ValueError("no price table: give a TOML file (--prices)")
+    try:
+        # Editors of Windows begin a file with a mark.
+        _overlay(found, tomllib.loads(_read(path).decode("utf-8-sig")))
+        return _checked(found)
+    except RecursionError:
+        raise ValueError(f"{path}: tables or lists are nested too deep (--prices)") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error} (--prices)") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error} (--prices)") from None
+
+
+def _read(path: str) -> bytes:
+    """The bytes of a table. Raises ValueError where the file cannot be one, without reading it."""
+    if storage.is_local(path):
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(mode):  # a device may have no end, a pipe no beginning
+            raise ValueError("no regular file")
+    with storage.open_raw(path) as file:
+        content = file.read(_MOST_TABLE_BYTES + 1)
+    if len(content) > _MOST_TABLE_BYTES:
+        raise ValueError("larger than 1 MB: it is no table of prices")
+    return content
 
 
 def _packaged(name: str) -> str:
@@ -128,15 +162,25 @@ def _overlay(found: dict[str, Any], theirs: dict[str, Any]) -> None:
         if section not in found:
             raise ValueError(f"unknown section [{section}]; there are {', '.join(sorted(found))}")
         if not isinstance(entries, dict):
-            raise ValueError(f"[{section}] must be a table, got {entries!r}")
+            raise ValueError(f"[{section}] must be a table, got {reprlib.repr(entries)}")
         for name, entry in entries.items():
             if section != "machines" and name not in found[section]:
                 near = difflib.get_close_matches(name, found[section], n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise ValueError(f"unknown entry {name} in [{section}]{hint}")
+                hint = (
+                    f"did you mean {near[0]}?" if near else f"there are {', '.join(found[section])}"
+                )
+                raise ValueError(f"unknown entry {name} in [{section}]; {hint}")
             if section == "prices":
                 if not isinstance(entry, dict):
-                    raise ValueError(f"[prices.{name}] must be a table, got {entry!r}")
+                    got = reprlib.repr(entry)
+                    raise ValueError(f"[prices.{name}] must be a table, got {got}")
+                if unknown := [key for key in entry if key not in _PRICE_ENTRIES]:
+                    raise ValueError(
+                        f"[prices.{name}]: unknown entry {unknown[0]}; there are "
+                        f"{', '.join(_PRICE_ENTRIES)}"
+                    )
+                if isinstance(entry.get("date"), datetime.date):  # TOML has dates of its own
+                    entry["date"] = entry["date"].isoformat()
                 entry = {**found[section][name], **entry}
             found[section][name] = entry
 
@@ -146,26 +190,22 @@ def _checked(found: dict[str, Any]) -> Tables:
     for name in PRICES:
         try:
             prices[name] = Price(**found["prices"][name])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"[prices.{name}]: {_plain(error)}") from None
+        except ValueError as error:
+            raise ValueError(f"[prices.{name}]: {error}") from None
     machines = {}
     for name, entry in found["machines"].items():
         if not isinstance(entry, list) or len(entry) != 2:
-            raise ValueError(f"[machines] {name} must be [vCPUs, GB of memory], got {entry!r}")
+            got = reprlib.repr(entry)
+            raise ValueError(f"[machines] {name} must be [vCPUs, GB of memory], got {got}")
         try:
             machines[name] = Machine(*entry)
         except ValueError as error:
             raise ValueError(f"[machines] {name}: {error}") from None
     for name, value in found["engine"].items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"[engine] {name} must be a number, got {value!r}")
+            raise ValueError(f"[engine] {name} must be a number, got {reprlib.repr(value)}")
     try:
         engine = Engine(**found["engine"])
     except ValueError as error:
         raise ValueError(f"[engine] {error}") from None
     return Tables(prices, machines, engine)
-
-
-def _plain(error: Exception) -> str:
-    """A constructor's complaint without the constructor's name."""
-    return str(error).removeprefix("Price.__init__() ")

@@ -3,15 +3,17 @@
 import json
 import pathlib
 import re
+import shutil
 import socket
 from typing import Any
 
 import pytest
 
 from pipelines import c4_main
+from pipelines.handover import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.measured_corpus import measured_corpus
 from pipelines.plan import Cluster, Profile, Work, make_plan
-from pipelines.plan_tables import known_crawl, read_tables
+from pipelines.plan_tables import PRICES, known_crawl, read_tables
 from samples.make_samples import WET_DIR
 from tests.fake_google_cloud import FakeGoogleCloud
 from tests.helpers import run_c4
@@ -98,6 +100,31 @@ def test_each_option_changes_the_plan() -> None:
     assert as_json(*CRAWL, "--machine", "n2-standard-8")["wall_s"] < base["wall_s"]
 
 
+def test_a_small_plan_is_in_small_units() -> None:
+    out = run_c4("plan", "--files", "1", "--workers", "1", "--shards", "1").out
+    first, second, *_ = out.splitlines()
+    assert first == "1 WET file, 125 MB, 44,604 pages, on 1 x n2-standard-4 and an object store"
+    assert second == "4 processes, 3.6 GB each"
+    assert "1 train shard;" in out
+    assert "335" not in out  # CPU-days of a whole crawl are no measure for it
+    assert not re.search(r"\b0\.0 [Mhs]", out)
+    # Stages below an hour in seconds, also where others take hours.
+    table = run_c4("plan", "--files", "999").out
+    assert re.search(r"^clean .* [\d.]+ h ", table, re.M)
+    assert re.search(r"^removals .* [\d.]+ s ", table, re.M)
+    assert "335" not in table
+    assert "335" in run_c4("plan", "--files", "1000").out
+
+
+def test_no_more_shards_are_advised_than_there_can_be() -> None:
+    words = ("--files", "10000000", "--machine", "n2-standard-4")
+    lines = [run_c4("plan", *words, "--shards", shards).err for shards in ("99998", "99999")]
+    assert "stage write" in lines[0]
+    assert "stage write" in lines[1]
+    assert "or more shards (--shards)" in lines[0]
+    assert "--shards" not in lines[1]
+
+
 def test_too_many_workers_are_told_of() -> None:
     out = run_c4(*CRAWL, "--workers", "4000").out
     [workers] = re.findall(r"([\d,]+) workers would take", out)
@@ -131,7 +158,17 @@ def test_prices_of_ones_own(tmp_path: pathlib.Path) -> None:
         (("--files", "9", "--shards", "many"), ("--shards",)),
         (("--files", "9", "--format", "csv"), ("csv",)),
         (("--files", "9", "--cpu-factor", "-1"), ("--cpu-factor",)),
-        (("--files", "9", "--like", "nowhere"), ("nowhere",)),
+        (("--files", "9", "--cpu-factor", "1001"), ("--cpu-factor", "1000")),
+        (("--files", "9", "--cpu-factor", "nan"), ("--cpu-factor", "1000")),
+        (("--files", "10000001"), ("--files", "10,000,000")),
+        (("--files", "9", "--workers", "100001"), ("--workers", "100,000")),
+        (("--files", "9", "--shards", "\u0664"), ("--shards", "99999")),
+        (("--files", "9", "--shards", "9" * 5000), ("--shards", "99999")),
+        (("--files", "9", "--shards", "0"), ("--shards", "99999")),
+        (("--input", ""), ("no input", "--input")),
+        (("--input", SAMPLES, ""), ("no input", "--input")),
+        (("--files", "9", "--like", ""), ("no corpus folder", "--like")),
+        (("--files", "9", "--like", "nowhere"), ("nowhere", "--like")),
         (("--files", "9", "--prices", "nowhere.toml"), ("nowhere.toml",)),
         (("--input", "nowhere/*.gz"), ("nowhere",)),
         (("--crawl", "CC-MAIN-2019-18", "--machine", "n2-highcpu-4"), ("GB", "--machine")),
@@ -156,8 +193,24 @@ def test_refusals_are_one_line_with_the_way_out(
         ("[prices.vcpu_hours]\nusd = 1\n", "did you mean vcpu_hour?"),
         ("[prices.vcpu_hour]\nusd = -1\n", "-1"),
         ("[prices.vcpu_hour]\nusd = 'two'\n", "two"),
-        ("[prices.vcpu_hour]\nprice = 2\n", "price"),
+        ("[prices.vcpu_hour]\nusdd = 2\n", "unknown entry usdd; there are usd, what, date, source"),
+        ("[prices.vcpu_hour]\nusd = true\n", "usd must be a number"),
+        ("[prices.vcpu_hour]\nusd = inf\n", "usd must be a number"),
+        ("[prices.vcpu_hour]\nusd = 1e9\n", "usd must be a number"),
+        (f"[prices.vcpu_hour]\nusd = 1{'0' * 400}\n", "usd must be a number"),
+        ("[prices.vcpu_hour]\ndate = 12:30:00\n", "date must say something"),
+        ("[machines]\nmine = [true, 4]\n", "mine"),
+        ("[machines]\nmine = [2, nan]\n", "mine"),
+        ("[machines]\nmine = [2, 1e9]\n", "mine"),
+        ("[machines]\nmine = [1_000_000_000, 8]\n", "mine"),
+        ("[engine]\nstart = 3\n", "unknown entry start in [engine]"),
+        ("[engine]\nlongest_task = 0.5\n", "longest_task must lie between 1 and"),
+        ("[engine]\nstart_s = inf\n", "start_s"),
+        ("[engine]\nbytes_per_s = 1e-300\n", "bytes_per_s"),
+        (f"[machines]\nmine = {'[' * 5000}", "nested too deep"),
+        (f"# {'x' * (1 << 20)}\n", "larger than 1 MB"),
         ("prices = 3\n", "prices"),
+        ("[prices.nothing]\n", "there are vcpu_hour, memory_gb_hour"),
         ("[prices]\nvcpu_hour = 3\n", "vcpu_hour"),
         ("[machines]\nmine = [2]\n", "mine"),
         ("[machines]\nmine = [0, 4]\n", "mine"),
@@ -175,6 +228,60 @@ def test_a_bad_table_is_told_in_one_line(text: str, said: str, tmp_path: pathlib
     [line] = done.err.splitlines()
     assert said in line
     assert "--prices" in line
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", "no price table"),
+        ("nowhere.toml", "No such file"),
+        (".", "directory"),
+        ("/dev/zero", "no regular file"),
+    ],
+)
+def test_what_is_no_file_is_no_table(path: str, said: str) -> None:
+    done = run_c4("plan", "--files", "9", "--prices", path)
+    assert done.status == 1
+    [line] = done.err.splitlines()
+    assert path in line
+    assert said in line
+    assert line.endswith("(--prices)")
+
+
+def test_a_table_of_another_editor_and_with_a_date_is_read(tmp_path: pathlib.Path) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text("\ufeff[prices.shuffle_gb]\ndate = 2030-01-31\n", encoding="utf-8")
+    plan = as_json("plan", "--files", "9", "--prices", table)
+    assert plan["prices"]["shuffle_gb"]["date"] == "2030-01-31"
+
+
+def test_a_table_moves_no_terminal(tmp_path: pathlib.Path) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text(
+        '[prices.shuffle_gb]\ndate = "9\\u001b[31m"\n'
+        '[prices.vcpu_hour]\ndate = "0\\u001b[32m"\n[machines]\n"a\\u001bb" = [2, 9]\n'
+    )
+    done = run_c4("plan", "--files", "9", "--prices", table, "--machine", "a\x1bb")
+    assert done.status == 0
+    assert "0·[32m to 9·[31m" in done.out
+    assert "a·b" in done.out
+    assert "\x1b" not in done.out
+
+
+def test_the_largest_that_is_allowed_is_still_a_number(tmp_path: pathlib.Path) -> None:
+    table = tmp_path / "mine.toml"
+    dear = "".join(f"[prices.{name}]\nusd = 999_999_999\n" for name in PRICES)
+    table.write_text(
+        f"{dear}[machines]\nmine = [1000, 999_999_999]\n[engine]\nstart_s = 1e12\n"
+        "stage_s = 1e12\nrequest_s = 1e12\nbytes_per_s = 1\ndisk_gb = 1e12\nreserved_gb = 0\n"
+        "longest_task = 1e12\n"
+    )
+    words = ["--files", "10000000", "--workers", "100000", "--cpu-factor", "1000"]
+    words += ["--machine", "mine", "--prices", table]
+    done = run_c4("plan", *words, "--json")
+    assert done.status == 0, done.err
+    json.loads(done.out, parse_constant=pytest.fail)  # Infinity, NaN
+    assert run_c4("plan", *words).status == 0
 
 
 def test_every_table_that_is_packaged_is_whole() -> None:
@@ -202,6 +309,116 @@ def test_a_corpus_is_a_model_for_more_of_the_same(corpus: pathlib.Path) -> None:
     # More files of the same: in proportion.
     more = as_json("plan", "--files", "5000", "--like", corpus)
     assert more["pages"] == pytest.approx(5000 * like.pages / like.files, rel=0.01)
+
+
+def test_a_known_crawl_keeps_its_bytes_whatever_a_corpus_has(corpus: pathlib.Path) -> None:
+    like = measured_corpus(str(corpus))
+    crawl = known_crawl("CC-MAIN-2019-18")
+    plan = as_json(*CRAWL, "--like", corpus)
+    assert plan["stored_bytes"] == pytest.approx(crawl.stored_bytes)
+    assert plan["pages"] == crawl.pages
+    longer = crawl.stored_bytes / crawl.pages / like.profile.stored_bytes
+    for name in ("text_bytes", "kept_bytes", "units", "written_bytes"):
+        assert plan["profile"][name] == pytest.approx(getattr(like.profile, name) * longer)
+    assert plan["profile"]["kept_pages"] == like.profile.kept_pages
+
+
+def test_a_corpus_of_much_shorter_pages_is_told_of_once(corpus: pathlib.Path) -> None:
+    assert measured_corpus(str(corpus)).profile.stored_bytes < 1400  # the samples' pages are short
+    done = run_c4(*CRAWL, "--like", corpus)
+    assert done.status == 0
+    [line] = done.err.splitlines()
+    assert line.startswith("c4: note: ")
+    assert "--like" in line
+    assert "--like" not in done.out  # no advice to do what was done
+    assert "--like CORPUS" in run_c4(*CRAWL).out
+    assert run_c4("plan", "--files", "9", "--like", corpus).err == ""
+
+
+def damaged_manifests() -> list[tuple[str, Any]]:
+    """Where in a manifest, and what stands there; None: nothing does."""
+    return [
+        ("counts.pages_read", None),
+        ("counts.pages_read", "many"),
+        ("counts.pages_read", 0),
+        ("counts.pages_read", -5),
+        ("counts.pages_read", 10**400),
+        ("counts", []),
+        ("splits", 3),
+        ("splits.train.pages", True),
+        ("splits.train.text_bytes", float("nan")),
+        ("inputs", {"a": 1}),
+        ("inputs", []),
+        ("inputs.0.path", 7),
+        ("inputs.0.bytes", None),
+        ("settings", None),
+        ("settings.formats", []),
+        ("settings.formats", [["parquet"]]),
+        ("settings.formats", "parquet"),
+        ("shards.0.split", None),
+        ("shards.0.bytes", "x"),
+        ("timing", None),
+        ("timing.clean_cpu_s", float("nan")),
+        ("timing.write_cpu_s", float("inf")),
+    ]
+
+
+def replaced(tree: Any, place: str, value: Any) -> None:
+    *way, last = [int(part) if part.isdigit() else part for part in place.split(".")]
+    for part in way:
+        tree = tree[part]
+    if value is None:
+        del tree[last]
+    else:
+        tree[last] = value
+
+
+@pytest.mark.parametrize(("place", "value"), damaged_manifests())
+def test_a_damaged_manifest_is_one_line(
+    place: str, value: Any, corpus: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    made = json.loads((corpus / "manifest.json").read_text())
+    replaced(made, place, value)
+    (tmp_path / "manifest.json").write_text(json.dumps(made))
+    (tmp_path / "cleaned").symlink_to(corpus / "cleaned")
+    done = run_c4("plan", "--files", "9", "--like", tmp_path)
+    assert (done.status, done.out) == (1, "")
+    [line] = done.err.splitlines()
+    assert "manifest.json" in line
+    assert line.endswith("(--like)")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("units", None),
+        ("units", "many"),
+        ("units", -1),
+        ("units", 10**20),
+        ("cpu_s", float("nan")),
+        ("pages_kept", 10**9),
+        ("pages_dropped", {"bad_words": 0.5}),
+        ("colour", "red"),
+    ],
+)
+def test_a_damaged_head_is_one_line(
+    name: str, value: Any, corpus: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "corpus"
+    shutil.copytree(corpus, folder)
+    path = min((folder / "cleaned").glob("*.arrow"))
+    with CleanedFile(str(path)) as file:
+        summary = file.summary
+    if value is None:
+        del summary["file"]
+    else:
+        summary["file"][name] = value
+    write_cleaned(str(path), CLEANED_SCHEMA.empty_table(), summary)
+    done = run_c4("plan", "--files", "9", "--like", folder)
+    assert (done.status, done.out) == (1, "")
+    [line] = done.err.splitlines()
+    assert path.name in line
+    assert line.endswith("(--like)")
 
 
 def test_a_corpus_without_cleaned_files_is_no_model(
