@@ -2,8 +2,8 @@
 # Launches a build from the template that deploy.sh wrote.
 #   dataflow_templates/launch.sh TEMPLATE REGION JOB NAME=VALUE ... [-- option of gcloud ...]
 #   dataflow_templates/launch.sh gs://my-bucket/c4.json us-central1 c4-2019-18 \
-#     input='gs://my-crawl/CC-MAIN-2019-18/*/wet/*.warc.wet.gz' output=gs://my-bucket/corpus \
-#     shards=1024 -- --max-workers=500 --disable-public-ips
+#     input='gs://my-crawl/crawl-data/CC-MAIN-2019-18/segments/*/wet/*.warc.wet.gz' \
+#     output=gs://my-bucket/corpus shards=2048 -- --max-workers=500 --disable-public-ips
 # NAME is a parameter of dataflow_templates/metadata.json; the options are those of
 # gcloud dataflow flex-template run.
 set -euo pipefail

@@ -401,6 +401,7 @@ class _Run:
         self.damage: RejectReason | None = None
         self.damage_told = False  # a Reject has already said so
         self.over_limit = False  # the rest of the file is not read
+        self.limit_told = False  # a Reject has already said so
         self._stored = stored
         self._base = 0  # bytes of the run before buffer[0]
         self._marks: collections.deque[tuple[int, int]] = collections.deque()
@@ -445,6 +446,10 @@ class _Run:
     def starts_damage(self) -> bool:
         """Whether the damaged member begins right here."""
         return self.damage is not None and self._base + self.at == self._damage_start
+
+    def cut_off(self) -> bool:
+        """Whether the limit of the file, and no end of its own, ended what was read last."""
+        return self.over_limit and self.left == 0
 
     # Reading
 
@@ -693,6 +698,9 @@ def _parse_header(block: bytes) -> _Header:
     return _Header({name: b" ".join(parts) for name, parts in fields.items()}, bad_line)
 
 
+_OVER_LIMIT = "the file unpacks to more than may be read of it: its rest is left (--max-file-mb)"
+
+
 def _read_run(run: _Run, stats: ReadStats, max_record_bytes: int) -> Iterator[WetRecord | Reject]:
     """Everything in a run, or up to where the fast way can take over again."""
     begun = False
@@ -710,16 +718,19 @@ def _read_run(run: _Run, stats: ReadStats, max_record_bytes: int) -> Iterator[We
             found = _read_record(run, stats, max_record_bytes)
             if isinstance(found, Reject):
                 stats.rejected_records += 1
-            if found is not None:
-                yield found
         else:
-            yield _skip_garbage(run)
+            found = _skip_garbage(run)
+        if isinstance(found, Reject) and found.reason is RejectReason.TOO_LARGE and run.cut_off():
+            run.limit_told = True  # here, where it cut a record, and not once more for the rest
+            found = dataclasses.replace(found, detail=_one_line(f"{_OVER_LIMIT}: {found.detail}"))
+        if found is not None:
+            yield found
         if run.left == 0 and run.may_stop():
             return
     if run.over_limit:
-        offset, inner_offset = run.locate()
-        detail = "the file unpacks to more than may be read of it: its rest is left (--max-file-mb)"
-        yield Reject(offset, RejectReason.TOO_LARGE, detail, inner_offset, is_record=False)
+        if not run.limit_told:
+            offset, inner_offset = run.locate()
+            yield Reject(offset, RejectReason.TOO_LARGE, _OVER_LIMIT, inner_offset, is_record=False)
     elif run.damage is not None and not run.damage_told:
         offset, inner_offset = run.locate()
         detail = f"gzip member damaged after {inner_offset:,} bytes of text"
@@ -768,8 +779,9 @@ def _read_record(run: _Run, stats: ReadStats, max_record_bytes: int) -> WetRecor
     if isinstance(extent, RejectReason):
         detail = label
         if extent is RejectReason.TOO_LARGE:
+            if run.fill(body + max_record_bytes + 1):
+                detail = f"more than {max_record_bytes} bytes: {label}"
             run.skip_to_header(body)
-            detail = f"more than {max_record_bytes} bytes: {label}"
         else:
             run.damage_told = extent is run.damage
             run.at += run.left

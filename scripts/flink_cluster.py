@@ -420,18 +420,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print_status(cluster: FlinkCluster) -> int:
     pids = {name: cluster.pid(name) for name in cluster.names}
-    for name, pid in pids.items():
-        print(f"{name:<16}{pid or 'not running'}")
+    _print("\n".join(f"{name:<16}{pid or 'not running'}" for name, pid in pids.items()))
     if not all(pids.values()):
         return 1
     overview = cluster.rest("/overview")
-    print(
+    _print(
         f"http://{cluster.rest_address}  Flink {overview['flink-version']}, "
         f"{overview['taskmanagers']} TaskManagers, {overview['slots-total']} slots; "
         f"logs in {cluster.config.folder}/log\n"
     )
-    print("c4 build --input ... --output ... \\\n    " + " \\\n    ".join(cluster.beam_options()))
+    _print("c4 build --input ... --output ... \\\n    " + " \\\n    ".join(cluster.beam_options()))
     return 0
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read has seen enough; the exit status still tells
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or the interpreter fails at its end
+        os.close(nowhere)
 
 
 if __name__ == "__main__":

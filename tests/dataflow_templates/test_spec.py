@@ -101,7 +101,7 @@ def test_every_parameter_has_values_that_pass_and_values_that_do_not() -> None:
     ("changes", "message"),
     [
         ({"regexes": ["("]}, r"regex '\('"),
-        ({"regexes": ["[0-9]"]}, "refuses '1024'"),
+        ({"regexes": ["[0-9]"]}, "refuses '2048'"),
         ({"regexes": []}, "no regex"),
         ({"defaultValue": "all"}, "refuses 'all'"),
         ({"isOptional": False}, "a default, yet not optional"),

@@ -1,7 +1,10 @@
 """The handle of a cluster, without starting one; tests/flink has a running one."""
 
+import os
 import pathlib
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -31,6 +34,22 @@ def test_nothing_runs_before_it_is_started(
     assert flink_cluster.main(["down", "--dir", str(tmp_path)]) == 0
     with pytest.raises(ClusterError, match="run up first"):
         _ = FlinkCluster(ClusterConfig(tmp_path, tmp_path)).ports
+
+
+def test_who_stops_reading_is_not_told_of_a_broken_pipe(tmp_path: pathlib.Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, flink_cluster.__file__, "status", "--dir", str(tmp_path)],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")  # 1: nothing runs
 
 
 def test_a_process_of_another_program_is_not_ours(tmp_path: pathlib.Path) -> None:

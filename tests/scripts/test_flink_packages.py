@@ -1,6 +1,8 @@
 """The jar that is made of many, and what `fetch` says when it cannot fetch."""
 
+import fnmatch
 import pathlib
+import re
 import zipfile
 
 import pytest
@@ -59,3 +61,16 @@ def test_without_network_one_line_says_so(
     assert "Flink from PyPI could not be fetched" in str(failed.value)
     assert len(str(failed.value).splitlines()) == 1
     assert flink_packages.found(tmp_path / "cache") is None
+
+
+def test_the_documented_jar_is_the_one_that_is_made_and_that_the_image_takes(
+    tmp_path: pathlib.Path,
+) -> None:
+    root = pathlib.Path(__file__).resolve().parents[2]
+    document = (root / "docs" / "flink.md").read_text(encoding="utf-8")
+    [(source, target)] = re.findall(r"(?m)^cp ~/\.cache/colossal-c4/(\S+) (\S+)", document)
+    made = flink_packages._packages(tmp_path).job_server_jar
+    assert made.parent == tmp_path
+    assert fnmatch.fnmatchcase(made.name, source)
+    assert f"COPY {target}*.jar " in (root / "flink" / "worker.Dockerfile").read_text("utf-8")
+    assert document.index("\ncp ~/.cache") < document.index("\ndocker build")
