@@ -71,6 +71,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
     config: BuildConfig
     notes: Notes | None = None  # progress, on this machine only
     alone: bool = False  # nobody waits: the job itself must fail when too little could be read
+    build_id: str = ""  # digest of settings and inputs: what kept files of this build must carry
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         max_file_bytes=arguments.max_file_mb << 20,
     )
     config.page_rules()  # a bad list stops here, not on a worker
-    files = storage.match(config.inputs)
+    files = [(path, size) for path, size, _ in storage.match(config.inputs)]
     _require_utf8([path for path, _ in files], "--input")
     _require_utf8([config.output], "--output")
     options, local = _beam_options(list(rest), arguments.workers, files)

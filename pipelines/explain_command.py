@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     paths = storage.match(arguments.file)
     if len(paths) > 1:
         raise ValueError(f"one file at a time, {arguments.file!r} names {len(paths)}")
-    path, _ = paths[0]
+    path = paths[0].path
     corpus = None
     if arguments.corpus is not None:
         corpus = _Corpus(arguments.corpus, path, config)

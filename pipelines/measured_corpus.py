@@ -179,7 +179,7 @@ def _calibrated(output: str, made: dict[str, Any], profile: Profile) -> Measured
     per_file = rates.file_s * files
     clean = _part(made["timing"]["clean_cpu_s"] - per_file, cpu_s["clean"] - per_file)
     write = _part(made["timing"]["write_cpu_s"], cpu_s["write"])
-    cleaned = sum(size for _, size in storage.match(storage.join(output, "cleaned", "*.arrow")))
+    cleaned = sum(file.size for file in storage.match(storage.join(output, "cleaned", "*.arrow")))
     shard_bytes = sum(shard["bytes"] for shard in made["shards"])
     profile = dataclasses.replace(
         profile,

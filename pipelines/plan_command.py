@@ -134,7 +134,7 @@ def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
         if not all(arguments.input):
             raise ValueError("no input: give at least one WET file or pattern (--input)")
         found = storage.match([layout.absolute(pattern) for pattern in arguments.input])
-        crawl = Crawl(len(found), float(sum(size for _, size in found)), 0)
+        crawl = Crawl(len(found), float(sum(file.size for file in found)), 0)
     if arguments.like is None:
         profile, rates = Profile(), Rates()
         a_file = _TYPICAL.pages / _TYPICAL.files

@@ -101,6 +101,7 @@ class WetRecord(NamedTuple):
     content_length: str
     identified_language: str
     text: str
+    record_id: str = ""  # WARC-Record-ID
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -356,6 +357,7 @@ def _plain_record(text: bytes, offset: int, max_record_bytes: int) -> WetRecord 
             or "\t" in names
             or ("Content-Type" not in fields and "content-type" in names)
             or ("WARC-Identified-Content-Language" not in fields and "warc-identified" in names)
+            or ("WARC-Record-ID" not in fields and "warc-record-id" in names)
             or text.count(b"\n", 0, head_end) != len(lines) - 1  # a lone line feed in a value
             or b"\n " in text[:head_end]  # a folded line
             or b"\n\t" in text[:head_end]
@@ -377,6 +379,7 @@ def _plain_record(text: bytes, offset: int, max_record_bytes: int) -> WetRecord 
             fields["Content-Length"],
             fields.get("WARC-Identified-Content-Language", "").strip(),
             text[head_end + 4 : -4].decode(),
+            fields.get("WARC-Record-ID", "").strip(),
         )
     except (ValueError, KeyError):  # bytes that are not UTF-8, a line without ": ", a field absent
         return None
@@ -817,6 +820,7 @@ def _read_record(run: _Run, stats: ReadStats, max_record_bytes: int) -> WetRecor
             header.text(b"content-length"),
             header.text(b"warc-identified-content-language"),
             payload or "",
+            header.text(b"warc-record-id"),
         )
     except UnicodeDecodeError:
         return reject(RejectReason.NOT_UTF8, f"header: {label}")

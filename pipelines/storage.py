@@ -33,11 +33,13 @@ import posixpath
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 __all__ = [
+    "FileInfo",
     "NoInputError",
     "changed_since",
+    "create_if_absent",
     "exists",
     "is_local",
     "join",
@@ -47,6 +49,7 @@ __all__ = [
     "read_bytes",
     "remove",
     "size",
+    "stat",
     "sweep_temporaries",
     "use_options",
     "write_atomically",
@@ -66,6 +69,16 @@ _SCATTERED_READ_BYTES = 64 << 10
 _REMOVALS_AT_A_TIME = 32
 _ERRNO_OF_STATUS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT}  # HTTP's
 _TEMPORARY = re.compile(r"\..+\.tmp-[0-9a-f]{32}")
+
+
+class FileInfo(NamedTuple):
+    """A file, and what its file system knows of it without reading it."""
+
+    path: str
+    size: int  # bytes
+    #: Changes whenever the content does: ``mtime:…`` ns, ``etag:…``, ``generation:…`` or
+    #: ``crc32c:…``. Empty where the file system knows nothing of the content.
+    identity: str = ""
 
 
 class NoInputError(FileNotFoundError):
@@ -149,7 +162,43 @@ def size(path: str) -> int:
         return int(_file_systems().get_filesystem(path).size(path))
 
 
-def match(patterns: str | Iterable[str]) -> list[tuple[str, int]]:
+def stat(path: str) -> FileInfo:
+    """Return the size of a file and the identity of its content.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        OSError: It cannot be asked about.
+    """
+    if is_local(path):
+        found = os.stat(path)
+        return FileInfo(path, found.st_size, f"mtime:{found.st_mtime_ns}")
+    return FileInfo(path, size(path))
+
+
+def create_if_absent(path: str, content: bytes) -> bool:
+    """Create a file with this content, in one atomic step, unless it exists.
+
+    Parent folders are made. Of several callers exactly one gets True.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    temporary = _temporary_for(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def match(patterns: str | Iterable[str]) -> list[FileInfo]:
     """Finds input files by name or pattern.
 
     Args:
@@ -157,14 +206,14 @@ def match(patterns: str | Iterable[str]) -> list[tuple[str, int]]:
             ``[abc]``. A local path that exists is taken literally, brackets or not.
 
     Returns:
-        ``(path, bytes)`` of every file, sorted by path, each file once. Leftovers of killed
+        A `FileInfo` of every file, sorted by path, each file once. Leftovers of killed
         writers are no input.
 
     Raises:
         NoInputError: A pattern names no file. Every pattern must find at least one: a mistyped one
             among several would otherwise shrink a corpus silently.
     """
-    found: dict[str, tuple[str, int]] = {}
+    found: dict[str, FileInfo] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         files = _match_one(pattern)
         if not files:
@@ -173,7 +222,8 @@ def match(patterns: str | Iterable[str]) -> list[tuple[str, int]]:
                 "the shell leaves it alone (--input)"
             )
         for path, n_bytes in files:
-            found.setdefault(os.path.abspath(path) if is_local(path) else path, (path, n_bytes))
+            name = os.path.abspath(path) if is_local(path) else path
+            found.setdefault(name, stat(path) if is_local(path) else FileInfo(path, n_bytes))
     return sorted(found.values())
 
 

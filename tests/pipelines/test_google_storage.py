@@ -52,7 +52,8 @@ def test_objects_are_written_read_listed_and_removed(google_cloud: FakeGoogleClo
 def test_a_listing_of_many_pages_is_whole(google_cloud: FakeGoogleCloud) -> None:
     names = [f"gs://bucket/crawl/{number:03}/x.wet" for number in range(50)]
     google_cloud.objects |= dict.fromkeys(names, b"12")
-    assert storage.match("gs://bucket/crawl/*/*.wet") == [(name, 2) for name in names]
+    found = storage.match("gs://bucket/crawl/*/*.wet")
+    assert [file[:2] for file in found] == [(name, 2) for name in names]
     with pytest.raises(storage.NoInputError, match="no input file matches"):
         storage.match("gs://bucket/crawl/*.wet")
 
