@@ -33,7 +33,7 @@ _COMMANDS = {
         kept="run the same command again to go on: cleaned files are kept",
     ),
     "worker-pool": _Command(
-        "pipelines.worker_pool", "starts Python workers on a host of a Flink cluster"
+        "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),
     "plan": _Command("pipelines.plan_command", "what a build would take and cost"),
     "explain": _Command("pipelines.explain_command", "what each rule does to each page of a file"),

@@ -12,7 +12,7 @@ import sys
 __all__ = ["COMMAND"]
 
 #: What a Python interpreter is to be given to become a worker.
-COMMAND = "-m pipelines.local_worker"
+COMMAND = "-m pipelines.engines.local_worker"
 
 if __name__ == "__main__":
     if not os.environ.get("C4_TRACEBACK"):

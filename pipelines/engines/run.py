@@ -1,0 +1,97 @@
+"""Runs the graph of a build on the engine that the options name."""
+
+import contextlib
+import gc
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from pipelines import layout, manifest, progress, storage
+from pipelines.config import BuildConfig
+from pipelines.engines import local
+from pipelines.engines.failures import BuildError, cause
+
+__all__ = ["run_build"]
+
+
+def run_build(
+    config: BuildConfig, options: Any, shown: progress.Source | None = None
+) -> dict[str, Any] | None:
+    """Runs the graph; returns the manifest, or None when the engine goes on by itself.
+
+    The list of input files is in the output folder already (`pipelines.input_list`). ``shown``:
+    where the progress that is shown comes from; None shows none. Raises BuildError, in one line,
+    when the build fails.
+    """
+    from pipelines.build import BuildCorpus
+    from pipelines.quiet_beam import beam
+
+    with (
+        progress.shown(source=shown) if shown else contextlib.nullcontext() as source,
+        _quiet_workers(),
+    ):
+        notes = source if isinstance(source, progress.Notes) else None
+        gc.freeze()  # what is imported stays: the collector need not walk it again and again
+        pipeline = beam.Pipeline(runner=_runner(options), options=options)
+        _ = pipeline | "BuildCorpus" >> BuildCorpus(config, notes, alone=not _waits(options))
+        result = None
+        try:
+            result = pipeline.run()
+            state = result.wait_until_finish() if _waits(options) else None
+        except KeyboardInterrupt:
+            # Else the job would go on where nobody waits for it, and meet the next build's.
+            if result is not None and _waits(options):
+                with contextlib.suppress(Exception):
+                    result.cancel()
+            raise
+        except Exception as error:
+            if os.environ.get("C4_TRACEBACK"):
+                raise
+            if "KeyboardInterrupt" in str(error):  # wrapped by the runner
+                raise KeyboardInterrupt from None
+            raise BuildError(cause(error, config.output)) from None
+    if state is None and not storage.exists(storage.join(config.output, layout.MANIFEST)):
+        return None
+    return manifest.read_manifest(config.output)
+
+
+def _runner(options: Any) -> Any:
+    """The runner to use; None lets Beam make the one that the options name."""
+    from pipelines.quiet_beam import beam
+
+    standard = options.view_as(beam.options.pipeline_options.StandardOptions)
+    if standard.runner == "FlinkRunner":
+        from pipelines.engines import flink
+
+        return flink.Runner() if flink.on_cluster(options) else None
+    return local.runner(options) if standard.runner == "FnApiRunner" else None
+
+
+def _waits(options: Any) -> bool:
+    chosen = options.get_all_options()
+    # With a template location Dataflow's runner writes a job down and starts none.
+    leaves = ("dry_run", "no_wait_until_finish", "template_location")
+    return not any(chosen.get(option) for option in leaves)
+
+
+@contextlib.contextmanager
+def _quiet_workers() -> Iterator[None]:
+    """Keeps tracebacks off the terminal: the failure itself comes back as one line."""
+    if os.environ.get("C4_TRACEBACK"):
+        yield
+        return
+    loggers = [logging.getLogger(), logging.getLogger("apache_beam")]
+    levels = [logger.level for logger in loggers]
+    hook = threading.excepthook
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    # The runner's own threads die with the worker that they listen to.
+    threading.excepthook = lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
