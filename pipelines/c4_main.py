@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipelines.interruption import PATIENCE_S, Interruption
+from pipelines.interruption import PATIENCE_S, Interruption, limit_exit
 from pipelines.printing import printable
 
 __all__ = ["main"]
@@ -79,26 +79,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     line = f"c4: interrupted{'; ' if kept else ''}{kept}"
     own_process = argv is None
     with Interruption(line, own_process=own_process, patience_s=patience_s) as interruption:
+        status = 1  # of what is raised
         try:
             status = _run(
                 words, asked, argparse.Namespace(started=started, asked=interruption.asked)
             )
             _flush_stdout()
-            return status
         except KeyboardInterrupt:
-            return interruption.tell()
+            status = interruption.tell()
         except BrokenPipeError:  # `c4 explain FILE | head`
             _drop_stdout()
-            return 0
+            status = 0
         except (ValueError, OSError, OverflowError) as error:
             if os.environ.get("C4_TRACEBACK"):
                 raise
             print(f"c4: error: {_one_line(error)}", file=sys.stderr)
-            return 1
+            status = 1
         except Exception as error:
             if _is_of_interrupt(error):
                 return interruption.tell()
             raise
+        finally:
+            if own_process and patience_s is not None:
+                limit_exit(status, patience_s)
+        return status
 
 
 def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 import re
 
 from pipelines import manifest
+from pipelines.engines.local import WorkerDiedError
 
 __all__ = ["BuildError", "cause"]
 
@@ -16,10 +17,14 @@ _RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exi
 
 #: Wrapped around what a worker raised, or what is left when it could raise nothing.
 _OF_ENGINES = ("java.", "org.apache.", "io.grpc.", "grpc.")
+#: How the messages begin that say that a worker died: files that it was cleaning are added.
+_DEATHS = ("a worker process died", "a Python worker died")
 
 
 def cause(error: Exception, output: str) -> str:
     """One line from what a runner raises: often a worker's whole traceback, as text."""
+    if isinstance(error, WorkerDiedError):
+        return _with_advice(str(error) + _under_way(output))
     lines = [
         match
         for line in str(error).splitlines()
@@ -41,11 +46,14 @@ def cause(error: Exception, output: str) -> str:
     elif kind in ("OSError", "ValueError", "FileNotFoundError", "PermissionError", "FlinkError"):
         what = re.sub(r"^\[Errno \d+\] ", "", what)
         kind = ""
-    if not kind and "worker" in what:
+    if not kind and what.startswith(_DEATHS):
         what += _under_way(output)
-    prefix = f"{kind}: " if kind else ""
+    return _with_advice(f"{kind}: {what}" if kind else what)
+
+
+def _with_advice(what: str) -> str:
     return (
-        f"{prefix}{what}; what is cleaned is kept, and the same command goes on from there "
+        f"{what}; what is cleaned is kept, and the same command goes on from there "
         "(C4_TRACEBACK=1 shows the traceback)"
     )
 

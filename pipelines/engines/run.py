@@ -28,18 +28,23 @@ def run_build(
     from pipelines.build import BuildCorpus
     from pipelines.quiet_beam import beam
 
+    workers = local.Workers() if local.has_workers(options) else None
     with (
         progress.shown(source=shown) if shown else contextlib.nullcontext() as source,
-        _quiet_workers(),
+        _quiet_loggers(),
+        workers or _quiet_threads(),
     ):
         notes = source if isinstance(source, progress.Notes) else None
         gc.freeze()  # what is imported stays: the collector need not walk it again and again
-        pipeline = beam.Pipeline(runner=_runner(options), options=options)
+        pipeline = beam.Pipeline(runner=_runner(options, workers), options=options)
         _ = pipeline | "BuildCorpus" >> BuildCorpus(config, notes, alone=not _waits(options))
         result = None
         try:
-            result = pipeline.run()
-            state = result.wait_until_finish() if _waits(options) else None
+            if workers is not None:
+                state = workers.run(lambda: pipeline.run().wait_until_finish())
+            else:
+                result = pipeline.run()
+                state = result.wait_until_finish() if _waits(options) else None
         except KeyboardInterrupt:
             # Else the job would go on where nobody waits for it, and meet the next build's.
             if result is not None and _waits(options):
@@ -57,7 +62,7 @@ def run_build(
     return manifest.read_manifest(config.output)
 
 
-def _runner(options: Any) -> Any:
+def _runner(options: Any, workers: local.Workers | None) -> Any:
     """The runner to use; None lets Beam make the one that the options name."""
     from pipelines.quiet_beam import beam
 
@@ -66,7 +71,7 @@ def _runner(options: Any) -> Any:
         from pipelines.engines import flink
 
         return flink.Runner() if flink.on_cluster(options) else None
-    return local.runner(options) if standard.runner == "FnApiRunner" else None
+    return local.runner(options, workers) if standard.runner == "FnApiRunner" else None
 
 
 def _waits(options: Any) -> bool:
@@ -77,21 +82,29 @@ def _waits(options: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet_workers() -> Iterator[None]:
-    """Keeps tracebacks off the terminal: the failure itself comes back as one line."""
+def _quiet_loggers() -> Iterator[None]:
+    """Keep tracebacks off the terminal: the failure itself is reported in one line."""
     if os.environ.get("C4_TRACEBACK"):
         yield
         return
     loggers = [logging.getLogger(), logging.getLogger("apache_beam")]
     levels = [logger.level for logger in loggers]
-    hook = threading.excepthook
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
-    # The runner's own threads die with the worker that they listen to.
-    threading.excepthook = lambda _: None
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Print nothing of what threads of the runner raise; `local.Workers` has its own way."""
+    hook = threading.excepthook
+    if not os.environ.get("C4_TRACEBACK"):
+        threading.excepthook = lambda _: None
     try:
         yield
     finally:
         threading.excepthook = hook
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
