@@ -14,10 +14,13 @@ from pipelines.config import BuildConfig
 from pipelines.engines.options import beam_options
 from pipelines.engines.run import run_build
 from pipelines.input_list import write_input_list
+from pipelines.number_options import require_within, shard_count
 from pipelines.printing import printable
 from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
 
 __all__ = ["add_arguments", "run"]
+
+_MOST_MB = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,12 +96,14 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Builds the corpus that the options describe. Returns the exit status."""
     if not all(map(storage.is_local, (*arguments.input, arguments.output))):
         storage.use_options(rest)  # an address or a key may be among them
+    for name in ("max_record_mb", "max_file_mb"):
+        require_within(f"--{name.replace('_', '-')}", getattr(arguments, name), 1, _MOST_MB)
     config = BuildConfig(
         inputs=tuple(layout.absolute(pattern) for pattern in arguments.input),
         output=layout.absolute(arguments.output),
         recipe=recipe_of(arguments),
         formats=tuple(name.strip() for name in arguments.format.split(",") if name.strip()),
-        shards=_shards(arguments.shards),
+        shards=shard_count(arguments.shards),
         badwords=badword_lists(arguments),
         domain_list=arguments.domain_list and layout.absolute(arguments.domain_list),
         url_list=arguments.url_list and layout.absolute(arguments.url_list),
@@ -156,14 +161,6 @@ def _progress(
         return progress.Notes
     sizes = {layout.file_name(path): size for path, size in files}
     return lambda _: progress.CorpusFolder(config.output, sizes)
-
-
-def _shards(value: str) -> int | None:
-    if value == "auto":
-        return None
-    if not value.isdecimal():
-        raise ValueError(f"--shards wants auto or a whole number, got {value!r}")
-    return int(value)
 
 
 def _already_made(config: BuildConfig, files: list[tuple[str, int]]) -> dict[str, Any] | None:

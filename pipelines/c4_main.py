@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pipelines import number_options
 from pipelines.interruption import PATIENCE_S, Interruption, limit_exit
 from pipelines.printing import printable
 
@@ -126,6 +127,7 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        number_options.register(sub)
         if name == asked:  # the others need not be imported
             try:
                 modules[name] = importlib.import_module(command.module)

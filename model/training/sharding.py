@@ -8,6 +8,7 @@ From one device to a pod of several slices it is the same mesh with other number
 import contextlib
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -131,10 +132,9 @@ what is left
             )
         if axis in sizes:
             raise ValueError(f"--mesh {text!r} names {axis} twice")
-        try:
-            sizes[axis] = int(number)
-        except ValueError:
-            raise ValueError(f"--mesh {text!r}: {number!r} is not a number of devices") from None
+        if not re.fullmatch(r"-?[0-9]{1,9}", number):
+            raise ValueError(f"--mesh {text!r}: {number!r} is not a number of devices")
+        sizes[axis] = int(number)
         if sizes[axis] < 1 and sizes[axis] != -1:
             raise ValueError(
                 f"--mesh {text!r}: {axis} must be positive, or -1 for what is left; got {number}"

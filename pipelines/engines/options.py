@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pipelines import number_options
 from pipelines.engines import local
 
 __all__ = ["beam_options", "beam_parser"]
 
+_MOST_WORKERS = 1024
 _LOCAL_RUNNERS = {"FnApiRunner", "DirectRunner", "BundleBasedDirectRunner"}
 
 
@@ -42,8 +44,8 @@ def beam_options(
             rest.append("--default_sdk_harness_log_level=CRITICAL")
     standard = options_module.PipelineOptions(rest).view_as(options_module.StandardOptions)
     runs_here = standard.runner in _LOCAL_RUNNERS
-    if workers is not None and workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {workers}")
+    if workers is not None:
+        number_options.require_within("--workers", workers, 1, _MOST_WORKERS)
     if workers is not None and not runs_here:
         raise ValueError(f"--workers is for builds on this machine; {standard.runner} has its own")
     if standard.runner == "DataflowRunner":
@@ -78,6 +80,7 @@ def beam_parser() -> argparse.ArgumentParser:
     from pipelines.quiet_beam import beam
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    number_options.register(parser)
     classes: list[Any] = [beam.options.pipeline_options.PipelineOptions]
     for cls in classes:
         classes += cls.__subclasses__()

@@ -43,6 +43,7 @@ def test_a_mesh_by_name(text, sizes):
         ("model=2", "cannot read 'model=2'"),
         ("data=2,data=4", "names data twice"),
         ("data=two", "'two' is not a number"),
+        ("data=\u0662", "is not a number of devices"),
         ("data=0", "must be positive, or -1"),
         ("data=-2", "must be positive, or -1"),
         ("data=-1,fsdp=-1", "only one axis may be -1"),
