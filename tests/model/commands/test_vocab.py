@@ -76,7 +76,7 @@ def test_the_report_says_what_it_was_made_of_and_how_it_spells(built, corpora):
 
 def test_a_log_gets_lines_and_no_bar(built):
     _, outcome = built
-    assert re.fullmatch(r"sample: done in 00:0\d\ntrain: done in 00:\d\d\n", outcome.err)
+    assert re.fullmatch(r"sample: done in 00:\d\d\ntrain: done in 00:\d\d\n", outcome.err)
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["our folder", "spiece.model alone"])
