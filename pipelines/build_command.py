@@ -149,10 +149,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     files = storage.match(config.inputs)
     _require_utf8([file.path for file in files], "--input")
     _require_utf8([config.output], "--output")
-    _refuse_own_output(config, files)
     sizes = [(file.path, file.size) for file in files]
     options, local = _beam_options(list(rest), arguments.workers, sizes)
     manifest.require_own_folder(config.output, arguments.start_over)
+    _refuse_own_output(config, files)
     made: dict[str, Any] | None = None
     problems: list[str] = []
     if not arguments.start_over:
@@ -189,7 +189,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         return 0
     if done and not arguments.quiet:
         print(f"{config.output} is complete already: same files, same settings")
-    _warn(config, made)
+    _warn(config, made, done)
     if not arguments.quiet:
         print_balance(config, made, None if done else time.monotonic() - arguments.started)
     return _judge_unreadable(config, made)
@@ -199,7 +199,8 @@ def _kind(options: Any) -> str:
     """Return what becomes of a claim when the launcher ends."""
     chosen = options.get_all_options()
     written_down = ("template_location", "output_executable_path", "dry_run")
-    if any(chosen.get(option) for option in written_down):
+    # Dataflow's own launcher asks for both, and the service starts the job at once.
+    if not chosen.get("no_wait_until_finish") and any(map(chosen.get, written_down)):
         return builders.TEMPLATE
     return builders.WAITING if _waits(options) else builders.DETACHED
 
@@ -382,9 +383,9 @@ def _tidy(config: BuildConfig, made: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _warn(config: BuildConfig, made: dict[str, Any]) -> None:
+def _warn(config: BuildConfig, made: dict[str, Any], done: bool) -> None:
     """Say on standard error what is not an error, but may be a mistake."""
-    if not made["counts"]["pages_written"]:
+    if not done and not made["counts"]["pages_written"]:
         print(
             f"c4: warning: the corpus in {config.output} has no pages: none of the "
             f"{made['counts']['pages_read']:,} pages read was kept",

@@ -107,7 +107,7 @@ class Claim:
         path = _path(self.output, self.number, "beat")
         with contextlib.suppress(Exception):  # the next one may succeed
             found = _content(path)
-            if found == seen:
+            if found in (seen, b""):
                 found = uuid.uuid4().hex.encode()
                 with storage.write_atomically(path) as file:
                     file.write(found)
