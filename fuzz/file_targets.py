@@ -23,7 +23,16 @@ import pyarrow.parquet as pq
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from model.data import corpus
-from pipelines import build_command, clean_files, dedup, handover, layout, manifest, storage
+from pipelines import (
+    build_command,
+    builders,
+    clean_files,
+    dedup,
+    handover,
+    layout,
+    manifest,
+    storage,
+)
 from pipelines.config import BuildConfig
 from pipelines.formats.tfrecord import write_tfrecord
 from pipelines.input_list import read_input_list
@@ -47,7 +56,7 @@ class _Folder:
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Lets ``pipelines.storage`` read and write here."""
-        names = ("open_raw", "read_bytes", "exists", "size", "write_atomically", "listdir")
+        names = ("open_raw", "read_bytes", "exists", "size", "stat", "write_atomically", "listdir")
         kept = {name: getattr(storage, name) for name in names}
         for name in names:
             setattr(storage, name, getattr(self, name))
@@ -71,6 +80,9 @@ class _Folder:
 
     def size(self, path: str) -> int:
         return len(self.files[path])
+
+    def stat(self, path: str) -> storage.FileInfo:
+        return storage.FileInfo(path, len(self.read_bytes(path)), "etag:1")
 
     def listdir(self, folder: str) -> list[str]:
         return [os.path.basename(path) for path in self.files if os.path.dirname(path) == folder]
@@ -114,10 +126,13 @@ def _good() -> dict[str, bytes]:
             for split in handover.SPLITS
         ]
         made = manifest.make_manifest(config, [found], shards)
+        made["side_files"] = manifest.write_side_files(_OUTPUT, made)
         content = json.dumps(made).encode()
         folder.files[storage.join(_OUTPUT, layout.MANIFEST)] = content
         folder.files[storage.join(_OUTPUT, layout.BUILD)] = json.dumps(config.identity).encode()
-        folder.files[storage.join(_OUTPUT, layout.INPUTS)] = json.dumps([_INPUT, size]).encode()
+        folder.files[storage.join(_OUTPUT, layout.INPUTS)] = (
+            b'{"run": "", "build": ""}\n' + json.dumps([_INPUT, size, "etag:1"]).encode()
+        )
     return folder.files
 
 
@@ -128,6 +143,7 @@ _KINDS: tuple[Callable[[], str], ...] = (
     lambda: storage.join(_OUTPUT, layout.MANIFEST),
     lambda: storage.join(_OUTPUT, layout.BUILD),
     lambda: storage.join(_OUTPUT, layout.INPUTS),
+    lambda: builders.written_path(_OUTPUT),
 )
 _MADE_UP = len(_KINDS)  # cleaned, and the next: fingerprints, with good checksums
 
@@ -195,7 +211,7 @@ def _explain(size: int) -> None:
 def _lists(size: int) -> None:
     config = _config()
     read_input_list(_OUTPUT)
-    build_command._already_made(config, [(_INPUT, size)])
+    build_command._already_made(config, [storage.FileInfo(_INPUT, size, "etag:1")])
     manifest.claim_folder(config, start_over=False)
     manifest.read_manifest(_OUTPUT)
 

@@ -33,6 +33,9 @@ _COMMANDS = {
         passes_on=True,
         kept="run the same command again to go on: cleaned files are kept",
     ),
+    "verify": _Command(
+        "pipelines.verify_command", "checks a finished corpus, byte for byte, without its inputs"
+    ),
     "worker-pool": _Command(
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),

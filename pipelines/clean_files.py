@@ -20,6 +20,7 @@ from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import layout, storage
 from pipelines.collector import without_collector
 from pipelines.config import BuildConfig
+from pipelines.digests import sha256_of
 from pipelines.handover import (
     CLEANED_SCHEMA,
     FINGERPRINT_SCHEMA,
@@ -38,6 +39,8 @@ _SAMPLE_CHARS = 300
 _REJECTS_LISTED = 10_000  # per file; all are counted
 _PROGRESS_EVERY_S = 0.3
 _PAGES_AT_A_TIME = 64
+#: Why a file is cleaned again: its path and size are the same, its content is not.
+CHANGED_INPUT = "changed input"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,8 @@ class FileSummary:
     cpu_s: float = 0.0
     unreadable: str = ""  # why nothing could be read; empty for a file that was cleaned
     resumed: bool = False
+    identity: str = ""  # of the stored content, see storage.FileInfo
+    recleaned: str = ""  # why an earlier cleaned file could not be used
 
 
 def clean_identity(config: BuildConfig) -> str:
@@ -83,23 +88,50 @@ def clean_file(
     max_record_bytes: int,
     progress: Callable[[int, int], None] | None = None,
     max_file_bytes: int = MAX_FILE_BYTES,
+    content: str = "",
+    verify: bool = False,
 ) -> FileSummary:
     """Cleans one WET file, unless a good output of the same recipe is there already.
 
     Writes rejects, fingerprints and, last, cleaned pages: the cleaned file is the mark that the
-    others are whole. ``progress`` is told bytes read and pages read now and then.
+    others are whole. ``progress`` is told bytes read and pages read now and then. ``content`` is
+    the identity of the WET file (`storage.FileInfo`); where it is not the one that was cleaned, or
+    with ``verify``, the file's SHA-256 decides whether it is cleaned again.
 
     A file of which nothing can be read becomes a summary with ``unreadable`` set. Raises OSError
     when an output cannot be written.
     """
     name = layout.file_name(path)
+    recleaned = ""
     done = _finished(path, size, output, name, identity)
     if done is not None:
-        return done
+        if _same_content(done, content, verify):
+            return dataclasses.replace(done, identity=content)
+        recleaned = CHANGED_INPUT
     with without_collector():
-        return _clean(
-            path, size, output, name, rules, identity, max_record_bytes, progress, max_file_bytes
+        summary = _clean(
+            path,
+            size,
+            output,
+            name,
+            rules,
+            identity,
+            max_record_bytes,
+            progress,
+            max_file_bytes,
+            content,
         )
+    return dataclasses.replace(summary, recleaned="" if summary.unreadable else recleaned)
+
+
+def _same_content(done: FileSummary, content: str, verify: bool) -> bool:
+    """Whether a WET file is the one that was cleaned, of the same path and size."""
+    if not verify and (done.identity == content or not (done.identity and content)):
+        return True
+    try:
+        return sha256_of(done.path) == done.sha256
+    except Exception:  # Beam's file systems raise what their clients raise
+        return False  # cleaning it will say why
 
 
 def _clean(
@@ -112,6 +144,7 @@ def _clean(
     max_record_bytes: int,
     progress: Callable[[int, int], None] | None,
     max_file_bytes: int,
+    content: str,
 ) -> FileSummary:
     started = time.process_time()
     cleaner = _Cleaner(rules)
@@ -119,7 +152,7 @@ def _clean(
     try:
         stream = storage.open_raw(path)
     except Exception as error:  # Beam's file systems raise what their clients raise
-        return FileSummary(path, name, size, unreadable=_one_line(error))
+        return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
     with stream:
         records = read_wet(
             stream, stats, max_record_bytes=max_record_bytes, max_file_bytes=max_file_bytes
@@ -129,7 +162,7 @@ def _clean(
             try:
                 record = next(records, None)
             except (UnreadableWetError, OSError) as error:
-                return FileSummary(path, name, size, unreadable=_one_line(error))
+                return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
             if record is None:
                 break
             if isinstance(record, Reject):
@@ -168,6 +201,7 @@ def _clean(
         wrong_lengths=stats.wrong_lengths,
         samples=cleaner.samples,
         cpu_s=time.process_time() - started,
+        identity=content,
     )
     _write_rejects(layout.rejects(output, name), path, cleaner.rejects)
     write_fingerprints(layout.fingerprints(output, name), fingerprints, len(cleaned), stats.sha256)

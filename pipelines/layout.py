@@ -2,7 +2,9 @@
 
 ::
 
-    OUT/build.json                       what this folder is being built from, and how
+    OUT/build.json                       the mark that the folder is ours, and the build's settings
+    OUT/builders/                        who builds here, and what builds have written (see
+                                         pipelines.builders and pipelines.manifest)
     OUT/cleaned/NAME.arrow               pages that passed the rules, in shard order
     OUT/cleaned/NAME.started             a WET file that is being cleaned, or whose worker died
     OUT/fingerprints/NAME.arrow          identities of their urls and sentences
@@ -13,7 +15,7 @@
     OUT/train-00000-of-00064.parquet     the corpus
     OUT/validation-00000-of-00001.parquet
     OUT/dataset_info.json, features.json for TFRecord readers
-    OUT/inputs.jsonl                     the files that the last build was to read
+    OUT/inputs.jsonl                     the input files of the last build, and of those before
     OUT/manifest.json                    written last: without it the folder is not a corpus
 
 NAME is the WET file's name and eight hex digits of its path, so that files of one name in two
@@ -27,6 +29,7 @@ import re
 from pipelines import storage
 
 BUILD = "build.json"
+BUILDERS = "builders"
 INPUTS = "inputs.jsonl"
 MANIFEST = "manifest.json"
 #: folder -> suffix of the files that builds write there and leave

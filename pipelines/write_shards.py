@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -97,14 +97,16 @@ def write_shard(
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
+    require: Callable[[], None] = lambda: None,
 ) -> ShardSummary:
     """Writes one shard, in every format asked for, from ``sources``.
 
     Copies of one page keep the order of their sources, which is that of the files' names (see
-    ``merge_files``). Raises ValueError, naming the file, when one that it reads is damaged.
+    ``merge_files``). ``require`` is called before each file is published, and keeps it from being
+    published by an error. Raises ValueError, naming the file, when one that it reads is damaged.
     """
     with without_collector():
-        return _write_shard(task, sources, output, format_names, rules)
+        return _write_shard(task, sources, output, format_names, rules, require)
 
 
 def _write_shard(
@@ -113,6 +115,7 @@ def _write_shard(
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
+    require: Callable[[], None],
 ) -> ShardSummary:
     started = time.process_time()
     writer = _Shard(rules)
@@ -138,6 +141,7 @@ def _write_shard(
         with storage.write_atomically(storage.join(output, file_name)) as file:
             hashed = _HashedFile(file)
             formats.write_shard(format_name, table, cast(BinaryIO, hashed))
+            require()
         files.append(
             {
                 "name": file_name,

@@ -11,7 +11,7 @@ from typing import Any
 from pipelines import number_options
 from pipelines.engines import local
 
-__all__ = ["beam_options", "beam_parser"]
+__all__ = ["beam_options", "beam_parser", "waits"]
 
 _MOST_WORKERS = 1024
 _LOCAL_RUNNERS = {"FnApiRunner", "DirectRunner", "BundleBasedDirectRunner"}
@@ -122,3 +122,11 @@ def _check_dataflow_folders(rest: list[str]) -> None:
         value = getattr(options, name)
         if value and not _BUCKET_FOLDER.fullmatch(value):
             raise ValueError(f"--{name} must be gs://BUCKET/FOLDER, got {value!r}")
+
+
+def waits(options: Any) -> bool:
+    """Return whether the launcher waits for the end of the job."""
+    chosen = options.get_all_options()
+    # With a template location Dataflow's runner writes a job down and starts none.
+    leaves = ("dry_run", "no_wait_until_finish", "template_location")
+    return not any(chosen.get(option) for option in leaves)

@@ -141,6 +141,8 @@ def test_a_launch_sends_one_job_and_does_not_wait(
     assert images_of(staged_graph(crawl)) == {IMAGE}
     assert crawl.names("gs://bucket/corpus/") == [
         "gs://bucket/corpus/build.json",
+        "gs://bucket/corpus/builders/00001.beat",
+        "gs://bucket/corpus/builders/00001.json",
         "gs://bucket/corpus/inputs.jsonl",
     ]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import build_command, c4_main, explain_command
+from pipelines import build_command, builders, c4_main, explain_command
 from pipelines.version import VERSION
 from tests.helpers import run_c4, write_wet
 
@@ -28,7 +28,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Configurations and Beam options that would have been built."""
     found: list[Any] = []
 
-    def run_build(config: Any, options: Any, show: bool = False) -> None:
+    def run_build(config: Any, options: Any, show: Any, claim: builders.Claim) -> None:
+        claim.require(now=True)
         found.append((config, options, show))
 
     monkeypatch.setattr(build_command, "run_build", run_build)
