@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from model.data.input_pipeline import InputConfig
+from model.options import option_of
 from model.t5.config import ModelConfig
 from model.training.metrics import DivergenceGuard
 from model.training.optimizer import Schedule, schedule
@@ -45,15 +46,15 @@ class TrainConfig:
             ("log_every", 1), ("profile_steps", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
-                option = name.removesuffix("_steps").replace("_", "-")
                 raise ValueError(
-                    f"{name} must be at least {least}, got {getattr(self, name)} (--{option})"
+                    f"{name} must be at least {least}, got {getattr(self, name)} "
+                    f"({option_of(name)})"
                 )
         for name, least in (("keep_every", 1), ("eval_every", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(
-                    f"{name} must be at least {least}, got {value} (--{name.replace('_', '-')})"
+                    f"{name} must be at least {least}, got {value} ({option_of(name)})"
                 )
         if self.data.batch_size % self.step.accumulate:
             raise ValueError(
@@ -63,7 +64,7 @@ class TrainConfig:
         for name in ("steps", "warmup"):
             if getattr(self, name) >= 2**31:
                 raise ValueError(
-                    f"{name} must be below 2**31, got {getattr(self, name)} (--{name}): steps are "
+                    f"{name} must be below 2**31, got {getattr(self, name)} ({option_of(name)}): steps are "
                     "counted in 32 bits"
                 )
         DivergenceGuard(self.divergence)
