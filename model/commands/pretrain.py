@@ -381,10 +381,30 @@ class _Start:
             from model.training.checkpoints import read_model
 
             config, kept = read_model(arguments.init_from)
-            path = path or kept
+            if (
+                path is not None
+                and kept is not None
+                and not Vocabulary(path).same_as(Vocabulary(kept))
+            ):
+                raise ValueError(
+                    f"{path} is another vocabulary than that of {arguments.init_from}, whose "
+                    "embedding would mean nothing: leave --vocab out"
+                )
+            path = kept or path
+            if path is None:
+                raise ValueError(
+                    f"--vocab is missing: {arguments.init_from} keeps no vocabulary, so give the "
+                    "SentencePiece model that it was trained with"
+                )
         if path is None:
             raise ValueError("--vocab is missing: c4 vocab makes one from a corpus")
-        return cls(Vocabulary(path), config)
+        vocabulary = Vocabulary(path)
+        if vocabulary.obstacle is not None:
+            raise ValueError(
+                f"{path}: {vocabulary.obstacle}, and T5's tokenizer, with which the trained model "
+                "would be used, gives other ids then (--vocab)"
+            )
+        return cls(vocabulary, config)
 
 
 def _train_config(
@@ -401,9 +421,9 @@ def _train_config(
         model = model_of(arguments, start.vocabulary.padded_size, dtype)
     else:
         model = start.model.replace(**_how(arguments, dtype))
-        if start.vocabulary.size > model.vocab_size:
+        if start.vocabulary.id_count > model.vocab_size:
             raise ValueError(
-                f"{start.vocabulary.path} has {start.vocabulary.size} ids, the model of "
+                f"{start.vocabulary.path} has {start.vocabulary.id_count} ids, the model of "
                 f"{arguments.init_from} {model.vocab_size}: give the vocabulary it was trained "
                 "with (--vocab)"
             )
