@@ -251,7 +251,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         config = _train_config(arguments, noise, start)
         from model.training import trainer
 
-        _warn_of_sentinels(config.data)
+        _check_sentinels(config.data)
         if arguments.dry_run:
             _print_plan(config, trainer.check(config))
         else:
@@ -261,12 +261,21 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         distributed.shutdown()
 
 
-def _warn_of_sentinels(data: "InputConfig") -> None:
-    """Print a warning where texts may have more noise spans than the vocabulary has sentinels."""
+def _check_sentinels(data: "InputConfig") -> None:
+    """Print a warning where texts may have more noise spans than the vocabulary has sentinels.
+
+    Raises ValueError where the objective needs sentinels and there are none.
+    """
     from model.training.distributed import is_first
 
     needed, there = data.objective.most_sentinels(data.lengths.raw), data.vocabulary.extra_ids
-    if there and needed > there and is_first():
+    if data.objective.sentinels and not there:
+        without = ", ".join(name for name, other in OBJECTIVES.items() if not other.sentinels)
+        raise ValueError(
+            f"objective {data.objective.name} needs sentinels, and the vocabulary has none: "
+            f"{without} need none (--objective)"
+        )
+    if needed > there and is_first():
         print(
             f"c4: warning: objective {data.objective.name} makes up to {needed} spans of a text of "
             f"{data.lengths.raw} tokens, and the vocabulary has {there} sentinels: spans beyond "

@@ -10,6 +10,7 @@ import pytest
 from model.commands import pretrain
 from model.data.objectives import OBJECTIVES
 from model.data.rows import InputConfig
+from model.data.sentencepiece_model import Notes, with_notes
 from model.options import option_of
 from model.t5.config import ModelConfig, model_config
 from model.training.run_folder import RunFolder, _flat
@@ -115,8 +116,9 @@ def _pretrain(material, out, *more):
         ["--input-shards", "2"],
         ["--corpus", "OTHER"],
         ["--vocab", "OTHER"],
+        ["--vocab", "LARGER"],
     ],
-    ids=lambda options: options[0],
+    ids=" ".join,
 )
 def test_resuming_with_another_setting_names_the_option_that_was_typed(
     material, begun, tmp_path, options
@@ -124,8 +126,10 @@ def test_resuming_with_another_setting_names_the_option_that_was_typed(
     if options == ["--corpus", "OTHER"]:
         pages = [["a page of another corpus"] * 20]
         options = ["--corpus", make_corpus(tmp_path / "c", {"train": pages})]
-    elif options == ["--vocab", "OTHER"]:
-        train(tmp_path / "v")
+    elif options[0] == "--vocab":
+        path = train(tmp_path / "v")
+        if options[1] == "LARGER":  # another number of rows in the embedding
+            path.write_bytes(with_notes(path.read_bytes(), Notes(extra_ids=300)))
         options = ["--vocab", tmp_path / "v"]
     outcome = _pretrain(material, begun, "--steps", 2, *options)
     assert outcome.status == 1

@@ -147,7 +147,7 @@ def test_dry_run_says_how_often_the_corpus_is_read(material, tmp_path):
     [
         (["--input-length", "512"], None),
         (["--input-length", "1700"], None),
-        (["--input-length", "1900"], 106),
+        (["--input-length", "1900"], 105),
         (["--input-length", "512", "--objective", "iid"], None),
         (["--input-length", "512", "--objective", "iid25"], 130),
         (["--input-length", "512", "--objective", "iid50"], 158),
@@ -166,6 +166,18 @@ def test_more_spans_than_sentinels_are_said_before_training(material, tmp_path, 
     (tmp_path / "v").write_bytes(with_notes(content, Notes(extra_ids=needed)))
     more = _c4(material, tmp_path / "run", "--dry-run", *options, "--vocab", tmp_path / "v")
     assert (more.status, more.err) == (0, "")
+
+
+def test_a_vocabulary_without_sentinels_is_told_which_objectives_need_none(material, tmp_path):
+    content = pathlib.Path(material.vocab).read_bytes()
+    (tmp_path / "v").write_bytes(with_notes(content, Notes(extra_ids=0)))
+    refused = _c4(material, tmp_path / "run", "--vocab", tmp_path / "v")
+    assert refused.status == 1
+    assert "span3 needs sentinels, and the vocabulary has none: causal_lm, prefix_lm" in refused.err
+    taken = _c4(
+        material, tmp_path / "run", "--vocab", tmp_path / "v", "--objective", "drop", "--dry-run"
+    )
+    assert (taken.status, taken.err) == (0, "")
 
 
 @pytest.mark.parametrize(

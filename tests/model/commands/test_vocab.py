@@ -120,16 +120,16 @@ def test_the_same_command_gives_the_same_file(corpora, tmp_path):
 
 
 def test_sentinels_of_another_number_are_noted_in_the_file(corpora, tmp_path):
-    common = ["vocab", f"--corpus=de={corpora['de']}", "--size=150", "--sample-characters=40000"]
+    common = ["vocab", f"--corpus=de={corpora['de']}", "--size=120", "--sample-characters=20000"]
     assert run_c4(*common, "--output", tmp_path / "a").status == 0
     for count in (0, 300):
         outcome = run_c4(*common, f"--extra-ids={count}", "--output", tmp_path / f"{count}")
         assert outcome.status == 0
-        assert f"150 pieces and {count} sentinels" in outcome.out
+        assert f"120 pieces and {count} sentinels" in outcome.out
         vocabulary = Vocabulary(tmp_path / f"{count}")
-        assert (vocabulary.extra_ids, vocabulary.size) == (count, 150 + count)
+        assert (vocabulary.extra_ids, vocabulary.size) == (count, 120 + count)
         assert without_notes(vocabulary.content) == (tmp_path / "a").read_bytes()
-        assert pickle.loads(pickle.dumps(vocabulary)).size == 150 + count
+        assert pickle.loads(pickle.dumps(vocabulary)).size == 120 + count
         (tmp_path / f"folder{count}").mkdir()
         tokenizer_files.write(tmp_path / f"folder{count}", vocabulary)
         transformers = pytest.importorskip("transformers", reason="the dev extra is not installed")
