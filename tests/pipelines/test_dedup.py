@@ -9,18 +9,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import mmh3
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import Recipe
-from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_indices
+from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_settled, unpack_settled
 from c4_filters.urls import normalize_url
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import dedup, layout, storage
 from pipelines.clean_files import FileSummary, clean_file
+from pipelines.corpus.removals import Removals
 from pipelines.merge_files import cleaned_sources
 from pipelines.write_shards import ShardSummary, plan_shards, write_shard
 from tests.helpers import read_corpus, write_wet
@@ -212,7 +212,7 @@ def settle_duplicates(folder: str, names: list[str], recipe: Recipe, buckets: in
     by_bucket: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
     for name in names if recipe.dedup_urls else []:
         lost, packed = dedup.url_buffers(folder, name, buckets)
-        lost_pages[name].append(pack_indices(lost))
+        lost_pages[name] += [lost] if lost is not None else []
         assert all(0 <= bucket < buckets for bucket in packed)
         for bucket, buffer in packed.items():
             by_bucket[bucket].append((name, buffer))
@@ -222,18 +222,17 @@ def settle_duplicates(folder: str, names: list[str], recipe: Recipe, buckets: in
     by_bucket.clear()
     for name in names:
         lost, packed = dedup.span_buffers(
-            folder, name, dedup.joined(lost_pages[name]), recipe.dedup_window, buckets
+            folder, name, lost_pages[name], recipe.dedup_window, buckets
         )
-        lost_spans[name].append(pack_indices(lost))
+        lost_spans[name] += [lost] if lost is not None else []
         for bucket, buffer in packed.items():
             by_bucket[bucket].append((name, buffer))
     for rows in by_bucket.values():
         for name, spans in dedup.repeated_spans(rows):
             lost_spans[name].append(spans)
     for name in names:
-        first_units = np.unique(dedup.joined(lost_spans[name]))
         dedup.write_file_removals(
-            folder, name, dedup.joined(lost_pages[name]), first_units, recipe.dedup_window
+            folder, name, lost_pages[name], lost_spans[name], recipe.dedup_window, ""
         )
 
 
@@ -393,8 +392,7 @@ def test_without_deduplication_every_copy_stays() -> None:
         rules = PageRules(recipe)
         file = clean_file(path, size, name, rules, "id", 1 << 20)
         assert file.units == 0
-        empty = np.empty(0, np.int64)
-        dedup.write_file_removals(name, file.name, empty, empty, recipe.dedup_window)
+        dedup.write_file_removals(name, file.name, (), (), recipe.dedup_window, "")
         [train, _] = plan_shards(0, 1)
         sources = cleaned_sources(name, [file.name])
         assert write_shard(train, sources, name, ["parquet"], rules).pages == 2
@@ -413,8 +411,9 @@ def test_what_a_file_settles_by_itself_is_not_sent() -> None:
     with tempfile.TemporaryDirectory() as name:
         path, size = write_wet(pathlib.Path(name) / "a.wet.gz", pages)
         file = clean_file(path, size, name, PageRules(SPANS), "id", 1 << 20)
-        lost, packed = dedup.span_buffers(name, file.name, np.empty(0, np.int64), 3, 16)
-        assert len(lost) == 50 * 10 - 3  # three different spans on every page
+        lost, packed = dedup.span_buffers(name, file.name, (), 3, 16)
+        assert lost is not None
+        assert len(unpack_settled(lost)[0]) == 50 * 10 - 3  # three different spans on every page
         assert sum(map(len, packed.values())) <= 3 * (28 + 24)
 
 
@@ -441,10 +440,11 @@ def test_removals_of_dropped_pages_are_not_written(tmp_path: pathlib.Path) -> No
     )
     file = clean_file(path, size, str(tmp_path), PageRules(LINES), "id", 1 << 20)
     assert (file.fingerprint_pages, file.pages_kept, file.units) == (2, 1, 1)
-    dedup.write_file_removals(
-        str(tmp_path), file.name, np.array([1]), np.array([], np.int64), window=1
-    )
-    assert pathlib.Path(layout.removals(str(tmp_path), file.name)).read_bytes() == b"\0\0"
+    dedup.write_file_removals(str(tmp_path), file.name, [pack_settled([1], [0])], (), 1, "")
+    with Removals(layout.removals(str(tmp_path), file.name)) as removals:
+        assert (removals.page_count, removals.unit_count) == (1, 1)
+        assert not removals.pages(0, 1).any()
+        assert not removals.units(0, 1).any()
 
 
 def test_line_verdicts_of_removed_lines() -> None:
