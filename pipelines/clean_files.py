@@ -121,7 +121,7 @@ def clean_file(
             path, size, output, name, rules, identity, max_record_bytes, progress, max_file_bytes
         )
     _remove_older(path, output)
-    return dataclasses.replace(cleaned, recleaned=found)
+    return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
 
 
 def _clean(
