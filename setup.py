@@ -18,6 +18,7 @@ setup(
         "model.t5",
         "model.training",
         "pipelines",
+        "pipelines.corpus",
         "pipelines.engines",
         "pipelines.formats",
     ],

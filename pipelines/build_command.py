@@ -476,6 +476,8 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
 #: Why a file was cleaned again -> what is said of it.
 _RECLEANED = {
     "damaged": "damaged and made again",
+    "older format": "made again because an earlier version of c4 wrote it",
+    "incomplete": "made again because a build was stopped before it was whole",
     CHANGED_INPUT: "made again because the input has changed",
 }
 

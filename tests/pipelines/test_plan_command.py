@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines import c4_main
-from pipelines.handover import CLEANED_SCHEMA, CleanedFile, write_cleaned
+from pipelines.corpus.cleaned import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.measured_corpus import measured_corpus
 from pipelines.plan import Cluster, Profile, Work, make_plan
 from pipelines.plan_tables import PRICES, known_crawl, read_tables
