@@ -1,19 +1,14 @@
 import errno
-import gc
-import io
 import logging
 import os
 import pathlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from pipelines import storage
-from pipelines.quiet_beam import beam
 
 _SOME_UUID = uuid.UUID("0123456789abcdef0123456789abcdef")
 
@@ -227,131 +222,7 @@ def test_size_and_exists(crawl: pathlib.Path) -> None:
     assert caught.value.filename == str(crawl / "missing")
 
 
-# --- object stores: Beam's own upload stream over a dictionary
-
-
-class _Upload(beam.io.filesystemio.Uploader):  # type: ignore[misc, unused-ignore]
-    """Sends parts; an object exists once `finish` was called, as on s3, azfs and hdfs."""
-
-    def __init__(self, objects: dict[str, bytes], path: str) -> None:
-        self._objects, self._path, self._parts = objects, path, [b""]
-
-    def put(self, data: memoryview) -> None:
-        if self._objects.get("full"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        self._parts.append(bytes(data))
-
-    def finish(self) -> None:
-        self._objects[self._path] = b"".join(self._parts)
-
-
-class _ResumableUpload(io.BytesIO):
-    """What matters of google-cloud-storage's BlobWriter: closing completes, terminate drops."""
-
-    def __init__(self, objects: dict[str, bytes], path: str) -> None:
-        super().__init__()
-        self._objects, self._path, self._buffer = objects, path, io.BytesIO()
-
-    def fileno(self) -> int:
-        raise io.UnsupportedOperation("fileno")
-
-    def close(self) -> None:
-        if not self._buffer.closed:
-            self._objects[self._path] = self.getvalue()
-            self._buffer.close()
-        super().close()
-
-    def terminate(self) -> None:
-        raise ConnectionError("cannot reach the server to drop the upload")
-
-
-class _FakeSystems:
-    """The part of `FileSystems` that writes, reads and deletes."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-
-    def create(self, path: str, compression_type: str) -> Any:
-        assert compression_type == "uncompressed"
-        if path.startswith("gs:"):
-            return _ResumableUpload(self.objects, path)
-        stream = beam.io.filesystemio.UploaderStream(_Upload(self.objects, path))
-        return io.BufferedWriter(stream, buffer_size=128)
-
-    def exists(self, path: str) -> bool:
-        return path in self.objects
-
-    def delete(self, paths: list[str]) -> None:
-        for path in paths:
-            del self.objects[path]
-
-    def rename(self, sources: list[str], targets: list[str]) -> None:
-        for source, target in zip(sources, targets, strict=True):
-            assert target not in self.objects, "hdfs renames onto nothing that exists"
-            self.objects[target] = self.objects.pop(source)
-
-
-@pytest.fixture
-def systems(monkeypatch: pytest.MonkeyPatch) -> Iterator[_FakeSystems]:
-    fake = _FakeSystems()
-    monkeypatch.setattr(storage, "_file_systems", lambda: fake)
-    yield fake
-    gc.collect()  # what an abandoned upload does when collected must happen in its own test
-
-
-@pytest.mark.parametrize("scheme", ["s3", "gs", "azfs", "hdfs"])
-@pytest.mark.parametrize("content", [b"", b"short", b"x" * 1000])
-def test_remote_write(systems: _FakeSystems, scheme: str, content: bytes) -> None:
-    path = f"{scheme}://bucket/train-00000"
-    systems.objects[path] = b"old"
-    with storage.write_atomically(path) as file:
-        file.write(content)
-        file.close()
-        assert systems.objects == {path: b"old"}
-    assert systems.objects == {path: content}
-
-
-@pytest.mark.parametrize("scheme", ["s3", "gs", "azfs", "hdfs"])
-@pytest.mark.parametrize("n_bytes", [5, 1000])
-def test_an_aborted_remote_write_is_never_completed(
-    systems: _FakeSystems, scheme: str, n_bytes: int
-) -> None:
-    path = f"{scheme}://bucket/train-00000"
-    systems.objects[path] = b"old"
-    with pytest.raises(KeyError, match="bad page"):
-        _write_and_raise(path, b"x" * n_bytes, KeyError("bad page"))
-    gc.collect()
-    assert systems.objects == {path: b"old"}
-
-
-def test_a_full_remote_names_the_object(systems: _FakeSystems) -> None:
-    systems.objects["full"] = b"yes"
-    with (
-        pytest.raises(OSError, match="s3://bucket/x") as caught,
-        storage.write_atomically("s3://bucket/x") as file,
-    ):
-        file.write(b"x" * 1000)
-    assert caught.value.errno == errno.ENOSPC
-    gc.collect()
-    assert list(systems.objects) == ["full"]
-
-
-def test_an_empty_s3_object_is_sent_as_one_part(systems: _FakeSystems) -> None:
-    sent: list[bytes] = []
-    original = systems.create
-
-    def create(path: str, compression_type: str) -> Any:
-        raw = original(path, compression_type)
-        raw.raw._uploader._write_to_s3 = sent.append
-        return raw
-
-    systems.create = create  # type: ignore[method-assign]
-    with storage.write_atomically("s3://bucket/empty"):
-        pass
-    assert sent == [b""]
-    with storage.write_atomically("s3://bucket/full") as file:
-        file.write(b"x")
-    assert sent == [b""]
+# --- names
 
 
 @pytest.mark.parametrize(
