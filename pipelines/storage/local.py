@@ -7,7 +7,7 @@ import re
 import stat as modes
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 from pipelines.storage import patterns
 from pipelines.storage.paths import FileInfo, NoInputError, is_temporary, temporary_for
@@ -145,7 +145,12 @@ class Local:
 
     def below(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
         """Return all wanted files below a folder. Links to folders are followed once."""
-        return list(self._below(folder, "", wanted, ()))
+        try:
+            found = os.stat(folder or os.curdir)
+        except _MISSING:
+            _refuse_dangling(folder)
+            return []
+        return list(self._below(folder, "", wanted, ((found.st_dev, found.st_ino),)))
 
     def _below(
         self, top: str, inside: str, wanted: re.Pattern[str], above: tuple[tuple[int, int], ...]
@@ -224,6 +229,7 @@ def _scan(folder: str) -> list[str]:
     try:
         return os.listdir(folder or os.curdir)
     except _MISSING:
+        _refuse_dangling(folder)
         return []
     except PermissionError:
         if os.path.basename(folder.rstrip("/")) != _RECOVERED:
@@ -233,18 +239,18 @@ def _scan(folder: str) -> list[str]:
 
 
 def _refuse_dangling(path: str) -> None:
-    """Raise OSError for a link without its target: the corpus would be smaller without a word."""
-    if "\0" in path or not os.path.islink(path):
-        return
-    _raise_dangling(path)
+    """Raise OSError if a missing file or folder is missing because a link has no target.
 
-
-def _raise_dangling(path: str) -> NoReturn:
-    raise OSError(
-        errno.ENOENT,
-        f"a dangling link to {os.readlink(path)}: repair or remove it (--input)",
-        path,
-    )
+    The corpus would be smaller without a word.
+    """
+    path = path.rstrip("/")
+    while path and "\0" not in path and not os.path.exists(path):
+        if os.path.islink(path):
+            target = os.readlink(path)
+            raise OSError(
+                errno.ENOENT, f"a dangling link to {target}: repair or remove it (--input)", path
+            )
+        path = os.path.dirname(path)
 
 
 def _note(line: str) -> None:

@@ -242,7 +242,7 @@ class Objects:
     def _store(self, path: str) -> tuple[Any, str]:
         """Return the bucket's store, and what a path names in it."""
         bucket, _, key = path.partition("://")[2].partition("/")
-        chosen = (self._scheme, bucket, os.environ.get(_EMULATOR), options.settings())
+        chosen = (self._scheme, bucket, options.settings(), _surroundings())
         with _lock:
             if chosen not in _stores:
                 try:
@@ -265,6 +265,12 @@ class Objects:
             return S3Store(bucket, retry_config=_RETRIES, **_amazon(bucket, settings))
         except (obstore.exceptions.BaseError, ValueError) as error:
             raise OSError(errno.EINVAL, str(error).splitlines()[0], bucket) from error
+
+
+def _surroundings() -> tuple[tuple[str, str], ...]:
+    """Return what the environment says about object stores."""
+    names = sorted(name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "STORAGE_")))
+    return tuple((name, os.environ[name]) for name in names)
 
 
 def _google(settings: options.Settings) -> dict[str, Any]:

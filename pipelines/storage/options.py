@@ -48,7 +48,7 @@ def use_options(options: Sequence[str] | Mapping[str, Any]) -> None:
             else:
                 parser.add_argument(f"--{name}", nargs="?")
         options = vars(parser.parse_known_args(list(options))[0])
-    _given = Settings(*(_text(options.get(name)) for name in Settings._fields))
+    _given = Settings(*(_text(name, options.get(name)) for name in Settings._fields))
 
 
 def settings() -> Settings:
@@ -60,12 +60,13 @@ def settings() -> Settings:
     of_worker = provider.RuntimeValueProvider.get_value
     return Settings(
         *(
-            value or _text(of_worker(name, str, None))
+            value or _text(name, of_worker(name, str, None))
             for name, value in zip(Settings._fields, _given, strict=True)
         )
     )
 
 
-def _text(value: Any) -> str | None:
-    text = None if value is None else str(value)
-    return None if text in ("", "False", "None") else text
+def _text(name: str, value: Any) -> str | None:
+    text = "" if value is None else str(value)
+    off = name in _SWITCHES and text.lower() in ("false", "0", "no")
+    return None if off else text or None

@@ -35,6 +35,7 @@ def new_session() -> "requests.Session":
     session = requests.Session()
     retries = Retry(
         total=5,
+        connect=3,
         backoff_factor=0.5,
         status_forcelist=(429, 500, 502, 503, 504),
         allowed_methods=frozenset({"GET", "HEAD"}),
