@@ -23,10 +23,8 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from c4_filters.pages import PageRules
-from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_indices
+from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
 from pipelines import builders, dedup, formats, layout, manifest, storage, verify_corpus
 from pipelines.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.config import BuildConfig
@@ -133,7 +131,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             | "OwnBeforeRemovals" >> beam.ParDo(_Own(claim))
             | "WriteRemovals"
             >> beam.Map(
-                _write_removals, config.output, recipe.dedup_window, notes
+                _write_removals, config.output, recipe.dedup_window, self.build_id, notes
             ).with_output_types(str)
         )
 
@@ -145,7 +143,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             | "PlanMerge" >> beam.FlatMap(_plan_merge, totals, ready, notes)
             | "SpreadPieces" >> Spread()
             | "OwnBeforeMerge" >> beam.ParDo(_Own(claim))
-            | "MergeFiles" >> beam.Map(_merge_files, config, totals, ready, notes)
+            | "MergeFiles" >> beam.Map(_merge_files, config, totals, ready, self.build_id, notes)
         )
         shards = (
             start
@@ -154,7 +152,8 @@ class BuildCorpus(beam.PTransform[Any, Any]):
                 _plan_shards, config, totals, ready, beam.pvalue.AsList(pieces), notes, claim
             )
             | "SpreadShards" >> Spread()
-            | "WriteShards" >> beam.ParDo(_WriteShard(config, notes, claim), totals, ready)
+            | "WriteShards"
+            >> beam.ParDo(_WriteShard(config, self.build_id, notes, claim), totals, ready)
         )
         return (
             begin
@@ -301,8 +300,8 @@ class _UrlRows(beam.DoFn):
         name, _ = element
         buckets = dedup.bucket_count(totals.pages, PAGE_BYTES)
         lost, packed = dedup.url_buffers(self._output, name, buckets)
-        if len(lost):
-            yield beam.pvalue.TaggedOutput("lost", (name, pack_indices(lost)))
+        if lost is not None:
+            yield beam.pvalue.TaggedOutput("lost", (name, lost))
         for bucket, buffer in packed.items():
             yield bucket, (name, buffer)
 
@@ -319,12 +318,12 @@ class _SpanRows(beam.DoFn):
         lost, packed = dedup.span_buffers(
             self._output,
             name,
-            dedup.joined(found["pages"]),
+            found["pages"],
             self._window,
             dedup.bucket_count(totals.units, SPAN_BYTES),
         )
-        if len(lost):
-            yield beam.pvalue.TaggedOutput("lost", (name, pack_indices(lost)))
+        if lost is not None:
+            yield beam.pvalue.TaggedOutput("lost", (name, lost))
         for bucket, buffer in packed.items():
             yield bucket, (name, buffer)
 
@@ -337,12 +336,11 @@ def _repeated_spans(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[
     return dedup.repeated_spans(group[1])
 
 
-def _write_removals(element: tuple[str, Any], output: str, window: int, notes: Notes | None) -> str:
+def _write_removals(
+    element: tuple[str, Any], output: str, window: int, build_id: str, notes: Notes | None
+) -> str:
     name, found = element
-    spans = found.get("spans", ())
-    dedup.write_file_removals(
-        output, name, dedup.joined(found["pages"]), np.unique(dedup.joined(spans)), window
-    )
+    dedup.write_file_removals(output, name, found["pages"], found["spans"], window, build_id)
     if notes is not None:
         notes.note("dedup", name, 1)
     return name
@@ -365,11 +363,16 @@ def _plan_merge(
 
 
 def _merge_files(
-    task: MergeTask, config: BuildConfig, totals: Totals, names: list[str], notes: Notes | None
+    task: MergeTask,
+    config: BuildConfig,
+    totals: Totals,
+    names: list[str],
+    build_id: str,
+    notes: Notes | None,
 ) -> str:
     plan = _merging(totals, names, config.shards)
     assert plan is not None
-    piece = merge_files(task, plan, names, config.output)
+    piece = merge_files(task, plan, names, config.output, build_id)
     if notes is not None:
         notes.note("merge", f"{task.group}-{task.key_range}", 1)
     return piece
@@ -402,9 +405,14 @@ class _WriteShard(beam.DoFn):
     """ShardTask -> ShardSummary; the shard's files are written on the way."""
 
     def __init__(
-        self, config: BuildConfig, notes: Notes | None, claim: builders.Claim | None
+        self,
+        config: BuildConfig,
+        build_id: str,
+        notes: Notes | None,
+        claim: builders.Claim | None,
     ) -> None:
         self._config = config
+        self._build_id = build_id
         self._claim = claim
         self._notes = notes
         self._rules: PageRules | None = None
@@ -426,6 +434,7 @@ class _WriteShard(beam.DoFn):
             output,
             self._config.formats,
             self._rules,
+            self._build_id,
             lambda: _require(self._claim, now=True),
         )
         if self._notes is not None:

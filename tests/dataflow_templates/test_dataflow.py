@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dataflow_templates import launcher
-from pipelines.build_command import run_build
 from pipelines.config import BuildConfig
+from pipelines.engines.run import run_build
 from pipelines.quiet_beam import beam
 from tests.fake_google_cloud import FakeGoogleCloud
 from tests.helpers import run_c4, wet_bytes
