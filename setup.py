@@ -21,6 +21,7 @@ setup(
         "pipelines.corpus",
         "pipelines.engines",
         "pipelines.formats",
+        "pipelines.storage",
     ],
     package_data={"": ["py.typed", "*.toml"]},
 )

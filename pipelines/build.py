@@ -77,6 +77,8 @@ class BuildCorpus(beam.PTransform[Any, Any]):
 
     def expand(self, begin: Any) -> Any:
         """Wires the graph of this module's head."""
+        # Workers get these options from Beam, but a worker may also be a thread of this process.
+        storage.use_options(begin.pipeline.options.get_all_options())
         # The patterns, of which there may be as many as files, stay with whoever made the list.
         listed = storage.join(self.config.output, layout.INPUTS)
         config, notes = dataclasses.replace(self.config, inputs=(listed,)), self.notes

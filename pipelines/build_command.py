@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         required=True,
         metavar="GLOB",
-        help="WET files: paths or patterns, local or gs:// s3:// hdfs://",
+        help="WET files: paths or patterns, local or gs:// s3:// hdfs://, or https:// files",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the corpus")
     add_recipe_arguments(parser)
@@ -117,8 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Builds the corpus that the options describe. Returns the exit status."""
-    if not all(map(storage.is_local, (*arguments.input, arguments.output))):
-        storage.use_options(rest)  # an address or a key may be among them
+    storage.use_options(rest)  # an address or a key may be among them
     config = BuildConfig(
         inputs=tuple(layout.absolute(pattern) for pattern in arguments.input),
         output=layout.absolute(arguments.output),

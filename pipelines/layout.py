@@ -146,11 +146,11 @@ def shards_in_split(name: str) -> tuple[str, int]:
 
 
 def absolute(path: str) -> str:
-    """A local path from the root, home folder resolved; a remote one as it is.
+    """A local path from the root, home folder resolved, without ``file://``; a remote one as it is.
 
     Workers, and a later run from another folder, must mean the same file. An empty path, such as
     that of an unset variable, stays empty: it must not become the folder one happens to be in.
     """
     if not path or not storage.is_local(path):
         return path
-    return os.path.abspath(os.path.expanduser(path))
+    return os.path.abspath(os.path.expanduser(storage.local_path(path)))
