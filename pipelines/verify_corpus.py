@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 _REQUESTS_AT_A_TIME = 32
+_NAMED_NOW = re.compile(r"-[0-9a-f]{32}\.(arrow|bin)$")  # and not as version 0.1 did
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,31 +148,30 @@ def side_file_problems(
 
 
 def kept_problems(output: str) -> tuple[list[Problem], int]:
-    """Check every byte of the kept files that are there; also return how many that are.
+    """Check every byte of the kept files that are there; also returns how many there are.
 
-    Files that an earlier version of c4 wrote are left out: the next build makes them again.
+    Those of an earlier version, which a build makes again, are not counted.
     """
     files = [
-        {"name": path[len(output) :].lstrip("/\\")}
-        for path in manifest.own_kept(output, ("cleaned", "fingerprints", "removals"))
-        if not path.endswith(layout.STARTED)
+        {"folder": folder, "name": f"{folder}/{os.path.basename(path)}"}
+        for folder in ("cleaned", "fingerprints", "removals")
+        for path in manifest.own_kept(output, [folder])
+        if _NAMED_NOW.search(path)
     ]
-    older = 0
+    older = []
 
     def check(file: Mapping[str, Any]) -> str | None:
-        nonlocal older
-        kind = re.split(r"[/\\]", file["name"], maxsplit=1)[0]
         try:
-            with Container(storage.join(output, file["name"]), kind) as kept:
-                kept.verify()
+            with Container(storage.join(output, file["name"]), file["folder"]) as container:
+                container.verify()
         except OtherVersionError:
-            older += 1
+            older.append(file)
         except DamagedFileError as error:
             return f"is damaged ({error.reason})"
         return None
 
     problems = _each(check, files, True)
-    return problems, len(files) - older
+    return problems, len(files) - len(older)
 
 
 def _wrong_size(path: str, size: int) -> str | None:
