@@ -13,8 +13,10 @@ do not compile, and changes in annotations, are not drawn.
 
 The tests run in a copy of the repository, one mutant at a time, each in a fork of a process that
 has imported the slow libraries. First a run without a mutant records which lines each test runs;
-then each mutant gets the tests that run its line, the fastest first, and after them the other tests
-of its own test file. Hypothesis draws the same examples every time, so results repeat.
+then each mutant gets the tests of its module, `tests/c4_filters/test_urls.py` and the doctests for
+`c4_filters/urls.py`: those that run its line, the fastest first, and then the rest. For a module
+without such a file these are all tests that run it. Hypothesis draws the same examples every time,
+so results repeat.
 
 `--record FILE` keeps the results: run again with it to continue an interrupted run, or to run only
 the survivors after adding tests.
@@ -445,24 +447,27 @@ class Laboratory:
         }
 
     def _tests_for(self, mutant: Mutant) -> tuple[list[str], list[str]]:
-        """The tests that run the mutant's line, and others of its file's own tests, fastest first.
+        """The tests that run the mutant's line, and others of its file, fastest first.
 
-        The others matter where a test uses what an earlier one has left in a cache.
+        A file with a test file of its own has to be guarded by that one, and by its doctests. The
+        others matter where a test uses what an earlier one has left in a cache.
         """
+        path = pathlib.Path(mutant.file)
+        own = (f"tests/{path.parent}/test_{path.name}::", f"{mutant.file}::")
+        names = [name for name in self.seconds if name.startswith(own)]
         by_line = self.lines.get(mutant.file, {})
-        reaching = {name for names in by_line.values() for name in names} - {""}
+        if not any(name.startswith(own[0]) for name in names):
+            names = list({name for names in by_line.values() for name in names} - {""})
+        names.sort(key=self.seconds.__getitem__)
         # A statement of several lines counts as its first.
         line = max((line for line in by_line if line <= mutant.line), default=0)
         running = {*by_line.get(mutant.line, ()), *by_line.get(line, ())}
-        if "" in running or not running:  # runs on import
-            running = reaching
-        own = f"tests/{pathlib.Path(mutant.file).parent}/test_{pathlib.Path(mutant.file).name}::"
-
-        def ordered(names: Iterable[str]) -> list[str]:
-            return sorted(names, key=lambda name: (not name.startswith(own), self.seconds[name]))
-
-        others = {name for name in reaching - running if name.startswith(own)}
-        return ordered(running - {""}), ordered(others)
+        if "" in running:  # runs on import
+            return names, []
+        return (
+            [name for name in names if name in running],
+            [name for name in names if name not in running],
+        )
 
     def run(self, mutant: Mutant) -> tuple[str, str]:
         """Runs the tests on a mutant.
