@@ -18,6 +18,8 @@ setup(
         "model.t5",
         "model.training",
         "pipelines",
+        "pipelines.corpus",
+        "pipelines.engines",
         "pipelines.formats",
     ],
     package_data={"": ["py.typed", "*.toml"]},

@@ -7,9 +7,10 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any, NoReturn
 
-__all__ = ["PATIENCE_S", "STATUS", "Interruption"]
+__all__ = ["PATIENCE_S", "STATUS", "Interruption", "limit_exit"]
 
 #: Exit status of an interrupted command: 128 and SIGINT, as shells have it.
 STATUS = 130
@@ -112,6 +113,20 @@ class Interruption:
             os.write(2, f"\n{self._line}\n".encode(errors="backslashreplace"))
         _end_descendants()
         os._exit(STATUS)
+
+
+def limit_exit(status: int, patience_s: float) -> None:
+    """End this process and its children when Python's finalisation takes longer than that.
+
+    It waits for threads of Beam, which wait for workers. Call it when nothing is left to be done.
+    """
+
+    def watch() -> None:
+        time.sleep(patience_s)
+        _end_descendants()
+        os._exit(status)
+
+    threading.Thread(target=watch, name="limit-exit", daemon=True).start()
 
 
 def _end_descendants() -> None:

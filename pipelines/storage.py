@@ -183,6 +183,12 @@ def create_if_absent(path: str, content: bytes) -> bool:
     Raises:
         OSError: The file cannot be written.
     """
+    if not is_local(path):
+        if exists(path):
+            return False
+        with write_atomically(path) as output:
+            output.write(content)
+        return True
     temporary = _temporary_for(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(temporary, "wb") as file:

@@ -3,7 +3,6 @@ import pathlib
 import re
 from collections import Counter
 
-import numpy as np
 import pytest
 
 from c4_filters.pages import PageRules
@@ -49,9 +48,11 @@ def make_corpus(wet: str, out: str) -> str:
     rules = PageRules(recipe)
     manifest.claim_folder(config, start_over=False)
     file = clean_file(wet, pathlib.Path(wet).stat().st_size, out, rules, "id", 1 << 20)
-    pages, _ = dedup.url_buffers(out, file.name, 1)
-    spans, _ = dedup.span_buffers(out, file.name, pages, recipe.dedup_window, 1)
-    dedup.write_file_removals(out, file.name, pages, np.unique(spans), recipe.dedup_window)
+    lost, _ = dedup.url_buffers(out, file.name, 1)
+    pages = [lost] if lost is not None else []
+    lost, _ = dedup.span_buffers(out, file.name, pages, recipe.dedup_window, 1)
+    spans = [lost] if lost is not None else []
+    dedup.write_file_removals(out, file.name, pages, spans, recipe.dedup_window, "")
     shards = [
         write_shard(task, cleaned_sources(out, [file.name]), out, config.formats, rules)
         for task in plan_shards(0, 1)

@@ -4,11 +4,13 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import load_recipe
-from pipelines import handover, storage
+from pipelines import storage
+from pipelines.corpus.removals import Removals, write_removals
 from pipelines.merge_files import cleaned_sources
 from pipelines.write_shards import ShardTask, write_shard
 from samples.make_samples import WET_DIR
@@ -112,11 +114,16 @@ def test_scattered_reads_fetch_what_they_need(google_cloud: FakeGoogleCloud) -> 
     assert google_cloud.bytes_sent < 300_000
 
 
-def test_hand_over_files_are_read_in_small_parts(google_cloud: FakeGoogleCloud) -> None:
-    google_cloud.objects["gs://bucket/r.bin"] = bytes(5_000_000)
-    with handover.Removals("gs://bucket/r.bin", 1_000_000) as removals:
-        assert not removals.units(3_000_000, 100).any()
-    assert google_cloud.bytes_sent < 100_000
+def test_kept_files_are_read_in_small_parts(google_cloud: FakeGoogleCloud) -> None:
+    chance = np.random.default_rng(0)
+    pages, units = np.zeros(1_000_000, bool), chance.random(40_000_000) < 0.1
+    keepers = chance.integers(0, 2**64, np.count_nonzero(units), np.uint64)
+    write_removals("gs://bucket/r.bin", pages, units, keepers[:0], keepers, "")
+    assert len(google_cloud.objects["gs://bucket/r.bin"]) > 20_000_000
+    before = google_cloud.bytes_sent
+    with Removals("gs://bucket/r.bin") as removals:
+        assert removals.units(3_000_000, 100).tolist() == units[3_000_000:3_000_100].tolist()
+    assert google_cloud.bytes_sent - before < 300_000
 
 
 # --- the build

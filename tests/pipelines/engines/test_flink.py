@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import flink
+from pipelines.engines import flink
 from pipelines.quiet_beam import beam
 from tests.helpers import run_c4, write_wet
 
