@@ -98,7 +98,7 @@ def write_shard(
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
-    build_id: str = "",
+    build_id: str | None = None,
     require: Callable[[], None] = lambda: None,
 ) -> ShardSummary:
     """Write one shard in every format asked for.
@@ -112,7 +112,7 @@ def write_shard(
         output: The corpus folder.
         format_names: Formats, see pipelines.formats.
         rules: The recipe's.
-        build_id: The build that the removals must belong to.
+        build_id: The build that the removals must belong to; None: any.
         require: Called before each file is published; what it raises keeps the file unpublished.
 
     Raises:
@@ -128,7 +128,7 @@ def _write_shard(
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
-    build_id: str,
+    build_id: str | None,
     require: Callable[[], None],
 ) -> ShardSummary:
     started = time.process_time()
