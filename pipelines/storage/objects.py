@@ -22,11 +22,11 @@ _EXTRAS = {"gs": "gcp", "s3": "aws"}
 _EMULATOR = "STORAGE_EMULATOR_HOST"
 _DATACENTER_S = "2"  # that a machine waits for a metadata server, which answers in milliseconds
 #: Not more than two minutes in all: a busy store asks to come again, a missing one never answers.
-_RETRIES = {
+_RETRIES: Any = {
     "max_retries": 8,
     "retry_timeout": datetime.timedelta(minutes=2),
 }
-_CLIENT = {"connect_timeout": "10s", "read_timeout": "60s", "timeout": "10m"}
+_CLIENT: Any = {"connect_timeout": "10s", "read_timeout": "60s", "timeout": "10m"}
 
 _lock = threading.Lock()
 _stores: dict[Any, Any] = {}
