@@ -194,9 +194,12 @@ class XmlInterface(http.server.BaseHTTPRequestHandler):
         for name, value in ({"Content-Type": "application/xml"} | (headers or {})).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
+        try:
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+        except (BrokenPipeError, ConnectionResetError):  # the client wants no more
+            self.close_connection = True
 
 
 def _etag(content: bytes) -> str:

@@ -163,7 +163,10 @@ def open_removals(path: str, cleaned: CleanedFile, build_id: str | None) -> Remo
         OSError: The file cannot be read.
         ValueError: As Removals, or one of the two files is not of the build; the message names it.
     """
-    if build_id not in (None, cleaned.summary.get("build_id", build_id)):  # only merged files have one
+    if build_id not in (
+        None,
+        cleaned.summary.get("build_id", build_id),
+    ):  # only merged files have one
         raise OtherBuildError(cleaned.path)
     removals = Removals(path, build_id)
     if (removals.page_count, removals.unit_count) != (cleaned.pages, cleaned.units):

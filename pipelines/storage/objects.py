@@ -26,7 +26,7 @@ _RETRIES: Any = {
     "max_retries": 8,
     "retry_timeout": datetime.timedelta(minutes=2),
 }
-_CLIENT = {"connect_timeout": "10s", "read_timeout": "60s", "timeout": "10m"}
+_CLIENT: Any = {"connect_timeout": "10s", "read_timeout": "60s", "timeout": "10m"}
 
 _lock = threading.Lock()
 _stores: dict[Any, Any] = {}
