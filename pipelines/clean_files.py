@@ -14,6 +14,7 @@ import mmh3
 import numpy as np
 import pyarrow as pa
 
+from c4_filters.dates import date_key
 from c4_filters.pages import CleanPage, PageRules, RawPage, tf_pages
 from c4_filters.recipes import Recipe
 from c4_filters.spans import unit_identities
@@ -76,6 +77,7 @@ class FileSummary:
     pages_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     lines_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     records_rejected: dict[str, int] = dataclasses.field(default_factory=dict)
+    records_of_other_types: dict[str, int] = dataclasses.field(default_factory=dict)
     wrong_lengths: int = 0  # records kept whole although their Content-Length is wrong
     samples: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)
     cpu_s: float = 0.0
@@ -174,7 +176,11 @@ def _clean(
         return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
     with stream:
         records = read_wet(
-            stream, stats, max_record_bytes=max_record_bytes, max_file_bytes=max_file_bytes
+            stream,
+            stats,
+            max_record_bytes=max_record_bytes,
+            max_file_bytes=max_file_bytes,
+            as_tf=rules.recipe.drop_parser_accidents,
         )
         next_report = time.monotonic() + _PROGRESS_EVERY_S
         while True:
@@ -217,6 +223,7 @@ def _clean(
         pages_dropped=_counted(cleaner.pages_dropped),
         lines_dropped=_counted(cleaner.counts, without="lines_read"),
         records_rejected=_counted(cleaner.records_rejected),
+        records_of_other_types=_counted(stats.other_records),
         wrong_lengths=stats.wrong_lengths,
         samples=cleaner.samples,
         cpu_s=time.process_time() - started,
@@ -412,7 +419,7 @@ class _Cleaner:
         before_urls = (PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN)
         if self._all_urls and result.verdict not in before_urls:
             self._dropped_prints.append(
-                (url_identity(normalized), page.timestamp, page_digest(page, page.text), 0)
+                (url_identity(normalized), self._date(page), page_digest(page, page.text), 0)
             )
 
     def _keep(self, place: _Place, page: RawPage, result: CleanPage, starts: list[int]) -> None:
@@ -445,7 +452,11 @@ class _Cleaner:
             rank = key
         else:  # pages may share a url: only their content tells them apart
             rank = int.from_bytes(digest[:8], "little")
-        self._kept_prints.append((url_identity(normalized), page.timestamp, digest, rank))
+        self._kept_prints.append((url_identity(normalized), self._date(page), digest, rank))
+
+    def _date(self, page: RawPage) -> str:
+        """What tells which of two copies is newer: its time, or for TF the text of its date."""
+        return page.timestamp if self._recipe.drop_parser_accidents else date_key(page.timestamp)
 
     def _unit_starts(self, text: str) -> list[int]:
         unit = self._recipe.dedup_unit

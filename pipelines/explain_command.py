@@ -120,7 +120,7 @@ def _pages(path: str, rules: PageRules) -> Iterator[tuple[int, RawPage] | str]:
     """Pages with their offsets; records that are no pages as a line for people."""
     with storage.open_raw(path) as stream:
         try:
-            for record in read_wet(stream, ReadStats()):
+            for record in read_wet(stream, ReadStats(), as_tf=rules.recipe.drop_parser_accidents):
                 if isinstance(record, Reject):
                     yield f"rejected at {record.offset}: {record.reason}: {record.detail}\n"
                     continue

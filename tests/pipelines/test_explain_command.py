@@ -134,7 +134,9 @@ def test_nothing_that_fits_is_status_1(wet: str, words: list[str], what: str) ->
 
 def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
     path, _ = write_wet(tmp_path / "a.wet.gz", [])
-    assert run_c4("explain", path) == (1, "", f"c4: in {path} no page is there\n")
+    outcome = run_c4("explain", path)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert f"{path}: holds 1 warcinfo record but no page: fetch it again" in outcome.err
 
 
 @pytest.mark.parametrize(
