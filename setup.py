@@ -19,6 +19,7 @@ setup(
         "model.training",
         "pipelines",
         "pipelines.formats",
+        "pipelines.storage",
     ],
     package_data={"": ["py.typed", "*.toml"]},
 )
