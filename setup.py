@@ -18,8 +18,10 @@ setup(
         "model.t5",
         "model.training",
         "pipelines",
+        "pipelines.corpus",
         "pipelines.engines",
         "pipelines.formats",
+        "pipelines.storage",
     ],
     package_data={"": ["py.typed", "*.toml"]},
 )

@@ -176,20 +176,19 @@ def stages(paths: Sequence[str]) -> None:
         )
 
         def deduplicate() -> None:
-            import numpy as np
 
             buckets: dict[int, list[tuple[str, bytes]]] = {}
-            nothing = np.empty(0, dtype=np.int64)
-            lost = {}
+            lost: dict[str, list[bytes]] = {}
             for file in files:
-                lost[file.name], packed = dedup.span_buffers(output, file.name, nothing, 3, 16)
+                own, packed = dedup.span_buffers(output, file.name, (), 3, 16)
+                lost[file.name] = [own] if own is not None else []
                 for bucket, buffer in packed.items():
                     buckets.setdefault(bucket, []).append((file.name, buffer))
-            more = [pair for group in buckets.values() for pair in dedup.repeated_spans(group)]
+            for group in buckets.values():
+                for name, buffer in dedup.repeated_spans(group):
+                    lost[name].append(buffer)
             for file in files:
-                mine = dedup.joined(buffer for name, buffer in more if name == file.name)
-                units = np.concatenate([lost[file.name], mine])
-                dedup.write_file_removals(output, file.name, nothing, units, 3)
+                dedup.write_file_removals(output, file.name, (), lost[file.name], 3, "")
 
         timed("span dedup", deduplicate)
         task = ShardTask("train", 0, 1)

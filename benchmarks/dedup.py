@@ -87,22 +87,29 @@ class PackFile(beam.DoFn):
     def process(self, file: int) -> Iterator[tuple[int, tuple[str, bytes]]]:
         """Reads, reduces and packs one file."""
         ids, keys = read_spans(self.folder, file)
-        winners, losers = spans.span_winners(ids, keys)
+        found = spans.span_winners(ids, keys)
+        winners = found.rows
         packed = spans.pack_spans_by_bucket(ids[winners], keys[winners], winners, self.buckets)
         for bucket, buffer in packed.items():
             yield bucket, (str(file), buffer)
-        yield beam.pvalue.TaggedOutput("local", (str(file), spans.pack_indices(losers)))
+        settled = spans.pack_settled(found.losers, found.keepers)
+        yield beam.pvalue.TaggedOutput("local", (str(file), settled))
 
 
 def losers_of_bucket(
     bucket: tuple[int, Iterable[tuple[str, bytes]]],
 ) -> Iterator[tuple[str, bytes]]:
-    for file, indices in spans.repeated_spans(list(bucket[1])).items():
-        yield file, spans.pack_indices(indices)
+    for file, losers in spans.repeated_spans(list(bucket[1])).items():
+        yield file, spans.pack_losers(losers)
 
 
 def write_packed_losers(file: tuple[str, Iterable[bytes]], folder: str) -> None:
-    lists = [spans.unpack_indices(buffer) for buffer in file[1]]
+    lists = [
+        spans.unpack_settled(buffer)[0]
+        if spans.is_settled(buffer)
+        else spans.unpack_losers(buffer).indices
+        for buffer in file[1]
+    ]
     write_losers(folder, "packed", int(file[0]), np.concatenate(lists))
 
 
@@ -178,14 +185,15 @@ def without_beam(folder: str, files: int, buckets: int) -> None:
     losers: dict[str, list[npt.NDArray[np.uint32]]] = {}
     for file in range(files):
         ids, keys = read_spans(folder, file)
-        winners, local = spans.span_winners(ids, keys)
-        losers[str(file)] = [local.astype(np.uint32)]
+        found = spans.span_winners(ids, keys)
+        winners = found.rows
+        losers[str(file)] = [found.losers.astype(np.uint32)]
         packed = spans.pack_spans_by_bucket(ids[winners], keys[winners], winners, buckets)
         for bucket, buffer in packed.items():
             sent.setdefault(bucket, []).append((str(file), buffer))
     for buffers in sent.values():
-        for name, indices in spans.repeated_spans(buffers).items():
-            losers[name].append(indices)
+        for name, lost in spans.repeated_spans(buffers).items():
+            losers[name].append(lost.indices)
     for name, lists in losers.items():
         write_losers(folder, "numpy", int(name), np.concatenate(lists))
 

@@ -26,7 +26,8 @@ from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from pipelines import layout, storage
 from pipelines.clean_files import clean_file
-from pipelines.handover import CleanedFile, shard_order, write_cleaned, write_removals
+from pipelines.corpus.cleaned import CleanedFile, shard_order, write_cleaned
+from pipelines.corpus.removals import write_removals
 from pipelines.merge_files import cleaned_sources, merge_files, plan_merge
 from pipelines.write_shards import plan_shards, write_shard
 
@@ -60,7 +61,8 @@ def _make_files(paths: Sequence[str], count: int, output: str) -> tuple[list[str
     write_cleaned(cleaned, table, {})
     units = pa.compute.sum(pa.compute.list_value_length(table["unit_starts"])).as_py()
     chance = np.random.default_rng(0)
-    write_removals(removals, chance.random(len(table)) < 0.05, chance.random(units) < 0.1)
+    pages_gone, units_gone = chance.random(len(table)) < 0.05, chance.random(units) < 0.1
+    write_removals(removals, pages_gone, units_gone, None, None, "")
     for name in names[1:]:
         os.link(cleaned, layout.cleaned(output, name))
         os.link(removals, layout.removals(output, name))

@@ -3,7 +3,7 @@
 ::
 
     python -m benchmarks.plan rates                         # measures every rate of pipelines.plan
-    python -m benchmarks.plan requests                      # Google's client, CPU a request
+    python -m benchmarks.plan requests                      # the client of gs://, CPU a request
     python -m benchmarks.plan speed                         # this machine, for c4 plan --cpu-factor
     python -m benchmarks.plan check                         # the model against three builds
 
@@ -38,13 +38,16 @@ import numpy as np
 
 from benchmarks import build, measure
 from benchmarks.generate_wet import SyntheticCrawl, SyntheticPage, generate
+from c4_filters import spans
 from c4_filters.badwords import packaged_badwords
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
-from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
+from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, Losers, pack_losers, pack_settled
 from pipelines import dedup, layout, plan, storage
 from pipelines.clean_files import FileSummary, clean_file
-from pipelines.handover import CleanedFile, Removals, Source, read_fingerprints
+from pipelines.corpus.cleaned import CleanedFile, Source
+from pipelines.corpus.fingerprints import read_fingerprints
+from pipelines.corpus.removals import Removals
 from pipelines.measured_corpus import MeasuredCorpus, measured_corpus
 from pipelines.merge_files import MergePlan, MergeTask, cleaned_sources, merge_files
 from pipelines.plan import Cluster, Engine, Profile, Rates, Work, make_plan
@@ -212,28 +215,25 @@ def dedup_rates(folder: pathlib.Path) -> dict[str, float]:
     rules, output = PageRules(RECIPES["en"]), str(folder / "dedup")
     [path] = generate(folder / "dedup-wet", pages=8_000, files=1, crawl=SyntheticCrawl(8))
     file = clean(path, folder / "dedup", rules)
-    nothing = np.empty(0, dtype=np.int64)
 
     def pack(buckets: int) -> dict[int, bytes]:
-        return dedup.span_buffers(output, file.name, nothing, 3, buckets)[1]
+        return dedup.span_buffers(output, file.name, (), 3, buckets)[1]
 
     few = (4.0, timed(lambda: pack(4)))
     many = (4096.0, timed(lambda: pack(4096)))
     a_buffer, whole = line(few, many)
     urls = timed(lambda: dedup.url_buffers(output, file.name, 4))
-    lost = np.arange(0, file.units - 3, 10)
-    removals = timed(lambda: dedup.write_file_removals(output, file.name, nothing, lost, 3))
+    lost = [some_losers(file.units, 10)]
+    removals = timed(lambda: dedup.write_file_removals(output, file.name, (), lost, 3, ""))
 
     def bucket(files: int) -> list[tuple[str, bytes]]:
-        from c4_filters import spans
-
         chance = np.random.default_rng(files)
         made = []
         for part, rows in enumerate(np.array_split(np.arange(1_200_000), files)):
             ids = chance.integers(0, 2**64, (len(rows), 2), np.uint64)
             ids[: len(ids) // 5] = chance.integers(0, 50_000, (len(ids) // 5, 1), np.uint64)
             keys = chance.integers(0, 2**64, len(rows), np.uint64)
-            winners, _ = spans.span_winners(ids, keys)
+            winners = spans.span_winners(ids, keys).rows
             made.append((f"file-{part}", spans.pack_spans(ids[winners], keys[winners], winners)))
         return made
 
@@ -295,8 +295,8 @@ def write_rates(folder: pathlib.Path) -> dict[str, float]:
     for number, crawl in enumerate(crawls):
         [path] = generate(folder / f"write-{number}", pages=4_000, files=1, crawl=crawl)
         file = clean(path, folder / "write", rules)
-        lost = np.arange(0, file.units - 3, 20)
-        dedup.write_file_removals(output, file.name, np.empty(0, dtype=np.int64), lost, 3)
+        lost = [some_losers(file.units, 20)]
+        dedup.write_file_removals(output, file.name, (), lost, 3, "")
         sources = cleaned_sources(output, [file.name])
 
         def shard(task: ShardTask, sources: list[Source]) -> float:
@@ -324,9 +324,16 @@ def solved(features: np.ndarray, seconds: list[float]) -> np.ndarray:
     return non_negative(features / spent[:, None], np.ones(len(spent)))
 
 
+def some_losers(units: int, one_in: int) -> bytes:
+    """Spans that a file loses, as buckets say."""
+    indices = np.arange(0, units - 3, one_in, dtype=np.uint32)
+    keepers = np.random.default_rng(0).integers(0, 2**64, len(indices), np.uint64)
+    return pack_losers(Losers(indices, keepers))
+
+
 def batches_of(output: str, name: str) -> int:
     with CleanedFile(layout.cleaned(output, name)) as file:
-        return len(file._index)
+        return len(file._batches)
 
 
 def _pieces() -> tuple[bytes, np.ndarray]:
@@ -389,11 +396,7 @@ class Probe(threading.Thread):
 
 
 def requests() -> None:
-    """CPU of Google's client, against a server in a process of its own (extra gcp)."""
-    os.environ["NO_GCE_CHECK"] = "true"
-    from apache_beam.internal.gcp import auth
-
-    auth._Credentials._credentials_init = True  # asks no metadata server
+    """CPU of the client of gs://, against a server in a process of its own (extra gcp)."""
     path, count = "gs://bucket/object", 100
     start = multiprocessing.get_context("spawn")
     address, done = start.Queue(), start.Event()
@@ -505,15 +508,16 @@ def shuffled_bytes(output: pathlib.Path) -> int:
     units = sum(len(file.units) for file in files)
     moved = 0
     for name, file in zip(names, files, strict=True):
-        with Removals(layout.removals(str(output), name), file.cleaned_pages) as removals:
-            lost = np.flatnonzero(removals.pages(0, file.cleaned_pages))
+        with Removals(layout.removals(str(output), name)) as removals:
+            rows = np.flatnonzero(removals.pages(0, file.cleaned_pages))
+        lost = [pack_settled(rows, rows)]
         _, urls = dedup.url_buffers(str(output), name, dedup.bucket_count(pages, PAGE_BYTES))
         buckets = dedup.bucket_count(units, SPAN_BYTES)
-        gone, spans = dedup.span_buffers(str(output), name, lost, 3, buckets)
+        gone, sent = dedup.span_buffers(str(output), name, lost, 3, buckets)
         moved += sum(
-            len(buffer) + plan.ELEMENT_BYTES for buffer in [*urls.values(), *spans.values()]
+            len(buffer) + plan.ELEMENT_BYTES for buffer in [*urls.values(), *sent.values()]
         )
-        moved += 4 * len(gone)
+        moved += len(gone or b"")
     return moved
 
 

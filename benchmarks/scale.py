@@ -56,8 +56,11 @@ def buckets_of(total: int) -> int:
 
 def packed(crawl: SpanCrawl, rows: SpanRows) -> tuple[int, bytes]:
     """What one file sends to one bucket, and how many of its spans it has settled by itself."""
-    winners, losers = spans.span_winners(rows.ids, rows.keys)
-    return len(losers), spans.pack_spans(rows.ids[winners], rows.keys[winners], rows.index[winners])
+    found = spans.span_winners(rows.ids, rows.keys)
+    winners = found.rows
+    return len(found.losers), spans.pack_spans(
+        rows.ids[winners], rows.keys[winners], rows.index[winners]
+    )
 
 
 # ---------------------------------------------------------------------------- one bucket, one file
@@ -92,7 +95,7 @@ def measure_bucket(crawl: SpanCrawl, path: str) -> dict[str, float]:
     before = resident("VmRSS")
     started = time.process_time()
     repeated = sum(
-        len(spans.unpack_indices(indices)) for _, indices in dedup.repeated_spans(buffers)
+        len(spans.unpack_losers(lost).indices) for _, lost in dedup.repeated_spans(buffers)
     )
     cpu_s = time.process_time() - started
     return {
@@ -117,12 +120,13 @@ def measure_file(crawl: SpanCrawl, file: int, buckets: int) -> dict[str, float]:
     ids = np.concatenate([rows.ids for rows in parts])[order]
     keys = np.concatenate([rows.keys for rows in parts])[order]
     started = time.process_time()
-    winners, losers = spans.span_winners(ids, keys)
+    found = spans.span_winners(ids, keys)
+    winners = found.rows
     buffers = spans.pack_spans_by_bucket(ids[winners], keys[winners], winners, buckets)
     cpu_s = time.process_time() - started
     return {
         "spans": len(ids),
-        "settled": len(losers),
+        "settled": len(found.losers),
         "buffers": len(buffers),
         "payload_bytes": sum(map(len, buffers.values())),
         "cpu_s": cpu_s,
@@ -277,8 +281,9 @@ def by_buckets(crawl: SpanCrawl, buckets: int) -> dict[int, list[int]]:
     for bucket in range(buckets):
         buffers = []
         for file, rows in crawl.bucket(bucket, buckets).by_file():
-            winners, losers = spans.span_winners(rows.ids, rows.keys)
-            gone[file] += rows.index[losers].tolist()
+            settled = spans.span_winners(rows.ids, rows.keys)
+            winners = settled.rows
+            gone[file] += rows.index[settled.losers].tolist()
             buffers.append(
                 (
                     crawl.name(file),
@@ -286,7 +291,7 @@ def by_buckets(crawl: SpanCrawl, buckets: int) -> dict[int, list[int]]:
                 )
             )
         for name, found in dedup.repeated_spans(buffers):
-            gone[numbers[name]] += spans.unpack_indices(found).tolist()
+            gone[numbers[name]] += spans.unpack_losers(found).indices.tolist()
     return {file: sorted(indices) for file, indices in gone.items() if indices}
 
 

@@ -18,6 +18,9 @@ known at once and only the winner of each identity is sent, so that a span on ev
 costs one row a file: there is no hot key. Which occurrence stays is decided by the page's key, a
 hash of its url, never by the order of files, pages or buckets. Pages with the same url go the same
 way before that: ``page_winners -> pack_pages_by_bucket``, then ``outdated_pages``.
+
+Each loser is told its keeper. Inside a file that is the row of the winner, which may itself lose to
+another file; a bucket says which page keeps the copy. :func:`final_keepers` follows both steps.
 """
 
 import bisect
@@ -59,7 +62,8 @@ _BLOCK: Final = 8192
 _HEADER: Final = struct.Struct("<8sQQ")  # magic, rows, checksum of what follows
 _SPAN_MAGIC: Final = b"C4SPANS1"
 _PAGE_MAGIC: Final = b"C4PAGES1"
-_INDEX_MAGIC: Final = b"C4INDEX1"
+_SETTLED_MAGIC: Final = b"C4SETTL1"
+_LOSER_MAGIC: Final = b"C4LOSER1"
 
 # Values of one column at the given rows: columns are often spread over many buffers.
 _Column: TypeAlias = Callable[[Rows], UInt64s]
@@ -233,7 +237,24 @@ def _hash_windows(units: UInt64s, first_unit: Rows, window: int) -> UInt64s:
 # ----------------------------------------------------------------------------- inside one file
 
 
-def span_winners(ids: UInt64s, page_keys: UInt64s) -> tuple[Rows, Rows]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Winners:
+    """The rows of one file, split into those that stay and those that another row replaces."""
+
+    rows: Rows  # [winners], in the order of their identities
+    losers: Rows  # [losers], ascending
+    keepers: Rows  # [losers], the winner of the same identity
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Losers:
+    """The rows of one file that lose to another row of their bucket."""
+
+    indices: UInt32s  # [losers], ascending
+    keepers: UInt64s  # [losers]
+
+
+def span_winners(ids: UInt64s, page_keys: UInt64s) -> Winners:
     """Splits the spans of one file into the smallest occurrence of each identity and the rest.
 
     Occurrences are ordered by page key, then by row, so rows must stand in the order of pages and
@@ -245,16 +266,16 @@ def span_winners(ids: UInt64s, page_keys: UInt64s) -> tuple[Rows, Rows]:
         page_keys: uint64 ``[spans]``, the key of the page that each span lies in.
 
     Returns:
-        ``(winners, losers)``, row numbers. Winners, which are to be sent on, come in the order
-        of their identities, which makes the later sort in a bucket cheaper; losers ascend.
+        Row numbers. Winners, which are to be sent on, come in the order of their identities, which
+        makes the later sort in a bucket cheaper.
 
     Raises:
         ValueError: shapes do not fit.
 
     >>> ids = np.array([[7, 7], [9, 9], [7, 7]], np.uint64)
-    >>> winners, losers = span_winners(ids, np.array([5, 5, 2], np.uint64))
-    >>> winners.tolist(), losers.tolist()
-    ([2, 1], [0])
+    >>> found = span_winners(ids, np.array([5, 5, 2], np.uint64))
+    >>> found.rows.tolist(), found.losers.tolist(), found.keepers.tolist()
+    ([2, 1], [0], [2])
 
     """
     ids = _checked_ids(ids, "ids")
@@ -262,7 +283,7 @@ def span_winners(ids: UInt64s, page_keys: UInt64s) -> tuple[Rows, Rows]:
     return _split_winners(ids, (keys.__getitem__,))
 
 
-def page_winners(ids: UInt64s, timestamps: UInt8s, digests: UInt8s) -> tuple[Rows, Rows]:
+def page_winners(ids: UInt64s, timestamps: UInt8s, digests: UInt8s) -> Winners:
     """Splits the pages of one file into the newest of each url and the rest.
 
     The newest is the page with the largest timestamp, compared byte by byte; among pages of the
@@ -274,16 +295,16 @@ def page_winners(ids: UInt64s, timestamps: UInt8s, digests: UInt8s) -> tuple[Row
         digests: uint8 ``[pages, 16]``, a hash of the page's content.
 
     Returns:
-        ``(winners, losers)``, row numbers, ordered as :func:`span_winners` orders them.
+        Row numbers, ordered as :func:`span_winners` orders them.
 
     Raises:
         ValueError: shapes do not fit.
 
     >>> ids = np.array([[7, 7], [7, 7]], np.uint64)
     >>> stamps = timestamp_column(["2019-04-18T10:00:00Z", "2019-04-20T10:00:00Z"])
-    >>> winners, losers = page_winners(ids, stamps, np.zeros((2, 16), np.uint8))
-    >>> winners.tolist(), losers.tolist()
-    ([1], [0])
+    >>> found = page_winners(ids, stamps, np.zeros((2, 16), np.uint8))
+    >>> found.rows.tolist(), found.losers.tolist(), found.keepers.tolist()
+    ([1], [0], [1])
 
     """
     ids = _checked_ids(ids, "ids")
@@ -309,15 +330,28 @@ def timestamp_column(timestamps: Sequence[str]) -> UInt8s:
     return np.frombuffer(joined, np.uint8).reshape(-1, TIMESTAMP_BYTES)
 
 
-def _split_winners(ids: UInt64s, columns: Sequence[_Column]) -> tuple[Rows, Rows]:
-    """Winners, in order of the second lane, and losers, ascending, of one file."""
+def digest_keys(digests: UInt8s) -> UInt64s:
+    """Return the first 8 bytes of each digest, little-endian: how keepers of pages are named.
+
+    >>> digest_keys(np.array([[1, 0, 0, 0, 0, 0, 0, 0] + 8 * [255]], np.uint8))
+    array([1], dtype=uint64)
+    """
+    hashes = _checked_bytes(digests, "digests", len(digests), DIGEST_BYTES)
+    return np.ascontiguousarray(hashes[:, :8]).view("<u8")[:, 0].astype(np.uint64)
+
+
+def _split_winners(ids: UInt64s, columns: Sequence[_Column]) -> Winners:
+    """Winners, in order of the second lane, and losers of one file."""
     order, same = _order_by_prefix(ids[:, 1].copy(), "quicksort")
     rows, starts = _groups(order, same, (ids[:, 0].__getitem__, ids[:, 1].__getitem__))
     lost = np.zeros(len(ids), np.bool_)
     lost[rows] = True
     winners, _ = _smallest(rows, starts, (*columns, lambda rows: rows.astype(np.uint64)))
     lost[winners] = False
-    return order[~lost[order]], np.flatnonzero(lost)
+    keeper_of = np.empty(len(ids), np.int64)
+    keeper_of[rows] = np.repeat(winners, np.diff(starts, append=len(rows)))
+    losers = np.flatnonzero(lost)
+    return Winners(order[~lost[order]], losers, keeper_of[losers])
 
 
 # ------------------------------------------------------------------------------ packed buffers
@@ -469,29 +503,70 @@ def pack_pages_by_bucket(
     return _pack_by_bucket(_PAGE_MAGIC, bucket_of(ids, buckets), columns)
 
 
-def pack_indices(indices: npt.ArrayLike) -> bytes:
-    """Packs row numbers, as :func:`repeated_spans` gives them for one file, 4 bytes each.
+def pack_settled(losers: npt.ArrayLike, keepers: npt.ArrayLike) -> bytes:
+    """Packs what one file settles by itself: 8 bytes a loser after a header of 24 bytes.
+
+    Layout as that of :func:`pack_spans`, with ``C4SETTL1``: losers, keepers (uint32).
+
+    Args:
+        losers: ``[losers]``, rows of the file that are removed.
+        keepers: ``[losers]``, the row of the file that replaces each.
 
     Raises:
-        ValueError: an index is not in the range of uint32.
+        ValueError: shapes do not fit, or a row is not in the range of uint32.
 
-    >>> unpack_indices(pack_indices([3, 1]))
-    array([3, 1], dtype=uint32)
+    >>> unpack_settled(pack_settled([3, 1], [0, 0]))
+    (array([3, 1], dtype=uint32), array([0, 0], dtype=uint32))
 
     """
-    values = np.asarray(indices)
-    return _pack(_INDEX_MAGIC, len(values), _uint32(values, len(values)))
+    values = np.asarray(losers)
+    count = len(values)
+    return _pack(_SETTLED_MAGIC, count, _uint32(values, count), _uint32(keepers, count))
 
 
-def unpack_indices(buffer: bytes) -> UInt32s:
-    """Reads what :func:`pack_indices` wrote, as a view of the buffer.
+def unpack_settled(buffer: bytes) -> tuple[UInt32s, UInt32s]:
+    """Reads what :func:`pack_settled` wrote, as views of the buffer: losers, keepers.
 
     Raises:
-        ValueError: the buffer is no buffer of indices, was cut or was changed.
+        ValueError: the buffer is no such buffer, was cut or was changed.
 
     """
-    (indices,) = _unpack(buffer, _INDEX_MAGIC, "<u4")
-    return indices
+    losers, keepers = _unpack(buffer, _SETTLED_MAGIC, "<u4", "<u4")
+    return losers, keepers
+
+
+def pack_losers(losers: Losers) -> bytes:
+    """Packs what one bucket says about one file: 12 bytes a loser after a header of 24 bytes.
+
+    Layout as that of :func:`pack_spans`, with ``C4LOSER1``: keepers (uint64), indices (uint32).
+
+    Raises:
+        ValueError: shapes do not fit, or an index is not in the range of uint32.
+
+    >>> packed = pack_losers(Losers(np.array([3], np.uint32), np.array([9], np.uint64)))
+    >>> unpack_losers(packed).keepers
+    array([9], dtype=uint64)
+
+    """
+    count = len(losers.indices)
+    keepers = _checked_column(losers.keepers, "keepers", count)
+    return _pack(_LOSER_MAGIC, count, keepers, _uint32(losers.indices, count))
+
+
+def unpack_losers(buffer: bytes) -> Losers:
+    """Reads what :func:`pack_losers` wrote; the columns are views of the buffer.
+
+    Raises:
+        ValueError: the buffer is no such buffer, was cut or was changed.
+
+    """
+    keepers, indices = _unpack(buffer, _LOSER_MAGIC, "<u8", "<u4")
+    return Losers(indices, keepers)
+
+
+def is_settled(buffer: bytes) -> bool:
+    """Says whether a buffer is of :func:`pack_settled`, and not of :func:`pack_losers`."""
+    return buffer[: len(_SETTLED_MAGIC)] == _SETTLED_MAGIC
 
 
 def _pack(magic: bytes, count: int, *columns: npt.NDArray[np.generic]) -> bytes:
@@ -557,7 +632,7 @@ def _checksum(*parts: memoryview) -> int:
 # -------------------------------------------------------------------------- across all files
 
 
-def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, UInt32s]:
+def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
     """Finds, in one bucket, the spans that go: all but the smallest occurrence of each identity.
 
     The smallest is the one with the smallest page key. Rows with the same identity and the same
@@ -571,7 +646,8 @@ def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, UInt32s]:
         buffers: ``(file, buffer)`` in any order, buffers from :func:`pack_spans_by_bucket`.
 
     Returns:
-        For each file that loses spans in this bucket their indices, ascending.
+        For each file that loses spans in this bucket their indices, and the key of the page that
+        keeps each.
 
     Raises:
         ValueError: a buffer is damaged, or the same span of the same file was sent twice.
@@ -579,8 +655,9 @@ def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, UInt32s]:
     >>> ids = np.array([[7, 7]], np.uint64)
     >>> a = pack_spans(ids, np.array([5], np.uint64), [0])
     >>> b = pack_spans(ids, np.array([2], np.uint64), [8])
-    >>> repeated_spans([("a", a), ("b", b)])
-    {'a': array([0], dtype=uint32)}
+    >>> lost = repeated_spans([("a", a), ("b", b)])
+    >>> list(lost), lost["a"].indices, lost["a"].keepers
+    (['a'], array([0], dtype=uint32), array([2], dtype=uint64))
 
     """
     files = sorted(buffers, key=lambda item: item[0])
@@ -592,10 +669,11 @@ def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, UInt32s]:
         [part.second_lane for part in parts],
         (keys,),
         [part.indices for part in parts],
+        keys,
     )
 
 
-def outdated_pages(buffers: Sequence[tuple[str, bytes]]) -> dict[str, UInt32s]:
+def outdated_pages(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
     """Finds, in one bucket, the pages that go: all but the newest of each normalised url.
 
     The newest has the largest timestamp, compared byte by byte; among equals the page with the
@@ -605,7 +683,8 @@ def outdated_pages(buffers: Sequence[tuple[str, bytes]]) -> dict[str, UInt32s]:
         buffers: ``(file, buffer)`` in any order, buffers from :func:`pack_pages_by_bucket`.
 
     Returns:
-        For each file that loses pages in this bucket their indices, ascending.
+        For each file that loses pages in this bucket their indices, and of the page that stays the
+        first 8 bytes of its digest (:func:`digest_keys`).
 
     Raises:
         ValueError: a buffer is damaged, or the same page of the same file was sent twice.
@@ -613,8 +692,9 @@ def outdated_pages(buffers: Sequence[tuple[str, bytes]]) -> dict[str, UInt32s]:
     >>> ids, digest = np.array([[7, 7]], np.uint64), np.zeros((1, 16), np.uint8)
     >>> old = pack_pages(ids, timestamp_column(["2019-04-18T10:00:00Z"]), digest, [3])
     >>> new = pack_pages(ids, timestamp_column(["2019-04-20T10:00:00Z"]), digest, [1])
-    >>> outdated_pages([("a", new), ("b", old)])
-    {'b': array([3], dtype=uint32)}
+    >>> lost = outdated_pages([("a", new), ("b", old)])
+    >>> list(lost), lost["b"].indices
+    (['b'], array([3], dtype=uint32))
 
     """
     files = sorted(buffers, key=lambda item: item[0])
@@ -627,6 +707,7 @@ def outdated_pages(buffers: Sequence[tuple[str, bytes]]) -> dict[str, UInt32s]:
         [part.second_lane for part in parts],
         (*_words(stamps, 4, largest=True), *_words(hashes, 2)),
         [part.indices for part in parts],
+        lambda rows: digest_keys(hashes(rows)),
     )
 
 
@@ -636,8 +717,12 @@ def _losers_of_bucket(
     second_lanes: Sequence[UInt64s],
     columns: Sequence[_Column],
     indices: Sequence[UInt32s],
-) -> dict[str, UInt32s]:
-    """Indices, by file, of all rows but the smallest of each identity; files come sorted."""
+    names_of: _Column,
+) -> dict[str, Losers]:
+    """All rows but the smallest of each identity, by file; files come sorted.
+
+    ``names_of``: what to name a row by, where it keeps what others lose.
+    """
     if not files:
         return {}
     ends = np.cumsum([len(lane) for lane in second_lanes])
@@ -664,15 +749,21 @@ def _losers_of_bucket(
     lost = np.zeros(int(ends[-1]), np.bool_)
     lost[rows] = True
     lost[winners] = False
-    found: dict[str, list[UInt32s]] = {}
+    keeper_of = np.empty(len(lost), np.uint64)
+    keeper_of[rows] = np.repeat(names_of(winners), np.diff(starts, append=len(rows)))
+    found: dict[str, list[Losers]] = {}
     for file, end, part in zip(files, ends.tolist(), indices, strict=True):
-        gone = part[lost[end - len(part) : end]]
-        if len(gone):
-            found.setdefault(file, []).append(gone)
-    return {
-        file: np.sort(np.concatenate(gone)).astype(np.uint32, copy=False)
-        for file, gone in found.items()
-    }
+        places = slice(end - len(part), end)
+        gone = lost[places]
+        if gone.any():
+            found.setdefault(file, []).append(Losers(part[gone], keeper_of[places][gone]))
+    return {file: _in_order(parts) for file, parts in found.items()}
+
+
+def _in_order(parts: Sequence[Losers]) -> Losers:
+    indices = np.concatenate([part.indices for part in parts]).astype(np.uint32, copy=False)
+    order = np.argsort(indices)
+    return Losers(indices[order], np.concatenate([part.keepers for part in parts])[order])
 
 
 def _column(parts: Sequence[npt.NDArray[np.unsignedinteger[Any]]]) -> _Column:
@@ -810,6 +901,66 @@ def units_removed(first_units: npt.ArrayLike, window: int, total_units: int) -> 
     for position in range(window):
         removed[first + position] = True
     return removed
+
+
+def unit_keepers(
+    first_units: npt.ArrayLike, keepers: UInt64s, window: int, removed: Bools
+) -> UInt64s:
+    """Names the keeper of each removed unit: uint64 ``[removed units]``, in order.
+
+    A unit inside several removed spans has the smallest of their keepers.
+
+    Args:
+        first_units: ``[spans]``, ``Spans.first_unit`` of the removed spans, in any order.
+        keepers: ``[spans]``, the key of the page that keeps each.
+        window: units a span.
+        removed: :func:`units_removed` of these spans.
+
+    Raises:
+        ValueError: shapes do not fit.
+
+    >>> removed = units_removed([1, 2], window=3, total_units=6)
+    >>> unit_keepers([1, 2], np.array([7, 5], np.uint64), 3, removed).tolist()
+    [7, 5, 5, 5]
+
+    """
+    first = np.asarray(first_units, np.int64).reshape(-1)
+    keepers = _checked_column(keepers, "keepers", len(first))
+    places = np.flatnonzero(removed)
+    found = np.full(len(places), np.iinfo(np.uint64).max, np.uint64)
+    begins = np.searchsorted(places, first)  # the units of a span are neighbours here, too
+    for position in range(window):
+        np.minimum.at(found, begins + position, keepers)
+    return found
+
+
+def final_keepers(
+    settled: tuple[npt.ArrayLike, npt.ArrayLike], lost: Losers, own: Callable[[Rows], UInt64s]
+) -> tuple[Rows, UInt64s]:
+    """Lists all rows that a file loses, ascending, and the keeper of each.
+
+    Args:
+        settled: ``[n]`` and ``[n]``: rows that lose to another row of the same file, and that row.
+        lost: Rows that lose to another file, as buckets say; a repetition counts once.
+        own: What to name rows of this file by, where they keep what others lose.
+
+    >>> lost = Losers(np.array([4], np.uint32), np.array([30], np.uint64))
+    >>> final_keepers(([5, 6], [4, 1]), lost, lambda rows: rows.astype(np.uint64) + np.uint64(100))
+    (array([4, 5, 6]), array([ 30,  30, 101], dtype=uint64))
+
+    """
+    rows, first = np.unique(lost.indices.astype(np.int64), return_index=True)
+    keepers = lost.keepers[first]
+    losers, winners = (np.asarray(part, np.int64) for part in settled)
+    # Who wins inside the file may lose to another.
+    place = np.searchsorted(rows, winners)
+    known = place < len(rows)
+    known[known] = rows[place[known]] == winners[known]
+    named = np.empty(len(losers), np.uint64)
+    named[known] = keepers[place[known]]
+    named[~known] = own(winners[~known])
+    joined, first = np.unique(np.concatenate([rows, losers]), return_index=True)
+    return joined, np.concatenate([keepers, named])[first]
 
 
 def cut(text: str, starts: Sequence[int], removed: Sequence[bool] | Bools) -> str:

@@ -16,15 +16,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from model.data import corpus
-from pipelines import build_command, clean_files, dedup, handover, layout, manifest, storage
+from pipelines import build_command, builders, clean_files, dedup, layout, manifest, storage
 from pipelines.config import BuildConfig
+from pipelines.corpus import container
+from pipelines.corpus.cleaned import CLEANED_SCHEMA, SPLITS, CleanedFile, write_cleaned
+from pipelines.corpus.fingerprints import FINGERPRINT_SCHEMA, write_fingerprints
+from pipelines.corpus.removals import Removals
 from pipelines.formats.tfrecord import write_tfrecord
 from pipelines.input_list import read_input_list
 from pipelines.merge_files import MergePlan, cleaned_sources, merge_files
@@ -35,7 +38,7 @@ from fuzz.targets import Check, timed  # isort: skip
 _OUTPUT = "/corpus"
 _INPUT = "/crawl/a.warc.wet.gz"
 _NAME = layout.file_name(_INPUT)
-_MOST_BATCH_BYTES = 64 << 20  # so that a bomb shows in the process's own memory
+_MOST_SECTION_BYTES = 64 << 20  # so that a bomb shows in the process's own memory
 
 
 class _Folder:
@@ -47,7 +50,7 @@ class _Folder:
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Lets ``pipelines.storage`` read and write here."""
-        names = ("open_raw", "read_bytes", "exists", "size", "write_atomically", "listdir")
+        names = ("open_raw", "read_bytes", "exists", "size", "stat", "write_atomically", "listdir")
         kept = {name: getattr(storage, name) for name in names}
         for name in names:
             setattr(storage, name, getattr(self, name))
@@ -71,6 +74,9 @@ class _Folder:
 
     def size(self, path: str) -> int:
         return len(self.files[path])
+
+    def stat(self, path: str) -> storage.FileInfo:
+        return storage.FileInfo(path, len(self.read_bytes(path)), "etag:1")
 
     def listdir(self, folder: str) -> list[str]:
         return [os.path.basename(path) for path in self.files if os.path.dirname(path) == folder]
@@ -106,18 +112,20 @@ def _good() -> dict[str, bytes]:
         identity = clean_files.clean_identity(config)
         found = clean_files.clean_file(_INPUT, size, _OUTPUT, rules, identity, 1 << 20)
         assert found.pages_kept == 3
-        none = np.empty(0, np.int64)
-        dedup.write_file_removals(_OUTPUT, _NAME, none, none, 3)
+        dedup.write_file_removals(_OUTPUT, _NAME, (), (), 3, "")
         sources = cleaned_sources(_OUTPUT, [_NAME])
         shards = [
             write_shard(ShardTask(split, 0, 1), sources, _OUTPUT, ["parquet"], rules)
-            for split in handover.SPLITS
+            for split in SPLITS
         ]
         made = manifest.make_manifest(config, [found], shards)
+        made["side_files"] = manifest.write_side_files(_OUTPUT, made)
         content = json.dumps(made).encode()
         folder.files[storage.join(_OUTPUT, layout.MANIFEST)] = content
         folder.files[storage.join(_OUTPUT, layout.BUILD)] = json.dumps(config.identity).encode()
-        folder.files[storage.join(_OUTPUT, layout.INPUTS)] = json.dumps([_INPUT, size]).encode()
+        folder.files[storage.join(_OUTPUT, layout.INPUTS)] = (
+            b'{"run": "", "build": ""}\n' + json.dumps([_INPUT, size, "etag:1"]).encode()
+        )
     return folder.files
 
 
@@ -128,6 +136,7 @@ _KINDS: tuple[Callable[[], str], ...] = (
     lambda: storage.join(_OUTPUT, layout.MANIFEST),
     lambda: storage.join(_OUTPUT, layout.BUILD),
     lambda: storage.join(_OUTPUT, layout.INPUTS),
+    lambda: builders.written_path(_OUTPUT),
 )
 _MADE_UP = len(_KINDS)  # cleaned, and the next: fingerprints, with good checksums
 
@@ -140,7 +149,7 @@ def check_files(data: bytes) -> None:
     kind, content = data[0] % (_MADE_UP + 2), data[1:]
     folder = _Folder()
     folder.files = dict(_good())
-    handover._MOST_BATCH_BYTES = _MOST_BATCH_BYTES
+    container._MOST_SECTION_BYTES = _MOST_SECTION_BYTES
     with folder.in_use():
         if kind >= _MADE_UP:
             _make_up(folder, content, cleaned=kind == _MADE_UP)
@@ -163,8 +172,8 @@ def _resume(size: int) -> None:
 def _deduplicate(size: int) -> None:
     del size
     dedup.url_buffers(_OUTPUT, _NAME, 4)
-    lost, _ = dedup.span_buffers(_OUTPUT, _NAME, np.empty(0, np.int64), 3, 4)
-    dedup.write_file_removals(_OUTPUT, _NAME, np.empty(0, np.int64), lost, 3)
+    lost, _ = dedup.span_buffers(_OUTPUT, _NAME, (), 3, 4)
+    dedup.write_file_removals(_OUTPUT, _NAME, (), (lost,) if lost is not None else (), 3, "")
 
 
 @functools.cache
@@ -183,19 +192,22 @@ def _shard(size: int) -> None:
 def _explain(size: int) -> None:
     del size
     with (
-        handover.CleanedFile(layout.cleaned(_OUTPUT, _NAME)) as cleaned,
-        handover.Removals(layout.removals(_OUTPUT, _NAME), cleaned.pages) as removals,
+        CleanedFile(layout.cleaned(_OUTPUT, _NAME)) as cleaned,
+        Removals(layout.removals(_OUTPUT, _NAME)) as removals,
     ):
+        assert len(cleaned.dropped().verdicts) == 0
         for rows, first_page, first_unit in cleaned.slices(0, 0, 1 << 63):
             removals.pages(first_page, len(rows))
             removals.units(first_unit, 1)
+            removals.keeper_of_page(first_page)
+            removals.keeper_of_unit(first_unit)
             rows.to_pylist()
 
 
 def _lists(size: int) -> None:
     config = _config()
     read_input_list(_OUTPUT)
-    build_command._already_made(config, [(_INPUT, size)])
+    build_command._already_made(config, [storage.FileInfo(_INPUT, size, "etag:1")])
     manifest.claim_folder(config, start_over=False)
     manifest.read_manifest(_OUTPUT)
 
@@ -203,7 +215,7 @@ def _lists(size: int) -> None:
 def _make_up(folder: _Folder, content: bytes, cleaned: bool) -> None:
     """A file that is whole by its own account, and holds what no build would write."""
     chance = random.Random(zlib.crc32(content))
-    schema = handover.CLEANED_SCHEMA if cleaned else handover.FINGERPRINT_SCHEMA
+    schema = CLEANED_SCHEMA if cleaned else FINGERPRINT_SCHEMA
     rows = [
         {field.name: _value(field.type, content, chance) for field in schema}
         for _ in range(chance.randrange(4))
@@ -212,12 +224,12 @@ def _make_up(folder: _Folder, content: bytes, cleaned: bool) -> None:
         table = pa.Table.from_pylist(rows, schema)
         if table["page_key"].null_count or table["validation"].null_count:
             return
-        with contextlib.suppress(ValueError, TypeError):  # not even writable
-            handover.write_cleaned(layout.cleaned(_OUTPUT, _NAME), table, _head(content, chance))
+        with contextlib.suppress(ValueError, TypeError):  # no file can be written of them
+            write_cleaned(layout.cleaned(_OUTPUT, _NAME), table, _head(content, chance))
     else:
         table = pa.Table.from_pylist(rows, schema)
         count = chance.choice([0, len(rows), -1, 9])
-        handover.write_fingerprints(layout.fingerprints(_OUTPUT, _NAME), table, count, "x")
+        write_fingerprints(layout.fingerprints(_OUTPUT, _NAME), table, count, "x")
 
 
 def _head(content: bytes, chance: random.Random) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import argparse
 import collections
+import concurrent.futures
+import os
 import re
 import sys
 import textwrap
@@ -9,14 +11,19 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import layout, manifest, progress, storage
-from pipelines.config import BuildConfig
-from pipelines.engines.options import beam_options
+from pipelines import builders, layout, manifest, progress, storage, verify_corpus
+from pipelines.clean_files import CHANGED_INPUT
+from pipelines.config import KEEP, BuildConfig
+from pipelines.digests import sha256_of
+from pipelines.engines.local import cores
+from pipelines.engines.options import beam_options, waits
 from pipelines.engines.run import run_build
-from pipelines.input_list import write_input_list
+from pipelines.input_list import build_id, write_input_list
 from pipelines.number_options import shard_count
 from pipelines.printing import printable
 from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
+from pipelines.storage import FileInfo
+from pipelines.verify_command import progress_of
 
 __all__ = ["add_arguments", "run"]
 
@@ -39,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         required=True,
         metavar="GLOB",
-        help="WET files: paths or patterns, local or gs:// s3:// hdfs://",
+        help="WET files: paths or patterns, local or gs:// s3:// hdfs://, or https:// files",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the corpus")
     add_recipe_arguments(parser)
@@ -85,15 +92,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start-over",
         action="store_true",
-        help="first remove what an earlier build left in the output folder",
+        help="first remove what earlier builds wrote in the output folder, and nothing else",
+    )
+    parser.add_argument(
+        "--keep",
+        choices=list(KEEP),
+        default="all",
+        help="what stays beside the shards: all (default); fingerprints, without cleaned/ and "
+        "removals/; or none. Inputs that are added later are built with what is kept",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="check all checksums of a finished corpus, and rebuild what is damaged",
+    )
+    parser.add_argument(
+        "--verify-inputs",
+        action="store_true",
+        help="compare the SHA-256 of every input with the one that was built from; otherwise path, "
+        "size and what the file system knows of the content decide",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress, no balance")
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Builds the corpus that the options describe. Returns the exit status."""
-    if not all(map(storage.is_local, (*arguments.input, arguments.output))):
-        storage.use_options(rest)  # an address or a key may be among them
+    storage.use_options(rest)  # an address or a key may be among them
     config = BuildConfig(
         inputs=tuple(layout.absolute(pattern) for pattern in arguments.input),
         output=layout.absolute(arguments.output),
@@ -106,28 +130,54 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         allow_unreadable_files=arguments.allow_unreadable_files,
         max_record_bytes=arguments.max_record_mb << 20,
         max_file_bytes=arguments.max_file_mb << 20,
+        verify_inputs=arguments.verify_inputs,
+        keep=arguments.keep,
     )
     config.page_rules()  # a bad list stops here, not on a worker
-    files = [(path, size) for path, size, _ in storage.match(config.inputs)]
-    _require_utf8([path for path, _ in files], "--input")
+    files = storage.match(config.inputs)
+    _require_utf8([file.path for file in files], "--input")
     _require_utf8([config.output], "--output")
-    options, local = beam_options(list(rest), arguments.workers, files, _own_options())
-    manifest.claim_folder(config, arguments.start_over)
-    made = _already_made(config, files)
+    sizes = [(file.path, file.size) for file in files]
+    options, local = beam_options(list(rest), arguments.workers, sizes, _own_options())
+    manifest.require_own_folder(config.output, arguments.start_over)
+    _refuse_own_output(config, files)
+    made: dict[str, Any] | None = None
+    problems: list[str] = []
+    if not arguments.start_over:
+        try:
+            manifest.require_same_build(config)
+        except manifest.FolderError:
+            builders.require_not_running(config.output)  # which says more
+            raise
+        made, problems = _finished(config, files, arguments.verify)
     done = made is not None
-    if made is None:
-        _tell_of_fewer_inputs(config, files)
-        manifest.begin(config.output)
-        write_input_list(config.output, files)
-        made = run_build(
-            config, options, None if arguments.quiet else _progress(config, files, local)
-        )
-    elif not arguments.quiet:
-        print(f"{config.output} is complete already: same files, same settings")
+    if made is None or _unfinished_business(config, made):
+        identity = build_id(config.identity, files)
+        kind = _kind(options)
+        with builders.hold(
+            config.output, kind=kind, runner=_runner_name(options), build_id=identity
+        ) as claim:
+            manifest.claim_folder(config, arguments.start_over)
+            # Another build may have been here since, and have finished.
+            made = _already_made(config, files) if not problems else None
+            done = made is not None
+            for problem in problems:
+                print(f"c4: note: {config.output}: {problem}: building it again", file=sys.stderr)
+            if made is None:
+                _tell_of_fewer_inputs(config, files)
+                manifest.begin(config.output)
+                write_input_list(config.output, files, claim.run_id, identity)
+                shown = None if arguments.quiet else _progress(config, sizes, local)
+                made = run_build(config, options, shown, claim)
+            if made is not None:
+                made = _tidy(config, made)
+                claim.end()
     if made is None:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
         return 0
-    manifest.drop_pieces(config.output)
+    if done and not arguments.quiet:
+        print(f"{config.output} is complete already: same files, same settings")
+    _warn(config, made, done)
     if not arguments.quiet:
         print_balance(config, made, None if done else time.monotonic() - arguments.started)
     return _judge_unreadable(config, made)
@@ -137,6 +187,76 @@ def _own_options() -> list[str]:
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
     return list(parser._option_string_actions)
+
+
+def _kind(options: Any) -> str:
+    """Return what becomes of a claim when the launcher ends."""
+    chosen = options.get_all_options()
+    written_down = ("template_location", "output_executable_path", "dry_run")
+    # Dataflow's own launcher asks for both, and the service starts the job at once.
+    if not chosen.get("no_wait_until_finish") and any(map(chosen.get, written_down)):
+        return builders.TEMPLATE
+    return builders.WAITING if waits(options) else builders.DETACHED
+
+
+def _runner_name(options: Any) -> str:
+    return str(options.get_all_options().get("runner"))
+
+
+def _refuse_own_output(config: BuildConfig, files: Sequence[FileInfo]) -> None:
+    """Raise ValueError if an input, now or at the next run, is a file of the output folder."""
+    output = _real(config.output).rstrip("/") + "/"
+    folders: dict[str, str] = {}
+    for file in files:
+        folder, name = os.path.split(file.path)
+        if folder not in folders:
+            folders[folder] = _real(folder)
+        link = storage.is_local(file.path) and os.path.islink(file.path)
+        path = _real(file.path) if link else storage.join(folders[folder], name)
+        if path.startswith(output):
+            raise ValueError(
+                f"the input {file.path} lies in the output folder {config.output}: give an "
+                "--output elsewhere, or an --input that does not match what is in it"
+            )
+    ours = [storage.join(config.output, name) for name in _OUTPUTS]
+    for pattern in config.inputs:
+        found = next((path for path in ours if _pattern(pattern).fullmatch(path)), None)
+        if found:
+            raise ValueError(
+                f"--input {pattern!r} matches files that the build itself writes, such as {found}: "
+                "give an --output elsewhere, or a pattern such as '*.warc.wet.gz'"
+            )
+
+
+#: Some of what a build writes: a pattern that matches one would match inputs of its own making.
+_OUTPUTS = (
+    layout.MANIFEST,
+    "train-00000-of-00001.parquet",
+    "train-00000-of-00001.json.gz",
+    "train-00000-of-00001.tfrecord",
+    "cleaned/CC-MAIN-20190418101243-20190418122248-00000-0123456789abcdef.arrow",
+)
+_WILD = re.compile(r"\*\*|\*|\?|\[[^\]]+\]")
+
+
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """Translate one of Beam's patterns: only ``**`` matches across folders."""
+    found, end = "", 0
+    for wild in _WILD.finditer(pattern):
+        found += re.escape(pattern[end : wild.start()])
+        plain = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+        some = re.escape(wild[0][1:-1]).replace(r"\-", "-")
+        found += plain.get(wild[0], f"[{some}]")
+        end = wild.end()
+    try:
+        return re.compile(found + re.escape(pattern[end:]), re.DOTALL)
+    except re.error:
+        return re.compile(re.escape(pattern))
+
+
+def _real(path: str) -> str:
+    path = path.removeprefix("file://")
+    return os.path.realpath(path) if storage.is_local(path) else path
 
 
 def _require_utf8(paths: Sequence[str], option: str) -> None:
@@ -159,43 +279,126 @@ def _progress(
     return lambda _: progress.CorpusFolder(config.output, sizes)
 
 
-def _already_made(config: BuildConfig, files: list[tuple[str, int]]) -> dict[str, Any] | None:
-    """The manifest of a finished build of the very same files, or None."""
-    made = _made_before(config)
-    if made is None or sorted(map(tuple, made["inputs"])) != sorted(files):
-        return None
-    for name, size in made["shards"]:
-        path = storage.join(config.output, name)
-        if not storage.exists(path) or storage.size(path) != size:
-            return None
-    return manifest.read_manifest(config.output)
+def _already_made(config: BuildConfig, files: Sequence[FileInfo]) -> dict[str, Any] | None:
+    """Return the manifest of a finished build of the very same files, or None."""
+    return _finished(config, files, digests=False)[0]
 
 
-def _made_before(config: BuildConfig) -> dict[str, list[tuple[str, int]]] | None:
-    """Names and sizes of the inputs and shards of a finished build in the folder, or None."""
+def _finished(
+    config: BuildConfig, files: Sequence[FileInfo], digests: bool
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the manifest of a finished build of these files, or None and what is damaged."""
+    if not storage.exists(storage.join(config.output, layout.MANIFEST)):
+        return None, []
     try:
         made = manifest.read_manifest(config.output)
-        before = {
-            "inputs": [(file["path"], file["bytes"]) for file in made["inputs"]],
-            "shards": [(shard["name"], shard["bytes"]) for shard in made["shards"]],
-        }
-        names = {name for name, _ in before["shards"]}
-        if not all(map(layout.is_shard, names)):
-            raise TypeError("a shard that is none")
-        found = collections.Counter(map(layout.shards_in_split, names))
-        lacks = any(count != held for (_, count), held in found.items())
-        if lacks or len(found) != 2 * len(config.formats):  # train and validation of each
-            raise TypeError("not all shards")
-        return before
-    except (manifest.FolderError, KeyError, TypeError):
-        return None  # none, or damaged: it is built again
+    except manifest.FolderError as error:
+        return None, [str(error).removeprefix(f"{config.output}/")]
+    problems = verify_corpus.manifest_problems(made)
+    if not problems and {shard["format"] for shard in made["shards"]} != set(config.formats):
+        problems = [verify_corpus.Problem(layout.MANIFEST, "is damaged: other formats")]
+    if not problems and not _same_inputs(config, made, files):
+        return None, []
+    if not problems and digests:
+        with progress_of(made) as progress_bar:
+            problems = verify_corpus.shard_problems(config.output, made, True, progress_bar)
+        problems += verify_corpus.kept_problems(config.output)[0]
+    elif not problems:
+        problems = verify_corpus.shard_problems(config.output, made)
+    more = [f"{len(problems) - 10} more files are damaged"] if len(problems) > 10 else []
+    return None if problems else made, [*map(str, problems[:10]), *more]
 
 
-def _tell_of_fewer_inputs(config: BuildConfig, files: list[tuple[str, int]]) -> None:
-    before = _made_before(config)
-    left_out = (
-        {path for path, _ in before["inputs"]} - {path for path, _ in files} if before else ()
+def _same_inputs(config: BuildConfig, made: dict[str, Any], files: Sequence[FileInfo]) -> bool:
+    """Return whether a corpus was built from these files, by what is known of their content."""
+    before = {file["path"]: file for file in made["inputs"]}  # without those to be tried again
+    if before.keys() != {file.path for file in files}:
+        return False
+    for file in files:
+        entry = before[file.path]
+        identity = entry.get("identity", "")
+        if entry["bytes"] != file.size or (
+            identity and file.identity and identity != file.identity
+        ):
+            return False
+    if not config.verify_inputs:
+        return True
+    wanted = {path: entry["sha256"] for path, entry in before.items()}
+    with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
+        return all(map(str.__eq__, pool.map(sha256_of, wanted), wanted.values()))
+
+
+def _unfinished_business(config: BuildConfig, made: dict[str, Any]) -> bool:
+    """Return whether something beside the shards of a finished corpus is to be done."""
+    return (
+        bool(verify_corpus.side_file_problems(config.output, made, digests=True))
+        or _keep(config, made) != made.get("keep", "all")
+        or bool(manifest.kept_to_drop(config.output, _keep(config, made)))
+        or any(
+            map(
+                layout.pieces_like,
+                storage.listdir(storage.join(config.output, layout.MERGED)),
+            )
+        )
     )
+
+
+def _keep(config: BuildConfig, made: dict[str, Any]) -> str:
+    """Return what stays: what is asked for, but for what was dropped before."""
+    before = made.get("keep")
+    return max(config.keep, before if before in KEEP else "all", key=list(KEEP).index)
+
+
+def _tidy(config: BuildConfig, made: dict[str, Any]) -> dict[str, Any]:
+    """Finish what surrounds a finished corpus: side files, kept folders, its manifest."""
+    output = config.output
+    keep = _keep(config, made)
+    missing = verify_corpus.side_file_problems(output, made, digests=True)
+    if missing:
+        side = manifest.write_side_files(output, made)
+        written = {file["name"] for file in side}
+        for problem in missing:
+            if problem.file in written:
+                print(f"c4: note: {output}: {problem}: made again", file=sys.stderr)
+        made = {**made, "side_files": side}
+    if missing or keep != made.get("keep", "all"):
+        made = {**made, "keep": keep}
+        manifest.rewrite_manifest(output, made)
+    storage.remove(manifest.kept_to_drop(output, keep))
+    manifest.drop_pieces(output)
+    return made
+
+
+def _warn(config: BuildConfig, made: dict[str, Any], done: bool) -> None:
+    """Say on standard error what is not an error, but may be a mistake."""
+    if not done and not made["counts"]["pages_written"]:
+        print(
+            f"c4: warning: the corpus in {config.output} has no pages: none of the "
+            f"{made['counts']['pages_read']:,} pages read was kept",
+            file=sys.stderr,
+        )
+    if "side_files" in made:
+        listed = {file["name"] for file in made["side_files"]}
+        for name in sorted(manifest.side_files(made).keys() - listed):
+            print(
+                f"c4: note: {storage.join(config.output, name)} was not written by a build, and "
+                "was left as it is",
+                file=sys.stderr,
+            )
+    if config.keep != _keep(config, made):
+        print(
+            f"c4: note: an earlier build of {config.output} kept less (--keep {made['keep']}): "
+            f"for --keep {config.keep} build it again with --start-over",
+            file=sys.stderr,
+        )
+
+
+def _tell_of_fewer_inputs(config: BuildConfig, files: Sequence[FileInfo]) -> None:
+    try:
+        made = manifest.read_manifest(config.output)
+    except manifest.FolderError:
+        return  # no finished build
+    left_out = {file["path"] for file in made["inputs"]} - {file.path for file in files}
     if left_out:
         print(
             f"c4: note: {_counted(len(left_out), 'file')} of the build before not in --input: the "
@@ -249,6 +452,12 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
             f"{' '.join(storage.join(config.output, pattern) for pattern in patterns)}"
         )
     files = _counted(counts["files_read"], "file")
+    for reason, count in collections.Counter(
+        file["reason"] for file in made.get("recleaned", ())
+    ).items():
+        what = _RECLEANED.get(reason, "made again ({})").format(reason)
+        were = "was" if count == 1 else "were"
+        print(f"{_counted(count, 'cleaned file')} {were} {what}")
     resumed = made["timing"]["files_resumed"]
     before = f" ({resumed:,} cleaned before)" if resumed else ""
     if wall_s is None:
@@ -261,6 +470,15 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
         print(f"\nthe beginning of one kept page: {printable(page['url'])}")
         for line in page["text"].split("\n")[:6]:
             print(textwrap.shorten(printable(line), width=96, placeholder=" …"))
+
+
+#: Why a file was cleaned again -> what is said of it.
+_RECLEANED = {
+    "damaged": "damaged and made again",
+    "older format": "made again because an earlier version of c4 wrote it",
+    "incomplete": "made again because a build was stopped before it was whole",
+    CHANGED_INPUT: "made again because the input has changed",
+}
 
 
 def _counted(count: int, what: str) -> str:

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import importlib
-import importlib.metadata
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from pipelines import number_options
 from pipelines.interruption import PATIENCE_S, Interruption, limit_exit
 from pipelines.printing import printable
+from pipelines.version import VERSION
 
 __all__ = ["main"]
 
@@ -32,6 +32,9 @@ _COMMANDS = {
         "WET files in, corpus out",
         passes_on=True,
         kept="run the same command again to go on: cleaned files are kept",
+    ),
+    "verify": _Command(
+        "pipelines.verify_command", "checks a finished corpus, byte for byte, without its inputs"
     ),
     "worker-pool": _Command(
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
@@ -114,9 +117,7 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
         epilog="c4 COMMAND --help describes a command.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--version", action="version", version=f"c4 {importlib.metadata.version('colossal-c4')}"
-    )
+    parser.add_argument("--version", action="version", version=f"c4 {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     modules = {}
     for name, command in _COMMANDS.items():

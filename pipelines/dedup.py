@@ -4,16 +4,25 @@ Only identities move between workers: packed buffers, one a file and bucket. Wha
 by itself it settles at once and sends nothing about, so no line is popular enough to hurt.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from c4_filters import spans
 from pipelines import layout
-from pipelines.handover import read_fingerprints, write_removals
+from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
+from pipelines.corpus.removals import write_removals
 
-__all__ = ["Buffers", "bucket_count", "span_buffers", "url_buffers", "write_file_removals"]
+__all__ = [
+    "Buffers",
+    "bucket_count",
+    "outdated_pages",
+    "repeated_spans",
+    "span_buffers",
+    "url_buffers",
+    "write_file_removals",
+]
 
 #: bucket -> packed rows of one file
 Buffers = dict[int, bytes]
@@ -33,70 +42,137 @@ def bucket_count(rows: int, row_bytes: int) -> int:
     return max(_FEWEST_BUCKETS, min(_MOST_BUCKETS, wanted))
 
 
-def url_buffers(output: str, name: str, buckets: int) -> tuple[npt.NDArray[np.int64], Buffers]:
-    """Pages of a file that are older copies within it, and its other pages packed by bucket."""
+def url_buffers(output: str, name: str, buckets: int) -> tuple[bytes | None, Buffers]:
+    """Settle the urls of one file.
+
+    Returns:
+        Its pages that are older copies within it, packed, or None; its other pages by bucket.
+    """
     file = read_fingerprints(layout.fingerprints(output, name))
     stamps = spans.timestamp_column(file.timestamps)
-    winners, losers = spans.page_winners(file.url_identities, stamps, file.digests)
+    found = spans.page_winners(file.url_identities, stamps, file.digests)
+    winners = found.rows
     packed = spans.pack_pages_by_bucket(
         file.url_identities[winners], stamps[winners], file.digests[winners], winners, buckets
     )
-    return losers, packed
+    return _settled(found.losers, found.keepers), packed
 
 
 def span_buffers(
-    output: str, name: str, lost_pages: npt.NDArray[np.int64], window: int, buckets: int
-) -> tuple[npt.NDArray[np.int64], Buffers]:
-    """Spans of a file's remaining pages: first units of those repeated within it, and the rest.
+    output: str, name: str, lost_pages: Iterable[bytes], window: int, buckets: int
+) -> tuple[bytes | None, Buffers]:
+    """Settle the spans of one file's remaining pages.
 
-    The rest is packed by bucket; a span is known by its first unit, counted through the file.
+    Args:
+        output: The corpus folder.
+        name: The file's, see pipelines.layout.
+        lost_pages: What `url_buffers` and `outdated_pages` give for the file.
+        window: Units a span.
+        buckets: How many there are.
+
+    Returns:
+        Spans that are repeated within the file, packed, or None; the other spans by bucket. A span
+        is known by its first unit, counted through the file.
     """
     file = read_fingerprints(layout.fingerprints(output, name))
     live = np.zeros(len(file.units_per_page), dtype=bool)
     live[: file.cleaned_pages] = True
-    live[lost_pages] = False
+    live[_rows(lost_pages)] = False
     unit_is_live = np.repeat(live, file.units_per_page)
     first_units = np.flatnonzero(unit_is_live)
-    found = spans.span_identities(file.units[first_units], file.units_per_page[live], window)
-    ranks = file.ranks[live][found.page]
-    winners, losers = spans.span_winners(found.ids, ranks)
-    first_of_span = first_units[found.first_unit]
+    all_spans = spans.span_identities(file.units[first_units], file.units_per_page[live], window)
+    ranks = file.ranks[live][all_spans.page]
+    found = spans.span_winners(all_spans.ids, ranks)
+    first_of_span = first_units[all_spans.first_unit]
     packed = spans.pack_spans_by_bucket(
-        found.ids[winners], ranks[winners], first_of_span[winners], buckets
+        all_spans.ids[found.rows], ranks[found.rows], first_of_span[found.rows], buckets
     )
-    return first_of_span[losers], packed
+    return _settled(first_of_span[found.losers], first_of_span[found.keepers]), packed
+
+
+def _settled(losers: npt.NDArray[np.int64], keepers: npt.NDArray[np.int64]) -> bytes | None:
+    return spans.pack_settled(losers, keepers) if len(losers) else None
 
 
 def write_file_removals(
     output: str,
     name: str,
-    lost_pages: npt.NDArray[np.int64],
-    first_units: npt.NDArray[np.int64],
+    lost_pages: Iterable[bytes],
+    lost_spans: Iterable[bytes],
     window: int,
+    build_id: str,
 ) -> None:
-    """Writes what deduplication removes from a file: pages by url, units by span."""
+    """Write what deduplication removes from a file: pages by url, units by span.
+
+    Args:
+        output: The corpus folder.
+        name: The file's, see pipelines.layout.
+        lost_pages: What `url_buffers` and `outdated_pages` give for the file.
+        lost_spans: What `span_buffers` and `repeated_spans` give for the file.
+        window: Units a span.
+        build_id: The build that the removals belong to.
+    """
     file = read_fingerprints(layout.fingerprints(output, name))
-    pages = np.zeros(len(file.units_per_page), dtype=bool)
-    pages[lost_pages] = True
+    lost, page_keepers = _final(lost_pages, lambda rows: spans.digest_keys(file.digests[rows]))
+    pages = np.zeros(file.cleaned_pages, dtype=bool)
+    kept = lost < file.cleaned_pages  # pages that the rules dropped lose their urls, too
+    pages[lost[kept]] = True
+    first_units, keepers = _final(lost_spans, lambda units: _ranks_of(file, units))
     units = spans.units_removed(first_units, window, len(file.units))
-    write_removals(layout.removals(output, name), pages[: file.cleaned_pages], units)
+    write_removals(
+        layout.removals(output, name),
+        pages,
+        units,
+        page_keepers[kept],
+        spans.unit_keepers(first_units, keepers, window, units),
+        build_id,
+    )
 
 
-def joined(buffers: Iterable[bytes]) -> npt.NDArray[np.int64]:
-    """Rows of several packed index buffers, one after the other, [rows]."""
-    parts = [spans.unpack_indices(buffer).astype(np.int64) for buffer in buffers]
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+def _ranks_of(file: Fingerprints, units: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """The rank of the page that each unit is on."""
+    page = np.searchsorted(np.cumsum(file.units_per_page), units, side="right")
+    return file.ranks[page]
+
+
+def _rows(buffers: Iterable[bytes]) -> npt.NDArray[np.int64]:
+    """Rows that a file loses, [rows]."""
+    (losers, _), lost = _unpacked(buffers)
+    return np.concatenate([losers, lost.indices]).astype(np.int64)
+
+
+def _final(
+    buffers: Iterable[bytes], own: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint64]]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    """Rows that a file loses, ascending, and who keeps each."""
+    return spans.final_keepers(*_unpacked(buffers), own)
+
+
+def _unpacked(
+    buffers: Iterable[bytes],
+) -> tuple[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]], spans.Losers]:
+    """What a file has settled by itself, and what buckets say, each joined."""
+    settled = [(np.empty(0, np.uint32), np.empty(0, np.uint32))]
+    lost = [spans.Losers(np.empty(0, np.uint32), np.empty(0, np.uint64))]
+    for buffer in buffers:
+        if spans.is_settled(buffer):
+            settled.append(spans.unpack_settled(buffer))
+        else:
+            lost.append(spans.unpack_losers(buffer))
+    losers, keepers = (np.concatenate(parts) for parts in zip(*settled, strict=True))
+    return (losers, keepers), spans.Losers(
+        np.concatenate([part.indices for part in lost]),
+        np.concatenate([part.keepers for part in lost]),
+    )
 
 
 def repeated_spans(buffers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Spans of one bucket that another file has a smaller copy of, packed by file."""
-    for name, first_units in spans.repeated_spans(list(buffers)).items():
-        if len(first_units):
-            yield name, spans.pack_indices(first_units)
+    """Yield the spans of one bucket that another file has a smaller copy of, packed by file."""
+    for name, lost in spans.repeated_spans(list(buffers)).items():
+        yield name, spans.pack_losers(lost)
 
 
 def outdated_pages(buffers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Pages of one bucket that another file has a newer copy of, packed by file."""
-    for name, pages in spans.outdated_pages(list(buffers)).items():
-        if len(pages):
-            yield name, spans.pack_indices(pages)
+    """Yield the pages of one bucket that another file has a newer copy of, packed by file."""
+    for name, lost in spans.outdated_pages(list(buffers)).items():
+        yield name, spans.pack_losers(lost)

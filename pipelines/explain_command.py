@@ -14,7 +14,8 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import layout, storage
 from pipelines.clean_files import page_digest
 from pipelines.config import BuildConfig
-from pipelines.handover import SPLITS, CleanedFile, Removals
+from pipelines.corpus.cleaned import SPLITS, CleanedFile
+from pipelines.corpus.removals import Removals
 from pipelines.printing import printable
 from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, read_wet
 from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
@@ -199,7 +200,7 @@ class _Corpus:
         key, digest = page_key(normalize_url(page.url)), page_digest(page, text)
         with (
             CleanedFile(layout.cleaned(self._folder, self._name)) as cleaned,
-            Removals(layout.removals(self._folder, self._name), cleaned.pages) as removals,
+            Removals(layout.removals(self._folder, self._name)) as removals,
         ):
             for split in range(len(SPLITS)):
                 for rows, first_page, first_unit in cleaned.slices(split, key, key + 1):

@@ -2,22 +2,26 @@
 
 ::
 
-    OUT/build.json                       what this folder is being built from, and how
-    OUT/cleaned/NAME.arrow               pages that passed the rules, in shard order
+    OUT/build.json                       the mark that the folder is ours, and the build's settings
+    OUT/builders/                        who builds here, and what builds have written (see
+                                         pipelines.builders and pipelines.manifest)
+    OUT/cleaned/NAME.arrow               pages that passed the rules, in shard order, and what was
+                                         dropped; these and the next three kinds of files are
+                                         Arrow batches in checked files: pipelines.corpus
     OUT/cleaned/NAME.started             a WET file that is being cleaned, or whose worker died
     OUT/fingerprints/NAME.arrow          identities of their urls and sentences
-    OUT/removals/NAME.bin                what deduplication takes from them
+    OUT/removals/NAME.bin                what deduplication removes from them, and who keeps it
     OUT/rejects/NAME.jsonl               records that never became pages, with file and offset
     OUT/merged/PIECE.arrow, PIECE.bin    cleaned pages and removals of many files, while a build of
                                          many files runs (see pipelines.merge_files)
     OUT/train-00000-of-00064.parquet     the corpus
     OUT/validation-00000-of-00001.parquet
     OUT/dataset_info.json, features.json for TFRecord readers
-    OUT/inputs.jsonl                     the files that the last build was to read
+    OUT/inputs.jsonl                     the input files of the last build, and of those before
     OUT/manifest.json                    written last: without it the folder is not a corpus
 
-NAME is the WET file's name and eight hex digits of its path, so that files of one name in two
-folders do not meet.
+NAME is the WET file's name and 32 hex digits of its path's SHA-256, so that no two paths have the
+same NAME.
 """
 
 import hashlib
@@ -27,6 +31,7 @@ import re
 from pipelines import storage
 
 BUILD = "build.json"
+BUILDERS = "builders"
 INPUTS = "inputs.jsonl"
 MANIFEST = "manifest.json"
 #: folder -> suffix of the files that builds write there and leave
@@ -39,6 +44,7 @@ STAGE_FOLDERS = {
 MERGED = "merged"  # whose files go when the build is done
 STARTED = ".started"
 _WET_SUFFIXES = re.compile(r"(\.warc)?(\.wet)?(\.gz)?$")
+_DIGEST_DIGITS = 32  # 128 bits: nobody finds two paths that agree in them
 _LONGEST_STEM = 128  # bytes: with suffixes and temporaries within the 255 of file systems
 _PIECE = re.compile(r"group-\d{5,}-of-(\d{5,})-range-\d{5,}-of-(\d{5,})\.(arrow|bin)")
 _SHARD = re.compile(r"(train|validation)-\d{5}-of-\d{5}\.(tfrecord|parquet|json\.gz)")
@@ -48,13 +54,26 @@ def file_name(input_path: str) -> str:
     """The name, without suffix, under which a WET file's outputs stand.
 
     >>> file_name("s3://crawl/a/CC-MAIN-0001.warc.wet.gz")
+    'CC-MAIN-0001-b306b8191635dffa3f45e26db74385ab'
+    """
+    return _file_name(input_path, _DIGEST_DIGITS)
+
+
+def older_file_name(input_path: str) -> str:
+    """Return the name under which version 0.1 wrote a WET file's outputs.
+
+    >>> older_file_name("s3://crawl/a/CC-MAIN-0001.warc.wet.gz")
     'CC-MAIN-0001-b306b819'
     """
+    return _file_name(input_path, 8)
+
+
+def _file_name(input_path: str, digits: int) -> str:
     # The part after the last slash only: a name in the input never becomes a path.
     stem = _WET_SUFFIXES.sub("", input_path.replace("\\", "/").rsplit("/", 1)[-1])
     stem = stem.encode("utf-8", "replace")[:_LONGEST_STEM].decode("utf-8", "ignore")
     digest = hashlib.sha256(input_path.encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{stem}-{digest[:8]}"
+    return f"{stem}-{digest[:digits]}"
 
 
 def cleaned(output: str, name: str) -> str:
@@ -127,11 +146,11 @@ def shards_in_split(name: str) -> tuple[str, int]:
 
 
 def absolute(path: str) -> str:
-    """A local path from the root, home folder resolved; a remote one as it is.
+    """A local path from the root, home folder resolved, without ``file://``; a remote one as it is.
 
     Workers, and a later run from another folder, must mean the same file. An empty path, such as
     that of an unset variable, stays empty: it must not become the folder one happens to be in.
     """
     if not path or not storage.is_local(path):
         return path
-    return os.path.abspath(os.path.expanduser(path))
+    return os.path.abspath(os.path.expanduser(storage.local_path(path)))

@@ -7,8 +7,8 @@ from typing import Any
 
 from pipelines import layout, manifest, storage
 from pipelines.clean_files import FileSummary, _require_types
+from pipelines.corpus.cleaned import CleanedFile
 from pipelines.formats import FORMATS
-from pipelines.handover import CleanedFile
 from pipelines.plan import Cluster, Profile, Rates, Work, make_plan
 
 __all__ = ["MeasuredCorpus", "measured_corpus"]

@@ -18,17 +18,16 @@ import pyarrow as pa
 
 from pipelines import layout
 from pipelines.collector import without_collector
-from pipelines.handover import (
+from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
     SPLITS,
     CleanedFile,
-    Removals,
     Source,
     key_range,
     shard_order,
     write_cleaned,
-    write_removals,
 )
+from pipelines.corpus.removals import open_removals, write_removals
 
 __all__ = ["MergePlan", "MergeTask", "cleaned_sources", "merge_files", "plan_merge"]
 
@@ -113,21 +112,34 @@ def cleaned_sources(output: str, names: Iterable[str]) -> list[Source]:
     ]
 
 
-def merge_files(task: MergeTask, plan: MergePlan, names: Iterable[str], output: str) -> str:
-    """Makes a piece from its group's files; ``names``: of all cleaned files. Returns its path.
+def merge_files(
+    task: MergeTask, plan: MergePlan, names: Iterable[str], output: str, build_id: str = ""
+) -> str:
+    """Make a piece from its group's files.
 
-    Raises ValueError, naming the file, when one that it reads is damaged.
+    Args:
+        task: The piece.
+        plan: The plan that it belongs to.
+        names: Names of all cleaned files.
+        output: The corpus folder.
+        build_id: The build that the removals must belong to, and that the piece belongs to.
+
+    Returns:
+        The path of the piece's pages.
+
+    Raises:
+        ValueError: A file that it reads is damaged, or of another build; the message names it.
     """
     with without_collector():
         sources = cleaned_sources(output, plan.files_of(task.group, sorted(names)))
         piece = plan.piece(output, task)
         low, high = key_range(task.key_range, plan.ranges)
-        _write_piece(piece, *_gather(sources, low, high))
+        _write_piece(piece, *_gather(sources, low, high, build_id), build_id)
     return piece.cleaned
 
 
 def _gather(
-    sources: Iterable[Source], low: int, high: int
+    sources: Iterable[Source], low: int, high: int, build_id: str
 ) -> tuple[pa.Table, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """What the sources have of a range: pages, and which of these [pages] and their [units] go."""
     batches: list[pa.RecordBatch] = []
@@ -135,7 +147,7 @@ def _gather(
     for source in sources:
         with (
             CleanedFile(source.cleaned) as cleaned,
-            Removals(source.removals, cleaned.pages) as removals,
+            open_removals(source.removals, cleaned, build_id) as removals,
         ):
             for split in range(len(SPLITS)):
                 for pages, first_page, first_unit in cleaned.slices(split, low, high):
@@ -153,6 +165,7 @@ def _write_piece(
     table: pa.Table,
     pages_gone: npt.NDArray[np.bool_],
     units_gone: npt.NDArray[np.bool_],
+    build_id: str,
 ) -> None:
     order = shard_order(table)
     units = pa.compute.list_value_length(table["unit_starts"]).to_numpy().astype(np.int64)
@@ -160,5 +173,6 @@ def _write_piece(
     begins = np.cumsum(units[order]) - units[order]  # of each page's units, in the new order
     unit_order = np.repeat(first_units[order] - begins, units[order]) + np.arange(units.sum())
     # The pages last: a piece that is there is whole.
-    write_removals(piece.removals, pages_gone[order], units_gone[unit_order])
-    write_cleaned(piece.cleaned, table.take(order), {"merged": os.path.basename(piece.cleaned)})
+    write_removals(piece.removals, pages_gone[order], units_gone[unit_order], None, None, build_id)
+    summary = {"merged": os.path.basename(piece.cleaned), "build_id": build_id}
+    write_cleaned(piece.cleaned, table.take(order), summary)

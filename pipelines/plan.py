@@ -21,12 +21,15 @@ __all__ = ["Cluster", "Engine", "Plan", "Profile", "Rates", "Stage", "Work", "ma
 
 _BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
 ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
-_FETCH_BYTES = 16 << 20  # what Beam's gs:// and s3:// readers fetch at a time
+_FETCH_BYTES = (
+    16 << 20
+)  # what is fetched at a time by who reads a file of gs:// or s3:// from its beginning
 _SCATTERED_BYTES = 64 << 10  # and where small parts are read: pipelines.storage
-_BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.handover
+_BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.corpus.cleaned
 _REPEATED = 0.15  # of the spans sent, how many go: python -m benchmarks.scale
 _MOST_OF_ENGINE = 10**12  # seconds, bytes a second, GB: beyond, sums would be no numbers
-_INDEX_BYTES = 200  # of a batch in a cleaned file's footer: its place, and its keys in the schema
+_INDEX_BYTES = 110  # of a batch in a cleaned file's table of sections
+_REMOVAL_BYTES = 0.2  # a unit: its bit, and the keeper of each removed one (0.12 en, 0.30 tfds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Rates:
     open_batch_s: float = 2.3e-6  # and for each record batch in its index
     write_page_s: float = 3.5e-6
     write_byte_s: float = 9.4e-9
-    request_cpu_s: float = 3e-3  # Google's client: 2.4 ms to read a part of a file, 5.8 to open one
+    request_cpu_s: float = 0.25e-3  # the client of gs://: to read 64 kB of a file; 0.12 to open one
     # A file's path through all stages beside that: its tasks, its small files.
     file_s: float = 5.7e-3
     print_page_bytes: float = 80.0  # stored, beside 16 bytes a unit
@@ -296,7 +299,7 @@ def make_plan(
     url_buckets = dedup.bucket_count(round(kept_pages), spans.PAGE_BYTES)
     cleaned = work.profile.cleaned_ratio * kept_bytes
     prints = 16 * units + rates.print_page_bytes * kept_pages
-    removals = units + kept_pages
+    removals = _REMOVAL_BYTES * (units + kept_pages)
     written = work.profile.shard_ratio * work.of("written_bytes")
     written *= sum(FORMAT_BYTES[name] for name in formats)
     url_buffers = files * min(url_buckets, kept_pages / files)
@@ -304,7 +307,7 @@ def make_plan(
     span_buffers = files * min(span_buckets, sent / files)
     url_moved = spans.PAGE_BYTES * kept_pages + url_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
     span_moved = spans.SPAN_BYTES * sent + span_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
-    lost = 4 * (work.spans - sent)
+    lost = 8 * (work.spans - sent)
     merging = plan_merge(files, round(kept_bytes), len(tasks))
     pieces = merging.groups * merging.ranges if merging else 0
     batches = _batches(kept_bytes, kept_pages)
@@ -363,7 +366,7 @@ def make_plan(
         Stage(
             "spans by bucket",
             tasks=span_buckets,
-            shuffle_bytes=_REPEATED * 4 * sent,
+            shuffle_bytes=_REPEATED * 12 * sent,
             cpu_s=rates.bucket_row_s * sent + rates.bucket_buffer_s * span_buffers,
             process_bytes=base + rates.bucket_ratio * span_moved / span_buckets,
         ),
@@ -443,11 +446,11 @@ def _requests(openings: float, batches: float, footer_bytes: float) -> float:
     """Reads of cleaned files and their removals, here and there, 64 kB at a time.
 
     Five an opening that finds one batch (tests/pipelines/test_google_storage.py): one to open each
-    of the two files, one for the footer, one each for a batch and its removals. Longer footers are
-    fetched by requests of their own, further batches by two.
+    of the two files, one for the end of each, which holds the table and the bits of most removals,
+    one for a batch. Longer tables are fetched by a request of their own. So is each further batch.
     """
-    opening = 4 if footer_bytes < _SCATTERED_BYTES else 6
-    return opening * openings + 2 * max(0.0, batches - openings) + openings
+    opening = 4 if footer_bytes < _SCATTERED_BYTES else 5
+    return opening * openings + max(0.0, batches - openings) + openings
 
 
 def _batches(text_bytes: float, pages: float) -> float:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -17,7 +17,8 @@ from c4_filters.spans import cut
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import formats, storage
 from pipelines.collector import without_collector
-from pipelines.handover import SPLITS, CleanedFile, Removals, Source, key_range, shard_order
+from pipelines.corpus.cleaned import SPLITS, CleanedFile, Source, key_range, shard_order
+from pipelines.corpus.removals import open_removals
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
 
@@ -97,14 +98,28 @@ def write_shard(
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
+    build_id: str | None = None,
+    require: Callable[[], None] = lambda: None,
 ) -> ShardSummary:
-    """Writes one shard, in every format asked for, from ``sources``.
+    """Write one shard in every format asked for.
 
     Copies of one page keep the order of their sources, which is that of the files' names (see
-    ``merge_files``). Raises ValueError, naming the file, when one that it reads is damaged.
+    ``merge_files``).
+
+    Args:
+        task: The shard.
+        sources: Cleaned files and their removals, or merged ones.
+        output: The corpus folder.
+        format_names: Formats, see pipelines.formats.
+        rules: The recipe's.
+        build_id: The build that the removals must belong to; None: any.
+        require: Called before each file is published; what it raises keeps the file unpublished.
+
+    Raises:
+        ValueError: A file that it reads is damaged, or of another build; the message names it.
     """
     with without_collector():
-        return _write_shard(task, sources, output, format_names, rules)
+        return _write_shard(task, sources, output, format_names, rules, build_id, require)
 
 
 def _write_shard(
@@ -113,6 +128,8 @@ def _write_shard(
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
+    build_id: str | None,
+    require: Callable[[], None],
 ) -> ShardSummary:
     started = time.process_time()
     writer = _Shard(rules)
@@ -121,7 +138,7 @@ def _write_shard(
     for source in sources:
         with (
             CleanedFile(source.cleaned) as cleaned,
-            Removals(source.removals, cleaned.pages) as removals,
+            open_removals(source.removals, cleaned, build_id) as removals,
         ):
             for pages, first_page, first_unit in cleaned.slices(split, low, high):
                 units = pages.column("unit_starts")
@@ -138,6 +155,7 @@ def _write_shard(
         with storage.write_atomically(storage.join(output, file_name)) as file:
             hashed = _HashedFile(file)
             formats.write_shard(format_name, table, cast(BinaryIO, hashed))
+            require()
         files.append(
             {
                 "name": file_name,

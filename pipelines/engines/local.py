@@ -20,7 +20,7 @@ from typing import Any
 
 from pipelines.engines import local_worker
 
-__all__ = ["WorkerDiedError", "Workers", "has_workers", "runner", "worker_count"]
+__all__ = ["WorkerDiedError", "Workers", "cores", "has_workers", "runner", "worker_count"]
 
 # A process takes 2 CPU seconds to start (Beam's imports), for which it cleans some 20 MB.
 _BYTES_WORTH_A_PROCESS = 24 << 20
@@ -40,10 +40,11 @@ class WorkerDiedError(RuntimeError):
 def worker_count(files: Sequence[tuple[str, int]]) -> int:
     """Return one process per core, but none that starts for longer than it works."""
     worth_starting = sum(size for _, size in files) // _BYTES_WORTH_A_PROCESS
-    return max(1, min(_cores(), len(files), worth_starting))
+    return max(1, min(cores(), len(files), worth_starting))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

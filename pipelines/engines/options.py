@@ -10,7 +10,7 @@ from typing import Any
 from pipelines import number_options
 from pipelines.engines import local
 
-__all__ = ["beam_options", "beam_parser"]
+__all__ = ["beam_options", "beam_parser", "waits"]
 
 _MOST_WORKERS = 1024
 _LOCAL_RUNNERS = {"FnApiRunner", "DirectRunner", "BundleBasedDirectRunner"}
@@ -107,3 +107,11 @@ def _refuse_unknown(rest: list[str], own: Iterable[str]) -> None:
         near = difflib.get_close_matches(word, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"unknown option {unknown[0]}{hint} (c4 build --help)")
+
+
+def waits(options: Any) -> bool:
+    """Return whether the launcher waits for the end of the job."""
+    chosen = options.get_all_options()
+    # With a template location Dataflow's runner writes a job down and starts none.
+    leaves = ("dry_run", "no_wait_until_finish", "template_location")
+    return not any(chosen.get(option) for option in leaves)

@@ -8,22 +8,26 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines import layout, manifest, progress, storage
+from pipelines import builders, layout, manifest, progress, storage
 from pipelines.config import BuildConfig
 from pipelines.engines import local
 from pipelines.engines.failures import BuildError, cause
+from pipelines.engines.options import waits
 
 __all__ = ["run_build"]
 
 
 def run_build(
-    config: BuildConfig, options: Any, shown: progress.Source | None = None
+    config: BuildConfig,
+    options: Any,
+    shown: progress.Source | None = None,
+    claim: builders.Claim | None = None,
 ) -> dict[str, Any] | None:
     """Runs the graph; returns the manifest, or None when the engine goes on by itself.
 
     The list of input files is in the output folder already (`pipelines.input_list`). ``shown``:
-    where the progress that is shown comes from; None shows none. Raises BuildError, in one line,
-    when the build fails.
+    where the progress that is shown comes from; None shows none. ``claim``: on the folder. Raises
+    BuildError, in one line, when the build fails.
     """
     from pipelines.build import BuildCorpus
     from pipelines.quiet_beam import beam
@@ -37,17 +41,23 @@ def run_build(
         notes = source if isinstance(source, progress.Notes) else None
         gc.freeze()  # what is imported stays: the collector need not walk it again and again
         pipeline = beam.Pipeline(runner=_runner(options, workers), options=options)
-        _ = pipeline | "BuildCorpus" >> BuildCorpus(config, notes, alone=not _waits(options))
+        _ = pipeline | "BuildCorpus" >> BuildCorpus(
+            config,
+            notes,
+            alone=not waits(options),
+            build_id=claim.build_id if claim is not None else "",
+            claim=claim,
+        )
         result = None
         try:
             if workers is not None:
                 state = workers.run(lambda: pipeline.run().wait_until_finish())
             else:
                 result = pipeline.run()
-                state = result.wait_until_finish() if _waits(options) else None
+                state = result.wait_until_finish() if waits(options) else None
         except KeyboardInterrupt:
             # Else the job would go on where nobody waits for it, and meet the next build's.
-            if result is not None and _waits(options):
+            if result is not None and waits(options):
                 with contextlib.suppress(Exception):
                     result.cancel()
             raise
@@ -72,13 +82,6 @@ def _runner(options: Any, workers: local.Workers | None) -> Any:
 
         return flink.Runner() if flink.on_cluster(options) else None
     return local.runner(options, workers) if standard.runner == "FnApiRunner" else None
-
-
-def _waits(options: Any) -> bool:
-    chosen = options.get_all_options()
-    # With a template location Dataflow's runner writes a job down and starts none.
-    leaves = ("dry_run", "no_wait_until_finish", "template_location")
-    return not any(chosen.get(option) for option in leaves)
 
 
 @contextlib.contextmanager

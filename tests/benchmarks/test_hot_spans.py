@@ -21,7 +21,7 @@ from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from pipelines import dedup, layout
 from pipelines.clean_files import clean_file
-from pipelines.handover import FINGERPRINT_SCHEMA, write_fingerprints
+from pipelines.corpus.fingerprints import FINGERPRINT_SCHEMA, write_fingerprints
 from tests.helpers import write_wet
 
 FILES, PAGES, UNITS, BUCKETS = 6, 5_000, 21, 8
@@ -66,13 +66,12 @@ def peaks(output: pathlib.Path, hot: bool) -> dict[str, int]:
     most: dict[str, int] = defaultdict(int)
     buckets: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
     lost: dict[str, list[bytes]] = defaultdict(list)
-    nothing = np.empty(0, dtype=np.int64)
     for name in names:
         (own, packed), peak = held(
-            lambda name=name: dedup.span_buffers(str(output), name, nothing, 3, BUCKETS)
+            lambda name=name: dedup.span_buffers(str(output), name, (), 3, BUCKETS)
         )
         most["file"] = max(most["file"], peak)
-        lost[name].append(spans.pack_indices(own))
+        lost[name] += [own] if own is not None else []
         for bucket, buffer in packed.items():
             buckets[bucket].append((name, buffer))
     for group in buckets.values():
@@ -82,12 +81,9 @@ def peaks(output: pathlib.Path, hot: bool) -> dict[str, int]:
         for name, rows in found:
             lost[name].append(rows)
     for name in names:
-        first_units = np.unique(dedup.joined(lost[name]))
-        assert len(first_units) == (PAGES if hot else 0) or name == winner(lost)
+        assert lost_spans(lost[name]) == (PAGES if hot else 0) or name == winner(lost)
         _, peak = held(
-            lambda name=name, rows=first_units: dedup.write_file_removals(
-                str(output), name, nothing, rows, 3
-            )
+            lambda name=name: dedup.write_file_removals(str(output), name, (), lost[name], 3, "")
         )
         most["removals"] = max(most["removals"], peak)
     return dict(most)
@@ -95,7 +91,11 @@ def peaks(output: pathlib.Path, hot: bool) -> dict[str, int]:
 
 def winner(lost: dict[str, list[bytes]]) -> str:
     """The file that keeps the one copy that stays."""
-    return min(lost, key=lambda name: len(np.unique(dedup.joined(lost[name]))))
+    return min(lost, key=lambda name: lost_spans(lost[name]))
+
+
+def lost_spans(buffers: list[bytes]) -> int:
+    return len(np.unique(dedup._rows(buffers)))
 
 
 def test_no_step_takes_more_memory_for_a_span_on_every_page(tmp_path: pathlib.Path) -> None:
@@ -107,9 +107,9 @@ def test_no_step_takes_more_memory_for_a_span_on_every_page(tmp_path: pathlib.Pa
 def test_the_short_form_sees_a_file_that_settles_nothing(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def everything(ids: spans.UInt64s, keys: spans.UInt64s) -> tuple[spans.Rows, spans.Rows]:
+    def everything(ids: spans.UInt64s, keys: spans.UInt64s) -> spans.Winners:
         rows = np.arange(len(ids))
-        return rows, rows[:0]
+        return spans.Winners(rows, rows[:0], rows[:0])
 
     without = peaks(tmp_path / "own", hot=False)
     monkeypatch.setattr(spans, "span_winners", everything)
@@ -124,11 +124,7 @@ def test_the_hot_span_passes_every_rule(tmp_path: pathlib.Path) -> None:
     rules = PageRules(RECIPES["en"])
     file = clean_file(path, size, str(tmp_path / "out"), rules, "x", 1 << 20)
     assert file.pages_kept == 20
-    _, packed = dedup.span_buffers(
-        str(tmp_path / "out"), file.name, np.empty(0, dtype=np.int64), 3, 1
-    )
-    lost, _ = dedup.span_buffers(
-        str(tmp_path / "out"), file.name, np.empty(0, dtype=np.int64), 3, 1
-    )
-    assert len(lost) >= 19
+    lost, packed = dedup.span_buffers(str(tmp_path / "out"), file.name, (), 3, 1)
+    assert lost is not None
+    assert lost_spans([lost]) >= 19
     assert len(packed) == 1

@@ -254,7 +254,8 @@ def deduplicate(
         counts = [len(s) for s in starts]
         found = spans.span_identities(units, counts, window)
         keys = np.array([key for key, _ in pages], np.uint64)[found.page]
-        winners, losers = spans.span_winners(found.ids, keys)
+        split = spans.span_winners(found.ids, keys)
+        winners, losers = split.rows, split.losers
         assert sorted([*winners.tolist(), *losers.tolist()]) == list(range(len(found)))
         packed = spans.pack_spans_by_bucket(found.ids[winners], keys[winners], winners, buckets)
         for bucket, buffer in packed.items():
@@ -263,8 +264,8 @@ def deduplicate(
     for buffers in sent.values():
         random.Random(len(buffers)).shuffle(buffers)
         for name, gone in spans.repeated_spans(buffers).items():
-            assert len(gone)
-            of_file[name][-1].append(spans.unpack_indices(spans.pack_indices(gone)))
+            assert len(gone.indices) == len(gone.keepers) > 0
+            of_file[name][-1].append(spans.unpack_losers(spans.pack_losers(gone)).indices)
     out = {}
     for pages, texts, starts, found, removed_spans in of_file.values():
         total = sum(map(len, starts))
@@ -359,9 +360,11 @@ def test_nothing_in_nothing_out():
     buffer = spans.pack_spans(*empty, [])
     assert spans.repeated_spans([("a", buffer), ("b", buffer)]) == {}
     assert spans.pack_spans_by_bucket(*empty, [], 3) == {}
-    assert [len(part) for part in spans.span_winners(*empty)] == [0, 0]
-    assert len(spans.unpack_indices(spans.pack_indices([]))) == 0
+    found = spans.span_winners(*empty)
+    assert [len(part) for part in (found.rows, found.losers, found.keepers)] == [0, 0, 0]
+    assert [len(part) for part in spans.unpack_settled(spans.pack_settled([], []))] == [0, 0]
     assert spans.units_removed([], 3, 0).shape == (0,)
+    assert spans.unit_keepers([], empty[1], 3, np.zeros(9, np.bool_)).shape == (0,)
 
 
 # Lanes that agree in all but their lowest bits, so that sorting by a prefix must be put right.
@@ -381,28 +384,42 @@ def test_ties_and_near_collisions_equal_their_twin(files, chance, reduce_first):
     for number, rows in enumerate(files):
         for index, (first, second, key) in enumerate(rows):
             occurrences.setdefault((first, second), []).append((key, number, index))
-    expected = {(number, index) for number, rows in enumerate(files) for index in range(len(rows))}
-    expected -= {min(places)[1:] for places in occurrences.values()}
+    expected = {
+        (number, index): min(places)[0]
+        for places in occurrences.values()
+        for _, number, index in set(places) - {min(places)}
+    }
 
-    got = []
+    got = {}
+    settled = {}
     buffers = []
+    lost = {}
     for number, rows in enumerate(files):
         ids, keys = pack_rows(rows)
         sent = np.arange(len(rows))
         if reduce_first:
-            sent, losers = spans.span_winners(ids, keys)
-            assert losers.tolist() == sorted(losers.tolist())
-            got += [(number, index) for index in losers.tolist()]
+            found = spans.span_winners(ids, keys)
+            assert found.losers.tolist() == sorted(found.losers.tolist())
+            sent = found.rows
+            settled[number] = spans.unpack_settled(spans.pack_settled(found.losers, found.keepers))
         else:
             chance.shuffle(sent)
         buffers.append((f"{number}", spans.pack_spans(ids[sent], keys[sent], sent)))
     chance.shuffle(buffers)
     for file, gone in spans.repeated_spans(buffers).items():
-        assert gone.dtype == np.uint32
-        assert gone.tolist() == sorted(gone.tolist())
-        got += [(int(file), index) for index in gone.tolist()]
-    assert len(got) == len(set(got))
-    assert set(got) == expected
+        assert gone.indices.dtype == np.uint32
+        assert gone.indices.tolist() == sorted(gone.indices.tolist())
+        lost[int(file)] = spans.unpack_losers(spans.pack_losers(gone))
+    nothing = spans.Losers(np.empty(0, np.uint32), np.empty(0, np.uint64))
+    for number, rows in enumerate(files):
+        _, keys = pack_rows(rows)
+        indices, keepers = spans.final_keepers(
+            settled.get(number, ([], [])), lost.get(number, nothing), keys.__getitem__
+        )
+        assert indices.tolist() == sorted(set(indices.tolist()))
+        for index, keeper in zip(indices.tolist(), keepers.tolist(), strict=True):
+            got[number, index] = keeper
+    assert got == expected
 
 
 def test_a_file_may_send_its_spans_in_several_buffers():
@@ -412,7 +429,8 @@ def test_a_file_may_send_its_spans_in_several_buffers():
         ("f", spans.pack_spans(ids[:2], keys[:2], [3, 1])),
     ]
     for order in (halves, halves[::-1]):
-        assert {f: g.tolist() for f, g in spans.repeated_spans(order).items()} == {"f": [1, 2, 3]}
+        [(file, lost)] = spans.repeated_spans(order).items()
+        assert (file, lost.indices.tolist(), lost.keepers.tolist()) == ("f", [1, 2, 3], [5, 5, 5])
 
 
 def test_a_span_sent_twice_is_refused():
@@ -424,9 +442,10 @@ def test_a_span_sent_twice_is_refused():
 
 def test_winners_come_in_the_order_of_their_identities():
     ids = some_units(1000)
-    winners, losers = spans.span_winners(np.repeat(ids, 2, axis=0), np.zeros(2000, np.uint64))
-    assert sorted(losers.tolist()) == list(range(1, 2000, 2))
-    second = np.repeat(ids, 2, axis=0)[winners, 1].tolist()
+    found = spans.span_winners(np.repeat(ids, 2, axis=0), np.zeros(2000, np.uint64))
+    assert found.losers.tolist() == list(range(1, 2000, 2))
+    assert found.keepers.tolist() == list(range(0, 2000, 2))
+    second = np.repeat(ids, 2, axis=0)[found.rows, 1].tolist()
     assert second == sorted(second)
 
 
@@ -439,7 +458,7 @@ def test_a_bucket_takes_less_than_three_times_its_buffers():
         # All files hold the same identities: the case that takes the most memory.
         ids = pool[chance.permutation(count)]
         keys = chance.integers(0, 2**64, count, dtype=np.uint64)
-        winners, _ = spans.span_winners(ids, keys)
+        winners = spans.span_winners(ids, keys).rows
         buffers.append((f"{number}", spans.pack_spans(ids[winners], keys[winners], winners)))
     payload = sum(len(buffer) for _, buffer in buffers)
     tracemalloc.start()
@@ -448,7 +467,7 @@ def test_a_bucket_takes_less_than_three_times_its_buffers():
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert sum(map(len, gone.values())) == 9 * count
+    assert sum(len(lost.indices) for lost in gone.values()) == 9 * count
     assert payload + peak < 3 * payload
 
 
@@ -523,7 +542,10 @@ BUFFERS = {
         np.ones((2, 16), np.uint8),
         [0, 1],
     ),
-    spans.unpack_indices: spans.pack_indices([1, 2, 3]),
+    spans.unpack_settled: spans.pack_settled([1, 2, 3], [0, 0, 9]),
+    spans.unpack_losers: spans.pack_losers(
+        spans.Losers(np.array([1, 2], np.uint32), np.array([5, 2**64 - 1], np.uint64))
+    ),
 }
 
 
@@ -552,7 +574,9 @@ def test_indices_beyond_32_bits_are_refused(index):
     with pytest.raises(ValueError, match="integers from 0 to"):
         spans.pack_spans(some_units(1), some_units(1)[:, 0], [index])
     with pytest.raises(ValueError, match="integers from 0 to"):
-        spans.pack_indices([index])
+        spans.pack_settled([index], [0])
+    with pytest.raises(ValueError, match="integers from 0 to"):
+        spans.pack_settled([0], [index])
 
 
 def test_arrays_of_the_wrong_shape_or_type_are_refused():
@@ -565,6 +589,12 @@ def test_arrays_of_the_wrong_shape_or_type_are_refused():
         (lambda: spans.pack_spans(ids, keys, [0]), r"indices must be \[3\], got \[1\]"),
         (lambda: spans.page_winners(ids, stamps[:, :8], digests), "timestamps must be"),
         (lambda: spans.page_winners(ids, stamps, digests[:1]), "digests must be"),
+        (
+            lambda: spans.unit_keepers([0], keys, 1, np.ones(1, np.bool_)),
+            r"keepers must be .*\[1\]",
+        ),
+        (lambda: spans.digest_keys(digests[:, :8]), "digests must be"),
+        (lambda: spans.pack_settled([1], [1, 2]), r"indices must be \[1\], got \[2\]"),
         (lambda: spans.Spans(ids, np.arange(3), np.arange(2)), "spans need"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -588,22 +618,27 @@ def test_url_dedup_equals_its_twin(files, buckets, reduce_first):
         for index, (first, second, stamp, digest) in enumerate(rows):
             stamped = stamp.encode()[:32]
             versions.setdefault((first, second), []).append((stamped, digest, number, index))
-    expected = {(number, index) for number, rows in enumerate(files) for index in range(len(rows))}
+    expected = {}
     for pages in versions.values():
         newest = max(stamp for stamp, *_ in pages)
-        expected.discard(min(page[1:] for page in pages if page[0] == newest)[1:])
+        stays = min(page[1:] for page in pages if page[0] == newest)
+        keeper = int.from_bytes(stays[0][:8], "little")
+        expected |= {page[2:]: keeper for page in pages if page[2:] != stays[1:]}
 
-    got = []
+    got = {}
     sent = {}
+    settled = {}
+    lost = {}
+    of_file = {}
     for number, rows in enumerate(files):
         ids = np.array([row[:2] for row in rows], np.uint64).reshape(-1, 2)
         stamps = spans.timestamp_column([row[2] for row in rows])
         joined = b"".join(row[3] for row in rows)
-        digests = np.frombuffer(joined, np.uint8).reshape(-1, 16)
+        of_file[number] = digests = np.frombuffer(joined, np.uint8).reshape(-1, 16)
         index = np.arange(len(rows))
         if reduce_first:
-            index, losers = spans.page_winners(ids, stamps, digests)
-            got += [(number, lost) for lost in losers.tolist()]
+            found = spans.page_winners(ids, stamps, digests)
+            index, settled[number] = found.rows, (found.losers, found.keepers)
         packed = spans.pack_pages_by_bucket(
             ids[index], stamps[index], digests[index], index, buckets
         )
@@ -611,10 +646,19 @@ def test_url_dedup_equals_its_twin(files, buckets, reduce_first):
             sent.setdefault(bucket, []).append((f"{number}", buffer))
     for buffers in sent.values():
         for file, gone in spans.outdated_pages(buffers[::-1]).items():
-            assert gone.tolist() == sorted(gone.tolist())
-            got += [(int(file), index) for index in gone.tolist()]
-    assert len(got) == len(set(got))
-    assert set(got) == expected
+            assert gone.indices.tolist() == sorted(gone.indices.tolist())
+            lost.setdefault(int(file), []).append(gone)
+    for number, digests in of_file.items():
+        parts = lost.get(number, [])
+        indices = np.array([i for part in parts for i in part.indices.tolist()], np.uint32)
+        keepers = np.array([i for part in parts for i in part.keepers.tolist()], np.uint64)
+        rows, named = spans.final_keepers(
+            settled.get(number, ([], [])),
+            spans.Losers(indices, keepers),
+            lambda rows, digests=digests: spans.digest_keys(digests[rows]),
+        )
+        got |= dict(zip(((number, row) for row in rows.tolist()), named.tolist(), strict=True))
+    assert got == expected
 
 
 def test_a_page_sent_twice_is_refused():
@@ -699,6 +743,22 @@ def test_units_removed_equals_its_twin(window, total, data):
     first = data.draw(st.lists(st.sampled_from(possible)) if possible else st.just([]))
     expected = [any(f <= unit < f + window for f in first) for unit in range(total)]
     assert spans.units_removed(first, window, total).tolist() == expected
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.integers(0, 30), st.data())
+def test_unit_keepers_equal_their_twin(window, total, data):
+    possible = range(total - window + 1)
+    spans_and_keys = st.tuples(st.sampled_from(possible), st.integers(0, 2**64 - 1))
+    drawn = data.draw(st.lists(spans_and_keys) if possible else st.just([]))
+    first, keys = [span for span, _ in drawn], np.array([key for _, key in drawn], np.uint64)
+    removed = spans.units_removed(first, window, total)
+    expected = [
+        min(key for span, key in drawn if span <= unit < span + window)
+        for unit in range(total)
+        if removed[unit]
+    ]
+    assert spans.unit_keepers(first, keys, window, removed).tolist() == expected
 
 
 @pytest.mark.parametrize(("first", "window"), [([-1], 1), ([8], 3), ([2**40], 3), ([0], 0)])

@@ -13,7 +13,8 @@ from fuzz import file_targets, targets
 from fuzz.mutations import mutated
 from fuzz.seeds import seeds_of
 from model.data import corpus
-from pipelines import handover, read_wet
+from pipelines import read_wet
+from pipelines.corpus import container
 
 # What is made up has rows without values, which only its maker warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
@@ -62,7 +63,7 @@ def loses_lines(*arguments: object) -> object:
         ("pages", targets, "cut", lambda text, starts, gone: text + "x"),
         ("sentences", sentences.SentenceSplitter, "spans", lambda self, text: []),
         ("urls", targets, "page_key", lambda url: 0),
-        ("files", handover, "_require_whole", lambda data, may_be_null=(): None),
+        ("files", container, "require_whole", lambda rows, may_be_null: None),
         ("shards", corpus, "_text_feature", lambda record: None),
     ],
 )

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from c4_filters.recipes import Recipe
 from pipelines import layout
-from pipelines.handover import CLEANED_SCHEMA, shard_order, write_cleaned, write_removals
+from pipelines.corpus.cleaned import CLEANED_SCHEMA, shard_order, write_cleaned
+from pipelines.corpus.removals import write_removals
 
 ANY = Recipe(name="any", languages=(), min_language_probability=0.0, bad_words=False)
 LATE = dataclasses.replace(
@@ -54,6 +55,9 @@ class Page:
             "digest": self.number.to_bytes(16, "big"),
             "lines": len(self.lines),
             "unit_starts": starts,
+            "offset": self.number,
+            "inner_offset": 0,
+            "record_id": None,
         }
 
 
@@ -63,7 +67,14 @@ def write_file(folder: pathlib.Path, name: str, pages: list[Page]) -> None:
     write_cleaned(layout.cleaned(str(folder), name), table.take(order), {})
     gone = [mark for place in order for mark in pages[place].gone]
     outdated = [pages[place].outdated for place in order]
-    write_removals(layout.removals(str(folder), name), np.array(outdated), np.array(gone))
+    write_removals(
+        layout.removals(str(folder), name),
+        np.array(outdated, bool),
+        np.array(gone, bool),
+        None,
+        None,
+        "",
+    )
 
 
 @st.composite

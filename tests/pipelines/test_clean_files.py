@@ -6,9 +6,11 @@ import json
 import pathlib
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,10 +18,11 @@ from hypothesis import strategies as st
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES, Recipe
 from c4_filters.urls import normalize_url, page_key
-from pipelines import clean_files, handover, layout, storage
+from pipelines import clean_files, layout, storage
 from pipelines.clean_files import FileSummary, clean_file, clean_identity, finished_summary
 from pipelines.config import BuildConfig
-from pipelines.handover import CleanedFile, read_fingerprints
+from pipelines.corpus.cleaned import CLEANED_SCHEMA, CleanedFile, write_cleaned
+from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.read_wet import MAX_RECORD_BYTES, WetRecord
 from tests.helpers import Page, wet_bytes, wet_record, write_wet
 
@@ -132,9 +135,18 @@ BODIES = st.lists(
 def test_what_goes_in_comes_out_or_is_counted(bodies: list[str], name: str) -> None:
     cleaner = clean_files._Cleaner(PageRules(RECIPES[name]))
     for number, text in enumerate(bodies):
-        page = WetRecord(0, 0, f"http://{number}.example/", DATE, "text/plain", "1", "", text)
-        cleaner.add(number, clean_files.RawPage(*page[2:6], text))
+        page = WetRecord(number, 0, f"http://{number}.example/", DATE, "text/plain", "1", "", text)
+        cleaner.add(clean_files._place_of(page), clean_files.RawPage(*page[2:6], text))
     cleaned, prints = cleaner.tables()
+    dropped = cleaner.dropped()
+    assert Counter(dropped.verdicts) == cleaner.pages_dropped
+    assert dropped.offsets.tolist() == sorted(dropped.offsets.tolist())
+    keys = {number: page_key(f"{number}.example") for number in range(len(bodies))}
+    if name != "tfds":  # a body line may give a page another address there
+        assert dropped.keys.tolist() == [keys[offset] for offset in dropped.offsets.tolist()]
+        assert cleaned["page_key"].to_pylist() == [
+            keys[offset] for offset in cleaned["offset"].to_pylist()
+        ]
     assert cleaner.pages_read == len(cleaned) + cleaner.pages_dropped.total()
     # A body line "WARC/1.0" splits a page in two for TF; a part without address is a reject.
     accidents = sum(body.split("\n").count("WARC/1.0") for body in bodies)
@@ -221,38 +233,89 @@ def damage_fingerprints(job: Job) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
+def other_version(job: Job) -> None:
+    """As Colossal 0.1 left it: an Arrow file."""
+    write_arrow_file(job.output(layout.cleaned))
+
+
+def other_version_of_fingerprints(job: Job) -> None:
+    write_arrow_file(job.output(layout.fingerprints))
+
+
+def write_arrow_file(path: pathlib.Path) -> None:
+    with pa.ipc.new_file(str(path), CLEANED_SCHEMA) as writer:
+        writer.write_table(CLEANED_SCHEMA.empty_table())
+
+
+def older_names(job: Job) -> None:
+    """Colossal 0.1 also named them otherwise."""
+    for stage in (layout.cleaned, layout.fingerprints, layout.removals):
+        path = job.output(stage)
+        older = pathlib.Path(stage(job.out, layout.older_file_name(job.path)))
+        if path.exists():
+            path.rename(older)
+        else:
+            older.parent.mkdir(exist_ok=True)
+            older.write_bytes(b"")
+
+
+def flipped_bit(job: Job) -> None:
+    path = job.output(layout.cleaned)
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1  # of the first page's batch, which finding the file's summary does not read
+    path.write_bytes(content)
+
+
+def fingerprints_of_other_settings(job: Job) -> None:
+    cleaned = job.output(layout.cleaned).read_bytes()
+    job.run(identity="other")
+    job.output(layout.cleaned).write_bytes(cleaned)
+
+
 def summary_of(change: Callable[[dict[str, Any]], object]) -> Callable[[Job], None]:
     def rewrite(job: Job) -> None:
         path = str(job.output(layout.cleaned))
         with CleanedFile(path) as file:
-            summary, table = file.summary, file._reader.read_all()
+            summary = file.summary
+            batches = [rows for split in (0, 1) for rows, _, _ in file.slices(split, 0, 2**64)]
         change(summary)
-        handover.write_cleaned(path, table, summary)
+        write_cleaned(path, pa.Table.from_batches(batches, CLEANED_SCHEMA), summary)
 
     return rewrite
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "reason"),
     [
-        damage_cleaned,
-        remove_cleaned,
-        remove_fingerprints,
-        damage_fingerprints,
-        summary_of(lambda summary: summary.pop("file")),
-        summary_of(lambda summary: summary.pop("identity")),
-        summary_of(lambda summary: summary["file"].update(field_of_tomorrow=1)),
-        summary_of(lambda summary: summary["file"].pop("name")),
-        summary_of(lambda summary: summary["file"].update(path="/elsewhere")),
+        (damage_cleaned, "damaged"),
+        (flipped_bit, "damaged"),
+        (remove_cleaned, ""),
+        (remove_fingerprints, "incomplete"),
+        (damage_fingerprints, "damaged"),
+        (fingerprints_of_other_settings, "incomplete"),
+        (other_version, "older format"),
+        (other_version_of_fingerprints, "older format"),
+        (older_names, "older format"),
+        (summary_of(lambda summary: summary.pop("file")), "damaged"),
+        (summary_of(lambda summary: summary.pop("identity")), "damaged"),
+        (summary_of(lambda summary: summary["file"].update(field_of_tomorrow=1)), "older format"),
+        (summary_of(lambda summary: summary["file"].pop("name")), "older format"),
+        (summary_of(lambda summary: summary["file"].update(path="/elsewhere")), "changed input"),
+        (summary_of(lambda summary: summary["file"].update(bytes=1)), "changed input"),
+        (summary_of(lambda summary: summary.update(identity="other")), "other settings"),
     ],
 )
-def test_what_is_not_whole_is_cleaned_again(job: Job, spoil: Callable[[Job], None]) -> None:
-    job.run()
+def test_what_is_not_whole_is_cleaned_again(
+    job: Job, spoil: Callable[[Job], None], reason: str
+) -> None:
+    assert job.run().recleaned == ""
     before = job.files()
     spoil(job)
     assert job.files() != before
-    assert not job.run().resumed
-    assert job.run().resumed
+    again = job.run()
+    assert (again.resumed, again.recleaned) == (False, reason)
+    after = job.run()
+    assert (after.resumed, after.recleaned) == (True, "")
     assert job.files().keys() == before.keys()
 
 
@@ -276,8 +339,8 @@ def test_same_input_same_bytes(tmp_path: pathlib.Path, job: Job) -> None:
     tables = []
     for each in (job, other):
         with CleanedFile(str(each.output(layout.cleaned))) as file:
-            tables.append(file._reader.read_all())
-    assert tables[0].equals(tables[1])
+            tables.append([rows for rows, _, _ in file.slices(0, 0, 2**64)])
+    assert tables[0] == tables[1]
 
 
 def test_identity_is_all_that_changes_pages_and_nothing_else() -> None:

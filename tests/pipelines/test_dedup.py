@@ -9,18 +9,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import mmh3
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import Recipe
-from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_indices
-from c4_filters.urls import normalize_url
+from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_settled, unpack_settled
+from c4_filters.urls import md5_key, normalize_url
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import dedup, layout, storage
 from pipelines.clean_files import FileSummary, clean_file
+from pipelines.corpus.cleaned import CleanedFile
+from pipelines.corpus.removals import Removals
 from pipelines.merge_files import cleaned_sources
 from pipelines.write_shards import ShardSummary, plan_shards, write_shard
 from tests.helpers import read_corpus, write_wet
@@ -212,7 +213,7 @@ def settle_duplicates(folder: str, names: list[str], recipe: Recipe, buckets: in
     by_bucket: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
     for name in names if recipe.dedup_urls else []:
         lost, packed = dedup.url_buffers(folder, name, buckets)
-        lost_pages[name].append(pack_indices(lost))
+        lost_pages[name] += [lost] if lost is not None else []
         assert all(0 <= bucket < buckets for bucket in packed)
         for bucket, buffer in packed.items():
             by_bucket[bucket].append((name, buffer))
@@ -222,23 +223,83 @@ def settle_duplicates(folder: str, names: list[str], recipe: Recipe, buckets: in
     by_bucket.clear()
     for name in names:
         lost, packed = dedup.span_buffers(
-            folder, name, dedup.joined(lost_pages[name]), recipe.dedup_window, buckets
+            folder, name, lost_pages[name], recipe.dedup_window, buckets
         )
-        lost_spans[name].append(pack_indices(lost))
+        lost_spans[name] += [lost] if lost is not None else []
         for bucket, buffer in packed.items():
             by_bucket[bucket].append((name, buffer))
     for rows in by_bucket.values():
         for name, spans in dedup.repeated_spans(rows):
             lost_spans[name].append(spans)
     for name in names:
-        first_units = np.unique(dedup.joined(lost_spans[name]))
         dedup.write_file_removals(
-            folder, name, dedup.joined(lost_pages[name]), first_units, recipe.dedup_window
+            folder, name, lost_pages[name], lost_spans[name], recipe.dedup_window, "build"
         )
 
 
 @dataclasses.dataclass
+class Keepers:
+    """Who keeps what is removed."""
+
+    units: dict[tuple[int, int], int]  # (page key, number of the unit on its page) -> rank
+    pages: Counter[tuple[int, bytes, int]]  # (page key, digest, digest key of the one that stays)
+
+
+def named_keepers(folder: str, names: list[str]) -> Keepers:
+    found = Keepers({}, Counter())
+    for name in names:
+        with (
+            CleanedFile(layout.cleaned(folder, name)) as cleaned,
+            Removals(layout.removals(folder, name), "build") as removals,
+        ):
+            for split in (0, 1):
+                for rows, first_page, unit in cleaned.slices(split, 0, 2**64):
+                    for number, row in enumerate(rows.to_pylist(), first_page):
+                        keeper = removals.keeper_of_page(number)
+                        if keeper is not None:
+                            found.pages[row["page_key"], row["digest"], keeper] += 1
+                        for place in range(len(row["unit_starts"])):
+                            rank = removals.keeper_of_unit(unit)
+                            unit += 1
+                            if rank is not None:
+                                assert keeper is None, "units of a removed page stay with it"
+                                assert (row["page_key"], place) not in found.units
+                                found.units[row["page_key"], place] = rank
+    return found
+
+
+def expected_page_keepers(pages: list[Drawn]) -> Counter[tuple[int, bytes, int]]:
+    """``pages``: those that passed the rules."""
+    remaining = newest_of_each_url(pages)
+    stays = {page.key: page for page in remaining}
+    return Counter(
+        (page.key, page.content_hash, int.from_bytes(stays[page.key].content_hash[:8], "little"))
+        for page in pages
+        if not any(page is other for other in remaining)
+    )
+
+
+def expected_unit_keepers(
+    units: dict[tuple[int, int], list[str]], window: int
+) -> dict[tuple[int, int], int]:
+    """``units``: (rank, page key) -> the units of a page that remains."""
+    occurrences = defaultdict(list)
+    for (rank, key), texts in units.items():
+        for at in range(len(texts) - window + 1):
+            span = "\n".join(texts[at : at + window]).lower()
+            occurrences[span].append((rank, at, key))
+    keepers: dict[tuple[int, int], int] = {}
+    for places in occurrences.values():
+        stays = min(places)
+        for _, at, key in set(places) - {stays}:
+            for unit in range(at, at + window):
+                keepers[key, unit] = min(stays[0], keepers.get((key, unit), 2**64))
+    return keepers
+
+
+@dataclasses.dataclass
 class Built:
+    keepers: Keepers
     texts: dict[str, list[tuple[str, str]]]
     rows: dict[str, list[dict[str, object]]]
     files: list[FileSummary]
@@ -271,12 +332,13 @@ def build(
         settle_duplicates(out, names, recipe, buckets)
         tasks = plan_shards(sum(file.text_bytes for file in files), shards)
         written = [
-            write_shard(task, cleaned_sources(out, names), out, ["parquet"], rules)
+            write_shard(task, cleaned_sources(out, names), out, ["parquet"], rules, "build")
             for task in tasks
         ]
         rows = read_corpus(out)
+        keepers = named_keepers(out, names)
     texts = {split: [(row["url"], row["text"]) for row in rows[split]] for split in rows}
-    return Built(texts, rows, files, written)
+    return Built(keepers, texts, rows, files, written)
 
 
 def check(built: Built, expected: Expected, pages: list[Drawn]) -> None:
@@ -311,6 +373,9 @@ def test_spans_of_a_corpus_are_deduplicated_by_the_rules(
     pages, spread = corpus
     built = build(pages, spread, SPANS, buckets, shards)
     check(built, expected_of_spans(pages, 3, 3), pages)
+    passed = [page for page in pages if len(page.sentences) >= 3]
+    units = {(page.key, page.key): page.sentences for page in newest_of_each_url(passed)}
+    assert built.keepers == Keepers(expected_unit_keepers(units, 3), expected_page_keepers(passed))
     assert all(row["language"] for rows in built.rows.values() for row in rows)
 
 
@@ -330,6 +395,12 @@ def test_lines_of_a_corpus_are_deduplicated_by_the_rules(
         pages[number] = dataclasses.replace(page, lines=(*page.lines, (FATAL,)))
     built = build(pages, spread, LINES, buckets, shards)
     check(built, expected_of_lines(pages, 3), pages)
+    units = {
+        (md5_key(page.url), page.key): [" ".join(line) for line in page.lines]
+        for page in newest_of_each_url(pages)
+        if FATAL not in page.sentences and len(page.sentences) >= 3
+    }
+    assert built.keepers.units == expected_unit_keepers(units, 1)
     for row in itertools.chain(*built.rows.values()):
         assert isinstance(row["language"], str)
         assert 0.0 < row["language-probability"] <= 1.0  # type: ignore[operator]
@@ -393,8 +464,7 @@ def test_without_deduplication_every_copy_stays() -> None:
         rules = PageRules(recipe)
         file = clean_file(path, size, name, rules, "id", 1 << 20)
         assert file.units == 0
-        empty = np.empty(0, np.int64)
-        dedup.write_file_removals(name, file.name, empty, empty, recipe.dedup_window)
+        dedup.write_file_removals(name, file.name, (), (), recipe.dedup_window, "")
         [train, _] = plan_shards(0, 1)
         sources = cleaned_sources(name, [file.name])
         assert write_shard(train, sources, name, ["parquet"], rules).pages == 2
@@ -413,8 +483,9 @@ def test_what_a_file_settles_by_itself_is_not_sent() -> None:
     with tempfile.TemporaryDirectory() as name:
         path, size = write_wet(pathlib.Path(name) / "a.wet.gz", pages)
         file = clean_file(path, size, name, PageRules(SPANS), "id", 1 << 20)
-        lost, packed = dedup.span_buffers(name, file.name, np.empty(0, np.int64), 3, 16)
-        assert len(lost) == 50 * 10 - 3  # three different spans on every page
+        lost, packed = dedup.span_buffers(name, file.name, (), 3, 16)
+        assert lost is not None
+        assert len(unpack_settled(lost)[0]) == 50 * 10 - 3  # three different spans on every page
         assert sum(map(len, packed.values())) <= 3 * (28 + 24)
 
 
@@ -441,10 +512,11 @@ def test_removals_of_dropped_pages_are_not_written(tmp_path: pathlib.Path) -> No
     )
     file = clean_file(path, size, str(tmp_path), PageRules(LINES), "id", 1 << 20)
     assert (file.fingerprint_pages, file.pages_kept, file.units) == (2, 1, 1)
-    dedup.write_file_removals(
-        str(tmp_path), file.name, np.array([1]), np.array([], np.int64), window=1
-    )
-    assert pathlib.Path(layout.removals(str(tmp_path), file.name)).read_bytes() == b"\0\0"
+    dedup.write_file_removals(str(tmp_path), file.name, [pack_settled([1], [0])], (), 1, "")
+    with Removals(layout.removals(str(tmp_path), file.name)) as removals:
+        assert (removals.page_count, removals.unit_count) == (1, 1)
+        assert not removals.pages(0, 1).any()
+        assert not removals.units(0, 1).any()
 
 
 def test_line_verdicts_of_removed_lines() -> None:

@@ -3,7 +3,6 @@ import pathlib
 import re
 from collections import Counter
 
-import numpy as np
 import pytest
 
 from c4_filters.pages import PageRules
@@ -49,9 +48,11 @@ def make_corpus(wet: str, out: str) -> str:
     rules = PageRules(recipe)
     manifest.claim_folder(config, start_over=False)
     file = clean_file(wet, pathlib.Path(wet).stat().st_size, out, rules, "id", 1 << 20)
-    pages, _ = dedup.url_buffers(out, file.name, 1)
-    spans, _ = dedup.span_buffers(out, file.name, pages, recipe.dedup_window, 1)
-    dedup.write_file_removals(out, file.name, pages, np.unique(spans), recipe.dedup_window)
+    lost, _ = dedup.url_buffers(out, file.name, 1)
+    pages = [lost] if lost is not None else []
+    lost, _ = dedup.span_buffers(out, file.name, pages, recipe.dedup_window, 1)
+    spans = [lost] if lost is not None else []
+    dedup.write_file_removals(out, file.name, pages, spans, recipe.dedup_window, "")
     shards = [
         write_shard(task, cleaned_sources(out, [file.name]), out, config.formats, rules)
         for task in plan_shards(0, 1)
@@ -274,3 +275,35 @@ def test_removals_that_are_gone_are_one_line(wet: str, corpus: str, tmp_path: pa
     assert outcome.status == 1
     assert layout.file_name(wet) in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("unit", "window", "shared", "left"),
+    [
+        # Two lines left, and three sentences: over the whole text there are enough.
+        ("lines", 1, "Nobody had a machine of any kind.",
+         "The mill was old. It stood by the water for long.\nThe inn was older than that."),
+        # Three sentences left line by line, two over the whole text: each line counts for itself.
+        ("sentences", 3, SHARED,
+         "He left the house of the old Dr.\nSmith came by on the next day.\nIt was late by then."),
+    ],
+    ids=["lines", "sentences"],
+)  # fmt: skip
+def test_what_deduplication_left_is_counted_as_a_build_counts_it(
+    tmp_path: pathlib.Path, unit: str, window: int, shared: str, left: str
+) -> None:
+    url, other = "http://www.a.example/mill", "http://b.example/inn"
+    assert page_key(normalize_url(url)) > page_key(normalize_url(other))  # which keeps its copy
+    pages = [(url, OLD, f"{shared}\n{left}"), (other, OLD, f"{shared}\n{OWN[0]}\n{OWN[1]}")]
+    path, _ = write_wet(tmp_path / "a.wet.gz", pages)
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        f'name = "mine"\nbase = "en"\ndedup_unit = "{unit}"\ndedup_window = {window}\n'
+    )
+    out = str(tmp_path / "out")
+    built = run_c4("build", "--input", path, "--output", out, "--recipe", recipe, "--workers", 1)
+    assert built.status == 0, built.err
+    made = manifest.read_manifest(out)
+    assert (made["counts"]["pages_written"], made["counts"]["pages_dropped"]) == (2, {})
+    explained = run_c4("explain", path, "--corpus", out, "--url", url).out
+    assert re.search(r"after deduplication, [13] of \d removed: page kept$", explained.rstrip())

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import pathlib
+import random
 import re
 import shlex
 import signal
@@ -426,7 +427,7 @@ def test_long_and_strange_file_names(tmp_path: pathlib.Path) -> None:
     assert manifest_of(tmp_path / "out")["counts"]["pages_read"] == 4
 
 
-@pytest.mark.parametrize("damage", ["swapped", "text changed", "manifest {}", "shard cut"])
+@pytest.mark.parametrize("damage", ["swapped", "manifest {}", "shard cut"])
 def test_damaged_folder_is_mended_or_refused(damage: str, tmp_path: pathlib.Path) -> None:
     out = tmp_path / "out"
     (tmp_path / "a.wet").write_bytes(wet_bytes(GOOD[:2]))
@@ -442,16 +443,6 @@ def test_damaged_folder_is_mended_or_refused(damage: str, tmp_path: pathlib.Path
         first.write_bytes(second.read_bytes())
         second.write_bytes(content)
         (out / "manifest.json").unlink()
-    elif damage == "text changed":
-        [cleaned, _] = sorted((out / "cleaned").iterdir())
-        content = cleaned.read_bytes()
-        place = content.index(b"patience")
-        cleaned.write_bytes(content[:place] + b"X" + content[place + 1 :])
-        (out / "manifest.json").unlink()
-        outcome = run_c4(*arguments)
-        assert outcome.status == 1
-        assert f"{cleaned}: damaged inside" in outcome.err
-        cleaned.unlink()  # what the message says
     elif damage == "manifest {}":
         (out / "manifest.json").write_text('{"manifest_version": 1}')
     else:
@@ -460,6 +451,32 @@ def test_damaged_folder_is_mended_or_refused(damage: str, tmp_path: pathlib.Path
     outcome = run_c4(*arguments)
     assert outcome.status == 0, outcome.err
     assert digests(out) == good
+
+
+@pytest.mark.parametrize("folder", ["cleaned", "fingerprints", "removals"])
+def test_a_kept_file_with_a_flipped_bit_is_made_again_by_the_same_command(
+    folder: str, tmp_path: pathlib.Path
+) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "a.wet").write_bytes(wet_bytes(GOOD[:2]))
+    shared = (GOOD[0][0] + "/copy", *GOOD[0][1:])  # a passage that both files have
+    (tmp_path / "b.wet").write_bytes(wet_bytes([shared, GOOD[2]]))
+    arguments = ("build", "--input", tmp_path / "*.wet", "--output", out)
+    assert run_c4(*arguments).status == 0
+    good = digests(out)
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for _ in range(3):
+        for path in sorted((out / folder).iterdir()):
+            content = bytearray(path.read_bytes())
+            content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+            path.write_bytes(content)
+        (out / "manifest.json").unlink()  # as a build that was stopped leaves the folder
+        outcome = run_c4(*arguments)
+        assert outcome.status == 0, outcome.err
+        assert digests(out) == good
+        assert manifest_of(out)["timing"]["files_resumed"] == (2 if folder == "removals" else 0)
 
 
 def test_fewer_inputs_than_before_are_told(tmp_path: pathlib.Path) -> None:

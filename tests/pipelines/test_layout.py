@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from pipelines import layout
 
+PAIR = 87_418, 116_560  # the first 32 bits of their paths' SHA-256 are the same
+
 
 @pytest.mark.parametrize(
     ("path", "stem"),
@@ -25,9 +27,9 @@ from pipelines import layout
 )
 def test_outputs_are_named_after_the_file_and_its_path(path: str, stem: str) -> None:
     name = layout.file_name(path)
-    assert name[:-9] == stem
-    assert name[-9] == "-"
-    assert int(name[-8:], 16) >= 0
+    assert name[:-33] == stem
+    assert name[-33] == "-"
+    assert int(name[-32:], 16) >= 0
 
 
 @given(st.text(), st.text())
@@ -39,6 +41,12 @@ def test_a_name_is_never_a_path_and_tells_paths_apart(first: str, second: str) -
         assert "\\" not in name
         assert name not in (".", "..")
     assert (layout.file_name(first) == layout.file_name(second)) == (first == second)
+
+
+def test_paths_whose_digests_begin_alike_have_names_of_their_own() -> None:
+    first, second = (f"/crawl/{number}/a.warc.wet.gz" for number in PAIR)
+    assert layout.older_file_name(first) == layout.older_file_name(second)
+    assert layout.file_name(first) != layout.file_name(second)
 
 
 def test_every_stage_file_stands_in_its_folder_with_its_suffix() -> None:
@@ -76,4 +84,5 @@ def test_paths_mean_the_same_from_any_folder(
     assert layout.absolute("~/b") == "/home/ada/b"
     assert layout.absolute("/b") == "/b"
     assert layout.absolute("gs://bucket/../b") == "gs://bucket/../b"
+    assert layout.absolute("file:///crawl/new%20one/*") == "/crawl/new one/*"
     assert layout.absolute("") == ""

@@ -10,8 +10,11 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from c4_filters.pages import PageRules
-from pipelines import handover, layout, storage
-from pipelines.handover import CleanedFile, Removals, key_range
+from pipelines import layout, storage
+from pipelines.corpus import cleaned as cleaned_files
+from pipelines.corpus.cleaned import CleanedFile, key_range
+from pipelines.corpus.container import DamagedFileError
+from pipelines.corpus.removals import OtherBuildError, Removals
 from pipelines.merge_files import MergePlan, cleaned_sources, merge_files, plan_merge
 from pipelines.write_shards import plan_shards, write_shard
 from tests.helpers import run_c4, write_wet
@@ -118,7 +121,7 @@ def test_shards_are_the_same_from_pieces(
     batch_rows: int,
 ) -> None:
     assume(groups <= files)
-    monkeypatch.setattr(handover, "_BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(cleaned_files, "_BATCH_ROWS", batch_rows)
     folder = tmp_path_factory.mktemp("merged")
     output = str(folder)
     names = [f"file-{number}" for number in range(files)]
@@ -161,7 +164,7 @@ def test_removals_move_with_their_pages(tmp_path: pathlib.Path) -> None:
     plan = MergePlan(1, 1)
     merge_files(plan.tasks()[0], plan, ["b", "a"], str(tmp_path))
     source = plan.piece(str(tmp_path), plan.tasks()[0])
-    with CleanedFile(source.cleaned) as cleaned, Removals(source.removals, 3) as removals:
+    with CleanedFile(source.cleaned) as cleaned, Removals(source.removals) as removals:
         [(rows, _, _)] = cleaned.slices(0, 0, 2**64)
         assert rows["page_key"].to_pylist() == [3, 5, 9]
         assert removals.pages(0, 3).tolist() == [False, True, False]
@@ -172,12 +175,32 @@ def test_a_damaged_file_is_named(tmp_path: pathlib.Path) -> None:
     write_file(tmp_path, "a", [Page(5, LINES, [False] * 3)])
     cleaned = pathlib.Path(layout.cleaned(str(tmp_path), "a"))
     content = bytearray(cleaned.read_bytes())
-    content[len(content) // 2 - 200 : len(content) // 2] = bytes(200)
+    content[60] ^= 1
     cleaned.write_bytes(content)
     plan = MergePlan(1, 1)
-    with pytest.raises(ValueError, match=r"a\.arrow: "):
+    with pytest.raises(DamagedFileError, match=r"a\.arrow is damaged \(checksum mismatch"):
         merge_files(plan.tasks()[0], plan, ["a"], str(tmp_path))
     assert not (tmp_path / "merged").exists()
+
+
+def test_files_of_another_build_are_refused(tmp_path: pathlib.Path, rules: PageRules) -> None:
+    write_file(tmp_path, "a", [Page(5, LINES, [False] * 3)])
+    plan, [task] = MergePlan(1, 1), MergePlan(1, 1).tasks()
+    with pytest.raises(OtherBuildError, match=r"a\.bin belongs to another build"):
+        merge_files(task, plan, ["a"], str(tmp_path), "other")
+    merge_files(task, plan, ["a"], str(tmp_path), "")
+    [train, _] = plan_shards(0, 1)
+    for sources in (cleaned_sources(str(tmp_path), ["a"]), plan.sources(str(tmp_path), 0, 2**64)):
+        write_shard(train, sources, str(tmp_path), ["parquet"], rules, "")
+        with pytest.raises(OtherBuildError, match="belongs to another build"):
+            write_shard(train, sources, str(tmp_path), ["parquet"], rules, "other")
+    # Pages and removals that do not fit together.
+    write_file(tmp_path, "a", [Page(5, LINES[:2], [False] * 2)])
+    pathlib.Path(layout.removals(str(tmp_path), "a")).write_bytes(
+        pathlib.Path(plan.piece(str(tmp_path), task).removals).read_bytes()
+    )
+    with pytest.raises(OtherBuildError, match=r"a\.bin belongs to another build"):
+        write_shard(train, cleaned_sources(str(tmp_path), ["a"]), str(tmp_path), ["json"], rules)
 
 
 def test_a_build_of_many_files_is_the_build_of_few(tmp_path: pathlib.Path) -> None:

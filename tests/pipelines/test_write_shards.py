@@ -5,15 +5,14 @@ import pathlib
 import random
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
-from pipelines import handover, layout, storage
-from pipelines.handover import write_removals
+from pipelines import storage
+from pipelines.corpus import cleaned as cleaned_files
 from pipelines.merge_files import cleaned_sources
 from pipelines.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 from tests.helpers import read_corpus
@@ -129,7 +128,7 @@ def test_shards_are_the_pages_cut_and_sorted(
     batch_rows: int,
     late: bool,
 ) -> None:
-    monkeypatch.setattr(handover, "_BATCH_ROWS", batch_rows)  # slices of several batches
+    monkeypatch.setattr(cleaned_files, "_BATCH_ROWS", batch_rows)  # slices of several batches
     folder = tmp_path_factory.mktemp("shards")
     names = ["a", "b", "c"]
     groups: dict[str, list[Page]] = {name: [] for name in names}
@@ -140,7 +139,7 @@ def test_shards_are_the_pages_cut_and_sorted(
     spread.shuffle(names)
     # Units are lines, but only the late recipe says so; the other counts units as sentences.
     rules = late_rules if late else any_rules
-    tasks = [ShardTask(split, n, count) for split in handover.SPLITS for n in range(count)]
+    tasks = [ShardTask(split, n, count) for split in cleaned_files.SPLITS for n in range(count)]
     shards = [write(task, names, folder, rules) for task in tasks]
 
     expected: dict[str, list[tuple[str, str]]] = {"train": [], "validation": []}
@@ -259,13 +258,3 @@ def test_samples_are_few_and_short(tmp_path: pathlib.Path, any_rules: PageRules)
     [samples] = shard.samples.values()
     assert [sample["url"] for sample in samples] == [f"http://{n}.example/" for n in range(3)]
     assert {len(sample["text"]) for sample in samples} == {300}
-
-
-def test_removals_of_another_file_stop_the_build(
-    tmp_path: pathlib.Path, any_rules: PageRules
-) -> None:
-    write_file(tmp_path, "a", [Page(5, LINES, [False] * 3)])
-    write_removals(layout.removals(str(tmp_path), "a"), np.zeros(1, bool), np.zeros(1, bool))
-    with pytest.raises(ValueError, match=r"a\.bin: too short"):
-        write(WHOLE, ["a"], tmp_path, any_rules)
-    assert not list(tmp_path.glob("train-*"))

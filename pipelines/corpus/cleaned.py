@@ -1,0 +1,291 @@
+"""Cleaned files: the pages of one WET file that passed the rules, and a list of those that did not.
+
+Pages are in shard order: by split, then ``page_key``, then ``digest``. They are cut into small
+record batches, a section each, whose first and last keys are in the file's table, so that a shard's
+task reads the few batches it needs. (Why not Parquet: docs/log.md.)
+
+Dropped pages, in the order of the WET file, follow in sections of their own.
+"""
+
+import bisect
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines.corpus.container import (
+    Container,
+    DamagedFileError,
+    Part,
+    pack_batch,
+    unpack_batch,
+    write_container,
+)
+
+__all__ = [
+    "CLEANED_SCHEMA",
+    "SPLITS",
+    "CleanedFile",
+    "Dropped",
+    "Source",
+    "key_range",
+    "shard_order",
+    "write_cleaned",
+]
+
+SPLITS = ("train", "validation")
+
+
+class Source(NamedTuple):
+    """Paths of cleaned pages and of what deduplication removes from them."""
+
+    cleaned: str
+    removals: str
+
+
+CLEANED_SCHEMA = pa.schema(
+    [
+        ("url", pa.large_string()),
+        ("text", pa.large_string()),  # kept lines, joined by newlines
+        ("timestamp", pa.large_string()),  # WARC-Date as written
+        ("content_type", pa.large_string()),  # as written
+        ("content_length", pa.large_string()),  # as written: TF publishes it as a string
+        ("language", pa.large_string()),  # langdetect code; null: detected after deduplication
+        ("language_probability", pa.float32()),
+        ("validation", pa.bool_()),
+        ("page_key", pa.uint64()),  # hash of the normalised url: shard, and order in it
+        ("digest", pa.binary(16)),  # of what is published of the page: tie-break among equal keys
+        ("lines", pa.uint32()),  # kept lines
+        ("unit_starts", pa.large_list(pa.uint32())),  # character offsets of dedup units in text
+        ("offset", pa.uint64()),  # of the record's gzip member in the WET file
+        ("inner_offset", pa.uint64()),  # of the record in what that member unpacks to
+        ("record_id", pa.binary(16)),  # UUID of WARC-Record-ID; null: none, or no UUID
+    ]
+)
+_MAY_BE_NULL = ("language", "language_probability", "record_id")
+
+_DROPPED_SCHEMA = pa.schema(
+    [
+        ("key", pa.uint64()),
+        ("offset", pa.uint64()),
+        ("verdict", pa.uint8()),  # index into the head's list of verdicts
+    ]
+)
+
+_KIND = "cleaned"
+_BATCH_TEXT_BYTES = 1 << 18
+_BATCH_ROWS = 256
+_DROPPED_ROWS = 1 << 16
+
+
+class _Batch(NamedTuple):
+    """A section's numbers: where its pages are in the order of shards."""
+
+    split: int  # index into SPLITS
+    first_key: int
+    last_key: int
+    first_row: int
+    first_unit: int
+    rows: int
+    units: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dropped:
+    """Pages that the rules dropped, each array ``[pages]``, in the order of the WET file."""
+
+    keys: npt.NDArray[np.uint64]  # page keys
+    offsets: npt.NDArray[np.uint64]  # of the records' gzip members in the WET file
+    codes: npt.NDArray[np.uint8]  # indices into names
+    names: tuple[str, ...]  # verdicts
+
+    @property
+    def verdicts(self) -> list[str]:
+        """The verdict of each page."""
+        return [self.names[code] for code in self.codes]
+
+
+_NOTHING_DROPPED = Dropped(
+    np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint8), ()
+)
+
+
+def key_range(index: int, count: int) -> tuple[int, int]:
+    """Return the first page key of the ``index``-th of ``count`` equal ranges, and its end.
+
+    >>> key_range(0, 1) == (0, 2**64)
+    True
+    """
+    return -(-(index << 64) // count), -(-((index + 1) << 64) // count)
+
+
+def shard_order(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the permutation that puts cleaned pages in shard order, ``[pages]``."""
+    digests = np.frombuffer(
+        b"".join(table["digest"].to_pylist()), dtype=[("high", ">u8"), ("low", ">u8")]
+    )
+    return np.lexsort(
+        (
+            digests["low"],
+            digests["high"],
+            table["page_key"].to_numpy(),
+            table["validation"].to_numpy(zero_copy_only=False),
+        )
+    )
+
+
+def write_cleaned(
+    path: str, table: pa.Table, summary: dict[str, Any], dropped: Dropped | None = None
+) -> None:
+    """Write a cleaned file in one atomic step.
+
+    Args:
+        path: Where it goes.
+        table: CLEANED_SCHEMA, in shard order (see :func:`shard_order`).
+        summary: JSON-ready; ``CleanedFile.summary`` returns it.
+        dropped: Pages that the rules dropped.
+    """
+    dropped = dropped or _NOTHING_DROPPED
+    head = {"summary": summary, "verdicts": list(dropped.names)}
+    write_container(path, _KIND, head, _parts(table, dropped))
+
+
+def _parts(table: pa.Table, dropped: Dropped) -> Iterator[Part]:
+    for batch in _cut(table):
+        [rows] = table.slice(batch.first_row, batch.rows).combine_chunks().to_batches()
+        yield Part("pages", pack_batch(rows), batch)
+    for first in range(0, len(dropped.keys), _DROPPED_ROWS):
+        places = slice(first, first + _DROPPED_ROWS)
+        columns = [dropped.keys[places], dropped.offsets[places], dropped.codes[places]]
+        arrays = [pa.array(column) for column in columns]
+        rows = pa.RecordBatch.from_arrays(arrays, schema=_DROPPED_SCHEMA)
+        yield Part("dropped", pack_batch(rows), (len(rows),))
+
+
+def _cut(table: pa.Table) -> Iterator[_Batch]:
+    keys = table["page_key"].to_numpy()
+    splits = table["validation"].to_numpy(zero_copy_only=False).astype(int)
+    sizes = pa.compute.binary_length(table["text"]).to_numpy().astype(np.int64)
+    units = pa.compute.list_value_length(table["unit_starts"]).to_numpy().astype(np.int64)
+    first, size, unit, first_unit = 0, 0, 0, 0
+
+    def batch(end: int) -> _Batch:
+        return _Batch(
+            *(int(splits[first]), int(keys[first]), int(keys[end - 1])),
+            *(first, first_unit, end - first, unit - first_unit),
+        )
+
+    for row in range(len(keys)):
+        full = size >= _BATCH_TEXT_BYTES or row - first >= _BATCH_ROWS
+        if row > first and (full or splits[row] != splits[first]):
+            yield batch(row)
+            first, size, first_unit = row, 0, unit
+        size += int(sizes[row])
+        unit += int(units[row])
+    if len(keys):
+        yield batch(len(keys))
+
+
+class CleanedFile:
+    """An open cleaned file. Use as a context manager.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is damaged, or of another version; the message names it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file = Container(path, _KIND)
+        try:
+            self.summary: dict[str, Any] = self._file.head["summary"]
+            self._verdicts = tuple(self._file.head["verdicts"])
+            if not isinstance(self.summary, dict) or not all(
+                isinstance(verdict, str) for verdict in self._verdicts
+            ):
+                raise TypeError("a head that no build writes")
+            self._batches = [
+                (number, _Batch(*section.numbers))
+                for number, section in enumerate(self._file.sections)
+                if section.name == "pages"
+            ]
+        except (KeyError, TypeError) as error:
+            self._file.close()
+            raise DamagedFileError(path, error) from None
+
+    def __enter__(self) -> "CleanedFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def pages(self) -> int:
+        """Pages in the file."""
+        return sum(batch.rows for _, batch in self._batches)
+
+    @property
+    def units(self) -> int:
+        """Dedup units on these pages."""
+        return sum(batch.units for _, batch in self._batches)
+
+    def verify(self) -> None:
+        """Read the whole file and check every byte of it. Raises ValueError naming the file."""
+        self._file.verify()
+
+    def slices(self, split: int, low: int, high: int) -> Iterator[tuple[pa.RecordBatch, int, int]]:
+        """Yield the pages of ``split`` with ``low <= page_key < high``, in order.
+
+        Yields:
+            Pages, the index in the file of the first, the index in the file of its first unit.
+
+        Raises:
+            ValueError: A batch of the range is damaged; the message names the file.
+        """
+        for number, batch in self._batches:
+            if batch.split != split or batch.last_key < low or batch.first_key >= high:
+                continue
+            rows = self._rows(number, CLEANED_SCHEMA, batch.rows)
+            begin, end = 0, batch.rows
+            if batch.first_key < low or batch.last_key >= high:
+                keys = rows.column("page_key").to_numpy()
+                begin = bisect.bisect_left(keys, low)
+                end = bisect.bisect_left(keys, high)
+            if begin >= end:
+                continue
+            first_unit = batch.first_unit
+            if begin:
+                # The list offsets say how many units the rows before hold.
+                offsets = rows.column("unit_starts").offsets
+                first_unit += offsets[begin].as_py() - offsets[0].as_py()
+            yield rows.slice(begin, end - begin), batch.first_row + begin, first_unit
+
+    def dropped(self) -> Dropped:
+        """Read the pages that the rules dropped.
+
+        Raises:
+            ValueError: The list is damaged; the message names the file.
+        """
+        batches = [
+            self._rows(number, _DROPPED_SCHEMA, *section.numbers)
+            for number, section in enumerate(self._file.sections)
+            if section.name == "dropped"
+        ]
+        keys, offsets, codes = (_joined(batches, name) for name in _DROPPED_SCHEMA.names)
+        if len(codes) and codes.max() >= len(self._verdicts):
+            raise DamagedFileError(self.path, f"verdict {codes.max()} of {len(self._verdicts)}")
+        return Dropped(keys, offsets, codes, self._verdicts)
+
+    def _rows(self, number: int, schema: pa.Schema, count: int) -> pa.RecordBatch:
+        rows = unpack_batch(self._file.read(number), schema, self.path, _MAY_BE_NULL)
+        if len(rows) != count:
+            raise DamagedFileError(self.path, f"{len(rows)} rows of {count} in section {number}")
+        return rows
+
+
+def _joined(batches: Iterable[pa.RecordBatch], name: str) -> npt.NDArray[Any]:
+    empty = pa.array([], _DROPPED_SCHEMA.field(name).type).to_numpy()
+    return np.concatenate([empty, *(rows.column(name).to_numpy() for rows in batches)])

@@ -1,0 +1,225 @@
+"""Removal files: what deduplication removes from a cleaned file, and who keeps each copy.
+
+One bit for each page (1: its url is a duplicate), one bit for each unit (1: it is removed), and 8
+bytes for each removed page and unit that name the keeper:
+
+unit
+    The rank of the page that keeps the smallest copy, as in its fingerprint file. Where urls are
+    deduplicated after cleaning (recipes ``en`` and most others) that is the page's key; where they
+    are deduplicated before (``tfds``), the md5 key of its url as written; where they are not
+    deduplicated, the first 8 bytes of its digest.
+page
+    The first 8 bytes, little-endian, of the digest of the page that stays. It has the removed
+    page's own key, so the key cannot tell them apart.
+
+Bits and keepers are cut into blocks of 65,536 pages or units, a section each. The bits come last,
+next to the table, so that one small read fetches all of them in most files.
+
+A file belongs to one build: it holds that build's id, and every build writes it again.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.corpus.cleaned import CleanedFile
+from pipelines.corpus.container import Container, DamagedFileError, Part, write_container
+
+__all__ = ["OtherBuildError", "Removals", "open_removals", "write_removals"]
+
+_Bools: TypeAlias = npt.NDArray[np.bool_]
+_UInt64s: TypeAlias = npt.NDArray[np.uint64]
+
+_KIND = "removals"
+_BLOCK = 1 << 16  # pages or units
+
+
+class OtherBuildError(ValueError):
+    """A removal file of another build. The message names the file and says what to do."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} belongs to another build: is another build running in this folder? If not, "
+            "run the same build again"
+        )
+
+
+def write_removals(
+    path: str,
+    pages: _Bools,
+    units: _Bools,
+    page_keepers: _UInt64s | None,
+    unit_keepers: _UInt64s | None,
+    build_id: str,
+) -> None:
+    """Write a removal file in one atomic step.
+
+    Args:
+        path: Where it goes.
+        pages: Bool ``[pages]``, whether each page of the cleaned file is removed.
+        units: Bool ``[units]``, whether each unit is removed.
+        page_keepers: ``[removed pages]``, the keeper of each; None where nobody will ask.
+        unit_keepers: ``[removed units]``, the keeper of each; None where nobody will ask.
+        build_id: The build that the file belongs to.
+
+    Raises:
+        ValueError: The number of keepers is not that of what is removed.
+    """
+    named = {"page": (pages, page_keepers), "unit": (units, unit_keepers)}
+    for name, (gone, keepers) in named.items():
+        if keepers is not None and keepers.shape != (np.count_nonzero(gone),):
+            raise ValueError(
+                f"{path}: keepers of {len(keepers)} {name}s for {np.count_nonzero(gone)} removed"
+            )
+    head = {"build_id": build_id, "pages": len(pages), "units": len(units)}
+    write_container(path, _KIND, head, _parts(named))
+
+
+def _parts(named: dict[str, tuple[_Bools, _UInt64s | None]]) -> Iterator[Part]:
+    for name, (gone, keepers) in named.items():
+        if keepers is None:
+            continue
+        at = 0
+        for first in range(0, len(gone), _BLOCK):
+            count = int(np.count_nonzero(gone[first : first + _BLOCK]))
+            data = keepers[at : at + count].astype("<u8").tobytes()
+            yield Part(f"{name} keepers", data)
+            at += count
+    for name, (gone, _) in named.items():
+        for first in range(0, len(gone), _BLOCK):
+            yield Part(f"{name}s", np.packbits(gone[first : first + _BLOCK]).tobytes())
+
+
+class Removals:
+    """An open removal file: reads the range that a shard's task asks for.
+
+    Attributes:
+        path: Where it is.
+        page_count: Pages of the cleaned file.
+        unit_count: Units of the cleaned file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is damaged, of another version, or of another build; the message names it.
+    """
+
+    def __init__(self, path: str, build_id: str | None = None) -> None:
+        """Open a file; ``build_id``: of the build that it must belong to, None for any."""
+        self.path = path
+        self._file = Container(path, _KIND)
+        try:
+            head = self._file.head
+            self.page_count, self.unit_count = (self._count(name) for name in ("pages", "units"))
+            places: dict[str, list[int]] = {}
+            for number, section in enumerate(self._file.sections):
+                places.setdefault(section.name, []).append(number)
+            self._pages = _Blocks(self._file, self.page_count, places, "page")
+            self._units = _Blocks(self._file, self.unit_count, places, "unit")
+            if build_id is not None and head.get("build_id") != build_id:
+                raise OtherBuildError(path)
+        except ValueError:
+            self._file.close()
+            raise
+
+    def _count(self, name: str) -> int:
+        count = self._file.head.get(name)
+        if type(count) is not int or count < 0:
+            raise DamagedFileError(self.path, f"{count!r:.40} {name}")
+        return count
+
+    def __enter__(self) -> "Removals":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Safe to call more than once."""
+        self._file.close()
+
+    def pages(self, first: int, count: int) -> _Bools:
+        """Return whether each of ``count`` pages from ``first`` on is removed, ``[count]``."""
+        return self._pages.gone(first, count)
+
+    def units(self, first: int, count: int) -> _Bools:
+        """Return whether each of ``count`` units from ``first`` on is removed, ``[count]``."""
+        return self._units.gone(first, count)
+
+    def keeper_of_page(self, page: int) -> int | None:
+        """Return the keeper of a page (see the module), or None for a page that stays."""
+        return self._pages.keeper(page)
+
+    def keeper_of_unit(self, unit: int) -> int | None:
+        """Return the keeper of a unit (see the module), or None for a unit that stays."""
+        return self._units.keeper(unit)
+
+
+def open_removals(path: str, cleaned: CleanedFile, build_id: str | None) -> Removals:
+    """Open the removals of a cleaned file or of a merged one, for a build; None: for any.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: As Removals, or one of the two files is not of the build; the message names it.
+    """
+    if build_id not in (
+        None,
+        cleaned.summary.get("build_id", build_id),
+    ):  # only merged files have one
+        raise OtherBuildError(cleaned.path)
+    removals = Removals(path, build_id)
+    if (removals.page_count, removals.unit_count) != (cleaned.pages, cleaned.units):
+        removals.close()
+        raise OtherBuildError(path)
+    return removals
+
+
+class _Blocks:
+    """The bits and keepers of all pages, or of all units."""
+
+    def __init__(
+        self, file: Container, count: int, places: dict[str, list[int]], name: str
+    ) -> None:
+        self._file = file
+        self._count = count
+        self._name = name
+        self._bits: Sequence[int] = places.get(f"{name}s", [])
+        self._keepers: Sequence[int] = places.get(f"{name} keepers", [])
+        blocks = -(-count // _BLOCK)
+        if len(self._bits) != blocks or len(self._keepers) not in (0, blocks):
+            raise DamagedFileError(file.path, f"{len(self._bits)} blocks of {count} {name}s")
+        self._last: tuple[int, _Bools] = (-1, np.empty(0, np.bool_))
+
+    def gone(self, first: int, count: int) -> _Bools:
+        end = first + count
+        if not 0 <= first <= end <= self._count:
+            raise DamagedFileError(
+                self._file.path, f"no {self._name}s {first} to {end} among {self._count}"
+            )
+        parts = [np.empty(0, np.bool_)]
+        for block in range(first // _BLOCK, -(-end // _BLOCK)):
+            base = block * _BLOCK
+            parts.append(self._block(block)[max(0, first - base) : end - base])
+        return np.concatenate(parts)
+
+    def keeper(self, place: int) -> int | None:
+        if not self.gone(place, 1)[0]:
+            return None
+        if not self._keepers:
+            raise ValueError(f"{self._file.path} does not say who keeps {self._name}s")
+        block, at = divmod(place, _BLOCK)
+        bits = self._block(block)
+        data = np.frombuffer(self._file.read(self._keepers[block]), "<u8")
+        if len(data) != np.count_nonzero(bits):
+            raise DamagedFileError(self._file.path, f"{len(data)} keepers of {self._name}s")
+        return int(data[np.count_nonzero(bits[:at])])
+
+    def _block(self, block: int) -> _Bools:
+        if self._last[0] != block:  # ranges are asked for in order, as a rule
+            count = min(_BLOCK, self._count - block * _BLOCK)
+            data = np.frombuffer(self._file.read(self._bits[block]), np.uint8)
+            if len(data) != -(-count // 8):
+                raise DamagedFileError(self._file.path, f"{len(data)} bytes for {count} bits")
+            self._last = block, np.unpackbits(data, count=count).view(np.bool_)
+        return self._last[1]
