@@ -218,11 +218,11 @@ class _Corpus:
                             (text[start:end].rstrip(), goes)
                             for start, end, goes in zip(starts, ends, gone, strict=True)
                         ]
-                        if not any(gone):
-                            return PageVerdict.KEPT, units
                         left = None
                         if rules.recipe.dedup_unit == "sentences":
                             left = gone.count(False)
+                        elif not any(gone):  # a build does not judge such a page again
+                            return PageVerdict.KEPT, units
                         result = rules.finish(cut(text, starts, gone), left, page.url)
                         return result.verdict, units
         raise ValueError(f"{self._folder} does not hold {page.url}: its files do not fit together")

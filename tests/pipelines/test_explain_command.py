@@ -309,3 +309,17 @@ def test_what_deduplication_left_is_counted_as_a_build_counts_it(
     assert (made["counts"]["pages_written"], made["counts"]["pages_dropped"]) == (2, {})
     explained = run_c4("explain", path, "--corpus", out, "--url", url).out
     assert re.search(r"after deduplication, [13] of \d removed: page kept$", explained.rstrip())
+
+
+def test_a_page_that_loses_nothing_may_still_be_too_short(tmp_path: pathlib.Path) -> None:
+    path, _ = write_wet(
+        tmp_path / "a.wet.gz", [("http://d.example/", OLD, "The mill was older than the church.")]
+    )
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('name = "mine"\nbase = "en"\nmin_sentences = 1\n')
+    out = str(tmp_path / "out")
+    built = run_c4("build", "--input", path, "--output", out, "--recipe", recipe, "--workers", 1)
+    assert built.status == 0, built.err
+    dropped = manifest.read_manifest(out)["counts"]["pages_dropped"]
+    explained = run_c4("explain", path, "--corpus", out).out
+    assert explained.rstrip().endswith(f"nothing removed: page {next(iter(dropped))}")
