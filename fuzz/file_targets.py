@@ -85,9 +85,6 @@ class _Folder:
     def size(self, path: str) -> int:
         return len(self.files[path])
 
-    def stat(self, path: str) -> storage.FileInfo:
-        return storage.FileInfo(path, len(self.read_bytes(path)), "etag:1")
-
     def listdir(self, folder: str) -> list[str]:
         return [os.path.basename(path) for path in self.files if os.path.dirname(path) == folder]
 
