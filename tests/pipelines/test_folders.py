@@ -434,6 +434,7 @@ sys.exit(c4_main.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 def test_a_build_that_is_stopped_before_its_end(
     where: str, wet: pathlib.Path, monkeypatch: pytest.MonkeyPatch
