@@ -1,10 +1,16 @@
-# One recipe for people and for CI. Set VENV to use another environment, PYTHON to build it with
-# another interpreter: `make test PYTHON=python3.12 VENV=/tmp/venv312`.
+# One recipe for people and for CI. VENV is where the environment is made, PYTHON the interpreter
+# that makes it: `make test PYTHON=python3.13 VENV=/tmp/venv313`. With PYTHON alone, an environment
+# of another version is replaced.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PYTHON ?= python3.11 python3.12 python3.13 python3
 VENV ?= .venv
-# What the lock covers: what the tests need. The other extras resolve beside these.
-LOCK_EXTRAS ?= dev gcp tfds train
+# What is installed for what. A purpose is one row: the extras of pyproject.toml that it needs, locked
+# in requirements/PURPOSE.lock. `make lock` gives all of them the same versions.
+EXTRAS.build :=
+EXTRAS.train := train
+EXTRAS.test  := dev gcp aws tfds train
+EXTRAS.pods  := train tpu
+EXTRAS.image := gcp
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 SAMPLES := samples/wet/*
@@ -13,24 +19,51 @@ WET ?= samples/wet/sample-0*
 OUT ?= out/samples
 RUN ?= out/model
 
-INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
+LOCKS ?= requirements
+PURPOSES := $(sort $(patsubst EXTRAS.%,%,$(filter EXTRAS.%,$(.VARIABLES))))
+VERSION := $(shell print='import sys; print("%d.%d" % sys.version_info[:2])'; \
+    { [ '$(origin PYTHON)' = file ] && $(BIN)/python -c "$$print" 2>/dev/null; } \
+    || "$$(scripts/find_python.sh $(PYTHON) 2>/dev/null)" -c "$$print" 2>/dev/null)
+# A stamp for each step of the environment.
+MADE := $(VENV)/.python$(VERSION)
+INSTALLED := $(VENV)/.project
+WITH_TRAIN := $(VENV)/.train
+WITH_TESTS := $(VENV)/.test
+WITH_PODS := $(VENV)/.pods
+
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Install exactly the lock: nothing is resolved, so nothing released later matters; what comes as
+# source is built with the setuptools of tools.lock. Python compiles what is used, when it is used:
+# compiling all of it takes longer than everything else together.
+INSTALL := $(PIP) install --no-deps --no-build-isolation --no-compile --require-hashes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help corpus model test check lint layout types format lock audit fuzz bench clean
+.PHONY: help corpus model test test-fast test-all check lint layout types format lock audit fuzz \
+    bench clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
 
-# Hashes are required for everything that is downloaded; the project itself is built with the
-# setuptools of the lock, so that step needs no network.
-$(INSTALLED): requirements.lock pyproject.toml setup.py
-	@echo 'installing what the tests and every example need into $(VENV): some 3 GB, some minutes'
-	@$(PYTHON) -c 'import sys; sys.exit("needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes -r requirements.lock
+$(MADE):
+	@echo 'making $(VENV); the build of a corpus needs some 500 MB, training and tests more'
+	@python=$$(scripts/find_python.sh $(PYTHON)) || exit 1; \
+	    [ ! -f $(VENV)/pyvenv.cfg ] || clear=--clear; \
+	    echo "$$python -m venv $$clear $(VENV)"; "$$python" -m venv $$clear $(VENV)
+	@touch $@
+
+$(VENV)/.build: $(MADE) $(LOCKS)/tools.lock $(LOCKS)/build.lock
+	$(INSTALL) -r $(LOCKS)/tools.lock
+	$(INSTALL) -r $(LOCKS)/build.lock
+	@touch $@
+
+# Of every other purpose, beside that of the build.
+$(VENV)/.%: $(VENV)/.build $(LOCKS)/%.lock
+	$(INSTALL) -r $(LOCKS)/$*.lock
+	@touch $@
+
+$(INSTALLED): $(VENV)/.build pyproject.toml setup.py
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -41,46 +74,63 @@ $(OUT)/manifest.json:
 	@$(MAKE) --no-print-directory corpus
 
 # Sizes for 116 pages and a minute or two; --workers 0: so little input needs no processes.
-model: $(OUT)/manifest.json  ## train a vocabulary and a tiny T5 on that corpus
+model: $(INSTALLED) $(WITH_TRAIN) $(OUT)/manifest.json  ## train a vocabulary and a tiny T5 on that corpus
 	$(BIN)/c4 vocab --corpus en=$(OUT) --size 1000 --output $(RUN)/samples.model --overwrite
 	$(BIN)/c4 pretrain --corpus $(OUT) --vocab $(RUN)/samples.model --out $(RUN)/run \
 	    --size tiny --input-length 128 --batch-size 16 --steps 200 --warmup 1000 --log-every 20 \
 	    --workers 0
 
-test: $(INSTALLED)  ## run the tests
+test: $(INSTALLED) $(WITH_TESTS)  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: $(INSTALLED) $(WITH_TESTS)  ## run the tests that are not marked slow: under two minutes
+	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+
+# Flink (Java, Maven), the compiler for TPUs, and the image's rehearsal: what `make test` skips where
+# it is not there. Where it cannot be had the tests say so, and the skip fails the run.
+test-all: $(INSTALLED) $(WITH_TESTS) $(WITH_PODS)  ## run every test; a skip that is not allowed fails
+	-PYTHON=$(BIN)/python scripts/flink_cluster.sh fetch
+	C4_REHEARSE_IMAGE=1 $(BIN)/python -m pytest --strict-skips $(PYTEST_ARGS)
 
 check: lint layout types  ## lint, formatting, types
 
-lint: $(INSTALLED)
+lint: $(INSTALLED) $(WITH_TESTS)
 	$(BIN)/ruff check .
 
-layout: $(INSTALLED)
+layout: $(INSTALLED) $(WITH_TESTS)
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED)
+types: $(INSTALLED) $(WITH_TESTS)
 	$(BIN)/mypy
 
-format: $(INSTALLED)  ## apply what `make check` asks for, where it can be applied
+format: $(INSTALLED) $(WITH_TESTS)  ## apply what `make check` asks for, where it can be applied
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# --universal: one file for every platform and for every Python from 3.11 on.
+# --universal: one file for every platform and for every Python from 3.11 on. All extras are resolved
+# once, together, and each lock is a part of that. UPGRADE= keeps what is pinned and still fits.
+UPGRADE ?= --upgrade
+COMPILE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+    --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
+BUILD_REQUIRES := import tomllib; \
+    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 lock:  ## pin every dependency again, within the bounds of pyproject.toml
-	$(PYTHON) -m venv build/lock
+	"$$(scripts/find_python.sh $(PYTHON))" -m venv build/lock
 	build/lock/bin/python -m pip --disable-pip-version-check --quiet install uv==$(UV_VERSION)
-	build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
-	    $(LOCK_EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
-	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
-	    --extra gcp --constraint requirements.lock \
-	    --output-file dataflow_templates/requirements.lock \
-	    pyproject.toml dataflow_templates/requirements.in
+	build/lock/bin/python -c '$(BUILD_REQUIRES)' >build/lock/tools.in
+	cat requirements/*.lock >build/lock/all.txt
+	$(COMPILE) $(UPGRADE) --output-file build/lock/all.txt pyproject.toml build/lock/tools.in \
+	    $(addprefix --extra ,$(sort $(foreach purpose,$(PURPOSES),$(EXTRAS.$(purpose)))))
+	rm requirements/*.lock
+	$(COMPILE) --generate-hashes --constraint build/lock/all.txt \
+	    --output-file requirements/tools.lock build/lock/tools.in
+	set -e; $(foreach purpose,$(PURPOSES),$(COMPILE) --generate-hashes \
+	    --constraint build/lock/all.txt --output-file requirements/$(purpose).lock pyproject.toml \
+	    $(addprefix --extra ,$(EXTRAS.$(purpose)));)
 
 # Where pip-audit cannot be had, or whom it asks cannot be reached, the script says so.
-audit: $(INSTALLED)  ## known vulnerabilities of what is pinned
-	$(PYTHON) -m venv build/audit
+audit: $(INSTALLED) $(WITH_TESTS)  ## known vulnerabilities of what is pinned
+	"$$(scripts/find_python.sh $(PYTHON))" -m venv build/audit
 	-build/audit/bin/python -m pip --disable-pip-version-check --quiet install \
 	    pip-audit==$(PIP_AUDIT_VERSION)
 	$(BIN)/python scripts/audit.py --pip-audit build/audit/bin/pip-audit $(AUDIT_ARGS)
@@ -89,12 +139,12 @@ audit: $(INSTALLED)  ## known vulnerabilities of what is pinned
 FUZZ := reader:400000 lines:2000000 pages:400000 sentences:300000 urls:7500000 files:40000 \
     shards:300000 growth:8000
 FUZZ_ARGS ?=
-fuzz: $(INSTALLED)  ## fuzz all that reads strangers' bytes; stops at the first finding
+fuzz: $(INSTALLED) $(WITH_TESTS)  ## fuzz all that reads strangers' bytes; stops at the first finding
 	set -e; for target in $(FUZZ); do \
 	    $(BIN)/python -m fuzz $${target%:*} --inputs $${target#*:} $(FUZZ_ARGS); \
 	done
 
-bench: $(INSTALLED)  ## the build against the reference, part by part, dedup against the naive graph
+bench: $(INSTALLED) $(WITH_TESTS)  ## the build against the reference, part by part, dedup against the naive graph
 	$(BIN)/python -m benchmarks.build speed --wet '$(WET)'
 	$(BIN)/python -m benchmarks.build stages --wet '$(WET)'
 	$(BIN)/python -m benchmarks.sentences --wet '$(WET)'

@@ -19,7 +19,9 @@ setup(
         "model.training",
         "pipelines",
         "pipelines.corpus",
+        "pipelines.engines",
         "pipelines.formats",
+        "pipelines.storage",
     ],
     package_data={"": ["py.typed", "*.toml"]},
 )

@@ -3,7 +3,7 @@
 ::
 
     python -m benchmarks.plan rates                         # measures every rate of pipelines.plan
-    python -m benchmarks.plan requests                      # Google's client, CPU a request
+    python -m benchmarks.plan requests                      # the client of gs://, CPU a request
     python -m benchmarks.plan speed                         # this machine, for c4 plan --cpu-factor
     python -m benchmarks.plan check                         # the model against three builds
 
@@ -396,11 +396,7 @@ class Probe(threading.Thread):
 
 
 def requests() -> None:
-    """CPU of Google's client, against a server in a process of its own (extra gcp)."""
-    os.environ["NO_GCE_CHECK"] = "true"
-    from apache_beam.internal.gcp import auth
-
-    auth._Credentials._credentials_init = True  # asks no metadata server
+    """CPU of the client of gs://, against a server in a process of its own (extra gcp)."""
     path, count = "gs://bucket/object", 100
     start = multiprocessing.get_context("spawn")
     address, done = start.Queue(), start.Event()

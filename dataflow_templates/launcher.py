@@ -19,6 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from pipelines import build_command, c4_main, storage
+from pipelines.engines.options import beam_parser
 
 __all__ = ["build_arguments", "main", "template_options"]
 
@@ -59,7 +60,7 @@ def build_arguments(words: Sequence[str], environment: Mapping[str, str]) -> lis
             beams.append(word)
         elif value.strip():  # a form sends empty fields too
             ours += _option(options[name], name, value)
-    _, unknown = build_command.beam_parser().parse_known_args(beams)
+    _, unknown = beam_parser().parse_known_args(beams)
     for word in unknown:
         print(f"launcher: left out {word}: not an option of this Beam", file=sys.stderr)
     beams = [word for word in beams if word not in unknown]

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from model.data import corpus
-from pipelines import build_command, clean_files, dedup, layout, manifest, storage
+from pipelines import build_command, builders, clean_files, dedup, layout, manifest, storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import container
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, SPLITS, CleanedFile, write_cleaned
@@ -50,7 +50,10 @@ class _Folder:
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Lets ``pipelines.storage`` read and write here."""
-        names = ("open_raw", "read_bytes", "exists", "size", "write_atomically", "listdir")
+        names = (
+            "open_raw", "read_bytes", "read_range", "exists", "size", "stat", "write_atomically",
+            "listdir",
+        )  # fmt: skip
         kept = {name: getattr(storage, name) for name in names}
         for name in names:
             setattr(storage, name, getattr(self, name))
@@ -68,6 +71,13 @@ class _Folder:
         if path not in self.files:
             raise FileNotFoundError(2, "no such file", path)
         return self.files[path]
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        return self.read_bytes(path)[start:][:length]
+
+    def stat(self, path: str) -> storage.FileInfo:
+        content = self.read_bytes(path)
+        return storage.FileInfo(path, len(content), f"etag:{zlib.crc32(content):08x}")
 
     def exists(self, path: str) -> bool:
         return path in self.files
@@ -116,10 +126,13 @@ def _good() -> dict[str, bytes]:
             for split in SPLITS
         ]
         made = manifest.make_manifest(config, [found], shards)
+        made["side_files"] = manifest.write_side_files(_OUTPUT, made)
         content = json.dumps(made).encode()
         folder.files[storage.join(_OUTPUT, layout.MANIFEST)] = content
         folder.files[storage.join(_OUTPUT, layout.BUILD)] = json.dumps(config.identity).encode()
-        folder.files[storage.join(_OUTPUT, layout.INPUTS)] = json.dumps([_INPUT, size]).encode()
+        folder.files[storage.join(_OUTPUT, layout.INPUTS)] = (
+            b'{"run": "", "build": ""}\n' + json.dumps([_INPUT, size, "etag:1"]).encode()
+        )
     return folder.files
 
 
@@ -130,6 +143,7 @@ _KINDS: tuple[Callable[[], str], ...] = (
     lambda: storage.join(_OUTPUT, layout.MANIFEST),
     lambda: storage.join(_OUTPUT, layout.BUILD),
     lambda: storage.join(_OUTPUT, layout.INPUTS),
+    lambda: builders.written_path(_OUTPUT),
 )
 _MADE_UP = len(_KINDS)  # cleaned, and the next: fingerprints, with good checksums
 
@@ -200,7 +214,7 @@ def _explain(size: int) -> None:
 def _lists(size: int) -> None:
     config = _config()
     read_input_list(_OUTPUT)
-    build_command._already_made(config, [(_INPUT, size)])
+    build_command._already_made(config, [storage.FileInfo(_INPUT, size, "etag:1")])
     manifest.claim_folder(config, start_over=False)
     manifest.read_manifest(_OUTPUT)
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from c4_filters.pages import PageRules
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
-from pipelines import dedup, layout, manifest, storage
+from pipelines import builders, dedup, formats, layout, manifest, storage, verify_corpus
 from pipelines.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.config import BuildConfig
 from pipelines.input_list import read_input_list
@@ -70,22 +70,26 @@ class BuildCorpus(beam.PTransform[Any, Any]):
     notes: Notes | None = None  # progress, on this machine only
     alone: bool = False  # nobody waits: the job itself must fail when too little could be read
     build_id: str = ""  # digest of settings and inputs: what kept files of this build must carry
+    claim: builders.Claim | None = None  # on the folder; None: whoever runs the pipeline sees to it
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def expand(self, begin: Any) -> Any:
         """Wires the graph of this module's head."""
+        # Workers get these options from Beam, but a worker may also be a thread of this process.
+        storage.use_options(begin.pipeline.options.get_all_options())
         # The patterns, of which there may be as many as files, stay with whoever made the list.
         listed = storage.join(self.config.output, layout.INPUTS)
         config, notes = dataclasses.replace(self.config, inputs=(listed,)), self.notes
+        claim = self.claim
         recipe = config.recipe
         files = (
             begin
             | "Folder" >> beam.Create([config.output])
-            | "ListInputs" >> beam.FlatMap(_list_inputs, notes)
+            | "ListInputs" >> beam.FlatMap(_list_inputs, notes, claim)
             | "SpreadFiles" >> Spread()
-            | "CleanFiles" >> beam.ParDo(_CleanFile(config, notes))
+            | "CleanFiles" >> beam.ParDo(_CleanFile(config, notes, claim))
         )
         readable = files | "Readable" >> beam.Filter(lambda file: not file.unreadable)
         totals = beam.pvalue.AsSingleton(
@@ -126,6 +130,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         deduplicated = (
             {"file": names, "pages": lost_pages, "spans": lost_spans}
             | "RemovalsByFile" >> beam.CoGroupByKey()
+            | "OwnBeforeRemovals" >> beam.ParDo(_Own(claim))
             | "WriteRemovals"
             >> beam.Map(
                 _write_removals, config.output, recipe.dedup_window, self.build_id, notes
@@ -139,21 +144,29 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             start
             | "PlanMerge" >> beam.FlatMap(_plan_merge, totals, ready, notes)
             | "SpreadPieces" >> Spread()
+            | "OwnBeforeMerge" >> beam.ParDo(_Own(claim))
             | "MergeFiles" >> beam.Map(_merge_files, config, totals, ready, self.build_id, notes)
         )
         shards = (
             start
             | "PlanShards"
-            >> beam.FlatMap(_plan_shards, totals, ready, beam.pvalue.AsList(pieces), notes)
+            >> beam.FlatMap(
+                _plan_shards, config, totals, ready, beam.pvalue.AsList(pieces), notes, claim
+            )
             | "SpreadShards" >> Spread()
-            | "WriteShards" >> beam.ParDo(_WriteShard(config, self.build_id, notes), totals, ready)
+            | "WriteShards"
+            >> beam.ParDo(_WriteShard(config, self.build_id, notes, claim), totals, ready)
         )
         return (
             begin
             | "Finish" >> beam.Create([config])
             | "WriteManifest"
             >> beam.Map(
-                _write_manifest, beam.pvalue.AsList(files), beam.pvalue.AsList(shards), self.alone
+                _write_manifest,
+                beam.pvalue.AsList(files),
+                beam.pvalue.AsList(shards),
+                self.alone,
+                claim,
             )
         )
 
@@ -174,13 +187,36 @@ class Spread(beam.PTransform[Any, Any]):
         )
 
 
-def _list_inputs(output: str, notes: Notes | None) -> Iterator[tuple[int, tuple[str, int]]]:
+class _Own(beam.DoFn):
+    """Passes elements on, unless another build has taken the folder."""
+
+    def __init__(self, claim: builders.Claim | None) -> None:
+        self._claim = claim
+
+    def process(self, element: Any) -> Iterator[Any]:
+        _require(self._claim)
+        yield element
+
+
+def _require(claim: builders.Claim | None, now: bool = False) -> None:
+    """Show that the build runs. Raises OSError if another build has taken the folder."""
+    if claim is not None:
+        claim.require(now)
+        claim.show()
+
+
+def _list_inputs(
+    output: str, notes: Notes | None, claim: builders.Claim | None
+) -> Iterator[tuple[int, tuple[str, int, str]]]:
     _require_folder(output)
-    files = read_input_list(output)
+    _require(claim, now=True)
+    files = read_input_list(output, claim.run_id if claim is not None else None)
     if notes is not None:
-        notes.total("clean", sum(size for _, size in files))
+        notes.total("clean", sum(file.size for file in files))
         notes.expect("dedup", len(files))
-    return enumerate(sorted(files, key=lambda file: (-file[1], file[0])))
+    files.sort(key=lambda file: (-file.size, file.path))
+    # Plain tuples: every engine's coder knows them.
+    return enumerate([(file.path, file.size, file.identity) for file in files])
 
 
 def _require_folder(output: str) -> None:
@@ -193,10 +229,13 @@ def _require_folder(output: str) -> None:
 
 
 class _CleanFile(beam.DoFn):
-    """(path, bytes) -> FileSummary; its files are written on the way."""
+    """(path, bytes, identity) -> FileSummary; its files are written on the way."""
 
-    def __init__(self, config: BuildConfig, notes: Notes | None) -> None:
+    def __init__(
+        self, config: BuildConfig, notes: Notes | None, claim: builders.Claim | None
+    ) -> None:
         self._config = config
+        self._claim = claim
         self._identity = clean_identity(config)
         self._notes = notes
         self._rules: PageRules | None = None
@@ -205,11 +244,14 @@ class _CleanFile(beam.DoFn):
         _require_folder(self._config.output)
         self._rules = self._config.page_rules()
 
-    def process(self, element: tuple[str, int]) -> Iterator[FileSummary]:
-        path, size = element
+    def process(self, element: tuple[str, int, str]) -> Iterator[FileSummary]:
+        path, size, content = element
         notes = self._notes
+        _require(self._claim)
 
         def report(bytes_read: int, pages: int) -> None:
+            if self._claim is not None:
+                self._claim.show()
             if notes is not None:
                 notes.note("clean", layout.file_name(path), bytes_read, pages)
 
@@ -224,6 +266,8 @@ class _CleanFile(beam.DoFn):
                 self._config.max_record_bytes,
                 report,
                 self._config.max_file_bytes,
+                content,
+                self._config.verify_inputs,
             )
         report(size, summary.pages_read)
         yield summary
@@ -337,10 +381,23 @@ def _merge_files(
 
 
 def _plan_shards(
-    shards: int | None, totals: Totals, names: list[str], pieces: list[str], notes: Notes | None
+    shards: int | None,
+    config: BuildConfig,
+    totals: Totals,
+    names: list[str],
+    pieces: list[str],
+    notes: Notes | None,
+    claim: builders.Claim | None,
 ) -> Iterator[tuple[int, ShardTask]]:
     del names, pieces
     tasks = plan_shards(totals.text_bytes, shards)
+    planned = [
+        formats.shard_file_name(task.split, task.index, task.count, name)
+        for task in tasks
+        for name in config.formats
+    ]
+    _require(claim, now=True)
+    manifest.plan_files(config.output, planned)
     if notes is not None:
         notes.total("write", len(tasks))
     return enumerate(tasks)
@@ -349,9 +406,16 @@ def _plan_shards(
 class _WriteShard(beam.DoFn):
     """ShardTask -> ShardSummary; the shard's files are written on the way."""
 
-    def __init__(self, config: BuildConfig, build_id: str, notes: Notes | None) -> None:
+    def __init__(
+        self,
+        config: BuildConfig,
+        build_id: str,
+        notes: Notes | None,
+        claim: builders.Claim | None,
+    ) -> None:
         self._config = config
         self._build_id = build_id
+        self._claim = claim
         self._notes = notes
         self._rules: PageRules | None = None
 
@@ -360,13 +424,20 @@ class _WriteShard(beam.DoFn):
 
     def process(self, task: ShardTask, totals: Totals, names: list[str]) -> Iterator[ShardSummary]:
         assert self._rules is not None
+        _require(self._claim)
         output, plan = self._config.output, _merging(totals, names, self._config.shards)
         if plan is None:
             sources = cleaned_sources(output, names)
         else:
             sources = plan.sources(output, *task.key_range())
         summary = write_shard(
-            task, sources, output, self._config.formats, self._rules, self._build_id
+            task,
+            sources,
+            output,
+            self._config.formats,
+            self._rules,
+            self._build_id,
+            lambda: _require(self._claim, now=True),
         )
         if self._notes is not None:
             self._notes.note("write", f"{task.split}-{task.index}", 1, summary.pages)
@@ -374,10 +445,24 @@ class _WriteShard(beam.DoFn):
 
 
 def _write_manifest(
-    config: BuildConfig, files: list[FileSummary], shards: list[ShardSummary], alone: bool
+    config: BuildConfig,
+    files: list[FileSummary],
+    shards: list[ShardSummary],
+    alone: bool,
+    claim: builders.Claim | None,
 ) -> dict[str, Any]:
     made = manifest.make_manifest(config, files, shards)
-    manifest.write_manifest(config, made)
+    _require(claim, now=True)
+    if wrong := verify_corpus.shard_problems(config.output, made):
+        raise OSError(
+            f"{config.output}: {wrong[0]}: something else writes into this folder; run the same "
+            "c4 build again"
+        )
+    made = manifest.write_manifest(config, made, lambda: _require(claim, now=True))
+    if alone:
+        storage.remove(manifest.kept_to_drop(config.output, config.keep))
+        if claim is not None:
+            claim.end()
     unreadable = made["unreadable_inputs"]
     if alone and (len(unreadable) > config.allow_unreadable_files or not made["inputs"]):
         raise OSError(

@@ -2,36 +2,30 @@
 
 import argparse
 import collections
-import contextlib
-import difflib
-import gc
-import io
-import logging
+import concurrent.futures
 import os
 import re
-import shlex
 import sys
 import textwrap
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from pipelines import layout, local_worker, manifest, progress, storage
-from pipelines.config import BuildConfig
-from pipelines.input_list import write_input_list
+from pipelines import builders, layout, manifest, progress, storage, verify_corpus
+from pipelines.clean_files import CHANGED_INPUT
+from pipelines.config import KEEP, BuildConfig
+from pipelines.digests import sha256_of
+from pipelines.engines.local import cores
+from pipelines.engines.options import beam_options, waits
+from pipelines.engines.run import run_build
+from pipelines.input_list import build_id, write_input_list
+from pipelines.number_options import shard_count
 from pipelines.printing import printable
 from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
+from pipelines.storage import FileInfo
+from pipelines.verify_command import progress_of
 
-__all__ = ["BuildError", "add_arguments", "beam_parser", "run", "run_build"]
-
-# A process takes 2 CPU seconds to start (Beam's imports), for which it cleans some 20 MB.
-_BYTES_WORTH_A_PROCESS = 24 << 20
-_LOCAL_RUNNERS = {"FnApiRunner", "DirectRunner", "BundleBasedDirectRunner"}
-
-
-class BuildError(OSError):
-    """The build stopped; what was cleaned is kept and the same command goes on from there."""
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         required=True,
         metavar="GLOB",
-        help="WET files: paths or patterns, local or gs:// s3:// hdfs://",
+        help="WET files: paths or patterns, local or gs:// s3:// hdfs://, or https:// files",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the corpus")
     add_recipe_arguments(parser)
@@ -98,52 +92,171 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start-over",
         action="store_true",
-        help="first remove what an earlier build left in the output folder",
+        help="first remove what earlier builds wrote in the output folder, and nothing else",
+    )
+    parser.add_argument(
+        "--keep",
+        choices=list(KEEP),
+        default="all",
+        help="what stays beside the shards: all (default); fingerprints, without cleaned/ and "
+        "removals/; or none. Inputs that are added later are built with what is kept",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="check all checksums of a finished corpus, and rebuild what is damaged",
+    )
+    parser.add_argument(
+        "--verify-inputs",
+        action="store_true",
+        help="compare the SHA-256 of every input with the one that was built from; otherwise path, "
+        "size and what the file system knows of the content decide",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress, no balance")
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Builds the corpus that the options describe. Returns the exit status."""
-    if not all(map(storage.is_local, (*arguments.input, arguments.output))):
-        storage.use_options(rest)  # an address or a key may be among them
+    storage.use_options(rest)  # an address or a key may be among them
     config = BuildConfig(
         inputs=tuple(layout.absolute(pattern) for pattern in arguments.input),
         output=layout.absolute(arguments.output),
         recipe=recipe_of(arguments),
         formats=tuple(name.strip() for name in arguments.format.split(",") if name.strip()),
-        shards=_shards(arguments.shards),
+        shards=shard_count(arguments.shards),
         badwords=badword_lists(arguments),
         domain_list=arguments.domain_list and layout.absolute(arguments.domain_list),
         url_list=arguments.url_list and layout.absolute(arguments.url_list),
         allow_unreadable_files=arguments.allow_unreadable_files,
         max_record_bytes=arguments.max_record_mb << 20,
         max_file_bytes=arguments.max_file_mb << 20,
+        verify_inputs=arguments.verify_inputs,
+        keep=arguments.keep,
     )
     config.page_rules()  # a bad list stops here, not on a worker
-    files = [(path, size) for path, size, _ in storage.match(config.inputs)]
-    _require_utf8([path for path, _ in files], "--input")
+    files = storage.match(config.inputs)
+    _require_utf8([file.path for file in files], "--input")
     _require_utf8([config.output], "--output")
-    options, local = _beam_options(list(rest), arguments.workers, files)
-    manifest.claim_folder(config, arguments.start_over)
-    made = _already_made(config, files)
+    sizes = [(file.path, file.size) for file in files]
+    options, local = beam_options(list(rest), arguments.workers, sizes, _own_options())
+    manifest.require_own_folder(config.output, arguments.start_over)
+    _refuse_own_output(config, files)
+    made: dict[str, Any] | None = None
+    problems: list[str] = []
+    if not arguments.start_over:
+        try:
+            manifest.require_same_build(config)
+        except manifest.FolderError:
+            builders.require_not_running(config.output)  # which says more
+            raise
+        made, problems = _finished(config, files, arguments.verify)
     done = made is not None
-    if made is None:
-        _tell_of_fewer_inputs(config, files)
-        manifest.begin(config.output)
-        write_input_list(config.output, files)
-        made = run_build(
-            config, options, None if arguments.quiet else _progress(config, files, local)
-        )
-    elif not arguments.quiet:
-        print(f"{config.output} is complete already: same files, same settings")
+    if made is None or _unfinished_business(config, made):
+        identity = build_id(config.identity, files)
+        kind = _kind(options)
+        with builders.hold(
+            config.output, kind=kind, runner=_runner_name(options), build_id=identity
+        ) as claim:
+            manifest.claim_folder(config, arguments.start_over)
+            # Another build may have been here since, and have finished.
+            made = _already_made(config, files) if not problems else None
+            done = made is not None
+            for problem in problems:
+                print(f"c4: note: {config.output}: {problem}: building it again", file=sys.stderr)
+            if made is None:
+                _tell_of_fewer_inputs(config, files)
+                manifest.begin(config.output)
+                write_input_list(config.output, files, claim.run_id, identity)
+                shown = None if arguments.quiet else _progress(config, sizes, local)
+                made = run_build(config, options, shown, claim)
+            if made is not None:
+                made = _tidy(config, made)
+                claim.end()
     if made is None:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
         return 0
-    manifest.drop_pieces(config.output)
+    if done and not arguments.quiet:
+        print(f"{config.output} is complete already: same files, same settings")
+    _warn(config, made, done)
     if not arguments.quiet:
         print_balance(config, made, None if done else time.monotonic() - arguments.started)
     return _judge_unreadable(config, made)
+
+
+def _own_options() -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    return list(parser._option_string_actions)
+
+
+def _kind(options: Any) -> str:
+    """Return what becomes of a claim when the launcher ends."""
+    chosen = options.get_all_options()
+    written_down = ("template_location", "output_executable_path", "dry_run")
+    # Dataflow's own launcher asks for both, and the service starts the job at once.
+    if not chosen.get("no_wait_until_finish") and any(map(chosen.get, written_down)):
+        return builders.TEMPLATE
+    return builders.WAITING if waits(options) else builders.DETACHED
+
+
+def _runner_name(options: Any) -> str:
+    return str(options.get_all_options().get("runner"))
+
+
+def _refuse_own_output(config: BuildConfig, files: Sequence[FileInfo]) -> None:
+    """Raise ValueError if an input, now or at the next run, is a file of the output folder."""
+    output = _real(config.output).rstrip("/") + "/"
+    folders: dict[str, str] = {}
+    for file in files:
+        folder, name = os.path.split(file.path)
+        if folder not in folders:
+            folders[folder] = _real(folder)
+        link = storage.is_local(file.path) and os.path.islink(file.path)
+        path = _real(file.path) if link else storage.join(folders[folder], name)
+        if path.startswith(output):
+            raise ValueError(
+                f"the input {file.path} lies in the output folder {config.output}: give an "
+                "--output elsewhere, or an --input that does not match what is in it"
+            )
+    ours = [storage.join(config.output, name) for name in _OUTPUTS]
+    for pattern in config.inputs:
+        found = next((path for path in ours if _pattern(pattern).fullmatch(path)), None)
+        if found:
+            raise ValueError(
+                f"--input {pattern!r} matches files that the build itself writes, such as {found}: "
+                "give an --output elsewhere, or a pattern such as '*.warc.wet.gz'"
+            )
+
+
+#: Some of what a build writes: a pattern that matches one would match inputs of its own making.
+_OUTPUTS = (
+    layout.MANIFEST,
+    "train-00000-of-00001.parquet",
+    "train-00000-of-00001.json.gz",
+    "train-00000-of-00001.tfrecord",
+    "cleaned/CC-MAIN-20190418101243-20190418122248-00000-0123456789abcdef.arrow",
+)
+_WILD = re.compile(r"\*\*|\*|\?|\[[^\]]+\]")
+
+
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """Translate one of Beam's patterns: only ``**`` matches across folders."""
+    found, end = "", 0
+    for wild in _WILD.finditer(pattern):
+        found += re.escape(pattern[end : wild.start()])
+        plain = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+        some = re.escape(wild[0][1:-1]).replace(r"\-", "-")
+        found += plain.get(wild[0], f"[{some}]")
+        end = wild.end()
+    try:
+        return re.compile(found + re.escape(pattern[end:]), re.DOTALL)
+    except re.error:
+        return re.compile(re.escape(pattern))
+
+
+def _real(path: str) -> str:
+    path = path.removeprefix("file://")
+    return os.path.realpath(path) if storage.is_local(path) else path
 
 
 def _require_utf8(paths: Sequence[str], option: str) -> None:
@@ -166,344 +279,132 @@ def _progress(
     return lambda _: progress.CorpusFolder(config.output, sizes)
 
 
-def _shards(value: str) -> int | None:
-    if value == "auto":
-        return None
-    if not value.isdecimal():
-        raise ValueError(f"--shards wants auto or a whole number, got {value!r}")
-    return int(value)
+def _already_made(config: BuildConfig, files: Sequence[FileInfo]) -> dict[str, Any] | None:
+    """Return the manifest of a finished build of the very same files, or None."""
+    return _finished(config, files, digests=False)[0]
 
 
-def _already_made(config: BuildConfig, files: list[tuple[str, int]]) -> dict[str, Any] | None:
-    """The manifest of a finished build of the very same files, or None."""
-    made = _made_before(config)
-    if made is None or sorted(map(tuple, made["inputs"])) != sorted(files):
-        return None
-    for name, size in made["shards"]:
-        path = storage.join(config.output, name)
-        if not storage.exists(path) or storage.size(path) != size:
-            return None
-    return manifest.read_manifest(config.output)
-
-
-def _made_before(config: BuildConfig) -> dict[str, list[tuple[str, int]]] | None:
-    """Names and sizes of the inputs and shards of a finished build in the folder, or None."""
+def _finished(
+    config: BuildConfig, files: Sequence[FileInfo], digests: bool
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the manifest of a finished build of these files, or None and what is damaged."""
+    if not storage.exists(storage.join(config.output, layout.MANIFEST)):
+        return None, []
     try:
         made = manifest.read_manifest(config.output)
-        before = {
-            "inputs": [(file["path"], file["bytes"]) for file in made["inputs"]],
-            "shards": [(shard["name"], shard["bytes"]) for shard in made["shards"]],
-        }
-        names = {name for name, _ in before["shards"]}
-        if not all(map(layout.is_shard, names)):
-            raise TypeError("a shard that is none")
-        found = collections.Counter(map(layout.shards_in_split, names))
-        lacks = any(count != held for (_, count), held in found.items())
-        if lacks or len(found) != 2 * len(config.formats):  # train and validation of each
-            raise TypeError("not all shards")
-        return before
-    except (manifest.FolderError, KeyError, TypeError):
-        return None  # none, or damaged: it is built again
+    except manifest.FolderError as error:
+        return None, [str(error).removeprefix(f"{config.output}/")]
+    problems = verify_corpus.manifest_problems(made)
+    if not problems and {shard["format"] for shard in made["shards"]} != set(config.formats):
+        problems = [verify_corpus.Problem(layout.MANIFEST, "is damaged: other formats")]
+    if not problems and not _same_inputs(config, made, files):
+        return None, []
+    if not problems and digests:
+        with progress_of(made) as progress_bar:
+            problems = verify_corpus.shard_problems(config.output, made, True, progress_bar)
+        problems += verify_corpus.kept_problems(config.output)[0]
+    elif not problems:
+        problems = verify_corpus.shard_problems(config.output, made)
+    more = [f"{len(problems) - 10} more files are damaged"] if len(problems) > 10 else []
+    return None if problems else made, [*map(str, problems[:10]), *more]
 
 
-def _tell_of_fewer_inputs(config: BuildConfig, files: list[tuple[str, int]]) -> None:
-    before = _made_before(config)
-    left_out = (
-        {path for path, _ in before["inputs"]} - {path for path, _ in files} if before else ()
+def _same_inputs(config: BuildConfig, made: dict[str, Any], files: Sequence[FileInfo]) -> bool:
+    """Return whether a corpus was built from these files, by what is known of their content."""
+    before = {file["path"]: file for file in made["inputs"]}  # without those to be tried again
+    if before.keys() != {file.path for file in files}:
+        return False
+    for file in files:
+        entry = before[file.path]
+        identity = entry.get("identity", "")
+        if entry["bytes"] != file.size or (
+            identity and file.identity and identity != file.identity
+        ):
+            return False
+    if not config.verify_inputs:
+        return True
+    wanted = {path: entry["sha256"] for path, entry in before.items()}
+    with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
+        return all(map(str.__eq__, pool.map(sha256_of, wanted), wanted.values()))
+
+
+def _unfinished_business(config: BuildConfig, made: dict[str, Any]) -> bool:
+    """Return whether something beside the shards of a finished corpus is to be done."""
+    return (
+        bool(verify_corpus.side_file_problems(config.output, made, digests=True))
+        or _keep(config, made) != made.get("keep", "all")
+        or bool(manifest.kept_to_drop(config.output, _keep(config, made)))
+        or any(
+            map(
+                layout.pieces_like,
+                storage.listdir(storage.join(config.output, layout.MERGED)),
+            )
+        )
     )
+
+
+def _keep(config: BuildConfig, made: dict[str, Any]) -> str:
+    """Return what stays: what is asked for, but for what was dropped before."""
+    before = made.get("keep")
+    return max(config.keep, before if before in KEEP else "all", key=list(KEEP).index)
+
+
+def _tidy(config: BuildConfig, made: dict[str, Any]) -> dict[str, Any]:
+    """Finish what surrounds a finished corpus: side files, kept folders, its manifest."""
+    output = config.output
+    keep = _keep(config, made)
+    missing = verify_corpus.side_file_problems(output, made, digests=True)
+    if missing:
+        side = manifest.write_side_files(output, made)
+        written = {file["name"] for file in side}
+        for problem in missing:
+            if problem.file in written:
+                print(f"c4: note: {output}: {problem}: made again", file=sys.stderr)
+        made = {**made, "side_files": side}
+    if missing or keep != made.get("keep", "all"):
+        made = {**made, "keep": keep}
+        manifest.rewrite_manifest(output, made)
+    storage.remove(manifest.kept_to_drop(output, keep))
+    manifest.drop_pieces(output)
+    return made
+
+
+def _warn(config: BuildConfig, made: dict[str, Any], done: bool) -> None:
+    """Say on standard error what is not an error, but may be a mistake."""
+    if not done and not made["counts"]["pages_written"]:
+        print(
+            f"c4: warning: the corpus in {config.output} has no pages: none of the "
+            f"{made['counts']['pages_read']:,} pages read was kept",
+            file=sys.stderr,
+        )
+    if "side_files" in made:
+        listed = {file["name"] for file in made["side_files"]}
+        for name in sorted(manifest.side_files(made).keys() - listed):
+            print(
+                f"c4: note: {storage.join(config.output, name)} was not written by a build, and "
+                "was left as it is",
+                file=sys.stderr,
+            )
+    if config.keep != _keep(config, made):
+        print(
+            f"c4: note: an earlier build of {config.output} kept less (--keep {made['keep']}): "
+            f"for --keep {config.keep} build it again with --start-over",
+            file=sys.stderr,
+        )
+
+
+def _tell_of_fewer_inputs(config: BuildConfig, files: Sequence[FileInfo]) -> None:
+    try:
+        made = manifest.read_manifest(config.output)
+    except manifest.FolderError:
+        return  # no finished build
+    left_out = {file["path"] for file in made["inputs"]} - {file.path for file in files}
     if left_out:
         print(
             f"c4: note: {_counted(len(left_out), 'file')} of the build before not in --input: the "
             "corpus is made without",
             file=sys.stderr,
         )
-
-
-def _beam_options(
-    rest: list[str], workers: int | None, files: Sequence[tuple[str, int]]
-) -> tuple[Any, bool]:
-    """Beam's options, with the local defaults filled in, and whether the build runs here."""
-    from pipelines.quiet_beam import beam
-
-    options_module = beam.options.pipeline_options
-    given = {word.split("=", 1)[0] for word in rest}
-    _refuse_unknown(rest)
-    if "--runner" not in given:
-        # DirectRunner would try to download another engine first (and fall back to this one).
-        rest = [*rest, "--runner=FnApiRunner"]
-        if "--default_sdk_harness_log_level" not in given:
-            # Local workers would write their comings and goings to the terminal.
-            rest.append("--default_sdk_harness_log_level=CRITICAL")
-    standard = options_module.PipelineOptions(rest).view_as(options_module.StandardOptions)
-    local = standard.runner in _LOCAL_RUNNERS
-    if workers is not None and workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {workers}")
-    if workers is not None and not local:
-        raise ValueError(f"--workers is for builds on this machine; {standard.runner} has its own")
-    if standard.runner == "DataflowRunner":
-        _check_dataflow_folders(rest)
-    if not local and given.isdisjoint(("--save_main_session", "--no_save_main_session")):
-        # Dataflow's default would send along the module that was started; all that workers need
-        # is in the packages that are installed there.
-        rest = [*rest, "--no_save_main_session"]
-    if standard.runner == "FnApiRunner" and given.isdisjoint(
-        ("--direct_running_mode", "--direct_num_workers")
-    ):
-        count = workers or _local_workers(files)
-        if count > 1:
-            rest = [*rest, f"--direct_num_workers={count}"]
-    options = options_module.PipelineOptions(rest)
-    if standard.runner == "FlinkRunner":
-        from pipelines import flink
-
-        if given.isdisjoint(("--flink_master", "--job_endpoint", "--output_executable_path")):
-            raise ValueError(
-                "FlinkRunner needs a cluster: give the address of its JobManager's REST interface, "
-                "host:port, or start one with scripts/flink_cluster.sh up (--flink_master)"
-            )
-        if flink.on_cluster(options):
-            completed = flink.complete(rest, given, options)
-            options = options_module.PipelineOptions(completed)
-    return options, local
-
-
-def beam_parser() -> argparse.ArgumentParser:
-    """A parser of all options that Beam and its runners declare."""
-    from pipelines.quiet_beam import beam
-
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    classes: list[Any] = [beam.options.pipeline_options.PipelineOptions]
-    for cls in classes:
-        classes += cls.__subclasses__()
-        if "_add_argparse_args" in vars(cls):
-            with contextlib.suppress(argparse.ArgumentError):  # two classes may share an option
-                cls._add_argparse_args(parser)
-    return parser
-
-
-def _refuse_unknown(rest: list[str]) -> None:
-    """Beam drops options it does not know; a mistyped one would be lost without a word."""
-    parser = beam_parser()
-    if "--runner=FlinkRunner" in rest or "FlinkRunner" in rest:
-        from pipelines import flink
-
-        for name in flink.JAVA_OPTIONS:
-            parser.add_argument(name, nargs="?")
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            _, unknown = parser.parse_known_args(rest)
-    except SystemExit:
-        raise ValueError(errors.getvalue().strip().rsplit("error: ", 1)[-1]) from None
-    if unknown:
-        own = argparse.ArgumentParser(add_help=False)
-        add_arguments(own)
-        known = [*own._option_string_actions, *parser._option_string_actions]
-        word = unknown[0].split("=", 1)[0]
-        near = difflib.get_close_matches(word, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown option {unknown[0]}{hint} (c4 build --help)")
-
-
-# Bucket names as Beam reads them (apache_beam/options/pipeline_options_validator.py).
-_BUCKET_FOLDER = re.compile(r"gs://[a-z0-9][-_a-z0-9.]+[a-z0-9](/.*)?")
-
-
-def _check_dataflow_folders(rest: list[str]) -> None:
-    """Beam takes a malformed folder for none, and tries for minutes to make a bucket of its own."""
-    from pipelines.quiet_beam import beam
-
-    module = beam.options.pipeline_options
-    options = module.PipelineOptions(rest).view_as(module.GoogleCloudOptions)
-    for name in ("temp_location", "staging_location"):
-        value = getattr(options, name)
-        if value and not _BUCKET_FOLDER.fullmatch(value):
-            raise ValueError(f"--{name} must be gs://BUCKET/FOLDER, got {value!r}")
-
-
-def _local_workers(files: Sequence[tuple[str, int]]) -> int:
-    """A process a core, but none that would start for longer than it works, or have no file."""
-    worth_starting = sum(size for _, size in files) // _BYTES_WORTH_A_PROCESS
-    return max(1, min(_cores(), len(files), worth_starting))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def run_build(
-    config: BuildConfig, options: Any, shown: progress.Source | None = None
-) -> dict[str, Any] | None:
-    """Runs the graph; returns the manifest, or None when the engine goes on by itself.
-
-    The list of input files is in the output folder already (`pipelines.input_list`). ``shown``:
-    where the progress that is shown comes from; None shows none. Raises BuildError, in one line,
-    when the build fails.
-    """
-    from pipelines.build import BuildCorpus
-    from pipelines.quiet_beam import beam
-
-    with (
-        progress.shown(source=shown) if shown else contextlib.nullcontext() as source,
-        _quiet_workers(),
-    ):
-        notes = source if isinstance(source, progress.Notes) else None
-        gc.freeze()  # what is imported stays: the collector need not walk it again and again
-        pipeline = beam.Pipeline(runner=_runner(options), options=options)
-        _ = pipeline | "BuildCorpus" >> BuildCorpus(config, notes, alone=not _waits(options))
-        result = None
-        try:
-            result = pipeline.run()
-            state = result.wait_until_finish() if _waits(options) else None
-        except KeyboardInterrupt:
-            # Else the job would go on where nobody waits for it, and meet the next build's.
-            if result is not None and _waits(options):
-                with contextlib.suppress(Exception):
-                    result.cancel()
-            raise
-        except Exception as error:
-            if os.environ.get("C4_TRACEBACK"):
-                raise
-            if "KeyboardInterrupt" in str(error):  # wrapped by the runner
-                raise KeyboardInterrupt from None
-            raise BuildError(_cause(error, config.output)) from None
-    if state is None and not storage.exists(storage.join(config.output, layout.MANIFEST)):
-        return None
-    return manifest.read_manifest(config.output)
-
-
-def _runner(options: Any) -> Any:
-    """The runner to use; None lets Beam make the one that the options name.
-
-    FnApiRunner does not tell its worker processes the pipeline's options by itself: without them
-    no address or key of a file system reaches a worker, nor the level of its log.
-    """
-    from pipelines.quiet_beam import beam
-
-    standard = options.view_as(beam.options.pipeline_options.StandardOptions)
-    if standard.runner == "FlinkRunner":
-        from pipelines import flink
-
-        return flink.Runner() if flink.on_cluster(options) else None
-    if standard.runner != "FnApiRunner":
-        return None
-    from apache_beam.portability.api import beam_provision_api_pb2
-    from apache_beam.runners.job.utils import dict_to_struct
-    from apache_beam.runners.portability.fn_api_runner import fn_runner
-    from apache_beam.transforms.environments import SubprocessSDKEnvironment
-
-    given = {
-        name: value
-        for name, value in options.get_all_options(drop_default=True).items()
-        if value is not None
-    }
-    provision = beam_provision_api_pb2.ProvisionInfo(
-        retrieval_token="unused",
-        pipeline_options=dict_to_struct(
-            {
-                # Numbers would arrive as 2.0, which the worker's own parser refuses.
-                f"beam:option:{name}:v1": str(value) if type(value) in (int, float) else value
-                for name, value in given.items()
-            }
-        ),
-    )
-    environment = None
-    if given.get("direct_num_workers", 1) > 1 and "direct_running_mode" not in given:
-        environment = SubprocessSDKEnvironment.from_command_string(
-            f"{shlex.quote(sys.executable)} {local_worker.COMMAND}"
-        )
-    return fn_runner.FnApiRunner(
-        default_environment=environment,
-        provision_info=fn_runner.ExtendedProvisionInfo(provision),
-    )
-
-
-def _waits(options: Any) -> bool:
-    chosen = options.get_all_options()
-    # With a template location Dataflow's runner writes a job down and starts none.
-    leaves = ("dry_run", "no_wait_until_finish", "template_location")
-    return not any(chosen.get(option) for option in leaves)
-
-
-@contextlib.contextmanager
-def _quiet_workers() -> Iterator[None]:
-    """Keeps tracebacks off the terminal: the failure itself comes back as one line."""
-    if os.environ.get("C4_TRACEBACK"):
-        yield
-        return
-    loggers = [logging.getLogger(), logging.getLogger("apache_beam")]
-    levels = [logger.level for logger in loggers]
-    hook = threading.excepthook
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    # The runner's own threads die with the worker that they listen to.
-    threading.excepthook = lambda _: None
-    try:
-        yield
-    finally:
-        threading.excepthook = hook
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-_RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exit)): (?P<what>.*)")
-
-
-def _under_way(output: str) -> str:
-    """Which files were being cleaned when a worker died: one of them may be what killed it."""
-    try:
-        files = manifest.died_on(output)
-    except Exception:  # Beam's file systems raise what their clients raise
-        return ""
-    if not files:
-        return ""
-    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-    return f" while it cleaned {', '.join(files[:3])}{more} (c4 explain FILE reads one alone)"
-
-
-#: Wrapped around what a worker raised, or what is left when it could raise nothing.
-_OF_ENGINES = ("java.", "org.apache.", "io.grpc.", "grpc.")
-
-
-def _meaning(failure: str) -> str | None:
-    """What a failure of the Java side means, when it is one and known."""
-    if "\tat " not in failure:
-        return None
-    from pipelines import flink
-
-    return flink.meaning(failure)
-
-
-def _cause(error: Exception, output: str) -> str:
-    """One line from what a runner raises: often a worker's whole traceback, as text."""
-    lines = [
-        match
-        for line in str(error).splitlines()
-        if (match := _RAISED.fullmatch(line.strip())) and not match["type"].startswith(_OF_ENGINES)
-    ]
-    if not lines and (known := _meaning(str(error))):
-        kind, what = "", known
-    elif lines:
-        innermost = lines[-1]
-        while nested := _RAISED.fullmatch(innermost["what"]):  # a runner wraps what a worker raised
-            innermost = nested
-        kind, what = innermost["type"].rsplit(".", 1)[-1], innermost["what"]
-    else:
-        kind, what = type(error).__name__, " ".join(str(error).split())[:500]
-    what = re.sub(r" \[while running .*", "", what)
-    if kind in ("RuntimeError", "BuildError") and "Channel closed" in what:
-        what = "a worker process died (killed, or out of memory)"
-        kind = ""
-    elif kind in ("OSError", "ValueError", "FileNotFoundError", "PermissionError", "FlinkError"):
-        what = re.sub(r"^\[Errno \d+\] ", "", what)
-        kind = ""
-    if not kind and "worker" in what:
-        what += _under_way(output)
-    prefix = f"{kind}: " if kind else ""
-    return (
-        f"{prefix}{what}; what is cleaned is kept, and the same command goes on from there "
-        "(C4_TRACEBACK=1 shows the traceback)"
-    )
 
 
 def _judge_unreadable(config: BuildConfig, made: dict[str, Any]) -> int:
@@ -551,6 +452,12 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
             f"{' '.join(storage.join(config.output, pattern) for pattern in patterns)}"
         )
     files = _counted(counts["files_read"], "file")
+    for reason, count in collections.Counter(
+        file["reason"] for file in made.get("recleaned", ())
+    ).items():
+        what = _RECLEANED.get(reason, "made again ({})").format(reason)
+        were = "was" if count == 1 else "were"
+        print(f"{_counted(count, 'cleaned file')} {were} {what}")
     resumed = made["timing"]["files_resumed"]
     before = f" ({resumed:,} cleaned before)" if resumed else ""
     if wall_s is None:
@@ -563,6 +470,15 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
         print(f"\nthe beginning of one kept page: {printable(page['url'])}")
         for line in page["text"].split("\n")[:6]:
             print(textwrap.shorten(printable(line), width=96, placeholder=" …"))
+
+
+#: Why a file was cleaned again -> what is said of it.
+_RECLEANED = {
+    "damaged": "damaged and made again",
+    "older format": "made again because an earlier version of c4 wrote it",
+    "incomplete": "made again because a build was stopped before it was whole",
+    CHANGED_INPUT: "made again because the input has changed",
+}
 
 
 def _counted(count: int, what: str) -> str:

@@ -3,15 +3,16 @@
 import argparse
 import contextlib
 import importlib
-import importlib.metadata
 import os
 import sys
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipelines.interruption import PATIENCE_S, Interruption
+from pipelines import number_options
+from pipelines.interruption import PATIENCE_S, Interruption, limit_exit
 from pipelines.printing import printable
+from pipelines.version import VERSION
 
 __all__ = ["main"]
 
@@ -32,8 +33,11 @@ _COMMANDS = {
         passes_on=True,
         kept="run the same command again to go on: cleaned files are kept",
     ),
+    "verify": _Command(
+        "pipelines.verify_command", "checks a finished corpus, byte for byte, without its inputs"
+    ),
     "worker-pool": _Command(
-        "pipelines.worker_pool", "starts Python workers on a host of a Flink cluster"
+        "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),
     "plan": _Command("pipelines.plan_command", "what a build would take and cost"),
     "explain": _Command("pipelines.explain_command", "what each rule does to each page of a file"),
@@ -79,26 +83,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     line = f"c4: interrupted{'; ' if kept else ''}{kept}"
     own_process = argv is None
     with Interruption(line, own_process=own_process, patience_s=patience_s) as interruption:
+        status = 1  # of what is raised
         try:
             status = _run(
                 words, asked, argparse.Namespace(started=started, asked=interruption.asked)
             )
             _flush_stdout()
-            return status
         except KeyboardInterrupt:
-            return interruption.tell()
+            status = interruption.tell()
         except BrokenPipeError:  # `c4 explain FILE | head`
             _drop_stdout()
-            return 0
+            status = 0
         except (ValueError, OSError, OverflowError) as error:
             if os.environ.get("C4_TRACEBACK"):
                 raise
             print(f"c4: error: {_one_line(error)}", file=sys.stderr)
-            return 1
+            status = 1
         except Exception as error:
             if _is_of_interrupt(error):
                 return interruption.tell()
             raise
+        finally:
+            if own_process and patience_s is not None:
+                limit_exit(status)
+        return status
 
 
 def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
@@ -109,9 +117,7 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
         epilog="c4 COMMAND --help describes a command.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--version", action="version", version=f"c4 {importlib.metadata.version('colossal-c4')}"
-    )
+    parser.add_argument("--version", action="version", version=f"c4 {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     modules = {}
     for name, command in _COMMANDS.items():
@@ -122,6 +128,7 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        number_options.register(sub)
         if name == asked:  # the others need not be imported
             try:
                 modules[name] = importlib.import_module(command.module)

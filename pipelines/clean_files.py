@@ -14,6 +14,7 @@ import mmh3
 import numpy as np
 import pyarrow as pa
 
+from c4_filters.dates import date_key
 from c4_filters.pages import CleanPage, PageRules, RawPage, tf_pages
 from c4_filters.recipes import Recipe
 from c4_filters.spans import unit_identities
@@ -35,6 +36,7 @@ from pipelines.corpus.fingerprints import (
     read_fingerprints,
     write_fingerprints,
 )
+from pipelines.digests import sha256_of
 from pipelines.read_wet import (
     MAX_FILE_BYTES,
     ReadStats,
@@ -79,11 +81,13 @@ class FileSummary:
     pages_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     lines_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     records_rejected: dict[str, int] = dataclasses.field(default_factory=dict)
+    records_of_other_types: dict[str, int] = dataclasses.field(default_factory=dict)
     wrong_lengths: int = 0  # records kept whole although their Content-Length is wrong
     samples: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)
     cpu_s: float = 0.0
     unreadable: str = ""  # why nothing could be read; empty for a file that was cleaned
     resumed: bool = False
+    identity: str = ""  # of the stored content, see storage.FileInfo
     recleaned: str = ""  # why an output that was there could not be used: DAMAGED and others
 
 
@@ -104,11 +108,15 @@ def clean_file(
     max_record_bytes: int,
     progress: Callable[[int, int], None] | None = None,
     max_file_bytes: int = MAX_FILE_BYTES,
+    content: str = "",
+    verify: bool = False,
 ) -> FileSummary:
     """Cleans one WET file, unless a good output of the same recipe is there already.
 
     Writes rejects, fingerprints and, last, cleaned pages: the cleaned file is the mark that the
-    others are whole. ``progress`` is told bytes read and pages read now and then.
+    others are whole. ``progress`` is told bytes read and pages read now and then. ``content`` is
+    the identity of the WET file (`storage.FileInfo`); where it is not the one that was cleaned, or
+    with ``verify``, the file's SHA-256 decides whether it is cleaned again.
 
     An output that is damaged, or was made by another version, from another file or with other
     settings, is made again; ``recleaned`` says why.
@@ -119,14 +127,35 @@ def clean_file(
     name = layout.file_name(path)
     found = _finished(path, size, output, name, identity)
     if isinstance(found, FileSummary):
-        return found
+        if _same_content(found, content, verify):
+            return dataclasses.replace(found, identity=content)
+        found = CHANGED_INPUT
     with without_collector():
         cleaned = _clean(
-            path, size, output, name, rules, identity, max_record_bytes, progress, max_file_bytes
+            path,
+            size,
+            output,
+            name,
+            rules,
+            identity,
+            max_record_bytes,
+            progress,
+            max_file_bytes,
+            content,
         )
     if found == OLDER_FORMAT:
         _remove_older(path, output)
     return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
+
+
+def _same_content(done: FileSummary, content: str, verify: bool) -> bool:
+    """Return whether a WET file is the one that was cleaned, of the same path and size."""
+    if not verify and (done.identity == content or not (done.identity and content)):
+        return True
+    try:
+        return sha256_of(done.path) == done.sha256
+    except Exception:  # Beam's file systems raise what their clients raise
+        return False  # cleaning it will say why
 
 
 def _clean(
@@ -139,6 +168,7 @@ def _clean(
     max_record_bytes: int,
     progress: Callable[[int, int], None] | None,
     max_file_bytes: int,
+    content: str,
 ) -> FileSummary:
     started = time.process_time()
     cleaner = _Cleaner(rules)
@@ -146,17 +176,21 @@ def _clean(
     try:
         stream = storage.open_raw(path)
     except Exception as error:  # Beam's file systems raise what their clients raise
-        return FileSummary(path, name, size, unreadable=_one_line(error))
+        return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
     with stream:
         records = read_wet(
-            stream, stats, max_record_bytes=max_record_bytes, max_file_bytes=max_file_bytes
+            stream,
+            stats,
+            max_record_bytes=max_record_bytes,
+            max_file_bytes=max_file_bytes,
+            as_tf=rules.recipe.drop_parser_accidents,
         )
         next_report = time.monotonic() + _PROGRESS_EVERY_S
         while True:
             try:
                 record = next(records, None)
             except (UnreadableWetError, OSError) as error:
-                return FileSummary(path, name, size, unreadable=_one_line(error))
+                return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
             if record is None:
                 break
             if isinstance(record, Reject):
@@ -192,9 +226,11 @@ def _clean(
         pages_dropped=_counted(cleaner.pages_dropped),
         lines_dropped=_counted(cleaner.counts, without="lines_read"),
         records_rejected=_counted(cleaner.records_rejected),
+        records_of_other_types=_counted(stats.other_records),
         wrong_lengths=stats.wrong_lengths,
         samples=cleaner.samples,
         cpu_s=time.process_time() - started,
+        identity=content,
     )
     _write_rejects(layout.rejects(output, name), path, cleaner.rejects)
     write_fingerprints(
@@ -386,7 +422,7 @@ class _Cleaner:
         before_urls = (PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN)
         if self._all_urls and result.verdict not in before_urls:
             self._dropped_prints.append(
-                (url_identity(normalized), page.timestamp, page_digest(page, page.text), 0)
+                (url_identity(normalized), self._date(page), page_digest(page, page.text), 0)
             )
 
     def _keep(self, place: _Place, page: RawPage, result: CleanPage, starts: list[int]) -> None:
@@ -419,7 +455,11 @@ class _Cleaner:
             rank = key
         else:  # pages may share a url: only their content tells them apart
             rank = int.from_bytes(digest[:8], "little")
-        self._kept_prints.append((url_identity(normalized), page.timestamp, digest, rank))
+        self._kept_prints.append((url_identity(normalized), self._date(page), digest, rank))
+
+    def _date(self, page: RawPage) -> str:
+        """What tells which of two copies is newer: its time, or for TF the text of its date."""
+        return page.timestamp if self._recipe.drop_parser_accidents else date_key(page.timestamp)
 
     def _unit_starts(self, text: str) -> list[int]:
         unit = self._recipe.dedup_unit

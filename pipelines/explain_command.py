@@ -120,7 +120,7 @@ def _pages(path: str, rules: PageRules) -> Iterator[tuple[int, RawPage] | str]:
     """Pages with their offsets; records that are no pages as a line for people."""
     with storage.open_raw(path) as stream:
         try:
-            for record in read_wet(stream, ReadStats()):
+            for record in read_wet(stream, ReadStats(), as_tf=rules.recipe.drop_parser_accidents):
                 if isinstance(record, Reject):
                     yield f"rejected at {record.offset}: {record.reason}: {record.detail}\n"
                     continue
@@ -218,11 +218,11 @@ class _Corpus:
                             (text[start:end].rstrip(), goes)
                             for start, end, goes in zip(starts, ends, gone, strict=True)
                         ]
-                        if not any(gone):
-                            return PageVerdict.KEPT, units
                         left = None
                         if rules.recipe.dedup_unit == "sentences":
                             left = gone.count(False)
+                        elif not any(gone):  # a build does not judge such a page again
+                            return PageVerdict.KEPT, units
                         result = rules.finish(cut(text, starts, gone), left, page.url)
                         return result.verdict, units
         raise ValueError(f"{self._folder} does not hold {page.url}: its files do not fit together")

@@ -2,32 +2,91 @@
 
 The job graph names this list and never the files, so that its size does not depend on their number
 (engines refuse graphs of some megabytes) and that nobody lists a bucket twice.
+
+One JSON value a line: first ``{"run": …, "build": …}``, which says whose list it is; then
+``[path, bytes, identity]`` of each input; then ``{"earlier": path}`` of each input of earlier
+builds in this folder, whose kept files may still be here. A path may hold a line break, or bytes
+that are not UTF-8.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pipelines import layout, storage
+from pipelines.storage import FileInfo
 
-__all__ = ["read_input_list", "write_input_list"]
+__all__ = ["build_id", "known_inputs", "read_input_list", "write_input_list"]
 
 
-def write_input_list(output: str, files: Iterable[tuple[str, int]]) -> None:
-    """Writes ``(path, bytes)`` of each input file of the build in folder ``output``.
+def build_id(identity: Mapping[str, Any], files: Iterable[FileInfo]) -> str:
+    """Return a digest of a build's settings and inputs: same id, same corpus.
 
-    One JSON array a line: a path may hold a line break, or bytes that are not UTF-8.
+    >>> build_id({"shards": 1}, [FileInfo("/a", 3, "mtime:1")])[:8]
+    '5067477d'
     """
-    with storage.write_atomically(storage.join(output, layout.INPUTS)) as file:
-        file.writelines(f"{json.dumps([path, size])}\n".encode("ascii") for path, size in files)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+    for file in sorted(files):
+        digest.update(b"\n" + json.dumps(list(file)).encode("ascii"))
+    return digest.hexdigest()
 
 
-def read_input_list(output: str) -> list[tuple[str, int]]:
-    """What `write_input_list` wrote. Raises ValueError, naming the list, when it is damaged."""
-    path = storage.join(output, layout.INPUTS)
+def write_input_list(
+    output: str, files: Iterable[FileInfo], run_id: str = "", build_id: str = ""
+) -> None:
+    """Write the inputs of the build ``run_id`` in folder ``output``."""
+    files = list(files)
+    earlier = known_inputs(output).difference(file.path for file in files)
+    lines: list[Any] = [{"run": run_id, "build": build_id}]
+    lines += [list(file) for file in files]
+    lines += [{"earlier": path} for path in sorted(earlier)]
+    with storage.write_atomically(_path(output)) as file:
+        file.writelines(f"{json.dumps(line)}\n".encode("ascii") for line in lines)
+
+
+def read_input_list(output: str, run_id: str | None = None) -> list[FileInfo]:
+    """Return the inputs that `write_input_list` wrote.
+
+    Raises:
+        ValueError: The list is damaged, or ``run_id`` is given and the list is another build's;
+            the message names it.
+    """
+    path = _path(output)
     try:
-        entries = [json.loads(line) for line in storage.read_bytes(path).splitlines()]
-        return [(str(name), int(size)) for name, size in entries]
-    except (ValueError, TypeError, RecursionError) as error:
+        head, *lines = [json.loads(line) for line in storage.read_bytes(path).splitlines()]
+        found = str(head["run"])
+        files = [
+            FileInfo(str(name), int(size), str(identity))
+            for name, size, identity in (line for line in lines if not isinstance(line, dict))
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(
-            f"{path}: damaged: {error}; run the same c4 build again to write it anew"
+            f"{path}: damaged: {error}; run the same c4 build again to write it again"
         ) from None
+    if run_id is not None and found != run_id:
+        raise ValueError(
+            f"{path} is the list of another build (run {found or 'unknown'}, not {run_id}): only "
+            "one build at a time may use a folder; run the same c4 build again when it has ended"
+        )
+    return files
+
+
+def known_inputs(output: str) -> set[str]:
+    """Return the paths of all inputs of builds in a folder, as far as its list can be read."""
+    path = _path(output)
+    known = set()
+    for line in storage.read_bytes(path).splitlines() if storage.exists(path) else ():
+        try:
+            found = json.loads(line)
+            # Version 0.1 wrote [path, bytes] and no first line.
+            name = found[0] if isinstance(found, list) else found.get("earlier")
+        except (ValueError, LookupError, AttributeError, RecursionError):
+            continue
+        if isinstance(name, str):
+            known.add(name)
+    return known
+
+
+def _path(output: str) -> str:
+    return storage.join(output, layout.INPUTS)

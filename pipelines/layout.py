@@ -2,7 +2,9 @@
 
 ::
 
-    OUT/build.json                       what this folder is being built from, and how
+    OUT/build.json                       the mark that the folder is ours, and the build's settings
+    OUT/builders/                        who builds here, and what builds have written (see
+                                         pipelines.builders and pipelines.manifest)
     OUT/cleaned/NAME.arrow               pages that passed the rules, in shard order, and what was
                                          dropped; these and the next three kinds of files are
                                          Arrow batches in checked files: pipelines.corpus
@@ -15,7 +17,7 @@
     OUT/train-00000-of-00064.parquet     the corpus
     OUT/validation-00000-of-00001.parquet
     OUT/dataset_info.json, features.json for TFRecord readers
-    OUT/inputs.jsonl                     the files that the last build was to read
+    OUT/inputs.jsonl                     the input files of the last build, and of those before
     OUT/manifest.json                    written last: without it the folder is not a corpus
 
 NAME is the WET file's name and 32 hex digits of its path's SHA-256, so that no two paths have the
@@ -29,6 +31,7 @@ import re
 from pipelines import storage
 
 BUILD = "build.json"
+BUILDERS = "builders"
 INPUTS = "inputs.jsonl"
 MANIFEST = "manifest.json"
 #: folder -> suffix of the files that builds write there and leave
@@ -143,11 +146,11 @@ def shards_in_split(name: str) -> tuple[str, int]:
 
 
 def absolute(path: str) -> str:
-    """A local path from the root, home folder resolved; a remote one as it is.
+    """A local path from the root, home folder resolved, without ``file://``; a remote one as it is.
 
     Workers, and a later run from another folder, must mean the same file. An empty path, such as
     that of an unset variable, stays empty: it must not become the folder one happens to be in.
     """
     if not path or not storage.is_local(path):
         return path
-    return os.path.abspath(os.path.expanduser(path))
+    return os.path.abspath(os.path.expanduser(storage.local_path(path)))

@@ -21,7 +21,9 @@ __all__ = ["Cluster", "Engine", "Plan", "Profile", "Rates", "Stage", "Work", "ma
 
 _BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
 ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
-_FETCH_BYTES = 16 << 20  # what Beam's gs:// and s3:// readers fetch at a time
+_FETCH_BYTES = (
+    16 << 20
+)  # what is fetched at a time by who reads a file of gs:// or s3:// from its beginning
 _SCATTERED_BYTES = 64 << 10  # and where small parts are read: pipelines.storage
 _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.corpus.cleaned
 _REPEATED = 0.15  # of the spans sent, how many go: python -m benchmarks.scale
@@ -130,7 +132,7 @@ class Rates:
     open_batch_s: float = 2.3e-6  # and for each record batch in its index
     write_page_s: float = 3.5e-6
     write_byte_s: float = 9.4e-9
-    request_cpu_s: float = 3e-3  # Google's client: 2.4 ms to read a part of a file, 5.8 to open one
+    request_cpu_s: float = 0.25e-3  # the client of gs://: to read 64 kB of a file; 0.12 to open one
     # A file's path through all stages beside that: its tasks, its small files.
     file_s: float = 5.7e-3
     print_page_bytes: float = 80.0  # stored, beside 16 bytes a unit

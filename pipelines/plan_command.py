@@ -4,8 +4,6 @@ import argparse
 import dataclasses
 import json
 import math
-import re
-import reprlib
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ from typing import Any
 
 from pipelines import layout, storage
 from pipelines.formats import format_named
+from pipelines.number_options import MOST_SHARDS, require_within, shard_count
 from pipelines.plan import Cluster, Plan, Profile, Rates, Stage, Work, make_plan, timed
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
 from pipelines.printing import printable
@@ -24,7 +23,6 @@ REFERENCE_CPU_DAYS = 335
 _TYPICAL = Crawl(56_000, 7.0e12, 2_497_818_607)  # a file of unknown crawls is as one of 2019-18
 _MOST_WORKERS = 100_000
 _MOST_FILES = 10_000_000  # a hundred crawls
-_MOST_SHARDS = 99_999
 _CPU_FACTORS = (0.001, 1000.0)
 _OTHER_PAGES = 2.0  # times as long, or as short: a corpus of such is no good model
 _COMPARED_FILES = 1_000  # from here on with the reference, which cleaned a whole crawl
@@ -102,7 +100,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         tables.engine,
         arguments.cpu_factor,
     )
-    plan = make_plan(work, cluster, rates, _shards(arguments.shards), formats)
+    plan = make_plan(work, cluster, rates, shard_count(arguments.shards), formats)
     _check_memory(plan, arguments.machine, tables)
     if arguments.json:
         print(json.dumps(as_json(plan, arguments.machine, tables), indent=1, allow_nan=False))
@@ -115,14 +113,9 @@ def _require_bounds(arguments: argparse.Namespace) -> None:
     """Raises ValueError for numbers that no build has."""
     for name, most in (("workers", _MOST_WORKERS), ("files", _MOST_FILES)):
         value = getattr(arguments, name)
-        if value is not None and not 1 <= value <= most:
-            got = reprlib.repr(value)
-            raise ValueError(f"--{name} must lie between 1 and {most:,}, got {got}")
-    least, largest = _CPU_FACTORS
-    if not least <= arguments.cpu_factor <= largest:
-        raise ValueError(
-            f"--cpu-factor must lie between {least:g} and {largest:g}, got {arguments.cpu_factor}"
-        )
+        if value is not None:
+            require_within(f"--{name}", value, 1, most)
+    require_within("--cpu-factor", arguments.cpu_factor, *_CPU_FACTORS)
 
 
 def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
@@ -166,17 +159,6 @@ def _longer(profile: Profile, times: float) -> Profile:
     return dataclasses.replace(profile, **{name: getattr(profile, name) * times for name in names})
 
 
-def _shards(value: str) -> int | None:
-    if value == "auto":
-        return None
-    # Not any longer string of digits, nor those of other scripts, which int() would read.
-    if not re.fullmatch("[0-9]{1,5}", value) or not int(value):
-        raise ValueError(
-            f"--shards wants auto or a number from 1 to {_MOST_SHARDS}, got {reprlib.repr(value)}"
-        )
-    return int(value)
-
-
 def _formats(value: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in value.split(",") if name.strip())
     for name in names:
@@ -197,7 +179,7 @@ def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
         >= widest.process_bytes
     ]
     out = f"such as {fits[0]}" if fits else "of more memory a vCPU than any in the table"
-    can_be_more = widest.name == "write" and plan.shards < _MOST_SHARDS
+    can_be_more = widest.name == "write" and plan.shards < MOST_SHARDS
     more = ", or more shards (--shards)" if can_be_more else ""
     raise ValueError(
         f"stage {widest.name} takes {widest.process_bytes / 1e9:.1f} GB a process, and {machine} "

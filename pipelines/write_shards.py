@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from c4_filters.dates import COMMON_FORM, whole_seconds
 from c4_filters.pages import PageRules
 from c4_filters.spans import cut
 from c4_filters.verdicts import LineVerdict, PageVerdict
@@ -98,7 +99,8 @@ def write_shard(
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
-    build_id: str = "",
+    build_id: str | None = None,
+    require: Callable[[], None] = lambda: None,
 ) -> ShardSummary:
     """Write one shard in every format asked for.
 
@@ -111,13 +113,14 @@ def write_shard(
         output: The corpus folder.
         format_names: Formats, see pipelines.formats.
         rules: The recipe's.
-        build_id: The build that the removals must belong to.
+        build_id: The build that the removals must belong to; None: any.
+        require: Called before each file is published; what it raises keeps the file unpublished.
 
     Raises:
         ValueError: A file that it reads is damaged, or of another build; the message names it.
     """
     with without_collector():
-        return _write_shard(task, sources, output, format_names, rules, build_id)
+        return _write_shard(task, sources, output, format_names, rules, build_id, require)
 
 
 def _write_shard(
@@ -126,7 +129,8 @@ def _write_shard(
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
-    build_id: str,
+    build_id: str | None,
+    require: Callable[[], None],
 ) -> ShardSummary:
     started = time.process_time()
     writer = _Shard(rules)
@@ -152,6 +156,7 @@ def _write_shard(
         with storage.write_atomically(storage.join(output, file_name)) as file:
             hashed = _HashedFile(file)
             formats.write_shard(format_name, table, cast(BinaryIO, hashed))
+            require()
         files.append(
             {
                 "name": file_name,
@@ -269,7 +274,11 @@ class _Shard:
         table = pa.Table.from_batches(self._batches)
         if not len(table):
             return _EMPTY
-        return table.select(_OUTPUT_COLUMNS).take(shard_order(table))
+        table = table.select(_OUTPUT_COLUMNS).take(shard_order(table))
+        if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
+            return table
+        at = table.schema.get_field_index("timestamp")
+        return table.set_column(at, "timestamp", _in_whole_seconds(table["timestamp"]))
 
 
 _EMPTY = pa.table(
@@ -278,6 +287,15 @@ _EMPTY = pa.table(
         for name in _OUTPUT_COLUMNS
     }
 )
+
+
+def _in_whole_seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Dates as ``YYYY-MM-DDThh:mm:ssZ``, so that readers that guess types find one."""
+    odd = pc.invert(pc.match_substring_regex(dates, rf"\A(?:{COMMON_FORM})\z"))
+    if not pc.any(odd).as_py():
+        return dates
+    changed = [whole_seconds(date) for date in dates.filter(odd).to_pylist()]
+    return pc.replace_with_mask(dates, odd.combine_chunks(), pa.array(changed, dates.type))
 
 
 def _replace(

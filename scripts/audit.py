@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-LOCKS = (ROOT / "requirements.lock", ROOT / "dataflow_templates" / "requirements.lock")
+LOCKS = tuple(sorted((ROOT / "requirements").glob("*.lock")))
 IGNORED = ROOT / "scripts" / "audit_ignore.toml"
 COULD_NOT = 3
 

@@ -2,12 +2,13 @@
 
 ::
 
-    scripts/flink_cluster.sh up        # fetches what lacks, starts what does not run
+    scripts/flink_cluster.sh fetch     # downloads the packages and starts nothing
+    scripts/flink_cluster.sh up        # downloads what is missing, starts what does not run
     scripts/flink_cluster.sh status    # exit status 0: all of it runs
     scripts/flink_cluster.sh down      # leaves no process
 
-It is a real standalone cluster, started from packages, without Docker. ``up`` prints the options
-that ``c4 build`` takes to use it, and started again after something died it starts that alone.
+It is a real standalone cluster, started from packages, without Docker. ``up`` prints the
+``c4 build`` command that uses it. Run again after a process died, it restarts that process alone.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import socket
@@ -33,7 +35,10 @@ if __package__ in (None, ""):  # run as a file: the repository is the place to i
 from scripts import flink_packages
 from scripts.flink_packages import FLINK_VERSION, FlinkPackages, PackageError
 
-__all__ = ["ClusterConfig", "ClusterError", "FlinkCluster"]
+__all__ = ["BUILD_COMMAND", "ClusterConfig", "ClusterError", "FlinkCluster"]
+
+#: What the options of a cluster are added to; README.md has the same command.
+BUILD_COMMAND = "c4 build --input 'crawl/*.warc.wet.gz' --output corpus"
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _ANSWERS_S = 120.0  # a busy machine of two cores takes 30
@@ -143,6 +148,11 @@ class FlinkCluster:
             f"--environment_config=127.0.0.1:{self.ports['pool']}",
             f"--flink_job_server_jar={jar}",
         ]
+
+    def build_command(self) -> str:
+        """The command, a line for each option, that builds a corpus on this cluster."""
+        options = map(shlex.quote, self.beam_options())
+        return " \\\n    ".join([BUILD_COMMAND, *options])
 
     def up(self) -> None:
         """Starts what does not run, and waits until it answers.
@@ -378,7 +388,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="scripts/flink_cluster.sh",
         description=f"A Flink {FLINK_VERSION} cluster on loopback, with Python workers.",
     )
-    parser.add_argument("command", choices=("up", "down", "status"))
+    parser.add_argument("command", choices=("fetch", "up", "down", "status"))
     parser.add_argument(
         "--dir",
         type=pathlib.Path,
@@ -397,6 +407,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pool-port", type=int, default=0, metavar="PORT", help="default: free")
     arguments = parser.parse_args(argv)
     try:
+        if arguments.command == "fetch":
+            _print(f"{flink_packages.fetch(arguments.cache.absolute()).job_server_jar}")
+            return 0
         cluster = FlinkCluster(
             ClusterConfig(
                 arguments.dir.absolute(),
@@ -429,7 +442,7 @@ def _print_status(cluster: FlinkCluster) -> int:
         f"{overview['taskmanagers']} TaskManagers, {overview['slots-total']} slots; "
         f"logs in {cluster.config.folder}/log\n"
     )
-    _print("c4 build --input ... --output ... \\\n    " + " \\\n    ".join(cluster.beam_options()))
+    _print(cluster.build_command())
     return 0
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts, shows and stops a Flink cluster on loopback: flink_cluster.sh up|status|down [--help].
+# Start, show and stop a Flink cluster on loopback: flink_cluster.sh fetch|up|status|down [--help].
 # PYTHON is the interpreter of the Python workers: one with this package installed.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -1,6 +1,8 @@
 """What holds for every test."""
 
 import os
+import pathlib
+import re
 import sys
 from collections.abc import Iterator
 
@@ -18,6 +20,67 @@ settings.load_profile("suite")
 os.environ["JAX_PLATFORMS"] = "cpu"
 _DEVICES = "--xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
+
+ALLOWED_SKIPS = pathlib.Path(__file__).parent / "allowed_skips.txt"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--strict-skips",
+        action="store_true",
+        help="fail when a test is skipped for a reason that tests/allowed_skips.txt does not list",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("strict_skips"):
+        config.pluginmanager.register(StrictSkips(ALLOWED_SKIPS), "strict-skips")
+
+
+class StrictSkips:
+    """Fails the run when something was skipped for a reason that is not on the list.
+
+    The list has one reason a line; ``*`` stands for any text, ``#`` begins a comment.
+    """
+
+    def __init__(self, allowed: pathlib.Path) -> None:
+        lines = allowed.read_text("utf-8").splitlines()
+        self._allowed = [
+            re.compile(re.escape(line.strip()).replace(r"\*", ".*"), re.DOTALL)
+            for line in lines
+            if line.strip() and not line.startswith("#")
+        ]
+        self._name = allowed.name
+        self._refused: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._check(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._check(report)
+
+    def _check(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if not report.skipped or hasattr(report, "wasxfail"):
+            return
+        # (file, line, "Skipped: the reason")
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        if not any(allowed.fullmatch(reason) for allowed in self._allowed):
+            self._refused.append(f"{report.nodeid}: {reason}")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._refused and session.exitstatus in (
+            pytest.ExitCode.OK,
+            pytest.ExitCode.NO_TESTS_COLLECTED,
+        ):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._refused:
+            terminalreporter.section(f"skipped, and not allowed by {self._name}", red=True)
+            for line in self._refused:
+                terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,11 +105,8 @@ def _what_failed_is_told_once() -> Iterator[None]:
 def google_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGoogleCloud]:
     """A Google Cloud project on loopback, which ``gs://`` paths of this process lead to."""
     pytest.importorskip("google.cloud.storage", reason="needs the extra gcp")
-    from apache_beam.internal.gcp import auth
-
-    # Without it Beam looks for credentials for half a minute.
-    monkeypatch.setattr(auth._Credentials, "_credentials_init", True)
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    pytest.importorskip("obstore", reason="needs the extra gcp")
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # of Beam's client, which stages Dataflow's files
     with fake_google_cloud(page_size=7) as cloud:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud.address)
         yield cloud

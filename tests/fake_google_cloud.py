@@ -1,22 +1,22 @@
 """Google Cloud Storage and Dataflow's job service, as far as a build needs them, on loopback.
 
-Objects are held in memory. What is not understood is answered with 501 and kept in ``refused``, so
-that a test fails instead of passing by luck.
+A build reads and writes by the XML interface (`tests.fake_object_store`); Beam's client of Dataflow
+stages its files by the JSON one. Objects are held in memory. What is not understood is answered
+with 501 and kept in ``refused``, so that a test fails instead of passing by luck.
 """
 
 import base64
 import contextlib
 import hashlib
-import http.server
 import json
 import re
-import threading
 import urllib.parse
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import google_crc32c
+
+from tests.fake_object_store import FakeStore, XmlInterface, serving
 
 _OBJECT = re.compile(r"(?:/download)?/storage/v1/b/([^/]+)/o/([^/]+)")
 _LIST = re.compile(r"/storage/v1/b/([^/]+)/o")
@@ -26,72 +26,43 @@ _JOBS = re.compile(r"/v1b3/projects/([^/]+)/locations/([^/]+)/jobs(?:/([^/]+))?"
 _NUMBERED = "2026-01-01T00:00:00.000000Z"
 
 
-class FakeGoogleCloud:
+class FakeGoogleCloud(FakeStore):
     """The state of a project: objects by ``gs://`` path, jobs as they were asked for."""
 
-    def __init__(self, page_size: int) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.jobs: list[dict[str, Any]] = []
-        self.requests: Counter[str] = Counter()  # "GET object", "PUT upload", ...
-        self.bytes_sent = 0
-        self.refused: list[str] = []
-        self.buckets = {"bucket", "staging"}
-        #: asked before each answer, with the method and the address followed by the beginning of
-        #: the body (an upload's object is named there); a status returned here is the answer
-        self.fail: Callable[[str, str], int | None] = lambda method, what: None
-        self.page_size = page_size
-        self.address = ""
-        self._uploads: dict[str, tuple[str, bytearray]] = {}
-        self._lock = threading.Lock()
+    scheme = "gs"
 
-    def names(self, prefix: str) -> list[str]:
-        """Paths of the objects whose path begins so, sorted."""
-        return sorted(path for path in self.objects if path.startswith(prefix))
+    def __init__(self, page_size: int) -> None:
+        super().__init__(page_size)
+        self.jobs: list[dict[str, Any]] = []
+        self.buckets = {"bucket", "staging"}
+        self.uploads: dict[str, tuple[str, bytearray]] = {}  # of the JSON interface
 
 
 @contextlib.contextmanager
 def fake_google_cloud(page_size: int = 1000) -> Iterator[FakeGoogleCloud]:
     """A project that lives as long as the block; listings come in pages of ``page_size``."""
     cloud = FakeGoogleCloud(page_size)
-    handler = type("Handler", (_Handler,), {"cloud": cloud})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    # 'localhost' is what makes the job service's client speak HTTP.
-    cloud.address = f"http://localhost:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving(cloud, _Handler):
         yield cloud
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    cloud: FakeGoogleCloud
+_OF_JSON = re.compile("/(download/)?storage/v1/|/(resumable/)?upload/storage/|/v1b3/|/batch/")
 
-    def log_message(self, *_: Any) -> None:
-        """Says nothing."""
 
-    def do_GET(self) -> None:
-        self._answer()
+class _Handler(XmlInterface):
+    store: FakeGoogleCloud
 
-    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
+    @property
+    def cloud(self) -> FakeGoogleCloud:
+        return self.store
 
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        url = urllib.parse.urlsplit(self.path)
-        query = dict(urllib.parse.parse_qsl(url.query))
-        with self.cloud._lock:
-            status = self.cloud.fail(self.command, f"{self.path} {body[:400]!r}")
-            if status is not None:
-                self._send(status, {"error": {"code": status, "message": "as the test asked"}})
-                return
-            self._route(url.path, query, body)
+    def route(self, url: urllib.parse.SplitResult, body: bytes) -> None:
+        if _OF_JSON.match(url.path):
+            self._route_json(url.path, dict(urllib.parse.parse_qsl(url.query)), body)
+        else:
+            super().route(url, body)
 
-    def _route(self, path: str, query: dict[str, str], body: bytes) -> None:
+    def _route_json(self, path: str, query: dict[str, str], body: bytes) -> None:
         for pattern, method in (
             (_UPLOAD, self._upload),
             (_OBJECT, self._object),
@@ -104,11 +75,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.cloud.requests[f"{self.command} {method.__name__[1:]}"] += 1
                 method(*(urllib.parse.unquote(part or "") for part in found.groups()), query, body)
                 return
-        self._refuse()
-
-    def _refuse(self) -> None:
-        self.cloud.refused.append(f"{self.command} {self.path}")
-        self._send(501, {"error": {"code": 501, "message": f"not faked: {self.path}"}})
+        self.refuse()
 
     def _bucket(self, bucket: str, *_: Any) -> None:
         if bucket in self.cloud.buckets:
@@ -173,12 +140,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._not_found()
                 return
             name = query.get("name") or json.loads(body)["name"]
-            number = str(len(self.cloud._uploads))
-            self.cloud._uploads[number] = (f"gs://{bucket}/{name}", bytearray())
+            number = str(len(self.cloud.uploads))
+            self.cloud.uploads[number] = (f"gs://{bucket}/{name}", bytearray())
             location = f"{self.cloud.address}/upload/storage/v1/b/{bucket}/o?upload_id={number}"
             self._send(200, {}, {"Location": location})
         else:
-            self._continue(self.cloud._uploads[query["upload_id"]], body)
+            self._continue(self.cloud.uploads[query["upload_id"]], body)
 
     def _continue(self, upload: tuple[str, bytearray], body: bytes) -> None:
         path, content = upload
@@ -226,12 +193,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             data = b""
         else:
             data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.send(status, data, headers)
 
 
 def _checksums(content: bytes) -> tuple[str, str]:

@@ -11,7 +11,14 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FORBIDDEN = {
     "c4_filters": {"apache_beam", "jax", "flax", "tensorflow", "tensorflow_datasets", "nltk"},
-    "pipelines": {"jax", "flax", "tensorflow", "tensorflow_datasets", "nltk"},
+    "pipelines": {
+        "jax",
+        "flax",
+        "tensorflow",
+        "tensorflow_datasets",
+        "nltk",
+        "obstore",
+    },
     "pipelines.corpus": {"apache_beam", "jax", "flax", "tensorflow", "tensorflow_datasets", "nltk"},
     "model": {"apache_beam", "tensorflow", "tensorflow_datasets", "pipelines"},
 }

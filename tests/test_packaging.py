@@ -4,6 +4,7 @@ import email
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import zipfile
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from pipelines.version import VERSION
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = ("c4_filters", "model", "pipelines")
@@ -131,7 +134,7 @@ def test_wheel_carries_the_metadata_of_the_project(wheel):
         assert b"c4 = pipelines.c4_main:main" in archive.read(scripts)
     project = PYPROJECT["project"]
     assert fields["Name"] == project["name"]
-    assert fields["Version"] == project["version"]
+    assert fields["Version"] == VERSION
     assert fields["License-Expression"] == "Apache-2.0"
     assert fields.get_all("Provides-Extra") == list(project["optional-dependencies"])
     base = [d for d in fields.get_all("Requires-Dist") if "extra ==" not in d]
@@ -152,30 +155,87 @@ def json_of_last_line(text):
     return json.loads(text.strip().splitlines()[-1])
 
 
-def lock_entries():
-    """Name to (version, number of hashes) for each pin of requirements.lock."""
+LOCKS = {path.stem: path for path in sorted((ROOT / "requirements").glob("*.lock"))}
+
+
+def purposes():
+    """The Makefile's table: purpose to extras."""
+    rows = re.findall(
+        r"^EXTRAS\.(\w+) *:=(.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE
+    )
+    return {purpose: extras.split() for purpose, extras in rows}
+
+
+def lock_entries(purpose):
+    """(name, marker) to (version, number of hashes) for each pin of a lock."""
     entries = {}
-    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+    for line in LOCKS[purpose].read_text(encoding="utf-8").splitlines():
         if line[:1].isalnum():
-            name, version = line.split(";")[0].rstrip(" \\").split("==")
-            entries[name] = (version, 0)
+            pin, _, marker = line.rstrip(" \\").partition(" ; ")
+            name, version = pin.split("==")
+            last = (name, marker)
+            assert last not in entries
+            entries[last] = (version, 0)
         elif line.lstrip().startswith("--hash=sha256:"):
-            entries[name] = (version, entries[name][1] + 1)
+            entries[last] = (entries[last][0], entries[last][1] + 1)
+        else:
+            assert line.lstrip().startswith("#"), f"{line!r}: an option, or an address?"
     return entries
 
 
-def test_lock_holds_every_direct_dependency_within_its_bounds():
-    locked = lock_entries()
+def test_every_purpose_has_a_lock_and_every_lock_a_purpose():
+    assert purposes()["build"] == []
+    assert purposes()["train"] == ["train"]
+    assert LOCKS.keys() == {"tools", *purposes()}
+
+
+@pytest.mark.parametrize("purpose", purposes())
+def test_a_lock_holds_every_direct_dependency_within_its_bounds(purpose):
+    locked = {}
+    for (name, _), (version, _) in lock_entries(purpose).items():
+        locked.setdefault(name, []).append(version)
     extras = PYPROJECT["project"]["optional-dependencies"]
-    wanted = [*PYPROJECT["project"]["dependencies"], *extras["dev"], *extras["tfds"]]
-    wanted += extras["train"]
+    wanted = [*PYPROJECT["project"]["dependencies"]]
+    for extra in purposes()[purpose]:
+        wanted += extras[extra]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)
         assert name in locked, f"{name}: run `make lock`"
-        assert locked[name][0] in requirement.specifier, f"{requirement}: run `make lock`"
+        for version in locked[name]:
+            assert version in requirement.specifier, f"{requirement}: run `make lock`"
 
 
-def test_lock_gives_hashes_for_every_pin():
-    locked = lock_entries()
-    assert len(locked) > 100
-    assert [name for name, (_, hashes) in locked.items() if not hashes] == []
+def test_the_tools_build_the_project():
+    [requirement] = map(Requirement, PYPROJECT["build-system"]["requires"])
+    [((name, _), (version, _))] = lock_entries("tools").items()
+    assert name == requirement.name
+    assert version in requirement.specifier, "run `make lock`"
+
+
+@pytest.mark.parametrize("purpose", LOCKS)
+def test_a_lock_gives_hashes_for_every_pin(purpose):
+    assert [pin for pin, (_, hashes) in lock_entries(purpose).items() if not hashes] == []
+
+
+def test_all_locks_agree():
+    """One environment takes several of them, one after the other."""
+    agreed = {}
+    for purpose in LOCKS:
+        for pin, (version, _) in lock_entries(purpose).items():
+            assert agreed.setdefault(pin, version) == version, f"{pin} of {purpose}"
+
+
+@pytest.mark.parametrize("purpose", purposes())
+def test_what_has_a_lock_for_the_build_is_in_the_other_locks(purpose):
+    """Nothing that the build needs is left out by an extra."""
+    assert lock_entries("build").keys() <= lock_entries(purpose).keys()
+
+
+def test_the_pythons_that_are_named_are_those_that_are_found():
+    classifiers = PYPROJECT["project"]["classifiers"]
+    named = [c.rpartition(" :: ")[2] for c in classifiers if "Python :: 3." in c]
+    script = (ROOT / "scripts" / "find_python.sh").read_text("utf-8")
+    assert PYPROJECT["project"]["requires-python"] == f">={named[0]}"
+    assert f"({named[0]}) <= sys" in script.replace(", ", ".")
+    assert f"<= ({named[-1]})" in script.replace(", ", ".")
+    assert " ".join(f"python{version}" for version in named) in script

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from model.commands.import_hf import described
+from model.data.vocabulary import Vocabulary
 from model.devices import pass_over_absent_tpus
 from model.exchange.hugging_face import config_to_hf, export_model
 from model.training.checkpoints import load_params
@@ -50,9 +51,26 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     pass_over_absent_tpus()
     config, params, kept = load_params(arguments.checkpoint)
     config_to_hf(config)  # refuses what cannot be exported
-    vocabulary = kept if arguments.vocab is None else arguments.vocab
+    vocabulary = kept
+    if arguments.vocab is not None:
+        given = Vocabulary(arguments.vocab)
+        if kept is not None and not given.same_as(Vocabulary(kept)):
+            raise ValueError(
+                f"{given.path} is another vocabulary than that of {arguments.checkpoint}: leave "
+                "--vocab out"
+            )
+        vocabulary = kept or arguments.vocab
+    obstacle = None
+    if kept is not None:  # an import's: no run is begun with such a vocabulary
+        obstacle = Vocabulary(kept).obstacle
+        vocabulary = kept if obstacle is None else None
     export_model(output, config, params, vocabulary, dtype=arguments.dtype)
     print(f"{output}: {described(config)}, {arguments.dtype}")
-    if vocabulary is None:
+    if obstacle is not None:
+        print(
+            f"note: no tokenizer is written: {obstacle}, which T5's tokenizer cannot do; copy the "
+            "tokenizer's files of the model that was imported"
+        )
+    elif vocabulary is None:
         print(f"{arguments.checkpoint} has no vocabulary, so there is no tokenizer (--vocab FILE)")
     return 0

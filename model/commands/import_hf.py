@@ -2,11 +2,13 @@
 
 import argparse
 import pathlib
+import tempfile
 from collections.abc import Sequence
 
 from model.data.vocabulary import Vocabulary
 from model.devices import pass_over_absent_tpus
 from model.exchange.hugging_face import import_model
+from model.exchange.tokenizer_files import read_vocabulary
 from model.t5.config import ModelConfig
 from model.training.checkpoints import save_params
 
@@ -18,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Start from it with: c4 pretrain --init-from CKPT ...\n"
         "Nothing is downloaded: DIR is a folder as published, with config.json and\n"
-        "model.safetensors (or several and their index), and spiece.model."
+        "model.safetensors (or several and their index), and the tokenizer's files:\n"
+        "tokenizer.json, or spiece.model with tokenizer_config.json."
     )
     parser.add_argument("folder", metavar="DIR", help="the model, in Hugging Face's layout")
     parser.add_argument(
@@ -27,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocab",
         metavar="FILE",
-        help="SentencePiece model to keep with it (default: DIR/spiece.model if there is one)",
+        help="SentencePiece model to keep with it, where DIR has no tokenizer",
     )
 
 
@@ -38,20 +41,45 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if output.exists():  # before the minutes that reading a large model takes
         raise ValueError(f"{output} exists already: give another folder or delete it (--output)")
     pass_over_absent_tpus()
-    vocabulary = None if arguments.vocab is None else Vocabulary(arguments.vocab)
+    given = None if arguments.vocab is None else Vocabulary(arguments.vocab)
     model = import_model(arguments.folder)
-    if vocabulary is None and model.vocabulary is not None:
-        vocabulary = Vocabulary(model.vocabulary)
-    if vocabulary is not None and vocabulary.size > model.config.vocab_size:
-        raise ValueError(
-            f"{vocabulary.path}: {vocabulary.size} ids, the model has {model.config.vocab_size}: "
-            "it is another model's vocabulary (--vocab)"
+    content = read_vocabulary(arguments.folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        vocabulary = given
+        if content is not None:
+            path = pathlib.Path(scratch) / "vocabulary.model"
+            path.write_bytes(content)
+            vocabulary = Vocabulary(path)
+            if given is not None and not given.same_as(vocabulary):
+                raise ValueError(
+                    f"{given.path} is another vocabulary than that of {arguments.folder}: leave "
+                    "--vocab out"
+                )
+        if vocabulary is not None and vocabulary.id_count > model.config.vocab_size:
+            of = arguments.folder if given is None else vocabulary.path
+            raise ValueError(
+                f"{of}: {vocabulary.id_count} ids, the model has {model.config.vocab_size}: it is "
+                "another model's vocabulary (--vocab)"
+            )
+        save_params(
+            output, model.config, model.params, None if vocabulary is None else vocabulary.path
         )
-    path = None if vocabulary is None else vocabulary.path
-    save_params(output, model.config, model.params, path)
     print(f"{output}: {described(model.config)}")
-    if path is None:
-        print(f"{arguments.folder} has no spiece.model, so no vocabulary is kept (--vocab FILE)")
+    if model.unapplied:
+        print(
+            f"note: generation_config.json sets {', '.join(model.unapplied)}, which greedy "
+            "decoding here does not apply"
+        )
+    if vocabulary is not None and vocabulary.obstacle is not None:
+        print(
+            f"note: {vocabulary.obstacle}, so c4 pretrain refuses this vocabulary: T5's tokenizer "
+            "would give other ids"
+        )
+    if vocabulary is None:
+        print(
+            f"{arguments.folder} has neither spiece.model nor tokenizer.json, so no vocabulary is "
+            "kept: give the one that the model was trained with (--vocab FILE)"
+        )
     return 0
 
 

@@ -5,29 +5,22 @@ import dataclasses
 import json
 import logging
 import os
+import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.data.objectives import OBJECTIVES, Objective, objective
+from model.options import option_of
 from model.t5.config import ARCHITECTURES, SIZES, ModelConfig, model_config
 
 if TYPE_CHECKING:
+    from model.data.rows import InputConfig
     from model.data.vocabulary import Vocabulary
     from model.training.train_config import TrainConfig
     from model.training.train_step import StepConfig
 
 __all__ = ["add_arguments", "run"]
-
-# Have options of their own, or follow from the vocabulary.
-_NOT_BY_SET = {
-    "architecture": "--architecture",
-    "vocab_size": "--vocab",
-    "dropout_rate": "--dropout",
-    "dtype": "--dtype",
-    "remat": "--remat",
-    "attention": "--attention",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -258,6 +251,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         config = _train_config(arguments, noise, start)
         from model.training import trainer
 
+        _check_sentinels(config.data)
         if arguments.dry_run:
             _print_plan(config, trainer.check(config))
         else:
@@ -265,6 +259,31 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         return 0
     finally:
         distributed.shutdown()
+
+
+def _check_sentinels(data: "InputConfig") -> None:
+    """Print a warning where texts may have more noise spans than the vocabulary has sentinels.
+
+    Raises ValueError where the objective needs sentinels and there are none.
+    """
+    from model.training.distributed import is_first
+
+    needed, there = data.objective.most_sentinels(data.lengths.raw), data.vocabulary.extra_ids
+    if data.objective.sentinels and not there:
+        without = ", ".join(name for name, other in OBJECTIVES.items() if not other.sentinels)
+        raise ValueError(
+            f"objective {data.objective.name} needs sentinels, and the vocabulary has none: "
+            f"{without} need none (--objective)"
+        )
+    if needed > there and is_first():
+        print(
+            f"c4: warning: objective {data.objective.name} makes up to {needed} spans of a text of "
+            f"{data.lengths.raw} tokens, and the vocabulary has {there} sentinels: spans beyond "
+            f"the last share it; c4 vocab --extra-ids {needed} makes more, and a smaller "
+            "--input-length or --noise-density needs fewer",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def objective_of(arguments: argparse.Namespace) -> Objective:
@@ -327,10 +346,11 @@ def _set_values(assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or name not in fields:
-            known = ", ".join(sorted(set(fields) - set(_NOT_BY_SET)))
+            known = ", ".join(sorted(name for name in fields if _is_set(name)))
             raise ValueError(f"--set {assignment}: write NAME=VALUE; names: {known}")
-        if name in _NOT_BY_SET:
-            raise ValueError(f"--set {assignment}: {name} is given by {_NOT_BY_SET[name]}")
+        if not _is_set(name):
+            option = option_of(f"model.{name}")
+            raise ValueError(f"--set {assignment}: {name} is given by {option}")
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
@@ -342,6 +362,11 @@ def _set_values(assignments: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--set {assignment}: {text!r} is no value of {name}")
         values[name] = value
     return values
+
+
+def _is_set(field: str) -> bool:
+    """Return whether ``--set`` sets this field of the model."""
+    return "--set" in option_of(f"model.{field}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,10 +390,30 @@ class _Start:
             from model.training.checkpoints import read_model
 
             config, kept = read_model(arguments.init_from)
-            path = path or kept
+            if (
+                path is not None
+                and kept is not None
+                and not Vocabulary(path).same_as(Vocabulary(kept))
+            ):
+                raise ValueError(
+                    f"{path} is another vocabulary than that of {arguments.init_from}, whose "
+                    "embedding would mean nothing: leave --vocab out"
+                )
+            path = kept or path
+            if path is None:
+                raise ValueError(
+                    f"--vocab is missing: {arguments.init_from} keeps no vocabulary, so give the "
+                    "SentencePiece model that it was trained with"
+                )
         if path is None:
             raise ValueError("--vocab is missing: c4 vocab makes one from a corpus")
-        return cls(Vocabulary(path), config)
+        vocabulary = Vocabulary(path)
+        if vocabulary.obstacle is not None:
+            raise ValueError(
+                f"{path}: {vocabulary.obstacle}, and T5's tokenizer, with which the trained model "
+                "would be used, gives other ids then (--vocab)"
+            )
+        return cls(vocabulary, config)
 
 
 def _train_config(
@@ -385,9 +430,9 @@ def _train_config(
         model = model_of(arguments, start.vocabulary.padded_size, dtype)
     else:
         model = start.model.replace(**_how(arguments, dtype))
-        if start.vocabulary.size > model.vocab_size:
+        if start.vocabulary.id_count > model.vocab_size:
             raise ValueError(
-                f"{start.vocabulary.path} has {start.vocabulary.size} ids, the model of "
+                f"{start.vocabulary.path} has {start.vocabulary.id_count} ids, the model of "
                 f"{arguments.init_from} {model.vocab_size}: give the vocabulary it was trained "
                 "with (--vocab)"
             )
@@ -439,6 +484,8 @@ def _workers(asked: int | None) -> int:
 
 
 def _print_plan(config: "TrainConfig", layout: Any) -> None:
+    from model.data.passes import corpus_size
+
     spec, model = config.data.batch_spec(), config.model
     lengths = config.data.lengths
     print(
@@ -467,3 +514,5 @@ def _print_plan(config: "TrainConfig", layout: Any) -> None:
     rate = "the paper's" if config.learning_rate is None else config.learning_rate
     print(f"schedule     {config.schedule}, scale {rate}, warmup {config.warmup:,}")
     print(f"steps        {config.steps:,}: {config.steps * spec.tokens:,} tokens")
+    size = corpus_size(config.data, config.data.input_shards or 1)
+    print(f"corpus       {size.described(config.steps * config.data.batch_size)}")

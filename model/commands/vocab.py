@@ -17,14 +17,16 @@ from tqdm import tqdm
 
 from model.data import text_sample, train_vocabulary
 from model.data.corpus import open_corpus
+from model.data.sentencepiece_model import Notes, with_notes
 from model.data.text_sample import Sample, Source
 from model.data.train_vocabulary import VocabularyOptions
-from model.data.vocabulary import Vocabulary
+from model.data.vocabulary import EXTRA_IDS, Vocabulary
 
 __all__ = ["add_arguments", "parse_source", "run"]
 
 _DEFAULTS = VocabularyOptions()
 _SAMPLE_CHARACTERS = 100_000_000
+_MOST_EXTRA_IDS = 100_000
 _MEASURED_CHARACTERS = 2_000_000  # of each language, for characters a piece
 _SOURCE = re.compile(
     r"(?:(?P<name>[A-Za-z][A-Za-z0-9_-]*)=)?(?P<folder>.+?)(?::(?P<weight>[0-9.]+))?", re.DOTALL
@@ -54,7 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=int,
         default=_DEFAULTS.size,
-        help="pieces, pad, eos and unk among them; 100 sentinels come above them "
+        help="pieces, pad, eos and unk among them; sentinels come above them "
+        "(default: %(default)s, the paper's)",
+    )
+    parser.add_argument(
+        "--extra-ids",
+        metavar="N",
+        type=int,
+        default=EXTRA_IDS,
+        help="sentinels above the pieces: as many as a text may have spans of noise "
         "(default: %(default)s, the paper's)",
     )
     parser.add_argument(
@@ -86,6 +96,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         if getattr(arguments, name) < (name == "sample_characters"):
             option = "--" + name.replace("_", "-")
             raise ValueError(f"{option} must be positive, got {getattr(arguments, name)}")
+    if not 0 <= arguments.extra_ids <= _MOST_EXTRA_IDS:
+        raise ValueError(
+            f"--extra-ids must be from 0 to {_MOST_EXTRA_IDS:,}, got {arguments.extra_ids}"
+        )
     output = pathlib.Path(arguments.output).absolute()
     report_path = output.with_name(output.name + ".json")
     for path in (output, report_path):
@@ -106,7 +120,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             )
         trained_s = time.monotonic() - began
         model = work / "vocab.model"
-        model.write_bytes(content)
+        usual = arguments.extra_ids == EXTRA_IDS
+        model.write_bytes(
+            content if usual else with_notes(content, Notes(extra_ids=arguments.extra_ids))
+        )
         vocabulary = Vocabulary(model)
         report = {
             "pieces": vocabulary.pieces,

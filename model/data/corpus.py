@@ -41,6 +41,14 @@ _ROWS_AT_ONCE = 1024  # decoded before their size is looked at
 _CHUNK_BYTES = 4 << 20  # of a TFRecord file, read at once: few requests to an object store
 
 
+#: How text that c4 build did not make becomes a corpus.
+_OWN_TEXT = (
+    "text of your own becomes one as Parquet files with a string column 'text' in a folder, and a "
+    'manifest.json {"shards": [{"name": "part-0.parquet", "split": "train", "pages": 1000}]} '
+    "beside them (docs/training.md)"
+)
+
+
 class CorpusError(ValueError):
     """A folder that is no corpus, or a damaged one."""
 
@@ -102,7 +110,10 @@ def open_corpus(
     format: str | None = None,  # noqa: A002
     max_pages: int | None = None,
 ) -> Corpus:
-    """Reads the manifest of a finished corpus.
+    """Read the manifest of a finished corpus.
+
+    Of the manifest only ``shards`` is needed, and of a shard its name, split and number of pages;
+    what ``c4 build`` writes beside them is checked where it is there.
 
     Args:
         folder: A path, or an URI that pyarrow knows, such as ``gs://bucket/corpus``.
@@ -117,11 +128,13 @@ def open_corpus(
     """
     path = _join(folder, _MANIFEST)
     try:
+        if _is_file(folder):
+            raise CorpusError(f"{folder} is a file, and a corpus is a folder; {_OWN_TEXT}")
         content = _read_file(path)
     except FileNotFoundError:
         raise CorpusError(
             f"{folder} has no {_MANIFEST}: it is no corpus, or its build has not finished (run "
-            "the same c4 build again to finish it)"
+            f"the same c4 build again to finish it); {_OWN_TEXT}"
         ) from None
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(f"{path}: cannot be read: {_one_line(error)}") from None
@@ -560,6 +573,11 @@ def _filesystem(path: str) -> tuple[Any, str]:
         filesystem, name = pyarrow.fs.FileSystem.from_uri(path)
         return filesystem, str(name)
     return pyarrow.fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
+
+
+def _is_file(path: str) -> bool:
+    filesystem, name = _filesystem(path)
+    return bool(filesystem.get_file_info(name).type == pyarrow.fs.FileType.File)
 
 
 def _read_file(path: str) -> bytes:

@@ -83,6 +83,10 @@ class DeviceBatches:
         """The iterator's state behind the batch returned last."""
         return self._state
 
+    def epoch(self, rows_per_element: float) -> float:
+        """Return how often the corpus has been read up to the batch returned last."""
+        return self._batches.epoch(self._state, rows_per_element)
+
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes to where a state was taken; raises ValueError as the iterator does."""
         self._halt()

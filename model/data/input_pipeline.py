@@ -18,6 +18,7 @@ import grain
 from model.data.batches import Batch, concatenated
 from model.data.rows import InputConfig, RowMaker, Schedule
 from model.data.workers import Workers
+from model.options import option_of
 
 __all__ = ["InputConfig", "InputIterator", "make_input", "merged_states", "validation_batches"]
 
@@ -141,8 +142,8 @@ class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
             )
         if differing := _difference(state["identity"], self._identity):
             raise ValueError(
-                f"the saved position is of another input: {differing}; give what the run was "
-                "begun with, or begin a new run (--out)"
+                f"the saved position is of another input: {differing}; use the settings that the "
+                "run was begun with, or begin a new run (--out)"
             )
         lacking = [s.shard for s in self._streams if str(s.shard) not in state["shards"]]
         if lacking:
@@ -152,6 +153,20 @@ class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
         for stream in self._streams:
             element, row = state["shards"][str(stream.shard)]
             stream.go_to(int(element), int(row))
+
+    def epoch(self, state: Mapping[str, Any], rows_per_element: float) -> float:
+        """Return how many times the corpus has been read before a position; 1.5 is halfway.
+
+        Args:
+          state: of ``get_state``.
+          rows_per_element: on average, to tell how much of an element has been read.
+        """
+        total = 0.0
+        for stream in self._streams:
+            element, row = state["shards"][str(stream.shard)]
+            part = min(1.0, row / rows_per_element) if rows_per_element else 0.0
+            total += (element + part) / stream.elements
+        return total / len(self._streams)
 
     def start_prefetch(self) -> None:
         """Lets the workers begin before the first batch is asked for."""
@@ -242,9 +257,9 @@ class _FromWorkers:
 class _Stream:
     """Rows of one input shard, one element's behind the other's."""
 
-    def __init__(self, shard: int, epoch: int, elements: _Elements) -> None:
+    def __init__(self, shard: int, count: int, elements: _Elements) -> None:
         self.shard = shard
-        self._epoch = epoch  # elements until every page was there once
+        self.elements = count  # until every page was there once
         self._elements = elements
         self.go_to(0, 0)
 
@@ -278,7 +293,7 @@ class _Stream:
                 empty = 0
             if self._row >= held:
                 empty += not held
-                if empty > self._epoch:
+                if empty > self.elements:
                     raise ValueError(
                         f"input shard {self.shard} has no page with a token to train on: build "
                         "a larger corpus"
@@ -290,5 +305,9 @@ class _Stream:
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     for name in (*wanted, *found):
         if found.get(name) != wanted.get(name):
-            return f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
+            option = option_of(f"input.{name}")
+            return (
+                f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
+                f"{f' ({option})' if option else ''}"
+            )
     return ""

@@ -223,6 +223,32 @@ class Objective:
             variance = p * (4 - 3 * p) - mean**2 - 2 * p * mean * (1 - p)
         return min(input_length, math.ceil(raw * mean + 4 * math.sqrt(raw * variance)) + 1)
 
+    def most_sentinels(self, raw: int) -> int:
+        """Return how many different sentinels a text of ``raw`` tokens may ask for; 0 for none.
+
+        Random spans have a known number. Under iid noise any number up to half of the tokens can
+        come; this is what one text in a million goes beyond, five standard deviations above the
+        mean.
+
+        >>> objective("span3").most_sentinels(568), objective("iid").most_sentinels(511)
+        (28, 98)
+        """
+        if "sentinels" not in (self.inputs, self.targets):
+            return 1 if self.sentinels else 0
+        if raw < 2:
+            return 1
+        if self.noise == "spans":
+            return self._noise_and_spans(raw)[1] + self.closing_sentinel
+        p = self.noise_density
+        if p is None:  # one run of noise, one of kept tokens
+            return 1
+        # A run begins at each noise token whose left neighbour is kept, or that has none.
+        begins = p * (1 - p)
+        mean = p + (raw - 1) * begins
+        deviation = math.sqrt(raw * begins * (1 - 3 * begins))
+        # Targets mark the runs of kept tokens, one more where a text begins and ends with such.
+        return min(math.ceil(mean + 5 * deviation) + 1, -(-raw // 2))
+
     def __call__(
         self, texts: Sequences, ids: Ids, rng: np.random.Generator
     ) -> tuple[Sequences, Sequences]:

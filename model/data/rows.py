@@ -24,6 +24,7 @@ from model.data.batches import Batch, BatchSpec, pack_joined, pack_pairs
 from model.data.corpus import Corpus, PageGroups, PageReader, open_corpus
 from model.data.objectives import OBJECTIVES, Ids, Lengths, Objective
 from model.data.sequences import Sequences
+from model.options import option_of
 from model.t5.config import ARCHITECTURES
 
 __all__ = ["InputConfig", "RowMaker", "Schedule", "TextIds"]
@@ -101,7 +102,7 @@ class InputConfig:
             ("max_pages", 1, None), ("input_shards", 1, None),
         ):  # fmt: skip
             value = getattr(self, name)
-            option = f"(--{name.replace('_', '-')})"
+            option = f"({option_of(name)})"
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value} {option}")
             if value is not None and most is not None and value > most:
@@ -267,12 +268,25 @@ class RowMaker:
 
     def __call__(self, shard: int, element: int) -> Batch:
         """Packed rows, in a random order; none where the pages hold nothing to train on."""
+        return self._rows(shard, element, self._ids(shard, element))
+
+    def measure(self, shard: int, element: int) -> tuple[int, int]:
+        """Return the tokens of an element's pages and the rows that they are packed into."""
+        ids = self._ids(shard, element)
+        rows = self._rows(shard, element, ids)
+        return sum(map(len, ids)), len(rows["decoder_segments"])
+
+    def _ids(self, shard: int, element: int) -> Sequence[npt.NDArray[np.int32]]:
+        pages = self._reader.read(*self.schedule.group(shard, element))
+        return self._config.vocabulary.encode_batch(pages)
+
+    def _rows(
+        self, shard: int, element: int, ids: Sequence[npt.NDArray[np.int32]]
+    ) -> Batch:  # fmt: skip
         config = self._config
         seed = (config.seed, _FOR_ELEMENT, shard, element)
         rng = np.random.default_rng(seed)
-        pages = self._reader.read(*self.schedule.group(shard, element))
-        ids = [_one_chunk(page, rng) for page in config.vocabulary.encode_batch(pages)]
-        texts = Sequences.of(ids)
+        texts = Sequences.of([_one_chunk(page, rng) for page in ids])
         if config.objective.concatenate:
             texts = texts.joined()
         inputs, targets = config.objective(texts.cut(self._lengths.raw), config.vocabulary, rng)

@@ -4,13 +4,20 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import sentencepiece
 
+from model.data.sentencepiece_model import (
+    AddedToken,
+    normalizer_of,
+    obstacle,
+    read_model,
+    read_notes,
+)
 from model.small_files import read_small_file
 
 __all__ = ["EXTRA_IDS", "Vocabulary", "VocabularyError"]
@@ -19,7 +26,6 @@ __all__ = ["EXTRA_IDS", "Vocabulary", "VocabularyError"]
 EXTRA_IDS = 100
 _PAD, _EOS, _UNK = 0, 1, 2  # ids of the paper's vocabulary
 _SIZE_MULTIPLE = 128  # of the embedding's rows: 32,100 become 32,128, as in the released models
-_SENTINEL = re.compile(r"<extra_id_(\d+)>")
 
 
 class VocabularyError(ValueError):
@@ -30,8 +36,14 @@ class Vocabulary:
     """A SentencePiece model file and the sentinels above its own pieces.
 
     Ids: 0 padding, 1 end of sequence, 2 unknown, then the model's other pieces, then ``extra_ids``
-    sentinels in falling order: ``<extra_id_0>`` is the last id. A file that has the sentinels
-    among its own pieces, as mT5's has, gets none on top, and ``extra_ids`` is then their number.
+    sentinels in falling order, ``<extra_id_0>`` last, then tokens that somebody has added. How
+    many sentinels there are, and which tokens were added, may be noted in the file
+    (:mod:`model.data.sentencepiece_model`). A file that has the sentinels among its own pieces,
+    as mT5's has, gets none on top, and ``extra_ids`` is then their number.
+
+    Args:
+      path: of the file.
+      extra_ids: number of sentinels; None for what the file notes, or 100.
 
     ``path`` is a file on this machine. Pickling carries the path: the other process reads the
     file again, and refuses one that has changed meanwhile. Raises OSError where there is no such
@@ -43,8 +55,8 @@ class Vocabulary:
     eos_id = _EOS
     unk_id = _UNK
 
-    def __init__(self, path: str | os.PathLike[str], extra_ids: int = EXTRA_IDS) -> None:
-        if extra_ids < 0:
+    def __init__(self, path: str | os.PathLike[str], extra_ids: int | None = None) -> None:
+        if extra_ids is not None and extra_ids < 0:
             raise VocabularyError(f"extra_ids must not be negative, got {extra_ids}")
         self.path = os.fspath(path)
         try:
@@ -69,21 +81,59 @@ class Vocabulary:
                 f"{self.path}: pad, eos and unk must have the ids 0, 1 and 2, got {found[0]}, "
                 f"{found[1]} and {found[2]} (-1: none); c4 vocab makes such a file"
             )
+        try:
+            notes = read_notes(content)
+        except ValueError as error:
+            raise VocabularyError(f"{self.path}: {error}") from None
         own = _sentinels_among(self._processor, pieces)
-        self.extra_ids = own or extra_ids
+        asked = next((n for n in (extra_ids, notes.extra_ids) if n is not None), EXTRA_IDS)
+        self.extra_ids = own or asked
         #: The model's own pieces that are no sentinels: ids below this mean text.
         self.pieces = pieces - own
         self._asked_extra_ids = extra_ids
+        self._content = content
+        #: Tokens beside pieces and sentinels, by their ids.
+        self.added = tuple(sorted(notes.added, key=lambda token: token.id))
+        self._added_by_id = {token.id: token.content for token in self.added}
+        marks = [*self.added, *(self._sentinel_token(k) for k in range(self.extra_ids))]
+        self._of_text = _Splitter(content, [token for token in self.added if not token.special])
+        self._of_prompts = _Splitter(content, marks)
 
     @property
     def size(self) -> int:
-        """Number of ids: pieces and sentinels; 32,100 for the paper's vocabulary."""
+        """Number of pieces and sentinels; 32,100 for the paper's vocabulary."""
         return self.pieces + self.extra_ids
 
     @property
+    def id_count(self) -> int:
+        """Number of all ids: those of ``size``, and of added tokens above them."""
+        return max([self.size, *(token.id + 1 for token in self.added)])
+
+    @property
     def padded_size(self) -> int:
-        """The size rounded up to a multiple of 128, the rows of the embedding; 32,128."""
-        return -(-self.size // _SIZE_MULTIPLE) * _SIZE_MULTIPLE
+        """All ids rounded up to a multiple of 128, the rows of the embedding; 32,128."""
+        return -(-self.id_count // _SIZE_MULTIPLE) * _SIZE_MULTIPLE
+
+    @functools.cached_property
+    def obstacle(self) -> str | None:
+        """The property of the file that keeps it from being exported with the same ids, or None."""
+        return obstacle(self._content, range(self.pieces, self.size))
+
+    @property
+    def content(self) -> bytes:
+        """The file, notes included."""
+        return self._content
+
+    def same_as(self, other: "Vocabulary") -> bool:
+        """Return whether another vocabulary gives every text the same ids."""
+        return (
+            read_model(self._content) == read_model(other._content)
+            and self.extra_ids == other.extra_ids
+            and self.added == other.added
+        )
+
+    def _sentinel_token(self, index: int) -> AddedToken:
+        return AddedToken(f"<extra_id_{index}>", self.sentinel(index), special=True)
 
     def sentinel(self, index: int) -> int:
         """The id of ``<extra_id_{index}>``. Raises VocabularyError where there is none."""
@@ -101,22 +151,35 @@ class Vocabulary:
         if not parse_sentinels:
             ids: list[int] = self.encode_batch([text])[0].tolist()
             return ids
-        ids = []
-        end = 0
-        for match in _SENTINEL.finditer(text):
-            index = int(match[1])
-            if index < self.extra_ids and match[1] == str(index):
-                ids += self.encode(text[end : match.start()])
-                ids.append(self.sentinel(index))
-                end = match.end()
-        return ids + self.encode(text[end:])
+        return self._encode_split(text, self._of_prompts)
+
+    def _encode_split(self, text: str, splitter: "_Splitter") -> list[int]:
+        """Return ids of a text in which tokens stand for themselves."""
+        ids: list[int] = []
+        for part, token in splitter.parts(text):
+            ids += self._processor.encode(part) if part else []
+            if token is not None:
+                ids.append(token)
+        return ids
 
     def encode_batch(self, texts: Sequence[str] | Sequence[bytes]) -> list[npt.NDArray[np.int32]]:
         """Ids of many texts, on one thread: one read-only int32 array each, without an end id.
 
         Texts may be UTF-8 bytes, which spares decoding what a TFRecord holds. This is the fastest
         call of SentencePiece 0.2.3: 1.4 times the tokens a second of encoding to lists one by one.
+        Where there are added tokens that text may show, texts are split at them first.
         """
+        if self._of_text:
+            try:
+                split = [
+                    text.decode(errors="replace") if isinstance(text, bytes) else text
+                    for text in texts
+                ]
+                return [
+                    np.array(self._encode_split(text, self._of_text), np.int32) for text in split
+                ]
+            except (TypeError, UnicodeEncodeError):
+                raise VocabularyError(_unencodable(texts)) from None
         try:
             batch = cast(list[str], list(texts))
             arrays: list[npt.NDArray[np.int32]] = self._processor.encode(
@@ -144,6 +207,8 @@ class Vocabulary:
     def _piece(self, value: int) -> str:
         if self.pieces <= value < self.size:
             return f"<extra_id_{self.size - 1 - value}>"
+        if value in self._added_by_id:
+            return self._added_by_id[value]
         return str(self._processor.id_to_piece(value if value < self.pieces else _UNK))
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -151,6 +216,55 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         return f"Vocabulary({self.path!r}, {self.pieces} pieces, {self.extra_ids} sentinels)"
+
+
+class _Splitter:
+    """Finds added tokens in a text: first the plain ones, then, in what is left and normalized,
+    those that are of the normalized text; the leftmost first, and of those the longest.
+
+    These are the rules of the library tokenizers (added_vocabulary.rs).
+    """  # fmt: skip
+
+    def __init__(self, content: bytes, tokens: Sequence[AddedToken]) -> None:
+        self._plain = {token.content: token.id for token in tokens if not token.normalized}
+        self._normalize = None
+        self._normalized: dict[str, int] = {}
+        if any(token.normalized for token in tokens):
+            self._normalize = normalizer_of(content).normalize
+            self._normalized = {
+                self._normalize(token.content): token.id for token in tokens if token.normalized
+            }
+        self._plain_pattern = _any_of(self._plain)
+        self._normalized_pattern = _any_of(self._normalized)
+
+    def __bool__(self) -> bool:
+        return bool(self._plain or self._normalized)
+
+    def parts(self, text: str) -> Iterator[tuple[str, int | None]]:
+        """Yield texts and the id of the token after each; the last has none."""
+        for part, token in _split(text, self._plain_pattern, self._plain):
+            if self._normalize is None:
+                yield part, token
+                continue
+            for inner, found in _split(
+                self._normalize(part), self._normalized_pattern, self._normalized
+            ):
+                yield inner, found if found is not None else token
+
+
+def _any_of(contents: Iterable[str]) -> re.Pattern[str] | None:
+    longest_first = sorted(contents, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def _split(
+    text: str, pattern: re.Pattern[str] | None, ids: Mapping[str, int]
+) -> Iterator[tuple[str, int | None]]:
+    end = 0
+    for match in pattern.finditer(text) if pattern is not None else ():
+        yield text[end : match.start()], ids[match[0]]
+        end = match.end()
+    yield text[end:], None
 
 
 def _sentinels_among(processor: "sentencepiece.SentencePieceProcessor", pieces: int) -> int:
@@ -176,7 +290,7 @@ def _unencodable(texts: Iterable[object]) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _reopened(path: str, extra_ids: int, sha256: str) -> Vocabulary:
+def _reopened(path: str, extra_ids: int | None, sha256: str) -> Vocabulary:
     """Once a process, however often it is unpickled."""
     vocabulary = Vocabulary(path, extra_ids)
     if vocabulary.sha256 != sha256:

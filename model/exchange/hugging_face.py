@@ -21,7 +21,6 @@ import numpy.typing as npt
 from model.data.vocabulary import Vocabulary
 from model.exchange import safetensors_files, tokenizer_files
 from model.exchange.safetensors_files import StoredTensor
-from model.small_files import read_small_file
 from model.t5.config import ModelConfig
 
 __all__ = [
@@ -34,9 +33,11 @@ __all__ = [
     "export_model",
     "import_model",
     "tensor_places",
+    "unapplied_decoding",
 ]
 
 CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
 
 Params = dict[str, Any]
 
@@ -134,8 +135,20 @@ _FIELDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "norm_epsilon": ("layer_norm_epsilon", 1e-6),
     }
 )
-#: What a file means by saying nothing of tied logits, by the kind of model it says it is.
-_TIED_UNSAID = {"t5": True, "mt5": False}
+#: Kind of model to what its files mean by leaving a field out, where that is not T5's default.
+_UNSAID: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "t5": {"tie_word_embeddings": True},
+        "mt5": {
+            "tie_word_embeddings": False,
+            "vocab_size": 250112,
+            "d_ff": 1024,
+            "num_layers": 8,
+            "num_heads": 6,
+            "feed_forward_proj": "gated-gelu",
+        },
+    }
+)
 _ARCHITECTURES = frozenset(
     {
         "T5ForConditionalGeneration",
@@ -145,27 +158,106 @@ _ARCHITECTURES = frozenset(
         "MT5Model",
     }
 )
-#: "gelu" is the tanh form in all of these: what "gated-gelu" has always meant there.
-_FEED_FORWARD: Mapping[str, Literal["relu", "gated-gelu"]] = MappingProxyType(
-    {"relu": "relu", "gated-gelu": "gated-gelu", "gated-gelu_new": "gated-gelu"}
+#: Activation and whether it is gated, to our feed-forward layer. The gelus are three names of the
+#: tanh form; "gated-gelu" means that form as well, plain "gelu" the exact one, which is not ours.
+_FEED_FORWARD: Mapping[tuple[str, bool], Literal["relu", "gated-gelu"]] = MappingProxyType(
+    {
+        ("relu", False): "relu",
+        ("gelu_new", True): "gated-gelu",
+        ("gelu_pytorch_tanh", True): "gated-gelu",
+        ("gelu_python_tanh", True): "gated-gelu",
+    }
+)
+_PROJECTIONS = ("relu", "gated-gelu", "gated-gelu_new", "gated-gelu_pytorch_tanh")
+#: Other names of fields, which Transformers reads as well (T5Config.attribute_map).
+_ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "hidden_size": "d_model",
+        "head_dim": "d_kv",
+        "num_attention_heads": "num_heads",
+        "num_hidden_layers": "num_layers",
+    }
+)
+#: Fields that would make it another model, with the values that do not.
+_MUST_BE: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        "is_encoder_decoder": (True,),
+        "is_decoder": (False,),
+        "tie_encoder_decoder": (False,),
+        "add_cross_attention": (False,),
+        "cross_attention_hidden_size": (None,),
+        "pruned_heads": (None, {}),
+        "quantization_config": (None, {}),
+        "auto_map": (None, {}),
+    }
+)
+_WHY = MappingProxyType(
+    {
+        "is_encoder_decoder": "it is one stack",
+        "quantization_config": "its weights are quantised, give the model before that",
+        "auto_map": "the folder brings code of its own",
+    }
+)
+#: Their id to our field, with what a file means by leaving it out.
+_IDS: Mapping[str, tuple[str, int | None]] = MappingProxyType(
+    {
+        "pad_token_id": ("pad_id", 0),
+        "decoder_start_token_id": ("start_id", None),  # the padding
+        "eos_token_id": ("eos_ids", 1),
+    }
+)
+#: Settings of decoding that greedy decoding would have to follow and ours does not, with the
+#: values that ask for nothing.
+_DECODING: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        "bad_words_ids": (None, []),
+        "begin_suppress_tokens": (None, []),
+        "diversity_penalty": (None, 0),
+        "do_sample": (None, False),
+        "encoder_no_repeat_ngram_size": (None, 0),
+        "encoder_repetition_penalty": (None, 1),
+        "exponential_decay_length_penalty": (None,),
+        "force_words_ids": (None, []),
+        "forced_bos_token_id": (None,),
+        "forced_decoder_ids": (None, []),
+        "forced_eos_token_id": (None,),
+        "min_length": (None, 0),
+        "min_new_tokens": (None, 0),
+        "no_repeat_ngram_size": (None, 0),
+        "num_beams": (None, 1),
+        "repetition_penalty": (None, 1),
+        "sequence_bias": (None, {}, []),
+        "suppress_tokens": (None, []),
+    }
 )
 
 
-def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
-    """Our configuration of a model from its raw ``config.json``.
+def config_from_hf(
+    raw: Mapping[str, Any], generation: Mapping[str, Any] | None = None
+) -> ModelConfig:
+    """Return our configuration of a model from its raw ``config.json``.
 
     Tied logits are scaled and untied ones are not. Transformers 5 writes ``tie_word_embeddings``
     as true whatever the model, and beside it ``scale_decoder_outputs``, which then decides.
+    Likewise ``dense_act_fn`` and ``is_gated_act`` decide where they differ from
+    ``feed_forward_proj``, as in Transformers. Fields that no T5 of Transformers reads are left
+    alone.
+
+    Args:
+      raw: the content of ``config.json``.
+      generation: that of ``generation_config.json``, whose ids come first.
+
     Raises ExchangeError, or ValueError from ModelConfig, for what is no T5 of the paper's layout.
 
     >>> config_from_hf({"model_type": "t5", "tie_word_embeddings": False}).tied_logits
     False
     """
+    raw = ids = _without_aliases(raw)
     kind = raw.get("model_type", "t5")
     architectures = raw.get("architectures") or ["T5ForConditionalGeneration"]
-    if not isinstance(kind, str) or kind not in _TIED_UNSAID:
+    if not isinstance(kind, str) or kind not in _UNSAID:
         raise ExchangeError(
-            f"model_type must be {' or '.join(_TIED_UNSAID)}, got {kind!r}, whose layout differs"
+            f"model_type must be {' or '.join(_UNSAID)}, got {kind!r}, whose layout differs"
         )
     if not isinstance(architectures, list) or not any(
         isinstance(name, str) and name in _ARCHITECTURES for name in architectures
@@ -174,35 +266,114 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
             f"architectures must name one of {', '.join(sorted(_ARCHITECTURES))}; got "
             f"{architectures}, which lacks a part of the model or has more"
         )
-    if raw.get("is_encoder_decoder", True) is not True:
-        raise ExchangeError(
-            f"is_encoder_decoder must be true, got {raw['is_encoder_decoder']!r}: it is one stack"
-        )
-    if raw.get("quantization_config"):
-        raise ExchangeError(
-            "quantization_config says that the weights are quantised: give the model before that"
-        )
-    projection = raw.get("feed_forward_proj", "relu")
-    if not isinstance(projection, str) or projection not in _FEED_FORWARD:
-        raise ExchangeError(
-            f"feed_forward_proj must be one of {', '.join(_FEED_FORWARD)}; got {projection!r}"
-        )
+    raw = {**_UNSAID[kind], **{name: value for name, value in raw.items() if value is not None}}
+    if kind == "mt5" and _major_version(raw) >= 5:
+        # Transformers 5 says tied of all mT5, and scales the logits of none.
+        raw.setdefault("scale_decoder_outputs", False)
+    for name, allowed in _MUST_BE.items():
+        if name in raw and raw[name] not in allowed:
+            why = f": {_WHY[name]}" if name in _WHY else ""
+            raise ExchangeError(f"{name} must be {json.dumps(allowed[0])}, got {raw[name]!r}{why}")
     for name in ("tie_word_embeddings", "scale_decoder_outputs"):
         if raw.get(name) is not None and not isinstance(raw[name], bool):
             raise ExchangeError(f"{name} must be true or false, got {raw[name]!r}")
-    scaled = raw.get("tie_word_embeddings", _TIED_UNSAID[kind]) is not False
-    scaled = raw.get("scale_decoder_outputs", scaled) is not False
     fields: dict[str, Any] = {
-        ours: default if raw.get(theirs) is None else raw[theirs]
-        for ours, (theirs, default) in _FIELDS.items()
+        ours: raw.get(theirs, default) for ours, (theirs, default) in _FIELDS.items()
     }
+    scaled = raw.get("scale_decoder_outputs", raw["tie_word_embeddings"])
     layers = raw.get("num_decoder_layers")
     if layers is not None and layers != fields["num_layers"]:
         fields["num_decoder_layers"] = layers
+    fields |= {"feed_forward": _feed_forward(raw), "tied_logits": scaled}
     try:
-        return ModelConfig(**fields, feed_forward=_FEED_FORWARD[projection], tied_logits=scaled)
+        ModelConfig(**fields)  # its own fields first: ids are of a vocabulary of this size
+        return ModelConfig(**fields, **_special_ids(ids, generation or {}, fields["vocab_size"]))
     except TypeError as error:  # a string where a number belongs
         raise ExchangeError(f"a value of the wrong type: {error}") from None
+
+
+def _major_version(raw: Mapping[str, Any]) -> int:
+    """Return the major version of the Transformers that wrote a configuration; 0 if unsaid."""
+    major = str(raw.get("transformers_version", "")).partition(".")[0]
+    return int(major) if major.isdecimal() and len(major) < 4 else 0
+
+
+def _without_aliases(raw: Mapping[str, Any]) -> dict[str, Any]:
+    fields = dict(raw)
+    for alias, name in _ALIASES.items():
+        if fields.get(alias) is None:
+            continue
+        if fields.get(name) not in (None, fields[alias]):
+            raise ExchangeError(
+                f"{alias} is {fields[alias]!r} and {name} is {fields[name]!r}, two names of one "
+                "value"
+            )
+        fields[name] = fields[alias]
+    return fields
+
+
+def _feed_forward(raw: Mapping[str, Any]) -> Literal["relu", "gated-gelu"]:
+    projection = raw.get("feed_forward_proj", "relu")
+    if not isinstance(projection, str) or projection not in _PROJECTIONS:
+        raise ExchangeError(
+            f"feed_forward_proj must be one of {', '.join(_PROJECTIONS)}; got {projection!r}"
+        )
+    gated = projection.startswith("gated-")
+    activation = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
+    if raw.get("dense_act_fn") is not None:
+        activation = raw["dense_act_fn"]
+    if raw.get("is_gated_act") is not None:
+        gated = raw["is_gated_act"]
+    if not isinstance(gated, bool):
+        raise ExchangeError(f"is_gated_act must be true or false, got {gated!r}")
+    if not isinstance(activation, str) or (activation, gated) not in _FEED_FORWARD:
+        known = ", ".join(
+            f"{name}{' gated' if is_gated else ''}" for name, is_gated in _FEED_FORWARD
+        )
+        raise ExchangeError(
+            f"dense_act_fn must be one of {known}; got {activation!r}{' gated' if gated else ''} "
+            "(dense_act_fn, is_gated_act, feed_forward_proj)"
+        )
+    return _FEED_FORWARD[activation, gated]
+
+
+def _special_ids(
+    raw: Mapping[str, Any], generation: Mapping[str, Any], vocab_size: int
+) -> dict[str, Any]:
+    """Return the ids of padding, start and end; those of generation_config.json come first."""
+    start = "decoder_start_token_id"
+    if None not in (raw.get(start), generation.get(start)) and raw[start] != generation[start]:
+        raise ExchangeError(
+            f"{start} is {raw[start]!r}, and generation_config.json has {generation[start]!r}"
+        )
+    found: dict[str, Any] = {}
+    for theirs, (ours, default) in _IDS.items():
+        source = generation if theirs in generation else raw
+        value = source.get(theirs, default)
+        if value is None and theirs == start:  # unsaid: T5 starts with padding
+            value = found["pad_id"]
+        several = theirs == "eos_token_id"
+        if several and value is None:
+            value = []
+        values = value if isinstance(value, list) and several else [value]
+        for each in values:
+            whole = isinstance(each, int) and not isinstance(each, bool)
+            if not (whole and 0 <= each < vocab_size):
+                raise ExchangeError(
+                    f"{theirs} must be {'ids' if several else 'an id'} from 0 to "
+                    f"{vocab_size - 1}, got {value!r}"
+                )
+        found[ours] = tuple(values) if several else value
+    return found
+
+
+def unapplied_decoding(generation: Mapping[str, Any]) -> list[str]:
+    """Return the settings of a ``generation_config.json`` that our greedy decoding ignores."""
+    return [
+        name
+        for name, nothing in _DECODING.items()
+        if name in generation and generation[name] not in nothing
+    ]
 
 
 def config_to_hf(
@@ -227,12 +398,16 @@ def config_to_hf(
         "tie_word_embeddings": config.tied_logits,
         "initializer_factor": 1.0,
         "classifier_dropout": 0.0,
-        "pad_token_id": 0,
-        "eos_token_id": 1,
-        "decoder_start_token_id": 0,
+        "pad_token_id": config.pad_id,
+        "eos_token_id": _one_or_several(config.eos_ids),
+        "decoder_start_token_id": config.start_id,
         "use_cache": True,
         "dtype": dtype,
     }
+
+
+def _one_or_several(ids: tuple[int, ...]) -> int | list[int] | None:
+    return ids[0] if len(ids) == 1 else list(ids) or None
 
 
 # In
@@ -244,7 +419,8 @@ class ImportedModel:
 
     config: ModelConfig
     params: Params  #: nested, of float32 NumPy arrays
-    vocabulary: pathlib.Path | None  #: the folder's SentencePiece model, if it has one
+    #: Settings of generation_config.json that decoding here does not follow.
+    unapplied: tuple[str, ...] = ()
 
 
 def import_model(folder: str | os.PathLike[str]) -> ImportedModel:
@@ -257,7 +433,7 @@ def import_model(folder: str | os.PathLike[str]) -> ImportedModel:
     root = pathlib.Path(folder)
     if not root.is_dir():
         raise ExchangeError(f"{root}: no such folder")
-    config, raw = _read_config(root)
+    config, raw, generation = _read_config(root)
     tensors = safetensors_files.read(root)
     if not config.tied_logits and _LOGITS not in tensors and raw.get("tie_word_embeddings"):
         # Transformers 5 leaves out logits equal to the embedding, however they are scaled.
@@ -288,23 +464,22 @@ def import_model(folder: str | os.PathLike[str]) -> ImportedModel:
         target[... if place.layer is None else place.layer] = (
             source.T if place.transposed else source
         )
-    vocabulary = root / tokenizer_files.SPIECE
-    return ImportedModel(config, params, vocabulary if vocabulary.exists() else None)
+    return ImportedModel(config, params, tuple(unapplied_decoding(generation)))
 
 
-def _read_config(root: pathlib.Path) -> tuple[ModelConfig, dict[str, Any]]:
+def _read_config(root: pathlib.Path) -> tuple[ModelConfig, dict[str, Any], dict[str, Any]]:
+    """Return our configuration, the content of config.json and of generation_config.json."""
     path = root / CONFIG
     if not path.exists():
         raise ExchangeError(f"{root} has no {CONFIG}: it is no model in Hugging Face's layout")
-    content = read_small_file(path)
+    beside = root / GENERATION_CONFIG
     try:
-        raw = json.loads(content)
-    except (ValueError, RecursionError):
-        raw = None
-    if not isinstance(raw, dict):
-        raise ExchangeError(f"{path}: damaged: no JSON object")
+        raw = tokenizer_files.read_json(path)
+        generation = tokenizer_files.read_json(beside) if beside.exists() else {}
+    except ValueError as error:
+        raise ExchangeError(str(error)) from None
     try:
-        return config_from_hf(raw), raw
+        return config_from_hf(raw, generation), raw, generation
     except ValueError as error:
         raise ExchangeError(f"{path}: {error}") from None
 
@@ -428,10 +603,10 @@ def export_model(
             "place for"
         )
     opened = None if vocabulary is None else Vocabulary(vocabulary)
-    if opened is not None and opened.size > config.vocab_size:
+    if opened is not None and opened.id_count > config.vocab_size:
         raise ExchangeError(
-            f"{opened.path}: {opened.size} ids, the model has {config.vocab_size}: it is another "
-            "model's vocabulary"
+            f"{opened.path}: {opened.id_count} ids, the model has {config.vocab_size}: it is "
+            "another model's vocabulary"
         )
 
     def tensor(name: str) -> npt.NDArray[Any]:
@@ -446,8 +621,8 @@ def export_model(
         scratch.mkdir()
         _write_json(scratch / CONFIG, content)
         _write_json(
-            scratch / "generation_config.json",
-            {name: content[name] for name in _GENERATION},
+            scratch / GENERATION_CONFIG,
+            {name: content[name] for name in sorted(_IDS)},
         )
         if opened is not None:
             tokenizer_files.write(scratch, opened)
@@ -457,9 +632,6 @@ def export_model(
         scratch.rename(final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-_GENERATION = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 
 
 def _checked_leaf(params: Mapping[str, Any], path: tuple[str, ...], shape: tuple[int, ...]) -> Any:

@@ -75,7 +75,7 @@ class LoadedModel:
                 f"target_ids must have as many rows as input_ids, got {len(targets)} and "
                 f"{len(tokens)}"
             )
-        shifted = np.zeros_like(targets)
+        shifted = np.full_like(targets, self.config.start_id)
         shifted[:, 1:] = targets[:, :-1]
         batch = {
             "encoder_tokens": tokens,
@@ -92,9 +92,11 @@ class LoadedModel:
         input_mask: npt.ArrayLike,
         max_new_tokens: int = 128,
     ) -> npt.NDArray[np.int32]:
-        """Greedy decoding: ids [batch, max_new_tokens], 0 after each row's end of sequence (1).
+        """Decode greedily: ids [batch, max_new_tokens], padding after each row's end of sequence.
 
-        The start token is not among them. Raises ValueError for arrays that are not as the class
+        Start, end and padding are the ids that the folder's files name; other settings of
+        ``generation_config.json``, such as ``num_beams``, are not applied. The start token is not
+        in the result. Raises ValueError for arrays that are not as the class
         says, and unless ``max_new_tokens`` is positive.
         """
         tokens, mask = self._inputs(input_ids, input_mask)

@@ -1,112 +1,356 @@
-"""The tokenizer's files of a model's folder, made from a SentencePiece model without its help.
+"""The tokenizer's files of a model's folder, read and written without its library.
 
 ``tokenizer.json`` is the form that needs neither SentencePiece nor protobuf to read: the pieces
-with their scores, the normaliser's table, and the sentinels as special tokens.
+with their scores, the normaliser's table, and the sentinels as special tokens. Transformers 5
+saves it alone, so it is read as well: pieces, scores and table are those of a SentencePiece model.
 """
 
 import base64
+import dataclasses
 import json
 import os
 import pathlib
-import shutil
+import re
 import struct
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from model.data.vocabulary import Vocabulary, VocabularyError
+from model.data.sentencepiece_model import (
+    AddedToken,
+    Notes,
+    SentencePieceModel,
+    folding_charsmap,
+    make_model,
+    normalizer_of,
+    read_model,
+    with_notes,
+    without_notes,
+)
+from model.data.vocabulary import EXTRA_IDS, Vocabulary, VocabularyError
 from model.small_files import read_small_file
 
-__all__ = ["SPIECE", "SentencePieceModel", "read_model", "write"]
+__all__ = ["SPIECE", "read_json", "read_model", "read_vocabulary", "write"]
 
 SPIECE = "spiece.model"
-
-# sentencepiece_model.proto: numbers of fields and values of enumerations.
-_PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
-_PIECE, _SCORE, _TYPE = 1, 2, 3
-_USER_DEFINED = 4
-_MODEL_TYPE, _UNIGRAM, _BYTE_FALLBACK = 3, 1, 35
-_CHARSMAP = 2
-
-
-class SentencePieceModel(NamedTuple):
-    """What of a SentencePiece model a tokenizer is made of."""
-
-    pieces: list[tuple[str, float]]  #: with their log-probabilities
-    user_defined: list[int]  #: ids of pieces that are found before all others
-    charsmap: bytes  #: the normaliser's compiled table, b"" for none
-    unigram: bool
-    byte_fallback: bool
+_WHOLE, _SETTINGS, _SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+_ADDED = "added_tokens.json"
+_SENTINEL = re.compile(r"<extra_id_(0|[1-9]\d*)>")
+_CLASSES = frozenset(
+    {
+        "T5Tokenizer", "T5TokenizerFast", "MT5Tokenizer", "MT5TokenizerFast",
+        "PreTrainedTokenizerFast", "TokenizersBackend",
+    }
+)  # fmt: skip
+_NAMED = {"pad_token": 0, "eos_token": 1, "unk_token": 2}
 
 
-def read_model(content: bytes) -> SentencePieceModel:
-    """Reads a model that SentencePiece has been able to load."""
-    pieces: list[tuple[str, float]] = []
-    user_defined: list[int] = []
-    charsmap = b""
-    unigram, byte_fallback = True, False  # the format's defaults
-    for field, value in _fields(content):
-        if field == _PIECES:
-            text, score = "", 0.0
-            for name, part in _fields(value):
-                if name == _PIECE:
-                    text = part.decode()
-                elif name == _SCORE:
-                    (score,) = struct.unpack("<f", part)
-                elif name == _TYPE and part == _USER_DEFINED:
-                    user_defined.append(len(pieces))
-            pieces.append((text, score))
-        elif field == _TRAINER:
-            trainer = dict(_fields(value))
-            unigram = trainer.get(_MODEL_TYPE, _UNIGRAM) == _UNIGRAM
-            byte_fallback = bool(trainer.get(_BYTE_FALLBACK, False))
-        elif field == _NORMALIZER:
-            charsmap = dict(_fields(value)).get(_CHARSMAP, b"")
-    return SentencePieceModel(pieces, user_defined, charsmap, unigram, byte_fallback)
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Read a file that is one JSON object. Raises ValueError, naming it, where it is not."""
+    content = read_small_file(path)
+    try:
+        raw = json.loads(content)
+    except (ValueError, RecursionError):
+        raw = None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: damaged: no JSON object")
+    return raw
 
 
-def _fields(content: bytes) -> Iterator[tuple[int, Any]]:
-    """Fields of a protobuf message: numbers as int, everything else as bytes."""
-    place = 0
-    while place < len(content):
-        key, place = _varint(content, place)
-        kind = key & 7
-        if kind == 0:
-            number, place = _varint(content, place)
-            yield key >> 3, number
-            continue
-        if kind == 2:
-            size, place = _varint(content, place)
+# In
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pieces:
+    """A model's pieces, and the tokens that a folder has beside them."""
+
+    content: bytes  #: of a SentencePiece model
+    model: SentencePieceModel
+    beside: tuple[AddedToken, ...]  #: sentinels and added tokens, pieces among them too
+
+
+def read_vocabulary(folder: str | os.PathLike[str]) -> bytes | None:
+    """Return a folder's vocabulary as a SentencePiece model with notes, or None if it has none.
+
+    Number and ids of sentinels and added tokens are those that Transformers gives them: of
+    ``tokenizer.json`` where there is one, else of ``spiece.model`` with what
+    ``tokenizer_config.json`` and ``added_tokens.json`` add.
+
+    Raises VocabularyError, naming file and property, for a tokenizer that gives some text other
+    ids than :class:`model.data.vocabulary.Vocabulary` could.
+    """
+    root = pathlib.Path(folder)
+    if not (root / SPIECE).exists() and not (root / _WHOLE).exists():
+        return None
+    try:
+        settings, special, added = (
+            read_json(root / name) if (root / name).exists() else {}
+            for name in (_SETTINGS, _SPECIAL, _ADDED)
+        )
+        kind = settings.get("tokenizer_class")
+        if kind is not None and kind not in _CLASSES:
+            raise VocabularyError(
+                f"{root / _SETTINGS}: tokenizer_class is {kind!r}, not T5Tokenizer"
+            )
+        spiece = read_small_file(root / SPIECE) if (root / SPIECE).exists() else None
+        if (root / _WHOLE).exists():
+            found = _whole(root / _WHOLE, read_json(root / _WHOLE), spiece)
         else:
-            size = {1: 8, 5: 4}[kind]
-        yield key >> 3, content[place : place + size]
-        place += size
+            assert spiece is not None
+            found = _from_spiece(root, spiece, settings, special, added)
+        _check_names(root, found.model, {**settings, **special})
+        return with_notes(found.content, _notes(root, found))
+    except (KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
+        raise VocabularyError(f"{root}: its tokenizer's files are damaged: {error!r}") from None
 
 
-def _varint(content: bytes, place: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        byte = content[place]
-        number |= (byte & 0x7F) << shift
-        place += 1
-        shift += 7
-        if byte < 0x80:
-            return number, place
+def _whole(path: pathlib.Path, raw: Mapping[str, Any], spiece: bytes | None) -> _Pieces:
+    """Read a ``tokenizer.json``; beside a SentencePiece model, it must be of the same pieces."""
+    model, added = raw["model"], raw.get("added_tokens") or []
+    for name, value, needed in (
+        ("model.type", model.get("type"), "Unigram"),
+        ("model.byte_fallback", model.get("byte_fallback") or False, False),
+        ("model.unk_id", model.get("unk_id"), 2),
+    ):
+        if value != needed:
+            raise VocabularyError(f"{path}: {name} is {value!r}, and T5's is {needed!r}")
+    _check_pre_tokenizer(path, raw.get("pre_tokenizer"))
+    charsmap = _charsmap(path, raw.get("normalizer"))
+    vocab = [(str(text), float(score)) for text, score in model["vocab"]]
+    tokens = {
+        int(token["id"]): _token(path, token["id"], token["content"], token) for token in added
+    }
+    if spiece is None:
+        count = next(
+            (at for at, (text, _) in enumerate(vocab) if _SENTINEL.fullmatch(text)), len(vocab)
+        )
+        # Added tokens may have ids of their own in the vocabulary's list, above the pieces.
+        while count > 3 and count - 1 in tokens and tokens[count - 1].content != "</s>":
+            count -= 1
+        pieces = vocab[:count]
+        if len({text for text, _ in pieces}) < len(pieces) or not all(text for text, _ in pieces):
+            raise VocabularyError(f"{path}: model.vocab has a piece twice, or an empty one")
+        marks = [index for index, token in tokens.items() if token.special and 2 < index < count]
+        content = make_model(pieces, marks, charsmap or folding_charsmap())
+    else:
+        content = without_notes(spiece)
+        own = read_model(content)
+        count = len(own.pieces)
+        names = [text.removeprefix("▁") if "<extra_id_" in text else text for text, _ in own.pieces]
+        others = [text.removeprefix("▁") if "<extra_id_" in text else text for text, _ in vocab]
+        if names != others[:count] or (charsmap or b"") != own.charsmap:
+            raise VocabularyError(
+                f"{path} and {SPIECE} beside it are of two vocabularies: delete the one that is "
+                "not the model's"
+            )
+    for index, (text, _) in enumerate(vocab[count:], count):
+        tokens.setdefault(index, AddedToken(text, index, special=True))
+    return _Pieces(content, read_model(content), tuple(tokens.values()))
+
+
+def _check_pre_tokenizer(path: pathlib.Path, raw: Any) -> None:
+    parts = raw["pretokenizers"] if raw and raw["type"] == "Sequence" else [raw]
+    kinds = [part["type"] if part else None for part in parts]
+    if kinds not in (["WhitespaceSplit", "Metaspace"], ["Metaspace"]):
+        raise VocabularyError(
+            f"{path}: pre_tokenizer is {', '.join(map(str, kinds))}, and T5's is WhitespaceSplit, "
+            "Metaspace"
+        )
+    metaspace = parts[-1]
+    scheme = metaspace.get("prepend_scheme")
+    always = scheme == "always" if scheme else metaspace.get("add_prefix_space") is True
+    if metaspace["replacement"] != "▁" or not always or metaspace.get("split") is False:
+        raise VocabularyError(
+            f"{path}: pre_tokenizer Metaspace is {json.dumps(metaspace, ensure_ascii=False)}, and "
+            "T5's puts ▁ before each word"
+        )
+
+
+def _charsmap(path: pathlib.Path, raw: Any) -> bytes | None:
+    """Return the table of a normalizer, None for one that changes nothing."""
+    parts = raw["normalizers"] if raw and raw["type"] == "Sequence" else [raw] if raw else []
+    # What SentencePiece does to blanks, as converters of its models spell it.
+    blanks = ({"Regex": " {2,}"}, ("▁", " "))
+    rest = [
+        part
+        for part in parts
+        if not (part["type"] == "Strip" and part.get("strip_right"))
+        and not (
+            part["type"] == "Replace"
+            and part["pattern"] == blanks[0]
+            and part["content"] in blanks[1]
+        )
+    ]
+    if not rest:
+        return None
+    if len(rest) > 1 or rest[0]["type"] != "Precompiled":
+        raise VocabularyError(
+            f"{path}: normalizer is {', '.join(str(part['type']) for part in rest)}, and T5's is "
+            "Precompiled: the table of a SentencePiece model"
+        )
+    return base64.b64decode(rest[0]["precompiled_charsmap"] or "") or None
+
+
+def _token(path: pathlib.Path, index: Any, content: Any, flags: Mapping[str, Any]) -> AddedToken:
+    token = AddedToken(
+        content=str(content),
+        id=int(index),
+        special=bool(flags.get("special")),
+        normalized=bool(flags.get("normalized")),
+        lstrip=bool(flags.get("lstrip")),
+        rstrip=bool(flags.get("rstrip")),
+    )
+    if flags.get("single_word"):
+        raise VocabularyError(f"{path}: added token {token.content!r} is single_word")
+    if not token.content:
+        raise VocabularyError(f"{path}: added token {token.id} has no content")
+    return token
+
+
+def _from_spiece(
+    root: pathlib.Path,
+    spiece: bytes,
+    settings: Mapping[str, Any],
+    special: Mapping[str, Any],
+    added: Mapping[str, Any],
+) -> _Pieces:
+    """Give tokens beside a SentencePiece model the ids that T5Tokenizer gives them."""
+    content = without_notes(spiece)
+    model = read_model(content)
+    own = sum(_SENTINEL.fullmatch(text.removeprefix("▁")) is not None for text, _ in model.pieces)
+    listed = [
+        text
+        for name in ("additional_special_tokens", "extra_special_tokens")
+        for text in map(_spelling, _several({**special, **settings}.get(name)))
+    ]
+    names = [text for text in listed if _SENTINEL.fullmatch(text)]
+    count = settings.get("extra_ids")
+    if count is None:
+        count = 0 if own else len(set(names)) or EXTRA_IDS
+    if type(count) is not int or count < 0:
+        raise VocabularyError(f"{root / _SETTINGS}: extra_ids must be a number, got {count!r}")
+    if own and count:
+        raise VocabularyError(
+            f"{root / _SETTINGS}: extra_ids is {count}, and {SPIECE} has {own} sentinels of its own"
+        )
+    if names and count and len(set(names)) != count:
+        raise VocabularyError(
+            f"{root / _SETTINGS}: extra_ids is {count}, and additional_special_tokens lists "
+            f"{len(set(names))} sentinels"
+        )
+    first = len(model.pieces)
+    tokens = {
+        first + count - 1 - k: AddedToken(f"<extra_id_{k}>", first + count - 1 - k, special=True)
+        for k in range(count)
+    }
+    for index, flags in (settings.get("added_tokens_decoder") or {}).items():
+        token = _token(root / _SETTINGS, index, flags["content"], flags)
+        _settle(root / _SETTINGS, tokens, token)
+    for text, index in added.items():
+        known = any(token.content == text for token in tokens.values())
+        if not known:
+            _settle(root / _ADDED, tokens, AddedToken(text, int(index), special=text in listed))
+    spelt = {text for text, _ in model.pieces} | {token.content for token in tokens.values()}
+    spelt |= {text.removeprefix("▁") for text in spelt if "<extra_id_" in text}
+    for text in dict.fromkeys(listed):
+        if text not in spelt:  # T5Tokenizer gives it the next id
+            index = max([first - 1, *tokens]) + 1
+            tokens[index] = AddedToken(text, index, special=True)
+    return _Pieces(content, model, tuple(tokens.values()))
+
+
+def _settle(path: pathlib.Path, tokens: dict[int, AddedToken], token: AddedToken) -> None:
+    there = tokens.get(token.id)
+    if there is not None and there.content != token.content:
+        raise VocabularyError(
+            f"{path}: id {token.id} is {token.content!r}, and {there.content!r} by extra_ids"
+        )
+    tokens[token.id] = token
+
+
+def _several(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):  # name to token, as Transformers 5 may write
+        return list(value.values())
+    return value or ()
+
+
+def _spelling(token: Any) -> str:
+    return str(token["content"] if isinstance(token, Mapping) else token)
+
+
+def _check_names(
+    root: pathlib.Path, model: SentencePieceModel, settings: Mapping[str, Any]
+) -> None:
+    for name, index in _NAMED.items():
+        if settings.get(name) is None:
+            continue
+        spelt = _spelling(settings[name])
+        if spelt != model.pieces[index][0]:
+            raise VocabularyError(
+                f"{root}: {name} is {spelt!r}, and piece {index} is {model.pieces[index][0]!r}"
+            )
+
+
+def _notes(root: pathlib.Path, found: _Pieces) -> Notes:
+    """Return what is to be noted of sentinels and added tokens.
+
+    Raises VocabularyError for ids that sentinels and added tokens cannot have here.
+    """
+    first = len(found.model.pieces)
+    own = {
+        index
+        for index, (text, _) in enumerate(found.model.pieces)
+        if _SENTINEL.fullmatch(text.removeprefix("▁"))
+    }
+    sentinels: dict[int, int] = {}
+    others: list[AddedToken] = []
+    for token in sorted(found.beside, key=lambda token: token.id):
+        match = _SENTINEL.fullmatch(token.content)
+        if token.id in own or token.id in _NAMED.values():
+            continue
+        if match is not None:
+            sentinels[int(match[1])] = token.id
+        elif token.id >= first or not token.special:
+            others.append(token)
+    count = len(sentinels)
+    for number, index in sorted(sentinels.items()):
+        if number >= count or index != first + count - 1 - number or own:
+            raise VocabularyError(
+                f"{root}: <extra_id_{number}> has the id {index}; {count} sentinels behind {first} "
+                "pieces must be numbered downwards, <extra_id_0> being the last"
+            )
+    beyond = [token for token in others if token.id >= first]
+    for index, token in enumerate(beyond, first + count):
+        if token.id != index:
+            raise VocabularyError(
+                f"{root}: added token {token.content!r} has the id {token.id}, and the first id "
+                f"that is free is {index}"
+            )
+    normalize = normalizer_of(found.content).normalize
+    for token in others:
+        if token.normalized and not normalize(token.content).strip():
+            raise VocabularyError(
+                f"{root}: added token {token.content!r} is normalized, to nothing but blanks"
+            )
+    usual = bool(own) or count == EXTRA_IDS
+    return Notes(None if usual else count, tuple(others))
+
+
+# Out
 
 
 def write(folder: str | os.PathLike[str], vocabulary: Vocabulary) -> None:
-    """Writes a T5 tokenizer into a folder: ``tokenizer.json``, its settings and the model itself.
+    """Write a T5 tokenizer into a folder: ``tokenizer.json``, its settings and the model itself.
 
-    Ids are those of ``vocabulary``. Raises VocabularyError for a model that is not of the unigram
-    kind.
+    Ids are those of ``vocabulary``. Raises VocabularyError for a model that T5's tokenizer would
+    give other ids.
     """
     root = pathlib.Path(folder)
-    model = read_model(read_small_file(vocabulary.path))
-    if not model.unigram:
+    if vocabulary.obstacle is not None:
         raise VocabularyError(
-            f"{vocabulary.path}: T5's tokenizer is made from a unigram model, this one is of "
-            "another kind (c4 vocab trains unigram models)"
+            f"{vocabulary.path}: {vocabulary.obstacle}, and T5's tokenizer would give other ids"
         )
-    shutil.copyfile(vocabulary.path, root / SPIECE)
+    model = read_model(vocabulary.content)
+    (root / SPIECE).write_bytes(without_notes(vocabulary.content))
     sentinels = [f"<extra_id_{index}>" for index in range(vocabulary.extra_ids)]
     own = len(model.pieces) > vocabulary.pieces
     names = {
@@ -114,30 +358,45 @@ def write(folder: str | os.PathLike[str], vocabulary: Vocabulary) -> None:
         "unk_token": model.pieces[vocabulary.unk_id][0],
         "pad_token": model.pieces[vocabulary.pad_id][0],
     }
-    _write_json(root / "tokenizer.json", _tokenizer(model, vocabulary, sentinels))
+    marks = [*sentinels, *(token.content for token in vocabulary.added if token.special)]
+    whole = _tokenizer(model, vocabulary, sentinels)
+    _write_json(root / _WHOLE, whole)
     _write_json(
-        root / "tokenizer_config.json",
+        root / _SETTINGS,
         {
             "tokenizer_class": "T5Tokenizer",
             "extra_ids": 0 if own else vocabulary.extra_ids,
             **names,
-            "additional_special_tokens": sentinels,
+            "additional_special_tokens": marks,
+            **({"added_tokens_decoder": _decoder(whole)} if vocabulary.added else {}),
             "clean_up_tokenization_spaces": False,
             "model_max_length": 512,
         },
     )
-    _write_json(root / "special_tokens_map.json", {**names, "additional_special_tokens": sentinels})
+    _write_json(root / _SPECIAL, {**names, "additional_special_tokens": marks})
+    if above := {t.content: t.id for t in vocabulary.added if t.id >= vocabulary.size}:
+        _write_json(root / _ADDED, above)
+
+
+def _decoder(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Return added tokens as ``tokenizer_config.json`` has them, for Transformers 4."""
+    return {
+        str(token["id"]): {name: value for name, value in token.items() if name != "id"}
+        for token in whole["added_tokens"]
+    }
 
 
 def _tokenizer(
     model: SentencePieceModel, vocabulary: Vocabulary, sentinels: list[str]
 ) -> dict[str, Any]:
-    pieces = [list(piece) for piece in model.pieces[: vocabulary.pieces]]
+    pieces: list[list[Any]] = [list(piece) for piece in model.pieces[: vocabulary.pieces]]
     pieces += [[name, 0.0] for name in reversed(sentinels)]
     eos = model.pieces[vocabulary.eos_id][0]
-    special = [vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id]
-    special += range(vocabulary.pieces, vocabulary.size)
-    added = sorted({*special, *model.user_defined})
+    special = {vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id}
+    special |= {index for index in model.control if index < vocabulary.pieces}
+    special |= set(range(vocabulary.pieces, vocabulary.size))
+    added = {index: AddedToken(pieces[index][0], index, special=True) for index in special}
+    added |= {token.id: token for token in vocabulary.added}
     # SentencePiece puts a blank before the text and folds others: WhitespaceSplit takes all of
     # them away, Metaspace puts one before each word.
     metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
@@ -149,15 +408,15 @@ def _tokenizer(
         "padding": None,
         "added_tokens": [
             {
-                "id": index,
-                "content": pieces[index][0],
+                "id": token.id,
+                "content": token.content,
                 "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": index in special,
+                "lstrip": token.lstrip,
+                "rstrip": token.rstrip,
+                "normalized": token.normalized,
+                "special": token.special,
             }
-            for index in added
+            for _, token in sorted(added.items())
         ],
         "normalizer": {
             "type": "Precompiled",

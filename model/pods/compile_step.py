@@ -93,26 +93,10 @@ def compile_step(plan: StepPlan, say: Callable[[str], None] | None = None) -> Po
     devices = topology_devices(plan.topology)
     model = T5(plan.config)
     axes, shapes = model.param_axes(), model.param_shapes()
-    count = len(devices)
-    if plan.mesh == "auto":
-        meshes = sharding.mesh_candidates(
-            count,
-            plan.config,
-            axes,
-            shapes,
-            plan.batch,
-            device_bytes=plan.topology.chip.device_bytes,
-            accumulate=plan.step.accumulate,
-            slices=plan.topology.slices,
-        )[:_TRIES]
-    else:
-        meshes = [sharding.parse_mesh(plan.mesh, count)]
-        ways = meshes[0].batch_ways * plan.step.accumulate
-        if plan.batch.batch_size % ways:
-            raise ValueError(
-                f"a batch of {plan.batch.batch_size} sequences does not divide over {ways} "
-                f"(data x fsdp x --accumulate) of mesh {meshes[0]}"
-            )
+    meshes = sharding.possible_meshes(
+        plan.mesh, devices, plan.config, axes, shapes, plan.batch,
+        device_bytes=plan.topology.chip.device_bytes, accumulate=plan.step.accumulate,
+    )[:_TRIES]  # fmt: skip
     refused: list[str] = []
     for shape in meshes:
         if say is not None:

@@ -142,7 +142,7 @@ def parse_topology(text: str) -> Topology:
         ...
     ValueError: no TPU 'v5' (--compile-only v5:8x8); known: v3, v4, v5e, v5p, v6e
     """
-    read = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)(?:\*(\d+))?", text.strip())
+    read = re.fullmatch(r"(\w+):([0-9]{1,6}(?:x[0-9]{1,6})*)(?:\*([0-9]{1,6}))?", text.strip())
     if read is None:
         raise ValueError(
             f"cannot read the topology {text!r}: write CHIP:AxB or CHIP:AxBxC, as v3:32x32, and "

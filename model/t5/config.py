@@ -37,6 +37,9 @@ class ModelConfig:
     relative_buckets: int = 32
     relative_max_distance: int = 128
     norm_epsilon: float = 1e-6
+    pad_id: int = 0  #: what decoding puts behind the end of a sequence
+    start_id: int = 0  #: what the decoder reads first
+    eos_ids: tuple[int, ...] = (1,)  #: each of them ends a sequence; none: decoding never stops
 
     dropout_rate: float = 0.1
     #: One mask for all positions of a sequence, as Mesh TensorFlow and T5X draw it; False draws
@@ -81,6 +84,16 @@ class ModelConfig:
             raise ValueError(f"dropout_rate must be in [0, 1), got {self.dropout_rate!r}")
         if not (_is_number(self.norm_epsilon) and 0 < self.norm_epsilon < 1):
             raise ValueError(f"norm_epsilon must be in (0, 1), got {self.norm_epsilon!r}")
+        object.__setattr__(self, "eos_ids", tuple(self.eos_ids))  # a list where JSON held it
+        for name, ids in (
+            ("pad_id", (self.pad_id,)), ("start_id", (self.start_id,)), ("eos_ids", self.eos_ids),
+        ):  # fmt: skip
+            for value in ids:
+                whole = isinstance(value, int) and not isinstance(value, bool)
+                if not (whole and 0 <= value < self.vocab_size):
+                    raise ValueError(
+                        f"{name} must be ids from 0 to {self.vocab_size - 1}, got {value!r}"
+                    )
         for name in ("tied_logits", "dropout_broadcast"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")

@@ -20,9 +20,6 @@ from model.t5.network import T5, Params
 
 __all__ = ["DecoderCache", "greedy", "start", "step"]
 
-EOS_ID = 1  #: of every vocabulary of T5
-START_ID = 0  #: what the decoder reads first
-
 
 @flax.struct.dataclass
 class DecoderCache:
@@ -75,7 +72,7 @@ def start(
             stack["layers"],
         )
         memory_mask = (segments > 0)[:, None, None, :]
-        prompt = jnp.full((segments.shape[0], 1), START_ID, jnp.int32)
+        prompt = jnp.full((segments.shape[0], 1), config.start_id, jnp.int32)
         prompt_segments = jnp.ones_like(prompt)
         positions = 1 + max_new_tokens
     else:
@@ -114,17 +111,17 @@ def greedy(
     params: Params,
     inputs: Mapping[str, jax.Array],
     max_new_tokens: int,
-    *,
-    eos_id: int = EOS_ID,
 ) -> jax.Array:
-    """The likeliest token each time, int32 [rows, max_new_tokens]; 0 after a row's EOS.
+    """Decode greedily: int32 [rows, max_new_tokens], `pad_id` after a row's first end id.
 
-    For `inputs` see `start`. Ends when every row has its EOS. Under `jax.jit`, `model`,
-    `max_new_tokens` and `eos_id` are static.
+    For `inputs` see `start`. Stops when every row has one of the model's `eos_ids`. Under
+    `jax.jit`, `model` and `max_new_tokens` are static.
     """
+    config = model.config
     logits, cache = start(model, params, inputs, max_new_tokens)
     rows = logits.shape[0]
-    outputs = jnp.zeros((rows, max_new_tokens), jnp.int32)
+    outputs = jnp.full((rows, max_new_tokens), config.pad_id, jnp.int32)
+    ends = jnp.array(config.eos_ids, jnp.int32)
 
     def unfinished(state: Any) -> jax.Array:
         index, _, _, ended, _ = state
@@ -133,10 +130,11 @@ def greedy(
 
     def choose(state: Any) -> Any:
         index, logits, cache, ended, outputs = state
-        tokens = jnp.where(ended, 0, jnp.argmax(logits, axis=-1).astype(jnp.int32))
+        likeliest = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        tokens = jnp.where(ended, jnp.int32(config.pad_id), likeliest)
         outputs = jax.lax.dynamic_update_slice(outputs, tokens[:, None], (0, index))
         logits, cache = step(model, params, cache, tokens)
-        return index + 1, logits, cache, ended | (tokens == eos_id), outputs
+        return index + 1, logits, cache, ended | jnp.isin(tokens, ends), outputs
 
     state = (jnp.int32(0), logits, cache, jnp.zeros(rows, bool), outputs)
     result: jax.Array = jax.lax.while_loop(unfinished, choose, state)[-1]

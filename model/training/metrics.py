@@ -15,6 +15,7 @@ Fields of ``metrics.jsonl``, one object a line; losses are nats a target token.
 ``tokens_per_s``          tokens that encoder and decoder read, padding not counted
 ``data_wait_fraction``    share of the time spent waiting for the input
 ``mfu``                   model FLOPs over what the devices could do; where that is known
+``epoch``                 times that the corpus has been read, 1.5 being once and a half
 ``validation_loss``       with ``validation_accuracy``, in lines of their own
 ========================  ====================================================================
 """
@@ -53,20 +54,54 @@ __all__ = [
 
 Row = dict[str, Any]
 
-#: bfloat16 FLOP/s without sparsity, by what the name of the device contains; the makers' data
-#: sheets. TPUs are in ``model.pods.topologies``.
-_GPU_PEAKS = {
-    "B200": 2250e12,
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10G": 70e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-}
+#: Peak FLOP/s of matrix products in bfloat16 without sparsity, accumulated in float32, by the
+#: device's exact name, as NVIDIA's driver and so JAX report it. Sources, as of 2026: NVIDIA's data
+#: sheets of B200 (HGX), GB200, H200, H100, GH200, A100, A30, A10, A40, L4, L40 and L40S (where a
+#: sheet gives the figure with sparsity only, half of it); the whitepapers of the GA102, Ada and
+#: RTX Blackwell architectures for RTX cards; AWS's page of G5 instances for A10G. V100 and T4 have
+#: no bfloat16: theirs is the float16 figure of their data sheets.
+_GPU_PEAKS: Mapping[str, float] = types.MappingProxyType(
+    {
+        "NVIDIA GB200": 2500e12,
+        "NVIDIA B200": 2250e12,
+        "NVIDIA H200": 989e12,
+        "NVIDIA H200 NVL": 835e12,
+        "NVIDIA GH200 480GB": 989e12,
+        "NVIDIA GH200 120GB": 989e12,
+        "NVIDIA GH200 144G HBM3e": 989e12,
+        "NVIDIA H100 80GB HBM3": 989e12,  # SXM
+        "NVIDIA H100 SXM5 80GB": 989e12,
+        "NVIDIA H100 NVL": 835e12,
+        "NVIDIA H100 PCIe": 756e12,
+        "NVIDIA A100-SXM4-40GB": 312e12,
+        "NVIDIA A100-SXM4-80GB": 312e12,
+        "NVIDIA A100-PCIE-40GB": 312e12,
+        "NVIDIA A100-PCIE-80GB": 312e12,
+        "NVIDIA A100 80GB PCIe": 312e12,
+        "A100-SXM4-40GB": 312e12,  # drivers of 2020
+        "A100-SXM-80GB": 312e12,
+        "A100-PCIE-40GB": 312e12,
+        "NVIDIA A30": 165e12,
+        "NVIDIA A40": 149.7e12,
+        "NVIDIA A10": 125e12,
+        "NVIDIA A10G": 70e12,
+        "NVIDIA L40S": 362e12,
+        "NVIDIA L40": 181e12,
+        "NVIDIA L4": 121e12,
+        "Tesla V100-SXM2-16GB": 125e12,
+        "Tesla V100-SXM2-32GB": 125e12,
+        "Tesla V100-PCIE-16GB": 112e12,
+        "Tesla V100-PCIE-32GB": 112e12,
+        "Tesla T4": 65e12,
+        "NVIDIA RTX 6000 Ada Generation": 364.2e12,
+        "NVIDIA RTX A6000": 154.8e12,
+        "NVIDIA GeForce RTX 5090": 209.5e12,
+        "NVIDIA GeForce RTX 4090": 165.2e12,
+        "NVIDIA GeForce RTX 4080": 97.5e12,
+        "NVIDIA GeForce RTX 3090 Ti": 80e12,
+        "NVIDIA GeForce RTX 3090": 71e12,
+    }
+)
 _TPU_KINDS = {
     "TPU v3": "v3",
     "TPU v4": "v4",
@@ -80,7 +115,9 @@ _TPU_KINDS = {
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """What a device could do, FLOP/s in bfloat16; None where no table has it.
+    """Return a device's peak FLOP/s in bfloat16, or None for a device that no table has.
+
+    Names are compared whole: "NVIDIA L40" is another card than "NVIDIA L4".
 
     Args:
       device_kind: as ``jax.Device.device_kind``.
@@ -92,7 +129,9 @@ def peak_flops(device_kind: str) -> float | None:
         from model.pods.topologies import CHIPS
 
         return CHIPS[_TPU_KINDS[device_kind]].device_flops
-    return next((peak for name, peak in _GPU_PEAKS.items() if name in device_kind), None)
+    # Newer drivers leave "Tesla" out or put "NVIDIA" before it, by card.
+    names = (device_kind, device_kind.replace("NVIDIA Tesla ", "Tesla "))
+    return next((_GPU_PEAKS[name] for name in names if name in _GPU_PEAKS), None)
 
 
 class TrainingStoppedError(ValueError):
@@ -388,7 +427,7 @@ _OVER_TIME = ("tokens_per_s", "data_wait_fraction", "mfu")
 
 
 def mean_row(rows: Sequence[Row]) -> Row:
-    """Steps as one row: the last one's number, means of the rest, those of rates over time.
+    """Return steps as one row: step and epoch of the last, means of the rest, rates over time.
 
     >>> mean_row([{"step": 1, "loss": 4.0, "seconds": 1.0, "tokens_per_s": 100.0},
     ...           {"step": 2, "loss": 2.0, "seconds": 3.0, "tokens_per_s": 20.0}])
@@ -399,6 +438,8 @@ def mean_row(rows: Sequence[Row]) -> Row:
     for name in rows[-1]:
         if name in _OVER_TIME:
             mean[name] = sum(row[name] * row["seconds"] for row in rows) / seconds
+        elif name == "epoch":
+            mean[name] = rows[-1][name]
         elif name != "step":
             mean[name] = sum(row[name] for row in rows) / len(rows)
     return mean
@@ -413,4 +454,6 @@ def _summary(row: Row) -> str:
     if "mfu" in row:
         parts.append(f"mfu {row['mfu']:.1%}")
     parts.append(f"waiting for data {row['data_wait_fraction']:.0%}")
+    if "epoch" in row:
+        parts.append(f"epoch {row['epoch']:.2f}")
     return "  ".join(parts)

@@ -58,22 +58,12 @@ def plan_layout(config: TrainConfig) -> Layout:
     model = T5(config.model)
     axes, shapes = model.param_axes(), model.param_shapes()
     spec = config.data.batch_spec()
-    count, accumulate = jax.device_count(), config.step.accumulate
-    if config.mesh == "auto":
-        shape = sharding.choose_mesh(
-            count, config.model, axes, shapes, spec,
-            device_bytes=_device_bytes(), accumulate=accumulate,
-        )  # fmt: skip
-    else:
-        shape = sharding.parse_mesh(config.mesh, count)
-    if config.data.batch_size % (shape.batch_ways * accumulate):
-        in_parts = f" in {accumulate} microbatches" if accumulate > 1 else ""
-        raise ValueError(
-            f"a batch of {config.data.batch_size} sequences{in_parts} does not divide over "
-            f"{shape.batch_ways} devices (data x fsdp): give --batch-size a multiple of "
-            f"{shape.batch_ways * accumulate}, or another --mesh"
-        )
-    mesh = sharding.make_mesh(shape)
+    devices = jax.devices()
+    shape = sharding.possible_meshes(
+        config.mesh, devices, config.model, axes, shapes, spec,
+        device_bytes=_device_bytes(), accumulate=config.step.accumulate,
+    )[0]  # fmt: skip
+    mesh = sharding.make_mesh(shape, devices)
     optimizer = adafactor(config.rate(), axes)
     state = jax.eval_shape(
         functools.partial(init_state, model, optimizer), jax.random.key(0)

@@ -87,6 +87,11 @@ class Records:
             layout.shape, T5(config.model).param_axes(), T5(config.model).param_shapes()
         ):
             self.say(f"note: {line}")
+        if self._flops_share is None and devices[0].platform != "cpu":
+            self.say(
+                f"note: no model FLOP utilisation (mfu): the peak of {devices[0].device_kind!r} is "
+                "unknown; give it in TFLOP/s (--peak-tflops)"
+            )
         if 0 < self._done < config.steps:
             self.say(f"going on from step {self._done} in {self._folder.path}")
             for line in self._folder.changed_versions():
@@ -101,10 +106,19 @@ class Records:
         with self._timer.waiting():
             return next(batches)
 
-    def write_step(self, step: int, told: StepMetrics) -> None:
-        """Fetches a step's metrics and tells them. Raises TrainingStoppedError for bad ones."""
+    def write_step(self, step: int, told: StepMetrics, epoch: float) -> None:
+        """Fetch the metrics of a step and record them.
+
+        Args:
+          step: its number.
+          told: its metrics, on the devices.
+          epoch: how many times the corpus has been read up to this step.
+
+        Raises TrainingStoppedError where the loss is NaN or diverges.
+        """
         told = jax.device_get(told)
         row = step_row(step, told, *self._timer.lap(), self._flops_share)
+        row["epoch"] = round(epoch, 6)
         if self._file is not None:
             self._file.write(row)
         if not told.finite:

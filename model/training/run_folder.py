@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from model.options import option_of
 from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
 from model.training.checkpoints import MODEL_FILE, STEPS, VOCABULARY_FILE, write_model_file
@@ -31,14 +32,6 @@ _RUN_SCRATCH = f".{RUN_FILE}.tmp"
 _LOCK_FILE = ".lock"
 _FORMAT = 1
 _PACKAGES = ("colossal-c4", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-
-#: Setting to the option that gives it, where the names differ.
-_OPTIONS = {
-    "objective": "--objective, --noise-density",
-    "corpus": "--corpus",
-    "vocabulary": "--vocab",
-    "model": "--size, --architecture, --set, --dropout, --dtype",
-}
 
 
 class RunFolder:
@@ -89,17 +82,23 @@ class RunFolder:
             raise ValueError(f"{self._run_file}: not a run of this version: {error}") from None
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Raises ValueError, naming the first difference, for settings of another run."""
+        """Check that settings are those of the run that this folder is of.
+
+        Raises ValueError for the first difference, with the option that sets it.
+        """
         begun = self.begun_with()
         if begun is None:
             return
         found, wanted = _flat(begun), _flat(json.loads(json.dumps(settings)))
-        for name in (*found, *(name for name in wanted if name not in found)):
+        # Another checkpoint to start from brings another model: name what was typed.
+        for name in ("init_from", *found, *(name for name in wanted if name not in found)):
             if found.get(name) != wanted.get(name):
-                option = _OPTIONS.get(name.partition(".")[0], f"--{name.replace('_', '-')}")
+                option = option_of(name)
+                field = name.rpartition(".")[2]
                 raise ValueError(
-                    f"{self.path} was begun with {name} {_shown(found, name)}, now it is "
-                    f"{_shown(wanted, name)}: give it as it was, or another --out ({option})"
+                    f"{self.path} was begun with {field} {_shown(found, name)}, now it is "
+                    f"{_shown(wanted, name)}: give it as it was, or another --out"
+                    f"{f' ({option})' if option else ''}"
                 )
 
     def changed_versions(self) -> list[str]:

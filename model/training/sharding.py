@@ -8,6 +8,7 @@ From one device to a pod of several slices it is the same mesh with other number
 import contextlib
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -27,13 +28,14 @@ __all__ = [
     "MeshShape",
     "batch_sharding",
     "bytes_per_device",
-    "choose_mesh",
     "make_mesh",
     "mesh_candidates",
     "params_shardings",
     "parse_mesh",
     "partition_spec",
+    "possible_meshes",
     "replicated",
+    "slice_count",
     "undivided_axes",
     "use_rules",
 ]
@@ -106,7 +108,7 @@ def parse_mesh(text: str, device_count: int) -> MeshShape:
 
     Axes not named are 1, except that ``data`` takes what is left where it is not named; one axis
     may be -1 and takes it instead. ``auto`` puts all devices on ``data``: a model that one device
-    cannot hold needs :func:`choose_mesh`.
+    cannot hold needs :func:`mesh_candidates`.
 
     Raises ValueError for what cannot be read, and for a mesh that is not of ``device_count``.
 
@@ -131,10 +133,9 @@ what is left
             )
         if axis in sizes:
             raise ValueError(f"--mesh {text!r} names {axis} twice")
-        try:
-            sizes[axis] = int(number)
-        except ValueError:
-            raise ValueError(f"--mesh {text!r}: {number!r} is not a number of devices") from None
+        if not re.fullmatch(r"-?[0-9]{1,9}", number):
+            raise ValueError(f"--mesh {text!r}: {number!r} is not a number of devices")
+        sizes[axis] = int(number)
         if sizes[axis] < 1 and sizes[axis] != -1:
             raise ValueError(
                 f"--mesh {text!r}: {axis} must be positive, or -1 for what is left; got {number}"
@@ -181,13 +182,9 @@ def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> 
             f"mesh {shape} is of {shape.devices} devices and there are {len(given)} (--mesh)"
         )
     sizes = tuple(shape.sizes().values())
-    slices = len({getattr(device, "slice_index", None) for device in given})
+    slices = slice_count(given)
+    _check_slices(shape, slices)
     if slices > 1:
-        if shape.data % slices:
-            raise ValueError(
-                f"mesh {shape} over {slices} slices: data must be a multiple of {slices}, since "
-                "parameters are gathered inside a slice (--mesh)"
-            )
         grid = mesh_utils.create_hybrid_device_mesh(
             (shape.data // slices, shape.fsdp, shape.tensor),
             (slices, 1, 1),
@@ -420,8 +417,9 @@ def _traffic(
     return sent
 
 
-def choose_mesh(
-    device_count: int,
+def possible_meshes(
+    text: str,
+    devices: Sequence[Any],
     config: ModelConfig,
     axes: Any,
     shapes: Any,
@@ -429,21 +427,62 @@ def choose_mesh(
     *,
     device_bytes: float | None,
     accumulate: int = 1,
-    slices: int = 1,
-) -> MeshShape:
-    """The first of :func:`mesh_candidates`; all devices on ``data`` where memory is not known."""
-    if device_bytes is None:
-        return MeshShape(data=device_count)
-    return mesh_candidates(
-        device_count,
-        config,
-        axes,
-        shapes,
-        batch,
-        device_bytes=device_bytes,
-        accumulate=accumulate,
-        slices=slices,
-    )[0]
+) -> list[MeshShape]:
+    """Return the meshes that ``--mesh`` stands for, best first; :func:`make_mesh` takes each.
+
+    Training and ``--compile-only`` both ask this function, so that what one proposes the other
+    accepts. ``auto`` gives :func:`mesh_candidates`, or all devices on ``data`` where
+    ``device_bytes`` is None; anything else is one mesh.
+
+    Args:
+      text: of ``--mesh``.
+      devices: all devices of the mesh, of one slice or several.
+      config: the model.
+      axes: of its parameters, as ``T5.param_axes()``.
+      shapes: of its parameters.
+      batch: of a step, all microbatches together.
+      device_bytes: memory of one device; None if unknown.
+      accumulate: microbatches of a step.
+
+    Raises:
+      ValueError: the mesh cannot be read, is not of these devices, crosses slices with another
+        axis than ``data``, or does not divide the batch.
+    """
+    slices = slice_count(devices)
+    if text.strip() == "auto" and device_bytes is not None:
+        return mesh_candidates(
+            len(devices),
+            config,
+            axes,
+            shapes,
+            batch,
+            device_bytes=device_bytes,
+            accumulate=accumulate,
+            slices=slices,
+        )
+    shape = parse_mesh(text, len(devices))
+    _check_slices(shape, slices)
+    if batch.batch_size % (shape.batch_ways * accumulate):
+        in_parts = f" in {accumulate} microbatches" if accumulate > 1 else ""
+        raise ValueError(
+            f"a batch of {batch.batch_size} sequences{in_parts} does not divide over "
+            f"{shape.batch_ways} devices (data x fsdp) of mesh {shape}: give --batch-size a "
+            f"multiple of {shape.batch_ways * accumulate}, or another --mesh"
+        )
+    return [shape]
+
+
+def slice_count(devices: Sequence[Any]) -> int:
+    """Return the number of slices that devices belong to; 1 where there are no slices."""
+    return len({getattr(device, "slice_index", None) for device in devices})
+
+
+def _check_slices(shape: MeshShape, slices: int) -> None:
+    if shape.data % slices:
+        raise ValueError(
+            f"mesh {shape} over {slices} slices: data must be a multiple of {slices}, since "
+            "parameters are gathered inside a slice (--mesh)"
+        )
 
 
 def _divisors(number: int) -> list[int]:

@@ -1,15 +1,22 @@
 """A run's configuration, checked when it is made."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from model.data.input_pipeline import InputConfig
+from model.options import option_of
 from model.t5.config import ModelConfig
 from model.training.metrics import DivergenceGuard
 from model.training.optimizer import Schedule, schedule
 from model.training.train_step import StepConfig
 
 __all__ = ["TrainConfig"]
+
+
+#: Field of ModelConfig to what batches and vocabularies have in its place.
+_SPECIAL_IDS: Mapping[str, Any] = MappingProxyType({"pad_id": 0, "start_id": 0, "eos_ids": (1,)})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,15 +52,23 @@ class TrainConfig:
             ("log_every", 1), ("profile_steps", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
-                option = name.removesuffix("_steps").replace("_", "-")
                 raise ValueError(
-                    f"{name} must be at least {least}, got {getattr(self, name)} (--{option})"
+                    f"{name} must be at least {least}, got {getattr(self, name)} "
+                    f"({option_of(name)})"
                 )
         for name, least in (("keep_every", 1), ("eval_every", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(
-                    f"{name} must be at least {least}, got {value} (--{name.replace('_', '-')})"
+                    f"{name} must be at least {least}, got {value} ({option_of(name)})"
+                )
+        for name, value in _SPECIAL_IDS.items():
+            if getattr(self.model, name) != value:
+                shown = getattr(self.model, name)
+                raise ValueError(
+                    f"the model of {self.init_from} has {name} {shown}, and training needs "
+                    f"{value}: it pads with 0, ends sequences with 1 and starts the decoder with "
+                    f"0 ({option_of(f'model.{name}')})"
                 )
         if self.data.batch_size % self.step.accumulate:
             raise ValueError(
@@ -63,8 +78,8 @@ class TrainConfig:
         for name in ("steps", "warmup"):
             if getattr(self, name) >= 2**31:
                 raise ValueError(
-                    f"{name} must be below 2**31, got {getattr(self, name)} (--{name}): steps are "
-                    "counted in 32 bits"
+                    f"{name} must be below 2**31, got {getattr(self, name)} ({option_of(name)}): "
+                    "steps are counted in 32 bits"
                 )
         DivergenceGuard(self.divergence)
         self.rate()
@@ -77,8 +92,9 @@ class TrainConfig:
         run with its number of input shards decided.
         """
         model = dataclasses.asdict(self.model)
-        for how in ("remat", "attention"):
-            del model[how]
+        # Training knows one set of special ids: see __post_init__.
+        for name in ("remat", "attention", *_SPECIAL_IDS):
+            del model[name]
         return {
             "model": model,
             "input": data.identity(data.input_shards or 1),

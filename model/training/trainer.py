@@ -25,6 +25,7 @@ from jax.experimental import multihost_utils
 from model.data.batches import Batch
 from model.data.device_batches import DeviceBatches
 from model.data.input_pipeline import InputConfig, make_input, merged_states, validation_batches
+from model.data.passes import corpus_size
 from model.training import distributed
 from model.training.checkpoints import Checkpoints
 from model.training.losses import LossSums
@@ -113,7 +114,9 @@ def train(config: TrainConfig, interrupted: Callable[[], bool] = lambda: False) 
         missed = bool(
             validation and done and _is_due(done, config, eval_every)
         ) and not records.evaluated(done)  # stopped between a checkpoint and its evaluation
+        size = corpus_size(data, data.input_shards or 1)
         records.greet()
+        records.say(f"corpus: {size.described(config.steps * data.batch_size)}")
         for note in notes:
             records.say(note)
         if done >= config.steps and not missed:
@@ -145,7 +148,7 @@ def train(config: TrainConfig, interrupted: Callable[[], bool] = lambda: False) 
         # 5. The loop. A step runs on the devices while the one before it is looked at; where
         # something is to be kept, the step itself is looked at first.
         profiler = stack.enter_context(Profiler(folder.profile, config.profile_steps))
-        running: tuple[int, StepMetrics] | None = None
+        running: tuple[int, StepMetrics, float] | None = None
         kept = done
 
         def keep(step: int) -> None:
@@ -168,10 +171,11 @@ def train(config: TrainConfig, interrupted: Callable[[], bool] = lambda: False) 
                     keep(step - 1)
                     checkpoints.wait()
                 raise
+            epoch = batches.epoch(size.rows_per_element)
             state, told = train_step(state, batch)
             if running is not None:
                 records.write_step(*running)
-            running = step, told
+            running = step, told, epoch
             stopping = stop.asked_for(step)
             saving = stopping or step == config.steps or step % config.checkpoint_every == 0
             evaluating = evaluate is not None and _is_due(step, config, eval_every)

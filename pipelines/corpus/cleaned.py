@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from pipelines.corpus.container import (
     Container,
+    DamagedFileError,
     Part,
-    damaged,
     pack_batch,
     unpack_batch,
     write_container,
@@ -214,7 +214,7 @@ class CleanedFile:
             ]
         except (KeyError, TypeError) as error:
             self._file.close()
-            raise damaged(path, error) from None
+            raise DamagedFileError(path, error) from None
 
     def __enter__(self) -> "CleanedFile":
         return self
@@ -276,13 +276,13 @@ class CleanedFile:
         ]
         keys, offsets, codes = (_joined(batches, name) for name in _DROPPED_SCHEMA.names)
         if len(codes) and codes.max() >= len(self._verdicts):
-            raise damaged(self.path, f"verdict {codes.max()} of {len(self._verdicts)}")
+            raise DamagedFileError(self.path, f"verdict {codes.max()} of {len(self._verdicts)}")
         return Dropped(keys, offsets, codes, self._verdicts)
 
     def _rows(self, number: int, schema: pa.Schema, count: int) -> pa.RecordBatch:
         rows = unpack_batch(self._file.read(number), schema, self.path, _MAY_BE_NULL)
         if len(rows) != count:
-            raise damaged(self.path, f"{len(rows)} rows of {count} in section {number}")
+            raise DamagedFileError(self.path, f"{len(rows)} rows of {count} in section {number}")
         return rows
 
 

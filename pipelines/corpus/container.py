@@ -36,7 +36,6 @@ __all__ = [
     "DamagedFileError",
     "OtherVersionError",
     "Part",
-    "damaged",
     "pack_batch",
     "unpack_batch",
     "write_container",
@@ -65,20 +64,27 @@ _FAULTS = (
 class DamagedFileError(ValueError):
     """A kept file is not what was written. The message names the file and says what to do."""
 
+    def __init__(self, path: str, reason: object) -> None:
+        super().__init__(path, str(reason))  # as it is made again where it was pickled
+        self.path = path
+        self.reason = str(reason)
+
+    def __str__(self) -> str:
+        return f"{self.path} is damaged ({self.reason}): run the same build again to rebuild it"
+
 
 class OtherVersionError(ValueError):
     """A kept file was written by another version. The message names the file."""
 
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
 
-def damaged(path: str, what: object) -> DamagedFileError:
-    """Return the error for a damaged file."""
-    return DamagedFileError(f"{path} is damaged ({what}): run the same build again to rebuild it")
-
-
-def _other_version(path: str) -> OtherVersionError:
-    return OtherVersionError(
-        f"{path} was written by another version of Colossal: run the same build again to rebuild it"
-    )
+    def __str__(self) -> str:
+        return (
+            f"{self.path} was written by another version of Colossal: run the same build again to "
+            "rebuild it"
+        )
 
 
 class Part(NamedTuple):
@@ -183,7 +189,7 @@ class Container:
             raise
         except _FAULTS as error:
             self.close()
-            raise damaged(path, error) from None
+            raise DamagedFileError(path, error) from None
 
     def __enter__(self) -> "Container":
         return self
@@ -207,9 +213,9 @@ class Container:
             with pa.CompressedInputStream(pa.BufferReader(stored), "lz4") as stream:
                 data = stream.read_buffer(section.unpacked + 1)
         except _FAULTS as error:
-            raise damaged(self.path, error) from None
+            raise DamagedFileError(self.path, error) from None
         if data.size != section.unpacked:
-            raise damaged(self.path, f"section {number} unpacks to another length")
+            raise DamagedFileError(self.path, f"section {number} unpacks to another length")
         return data
 
     def verify(self) -> None:
@@ -224,7 +230,7 @@ class Container:
                 while left:
                     data = file.read(min(left, _CHUNK_BYTES))
                     if not data:
-                        raise damaged(self.path, "it ends early")
+                        raise DamagedFileError(self.path, "it ends early")
                     checksum = _crc(data, checksum)
                     left -= len(data)
                 self._require(checksum, number)
@@ -237,7 +243,7 @@ class Container:
 
     def _require(self, checksum: int, number: int) -> None:
         if checksum != self.sections[number].checksum:
-            raise damaged(self.path, f"checksum mismatch in section {number}")
+            raise DamagedFileError(self.path, f"checksum mismatch in section {number}")
 
     def _fetch(self, start: int, end: int) -> pa.Buffer:
         """Bytes ``start`` to ``end`` of the file, from memory where they are there."""
@@ -248,7 +254,7 @@ class Container:
         self._file.seek(start)
         data = self._file.read(end - start)
         if len(data) != end - start:
-            raise damaged(self.path, "it ends early")
+            raise DamagedFileError(self.path, "it ends early")
         return pa.py_buffer(data)
 
     def _read_table(self) -> tuple[dict[str, Any], list[Section]]:
@@ -261,22 +267,22 @@ class Container:
         if magic != _MAGIC or checksum != _CHECKSUM.pack(_crc(content)):
             self._refuse_end()
         if version != _VERSION:
-            raise _other_version(self.path)
+            raise OtherVersionError(self.path)
         begin = end - length
         if begin < _HEAD.size:
-            raise damaged(self.path, f"a table of {length:,} bytes")
+            raise DamagedFileError(self.path, f"a table of {length:,} bytes")
         stored = self._fetch(begin, end)
         if _crc(stored) != table_checksum:
-            raise damaged(self.path, "checksum mismatch in the table of sections")
+            raise DamagedFileError(self.path, "checksum mismatch in the table of sections")
         table = json.loads(stored.to_pybytes())
         if table["kind"] != self._kind:
-            raise damaged(self.path, f"a file of {table['kind']}, not of {self._kind}")
+            raise DamagedFileError(self.path, f"a file of {table['kind']}, not of {self._kind}")
         head = table["head"]
         if not isinstance(head, dict):
-            raise damaged(self.path, "no head")
+            raise DamagedFileError(self.path, "no head")
         sections = list(_sections(table["sections"]))
         if _HEAD.size + sum(section.length for section in sections) != begin:
-            raise damaged(self.path, "its size is not that of its sections")
+            raise DamagedFileError(self.path, "its size is not that of its sections")
         if self._held.size == self._size:
             self._check_head(self._fetch(0, _HEAD.size).to_pybytes())
         return head, sections
@@ -284,12 +290,12 @@ class Container:
     def _refuse_end(self) -> None:
         end = self._fetch(max(0, self._size - len(_ARROW_END)), self._size).to_pybytes()
         if end == _ARROW_END:
-            raise _other_version(self.path)
-        raise damaged(self.path, "its end is missing or changed")
+            raise OtherVersionError(self.path)
+        raise DamagedFileError(self.path, "its end is missing or changed")
 
     def _check_head(self, found: bytes) -> None:
         if found != _head(self._kind):
-            raise damaged(self.path, "its first bytes have changed")
+            raise DamagedFileError(self.path, "its first bytes have changed")
 
 
 def _sections(entries: Any) -> Iterator[Section]:
@@ -325,7 +331,7 @@ def unpack_batch(
         rows = pa.ipc.read_record_batch(data, schema)
         require_whole(rows, may_be_null)
     except _FAULTS as error:
-        raise damaged(path, " ".join(str(error).split())) from None
+        raise DamagedFileError(path, " ".join(str(error).split())) from None
     return rows
 
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from pipelines.corpus.container import (
     Container,
+    DamagedFileError,
     Part,
-    damaged,
     pack_batch,
     unpack_batch,
     write_container,
@@ -75,22 +75,22 @@ def read_fingerprints(path: str) -> Fingerprints:
     """
     with Container(path, _KIND, whole=True) as file:
         if len(file.sections) != 1:
-            raise damaged(path, f"{len(file.sections)} sections")
+            raise DamagedFileError(path, f"{len(file.sections)} sections")
         rows = unpack_batch(file.read(0), FINGERPRINT_SCHEMA, path)
         try:
             cleaned_pages, source, identity = (
                 file.head[name] for name in ("cleaned_pages", "source", "identity")
             )
         except KeyError as error:
-            raise damaged(path, f"no {error}") from None
+            raise DamagedFileError(path, f"no {error}") from None
     if type(cleaned_pages) is not int or not 0 <= cleaned_pages <= len(rows):
-        raise damaged(path, f"{cleaned_pages!r:.40} cleaned pages of {len(rows)}")
+        raise DamagedFileError(path, f"{cleaned_pages!r:.40} cleaned pages of {len(rows)}")
     if type(source) is not str or type(identity) is not str:
-        raise damaged(path, "a head that no build writes")
+        raise DamagedFileError(path, "a head that no build writes")
     units = rows.column("units")
     offsets = np.frombuffer(units.buffers()[1], dtype=np.int64)[: len(units) + 1]
     if len(units) and (np.diff(offsets) % 16).any():
-        raise damaged(path, "units of other than 16 bytes")
+        raise DamagedFileError(path, "units of other than 16 bytes")
     values = units.buffers()[2]
     data = np.frombuffer(values, dtype="<u8") if values else np.empty(0, dtype="<u8")
     data = data[offsets[0] // 8 : offsets[-1] // 8] if len(units) else data[:0]

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.corpus.cleaned import CleanedFile
-from pipelines.corpus.container import Container, Part, damaged, write_container
+from pipelines.corpus.container import Container, DamagedFileError, Part, write_container
 
 __all__ = ["OtherBuildError", "Removals", "open_removals", "write_removals"]
 
@@ -39,12 +39,15 @@ _BLOCK = 1 << 16  # pages or units
 class OtherBuildError(ValueError):
     """A kept file of another build. The message names the file and says what to do."""
 
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
 
-def _other_build(path: str) -> OtherBuildError:
-    return OtherBuildError(
-        f"{path} belongs to another build: is another build running in this folder? If not, run "
-        "the same build again"
-    )
+    def __str__(self) -> str:
+        return (
+            f"{self.path} belongs to another build: is another build running in this folder? If "
+            "not, run the same build again"
+        )
 
 
 def write_removals(
@@ -119,7 +122,7 @@ class Removals:
             self._pages = _Blocks(self._file, self.page_count, places, "page")
             self._units = _Blocks(self._file, self.unit_count, places, "unit")
             if build_id is not None and head.get("build_id") != build_id:
-                raise _other_build(path)
+                raise OtherBuildError(path)
         except ValueError:
             self._file.close()
             raise
@@ -127,7 +130,7 @@ class Removals:
     def _count(self, name: str) -> int:
         count = self._file.head.get(name)
         if type(count) is not int or count < 0:
-            raise damaged(self.path, f"{count!r:.40} {name}")
+            raise DamagedFileError(self.path, f"{count!r:.40} {name}")
         return count
 
     def __enter__(self) -> "Removals":
@@ -157,19 +160,20 @@ class Removals:
         return self._units.keeper(unit)
 
 
-def open_removals(path: str, cleaned: CleanedFile, build_id: str) -> Removals:
-    """Open the removals of a cleaned file or of a merged one, for a build.
+def open_removals(path: str, cleaned: CleanedFile, build_id: str | None) -> Removals:
+    """Open the removals of a cleaned file or of a merged one, for a build; None: for any.
 
     Raises:
         OSError: The file cannot be read.
         ValueError: As Removals, or one of the two files is not of the build; the message names it.
     """
-    if cleaned.summary.get("build_id", build_id) != build_id:  # only merged files have one
-        raise _other_build(cleaned.path)
+    of_cleaned = cleaned.summary.get("build_id", build_id)  # only merged files have one
+    if build_id not in (None, of_cleaned):
+        raise OtherBuildError(cleaned.path)
     removals = Removals(path, build_id)
     if (removals.page_count, removals.unit_count) != (cleaned.pages, cleaned.units):
         removals.close()
-        raise _other_build(path)
+        raise OtherBuildError(path)
     return removals
 
 
@@ -186,13 +190,15 @@ class _Blocks:
         self._keepers: Sequence[int] = places.get(f"{name} keepers", [])
         blocks = -(-count // _BLOCK)
         if len(self._bits) != blocks or len(self._keepers) not in (0, blocks):
-            raise damaged(file.path, f"{len(self._bits)} blocks of {count} {name}s")
+            raise DamagedFileError(file.path, f"{len(self._bits)} blocks of {count} {name}s")
         self._last: tuple[int, _Bools] = (-1, np.empty(0, np.bool_))
 
     def gone(self, first: int, count: int) -> _Bools:
         end = first + count
         if not 0 <= first <= end <= self._count:
-            raise damaged(self._file.path, f"no {self._name}s {first} to {end} among {self._count}")
+            raise DamagedFileError(
+                self._file.path, f"no {self._name}s {first} to {end} among {self._count}"
+            )
         parts = [np.empty(0, np.bool_)]
         for block in range(first // _BLOCK, -(-end // _BLOCK)):
             base = block * _BLOCK
@@ -208,7 +214,7 @@ class _Blocks:
         bits = self._block(block)
         data = np.frombuffer(self._file.read(self._keepers[block]), "<u8")
         if len(data) != np.count_nonzero(bits):
-            raise damaged(self._file.path, f"{len(data)} keepers of {self._name}s")
+            raise DamagedFileError(self._file.path, f"{len(data)} keepers of {self._name}s")
         return int(data[np.count_nonzero(bits[:at])])
 
     def _block(self, block: int) -> _Bools:
@@ -216,6 +222,6 @@ class _Blocks:
             count = min(_BLOCK, self._count - block * _BLOCK)
             data = np.frombuffer(self._file.read(self._bits[block]), np.uint8)
             if len(data) != -(-count // 8):
-                raise damaged(self._file.path, f"{len(data)} bytes for {count} bits")
+                raise DamagedFileError(self._file.path, f"{len(data)} bytes for {count} bits")
             self._last = block, np.unpackbits(data, count=count).view(np.bool_)
         return self._last[1]

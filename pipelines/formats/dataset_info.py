@@ -28,6 +28,7 @@ __all__ = [
     "Splits",
     "dataset_card",
     "dataset_info",
+    "dataset_info_files",
     "features",
     "write_dataset_card",
     "write_dataset_info",
@@ -95,6 +96,24 @@ def dataset_info(
     }
 
 
+def dataset_info_files(
+    format: str,  # noqa: A002
+    splits: Splits,
+    description: str,
+    config_name: str,
+    version: str,
+) -> dict[str, bytes]:
+    """Return both files by name; arguments and errors are those of `dataset_info`.
+
+    A folder of several formats gets the files of its TFRecord build, if it has one.
+    """
+    info = dataset_info(format, splits, description, config_name, version)
+    return {
+        name: json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+        for name, content in [("features.json", features()), ("dataset_info.json", info)]
+    }
+
+
 def write_dataset_info(
     folder: str,
     format: str,  # noqa: A002
@@ -103,15 +122,11 @@ def write_dataset_info(
     config_name: str,
     version: str,
 ) -> None:
-    """Writes both files into ``folder``; arguments and errors are those of `dataset_info`.
-
-    A folder of several formats gets the files of its TFRecord build, if it has one.
-    """
-    info = dataset_info(format, splits, description, config_name, version)
-    for name, content in [("features.json", features()), ("dataset_info.json", info)]:
+    """Write what `dataset_info_files` returns into ``folder``."""
+    files = dataset_info_files(format, splits, description, config_name, version)
+    for name, content in files.items():
         with storage.write_atomically(storage.join(folder, name)) as file:
-            text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-            file.write(text.encode() + b"\n")
+            file.write(content)
 
 
 def dataset_card(formats: Sequence[str], splits: Splits, description: str, config_name: str) -> str:

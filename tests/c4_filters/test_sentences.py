@@ -330,3 +330,37 @@ def test_neither_nltk_nor_regex_is_imported():
         check=True,
     )
     assert found.stdout.strip() == "[]"
+
+
+def words_of_each_context(language: str) -> list[str]:
+    """A word for every set of orthographic contexts that a model has seen a word in."""
+    words: dict[tuple[int, bool], str] = {}
+    for word, context in sorted(punkt.load_model(language).ortho_context.items()):
+        if word.isalpha() and len(word) > 1:
+            words.setdefault((context, len(word) > 3), word)
+    return list(words.values())
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_orthographic_context_after_every_kind_of_token(language):
+    model = punkt.load_model(language)
+    abbreviation = next((word for word in sorted(model.abbrev_types) if len(word) > 1), "x")
+    befores = (f"{abbreviation}.", "J.", "5.", "3.14.", "...", "..", "Ended.")
+    text = "\n".join(
+        f"So {before} {cased} it"
+        for word in [*words_of_each_context(language), *sorted(model.sent_starters)[:9], "zzxq"]
+        for cased in (word, word.capitalize())
+        for before in befores
+    )
+    assert_same(text, language)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_collocations_end_no_sentence(language):
+    pairs = sorted(punkt.load_model(language).collocations)
+    text = "\n".join(
+        f"So {before.replace('##number##', '1985')}. {case(after.replace('##number##', '1985'))} it"
+        for before, after in [*pairs, ("x", "y")]
+        for case in (str, str.capitalize)
+    )
+    assert_same(text, language)

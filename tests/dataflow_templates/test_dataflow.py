@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dataflow_templates import launcher
-from pipelines.build_command import run_build
 from pipelines.config import BuildConfig
+from pipelines.engines.run import run_build
 from pipelines.quiet_beam import beam
 from tests.fake_google_cloud import FakeGoogleCloud
 from tests.helpers import run_c4, wet_bytes
@@ -141,6 +141,8 @@ def test_a_launch_sends_one_job_and_does_not_wait(
     assert images_of(staged_graph(crawl)) == {IMAGE}
     assert crawl.names("gs://bucket/corpus/") == [
         "gs://bucket/corpus/build.json",
+        "gs://bucket/corpus/builders/00001.beat",
+        "gs://bucket/corpus/builders/00001.json",
         "gs://bucket/corpus/inputs.jsonl",
     ]
 
@@ -179,7 +181,7 @@ def test_a_corpus_that_is_there_already_is_no_job(
     ("change", "message"),
     [
         ("--input=gs://bucket/none/*", "no input file matches 'gs://bucket/none/*'"),
-        ("--input=gs://elsewhere/*", "gs://elsewhere/*: No such file or directory"),
+        ("--input=gs://elsewhere/*", "gs://elsewhere/: No such file or directory"),
         ("--output=gs://elsewhere/out", "gs://elsewhere/out: No such file or directory"),
         ("--recipe=tfsd", "tfsd"),
         ("--temp_location=gs://b", "--temp_location must be gs://BUCKET/FOLDER, got 'gs://b'"),

@@ -27,7 +27,8 @@ def pins(path: pathlib.Path) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-LOCKED = pins(FOLDER / "requirements.lock")
+LOCKED = pins(ROOT / "requirements" / "image.lock")
+TESTED = pins(ROOT / "requirements" / "test.lock")
 
 
 def copied() -> dict[str, str]:
@@ -51,7 +52,7 @@ def test_what_is_copied_is_there_and_nothing_that_is_needed_is_missing() -> None
 def test_beam_is_of_one_version_everywhere() -> None:
     [image] = [words for instruction, words in STEPS if words.startswith("apache/beam_python")]
     version, python = re.match(r"apache/beam_python(\d\.\d+)_sdk:(\S+) AS beam", image).group(2, 1)
-    assert version == LOCKED["apache-beam"] == pins(ROOT / "requirements.lock")["apache-beam"]
+    assert version == LOCKED["apache-beam"] == TESTED["apache-beam"]
     others = [words for name, words in STEPS if name in ("FROM", "ARG") and "python" in words]
     assert len(others) == 3
     assert all(python in words or python.replace(".", "") in words for words in others)
@@ -60,7 +61,8 @@ def test_beam_is_of_one_version_everywhere() -> None:
 def test_the_image_is_installed_from_a_lock_with_hashes_and_no_index_later() -> None:
     installs = [words for name, words in STEPS if name == "RUN" and "pip install" in words]
     assert installs == [
-        "python -m pip install --require-hashes -r requirements.lock",
+        "python -m pip install --no-deps --require-hashes -r tools.lock",
+        "python -m pip install --no-deps --no-build-isolation --require-hashes -r image.lock",
         "python -m pip install --no-deps --no-build-isolation .",
     ]
 
@@ -74,10 +76,9 @@ def test_the_lock_has_every_dependency_within_its_bounds() -> None:
 
 
 def test_workers_get_the_versions_that_the_tests_ran_with() -> None:
-    tested = pins(ROOT / "requirements.lock")
-    shared = LOCKED.keys() & tested.keys()
+    shared = LOCKED.keys() & TESTED.keys()
     assert len(shared) > 30
-    assert {name: LOCKED[name] for name in shared} == {name: tested[name] for name in shared}
+    assert {name: LOCKED[name] for name in shared} == {name: TESTED[name] for name in shared}
 
 
 def test_the_launcher_is_where_dataflow_looks_and_knows_its_image() -> None:

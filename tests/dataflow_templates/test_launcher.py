@@ -32,6 +32,8 @@ def test_each_parameter_sets_its_option() -> None:
             "--max_record_mb=7",
             "--max_file_mb=9",
             "--start_over=TRUE",
+            "--keep=fingerprints",
+            "--verify=true",
         ]
     )
     assert ours == argparse.Namespace(
@@ -48,6 +50,9 @@ def test_each_parameter_sets_its_option() -> None:
         max_record_mb=7,
         max_file_mb=9,
         start_over=True,
+        keep="fingerprints",
+        verify=True,
+        verify_inputs=False,
         quiet=False,
     )
     image = f"--sdk_container_image={IMAGE['C4_IMAGE']}"

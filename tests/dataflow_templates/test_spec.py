@@ -28,7 +28,10 @@ GOOD = {
     "allow_unreadable_files": ["0", "90000"],
     "max_record_mb": ["1", "1024"],
     "max_file_mb": ["1", "100000"],
+    "keep": ["all", "fingerprints", "none"],
     "start_over": ["true", "false"],
+    "verify": ["true", "false"],
+    "verify_inputs": ["true", "false"],
 }
 BAD = {
     "input": ["", "crawl/*.gz", "s3://commoncrawl/x", "gs://crawl", "gs://a/x gs://b", "gs://A/x"],
@@ -42,7 +45,10 @@ BAD = {
     "allow_unreadable_files": ["-1", "some", ""],
     "max_record_mb": ["0", "64MB", "99999"],
     "max_file_mb": ["0", "1GB", "9999999"],
+    "keep": ["", "some", "All"],
     "start_over": ["yes", "True", "1", ""],
+    "verify": ["yes", "True", "1", ""],
+    "verify_inputs": ["yes", "True", "1", ""],
 }
 
 

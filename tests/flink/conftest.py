@@ -14,7 +14,7 @@ from scripts.flink_cluster import ClusterConfig, FlinkCluster
 from tests.flink import builds, faulty_pool
 from tests.pipelines.test_build import digests
 
-_HOW = "run scripts/flink_cluster.sh up once (scripts/flink_cluster.sh down after it)"
+_HOW = "run scripts/flink_cluster.sh fetch once"
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pipelines import c4_main, worker_pool
+from pipelines import c4_main
+from pipelines.engines import worker_pool
 
 VARIABLE = "FAULTS"
 STAGES = ("clean", "dedup", "write")

@@ -2,7 +2,7 @@
 
 Without ``C4_ALL_FAULTS=1`` two of them run; all take some ten minutes on two cores::
 
-    scripts/flink_cluster.sh up && scripts/flink_cluster.sh down   # fetches the packages
+    scripts/flink_cluster.sh fetch                 # downloads the packages, once
     C4_ALL_FAULTS=1 python -m pytest tests/flink
 """
 

@@ -88,7 +88,8 @@ def test_the_check_finds_mistakes(
 
 
 def test_the_sidecar_is_a_worker_pool_where_c4_build_looks_for_it(manifest: Any) -> None:
-    from pipelines import c4_main, flink
+    from pipelines import c4_main
+    from pipelines.engines import flink
 
     containers = manifest["spec"]["taskManager"]["podTemplate"]["spec"]["containers"]
     [pool] = [container for container in containers if container["name"] == "worker-pool"]

@@ -40,6 +40,7 @@ def test_the_defaults_are_a_build() -> None:
         ({"allow_unreadable_files": -1}, "got -1 (--allow-unreadable-files)"),
         ({"max_record_bytes": 0}, "got 0 bytes (--max-record-mb)"),
         ({"max_file_bytes": 0}, "got 0 bytes (--max-file-mb)"),
+        ({"max_record_bytes": 1 << 64}, "got 18446744073709551616 bytes (--max-record-mb)"),
         ({"badwords": (("en", "a"), ("en", "b"))}, "one bad-word list a language (--badwords)"),
         ({"badwords": (("eng", "a"),)}, "'eng' is no language code such as en, de or zh"),
         ({"badwords": (("de", "a"),)}, "keeps no page in 'de', only in en (--badwords)"),

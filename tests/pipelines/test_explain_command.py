@@ -134,7 +134,9 @@ def test_nothing_that_fits_is_status_1(wet: str, words: list[str], what: str) ->
 
 def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
     path, _ = write_wet(tmp_path / "a.wet.gz", [])
-    assert run_c4("explain", path) == (1, "", f"c4: in {path} no page is there\n")
+    outcome = run_c4("explain", path)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert f"{path}: holds 1 warcinfo record but no page: fetch it again" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -275,3 +277,49 @@ def test_removals_that_are_gone_are_one_line(wet: str, corpus: str, tmp_path: pa
     assert outcome.status == 1
     assert layout.file_name(wet) in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("unit", "window", "shared", "left"),
+    [
+        # Two lines left, and three sentences: over the whole text there are enough.
+        ("lines", 1, "Nobody had a machine of any kind.",
+         "The mill was old. It stood by the water for long.\nThe inn was older than that."),
+        # Three sentences left line by line, two over the whole text: each line counts for itself.
+        ("sentences", 3, SHARED,
+         "He left the house of the old Dr.\nSmith came by on the next day.\nIt was late by then."),
+    ],
+    ids=["lines", "sentences"],
+)  # fmt: skip
+def test_what_deduplication_left_is_counted_as_a_build_counts_it(
+    tmp_path: pathlib.Path, unit: str, window: int, shared: str, left: str
+) -> None:
+    url, other = "http://www.a.example/mill", "http://b.example/inn"
+    assert page_key(normalize_url(url)) > page_key(normalize_url(other))  # which keeps its copy
+    pages = [(url, OLD, f"{shared}\n{left}"), (other, OLD, f"{shared}\n{OWN[0]}\n{OWN[1]}")]
+    path, _ = write_wet(tmp_path / "a.wet.gz", pages)
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        f'name = "mine"\nbase = "en"\ndedup_unit = "{unit}"\ndedup_window = {window}\n'
+    )
+    out = str(tmp_path / "out")
+    built = run_c4("build", "--input", path, "--output", out, "--recipe", recipe, "--workers", 1)
+    assert built.status == 0, built.err
+    made = manifest.read_manifest(out)
+    assert (made["counts"]["pages_written"], made["counts"]["pages_dropped"]) == (2, {})
+    explained = run_c4("explain", path, "--corpus", out, "--url", url).out
+    assert re.search(r"after deduplication, [13] of \d removed: page kept$", explained.rstrip())
+
+
+def test_a_page_that_loses_nothing_may_still_be_too_short(tmp_path: pathlib.Path) -> None:
+    path, _ = write_wet(
+        tmp_path / "a.wet.gz", [("http://d.example/", OLD, "The mill was older than the church.")]
+    )
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('name = "mine"\nbase = "en"\nmin_sentences = 1\n')
+    out = str(tmp_path / "out")
+    built = run_c4("build", "--input", path, "--output", out, "--recipe", recipe, "--workers", 1)
+    assert built.status == 0, built.err
+    dropped = manifest.read_manifest(out)["counts"]["pages_dropped"]
+    explained = run_c4("explain", path, "--corpus", out).out
+    assert explained.rstrip().endswith(f"nothing removed: page {next(iter(dropped))}")

@@ -17,8 +17,9 @@ import time
 import pytest
 
 from c4_filters.recipes import RECIPES
-from pipelines.build_command import BuildError, run_build
 from pipelines.config import BuildConfig
+from pipelines.engines.failures import BuildError
+from pipelines.engines.run import run_build
 from pipelines.quiet_beam import beam
 from samples.make_samples import WET_DIR
 from tests.helpers import read_corpus, run_c4, wet_bytes, wet_record
@@ -344,7 +345,7 @@ def _workers_of(launcher: int) -> list[int]:
     return [
         child.pid
         for child in psutil.Process(launcher).children(recursive=True)
-        if "pipelines.local_worker" in child.cmdline() and "-c" not in child.cmdline()
+        if "pipelines.engines.local_worker" in child.cmdline() and "-c" not in child.cmdline()
     ]
 
 

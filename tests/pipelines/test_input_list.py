@@ -6,20 +6,69 @@ import pytest
 from c4_filters.recipes import load_recipe
 from pipelines.build import BuildCorpus
 from pipelines.config import BuildConfig
-from pipelines.input_list import read_input_list, write_input_list
+from pipelines.input_list import build_id, known_inputs, read_input_list, write_input_list
 from pipelines.quiet_beam import beam
+from pipelines.storage import FileInfo
 from tests.helpers import run_c4, write_wet
 
+FILES = [
+    FileInfo("gs://b/[1] a.gz", 3, "etag:1"),
+    FileInfo("/data/new\nline", 0),
+    FileInfo("earlier", 5, "mtime:7"),
+    FileInfo("/data/not utf-8 \udcff", 2**40),
+]
 PAGE = ("http://a.example/", "2019-04-18T10:00:00Z", "One.")
 
 
 def test_a_list_comes_back_as_it_was(tmp_path: pathlib.Path) -> None:
-    files = [("gs://b/[1] a.gz", 3), ("/data/new\nline", 0), ("/data/not utf-8 \udcff", 2**40)]
-    write_input_list(str(tmp_path), files)
-    assert read_input_list(str(tmp_path)) == files
+    out = str(tmp_path)
+    write_input_list(out, FILES, "run", "build")
+    assert read_input_list(out) == FILES
+    assert read_input_list(out, "run") == FILES
 
 
-@pytest.mark.parametrize("content", [b"{", b'["a"]', b'["a", "b"]', b"7", b"\xff"])
+def test_the_list_of_another_run_is_refused_by_name(tmp_path: pathlib.Path) -> None:
+    write_input_list(str(tmp_path), FILES, "first")
+    with pytest.raises(ValueError, match=r"inputs\.jsonl is the list of another build \(run first"):
+        read_input_list(str(tmp_path), "second")
+
+
+def test_inputs_of_earlier_builds_stay_known(tmp_path: pathlib.Path) -> None:
+    out = str(tmp_path)
+    (tmp_path / "inputs.jsonl").write_text('["/of/0.1", 7]\nnot JSON\n3\n[]\n{"a": 1}\n')
+    assert known_inputs(out) == {"/of/0.1"}
+    write_input_list(out, FILES[:2])
+    write_input_list(out, FILES[1:])
+    assert read_input_list(out) == FILES[1:]
+    assert known_inputs(out) == {"/of/0.1", *(file.path for file in FILES)}
+
+
+def test_the_id_of_a_build_is_that_of_its_settings_and_inputs() -> None:
+    first = build_id({"a": 1}, FILES)
+    assert build_id({"a": 1}, FILES[::-1]) == first
+    assert build_id({"a": 2}, FILES) != first
+    assert build_id({"a": 1}, FILES[1:]) != first
+    for change in ({"path": "/x"}, {"size": 4}, {"identity": "etag:2"}):
+        assert build_id({"a": 1}, [FILES[0]._replace(**change), *FILES[1:]]) != first
+
+
+HEAD = b'{"run": "", "build": ""}\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"7",
+        b"\xff",
+        b"[]",
+        b"{}",
+        HEAD + b'["a"]',
+        HEAD + b'["a", "b", ""]',
+        HEAD + b"3",
+    ],
+)
 def test_a_damaged_list_is_named(tmp_path: pathlib.Path, content: bytes) -> None:
     (tmp_path / "inputs.jsonl").write_bytes(content)
     with pytest.raises(ValueError, match=r"inputs\.jsonl: damaged: .*run the same c4 build again"):
@@ -33,7 +82,7 @@ def test_a_build_reads_what_was_listed_last(tmp_path: pathlib.Path) -> None:
     for inputs in ([first, second], [second]):
         done = run_c4("build", "--input", *inputs, "--output", out, "--workers", "1")
         assert done.status == 0, done.err
-        assert [path for path, _ in read_input_list(out)] == inputs
+        assert [file.path for file in read_input_list(out)] == inputs
 
 
 def graph_of(names: list[str]) -> bytes:

@@ -84,4 +84,5 @@ def test_paths_mean_the_same_from_any_folder(
     assert layout.absolute("~/b") == "/home/ada/b"
     assert layout.absolute("/b") == "/b"
     assert layout.absolute("gs://bucket/../b") == "gs://bucket/../b"
+    assert layout.absolute("file:///crawl/new%20one/*") == "/crawl/new one/*"
     assert layout.absolute("") == ""

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c4_filters.recipes import RECIPES
-from pipelines import layout, manifest
+from pipelines import builders, layout, manifest, storage
 from pipelines.clean_files import FileSummary
 from pipelines.config import BuildConfig
 from pipelines.formats import shard_file_name
+from pipelines.input_list import write_input_list
 from pipelines.manifest import (
     BalanceError,
     FolderError,
@@ -67,7 +68,10 @@ def test_a_folder_is_claimed_once_and_again_by_the_same_build(tmp_path: pathlib.
     claim_folder(config, start_over=False)
     assert names(tmp_path / "out") == ["build.json"]
     saved = (tmp_path / "out" / "build.json").read_bytes()
-    assert json.loads(saved) == json.loads(json.dumps(config.identity))
+    assert json.loads(saved) == {
+        "made_by": "colossal-c4",
+        **json.loads(json.dumps(config.identity)),
+    }
     claim_folder(dataclasses.replace(config, inputs=("b", "c")), start_over=False)
     assert (tmp_path / "out" / "build.json").read_bytes() == saved
 
@@ -114,12 +118,57 @@ def test_another_word_list_is_another_build(tmp_path: pathlib.Path) -> None:
         claim_folder(config_for(tmp_path), start_over=False)
 
 
+def claimed(out: pathlib.Path) -> None:
+    """Leaves what a build leaves when its launcher is killed."""
+    with builders.hold(str(out)):
+        pass
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[1]", b"null", b'"en"'])
 def test_a_damaged_record_is_refused(out: pathlib.Path, content: bytes) -> None:
+    claimed(out)
     (out / "build.json").write_bytes(content)
     with pytest.raises(FolderError, match=r"build\.json is damaged: .*--start-over"):
         claim_folder(config_for(out.parent), start_over=False)
     assert (out / "build.json").read_bytes() == content
+    claim_folder(config_for(out.parent), start_over=True)
+    claim_folder(config_for(out.parent), start_over=False)
+
+
+def of_0_1(folder: pathlib.Path, **changes: Any) -> dict[str, Any]:
+    """The build.json of version 0.1."""
+    return dict(json.loads(json.dumps(config_for(folder, **changes).identity)))
+
+
+@pytest.mark.parametrize("start_over", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"{}", b'{"made_by": "setuptools"}', b'{"name": "my site", "version": "1.0"}',
+     b'{"recipe": {"name": "apple pie"}, "formats": ["pdf"]}'],
+)  # fmt: skip
+def test_the_build_json_of_something_else_is_refused(
+    out: pathlib.Path, content: bytes, start_over: bool
+) -> None:
+    for name in ("README.md", "features.json", "mine.txt"):
+        (out / name).write_text("mine")
+    (out / "build.json").write_bytes(content)
+    before = names(out)
+    with pytest.raises(
+        FolderError, match=r"files of something else: its build\.json was"
+    ) as raised:
+        claim_folder(config_for(out.parent), start_over)
+    assert "--start-over" not in str(raised.value)
+    assert names(out) == before
+    assert (out / "build.json").read_bytes() == content
+
+
+def test_a_folder_of_version_0_1_is_ours(out: pathlib.Path) -> None:
+    (out / "build.json").write_text(json.dumps(of_0_1(out.parent)))
+    claim_folder(config_for(out.parent), start_over=False)
+    assert json.loads((out / "build.json").read_bytes())["made_by"] == "colossal-c4"
+    (out / "build.json").write_text(json.dumps(of_0_1(out.parent, shards=7)))
+    with pytest.raises(FolderError, match="shards is 7 there"):
+        claim_folder(config_for(out.parent), start_over=False)
 
 
 def test_a_folder_of_something_else_is_refused(out: pathlib.Path) -> None:
@@ -135,34 +184,102 @@ def test_an_empty_folder_and_a_fresh_disk_are_fine(out: pathlib.Path) -> None:
     assert names(out) == ["build.json", "lost+found"]
 
 
+INPUT = "/crawl/a.warc.wet.gz"
+NAME = layout.file_name(INPUT)
 OWN = [
-    "build.json", "manifest.json", "dataset_info.json", "features.json", "README.md",
-    "train-00000-of-00002.parquet", "train-00001-of-00002.json.gz",
-    "validation-00000-of-00001.tfrecord", "cleaned/a-01234567.arrow",
-    "fingerprints/a-01234567.arrow", "removals/a-01234567.bin", "rejects/a-01234567.jsonl",
-    "cleaned/.a-01234567.arrow.tmp-00112233445566778899aabbccddeeff",
+    "manifest.json", "dataset_info.json", "features.json", "README.md", "inputs.jsonl",
+    "train-00000-of-00001.parquet", "validation-00000-of-00001.parquet",
+    "train-00001-of-00003.parquet",
+    f"cleaned/{NAME}.arrow", f"cleaned/{NAME}.started",
+    f"fingerprints/{NAME}.arrow", f"removals/{NAME}.bin", f"rejects/{NAME}.jsonl",
+    f"cleaned/.{NAME}.arrow.tmp-00112233445566778899aabbccddeeff",
+    f"merged/{layout.piece_name(0, 1, 0, 1)}.bin",
 ]  # fmt: skip
 STRANGERS = [
     "notes.txt", "train.parquet", "train-00000-of-00002.parquet.bak", "test-00000-of-00002.parquet",
+    "train-00003-of-00009.parquet", "train-00000-of-00001.json.gz",
     "cleaned/notes.txt", "mine/build.json", "cleaned/deeper/a.arrow", "rejects/solved.md",
+    "cleaned/mine.arrow", "cleaned/mine-01234567.arrow", "removals/model.bin", "merged/mine.arrow",
+    "fingerprints/of-deadbeef.arrow", "rejects/mine-0123456789abcdef.jsonl", "cleaned/mine.started",
 ]  # fmt: skip
 
 
-def test_starting_over_removes_what_builds_write_and_nothing_else(out: pathlib.Path) -> None:
+def whole_folder(out: pathlib.Path) -> BuildConfig:
+    """A finished corpus, shards that an unfinished build wrote before, and a user's own files."""
+    config = config_for(out.parent)
+    claimed(out)
+    claim_folder(config, start_over=False)
+    write_input_list(config.output, [storage.FileInfo(INPUT, 10)])
+    manifest.plan_files(config.output, ["train-00001-of-00003.parquet"])
+    manifest.plan_files(config.output, ["train-00000-of-00001.parquet"])
+    finish(config, ("parquet",))
     for name in OWN + STRANGERS:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_text(name)
-    claim_folder(config_for(out.parent), start_over=True)
-    assert names(out) == sorted([*STRANGERS, "build.json"])
-    assert json.loads((out / "build.json").read_bytes())["recipe"]["name"] == "en"
+        if not (out / name).exists():
+            (out / name).write_text(INPUT)
+    return config
+
+
+def without_builders(folder: pathlib.Path) -> list[str]:
+    return [name for name in names(folder) if not name.startswith("builders/")]
+
+
+def test_starting_over_removes_what_builds_wrote_and_nothing_else(out: pathlib.Path) -> None:
+    config = whole_folder(out)
+    assert set(OWN + STRANGERS) < set(names(out))
+    claim_folder(dataclasses.replace(config, shards=2), start_over=True)
+    assert without_builders(out) == sorted([*STRANGERS, "build.json"])
+    assert json.loads((out / "build.json").read_bytes())["shards"] == 2
+    claim_folder(dataclasses.replace(config, shards=3), start_over=True)
+    assert without_builders(out) == sorted([*STRANGERS, "build.json"])
+
+
+def test_starting_over_knows_the_files_of_version_0_1(out: pathlib.Path) -> None:
+    config = whole_folder(out)
+    for path in (out / "builders").iterdir():
+        path.unlink()
+    made = json.loads((out / "manifest.json").read_bytes())
+    del made["side_files"]
+    (out / "manifest.json").write_text(json.dumps(made))
+    (out / "build.json").write_text(json.dumps(of_0_1(out.parent)))
+    (out / "inputs.jsonl").write_text(f'["{INPUT}", 10]\n')
+    (out / "train-00001-of-00003.parquet").unlink()  # 0.1 has no record of unfinished builds
+    claim_folder(dataclasses.replace(config, shards=2), start_over=True)
+    assert without_builders(out) == sorted([*STRANGERS, "build.json"])
+
+
+@pytest.mark.parametrize("start_over", [False, True])
+def test_the_users_own_readme_stays(out: pathlib.Path, start_over: bool) -> None:
+    config = whole_folder(out)
+    (out / "README.md").write_text("# My corpus\n")
+    claim_folder(config, start_over)
+    manifest.begin(str(out))
+    made = finish(config, ("parquet",))
+    assert (out / "README.md").read_text() == "# My corpus\n"
+    assert [file["name"] for file in made["side_files"]] == ["features.json", "dataset_info.json"]
+    (out / "README.md").unlink()
+    made = finish(config, ("parquet",))
+    assert "# c4/en" in (out / "README.md").read_text()
+    assert len(made["side_files"]) == 3
+
+
+def test_a_foreign_file_in_the_place_of_a_shard_is_not_overwritten(out: pathlib.Path) -> None:
+    config = config_for(out.parent)
+    claim_folder(config, start_over=False)
+    planned = [f"train-{index:05}-of-00009.parquet" for index in range(9)]
+    (out / planned[4]).write_text("mine")
+    with pytest.raises(OSError, match=r"train-00004-of-00009\.parquet has the name of a shard of"):
+        manifest.plan_files(str(out), planned)
+    (out / planned[4]).unlink()
+    manifest.plan_files(str(out), planned)
+    (out / planned[4]).write_text("ours")
+    manifest.plan_files(str(out), planned)  # as in a retry
 
 
 def test_the_mark_of_completeness_goes_first(
     out: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in OWN[:6]:
-        (out / name).write_text(name)
-
+    config = whole_folder(out)
     removed = []
 
     def fails_after_one(path: str) -> None:
@@ -171,7 +288,7 @@ def test_the_mark_of_completeness_goes_first(
 
     monkeypatch.setattr(os, "remove", fails_after_one)
     with pytest.raises(PermissionError):
-        claim_folder(config_for(out.parent), start_over=True)
+        claim_folder(config, start_over=True)
     assert removed == ["manifest.json"]
 
 
@@ -191,9 +308,10 @@ def test_beginning_takes_back_the_mark_and_sweeps_leftovers(out: pathlib.Path) -
 def whole_build() -> tuple[list[FileSummary], list[ShardSummary]]:
     files = [
         file("/b", pages_read=5, pages_kept=4, lines_read=50, lines_kept=40, cpu_s=1.25,
-             pages_dropped={"no_text": 1}, lines_dropped={"no_end_mark": 10}, resumed=True),
+             pages_dropped={"no_text": 1}, lines_dropped={"no_end_mark": 10}, resumed=True,
+             records_of_other_types={"warcinfo": 1}),
         file("/a", pages_read=3, pages_kept=3, lines_read=9, lines_kept=9, cpu_s=1.0,
-             wrong_lengths=3,
+             wrong_lengths=3, records_of_other_types={"resource": 2, "warcinfo": 1},
              records_rejected={"no_url": 2}),
         file("/c", unreadable="it is empty"),
     ]  # fmt: skip
@@ -220,11 +338,14 @@ def test_a_build_adds_up(tmp_path: pathlib.Path) -> None:
         "lines_written": 40,
         "lines_dropped": {"duplicate": 3, "no_end_mark": 10, "on_dropped_page": 6},
         "records_rejected": 2,
+        "records_of_other_types": {"resource": 2, "warcinfo": 2},
         "records_of_wrong_length": 3,
         "records_rejected_by_reason": {"no_url": 2},
     }
     assert [found["path"] for found in made["inputs"]] == ["/a", "/b"]
-    assert made["unreadable_inputs"] == [{"path": "/c", "bytes": 10, "error": "it is empty"}]
+    assert made["unreadable_inputs"] == [
+        {"path": "/c", "bytes": 10, "identity": "", "error": "it is empty"}
+    ]
     assert made["splits"] == {
         "train": {"pages": 4, "text_bytes": 500},
         "validation": {"pages": 1, "text_bytes": 90},
@@ -289,21 +410,23 @@ def finish(config: BuildConfig, formats: tuple[str, ...]) -> dict[str, Any]:
     made = make_manifest(config, [file("/a")], shards)
     for entry in made["shards"]:
         (pathlib.Path(config.output) / entry["name"]).write_bytes(b"abc")
-    write_manifest(config, made)
-    return made
+    return write_manifest(config, made)
 
 
-def test_finishing_removes_shards_of_another_count_only(out: pathlib.Path) -> None:
+def test_finishing_removes_shards_of_earlier_builds_only(out: pathlib.Path) -> None:
     stale = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
-    for name in [*stale, "notes.txt", "train-of-thought.parquet"]:
+    manifest.plan_files(str(out), stale)
+    foreign = ["notes.txt", "train-of-thought.parquet", "train-00003-of-00009.parquet"]
+    for name in [*stale, *foreign]:
         (out / name).write_text("old")
     made = finish(config_for(out.parent), ("parquet",))
-    described = {"README.md", "dataset_info.json", "features.json"}
+    described = {"README.md", "dataset_info.json", "features.json", "builders/written.json"}
     assert described <= set(names(out))
     assert sorted(set(names(out)) - described) == [
         "manifest.json",
         "notes.txt",
         "train-00000-of-00001.parquet",
+        "train-00003-of-00009.parquet",
         "train-of-thought.parquet",
         "validation-00000-of-00001.parquet",
     ]
@@ -325,10 +448,21 @@ def test_the_manifest_is_the_last_thing_written(
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(manifest, "write_dataset_info", fails)
+    monkeypatch.setattr(manifest, "write_side_files", fails)
     with pytest.raises(OSError, match="No space"):
         finish(config_for(out.parent, formats=("tfrecord",)), ("tfrecord",))
     assert "manifest.json" not in names(out)
+
+
+def test_a_build_that_lost_its_folder_publishes_no_manifest(out: pathlib.Path) -> None:
+    config = config_for(out.parent)
+    shards = [shard("train", 0, 1), shard("validation", 0, 1)]
+    made = make_manifest(config, [file("/a")], shards)
+    with builders.hold(str(out)) as claim:
+        pass
+    with builders.hold(str(out)), pytest.raises(OSError, match="another build has taken"):
+        write_manifest(config, made, lambda: claim.require(now=True))
+    assert without_builders(out) == []
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,15 @@
 import errno
-import gc
-import io
 import logging
 import os
 import pathlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from pipelines import storage
-from pipelines.quiet_beam import beam
 
 _SOME_UUID = uuid.UUID("0123456789abcdef0123456789abcdef")
 
@@ -227,131 +223,7 @@ def test_size_and_exists(crawl: pathlib.Path) -> None:
     assert caught.value.filename == str(crawl / "missing")
 
 
-# --- object stores: Beam's own upload stream over a dictionary
-
-
-class _Upload(beam.io.filesystemio.Uploader):  # type: ignore[misc, unused-ignore]
-    """Sends parts; an object exists once `finish` was called, as on s3, azfs and hdfs."""
-
-    def __init__(self, objects: dict[str, bytes], path: str) -> None:
-        self._objects, self._path, self._parts = objects, path, [b""]
-
-    def put(self, data: memoryview) -> None:
-        if self._objects.get("full"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        self._parts.append(bytes(data))
-
-    def finish(self) -> None:
-        self._objects[self._path] = b"".join(self._parts)
-
-
-class _ResumableUpload(io.BytesIO):
-    """What matters of google-cloud-storage's BlobWriter: closing completes, terminate drops."""
-
-    def __init__(self, objects: dict[str, bytes], path: str) -> None:
-        super().__init__()
-        self._objects, self._path, self._buffer = objects, path, io.BytesIO()
-
-    def fileno(self) -> int:
-        raise io.UnsupportedOperation("fileno")
-
-    def close(self) -> None:
-        if not self._buffer.closed:
-            self._objects[self._path] = self.getvalue()
-            self._buffer.close()
-        super().close()
-
-    def terminate(self) -> None:
-        raise ConnectionError("cannot reach the server to drop the upload")
-
-
-class _FakeSystems:
-    """The part of `FileSystems` that writes, reads and deletes."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-
-    def create(self, path: str, compression_type: str) -> Any:
-        assert compression_type == "uncompressed"
-        if path.startswith("gs:"):
-            return _ResumableUpload(self.objects, path)
-        stream = beam.io.filesystemio.UploaderStream(_Upload(self.objects, path))
-        return io.BufferedWriter(stream, buffer_size=128)
-
-    def exists(self, path: str) -> bool:
-        return path in self.objects
-
-    def delete(self, paths: list[str]) -> None:
-        for path in paths:
-            del self.objects[path]
-
-    def rename(self, sources: list[str], targets: list[str]) -> None:
-        for source, target in zip(sources, targets, strict=True):
-            assert target not in self.objects, "hdfs renames onto nothing that exists"
-            self.objects[target] = self.objects.pop(source)
-
-
-@pytest.fixture
-def systems(monkeypatch: pytest.MonkeyPatch) -> Iterator[_FakeSystems]:
-    fake = _FakeSystems()
-    monkeypatch.setattr(storage, "_file_systems", lambda: fake)
-    yield fake
-    gc.collect()  # what an abandoned upload does when collected must happen in its own test
-
-
-@pytest.mark.parametrize("scheme", ["s3", "gs", "azfs", "hdfs"])
-@pytest.mark.parametrize("content", [b"", b"short", b"x" * 1000])
-def test_remote_write(systems: _FakeSystems, scheme: str, content: bytes) -> None:
-    path = f"{scheme}://bucket/train-00000"
-    systems.objects[path] = b"old"
-    with storage.write_atomically(path) as file:
-        file.write(content)
-        file.close()
-        assert systems.objects == {path: b"old"}
-    assert systems.objects == {path: content}
-
-
-@pytest.mark.parametrize("scheme", ["s3", "gs", "azfs", "hdfs"])
-@pytest.mark.parametrize("n_bytes", [5, 1000])
-def test_an_aborted_remote_write_is_never_completed(
-    systems: _FakeSystems, scheme: str, n_bytes: int
-) -> None:
-    path = f"{scheme}://bucket/train-00000"
-    systems.objects[path] = b"old"
-    with pytest.raises(KeyError, match="bad page"):
-        _write_and_raise(path, b"x" * n_bytes, KeyError("bad page"))
-    gc.collect()
-    assert systems.objects == {path: b"old"}
-
-
-def test_a_full_remote_names_the_object(systems: _FakeSystems) -> None:
-    systems.objects["full"] = b"yes"
-    with (
-        pytest.raises(OSError, match="s3://bucket/x") as caught,
-        storage.write_atomically("s3://bucket/x") as file,
-    ):
-        file.write(b"x" * 1000)
-    assert caught.value.errno == errno.ENOSPC
-    gc.collect()
-    assert list(systems.objects) == ["full"]
-
-
-def test_an_empty_s3_object_is_sent_as_one_part(systems: _FakeSystems) -> None:
-    sent: list[bytes] = []
-    original = systems.create
-
-    def create(path: str, compression_type: str) -> Any:
-        raw = original(path, compression_type)
-        raw.raw._uploader._write_to_s3 = sent.append
-        return raw
-
-    systems.create = create  # type: ignore[method-assign]
-    with storage.write_atomically("s3://bucket/empty"):
-        pass
-    assert sent == [b""]
-    with storage.write_atomically("s3://bucket/full") as file:
-        file.write(b"x")
-    assert sent == [b""]
+# --- names
 
 
 @pytest.mark.parametrize(
@@ -396,3 +268,192 @@ def test_other_warnings_of_the_import_still_show(capsys: pytest.CaptureFixture[s
     finally:
         root.handlers = handlers
     assert capsys.readouterr().err == "something else\n"
+
+
+# --- what a pattern matches but cannot be read (A4), and where it looks (B2)
+
+
+def test_a_dangling_link_is_named(crawl: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (crawl / "lost.gz").symlink_to("/nowhere/x.gz")
+    for pattern in ("crawl/*.gz", "crawl/lost.gz", "*/lost.gz", "crawl/**.gz", "crawl/lost.gz/*",
+                    "crawl/lo*/*.gz"):  # fmt: skip
+        with pytest.raises(OSError, match=r"dangling link to /nowhere/x\.gz.*--input") as caught:
+            storage.match(pattern)
+        assert caught.value.filename.endswith("crawl/lost.gz")
+    assert len(storage.match("crawl/[ab].gz")) == 2
+    assert capsys.readouterr().err == ""
+    assert len(storage.match("crawl/**/c.gz")) == 1
+    assert "c4: note: crawl/lost.gz: left out, a dangling link to" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_what_is_no_regular_file_is_named_and_never_opened(crawl: pathlib.Path) -> None:
+    os.mkfifo(crawl / "pipe.gz")
+    for pattern in ("crawl/*.gz", "*/pipe.gz", "crawl/**"):
+        with pytest.raises(OSError, match=r"not a regular file but a FIFO.*--input") as caught:
+            storage.match(pattern)
+        assert caught.value.filename == "crawl/pipe.gz"
+    with pytest.raises(storage.NoInputError, match="no regular file"):
+        storage.match("crawl/pipe.gz")
+
+
+def refuse(call: Any, where: str, number: int) -> Any:
+    """Return a function of `os` that fails for one path, as on a broken mount."""
+
+    def refusing(path: Any = ".", **options: Any) -> Any:
+        if os.fspath(path).rstrip("/").endswith(where):
+            raise OSError(number, os.strerror(number), path)
+        return call(path, **options)
+
+    return refusing
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("pattern", ["crawl/*/*.gz", "crawl/**.gz", "*/deep/*", "crawl/deep/c*"])
+@pytest.mark.usefixtures("crawl")
+def test_a_folder_that_cannot_be_listed_is_named(
+    pattern: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "listdir", refuse(os.listdir, "deep", number))
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        storage.match(pattern)
+    assert str(caught.value.filename).rstrip("/") == "crawl/deep"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("pattern", ["crawl/*.gz", "crawl/a.gz", "*/a.gz", "**/a.gz"])
+@pytest.mark.usefixtures("crawl")
+def test_a_file_that_cannot_be_looked_at_is_named(
+    pattern: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "stat", refuse(os.stat, "crawl/a.gz", number))
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        storage.match(pattern)
+    assert caught.value.filename == "crawl/a.gz"
+
+
+@pytest.mark.usefixtures("crawl")
+def test_the_folder_of_fsck_is_left_out_with_a_note(
+    crawl: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (crawl / "lost+found").mkdir()
+    monkeypatch.setattr(os, "listdir", refuse(os.listdir, "lost+found", errno.EACCES))
+    assert len(storage.match("crawl/*/*.gz")) == 1
+    assert capsys.readouterr().err == "c4: note: crawl/lost+found/: left out, not readable\n"
+
+
+def test_links_to_folders_are_followed_but_not_in_rings(crawl: pathlib.Path) -> None:
+    (crawl / "deep" / "up").symlink_to(crawl)
+    (crawl / "link").symlink_to(crawl / "deep")
+    for pattern in ("crawl/*/c.gz", "crawl/**/c.gz"):
+        found = [file.path for file in storage.match(pattern)]
+        assert found == ["crawl/deep/c.gz", "crawl/link/c.gz"]
+
+
+def test_only_folders_that_can_match_are_listed(
+    crawl: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+    original = os.listdir
+
+    def listdir(path: Any = ".") -> list[str]:
+        listed.append(os.fspath(path))
+        return original(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(storage.NoInputError):
+        storage.match("/nope*")
+    with pytest.raises(storage.NoInputError):
+        storage.match("/nope*/*/x.gz")
+    assert listed == ["/", "/"]
+    listed.clear()
+    storage.match(f"{crawl}/d*/c.gz")
+    assert listed == [f"{crawl}/"]
+
+
+@pytest.mark.usefixtures("crawl")
+def test_odd_patterns_are_no_input() -> None:
+    for pattern in ("a\0b", "a\0*", "x" * 300, "", "crawl/a.gz/"):
+        with pytest.raises(OSError, match=r"no input file|too long|Not a directory") as caught:
+            storage.match(pattern)
+        assert "\n" not in str(caught.value)
+
+
+# --- creating a file where there are no hard links
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_is_created_once_without_hard_links(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def link(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    path = str(tmp_path / "lock")
+    assert storage.create_if_absent(path, b"one")
+    assert not storage.create_if_absent(path, b"two")
+    assert storage.read_bytes(path) == b"one"
+    assert _names(tmp_path) == ["lock"]
+
+
+def test_a_link_whose_answer_was_lost_is_still_ours(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = os.link
+
+    def link(source: str, target: str) -> None:
+        original(source, target)
+        original(source, target)  # asked again, as over NFS
+
+    monkeypatch.setattr(os, "link", link)
+    assert storage.create_if_absent(str(tmp_path / "lock"), b"one")
+    assert not storage.create_if_absent(str(tmp_path / "lock"), b"two")
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_creation_that_fails_leaves_nothing(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    def fsync(_: int) -> None:
+        if has_links or os.path.exists(tmp_path / "lock"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def link(*_: Any) -> None:
+        raise OSError(errno.EPERM, "no links")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if not has_links:
+        monkeypatch.setattr(os, "link", link)
+    with pytest.raises(OSError, match="No space") as caught:
+        storage.create_if_absent(str(tmp_path / "lock"), b"one")
+    assert caught.value.filename == str(tmp_path / "lock")
+    assert _names(tmp_path) == []
+
+
+# --- file://
+
+
+def test_file_addresses_are_local_paths(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "new crawl" / "ä%.gz"
+    path.parent.mkdir()
+    path.write_bytes(b"12")
+    assert [file.path for file in storage.match(path.as_uri())] == [str(path)]
+    assert storage.read_bytes(f"file://localhost{path.as_uri()[7:]}") == b"12"
+    assert storage.is_local(path.as_uri())
+    for wrong in ("file://host/a", "file://a", "file://"):
+        with pytest.raises(ValueError, match="file:///FOLDER/NAME"):
+            storage.match(wrong)
+
+
+# --- weight
+
+
+def test_local_paths_import_no_client() -> None:
+    program = (
+        "import sys; from pipelines import storage\n"
+        "storage.use_options(['--s3_region_name=x']); storage.listdir('.'); storage.exists('x')\n"
+        "heavy = {'apache_beam', 'requests', 'urllib3', 'obstore', 'botocore', 'google.auth'}\n"
+        "assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -2,13 +2,15 @@
 
 import os
 import pathlib
+import re
+import shlex
 import socket
 import subprocess
 import sys
 
 import pytest
 
-from scripts import flink_cluster
+from scripts import flink_cluster, flink_packages
 from scripts.flink_cluster import ClusterConfig, ClusterError, FlinkCluster
 
 
@@ -50,6 +52,35 @@ def test_who_stops_reading_is_not_told_of_a_broken_pipe(tmp_path: pathlib.Path) 
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")  # 1: nothing runs
+
+
+def test_the_command_that_up_prints_is_the_one_in_the_readme(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = flink_packages._packages(tmp_path / "a cache")
+    monkeypatch.setattr(flink_packages, "fetch", lambda _: packages)
+    cluster = FlinkCluster(ClusterConfig(tmp_path, tmp_path / "a cache"))
+    cluster._choose_ports()
+
+    command = cluster.build_command()
+
+    assert shlex.split(command.replace("\\\n", ""))[-4:] == cluster.beam_options()
+    assert f"--environment_config=127.0.0.1:{cluster.ports['pool']}" in cluster.beam_options()
+    shown = re.sub(r"127\.0\.0\.1:\d+", "HOST:PORT", command)
+    shown = shown.replace(shlex.quote(f"--flink_job_server_jar={packages.job_server_jar}"), "{jar}")
+    readme = (pathlib.Path(flink_cluster.__file__).parents[1] / "README.md").read_text("utf-8")
+    assert shown.format(jar="--flink_job_server_jar=JAR") + "\n" in readme
+
+
+def test_fetch_downloads_the_packages_and_prints_the_jar(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages = flink_packages._packages(tmp_path)
+    asked: list[pathlib.Path] = []
+    monkeypatch.setattr(flink_packages, "fetch", lambda cache: asked.append(cache) or packages)
+    assert flink_cluster.main(["fetch", "--cache", str(tmp_path)]) == 0
+    assert asked == [tmp_path]
+    assert capsys.readouterr().out == f"{packages.job_server_jar}\n"
 
 
 def test_a_process_of_another_program_is_not_ours(tmp_path: pathlib.Path) -> None:

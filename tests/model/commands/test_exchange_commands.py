@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from model.data.vocabulary import Vocabulary
 from model.exchange.hugging_face import export_model, import_model
 from model.t5.config import model_config
 from model.training.checkpoints import load_params, save_params
@@ -62,7 +63,7 @@ def test_exporting_in_half_the_bytes(folders, tmp_path):
 def test_a_vocabulary_may_be_given_where_there_is_none(tmp_path):
     export_model(tmp_path / "theirs", V1_0, random_params(V1_0))
     without = run_c4("import-hf", tmp_path / "theirs", "--output", tmp_path / "a")
-    assert "no spiece.model" in without.out
+    assert "neither spiece.model nor tokenizer.json" in without.out
     assert load_params(tmp_path / "a").vocabulary is None
 
     path = train(tmp_path / "vocab.model")
@@ -118,6 +119,56 @@ def test_a_vocabulary_of_another_model_is_refused(tmp_path):
     )  # fmt: skip
     assert outcome.status == 1
     assert "200 ids, the model has 128: it is another model's" in outcome.err
+
+
+def test_another_vocabulary_than_the_models_own_is_refused(folders, tmp_path):
+    folder, _ = folders
+    other, same = train(tmp_path / "other.model", vocab_size=90), folder / "vocab.model"
+    for command in (
+        ["import-hf", folder / "theirs", "--output", tmp_path / "x"],
+        ["export-hf", folder / "ours", "--output", tmp_path / "x"],
+    ):
+        outcome = run_c4(*command, "--vocab", other)
+        assert outcome.status == 1
+        assert outcome.err.count("\n") == 1
+        assert "is another vocabulary than that of" in outcome.err
+        assert not (tmp_path / "x").exists()
+    assert run_c4(*command, "--vocab", same).status == 0
+
+
+@pytest.mark.parametrize("count", [0, 300])
+def test_sentinels_of_another_number_go_in_and_out(tmp_path, count):
+    config = V1_0.replace(vocab_size=512)
+    export_model(tmp_path / "theirs", config, random_params(config), train(tmp_path / "v"))
+    for name in ("tokenizer.json", "special_tokens_map.json"):
+        (tmp_path / "theirs" / name).unlink()
+    (tmp_path / "theirs" / "tokenizer_config.json").write_text(json.dumps({"extra_ids": count}))
+    outcome = run_c4("import-hf", tmp_path / "theirs", "--output", tmp_path / "ours")
+    assert (outcome.status, outcome.err) == (0, "")
+    kept = Vocabulary(load_params(tmp_path / "ours").vocabulary)
+    assert (kept.pieces, kept.extra_ids) == (100, count)
+    assert run_c4("export-hf", tmp_path / "ours", "--output", tmp_path / "out").status == 0
+    written = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert written["extra_ids"] == count
+    assert (tmp_path / "out" / "spiece.model").read_bytes() == (tmp_path / "v").read_bytes()
+
+
+def test_a_folder_with_a_tokenizer_of_another_kind_says_what_follows(tmp_path):
+    export_model(tmp_path / "theirs", V1_0, random_params(V1_0))
+    train(tmp_path / "theirs" / "spiece.model", byte_fallback=True, vocab_size=320)
+    (tmp_path / "theirs" / "tokenizer_config.json").write_text('{"extra_ids": 0}')
+    imported = run_c4("import-hf", tmp_path / "theirs", "--output", tmp_path / "ours")
+    assert "note: byte_fallback is on, so c4 pretrain refuses this vocabulary" in imported.out
+    exported = run_c4("export-hf", tmp_path / "ours", "--output", tmp_path / "out")
+    assert "no tokenizer is written: byte_fallback is on" in exported.out
+    assert not (tmp_path / "out" / "tokenizer.json").exists()
+
+
+def test_decoding_that_is_not_applied_is_named(tmp_path):
+    export_model(tmp_path / "theirs", V1_0, random_params(V1_0))
+    (tmp_path / "theirs" / "generation_config.json").write_text('{"num_beams": 4}')
+    outcome = run_c4("import-hf", tmp_path / "theirs", "--output", tmp_path / "ours")
+    assert "generation_config.json sets num_beams, which greedy decoding" in outcome.out
 
 
 def test_architectures_without_a_place_there_are_refused(tmp_path):

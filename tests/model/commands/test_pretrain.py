@@ -1,13 +1,23 @@
 """``c4 pretrain`` refuses in one line, before anything is compiled."""
 
 import argparse
+import json
 import pathlib
+import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from model.commands import pretrain
+from model.data.sentencepiece_model import Notes, with_notes
+from model.data.vocabulary import Vocabulary
+from model.t5.config import model_config
+from model.training.checkpoints import save_params
 from tests.helpers import run_c4
 from tests.model.data.corpora import make_corpus, numbered
+from tests.model.data.test_vocabulary import train
+from tests.model.exchange.test_hugging_face import random_params
 
 
 def _c4(material, out, *more):
@@ -117,6 +127,128 @@ def test_dry_run_looks_at_corpus_and_folder(material, tmp_path):
     assert f"{shard}: missing, though manifest.json lists it" in outcome.err
     (tmp_path / "thesis.txt").write_text("do not lose")
     assert "holds " in _c4(material, tmp_path, "--dry-run").err
+
+
+def test_dry_run_says_how_often_the_corpus_is_read(material, tmp_path):
+    text = [["the fox sees three apples. " * 4] * 5]
+    corpus = make_corpus(tmp_path / "corpus", {"train": text})
+    outcome = _c4(material, tmp_path / "run", "--dry-run", "--corpus", corpus, "--steps", "1000")
+    [line] = [line for line in outcome.out.splitlines() if line.startswith("corpus ")]
+    found = re.search(r"5 pages, ([\d,]+) tokens: the run reads the corpus ([\d,.]+) times", line)
+    tokens = 5 * len(Vocabulary(material.vocab).encode(text[0][0]))
+    assert int(found[1].replace(",", "")) == tokens
+    # A row holds some 30 tokens of text, and the run has 8,000 rows.
+    passes = float(found[2].replace(",", ""))
+    assert 0.5 < passes * tokens / (30 * 8000) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        (["--input-length", "512"], None),
+        (["--input-length", "1700"], None),
+        (["--input-length", "1900"], 105),
+        (["--input-length", "512", "--objective", "iid"], None),
+        (["--input-length", "512", "--objective", "iid25"], 130),
+        (["--input-length", "512", "--objective", "iid50"], 158),
+        (["--input-length", "4096", "--objective", "mass"], None),
+    ],
+)
+def test_more_spans_than_sentinels_are_said_before_training(material, tmp_path, options, needed):
+    outcome = _c4(material, tmp_path / "run", "--dry-run", *options)
+    assert outcome.status == 0
+    assert outcome.err.count("\n") == (needed is not None)
+    if needed is None:
+        return
+    assert f"makes up to {needed} spans" in outcome.err
+    assert "the vocabulary has 100 sentinels" in outcome.err
+    content = pathlib.Path(material.vocab).read_bytes()
+    (tmp_path / "v").write_bytes(with_notes(content, Notes(extra_ids=needed)))
+    more = _c4(material, tmp_path / "run", "--dry-run", *options, "--vocab", tmp_path / "v")
+    assert (more.status, more.err) == (0, "")
+
+
+def test_a_vocabulary_without_sentinels_is_told_which_objectives_need_none(material, tmp_path):
+    content = pathlib.Path(material.vocab).read_bytes()
+    (tmp_path / "v").write_bytes(with_notes(content, Notes(extra_ids=0)))
+    refused = _c4(material, tmp_path / "run", "--vocab", tmp_path / "v")
+    assert refused.status == 1
+    assert "span3 needs sentinels, and the vocabulary has none: causal_lm, prefix_lm" in refused.err
+    taken = _c4(
+        material, tmp_path / "run", "--vocab", tmp_path / "v", "--objective", "drop", "--dry-run"
+    )
+    assert (taken.status, taken.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"model_type": "bpe"}, "model_type is bpe"),
+        ({"byte_fallback": True, "vocab_size": 350}, "byte_fallback"),
+        ({"add_dummy_prefix": False}, "add_dummy_prefix"),
+        ({"remove_extra_whitespaces": False}, "remove_extra_whitespaces"),
+        ({"treat_whitespace_as_suffix": True}, "treat_whitespace_as_suffix"),
+    ],
+)
+def test_vocabularies_that_would_export_other_ids(material, tmp_path, options, name):
+    outcome = _c4(material, tmp_path / "run", "--vocab", train(tmp_path / "v", **options))
+    assert outcome.status == 1
+    assert outcome.err.count("\n") == 1
+    assert name in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def _init_from(material, folder, *more):
+    return run_c4(
+        "pretrain", "--corpus", material.corpus, "--out", folder.parent / "run", "--dry-run",
+        "--init-from", folder, "--input-length", "32", "--batch-size", "8", "--workers", "0", *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkpoints(material, tmp_path_factory):
+    """Parameters with a vocabulary, without one, and with another end of sequence."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    config = model_config("tiny", vocab_size=256, d_model=16, d_ff=24, d_kv=4, num_heads=3)
+    params = random_params(config)
+    save_params(folder / "kept", config, params, material.vocab)
+    save_params(folder / "none", config, params)
+    save_params(folder / "end", config.replace(eos_ids=(5,)), params, material.vocab)
+    return folder
+
+
+def test_a_checkpoint_goes_with_its_own_vocabulary(material, checkpoints, tmp_path):
+    assert _init_from(material, checkpoints / "kept").status == 0
+    assert _init_from(material, checkpoints / "kept", "--vocab", material.vocab).status == 0
+    other = train(tmp_path / "v")
+    refused = _init_from(material, checkpoints / "kept", "--vocab", other)
+    assert refused.status == 1
+    assert "v is another vocabulary than that of" in refused.err
+    without = _init_from(material, checkpoints / "none")
+    assert "keeps no vocabulary, so give the SentencePiece model that it" in without.err
+    assert "c4 vocab" not in without.err
+    assert _init_from(material, checkpoints / "none", "--vocab", other).status == 0
+
+
+def test_a_model_that_ends_sequences_otherwise_is_not_trained(material, checkpoints):
+    outcome = _init_from(material, checkpoints / "end")
+    assert outcome.status == 1
+    assert "has eos_ids (5,), and training needs (1,)" in outcome.err
+
+
+def test_text_of_ones_own(material, tmp_path):
+    (tmp_path / "mine").mkdir()
+    pages = ["the fox sees three apples. the quiet town sells some warm bread."] * 40
+    pq.write_table(pa.table({"text": pages}), tmp_path / "mine" / "a.parquet")
+    listed = [{"name": "a.parquet", "split": "train", "pages": 40}]
+    (tmp_path / "mine" / "manifest.json").write_text(json.dumps({"shards": listed}))
+    outcome = _c4(material, tmp_path / "run", "--dry-run", "--corpus", tmp_path / "mine")
+    assert outcome.status == 0
+    assert "40 pages" in outcome.out
+    (tmp_path / "mine.jsonl").write_text("{}")
+    refused = _c4(material, tmp_path / "run", "--corpus", tmp_path / "mine.jsonl")
+    assert refused.status == 1
+    assert "Parquet files with a string column 'text' in a folder" in refused.err
 
 
 def test_both_names_of_the_folder():

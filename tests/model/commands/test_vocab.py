@@ -4,12 +4,16 @@ import hashlib
 import io
 import json
 import pathlib
+import pickle
 import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from model.commands import vocab
 from model.data import train_vocabulary
+from model.data.sentencepiece_model import without_notes
 from model.data.vocabulary import Vocabulary
 from model.exchange import tokenizer_files
 from tests.helpers import run_c4
@@ -76,7 +80,7 @@ def test_the_report_says_what_it_was_made_of_and_how_it_spells(built, corpora):
 
 def test_a_log_gets_lines_and_no_bar(built):
     _, outcome = built
-    assert re.fullmatch(r"sample: done in 00:0\d\ntrain: done in 00:\d\d\n", outcome.err)
+    assert re.fullmatch(r"sample: done in 00:\d\d\ntrain: done in 00:\d\d\n", outcome.err)
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["our folder", "spiece.model alone"])
@@ -113,6 +117,37 @@ def test_the_same_command_gives_the_same_file(corpora, tmp_path):
         run_c4("vocab", *corpora_, *common[:2], "--seed=4", "--output", tmp_path / "c").status == 0
     )
     assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+def test_sentinels_of_another_number_are_noted_in_the_file(corpora, tmp_path):
+    common = ["vocab", f"--corpus=de={corpora['de']}", "--size=120", "--sample-characters=20000"]
+    assert run_c4(*common, "--output", tmp_path / "a").status == 0
+    for count in (0, 300):
+        outcome = run_c4(*common, f"--extra-ids={count}", "--output", tmp_path / f"{count}")
+        assert outcome.status == 0
+        assert f"120 pieces and {count} sentinels" in outcome.out
+        vocabulary = Vocabulary(tmp_path / f"{count}")
+        assert (vocabulary.extra_ids, vocabulary.size) == (count, 120 + count)
+        assert without_notes(vocabulary.content) == (tmp_path / "a").read_bytes()
+        assert pickle.loads(pickle.dumps(vocabulary)).size == 120 + count
+        (tmp_path / f"folder{count}").mkdir()
+        tokenizer_files.write(tmp_path / f"folder{count}", vocabulary)
+        transformers = pytest.importorskip("transformers", reason="the dev extra is not installed")
+        theirs = transformers.T5Tokenizer.from_pretrained(tmp_path / f"folder{count}")
+        assert len(theirs) == vocabulary.size
+
+
+def test_text_of_ones_own_becomes_a_vocabulary(tmp_path):
+    (tmp_path / "mine").mkdir()
+    pages = languages.pages("en", 60)
+    pq.write_table(pa.table({"text": pages}), tmp_path / "mine" / "a.parquet")
+    listed = [{"name": "a.parquet", "split": "train", "pages": len(pages)}]
+    (tmp_path / "mine" / "manifest.json").write_text(json.dumps({"shards": listed}))
+    outcome = run_c4(
+        "vocab", "--corpus", tmp_path / "mine", "--size=100", "--output", tmp_path / "v"
+    )
+    assert outcome.status == 0, outcome.err
+    assert Vocabulary(tmp_path / "v").pieces == 100
 
 
 def test_a_corpus_short_of_its_share_is_told(corpora, tmp_path):
@@ -156,6 +191,8 @@ def _no_training(monkeypatch):
     ("arguments", "message"),
     [
         (["--corpus={tmp}/none"], "none has no manifest.json: it is no corpus"),
+        (["--corpus={tmp}/file"], "file is a file, and a corpus is a folder; text of your own"),
+        (["--corpus={en}", "--extra-ids=-1"], "--extra-ids must be from 0 to 100,000, got -1"),
         (["--corpus={en}:0"], "a weight must be positive, got 0 for en"),
         (["--corpus={en}:1.2.3"], "a weight must be a number, got '1.2.3'"),
         (["--corpus="], "given as [NAME=]DIR[:WEIGHT], got ''"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -345,3 +346,37 @@ def test_reading_needs_neither_jax_nor_grain():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_text_of_ones_own_is_a_corpus_with_the_smallest_manifest(tmp_path):
+    texts = {"train": [["first page", "second page"], ["third"]], "validation": [["held out"]]}
+    folder, shards = tmp_path / "mine", []
+    folder.mkdir()
+    for split, of_split in texts.items():
+        for number, pages in enumerate(of_split):
+            name = f"{split}-{number}.parquet"
+            pq.write_table(pa.table({"text": pages}), folder / name)
+            shards.append({"name": name, "split": split, "pages": len(pages)})
+    (folder / "manifest.json").write_text(json.dumps({"shards": shards}))
+    for split, of_split in texts.items():
+        corpus = open_corpus(str(folder), split)
+        reader = PageReader(corpus, 1)
+        found = [reader.read(n, 0, shard.pages) for n, shard in enumerate(corpus.shards)]
+        assert found == [[page.encode() for page in pages] for pages in of_split]
+
+
+@pytest.mark.parametrize("make", ["file", "folder"])
+def test_what_is_no_corpus_is_told_how_to_become_one(tmp_path, make):
+    path = tmp_path / "mine.jsonl"
+    if make == "folder":
+        path.mkdir()
+    else:
+        path.write_text('{"text": "a page"}\n')
+    with pytest.raises(CorpusError, match=r"mine\.jsonl (is a file|has no)") as caught:
+        open_corpus(str(path))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "Parquet files with a string column 'text'" in message
+    example = re.search(r'\{"shards".*\}\]\}', message)[0]
+    assert json.loads(example)["shards"][0].keys() == {"name", "split", "pages"}
+    assert "docs/training.md" in message

@@ -442,3 +442,27 @@ def test_others_do_without_sentinels(name):
 def test_inputs_must_hold_something():
     with pytest.raises(ValueError, match="input_length must be at least 4, got 3"):
         OBJECTIVES["span3"].lengths(3)
+
+
+@pytest.mark.parametrize("name", ["iid", "iid10", "iid25", "iid50", "span2", "span3", "span10"])
+@pytest.mark.parametrize("input_length", [128, 512, 2048])
+def test_no_text_needs_more_sentinels_than_are_said(name, input_length):
+    chosen = objective(name)
+    raw = chosen.lengths(input_length).raw
+    texts = Sequences.of([np.full(raw, 5, np.int32)] * 300)
+    rng = np.random.default_rng(7)
+    noise = chosen.draw_noise(texts, rng).reshape(300, raw)
+    begins = np.diff(noise, axis=1, prepend=False) & noise
+    kept = np.diff(~noise, axis=1, prepend=False) & ~noise
+    found = max(begins.sum(1).max(), kept.sum(1).max())
+    said = chosen.most_sentinels(raw)
+    assert found <= said
+    # Nor far more: spans are known exactly, iid noise to a few standard deviations.
+    assert said == found if chosen.noise == "spans" else said < 1.4 * found + 5
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("drop", 0), ("prefix_lm", 0), ("mass", 1), ("bert", 1)]
+)
+def test_other_objectives_need_one_sentinel_or_none(name, most):
+    assert objective(name).most_sentinels(5000) == most

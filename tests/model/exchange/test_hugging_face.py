@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from model.data.vocabulary import Vocabulary
-from model.exchange import hugging_face
+from model.exchange import hugging_face, tokenizer_files
 from model.exchange.hugging_face import (
     ExchangeError,
     config_from_hf,
@@ -132,7 +132,6 @@ def test_any_model_comes_back_byte_for_byte_in_one_file_or_several(config, limit
     again = import_model(tmp_path / "out")
 
     assert again.config == config
-    assert again.vocabulary is None
     assert_same_bytes(again.params, params)
 
 
@@ -166,11 +165,10 @@ def test_exporting_bfloat16_says_so_and_rounds(exported):
 def test_the_vocabulary_goes_along_and_is_found_again(tmp_path):
     path = train(tmp_path / "vocab.model")
     export_model(tmp_path / "out", V1_0, random_params(V1_0), path)
-    found = import_model(tmp_path / "out").vocabulary
-    assert found == tmp_path / "out" / "spiece.model"
-    assert found.read_bytes() == path.read_bytes()
+    assert tokenizer_files.read_vocabulary(tmp_path / "out") == path.read_bytes()
+    assert (tmp_path / "out" / "spiece.model").read_bytes() == path.read_bytes()
     assert {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"} < {
-        file.name for file in found.parent.iterdir()
+        file.name for file in (tmp_path / "out").iterdir()
     }
 
 
@@ -307,6 +305,9 @@ def test_folders_that_hold_no_model_say_why(tmp_path, exported):
         import_model(folder)
 
 
+SMALL = {
+    "vocab_size": 32128, "d_ff": 2048, "num_layers": 6, "num_heads": 8, "feed_forward_proj": "relu"
+}  # fmt: skip
 OF_T5 = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}
 
 
@@ -330,8 +331,36 @@ OF_T5 = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}
         ({"tie_word_embeddings": True, "scale_decoder_outputs": True}, {}),
         (
             {"model_type": "mt5", "architectures": ["MT5ForConditionalGeneration"]},
+            {
+                "tied_logits": False, "vocab_size": 250112, "d_ff": 1024, "num_layers": 8,
+                "num_heads": 6, "feed_forward": "gated-gelu",
+            },
+        ),
+        ({"model_type": "mt5", **SMALL, "tie_word_embeddings": True}, {"tied_logits": True}),
+        (
+            {
+                "model_type": "mt5", **SMALL, "tie_word_embeddings": True,
+                "transformers_version": "5.2.0",
+            },
             {"tied_logits": False},
         ),
+        ({"hidden_size": 64, "num_hidden_layers": 2, "head_dim": 8}, {
+            "d_model": 64, "num_layers": 2, "d_kv": 8
+        }),
+        ({"dense_act_fn": "relu", "is_gated_act": False}, {}),
+        ({"dense_act_fn": "gelu_new", "is_gated_act": True}, {"feed_forward": "gated-gelu"}),
+        (
+            {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu_pytorch_tanh"},
+            {"feed_forward": "gated-gelu"},
+        ),
+        ({"feed_forward_proj": "gated-gelu_pytorch_tanh"}, {"feed_forward": "gated-gelu"}),
+        ({"eos_token_id": 5}, {"eos_ids": (5,)}),
+        ({"eos_token_id": [1, 7]}, {"eos_ids": (1, 7)}),
+        ({"eos_token_id": None}, {"eos_ids": ()}),
+        ({"decoder_start_token_id": 9}, {"start_id": 9}),
+        ({"pad_token_id": 3, "decoder_start_token_id": 0}, {"pad_id": 3}),
+        ({"pad_token_id": 3}, {"pad_id": 3, "start_id": 3}),
+        ({"initializer_factor": 3, "n_positions": 4, "a_field_of_mine": {}}, {}),
         ({"num_decoder_layers": 3}, {"num_decoder_layers": 3}),
         ({"num_decoder_layers": None}, {}),
         ({"relative_attention_max_distance": 64}, {"relative_max_distance": 64}),
@@ -364,6 +393,22 @@ def test_configurations_are_read_raw_with_their_defaults(raw, expected):
         ({"architectures": [["T5Model"]]}, "architectures must name"),
         ({"feed_forward_proj": {}}, "feed_forward_proj must be one of .*{}"),
         ({"relative_attention_num_buckets": 30}, "multiple of 4"),
+        ({"dense_act_fn": "gelu"}, "dense_act_fn must be one of .*got 'gelu'"),
+        ({"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu"}, "got 'gelu' gated"),
+        ({"feed_forward_proj": "relu", "is_gated_act": True}, "got 'relu' gated"),
+        ({"dense_act_fn": 3}, "dense_act_fn must be one of .*got 3"),
+        ({"is_gated_act": "yes"}, "is_gated_act must be true or false, got 'yes'"),
+        ({"is_decoder": True}, "is_decoder must be false, got True"),
+        ({"tie_encoder_decoder": True}, "tie_encoder_decoder must be false"),
+        ({"pruned_heads": {"1": [0]}}, "pruned_heads must be null"),
+        ({"auto_map": {"AutoModel": "mine.Model"}}, "auto_map must be null.*code of its own"),
+        ({"hidden_size": 64, "d_model": 32}, "hidden_size is 64 and d_model is 32"),
+        ({"eos_token_id": -1}, "eos_token_id must be ids from 0 to 32127, got -1"),
+        ({"eos_token_id": [1, 40000]}, r"eos_token_id must be ids .*got \[1, 40000\]"),
+        ({"eos_token_id": "1"}, "eos_token_id must be ids"),
+        ({"decoder_start_token_id": [0]}, r"decoder_start_token_id must be an id .*got \[0\]"),
+        ({"pad_token_id": None}, "pad_token_id must be an id from 0 to 32127, got None"),
+        ({"pad_token_id": True}, "pad_token_id must be an id"),
     ],
 )
 def test_configurations_of_other_models_are_refused_by_field(raw, message, tmp_path):
@@ -391,6 +436,31 @@ def test_transformers_reads_our_configuration_as_the_same_model():
         assert theirs.num_decoder_layers == config.decoder_layers
         assert (theirs.num_layers, theirs.d_kv) == (config.num_layers, config.d_kv)
         assert (theirs.decoder_start_token_id, theirs.pad_token_id) == (0, 0)
+
+
+@pytest.mark.parametrize("eos", [(1,), (5,), (5, 7), ()])
+def test_special_ids_come_back_from_both_files(eos, tmp_path):
+    config = V1_0.replace(eos_ids=eos, start_id=3, pad_id=2)
+    export_model(tmp_path / "out", config, random_params(config))
+    assert import_model(tmp_path / "out").config == config
+    for name in ("config.json", "generation_config.json"):
+        content = json.loads((tmp_path / "out" / name).read_text())
+        assert content["eos_token_id"] == {0: None, 1: eos[:1] and eos[0]}.get(len(eos), list(eos))
+        assert (content["decoder_start_token_id"], content["pad_token_id"]) == (3, 2)
+
+
+def test_the_ids_of_the_generation_file_come_first(exported):
+    folder, _ = exported()
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({"eos_token_id": [1, 9], "num_beams": 4, "do_sample": False}))
+    rewrite_config(folder, eos_token_id=5, pad_token_id=4, decoder_start_token_id=6)
+    model = import_model(folder)
+    assert model.config == V1_0.replace(eos_ids=(1, 9), pad_id=4, start_id=6)
+    assert model.unapplied == ("num_beams",)
+
+    path.write_text(json.dumps({"decoder_start_token_id": 7}))
+    with pytest.raises(ExchangeError, match="decoder_start_token_id is 6, and generation_config"):
+        import_model(folder)
 
 
 @pytest.mark.parametrize(

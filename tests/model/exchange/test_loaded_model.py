@@ -72,6 +72,28 @@ def test_ids_after_the_end_are_padding(tiny):
         assert not ends.size or not row[ends[0] + 1 :].any()
 
 
+def test_generation_starts_ends_and_pads_as_the_folder_says(tmp_path, tiny):
+    ids = np.random.default_rng(1).integers(3, 320, (4, 6))
+    mask = np.ones_like(ids)
+    plain = tiny.generate(ids, mask, max_new_tokens=6)
+    end = int(plain[0, 2])
+    config = V1_0.replace(eos_ids=(1, end), pad_id=9)
+    export_model(tmp_path / "other", config, random_params(V1_0))
+    found = model.load_hf(tmp_path / "other").generate(ids, mask, max_new_tokens=6)
+    for row, before in zip(found, plain, strict=True):
+        stops = np.flatnonzero(np.isin(before, (1, end)))
+        length = stops[0] + 1 if stops.size else 6
+        assert row.tolist() == [*before[:length].tolist(), *[9] * (6 - length)]
+
+    # What the decoder reads first decides the first logits, in one way of asking as in the other.
+    export_model(tmp_path / "start", V1_0.replace(start_id=8), random_params(V1_0))
+    other = model.load_hf(tmp_path / "start")
+    logits = other.logits(ids, mask, ids[:, :1])
+    assert np.abs(logits - tiny.logits(ids, mask, ids[:, :1])).max() > 1e-3
+    first = other.generate(ids, mask, max_new_tokens=1)
+    np.testing.assert_array_equal(first[:, 0], logits[:, 0].argmax(-1))
+
+
 def test_what_is_on_padding_does_not_matter(tiny):
     rng = np.random.default_rng(2)
     ids = rng.integers(3, 320, (2, 9))

@@ -97,7 +97,9 @@ def test_what_does_not_fit_says_what_would():
 
 @needs_libtpu
 def test_a_batch_that_the_mesh_does_not_divide_is_told():
-    with pytest.raises(ValueError, match=r"4 sequences does not divide over 8 .* mesh data=4"):
+    with pytest.raises(
+        ValueError, match=r"in 2 microbatches does not divide over 4 .* mesh data=4"
+    ):
         compile_step.compile_step(_plan("v5e:2x2", mesh="data=4", batch=4, accumulate=2))
 
 

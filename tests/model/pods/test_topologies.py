@@ -31,6 +31,7 @@ def test_slices_by_name(text, chips, devices):
     [
         ("v3-2048", "cannot read the topology 'v3-2048'"),
         ("", "cannot read the topology"),
+        ("v5e:\u0662x2", "cannot read the topology"),
         ("v2:4x4", "no TPU 'v2' .*; known: v3, v4, v5e, v5p, v6e"),
         ("v3:4x4x4", "v3 is wired in 2 dimensions; write v3:4x4"),
         ("v4:4x4", "v4 is wired in 3 dimensions; write v4:4x4x4"),

@@ -138,11 +138,27 @@ def test_decoding_ends_with_the_last_row(decoder, monkeypatch):
     one = {name: array[:1] for name, array in inputs.items()}
     # Another id as the end: decoding stops at the first token of all.
     first = int(compiled(params, one)[0, 0])
+    for ends in ((first,), (1, first)):
+        calls.clear()
+        other = T5(model.config.replace(eos_ids=ends, pad_id=7))
+        stopped = greedy(other, params, one, _NEW)
+        jax.effects_barrier()
+        assert stopped.tolist() == [[first] + [7] * (_NEW - 1)]
+        assert len(calls) == 1
+    # No end at all: all tokens are chosen.
     calls.clear()
-    stopped = greedy(model, params, one, _NEW, eos_id=first)
+    greedy(T5(model.config.replace(eos_ids=())), params, one, _NEW)
     jax.effects_barrier()
-    assert stopped.tolist() == [[first] + [0] * (_NEW - 1)]
-    assert len(calls) == 1
+    assert len(calls) == _NEW
+
+
+def test_the_decoder_starts_with_the_id_that_the_model_names():
+    params, inputs = random_params(T5(_CONFIG), 0), random_inputs(T5(_CONFIG), 0)
+    by_start = [
+        np.asarray(start(T5(_CONFIG.replace(start_id=first)), params, inputs, 1)[0])
+        for first in (0, 5)
+    ]
+    assert np.abs(by_start[0] - by_start[1]).max() > 1e-3
 
 
 def test_no_new_tokens_is_an_error():

@@ -37,8 +37,11 @@ def test_the_same_settings_go_on(begun):
     ("settings", "message"),
     [
         ({**_SETTINGS, "seed": 1}, "seed 0, now it is 1: .*--seed"),
-        ({**_SETTINGS, "model": {"d_model": 64, "dtype": "bfloat16"}}, "model.dtype 'float32'"),
-        ({**_SETTINGS, "model": {"d_model": 64}}, "model.dtype 'float32', now it is not set"),
+        (
+            {**_SETTINGS, "model": {"d_model": 64, "dtype": "bfloat16"}},
+            "begun with dtype 'float32', .*--dtype",
+        ),
+        ({**_SETTINGS, "model": {"d_model": 64}}, "dtype 'float32', now it is not set"),
         ({**_SETTINGS, "z_loss": 0.1}, "z_loss not set, now it is 0.1"),
     ],
 )

@@ -1,6 +1,8 @@
 """Meshes by name, the table of rules, and training over eight devices against one."""
 
+import functools
 import itertools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +45,7 @@ def test_a_mesh_by_name(text, sizes):
         ("model=2", "cannot read 'model=2'"),
         ("data=2,data=4", "names data twice"),
         ("data=two", "'two' is not a number"),
+        ("data=\u0662", "is not a number of devices"),
         ("data=0", "must be positive, or -1"),
         ("data=-2", "must be positive, or -1"),
         ("data=-1,fsdp=-1", "only one axis may be -1"),
@@ -153,17 +156,71 @@ def test_candidates_fit_and_divide():
     assert all(config.num_heads % each.tensor == 0 for each in found)
     held = sharding.bytes_per_device(found[0], axes, shapes)
     assert 2.5 * held <= room / 2
-    # Small models need no sharing: all devices on data.
-    small = T5(SIZES["small"])
-    best = sharding.choose_mesh(
-        32, small.config, small.param_axes(), small.param_shapes(), BatchSpec(128, 114, 512),
-        device_bytes=room,
+    # Small models need no sharing: all devices on data, and where memory is not known as well.
+    assert _possible("auto", _devices(1, 32), "small", 128, room)[0] == MeshShape(data=32)
+    assert _possible("auto", _devices(1, 8), "small", 128, None) == [MeshShape(data=8)]
+
+
+def _devices(slices, each):
+    """Devices that JAX might show of several slices; `make_mesh` asks them for no more."""
+    return [
+        types.SimpleNamespace(
+            id=number, platform="cpu", device_kind="fake", process_index=number // 4,
+            slice_index=number // each if slices > 1 else None,
+        )
+        for number in range(slices * each)
+    ]  # fmt: skip
+
+
+@functools.cache
+def _arrays(size):
+    model = T5(SIZES[size])
+    return model.param_axes(), model.param_shapes()
+
+
+def _possible(text, devices, size, batch_size, room, accumulate=1):
+    return sharding.possible_meshes(
+        text, devices, SIZES[size], *_arrays(size), BatchSpec(batch_size, 114, 512),
+        device_bytes=room, accumulate=accumulate,
     )  # fmt: skip
-    assert best == MeshShape(data=32)
-    assert sharding.choose_mesh(
-        8, small.config, small.param_axes(), small.param_shapes(), BatchSpec(128, 114, 512),
-        device_bytes=None,
-    ) == MeshShape(data=8)  # fmt: skip
+
+
+def test_auto_proposes_only_meshes_that_are_accepted(monkeypatch):
+    # A mesh's own class wants JAX's devices; what it refuses is looked at before.
+    monkeypatch.setattr(sharding, "Mesh", lambda grid, axes: grid.shape)
+    cases = itertools.product(
+        (1, 2, 3, 4, 6), (4, 8, 16), ("small", "base", "3B"), (96, 128, 256, 2048, 3072),
+        ((1, 16e9), (2, None)),
+    )  # fmt: skip
+    accepted, refusals = 0, []
+    for slices, each, size, batch_size, (accumulate, room) in cases:
+        devices = _devices(slices, each)
+        try:
+            meshes = _possible("auto", devices, size, batch_size, room, accumulate)
+        except ValueError as error:
+            refusals.append(str(error))
+            continue
+        accepted += 1
+        for shape in meshes:
+            assert sharding.make_mesh(shape, devices) == tuple(shape.sizes().values())
+            assert batch_size % (shape.batch_ways * accumulate) == 0
+    assert accepted + len(refusals) == 450
+    assert accepted > 200
+    assert len(refusals) > 20
+    assert all("--batch-size" in line and "\n" not in line for line in refusals)
+
+
+@pytest.mark.parametrize(
+    ("text", "slices", "telling"),
+    [
+        ("fsdp=8", 2, "over 2 slices: data must be a multiple of 2"),
+        ("data=2,tensor=6", 3, "over 3 slices: data must be a multiple of 3"),
+        ("data=-1", 3, "does not divide over 12 devices"),
+    ],
+)
+def test_a_mesh_that_slices_do_not_take_is_refused_before_anything_is_made(text, slices, telling):
+    with pytest.raises(ValueError, match=telling):
+        _possible(text, _devices(slices, 4), "small", 128, 16e9)
 
 
 def test_a_batch_that_nothing_divides_is_told():

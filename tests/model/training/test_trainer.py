@@ -81,7 +81,11 @@ def test_a_folder_tells_all_of_its_run(material, run30):
     assert set(row) == {
         "step", "loss", "z_loss", "accuracy", "learning_rate", "gradient_norm", "param_norm",
         "target_tokens", "seconds", "tokens_per_s", "data_wait_fraction", "mfu",
+        "epoch",
     }  # fmt: skip
+    epochs = [row["epoch"] for row in read_rows(run30 / "metrics.jsonl")]
+    assert 0 < epochs[0] < epochs[-1]
+    assert epochs == sorted(epochs)
     assert row["learning_rate"] == pytest.approx(0.01)
     assert 0 <= row["data_wait_fraction"] <= 1
     begun = json.loads((run30 / "run.json").read_text())
@@ -221,13 +225,13 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(material, run20):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--dropout", "0.1"], "model.dropout_rate 0.0, now it is 0.1"),
-        (["--dropout", "0", "--seed", "1"], "input.seed 0, now it is 1"),
+        (["--dropout", "0.1"], "dropout_rate 0.0, now it is 0.1"),
+        (["--dropout", "0", "--seed", "1"], "begun with seed 0, now it is 1"),
         (["--dropout", "0", "--objective", "iid"], "objective"),
         (["--dropout", "0", "--batch-size", "16"], "batch_size 8, now it is 16"),
         (["--dropout", "0", "--z-loss", "0"], "z_loss"),
         (["--dropout", "0", "--warmup", "5"], "warmup"),
-        (["--dropout", "0", "--set", "num_layers=3"], "model.num_layers 2, now it is 3"),
+        (["--dropout", "0", "--set", "num_layers=3"], "num_layers 2, now it is 3"),
     ],
 )
 def test_a_folder_takes_no_other_run(material, run30, options, message):

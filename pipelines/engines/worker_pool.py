@@ -21,6 +21,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.number_options import require_within
+
 __all__ = ["WorkerPool", "add_arguments", "run"]
 
 _PROVISION_S = 60
@@ -55,8 +57,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from apache_beam.utils import thread_pool_executor  # isort: skip
 
     del rest
-    if not 1 <= arguments.port < 1 << 16:
-        raise ValueError(f"a port lies between 1 and 65535, got {arguments.port} (--port)")
+    require_within("--port", arguments.port, 1, 65_535)
     pool = WorkerPool()
     server = grpc.server(
         thread_pool_executor.shared_unbounded_instance(), options=[("grpc.so_reuseport", 0)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import flink
+from pipelines.engines import flink
 from pipelines.quiet_beam import beam
 from tests.helpers import run_c4, write_wet
 
@@ -134,7 +134,24 @@ def test_options_of_the_java_half_pass_and_others_do_not(tmp_path: pathlib.Path)
 @pytest.mark.parametrize(
     ("failure", "says"),
     [
-        ("io.netty.AnnotatedConnectException: Connection refused: /127.0.0.1:50000", "worker-pool"),
+        (
+            "StatusRuntimeException: UNAVAILABLE: io exception\n"
+            "\tat x.BeamFnExternalWorkerPoolBlockingStub.startWorker(B.java)\nCaused by: "
+            "io.netty.AnnotatedConnectException: Connection refused: localhost/127.0.0.1:50000",
+            "no worker pool answers on a TaskManager's host at 127.0.0.1:50000;",
+        ),
+        ("x.AnnotatedConnectException: Connection refused", "no worker pool answers on a Task"),
+        (
+            "StatusRuntimeException: UNAVAILABLE: Unable to resolve host pool\n"
+            "\tat x.BeamFnExternalWorkerPoolBlockingStub.startWorker(B.java)",
+            "no worker pool answers on a TaskManager's host;",
+        ),
+        (
+            "x.RemoteTransportException: Connecting to remote task manager 'a/1.2.3.4:5' has "
+            "failed.\nCaused by: java.net.ConnectException: Connection refused: a/1.2.3.4:5",
+            "a TaskManager was lost",
+        ),
+        ("StatusRuntimeException: UNAVAILABLE: Multiplexer hanging up", "a Python worker died"),
         ("java.io.IOException: Insufficient number of network buffers: 512", "network buffers"),
         ("x.NoResourceAvailableException: Slot request bulk", "free slots"),
         ("The heartbeat of TaskManager with id 7 timed out.", "a TaskManager was lost"),
@@ -145,6 +162,22 @@ def test_failures_of_the_java_side_are_told_by_their_meaning(failure: str, says:
     told = flink.meaning(failure)
     assert told is not None
     assert says in told
+
+
+def test_what_interrupted_a_task_is_the_failure() -> None:
+    interrupted = "CANCELLED: Thread interrupted\nCaused by: java.lang.InterruptedException\n"
+    refused = "UNAVAILABLE: io exception\nCaused by: x.y: Connection refused: localhost/1.1.1.1:1"
+    others = [{"stacktrace": interrupted}, {"stacktrace": refused}]
+    told = {
+        "root-exception": interrupted,
+        "exceptionHistory": {"entries": [{"concurrentExceptions": others}, {"stacktrace": "old"}]},
+    }
+    assert flink.root_failure(told) == refused
+    assert flink.root_failure({**told, "root-exception": "a disk is full"}) == "a disk is full"
+    others.pop()
+    assert flink.root_failure(told) == interrupted
+    assert flink.root_failure({"root-exception": interrupted}) == interrupted
+    assert flink.root_failure({}) == ""
 
 
 def test_an_unknown_failure_is_not_given_a_meaning() -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import requests
@@ -265,7 +265,7 @@ class _Job(_UberJarJob):  # type: ignore[misc]
             told = self.get(f"v1/jobs/{self._flink_job_id}/exceptions", timeout=_ANSWER_S)
         except (RuntimeError, requests.RequestException) as error:
             return f"the job failed, and the cluster does not say why: {_reason(error)}"
-        return str(told.get("root-exception") or "the job failed without a reason")
+        return root_failure(told) or "the job failed without a reason"
 
 
 def _answer(response: requests.Response) -> Any:
@@ -291,13 +291,36 @@ def refusal(text: str) -> str:
     return " ".join((causes[-1] if causes else text).split())[:300]
 
 
+def root_failure(told: Mapping[str, Any]) -> str:
+    """Return the stack trace of what failed first, from a JobManager's answer about a job.
+
+    Tasks that this failure interrupted report an exception of their own, now and then before it:
+    Flink then keeps the real one among those that came at the same time.
+    """
+    root = str(told.get("root-exception") or "")
+    entries = told.get("exceptionHistory", {}).get("entries", [])
+    if _INTERRUPTED not in root or not entries:
+        return root
+    traces = [str(other["stacktrace"]) for other in entries[0].get("concurrentExceptions", [])]
+    return next((trace for trace in traces if _INTERRUPTED not in trace), root)
+
+
+_INTERRUPTED = "java.lang.InterruptedException"
+
+_NO_POOL = (
+    "no worker pool answers on a TaskManager's host{address}; start c4 worker-pool beside each "
+    "TaskManager, or give the address that it listens on (--environment_config)"
+)
+
 #: What is found in a failure that has no Python traceback, and what it means: first match wins.
 _FAILURES = (
     (
-        r"Connection refused",
-        "no worker pool answers on a TaskManager's host; start c4 worker-pool beside each "
-        "(--environment_config)",
+        r"TaskManager with id \S+ is no longer reachable|Connection unexpectedly closed by remote "
+        r"task manager|heartbeat of TaskManager|Connecting to remote task manager",
+        "a TaskManager was lost, more often than Flink's restart strategy allows",
     ),
+    (r"Connection refused(?:: [^/\s]*/(?P<address>\S+))?", _NO_POOL),
+    (r"UNAVAILABLE[\s\S]*ExternalWorkerPoolBlockingStub\.startWorker", _NO_POOL),
     (
         r"Insufficient number of network buffers",
         "a TaskManager has too few network buffers; give Flink more "
@@ -306,11 +329,6 @@ _FAILURES = (
     (
         r"NoResourceAvailableException",
         "the cluster has too few free slots; add TaskManagers or lower --parallelism",
-    ),
-    (
-        r"TaskManager with id \S+ is no longer reachable|Connection unexpectedly closed by remote "
-        r"task manager|heartbeat of TaskManager",
-        "a TaskManager was lost, more often than Flink's restart strategy allows",
     ),
     (
         r"Process died with exit code|Multiplexer hanging up|SdkHarness|StatusRuntimeException: "
@@ -328,6 +346,7 @@ def meaning(failure: str) -> str | None:
     'a TaskManager has too few network buffers; give Fl'
     """
     for pattern, what in _FAILURES:
-        if re.search(pattern, failure):
-            return what
+        if found := re.search(pattern, failure):
+            address = found.groupdict().get("address")
+            return what.format(address=f" at {address}" if address else "")
     return None

@@ -1,0 +1,313 @@
+"""SentencePiece's model files: read, written, and looked at for what other tokenizers cannot do.
+
+A file is a protobuf message (sentencepiece_model.proto) that this module reads and writes without
+protobuf. What a vocabulary has beside the pieces, when it is not the usual 100 sentinels, is noted
+in the same file, in a field of the range that the format leaves to others; SentencePiece passes
+over it.
+"""
+
+import dataclasses
+import json
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import sentencepiece
+
+__all__ = [
+    "AddedToken",
+    "Notes",
+    "SentencePieceModel",
+    "folding_charsmap",
+    "make_model",
+    "normalizer_of",
+    "obstacle",
+    "read_model",
+    "read_notes",
+    "with_notes",
+    "without_notes",
+]
+
+# Numbers of fields and values of enumerations.
+_PIECES, _TRAINER, _NORMALIZER, _DENORMALIZER = 1, 2, 3, 5
+_NOTES = 1910  # "extensions 200 to max"
+_PIECE, _SCORE, _TYPE = 1, 2, 3
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+_MODEL_TYPE, _VOCAB_SIZE, _WHITESPACE_AS_SUFFIX, _BYTE_FALLBACK = 3, 4, 24, 35
+_MODEL_TYPES = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
+_IDS = {"unk": 40, "bos": 41, "eos": 42, "pad": 43}
+_NAMES = {"unk": 45, "bos": 46, "eos": 47, "pad": 48}
+_CHARSMAP, _DUMMY_PREFIX, _EXTRA_WHITESPACES, _ESCAPE_WHITESPACES = 2, 3, 4, 5
+
+#: Unicode's white space, at which other tokenizers split, but for the two that no normalizer of
+#: SentencePiece folds (a vertical tab is removed, U+0085 stays).
+_WHITE_SPACE = "\t\n\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+
+
+class SentencePieceModel(NamedTuple):
+    """What of a model decides ids."""
+
+    pieces: list[tuple[str, float]]  #: with their log-probabilities
+    types: list[int]  #: of the pieces
+    charsmap: bytes  #: the normaliser's compiled table, b"" for none
+    model_type: str
+    byte_fallback: bool
+    add_dummy_prefix: bool
+    remove_extra_whitespaces: bool
+    escape_whitespaces: bool
+    treat_whitespace_as_suffix: bool
+    denormalizer: bytes  #: the table of what decoding does to a text, b"" for none
+
+    @property
+    def unigram(self) -> bool:
+        """Whether pieces are chosen by their probabilities."""
+        return self.model_type == "unigram"
+
+    @property
+    def user_defined(self) -> list[int]:
+        """Ids of pieces that are found before all others."""
+        return [index for index, kind in enumerate(self.types) if kind == USER_DEFINED]
+
+    @property
+    def control(self) -> list[int]:
+        """Ids of pieces that no text is encoded to."""
+        return [index for index, kind in enumerate(self.types) if kind == CONTROL]
+
+
+def read_model(content: bytes) -> SentencePieceModel:
+    """Read a model that SentencePiece has been able to load."""
+    pieces: list[tuple[str, float]] = []
+    types: list[int] = []
+    trainer: dict[int, Any] = {}
+    normalizer: dict[int, Any] = {}
+    denormalizer: dict[int, Any] = {}
+    for field, value in _fields(content):
+        if field == _PIECES:
+            text, score, kind = "", 0.0, NORMAL
+            for name, part in _fields(value):
+                if name == _PIECE:
+                    text = part.decode()
+                elif name == _SCORE:
+                    (score,) = struct.unpack("<f", part)
+                elif name == _TYPE:
+                    kind = part
+            pieces.append((text, score))
+            types.append(kind)
+        elif field == _TRAINER:
+            trainer = dict(_fields(value))
+        elif field == _NORMALIZER:
+            normalizer = dict(_fields(value))
+        elif field == _DENORMALIZER:
+            denormalizer = dict(_fields(value))
+    kind = trainer.get(_MODEL_TYPE, 1)
+    return SentencePieceModel(
+        pieces=pieces,
+        types=types,
+        charsmap=normalizer.get(_CHARSMAP, b""),
+        model_type=_MODEL_TYPES.get(kind, str(kind)),
+        byte_fallback=bool(trainer.get(_BYTE_FALLBACK, False)),
+        add_dummy_prefix=bool(normalizer.get(_DUMMY_PREFIX, True)),
+        remove_extra_whitespaces=bool(normalizer.get(_EXTRA_WHITESPACES, True)),
+        escape_whitespaces=bool(normalizer.get(_ESCAPE_WHITESPACES, True)),
+        treat_whitespace_as_suffix=bool(trainer.get(_WHITESPACE_AS_SUFFIX, False)),
+        denormalizer=denormalizer.get(_CHARSMAP, b""),
+    )
+
+
+def obstacle(content: bytes, sentinels: Iterable[int] = ()) -> str | None:
+    """Return the property of a model for which T5's tokenizer would give other ids, or None.
+
+    That tokenizer (of the libraries tokenizers and Transformers) is a unigram model behind a
+    split at white space; what a SentencePiece model does beyond that has no place in it.
+
+    Args:
+      content: of a file that SentencePiece has been able to load.
+      sentinels: ids of pieces that are sentinels.
+    """
+    model = read_model(content)
+    own = set(sentinels)
+    if not model.unigram:
+        return f"model_type is {model.model_type}"
+    if model.byte_fallback or BYTE in model.types:
+        return "byte_fallback is on"
+    for name in ("add_dummy_prefix", "remove_extra_whitespaces", "escape_whitespaces"):
+        if not getattr(model, name):
+            return f"{name} is off"
+    if model.treat_whitespace_as_suffix:
+        return "treat_whitespace_as_suffix is on"
+    if set(model.user_defined) - own:
+        index = min(set(model.user_defined) - own)
+        return f"user_defined_symbols has {model.pieces[index][0]!r}"
+    if UNUSED in model.types:
+        return f"piece {model.pieces[model.types.index(UNUSED)][0]!r} is of the type UNUSED"
+    if model.denormalizer:
+        return "denormalizer_spec has a table"
+    normalize = normalizer_of(content).normalize
+    for character in _WHITE_SPACE:
+        if any(c.isspace() and c != " " for c in normalize(f"a{character}b")):
+            return f"normalization_rule_name keeps white space ({character!r}) as it is"
+    return None
+
+
+def normalizer_of(content: bytes) -> "sentencepiece.SentencePieceNormalizer":
+    """Return the normalizer of a model: its table alone, without a word about blanks."""
+    return sentencepiece.SentencePieceNormalizer(
+        model_proto=content,
+        add_dummy_prefix=False,
+        escape_whitespaces=False,
+        remove_extra_whitespaces=False,
+    )
+
+
+def folding_charsmap() -> bytes:
+    """Return the table of a normalizer that turns white space into blanks and does no more."""
+    folding = [(character, " ") for character in _WHITE_SPACE if character != " "]
+    made = sentencepiece.SentencePieceNormalizer(norm_map=folding)
+    found: bytes = dict(_fields(made.serialized_normalizer_spec()))[_CHARSMAP]
+    return found
+
+
+def make_model(
+    pieces: Sequence[tuple[str, float]], special: Sequence[int], charsmap: bytes
+) -> bytes:
+    """Return the file of a unigram model with T5's settings.
+
+    Args:
+      pieces: with their log-probabilities; 0, 1 and 2 are padding, end and unknown.
+      special: ids of other pieces that no text is to be encoded to.
+      charsmap: the normaliser's compiled table.
+    """
+    control = {0, 1, *special}
+    parts = []
+    for index, (text, score) in enumerate(pieces):
+        kind = UNKNOWN if index == 2 else CONTROL if index in control else NORMAL
+        piece = _bytes(_PIECE, text.encode()) + _key(_SCORE, 5) + struct.pack("<f", score)
+        parts.append(_bytes(_PIECES, piece + _number(_TYPE, kind)))
+    trainer = _number(_MODEL_TYPE, 1) + _number(_VOCAB_SIZE, len(pieces))
+    for name, index in (("unk", 2), ("bos", -1), ("eos", 1), ("pad", 0)):
+        trainer += _number(_IDS[name], index % 2**64)
+        if index >= 0:
+            trainer += _bytes(_NAMES[name], pieces[index][0].encode())
+    normalizer = _bytes(_CHARSMAP, charsmap)
+    for flag in (_DUMMY_PREFIX, _EXTRA_WHITESPACES, _ESCAPE_WHITESPACES):
+        normalizer += _number(flag, 1)
+    return b"".join([*parts, _bytes(_TRAINER, trainer), _bytes(_NORMALIZER, normalizer)])
+
+
+# Notes
+
+
+@dataclasses.dataclass(frozen=True)
+class AddedToken:
+    """A token beside pieces and sentinels, which is looked for in a text before all pieces."""
+
+    content: str
+    id: int
+    special: bool  #: a mark rather than text: text that shows it is not encoded to it
+    #: Whether it is looked for in the normalized text rather than in the text as it is.
+    normalized: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Notes:
+    """What a vocabulary has beside the pieces of its file."""
+
+    extra_ids: int | None = None  #: sentinels; None for the usual number
+    added: tuple[AddedToken, ...] = ()
+
+
+def read_notes(content: bytes) -> Notes:
+    """Read what is noted in a model's file. Raises ValueError for notes that cannot be read."""
+    found = Notes()
+    for field, value in _fields(content):
+        if field == _NOTES:
+            try:
+                raw = json.loads(value)
+                added = tuple(AddedToken(**token) for token in raw["added"])
+                found = Notes(raw["extra_ids"], added)
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f"its note on sentinels is damaged: {error}") from None
+    return found
+
+
+def with_notes(content: bytes, notes: Notes) -> bytes:
+    """Return the file of the same model with other notes; without any where there are none."""
+    plain = without_notes(content)
+    if notes == Notes():
+        return plain
+    text = json.dumps(dataclasses.asdict(notes), ensure_ascii=False, sort_keys=True)
+    return plain + _bytes(_NOTES, text.encode())
+
+
+def without_notes(content: bytes) -> bytes:
+    """Return the file as SentencePiece made it."""
+    place = 0
+    kept = []
+    for field, _, end in _spans(content):
+        if field != _NOTES:
+            kept.append(content[place:end])
+        place = end
+    return b"".join(kept)
+
+
+# Protobuf
+
+
+def _fields(content: bytes) -> Iterator[tuple[int, Any]]:
+    """Yield the fields of a message: numbers as int, everything else as bytes."""
+    for field, value, _ in _spans(content):
+        yield field, value
+
+
+def _spans(content: bytes) -> Iterator[tuple[int, Any, int]]:
+    """Yield each field's number, its value, and where it ends."""
+    place = 0
+    while place < len(content):
+        key, place = _varint(content, place)
+        kind = key & 7
+        if kind == 0:
+            number, place = _varint(content, place)
+            yield key >> 3, number, place
+            continue
+        if kind == 2:
+            size, place = _varint(content, place)
+        else:
+            size = {1: 8, 5: 4}[kind]
+        place += size
+        yield key >> 3, content[place - size : place], place
+
+
+def _varint(content: bytes, place: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = content[place]
+        number |= (byte & 0x7F) << shift
+        place += 1
+        shift += 7
+        if byte < 0x80:
+            return number, place
+
+
+def _written(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _key(field: int, kind: int) -> bytes:
+    return _written(field << 3 | kind)
+
+
+def _number(field: int, value: int) -> bytes:
+    return _key(field, 0) + _written(value)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return _key(field, 2) + _written(len(value)) + value

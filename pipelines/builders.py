@@ -1,0 +1,348 @@
+"""The lock of a corpus folder: one build at a time, on every runner and file system.
+
+It needs no ``flock``, only a file that is created if it is absent, and a listing. The folder
+``OUT/builders/`` holds numbered files:
+
+====================  ============================================================================
+``00007.json``        claim 7: who builds here. Created once, never rewritten
+``00007.beat``        its heartbeat: random bytes that change while the build runs
+``00007.ended``       claim 7 has ended: the folder is free
+``written.json``      what builds of this folder have written (see `pipelines.manifest`)
+====================  ============================================================================
+
+The highest number owns the folder. To take it, a build creates the next number; of several that
+try, one succeeds. The last claims stay after they end, so that a number is not used twice, not even
+by a build that has read an old listing.
+
+A claim is in force while its process runs, if that can be asked: same machine, same boot, same PID
+namespace. Elsewhere its heartbeat decides: a claimant watches it by its own clock, and takes the
+folder when it does not change. A build that was stopped meanwhile, and goes on, finds a higher
+number: whatever writes for a build calls `Claim.require` first.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import re
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pipelines import layout, storage
+
+__all__ = ["MADE_BY", "Claim", "claimed_by_us", "hold", "is_own_file", "require_not_running"]
+
+#: The mark of the folders, and of the claims, that are ours.
+MADE_BY = "colossal-c4"
+
+WAITING = "waiting"  # the launcher waits for the end of the build
+DETACHED = "detached"  # a job that goes on when its launcher has ended
+TEMPLATE = "template"  # a job that is written down, for somebody to start
+
+_BEAT_S = 10.0
+_LOOK_S = 1.0
+#: How long a heartbeat may stay the same. Network file systems cache what they have read for up to
+#: a minute; jobs that nobody waits for need minutes to start workers, and beat between elements.
+_PATIENCE_S = 90.0
+_PATIENCE_DETACHED_S = 15 * 60.0
+_RECHECK_S = 2.0
+_CLAIMS_KEPT = 16
+_OWN = re.compile(r"(\d{5,})\.(json|beat|ended)")
+_WRITTEN = "written.json"
+
+_lock = threading.Lock()
+_held: set[str] = set()  # run ids of this process
+_checked: dict[str, float] = {}  # run id -> when it was last found to own its folder
+_beats: dict[str, tuple[float, bytes]] = {}  # run id -> when to beat next, what was last seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A build's hold on its folder: small, so that the job graph carries it to every worker."""
+
+    output: str
+    number: int
+    run_id: str
+    kind: str = WAITING
+    build_id: str = ""  # digest of settings and inputs
+
+    def require(self, now: bool = False) -> None:
+        """Raise OSError, in one line, if another build has taken the folder.
+
+        Asks the file system at most every two seconds, unless ``now``: before anything is
+        published.
+        """
+        with _lock:
+            checked = _checked.get(self.run_id, float("-inf"))
+        if not now and time.monotonic() - checked < _RECHECK_S:
+            return
+        highest = max(_numbers(self.output), default=0)
+        if highest != self.number or _read(self.output, highest).get("run") != self.run_id:
+            other = f" ({_who(_read(self.output, highest))})" if highest else ""
+            raise OSError(
+                f"another build has taken the folder {self.output}{other}: this one has stopped "
+                "and publishes nothing"
+            )
+        with _lock:
+            _checked[self.run_id] = time.monotonic()
+
+    def beat(self) -> None:
+        """Show that the build runs; does nothing if it was shown in the last ten seconds.
+
+        Workers of a job that goes on by itself share one heartbeat: one that finds it changed
+        leaves it alone.
+        """
+        with _lock:
+            due, seen = _beats.get(self.run_id, (float("-inf"), b""))
+            if time.monotonic() < due:
+                return
+            _beats[self.run_id] = (time.monotonic() + _BEAT_S, seen)
+        path = _path(self.output, self.number, "beat")
+        with contextlib.suppress(Exception):  # the next one may succeed
+            found = _content(path)
+            if found in (seen, b""):
+                found = uuid.uuid4().hex.encode()
+                with storage.write_atomically(path) as file:
+                    file.write(found)
+            with _lock:
+                _beats[self.run_id] = (time.monotonic() + _BEAT_S, found)
+
+    def show(self) -> None:
+        """Beat, if nobody waits for the job and only its workers can."""
+        if self.kind != WAITING:
+            self.beat()
+
+    def end(self) -> None:
+        """Free the folder. Safe to call more than once."""
+        storage.create_if_absent(_path(self.output, self.number, "ended"), b"")
+
+
+@contextlib.contextmanager
+def hold(
+    output: str,
+    *,
+    kind: str = WAITING,
+    runner: str = "",
+    build_id: str = "",
+    note: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> Iterator[Claim]:
+    """Hold a folder for one build while the block runs.
+
+    A claim of a job that goes on by itself stays in force after the block, unless the block
+    fails: `Claim.end` ends it. ``note`` shows the line which says that this waits for the
+    heartbeat of a build that it cannot ask.
+
+    Raises:
+        OSError: Another build is running in the folder. Nothing was written.
+    """
+    claim = _take(output, kind, runner, build_id, note)
+    with _lock:
+        _held.add(claim.run_id)
+    stop = threading.Event()
+
+    def beat() -> None:
+        claim.beat()
+        while not stop.wait(_BEAT_S / 4):
+            claim.beat()
+
+    beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    if kind != TEMPLATE:
+        beating.start()
+    left = False
+    try:
+        yield claim
+        left = kind != WAITING
+    finally:
+        stop.set()
+        if kind != TEMPLATE:
+            beating.join(timeout=5)
+        with _lock:
+            _held.discard(claim.run_id)
+        if not left:
+            # A claim that cannot be ended ends with this process.
+            with contextlib.suppress(Exception):
+                claim.end()
+
+
+def require_not_running(output: str) -> None:
+    """Raise OSError if a build in the folder is known to run. Does not wait to find out."""
+    number = max(_numbers(output), default=0)
+    if number and not _has_ended(output, number):
+        owner = _read(output, number)
+        if _is_running(owner):
+            raise _busy(output, owner)
+
+
+def claimed_by_us(output: str) -> bool:
+    """Return whether a claim in the folder's ``builders/`` carries our mark."""
+    return any(_read(output, number).get("made_by") == MADE_BY for number in _numbers(output))
+
+
+def is_own_file(name: str) -> bool:
+    """Return whether a file of ``builders/`` is ours, by its name.
+
+    >>> is_own_file("00001.json"), is_own_file("foremen.json")
+    (True, False)
+    """
+    return name == _WRITTEN or _OWN.fullmatch(name) is not None
+
+
+def _take(output: str, kind: str, runner: str, build_id: str, note: Callable[[str], None]) -> Claim:
+    run_id = uuid.uuid4().hex
+    content = {
+        "made_by": MADE_BY,
+        "run": run_id,
+        "build": build_id,
+        "kind": kind,
+        "runner": runner,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "pid": os.getpid(),
+        "process_started": _process_start(os.getpid()),
+        **_this_machine(),
+    }
+    number = 0
+    while True:
+        number = max([number, *_numbers(output)])
+        if number:
+            _require_ended(output, number, note)
+        number += 1
+        path = _path(output, number, "json")
+        if (
+            not storage.create_if_absent(path, f"{json.dumps(content, indent=1)}\n".encode())
+            # An object store's client may have tried again after an answer that was lost.
+            and _read(output, number).get("run") != run_id
+        ):
+            continue  # another build was faster
+        numbers = _numbers(output)
+        if max(numbers, default=0) > number:
+            continue  # an old listing was read; the number that was created counts for nothing
+        old = [found for found in numbers if found <= number - _CLAIMS_KEPT]
+        storage.remove(
+            _path(output, found, suffix) for found in old for suffix in ("json", "beat", "ended")
+        )
+        return Claim(output, number, run_id, kind, build_id)
+
+
+def _require_ended(output: str, number: int, note: Callable[[str], None]) -> None:
+    """Return when claim ``number`` is no longer in force; raise OSError if it is."""
+    if _has_ended(output, number):
+        return
+    owner = _read(output, number)
+    running = _is_running(owner)
+    if running:
+        raise _busy(output, owner)
+    kind = owner.get("kind")
+    if running is False and kind == WAITING:
+        return
+    beat = _path(output, number, "beat")
+    first = _content(beat)
+    if kind == TEMPLATE and not first:
+        return  # nobody has started the job
+    patience = _PATIENCE_DETACHED_S if kind in (DETACHED, TEMPLATE) else _PATIENCE_S
+    note(
+        f"c4: note: another build began in {output} ({_who(owner)}) and has not ended: waiting up "
+        f"to {patience:.0f} s for a sign of it; if it has failed, delete "
+        f"{_path(output, number, 'json')} to continue at once"
+    )
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        time.sleep(min(_LOOK_S, patience / 4))
+        if _has_ended(output, number) or number not in _numbers(output):
+            return
+        if _content(beat) != first:
+            raise _busy(output, owner)
+
+
+def _busy(output: str, owner: dict[str, Any]) -> OSError:
+    return OSError(
+        f"another build is running in {output} ({_who(owner)}): wait for it or stop it, or give "
+        "another --output"
+    )
+
+
+def _who(owner: dict[str, Any]) -> str:
+    job = "" if owner.get("kind") == WAITING else f", {owner.get('runner')} job"
+    return f"host {owner.get('host')}, pid {owner.get('pid')}{job}, started {owner.get('started')}"
+
+
+def _is_running(owner: dict[str, Any]) -> bool | None:
+    """Return whether the process that made a claim runs; None where that cannot be asked."""
+    here = _this_machine()
+    if not here["boot"] or any(owner.get(name) != value for name, value in here.items()):
+        return None
+    pid = owner.get("pid")
+    if type(pid) is not int or pid < 1:
+        return None
+    if pid == os.getpid() and owner.get("process_started") == _process_start(pid):
+        with _lock:
+            return owner.get("run") in _held
+    started = _process_start(pid)
+    if started:
+        return started == owner.get("process_started")
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return None  # another user's, hidden from us
+    return False if pathlib.Path(f"/proc/{pid}/stat").exists() else None
+
+
+def _process_start(pid: int) -> str:
+    """Return when a process started, in ticks since boot; empty if it has ended or is hidden."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return ""
+    fields = stat.rpartition(b")")[2].split()
+    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def _this_machine() -> dict[str, str]:
+    """Return what must agree for a process number to mean the same process."""
+    boot = namespace = ""
+    with contextlib.suppress(OSError):  # Linux only
+        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        namespace = str(os.stat("/proc/self/ns/pid").st_ino)
+    return {"host": socket.gethostname(), "boot": boot, "pid_namespace": namespace}
+
+
+def _numbers(output: str) -> list[int]:
+    found = map(_OWN.fullmatch, storage.listdir(storage.join(output, layout.BUILDERS)))
+    return sorted(int(name[1]) for name in found if name and name[2] == "json")
+
+
+def _has_ended(output: str, number: int) -> bool:
+    return storage.exists(_path(output, number, "ended"))
+
+
+def _read(output: str, number: int) -> dict[str, Any]:
+    """Return the content of a claim; empty if it is gone or damaged."""
+    try:
+        found = json.loads(_content(_path(output, number, "json")))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _content(path: str) -> bytes:
+    try:
+        return storage.read_bytes(path)
+    except FileNotFoundError:
+        return b""
+
+
+def _path(output: str, number: int, suffix: str) -> str:
+    return storage.join(output, layout.BUILDERS, f"{number:05}.{suffix}")
+
+
+def written_path(output: str) -> str:
+    """Return the path of the record of what builds of a folder have written."""
+    return storage.join(output, layout.BUILDERS, _WRITTEN)

@@ -1,0 +1,79 @@
+"""Why a build failed, in one line, from whatever a runner raises."""
+
+import re
+
+from pipelines import manifest
+from pipelines.engines.local import WorkerDiedError
+
+__all__ = ["BuildError", "cause"]
+
+
+class BuildError(OSError):
+    """The build stopped; what was cleaned is kept and the same command goes on from there."""
+
+
+_RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exit)): (?P<what>.*)")
+
+
+#: Wrapped around what a worker raised, or what is left when it could raise nothing.
+_OF_ENGINES = ("java.", "org.apache.", "io.grpc.", "grpc.")
+#: How the messages begin that say that a worker died: files that it was cleaning are added.
+_DEATHS = ("a worker process died", "a Python worker died")
+
+
+def cause(error: Exception, output: str) -> str:
+    """One line from what a runner raises: often a worker's whole traceback, as text."""
+    if isinstance(error, WorkerDiedError):
+        return _with_advice(str(error) + _under_way(output))
+    lines = [
+        match
+        for line in str(error).splitlines()
+        if (match := _RAISED.fullmatch(line.strip())) and not match["type"].startswith(_OF_ENGINES)
+    ]
+    if not lines and (known := _meaning(str(error))):
+        kind, what = "", known
+    elif lines:
+        innermost = lines[-1]
+        while nested := _RAISED.fullmatch(innermost["what"]):  # a runner wraps what a worker raised
+            innermost = nested
+        kind, what = innermost["type"].rsplit(".", 1)[-1], innermost["what"]
+    else:
+        kind, what = type(error).__name__, " ".join(str(error).split())[:500]
+    what = re.sub(r" \[while running .*", "", what)
+    if kind in ("RuntimeError", "BuildError") and "Channel closed" in what:
+        what = "a worker process died (killed, or out of memory)"
+        kind = ""
+    elif kind in ("OSError", "ValueError", "FileNotFoundError", "PermissionError", "FlinkError"):
+        what = re.sub(r"^\[Errno \d+\] ", "", what)
+        kind = ""
+    if not kind and what.startswith(_DEATHS):
+        what += _under_way(output)
+    return _with_advice(f"{kind}: {what}" if kind else what)
+
+
+def _with_advice(what: str) -> str:
+    return (
+        f"{what}; what is cleaned is kept, and the same command goes on from there "
+        "(C4_TRACEBACK=1 shows the traceback)"
+    )
+
+
+def _under_way(output: str) -> str:
+    """Which files were being cleaned when a worker died: one of them may be what killed it."""
+    try:
+        files = manifest.died_on(output)
+    except Exception:  # Beam's file systems raise what their clients raise
+        return ""
+    if not files:
+        return ""
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return f" while it cleaned {', '.join(files[:3])}{more} (c4 explain FILE reads one alone)"
+
+
+def _meaning(failure: str) -> str | None:
+    """What a failure of the Java side means, when it is one and known."""
+    if "\tat " not in failure:
+        return None
+    from pipelines.engines import flink
+
+    return flink.meaning(failure)

@@ -1,0 +1,113 @@
+"""Runs the graph of a build on the engine that the options name."""
+
+import contextlib
+import gc
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from pipelines import builders, layout, manifest, progress, storage
+from pipelines.config import BuildConfig
+from pipelines.engines import local
+from pipelines.engines.failures import BuildError, cause
+from pipelines.engines.options import waits
+
+__all__ = ["run_build"]
+
+
+def run_build(
+    config: BuildConfig,
+    options: Any,
+    shown: progress.Source | None = None,
+    claim: builders.Claim | None = None,
+) -> dict[str, Any] | None:
+    """Runs the graph; returns the manifest, or None when the engine goes on by itself.
+
+    The list of input files is in the output folder already (`pipelines.input_list`). ``shown``:
+    where the progress that is shown comes from; None shows none. ``claim``: on the folder. Raises
+    BuildError, in one line, when the build fails.
+    """
+    from pipelines.build import BuildCorpus
+    from pipelines.quiet_beam import beam
+
+    workers = local.Workers() if local.has_workers(options) else None
+    with (
+        progress.shown(source=shown) if shown else contextlib.nullcontext() as source,
+        _quiet_loggers(),
+        workers or _quiet_threads(),
+    ):
+        notes = source if isinstance(source, progress.Notes) else None
+        gc.freeze()  # what is imported stays: the collector need not walk it again and again
+        pipeline = beam.Pipeline(runner=_runner(options, workers), options=options)
+        _ = pipeline | "BuildCorpus" >> BuildCorpus(
+            config,
+            notes,
+            alone=not waits(options),
+            build_id=claim.build_id if claim is not None else "",
+            claim=claim,
+        )
+        result = None
+        try:
+            if workers is not None:
+                state = workers.run(lambda: pipeline.run().wait_until_finish())
+            else:
+                result = pipeline.run()
+                state = result.wait_until_finish() if waits(options) else None
+        except KeyboardInterrupt:
+            # Else the job would go on where nobody waits for it, and meet the next build's.
+            if result is not None and waits(options):
+                with contextlib.suppress(Exception):
+                    result.cancel()
+            raise
+        except Exception as error:
+            if os.environ.get("C4_TRACEBACK"):
+                raise
+            if "KeyboardInterrupt" in str(error):  # wrapped by the runner
+                raise KeyboardInterrupt from None
+            raise BuildError(cause(error, config.output)) from None
+    if state is None and not storage.exists(storage.join(config.output, layout.MANIFEST)):
+        return None
+    return manifest.read_manifest(config.output)
+
+
+def _runner(options: Any, workers: local.Workers | None) -> Any:
+    """The runner to use; None lets Beam make the one that the options name."""
+    from pipelines.quiet_beam import beam
+
+    standard = options.view_as(beam.options.pipeline_options.StandardOptions)
+    if standard.runner == "FlinkRunner":
+        from pipelines.engines import flink
+
+        return flink.Runner() if flink.on_cluster(options) else None
+    return local.runner(options, workers) if standard.runner == "FnApiRunner" else None
+
+
+@contextlib.contextmanager
+def _quiet_loggers() -> Iterator[None]:
+    """Keep tracebacks off the terminal: the failure itself is reported in one line."""
+    if os.environ.get("C4_TRACEBACK"):
+        yield
+        return
+    loggers = [logging.getLogger(), logging.getLogger("apache_beam")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Print nothing of what threads of the runner raise; `local.Workers` has its own way."""
+    hook = threading.excepthook
+    if not os.environ.get("C4_TRACEBACK"):
+        threading.excepthook = lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = hook

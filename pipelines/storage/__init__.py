@@ -1,0 +1,323 @@
+"""One file layer: local paths, ``file://``, ``gs://``, ``s3://``, ``hdfs://``, ``http(s)://``.
+
+Every file of a build is opened, listed and published here, as it is stored: nothing is unpacked by
+its suffix. Folders and names are taken literally; only `match` understands patterns.
+
+How a file becomes visible, and what a failure leaves behind:
+
+=================  ===========================================  ===============================
+where              on success                                   on an exception, or a killed
+                                                                worker
+=================  ===========================================  ===============================
+local path         temporary name, fsync, rename: atomic        old file untouched; a kill
+                                                                leaves ``.NAME.tmp-…``, see
+                                                                `sweep_temporaries`
+``hdfs://``        temporary name, rename over the old file     as above
+``gs://`` ``s3://``  one upload, visible when it is finished    old object untouched: the upload
+                                                                is aborted, never finished
+``http(s)://``     reading only
+=================  ===========================================  ===============================
+
+A worker that is killed during a large upload leaves its parts on ``gs://`` or ``s3://``, invisible
+but billed, until a lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears them.
+
+Clients: obstore for object stores (extras ``gcp`` and ``aws``), requests for the others. They are
+imported when the first such path is used.
+"""
+
+import contextlib
+import functools
+import importlib
+import io
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, cast
+
+from pipelines.storage.local import Local
+from pipelines.storage.options import use_options
+from pipelines.storage.paths import (
+    FileInfo,
+    NoInputError,
+    is_local,
+    is_temporary,
+    join,
+    local_path,
+    scheme,
+)
+from pipelines.storage.patterns import in_parallel
+
+__all__ = [
+    "FileInfo",
+    "NoInputError",
+    "changed_since",
+    "create_if_absent",
+    "exists",
+    "is_local",
+    "join",
+    "listdir",
+    "local_path",
+    "match",
+    "open_raw",
+    "read_bytes",
+    "read_range",
+    "remove",
+    "size",
+    "stat",
+    "sweep_temporaries",
+    "use_options",
+    "write_atomically",
+]
+
+_REMOTE = {
+    "gs": ("objects", "Objects", "gs"),
+    "s3": ("objects", "Objects", "s3"),
+    "hdfs": ("hdfs", "Hdfs"),
+    "http": ("web", "Web"),
+    "https": ("web", "Web"),
+}
+_LOCAL = Local()
+
+
+@functools.cache
+def _remote(scheme: str) -> Any:
+    if scheme not in _REMOTE:
+        known = " ".join(f"{name}://" for name in ("file", *_REMOTE))
+        raise ValueError(f"{scheme}:// is not supported; files may be local or {known}")
+    module, name, *arguments = _REMOTE[scheme]
+    return getattr(importlib.import_module(f"pipelines.storage.{module}"), name)(*arguments)
+
+
+def _system(path: str) -> tuple[Any, str]:
+    """Return the file system of a path, and the path as that system knows it."""
+    if is_local(path):
+        return _LOCAL, local_path(path)
+    return _remote(scheme(path)), path
+
+
+def open_raw(path: str, scattered: bool = False) -> BinaryIO:
+    """Open a file for reading its bytes as they are stored, whatever its suffix says.
+
+    Args:
+        path: Where it is.
+        scattered: Small parts will be read, here and there: a remote file is then fetched in
+            ranges of 64 kB or of what is read, else in ranges of 16 MB or as one stream.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
+    system, name = _system(path)
+    return cast(BinaryIO, system.open(name, scattered))
+
+
+def read_bytes(path: str) -> bytes:
+    """Return all bytes of a file.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
+    with open_raw(path) as file, _naming(path):
+        return file.read()
+
+
+def read_range(path: str, start: int, length: int) -> bytes:
+    """Return the bytes of a file from ``start`` on, ``length`` of them or what there is.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
+    if start < 0 or length < 0:
+        raise ValueError(f"{path}: no range begins at {start} with {length} bytes")
+    system, name = _system(path)
+    return system.read_range(name, start, length) if length else b""
+
+
+def exists(path: str) -> bool:
+    """Say whether there is a file (on a file system with folders: or a folder) of that name."""
+    system, name = _system(path)
+    return bool(system.exists(name))
+
+
+def size(path: str) -> int:
+    """Return the number of bytes in a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    return stat(path).size
+
+
+def stat(path: str) -> FileInfo:
+    """Return the size of a file and the identity of its content; ``path`` is without ``file://``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        OSError: It cannot be asked about.
+    """
+    system, name = _system(path)
+    return cast(FileInfo, system.stat(name))
+
+
+def create_if_absent(path: str, content: bytes) -> bool:
+    """Create a file with this content, in one atomic step, unless it exists.
+
+    Parent folders are made. Of several callers exactly one gets True. If a server's answer got
+    lost and was asked for again, it may be that none does: to recognise its own file, a caller
+    puts something unique into the content.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    system, name = _system(path)
+    with _naming(path):
+        return bool(system.create_if_absent(name, content))
+
+
+def match(patterns: str | Iterable[str]) -> list[FileInfo]:
+    """Find input files by name or pattern.
+
+    Args:
+        patterns: Paths or patterns: ``*`` and ``?`` within a folder, ``**`` across folders,
+            ``[abc]``. A local path that exists is taken literally, brackets or not. ``http://``
+            and ``https://`` know no patterns.
+
+    Returns:
+        A `FileInfo` of every file, sorted by path, each file once; paths are without
+        ``file://``. Leftovers of killed writers are no input.
+
+    Raises:
+        NoInputError: A pattern names no file. Every pattern must find at least one: a mistyped one
+            among several would otherwise shrink a corpus silently.
+        OSError: Something that a pattern matches, or may match in, cannot be looked at: an
+            unreadable folder, a dangling link, a FIFO.
+    """
+    found: dict[str, FileInfo] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        system, name = _system(pattern)
+        files = [file for file in system.match(name) if not is_temporary(_last(file.path))]
+        if not files:
+            raise NoInputError(
+                f"no input file matches {pattern!r}; check the path, and quote the pattern so that "
+                "the shell leaves it alone (--input)"
+            )
+        for file in files:
+            found.setdefault(os.path.abspath(file.path) if system is _LOCAL else file.path, file)
+    return sorted(found.values())
+
+
+def listdir(folder: str) -> list[str]:
+    """Return names of the files directly in a folder, sorted, without leftover temporaries.
+
+    A folder that does not exist has no files: object stores know no empty folders either.
+    """
+    system, name = _system(folder)
+    return sorted(found for found in system.names(name) if not is_temporary(found))
+
+
+def changed_since(folder: str, when: float) -> list[str]:
+    """Return names of the files directly in a folder that were written after ``when`` (Unix, s).
+
+    By the clock of whoever keeps the files. A file system that tells no time gives every file.
+    """
+    system, name = _system(folder)
+    return sorted(
+        found
+        for found, changed in system.listdir(name)
+        if changed >= when and not is_temporary(found)
+    )
+
+
+def remove(paths: Iterable[str]) -> None:
+    """Delete files; one that is missing already is fine, a folder is not.
+
+    Raises:
+        OSError: A file is there and cannot be deleted.
+    """
+    remote: dict[int, tuple[Any, list[str]]] = {}
+    for path in paths:
+        system, name = _system(path)
+        if system is _LOCAL:
+            system.remove(name)
+        else:
+            remote.setdefault(id(system), (system, []))[1].append(name)
+    for system, names in remote.values():
+        in_parallel(system, names, system.remove)
+
+
+def sweep_temporaries(folder: str) -> int:
+    """Remove what killed writers left in a folder, and return how many files that were.
+
+    Only for a folder that nobody is writing to: a temporary of a live writer looks the same.
+    """
+    system, name = _system(folder)
+    leftovers = [join(folder, found) for found in system.names(name) if is_temporary(found)]
+    remove(leftovers)
+    return len(leftovers)
+
+
+@contextlib.contextmanager
+def write_atomically(path: str) -> Iterator[BinaryIO]:
+    """Open a binary file that appears under its name when the block ends well, and else never.
+
+    Parent folders are made. Closing the file inside the block changes nothing: the block's end
+    decides. The table of this module says what each kind of storage guarantees.
+
+    Args:
+        path: The final name. What is there already is replaced.
+
+    Yields:
+        A file with ``write``, ``tell``, ``flush``; neither readable nor seekable.
+
+    Raises:
+        OSError: Writing failed, a full disk for instance; ``filename`` is ``path``.
+    """
+    system, name = _system(path)
+    with _naming(path):
+        output = system.open_output(name)
+    file = _Output(output, path)
+    try:
+        yield cast(BinaryIO, file)
+        with _naming(path):
+            output.finish()
+    except BaseException:
+        output.abandon()
+        raise
+
+
+class _Output(io.BufferedIOBase):
+    """What `write_atomically` hands out: names the final path in errors, cannot publish."""
+
+    def __init__(self, output: Any, path: str) -> None:
+        self._output = output
+        self._path = path
+        self._n_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if self.closed:
+            raise ValueError(f"write to {self._path} after close")
+        n_bytes = memoryview(data).nbytes
+        if n_bytes:
+            with _naming(self._path):
+                self._output.write(data)
+            self._n_bytes += n_bytes
+        return n_bytes
+
+    def tell(self) -> int:
+        return self._n_bytes
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Make an `OSError` say which file it is about, not its temporary."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename == path:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), path) from error
+
+
+def _last(path: str) -> str:
+    return path.rsplit("/", 1)[-1]

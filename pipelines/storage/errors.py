@@ -1,0 +1,46 @@
+"""Failures of remote file systems as `OSError`, one line each, with the path."""
+
+import errno
+import os
+import re
+
+__all__ = ["as_oserror", "of_status", "require"]
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_ERRNO_OF_STATUS = {
+    401: errno.EACCES,
+    403: errno.EACCES,
+    404: errno.ENOENT,
+    410: errno.ENOENT,
+}
+
+
+def of_status(status: int, path: str, detail: str = "") -> OSError:
+    """Return the error that an HTTP status means for a path."""
+    number = _ERRNO_OF_STATUS.get(status)
+    if number is not None:
+        return OSError(number, os.strerror(number), path)
+    return OSError(errno.EIO, f"the server answered with status {status} {detail}".strip(), path)
+
+
+def as_oserror(error: Exception, path: str) -> OSError:
+    """Return what a client raised as an OSError about a path."""
+    if isinstance(error, FileNotFoundError):
+        return OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return OSError(error.errno, error.strerror, path)
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    if isinstance(error, ValueError):  # obstore: a name that it cannot hold
+        return OSError(errno.EINVAL, line, path)
+    found = _STATUS.search(line)
+    if found and int(found[1]) in _ERRNO_OF_STATUS:
+        return of_status(int(found[1]), path)
+    return OSError(errno.EIO, line, path)
+
+
+def require(extra: str, scheme: str) -> OSError:
+    """Return the error for a client that is not installed."""
+    return OSError(
+        f"{scheme}:// needs the extra {extra}, which is not installed (in a clone: pip install "
+        f"-e '.[{extra}]')"
+    )

@@ -1,0 +1,278 @@
+"""Files of this machine."""
+
+import contextlib
+import errno
+import os
+import re
+import stat as modes
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from pipelines.storage import patterns
+from pipelines.storage.paths import FileInfo, NoInputError, is_temporary, temporary_for
+
+__all__ = ["Local"]
+
+#: What `os.link` answers where the file system has no hard links.
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+_MISSING = (FileNotFoundError, NotADirectoryError)
+_RECOVERED = "lost+found"  # made by mkfs for fsck, readable by root only
+
+
+class Local:
+    """The file system of this machine, without symbolic pitfalls: what it cannot see, it names."""
+
+    remote = False
+
+    def stat(self, path: str) -> FileInfo:
+        """Return what is known of a file or folder."""
+        return _info(path, os.stat(path))
+
+    def exists(self, path: str) -> bool:
+        """Say whether there is a file or folder of that name."""
+        try:
+            os.stat(path)
+        except (*_MISSING, ValueError):  # ValueError: no file has NUL in its name
+            return False
+        return True
+
+    def open(self, path: str, scattered: bool) -> BinaryIO:
+        """Open a file for reading."""
+        del scattered
+        return open(path, "rb")
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """Return the bytes from ``start``, at most ``length``."""
+        with open(path, "rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def listdir(self, folder: str) -> list[tuple[str, float]]:
+        """Return names and times of change of the files directly in a folder."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            return [(entry.name, entry.stat().st_mtime) for entry in entries if entry.is_file()]
+        return []
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files directly in a folder."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_file()]
+        return []
+
+    def remove(self, path: str) -> None:
+        """Delete a file; a missing one is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+    def create_if_absent(self, path: str, content: bytes) -> bool:
+        """Create a file unless it exists: a complete temporary gets its name by a hard link."""
+        os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
+        temporary = temporary_for(path)
+        try:
+            with open(temporary, "xb") as file:
+                _write_durably(file, content)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                # Over NFS the answer to a link that was made may get lost, and be asked for again.
+                return os.stat(temporary).st_nlink == 2
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                return _create_exclusively(path, content)
+            return True
+        finally:
+            self.remove(temporary)
+
+    def open_output(self, path: str) -> "LocalOutput":
+        """Begin a file that appears under its name when it is finished."""
+        return LocalOutput(path)
+
+    # --- patterns
+
+    def match(self, pattern: str) -> list[FileInfo]:
+        """Find files by a path that exists, or else by a pattern."""
+        pattern = os.path.expanduser(pattern)
+        try:
+            found = os.stat(pattern)
+        except (*_MISSING, ValueError):
+            _refuse_dangling(pattern)
+        except OSError as error:
+            if not (error.errno == errno.ENAMETOOLONG and patterns.has_magic(pattern)):
+                raise
+        else:
+            if modes.S_ISDIR(found.st_mode):
+                raise NoInputError(
+                    f"{pattern!r} is a folder; name the files in it, as in "
+                    f"{os.path.join(pattern, '*.warc.wet.gz')!r} (--input)"
+                )
+            if not modes.S_ISREG(found.st_mode):
+                raise NoInputError(f"{pattern!r} is no regular file (--input)")
+            return [_info(pattern, found)]
+        if not patterns.has_magic(pattern):
+            return []
+        rest = pattern.lstrip("/")
+        root = "/" if rest != pattern else ""
+        found_files = patterns.expand(self, root, rest)
+        return [file._replace(path=os.path.normpath(file.path)) for file in found_files]
+
+    def find(self, path: str) -> FileInfo | None:
+        """Return the file of that name, or None."""
+        try:
+            found = os.stat(path)
+        except _MISSING:
+            _refuse_dangling(path)
+            return None
+        return _wanted_file(path, found)
+
+    def files(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
+        """Return the wanted files directly in a folder."""
+        return [
+            file
+            for name in _scan(folder)
+            if wanted.fullmatch(name) and not is_temporary(name)
+            if (file := self.find(folder + name)) is not None
+        ]
+
+    def folders(self, folder: str, wanted: re.Pattern[str]) -> list[str]:
+        """Return the wanted folders directly in a folder, links to folders too."""
+        return [
+            folder + name
+            for name in _scan(folder)
+            if wanted.fullmatch(name) and _is_folder(folder + name)
+        ]
+
+    def below(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
+        """Return all wanted files below a folder. Links to folders are followed once."""
+        try:
+            found = os.stat(folder or os.curdir)
+        except _MISSING:
+            _refuse_dangling(folder)
+            return []
+        return list(self._below(folder, "", wanted, ((found.st_dev, found.st_ino),)))
+
+    def _below(
+        self, top: str, inside: str, wanted: re.Pattern[str], above: tuple[tuple[int, int], ...]
+    ) -> Iterator[FileInfo]:
+        for name in _scan(top + inside):
+            path, relative = top + inside + name, inside + name
+            is_wanted = wanted.fullmatch(relative) is not None and not is_temporary(name)
+            try:
+                found = os.stat(path)
+            except _MISSING:
+                if is_wanted:
+                    _refuse_dangling(path)
+                elif os.path.islink(path):  # to a folder, perhaps
+                    _note(f"{path}: left out, a dangling link to {os.readlink(path)}")
+                continue
+            if modes.S_ISDIR(found.st_mode):
+                place = (found.st_dev, found.st_ino)
+                if place not in above:
+                    yield from self._below(top, f"{relative}/", wanted, (*above, place))
+            elif is_wanted and (file := _wanted_file(path, found)) is not None:
+                yield file
+
+
+class LocalOutput:
+    """A file under a temporary name."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._temporary = temporary_for(path)
+        os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
+        self._file = open(self._temporary, "wb")  # noqa: SIM115
+        self.write = self._file.write
+
+    def finish(self) -> None:
+        """Make the bytes durable and give the file its name."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._temporary, self._path)
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            os.remove(self._temporary)
+
+
+def _info(path: str, found: os.stat_result) -> FileInfo:
+    return FileInfo(path, found.st_size, f"mtime:{found.st_mtime_ns}")
+
+
+def _wanted_file(path: str, found: os.stat_result) -> FileInfo | None:
+    """Return what a pattern matched, None for a folder. Raises OSError for a FIFO and the like."""
+    if modes.S_ISREG(found.st_mode):
+        return _info(path, found)
+    if modes.S_ISDIR(found.st_mode):
+        return None
+    raise OSError(
+        errno.EINVAL,
+        "not a regular file but a FIFO, socket or device: narrow the pattern or move it (--input)",
+        path,
+    )
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return modes.S_ISDIR(os.stat(path).st_mode)
+    except _MISSING:
+        _refuse_dangling(path)
+        return False
+
+
+def _scan(folder: str) -> list[str]:
+    """Return all names in a folder; a missing one has none. Raises OSError if it is unreadable."""
+    try:
+        return os.listdir(folder or os.curdir)
+    except _MISSING:
+        _refuse_dangling(folder)
+        return []
+    except PermissionError:
+        if os.path.basename(folder.rstrip("/")) != _RECOVERED:
+            raise
+        _note(f"{folder}: left out, not readable")
+        return []
+
+
+def _refuse_dangling(path: str) -> None:
+    """Raise OSError if a missing file or folder is missing because a link has no target.
+
+    The corpus would be smaller without a word.
+    """
+    path = path.rstrip("/")
+    while path and "\0" not in path and not os.path.exists(path):
+        if os.path.islink(path):
+            target = os.readlink(path)
+            raise OSError(
+                errno.ENOENT, f"a dangling link to {target}: repair or remove it (--input)", path
+            )
+        path = os.path.dirname(path)
+
+
+def _note(line: str) -> None:
+    print(f"c4: note: {line}", file=sys.stderr)
+
+
+def _write_durably(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _create_exclusively(path: str, content: bytes) -> bool:
+    """Create a file where there are no hard links. A reader may see it before it is complete."""
+    try:
+        file = open(path, "xb")  # noqa: SIM115
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            _write_durably(file, content)
+    except BaseException:
+        os.remove(path)
+        raise
+    return True

@@ -1,0 +1,88 @@
+"""Names of files, local and remote, and what is known of a file without reading it."""
+
+import os
+import posixpath
+import re
+import urllib.parse
+import uuid
+from typing import NamedTuple
+
+__all__ = [
+    "FileInfo",
+    "NoInputError",
+    "is_local",
+    "is_temporary",
+    "join",
+    "local_path",
+    "scheme",
+    "temporary_for",
+]
+
+_SCHEME = re.compile(r"([a-zA-Z][-a-zA-Z0-9+.]*)://")
+_TEMPORARY = re.compile(r"\..+\.tmp-[0-9a-f]{32}")
+
+
+class FileInfo(NamedTuple):
+    """A file, and what its file system knows of it without reading it."""
+
+    path: str
+    size: int  # bytes
+    #: Changes whenever the content does: ``mtime:…`` ns, or ``etag:…``. Empty where the file
+    #: system knows nothing of the content.
+    identity: str = ""
+
+
+class NoInputError(FileNotFoundError):
+    """A pattern that names no file; the message is one line with the way out."""
+
+
+def scheme(path: str) -> str:
+    """Return the scheme of a path in lower case, or "" for a path without one."""
+    found = _SCHEME.match(path)
+    return found.group(1).lower() if found else ""
+
+
+def is_local(path: str) -> bool:
+    """Say whether a path is on this machine: it has no scheme, or ``file://``.
+
+    >>> is_local("/data/crawl"), is_local("file:///data/crawl"), is_local("s3://bucket/crawl")
+    (True, True, False)
+    """
+    return scheme(path) in ("", "file")
+
+
+def local_path(path: str) -> str:
+    """Return a local path without ``file://``; a path without a scheme stays as it is.
+
+    Raises:
+        ValueError: The address names another machine, or no absolute path.
+
+    >>> local_path("file:///data/new%20crawl/*.gz"), local_path("crawl/a%20b.gz")
+    ('/data/new crawl/*.gz', 'crawl/a%20b.gz')
+    """
+    if scheme(path) != "file":
+        return path
+    host, slash, rest = path.split("://", 1)[1].partition("/")
+    if not slash or host not in ("", "localhost"):
+        raise ValueError(f"{path}: a file:// address is file:///FOLDER/NAME, without a host")
+    return "/" + urllib.parse.unquote(rest, errors="surrogateescape")
+
+
+def join(base: str, *parts: str) -> str:
+    """Join parts of a path, with ``/`` for every path that has a scheme.
+
+    >>> join("gs://bucket/corpus", "cleaned", "a.arrow")
+    'gs://bucket/corpus/cleaned/a.arrow'
+    """
+    return posixpath.join(base, *parts) if scheme(base) else os.path.join(base, *parts)
+
+
+def temporary_for(path: str) -> str:
+    """Return a new name in the same folder, for a file that is not complete yet."""
+    folder, name = posixpath.split(path) if scheme(path) else os.path.split(path)
+    return join(folder, f".{name}.tmp-{uuid.uuid4().hex}")
+
+
+def is_temporary(name: str) -> bool:
+    """Say whether a file name (without folders) is one of `temporary_for`."""
+    return _TEMPORARY.fullmatch(name) is not None

@@ -1,0 +1,165 @@
+"""Remote files as streams: reading by ranges, and uploading while the content is still made."""
+
+import contextlib
+import io
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["SCATTERED_BYTES", "SEQUENTIAL_BYTES", "RangeFile", "Upload"]
+
+SEQUENTIAL_BYTES = 16 << 20  # fetched at a time by who reads from beginning to end
+SCATTERED_BYTES = 64 << 10  # by who reads small parts here and there
+
+
+class RangeFile(io.BufferedIOBase):
+    """A file of known size that is read by ranges, one request each.
+
+    Args:
+        fetch: Returns ``length`` bytes from ``start``. It gets only ranges within the file.
+        size: Bytes in the file.
+        block: Bytes to fetch at least, as long as the file has them.
+        first: The beginning of the file, where it is known already.
+    """
+
+    def __init__(
+        self, fetch: Callable[[int, int], bytes], size: int, block: int, first: bytes = b""
+    ) -> None:
+        self._fetch, self._size, self._block = fetch, size, block
+        self._kept, self._kept_from = first, 0
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a position; no request is made."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative position {base + offset}")
+        self._at = base + offset
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return that many bytes, fewer only at the end of the file."""
+        if self.closed:
+            raise ValueError("read of closed file")
+        left = max(0, self._size - self._at)
+        wanted = left if size is None or size < 0 else min(size, left)
+        begin = self._at - self._kept_from
+        found = self._kept[begin : begin + wanted] if 0 <= begin < len(self._kept) else b""
+        self._at += len(found)
+        missing = wanted - len(found)
+        if missing:
+            length = min(max(missing, self._block), self._size - self._at)
+            fetched = self._fetch(self._at, length)
+            if len(fetched) != length:
+                raise EOFError(f"{length} bytes at {self._at} wanted, {len(fetched)} received")
+            self._kept, self._kept_from = fetched, self._at
+            found = found + fetched[:missing] if found else fetched[:missing]
+            self._at += missing
+        return found
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Return at most that many bytes; one request at most."""
+        return self.read(self._block if size < 0 else size)
+
+
+class _AbandonedError(Exception):
+    """Ends an upload without completing it."""
+
+
+class Upload:
+    """Bytes on their way to a remote file.
+
+    What fits into one part is sent at the end, in one request. Else a thread uploads part after
+    part. The file appears when `finish` returns; after `abandon` it never does.
+
+    Args:
+        send_whole: Sends all bytes in one request.
+        send_parts: Sends parts as they come from the iterator. It must drop the upload when the
+            iterator raises.
+        part: Bytes in a part.
+    """
+
+    def __init__(
+        self,
+        send_whole: Callable[[bytes], Any],
+        send_parts: Callable[[Iterator[bytes]], Any],
+        part: int,
+    ) -> None:
+        self._send_whole, self._send_parts, self._part = send_whole, send_parts, part
+        self._buffer = bytearray()
+        self._parts: queue.Queue[bytes | None] = queue.Queue(1)
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._abandoned = False
+
+    def write(self, data: Any) -> int:
+        """Take bytes; raises what an earlier part's request raised."""
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), self._part):
+            self._buffer += view[start : start + self._part]
+            if len(self._buffer) > self._part:
+                self._pass_on(bytes(self._buffer[: self._part]))
+                del self._buffer[: self._part]
+        return len(view)
+
+    def finish(self) -> None:
+        """Send the rest and make the file visible."""
+        if self._thread is None:
+            self._send_whole(bytes(self._buffer))
+            return
+        if self._buffer:
+            self._pass_on(bytes(self._buffer))
+        self._pass_on(None)
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def abandon(self) -> None:
+        """Drop the upload."""
+        self._buffer.clear()
+        self._abandoned = True
+        if self._thread is not None:
+            with contextlib.suppress(BaseException):  # of the upload, which failed already
+                self._pass_on(None)
+            self._thread.join()
+
+    def _pass_on(self, part: bytes | None) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                self._parts.put(part, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+
+    def _run(self) -> None:
+        try:
+            self._send_parts(self._all_parts())
+        except BaseException as error:
+            self._failure = error
+
+    def _all_parts(self) -> Iterator[bytes]:
+        while (part := self._parts.get()) is not None:
+            if self._abandoned:
+                break
+            yield part
+        if self._abandoned:
+            raise _AbandonedError

@@ -1,0 +1,93 @@
+"""``c4 verify``: checks a finished corpus against its manifest, without the inputs."""
+
+import argparse
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from pipelines import layout, manifest, verify_corpus
+from pipelines.digests import Progress
+from pipelines.printing import printable
+from pipelines.verify_corpus import Problem
+
+__all__ = ["add_arguments", "progress_of", "run", "verify"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``c4 verify``."""
+    parser.epilog = (
+        "Checks the sums in manifest.json, the SHA-256 of every shard, the files beside them and "
+        "the checksums of the kept files that are there. exit status: 0 everything is as it was "
+        "built; 1 something is not"
+    )
+    parser.add_argument("folder", metavar="DIR", help="folder of the corpus, local or remote")
+    parser.add_argument("--json", action="store_true", help="print the result as a JSON object")
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Checks the corpus and prints what is wrong with it. Returns the exit status."""
+    del rest
+    output = layout.absolute(arguments.folder)
+    result = verify(output)
+    problems = result["problems"]
+    if arguments.json:
+        print(json.dumps(result, indent=1))
+        return 1 if problems else 0
+    for problem in problems:
+        print(printable(f"{problem['file']} {problem['problem']}"))
+    checked = f"{result['shards']:,} shards, {result['kept_files']:,} kept files"
+    if problems:
+        print(
+            f"{output}: {len(problems):,} problem{'s' if len(problems) > 1 else ''} ({checked} "
+            "checked): run the same c4 build with --verify to rebuild what is damaged"
+        )
+        return 1
+    print(f"{output}: no problems ({checked} checked)")
+    return 0
+
+
+def verify(output: str) -> dict[str, Any]:
+    """Checks a corpus; returns what ``--json`` prints."""
+    shards = kept = 0
+    problems: list[Problem] = []
+    try:
+        made = manifest.read_manifest(output)
+    except manifest.FolderError as error:
+        what = str(error).removeprefix(f"{output} ")
+        problems.append(Problem(layout.MANIFEST, f"cannot be used: {what}"))
+    else:
+        problems += verify_corpus.manifest_problems(made)
+        if not problems:
+            shards = len(made["shards"])
+            with progress_of(made) as progress:
+                problems += verify_corpus.shard_problems(output, made, True, progress)
+            problems += verify_corpus.side_file_problems(output, made, digests=True)
+        damaged, kept = verify_corpus.kept_problems(output)
+        problems += damaged
+    return {
+        "folder": output,
+        "ok": not problems,
+        "shards": shards,
+        "kept_files": kept,
+        "problems": [{"file": problem.file, "problem": problem.what} for problem in problems],
+    }
+
+
+@contextlib.contextmanager
+def progress_of(made: dict[str, Any]) -> Iterator[Progress]:
+    """Shows, on a terminal, how many bytes of the shards are checked while the block runs."""
+    total, lock = sum(shard["bytes"] for shard in made["shards"]), threading.Lock()
+    with tqdm(
+        total=total, desc="verify", unit="B", unit_scale=True, disable=None, file=sys.stderr
+    ) as bar:
+
+        def progress(n_bytes: int) -> None:
+            with lock:
+                bar.update(n_bytes)
+
+        yield progress

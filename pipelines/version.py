@@ -1,0 +1,8 @@
+"""The version of this package: here and nowhere else; pyproject.toml reads it from this file.
+
+It is not asked of the installed metadata: a checkout may have none, or that of another checkout.
+"""
+
+__all__ = ["VERSION"]
+
+VERSION = "0.1.0"

@@ -1,0 +1,210 @@
+"""Deaths of the processes of a build on this machine, through the shipped command line."""
+
+import contextlib
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import psutil
+import pytest
+
+from c4_filters.recipes import RECIPES
+from pipelines.config import BuildConfig
+from pipelines.engines import local
+from pipelines.engines.failures import BuildError
+from pipelines.engines.run import run_build
+from pipelines.input_list import write_input_list
+from pipelines.quiet_beam import beam
+from samples.make_samples import WET_DIR
+from tests.helpers import run_c4
+from tests.pipelines.test_build import digests
+
+#: From a death to the end of the command: at most 10 seconds where the machine is not busy.
+ENDS_S = 60
+MOMENTS = int(os.environ.get("C4_KILLS", "6"))
+INPUTS = str(WET_DIR / "*.wet*")
+
+
+def start(out: pathlib.Path, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pipelines.c4_main", "build", "--workers", "2", "--quiet"),
+            *("--input", INPUTS, "--output", str(out)),
+        ],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process: "subprocess.Popen[str]", seconds: float = ENDS_S) -> str:
+    """Standard error, once the command and its workers have ended: they hold standard output."""
+    try:
+        return process.communicate(timeout=seconds)[1]
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def processes_of(launcher: int) -> list[psutil.Process]:
+    """The launcher and what it has started, as far as they live."""
+    try:
+        process = psutil.Process(launcher)
+        found = [process, *process.children(recursive=True)]
+        return [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE  # that nobody waits for
+    except psutil.NoSuchProcess:
+        return True
+
+
+def workers_of(launcher: int) -> list[psutil.Process]:
+    return processes_of(launcher)[1:]
+
+
+def wait_for_workers(process: "subprocess.Popen[str]", count: int) -> list[psutil.Process]:
+    deadline = time.monotonic() + 120
+    while len(found := workers_of(process.pid)) < count:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, end(process)
+        time.sleep(0.005)
+    return found
+
+
+# What becomes of a worker before it has imported anything, and what is said of it.
+FIRST_SECOND = {
+    "killed": ("os.kill(os.getpid(), 9)", "a worker process died (killed, or out of memory);"),
+    "ended": ("os._exit(3)", "a worker process ended with status 3;"),
+    "cannot import": ("sys.modules['grpc'] = None", "with status 1: ModuleNotFoundError: import"),
+}
+
+
+@pytest.mark.parametrize("what", FIRST_SECOND)
+def test_a_worker_that_dies_in_its_first_second_ends_the_build(
+    what: str, tmp_path: pathlib.Path
+) -> None:
+    does, says = FIRST_SECOND[what]
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, sys\nif 'pipelines.engines.local_worker' in sys.orig_argv:\n    {does}\n"
+    )
+    out = tmp_path / "out"
+    process = start(out, PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    errors = end(process, 120)  # Beam's imports are among them
+    assert process.returncode == 1
+    assert says in errors
+    assert "the same command goes on" in errors
+    assert len(errors.splitlines()) == 1, errors
+    assert run_c4("build", "--input", INPUTS, "--output", out).status == 0
+
+
+def test_a_broken_interpreter_is_an_error_of_the_library(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local.sys, "executable", str(tmp_path / "no python"))
+    files = [(str(path), path.stat().st_size) for path in sorted(WET_DIR.glob("*.wet*"))]
+    config = BuildConfig(
+        inputs=tuple(path for path, _ in files),
+        output=str(tmp_path / "out"),
+        recipe=RECIPES["en"],
+    )
+    write_input_list(config.output, files)
+    options = beam.options.pipeline_options.PipelineOptions(
+        ["--runner=FnApiRunner", "--direct_num_workers=2"]
+    )
+    hook = threading.excepthook
+    began = time.monotonic()
+    with pytest.raises(BuildError, match=r"ended with status 127: .*no python"):
+        run_build(config, options)
+    assert time.monotonic() - began < ENDS_S
+    assert threading.excepthook is hook or threading.excepthook.__name__ == "_mute"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_workers_end_with_their_launcher(
+    seconds: float, sent: signal.Signals, tmp_path: pathlib.Path
+) -> None:
+    process = start(tmp_path / "out")
+    workers = wait_for_workers(process, 2)
+    time.sleep(seconds)
+    if sent == signal.SIGSTOP:  # one that hangs when another is killed is ended by the launcher
+        workers[0].suspend()
+        workers[1].kill()
+        errors = end(process)
+        assert process.returncode == 1
+        assert "a worker process died" in errors
+    else:
+        process.kill()
+        end(process)
+    assert all(ended(worker) for worker in workers)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    out = tmp_path_factory.mktemp("fresh") / "out"
+    assert run_c4("build", "--input", INPUTS, "--output", out).status == 0
+    return digests(out)
+
+
+def kill_one(out: pathlib.Path, draw: random.Random, longest_s: float) -> str:
+    """Build, kill one of the processes at some moment; say what happened."""
+    process = start(out)
+    # Every second one near the moment when workers start: that is most of a small build.
+    first_second = draw.random() < 0.5
+    if first_second:
+        wait_for_workers(process, draw.choice([1, 2]))
+    time.sleep(draw.uniform(0, 1.0 if first_second else longest_s))
+    victims: Sequence[psutil.Process] = processes_of(process.pid)
+    if draw.random() < 0.75 and len(victims) > 1:
+        victims = victims[1:]  # rather a worker than the launcher
+    if not victims:
+        end(process)
+        return "finished before"
+    victim = draw.choice(victims)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        victim.kill()
+    began = time.monotonic()
+    errors = end(process)
+    what = "launcher" if victim.pid == process.pid else "worker"
+    if what == "launcher":
+        assert process.returncode == -signal.SIGKILL
+    elif process.returncode != 0:
+        assert process.returncode == 1
+        assert len(errors.splitlines()) == 1, errors
+        assert errors.startswith("c4: error: a worker process died"), errors
+    took = time.monotonic() - began
+    return f"{what} killed: status {process.returncode} after {took:.1f} s"
+
+
+def test_single_processes_killed_at_random_moments(
+    tmp_path: pathlib.Path, fresh: dict[str, str]
+) -> None:
+    """C4_KILLS=50 is the long form; C4_SEED repeats a run."""
+    seed = int(os.environ.get("C4_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
+    print(f"C4_SEED={seed}")
+    draw = random.Random(seed)
+    began = time.monotonic()
+    process = start(tmp_path / "timed")
+    assert end(process, 300) == ""
+    longest_s = time.monotonic() - began
+    for number in range(MOMENTS):
+        out = tmp_path / str(number)
+        print(number, kill_one(out, draw, longest_s), flush=True)
+        outcome = run_c4("build", "--input", INPUTS, "--output", out, "--quiet")
+        assert outcome.status == 0, outcome.err
+        assert digests(out) == fresh
+        assert not [path for path in out.rglob(".*") if path.is_file()], "temporaries are swept"

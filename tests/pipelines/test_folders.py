@@ -1,0 +1,513 @@
+"""Folders that builds come back to: inputs that changed, corpora that were damaged, what is kept,
+a builder that was stopped."""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipelines import builders, clean_files, layout
+from tests.helpers import Outcome, run_c4, write_wet
+from tests.pipelines.test_build import digests, manifest_of
+
+TEXT = (
+    "The {0} ferry leaves the harbour at seven every morning.\n"
+    "It carries letters, bread and the {0} newspaper to the islands.\n"
+    "Nobody waits at the {0} pier for longer than ten minutes."
+)
+
+
+def page(name: str) -> tuple[str, str, str]:
+    return f"http://{name}.example/", "2019-04-18T10:00:00Z", TEXT.format(name)
+
+
+@pytest.fixture
+def wet(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Two WET files."""
+    folder = tmp_path / "wet"
+    folder.mkdir()
+    write_wet(folder / "a.warc.wet.gz", [page("north"), page("south")])
+    write_wet(folder / "b.warc.wet.gz", [page("east"), page("west")])
+    return folder
+
+
+def build(wet: pathlib.Path, *options: str, output: pathlib.Path | None = None) -> Outcome:
+    out = output or wet.parent / "out"
+    return run_c4("build", "--input", wet / "*.gz", "--output", out, "--workers", "1", *options)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A parent folder with wet/ and the finished corpus out/, to be copied."""
+    parent = tmp_path_factory.mktemp("made")
+    (parent / "wet").mkdir()
+    write_wet(parent / "wet" / "a.warc.wet.gz", [page("north"), page("south")])
+    write_wet(parent / "wet" / "b.warc.wet.gz", [page("east"), page("west")])
+    outcome = build(parent / "wet")
+    assert outcome.status == 0, outcome.err
+    return parent
+
+
+@pytest.fixture
+def out(made: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy of the finished corpus; `again` builds it from the inputs of the first."""
+    return pathlib.Path(shutil.copytree(made / "out", tmp_path / "out"))
+
+
+@pytest.fixture
+def again(made: pathlib.Path, out: pathlib.Path) -> Callable[..., Outcome]:
+    return lambda *options: build(made / "wet", *options, output=out)
+
+
+def tree(folder: pathlib.Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def without_builders(files: dict[str, str]) -> dict[str, str]:
+    return {name: it for name, it in files.items() if not name.startswith("builders/")}
+
+
+def flip(path: pathlib.Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+# ------------------------------------------------------------------------------- changed inputs
+
+
+def same_size_as(path: pathlib.Path, name: str) -> None:
+    """Replaces a stored file by one of the same size and other pages."""
+    size = path.stat().st_size
+    write_wet(path, [page(name)])
+    content = path.read_bytes()
+    assert len(content) <= size
+    path.write_bytes(content + bytes(size - len(content)))  # zeros end the file
+
+
+def test_an_input_that_was_changed_in_place_is_cleaned_again(wet: pathlib.Path) -> None:
+    assert build(wet).status == 0
+    same_size_as(wet / "a.warc.wet.gz", "mended")
+    outcome = build(wet)
+    assert outcome.status == 0, outcome.err
+    assert "complete already" not in outcome.out
+    assert "1 cleaned file was made again because the input has changed" in outcome.out
+    out = wet.parent / "out"
+    made = manifest_of(out)
+    assert made["recleaned"] == [{"path": str(wet / "a.warc.wet.gz"), "reason": "changed input"}]
+    assert made["timing"]["files_resumed"] == 1
+    content = (wet / "a.warc.wet.gz").read_bytes()
+    assert made["inputs"][0]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert build(wet, output=wet.parent / "fresh").status == 0
+    assert digests(out) == digests(wet.parent / "fresh")
+    assert "complete already" in build(wet).out
+    assert manifest_of(out)["recleaned"] == made["recleaned"]
+
+
+def test_an_input_that_was_only_touched_is_not(wet: pathlib.Path) -> None:
+    assert build(wet).status == 0
+    os.utime(wet / "a.warc.wet.gz", (1, 1))
+    outcome = build(wet)
+    assert outcome.status == 0, outcome.err
+    made = manifest_of(wet.parent / "out")
+    assert (made["timing"]["files_resumed"], made["recleaned"]) == (2, [])
+    assert made["inputs"][0]["identity"] == "mtime:1000000000"
+    assert "complete already" in build(wet).out
+
+
+def test_what_the_file_system_does_not_know_verify_inputs_finds(wet: pathlib.Path) -> None:
+    assert build(wet).status == 0
+    path = wet / "a.warc.wet.gz"
+    stat = path.stat()
+    same_size_as(path, "mended")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert "complete already" in build(wet).out, "path, size and time are the same"
+    outcome = build(wet, "--verify-inputs")
+    assert "1 cleaned file was made again because the input has changed" in outcome.out
+    assert "complete already" in build(wet, "--verify-inputs").out
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "verify", "resumed"),
+    [
+        ("etag:1", "etag:1", False, True),
+        ("etag:1", "etag:2", False, False),
+        ("", "etag:2", False, True),
+        ("etag:1", "", False, True),
+        ("", "", True, False),
+        ("etag:1", "etag:1", True, False),
+    ],
+)
+def test_the_digest_decides_where_identities_differ(
+    before: str, now: str, verify: bool, resumed: bool, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"other bytes")
+    summary = clean_files.FileSummary(str(path), "a", 11, sha256="0" * 64, identity=before)
+    assert clean_files._same_content(summary, now, verify) == resumed
+    right = hashlib.sha256(b"other bytes").hexdigest()
+    summary = clean_files.FileSummary(str(path), "a", 11, sha256=right, identity=before)
+    assert clean_files._same_content(summary, now, verify)
+    path.unlink()
+    assert clean_files._same_content(summary, now, verify) == resumed
+
+
+# ------------------------------------------------------------------------------ damaged corpora
+
+
+def test_a_finished_corpus_is_left_alone(out: pathlib.Path, again: Callable[..., Outcome]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    for options in ([], ["--verify"], ["--verify-inputs"]):
+        outcome = again(*options)
+        assert (outcome.status, outcome.err) == (0, "")
+        assert "complete already" in outcome.out
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_a_shard_with_a_flipped_bit_is_found_and_made_again(
+    out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    before = digests(out)
+    flip(out / "train-00000-of-00001.parquet")
+    outcome = run_c4("verify", out)
+    assert outcome.status == 1
+    assert outcome.out.splitlines()[0] == (
+        "train-00000-of-00001.parquet is damaged (checksum mismatch)"
+    )
+    assert "1 problem (2 shards" in outcome.out
+    outcome = again("--verify")
+    assert outcome.status == 0, outcome.err
+    assert "train-00000-of-00001.parquet is damaged (checksum mismatch): building it again" in (
+        outcome.err
+    )
+    assert digests(out) == before
+    outcome = run_c4("verify", out)
+    assert outcome.status == 0
+    assert "no problems (2 shards" in outcome.out
+
+
+@pytest.mark.parametrize("folder", ["cleaned", "fingerprints", "removals"])
+def test_a_kept_file_with_a_flipped_bit_is_found_and_made_again(
+    folder: str, out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    before = tree(out / folder) | digests(out)
+    damaged = sorted((out / folder).iterdir())[0]
+    flip(damaged)
+    outcome = run_c4("verify", out)
+    assert outcome.status == 1
+    assert f"{folder}/{damaged.name} is damaged (" in outcome.out
+    outcome = again("--verify")
+    assert outcome.status == 0, outcome.err
+    assert f"{folder}/{damaged.name} is damaged" in outcome.err
+    if folder != "removals":  # which every build writes
+        assert "1 cleaned file was damaged and made again" in outcome.out
+    assert (tree(out / folder) | digests(out)).keys() == before.keys()
+    assert digests(out).items() <= before.items()
+    outcome = run_c4("verify", out)
+    assert (outcome.status, "2 shards, 6 kept files" in outcome.out) == (0, True), outcome.out
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "README.md"])
+def test_a_side_file_that_is_missing_is_made_again_without_a_build(
+    name: str, out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    before = tree(out)
+    (out / name).unlink()
+    assert f"{name} is missing" in run_c4("verify", out).out
+    outcome = again()
+    assert outcome.status == 0
+    assert f"{name} is missing: made again" in outcome.err
+    assert "complete already" in outcome.out
+    now = tree(out)
+    manifest_now = {"manifest.json": now["manifest.json"]}
+    assert without_builders(now) == without_builders(before) | manifest_now
+    assert run_c4("verify", out).status == 0
+
+
+def test_a_damaged_side_file_is_made_again_but_not_the_users_readme(
+    out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    before = (out / "features.json").read_bytes()
+    flip(out / "features.json")
+    (out / "README.md").write_text("# Mine\n")
+    outcome = again()
+    assert "features.json is damaged (checksum mismatch): made again" in outcome.err
+    assert (out / "features.json").read_bytes() == before
+    assert (out / "README.md").read_text() == "# Mine\n"
+    assert run_c4("verify", out).status == 0
+    outcome = again()
+    assert "complete already" in outcome.out
+
+
+EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "pages_written": lambda made: made["counts"].update(pages_written=99_999),
+    "both ends": lambda made: made["counts"].update(
+        pages_written=99_999, pages_read=99_999 + sum(made["counts"]["pages_dropped"].values())
+    ),
+    "lines_read": lambda made: made["counts"].update(lines_read=7),
+    "dropped": lambda made: made["counts"]["pages_dropped"].update(no_text=3),
+    "files_read": lambda made: made["counts"].update(files_read=3),
+    "rejected": lambda made: made["counts"].update(records_rejected=1),
+    "split": lambda made: made["splits"]["train"].update(pages=0),
+    "shard": lambda made: made["shards"][0].update(pages=0),
+    "digest": lambda made: made["shards"][0].update(sha256="0"),
+    "no list": lambda made: made.update(inputs={}),
+    "a text": lambda made: made["shards"][0].update(pages="4"),
+    "path": lambda made: made["shards"][0].update(name="../train-00000-of-00001.parquet"),
+    "twice": lambda made: made["shards"].append(made["shards"][0]),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_manifest_is_damaged_and_verify_says_so(edit: str, out: pathlib.Path) -> None:
+    made = manifest_of(out)
+    EDITS[edit](made)
+    (out / "manifest.json").write_text(json.dumps(made))
+    outcome = run_c4("verify", out)
+    assert outcome.status == 1
+    assert outcome.out.startswith("manifest.json ")
+
+
+def test_an_edited_manifest_is_built_again(
+    out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    before = manifest_of(out)
+    made = manifest_of(out)
+    EDITS["both ends"](made)
+    (out / "manifest.json").write_text(json.dumps(made))
+    outcome = again()
+    assert outcome.status == 0, outcome.err
+    assert "manifest.json is damaged: pages_written must be 4, got 99,999" in outcome.err
+    assert "99,999" not in outcome.out
+    assert manifest_of(out)["counts"] == before["counts"]
+
+
+def test_verify_prints_json(out: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    outcome = run_c4("verify", out, "--json")
+    found = json.loads(outcome.out)
+    assert (outcome.status, found["ok"], found["shards"], found["problems"]) == (0, True, 2, [])
+    os.truncate(out / "validation-00000-of-00001.parquet", 3)
+    outcome = run_c4("verify", out, "--json")
+    [problem] = json.loads(outcome.out)["problems"]
+    assert outcome.status == 1
+    assert problem["file"] == "validation-00000-of-00001.parquet"
+    assert "has 3 bytes instead of" in problem["problem"]
+    outcome = run_c4("verify", tmp_path / "none", "--json")
+    assert outcome.status == 1
+    assert "has no manifest.json" in json.loads(outcome.out)["problems"][0]["problem"]
+
+
+# ------------------------------------------------------------------------------------ what stays
+
+
+@pytest.mark.parametrize(
+    ("keep", "stay"), [("fingerprints", {"fingerprints"}), ("none", set[str]())]
+)
+def test_what_is_not_kept_goes_and_comes_back_when_it_is_needed(
+    keep: str, stay: set[str], wet: pathlib.Path
+) -> None:
+    out = wet.parent / "out"
+    assert build(wet, "--keep", keep).status == 0
+    kept = {path.parent.name for path in out.glob("*/*")} - {"builders"}
+    assert kept == stay
+    assert manifest_of(out)["keep"] == keep
+    assert "complete already" in build(wet, "--keep", keep).out
+    outcome = build(wet)
+    assert "complete already" in outcome.out
+    assert f"kept less (--keep {keep})" in outcome.err
+    write_wet(wet / "c.warc.wet.gz", [page("upper")])
+    outcome = build(wet, "--keep", keep)
+    assert outcome.status == 0, outcome.err
+    assert manifest_of(out)["timing"]["files_resumed"] == 0
+    assert {path.parent.name for path in out.glob("*/*")} - {"builders"} == stay
+    assert build(wet, output=wet.parent / "fresh").status == 0
+    assert digests(out) == digests(wet.parent / "fresh")
+    assert run_c4("verify", out).status == 0
+
+
+def test_a_finished_corpus_can_be_told_to_keep_less(
+    out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    mine = out / "cleaned" / "mine.arrow"
+    mine.write_bytes(b"mine")
+    before = digests(out)
+    outcome = again("--keep", "none")
+    assert "complete already" in outcome.out
+    assert manifest_of(out)["keep"] == "none"
+    assert {path for path in out.glob("*/*") if path.parent.name != "builders"} == {mine}
+    assert digests(out) == before
+
+
+# ------------------------------------------------------------------------------ others' folders
+
+
+def test_start_over_is_not_proposed_and_not_done_in_a_folder_of_something_else(
+    wet: pathlib.Path,
+) -> None:
+    out = wet.parent / "out"
+    (out / "cleaned").mkdir(parents=True)
+    for name in ("build.json", "README.md", "features.json", "cleaned/mine.arrow"):
+        (out / name).write_text("{}")
+    before = tree(out)
+    for options in ([], ["--start-over"]):
+        outcome = build(wet, *options)
+        assert outcome.status == 1
+        assert "holds files of something else: its build.json" in outcome.err
+        assert "--start-over" not in outcome.err
+        assert tree(out) == before
+
+
+def test_files_of_the_user_stay_when_an_input_is_added(wet: pathlib.Path) -> None:
+    out = wet.parent / "out"
+    assert build(wet).status == 0
+    mine = ["README.md", "train-00003-of-00009.parquet", "cleaned/mine.arrow"]
+    for name in mine:
+        (out / name).write_text("mine")
+    write_wet(wet / "c.warc.wet.gz", [page("upper")])
+    outcome = build(wet)
+    assert outcome.status == 0, outcome.err
+    assert "README.md was not written by a build, and was left as it is" in outcome.err
+    assert build(wet, "--start-over", "--shards", "2").status == 0
+    for name in mine:
+        assert (out / name).read_text() == "mine"
+    assert not (out / "train-00000-of-00001.parquet").exists()
+
+
+@pytest.mark.parametrize("pattern", ["**", "out/**", "**/*.parquet", "out/cleaned/*"])
+def test_a_pattern_that_matches_the_output_is_refused(pattern: str, wet: pathlib.Path) -> None:
+    parent = wet.parent
+    command = ("build", "--input", f"{parent}/{pattern}", "--output", parent / "out")
+    if not pattern.startswith("out") and "parquet" not in pattern:
+        outcome = run_c4(*command)
+        assert outcome.status == 1
+        assert "matches files that the build itself writes" in outcome.err
+    assert not (parent / "out").exists(), "said before work begins"
+    assert build(wet).status == 0
+    before = tree(parent / "out")
+    outcome = run_c4(*command)
+    assert outcome.status == 1
+    assert "lies in the output folder" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert tree(parent / "out") == before
+    link = parent / "link"
+    link.symlink_to(parent / "out")
+    outcome = run_c4("build", "--input", f"{link}/*.parquet", "--output", parent / "out")
+    assert "lies in the output folder" in outcome.err
+
+
+def test_no_page_is_a_warning(wet: pathlib.Path) -> None:
+    for path in wet.iterdir():
+        path.unlink()
+    write_wet(wet / "a.warc.wet.gz", [("http://a.example/", page("x")[1], "Too short.")])
+    outcome = build(wet, "--quiet")
+    assert outcome.status == 0
+    assert outcome.err.startswith("c4: warning: the corpus in ")
+    assert "has no pages: none of the 1 pages read was kept" in outcome.err
+
+
+# ------------------------------------------------------------------------------------- overlaps
+
+_HOLD = """
+import os, signal, sys
+from pipelines import build, builders, c4_main
+write = build._write_manifest
+def stop(*arguments):
+    os.kill(os.getpid(), signal.SIGSTOP)  # all that it writes is written, but for the manifest
+    return write(*arguments)
+build._write_manifest = stop
+if sys.argv.pop(1) == "elsewhere":
+    builders._this_machine = lambda: {"host": "elsewhere", "boot": "x", "pid_namespace": "1"}
+sys.exit(c4_main.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_a_build_that_is_stopped_before_its_end(
+    where: str, wet: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = wet.parent / "out"
+    first = subprocess.Popen(
+        [
+            *(sys.executable, "-c", _HOLD, where, "build", "--workers", "1", "--quiet"),
+            *("--input", str(wet / "a*"), "--output", str(out)),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while _state(first.pid) != "T":
+            assert first.poll() is None, first.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        monkeypatch.setattr(builders, "_PATIENCE_S", 1.0)
+        monkeypatch.setattr(builders, "_LOOK_S", 0.1)
+        before = tree(out)
+        second = build(wet)
+        if where == "here":
+            assert second.status == 1
+            assert f"another build is running in {out}" in second.err
+            assert f"pid {first.pid}, started" in second.err
+            assert second.err.count("\n") == 1
+            assert tree(out) == before
+        else:
+            assert second.status == 0, second.err
+            assert "host elsewhere" in second.err
+        now = tree(out)
+        first.send_signal(signal.SIGCONT)
+        _, said = first.communicate(timeout=120)
+        if where == "here":
+            assert first.returncode == 0, said
+            assert build(wet).status == 0
+        else:
+            assert first.returncode == 1
+            assert "another build has taken the folder" in said
+            assert said.count("\n") == 1
+            assert without_builders(tree(out)) == without_builders(now), "nothing more is published"
+        assert len(manifest_of(out)["inputs"]) == 2
+        assert build(wet, output=wet.parent / "fresh").status == 0
+        assert digests(out) == digests(wet.parent / "fresh")
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def _state(pid: int) -> str:
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0]
+
+
+def test_a_build_that_was_killed_is_followed_at_once(
+    wet: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = wet.parent / "out"
+    first = subprocess.Popen(
+        [
+            *(sys.executable, "-c", _HOLD, "here", "build", "--workers", "1", "--quiet"),
+            *("--input", str(wet / "*"), "--output", str(out)),
+        ]
+    )
+    while _state(first.pid) != "T":
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    outcome = build(wet)
+    assert (outcome.status, outcome.err.count("c4: note")) == (0, 0), outcome.err
+    assert manifest_of(out)["timing"]["files_resumed"] == 2
+    claims = sorted(path.name for path in (out / layout.BUILDERS).glob("*.json"))
+    assert claims == ["00001.json", "00002.json", "written.json"]
