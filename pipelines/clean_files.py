@@ -53,8 +53,12 @@ _SAMPLE_CHARS = 300
 _REJECTS_LISTED = 10_000  # per file; all are counted
 _PROGRESS_EVERY_S = 0.3
 _PAGES_AT_A_TIME = 64
-#: Why a file is cleaned again: its path and size are the same, its content is not.
+#: Why a file is cleaned again although an output of it is there: FileSummary.recleaned.
+DAMAGED = "damaged"
+OLDER_FORMAT = "older format"
 CHANGED_INPUT = "changed input"
+OTHER_SETTINGS = "other settings"
+INCOMPLETE = "incomplete"  # a run ended before it had written all that belongs together
 _UUID = re.compile(r"<?urn:uuid:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})>?", re.IGNORECASE)
 
 
@@ -84,9 +88,7 @@ class FileSummary:
     unreadable: str = ""  # why nothing could be read; empty for a file that was cleaned
     resumed: bool = False
     identity: str = ""  # of the stored content, see storage.FileInfo
-    #: Why it was cleaned again although an output was there: "damaged", "older format",
-    #: "changed input", "other settings", "incomplete". Empty: there was none, or it was good.
-    recleaned: str = ""
+    recleaned: str = ""  # why an output that was there could not be used: DAMAGED and others
 
 
 def clean_identity(config: BuildConfig) -> str:
@@ -141,7 +143,8 @@ def clean_file(
             max_file_bytes,
             content,
         )
-    _remove_older(path, output)
+    if found == OLDER_FORMAT:
+        _remove_older(path, output)
     return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
 
 
@@ -257,9 +260,9 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
     cleaned, fingerprints = layout.cleaned(output, name), layout.fingerprints(output, name)
     if not storage.exists(cleaned):
         older = storage.exists(layout.cleaned(output, layout.older_file_name(path)))
-        return "older format" if older else ""
+        return OLDER_FORMAT if older else ""
     if not storage.exists(fingerprints):
-        return "incomplete"
+        return INCOMPLETE
     try:
         with CleanedFile(cleaned) as file:
             file.verify()
@@ -267,20 +270,20 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
             pages = file.pages
         prints = read_fingerprints(fingerprints)
     except OtherVersionError:
-        return "older format"
+        return OLDER_FORMAT
     except (ValueError, KeyError):
-        return "damaged"
+        return DAMAGED
     try:
         summary = FileSummary(**values)
         _require_types(summary)
     except TypeError:
-        return "older format"  # every byte is as it was written
+        return OLDER_FORMAT  # every byte is as it was written
     if (summary.path, summary.bytes) != (path, size):
-        return "changed input"
+        return CHANGED_INPUT
     if found_identity != identity:
-        return "other settings"
+        return OTHER_SETTINGS
     if (prints.cleaned_pages, prints.source, prints.identity) != (pages, summary.sha256, identity):
-        return "incomplete"  # fingerprints of a later run that ended before it wrote the pages
+        return INCOMPLETE  # fingerprints of a later run that ended before it wrote the pages
     return dataclasses.replace(summary, resumed=True)
 
 
