@@ -170,7 +170,7 @@ def hostile_wet(path: pathlib.Path) -> None:
             f"http://site.example/{shown}/kept", DATE, f"{TEXT}\n{shown[:80]} and so on it went."
         ),
         wet_record(f"http://site.example/{shown}/short", DATE, said),
-        wet_record(f"http://site.example/{shown}/misdated", f"{DATE}{shown}", said),
+        wet_record(f"http://site.example/{shown}/odd", f"{DATE}{shown}", said),
         wet_record(f"http://site.example/{shown}/undated", "", said),
         f"WARC/1.0\r\nWARC-Type: conversion\r\n{shown}\r\n\r\n{said}\r\n\r\n".encode(),
         shown.encode(),
