@@ -63,8 +63,8 @@ _BAR = 0.9
 # may import this project's packages.
 _SLOW_IMPORTS = (
     *("ahocorasick_rs", "apache_beam", "langdetect", "langdetect_rs", "mmh3", "nltk", "numpy"),
-    *("fastwarc", "punkt", "pyarrow.parquet", "regex", "tensorflow_datasets.text.c4_utils"),
-    *("tldextract", "apache_beam.options.pipeline_options"),
+    *("fastwarc", "punkt", "pyarrow.parquet", "regex", "tensorflow", "tensorflow_datasets"),
+    *("tldextract", "apache_beam.options.pipeline_options", "tensorflow_datasets.text.c4_utils"),
 )
 _OURS = ("benchmarks", "c4_filters", "dataflow_templates", "fuzz", "model", "pipelines", "tests")
 # A failure's report, with its diffs, may take longer than the test.
