@@ -109,6 +109,7 @@ def test_a_parent_that_is_a_file_is_named(tmp_path: pathlib.Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_a_temporary_that_is_no_input_and_can_be_swept(
     tmp_path: pathlib.Path,
 ) -> None:
@@ -241,6 +242,7 @@ def test_join(parts: tuple[str, ...], expected: str) -> None:
 # --- importing Beam
 
 
+@pytest.mark.slow
 def test_beam_is_imported_without_a_word_and_logging_is_left_alone() -> None:
     program = (
         "import logging; from pipelines.quiet_beam import beam\n"
