@@ -59,6 +59,7 @@ __all__ = [
     "match",
     "open_raw",
     "read_bytes",
+    "read_if_exists",
     "read_range",
     "remove",
     "size",
@@ -117,6 +118,18 @@ def read_bytes(path: str) -> bytes:
     """
     with open_raw(path) as file, _naming(path):
         return file.read()
+
+
+def read_if_exists(path: str) -> bytes:
+    """Return all bytes of a file, or no bytes if there is no such file.
+
+    Raises:
+        OSError: The file is there and cannot be read.
+    """
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        return b""
 
 
 def read_range(path: str, start: int, length: int) -> bytes:
