@@ -219,8 +219,11 @@ def _refuse_own_output(config: BuildConfig, files: Sequence[FileInfo]) -> None:
                 "--output elsewhere, or an --input that does not match what is in it"
             )
     ours = [storage.join(config.output, name) for name in _OUTPUTS]
+    literal = {file.path for file in files}
     for pattern in config.inputs:
-        found = next((path for path in ours if _pattern(pattern).fullmatch(path)), None)
+        if pattern in literal:
+            continue
+        found = next((path for path in ours if storage.matches(pattern, path)), None)
         if found:
             raise ValueError(
                 f"--input {pattern!r} matches files that the build itself writes, such as {found}: "
@@ -236,26 +239,9 @@ _OUTPUTS = (
     "train-00000-of-00001.tfrecord",
     "cleaned/CC-MAIN-20190418101243-20190418122248-00000-0123456789abcdef.arrow",
 )
-_WILD = re.compile(r"\*\*|\*|\?|\[[^\]]+\]")
-
-
-def _pattern(pattern: str) -> re.Pattern[str]:
-    """Translate one of Beam's patterns: only ``**`` matches across folders."""
-    found, end = "", 0
-    for wild in _WILD.finditer(pattern):
-        found += re.escape(pattern[end : wild.start()])
-        plain = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-        some = re.escape(wild[0][1:-1]).replace(r"\-", "-")
-        found += plain.get(wild[0], f"[{some}]")
-        end = wild.end()
-    try:
-        return re.compile(found + re.escape(pattern[end:]), re.DOTALL)
-    except re.error:
-        return re.compile(re.escape(pattern))
 
 
 def _real(path: str) -> str:
-    path = path.removeprefix("file://")
     return os.path.realpath(path) if storage.is_local(path) else path
 
 

@@ -44,7 +44,7 @@ from pipelines.storage.paths import (
     local_path,
     scheme,
 )
-from pipelines.storage.patterns import in_parallel
+from pipelines.storage.patterns import compile_pattern, in_parallel
 
 __all__ = [
     "FileInfo",
@@ -57,6 +57,7 @@ __all__ = [
     "listdir",
     "local_path",
     "match",
+    "matches",
     "open_raw",
     "read_bytes",
     "read_if_exists",
@@ -215,6 +216,18 @@ def match(patterns: str | Iterable[str]) -> list[FileInfo]:
         for file in files:
             found.setdefault(os.path.abspath(file.path) if system is _LOCAL else file.path, file)
     return sorted(found.values())
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Say whether a pattern matches a path, without looking for files.
+
+    Raises:
+        NoInputError: The pattern is not valid.
+
+    >>> matches("gs://bucket/**.gz", "gs://bucket/a/b.gz"), matches("/a/*.gz", "/a/b/c.gz")
+    (True, False)
+    """
+    return compile_pattern(pattern).fullmatch(path) is not None
 
 
 def listdir(folder: str) -> list[str]:

@@ -181,6 +181,7 @@ def test_match_in_the_working_folder(crawl: pathlib.Path, monkeypatch: pytest.Mo
         (["crawl/a.gz", "crawl/*.wet"], r"'crawl/\*\.wet'.*--input"),
         (["missing.gz"], r"'missing\.gz'.*--input"),
         (["nowhere/*"], r"'nowhere/\*'"),
+        (["crawl/[z-a]*"], r"'\[z-a\]\*' is not a valid pattern: bad character range z-a"),
         (["crawl"], r"'crawl' is a folder.*crawl/\*\.warc\.wet\.gz"),
     ],
 )
