@@ -41,6 +41,7 @@ from pipelines.storage.paths import (
     is_local,
     is_temporary,
     join,
+    last_part,
     local_path,
     scheme,
 )
@@ -207,7 +208,7 @@ def match(patterns: str | Iterable[str]) -> list[FileInfo]:
     found: dict[str, FileInfo] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         system, name = _system(pattern)
-        files = [file for file in system.match(name) if not is_temporary(_last(file.path))]
+        files = [file for file in system.match(name) if not is_temporary(last_part(file.path))]
         if not files:
             raise NoInputError(
                 f"no input file matches {pattern!r}; check the path, and quote the pattern so that "
@@ -343,7 +344,3 @@ def _naming(path: str) -> Iterator[None]:
         if error.errno is None or error.filename == path:
             raise
         raise OSError(error.errno, error.strerror or str(error), path) from error
-
-
-def _last(path: str) -> str:
-    return path.rsplit("/", 1)[-1]

@@ -294,7 +294,7 @@ def test_what_is_no_regular_file_is_named_and_never_opened(crawl: pathlib.Path) 
         with pytest.raises(OSError, match=r"not a regular file but a FIFO.*--input") as caught:
             storage.match(pattern)
         assert caught.value.filename == "crawl/pipe.gz"
-    with pytest.raises(storage.NoInputError, match="no regular file"):
+    with pytest.raises(storage.NoInputError, match="not a regular file"):
         storage.match("crawl/pipe.gz")
 
 
