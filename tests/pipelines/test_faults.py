@@ -424,7 +424,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: pathlib.Path) -> N
     for path in ("/dev/zero", tmp_path / "pipe"):
         outcome = run_c4("build", "--input", path, "--output", tmp_path / "out")
         assert outcome.status == 1
-        assert "no regular file" in outcome.err
+        assert "not a regular file" in outcome.err
 
 
 @pytest.mark.slow

@@ -235,7 +235,7 @@ def test_a_bad_table_is_told_in_one_line(text: str, said: str, tmp_path: pathlib
         ("", "no price table"),
         ("nowhere.toml", "No such file"),
         (".", "directory"),
-        ("/dev/zero", "no regular file"),
+        ("/dev/zero", "not a regular file"),
     ],
 )
 def test_what_is_no_file_is_no_table(path: str, said: str) -> None:

@@ -182,6 +182,7 @@ def test_match_in_the_working_folder(crawl: pathlib.Path, monkeypatch: pytest.Mo
         (["crawl/a.gz", "crawl/*.wet"], r"'crawl/\*\.wet'.*--input"),
         (["missing.gz"], r"'missing\.gz'.*--input"),
         (["nowhere/*"], r"'nowhere/\*'"),
+        (["crawl/[z-a]*"], r"'\[z-a\]\*' is not a valid pattern: bad character range z-a"),
         (["crawl"], r"'crawl' is a folder.*crawl/\*\.warc\.wet\.gz"),
     ],
 )
@@ -295,7 +296,7 @@ def test_what_is_no_regular_file_is_named_and_never_opened(crawl: pathlib.Path) 
         with pytest.raises(OSError, match=r"not a regular file but a FIFO.*--input") as caught:
             storage.match(pattern)
         assert caught.value.filename == "crawl/pipe.gz"
-    with pytest.raises(storage.NoInputError, match="no regular file"):
+    with pytest.raises(storage.NoInputError, match="not a regular file"):
         storage.match("crawl/pipe.gz")
 
 
