@@ -340,7 +340,9 @@ class TestNobodyWaits:
     def test_a_job_fails_when_too_many_files_are_unreadable(
         self, allowed: str, status: int, tmp_path: pathlib.Path
     ) -> None:
-        good, _ = write_wet(tmp_path / "good.warc.wet.gz", [])
+        good, _ = write_wet(
+            tmp_path / "good.warc.wet.gz", [("http://a.example/", "2019-01-01T00:00:00Z", "No")]
+        )
         bad = tmp_path / "bad.warc.wet.gz"
         bad.write_bytes(b"no gzip at all")
         arguments = ("--no_wait_until_finish", "--allow-unreadable-files", allowed, *ONE_WORKER)

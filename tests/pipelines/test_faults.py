@@ -359,9 +359,10 @@ def _workers_of(launcher: int) -> list[int]:
 def test_control_characters_and_paths_in_names_stay_inside(tmp_path: pathlib.Path) -> None:
     # Nothing that stands in a record becomes a path.
     url = "http://x.example/../../../../etc/passwd\x1b[31m"
-    page = (url, "../../2019-04-18", GOOD[0][2])
+    page = (url, "2019-04-18T10:00:00Z", GOOD[0][2])
+    odd = (url, "../../2019-04-18", GOOD[1][2])
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "x.warc.wet.gz").write_bytes(wet_bytes([page]))
+    (tmp_path / "in" / "x.warc.wet.gz").write_bytes(wet_bytes([page, odd]))
     outcome = run_c4("build", "--input", tmp_path / "in" / "*", "--output", tmp_path / "out")
     assert outcome.status == 0, outcome.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
