@@ -122,8 +122,8 @@ class Workers:
             if thread.is_alive():
                 self._end_workers()
                 thread.join(_END_S)
-            if thread.is_alive():
-                self._left_behind = set(threading.enumerate()) - before
+            if not results:
+                self._left_behind = set(threading.enumerate()) - before | {thread}
         if results:
             return results[0]
         # What a worker raised while it cleaned says more than that another one died.
@@ -164,7 +164,9 @@ class Workers:
                     os.kill(process, signal.SIGKILL)
 
     def _mute(self, failure: threading.ExceptHookArgs) -> None:
-        if failure.thread not in self._left_behind:
+        # The thread of the build may have started another worker since, which ends at once.
+        of_worker = _EXIT_STATUS.search(str(failure.exc_value))
+        if failure.thread not in self._left_behind and not of_worker:
             self._hook(failure)
 
 
