@@ -1,7 +1,6 @@
 import json
 import pathlib
 import re
-from collections import Counter
 
 import pytest
 
@@ -80,7 +79,9 @@ def test_every_page_is_explained_in_the_files_order(wet: str) -> None:
         assert re.match(rf".*  \({date}, offset \d+\)\n", text)
     assert "    no_end_mark | Menu\n" in found["http://www.a.example/mill/"]
     assert f"           kept | {SHARED}\n" in found["http://www.a.example/mill/"]
-    assert found["http://www.a.example/mill/"].endswith("\n  page kept: en 1.0000")
+    assert found["http://www.a.example/mill/"].endswith(
+        "\n  page kept: en 1.0000 (deduplication not considered: --corpus DIR)"
+    )
     assert found["http://d.example/short"].endswith(
         "\n  page few_sentences: 1 sentence left, 3 wanted"
     )
@@ -153,7 +154,13 @@ def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
             "was built with recipe en, not de as it stands",
         ),
         (["{dir}/1.wet.gz", "--corpus", "{corpus}"], "was not built from"),
-        (["{wet}", "--verdict", "duplicate_url"], "over a whole corpus only: give --corpus"),
+        *(
+            (
+                ["{wet}", "--verdict", name],
+                f"pages are {name}, over the whole corpus: give --corpus",
+            )
+            for name in ("duplicate_url", "empty_after_dedup", "few_sentences_after_dedup")
+        ),
     ],
 )
 def test_what_cannot_be_explained_is_one_line(
@@ -209,20 +216,25 @@ def test_a_corpus_shows_what_deduplication_took(wet: str, corpus: str) -> None:
     assert (outcome.status, outcome.err) == (0, "")
     found = pages_of(outcome.out)
     outdated, current = found["http://c.example/ferry"], found["http://c.example/ferry/"]
-    assert outdated.endswith("\n  after deduplication, nothing removed: page duplicate_url")
-    assert current.endswith("\n  after deduplication, nothing removed: page kept")
+    offset = re.search(r"offset (\d+)", current)
+    assert offset is not None
+    assert outdated.endswith(
+        f"\n  page duplicate_url: the copy of {NEW} in {wet} at offset {offset[1]} was preferred"
+    )
+    assert current.endswith("\n  deduplication removed 0 of 4 sentences\n  page kept: en 1.0000")
     assert "deduplication" not in found["http://d.example/short"]
     # One of the two pages that share three sentences keeps them.
-    ends = Counter(
-        found[url].split("  page kept: en 1.0000\n")[-1]
-        for url in ("http://www.a.example/mill/", "http://b.example/inn")
-    )
+    urls = ("http://www.a.example/mill/", "http://b.example/inn")
+    keeper, loser = sorted(urls, key=lambda url: page_key(normalize_url(url)))
     sentences = [s.rstrip(".") + "." for s in SHARED.split(". ")]
-    lost = "".join(f"        duplicate | {sentence}\n" for sentence in sentences)
-    assert ends == {
-        "  after deduplication, nothing removed: page kept": 1,
-        f"{lost}  after deduplication, 3 of 6 removed: page kept": 1,
-    }
+    first, *others = (f"        duplicate | {sentence}\n" for sentence in sentences)
+    assert found[loser].endswith(
+        f"\n{first}               of | {keeper}\n{''.join(others)}"
+        "  deduplication removed 3 of 6 sentences\n  page kept: en 1.0000"
+    )
+    assert found[keeper].endswith(
+        "\n  deduplication removed 0 of 6 sentences\n  page kept: en 1.0000"
+    )
 
 
 def test_pages_of_a_verdict_that_only_a_corpus_tells(wet: str, corpus: str) -> None:
@@ -252,11 +264,18 @@ def test_each_copy_of_a_page_shows_its_own_losses(tmp_path: pathlib.Path, newest
     wet, _ = write_wet(tmp_path / "a.wet.gz", [("http://b.example/inn", OLD, SHARED), *pages])
     corpus = make_corpus(wet, str(tmp_path / "out"))
     out = run_c4("explain", wet, "--corpus", corpus, "--url", url).out
-    took = re.findall(r"  after deduplication.*", out)
     units = [6, 9, 7]
-    expected = ["  after deduplication, nothing removed: page duplicate_url"] * 3
-    expected[newest] = f"  after deduplication, 3 of {units[newest]} removed: page kept"
-    assert took == expected
+    assert re.findall(r"  deduplication removed.*", out) == [
+        f"  deduplication removed 3 of {units[newest]} sentences"
+    ]
+    expected = ["duplicate_url"] * 3
+    expected[newest] = "kept"
+    assert re.findall(r"^  page (\w+)", out, re.MULTILINE) == expected
+    [place] = {
+        match[1] for match in re.finditer(r"page duplicate_url: .* at offset (\d+) was", out)
+    }
+    offsets = re.findall(r"^\S+  \(.*, offset (\d+)\)", out, re.MULTILINE)
+    assert place == offsets[newest]
     lost = re.findall(r"duplicate \| (.*)", out)
     assert lost == ["The old harbour was rebuilt by hand.", "It took two winters.",
                     "Nobody had a machine."]  # fmt: skip
@@ -306,4 +325,6 @@ def test_what_deduplication_left_is_counted_as_a_build_counts_it(
     made = manifest.read_manifest(out)
     assert (made["counts"]["pages_written"], made["counts"]["pages_dropped"]) == (2, {})
     explained = run_c4("explain", path, "--corpus", out, "--url", url).out
-    assert re.search(r"after deduplication, [13] of \d removed: page kept$", explained.rstrip())
+    assert re.search(
+        rf"deduplication removed [13] of \d {unit}\n  page kept: en 1.0000$", explained.rstrip()
+    )
