@@ -198,10 +198,12 @@ class _Explainer:
         self._wanted = normalize_url(url) if url else None
         self._verdict = verdict
         self._advice = advice  # to those who want to see deduplication
+        self._names_files = False
         self.printed = 0  # pages
 
     def explain(self, path: str | None) -> None:
         """Explain the pages of a WET file, or of all WET files of the corpus."""
+        self._names_files = path is None
         if self._corpus is None:
             assert path is not None
             self._explain_file(path, None)
@@ -222,8 +224,10 @@ class _Explainer:
         last, seen = None, Counter[bytes]()  # digests of pages in one record
         for item in self._pages(path):
             if isinstance(item, Reject):
-                if self._wanted is None and self._verdict is None:
-                    print(f"rejected at {item.offset}: {item.reason}: {item.detail}\n")
+                if self._verdict is None and (self._wanted is None or self._names(item.detail)):
+                    where = self._where(item.offset, path)
+                    print(f"{_rejected(where, item.reason, item.detail)}\n")
+                    self.printed += self._wanted is not None
                 continue
             if self._wanted is not None and normalize_url(item.page.url) != self._wanted:
                 continue
@@ -279,6 +283,25 @@ class _Explainer:
                 kept = copy.page if isinstance(copy.page, KeptPage) else None
                 explained = explain_page(found.page, self._rules)
                 self._print_page(each, explained, found.place.offset, kept, known)
+
+        if not self.printed and self._verdict is None:
+            self._explain_rejects(corpus, [path] if path is not None else sorted(corpus.inputs))
+
+    def _explain_rejects(self, corpus: Corpus, paths: Sequence[str]) -> None:
+        """Print the rejected records that name the address that is asked for."""
+        for path in paths:
+            lines = [
+                _rejected(self._where(reject["offset"], path), reject["reason"], reject["detail"])
+                for reject in corpus.rejects(path)
+                if self._names(reject["detail"])
+            ]
+            if lines:
+                print(*lines, sep="\n\n", end="\n\n")
+                self.printed += len(lines)
+
+    def _names(self, detail: str) -> bool:
+        """Return whether a reject names the address that is asked for."""
+        return any(normalize_url(word.strip(",;:()<>")) == self._wanted for word in detail.split())
 
     def _read(self, path: str, copies: Sequence[Copy]) -> list[_Found]:
         """Read the pages that a corpus knows, record by record; as many as are found there.
@@ -338,7 +361,7 @@ class _Explainer:
             judgement = kept.judge(self._rules)
         if self._verdict is not None and judgement.result.verdict != self._verdict:
             return
-        _print_head(page.url, page.timestamp, offset)
+        _print_head(page.url, page.timestamp, self._where(offset, path))
         for line in explained.lines:
             verdict = "not judged" if line.verdict is None else str(line.verdict)
             print(f"  {verdict:>15} | {_shortened(line.text)}")
@@ -361,7 +384,7 @@ class _Explainer:
             judgement = Judgement(CleanPage(copy.page.verdict), "")
         if self._verdict is not None and judgement.result.verdict != self._verdict:
             return
-        _print_head(url, timestamp, copy.page.offset)
+        _print_head(url, timestamp, self._where(copy.page.offset, copy.path))
         print(printable(f"  {copy.path} {change}: its lines cannot be shown"))
         self._print_verdict(copy.path, judgement, kept, copies)
         print("\n")
@@ -382,6 +405,10 @@ class _Explainer:
             elif kept.starts:
                 _print_removed(kept, self._corpus.keepers(kept, path), self._rules.recipe)
         print(printable(f"  page {verdict}{f': {note}' if note else ''}"), end="")
+
+    def _where(self, offset: int, path: str) -> str:
+        """Return an offset, with its file where people do not know it."""
+        return f"{offset} in {path}" if self._names_files else str(offset)
 
     def _dedups(self) -> bool:
         recipe = self._rules.recipe
@@ -414,9 +441,13 @@ def _kept_page(kept: KeptFile, found: _Found, digest: bytes, number: int) -> Kep
     return pages[number] if number < len(pages) else None
 
 
-def _print_head(url: str, timestamp: str, offset: int) -> None:
-    date = f"{printable(timestamp)}, " if timestamp else ""
-    print(f"{printable(url)}  ({date}offset {offset})")
+def _print_head(url: str, timestamp: str, where: str) -> None:
+    date = f"{timestamp}, " if timestamp else ""
+    print(printable(f"{url}  ({date}offset {where})"))
+
+
+def _rejected(where: str, reason: str, detail: str) -> str:
+    return printable(f"rejected at {where}: {reason}: {detail}")
 
 
 def _print_removed(kept: KeptPage, keepers: dict[int, str], recipe: Recipe) -> None:

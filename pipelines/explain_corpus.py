@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from c4_filters.language import Language
 from c4_filters.pages import CleanPage, PageRules
 from c4_filters.recipes import Recipe
 from c4_filters.urls import normalize_url, page_key, split_of
-from c4_filters.verdicts import PageVerdict
+from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import layout, manifest, storage
 from pipelines.clean_files import BEFORE_URLS, FileSummary, same_content
 from pipelines.config import BuildConfig
@@ -256,6 +257,25 @@ class Corpus:
         searched = sorted(self.inputs) if paths is None else paths
         with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
             return [copy for copies in pool.map(look, searched) for copy in copies]
+
+    def rejects(self, path: str) -> list[dict[str, Any]]:
+        """Return the records of a WET file that did not become a page, as the build wrote them.
+
+        Raises:
+            ValueError: The list is damaged; the message names it.
+        """
+        name = layout.rejects(self.folder, layout.file_name(path))
+        if not storage.exists(name):
+            return []
+        try:
+            found = [json.loads(line) for line in storage.read_bytes(name).splitlines()]
+            for reject in found:
+                if (type(reject["offset"]), type(reject["detail"])) != (int, str):
+                    raise TypeError(f"{reject['offset']!r:.40}")
+                reject["reason"] = RejectReason(reject["reason"])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ValueError(f"{name} is damaged ({error}): build {self.folder} again") from None
+        return found
 
     def preferred(self, page: KeptPage, path: str, known: Sequence[Copy] | None) -> str:
         """Describe the page that was preferred to an outdated copy.
