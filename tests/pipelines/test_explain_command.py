@@ -713,6 +713,33 @@ def test_keepers_are_looked_for_within_bounds(
     assert f"  page duplicate_url: the copy of {NEW} in {path} at offset " in by_url
 
 
+@pytest.mark.parametrize(("unit", "window"), [("sentences", 3), ("lines", 1)])
+def test_a_page_that_deduplication_left_too_short_shows_how_short(
+    tmp_path: pathlib.Path, unit: str, window: int
+) -> None:
+    url, other = "http://www.a.example/mill", "http://b.example/inn"
+    lines = SHARED.replace(". ", ".\n").replace("It took two", "It took them two long")
+    lines = lines.replace("Nobody had a", "Nobody of them had a")
+    pages = [(url, OLD, f"{lines}\nIt was a mill. It was old."), (other, OLD, f"{OWN[1]}\n{lines}")]
+    path, _ = write_wet(tmp_path / "a.wet.gz", pages)
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        f'name = "mine"\nbase = "en"\ndedup_unit = "{unit}"\ndedup_window = {window}\n'
+    )
+    out = tmp_path / "out"
+    assert run_c4("build", "--input", path, "--output", out, "--recipe", recipe, "--quiet",
+                  "--workers", "1").status == 0  # fmt: skip
+    shown = run_c4("explain", "--corpus", out, "--url", url).out
+    total = {"sentences": 5, "lines": 4}[unit]
+    assert shown.endswith(
+        f"\n               of | {other}\n"
+        "        duplicate | It took them two long winters.\n"
+        "        duplicate | Nobody of them had a machine.\n"
+        f"  deduplication removed 3 of {total} {unit}\n"
+        "  page few_sentences_after_dedup: 2 sentences left, 3 wanted\n\n"
+    )
+
+
 def test_other_versions_are_told(own: tuple[pathlib.Path, str]) -> None:
     path, corpus = own
     file = pathlib.Path(corpus) / "manifest.json"
