@@ -14,9 +14,9 @@ do not compile, and changes in annotations, are not drawn.
 The tests run in a copy of the repository, one mutant at a time, each in a fork of a process that
 has imported the slow libraries. First a run without a mutant records which lines each test runs;
 then each mutant gets the tests of its module, `tests/c4_filters/test_urls.py` and the doctests for
-`c4_filters/urls.py`: those that run its line, the fastest first, and then the rest. For a module
-without such a file these are all tests that run it. Hypothesis draws the same examples every time,
-so results repeat.
+`c4_filters/urls.py`: those that run its line, the fastest first, and then the rest. For the kept
+files these are all tests that run the file. Slow tests are left out. Hypothesis draws the same
+examples every time, so results repeat.
 
 `--record FILE` keeps the results: run again with it to continue an interrupted run, or to run only
 the survivors after adding tests.
@@ -68,7 +68,8 @@ _SLOW_IMPORTS = (
 )
 _OURS = ("benchmarks", "c4_filters", "dataflow_templates", "fuzz", "model", "pipelines", "tests")
 # A failure's report, with its diffs, may take longer than the test.
-_OPTIONS = ("-q", "--assert=plain", "--tb=line", "-p", "no:cacheprovider")
+_OPTIONS = ("-q", "--assert=plain", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow")
+_LONG = 3.0  # seconds; longer tests are left out where they do not run the mutant's line
 _MOST_MEMORY = 4 << 30  # bytes that a mutant may allocate more than the unchanged code at its start
 
 
@@ -77,10 +78,19 @@ class Target(NamedTuple):
 
     sources: tuple[str, ...]  # globs
     tests: tuple[str, ...]  # files and folders for pytest
+    shared: bool  # whether tests of one module answer for another, too
 
 
 TARGETS = {
-    "c4_filters": Target(("c4_filters/*.py",), ("tests/c4_filters", "c4_filters")),
+    "c4_filters": Target(("c4_filters/*.py",), ("tests/c4_filters", "c4_filters"), shared=False),
+    "kept": Target(
+        ("pipelines/corpus/*.py", "pipelines/clean_files.py"),
+        (
+            *("tests/pipelines/corpus", "tests/pipelines/test_clean_files.py"),
+            *("tests/pipelines/test_dropped_urls.py", "pipelines/corpus"),
+        ),
+        shared=True,
+    ),
 }
 
 
@@ -153,6 +163,7 @@ class RemoveItem(Operator):  # type: ignore[misc]
         return ()
 
 
+@functools.cache
 def _operators() -> dict[str, Operator]:
     found = {"ours/RemoveStatement": RemoveStatement(), "ours/RemoveItem": RemoveItem()}
     for name in operator_names():
@@ -222,13 +233,16 @@ def _places(files: Iterable[str]) -> Iterator[_Place]:
 
 
 def _mutant(place: _Place) -> Mutant | None:
-    """Returns the mutant at a place, or None when it does not compile or changes nothing."""
+    """Returns the mutant at a place, or None when it changes nothing or does not compile.
+
+    What only compiles with a warning, such as ``x is 1``, is left out, too: linters find it.
+    """
     source = (_ROOT / place.file).read_text(encoding="utf-8")
     operator = _operators()[place.operator]
     text = MutationVisitor.mutate_code(source, operator, place.occurrence)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("error", SyntaxWarning)
             changed = compile(text, place.file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return None
@@ -244,11 +258,14 @@ def _mutant(place: _Place) -> Mutant | None:
 def draw(files: Sequence[str], count: int, seed: int) -> tuple[list[Mutant], int]:
     """Draws mutants without replacement.
 
+    Each place has its own random number, so that a change of one file leaves the order of the
+    places in the others as it was.
+
     Returns:
         At most ``count`` mutants, and the number of places they were drawn from.
     """
     places = list(_places(files))
-    random.Random(seed).shuffle(places)
+    places.sort(key=lambda place: random.Random(f"{seed} {place[:3]}").random())
     drawn: dict[str, Mutant] = {}
     for place in places:
         if len(drawn) == count:
@@ -411,8 +428,21 @@ class Laboratory:
                 del sys.modules[name]
         importlib.invalidate_caches()
 
-    def measure(self) -> None:
-        """Runs all tests on the unchanged code; they must pass."""
+    def _digest(self) -> str:
+        """Names the code and the tests."""
+        folders = [f"{test}/**/*.py" for test in self.target.tests]
+        contents = [
+            path.read_bytes()
+            for name in (*self.target.sources, *self.target.tests, *folders)
+            for path in sorted(self.tree.glob(name))
+            if path.is_file()
+        ]
+        return hashlib.sha256(b"\0".join(contents)).hexdigest()
+
+    def measure(self, kept: pathlib.Path | None) -> None:
+        """Runs all tests on the unchanged code; they must pass. The result is read from ``kept``
+        where that is of this very code, else written to it.
+        """
         result = self.folder / "baseline.json"
         sources = [str(self.tree / name) for name in source_files(self.target)]
 
@@ -430,16 +460,22 @@ class Laboratory:
                 str(pathlib.Path(file).relative_to(self.tree)): data.contexts_by_lineno(file)
                 for file in data.measured_files()
             }
-            result.write_text(json.dumps([plugin.seconds, lines]))
+            result.write_text(json.dumps([self._digest(), plugin.seconds, lines]))
             return int(status)
 
-        output = self.folder / "baseline.txt"
-        status = _fork(task, output, 3600)
-        if status:
-            raise SystemExit(
-                f"the tests fail without a mutant, status {status}:\n{output.read_text()[-4000:]}"
-            )
-        seconds, lines = json.loads(result.read_text())
+        if kept is not None and kept.exists():
+            result.write_bytes(kept.read_bytes())
+        if not result.exists() or json.loads(result.read_text())[0] != self._digest():
+            output = self.folder / "baseline.txt"
+            status = _fork(task, output, 3600)
+            if status:
+                raise SystemExit(
+                    f"the tests fail without a mutant, status {status}:\n"
+                    f"{output.read_text()[-4000:]}"
+                )
+            if kept is not None:
+                kept.write_bytes(result.read_bytes())
+        _, seconds, lines = json.loads(result.read_text())
         self.seconds = seconds
         self.lines = {
             file: {int(line): contexts for line, contexts in by_line.items()}
@@ -449,16 +485,17 @@ class Laboratory:
     def _tests_for(self, mutant: Mutant) -> tuple[list[str], list[str]]:
         """The tests that run the mutant's line, and others of its file, fastest first.
 
-        A file with a test file of its own has to be guarded by that one, and by its doctests. The
-        others matter where a test uses what an earlier one has left in a cache.
+        Tests that do not run the line matter where a test uses what an earlier one has left in a
+        cache, or starts a process.
         """
         path = pathlib.Path(mutant.file)
         own = (f"tests/{path.parent}/test_{path.name}::", f"{mutant.file}::")
         names = [name for name in self.seconds if name.startswith(own)]
         by_line = self.lines.get(mutant.file, {})
-        if not any(name.startswith(own[0]) for name in names):
-            names = list({name for names in by_line.values() for name in names} - {""})
-        names.sort(key=self.seconds.__getitem__)
+        if self.target.shared:
+            reaching = {name for names in by_line.values() for name in names} - {""}
+            names += reaching.difference(names)
+        names.sort(key=lambda name: (not name.startswith(own), self.seconds[name]))
         # A statement of several lines counts as its first.
         line = max((line for line in by_line if line <= mutant.line), default=0)
         running = {*by_line.get(mutant.line, ()), *by_line.get(line, ())}
@@ -466,7 +503,7 @@ class Laboratory:
             return names, []
         return (
             [name for name in names if name in running],
-            [name for name in names if name not in running],
+            [name for name in names if name not in running and self.seconds[name] < _LONG],
         )
 
     def run(self, mutant: Mutant) -> tuple[str, str]:
@@ -568,7 +605,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         laboratory = Laboratory(pathlib.Path(folder).resolve(), target)
         started = time.monotonic()
-        laboratory.measure()
+        record = options.record
+        laboratory.measure(record.with_suffix(".baseline") if record else None)
         print(
             f"{len(laboratory.seconds)} tests pass in {time.monotonic() - started:.0f} s without a "
             "mutant",

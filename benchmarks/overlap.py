@@ -26,11 +26,6 @@ from tests.fake_google_cloud import fake_google_cloud
 from tests.helpers import wet_bytes
 
 _HANGS_S = 300
-_MAIN = "import sys; from pipelines import c4_main; sys.exit(c4_main.main())"
-#: Without it Beam looks for credentials for half a minute.
-_ANONYMOUS = (
-    "from apache_beam.internal.gcp import auth; auth._Credentials._credentials_init = True\n"
-)
 _TEXT = (
     "The ferry to {place} leaves at {hour} in the morning.\n"
     "It carries the mail for {place} and some {hour} passengers.\n"
@@ -44,7 +39,6 @@ class Store:
 
     root: str
     environment: Mapping[str, str]
-    before: str = ""  # Python that a command runs first
 
 
 @contextlib.contextmanager
@@ -60,9 +54,8 @@ def gs_store(_: pathlib.Path) -> Iterator[Store]:
         environment = {"STORAGE_EMULATOR_HOST": cloud.address, "NO_GCE_CHECK": "true"}
         before = {name: os.environ.get(name) for name in environment}
         os.environ |= environment
-        exec(_ANONYMOUS)
         try:
-            yield Store("gs://bucket", environment, _ANONYMOUS)
+            yield Store("gs://bucket", environment)
         finally:
             for name, value in before.items():
                 os.environ.pop(name)
@@ -103,9 +96,9 @@ class Overlap:
         inputs = storage.join(self._store.root, "wet", f"{name}-*.warc.wet.gz")
         return subprocess.Popen(
             [
-                *(sys.executable, "-c", f"{self._store.before}{_MAIN}", "build", "--quiet"),
+                *(sys.executable, "-m", "pipelines.c4_main", "build", "--quiet"),
                 *("--input", inputs, "--output", output),
-                *("--workers", str(1 if self._store.before else workers)),
+                *("--workers", str(workers)),
             ],
             env={**os.environ, **self._store.environment},
             stdout=subprocess.PIPE,

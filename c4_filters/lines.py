@@ -4,6 +4,7 @@ The order of the rules matters and is TF's (c4_utils.clean_page): the first that
 a line already dropped for its end or its length cannot drop its page for ``lorem ipsum`` or ``{``.
 """
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,6 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 
 __all__ = ["CleanLines", "clean_text", "judge_line", "split_lines"]
 
-_END_MARKS = (".", "?", "!", '"')  # P
 _ELLIPSIS = "..."  # TF
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")  # TF
 _POLICY = (  # TF; P from v3 on
@@ -34,8 +34,22 @@ _SUSPECT = ahocorasick_rs.BytesAhoCorasick(
     [phrase.encode() for phrase in ("lorem ipsum", "javascript", "{", *_POLICY)],
     matchkind=ahocorasick_rs.MatchKind.LeftmostFirst,
 )
-# A line can end in an end mark only if it does so already, or once a citation is gone.
-_MAY_END = frozenset('.?!"]')
+
+
+class _Ends(NamedTuple):
+    """How lines end that rule 3 keeps."""
+
+    marks: tuple[str, ...]
+    # A line can end in an end mark only if it does so already, or once a citation is gone.
+    may_end: frozenset[str]
+    single: frozenset[str]  # the marks of one character
+
+
+@functools.cache
+def _ends(marks: tuple[str, ...]) -> _Ends:
+    last = frozenset(mark[-1] for mark in marks)
+    return _Ends(marks, last | {"]"}, last.intersection(marks))
+
 
 #: Verdicts of a line that drop its whole page.
 PAGE_DROPPING = {
@@ -57,7 +71,7 @@ def judge_line(line: str, recipe: Recipe) -> tuple[LineVerdict, str]:
     if _has_long_word(line, recipe.max_word_chars):
         return LineVerdict.LONG_WORD, line
     line = _CITATION.sub("", line)
-    if not line.endswith(_END_MARKS) or line.endswith(_ELLIPSIS):
+    if not line.endswith(recipe.end_marks) or line.endswith(_ELLIPSIS):
         return LineVerdict.NO_END_MARK, line
     if len(line.split()) < recipe.min_words_per_line:
         return LineVerdict.FEW_WORDS, line
@@ -102,9 +116,10 @@ def clean_text(text: str, recipe: Recipe, counts: Counter[str]) -> CleanLines:
     that were fine, or never judged, count as ``on_dropped_page``.
     """
     limit, min_words = recipe.max_word_chars, recipe.min_words_per_line
+    marks, may_end, single = _ends(recipe.end_marks)
     lines = split_lines(text)
     # The cheapest test first: four lines in five of a web page cannot end in an end mark.
-    candidates = [line for line in lines if line[-1] in _MAY_END]
+    candidates = [line for line in lines if line[-1] in may_end]
     unmarked = len(lines) - len(candidates)
     long_words = 0
     if lines and max(map(len, lines)) > limit:
@@ -114,7 +129,7 @@ def clean_text(text: str, recipe: Recipe, counts: Counter[str]) -> CleanLines:
         long_unmarked = sum(
             _has_long_word(line, limit)
             for line in lines
-            if len(line) > limit and line[-1] not in _MAY_END
+            if len(line) > limit and line[-1] not in may_end
         )
         long_words = len(candidates) - len(fitting) + long_unmarked
         unmarked -= long_unmarked
@@ -125,10 +140,10 @@ def clean_text(text: str, recipe: Recipe, counts: Counter[str]) -> CleanLines:
     for line in candidates:
         if "[" in line:
             line = _CITATION.sub("", line)
-            if not line.endswith(_END_MARKS):
+            if not line.endswith(marks):
                 unmarked += 1
                 continue
-        if line[-3:] == _ELLIPSIS or line[-1] == "]":
+        if line[-3:] == _ELLIPSIS or not (line[-1] in single or line.endswith(marks)):
             unmarked += 1
         elif most_splits >= 0 and len(line.split(None, most_splits)) < min_words:
             few_words += 1

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c4_filters.badwords import BadWords
+from c4_filters.end_marks import sentence_ends
 from c4_filters.language import Language, detect_language
 from c4_filters.lines import clean_text, split_lines
 from c4_filters.recipes import Recipe
@@ -111,7 +112,9 @@ class PageRules:
             raise ValueError(f"recipe {recipe.name} needs a url list (--url-list FILE)")
         self.recipe = recipe
         try:
-            self.splitter = sentence_splitter(recipe.sentence_language)
+            self.splitter = sentence_splitter(
+                recipe.sentence_language, sentence_ends(recipe.end_marks)
+            )
         except ValueError as error:
             raise ValueError(f"recipe {recipe.name}: sentence_{error}") from None
         self._domains = domains if recipe.domain_list else None

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self
 
+from c4_filters.end_marks import END_MARKS, ENGLISH_END_MARKS, UNSPACED, marks_of
 from c4_filters.language import LANGUAGES
 
 __all__ = ["RECIPES", "Recipe", "load_recipe"]
@@ -46,6 +47,7 @@ class Recipe:
     # Line rules.
     line_rules: bool = True
     max_word_chars: int = 1_000  # TF: _MAX_WORD_LENGTH
+    end_marks: tuple[str, ...] = ENGLISH_END_MARKS  # P, TF: _END_MARKS
     min_words_per_line: int = 5  # released data, TF; 3 in v3
     min_sentences: int = 3  # released data, TF; 5 in v3. 0: not asked for
 
@@ -108,6 +110,17 @@ class Recipe:
                 "languages",
                 f'must be langdetect codes such as "en" or "zh-cn", {language!r} is none{near}',
             )
+        for mark in self.end_marks:  # a line ends in no blank, and a citation is cut out of it
+            self._require(
+                mark != "" and mark == mark.strip() and not any(map(str.isspace, mark)),
+                "end_marks",
+                f"must be characters without blanks, {mark!r} is not one",
+            )
+        self._require(
+            bool(self.end_marks) or not self.line_rules,
+            "end_marks",
+            "must name a mark: without one, line_rules drop every line",
+        )
 
     def _require(self, holds: bool, field: str, rule: str) -> None:
         if not holds:
@@ -129,6 +142,10 @@ class Recipe:
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """Makes a recipe of ``values``, starting from the recipe that ``base`` names, if any.
 
+        ``end_marks`` may be one string of characters. Values that name ``languages`` and leave
+        ``end_marks`` out get the marks of these languages too (see ``c4_filters.end_marks``); where
+        none of the languages has blanks between words, ``min_words_per_line`` becomes 1 likewise.
+
         Raises ValueError for an unknown key or recipe, naming the nearest known one, and for a
         value of the wrong type or range.
         """
@@ -147,9 +164,21 @@ class Recipe:
                 raise ValueError(
                     f"recipe {name}: unknown key {key!r}{_nearest(key, {*known, 'base'})}"
                 )
-        if isinstance(values.get("languages"), list):
-            values["languages"] = tuple(values["languages"])
+        for key in ("languages", "end_marks"):
+            if isinstance(values.get(key), list) or (key == "end_marks" and key in values):
+                values[key] = _as_tuple(values[key])
+        languages = values.get("languages")
+        if isinstance(languages, tuple) and all(isinstance(code, str) for code in languages):
+            marks = base.get("end_marks", ENGLISH_END_MARKS)
+            theirs = marks_of(languages or END_MARKS)
+            values.setdefault("end_marks", tuple(dict.fromkeys((*marks, *theirs))))
+            if languages and UNSPACED.issuperset(languages):
+                values.setdefault("min_words_per_line", 1)
         return cls(**{**base, **values})
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, (list, str)) else value
 
 
 def _is_name(value: object) -> bool:
@@ -157,7 +186,7 @@ def _is_name(value: object) -> bool:
 
 
 def _check_type(recipe: str, field: str, value: object, default: object) -> None:
-    if field == "languages":
+    if field in ("languages", "end_marks"):
         fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
         wanted = "a list of strings"
     elif isinstance(default, bool):
@@ -234,11 +263,28 @@ RECIPES: dict[str, Recipe] = {
                 ("ro", "Romanian", "english"),  # Punkt has no Romanian model
             )
         ),
+        *(
+            dataclasses.replace(
+                _EN,
+                name=name,
+                description=f"en's rules for {language}, with its end marks",
+                languages=codes,
+                end_marks=marks_of(codes),
+                min_words_per_line=1 if UNSPACED.issuperset(codes) else _EN.min_words_per_line,
+            )
+            for name, language, codes in (
+                ("ar", "Arabic", ("ar",)),
+                ("hi", "Hindi", ("hi",)),
+                ("ja", "Japanese", ("ja",)),
+                ("zh", "Chinese", ("zh-cn", "zh-tw")),
+            )
+        ),
         dataclasses.replace(
             _EN,
             name="multilingual",
             description="mC4-like: paragraph rule, soft bad words, line dedup, any language",
             line_rules=False,
+            end_marks=marks_of(END_MARKS),  # for recipes based on this one that have line rules
             min_sentences=0,
             min_paragraphs=3,
             languages=(),

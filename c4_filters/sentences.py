@@ -66,6 +66,7 @@ _BLANKS_IN_LINE = (
 _BLANKS = r"\n" + _BLANKS_IN_LINE
 _INFORMATION_SEPARATORS = "\x1c\x1d\x1e\x1f"  # blank to str.strip, not to White_Space
 _CLOSERS = "\"')]}\u2018\u2019\u201c\u201d\u00ab\u00bb"  # moved to the sentence they follow
+_MORE_CLOSERS = "」』）］｝】》〉〕"  # the same in scripts that Punkt does not know
 _WORD_BREAKS = r"""\]);"}*:@'({\[?!‘’“”«»"""  # cannot stand inside a word
 _NO_WORD_STARTS = r"""\]("`{\[:;&#*@)}\-,"""  # stand alone when they would start a word
 
@@ -477,9 +478,40 @@ class SentenceSplitter:
         return _After(kinds, word_type)
 
 
-@functools.cache
-def sentence_splitter(language: str = "english") -> SentenceSplitter:
+class MarkedSplitter(SentenceSplitter):
+    """Punkt, and a boundary after each run of the given marks with the quotes that close it.
+
+    Punkt knows `.`, `?` and `!` only. These marks are never part of a word or a number, as a full
+    stop may be: each of them ends a sentence, and no blank has to follow.
+
+    Args:
+        language: as for `SentenceSplitter`.
+        marks: single characters, such as `"。"`.
+
+    >>> MarkedSplitter("english", frozenset("。")).line_starts("雨。「雨。」雪。 It rained. 雨")
+    [0, 2, 6, 9, 20]
+    """
+
+    def __init__(self, language: str, marks: frozenset[str]) -> None:
+        super().__init__(language)
+        run = rf"[{re.escape(''.join(sorted(marks)))}]+[{re.escape(_CLOSERS + _MORE_CLOSERS)}]*"
+        self._in_line = re.compile(rf"{run}[^\S\n]*(?=\S)")
+        self._in_text = re.compile(rf"{run}\s*(?=\S)")
+
+    def _later_starts(self, text: str, bounds: _Bounds) -> list[int]:
+        marked = self._in_line if bounds.separator else self._in_text
+        starts = {match.end() for match in marked.finditer(text)}
+        return sorted(starts.union(super()._later_starts(text, bounds)), reverse=True)
+
+
+def sentence_splitter(
+    language: str = "english", marks: frozenset[str] = frozenset()
+) -> SentenceSplitter:
     """The splitter of a language, one a process, so that what it remembers serves every caller.
+
+    Args:
+        language: name of a Punkt model.
+        marks: characters that end sentences besides those that Punkt knows.
 
     Raises:
         ValueError: as `SentenceSplitter` does.
@@ -487,7 +519,12 @@ def sentence_splitter(language: str = "english") -> SentenceSplitter:
     >>> sentence_splitter("german").count("Das ist z.B. gut. Ja.")
     2
     """
-    return SentenceSplitter(language)
+    return _splitter(language, marks)
+
+
+@functools.cache
+def _splitter(language: str, marks: frozenset[str]) -> SentenceSplitter:
+    return MarkedSplitter(language, marks) if marks else SentenceSplitter(language)
 
 
 def _after_blanks(text: str, start: int, bounds: _Bounds) -> int:

@@ -315,10 +315,11 @@ def page_winners(ids: UInt64s, timestamps: UInt8s, digests: UInt8s) -> Winners:
 
 
 def timestamp_column(timestamps: Sequence[str]) -> UInt8s:
-    """Writes timestamps as fixed rows of 32 bytes, uint8 ``[n, 32]``.
+    """Write timestamps as fixed rows of 32 bytes, uint8 ``[n, 32]``.
 
-    Each is encoded as UTF-8, cut at 32 bytes and padded with zeros, so that comparing the bytes
-    orders WARC dates (20 characters, "2019-04-18T10:00:00Z") by time.
+    Each is encoded as UTF-8, cut at 32 bytes and padded with zeros: rows compare as the texts do.
+    That orders Common Crawl's dates (20 characters, "2019-04-18T10:00:00Z") by time; dates of
+    other forms do so as :func:`c4_filters.dates.date_key` writes them.
 
     >>> column = timestamp_column(["2019-04-18T10:00:00Z", "2019"])
     >>> column.shape, column[1, :6].tolist()

@@ -12,7 +12,7 @@ class LineVerdict(enum.StrEnum):
 
     KEPT = "kept"
     LONG_WORD = "long_word"  # rule 1: a word of more than max_word_chars characters
-    NO_END_MARK = "no_end_mark"  # rule 3: does not end in . ? ! or ", or ends in ...
+    NO_END_MARK = "no_end_mark"  # rule 3: does not end in an end mark (. ? ! "), or ends in ...
     FEW_WORDS = "few_words"  # rule 4: fewer than min_words_per_line words
     LOREM_IPSUM = "lorem_ipsum"  # rule 5: drops the whole page
     JAVASCRIPT = "javascript"  # rule 6
@@ -48,7 +48,7 @@ class RejectReason(enum.StrEnum):
     """Why a WET record never became a page; each one is kept with its file and offset."""
 
     NO_URL = "no_url"
-    NO_DATE = "no_date"
+    NO_DATE = "no_date"  # WARC-Date absent, or no date
     NOT_UTF8 = "not_utf8"
     BAD_HEADER = "bad_header"
     BAD_LENGTH = "bad_length"  # Content-Length absent or not a number, or disagrees with the record

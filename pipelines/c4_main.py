@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         finally:
             if own_process and patience_s is not None:
-                limit_exit(status, patience_s)
+                limit_exit(status)
         return status
 
 

@@ -8,12 +8,13 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import mmh3
 import numpy as np
 import pyarrow as pa
 
+from c4_filters.dates import date_key
 from c4_filters.pages import CleanPage, PageRules, RawPage, tf_pages
 from c4_filters.recipes import Recipe
 from c4_filters.spans import unit_identities
@@ -52,6 +53,7 @@ __all__ = [
     "clean_identity",
     "page_digest",
     "pages_of",
+    "read_pages",
     "same_content",
 ]
 
@@ -62,8 +64,12 @@ _PROGRESS_EVERY_S = 0.3
 _PAGES_AT_A_TIME = 64
 #: Verdicts that TF comes to before it deduplicates urls.
 BEFORE_URLS = frozenset({PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN})
-#: Why a file is cleaned again: its path and size are the same, its content is not.
+#: Why a file is cleaned again although an output of it is there: FileSummary.recleaned.
+DAMAGED = "damaged"
+OLDER_FORMAT = "older format"
 CHANGED_INPUT = "changed input"
+OTHER_SETTINGS = "other settings"
+INCOMPLETE = "incomplete"  # a run ended before it had written all that belongs together
 _UUID = re.compile(r"<?urn:uuid:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})>?", re.IGNORECASE)
 
 
@@ -86,15 +92,14 @@ class FileSummary:
     pages_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     lines_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     records_rejected: dict[str, int] = dataclasses.field(default_factory=dict)
+    records_of_other_types: dict[str, int] = dataclasses.field(default_factory=dict)
     wrong_lengths: int = 0  # records kept whole although their Content-Length is wrong
     samples: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)
     cpu_s: float = 0.0
     unreadable: str = ""  # why nothing could be read; empty for a file that was cleaned
     resumed: bool = False
     identity: str = ""  # of the stored content, see storage.FileInfo
-    #: Why it was cleaned again although an output was there: "damaged", "older format",
-    #: "changed input", "other settings", "incomplete". Empty: there was none, or it was good.
-    recleaned: str = ""
+    recleaned: str = ""  # why an output that was there could not be used: DAMAGED and others
 
 
 def clean_identity(config: BuildConfig) -> str:
@@ -149,7 +154,8 @@ def clean_file(
             max_file_bytes,
             content,
         )
-    _remove_older(path, output)
+    if found == OLDER_FORMAT:
+        _remove_older(path, output)
     return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
 
 
@@ -183,10 +189,9 @@ def _clean(
     except Exception as error:  # Beam's file systems raise what their clients raise
         return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
     with stream:
-        records = read_wet(
-            stream, stats, max_record_bytes=max_record_bytes, max_file_bytes=max_file_bytes
+        pages = read_pages(
+            stream, stats, rules.recipe, cleaner.counts, max_record_bytes, max_file_bytes
         )
-        pages = pages_of(records, rules.recipe, cleaner.counts)
         next_report = time.monotonic() + _PROGRESS_EVERY_S
         while True:
             try:
@@ -219,6 +224,7 @@ def _clean(
         pages_dropped=_counted(cleaner.pages_dropped),
         lines_dropped=_counted(cleaner.counts, without="lines_read"),
         records_rejected=_counted(cleaner.records_rejected),
+        records_of_other_types=_counted(stats.other_records),
         wrong_lengths=stats.wrong_lengths,
         samples=cleaner.samples,
         cpu_s=time.process_time() - started,
@@ -252,9 +258,9 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
     cleaned, fingerprints = layout.cleaned(output, name), layout.fingerprints(output, name)
     if not storage.exists(cleaned):
         older = storage.exists(layout.cleaned(output, layout.older_file_name(path)))
-        return "older format" if older else ""
+        return OLDER_FORMAT if older else ""
     if not storage.exists(fingerprints):
-        return "incomplete"
+        return INCOMPLETE
     try:
         with CleanedFile(cleaned) as file:
             file.verify()
@@ -262,20 +268,20 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
             pages = file.pages
         prints = read_fingerprints(fingerprints)
     except OtherVersionError:
-        return "older format"
+        return OLDER_FORMAT
     except (ValueError, KeyError):
-        return "damaged"
+        return DAMAGED
     try:
         summary = FileSummary(**values)
         _require_types(summary)
     except TypeError:
-        return "older format"  # every byte is as it was written
+        return OLDER_FORMAT  # every byte is as it was written
     if (summary.path, summary.bytes) != (path, size):
-        return "changed input"
+        return CHANGED_INPUT
     if found_identity != identity:
-        return "other settings"
+        return OTHER_SETTINGS
     if (prints.cleaned_pages, prints.source, prints.identity) != (pages, summary.sha256, identity):
-        return "incomplete"  # fingerprints of a later run that ended before it wrote the pages
+        return INCOMPLETE  # fingerprints of a later run that ended before it wrote the pages
     return dataclasses.replace(summary, resumed=True)
 
 
@@ -318,6 +324,34 @@ def _place_of(record: WetRecord) -> Place:
     found = _UUID.fullmatch(record.record_id)
     record_id = bytes.fromhex(found[1].replace("-", "")) if found else None
     return Place(record.offset, record.inner_offset, record_id)
+
+
+def read_pages(
+    stream: BinaryIO,
+    stats: ReadStats,
+    recipe: Recipe,
+    counts: Counter[str],
+    max_record_bytes: int,
+    max_file_bytes: int,
+) -> Iterator[tuple[Place, RawPage] | Reject]:
+    """Read a WET file as a build with these settings does.
+
+    Args:
+        stream: The file, see `pipelines.read_wet.read_wet`, which says what is raised.
+        stats: The reader's counts.
+        recipe: What decides how records are read.
+        counts: Gets the lines that are dropped while reading, see `pages_of`.
+        max_record_bytes: Larger records are rejected.
+        max_file_bytes: The rest of a file that unpacks to more is rejected.
+    """
+    records = read_wet(
+        stream,
+        stats,
+        max_record_bytes=max_record_bytes,
+        max_file_bytes=max_file_bytes,
+        as_tf=recipe.drop_parser_accidents,
+    )
+    return pages_of(records, recipe, counts)
 
 
 def pages_of(
@@ -435,7 +469,7 @@ class _Cleaner:
         # TF deduplicates urls before cleaning: a page that the rules drop may still be the newest.
         if self._all_urls and result.verdict not in BEFORE_URLS:
             self._dropped_prints.append(
-                (url_identity(normalized), page.timestamp, page_digest(page, page.text), 0)
+                (url_identity(normalized), self._date(page), page_digest(page, page.text), 0)
             )
 
     def _keep(self, place: Place, page: RawPage, result: CleanPage, starts: list[int]) -> None:
@@ -468,7 +502,11 @@ class _Cleaner:
             rank = key
         else:  # pages may share a url: only their content tells them apart
             rank = int.from_bytes(digest[:8], "little")
-        self._kept_prints.append((url_identity(normalized), page.timestamp, digest, rank))
+        self._kept_prints.append((url_identity(normalized), self._date(page), digest, rank))
+
+    def _date(self, page: RawPage) -> str:
+        """What tells which of two copies is newer: its time, or for TF the text of its date."""
+        return page.timestamp if self._recipe.drop_parser_accidents else date_key(page.timestamp)
 
     def dropped(self) -> Dropped:
         """The pages that the rules dropped, in the order of the file."""

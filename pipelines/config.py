@@ -14,6 +14,7 @@ from c4_filters.recipes import Recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.formats import format_named
+from pipelines.text_files import decode_text
 from pipelines.version import VERSION
 
 __all__ = ["KEEP", "BuildConfig"]
@@ -152,7 +153,7 @@ class BuildConfig:
         if self.recipe.domain_list and self.domain_list is not None:
             domains = parse_domain_list(_text("--domain-list", self.domain_list))
         if self.recipe.url_list and self.url_list is not None:
-            urls = parse_url_list(_text("--url-list", self.url_list).splitlines())
+            urls = parse_url_list(_text("--url-list", self.url_list).split("\n"))
         return PageRules(self.recipe, badwords, domains, urls)
 
 
@@ -166,9 +167,9 @@ def _read(option: str, path: str) -> bytes:
 
 def _text(option: str, path: str) -> str:
     try:
-        return _read(option, path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the list {path} is not UTF-8: {error} ({option})") from None
+        return decode_text(_read(option, path))
+    except ValueError as error:
+        raise ValueError(f"the list {path} is {error} ({option})") from None
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,11 +13,11 @@ from c4_filters.recipes import Recipe, load_recipe
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import layout, storage
-from pipelines.clean_files import Place, page_digest, pages_of
+from pipelines.clean_files import Place, page_digest, read_pages
 from pipelines.config import BuildConfig
 from pipelines.explain_corpus import Copy, Corpus, KeptFile, KeptPage
 from pipelines.printing import printable
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, read_wet
+from pipelines.read_wet import ReadStats, Reject, UnreadableWetError
 from pipelines.recipe_option import (
     add_limit_arguments,
     add_recipe_arguments,
@@ -249,14 +249,16 @@ class _Explainer:
     def _pages(self, path: str, start: int = 0) -> Iterator[_Found | Reject]:
         """Yield what a build reads of a file, from the record at byte ``start`` on."""
         with storage.open_raw(path, scattered=start > 0) as stream:
-            records = read_wet(
+            pages = read_pages(
                 cast(BinaryIO, _Tail(stream, start)),
                 ReadStats(),
-                max_record_bytes=self._config.max_record_bytes,
-                max_file_bytes=self._config.max_file_bytes,
+                self._rules.recipe,
+                Counter(),
+                self._config.max_record_bytes,
+                self._config.max_file_bytes,
             )
             try:
-                for page in pages_of(records, self._rules.recipe, Counter()):
+                for page in pages:
                     if isinstance(page, Reject):
                         yield page
                     else:

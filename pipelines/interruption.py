@@ -10,13 +10,16 @@ import threading
 import time
 from typing import Any, NoReturn
 
-__all__ = ["PATIENCE_S", "STATUS", "Interruption", "limit_exit"]
+__all__ = ["EXIT_S", "PATIENCE_S", "STATUS", "Interruption", "limit_exit"]
 
 #: Exit status of an interrupted command: 128 and SIGINT, as shells have it.
 STATUS = 130
 
 #: Time for files to be closed and a job elsewhere to be cancelled.
 PATIENCE_S = 10.0
+
+#: Time for Python's finalisation, of a process that has nothing left to do.
+EXIT_S = 5.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -115,7 +118,7 @@ class Interruption:
         os._exit(STATUS)
 
 
-def limit_exit(status: int, patience_s: float) -> None:
+def limit_exit(status: int, patience_s: float = EXIT_S) -> None:
     """End this process and its children when Python's finalisation takes longer than that.
 
     It waits for threads of Beam, which wait for workers. Call it when nothing is left to be done.

@@ -414,6 +414,7 @@ def make_manifest(
         "lines_dropped": lines_dropped,
         "records_rejected": sum(rejected.values()),
         "records_rejected_by_reason": rejected,
+        "records_of_other_types": _added(*(file.records_of_other_types for file in read)),
         "records_of_wrong_length": sum(file.wrong_lengths for file in read),
     }
     for what in ("pages", "lines"):

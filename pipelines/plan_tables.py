@@ -14,6 +14,7 @@ from typing import Any
 
 from pipelines import storage
 from pipelines.plan import Engine
+from pipelines.text_files import decode_text
 
 __all__ = ["Crawl", "Machine", "Price", "Tables", "known_crawl", "read_tables"]
 
@@ -127,8 +128,7 @@ def read_tables(path: str | None = None) -> Tables:
     if not path:
         raise ValueError("no price table: give a TOML file (--prices)")
     try:
-        # Editors of Windows begin a file with a mark.
-        _overlay(found, tomllib.loads(_read(path).decode("utf-8-sig")))
+        _overlay(found, tomllib.loads(decode_text(_read(path))))
         return _checked(found)
     except RecursionError:
         raise ValueError(f"{path}: tables or lists are nested too deep (--prices)") from None

@@ -31,7 +31,9 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from isal import igzip_lib, isal_zlib
 
+from c4_filters.dates import is_date
 from c4_filters.verdicts import RejectReason
+from pipelines.file_kinds import SIGNATURE_BYTES, name_kind, name_record_types
 
 MAX_RECORD_BYTES = 64 << 20  # our choice: pages of Common Crawl are cut at 1 MiB before extraction
 MAX_HEADER_BYTES = (
@@ -68,11 +70,18 @@ _OTHER_TYPES = frozenset(
 )
 
 _VERSION_LINE = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n", re.IGNORECASE)
-# Where no record is known to begin, a version line alone is not enough: a field that only WARC
-# headers have must stand in the lines right below it.
-_SURE_HEADER = re.compile(
+# Where a length or a member's begin says that a record begins, a field that only WARC headers have
+# is enough, in the lines right below the version line.
+_LIKELY_HEADER = re.compile(
     rb"WARC/\d+\.\d+[ \t]*\r?\n(?:[^\r\n]+\r?\n){0,20}?(?i:warc-[a-z-]+|content-length)[ \t]*:"
 )
+# Where one is searched for, a text may quote such lines: nothing but fields down to a blank line,
+# and of those that every record has, the type and one more.
+_WHOLE_HEADER = re.compile(
+    rb"WARC/\d+\.\d+[ \t]*\r?\n((?:[!-9;-~]+[ \t]*:[^\n]*\n|[ \t]+[^\s][^\n]*\n)*)(\r?\n)?"
+)
+_TYPE_FIELD = re.compile(rb"(?im)^warc-type[ \t]*:")
+_OTHER_FIELD = re.compile(rb"(?im)^(?:content-length|warc-record-id|warc-date)[ \t]*:")
 _BLANK = re.compile(rb"[\r\n\t ]*")
 _NEWLINES = re.compile(rb"[\r\n]*")
 _HEADER_STOP = re.compile(rb"\n\r?\n|WARC/")
@@ -81,11 +90,11 @@ _DIGEST = re.compile(r"(?i)(sha-?1|sha-?256|md5):([0-9a-z=]+)")
 
 
 class UnreadableWetError(Exception):
-    """No WARC record was found anywhere in the file: it is empty, or something else."""
+    """The file is empty, or something else than a WET file: no WARC record in it, or no page."""
 
 
 class WetRecord(NamedTuple):
-    """One page as its file holds it; header values as written, only stripped.
+    """One page as its file holds it; header values as written, stripped, the url without ``<>``.
 
     ``offset`` is where the record's gzip member starts in the file as stored, ``inner_offset`` how
     many inflated bytes of that member come before the record: 0 in files of one member a record.
@@ -125,12 +134,14 @@ class Reject:
 class ReadStats:
     """Counts of one file, final when ``read_wet`` is exhausted or has raised.
 
-    In the end records == WetRecords yielded + rejected_records + other_records.
+    In the end records == WetRecords yielded + rejected_records + other_records.total().
     """
 
     records: int = 0  # every WARC record seen, of whatever type
-    other_records: int = 0  # warcinfo, response, ...: anything but conversion
+    # By type; "unknown" for a type that WARC 1.1 does not name. Anything but conversion.
+    other_records: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     rejected_records: int = 0  # Rejects with is_record
+    rejected_pages: int = 0  # those of them whose header says conversion
     wrong_lengths: int = 0  # records with a wrong or no Content-Length whose end is sure
     bytes_read: int = 0  # stored bytes, each counted once; in the end the file's size
     sha256: str = ""  # hex, of all stored bytes; empty until the end
@@ -143,6 +154,7 @@ def read_wet(
     *,
     max_record_bytes: int = MAX_RECORD_BYTES,
     max_file_bytes: int = MAX_FILE_BYTES,
+    as_tf: bool = False,
 ) -> Iterator[WetRecord | Reject]:
     r"""Yields every page of a WET file, and a Reject for all else that should not be there.
 
@@ -151,9 +163,12 @@ def read_wet(
     inflates to, memory holds at most ``max_record_bytes`` of it, the text made of those, and some
     40 MB of buffers. Large or damaged members are inflated twice: their checksum comes last.
     Of the text of the whole file no more than ``max_file_bytes`` are read; the rest is one Reject.
+    ``as_tf`` takes headers as TensorFlow Datasets does: ``<`` and ``>`` around a url (WARC 1.0 has
+    them in its grammar) stay, and any text passes as a date.
 
-    Raises UnreadableWetError, after yielding nothing, if the file has no WARC record at all;
-    ValueError if a bound is not positive; and what the stream itself raises.
+    Raises UnreadableWetError if the file has no WARC record at all, after yielding nothing, or if
+    none of its records is a page, in the end; ValueError if a bound is not positive; and what the
+    stream itself raises.
 
     >>> import io
     >>> wet = (b"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Target-URI: http://a.example/\r\n"
@@ -171,34 +186,37 @@ def read_wet(
             f"max_file_bytes must be positive, got {max_file_bytes}: give the size in bytes of all"
             " that may be read of a file"
         )
-    return _read(stream, stats, max_record_bytes, max_file_bytes)
+    return _read(stream, stats, max_record_bytes, max_file_bytes, as_tf)
 
 
 def _read(
-    stream: BinaryIO, stats: ReadStats, max_record_bytes: int, max_file_bytes: int
+    stream: BinaryIO, stats: ReadStats, max_record_bytes: int, max_file_bytes: int, as_tf: bool
 ) -> Iterator[WetRecord | Reject]:
     stored = _Stored(stream, stats, max_file_bytes)
+    first: Reject | None = None
     held: list[Reject] = []  # until a record shows that the file is a WARC file at all
     pos = 0
     while window := stored.view(pos, _INFLATE_BYTES):
         if window[:3] == _GZIP_MAGIC and (member := _inflate_whole(stored, pos, window)):
             text, after = member
-            record = _plain_record(text, pos, max_record_bytes)
+            record = _plain_record(text, pos, max_record_bytes, as_tf)
             if record is not None and len(text) <= stored.text_left:
                 stored.text_left -= len(text)
                 stats.records += 1
                 if held:
                     yield from held
                     held.clear()
-                if record is _OTHER_RECORD:
-                    stats.other_records += 1
+                if isinstance(record, str):
+                    stats.other_records[record] += 1
                 else:
                     yield record
                 pos = after
                 continue
         stats.tolerant = True
         run = _Run(stored, pos)
-        for found in _read_run(run, stats, max_record_bytes):
+        for found in _read_run(run, stats, max_record_bytes, as_tf):
+            if first is None and isinstance(found, Reject):
+                first = found
             if stats.records == 0 and isinstance(found, Reject):
                 _hold(held, found)
                 continue
@@ -214,8 +232,11 @@ def _read(
         pos = run.after
     stats.sha256 = stored.sha256.hexdigest()
     if stats.records == 0:
-        raise UnreadableWetError(_why_unreadable(stats.bytes_read, held))
+        raise UnreadableWetError(_why_unreadable(stored, held))
     yield from held
+    pages = stats.records - stats.rejected_records - stats.other_records.total()
+    if not pages and not stats.rejected_pages:
+        raise UnreadableWetError(_why_no_page(stats, first))
 
 
 def _hold(held: list[Reject], reject: Reject) -> None:
@@ -227,11 +248,47 @@ def _hold(held: list[Reject], reject: Reject) -> None:
         held.append(dataclasses.replace(reject, detail=_one_line(detail)))
 
 
-def _why_unreadable(size: int, held: list[Reject]) -> str:
-    if size == 0:
+def _why_unreadable(stored: "_Stored", held: list[Reject]) -> str:
+    head = bytes(stored.view(0, SIGNATURE_BYTES))
+    if not head:
         return "the file is empty (0 bytes): fetch it again"
-    first = f"; at byte {held[0].offset}: {held[0].reason}, {held[0].detail}" if held else ""
-    return f"no WARC record in its {size:,} bytes, is it a WET file?{first}"
+    if head[:3] == _GZIP_MAGIC:
+        inner = _first_text(stored)
+        if inner[:3] == _GZIP_MAGIC:
+            return "is gzip inside gzip: decompress it once"
+        known = name_kind(inner)
+    else:
+        known = name_kind(head)
+    if known:
+        return known
+    first = f"; {_shown(held[0])}" if held else ""
+    return f"no WARC record in its {stored.bytes_read:,} bytes, is it a WET file?{first}"
+
+
+def _why_no_page(stats: ReadStats, first: Reject | None) -> str:
+    if not stats.other_records:
+        why = f"holds {stats.records:,} broken records and no page: fetch it again"
+    else:
+        why = name_record_types(stats.other_records)
+    return why if first is None else f"{why}; {_shown(first)}"
+
+
+def _shown(reject: Reject) -> str:
+    return f"at byte {reject.offset}: {reject.reason}, {reject.detail}"
+
+
+def _first_text(stored: "_Stored") -> bytes:
+    """The first bytes that the file's first gzip member unpacks to, as far as it can be read."""
+    inflater = zlib.decompressobj(_GZIP_WBITS)
+    text = b""
+    try:
+        for i in range(0, _INFLATE_BYTES, _TRIAL_BYTES):
+            text += inflater.decompress(stored.view(i, _TRIAL_BYTES), SIGNATURE_BYTES)
+            if len(text) >= SIGNATURE_BYTES or inflater.eof:
+                break
+    except zlib.error:
+        pass
+    return text
 
 
 # The fast way ------------------------------------------------------------------------------------
@@ -251,6 +308,11 @@ class _Stored:
         self._at_end = False
         self._vain_bytes = 0
         stream.seek(0)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the file read so far."""
+        return self._stats.bytes_read
 
     def in_vain(self, size: int) -> None:
         """Notes that ``size`` bytes were worked on for nothing."""
@@ -326,13 +388,13 @@ def _inflate_whole(stored: _Stored, pos: int, window: memoryview) -> tuple[bytes
     return text, fed - len(inflater.unused_data)
 
 
-_OTHER_RECORD = WetRecord(0, 0, "", "", "", "", "", "")  # a good record that is no page
-
-
-def _plain_record(text: bytes, offset: int, max_record_bytes: int) -> WetRecord | None:
+def _plain_record(
+    text: bytes, offset: int, max_record_bytes: int, as_tf: bool
+) -> WetRecord | str | None:
     """The record that fills a member exactly, written as Common Crawl does; else None.
 
-    None is no verdict: it sends the member the careful way, which must agree wherever this answers.
+    Of a good record that is no page only its type is returned. None is no verdict: it sends the
+    member the careful way, which must agree wherever this answers.
     """
     head_end = text.find(_CRLF2)
     body_bytes = len(text) - head_end - 8
@@ -365,9 +427,13 @@ def _plain_record(text: bytes, offset: int, max_record_bytes: int) -> WetRecord 
         ):
             return None
         if record_type != "conversion":
-            return _OTHER_RECORD if record_type in _OTHER_TYPES else None
+            return record_type if record_type in _OTHER_TYPES else None
         url = fields["WARC-Target-URI"].strip()
         timestamp = fields["WARC-Date"].strip()
+        if not as_tf:
+            url = _without_brackets(url)
+            if not is_date(timestamp):
+                return None
         if not url or not timestamp:
             return None
         return WetRecord(
@@ -383,6 +449,11 @@ def _plain_record(text: bytes, offset: int, max_record_bytes: int) -> WetRecord 
         )
     except (ValueError, KeyError):  # bytes that are not UTF-8, a line without ": ", a field absent
         return None
+
+
+def _without_brackets(url: str) -> str:
+    """A url without the ``<`` and ``>`` that the grammar of WARC 1.0 puts around it."""
+    return url[1:-1].strip() if url[:1] == "<" and url[-1:] == ">" and len(url) > 1 else url
 
 
 # The careful way ---------------------------------------------------------------------------------
@@ -478,7 +549,7 @@ class _Run:
         return len(self.buffer) - self.at >= size
 
     def find_header(self, start: int, limit: int) -> int | None:
-        """Distance to the next sure record header at ``start`` or beyond, before ``limit``."""
+        """Distance to the next whole record header at ``start`` or beyond, before ``limit``."""
         while start < limit:
             # No more than needed: text of the next member would keep the fast way from resuming.
             self.fill(min(start + _PROBE_BYTES, limit + 4))
@@ -489,15 +560,49 @@ class _Run:
                     return None
                 continue
             start = found - self.at
-            self.fill(start + _PROBE_BYTES)  # may move the buffer, not the distance
-            found = self.at + start
-            if _SURE_HEADER.match(self.buffer, found, found + _PROBE_BYTES):
+            whole, stop = self._whole_header(start)
+            if whole:
                 return start if start < limit else None
-            start += 1
+            start = stop
         return None
 
+    def header_at(self, start: int) -> bool:
+        """Whether a record header begins at distance ``start``, where one is expected."""
+        self.fill(start + _PROBE_BYTES)  # may move the buffer, not the distance
+        begin = self.at + start
+        return _LIKELY_HEADER.match(self.buffer, begin, begin + _PROBE_BYTES) is not None
+
+    def begins_whole_header(self) -> bool:
+        """Whether a whole record header begins right here."""
+        return self._whole_header(0)[0]
+
+    def _whole_header(self, start: int) -> tuple[bool, int]:
+        """Whether a whole record header begins at ``start``, else from where another one may.
+
+        All that could be a header within the fields of one that is not whole breaks off where
+        these do, so nothing is looked at twice.
+        """
+        size = _PROBE_BYTES
+        while True:
+            more = self.fill(start + size)  # may move the buffer, not the distance
+            begin = self.at + start
+            found = _WHOLE_HEADER.match(self.buffer, begin, begin + size)
+            if found is None:
+                return False, start + 1
+            stop = found.end(1)
+            cut = found.end() == stop and self.buffer.find(b"\n", stop, begin + size) < 0
+            if not (cut and more and size < MAX_HEADER_BYTES):
+                break
+            size = MAX_HEADER_BYTES
+        whole = (
+            found.end() > stop
+            and _TYPE_FIELD.search(self.buffer, begin, stop) is not None
+            and _OTHER_FIELD.search(self.buffer, begin, stop) is not None
+        )
+        return whole, stop - self.at
+
     def find_body(self) -> tuple[int | None, int | None]:
-        """Distances to what follows the first blank line and to the next sure record header.
+        """Distances to what follows the first blank line and to the next whole record header.
 
         Only the first of the two is looked for, the other is None: to look for one after the other
         would read 64 kB for each of many short records. Both are None if too far or absent.
@@ -514,14 +619,13 @@ class _Run:
             if self.buffer[stop.start()] == ord("\n"):
                 return stop.end() - self.at, None
             place = stop.start() - self.at
-            self.fill(place + _PROBE_BYTES)  # may move the buffer, not the distance
-            found = self.at + place
-            if _SURE_HEADER.match(self.buffer, found, found + _PROBE_BYTES):
+            whole, fields_end = self._whole_header(place)
+            if whole:
                 return None, place
-            start = place + 1
+            start = max(place + 1, fields_end - 1)  # the line end before a blank line
 
     def skip_to_header(self, start: int) -> int:
-        """Moves to the next sure header at ``start`` or beyond, else to the end; returns bytes."""
+        """Moves to the next whole header at ``start`` or beyond, else to the end; returns bytes."""
         skipped = 0
         while True:
             found = self.find_header(start, start + _PIECE_BYTES)
@@ -704,7 +808,9 @@ def _parse_header(block: bytes) -> _Header:
 _OVER_LIMIT = "the file unpacks to more than may be read of it: its rest is left (--max-file-mb)"
 
 
-def _read_run(run: _Run, stats: ReadStats, max_record_bytes: int) -> Iterator[WetRecord | Reject]:
+def _read_run(
+    run: _Run, stats: ReadStats, max_record_bytes: int, as_tf: bool
+) -> Iterator[WetRecord | Reject]:
     """Everything in a run, or up to where the fast way can take over again."""
     begun = False
     while run.fill(1):
@@ -716,9 +822,15 @@ def _read_run(run: _Run, stats: ReadStats, max_record_bytes: int) -> Iterator[We
             continue
         begun = True
         run.fill(_VERSION_LINE_BYTES)
-        if _VERSION_LINE.match(run.buffer, run.at, run.at + _VERSION_LINE_BYTES):
+        if _VERSION_LINE.match(run.buffer, run.at, run.at + _VERSION_LINE_BYTES) and (
+            # In damage any line may come to stand here; at its begin the record is cut off at most.
+            run.over_limit
+            or not run.in_damage(1)
+            or run.starts_damage()
+            or run.begins_whole_header()
+        ):
             stats.records += 1
-            found = _read_record(run, stats, max_record_bytes)
+            found = _read_record(run, stats, max_record_bytes, as_tf)
             if isinstance(found, Reject):
                 stats.rejected_records += 1
         else:
@@ -752,7 +864,9 @@ def _skip_garbage(run: _Run) -> Reject:
     return Reject(offset, reason, detail, inner_offset, is_record=False)
 
 
-def _read_record(run: _Run, stats: ReadStats, max_record_bytes: int) -> WetRecord | Reject | None:
+def _read_record(
+    run: _Run, stats: ReadStats, max_record_bytes: int, as_tf: bool
+) -> WetRecord | Reject | None:
     """The record that begins right here, consumed; None if it is good but no page."""
     offset, inner_offset = run.locate()
     # A header that breaks off must not take the next record's header for its own last lines.
@@ -761,8 +875,10 @@ def _read_record(run: _Run, stats: ReadStats, max_record_bytes: int) -> WetRecor
     head = bytes(run.buffer[run.at : run.at + head_stop])
     header = _parse_header(head)
     label = _label(header)
+    record_type = header.fields.get(b"warc-type", b"").lower()
 
     def reject(reason: RejectReason, detail: str = label) -> Reject:
+        stats.rejected_pages += record_type == b"conversion"
         return Reject(offset, reason, _one_line(detail), inner_offset)
 
     if next_header is not None:
@@ -803,18 +919,19 @@ def _read_record(run: _Run, stats: ReadStats, max_record_bytes: int) -> WetRecor
         return reject(damage, f"in a damaged gzip member: {label}")
     if header.bad_line is not None and not extent.as_declared:
         return reject(RejectReason.BAD_HEADER, f"{ascii(header.bad_line)[1:]} in header: {label}")
-    record_type = header.fields.get(b"warc-type", b"").lower()
     if not record_type:
         return reject(RejectReason.BAD_HEADER, f"no WARC-Type: {label}")
     stats.wrong_lengths += not extent.as_declared
     if record_type != b"conversion":
-        stats.other_records += 1
+        name = record_type.decode("ascii", "replace")
+        stats.other_records[name if name in _OTHER_TYPES else "unknown"] += 1
         return None
     try:
+        url = header.text(b"warc-target-uri")
         record = WetRecord(
             offset,
             inner_offset,
-            header.text(b"warc-target-uri"),
+            url if as_tf else _without_brackets(url),
             header.text(b"warc-date"),
             header.text(b"content-type"),
             header.text(b"content-length"),
@@ -828,6 +945,9 @@ def _read_record(run: _Run, stats: ReadStats, max_record_bytes: int) -> WetRecor
         return reject(RejectReason.NO_URL)
     if not record.timestamp:
         return reject(RejectReason.NO_DATE)
+    if not as_tf and not is_date(record.timestamp):
+        shown = record.timestamp[:MAX_DETAIL_CHARS]
+        return reject(RejectReason.NO_DATE, f"{shown!a} is not a date: {label}")
     if payload is None:
         return reject(RejectReason.NOT_UTF8)
     return record
@@ -849,7 +969,7 @@ def _extent(run: _Run, header: _Header, body: int, max_record_bytes: int) -> _Ex
         if run.left >= end:
             blank = _NEWLINES.match(run.buffer, run.at + end, run.at + end + _PROBE_BYTES)
             stop = blank.end() - run.at if blank else end
-            if stop == run.left or run.find_header(stop, stop + 1) is not None:
+            if stop == run.left or run.header_at(stop):
                 return _settle_newlines(run, body, end, stop)
             if _digest_agrees(run, header, body, end):
                 return _Extent(end, True)

@@ -4,6 +4,7 @@ import argparse
 
 from c4_filters.recipes import RECIPES, Recipe, load_recipe
 from pipelines import layout, storage
+from pipelines.text_files import decode_text
 
 __all__ = ["add_limit_arguments", "add_recipe_arguments", "badword_lists", "recipe_of"]
 
@@ -55,9 +56,9 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     if not name.endswith(".toml"):
         return load_recipe(name)
     try:
-        text = storage.read_bytes(name).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: not UTF-8: {error} (--recipe)") from None
+        text = decode_text(storage.read_bytes(name))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error} (--recipe)") from None
     return load_recipe(name, text)
 
 

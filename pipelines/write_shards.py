@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from c4_filters.dates import COMMON_FORM, whole_seconds
 from c4_filters.pages import PageRules
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import formats, storage
@@ -266,7 +267,11 @@ class _Shard:
         table = pa.Table.from_batches(self._batches)
         if not len(table):
             return _EMPTY
-        return table.select(_OUTPUT_COLUMNS).take(shard_order(table))
+        table = table.select(_OUTPUT_COLUMNS).take(shard_order(table))
+        if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
+            return table
+        at = table.schema.get_field_index("timestamp")
+        return table.set_column(at, "timestamp", _in_whole_seconds(table["timestamp"]))
 
 
 _EMPTY = pa.table(
@@ -275,6 +280,15 @@ _EMPTY = pa.table(
         for name in _OUTPUT_COLUMNS
     }
 )
+
+
+def _in_whole_seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Dates as ``YYYY-MM-DDThh:mm:ssZ``, so that readers that guess types find one."""
+    odd = pc.invert(pc.match_substring_regex(dates, rf"\A(?:{COMMON_FORM})\z"))
+    if not pc.any(odd).as_py():
+        return dates
+    changed = [whole_seconds(date) for date in dates.filter(odd).to_pylist()]
+    return pc.replace_with_mask(dates, odd.combine_chunks(), pa.array(changed, dates.type))
 
 
 def _replace(

@@ -139,7 +139,7 @@ def test_no_header_names_a_file(tmp_path: pathlib.Path) -> None:
         assert outcome.status == 0, outcome.err
         assert tree(ROOT) - before <= {name for name in tree(ROOT) if "__pycache__" in name}
         # The digest of its path is part of the name.
-        found[folder] = {re.sub(r"-[0-9a-f]{8}\.", "-.", each) for each in tree(tmp_path / folder)}
+        found[folder] = {re.sub(r"-[0-9a-f]{32}\.", "-.", each) for each in tree(tmp_path / folder)}
     assert found["hostile"] == found["plain"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hostile", "plain"]
 
@@ -169,7 +169,8 @@ def hostile_wet(path: pathlib.Path) -> None:
         wet_record(
             f"http://site.example/{shown}/kept", DATE, f"{TEXT}\n{shown[:80]} and so on it went."
         ),
-        wet_record(f"http://site.example/{shown}/short", f"{DATE}{shown}", said),
+        wet_record(f"http://site.example/{shown}/short", DATE, said),
+        wet_record(f"http://site.example/{shown}/odd", f"{DATE}{shown}", said),
         wet_record(f"http://site.example/{shown}/undated", "", said),
         f"WARC/1.0\r\nWARC-Type: conversion\r\n{shown}\r\n\r\n{said}\r\n\r\n".encode(),
         shown.encode(),

@@ -64,17 +64,25 @@ _FAULTS = (
 class DamagedFileError(ValueError):
     """A kept file is not what was written. The message names the file and says what to do."""
 
-    def __init__(self, path: str, what: object) -> None:
-        super().__init__(f"{path} is damaged ({what}): run the same build again to rebuild it")
-        self.reason = str(what)
+    def __init__(self, path: str, reason: object) -> None:
+        super().__init__(path, str(reason))  # as it is made again where it was pickled
+        self.path = path
+        self.reason = str(reason)
+
+    def __str__(self) -> str:
+        return f"{self.path} is damaged ({self.reason}): run the same build again to rebuild it"
 
 
 class OtherVersionError(ValueError):
     """A kept file was written by another version. The message names the file."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(
-            f"{path} was written by another version of Colossal: run the same build again to "
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} was written by another version of Colossal: run the same build again to "
             "rebuild it"
         )
 

@@ -37,12 +37,16 @@ _BLOCK = 1 << 16  # pages or units
 
 
 class OtherBuildError(ValueError):
-    """A removal file of another build. The message names the file and says what to do."""
+    """A kept file of another build. The message names the file and says what to do."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(
-            f"{path} belongs to another build: is another build running in this folder? If not, "
-            "run the same build again"
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} belongs to another build: is another build running in this folder? If "
+            "not, run the same build again"
         )
 
 
@@ -163,10 +167,8 @@ def open_removals(path: str, cleaned: CleanedFile, build_id: str | None) -> Remo
         OSError: The file cannot be read.
         ValueError: As Removals, or one of the two files is not of the build; the message names it.
     """
-    if build_id not in (
-        None,
-        cleaned.summary.get("build_id", build_id),
-    ):  # only merged files have one
+    of_cleaned = cleaned.summary.get("build_id", build_id)  # only merged files have one
+    if build_id not in (None, of_cleaned):
         raise OtherBuildError(cleaned.path)
     removals = Removals(path, build_id)
     if (removals.page_count, removals.unit_count) != (cleaned.pages, cleaned.units):

@@ -5,10 +5,13 @@ the workers that are left. So a build that has worker processes runs in a thread
 which the caller waits for its end or for the death of a worker, whichever comes first.
 """
 
+import contextlib
 import os
+import pathlib
 import re
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -122,11 +125,10 @@ class Workers:
                 self._left_behind = set(threading.enumerate()) - before
         if results:
             return results[0]
-        if self._deaths and (not errors or "Channel closed" in str(errors[0])):
-            raise WorkerDiedError(self._deaths[0])
-        if errors:
+        # What a worker raised while it cleaned says more than that another one died.
+        if errors and (not self._deaths or "[while running" in str(errors[0])):
             raise errors[0]
-        raise WorkerDiedError("a worker process ended")  # pragma: no cover
+        raise WorkerDiedError(self._deaths[0])
 
     def _notice(self, failure: threading.ExceptHookArgs) -> None:
         """Take note of a worker that has died: Beam raises it where nobody listens."""
@@ -137,15 +139,17 @@ class Workers:
 
     def _describe(self, status: int) -> str:
         if status < 0:
-            return f"a worker process died (killed by signal {-status}; out of memory?)"
+            name = signal.strsignal(-status) or f"signal {-status}"
+            guess = ", or out of memory" if -status == signal.SIGKILL else ""
+            return f"a worker process died ({name.lower()}{guess})"
         last = self._last_words()
         return f"a worker process ended with status {status}" + (last and f": {last}")
 
     def _last_words(self) -> str:
         """The last line that a worker printed while it started, of any that printed one."""
-        for name in sorted(os.listdir(self._folder)):
-            with open(os.path.join(self._folder, name), encoding="utf-8", errors="replace") as file:
-                if words := file.read().strip():
+        for path in sorted(pathlib.Path(self._folder).glob("*")):
+            with contextlib.suppress(OSError):  # the folder is gone when the build has ended
+                if words := path.read_text("utf-8", errors="replace").strip():
                     return words.splitlines()[-1].strip()
         return ""
 

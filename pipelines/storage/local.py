@@ -200,7 +200,9 @@ class LocalOutput:
 
 
 def _info(path: str, found: os.stat_result) -> FileInfo:
-    return FileInfo(path, found.st_size, f"mtime:{found.st_mtime_ns}")
+    # Copying tools set the first back, nothing but the kernel sets the second.
+    identity = f"mtime:{found.st_mtime_ns},ctime:{found.st_ctime_ns}"
+    return FileInfo(path, found.st_size, identity)
 
 
 def _wanted_file(path: str, found: os.stat_result) -> FileInfo | None:

@@ -293,7 +293,7 @@ class _GoogleTokens:
     def __init__(self, settings: options.Settings) -> None:
         # Without a metadata server nobody answers: that is known after seconds, not a minute.
         os.environ.setdefault("GCE_METADATA_TIMEOUT", _DATACENTER_S)
-        os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
+        os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "2")
         try:
             import google.auth
             import google.auth.exceptions

@@ -27,8 +27,8 @@ class FileInfo(NamedTuple):
 
     path: str
     size: int  # bytes
-    #: Changes whenever the content does: ``mtime:…`` ns, or ``etag:…``. Empty where the file
-    #: system knows nothing of the content.
+    #: Changes whenever the content does: ``mtime:…,ctime:…`` in ns, ``mtime:…`` or ``etag:…``.
+    #: Empty where the file system knows nothing of the content.
     identity: str = ""
 
 

@@ -6,13 +6,15 @@ import pytest
 
 from benchmarks import overlap
 
+pytestmark = pytest.mark.slow
+
 OFFSETS = {"local": [0.0, 1.3], "gs": [0.0]}
 
 
 @pytest.mark.parametrize("store", list(overlap.STORES))
 def test_two_builds_in_one_folder_make_one_corpus(store: str, tmp_path: pathlib.Path) -> None:
     if store == "gs":
-        pytest.importorskip("google.cloud.storage", reason="needs the extra gcp")
+        pytest.importorskip("obstore", reason="needs the extra gcp")
     with overlap.STORES[store](tmp_path) as where:
         pairs = overlap.Overlap(where)
         for number, offset_s in enumerate(OFFSETS[store]):

@@ -139,7 +139,7 @@ def first_rule(line, recipe):
         r"\[[0-9]*\]", "", line.replace("[edit]", "\0").replace("[citation needed]", "\0")
     )
     line = line.replace("\0", "")
-    if line[-1:] not in (".", "?", "!", '"') or line[-3:] == "...":
+    if not any(line.endswith(mark) for mark in recipe.end_marks) or line[-3:] == "...":
         return LineVerdict.NO_END_MARK, line
     if len(line.split()) < recipe.min_words_per_line:
         return LineVerdict.FEW_WORDS, line
@@ -193,6 +193,10 @@ THRESHOLDS = st.builds(
     st.integers(0, 6),
     st.sampled_from([12, 12, 1_000]),
 )
+# Of one character and of several, with the bracket that a citation ends in, with the ellipsis.
+END_MARKS = st.sampled_from(
+    [EN.end_marks, ("。", "."), ("]", "."), ("6.", "字", "…"), ("a]",), (".。", "!"), ("...", "x")]
+)
 
 
 # What stands between the lines of real pages: mostly newlines.
@@ -209,8 +213,9 @@ def a_text(draw):
     return draw(st.sampled_from(["", "", "\n", " "])) + text.removesuffix("\n")
 
 
-@given(a_text(), THRESHOLDS)
-def test_a_page_is_cleaned_as_its_lines_are_judged_in_order(text, recipe):
+@given(a_text(), THRESHOLDS, END_MARKS)
+def test_a_page_is_cleaned_as_its_lines_are_judged_in_order(text, recipe, end_marks):
+    recipe = dataclasses.replace(recipe, end_marks=end_marks)
     counts: Counter[str] = Counter()
     lines = stripped_lines(text)
     assert split_lines(text) == lines

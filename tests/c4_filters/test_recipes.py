@@ -17,6 +17,7 @@ EN = {
     "drop_parser_accidents": False,
     "line_rules": True,
     "max_word_chars": 1_000,  # c4_utils._MAX_WORD_LENGTH
+    "end_marks": [".", "?", "!", '"'],  # c4_utils._END_MARKS
     "min_words_per_line": 5,  # c4_utils._MIN_WORDS_PER_LINE
     "min_sentences": 3,  # c4_utils._MIN_NUM_SENTENCES
     "min_paragraphs": 0,
@@ -50,8 +51,17 @@ TABLE = {
     "de": {"languages": ["de"], "sentence_language": "german"},
     "fr": {"languages": ["fr"], "sentence_language": "french"},
     "ro": {"languages": ["ro"], "sentence_language": "english"},
+    "ar": {"languages": ["ar"], "end_marks": [*'.?!"؟»”']},
+    "hi": {"languages": ["hi"], "end_marks": [*'.?!"।॥”']},
+    "ja": {"languages": ["ja"], "end_marks": [*'.?!"。．｡！？」』'], "min_words_per_line": 1},
+    "zh": {
+        "languages": ["zh-cn", "zh-tw"],
+        "end_marks": [*'.?!"。．｡！？”」』'],
+        "min_words_per_line": 1,
+    },
     "multilingual": {
         "line_rules": False,
+        "end_marks": [*'.?!"؟»”।॥;\u037e。．｡！？」』۔'],
         "min_sentences": 0,
         "min_paragraphs": 3,
         "languages": [],
@@ -91,6 +101,7 @@ def test_a_recipe_names_a_sentence_model_that_is_installed(name):
 
 def test_thresholds_are_those_of_the_reference(c4_utils):
     en, multilingual = RECIPES["en"], RECIPES["multilingual"]
+    assert en.end_marks == c4_utils._END_MARKS
     assert en.min_words_per_line == c4_utils._MIN_WORDS_PER_LINE
     assert en.min_sentences == en.min_sentences_after_dedup == c4_utils._MIN_NUM_SENTENCES
     assert en.max_word_chars == c4_utils._MAX_WORD_LENGTH
@@ -115,6 +126,7 @@ OTHER_VALUES = {
     "name": "other",
     "order": "dedup_first",
     "languages": ("en", "de"),
+    "end_marks": (".", "。"),
     "dedup_unit": "lines",
     "sentence_language": "german",
     "min_language_probability": 0.5,
@@ -141,7 +153,7 @@ def test_the_digest_tells_every_field_but_the_description(field):
 
 
 def test_the_digest_is_the_same_on_every_machine():
-    assert RECIPES["en"].digest() == "c906d901f5ce74f7"
+    assert RECIPES["en"].digest() == "ab1565842ff3000c"
     assert len({recipe.digest() for recipe in RECIPES.values()}) == len(RECIPES)
 
 

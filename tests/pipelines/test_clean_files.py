@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES, Recipe
-from c4_filters.urls import normalize_url, page_key
+from c4_filters.urls import DomainList, normalize_url, page_key
 from pipelines import clean_files, layout, storage
 from pipelines.clean_files import FileSummary, clean_file, clean_identity, finished_summary
 from pipelines.config import BuildConfig
@@ -178,6 +178,23 @@ def test_urls_of_dropped_pages_take_part_only_where_urls_come_first(
     with CleanedFile(layout.cleaned(str(tmp_path / "late"), name)) as file:
         [(pages, _, _)] = file.slices(0, 0, 2**64)
     assert pages.column("language").null_count == 2  # judged after deduplication
+
+
+@pytest.mark.parametrize(
+    ("change", "prints"),
+    [
+        ({}, 3),
+        ({"max_page_chars": 100}, 1),  # the two long pages are gone before urls are compared
+        ({"domain_list": True}, 2),  # and so are those of other domains: here one of each kind
+    ],
+)
+def test_rules_that_come_before_urls_leave_no_fingerprint(
+    tmp_path: pathlib.Path, job: Job, change: dict[str, Any], prints: int
+) -> None:
+    recipe = dataclasses.replace(RECIPES["tfds"], **change)
+    listed = DomainList({"example.": ["a", "b"]}) if recipe.domain_list else None
+    found = job.run(out=str(tmp_path / "late"), rules=PageRules(recipe, domains=listed))
+    assert found.fingerprint_pages == prints
 
 
 def test_samples_of_drops_are_few_and_short(tmp_path: pathlib.Path, rules: PageRules) -> None:

@@ -141,7 +141,9 @@ def test_nothing_that_fits_is_status_1(wet: str, words: list[str], what: str) ->
 
 def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
     path, _ = write_wet(tmp_path / "a.wet.gz", [])
-    assert run_c4("explain", path) == (1, "", f"c4: in {path} no page is there\n")
+    outcome = run_c4("explain", path)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert f"{path}: holds 1 warcinfo record but no page: fetch it again" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -763,3 +765,17 @@ def test_a_manifest_without_settings_is_one_line(
     file.write_text(json.dumps({**json.loads(file.read_bytes()), "settings": settings}))
     message = f"c4: error: {file}: damaged: it lacks the build's settings\n"
     assert run_c4("explain", path, "--corpus", corpus) == (1, "", message)
+
+
+def test_a_page_that_loses_nothing_may_still_be_too_short(tmp_path: pathlib.Path) -> None:
+    path, _ = write_wet(
+        tmp_path / "a.wet.gz", [("http://d.example/", OLD, "The mill was older than the church.")]
+    )
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('name = "mine"\nbase = "en"\nmin_sentences = 1\n')
+    out = str(tmp_path / "out")
+    built = run_c4("build", "--input", path, "--output", out, "--recipe", recipe, "--workers", 1)
+    assert built.status == 0, built.err
+    dropped = manifest.read_manifest(out)["counts"]["pages_dropped"]
+    explained = run_c4("explain", path, "--corpus", out).out
+    assert explained.rstrip().endswith(f"  page {next(iter(dropped))}: 1 sentence left, 3 wanted")

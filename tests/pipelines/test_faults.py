@@ -477,6 +477,8 @@ def test_a_kept_file_with_a_flipped_bit_is_made_again_by_the_same_command(
         assert outcome.status == 0, outcome.err
         assert digests(out) == good
         assert manifest_of(out)["timing"]["files_resumed"] == (2 if folder == "removals" else 0)
+        line = "2 cleaned files were damaged and made again"
+        assert (line in outcome.out) == (folder != "removals"), "removals belong to one run"
 
 
 def test_fewer_inputs_than_before_are_told(tmp_path: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """``gs://`` for real: the client and whole builds, against a server on loopback."""
 
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -177,7 +178,9 @@ def test_a_build_on_google_storage_is_the_local_one(
     rules = PageRules(load_recipe("en"))
     crawl.requests.clear()
     sources = cleaned_sources("gs://bucket/out", names)
-    write_shard(ShardTask("train", 0, 3), sources, "gs://bucket/out", ("parquet",), rules)
+    build_id = json.loads(crawl.objects["gs://bucket/out/builders/00001.json"])["build"]
+    out, formats = "gs://bucket/out", ("parquet",)
+    write_shard(ShardTask("train", 0, 3), sources, out, formats, rules, build_id)
     asked = crawl.requests.pop("GET object") + crawl.requests.pop("HEAD object")
     assert asked <= 5 * len(names), "what docs/dataflow.md reckons with"
     assert crawl.requests == {"PUT object": 1}

@@ -101,7 +101,13 @@ COSTLY: dict[str, Callable[[], bytes]] = {
         member(warc("x")) + nested(3000, EMPTY_BLOCK * 100_000 + BROKEN_BLOCK)
     ),
     "members nested in a bomb": lambda: member(warc("x")) + nested(800, zeros(12) + BROKEN_BLOCK),
-    "headers without an end": lambda: b"WARC/1.0\r\nWARC-A:b\r\n" * 200_000,
+    "headers without an end": lambda: member(warc("x")) + b"WARC/1.0\r\nWARC-A:b\r\n" * 200_000,
+    "fields that end in a version line": lambda: (
+        member(warc("x")) + b"zWARC/1.0\r\n" + b"a: WARC/1.0\r\n" * 300_000
+    ),
+    "headers of such fields": lambda: (
+        member(warc("x")) + (b"WARC/1.0\r\n" + b"a: WARC/1.0\r\n" * 5000 + b"z\r\n") * 50
+    ),
     "wrong digests far ahead": lambda: member(
         record_head(AHEAD, extra=WRONG_DIGEST) * 4000 + b"a" * 2 * AHEAD
     ),

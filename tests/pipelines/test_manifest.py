@@ -308,9 +308,10 @@ def test_beginning_takes_back_the_mark_and_sweeps_leftovers(out: pathlib.Path) -
 def whole_build() -> tuple[list[FileSummary], list[ShardSummary]]:
     files = [
         file("/b", pages_read=5, pages_kept=4, lines_read=50, lines_kept=40, cpu_s=1.25,
-             pages_dropped={"no_text": 1}, lines_dropped={"no_end_mark": 10}, resumed=True),
+             pages_dropped={"no_text": 1}, lines_dropped={"no_end_mark": 10}, resumed=True,
+             records_of_other_types={"warcinfo": 1}),
         file("/a", pages_read=3, pages_kept=3, lines_read=9, lines_kept=9, cpu_s=1.0,
-             wrong_lengths=3,
+             wrong_lengths=3, records_of_other_types={"resource": 2, "warcinfo": 1},
              records_rejected={"no_url": 2}),
         file("/c", unreadable="it is empty"),
     ]  # fmt: skip
@@ -337,6 +338,7 @@ def test_a_build_adds_up(tmp_path: pathlib.Path) -> None:
         "lines_written": 40,
         "lines_dropped": {"duplicate": 3, "no_end_mark": 10, "on_dropped_page": 6},
         "records_rejected": 2,
+        "records_of_other_types": {"resource": 2, "warcinfo": 2},
         "records_of_wrong_length": 3,
         "records_rejected_by_reason": {"no_url": 2},
     }

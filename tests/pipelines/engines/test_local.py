@@ -25,8 +25,8 @@ from samples.make_samples import WET_DIR
 from tests.helpers import run_c4
 from tests.pipelines.test_build import digests
 
-#: From a death to the end of the command.
-ENDS_S = 30
+#: From a death to the end of the command: at most 10 seconds where the machine is not busy.
+ENDS_S = 60
 MOMENTS = int(os.environ.get("C4_KILLS", "6"))
 INPUTS = str(WET_DIR / "*.wet*")
 
@@ -87,7 +87,7 @@ def wait_for_workers(process: "subprocess.Popen[str]", count: int) -> list[psuti
 
 # What becomes of a worker before it has imported anything, and what is said of it.
 FIRST_SECOND = {
-    "killed": ("os.kill(os.getpid(), 9)", "a worker process died (killed by signal 9;"),
+    "killed": ("os.kill(os.getpid(), 9)", "a worker process died (killed, or out of memory);"),
     "ended": ("os._exit(3)", "a worker process ended with status 3;"),
     "cannot import": ("sys.modules['grpc'] = None", "with status 1: ModuleNotFoundError: import"),
 }
