@@ -22,7 +22,16 @@ import pyarrow.parquet as pq
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from model.data import corpus
-from pipelines import build_command, builders, clean_files, dedup, layout, manifest, storage
+from pipelines import (
+    build_command,
+    builders,
+    clean_files,
+    corpus_folder,
+    dedup,
+    layout,
+    manifest,
+    storage,
+)
 from pipelines.config import BuildConfig
 from pipelines.corpus import container
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, SPLITS, CleanedFile, write_cleaned
@@ -215,7 +224,7 @@ def _lists(size: int) -> None:
     config = _config()
     read_input_list(_OUTPUT)
     build_command._already_made(config, [storage.FileInfo(_INPUT, size, "etag:1")])
-    manifest.claim_folder(config, start_over=False)
+    corpus_folder.claim_folder(config, start_over=False)
     manifest.read_manifest(_OUTPUT)
 
 

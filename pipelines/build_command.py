@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import builders, layout, manifest, progress, storage, verify_corpus
+from pipelines import builders, corpus_folder, layout, manifest, progress, storage, verify_corpus
 from pipelines.clean_files import CHANGED_INPUT
 from pipelines.config import KEEP, BuildConfig
 from pipelines.digests import sha256_of
@@ -132,14 +132,14 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     _require_utf8([config.output], "--output")
     sizes = [(file.path, file.size) for file in files]
     options, local = beam_options(list(rest), arguments.workers, sizes, _own_options())
-    manifest.require_own_folder(config.output, arguments.start_over)
+    corpus_folder.require_own_folder(config.output, arguments.start_over)
     _refuse_own_output(config, files)
     made: dict[str, Any] | None = None
     problems: list[str] = []
     if not arguments.start_over:
         try:
-            manifest.require_same_build(config)
-        except manifest.FolderError:
+            corpus_folder.require_same_build(config)
+        except corpus_folder.FolderError:
             builders.require_not_running(config.output)  # which says more
             raise
         made, problems = _finished(config, files, arguments.verify)
@@ -150,7 +150,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         with builders.hold(
             config.output, kind=kind, runner=_runner_name(options), build_id=identity
         ) as claim:
-            manifest.claim_folder(config, arguments.start_over)
+            corpus_folder.claim_folder(config, arguments.start_over)
             # Another build may have been here since, and have finished.
             made = _already_made(config, files) if not problems else None
             done = made is not None
@@ -158,7 +158,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
                 print(f"c4: note: {config.output}: {problem}: building it again", file=sys.stderr)
             if made is None:
                 _tell_of_fewer_inputs(config, files)
-                manifest.begin(config.output)
+                corpus_folder.begin(config.output)
                 write_input_list(config.output, files, claim.run_id, identity)
                 shown = None if arguments.quiet else _progress(config, sizes, local)
                 made = run_build(config, options, shown, claim)
@@ -212,8 +212,11 @@ def _refuse_own_output(config: BuildConfig, files: Sequence[FileInfo]) -> None:
                 "--output elsewhere, or an --input that does not match what is in it"
             )
     ours = [storage.join(config.output, name) for name in _OUTPUTS]
+    literal = {file.path for file in files}
     for pattern in config.inputs:
-        found = next((path for path in ours if _pattern(pattern).fullmatch(path)), None)
+        if pattern in literal:
+            continue
+        found = next((path for path in ours if storage.matches(pattern, path)), None)
         if found:
             raise ValueError(
                 f"--input {pattern!r} matches files that the build itself writes, such as {found}: "
@@ -229,26 +232,9 @@ _OUTPUTS = (
     "train-00000-of-00001.tfrecord",
     "cleaned/CC-MAIN-20190418101243-20190418122248-00000-0123456789abcdef.arrow",
 )
-_WILD = re.compile(r"\*\*|\*|\?|\[[^\]]+\]")
-
-
-def _pattern(pattern: str) -> re.Pattern[str]:
-    """Translate one of Beam's patterns: only ``**`` matches across folders."""
-    found, end = "", 0
-    for wild in _WILD.finditer(pattern):
-        found += re.escape(pattern[end : wild.start()])
-        plain = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-        some = re.escape(wild[0][1:-1]).replace(r"\-", "-")
-        found += plain.get(wild[0], f"[{some}]")
-        end = wild.end()
-    try:
-        return re.compile(found + re.escape(pattern[end:]), re.DOTALL)
-    except re.error:
-        return re.compile(re.escape(pattern))
 
 
 def _real(path: str) -> str:
-    path = path.removeprefix("file://")
     return os.path.realpath(path) if storage.is_local(path) else path
 
 
@@ -285,7 +271,7 @@ def _finished(
         return None, []
     try:
         made = manifest.read_manifest(config.output)
-    except manifest.FolderError as error:
+    except corpus_folder.FolderError as error:
         return None, [str(error).removeprefix(f"{config.output}/")]
     problems = verify_corpus.manifest_problems(made)
     if not problems and {shard["format"] for shard in made["shards"]} != set(config.formats):
@@ -326,7 +312,7 @@ def _unfinished_business(config: BuildConfig, made: dict[str, Any]) -> bool:
     return (
         bool(verify_corpus.side_file_problems(config.output, made, digests=True))
         or _keep(config, made) != made.get("keep", "all")
-        or bool(manifest.kept_to_drop(config.output, _keep(config, made)))
+        or bool(corpus_folder.kept_to_drop(config.output, _keep(config, made)))
         or any(
             map(
                 layout.pieces_like,
@@ -357,8 +343,8 @@ def _tidy(config: BuildConfig, made: dict[str, Any]) -> dict[str, Any]:
     if missing or keep != made.get("keep", "all"):
         made = {**made, "keep": keep}
         manifest.rewrite_manifest(output, made)
-    storage.remove(manifest.kept_to_drop(output, keep))
-    manifest.drop_pieces(output)
+    storage.remove(corpus_folder.kept_to_drop(output, keep))
+    corpus_folder.drop_pieces(output)
     return made
 
 
@@ -389,7 +375,7 @@ def _warn(config: BuildConfig, made: dict[str, Any], done: bool) -> None:
 def _tell_of_fewer_inputs(config: BuildConfig, files: Sequence[FileInfo]) -> None:
     try:
         made = manifest.read_manifest(config.output)
-    except manifest.FolderError:
+    except corpus_folder.FolderError:
         return  # no finished build
     left_out = {file["path"] for file in made["inputs"]} - {file.path for file in files}
     if left_out:

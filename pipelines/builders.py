@@ -7,7 +7,7 @@ It needs no ``flock``, only a file that is created if it is absent, and a listin
 ``00007.json``        claim 7: who builds here. Created once, never rewritten
 ``00007.beat``        its heartbeat: random bytes that change while the build runs
 ``00007.ended``       claim 7 has ended: the folder is free
-``written.json``      what builds of this folder have written (see `pipelines.manifest`)
+``written.json``      what builds of this folder have written (see `pipelines.corpus_folder`)
 ====================  ============================================================================
 
 The highest number owns the folder. To take it, a build creates the next number; of several that
@@ -23,7 +23,6 @@ number: whatever writes for a build calls `Claim.require` first.
 import contextlib
 import dataclasses
 import datetime
-import json
 import os
 import pathlib
 import re
@@ -35,7 +34,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipelines import layout, storage
+from pipelines import json_files, layout, storage
 
 __all__ = ["MADE_BY", "Claim", "claimed_by_us", "hold", "is_own_file", "require_not_running"]
 
@@ -106,7 +105,7 @@ class Claim:
             _beats[self.run_id] = (time.monotonic() + _BEAT_S, seen)
         path = _path(self.output, self.number, "beat")
         with contextlib.suppress(Exception):  # the next one may succeed
-            found = _content(path)
+            found = storage.read_if_exists(path)
             if found in (seen, b""):
                 found = uuid.uuid4().hex.encode()
                 with storage.write_atomically(path) as file:
@@ -215,7 +214,7 @@ def _take(output: str, kind: str, runner: str, build_id: str, note: Callable[[st
         number += 1
         path = _path(output, number, "json")
         if (
-            not storage.create_if_absent(path, f"{json.dumps(content, indent=1)}\n".encode())
+            not storage.create_if_absent(path, json_files.encode(content))
             # An object store's client may have tried again after an answer that was lost.
             and _read(output, number).get("run") != run_id
         ):
@@ -242,7 +241,7 @@ def _require_ended(output: str, number: int, note: Callable[[str], None]) -> Non
     if running is False and kind == WAITING:
         return
     beat = _path(output, number, "beat")
-    first = _content(beat)
+    first = storage.read_if_exists(beat)
     if kind == TEMPLATE and not first:
         return  # nobody has started the job
     patience = _PATIENCE_DETACHED_S if kind in (DETACHED, TEMPLATE) else _PATIENCE_S
@@ -256,7 +255,7 @@ def _require_ended(output: str, number: int, note: Callable[[str], None]) -> Non
         time.sleep(min(_LOOK_S, patience / 4))
         if _has_ended(output, number) or number not in _numbers(output):
             return
-        if _content(beat) != first:
+        if storage.read_if_exists(beat) != first:
             raise _busy(output, owner)
 
 
@@ -325,18 +324,7 @@ def _has_ended(output: str, number: int) -> bool:
 
 def _read(output: str, number: int) -> dict[str, Any]:
     """Return the content of a claim; empty if it is gone or damaged."""
-    try:
-        found = json.loads(_content(_path(output, number, "json")))
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _content(path: str) -> bytes:
-    try:
-        return storage.read_bytes(path)
-    except FileNotFoundError:
-        return b""
+    return json_files.read_object(_path(output, number, "json")) or {}
 
 
 def _path(output: str, number: int, suffix: str) -> str:

@@ -74,9 +74,8 @@ def read_input_list(output: str, run_id: str | None = None) -> list[FileInfo]:
 
 def known_inputs(output: str) -> set[str]:
     """Return the paths of all inputs of builds in a folder, as far as its list can be read."""
-    path = _path(output)
     known = set()
-    for line in storage.read_bytes(path).splitlines() if storage.exists(path) else ():
+    for line in storage.read_if_exists(_path(output)).splitlines():
         try:
             found = json.loads(line)
             # Version 0.1 wrote [path, bytes] and no first line.

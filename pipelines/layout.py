@@ -4,7 +4,7 @@
 
     OUT/build.json                       the mark that the folder is ours, and the build's settings
     OUT/builders/                        who builds here, and what builds have written (see
-                                         pipelines.builders and pipelines.manifest)
+                                         pipelines.builders and pipelines.corpus_folder)
     OUT/cleaned/NAME.arrow               pages that passed the rules, in shard order, and what was
                                          dropped; these and the next three kinds of files are
                                          Arrow batches in checked files: pipelines.corpus

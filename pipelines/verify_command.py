@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipelines import layout, manifest, verify_corpus
+from pipelines import corpus_folder, layout, manifest, verify_corpus
 from pipelines.digests import Progress
 from pipelines.printing import printable
 from pipelines.verify_corpus import Problem
@@ -57,7 +57,7 @@ def verify(output: str) -> dict[str, Any]:
     problems: list[Problem] = []
     try:
         made = manifest.read_manifest(output)
-    except manifest.FolderError as error:
+    except corpus_folder.FolderError as error:
         what = str(error).removeprefix(f"{output} ")
         problems.append(Problem(layout.MANIFEST, f"cannot be used: {what}"))
     else:

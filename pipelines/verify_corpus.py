@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from pipelines import layout, manifest, storage
+from pipelines import corpus_folder, layout, manifest, storage
 from pipelines.corpus.container import Container, DamagedFileError, OtherVersionError
 from pipelines.digests import Progress, sha256_of
 
@@ -155,7 +155,7 @@ def kept_problems(output: str) -> tuple[list[Problem], int]:
     files = [
         {"folder": folder, "name": f"{folder}/{os.path.basename(path)}"}
         for folder in ("cleaned", "fingerprints", "removals")
-        for path in manifest.own_kept(output, [folder])
+        for path in corpus_folder.own_kept(output, [folder])
         if _NAMED_NOW.search(path)
     ]
     older = []

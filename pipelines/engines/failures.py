@@ -2,7 +2,7 @@
 
 import re
 
-from pipelines import manifest
+from pipelines import corpus_folder
 from pipelines.engines.local import WorkerDiedError
 
 __all__ = ["BuildError", "cause"]
@@ -61,7 +61,7 @@ def _with_advice(what: str) -> str:
 def _under_way(output: str) -> str:
     """Which files were being cleaned when a worker died: one of them may be what killed it."""
     try:
-        files = manifest.died_on(output)
+        files = corpus_folder.interrupted_inputs(output)
     except Exception:  # Beam's file systems raise what their clients raise
         return ""
     if not files:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipelines.engines import local_worker
+from pipelines.interruption import descendants
 
 __all__ = ["WorkerDiedError", "Workers", "cores", "has_workers", "runner", "worker_count"]
 
@@ -154,7 +155,13 @@ class Workers:
         return ""
 
     def _end_workers(self) -> None:
+        """End the workers that are left: by the folder, and where they are listed at once."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        for process in descendants():
+            with contextlib.suppress(OSError):
+                command = pathlib.Path(f"/proc/{process}/cmdline").read_bytes()
+                if os.fsencode(self._folder) in command:
+                    os.kill(process, signal.SIGKILL)
 
     def _mute(self, failure: threading.ExceptHookArgs) -> None:
         if failure.thread not in self._left_behind:

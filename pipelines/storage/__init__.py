@@ -41,10 +41,11 @@ from pipelines.storage.paths import (
     is_local,
     is_temporary,
     join,
+    last_part,
     local_path,
     scheme,
 )
-from pipelines.storage.patterns import in_parallel
+from pipelines.storage.patterns import compile_pattern, in_parallel
 
 __all__ = [
     "FileInfo",
@@ -57,8 +58,10 @@ __all__ = [
     "listdir",
     "local_path",
     "match",
+    "matches",
     "open_raw",
     "read_bytes",
+    "read_if_exists",
     "read_range",
     "remove",
     "size",
@@ -117,6 +120,18 @@ def read_bytes(path: str) -> bytes:
     """
     with open_raw(path) as file, _naming(path):
         return file.read()
+
+
+def read_if_exists(path: str) -> bytes:
+    """Return all bytes of a file, or no bytes if there is no such file.
+
+    Raises:
+        OSError: The file is there and cannot be read.
+    """
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        return b""
 
 
 def read_range(path: str, start: int, length: int) -> bytes:
@@ -193,7 +208,7 @@ def match(patterns: str | Iterable[str]) -> list[FileInfo]:
     found: dict[str, FileInfo] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         system, name = _system(pattern)
-        files = [file for file in system.match(name) if not is_temporary(_last(file.path))]
+        files = [file for file in system.match(name) if not is_temporary(last_part(file.path))]
         if not files:
             raise NoInputError(
                 f"no input file matches {pattern!r}; check the path, and quote the pattern so that "
@@ -202,6 +217,18 @@ def match(patterns: str | Iterable[str]) -> list[FileInfo]:
         for file in files:
             found.setdefault(os.path.abspath(file.path) if system is _LOCAL else file.path, file)
     return sorted(found.values())
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Say whether a pattern matches a path, without looking for files.
+
+    Raises:
+        NoInputError: The pattern is not valid.
+
+    >>> matches("gs://bucket/**.gz", "gs://bucket/a/b.gz"), matches("/a/*.gz", "/a/b/c.gz")
+    (True, False)
+    """
+    return compile_pattern(pattern).fullmatch(path) is not None
 
 
 def listdir(folder: str) -> list[str]:
@@ -317,7 +344,3 @@ def _naming(path: str) -> Iterator[None]:
         if error.errno is None or error.filename == path:
             raise
         raise OSError(error.errno, error.strerror or str(error), path) from error
-
-
-def _last(path: str) -> str:
-    return path.rsplit("/", 1)[-1]

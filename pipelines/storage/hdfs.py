@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pipelines.storage import options, patterns
 from pipelines.storage.errors import of_status
-from pipelines.storage.paths import FileInfo, NoInputError, is_temporary, temporary_for
+from pipelines.storage.paths import FileInfo, folder_error, is_temporary, temporary_for
 from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES, RangeFile, Upload
 
 if TYPE_CHECKING:
@@ -121,10 +121,7 @@ class Hdfs:
         if not patterns.has_magic(pattern):
             status = self._status(pattern)
             if status is not None and status["type"] == "DIRECTORY":
-                raise NoInputError(
-                    f"{pattern!r} is a folder; name the files in it, as in "
-                    f"'{pattern.rstrip('/')}/*.warc.wet.gz' (--input)"
-                )
+                raise folder_error(pattern)
             return [] if status is None else [_info(pattern, status)]
         root = "hdfs://"
         if options.settings().hdfs_full_urls:

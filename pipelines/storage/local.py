@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from pipelines.storage import patterns
-from pipelines.storage.paths import FileInfo, NoInputError, is_temporary, temporary_for
+from pipelines.storage.paths import (
+    FileInfo,
+    NoInputError,
+    folder_error,
+    is_temporary,
+    temporary_for,
+)
 
 __all__ = ["Local"]
 
@@ -103,12 +109,11 @@ class Local:
                 raise
         else:
             if modes.S_ISDIR(found.st_mode):
-                raise NoInputError(
-                    f"{pattern!r} is a folder; name the files in it, as in "
-                    f"{os.path.join(pattern, '*.warc.wet.gz')!r} (--input)"
-                )
+                raise folder_error(pattern)
             if not modes.S_ISREG(found.st_mode):
-                raise NoInputError(f"{pattern!r} is no regular file (--input)")
+                raise NoInputError(
+                    f"{pattern!r} is not a regular file; remove it from the inputs (--input)"
+                )
             return [_info(pattern, found)]
         if not patterns.has_magic(pattern):
             return []

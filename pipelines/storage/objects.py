@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 from pipelines.storage import options, patterns
 from pipelines.storage.errors import as_oserror, require
-from pipelines.storage.paths import FileInfo, NoInputError, is_temporary
+from pipelines.storage.paths import FileInfo, NoInputError, folder_error, is_temporary, last_part
 from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES, RangeFile, Upload
 
 __all__ = ["Objects"]
@@ -102,7 +102,7 @@ class Objects:
     def listdir(self, folder: str) -> list[tuple[str, float]]:
         """Return names and times of change of the objects directly in a folder."""
         return [
-            (path.rsplit("/", 1)[1], _seconds(meta)) for path, meta in self._level(folder)[0]
+            (last_part(path), _seconds(meta)) for path, meta in self._level(folder)[0]
         ]  # fmt: skip
 
     def names(self, folder: str) -> list[str]:
@@ -167,10 +167,7 @@ class Objects:
         if not patterns.has_magic(pattern):
             found = self.find(pattern)
             if found is None and any(self._level(pattern)):
-                raise NoInputError(
-                    f"{pattern!r} is a folder; name the files in it, as in "
-                    f"'{pattern.rstrip('/')}/*.warc.wet.gz' (--input)"
-                )
+                raise folder_error(pattern)
             return [] if found is None else [found]
         root, slash, rest = pattern.partition("://")[2].partition("/")
         if patterns.has_magic(root) or not slash:
@@ -189,12 +186,12 @@ class Objects:
         return [
             _info(path, meta)
             for path, meta in self._level(folder)[0]
-            if wanted.fullmatch(name := path.rsplit("/", 1)[1]) and not is_temporary(name)
+            if wanted.fullmatch(name := last_part(path)) and not is_temporary(name)
         ]
 
     def folders(self, folder: str, wanted: re.Pattern[str]) -> list[str]:
         """Return the wanted folders directly in a folder."""
-        return [path for path in self._level(folder)[1] if wanted.fullmatch(path.rsplit("/", 1)[1])]
+        return [path for path in self._level(folder)[1] if wanted.fullmatch(last_part(path))]
 
     def below(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
         """Return the wanted objects below a folder."""
@@ -207,7 +204,7 @@ class Objects:
                 for meta in page:
                     path = f"{self._root(folder)}{meta['path']}"
                     inside = path.removeprefix(folder)
-                    if wanted.fullmatch(inside) and not is_temporary(path.rsplit("/", 1)[1]):
+                    if wanted.fullmatch(inside) and not is_temporary(last_part(path)):
                         found.append(_info(path, meta))
         except Exception as error:
             raise as_oserror(error, folder) from error

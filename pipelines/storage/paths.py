@@ -10,9 +10,11 @@ from typing import NamedTuple
 __all__ = [
     "FileInfo",
     "NoInputError",
+    "folder_error",
     "is_local",
     "is_temporary",
     "join",
+    "last_part",
     "local_path",
     "scheme",
     "temporary_for",
@@ -34,6 +36,12 @@ class FileInfo(NamedTuple):
 
 class NoInputError(FileNotFoundError):
     """A pattern that names no file; the message is one line with the way out."""
+
+
+def folder_error(path: str) -> NoInputError:
+    """Return the error for a folder that was given as an input."""
+    inside = join(path, "*.warc.wet.gz")
+    return NoInputError(f"{path!r} is a folder; name the files in it, as in {inside!r} (--input)")
 
 
 def scheme(path: str) -> str:
@@ -75,6 +83,15 @@ def join(base: str, *parts: str) -> str:
     'gs://bucket/corpus/cleaned/a.arrow'
     """
     return posixpath.join(base, *parts) if scheme(base) else os.path.join(base, *parts)
+
+
+def last_part(path: str) -> str:
+    """Return what follows the last ``/`` of a path.
+
+    >>> last_part("gs://bucket/corpus/a.arrow")
+    'a.arrow'
+    """
+    return path.rsplit("/", 1)[-1]
 
 
 def temporary_for(path: str) -> str:

@@ -508,6 +508,7 @@ def test_recipes_fit_any_page(tmp_path: pathlib.Path) -> None:
     assert summary.lines_read == summary.lines_kept + sum(summary.lines_dropped.values())
 
 
+@pytest.mark.slow
 def test_importing_the_stage_alone_is_enough_to_clean(job: Job) -> None:
     # A worker imports what it needs and no more: nothing may rely on another import's side effect.
     code = (

@@ -264,6 +264,7 @@ def test_pages_of_a_verdict_that_only_a_corpus_tells(wet: str, corpus: str) -> N
     assert list(pages_of(out)) == ["http://c.example/ferry"]
 
 
+@pytest.mark.slow
 def test_the_recipe_is_the_corpus_own(wet: str, tmp_path: pathlib.Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(

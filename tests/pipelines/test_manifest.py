@@ -9,15 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c4_filters.recipes import RECIPES
-from pipelines import builders, layout, manifest, storage
+from pipelines import builders, corpus_folder, layout, manifest, storage
 from pipelines.clean_files import FileSummary
 from pipelines.config import BuildConfig
+from pipelines.corpus_folder import FolderError, claim_folder
 from pipelines.formats import shard_file_name
 from pipelines.input_list import write_input_list
 from pipelines.manifest import (
     BalanceError,
-    FolderError,
-    claim_folder,
     make_manifest,
     read_manifest,
     write_manifest,
@@ -210,8 +209,8 @@ def whole_folder(out: pathlib.Path) -> BuildConfig:
     claimed(out)
     claim_folder(config, start_over=False)
     write_input_list(config.output, [storage.FileInfo(INPUT, 10)])
-    manifest.plan_files(config.output, ["train-00001-of-00003.parquet"])
-    manifest.plan_files(config.output, ["train-00000-of-00001.parquet"])
+    corpus_folder.plan_files(config.output, ["train-00001-of-00003.parquet"])
+    corpus_folder.plan_files(config.output, ["train-00000-of-00001.parquet"])
     finish(config, ("parquet",))
     for name in OWN + STRANGERS:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -253,7 +252,7 @@ def test_the_users_own_readme_stays(out: pathlib.Path, start_over: bool) -> None
     config = whole_folder(out)
     (out / "README.md").write_text("# My corpus\n")
     claim_folder(config, start_over)
-    manifest.begin(str(out))
+    corpus_folder.begin(str(out))
     made = finish(config, ("parquet",))
     assert (out / "README.md").read_text() == "# My corpus\n"
     assert [file["name"] for file in made["side_files"]] == ["features.json", "dataset_info.json"]
@@ -269,11 +268,11 @@ def test_a_foreign_file_in_the_place_of_a_shard_is_not_overwritten(out: pathlib.
     planned = [f"train-{index:05}-of-00009.parquet" for index in range(9)]
     (out / planned[4]).write_text("mine")
     with pytest.raises(OSError, match=r"train-00004-of-00009\.parquet has the name of a shard of"):
-        manifest.plan_files(str(out), planned)
+        corpus_folder.plan_files(str(out), planned)
     (out / planned[4]).unlink()
-    manifest.plan_files(str(out), planned)
+    corpus_folder.plan_files(str(out), planned)
     (out / planned[4]).write_text("ours")
-    manifest.plan_files(str(out), planned)  # as in a retry
+    corpus_folder.plan_files(str(out), planned)  # as in a retry
 
 
 def test_the_mark_of_completeness_goes_first(
@@ -297,9 +296,9 @@ def test_beginning_takes_back_the_mark_and_sweeps_leftovers(out: pathlib.Path) -
     for name in ("manifest.json", left, f"cleaned/{left}", "cleaned/a.arrow"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text(name)
-    manifest.begin(str(out))
+    corpus_folder.begin(str(out))
     assert names(out) == ["cleaned/a.arrow"]
-    manifest.begin(str(out))
+    corpus_folder.begin(str(out))
 
 
 # ------------------------------------------------------------------------------------ adding up
@@ -415,7 +414,7 @@ def finish(config: BuildConfig, formats: tuple[str, ...]) -> dict[str, Any]:
 
 def test_finishing_removes_shards_of_earlier_builds_only(out: pathlib.Path) -> None:
     stale = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
-    manifest.plan_files(str(out), stale)
+    corpus_folder.plan_files(str(out), stale)
     foreign = ["notes.txt", "train-of-thought.parquet", "train-00003-of-00009.parquet"]
     for name in [*stale, *foreign]:
         (out / name).write_text("old")
@@ -500,7 +499,7 @@ def test_strangers_in_the_folder_of_pieces_stay(out: pathlib.Path, name: str) ->
         (out / "merged" / own).write_text("x")
     with pytest.raises(FolderError, match="something else, such as merged/"):
         claim_folder(config_for(out.parent), start_over=False)
-    manifest.begin(str(out))
+    corpus_folder.begin(str(out))
     assert names(out) == [f"merged/{name}"]
 
 

@@ -728,6 +728,7 @@ def test_fast_way_leaves_odd_headers_to_the_careful_one():
     assert page.url == "http://site.example/?a b: c"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -851,6 +852,7 @@ def apply(stored: bytes, edits: list[tuple[int, int, bytes]], flip: int) -> byte
     return stored
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=400, deadline=None)
 def test_damage_to_members_never_reaches_other_members(data: st.DataObject):
@@ -887,6 +889,7 @@ def test_damage_to_members_never_reaches_other_members(data: st.DataObject):
         assert rejects
 
 
+@pytest.mark.slow
 @given(st.data(), st.sampled_from(["one member", "stored"]))
 @settings(max_examples=300, deadline=None)
 def test_damage_to_a_continuous_text_is_survived(data: st.DataObject, layout: str):
