@@ -12,7 +12,15 @@ import pytest
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from c4_filters.urls import normalize_url, page_key
-from pipelines import dedup, explain_command, explain_corpus, layout, manifest, storage
+from pipelines import (
+    corpus_folder,
+    dedup,
+    explain_command,
+    explain_corpus,
+    layout,
+    manifest,
+    storage,
+)
 from pipelines.clean_files import clean_file
 from pipelines.config import BuildConfig
 from pipelines.merge_files import cleaned_sources
@@ -50,7 +58,7 @@ def make_corpus(wet: str, out: str) -> str:
     recipe = RECIPES["en"]
     config = BuildConfig(inputs=(wet,), output=out, recipe=recipe, shards=1)
     rules = PageRules(recipe)
-    manifest.claim_folder(config, start_over=False)
+    corpus_folder.claim_folder(config, start_over=False)
     info = storage.stat(wet)
     file = clean_file(wet, info.size, out, rules, "id", 1 << 20, content=info.identity)
     lost, _ = dedup.url_buffers(out, file.name, 1)
