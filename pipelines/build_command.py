@@ -5,6 +5,7 @@ import collections
 import concurrent.futures
 import os
 import re
+import shlex
 import sys
 import textwrap
 import time
@@ -21,7 +22,12 @@ from pipelines.engines.run import run_build
 from pipelines.input_list import build_id, write_input_list
 from pipelines.number_options import shard_count
 from pipelines.printing import printable
-from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
+from pipelines.recipe_option import (
+    add_limit_arguments,
+    add_recipe_arguments,
+    badword_lists,
+    recipe_of,
+)
 from pipelines.storage import FileInfo
 from pipelines.verify_command import progress_of
 
@@ -75,20 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="exit with 0 although up to N files could not be read at all (default: 0)",
     )
-    parser.add_argument(
-        "--max-record-mb",
-        type=int,
-        default=64,
-        metavar="MB",
-        help="larger records are rejected, whatever they unpack to (default: 64)",
-    )
-    parser.add_argument(
-        "--max-file-mb",
-        type=int,
-        default=1024,
-        metavar="MB",
-        help="of a file that unpacks to more, the rest is rejected (default: 1024)",
-    )
+    add_limit_arguments(parser)
     parser.add_argument(
         "--start-over",
         action="store_true",
@@ -450,12 +443,26 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
         print(f"built before from {files} with recipe {config.recipe.name}")
     else:
         print(f"built from {files}{before} in {wall_s:.1f} s with recipe {config.recipe.name}")
-    print("why one page went: c4 explain FILE --url URL; what the names mean: docs/rules.md")
+    print(f"why a page was dropped: {_explain_command(config, made)}")
+    print("what the names of the rules mean: docs/rules.md")
     page = made.get("kept_page")
     if page:
         print(f"\nthe beginning of one kept page: {printable(page['url'])}")
         for line in page["text"].split("\n")[:6]:
             print(textwrap.shorten(printable(line), width=96, placeholder=" …"))
+
+
+def _explain_command(config: BuildConfig, made: dict[str, Any]) -> str:
+    """Return the command that explains a page of this corpus, for people to complete."""
+    words = ["c4", "explain", "--corpus", config.output]
+    if made.get("keep", "all") != "all":  # nothing that says in which file a page is
+        words.insert(2, "FILE")
+    words += ["--url", "URL"]
+    for language, path in config.badwords:
+        words += ["--badwords", f"{language}={path}"]
+    for option, given in (("--domain-list", config.domain_list), ("--url-list", config.url_list)):
+        words += [option, given] if given is not None else []
+    return printable(shlex.join(words))
 
 
 #: Why a file was cleaned again -> what is said of it.

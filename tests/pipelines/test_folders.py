@@ -167,12 +167,12 @@ def test_the_digest_decides_where_identities_differ(
     path = tmp_path / "a"
     path.write_bytes(b"other bytes")
     summary = clean_files.FileSummary(str(path), "a", 11, sha256="0" * 64, identity=before)
-    assert clean_files._same_content(summary, now, verify) == resumed
+    assert clean_files.same_content(summary, now, verify) == resumed
     right = hashlib.sha256(b"other bytes").hexdigest()
     summary = clean_files.FileSummary(str(path), "a", 11, sha256=right, identity=before)
-    assert clean_files._same_content(summary, now, verify)
+    assert clean_files.same_content(summary, now, verify)
     path.unlink()
-    assert clean_files._same_content(summary, now, verify) == resumed
+    assert clean_files.same_content(summary, now, verify) == resumed
 
 
 # ------------------------------------------------------------------------------ damaged corpora
