@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Settings", "settings", "use_options"]
+__all__ = ["Settings", "is_off", "settings", "use_options"]
 
 
 class Settings(NamedTuple):
@@ -66,7 +66,15 @@ def settings() -> Settings:
     )
 
 
+def is_off(text: str) -> bool:
+    """Return whether the value of an option switches it off.
+
+    >>> is_off("False"), is_off("/etc/ssl/ca.pem")
+    (True, False)
+    """
+    return text.lower() in ("false", "0", "no")
+
+
 def _text(name: str, value: Any) -> str | None:
     text = "" if value is None else str(value)
-    off = name in _SWITCHES and text.lower() in ("false", "0", "no")
-    return None if off else text or None
+    return None if name in _SWITCHES and is_off(text) else text or None
