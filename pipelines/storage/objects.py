@@ -1,4 +1,4 @@
-"""Objects of Google Cloud Storage (``gs://``) and S3 (``s3://``), by obstore."""
+"""Objects of Google Cloud Storage (``gs://``) and S3 (``s3://``), through obstore."""
 
 import datetime
 import errno
@@ -16,10 +16,10 @@ from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES, RangeFi
 
 __all__ = ["Objects"]
 
-_PART_BYTES = 16 << 20  # S3 takes 10,000 parts an object, of 5 MB at least
+_PART_BYTES = 16 << 20  # S3 allows 10,000 parts per object, each of at least 5 MB
 _PARTS_AT_A_TIME = 2
 _EXTRAS = {"gs": "gcp", "s3": "aws"}
-#: Not more than two minutes in all: a busy store asks to come again, a missing one never answers.
+#: At most two minutes in total: a busy store asks for a retry, a missing one never answers.
 _RETRIES: Any = {
     "max_retries": 8,
     "retry_timeout": datetime.timedelta(minutes=2),
@@ -30,7 +30,7 @@ _stores: dict[Any, Any] = {}
 
 
 class Objects:
-    """Object stores: no folders, names that begin alike."""
+    """An object store. A folder is a common prefix of names."""
 
     remote = True
 
@@ -38,7 +38,7 @@ class Objects:
         self._scheme = scheme
 
     def stat(self, path: str) -> FileInfo:
-        """Return what is known of an object."""
+        """Return size and identity of an object."""
         store, key = self._store(path)
         import obstore
 
@@ -48,11 +48,11 @@ class Objects:
             raise as_oserror(error, path) from error
 
     def exists(self, path: str) -> bool:
-        """Say whether there is such an object."""
+        """Return whether there is such an object."""
         return self.find(path) is not None
 
     def open(self, path: str, scattered: bool) -> BinaryIO:
-        """Open an object for reading: by 16 MB, or by 64 kB when parts of it are wanted."""
+        """Open an object for reading, in ranges of 16 MB, or of 64 kB if ``scattered``."""
         store, key = self._store(path)
         import obstore
 
@@ -75,7 +75,7 @@ class Objects:
                     meta, first = got.meta, bytes(got.bytes())
                 except obstore.exceptions.GenericError:
                     meta = obstore.head(store, key)
-                    if meta["size"]:  # an empty object has no first byte to ask for
+                    if meta["size"]:  # an empty object has no first byte to request
                         raise
         except Exception as error:
             raise as_oserror(error, path) from error
@@ -107,7 +107,7 @@ class Objects:
         return [name for name, _ in self.listdir(folder)]
 
     def remove(self, path: str) -> None:
-        """Delete an object; a missing one is fine."""
+        """Delete an object. A missing object is ignored."""
         store, key = self._store(path)
         import obstore
 
@@ -119,7 +119,7 @@ class Objects:
             raise as_oserror(error, path) from error
 
     def create_if_absent(self, path: str, content: bytes) -> bool:
-        """Create an object unless it exists, by a condition that the store checks."""
+        """Create an object unless it exists, with a conditional request."""
         store, key = self._store(path)
         import obstore
 
@@ -132,7 +132,7 @@ class Objects:
         return True
 
     def open_output(self, path: str) -> Upload:
-        """Begin an upload. A dropped one is aborted, so that its parts are not billed."""
+        """Start an upload. If it is abandoned, its parts are deleted and not billed."""
         store, key = self._store(path)
         import obstore
 
@@ -205,7 +205,7 @@ class Objects:
                         found.append(_info(path, meta))
         except Exception as error:
             raise as_oserror(error, folder) from error
-        # obstore drops the slash at the end of an empty object that stands for a folder.
+        # obstore drops the final slash of an empty object that represents a folder.
         empty = [file for file in found if not file.size]
         here = dict(zip(empty, patterns.in_parallel(self, [f.path for f in empty], self.find),
                         strict=True))  # fmt: skip
@@ -221,7 +221,7 @@ class Objects:
         except Exception as error:
             raise as_oserror(error, folder) from error
         root = self._root(folder)
-        # An object that stands for the folder itself loses its slash, and is listed too.
+        # An object that represents the folder itself is listed too, without its final slash.
         above = f"{root}{key}"
         return (
             [(root + m["path"], m) for m in found["objects"] if root + m["path"] != above],
@@ -234,7 +234,7 @@ class Objects:
         return f"{self._scheme}://{path.partition('://')[2].partition('/')[0]}/"
 
     def _store(self, path: str) -> tuple[Any, str]:
-        """Return the bucket's store, and what a path names in it."""
+        """Return the store of a path's bucket, and the path's key in it."""
         bucket, _, key = path.partition("://")[2].partition("/")
         chosen = (self._scheme, bucket, options.settings(), environment())
         with _lock:

@@ -169,7 +169,7 @@ def test_file_without_permission_is_unreadable(tmp_path: pathlib.Path) -> None:
         (("--input", "GOOD", "--output", "OUT", "--recipe", "realnewslike"), "--domain-list"),
         (("--input", "GOOD", "--output", "OUT", "--shard", "3"), "--shards"),
         (("--input", "GOOD", "--output", "OUT", "--runer=Flink"), "--runner"),
-        (("--input", "GOOD", "--output", "FOLDER"), "files of something else"),
+        (("--input", "GOOD", "--output", "FOLDER"), "files that c4 build did not write"),
     ],
 )
 def test_wrong_usage_is_one_line_with_the_way_out(

@@ -375,7 +375,7 @@ def test_start_over_is_not_proposed_and_not_done_in_a_folder_of_something_else(
     for options in ([], ["--start-over"]):
         outcome = build(wet, *options)
         assert outcome.status == 1
-        assert "holds files of something else: its build.json" in outcome.err
+        assert "holds files that c4 build did not write: its build.json" in outcome.err
         assert "--start-over" not in outcome.err
         assert tree(out) == before
 

@@ -458,5 +458,5 @@ def test_the_web_is_for_reading(place: Place) -> None:
 
 def test_an_unknown_scheme_is_named() -> None:
     for path in ("ftp://host/a", "azfs://account/container/a"):
-        with pytest.raises(ValueError, match=r"(ftp|azfs):// is not supported; files may be"):
+        with pytest.raises(ValueError, match=r"(ftp|azfs):// is not supported: give a local path"):
             storage.match(path)
