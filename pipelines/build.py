@@ -477,7 +477,7 @@ def _write_manifest(
         raise OSError(
             f"{len(unreadable)} of {len(files)} files could not be read, such as "
             f"{unreadable[0]['path']}: {unreadable[0]['error']}; the corpus in {config.output} is "
-            "built from the others; mend or remove them and run again, or accept with "
+            "built from the others; repair or remove them and run again, or accept with "
             f"--allow-unreadable-files {len(unreadable)}"
         )
     return made

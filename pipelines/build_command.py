@@ -1,4 +1,4 @@
-"""``c4 build``: checks what is asked for, runs the graph, prints the balance."""
+"""``c4 build``: check the options, run the graph, print the balance."""
 
 import argparse
 import collections
@@ -35,7 +35,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 build``."""
+    """Add the options of ``c4 build``."""
     parser.epilog = textwrap.dedent(
         """\
         Every option of Apache Beam may be given too, such as --runner=FlinkRunner with
@@ -91,25 +91,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep",
         choices=list(KEEP),
         default="all",
-        help="what stays beside the shards: all (default); fingerprints, without cleaned/ and "
-        "removals/; or none. Inputs that are added later are built with what is kept",
+        help="what to keep beside the shards: all (default); fingerprints (removes cleaned/ and "
+        "removals/); or none. Without cleaned/, a later build cleans every input again",
     )
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="check all checksums of a finished corpus, and rebuild what is damaged",
+        help="check every checksum of a finished corpus, and rebuild what is damaged",
     )
     parser.add_argument(
         "--verify-inputs",
         action="store_true",
-        help="compare the SHA-256 of every input with the one that was built from; otherwise path, "
-        "size and what the file system knows of the content decide",
+        help="compare the SHA-256 of every input with that of the finished build (default: compare "
+        "path, size, and modification time or etag)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress, no balance")
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Builds the corpus that the options describe. Returns the exit status."""
+    """Build the corpus that the options describe and return the exit status."""
     storage.use_options(rest)  # an address or a key may be among them
     config = BuildConfig(
         inputs=tuple(layout.absolute(pattern) for pattern in arguments.input),
@@ -144,20 +144,20 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             raise
         made, problems = _finished(config, files, arguments.verify)
     done = made is not None
-    if made is None or _unfinished_business(config, made):
+    if made is None or _needs_tidying(config, made):
         identity = build_id(config.identity, files)
         kind = _kind(options)
         with builders.hold(
             config.output, kind=kind, runner=_runner_name(options), build_id=identity
         ) as claim:
             corpus_folder.claim_folder(config, arguments.start_over)
-            # Another build may have been here since, and have finished.
-            made = _already_made(config, files) if not problems else None
+            # Another build may have finished between the check above and this claim.
+            made = _finished(config, files, digests=False)[0] if not problems else None
             done = made is not None
             for problem in problems:
-                print(f"c4: note: {config.output}: {problem}: building it again", file=sys.stderr)
+                print(f"c4: note: {config.output}: {problem}: rebuilding it", file=sys.stderr)
             if made is None:
-                _tell_of_fewer_inputs(config, files)
+                _report_left_out_inputs(config, files)
                 corpus_folder.begin(config.output)
                 write_input_list(config.output, files, claim.run_id, identity)
                 shown = None if arguments.quiet else _progress(config, sizes, local)
@@ -183,7 +183,7 @@ def _own_options() -> list[str]:
 
 
 def _kind(options: Any) -> str:
-    """Return what becomes of a claim when the launcher ends."""
+    """Return how long the claim on the folder lasts (see `pipelines.builders`)."""
     chosen = options.get_all_options()
     written_down = ("template_location", "output_executable_path", "dry_run")
     # Dataflow's own launcher asks for both, and the service starts the job at once.
@@ -224,7 +224,7 @@ def _refuse_own_output(config: BuildConfig, files: Sequence[FileInfo]) -> None:
             )
 
 
-#: Some of what a build writes: a pattern that matches one would match inputs of its own making.
+#: Examples of what a build writes. A pattern that matches one would match its own output.
 _OUTPUTS = (
     layout.MANIFEST,
     "train-00000-of-00001.parquet",
@@ -239,34 +239,29 @@ def _real(path: str) -> str:
 
 
 def _require_utf8(paths: Sequence[str], option: str) -> None:
-    """Raises ValueError for a name that neither Beam nor the manifest can hold."""
+    """Raise ValueError for a name that neither Beam nor the manifest can hold."""
     for path in paths:
         try:
             path.encode()
         except UnicodeEncodeError:
             shown = path.encode("utf-8", "surrogateescape")
-            raise ValueError(f"{shown!r} is no UTF-8: give it another name ({option})") from None
+            raise ValueError(f"{shown!r} is not UTF-8: give it another name ({option})") from None
 
 
 def _progress(
     config: BuildConfig, files: Sequence[tuple[str, int]], local: bool
 ) -> progress.Source:
-    """Where progress is to be read: workers of this machine tell it, others leave files."""
+    """Return the source of progress: local workers report it, remote ones leave files."""
     if local:
         return progress.Notes
     sizes = {layout.file_name(path): size for path, size in files}
     return lambda _: progress.CorpusFolder(config.output, sizes)
 
 
-def _already_made(config: BuildConfig, files: Sequence[FileInfo]) -> dict[str, Any] | None:
-    """Return the manifest of a finished build of the very same files, or None."""
-    return _finished(config, files, digests=False)[0]
-
-
 def _finished(
     config: BuildConfig, files: Sequence[FileInfo], digests: bool
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the manifest of a finished build of these files, or None and what is damaged."""
+    """Return the manifest of a finished build of these files, or None and the problems."""
     if not storage.exists(storage.join(config.output, layout.MANIFEST)):
         return None, []
     try:
@@ -307,29 +302,25 @@ def _same_inputs(config: BuildConfig, made: dict[str, Any], files: Sequence[File
         return all(map(str.__eq__, pool.map(sha256_of, wanted), wanted.values()))
 
 
-def _unfinished_business(config: BuildConfig, made: dict[str, Any]) -> bool:
-    """Return whether something beside the shards of a finished corpus is to be done."""
+def _needs_tidying(config: BuildConfig, made: dict[str, Any]) -> bool:
+    """Return whether `_tidy` would change anything around a finished corpus."""
+    merged = storage.listdir(storage.join(config.output, layout.MERGED))
     return (
         bool(verify_corpus.side_file_problems(config.output, made, digests=True))
         or _keep(config, made) != made.get("keep", "all")
         or bool(corpus_folder.kept_to_drop(config.output, _keep(config, made)))
-        or any(
-            map(
-                layout.pieces_like,
-                storage.listdir(storage.join(config.output, layout.MERGED)),
-            )
-        )
+        or any(map(layout.pieces_like, merged))
     )
 
 
 def _keep(config: BuildConfig, made: dict[str, Any]) -> str:
-    """Return what stays: what is asked for, but for what was dropped before."""
+    """Return which kept folders stay: those of ``--keep``, without those removed earlier."""
     before = made.get("keep")
     return max(config.keep, before if before in KEEP else "all", key=list(KEEP).index)
 
 
 def _tidy(config: BuildConfig, made: dict[str, Any]) -> dict[str, Any]:
-    """Finish what surrounds a finished corpus: side files, kept folders, its manifest."""
+    """Bring side files, kept folders and the manifest of a finished corpus up to date."""
     output = config.output
     keep = _keep(config, made)
     missing = verify_corpus.side_file_problems(output, made, digests=True)
@@ -338,7 +329,7 @@ def _tidy(config: BuildConfig, made: dict[str, Any]) -> dict[str, Any]:
         written = {file["name"] for file in side}
         for problem in missing:
             if problem.file in written:
-                print(f"c4: note: {output}: {problem}: made again", file=sys.stderr)
+                print(f"c4: note: {output}: {problem}: written again", file=sys.stderr)
         made = {**made, "side_files": side}
     if missing or keep != made.get("keep", "all"):
         made = {**made, "keep": keep}
@@ -349,7 +340,7 @@ def _tidy(config: BuildConfig, made: dict[str, Any]) -> dict[str, Any]:
 
 
 def _warn(config: BuildConfig, made: dict[str, Any], done: bool) -> None:
-    """Say on standard error what is not an error, but may be a mistake."""
+    """Print warnings and notes about a corpus on standard error."""
     if not done and not made["counts"]["pages_written"]:
         print(
             f"c4: warning: the corpus in {config.output} has no pages: none of the "
@@ -360,19 +351,19 @@ def _warn(config: BuildConfig, made: dict[str, Any], done: bool) -> None:
         listed = {file["name"] for file in made["side_files"]}
         for name in sorted(manifest.side_files(made).keys() - listed):
             print(
-                f"c4: note: {storage.join(config.output, name)} was not written by a build, and "
-                "was left as it is",
+                f"c4: note: {storage.join(config.output, name)} was not written by a build; it is "
+                "left unchanged",
                 file=sys.stderr,
             )
     if config.keep != _keep(config, made):
         print(
-            f"c4: note: an earlier build of {config.output} kept less (--keep {made['keep']}): "
-            f"for --keep {config.keep} build it again with --start-over",
+            f"c4: note: an earlier build of {config.output} removed kept folders (--keep "
+            f"{made['keep']}); to get them back, run with --keep {config.keep} --start-over",
             file=sys.stderr,
         )
 
 
-def _tell_of_fewer_inputs(config: BuildConfig, files: Sequence[FileInfo]) -> None:
+def _report_left_out_inputs(config: BuildConfig, files: Sequence[FileInfo]) -> None:
     try:
         made = manifest.read_manifest(config.output)
     except corpus_folder.FolderError:
@@ -380,8 +371,8 @@ def _tell_of_fewer_inputs(config: BuildConfig, files: Sequence[FileInfo]) -> Non
     left_out = {file["path"] for file in made["inputs"]} - {file.path for file in files}
     if left_out:
         print(
-            f"c4: note: {_counted(len(left_out), 'file')} of the build before not in --input: the "
-            "corpus is made without",
+            f"c4: note: {_counted(len(left_out), 'file')} of the previous build not in --input: "
+            "rebuilding without them",
             file=sys.stderr,
         )
 
@@ -397,15 +388,15 @@ def _judge_unreadable(config: BuildConfig, made: dict[str, Any]) -> int:
         print(printable(f"c4: unreadable: {file['path']}: {file['error']}"), file=sys.stderr)
     print(
         f"c4: error: {len(unreadable)} of {len(unreadable) + len(made['inputs'])} files could not "
-        f"be read; the corpus in {config.output} is built from the others; mend or remove them and "
-        f"run again, or accept with --allow-unreadable-files {len(unreadable)}",
+        f"be read; the corpus in {config.output} is built from the others; repair or remove them "
+        f"and run again, or accept with --allow-unreadable-files {len(unreadable)}",
         file=sys.stderr,
     )
     return 1
 
 
 def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | None) -> None:
-    """Prints pages and lines by rule, where the shards are, and one kept page."""
+    """Print pages and lines by rule, where the shards are, and one kept page."""
     counts = made["counts"]
     print()
     for what in ("pages", "lines"):
@@ -434,7 +425,7 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
     for reason, count in collections.Counter(
         file["reason"] for file in made.get("recleaned", ())
     ).items():
-        what = _RECLEANED.get(reason, "made again ({})").format(reason)
+        what = _RECLEANED.get(reason, "cleaned again ({})").format(reason)
         were = "was" if count == 1 else "were"
         print(f"{_counted(count, 'cleaned file')} {were} {what}")
     resumed = made["timing"]["files_resumed"]
@@ -465,12 +456,12 @@ def _explain_command(config: BuildConfig, made: dict[str, Any]) -> str:
     return printable(shlex.join(words))
 
 
-#: Why a file was cleaned again -> what is said of it.
+#: FileSummary.recleaned -> the words for it in the balance.
 _RECLEANED = {
-    "damaged": "damaged and made again",
-    "older format": "made again because an earlier version of c4 wrote it",
-    "incomplete": "made again because a build was stopped before it was whole",
-    CHANGED_INPUT: "made again because the input has changed",
+    "damaged": "damaged and cleaned again",
+    "older format": "cleaned again because an earlier version of c4 wrote it",
+    "incomplete": "cleaned again because a build was stopped while writing it",
+    CHANGED_INPUT: "cleaned again because the input has changed",
 }
 
 

@@ -1,8 +1,8 @@
-"""A corpus folder: whose it is, and which of its files are the build's own to replace or delete.
+"""A corpus folder: who owns it, and which of its files a build may replace or delete.
 
-A folder is ours if its ``build.json`` carries our mark. ``builders/written.json`` records, before
-they are written, the shards and side files of every build: nothing else is ever deleted or
-replaced at the top of the folder. Kept files are known by the inputs that they were made from.
+A folder is ours if its ``build.json`` carries our mark. ``builders/written.json`` lists the shards
+and side files of every build, and is updated before they are written. At the top of the folder,
+nothing else is ever deleted or replaced. The name of a kept file shows which input it is of.
 """
 
 import hashlib
@@ -49,17 +49,17 @@ _NAME_OF_KEPT = re.compile(r".*-([0-9a-f]{8,64})", re.DOTALL)
 
 
 class FolderError(ValueError):
-    """The output folder belongs to something else."""
+    """The output folder holds something else, another build, or no usable manifest."""
 
 
 def require_own_folder(output: str, start_over: bool = False) -> None:
-    """Raise FolderError unless a folder is empty, or ours by its mark. Writes nothing."""
+    """Raise FolderError unless a folder is empty or carries our mark. Write nothing."""
     path = storage.join(output, layout.BUILD)
     if not storage.exists(path):
         if foreign := _foreign_files(output):
             raise FolderError(
-                f"{output} holds files of something else, such as {foreign[0]}; give a new "
-                "or empty folder (--output)"
+                f"{output} holds files that c4 build did not write, such as {foreign[0]}; give a "
+                "new or empty folder (--output)"
             )
         return
     found = _read_build(output)
@@ -72,13 +72,13 @@ def require_own_folder(output: str, start_over: bool = False) -> None:
         )
     if found is None or not (_is_marked(found) or _is_of_0_1(found)):
         raise FolderError(
-            f"{output} holds files of something else: its {layout.BUILD} was not written by c4 "
-            "build; give a new or empty folder (--output)"
+            f"{output} holds files that c4 build did not write: its {layout.BUILD} was written by "
+            "something else; give a new or empty folder (--output)"
         )
 
 
 def require_same_build(config: BuildConfig) -> None:
-    """Raise FolderError, naming the difference, if the folder was begun with other settings."""
+    """Raise FolderError, naming the difference, if the folder has a build of other settings."""
     found = _read_build(config.output)
     if found is not None and _settings(found) != _settings(config.identity):
         raise FolderError(
@@ -89,11 +89,17 @@ def require_same_build(config: BuildConfig) -> None:
 
 
 def claim_folder(config: BuildConfig, start_over: bool) -> None:
-    """Make ``config.output`` the folder of this build, or refuse, naming the difference.
+    """Make ``config.output`` the folder of this build.
 
-    An output folder remembers the recipe, settings and versions it was begun with; a build with
-    others is refused unless ``start_over``, which removes what earlier builds wrote, and only
-    that. Call it while holding the folder (`pipelines.builders`). Raises FolderError.
+    A folder records the recipe, settings and versions of its build. Call this function while
+    holding the folder (`pipelines.builders`).
+
+    Args:
+        config: The build.
+        start_over: First remove what earlier builds wrote, and only that.
+
+    Raises:
+        FolderError: The folder holds something else, or a build of other settings.
     """
     require_own_folder(config.output, start_over)
     if start_over:
@@ -136,7 +142,7 @@ def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _foreign_files(output: str) -> list[str]:
-    """Files of a folder in which nothing was built, and of those that a build would write into."""
+    """Return the files in a folder, and in its folders that a build would write into."""
     found = [name for name in storage.listdir(output) if name != "lost+found"]
     for folder in (*layout.STAGE_FOLDERS, layout.MERGED):
         names = storage.listdir(storage.join(output, folder))
@@ -151,11 +157,11 @@ def _foreign_files(output: str) -> list[str]:
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     old, new = flatten(found), flatten(wanted)
-    # A recipe of another name differs in much else; its name says it best.
+    # Recipes with different names differ in many fields: show the name first.
     names = sorted(old.keys() | new.keys(), key=lambda name: (name != "recipe.name", name))
     changed = [name for name in names if old.get(name) != new.get(name)]
     if not changed:  # an empty mapping in place of none, say
-        return "its build.json is another version's"
+        return "its build.json was written by another version"
     first = changed[0]
     more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
     return f"{first} is {old.get(first)!r} there and {new.get(first)!r} now{more}"
@@ -165,7 +171,7 @@ def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 def _written(output: str) -> tuple[set[str], dict[str, set[str]]]:
-    """Return the patterns of shards, and the SHA-256s of side files by name, on record."""
+    """Return the recorded patterns of shards, and SHA-256s of side files by name."""
     found = json_files.read_object(builders.written_path(output)) or {}
     patterns, digests = found.get("shards"), found.get("side_files")
     return (
@@ -205,7 +211,7 @@ def _write_record(output: str, shards: Iterable[str], side: Mapping[str, Iterabl
 
 
 def _record_earlier(output: str) -> None:
-    """Record what a manifest lists, and what version 0.1, which kept no record, left."""
+    """Record the files that a manifest lists, and those of version 0.1, which had no record."""
     patterns: set[str] = set()
     digests: dict[str, str] = {}
     made = json_files.read_object(storage.join(output, layout.MANIFEST)) or {}
@@ -303,7 +309,7 @@ def own_kept(output: str, folders: Iterable[str]) -> list[str]:
 
 
 def _clear(output: str) -> None:
-    """Remove what builds have written, and nothing else, the mark of completeness first."""
+    """Remove the files that builds wrote, and nothing else. The manifest goes first."""
     _record_earlier(output)
     kept = own_kept(output, layout.STAGE_FOLDERS)
     names = storage.listdir(output)
@@ -317,7 +323,7 @@ def _clear(output: str) -> None:
 
 
 def begin(output: str) -> None:
-    """Take back the mark of completeness before anything else of a corpus changes."""
+    """Remove the manifest, then leftovers, before anything else of a corpus changes."""
     _record_earlier(output)
     storage.remove([storage.join(output, layout.MANIFEST)])
     _drop_pieces_and_leftovers(output)
@@ -331,7 +337,7 @@ def _drop_pieces_and_leftovers(output: str) -> None:
 
 
 def drop_pieces(output: str) -> None:
-    """Remove what only a build that is running needs: its shards hold the cleaned pages then."""
+    """Remove the merged pieces, which only a running build needs."""
     folder = storage.join(output, layout.MERGED)
     storage.sweep_temporaries(folder)
     names = [name for name in storage.listdir(folder) if layout.pieces_like(name)]
@@ -339,12 +345,12 @@ def drop_pieces(output: str) -> None:
 
 
 def kept_to_drop(output: str, keep: str) -> list[str]:
-    """Return the kept files that a finished corpus does not keep, by its ``--keep``."""
+    """Return the paths of kept files that ``--keep`` removes from a finished corpus."""
     return own_kept(output, KEEP[keep]) if KEEP[keep] else []
 
 
 def interrupted_inputs(output: str) -> list[str]:
-    """Return inputs that were being cleaned when their worker died, as far as a build left it."""
+    """Return the inputs that workers were cleaning when they died, by the marks they left."""
     return [_input_of(mark) for mark in _marks(output)]
 
 

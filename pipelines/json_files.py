@@ -1,4 +1,4 @@
-"""JSON files of a corpus folder: written in one form, and read without trusting them."""
+"""JSON files of a corpus folder, which may be damaged when they are read."""
 
 import json
 from typing import Any

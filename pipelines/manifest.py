@@ -1,4 +1,4 @@
-"""The manifest of a corpus: what was built, from what, and what became of every page and line."""
+"""The manifest of a corpus: its settings, inputs, counts by rule and shards."""
 
 import hashlib
 import json
@@ -31,13 +31,13 @@ _DATASET_VERSION = "1.0.0"
 
 
 class BalanceError(AssertionError):
-    """Pages or lines went in that neither came out nor were counted as dropped: our bug."""
+    """Some pages or lines were neither written nor counted as dropped: a bug of this project."""
 
 
 def make_manifest(
     config: BuildConfig, files: Iterable[FileSummary], shards: Iterable[ShardSummary]
 ) -> dict[str, Any]:
-    """Adds up a build. Raises BalanceError unless what went in came out or was counted."""
+    """Add up a build. Raises BalanceError if pages or lines are missing from the sums."""
     files = sorted(files, key=lambda file: file.path)
     shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
     read = [file for file in files if not file.unreadable]
@@ -132,10 +132,16 @@ def make_manifest(
 def write_manifest(
     config: BuildConfig, manifest: Mapping[str, Any], require: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
-    """Finish a corpus: remove shards of earlier builds, describe the rest, mark it complete.
+    """Finish a corpus: remove shards of earlier builds, write side files, then the manifest.
 
-    ``require`` raises an error if another build has taken the folder; it is called before
-    anything is published. Returns the manifest as it was written.
+    Args:
+        config: The build.
+        manifest: What `make_manifest` returned.
+        require: Raises an error if another build has taken the folder. It is called before
+            anything is published.
+
+    Returns:
+        The manifest as it was written.
     """
     output = config.output
     require()
@@ -153,7 +159,7 @@ def write_manifest(
 
 
 def side_files(manifest: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the files beside the shards of a corpus, by name: they follow from its manifest."""
+    """Return the content of the files beside the shards, by name, from the manifest."""
     formats = list(dict.fromkeys(shard["format"] for shard in manifest["shards"]))
     described = "tfrecord" if "tfrecord" in formats else formats[0]
     splits: dict[str, list[tuple[str, int, int]]] = {"train": [], "validation": []}
@@ -167,9 +173,10 @@ def side_files(manifest: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def write_side_files(output: str, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Write the side files of a corpus, but over no file that is not ours.
+    """Write the side files of a corpus, without overwriting files of the user.
 
-    Returns name, bytes and sha256 of each that is ours, as the manifest lists them.
+    Returns:
+        Name, bytes and sha256 of each file that belongs to the build, as the manifest lists them.
     """
     wanted = side_files(manifest)
     own = corpus_folder.own_side_files(output, wanted)
@@ -179,7 +186,7 @@ def write_side_files(output: str, manifest: Mapping[str, Any]) -> list[dict[str,
         if name in own or not storage.exists(path) or storage.read_bytes(path) == content:
             contents[name] = content  # else it is the user's own
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    # Recorded first: a build that is killed in between must know them as its own.
+    # Recorded first, so that after a kill the next build recognises them as its own.
     corpus_folder.record_files(output, digests=digests)
     for name, content in contents.items():
         path = storage.join(output, name)
@@ -193,21 +200,22 @@ def write_side_files(output: str, manifest: Mapping[str, Any]) -> list[dict[str,
 
 
 def rewrite_manifest(output: str, made: Mapping[str, Any]) -> None:
-    """Replace the manifest of a finished corpus, whose shards stay as they are."""
+    """Replace the manifest of a finished corpus; its shards stay unchanged."""
     with storage.write_atomically(storage.join(output, layout.MANIFEST)) as file:
         file.write(json_files.encode(made))
 
 
 def read_manifest(output: str) -> dict[str, Any]:
-    """The manifest of a finished corpus.
+    """Return the manifest of a finished corpus.
 
-    Raises FolderError when there is none: the folder is not a corpus, or not a whole one; and when
-    it is damaged or another version's.
+    Raises:
+        FolderError: There is no manifest (the folder is not a corpus, or its build has not
+            finished), or it is damaged or written by another version.
     """
     path = storage.join(output, layout.MANIFEST)
     if not storage.exists(path):
         raise FolderError(
-            f"{output} has no {layout.MANIFEST}: it is no corpus, or its build has not finished "
+            f"{output} has no {layout.MANIFEST}: it is not a corpus, or its build has not finished "
             "(run the same c4 build again to finish it)"
         )
     try:
@@ -232,7 +240,7 @@ def read_manifest(output: str) -> dict[str, Any]:
 
 
 def _require_types(manifest: Mapping[str, Any]) -> None:
-    """Raises what meeting another kind of value raises, for all that is shown or looked up."""
+    """Raise KeyError, TypeError or AttributeError if a value that is used has another type."""
     counts, splits, page = (manifest.get(name) for name in ("counts", "splits", "kept_page"))
     if not isinstance(counts, dict) or not isinstance(splits, dict):
         raise TypeError("counts and splits must be objects")
@@ -260,7 +268,7 @@ def _require_types(manifest: Mapping[str, Any]) -> None:
         words += [page["url"], page["text"]]
     for value, kind in [*((number, int) for number in numbers), *((word, str) for word in words)]:
         if type(value) is not kind:
-            raise TypeError(f"{str(value)[:100]!r} is no {kind.__name__}")
+            raise TypeError(f"{str(value)[:100]!r} is not of type {kind.__name__}")
 
 
 def _added(*parts: Mapping[str, int]) -> dict[str, int]:

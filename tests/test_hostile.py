@@ -225,12 +225,12 @@ def test_a_name_that_is_no_text_is_told_before_anything_is_written(tmp_path: pat
     refused = build(good, wet)
     assert (refused.status, refused.out) == (1, "")
     assert refused.err.endswith(
-        "\\xff\\x1b[31m.warc.wet' is no UTF-8: give it another name (--output)\n"
+        "\\xff\\x1b[31m.warc.wet' is not UTF-8: give it another name (--output)\n"
     )
     good.rename(wet)
     refused = build(tmp_path / "*.wet", tmp_path / "out")
     assert (refused.status, refused.out) == (1, "")
     assert refused.err.endswith(
-        "\\xff\\x1b[31m.warc.wet' is no UTF-8: give it another name (--input)\n"
+        "\\xff\\x1b[31m.warc.wet' is not UTF-8: give it another name (--input)\n"
     )
     assert list(tmp_path.iterdir()) == [wet]

@@ -123,8 +123,8 @@ def open_corpus(
             section 3.4.2).
 
     Raises:
-        CorpusError: The folder has no manifest, so that it is no corpus or not a whole one; it is
-            damaged; it lacks the split or the format; or a shard is missing or of another size.
+        CorpusError: The folder has no manifest; the manifest is damaged, or lacks the split or
+            the format; or a shard is missing or has another size.
     """
     path = _join(folder, _MANIFEST)
     try:
@@ -133,7 +133,7 @@ def open_corpus(
         content = _read_file(path)
     except FileNotFoundError:
         raise CorpusError(
-            f"{folder} has no {_MANIFEST}: it is no corpus, or its build has not finished (run "
+            f"{folder} has no {_MANIFEST}: it is not a corpus, or its build has not finished (run "
             f"the same c4 build again to finish it); {_OWN_TEXT}"
         ) from None
     except (OSError, pa.ArrowException) as error:

@@ -65,7 +65,7 @@ BAD_BUILDS = [
     (["--input", "{dir}"], "is a folder"),
     (["--input", ""], "no input: give at least one"),
     (["--output", ""], "no output folder (--output)"),
-    (["--output", "{dir}"], "holds files of something else"),
+    (["--output", "{dir}"], "holds files that c4 build did not write"),
     (["--output", "{wet}"], "Not a directory"),
 ]
 

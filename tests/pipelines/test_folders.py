@@ -105,7 +105,7 @@ def test_an_input_that_was_changed_in_place_is_cleaned_again(wet: pathlib.Path) 
     outcome = build(wet)
     assert outcome.status == 0, outcome.err
     assert "complete already" not in outcome.out
-    assert "1 cleaned file was made again because the input has changed" in outcome.out
+    assert "1 cleaned file was cleaned again because the input has changed" in outcome.out
     out = wet.parent / "out"
     made = manifest_of(out)
     assert made["recleaned"] == [{"path": str(wet / "a.warc.wet.gz"), "reason": "changed input"}]
@@ -135,7 +135,7 @@ def test_an_input_whose_time_was_set_back_is_cleaned_again(wet: pathlib.Path) ->
     stat = path.stat()
     same_size_as(path, "mended")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert "1 cleaned file was made again because the input has changed" in build(wet).out
+    assert "1 cleaned file was cleaned again because the input has changed" in build(wet).out
 
 
 def test_what_the_file_system_does_not_know_verify_inputs_finds(
@@ -146,7 +146,7 @@ def test_what_the_file_system_does_not_know_verify_inputs_finds(
     same_size_as(wet / "a.warc.wet.gz", "mended")
     assert "complete already" in build(wet).out, "path and size are the same"
     outcome = build(wet, "--verify-inputs")
-    assert "1 cleaned file was made again because the input has changed" in outcome.out
+    assert "1 cleaned file was cleaned again because the input has changed" in outcome.out
     assert "complete already" in build(wet, "--verify-inputs").out
 
 
@@ -200,7 +200,7 @@ def test_a_shard_with_a_flipped_bit_is_found_and_made_again(
     assert "1 problem (2 shards" in outcome.out
     outcome = again("--verify")
     assert outcome.status == 0, outcome.err
-    assert "train-00000-of-00001.parquet is damaged (checksum mismatch): building it again" in (
+    assert "train-00000-of-00001.parquet is damaged (checksum mismatch): rebuilding it" in (
         outcome.err
     )
     assert digests(out) == before
@@ -223,7 +223,7 @@ def test_a_kept_file_with_a_flipped_bit_is_found_and_made_again(
     assert outcome.status == 0, outcome.err
     assert f"{folder}/{damaged.name} is damaged" in outcome.err
     if folder != "removals":  # which every build writes
-        assert "1 cleaned file was damaged and made again" in outcome.out
+        assert "1 cleaned file was damaged and cleaned again" in outcome.out
     assert (tree(out / folder) | digests(out)).keys() == before.keys()
     assert digests(out).items() <= before.items()
     outcome = run_c4("verify", out)
@@ -239,7 +239,7 @@ def test_a_side_file_that_is_missing_is_made_again_without_a_build(
     assert f"{name} is missing" in run_c4("verify", out).out
     outcome = again()
     assert outcome.status == 0
-    assert f"{name} is missing: made again" in outcome.err
+    assert f"{name} is missing: written again" in outcome.err
     assert "complete already" in outcome.out
     now = tree(out)
     manifest_now = {"manifest.json": now["manifest.json"]}
@@ -254,7 +254,7 @@ def test_a_damaged_side_file_is_made_again_but_not_the_users_readme(
     flip(out / "features.json")
     (out / "README.md").write_text("# Mine\n")
     outcome = again()
-    assert "features.json is damaged (checksum mismatch): made again" in outcome.err
+    assert "features.json is damaged (checksum mismatch): written again" in outcome.err
     assert (out / "features.json").read_bytes() == before
     assert (out / "README.md").read_text() == "# Mine\n"
     assert run_c4("verify", out).status == 0
@@ -337,7 +337,7 @@ def test_what_is_not_kept_goes_and_comes_back_when_it_is_needed(
     assert "complete already" in build(wet, "--keep", keep).out
     outcome = build(wet)
     assert "complete already" in outcome.out
-    assert f"kept less (--keep {keep})" in outcome.err
+    assert f"removed kept folders (--keep {keep})" in outcome.err
     write_wet(wet / "c.warc.wet.gz", [page("upper")])
     outcome = build(wet, "--keep", keep)
     assert outcome.status == 0, outcome.err
@@ -375,7 +375,7 @@ def test_start_over_is_not_proposed_and_not_done_in_a_folder_of_something_else(
     for options in ([], ["--start-over"]):
         outcome = build(wet, *options)
         assert outcome.status == 1
-        assert "holds files of something else: its build.json" in outcome.err
+        assert "holds files that c4 build did not write: its build.json" in outcome.err
         assert "--start-over" not in outcome.err
         assert tree(out) == before
 
@@ -389,7 +389,7 @@ def test_files_of_the_user_stay_when_an_input_is_added(wet: pathlib.Path) -> Non
     write_wet(wet / "c.warc.wet.gz", [page("upper")])
     outcome = build(wet)
     assert outcome.status == 0, outcome.err
-    assert "README.md was not written by a build, and was left as it is" in outcome.err
+    assert "README.md was not written by a build; it is left unchanged" in outcome.err
     assert build(wet, "--start-over", "--shards", "2").status == 0
     for name in mine:
         assert (out / name).read_text() == "mine"

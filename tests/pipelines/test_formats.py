@@ -217,7 +217,7 @@ def test_a_full_disk_stops_every_writer(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, fmt: str, n_pages: int
 ) -> None:
     temporary = tmp_path / ".shard.tmp-0"
-    monkeypatch.setattr(storage, "_temporary_for", lambda _: str(temporary))
+    monkeypatch.setattr(storage.local, "temporary_for", lambda _: str(temporary))
     temporary.symlink_to("/dev/full")
     table = _table([_page(f"{i} " * 500) for i in range(n_pages)])
     with pytest.raises(OSError, match="shard") as caught:  # noqa: SIM117

@@ -71,7 +71,7 @@ HEAD = b'{"run": "", "build": ""}\n'
 )
 def test_a_damaged_list_is_named(tmp_path: pathlib.Path, content: bytes) -> None:
     (tmp_path / "inputs.jsonl").write_bytes(content)
-    with pytest.raises(ValueError, match=r"inputs\.jsonl: damaged: .*run the same c4 build again"):
+    with pytest.raises(ValueError, match=r"inputs\.jsonl is damaged .*run the same c4 build again"):
         read_input_list(str(tmp_path))
 
 

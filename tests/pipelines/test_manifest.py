@@ -153,7 +153,7 @@ def test_the_build_json_of_something_else_is_refused(
     (out / "build.json").write_bytes(content)
     before = names(out)
     with pytest.raises(
-        FolderError, match=r"files of something else: its build\.json was"
+        FolderError, match=r"files that c4 build did not write: its build\.json was"
     ) as raised:
         claim_folder(config_for(out.parent), start_over)
     assert "--start-over" not in str(raised.value)
@@ -172,7 +172,7 @@ def test_a_folder_of_version_0_1_is_ours(out: pathlib.Path) -> None:
 
 def test_a_folder_of_something_else_is_refused(out: pathlib.Path) -> None:
     (out / "thesis.tex").write_text("x")
-    with pytest.raises(FolderError, match=r"something else, such as thesis\.tex"):
+    with pytest.raises(FolderError, match=r"did not write, such as thesis\.tex"):
         claim_folder(config_for(out.parent), start_over=False)
     assert names(out) == ["thesis.tex"]
 
@@ -467,7 +467,7 @@ def test_a_build_that_lost_its_folder_publishes_no_manifest(out: pathlib.Path) -
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "has no manifest.json: it is no corpus, or its build has not finished"),
+        (None, "has no manifest.json: it is not a corpus, or its build has not finished"),
         (b"", "damaged"),
         (b'{"manifest_version": 1', "damaged"),
         (b"\xff\xfe", "damaged"),
@@ -497,7 +497,7 @@ def test_strangers_in_the_folder_of_pieces_stay(out: pathlib.Path, name: str) ->
     (out / "merged").mkdir()
     for own in (f"{piece}.arrow", f"{piece}.bin", f".{piece}.bin.tmp-{'0' * 32}", name):
         (out / "merged" / own).write_text("x")
-    with pytest.raises(FolderError, match="something else, such as merged/"):
+    with pytest.raises(FolderError, match="did not write, such as merged/"):
         claim_folder(config_for(out.parent), start_over=False)
     corpus_folder.begin(str(out))
     assert names(out) == [f"merged/{name}"]

@@ -444,8 +444,8 @@ def test_requests_are_those_that_a_build_makes(
     asked = google_cloud.requests.copy()
     files = len(list(WET_DIR.glob("sample-0*")))
     plan = make_plan(Work(files, 100.0, Profile()), Cluster(1, 1, 16.0), shards=9)
-    # Beside what a build of any size asks: the folder's own files, the manifest, the card.
+    # A build of any size also writes its claim and heartbeat, the records of the folder, the card.
     assert plan.total("class_b") == pytest.approx(
         asked["GET object"] + asked["HEAD object"], rel=0.25
     )
-    assert plan.total("class_a") == pytest.approx(asked["PUT object"], abs=8)
+    assert plan.total("class_a") == pytest.approx(asked["PUT object"], abs=14)

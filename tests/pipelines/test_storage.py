@@ -286,7 +286,7 @@ def test_a_dangling_link_is_named(crawl: pathlib.Path, capsys: pytest.CaptureFix
     assert len(storage.match("crawl/[ab].gz")) == 2
     assert capsys.readouterr().err == ""
     assert len(storage.match("crawl/**/c.gz")) == 1
-    assert "c4: note: crawl/lost.gz: left out, a dangling link to" in capsys.readouterr().err
+    assert "c4: note: crawl/lost.gz: skipped, a dangling link to" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
@@ -342,7 +342,7 @@ def test_the_folder_of_fsck_is_left_out_with_a_note(
     (crawl / "lost+found").mkdir()
     monkeypatch.setattr(os, "listdir", refuse(os.listdir, "lost+found", errno.EACCES))
     assert len(storage.match("crawl/*/*.gz")) == 1
-    assert capsys.readouterr().err == "c4: note: crawl/lost+found/: left out, not readable\n"
+    assert capsys.readouterr().err == "c4: note: crawl/lost+found/: skipped, not readable\n"
 
 
 def test_links_to_folders_are_followed_but_not_in_rings(crawl: pathlib.Path) -> None:

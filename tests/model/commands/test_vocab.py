@@ -192,7 +192,7 @@ def _no_training(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--corpus={tmp}/none"], "none has no manifest.json: it is no corpus"),
+        (["--corpus={tmp}/none"], "none has no manifest.json: it is not a corpus"),
         (["--corpus={tmp}/file"], "file is a file, and a corpus is a folder; text of your own"),
         (["--corpus={en}", "--extra-ids=-1"], "--extra-ids must be from 0 to 100,000, got -1"),
         (["--corpus={en}:0"], "a weight must be positive, got 0 for en"),

@@ -131,7 +131,7 @@ def entry(name="train-00000-of-00001.parquet", split="train", pages=3):
 
 
 def test_a_folder_without_a_manifest(tmp_path):
-    with pytest.raises(CorpusError, match=r"has no manifest\.json: it is no corpus, or its build"):
+    with pytest.raises(CorpusError, match=r"has no manifest\.json: it is not a corpus, or its"):
         open_corpus(str(tmp_path))
 
 
