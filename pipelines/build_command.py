@@ -23,6 +23,7 @@ from pipelines.number_options import shard_count
 from pipelines.printing import printable
 from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
 from pipelines.storage import FileInfo
+from pipelines.storage.patterns import has_magic, translate
 from pipelines.verify_command import progress_of
 
 __all__ = ["add_arguments", "run"]
@@ -218,9 +219,11 @@ def _refuse_own_output(config: BuildConfig, files: Sequence[FileInfo]) -> None:
                 f"the input {file.path} lies in the output folder {config.output}: give an "
                 "--output elsewhere, or an --input that does not match what is in it"
             )
-    ours = [storage.join(config.output, name) for name in _OUTPUTS]
-    for pattern in config.inputs:
-        found = next((path for path in ours if _pattern(pattern).fullmatch(path)), None)
+    folders_of_ours = {config.output, _real(config.output)}
+    ours = [storage.join(folder, name) for folder in folders_of_ours for name in _OUTPUTS]
+    for pattern in filter(has_magic, config.inputs):
+        patterns = [translate(pattern), translate(_real_pattern(pattern))]
+        found = next((path for path in ours if any(p.fullmatch(path) for p in patterns)), None)
         if found:
             raise ValueError(
                 f"--input {pattern!r} matches files that the build itself writes, such as {found}: "
@@ -236,22 +239,13 @@ _OUTPUTS = (
     "train-00000-of-00001.tfrecord",
     "cleaned/CC-MAIN-20190418101243-20190418122248-00000-0123456789abcdef.arrow",
 )
-_WILD = re.compile(r"\*\*|\*|\?|\[[^\]]+\]")
 
 
-def _pattern(pattern: str) -> re.Pattern[str]:
-    """Translate one of Beam's patterns: only ``**`` matches across folders."""
-    found, end = "", 0
-    for wild in _WILD.finditer(pattern):
-        found += re.escape(pattern[end : wild.start()])
-        plain = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-        some = re.escape(wild[0][1:-1]).replace(r"\-", "-")
-        found += plain.get(wild[0], f"[{some}]")
-        end = wild.end()
-    try:
-        return re.compile(found + re.escape(pattern[end:]), re.DOTALL)
-    except re.error:
-        return re.compile(re.escape(pattern))
+def _real_pattern(pattern: str) -> str:
+    """Return a pattern with the links resolved in the folders before its first wildcard."""
+    folders = pattern.split("/")
+    plain = next(number for number, folder in enumerate(folders) if has_magic(folder))
+    return "/".join([_real("/".join(folders[:plain])), *folders[plain:]])
 
 
 def _real(path: str) -> str:
@@ -377,6 +371,7 @@ def _warn(config: BuildConfig, made: dict[str, Any], done: bool) -> None:
             f"{made['counts']['pages_read']:,} pages read was kept",
             file=sys.stderr,
         )
+    verify_corpus.tell_of_foreign_shards(config.output, made)
     if "side_files" in made:
         listed = {file["name"] for file in made["side_files"]}
         for name in sorted(manifest.side_files(made).keys() - listed):

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from c4_filters.end_marks import ENGLISH_END_MARKS
 from pipelines import builders, layout, storage
 from pipelines.clean_files import FileSummary
 from pipelines.config import KEEP, BuildConfig, flatten
@@ -22,6 +23,7 @@ from pipelines.write_shards import ShardSummary
 __all__ = [
     "BalanceError",
     "FolderError",
+    "checksum",
     "claim_folder",
     "kept_to_drop",
     "make_manifest",
@@ -45,6 +47,8 @@ _MARK = "made_by"
 _KEYS_OF_0_1 = frozenset(
     ("recipe", "lists", "versions", "max_record_bytes", "max_file_bytes", "formats", "shards")
 )
+#: Fields that recipes have got since, with the values that keep the rules of version 0.1.
+_RECIPE_DEFAULTS = {"end_marks": list(ENGLISH_END_MARKS)}
 _RECIPE_KEYS_OF_0_1 = frozenset(("name", "order", "dedup_unit", "dedup_window", "languages"))
 _SIDE_FILES = ("dataset_info.json", "features.json", "README.md")
 #: The lines of the README.md that version 0.1 wrote.
@@ -153,6 +157,8 @@ def _is_of_0_1(found: Mapping[str, Any]) -> bool:
 def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as they are read back from JSON, without the mark."""
     settings: dict[str, Any] = json.loads(json.dumps(found))
+    if _is_of_0_1(settings):  # its rules are those of today's defaults
+        settings["recipe"] = _RECIPE_DEFAULTS | settings["recipe"]
     settings.pop(_MARK, None)
     return settings
 
@@ -193,7 +199,11 @@ def _written(output: str) -> tuple[set[str], dict[str, set[str]]]:
     patterns, digests = (found or {}).get("shards"), (found or {}).get("side_files")
     return (
         {str(pattern) for pattern in patterns} if isinstance(patterns, list) else set(),
-        {name: set(map(str, values)) for name, values in digests.items() if name in _SIDE_FILES}
+        {
+            name: set(map(str, values))
+            for name, values in digests.items()
+            if name in _SIDE_FILES and isinstance(values, list)
+        }
         if isinstance(digests, dict)
         else {},
     )
@@ -506,9 +516,7 @@ def write_manifest(
     )
     made = {**manifest, "side_files": write_side_files(output, manifest)}
     require()
-    with storage.write_atomically(storage.join(output, layout.MANIFEST)) as file:
-        file.write(_json(made))
-    return made
+    return rewrite_manifest(output, made)
 
 
 def side_files(manifest: Mapping[str, Any]) -> dict[str, bytes]:
@@ -550,10 +558,18 @@ def write_side_files(output: str, manifest: Mapping[str, Any]) -> list[dict[str,
     ]
 
 
-def rewrite_manifest(output: str, made: Mapping[str, Any]) -> None:
-    """Replace the manifest of a finished corpus, whose shards stay as they are."""
+def rewrite_manifest(output: str, made: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the manifest of a corpus whose shards stay as they are. Returns what was written."""
+    made = {**made, "checksum": checksum(made)}
     with storage.write_atomically(storage.join(output, layout.MANIFEST)) as file:
         file.write(_json(made))
+    return made
+
+
+def checksum(made: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's values, in whatever form its JSON is written."""
+    values = {name: value for name, value in made.items() if name != "checksum"}
+    return _sha256(json.dumps(values, sort_keys=True).encode())
 
 
 def read_manifest(output: str) -> dict[str, Any]:
@@ -599,7 +615,12 @@ def _require_types(manifest: Mapping[str, Any]) -> None:
         for name in ("files_read", "pages_read", "pages_written", "lines_read", "lines_written")
     ]
     numbers += [counts["records_rejected"], manifest["timing"]["files_resumed"]]
-    words = []
+    words = [manifest["recipe"]["name"], manifest["recipe"]["description"]]
+    words.append(manifest.get("keep", ""))
+    for file in manifest.get("side_files", ()):
+        words += [file["name"], file["sha256"]]
+        numbers.append(file["bytes"])
+    words += [file["reason"] for file in manifest.get("recleaned", ())]
     for name in ("pages_dropped", "lines_dropped", "records_rejected_by_reason"):
         numbers += counts[name].values()
     if set(splits) != {"train", "validation"}:
@@ -607,7 +628,7 @@ def _require_types(manifest: Mapping[str, Any]) -> None:
     for split in splits.values():
         numbers += [split["pages"], split["text_bytes"]]
     for file in manifest["inputs"]:
-        words.append(file["path"])
+        words += [file["path"], file["sha256"], file.get("identity", "")]
         numbers.append(file["bytes"])
     for file in manifest["unreadable_inputs"]:
         words += [file["path"], file["error"]]

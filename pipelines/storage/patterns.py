@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from pipelines.storage.paths import FileInfo
 
-__all__ = ["AT_A_TIME", "Tree", "expand", "has_magic", "in_parallel"]
+__all__ = ["AT_A_TIME", "Tree", "expand", "has_magic", "in_parallel", "translate"]
 
 AT_A_TIME = 32  # requests to a remote file system
 _MAGIC = re.compile(r"[*?[]")
@@ -57,7 +57,7 @@ def expand(tree: Tree, root: str, pattern: str) -> Iterator[FileInfo]:
     for number, part in enumerate(parts):
         last = number == len(parts) - 1
         if "**" in part:
-            wanted = _translate("/".join(parts[number:]))
+            wanted = translate("/".join(parts[number:]))
             for files in in_parallel(tree, folders, lambda at: tree.below(at, wanted)):  # noqa: B023
                 yield from files
             return
@@ -67,7 +67,7 @@ def expand(tree: Tree, root: str, pattern: str) -> Iterator[FileInfo]:
                 found = in_parallel(tree, folders, tree.find)
                 yield from (file for file in found if file is not None)
             continue
-        wanted = _translate(part)
+        wanted = translate(part)
         if last:
             for files in in_parallel(tree, folders, lambda at: tree.files(at, wanted)):  # noqa: B023
                 yield from files
@@ -85,10 +85,10 @@ def in_parallel(tree: Tree, items: Iterable[_T], call: Callable[[_T], _R]) -> li
         return list(pool.map(call, items))
 
 
-def _translate(pattern: str) -> re.Pattern[str]:
+def translate(pattern: str) -> re.Pattern[str]:
     """Return a pattern as a regular expression.
 
-    >>> _translate("a*[!x]?.gz").fullmatch("a12y3.gz") is None
+    >>> translate("a*[!x]?.gz").fullmatch("a12y3.gz") is None
     False
     """
     found, at = [], 0
@@ -115,4 +115,7 @@ def _translate(pattern: str) -> re.Pattern[str]:
             found.append(f"[^/{members}]" if negated else f"[{members}]")
         else:
             found.append(re.escape(sign))
-    return re.compile("".join(found), re.DOTALL)
+    try:
+        return re.compile("".join(found), re.DOTALL)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no pattern: {error} (--input)") from None
