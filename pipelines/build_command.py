@@ -29,6 +29,7 @@ from pipelines.recipe_option import (
     recipe_of,
 )
 from pipelines.storage import FileInfo
+from pipelines.storage.patterns import has_magic
 from pipelines.verify_command import progress_of
 
 __all__ = ["add_arguments", "run"]
@@ -211,12 +212,14 @@ def _refuse_own_output(config: BuildConfig, files: Sequence[FileInfo]) -> None:
                 f"the input {file.path} lies in the output folder {config.output}: give an "
                 "--output elsewhere, or an --input that does not match what is in it"
             )
-    ours = [storage.join(config.output, name) for name in _OUTPUTS]
+    folders_of_ours = {config.output, _real(config.output)}
+    ours = [storage.join(folder, name) for folder in folders_of_ours for name in _OUTPUTS]
     literal = {file.path for file in files}
     for pattern in config.inputs:
-        if pattern in literal:
+        if pattern in literal or not has_magic(pattern):
             continue
-        found = next((path for path in ours if storage.matches(pattern, path)), None)
+        forms = (pattern, _real_pattern(pattern))
+        found = next((p for p in ours if any(storage.matches(form, p) for form in forms)), None)
         if found:
             raise ValueError(
                 f"--input {pattern!r} matches files that the build itself writes, such as {found}: "
@@ -232,6 +235,13 @@ _OUTPUTS = (
     "train-00000-of-00001.tfrecord",
     "cleaned/CC-MAIN-20190418101243-20190418122248-00000-0123456789abcdef.arrow",
 )
+
+
+def _real_pattern(pattern: str) -> str:
+    """Return a pattern with the links resolved in the folders before its first wildcard."""
+    folders = pattern.split("/")
+    plain = next(number for number, folder in enumerate(folders) if has_magic(folder))
+    return "/".join([_real("/".join(folders[:plain])), *folders[plain:]])
 
 
 def _real(path: str) -> str:
@@ -347,6 +357,7 @@ def _warn(config: BuildConfig, made: dict[str, Any], done: bool) -> None:
             f"{made['counts']['pages_read']:,} pages read was kept",
             file=sys.stderr,
         )
+    verify_corpus.tell_of_foreign_shards(config.output, made)
     if "side_files" in made:
         listed = {file["name"] for file in made["side_files"]}
         for name in sorted(manifest.side_files(made).keys() - listed):

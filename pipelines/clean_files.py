@@ -207,6 +207,8 @@ def _clean(
             if progress is not None and time.monotonic() > next_report:
                 progress(stream.tell(), cleaner.pages_read)
                 next_report = time.monotonic() + _PROGRESS_EVERY_S
+    if changed := _changed(path, size, content, stats):
+        return FileSummary(path, name, size, unreadable=changed, identity=content)
     cleaned, fingerprints = cleaner.tables()
     summary = FileSummary(
         path=path,
@@ -241,6 +243,23 @@ def _clean(
         cleaner.dropped(),
     )
     return dataclasses.replace(summary, cpu_s=time.process_time() - started)
+
+
+def _changed(path: str, size: int, content: str, stats: ReadStats) -> str:
+    """Say how what was read is not the file that the build began with; empty if it is."""
+    try:
+        if stats.bytes_read == size and (
+            not (content and storage.is_local(path))  # a stream of a remote file is of one version
+            or storage.stat(path).identity == content
+            or sha256_of(path) == stats.sha256  # touched, or replaced before it was read
+        ):
+            return ""
+    except OSError as error:
+        return _one_line(error)
+    return (
+        f"has changed while it was read ({stats.bytes_read:,} bytes read, {size:,} when the build "
+        "began): run again when it is whole"
+    )
 
 
 def finished_summary(path: str, size: int, output: str, identity: str) -> FileSummary | None:
