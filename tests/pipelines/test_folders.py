@@ -342,7 +342,7 @@ def test_no_edit_of_a_manifest_passes(
     assert outcome.out.startswith("manifest.json ")
     outcome = again()
     assert outcome.status == 0, outcome.err
-    assert "building it again" in outcome.err
+    assert "rebuilding it" in outcome.err
     assert run_c4("verify", out).status == 0
     for folder in ("cleaned", "fingerprints", "removals"):
         assert len(list((out / folder).iterdir())) == 2, "keep is not read from a damaged manifest"

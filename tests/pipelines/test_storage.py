@@ -476,7 +476,6 @@ def test_a_fifo_is_never_waited_for(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_pattern_with_a_reversed_range_is_named(crawl: pathlib.Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"'\[z-a\]\*' is no pattern: bad character range.*--input"
-    ):
+    wanted = r"'\[z-a\]\*' is not a valid pattern: bad character range.*--input"
+    with pytest.raises(storage.NoInputError, match=wanted):
         storage.match("crawl/[z-a]*")
