@@ -16,7 +16,7 @@ __all__ = ["add_arguments", "described", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 import-hf``."""
+    """Add the options of ``c4 import-hf``."""
     parser.epilog = (
         "Start from it with: c4 pretrain --init-from CKPT ...\n"
         "Nothing is downloaded: DIR is a folder as published, with config.json and\n"
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Imports the model and says what it is."""
+    """Import the model and print a summary."""
     del rest
     output = pathlib.Path(arguments.output)
     if output.exists():  # before the minutes that reading a large model takes

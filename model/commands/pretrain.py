@@ -24,7 +24,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 pretrain``."""
+    """Add the options of ``c4 pretrain``."""
     parser.epilog = textwrap.dedent(
         """\
         The same command run again goes on from the newest checkpoint in --out. Then --steps,

@@ -148,7 +148,7 @@ def _array(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
 def load_hf(
     folder: str | os.PathLike[str], dtype: Literal["float32", "bfloat16"] = "float32"
 ) -> LoadedModel:
-    """Opens a T5 in Hugging Face's layout: ``config.json`` and ``model.safetensors``.
+    """Open a T5 in Hugging Face's layout: ``config.json`` and ``model.safetensors``.
 
     ``dtype`` is that of activations; parameters are float32 either way. Raises ValueError for a
     folder that holds no such model.
