@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         given = Vocabulary(arguments.vocab)
         if kept is not None and not given.same_as(Vocabulary(kept)):
             raise ValueError(
-                f"{given.path} is another vocabulary than that of {arguments.checkpoint}: leave "
+                f"{given.path} differs from the vocabulary of {arguments.checkpoint}: leave "
                 "--vocab out"
             )
         vocabulary = kept or arguments.vocab

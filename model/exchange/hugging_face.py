@@ -43,7 +43,7 @@ Params = dict[str, Any]
 
 
 class ExchangeError(ValueError):
-    """A model that the other side has no place for."""
+    """A model that the other layout cannot express."""
 
 
 # Names, as in the published checkpoints.

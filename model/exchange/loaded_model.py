@@ -32,7 +32,7 @@ class LoadedModel:
     def __init__(self, config: ModelConfig, params: Mapping[str, Any]) -> None:
         if config.architecture != "encoder-decoder":
             raise ValueError(
-                f"a {config.architecture} has no place behind this door: give an encoder-decoder"
+                f"a {config.architecture} is not supported here: give an encoder-decoder"
             )
         self.config = config
         self._network = T5(config)
