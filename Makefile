@@ -34,9 +34,11 @@ WITH_PODS := $(VENV)/.pods
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Install exactly the lock: nothing is resolved, so later releases have no effect. Source packages are
-# built with the setuptools of tools.lock. Python compiles modules when they are first imported:
-# compiling all of them here would take longer than everything else together.
+# built with the setuptools of tools.lock. Bytecode is compiled afterwards, on all cores: pip uses one,
+# and some packages contain templates that are not valid Python. It is not left to the first run, which
+# a full disk might interrupt.
 INSTALL := $(PIP) install --no-deps --no-build-isolation --no-compile --require-hashes
+BYTECODE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || :
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -56,11 +58,13 @@ $(MADE):
 $(VENV)/.build: $(MADE) $(LOCKS)/tools.lock $(LOCKS)/build.lock
 	$(INSTALL) -r $(LOCKS)/tools.lock
 	$(INSTALL) -r $(LOCKS)/build.lock
+	$(BYTECODE)
 	@touch $@
 
 # Every other purpose is installed on top of the build.
 $(VENV)/.%: $(VENV)/.build $(LOCKS)/%.lock
 	$(INSTALL) -r $(LOCKS)/$*.lock
+	$(BYTECODE)
 	@touch $@
 
 $(INSTALLED): $(VENV)/.build pyproject.toml setup.py
@@ -110,7 +114,7 @@ format: $(INSTALLED) $(WITH_TESTS)  ## apply what `make check` asks for, where i
 # --universal: one file for every platform and for every Python from 3.11 on. All extras are resolved
 # once, together, and each lock is a part of that. UPGRADE= keeps what is pinned and still fits.
 UPGRADE ?= --upgrade
-COMPILE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+RESOLVE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
     --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 BUILD_REQUIRES := import tomllib; \
     print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
@@ -119,12 +123,12 @@ lock:  ## pin every dependency again, within the bounds of pyproject.toml
 	build/lock/bin/python -m pip --disable-pip-version-check --quiet install uv==$(UV_VERSION)
 	build/lock/bin/python -c '$(BUILD_REQUIRES)' >build/lock/tools.in
 	cat requirements/*.lock >build/lock/all.txt
-	$(COMPILE) $(UPGRADE) --output-file build/lock/all.txt pyproject.toml build/lock/tools.in \
+	$(RESOLVE) $(UPGRADE) --output-file build/lock/all.txt pyproject.toml build/lock/tools.in \
 	    $(addprefix --extra ,$(sort $(foreach purpose,$(PURPOSES),$(EXTRAS.$(purpose)))))
 	rm requirements/*.lock
-	$(COMPILE) --generate-hashes --constraint build/lock/all.txt \
+	$(RESOLVE) --generate-hashes --constraint build/lock/all.txt \
 	    --output-file requirements/tools.lock build/lock/tools.in
-	set -e; $(foreach purpose,$(PURPOSES),$(COMPILE) --generate-hashes \
+	set -e; $(foreach purpose,$(PURPOSES),$(RESOLVE) --generate-hashes \
 	    --constraint build/lock/all.txt --output-file requirements/$(purpose).lock pyproject.toml \
 	    $(addprefix --extra ,$(EXTRAS.$(purpose)));)
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from c4_filters.badwords import BadWords
+from c4_filters.dates import is_date
 from c4_filters.explain import explain_page
 from c4_filters.language import detect_language
 from c4_filters.lines import PAGE_DROPPING, clean_text, judge_line, split_lines
@@ -125,6 +126,7 @@ def _read_checked(stored: bytes, limits: dict[str, int]) -> list[WetRecord | Rej
         unreadable = str(error)
     if unreadable:
         assert not any(isinstance(item, WetRecord) for item in found)
+        assert stats.rejected_pages == 0
         assert stats.records or not found
         assert unreadable.isprintable()
         found.append(unreadable)
@@ -140,7 +142,7 @@ def _read_checked(stored: bytes, limits: dict[str, int]) -> list[WetRecord | Rej
     assert in_order == sorted(in_order)
     for record in records:
         assert record.url
-        assert record.timestamp
+        assert is_date(record.timestamp)
         assert len(record.text.encode()) <= limits["max_record_bytes"]
     assert sum(len(record.text.encode()) for record in records) <= limits["max_file_bytes"]
     for reject in rejects:

@@ -5,6 +5,7 @@ import collections
 import concurrent.futures
 import os
 import re
+import shlex
 import sys
 import textwrap
 import time
@@ -21,8 +22,14 @@ from pipelines.engines.run import run_build
 from pipelines.input_list import build_id, write_input_list
 from pipelines.number_options import shard_count
 from pipelines.printing import printable
-from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
+from pipelines.recipe_option import (
+    add_limit_arguments,
+    add_recipe_arguments,
+    badword_lists,
+    recipe_of,
+)
 from pipelines.storage import FileInfo
+from pipelines.storage.patterns import has_magic
 from pipelines.verify_command import progress_of
 
 __all__ = ["add_arguments", "run"]
@@ -75,20 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="exit with 0 although up to N files could not be read at all (default: 0)",
     )
-    parser.add_argument(
-        "--max-record-mb",
-        type=int,
-        default=64,
-        metavar="MB",
-        help="larger records are rejected, whatever they unpack to (default: 64)",
-    )
-    parser.add_argument(
-        "--max-file-mb",
-        type=int,
-        default=1024,
-        metavar="MB",
-        help="of a file that unpacks to more, the rest is rejected (default: 1024)",
-    )
+    add_limit_arguments(parser)
     parser.add_argument(
         "--start-over",
         action="store_true",
@@ -218,12 +212,14 @@ def _refuse_own_output(config: BuildConfig, files: Sequence[FileInfo]) -> None:
                 f"the input {file.path} lies in the output folder {config.output}: give an "
                 "--output elsewhere, or an --input that does not match what is in it"
             )
-    ours = [storage.join(config.output, name) for name in _OUTPUTS]
+    folders_of_ours = {config.output, _real(config.output)}
+    ours = [storage.join(folder, name) for folder in folders_of_ours for name in _OUTPUTS]
     literal = {file.path for file in files}
     for pattern in config.inputs:
-        if pattern in literal:
+        if pattern in literal or not has_magic(pattern):
             continue
-        found = next((path for path in ours if storage.matches(pattern, path)), None)
+        forms = (pattern, _real_pattern(pattern))
+        found = next((p for p in ours if any(storage.matches(form, p) for form in forms)), None)
         if found:
             raise ValueError(
                 f"--input {pattern!r} matches files that the build itself writes, such as {found}: "
@@ -239,6 +235,13 @@ _OUTPUTS = (
     "train-00000-of-00001.tfrecord",
     "cleaned/CC-MAIN-20190418101243-20190418122248-00000-0123456789abcdef.arrow",
 )
+
+
+def _real_pattern(pattern: str) -> str:
+    """Return a pattern with the links resolved in the folders before its first wildcard."""
+    folders = pattern.split("/")
+    plain = next(number for number, folder in enumerate(folders) if has_magic(folder))
+    return "/".join([_real("/".join(folders[:plain])), *folders[plain:]])
 
 
 def _real(path: str) -> str:
@@ -354,6 +357,7 @@ def _warn(config: BuildConfig, made: dict[str, Any], done: bool) -> None:
             f"{made['counts']['pages_read']:,} pages read was kept",
             file=sys.stderr,
         )
+    verify_corpus.tell_of_foreign_shards(config.output, made)
     if "side_files" in made:
         listed = {file["name"] for file in made["side_files"]}
         for name in sorted(manifest.side_files(made).keys() - listed):
@@ -441,12 +445,26 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
         print(f"built before from {files} with recipe {config.recipe.name}")
     else:
         print(f"built from {files}{before} in {wall_s:.1f} s with recipe {config.recipe.name}")
-    print("why one page went: c4 explain FILE --url URL; what the names mean: docs/rules.md")
+    print(f"why a page was dropped: {_explain_command(config, made)}")
+    print("what the names of the rules mean: docs/rules.md")
     page = made.get("kept_page")
     if page:
         print(f"\nthe beginning of one kept page: {printable(page['url'])}")
         for line in page["text"].split("\n")[:6]:
             print(textwrap.shorten(printable(line), width=96, placeholder=" …"))
+
+
+def _explain_command(config: BuildConfig, made: dict[str, Any]) -> str:
+    """Return the command that explains a page of this corpus, for people to complete."""
+    words = ["c4", "explain", "--corpus", config.output]
+    if made.get("keep", "all") != "all":  # nothing that says in which file a page is
+        words.insert(2, "FILE")
+    words += ["--url", "URL"]
+    for language, path in config.badwords:
+        words += ["--badwords", f"{language}={path}"]
+    for option, given in (("--domain-list", config.domain_list), ("--url-list", config.url_list)):
+        words += [option, given] if given is not None else []
+    return printable(shlex.join(words))
 
 
 #: FileSummary.recleaned -> the words for it in the balance.

@@ -84,11 +84,11 @@ class Claim:
             return
         highest = max(_numbers(self.output), default=0)
         if highest != self.number or _read(self.output, highest).get("run") != self.run_id:
-            other = f" ({_who(_read(self.output, highest))})" if highest else ""
-            raise OSError(
-                f"another build has taken the folder {self.output}{other}: this build stops and "
-                "publishes nothing more"
-            )
+            what = f"the files of this build in {self.output} are gone"
+            if highest:
+                owner = _who(_read(self.output, highest))
+                what = f"another build has taken the folder {self.output} ({owner})"
+            raise OSError(f"{what}: this build stops and publishes nothing more")
         with _lock:
             _checked[self.run_id] = time.monotonic()
 
@@ -283,7 +283,7 @@ def _is_running(owner: dict[str, Any]) -> bool | None:
     if not here["boot"] or any(owner.get(name) != value for name, value in here.items()):
         return None
     pid = owner.get("pid")
-    if type(pid) is not int or pid < 1:
+    if type(pid) is not int or not 1 <= pid < 1 << 31:
         return None
     if pid == os.getpid() and owner.get("process_started") == _process_start(pid):
         with _lock:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from c4_filters.end_marks import ENGLISH_END_MARKS
 from pipelines import builders, json_files, layout, storage
 from pipelines.config import KEEP, BuildConfig, flatten
 from pipelines.input_list import known_inputs
@@ -36,6 +37,8 @@ _MARK = "made_by"
 _KEYS_OF_0_1 = frozenset(
     ("recipe", "lists", "versions", "max_record_bytes", "max_file_bytes", "formats", "shards")
 )
+#: Fields added to recipes since, with the values that keep the rules of version 0.1.
+_RECIPE_DEFAULTS = {"end_marks": list(ENGLISH_END_MARKS)}
 _RECIPE_KEYS_OF_0_1 = frozenset(("name", "order", "dedup_unit", "dedup_window", "languages"))
 _SIDE_FILES = ("dataset_info.json", "features.json", "README.md")
 #: The lines of the README.md that version 0.1 wrote.
@@ -137,6 +140,8 @@ def _is_of_0_1(found: Mapping[str, Any]) -> bool:
 def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as they are read back from JSON, without the mark."""
     settings: dict[str, Any] = json.loads(json.dumps(found))
+    if _is_of_0_1(settings):  # its rules are those of today's defaults
+        settings["recipe"] = _RECIPE_DEFAULTS | settings["recipe"]
     settings.pop(_MARK, None)
     return settings
 
@@ -176,7 +181,11 @@ def _written(output: str) -> tuple[set[str], dict[str, set[str]]]:
     patterns, digests = found.get("shards"), found.get("side_files")
     return (
         {str(pattern) for pattern in patterns} if isinstance(patterns, list) else set(),
-        {name: set(map(str, values)) for name, values in digests.items() if name in _SIDE_FILES}
+        {
+            name: set(map(str, values))
+            for name, values in digests.items()
+            if name in _SIDE_FILES and isinstance(values, list)
+        }
         if isinstance(digests, dict)
         else {},
     )

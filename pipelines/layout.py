@@ -135,6 +135,15 @@ def is_shard(name: str) -> bool:
     return _SHARD.fullmatch(name) is not None
 
 
+def format_of(name: str) -> str:
+    """The format of a shard, by its file name.
+
+    >>> format_of("train-00003-of-00064.json.gz")
+    'json'
+    """
+    return name.split(".")[1]
+
+
 def shards_in_split(name: str) -> tuple[str, int]:
     """The pattern of all shards like this one, and how many they are, by a shard's name.
 

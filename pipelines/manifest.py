@@ -16,6 +16,7 @@ from pipelines.write_shards import ShardSummary
 __all__ = [
     "BalanceError",
     "FolderError",
+    "checksum",
     "make_manifest",
     "read_manifest",
     "rewrite_manifest",
@@ -154,8 +155,7 @@ def write_manifest(
     )
     made = {**manifest, "side_files": write_side_files(output, manifest)}
     require()
-    rewrite_manifest(output, made)
-    return made
+    return rewrite_manifest(output, made)
 
 
 def side_files(manifest: Mapping[str, Any]) -> dict[str, bytes]:
@@ -199,10 +199,18 @@ def write_side_files(output: str, manifest: Mapping[str, Any]) -> list[dict[str,
     ]
 
 
-def rewrite_manifest(output: str, made: Mapping[str, Any]) -> None:
-    """Replace the manifest of a finished corpus; its shards stay unchanged."""
+def rewrite_manifest(output: str, made: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the manifest of a finished corpus, whose shards stay unchanged, and return it."""
+    made = {**made, "checksum": checksum(made)}
     with storage.write_atomically(storage.join(output, layout.MANIFEST)) as file:
         file.write(json_files.encode(made))
+    return made
+
+
+def checksum(made: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's values, in whatever form its JSON is written."""
+    values = {name: value for name, value in made.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(output: str) -> dict[str, Any]:
@@ -249,7 +257,12 @@ def _require_types(manifest: Mapping[str, Any]) -> None:
         for name in ("files_read", "pages_read", "pages_written", "lines_read", "lines_written")
     ]
     numbers += [counts["records_rejected"], manifest["timing"]["files_resumed"]]
-    words = []
+    words = [manifest["recipe"]["name"], manifest["recipe"]["description"]]
+    words.append(manifest.get("keep", ""))
+    for file in manifest.get("side_files", ()):
+        words += [file["name"], file["sha256"]]
+        numbers.append(file["bytes"])
+    words += [file["reason"] for file in manifest.get("recleaned", ())]
     for name in ("pages_dropped", "lines_dropped", "records_rejected_by_reason"):
         numbers += counts[name].values()
     if set(splits) != {"train", "validation"}:
@@ -257,7 +270,7 @@ def _require_types(manifest: Mapping[str, Any]) -> None:
     for split in splits.values():
         numbers += [split["pages"], split["text_bytes"]]
     for file in manifest["inputs"]:
-        words.append(file["path"])
+        words += [file["path"], file["sha256"], file.get("identity", "")]
         numbers.append(file["bytes"])
     for file in manifest["unreadable_inputs"]:
         words += [file["path"], file["error"]]

@@ -66,6 +66,7 @@ def verify(output: str) -> dict[str, Any]:
             with progress_of(made) as progress:
                 problems += verify_corpus.shard_problems(output, made, True, progress)
             problems += verify_corpus.side_file_problems(output, made, digests=True)
+            verify_corpus.tell_of_foreign_shards(output, made)
         damaged, kept = verify_corpus.kept_problems(output)
         problems += damaged
     return {

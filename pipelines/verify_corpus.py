@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ __all__ = [
     "manifest_problems",
     "shard_problems",
     "side_file_problems",
+    "tell_of_foreign_shards",
 ]
 
 _REQUESTS_AT_A_TIME = 32
@@ -41,6 +43,9 @@ def manifest_problems(made: Mapping[str, Any]) -> list[Problem]:
         wrong = _wrong_sums(made)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         wrong = [f"{type(error).__name__}: {error}"]
+    # The sums say more; older manifests have no checksum.
+    if not wrong and "checksum" in made and made["checksum"] != manifest.checksum(made):
+        wrong = ["checksum mismatch"]
     return [Problem(layout.MANIFEST, f"is damaged: {what}") for what in wrong]
 
 
@@ -112,6 +117,27 @@ def shard_problems(
         return _wrong_content(storage.join(output, shard["name"]), shard, digests, progress)
 
     return _each(check, made["shards"], digests)
+
+
+def foreign_shards(output: str, made: Mapping[str, Any]) -> list[str]:
+    """Return the names of files that readers of a pattern take for shards of this corpus."""
+    own = {shard["name"] for shard in made["shards"]}
+    formats = {shard["format"] for shard in made["shards"]}
+    return [
+        name
+        for name in storage.listdir(output)
+        if name not in own and layout.is_shard(name) and layout.format_of(name) in formats
+    ]
+
+
+def tell_of_foreign_shards(output: str, made: Mapping[str, Any]) -> None:
+    """Say on standard error which files beside the shards are no part of a corpus."""
+    for name in foreign_shards(output, made)[:10]:
+        print(
+            f"c4: note: {storage.join(output, name)} is no part of this corpus, but readers of "
+            f"{re.sub(r'[0-9]{5}', '*', name)} read it too: move it elsewhere",
+            file=sys.stderr,
+        )
 
 
 def side_file_problems(

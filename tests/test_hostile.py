@@ -53,6 +53,7 @@ def test_the_payload_works(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "loaded").is_dir()
 
 
+@pytest.mark.slow
 def test_no_pickle_of_a_corpus_folder_is_loaded(tmp_path: pathlib.Path) -> None:
     wet, out, loaded = tmp_path / "a.warc.wet.gz", tmp_path / "out", tmp_path / "loaded"
     write_wet(wet, [(f"http://site.example/{i}", DATE, TEXT) for i in range(2)])
@@ -120,6 +121,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 def test_no_header_names_a_file(tmp_path: pathlib.Path) -> None:
     info = "".join(
         f"WARC/1.0\r\nWARC-Type: warcinfo\r\nWARC-Date: {DATE}\r\nWARC-Filename: {name}\r\n"
@@ -170,7 +172,7 @@ def hostile_wet(path: pathlib.Path) -> None:
             f"http://site.example/{shown}/kept", DATE, f"{TEXT}\n{shown[:80]} and so on it went."
         ),
         wet_record(f"http://site.example/{shown}/short", DATE, said),
-        wet_record(f"http://site.example/{shown}/misdated", f"{DATE}{shown}", said),
+        wet_record(f"http://site.example/{shown}/odd", f"{DATE}{shown}", said),
         wet_record(f"http://site.example/{shown}/undated", "", said),
         f"WARC/1.0\r\nWARC-Type: conversion\r\n{shown}\r\n\r\n{said}\r\n\r\n".encode(),
         shown.encode(),
@@ -182,6 +184,7 @@ def shows_only(text: str) -> bool:
     return all(char.isprintable() or char == "\n" for char in text)
 
 
+@pytest.mark.slow
 def test_escapes_reach_neither_terminal_nor_reports(tmp_path: pathlib.Path) -> None:
     wet, out = tmp_path / "a.warc.wet", tmp_path / "out"
     hostile_wet(wet)

@@ -54,6 +54,7 @@ def python(*arguments, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_a_package_comes_up_without_the_heavy_libraries_of_others(package):
     names = modules_of(package)

@@ -197,6 +197,7 @@ class _Blocks:
         if len(self._bits) != blocks or len(self._keepers) not in (0, blocks):
             raise DamagedFileError(file.path, f"{len(self._bits)} blocks of {count} {name}s")
         self._last: tuple[int, _Bools] = (-1, np.empty(0, np.bool_))
+        self._last_keepers: tuple[int, _UInt64s] = (-1, np.empty(0, np.uint64))
 
     def gone(self, first: int, count: int) -> _Bools:
         end = first + count
@@ -217,10 +218,12 @@ class _Blocks:
             raise ValueError(f"{self._file.path} does not say who keeps {self._name}s")
         block, at = divmod(place, _BLOCK)
         bits = self._block(block)
-        data = np.frombuffer(self._file.read(self._keepers[block]), "<u8")
-        if len(data) != np.count_nonzero(bits):
-            raise DamagedFileError(self._file.path, f"{len(data)} keepers of {self._name}s")
-        return int(data[np.count_nonzero(bits[:at])])
+        if self._last_keepers[0] != block:
+            data = np.frombuffer(self._file.read(self._keepers[block]), "<u8")
+            if len(data) != np.count_nonzero(bits):
+                raise DamagedFileError(self._file.path, f"{len(data)} keepers of {self._name}s")
+            self._last_keepers = block, data
+        return int(self._last_keepers[1][np.count_nonzero(bits[:at])])
 
     def _block(self, block: int) -> _Bools:
         if self._last[0] != block:  # ranges are asked for in order, as a rule

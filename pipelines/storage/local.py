@@ -46,11 +46,11 @@ class Local:
     def open(self, path: str, scattered: bool) -> BinaryIO:
         """Open a file for reading."""
         del scattered
-        return open(path, "rb")
+        return _open_regular(path)
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
         """Return the bytes from ``start``, at most ``length``."""
-        with open(path, "rb") as file:
+        with _open_regular(path) as file:
             file.seek(start)
             return file.read(length)
 
@@ -221,6 +221,21 @@ def _wanted_file(path: str, found: os.stat_result) -> FileInfo | None:
         "not a regular file but a FIFO, socket or device: narrow the pattern or move it (--input)",
         path,
     )
+
+
+def _open_regular(path: str) -> BinaryIO:
+    """Open a file for reading. A FIFO is refused: it may wait for ever, and is read only once."""
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    found = os.fstat(file.fileno())
+    if modes.S_ISREG(found.st_mode) or os.path.samestat(found, os.stat(os.devnull)):
+        return file
+    file.close()
+    what = "not a regular file but a FIFO, socket or device: write it to a file first"
+    raise OSError(errno.EINVAL, what, path)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _is_folder(path: str) -> bool:

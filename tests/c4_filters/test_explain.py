@@ -108,7 +108,13 @@ def test_verdicts_are_those_that_a_build_counts(text: str, name: str) -> None:
             {"min_sentences_after_dedup": 9, "order": "dedup_first"},
             "\n".join(LINES[:3]),
             PageVerdict.FEW_SENTENCES_AFTER_DEDUP,
-            "fewer than 9 sentences in the whole text",
+            "4 sentences left, 9 wanted",
+        ),
+        (
+            {"min_sentences": 0, "min_sentences_after_dedup": 2},
+            LINES[0],
+            PageVerdict.FEW_SENTENCES_AFTER_DEDUP,
+            "1 sentence left, 2 wanted",
         ),
     ],
 )  # fmt: skip
@@ -186,3 +192,10 @@ def test_a_line_that_is_changed_shows_how_it_is_kept() -> None:
         LINES[3].removeprefix("[1]"),
         LINES[4].strip(),
     ]
+
+
+def test_the_note_on_paragraphs_counts_lines_that_are_long_enough() -> None:
+    recipe = dataclasses.replace(RECIPES["en"], min_paragraphs=4, min_paragraph_chars=6)
+    for lines, count in ((["short", "longer", "longest", "even longer"], 3), (["short"] * 2, 0)):
+        explained = explain_page(page_of("\n".join(lines)), rules_of(recipe))
+        assert explained.note == f"{count} lines of 6 characters, 4 wanted"

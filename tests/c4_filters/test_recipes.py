@@ -351,3 +351,13 @@ def test_values_beyond_reason_are_one_line(toml):
 
 def test_byte_order_mark_of_an_editor_is_no_error():
     assert load_recipe("mine.toml", '\ufeffname = "x"\nbase = "en"').name == "x"
+
+
+def test_end_marks_are_a_list_or_one_string_of_characters():
+    for written in ('".?"', '[".", "?"]'):
+        recipe = load_recipe("x.toml", f'name = "x"\nend_marks = {written}')
+        assert recipe.end_marks == (".", "?")
+    assert load_recipe("x.toml", 'name = "x"\nend_marks = ["..", "?!"]').end_marks == ("..", "?!")
+    for mark in ("", " ", ". .", " .", ".\n"):
+        with pytest.raises(ValueError, match="end_marks must be characters without blanks, "):
+            Recipe(name="x", end_marks=(".", mark))

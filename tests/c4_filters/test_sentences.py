@@ -7,6 +7,7 @@ import time
 
 import punkt
 import pytest
+import regex
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -364,3 +365,30 @@ def test_collocations_end_no_sentence(language):
         for case in (str, str.capitalize)
     )
     assert_same(text, language)
+
+
+def test_every_digit_is_one_where_python_does_not_know_it():
+    digits = [chr(code) for code in range(sys.maxunicode) if regex.fullmatch(r"\d", chr(code))]
+    assert len(digits) > 700
+    text = "\n".join(f"So {digit}. the {digit}{digit}. The -{digit}.5. end." for digit in digits)
+    assert_same(text)
+
+
+def test_long_words_are_not_remembered():
+    splitter = SentenceSplitter()
+    limit = sentences._MAX_REMEMBERED_CHARS
+    for size in range(limit - 2, limit + 3):
+        for letter, case in itertools.product("abz", (str, str.upper)):
+            word = case(letter * (size - 1)) + "."
+            splitter.line_starts(f"So {word} it went. Dr. {letter * size} it went.")
+            assert (word in splitter._before) == (len(word) <= limit)
+            assert (word[::-1] in splitter._ends_always) == (len(word) <= limit)
+            assert (letter * size in splitter._after) == (size <= limit)
+
+
+def test_dots_joined_by_a_no_break_space_before_what_abuts():
+    befores = ["Dr.", "J.", "5.", "it.", "U.S.", "...", ".", "a-b.", "(x.", "?.", "Dr.\xa0Dr."]
+    afters = ["", ")", '"', "'", "]", "”", ":", "*", "(", "[", "-", "--", "x", ".", "..", "!", "5"]
+    for before, blank, after in itertools.product(befores, "\xa0\u2003\u3000", afters):
+        for rest in ("It went.", "it went."):
+            assert_same(f"So {before}{blank}.{after} {rest}\n{before}{blank}.{blank}.{after}{rest}")

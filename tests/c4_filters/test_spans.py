@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import random
+import re
 import struct
 import tracemalloc
 
@@ -765,3 +766,10 @@ def test_unit_keepers_equal_their_twin(window, total, data):
 def test_spans_outside_the_units_are_refused(first, window):
     with pytest.raises(ValueError, match=r"must lie within 10|window must be positive"):
         spans.units_removed(first, window, 10)
+
+
+def test_starts_that_do_not_fit_are_named_in_full():
+    for starts in ([-1, 3], [3, 0], [0, 6]):
+        message = f"starts must ascend from 0 to 5 at most, got {starts}"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            spans.cut("A. B.", starts, [True, False])

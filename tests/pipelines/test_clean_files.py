@@ -134,9 +134,15 @@ BODIES = st.lists(
 @settings(max_examples=60, deadline=None)
 def test_what_goes_in_comes_out_or_is_counted(bodies: list[str], name: str) -> None:
     cleaner = clean_files._Cleaner(PageRules(RECIPES[name]))
-    for number, text in enumerate(bodies):
-        page = WetRecord(number, 0, f"http://{number}.example/", DATE, "text/plain", "1", "", text)
-        cleaner.add(clean_files._place_of(page), clean_files.RawPage(*page[2:6], text))
+    records = [
+        WetRecord(number, 0, f"http://{number}.example/", DATE, "text/plain", "1", "", text)
+        for number, text in enumerate(bodies)
+    ]
+    for page in clean_files.pages_of(records, RECIPES[name], cleaner.counts):
+        if isinstance(page, clean_files.Reject):
+            cleaner.reject(page)
+        else:
+            cleaner.add(*page)
     cleaned, prints = cleaner.tables()
     dropped = cleaner.dropped()
     assert Counter(dropped.verdicts) == cleaner.pages_dropped
@@ -502,6 +508,7 @@ def test_recipes_fit_any_page(tmp_path: pathlib.Path) -> None:
     assert summary.lines_read == summary.lines_kept + sum(summary.lines_dropped.values())
 
 
+@pytest.mark.slow
 def test_importing_the_stage_alone_is_enough_to_clean(job: Job) -> None:
     # A worker imports what it needs and no more: nothing may rely on another import's side effect.
     code = (

@@ -430,6 +430,7 @@ def tfds() -> Any:
 _old_protobuf = pytest.mark.filterwarnings(r"ignore:label\(\) is deprecated:DeprecationWarning")
 
 
+@pytest.mark.slow
 @_old_protobuf
 @_folders
 def test_tensorflow_datasets_opens_a_folder(
@@ -488,6 +489,7 @@ def datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterato
     library.enable_progress_bars()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fmt", ["parquet", "json"])
 @_folders
 def test_hugging_face_opens_a_folder_by_its_card(

@@ -166,6 +166,7 @@ def crawl(google_cloud: FakeGoogleCloud) -> FakeGoogleCloud:
     return google_cloud
 
 
+@pytest.mark.slow
 def test_a_build_on_google_storage_is_the_local_one(
     crawl: FakeGoogleCloud, local: dict[str, bytes]
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_build_on_google_storage_is_the_local_one(
     assert shards(crawl.objects) == local
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "kept"), [("cleaned/sample-00002", 2), ("removals/", 6), ("train-00001-of", 6)]
 )

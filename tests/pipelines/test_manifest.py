@@ -170,6 +170,28 @@ def test_a_folder_of_version_0_1_is_ours(out: pathlib.Path) -> None:
         claim_folder(config_for(out.parent), start_over=False)
 
 
+def test_a_folder_of_version_0_1_knew_no_end_marks(out: pathlib.Path) -> None:
+    content = of_0_1(out.parent)
+    del content["recipe"]["end_marks"]
+    (out / "build.json").write_text(json.dumps(content))
+    claim_folder(config_for(out.parent), start_over=False)
+    (out / "build.json").write_text(json.dumps(content))
+    with pytest.raises(FolderError, match=r"recipe\.name is 'en' there"):
+        claim_folder(config_for(out.parent, recipe=RECIPES["zh"]), start_over=False)
+
+
+@pytest.mark.parametrize("side_files", [{"README.md": 5}, {"README.md": "abc"}, [1], 5, None])
+def test_a_damaged_record_of_what_was_written_lists_nothing(
+    out: pathlib.Path, side_files: object
+) -> None:
+    whole_folder(out)
+    (out / "manifest.json").unlink()
+    record = {"shards": ["../*", 3], "side_files": side_files}
+    (out / "builders" / "written.json").write_text(json.dumps(record))
+    claim_folder(config_for(out.parent, formats=("json",)), start_over=True)
+    assert {"README.md", "features.json", "dataset_info.json"} <= set(names(out))
+
+
 def test_a_folder_of_something_else_is_refused(out: pathlib.Path) -> None:
     (out / "thesis.tex").write_text("x")
     with pytest.raises(FolderError, match=r"did not write, such as thesis\.tex"):

@@ -293,6 +293,7 @@ def test_every_table_that_is_packaged_is_whole() -> None:
         assert 50e6 < crawl.stored_bytes / crawl.files < 200e6
 
 
+@pytest.mark.slow
 def test_a_corpus_is_a_model_for_more_of_the_same(corpus: pathlib.Path) -> None:
     like = measured_corpus(str(corpus))
     made = json.loads((corpus / "manifest.json").read_text())
@@ -430,6 +431,7 @@ def test_a_corpus_without_cleaned_files_is_no_model(
     assert "--like" in line
 
 
+@pytest.mark.slow
 def test_requests_are_those_that_a_build_makes(
     google_cloud: FakeGoogleCloud,
 ) -> None:

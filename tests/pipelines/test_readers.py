@@ -51,6 +51,7 @@ def _run(line: str, names: dict[str, object]) -> object:
     return names["pages"]
 
 
+@pytest.mark.slow
 def test_tensorflow_datasets_reads_it(folder: pathlib.Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     pytest.importorskip("tensorflow", reason="TensorFlow is not installed (extra tfds)")

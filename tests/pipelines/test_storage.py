@@ -109,6 +109,7 @@ def test_a_parent_that_is_a_file_is_named(tmp_path: pathlib.Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_a_temporary_that_is_no_input_and_can_be_swept(
     tmp_path: pathlib.Path,
 ) -> None:
@@ -242,6 +243,7 @@ def test_join(parts: tuple[str, ...], expected: str) -> None:
 # --- importing Beam
 
 
+@pytest.mark.slow
 def test_beam_is_imported_without_a_word_and_logging_is_left_alone() -> None:
     program = (
         "import logging; from pipelines.quiet_beam import beam\n"
@@ -458,3 +460,23 @@ def test_local_paths_import_no_client() -> None:
         "assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_fifo_is_never_waited_for(tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    for read in (storage.read_bytes, storage.open_raw, lambda path: storage.read_range(path, 0, 1)):
+        with pytest.raises(OSError, match="not a regular file but a FIFO") as caught:
+            read(path)
+        assert caught.value.filename == path
+    with pytest.raises(OSError, match="not a regular file"):
+        storage.read_bytes("/dev/zero")
+    assert storage.read_bytes(os.devnull) == b""
+
+
+def test_a_pattern_with_a_reversed_range_is_named(crawl: pathlib.Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"'\[z-a\]\*' is no pattern: bad character range.*--input"
+    ):
+        storage.match("crawl/[z-a]*")

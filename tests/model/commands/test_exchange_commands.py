@@ -24,6 +24,7 @@ def folders(tmp_path_factory):
     return folder, run_c4("import-hf", folder / "theirs", "--output", folder / "ours")
 
 
+@pytest.mark.slow
 def test_importing_says_what_it_got_and_keeps_all_of_it(folders):
     folder, outcome = folders
     assert (outcome.status, outcome.err) == (0, "")

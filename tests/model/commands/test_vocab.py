@@ -83,6 +83,7 @@ def test_a_log_gets_lines_and_no_bar(built):
     assert re.fullmatch(r"sample: done in 00:\d\d\ntrain: done in 00:\d\d\n", outcome.err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alone", [False, True], ids=["our folder", "spiece.model alone"])
 def test_hugging_face_tokenizes_with_it_as_we_do(built, tmp_path, alone, monkeypatch):
     transformers = pytest.importorskip("transformers", reason="the dev extra is not installed")
@@ -107,6 +108,7 @@ def test_hugging_face_tokenizes_with_it_as_we_do(built, tmp_path, alone, monkeyp
     assert theirs.convert_tokens_to_ids(names) == [vocabulary.sentinel(k) for k in range(100)]
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_file(corpora, tmp_path):
     common = ["--size=200", "--sample-characters=40000", "--seed=3"]
     corpora_ = [f"--corpus=de={corpora['de']}", f"--corpus=fr={corpora['fr']}:2.5"]

@@ -259,6 +259,7 @@ def test_a_flipped_bit_in_a_parquet_page(tmp_path):
         read_all(folder, "parquet")
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_head_of_a_parquet_page_loses_no_pages(folder, tmp_path):
     path = copied(folder, tmp_path) / "train-00000-of-00003.parquet"
     content = path.read_bytes()
