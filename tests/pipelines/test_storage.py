@@ -473,10 +473,3 @@ def test_a_fifo_is_never_waited_for(tmp_path: pathlib.Path) -> None:
     with pytest.raises(OSError, match="not a regular file"):
         storage.read_bytes("/dev/zero")
     assert storage.read_bytes(os.devnull) == b""
-
-
-def test_a_pattern_with_a_reversed_range_is_named(crawl: pathlib.Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"'\[z-a\]\*' is no pattern: bad character range.*--input"
-    ):
-        storage.match("crawl/[z-a]*")
