@@ -229,7 +229,7 @@ def _list_inputs(
 
 
 def _require_folder(output: str) -> None:
-    """Raises OSError where the launcher's folder is not seen: its files would be scattered."""
+    """Raise OSError where the launcher's folder is not seen: its files would be scattered."""
     if not storage.exists(storage.join(output, layout.BUILD)):
         raise OSError(
             f"the worker on {socket.gethostname()} does not see the folder {output}: give one that "

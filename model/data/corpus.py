@@ -187,7 +187,7 @@ def _digest(value: Any) -> str:
 
 
 def _require_files(folder: str, entries: list[_Listed]) -> None:
-    """Raises CorpusError unless every shard is there, of the size that the manifest lists."""
+    """Raise CorpusError unless every shard is there, of the size that the manifest lists."""
     try:
         filesystem, name = _filesystem(folder)
         there = filesystem.get_file_info(pyarrow.fs.FileSelector(name))
@@ -211,7 +211,7 @@ def _missing(path: str) -> CorpusError:
 
 
 def _listed(entry: Any) -> _Listed:
-    """Checks an entry of the manifest; ValueError for what is none."""
+    """Check an entry of the manifest; ValueError for what is none."""
     name, split, pages = entry["name"], entry["split"], entry["pages"]
     if not isinstance(name, str) or name != posixpath.basename(name):
         raise ValueError(f"shard name {name!r}")

@@ -217,7 +217,7 @@ def test_a_build_stopped_by_the_storage_says_so_and_goes_on(
     line = stopped.err.strip().splitlines()[-1]
     assert line.startswith("c4: error: ")
     assert "Permission denied" in line
-    assert "what is cleaned is kept" in line
+    assert "cleaned files are kept" in line
     assert "gs://bucket/out/manifest.json" not in crawl.objects
 
     cleaned = {path: crawl.objects[path] for path in crawl.names("gs://bucket/out/cleaned/")}

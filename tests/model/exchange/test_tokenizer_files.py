@@ -370,7 +370,7 @@ def test_settings_that_contradict_themselves_are_refused(tmp_path, settings, mes
 def test_two_vocabularies_in_one_folder_are_refused(tmp_path):
     saved(tmp_path / "theirs", train(tmp_path / "v.model").read_bytes())
     train(tmp_path / "theirs" / "spiece.model", vocab_size=90)
-    with pytest.raises(VocabularyError, match="are of two vocabularies"):
+    with pytest.raises(VocabularyError, match="are of different vocabularies"):
         tokenizer_files.read_vocabulary(tmp_path / "theirs")
 
 
