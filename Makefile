@@ -4,8 +4,8 @@
 
 PYTHON ?= python3.11 python3.12 python3.13 python3
 VENV ?= .venv
-# What is installed for what. A purpose is one row: the extras of pyproject.toml that it needs, locked
-# in requirements/PURPOSE.lock. `make lock` gives all of them the same versions.
+# What is installed for which purpose: one row with the extras of pyproject.toml that it needs, locked
+# in requirements/PURPOSE.lock. `make lock` gives all locks the same versions.
 EXTRAS.build :=
 EXTRAS.train := train
 EXTRAS.test  := dev gcp aws tfds train
@@ -33,10 +33,12 @@ WITH_TESTS := $(VENV)/.test
 WITH_PODS := $(VENV)/.pods
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Install exactly the lock: nothing is resolved, so nothing released later matters; what comes as
-# source is built with the setuptools of tools.lock. Python compiles what is used, when it is used:
-# compiling all of it takes longer than everything else together.
+# Install exactly the lock: nothing is resolved, so later releases have no effect. Source packages are
+# built with the setuptools of tools.lock. Bytecode is compiled afterwards, on all cores: pip uses one,
+# and some packages contain templates that are not valid Python. It is not left to the first run, which
+# a full disk might interrupt.
 INSTALL := $(PIP) install --no-deps --no-build-isolation --no-compile --require-hashes
+BYTECODE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || :
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -56,18 +58,20 @@ $(MADE):
 $(VENV)/.build: $(MADE) $(LOCKS)/tools.lock $(LOCKS)/build.lock
 	$(INSTALL) -r $(LOCKS)/tools.lock
 	$(INSTALL) -r $(LOCKS)/build.lock
+	$(BYTECODE)
 	@touch $@
 
-# Of every other purpose, beside that of the build.
+# Every other purpose is installed on top of the build.
 $(VENV)/.%: $(VENV)/.build $(LOCKS)/%.lock
 	$(INSTALL) -r $(LOCKS)/$*.lock
+	$(BYTECODE)
 	@touch $@
 
 $(INSTALLED): $(VENV)/.build pyproject.toml setup.py
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-corpus: $(INSTALLED)  ## build a corpus of the sample pages, and show what became of them
+corpus: $(INSTALLED)  ## build a corpus of the sample pages, and show what each rule dropped
 	$(BIN)/c4 build --input '$(SAMPLES)' --output $(OUT)
 
 $(OUT)/manifest.json:
@@ -86,8 +90,8 @@ test: $(INSTALLED) $(WITH_TESTS)  ## run the tests
 test-fast: $(INSTALLED) $(WITH_TESTS)  ## run the tests that are not marked slow: under two minutes
 	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
 
-# Flink (Java, Maven), the compiler for TPUs, and the image's rehearsal: what `make test` skips where
-# it is not there. Where it cannot be had the tests say so, and the skip fails the run.
+# Includes Flink (Java, Maven), the compiler for TPUs and the image's rehearsal, which `make test`
+# skips if they are missing. If they cannot be installed, the tests say so and the skip fails the run.
 test-all: $(INSTALLED) $(WITH_TESTS) $(WITH_PODS)  ## run every test; a skip that is not allowed fails
 	-PYTHON=$(BIN)/python scripts/flink_cluster.sh fetch
 	C4_REHEARSE_IMAGE=1 $(BIN)/python -m pytest --strict-skips $(PYTEST_ARGS)
@@ -110,7 +114,7 @@ format: $(INSTALLED) $(WITH_TESTS)  ## apply what `make check` asks for, where i
 # --universal: one file for every platform and for every Python from 3.11 on. All extras are resolved
 # once, together, and each lock is a part of that. UPGRADE= keeps what is pinned and still fits.
 UPGRADE ?= --upgrade
-COMPILE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+RESOLVE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
     --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 BUILD_REQUIRES := import tomllib; \
     print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
@@ -119,16 +123,16 @@ lock:  ## pin every dependency again, within the bounds of pyproject.toml
 	build/lock/bin/python -m pip --disable-pip-version-check --quiet install uv==$(UV_VERSION)
 	build/lock/bin/python -c '$(BUILD_REQUIRES)' >build/lock/tools.in
 	cat requirements/*.lock >build/lock/all.txt
-	$(COMPILE) $(UPGRADE) --output-file build/lock/all.txt pyproject.toml build/lock/tools.in \
+	$(RESOLVE) $(UPGRADE) --output-file build/lock/all.txt pyproject.toml build/lock/tools.in \
 	    $(addprefix --extra ,$(sort $(foreach purpose,$(PURPOSES),$(EXTRAS.$(purpose)))))
 	rm requirements/*.lock
-	$(COMPILE) --generate-hashes --constraint build/lock/all.txt \
+	$(RESOLVE) --generate-hashes --constraint build/lock/all.txt \
 	    --output-file requirements/tools.lock build/lock/tools.in
-	set -e; $(foreach purpose,$(PURPOSES),$(COMPILE) --generate-hashes \
+	set -e; $(foreach purpose,$(PURPOSES),$(RESOLVE) --generate-hashes \
 	    --constraint build/lock/all.txt --output-file requirements/$(purpose).lock pyproject.toml \
 	    $(addprefix --extra ,$(EXTRAS.$(purpose)));)
 
-# Where pip-audit cannot be had, or whom it asks cannot be reached, the script says so.
+# The script reports if pip-audit cannot be installed or its services cannot be reached.
 audit: $(INSTALLED) $(WITH_TESTS)  ## known vulnerabilities of what is pinned
 	"$$(scripts/find_python.sh $(PYTHON))" -m venv build/audit
 	-build/audit/bin/python -m pip --disable-pip-version-check --quiet install \

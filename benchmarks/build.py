@@ -42,7 +42,7 @@ _BUILDS_A_TURN = 5
 def build(
     inputs: Sequence[str], output: pathlib.Path, recipe: str = "en", workers: int | None = None
 ) -> measure.Cost:
-    """Runs ``c4 build`` as a user would, in Parquet."""
+    """Run ``c4 build`` as a user would, in Parquet."""
     command = [sys.executable, "-m", "pipelines.c4_main", "build", "--input", *inputs]
     command += ["--output", str(output), "--recipe", recipe]
     command += ["--workers", str(workers)] if workers else []
@@ -73,7 +73,7 @@ def run_reference(paths: Sequence[str]) -> measure.Cost:
 
 
 def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
-    """Prints the cost of both and their ratio; returns the ratio."""
+    """Print the cost of both and their ratio; return the ratio."""
     os.chdir(pathlib.Path(__file__).resolve().parents[1])
     with tempfile.TemporaryDirectory(prefix="c4-speed-") as name:
         folder = pathlib.Path(name)
@@ -109,7 +109,7 @@ def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
 
 
 def stages(paths: Sequence[str]) -> None:
-    """Prints CPU a page of each part of recipe ``en``, in one process."""
+    """Print CPU a page of each part of recipe ``en``, in one process."""
     from c4_filters.badwords import BadWords
     from c4_filters.language import detect_language
     from c4_filters.lines import clean_text
@@ -203,7 +203,7 @@ def stages(paths: Sequence[str]) -> None:
 
 
 def parity(paths: Sequence[str]) -> bool:
-    """Compares recipe ``tfds`` with the reference; True when every page is the same."""
+    """Compare recipe ``tfds`` with the reference; True when every page is the same."""
     import pyarrow.parquet
 
     wanted = reference.run_reference(
@@ -225,7 +225,7 @@ def parity(paths: Sequence[str]) -> bool:
 
 
 def growth(sizes: Iterable[int], seed: int, workers: int | None) -> None:
-    """Prints CPU a page and memory for corpora of each size."""
+    """Print CPU a page and memory for corpora of each size."""
     first = 0.0
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="c4-growth-") as name:

@@ -41,7 +41,7 @@ FILE_AND_INDEX = np.dtype([("id", "V16"), ("key", ">u8"), ("file", ">u4"), ("ind
 
 
 def write_spans(folder: pathlib.Path, total: int, files: int, removed: float, seed: int) -> None:
-    """Writes spans of which the given part is to go: identities random, repeats anywhere.
+    """Write spans of which the given part is to go: identities random, repeats anywhere.
 
     One repeat in ten is of one of a hundred popular spans, the others are of any span.
     """
@@ -85,7 +85,7 @@ class PackFile(beam.DoFn):
         self.buckets = buckets
 
     def process(self, file: int) -> Iterator[tuple[int, tuple[str, bytes]]]:
-        """Reads, reduces and packs one file."""
+        """Read, reduces and packs one file."""
         ids, keys = read_spans(self.folder, file)
         found = spans.span_winners(ids, keys)
         winners = found.rows
@@ -207,7 +207,7 @@ def cpu_seconds() -> float:
 
 
 def measure(graph: str, folder: str, files: int, buckets: int) -> dict[str, float]:
-    """Runs one graph in this process; CPU and wall seconds and the peak memory, in MB."""
+    """Run one graph in this process; CPU and wall seconds and the peak memory, in MB."""
     options = PipelineOptions(["--runner=FnApiRunner", "--direct_running_mode=in_memory"])
     if graph != "numpy":
         with beam.Pipeline(options=options) as warm_up:

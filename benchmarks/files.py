@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _measure(scheme: str, name: str, client: Callable[..., Any], count: int) -> None:
-    """Runs every kind of work against a server of its own and prints a line for each."""
+    """Run every kind of work against a server of its own and print a line for each."""
     start = multiprocessing.get_context("spawn")
     calls, answers = start.Queue(), start.Queue()
     server = start.Process(target=_serve, args=(scheme, count, calls, answers))

@@ -551,7 +551,7 @@ def _gzip_member(data: bytes) -> bytes:
 def generate(
     folder: pathlib.Path, *, pages: int, files: int, crawl: SyntheticCrawl
 ) -> list[pathlib.Path]:
-    """Writes the first ``pages`` pages of ``crawl`` into ``files`` WET files, one after the other.
+    """Write the first ``pages`` pages of ``crawl`` into ``files`` WET files, one after the other.
 
     Files are ``synthetic-00000.warc.wet.gz`` and so on, gzip level 1, one member a record. File k
     holds the pages from ``k * pages // files`` to ``(k + 1) * pages // files - 1``.

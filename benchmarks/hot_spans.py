@@ -40,7 +40,7 @@ class WithHotSpan(SyntheticCrawl):
 
 
 def built(crawl: SyntheticCrawl, pages: int, folder: pathlib.Path) -> measure.Cost:
-    """Generates and builds a corpus, tells what it cost, and leaves nothing."""
+    """Generate and build a corpus, report its cost, and remove it."""
     files = max(2, -(-pages // _PAGES_A_FILE))
     with tempfile.TemporaryDirectory(dir=folder) as name:
         generate(pathlib.Path(name) / "wet", pages=pages, files=files, crawl=crawl)

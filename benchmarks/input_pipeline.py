@@ -41,7 +41,7 @@ def texts_of(config: InputConfig) -> Texts:
 
 
 def encode(vocabulary: Vocabulary, texts: Texts) -> int:
-    """Bare SentencePiece; returns the tokens."""
+    """Bare SentencePiece; return the tokens."""
     return sum(len(ids) for group in texts for ids in vocabulary.encode_batch(group))
 
 
@@ -55,7 +55,7 @@ def one_epoch(config: InputConfig) -> None:
 
 
 def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
-    """Prints tokens a CPU second of both, and their ratio; returns the ratio."""
+    """Print tokens a CPU second of both, and their ratio; return the ratio."""
     texts = texts_of(config)
     tokens = encode(vocabulary, texts)
     one_epoch(config)  # loads what is loaded once, for both
@@ -81,7 +81,7 @@ def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
 
 
 def with_workers(config: InputConfig, batches: int) -> None:
-    """Prints tokens on the clock, and the parent's own share of the work."""
+    """Print tokens on the clock, and the parent's own share of the work."""
     iterator = make_input(config)
     next(iterator)  # the processes are up
     started, busy = time.monotonic(), time.process_time()

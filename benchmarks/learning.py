@@ -108,7 +108,7 @@ def train(corpus: str, vocabulary: str, run: Run, steps: int, folder: pathlib.Pa
 
 
 def main() -> int:
-    """Prints the table; the exit status is 1 if a run learnt too little."""
+    """Print the table; the exit status is 1 if a run learnt too little."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -33,7 +33,7 @@ class Cost:
 
 
 def run(command: Sequence[str]) -> Cost:
-    """Runs a command to its end. Raises CalledProcessError when it fails, with its output.
+    """Run a command to its end. Raises CalledProcessError when it fails, with its output.
 
     Processes that outlive their parent are adopted and waited for, so that none goes uncounted.
     Memory is the unique set where the system tells it: pages that processes share count once each.

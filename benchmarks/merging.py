@@ -33,7 +33,7 @@ from pipelines.write_shards import plan_shards, write_shard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table; fails when the two ways differ."""
+    """Print the table; fails when the two ways differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wet", required=True, metavar="GLOB")
     parser.add_argument("--files", type=int, default=400, help="cleaned files (default: 400)")

@@ -107,7 +107,7 @@ class Overlap:
         )
 
     def check(self, number: int, offset_s: float) -> list[str]:
-        """Starts both, ``offset_s`` apart; returns what went wrong."""
+        """Start both, ``offset_s`` apart; return what went wrong."""
         output = storage.join(self._store.root, f"out-{number}")
         builds = {"first": self._start("first", output, 1 + number % 2)}
         time.sleep(offset_s)
@@ -148,7 +148,7 @@ def _shards(output: str) -> dict[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a line for each pair that went wrong, and how many did."""
+    """Print a line for each pair that went wrong, and how many did."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--offsets", type=int, default=50, metavar="N", help="pairs of builds")
     parser.add_argument("--store", choices=list(STORES), default="local")

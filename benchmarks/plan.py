@@ -158,7 +158,7 @@ def clean_rates(folder: pathlib.Path, wet: Iterable[str]) -> dict[str, float]:
 
 
 def clean(path: pathlib.Path, output: pathlib.Path, rules: PageRules) -> FileSummary:
-    """Cleans one file anew."""
+    """Clean one file anew."""
     name = layout.file_name(str(path))
     pathlib.Path(layout.cleaned(str(output), name)).unlink(missing_ok=True)
     return clean_file(str(path), path.stat().st_size, str(output), rules, "x", 64 << 20)
@@ -476,7 +476,7 @@ class Measured:
 def built(
     pages: int, folder: pathlib.Path, workers: int, seed: int, start: measure.Cost
 ) -> Measured:
-    """Builds a generated corpus of so many pages with ``c4 build``."""
+    """Build a generated corpus of so many pages with ``c4 build``."""
     files = max(2, -(-pages // _PAGES_A_FILE))
     generate(folder / "wet", pages=pages, files=files, crawl=SyntheticCrawl(seed))
     output = folder / "out"
@@ -548,7 +548,7 @@ def predicted(
 
 
 def check(sizes: list[int], workers: int, seed: int) -> float:
-    """Builds every size, prints model and measurement; returns the largest error of ours."""
+    """Build every size, print model and measurement; return the largest error of ours."""
     worst = 0.0
     found: list[tuple[int, Measured]] = []
     with tempfile.TemporaryDirectory(prefix="c4-plan-") as name:

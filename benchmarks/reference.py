@@ -74,7 +74,7 @@ def run_reference(
     stages: Sequence[str] = STAGES,
     dedup_engine: str = "beam",
 ) -> ReferenceRun:
-    """Builds the corpus of some WET files with the reference's functions.
+    """Build the corpus of some WET files with the reference's functions.
 
     ``badwords`` are the lines of the English word list. ``stages`` leaves stages out, never changes
     their order: each one but ``split`` is optional, and ``badwords`` needs the language that
@@ -170,7 +170,7 @@ def packaged_english_badwords() -> list[str]:
 
 
 def write_wet(path: pathlib.Path, pages: Iterable[tuple[str, str, str]]) -> None:
-    """Writes (url, timestamp, text) triples as a WET file: one gzip member a record.
+    """Write (url, timestamp, text) triples as a WET file: one gzip member a record.
 
     Timestamps look like ``2026-03-08T12:00:00Z``. The ``warcinfo`` record comes first, as in Common
     Crawl's files; the reference takes it for a page without a url.
@@ -277,7 +277,7 @@ def _deduplicate_in_beam(
 
 @contextlib.contextmanager
 def _counting(c4_utils: Any, counters: collections.Counter[str]) -> Iterator[None]:
-    """Sends the counters of ``c4_utils`` to a dictionary: Beam's are lost outside a pipeline."""
+    """Send the counters of ``c4_utils`` to a dictionary: Beam's are lost outside a pipeline."""
 
     def get_counter_inc_fn(namespace: str) -> Callable[..., None]:
         def increase(counter: str, amount: int = 1) -> None:
@@ -318,7 +318,7 @@ def _tensorflow_stand_in() -> types.SimpleNamespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; gives the exit status."""
+    """Run the command line; gives the exit status."""
     parser = argparse.ArgumentParser(description="Build a corpus with the reference's own code.")
     parser.add_argument("--wet", nargs="+", required=True, help="WET files, or globs of them")
     parser.add_argument("--out", type=pathlib.Path, help="pages, as gzipped lines of JSON")

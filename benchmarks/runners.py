@@ -49,7 +49,7 @@ _MEASURE = (
 
 
 def run(inputs: Sequence[str], output: pathlib.Path, options: Sequence[str]) -> measure.Cost:
-    """Runs ``c4 build`` with options of Beam's. Raises CalledProcessError when it fails."""
+    """Run ``c4 build`` with options of Beam's. Raises CalledProcessError when it fails."""
     command = [sys.executable, "-m", "pipelines.c4_main", "build", "--input", *inputs]
     command += ["--output", str(output), "--shards", _SHARDS, *options]
     done = subprocess.run(
@@ -117,7 +117,7 @@ def portable(folder: pathlib.Path) -> Iterator[list[str]]:
 
 
 def same_bytes(paths: Sequence[str], cache: pathlib.Path) -> bool:
-    """Prints a line for each engine; says whether all gave the same shards."""
+    """Print a line for each engine; says whether all gave the same shards."""
     with tempfile.TemporaryDirectory(prefix="c4-runners-") as name:
         folder = pathlib.Path(name)
         found: dict[str, dict[str, str]] = {}
@@ -154,7 +154,7 @@ def cpu_of_group(leader: int) -> float:
 
 
 def overhead(paths: Sequence[str], cache: pathlib.Path) -> float:
-    """Prints what both cost and their ratio; returns the ratio."""
+    """Print what both cost and their ratio; return the ratio."""
     with tempfile.TemporaryDirectory(prefix="c4-runners-") as name:
         folder = pathlib.Path(name)
         one = [build.one_page_file(folder)]

@@ -67,7 +67,7 @@ def packed(crawl: SpanCrawl, rows: SpanRows) -> tuple[int, bytes]:
 
 
 def make_bucket(crawl: SpanCrawl, bucket: int, buckets: int, path: str) -> dict[str, float]:
-    """Writes what all files send to one bucket, one buffer after the other."""
+    """Write what all files send to one bucket, one buffer after the other."""
     source = crawl.bucket(bucket, buckets)
     settled = 0
     with open(path, "wb") as file:
@@ -134,7 +134,7 @@ def measure_file(crawl: SpanCrawl, file: int, buckets: int) -> dict[str, float]:
 
 
 def forget_peak() -> None:
-    """Starts VmHWM anew (proc(5): clear_refs)."""
+    """Start VmHWM anew (proc(5): clear_refs)."""
     pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -261,7 +261,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def brute_force(crawl: SpanCrawl, buckets: int) -> dict[int, list[int]]:
-    """Indices that go, by file: one dictionary of all rows of the crawl."""
+    """Return indices that go, by file: one dictionary of all rows of the crawl."""
     copies: dict[bytes, list[tuple[int, str, int, int]]] = defaultdict(list)
     for bucket in range(buckets):
         for file, rows in crawl.bucket(bucket, buckets).by_file():
@@ -296,7 +296,7 @@ def by_buckets(crawl: SpanCrawl, buckets: int) -> dict[int, list[int]]:
 
 
 def copies_by_span(crawl: SpanCrawl, buckets: int) -> Iterator[int]:
-    """Copies of every span of the crawl, in no order."""
+    """Return a copy of every span of the crawl, in no order."""
     for bucket in range(buckets):
         rows = crawl.bucket(bucket, buckets).rows(0, crawl.files)
         _, counts = np.unique(rows.ids.view("V16"), return_counts=True)
@@ -319,7 +319,7 @@ def skew(crawl: SpanCrawl, buckets: int) -> dict[str, float]:
 
 
 def check(arguments: argparse.Namespace) -> bool:
-    """Compares with brute force and prints the skew; True when all is as it should be."""
+    """Compare with brute force and print the skew; True when all is as it should be."""
     good = True
     for size, files in ((2_000, 3), (60_000, 12)):
         crawl = crawl_of(size, files, **shape_of(arguments))

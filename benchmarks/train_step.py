@@ -165,7 +165,7 @@ def peer_process(options: argparse.Namespace, config: Any, argv: list[str]) -> A
 
 
 def wait_for(peer: Any) -> None:
-    """Returns when the peer has made its first step."""
+    """Return when the peer has made its first step."""
     for line in peer.stdout:
         if line.strip() == "ready":
             return

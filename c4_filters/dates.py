@@ -1,9 +1,9 @@
-"""WARC dates: compare captures by time, and write every date in one form.
+"""WARC dates: compare captures by time, and write all dates in one form.
 
 Common Crawl writes ``2019-04-18T10:00:00Z``. WARC 1.1 (section 4.7 of its specification, after
 W3CDTF) also allows fractions of a second of one to nine digits and dates that are cut off from the
-right: ``2016-09``, ``2016-09-19T17:20Z``. Other writers put the 14 digits of the CDX format in, or
-an offset in place of the ``Z``.
+right: ``2016-09``, ``2016-09-19T17:20Z``. Other writers use the 14 digits of the CDX format, or an
+offset instead of the ``Z``.
 """
 
 import datetime
@@ -11,7 +11,7 @@ import re
 
 __all__ = ["COMMON_FORM", "date_key", "is_date", "whole_seconds"]
 
-# The dates of nearly every page, in a form that RE2 reads, too. 29 February needs the calendar.
+# Matches the dates of nearly all pages. RE2 can read it too. 29 February needs the calendar.
 COMMON_FORM = (
     r"[1-9][0-9]{3}-(?:"
     r"(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31"
@@ -36,7 +36,7 @@ _FORMS = (
 
 
 def is_date(text: str) -> bool:
-    """Return whether ``text`` names a moment, in any of the forms above.
+    """Return whether ``text`` is a date in one of the forms above.
 
     >>> is_date("2016-09"), is_date("2019-02-30T10:00:00Z"), is_date("yesterday")
     (True, False, False)
@@ -45,9 +45,9 @@ def is_date(text: str) -> bool:
 
 
 def whole_seconds(text: str) -> str:
-    """Return a date as ``YYYY-MM-DDThh:mm:ssZ``; what is no date, unchanged.
+    """Return a date as ``YYYY-MM-DDThh:mm:ssZ``, and any other text unchanged.
 
-    A date that is cut off stands for its first moment, a fraction is dropped.
+    A date that is cut off becomes its first moment; a fraction is dropped.
 
     >>> whole_seconds("2016-09"), whole_seconds("20190418100000")
     ('2016-09-01T00:00:00Z', '2019-04-18T10:00:00Z')
@@ -63,8 +63,8 @@ def whole_seconds(text: str) -> str:
 def date_key(text: str) -> str:
     """Return a text that sorts by time, byte by byte: later dates after earlier ones.
 
-    A date in Common Crawl's form is its own key. What is no date sorts before every date, by its
-    own bytes.
+    A date in Common Crawl's form is its own key. A text that is not a date sorts before all dates,
+    by its bytes.
 
     >>> dates = ["2024-05-01T10:00:00.55Z", "2024-05-01T10:00:00.5Z", "2024-05-01T10:00:00Z", "?"]
     >>> sorted(dates, key=date_key) == dates[::-1]
@@ -88,7 +88,7 @@ def _parse(text: str) -> tuple[str, str] | None:
         return None
     fields = found.groupdict()
     hour, minute, second = (int(fields[name] or 0) for name in ("hour", "minute", "second"))
-    if hour > 23 or minute > 59 or second > 60:  # 60: a leap second, taken for the next one
+    if hour > 23 or minute > 59 or second > 60:  # 60 is a leap second and counts as the next second
         return None
     offset = datetime.timedelta(
         hours=int(fields["off_hours"] or 0), minutes=int(fields["off_minutes"] or 0)
@@ -99,6 +99,6 @@ def _parse(text: str) -> tuple[str, str] | None:
         )
         moment = day + datetime.timedelta(hours=hour, minutes=minute, seconds=second)
         moment += offset if fields["sign"] == "-" else -offset
-    except (ValueError, OverflowError):  # 30 February; a year that the calendar does not have
+    except (ValueError, OverflowError):  # 30 February, or a year outside the calendar
         return None
     return f"{moment.isoformat(timespec='seconds')}Z", (fields["fraction"] or "").rstrip("0")

@@ -19,8 +19,8 @@ _IDEOGRAPHIC = ("。", "．", "｡", "！", "？")
 _DANDAS = ("।", "॥", "”")
 _ARABIC = ("؟", "»", "”")
 
-#: langdetect's code -> what its texts end lines with besides the marks of English. Languages that
-#: end sentences as English does are not listed. Thai marks no ends of sentences.
+#: langdetect's code -> end marks besides those of English. Languages with the marks of English are
+#: not listed. Thai does not mark the end of a sentence.
 END_MARKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "ar": _ARABIC,
@@ -38,16 +38,16 @@ END_MARKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
-#: Languages that put no blanks between words: a line has few words, however long it is.
+#: Languages without blanks between words: a line has few words, however long it is.
 UNSPACED: Final = frozenset({"ja", "th", "zh-cn", "zh-tw"})
 
 
-# Of Unicode's Sentence_Terminal, what ends sentences in languages of today, those of English apart.
+# Unicode's Sentence_Terminal: the marks of living languages, without those of English.
 _SENTENCE_ENDS = frozenset("։؝؞؟۔܀܁܂߹।॥၊။።፧፨᙮។៕᠃᠉‼⁇⁈⁉。꓿꘎꘏꩝꩞꩟꯫︒︕︖﹒﹖﹗！．？｡") | {"\u037e"}
 
 
 def sentence_ends(end_marks: Iterable[str]) -> frozenset[str]:
-    """Return those of a recipe's end marks at which a sentence ends that Punkt would go on with.
+    """Return the end marks that end a sentence but that Punkt does not know.
 
     >>> sorted(sentence_ends(marks_of(["ja"])))
     ['。', '！', '．', '？', '｡']
@@ -56,7 +56,7 @@ def sentence_ends(end_marks: Iterable[str]) -> frozenset[str]:
 
 
 def marks_of(languages: Iterable[str]) -> tuple[str, ...]:
-    """Return the end marks of texts in these languages, those of English first, each once.
+    """Return the end marks of these languages, each once, beginning with those of English.
 
     >>> marks_of(["en", "ur"])
     ('.', '?', '!', '"', '۔', '؟', '»', '”')

@@ -109,7 +109,7 @@ def split_lines(text: str) -> list[str]:
 
 
 def clean_text(text: str, recipe: Recipe, counts: Counter[str]) -> CleanLines:
-    """Applies the line rules to a page's lines, as split_lines gives them.
+    """Apply the line rules to a page's lines, as split_lines gives them.
 
     Equal to :func:`judge_line` on each in turn, stopping where one drops the page. Adds to
     ``counts``: ``lines_read``, and each dropped line under its verdict; on a dropped page the lines
@@ -182,7 +182,7 @@ def _lines_at(text: bytes, matches: Iterable[tuple[int, int, int]]) -> list[int]
 
 
 def _dropped_page(lines: Sequence[str], recipe: Recipe, counts: Counter[str]) -> CleanLines:
-    """Counts the lines of a page up to the one that drops it, by the book."""
+    """Count the lines of a page up to the one that drops it, by the book."""
     counts["lines_read"] += len(lines)
     fine = 0
     for position, line in enumerate(lines):

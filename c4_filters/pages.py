@@ -5,16 +5,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from c4_filters.badwords import BadWords
 from c4_filters.end_marks import sentence_ends
 from c4_filters.language import Language, detect_language
 from c4_filters.lines import clean_text, split_lines
 from c4_filters.recipes import Recipe
 from c4_filters.sentences import sentence_splitter
+from c4_filters.spans import cut
 from c4_filters.urls import DomainList, normalize_url, url_identity
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
-__all__ = ["CleanPage", "PageRules", "RawPage", "tf_pages"]
+__all__ = ["CleanPage", "FinishedPage", "PageRules", "RawPage", "tf_pages"]
 
 
 class RawPage(NamedTuple):
@@ -41,6 +45,14 @@ class CleanPage(NamedTuple):
         if self.evidence or self.language is None:
             return self.evidence
         return f"{self.language.code} {self.language.probability:.4f}"
+
+
+class FinishedPage(NamedTuple):
+    """What deduplication and the rules after it make of a page."""
+
+    text: str  # what deduplication left
+    sentences: int | None  # left in it, counted line by line; None: the recipe counts the whole
+    result: CleanPage
 
 
 # TF c4_utils: lines that split_wet_file takes for a record's header, wherever they stand.
@@ -171,6 +183,50 @@ class PageRules:
         if recipe.min_paragraphs and not self._has_paragraphs(split_lines(page.text)):
             return PageVerdict.FEW_PARAGRAPHS
         return PageVerdict.KEPT
+
+    def unit_starts(self, text: str) -> list[int]:
+        """Return where each unit that the recipe deduplicates begins in a page's kept text."""
+        unit = self.recipe.dedup_unit
+        if unit == "sentences":
+            return self.splitter.line_starts(text)
+        if unit == "lines":
+            starts, at = [0], text.find("\n")
+            while at >= 0:
+                starts.append(at + 1)
+                at = text.find("\n", at + 1)
+            return starts
+        return []
+
+    def are_judged_after_dedup(
+        self, units: npt.NDArray[np.int64], removed: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which pages the rules after deduplication look at; the others stay as they are.
+
+        Args:
+            units: How many units each page had, ``[pages]``.
+            removed: How many of them deduplication removes, ``[pages]``.
+        """
+        judged = (removed > 0) | self._late
+        if self.recipe.dedup_unit == "sentences":
+            judged |= units - removed < self.recipe.min_sentences_after_dedup
+        return judged
+
+    def finish_page(
+        self, text: str, starts: Sequence[int], removed: npt.NDArray[np.bool_], url: str
+    ) -> FinishedPage:
+        """Take the removed units from a page, and apply every rule that comes after that.
+
+        Args:
+            text: The page as it was kept.
+            starts: Where its units begin, see `unit_starts`.
+            removed: Whether each unit is removed, ``[units]``.
+            url: The page's, as written.
+        """
+        left = cut(text, starts, removed)
+        sentences = None
+        if self.recipe.dedup_unit == "sentences":
+            sentences = len(starts) - int(np.count_nonzero(removed))
+        return FinishedPage(left, sentences, self.finish(left, sentences, url))
 
     def finish(self, text: str, sentences: int | None, url: str) -> CleanPage:
         """Applies every rule that comes after deduplication.

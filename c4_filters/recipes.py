@@ -140,7 +140,7 @@ class Recipe:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Makes a recipe of ``values``, starting from the recipe that ``base`` names, if any.
+        """Make a recipe of ``values``, starting from the recipe that ``base`` names, if any.
 
         ``end_marks`` may be one string of characters. Values that name ``languages`` and leave
         ``end_marks`` out get the marks of these languages too (see ``c4_filters.end_marks``); where

@@ -246,7 +246,7 @@ class SentenceSplitter:
         return list(zip(starts, ends, strict=True))
 
     def count(self, text: str) -> int:
-        """Counts the sentences of a text: `len(self.spans(text))`.
+        """Count the sentences of a text: `len(self.spans(text))`.
 
         >>> SentenceSplitter().count("One. Two? Three!")
         3
@@ -276,7 +276,7 @@ class SentenceSplitter:
         return starts
 
     def _text_starts(self, text: str) -> list[int]:
-        """Starts of all sentences of a text, ascending."""
+        """Start of all sentences of a text, ascending."""
         if not text or text.isspace():
             return []
         starts = self._later_starts(text, _TEXT)
@@ -285,7 +285,7 @@ class SentenceSplitter:
         return starts
 
     def _later_starts(self, text: str, bounds: _Bounds) -> list[int]:
-        """Starts of all sentences but the first (of the text, or of each line), descending."""
+        """Start of all sentences but the first (of the text, or of each line), descending."""
         searched = text
         if "?" in searched:
             searched = searched.replace("?", ".")
@@ -311,7 +311,7 @@ class SentenceSplitter:
     def _starts_after(
         self, text: str, word_start: int, backwards: str, bounds: _Bounds
     ) -> list[int]:
-        """Starts of sentences that a word's marks make, descending: none, one, at most two.
+        """Start of sentences that a word's marks make, descending: none, one, at most two.
 
         `backwards` is the word up to its last possible mark, reversed, with `.` for every mark.
         """
@@ -535,7 +535,7 @@ def _after_blanks(text: str, start: int, bounds: _Bounds) -> int:
 
 
 def _after_closers(text: str, start: int, bounds: _Bounds) -> int:
-    """Moves quotes and brackets at a sentence's start to the one before; 0 if nothing is left.
+    """Move quotes and brackets at a sentence's start to the one before; 0 if nothing is left.
 
     They move when blanks, a dash or the end follow them, as in `"Why?" he said.`
     """
@@ -589,7 +589,7 @@ def _is_letter(char: str) -> bool:
 
 
 def _remember(table: dict[str, _Value], key: str, value: _Value) -> None:
-    """Puts an entry into a table that starts anew when full."""
+    """Put an entry into a table that starts anew when full."""
     if len(table) >= _MAX_REMEMBERED:
         table.clear()
     table[key] = value

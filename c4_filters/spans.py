@@ -98,7 +98,7 @@ def unit_identities(text: str, starts: Sequence[int]) -> bytes:
 
 
 def as_identities(buffer: bytes) -> UInt64s:
-    """Views joined 16-byte identities as uint64 ``[n, 2]``, without a copy where bytes allow it.
+    """View joined 16-byte identities as uint64 ``[n, 2]``, without a copy where bytes allow it.
 
     Raises:
         ValueError: the length is no multiple of 16.
@@ -137,7 +137,7 @@ class Spans:
 
 
 def span_identities(units: UInt64s, units_per_page: npt.ArrayLike, window: int) -> Spans:
-    """Lists the spans of a file: every ``window`` consecutive units that lie on one page.
+    """List the spans of a file: every ``window`` consecutive units that lie on one page.
 
     The identity of a span is MurmurHash3 x64 128 (seed 0) of its units' identities, joined; for
     ``window=1`` it is the unit's own. As units hold no newline, this tells spans apart exactly as
@@ -255,7 +255,7 @@ class Losers:
 
 
 def span_winners(ids: UInt64s, page_keys: UInt64s) -> Winners:
-    """Splits the spans of one file into the smallest occurrence of each identity and the rest.
+    """Split the spans of one file into the smallest occurrence of each identity and the rest.
 
     Occurrences are ordered by page key, then by row, so rows must stand in the order of pages and
     positions, as :func:`span_identities` gives them. Two pages share a key only if their urls'
@@ -284,7 +284,7 @@ def span_winners(ids: UInt64s, page_keys: UInt64s) -> Winners:
 
 
 def page_winners(ids: UInt64s, timestamps: UInt8s, digests: UInt8s) -> Winners:
-    """Splits the pages of one file into the newest of each url and the rest.
+    """Split the pages of one file into the newest of each url and the rest.
 
     The newest is the page with the largest timestamp, compared byte by byte; among pages of the
     same timestamp the one with the smallest digest, then the first row.
@@ -421,7 +421,7 @@ def pack_spans(ids: UInt64s, page_keys: UInt64s, indices: npt.ArrayLike) -> byte
 
 
 def unpack_spans(buffer: bytes) -> SpanRows:
-    """Reads what :func:`pack_spans` wrote; the columns are views of the buffer.
+    """Read what :func:`pack_spans` wrote; the columns are views of the buffer.
 
     Raises:
         ValueError: the buffer is no buffer of spans, was cut or was changed.
@@ -478,7 +478,7 @@ def pack_pages(ids: UInt64s, timestamps: UInt8s, digests: UInt8s, indices: npt.A
 
 
 def unpack_pages(buffer: bytes) -> PageRows:
-    """Reads what :func:`pack_pages` wrote; the columns are views of the buffer.
+    """Read what :func:`pack_pages` wrote; the columns are views of the buffer.
 
     Raises:
         ValueError: the buffer is no buffer of pages, was cut or was changed.
@@ -526,7 +526,7 @@ def pack_settled(losers: npt.ArrayLike, keepers: npt.ArrayLike) -> bytes:
 
 
 def unpack_settled(buffer: bytes) -> tuple[UInt32s, UInt32s]:
-    """Reads what :func:`pack_settled` wrote, as views of the buffer: losers, keepers.
+    """Read what :func:`pack_settled` wrote, as views of the buffer: losers, keepers.
 
     Raises:
         ValueError: the buffer is no such buffer, was cut or was changed.
@@ -555,7 +555,7 @@ def pack_losers(losers: Losers) -> bytes:
 
 
 def unpack_losers(buffer: bytes) -> Losers:
-    """Reads what :func:`pack_losers` wrote; the columns are views of the buffer.
+    """Read what :func:`pack_losers` wrote; the columns are views of the buffer.
 
     Raises:
         ValueError: the buffer is no such buffer, was cut or was changed.
@@ -634,7 +634,7 @@ def _checksum(*parts: memoryview) -> int:
 
 
 def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
-    """Finds, in one bucket, the spans that go: all but the smallest occurrence of each identity.
+    """Find, in one bucket, the spans that go: all but the smallest occurrence of each identity.
 
     The smallest is the one with the smallest page key. Rows with the same identity and the same
     key come from one page, or from two pages whose urls' hashes collide; then the file's name and
@@ -675,7 +675,7 @@ def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
 
 
 def outdated_pages(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
-    """Finds, in one bucket, the pages that go: all but the newest of each normalised url.
+    """Find, in one bucket, the pages that go: all but the newest of each normalised url.
 
     The newest has the largest timestamp, compared byte by byte; among equals the page with the
     smallest digest of its content stays, then that of the first file by name, then the first row.
@@ -874,7 +874,7 @@ def _smallest(rows: Rows, starts: Rows, columns: Sequence[_Column]) -> tuple[Row
 
 
 def units_removed(first_units: npt.ArrayLike, window: int, total_units: int) -> Bools:
-    """Marks the units that lie inside any removed span: bool ``[total_units]``.
+    """Mark the units that lie inside any removed span: bool ``[total_units]``.
 
     A unit also goes when another occurrence that covers it stays: one removed span is enough.
 
@@ -938,7 +938,7 @@ def unit_keepers(
 def final_keepers(
     settled: tuple[npt.ArrayLike, npt.ArrayLike], lost: Losers, own: Callable[[Rows], UInt64s]
 ) -> tuple[Rows, UInt64s]:
-    """Lists all rows that a file loses, ascending, and the keeper of each.
+    """List all rows that a file loses, ascending, and the keeper of each.
 
     Args:
         settled: ``[n]`` and ``[n]``: rows that lose to another row of the same file, and that row.
@@ -965,7 +965,7 @@ def final_keepers(
 
 
 def cut(text: str, starts: Sequence[int], removed: Sequence[bool] | Bools) -> str:
-    r"""Removes units from a page; what stays keeps its text, gaps and line breaks.
+    r"""Remove units from a page; what stays keeps its text, gaps and line breaks.
 
     A line all of whose units go vanishes with its newline, so that neighbouring lines are never
     glued and no empty line appears. On a line that keeps some of its units, a gap stays only

@@ -108,7 +108,7 @@ class DomainList:
 
 
 def parse_domain_list(text: str) -> DomainList:
-    """Reads the published RealNews form: a JSON object from domain to ``true`` or subdomains."""
+    """Read the published RealNews form: a JSON object from domain to ``true`` or subdomains."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:

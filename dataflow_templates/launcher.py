@@ -97,7 +97,7 @@ def _option(action: argparse.Action, name: str, value: str) -> list[str]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Starts the build; returns 0 when Dataflow has, or will have, a job."""
+    """Start the build; return 0 when Dataflow has, or will have, a job."""
     words = sys.argv[1:] if words is None else words
     try:
         arguments = build_arguments(words, os.environ)

@@ -73,7 +73,7 @@ def rehearse(folder: pathlib.Path, steps: Sequence[Step], image: str) -> None:
 
 
 def _empty_environment(venv: pathlib.Path) -> dict[str, str]:
-    """Makes a virtual environment; returns the variables with which its commands are found."""
+    """Make a virtual environment; return the variables with which its commands are found."""
     _run([sys.executable, "-m", "venv", str(venv)], venv.parent, os.environ)
     hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
@@ -160,7 +160,7 @@ def _folder(keep: str | None) -> Iterator[pathlib.Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rehearses the Dockerfile; returns 0 when a corpus was built without network."""
+    """Rehearses the Dockerfile; return 0 when a corpus was built without network."""
     parser = argparse.ArgumentParser(
         prog="python -m dataflow_templates.rehearse_image", allow_abbrev=False
     )

@@ -52,7 +52,7 @@ def read_metadata(path: pathlib.Path = _METADATA) -> dict[str, Any]:
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> None:
-    """Checks fields, types, names, and that each regex takes the example and the default.
+    """Check fields, types, names, and that each regex takes the example and the default.
 
     Raises:
         MetadataError: Naming the parameter and what is wrong with it.
@@ -129,7 +129,7 @@ def image_spec(image: str) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the template file for ``--image``."""
+    """Print the template file for ``--image``."""
     parser = argparse.ArgumentParser(prog="python -m dataflow_templates.spec", allow_abbrev=False)
     parser.add_argument("--image", required=True, help="name of the image, with tag or digest")
     try:

@@ -22,7 +22,7 @@ _MOST_MIB = 2500
 
 
 def main() -> int:
-    """Runs one target. Returns 1 when an input has failed."""
+    """Run one target. Returns 1 when an input has failed."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--inputs", type=int, default=100_000, metavar="N", help="how many inputs")

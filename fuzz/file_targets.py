@@ -22,7 +22,16 @@ import pyarrow.parquet as pq
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from model.data import corpus
-from pipelines import build_command, builders, clean_files, dedup, layout, manifest, storage
+from pipelines import (
+    build_command,
+    builders,
+    clean_files,
+    corpus_folder,
+    dedup,
+    layout,
+    manifest,
+    storage,
+)
 from pipelines.config import BuildConfig
 from pipelines.corpus import container
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, SPLITS, CleanedFile, write_cleaned
@@ -84,9 +93,6 @@ class _Folder:
 
     def size(self, path: str) -> int:
         return len(self.files[path])
-
-    def stat(self, path: str) -> storage.FileInfo:
-        return storage.FileInfo(path, len(self.read_bytes(path)), "etag:1")
 
     def listdir(self, folder: str) -> list[str]:
         return [os.path.basename(path) for path in self.files if os.path.dirname(path) == folder]
@@ -217,8 +223,8 @@ def _explain(size: int) -> None:
 def _lists(size: int) -> None:
     config = _config()
     read_input_list(_OUTPUT)
-    build_command._already_made(config, [storage.FileInfo(_INPUT, size, "etag:1")])
-    manifest.claim_folder(config, start_over=False)
+    build_command._finished(config, [storage.FileInfo(_INPUT, size, "etag:1")], digests=False)
+    corpus_folder.claim_folder(config, start_over=False)
     manifest.read_manifest(_OUTPUT)
 
 

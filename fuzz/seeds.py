@@ -54,7 +54,7 @@ def _records() -> Iterator[WetRecord]:
 
 
 def seeds_of(target: str) -> list[bytes]:
-    """Inputs to begin with, in the form that the target called ``target`` takes."""
+    """Return inputs to begin with, in the form that the target called ``target`` takes."""
     if target == "reader":
         found = []
         for path in sorted(_SAMPLES.iterdir()):

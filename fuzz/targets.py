@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from c4_filters.badwords import BadWords
+from c4_filters.dates import is_date
 from c4_filters.explain import explain_page
 from c4_filters.language import detect_language
 from c4_filters.lines import PAGE_DROPPING, clean_text, judge_line, split_lines
@@ -124,8 +125,9 @@ def _read_checked(stored: bytes, limits: dict[str, int]) -> list[WetRecord | Rej
     except UnreadableWetError as error:
         unreadable = str(error)
     if unreadable:
-        assert not found
-        assert stats.records == 0
+        assert not any(isinstance(item, WetRecord) for item in found)
+        assert stats.rejected_pages == 0
+        assert stats.records or not found
         assert unreadable.isprintable()
         found.append(unreadable)
     assert stats.bytes_read == len(stored)
@@ -133,14 +135,14 @@ def _read_checked(stored: bytes, limits: dict[str, int]) -> list[WetRecord | Rej
     records = [item for item in found if isinstance(item, WetRecord)]
     rejects = [item for item in found if isinstance(item, Reject)]
     assert stats.rejected_records == sum(reject.is_record for reject in rejects)
-    assert stats.records == len(records) + stats.rejected_records + stats.other_records
+    assert stats.records == len(records) + stats.rejected_records + stats.other_records.total()
     places = [(item.offset, item.inner_offset) for item in (*records, *rejects)]
     assert all(0 <= offset <= len(stored) and inner >= 0 for offset, inner in places)
     in_order = [(i.offset, i.inner_offset) for i in found if not isinstance(i, str)]
     assert in_order == sorted(in_order)
     for record in records:
         assert record.url
-        assert record.timestamp
+        assert is_date(record.timestamp)
         assert len(record.text.encode()) <= limits["max_record_bytes"]
     assert sum(len(record.text.encode()) for record in records) <= limits["max_file_bytes"]
     for reject in rejects:

@@ -23,7 +23,7 @@ def has_tpu() -> bool:
 
 
 def pass_over_absent_tpus() -> None:
-    """Makes JAX run on the CPU where libtpu is installed for ``--compile-only`` alone.
+    """Make JAX run on the CPU where libtpu is installed for ``--compile-only`` alone.
 
     JAX would ask libtpu for TPUs first, which prints a screen of warnings before it gives up. Call
     this before anything asks JAX for devices. Changes nothing where JAX_PLATFORMS or

@@ -1,12 +1,12 @@
-"""Which option of ``c4 pretrain`` sets which field: the one table that error messages use."""
+"""The option of ``c4 pretrain`` that sets each field, for error messages."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 __all__ = ["option_of"]
 
-#: Fields whose option is not ``--`` and the field's own name. The configurations nest, so a name
-#: may have a prefix (``model.d_model``, ``input.objective noise_density``). An empty text marks a
+#: Fields whose option is not ``--`` and the name of the field. The configurations nest, so a name
+#: may have a prefix (``model.d_model``, ``input.objective noise_density``). An empty string marks a
 #: field that no option sets.
 _OPTIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -17,7 +17,7 @@ _OPTIONS: Mapping[str, str] = MappingProxyType(
         "separator": "",
         "split": "",
         "vocabulary": "--vocab",
-        # Of the model. Sizes not named here are values of --size and --set.
+        # Fields of the model. Sizes that are not listed are set by --size and --set.
         "model.architecture": "--architecture",
         "model.num_layers": "--size, --architecture, --set num_layers",
         "model.vocab_size": "--vocab",
@@ -28,7 +28,7 @@ _OPTIONS: Mapping[str, str] = MappingProxyType(
         "model.pad_id": "--init-from",
         "model.start_id": "--init-from",
         "model.eos_ids": "--init-from",
-        # Of the input's identity, as run.json has it. The corpus is a digest of what is read.
+        # Fields of the input's identity in run.json. The corpus is a digest of the data.
         "input.corpus": "--corpus, --max-pages",
         "input.rows": "--architecture",
         "input.objective noise_density": "--noise-density",
@@ -43,7 +43,7 @@ def option_of(field: str) -> str:
     means that no option sets the field.
 
     Args:
-      field: name of a field, with dots where it is nested in a run's settings.
+      field: name of a field, with dots if it is nested in the settings of a run.
 
     >>> option_of("input.seed"), option_of("model.d_model"), option_of("model.vocab_size")
     ('--seed', '--size, --set d_model', '--vocab')

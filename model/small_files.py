@@ -29,7 +29,7 @@ def read_small_file(path: str | os.PathLike[str]) -> bytes:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Gives an OSError from inside the file's name, where it has none, as of a full disk.
+    """Give an OSError from inside the file's name, where it has none, as of a full disk.
 
     >>> with naming("run.json"):
     ...     raise OSError(28, "No space left on device")

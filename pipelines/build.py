@@ -25,7 +25,16 @@ from typing import Any
 
 from c4_filters.pages import PageRules
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
-from pipelines import builders, dedup, formats, layout, manifest, storage, verify_corpus
+from pipelines import (
+    builders,
+    corpus_folder,
+    dedup,
+    formats,
+    layout,
+    manifest,
+    storage,
+    verify_corpus,
+)
 from pipelines.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.config import BuildConfig
 from pipelines.input_list import read_input_list
@@ -220,7 +229,7 @@ def _list_inputs(
 
 
 def _require_folder(output: str) -> None:
-    """Raises OSError where the launcher's folder is not seen: its files would be scattered."""
+    """Raise OSError where the launcher's folder is not seen: its files would be scattered."""
     if not storage.exists(storage.join(output, layout.BUILD)):
         raise OSError(
             f"the worker on {socket.gethostname()} does not see the folder {output}: give one that "
@@ -397,7 +406,7 @@ def _plan_shards(
         for name in config.formats
     ]
     _require(claim, now=True)
-    manifest.plan_files(config.output, planned)
+    corpus_folder.plan_files(config.output, planned)
     if notes is not None:
         notes.total("write", len(tasks))
     return enumerate(tasks)
@@ -460,7 +469,7 @@ def _write_manifest(
         )
     made = manifest.write_manifest(config, made, lambda: _require(claim, now=True))
     if alone:
-        storage.remove(manifest.kept_to_drop(config.output, config.keep))
+        storage.remove(corpus_folder.kept_to_drop(config.output, config.keep))
         if claim is not None:
             claim.end()
     unreadable = made["unreadable_inputs"]
@@ -468,7 +477,7 @@ def _write_manifest(
         raise OSError(
             f"{len(unreadable)} of {len(files)} files could not be read, such as "
             f"{unreadable[0]['path']}: {unreadable[0]['error']}; the corpus in {config.output} is "
-            "built from the others; mend or remove them and run again, or accept with "
+            "built from the others; repair or remove them and run again, or accept with "
             f"--allow-unreadable-files {len(unreadable)}"
         )
     return made

@@ -1,17 +1,18 @@
-"""``c4 build``: checks what is asked for, runs the graph, prints the balance."""
+"""``c4 build``: check the options, run the graph, print the balance."""
 
 import argparse
 import collections
 import concurrent.futures
 import os
 import re
+import shlex
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import builders, layout, manifest, progress, storage, verify_corpus
+from pipelines import builders, corpus_folder, layout, manifest, progress, storage, verify_corpus
 from pipelines.clean_files import CHANGED_INPUT
 from pipelines.config import KEEP, BuildConfig
 from pipelines.digests import sha256_of
@@ -21,15 +22,21 @@ from pipelines.engines.run import run_build
 from pipelines.input_list import build_id, write_input_list
 from pipelines.number_options import shard_count
 from pipelines.printing import printable
-from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
+from pipelines.recipe_option import (
+    add_limit_arguments,
+    add_recipe_arguments,
+    badword_lists,
+    recipe_of,
+)
 from pipelines.storage import FileInfo
+from pipelines.storage.patterns import has_magic
 from pipelines.verify_command import progress_of
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 build``."""
+    """Add the options of ``c4 build``."""
     parser.epilog = textwrap.dedent(
         """\
         Every option of Apache Beam may be given too, such as --runner=FlinkRunner with
@@ -75,20 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="exit with 0 although up to N files could not be read at all (default: 0)",
     )
-    parser.add_argument(
-        "--max-record-mb",
-        type=int,
-        default=64,
-        metavar="MB",
-        help="larger records are rejected, whatever they unpack to (default: 64)",
-    )
-    parser.add_argument(
-        "--max-file-mb",
-        type=int,
-        default=1024,
-        metavar="MB",
-        help="of a file that unpacks to more, the rest is rejected (default: 1024)",
-    )
+    add_limit_arguments(parser)
     parser.add_argument(
         "--start-over",
         action="store_true",
@@ -98,25 +92,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep",
         choices=list(KEEP),
         default="all",
-        help="what stays beside the shards: all (default); fingerprints, without cleaned/ and "
-        "removals/; or none. Inputs that are added later are built with what is kept",
+        help="what to keep beside the shards: all (default); fingerprints (removes cleaned/ and "
+        "removals/); or none. Without cleaned/, a later build cleans every input again",
     )
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="check all checksums of a finished corpus, and rebuild what is damaged",
+        help="check every checksum of a finished corpus, and rebuild what is damaged",
     )
     parser.add_argument(
         "--verify-inputs",
         action="store_true",
-        help="compare the SHA-256 of every input with the one that was built from; otherwise path, "
-        "size and what the file system knows of the content decide",
+        help="compare the SHA-256 of every input with that of the finished build (default: compare "
+        "path, size, and modification time or etag)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress, no balance")
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Builds the corpus that the options describe. Returns the exit status."""
+    """Build the corpus that the options describe and return the exit status."""
     storage.use_options(rest)  # an address or a key may be among them
     config = BuildConfig(
         inputs=tuple(layout.absolute(pattern) for pattern in arguments.input),
@@ -139,33 +133,33 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     _require_utf8([config.output], "--output")
     sizes = [(file.path, file.size) for file in files]
     options, local = beam_options(list(rest), arguments.workers, sizes, _own_options())
-    manifest.require_own_folder(config.output, arguments.start_over)
+    corpus_folder.require_own_folder(config.output, arguments.start_over)
     _refuse_own_output(config, files)
     made: dict[str, Any] | None = None
     problems: list[str] = []
     if not arguments.start_over:
         try:
-            manifest.require_same_build(config)
-        except manifest.FolderError:
+            corpus_folder.require_same_build(config)
+        except corpus_folder.FolderError:
             builders.require_not_running(config.output)  # which says more
             raise
         made, problems = _finished(config, files, arguments.verify)
     done = made is not None
-    if made is None or _unfinished_business(config, made):
+    if made is None or _needs_tidying(config, made):
         identity = build_id(config.identity, files)
         kind = _kind(options)
         with builders.hold(
             config.output, kind=kind, runner=_runner_name(options), build_id=identity
         ) as claim:
-            manifest.claim_folder(config, arguments.start_over)
-            # Another build may have been here since, and have finished.
-            made = _already_made(config, files) if not problems else None
+            corpus_folder.claim_folder(config, arguments.start_over)
+            # Another build may have finished between the check above and this claim.
+            made = _finished(config, files, digests=False)[0] if not problems else None
             done = made is not None
             for problem in problems:
-                print(f"c4: note: {config.output}: {problem}: building it again", file=sys.stderr)
+                print(f"c4: note: {config.output}: {problem}: rebuilding it", file=sys.stderr)
             if made is None:
-                _tell_of_fewer_inputs(config, files)
-                manifest.begin(config.output)
+                _report_left_out_inputs(config, files)
+                corpus_folder.begin(config.output)
                 write_input_list(config.output, files, claim.run_id, identity)
                 shown = None if arguments.quiet else _progress(config, sizes, local)
                 made = run_build(config, options, shown, claim)
@@ -190,7 +184,7 @@ def _own_options() -> list[str]:
 
 
 def _kind(options: Any) -> str:
-    """Return what becomes of a claim when the launcher ends."""
+    """Return how long the claim on the folder lasts (see `pipelines.builders`)."""
     chosen = options.get_all_options()
     written_down = ("template_location", "output_executable_path", "dry_run")
     # Dataflow's own launcher asks for both, and the service starts the job at once.
@@ -218,9 +212,14 @@ def _refuse_own_output(config: BuildConfig, files: Sequence[FileInfo]) -> None:
                 f"the input {file.path} lies in the output folder {config.output}: give an "
                 "--output elsewhere, or an --input that does not match what is in it"
             )
-    ours = [storage.join(config.output, name) for name in _OUTPUTS]
+    folders_of_ours = {config.output, _real(config.output)}
+    ours = [storage.join(folder, name) for folder in folders_of_ours for name in _OUTPUTS]
+    literal = {file.path for file in files}
     for pattern in config.inputs:
-        found = next((path for path in ours if _pattern(pattern).fullmatch(path)), None)
+        if pattern in literal or not has_magic(pattern):
+            continue
+        forms = (pattern, _real_pattern(pattern))
+        found = next((p for p in ours if any(storage.matches(form, p) for form in forms)), None)
         if found:
             raise ValueError(
                 f"--input {pattern!r} matches files that the build itself writes, such as {found}: "
@@ -228,7 +227,7 @@ def _refuse_own_output(config: BuildConfig, files: Sequence[FileInfo]) -> None:
             )
 
 
-#: Some of what a build writes: a pattern that matches one would match inputs of its own making.
+#: Examples of what a build writes. A pattern that matches one would match its own output.
 _OUTPUTS = (
     layout.MANIFEST,
     "train-00000-of-00001.parquet",
@@ -236,63 +235,48 @@ _OUTPUTS = (
     "train-00000-of-00001.tfrecord",
     "cleaned/CC-MAIN-20190418101243-20190418122248-00000-0123456789abcdef.arrow",
 )
-_WILD = re.compile(r"\*\*|\*|\?|\[[^\]]+\]")
 
 
-def _pattern(pattern: str) -> re.Pattern[str]:
-    """Translate one of Beam's patterns: only ``**`` matches across folders."""
-    found, end = "", 0
-    for wild in _WILD.finditer(pattern):
-        found += re.escape(pattern[end : wild.start()])
-        plain = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-        some = re.escape(wild[0][1:-1]).replace(r"\-", "-")
-        found += plain.get(wild[0], f"[{some}]")
-        end = wild.end()
-    try:
-        return re.compile(found + re.escape(pattern[end:]), re.DOTALL)
-    except re.error:
-        return re.compile(re.escape(pattern))
+def _real_pattern(pattern: str) -> str:
+    """Return a pattern with the links resolved in the folders before its first wildcard."""
+    folders = pattern.split("/")
+    plain = next(number for number, folder in enumerate(folders) if has_magic(folder))
+    return "/".join([_real("/".join(folders[:plain])), *folders[plain:]])
 
 
 def _real(path: str) -> str:
-    path = path.removeprefix("file://")
     return os.path.realpath(path) if storage.is_local(path) else path
 
 
 def _require_utf8(paths: Sequence[str], option: str) -> None:
-    """Raises ValueError for a name that neither Beam nor the manifest can hold."""
+    """Raise ValueError for a name that neither Beam nor the manifest can hold."""
     for path in paths:
         try:
             path.encode()
         except UnicodeEncodeError:
             shown = path.encode("utf-8", "surrogateescape")
-            raise ValueError(f"{shown!r} is no UTF-8: give it another name ({option})") from None
+            raise ValueError(f"{shown!r} is not UTF-8: give it another name ({option})") from None
 
 
 def _progress(
     config: BuildConfig, files: Sequence[tuple[str, int]], local: bool
 ) -> progress.Source:
-    """Where progress is to be read: workers of this machine tell it, others leave files."""
+    """Return the source of progress: local workers report it, remote ones leave files."""
     if local:
         return progress.Notes
     sizes = {layout.file_name(path): size for path, size in files}
     return lambda _: progress.CorpusFolder(config.output, sizes)
 
 
-def _already_made(config: BuildConfig, files: Sequence[FileInfo]) -> dict[str, Any] | None:
-    """Return the manifest of a finished build of the very same files, or None."""
-    return _finished(config, files, digests=False)[0]
-
-
 def _finished(
     config: BuildConfig, files: Sequence[FileInfo], digests: bool
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the manifest of a finished build of these files, or None and what is damaged."""
+    """Return the manifest of a finished build of these files, or None and the problems."""
     if not storage.exists(storage.join(config.output, layout.MANIFEST)):
         return None, []
     try:
         made = manifest.read_manifest(config.output)
-    except manifest.FolderError as error:
+    except corpus_folder.FolderError as error:
         return None, [str(error).removeprefix(f"{config.output}/")]
     problems = verify_corpus.manifest_problems(made)
     if not problems and {shard["format"] for shard in made["shards"]} != set(config.formats):
@@ -328,29 +312,25 @@ def _same_inputs(config: BuildConfig, made: dict[str, Any], files: Sequence[File
         return all(map(str.__eq__, pool.map(sha256_of, wanted), wanted.values()))
 
 
-def _unfinished_business(config: BuildConfig, made: dict[str, Any]) -> bool:
-    """Return whether something beside the shards of a finished corpus is to be done."""
+def _needs_tidying(config: BuildConfig, made: dict[str, Any]) -> bool:
+    """Return whether `_tidy` would change anything around a finished corpus."""
+    merged = storage.listdir(storage.join(config.output, layout.MERGED))
     return (
         bool(verify_corpus.side_file_problems(config.output, made, digests=True))
         or _keep(config, made) != made.get("keep", "all")
-        or bool(manifest.kept_to_drop(config.output, _keep(config, made)))
-        or any(
-            map(
-                layout.pieces_like,
-                storage.listdir(storage.join(config.output, layout.MERGED)),
-            )
-        )
+        or bool(corpus_folder.kept_to_drop(config.output, _keep(config, made)))
+        or any(map(layout.pieces_like, merged))
     )
 
 
 def _keep(config: BuildConfig, made: dict[str, Any]) -> str:
-    """Return what stays: what is asked for, but for what was dropped before."""
+    """Return which kept folders stay: those of ``--keep``, without those removed earlier."""
     before = made.get("keep")
     return max(config.keep, before if before in KEEP else "all", key=list(KEEP).index)
 
 
 def _tidy(config: BuildConfig, made: dict[str, Any]) -> dict[str, Any]:
-    """Finish what surrounds a finished corpus: side files, kept folders, its manifest."""
+    """Bring side files, kept folders and the manifest of a finished corpus up to date."""
     output = config.output
     keep = _keep(config, made)
     missing = verify_corpus.side_file_problems(output, made, digests=True)
@@ -359,50 +339,51 @@ def _tidy(config: BuildConfig, made: dict[str, Any]) -> dict[str, Any]:
         written = {file["name"] for file in side}
         for problem in missing:
             if problem.file in written:
-                print(f"c4: note: {output}: {problem}: made again", file=sys.stderr)
+                print(f"c4: note: {output}: {problem}: written again", file=sys.stderr)
         made = {**made, "side_files": side}
     if missing or keep != made.get("keep", "all"):
         made = {**made, "keep": keep}
         manifest.rewrite_manifest(output, made)
-    storage.remove(manifest.kept_to_drop(output, keep))
-    manifest.drop_pieces(output)
+    storage.remove(corpus_folder.kept_to_drop(output, keep))
+    corpus_folder.drop_pieces(output)
     return made
 
 
 def _warn(config: BuildConfig, made: dict[str, Any], done: bool) -> None:
-    """Say on standard error what is not an error, but may be a mistake."""
+    """Print warnings and notes about a corpus on standard error."""
     if not done and not made["counts"]["pages_written"]:
         print(
             f"c4: warning: the corpus in {config.output} has no pages: none of the "
             f"{made['counts']['pages_read']:,} pages read was kept",
             file=sys.stderr,
         )
+    verify_corpus.tell_of_foreign_shards(config.output, made)
     if "side_files" in made:
         listed = {file["name"] for file in made["side_files"]}
         for name in sorted(manifest.side_files(made).keys() - listed):
             print(
-                f"c4: note: {storage.join(config.output, name)} was not written by a build, and "
-                "was left as it is",
+                f"c4: note: {storage.join(config.output, name)} was not written by a build; it is "
+                "left unchanged",
                 file=sys.stderr,
             )
     if config.keep != _keep(config, made):
         print(
-            f"c4: note: an earlier build of {config.output} kept less (--keep {made['keep']}): "
-            f"for --keep {config.keep} build it again with --start-over",
+            f"c4: note: an earlier build of {config.output} removed kept folders (--keep "
+            f"{made['keep']}); to get them back, run with --keep {config.keep} --start-over",
             file=sys.stderr,
         )
 
 
-def _tell_of_fewer_inputs(config: BuildConfig, files: Sequence[FileInfo]) -> None:
+def _report_left_out_inputs(config: BuildConfig, files: Sequence[FileInfo]) -> None:
     try:
         made = manifest.read_manifest(config.output)
-    except manifest.FolderError:
+    except corpus_folder.FolderError:
         return  # no finished build
     left_out = {file["path"] for file in made["inputs"]} - {file.path for file in files}
     if left_out:
         print(
-            f"c4: note: {_counted(len(left_out), 'file')} of the build before not in --input: the "
-            "corpus is made without",
+            f"c4: note: {_counted(len(left_out), 'file')} of the previous build not in --input: "
+            "rebuilding without them",
             file=sys.stderr,
         )
 
@@ -418,15 +399,15 @@ def _judge_unreadable(config: BuildConfig, made: dict[str, Any]) -> int:
         print(printable(f"c4: unreadable: {file['path']}: {file['error']}"), file=sys.stderr)
     print(
         f"c4: error: {len(unreadable)} of {len(unreadable) + len(made['inputs'])} files could not "
-        f"be read; the corpus in {config.output} is built from the others; mend or remove them and "
-        f"run again, or accept with --allow-unreadable-files {len(unreadable)}",
+        f"be read; the corpus in {config.output} is built from the others; repair or remove them "
+        f"and run again, or accept with --allow-unreadable-files {len(unreadable)}",
         file=sys.stderr,
     )
     return 1
 
 
 def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | None) -> None:
-    """Prints pages and lines by rule, where the shards are, and one kept page."""
+    """Print pages and lines by rule, where the shards are, and one kept page."""
     counts = made["counts"]
     print()
     for what in ("pages", "lines"):
@@ -455,7 +436,7 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
     for reason, count in collections.Counter(
         file["reason"] for file in made.get("recleaned", ())
     ).items():
-        what = _RECLEANED.get(reason, "made again ({})").format(reason)
+        what = _RECLEANED.get(reason, "cleaned again ({})").format(reason)
         were = "was" if count == 1 else "were"
         print(f"{_counted(count, 'cleaned file')} {were} {what}")
     resumed = made["timing"]["files_resumed"]
@@ -464,7 +445,8 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
         print(f"built before from {files} with recipe {config.recipe.name}")
     else:
         print(f"built from {files}{before} in {wall_s:.1f} s with recipe {config.recipe.name}")
-    print("why one page went: c4 explain FILE --url URL; what the names mean: docs/rules.md")
+    print(f"why a page was dropped: {_explain_command(config, made)}")
+    print("what the names of the rules mean: docs/rules.md")
     page = made.get("kept_page")
     if page:
         print(f"\nthe beginning of one kept page: {printable(page['url'])}")
@@ -472,12 +454,25 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
             print(textwrap.shorten(printable(line), width=96, placeholder=" …"))
 
 
-#: Why a file was cleaned again -> what is said of it.
+def _explain_command(config: BuildConfig, made: dict[str, Any]) -> str:
+    """Return the command that explains a page of this corpus, for people to complete."""
+    words = ["c4", "explain", "--corpus", config.output]
+    if made.get("keep", "all") != "all":  # nothing that says in which file a page is
+        words.insert(2, "FILE")
+    words += ["--url", "URL"]
+    for language, path in config.badwords:
+        words += ["--badwords", f"{language}={path}"]
+    for option, given in (("--domain-list", config.domain_list), ("--url-list", config.url_list)):
+        words += [option, given] if given is not None else []
+    return printable(shlex.join(words))
+
+
+#: FileSummary.recleaned -> the words for it in the balance.
 _RECLEANED = {
-    "damaged": "damaged and made again",
-    "older format": "made again because an earlier version of c4 wrote it",
-    "incomplete": "made again because a build was stopped before it was whole",
-    CHANGED_INPUT: "made again because the input has changed",
+    "damaged": "damaged and cleaned again",
+    "older format": "cleaned again because an earlier version of c4 wrote it",
+    "incomplete": "cleaned again because a build was stopped while writing it",
+    CHANGED_INPUT: "cleaned again because the input has changed",
 }
 
 

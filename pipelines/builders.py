@@ -7,23 +7,22 @@ It needs no ``flock``, only a file that is created if it is absent, and a listin
 ``00007.json``        claim 7: who builds here. Created once, never rewritten
 ``00007.beat``        its heartbeat: random bytes that change while the build runs
 ``00007.ended``       claim 7 has ended: the folder is free
-``written.json``      what builds of this folder have written (see `pipelines.manifest`)
+``written.json``      what builds of this folder have written (see `pipelines.corpus_folder`)
 ====================  ============================================================================
 
-The highest number owns the folder. To take it, a build creates the next number; of several that
-try, one succeeds. The last claims stay after they end, so that a number is not used twice, not even
-by a build that has read an old listing.
+The highest number owns the folder. To take the folder, a build creates the next number; if several
+builds try, one succeeds. The last claims are kept after they end, so that no number is used twice,
+even by a build that read an old listing.
 
-A claim is in force while its process runs, if that can be asked: same machine, same boot, same PID
-namespace. Elsewhere its heartbeat decides: a claimant watches it by its own clock, and takes the
-folder when it does not change. A build that was stopped meanwhile, and goes on, finds a higher
-number: whatever writes for a build calls `Claim.require` first.
+On the same machine, boot and PID namespace, a claim is in force while its process runs. Elsewhere
+the heartbeat decides: a claimant watches it by its own clock, and takes the folder if it does not
+change. If the first build was only suspended and resumes, it finds a higher number: every step that
+writes for a build calls `Claim.require` first.
 """
 
 import contextlib
 import dataclasses
 import datetime
-import json
 import os
 import pathlib
 import re
@@ -35,21 +34,21 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipelines import layout, storage
+from pipelines import json_files, layout, storage
 
 __all__ = ["MADE_BY", "Claim", "claimed_by_us", "hold", "is_own_file", "require_not_running"]
 
-#: The mark of the folders, and of the claims, that are ours.
+#: The mark in our folders and claims.
 MADE_BY = "colossal-c4"
 
 WAITING = "waiting"  # the launcher waits for the end of the build
-DETACHED = "detached"  # a job that goes on when its launcher has ended
-TEMPLATE = "template"  # a job that is written down, for somebody to start
+DETACHED = "detached"  # the job runs on after the launcher ends
+TEMPLATE = "template"  # the job is only written, for someone to start later
 
 _BEAT_S = 10.0
 _LOOK_S = 1.0
-#: How long a heartbeat may stay the same. Network file systems cache what they have read for up to
-#: a minute; jobs that nobody waits for need minutes to start workers, and beat between elements.
+#: How long a heartbeat may stay unchanged. Network file systems cache reads for up to a minute;
+#: detached jobs take minutes to start workers, and beat only between elements.
 _PATIENCE_S = 90.0
 _PATIENCE_DETACHED_S = 15 * 60.0
 _RECHECK_S = 2.0
@@ -65,7 +64,7 @@ _beats: dict[str, tuple[float, bytes]] = {}  # run id -> when to beat next, what
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A build's hold on its folder: small, so that the job graph carries it to every worker."""
+    """The claim of a build on its folder. The job graph carries it to every worker."""
 
     output: str
     number: int
@@ -76,8 +75,8 @@ class Claim:
     def require(self, now: bool = False) -> None:
         """Raise OSError, in one line, if another build has taken the folder.
 
-        Asks the file system at most every two seconds, unless ``now``: before anything is
-        published.
+        The file system is asked at most every two seconds, or each time with ``now``, which is
+        for steps that publish something.
         """
         with _lock:
             checked = _checked.get(self.run_id, float("-inf"))
@@ -85,19 +84,19 @@ class Claim:
             return
         highest = max(_numbers(self.output), default=0)
         if highest != self.number or _read(self.output, highest).get("run") != self.run_id:
-            other = f" ({_who(_read(self.output, highest))})" if highest else ""
-            raise OSError(
-                f"another build has taken the folder {self.output}{other}: this one has stopped "
-                "and publishes nothing"
-            )
+            what = f"the files of this build in {self.output} are gone"
+            if highest:
+                owner = _who(_read(self.output, highest))
+                what = f"another build has taken the folder {self.output} ({owner})"
+            raise OSError(f"{what}: this build stops and publishes nothing more")
         with _lock:
             _checked[self.run_id] = time.monotonic()
 
     def beat(self) -> None:
-        """Show that the build runs; does nothing if it was shown in the last ten seconds.
+        """Show that the build runs, at most every ten seconds.
 
-        Workers of a job that goes on by itself share one heartbeat: one that finds it changed
-        leaves it alone.
+        The workers of a detached job share one heartbeat: a worker that finds it changed does not
+        write it.
         """
         with _lock:
             due, seen = _beats.get(self.run_id, (float("-inf"), b""))
@@ -106,7 +105,7 @@ class Claim:
             _beats[self.run_id] = (time.monotonic() + _BEAT_S, seen)
         path = _path(self.output, self.number, "beat")
         with contextlib.suppress(Exception):  # the next one may succeed
-            found = _content(path)
+            found = storage.read_if_exists(path)
             if found in (seen, b""):
                 found = uuid.uuid4().hex.encode()
                 with storage.write_atomically(path) as file:
@@ -115,7 +114,7 @@ class Claim:
                 _beats[self.run_id] = (time.monotonic() + _BEAT_S, found)
 
     def show(self) -> None:
-        """Beat, if nobody waits for the job and only its workers can."""
+        """Beat if the job has no launcher that does so."""
         if self.kind != WAITING:
             self.beat()
 
@@ -135,9 +134,15 @@ def hold(
 ) -> Iterator[Claim]:
     """Hold a folder for one build while the block runs.
 
-    A claim of a job that goes on by itself stays in force after the block, unless the block
-    fails: `Claim.end` ends it. ``note`` shows the line which says that this waits for the
-    heartbeat of a build that it cannot ask.
+    The claim of a detached job stays in force after the block, unless the block fails; `Claim.end`
+    ends it.
+
+    Args:
+        output: The corpus folder.
+        kind: WAITING, DETACHED or TEMPLATE.
+        runner: Name of the runner, for messages.
+        build_id: Digest of settings and inputs.
+        note: Prints a line, if this function has to wait for the heartbeat of another build.
 
     Raises:
         OSError: Another build is running in the folder. Nothing was written.
@@ -155,24 +160,24 @@ def hold(
     beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
     if kind != TEMPLATE:
         beating.start()
-    left = False
+    stays = False
     try:
         yield claim
-        left = kind != WAITING
+        stays = kind != WAITING
     finally:
         stop.set()
         if kind != TEMPLATE:
             beating.join(timeout=5)
         with _lock:
             _held.discard(claim.run_id)
-        if not left:
-            # A claim that cannot be ended ends with this process.
+        if not stays:
+            # If the file cannot be written, the claim ends with this process.
             with contextlib.suppress(Exception):
                 claim.end()
 
 
 def require_not_running(output: str) -> None:
-    """Raise OSError if a build in the folder is known to run. Does not wait to find out."""
+    """Raise OSError if a build is known to run in the folder, without waiting to find out."""
     number = max(_numbers(output), default=0)
     if number and not _has_ended(output, number):
         owner = _read(output, number)
@@ -215,14 +220,14 @@ def _take(output: str, kind: str, runner: str, build_id: str, note: Callable[[st
         number += 1
         path = _path(output, number, "json")
         if (
-            not storage.create_if_absent(path, f"{json.dumps(content, indent=1)}\n".encode())
+            not storage.create_if_absent(path, json_files.encode(content))
             # An object store's client may have tried again after an answer that was lost.
             and _read(output, number).get("run") != run_id
         ):
             continue  # another build was faster
         numbers = _numbers(output)
         if max(numbers, default=0) > number:
-            continue  # an old listing was read; the number that was created counts for nothing
+            continue  # the listing was old: this number is not the highest
         old = [found for found in numbers if found <= number - _CLAIMS_KEPT]
         storage.remove(
             _path(output, found, suffix) for found in old for suffix in ("json", "beat", "ended")
@@ -242,13 +247,13 @@ def _require_ended(output: str, number: int, note: Callable[[str], None]) -> Non
     if running is False and kind == WAITING:
         return
     beat = _path(output, number, "beat")
-    first = _content(beat)
+    first = storage.read_if_exists(beat)
     if kind == TEMPLATE and not first:
-        return  # nobody has started the job
+        return  # no one has started the job
     patience = _PATIENCE_DETACHED_S if kind in (DETACHED, TEMPLATE) else _PATIENCE_S
     note(
         f"c4: note: another build began in {output} ({_who(owner)}) and has not ended: waiting up "
-        f"to {patience:.0f} s for a sign of it; if it has failed, delete "
+        f"to {patience:.0f} s for its heartbeat; if that build has failed, delete "
         f"{_path(output, number, 'json')} to continue at once"
     )
     deadline = time.monotonic() + patience
@@ -256,7 +261,7 @@ def _require_ended(output: str, number: int, note: Callable[[str], None]) -> Non
         time.sleep(min(_LOOK_S, patience / 4))
         if _has_ended(output, number) or number not in _numbers(output):
             return
-        if _content(beat) != first:
+        if storage.read_if_exists(beat) != first:
             raise _busy(output, owner)
 
 
@@ -273,12 +278,12 @@ def _who(owner: dict[str, Any]) -> str:
 
 
 def _is_running(owner: dict[str, Any]) -> bool | None:
-    """Return whether the process that made a claim runs; None where that cannot be asked."""
+    """Return whether the process that made a claim runs; None if that is unknown."""
     here = _this_machine()
     if not here["boot"] or any(owner.get(name) != value for name, value in here.items()):
         return None
     pid = owner.get("pid")
-    if type(pid) is not int or pid < 1:
+    if type(pid) is not int or not 1 <= pid < 1 << 31:
         return None
     if pid == os.getpid() and owner.get("process_started") == _process_start(pid):
         with _lock:
@@ -291,7 +296,7 @@ def _is_running(owner: dict[str, Any]) -> bool | None:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return None  # another user's, hidden from us
+        return None  # a process of another user, hidden from this one
     return False if pathlib.Path(f"/proc/{pid}/stat").exists() else None
 
 
@@ -306,7 +311,7 @@ def _process_start(pid: int) -> str:
 
 
 def _this_machine() -> dict[str, str]:
-    """Return what must agree for a process number to mean the same process."""
+    """Return the facts that must agree for a process id to mean the same process."""
     boot = namespace = ""
     with contextlib.suppress(OSError):  # Linux only
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
@@ -325,18 +330,7 @@ def _has_ended(output: str, number: int) -> bool:
 
 def _read(output: str, number: int) -> dict[str, Any]:
     """Return the content of a claim; empty if it is gone or damaged."""
-    try:
-        found = json.loads(_content(_path(output, number, "json")))
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _content(path: str) -> bytes:
-    try:
-        return storage.read_bytes(path)
-    except FileNotFoundError:
-        return b""
+    return json_files.read_object(_path(output, number, "json")) or {}
 
 
 def _path(output: str, number: int, suffix: str) -> str:

@@ -67,7 +67,7 @@ _OURS = ("c4_filters", "model", "pipelines")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand and returns the exit status.
+    """Run one subcommand and return the exit status.
 
     It is 0 for done, 1 for failed, 2 for wrong usage, 130 for interrupted. Without ``argv`` the
     command is the process's own, ``sys.argv``: then the process may end here, interrupted.
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
-    """Runs the subcommand ``asked``; ``known`` is what it gets besides its options."""
+    """Run the subcommand ``asked``; ``known`` is what it gets besides its options."""
     parser = argparse.ArgumentParser(
         prog="c4",
         description="Builds a C4-style corpus from Common Crawl WET files and trains T5 on it.",
@@ -180,7 +180,7 @@ def _drop_stdout() -> None:
 
 
 def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Prints what nobody can catch, but for what follows something that is told in a line."""
+    """Print what nobody can catch, but for what follows something that is told in a line."""
     of_interrupt = issubclass(unraisable.exc_type, KeyboardInterrupt)
     # In threads of TensorStore: an array could not be written, and nobody waits for the others.
     of_failure = str(unraisable.exc_value) == "Event loop is closed"

@@ -7,8 +7,8 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 import mmh3
 import numpy as np
@@ -46,15 +46,30 @@ from pipelines.read_wet import (
     read_wet,
 )
 
-__all__ = ["FileSummary", "clean_file", "clean_identity", "page_digest"]
+__all__ = [
+    "FileSummary",
+    "Place",
+    "clean_file",
+    "clean_identity",
+    "page_digest",
+    "pages_of",
+    "read_pages",
+    "same_content",
+]
 
 _SAMPLES_PER_VERDICT = 3
 _SAMPLE_CHARS = 300
 _REJECTS_LISTED = 10_000  # per file; all are counted
 _PROGRESS_EVERY_S = 0.3
 _PAGES_AT_A_TIME = 64
-#: Why a file is cleaned again: its path and size are the same, its content is not.
+#: Verdicts that TF comes to before it deduplicates urls.
+BEFORE_URLS = frozenset({PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN})
+#: Why a file is cleaned again although an output of it is there: FileSummary.recleaned.
+DAMAGED = "damaged"
+OLDER_FORMAT = "older format"
 CHANGED_INPUT = "changed input"
+OTHER_SETTINGS = "other settings"
+INCOMPLETE = "incomplete"  # a run ended before it had written all that belongs together
 _UUID = re.compile(r"<?urn:uuid:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})>?", re.IGNORECASE)
 
 
@@ -84,9 +99,7 @@ class FileSummary:
     unreadable: str = ""  # why nothing could be read; empty for a file that was cleaned
     resumed: bool = False
     identity: str = ""  # of the stored content, see storage.FileInfo
-    #: Why it was cleaned again although an output was there: "damaged", "older format",
-    #: "changed input", "other settings", "incomplete". Empty: there was none, or it was good.
-    recleaned: str = ""
+    recleaned: str = ""  # why an output that was there could not be used: DAMAGED and others
 
 
 def clean_identity(config: BuildConfig) -> str:
@@ -125,7 +138,7 @@ def clean_file(
     name = layout.file_name(path)
     found = _finished(path, size, output, name, identity)
     if isinstance(found, FileSummary):
-        if _same_content(found, content, verify):
+        if same_content(found, content, verify):
             return dataclasses.replace(found, identity=content)
         found = CHANGED_INPUT
     with without_collector():
@@ -141,11 +154,12 @@ def clean_file(
             max_file_bytes,
             content,
         )
-    _remove_older(path, output)
+    if found == OLDER_FORMAT:
+        _remove_older(path, output)
     return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
 
 
-def _same_content(done: FileSummary, content: str, verify: bool) -> bool:
+def same_content(done: FileSummary, content: str, verify: bool) -> bool:
     """Return whether a WET file is the one that was cleaned, of the same path and size."""
     if not verify and (done.identity == content or not (done.identity and content)):
         return True
@@ -175,37 +189,26 @@ def _clean(
     except Exception as error:  # Beam's file systems raise what their clients raise
         return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
     with stream:
-        records = read_wet(
-            stream,
-            stats,
-            max_record_bytes=max_record_bytes,
-            max_file_bytes=max_file_bytes,
-            as_tf=rules.recipe.drop_parser_accidents,
+        pages = read_pages(
+            stream, stats, rules.recipe, cleaner.counts, max_record_bytes, max_file_bytes
         )
         next_report = time.monotonic() + _PROGRESS_EVERY_S
         while True:
             try:
-                record = next(records, None)
+                page = next(pages, None)
             except (UnreadableWetError, OSError) as error:
                 return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
-            if record is None:
+            if page is None:
                 break
-            if isinstance(record, Reject):
-                cleaner.reject(record)
+            if isinstance(page, Reject):
+                cleaner.reject(page)
             else:
-                cleaner.add(
-                    _place_of(record),
-                    RawPage(
-                        record.url,
-                        record.timestamp,
-                        record.content_type,
-                        record.content_length,
-                        record.text,
-                    ),
-                )
+                cleaner.add(*page)
             if progress is not None and time.monotonic() > next_report:
                 progress(stream.tell(), cleaner.pages_read)
                 next_report = time.monotonic() + _PROGRESS_EVERY_S
+    if changed := _changed(path, size, content, stats):
+        return FileSummary(path, name, size, unreadable=changed, identity=content)
     cleaned, fingerprints = cleaner.tables()
     summary = FileSummary(
         path=path,
@@ -242,6 +245,23 @@ def _clean(
     return dataclasses.replace(summary, cpu_s=time.process_time() - started)
 
 
+def _changed(path: str, size: int, content: str, stats: ReadStats) -> str:
+    """Say how what was read is not the file that the build began with; empty if it is."""
+    try:
+        if stats.bytes_read == size and (
+            not (content and storage.is_local(path))  # a stream of a remote file is of one version
+            or storage.stat(path).identity == content
+            or sha256_of(path) == stats.sha256  # touched, or replaced before it was read
+        ):
+            return ""
+    except OSError as error:
+        return _one_line(error)
+    return (
+        f"has changed while it was read ({stats.bytes_read:,} bytes read, {size:,} when the build "
+        "began): run again when it is whole"
+    )
+
+
 def finished_summary(path: str, size: int, output: str, identity: str) -> FileSummary | None:
     """Return the summary of a WET file that is cleaned already, or None."""
     found = _finished(path, size, output, layout.file_name(path), identity)
@@ -257,9 +277,9 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
     cleaned, fingerprints = layout.cleaned(output, name), layout.fingerprints(output, name)
     if not storage.exists(cleaned):
         older = storage.exists(layout.cleaned(output, layout.older_file_name(path)))
-        return "older format" if older else ""
+        return OLDER_FORMAT if older else ""
     if not storage.exists(fingerprints):
-        return "incomplete"
+        return INCOMPLETE
     try:
         with CleanedFile(cleaned) as file:
             file.verify()
@@ -267,20 +287,20 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
             pages = file.pages
         prints = read_fingerprints(fingerprints)
     except OtherVersionError:
-        return "older format"
+        return OLDER_FORMAT
     except (ValueError, KeyError):
-        return "damaged"
+        return DAMAGED
     try:
         summary = FileSummary(**values)
         _require_types(summary)
     except TypeError:
-        return "older format"  # every byte is as it was written
+        return OLDER_FORMAT  # every byte is as it was written
     if (summary.path, summary.bytes) != (path, size):
-        return "changed input"
+        return CHANGED_INPUT
     if found_identity != identity:
-        return "other settings"
+        return OTHER_SETTINGS
     if (prints.cleaned_pages, prints.source, prints.identity) != (pages, summary.sha256, identity):
-        return "incomplete"  # fingerprints of a later run that ended before it wrote the pages
+        return INCOMPLETE  # fingerprints of a later run that ended before it wrote the pages
     return dataclasses.replace(summary, resumed=True)
 
 
@@ -311,7 +331,7 @@ def _require_types(summary: FileSummary) -> None:
             raise TypeError(f"{field.name} is {value!r}")
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where a page's record is in its WET file."""
 
     offset: int
@@ -319,10 +339,77 @@ class _Place(NamedTuple):
     record_id: bytes | None
 
 
-def _place_of(record: WetRecord) -> _Place:
+def _place_of(record: WetRecord) -> Place:
     found = _UUID.fullmatch(record.record_id)
     record_id = bytes.fromhex(found[1].replace("-", "")) if found else None
-    return _Place(record.offset, record.inner_offset, record_id)
+    return Place(record.offset, record.inner_offset, record_id)
+
+
+def read_pages(
+    stream: BinaryIO,
+    stats: ReadStats,
+    recipe: Recipe,
+    counts: Counter[str],
+    max_record_bytes: int,
+    max_file_bytes: int,
+) -> Iterator[tuple[Place, RawPage] | Reject]:
+    """Read a WET file as a build with these settings does.
+
+    Args:
+        stream: The file, see `pipelines.read_wet.read_wet`, which says what is raised.
+        stats: The reader's counts.
+        recipe: What decides how records are read.
+        counts: Gets the lines that are dropped while reading, see `pages_of`.
+        max_record_bytes: Larger records are rejected.
+        max_file_bytes: The rest of a file that unpacks to more is rejected.
+    """
+    records = read_wet(
+        stream,
+        stats,
+        max_record_bytes=max_record_bytes,
+        max_file_bytes=max_file_bytes,
+        as_tf=recipe.drop_parser_accidents,
+    )
+    return pages_of(records, recipe, counts)
+
+
+def pages_of(
+    records: Iterable[WetRecord | Reject], recipe: Recipe, counts: Counter[str]
+) -> Iterator[tuple[Place, RawPage] | Reject]:
+    """Yield the pages of a WET file as a recipe's rules get them, and what is no page.
+
+    Args:
+        records: What `pipelines.read_wet.read_wet` yields.
+        recipe: With ``drop_parser_accidents`` a record may hold several pages, or none.
+        counts: Gets the lines that such a recipe drops while reading.
+    """
+    for record in records:
+        if isinstance(record, Reject):
+            yield record
+            continue
+        place = _place_of(record)
+        page = RawPage(
+            record.url,
+            record.timestamp,
+            record.content_type,
+            record.content_length,
+            record.text,
+        )
+        if not recipe.drop_parser_accidents:
+            yield place, page
+            continue
+        lines_dropped: Counter[str] = Counter()
+        parts = tf_pages(page, lines_dropped)
+        counts["lines_read"] += lines_dropped.total()
+        counts.update(lines_dropped)
+        for part in parts:
+            if not part.url:
+                detail = "page begun by a body line WARC/1.0"
+                yield Reject(place.offset, RejectReason.NO_URL, detail)
+            elif not part.timestamp:
+                yield Reject(place.offset, RejectReason.NO_DATE, part.url)
+            else:
+                yield place, part
 
 
 class _Cleaner:
@@ -340,7 +427,7 @@ class _Cleaner:
         self.pages_read = 0
         self.unit_count = 0
         self._waiting: list[RawPage] = []
-        self._places: list[_Place] = []  # of those that wait
+        self._places: list[Place] = []  # of those that wait
         self._dropped_keys = array.array("Q")
         self._dropped_offsets = array.array("Q")
         self._dropped_codes = bytearray()
@@ -359,24 +446,7 @@ class _Cleaner:
         if len(self.rejects) < _REJECTS_LISTED:
             self.rejects.append(reject)
 
-    def add(self, place: _Place, page: RawPage) -> None:
-        if not self._recipe.drop_parser_accidents:
-            self._add_page(place, page)
-            return
-        lines_dropped: Counter[str] = Counter()
-        pages = tf_pages(page, lines_dropped)
-        self.counts["lines_read"] += lines_dropped.total()
-        self.counts += lines_dropped
-        for part in pages:
-            if not part.url:
-                detail = "page begun by a body line WARC/1.0"
-                self.reject(Reject(place.offset, RejectReason.NO_URL, detail))
-            elif not part.timestamp:
-                self.reject(Reject(place.offset, RejectReason.NO_DATE, part.url))
-            else:
-                self._add_page(place, part)
-
-    def _add_page(self, place: _Place, page: RawPage) -> None:
+    def add(self, place: Place, page: RawPage) -> None:
         self.pages_read += 1
         self._waiting.append(page)
         self._places.append(place)
@@ -396,11 +466,11 @@ class _Cleaner:
                 kept.append((place, page, result))
             else:
                 self._drop(place, page, result)
-        starts = [self._unit_starts(result.text) for _, _, result in kept]
+        starts = [self._rules.unit_starts(result.text) for _, _, result in kept]
         for (place, page, result), starts_of_page in zip(kept, starts, strict=True):
             self._keep(place, page, result, starts_of_page)
 
-    def _drop(self, place: _Place, page: RawPage, result: CleanPage) -> None:
+    def _drop(self, place: Place, page: RawPage, result: CleanPage) -> None:
         normalized = normalize_url(page.url)
         self._dropped_keys.append(page_key(normalized))
         self._dropped_offsets.append(place.offset)
@@ -416,13 +486,12 @@ class _Cleaner:
                 }
             )
         # TF deduplicates urls before cleaning: a page that the rules drop may still be the newest.
-        before_urls = (PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN)
-        if self._all_urls and result.verdict not in before_urls:
+        if self._all_urls and result.verdict not in BEFORE_URLS:
             self._dropped_prints.append(
                 (url_identity(normalized), self._date(page), page_digest(page, page.text), 0)
             )
 
-    def _keep(self, place: _Place, page: RawPage, result: CleanPage, starts: list[int]) -> None:
+    def _keep(self, place: Place, page: RawPage, result: CleanPage, starts: list[int]) -> None:
         normalized = normalize_url(page.url)
         digest = page_digest(page, result.text)
         key = page_key(normalized)
@@ -457,18 +526,6 @@ class _Cleaner:
     def _date(self, page: RawPage) -> str:
         """What tells which of two copies is newer: its time, or for TF the text of its date."""
         return page.timestamp if self._recipe.drop_parser_accidents else date_key(page.timestamp)
-
-    def _unit_starts(self, text: str) -> list[int]:
-        unit = self._recipe.dedup_unit
-        if unit == "sentences":
-            return self._rules.splitter.line_starts(text)
-        if unit == "lines":
-            starts, at = [0], text.find("\n")
-            while at >= 0:
-                starts.append(at + 1)
-                at = text.find("\n", at + 1)
-            return starts
-        return []
 
     def dropped(self) -> Dropped:
         """The pages that the rules dropped, in the order of the file."""

@@ -9,7 +9,7 @@ __all__ = ["without_collector"]
 
 @contextlib.contextmanager
 def without_collector() -> Iterator[None]:
-    """Runs the block with the collector off, as it was before afterwards.
+    """Run the block with the collector off, as it was before afterwards.
 
     It would walk every page held so far, and all of Beam's modules, again and again: 8 % of CPU.
     Objects without cycles are freed all the same, when the last name for them goes.

@@ -151,7 +151,11 @@ class BuildConfig:
             badwords[language] = parse_badwords(_text(option, path))
         domains = urls = None
         if self.recipe.domain_list and self.domain_list is not None:
-            domains = parse_domain_list(_text("--domain-list", self.domain_list))
+            text = _text("--domain-list", self.domain_list)
+            try:
+                domains = parse_domain_list(text)
+            except ValueError as error:
+                raise ValueError(f"{self.domain_list}: {error} (--domain-list)") from None
         if self.recipe.url_list and self.url_list is not None:
             urls = parse_url_list(_text("--url-list", self.url_list).split("\n"))
         return PageRules(self.recipe, badwords, domains, urls)

@@ -1,24 +1,29 @@
 """``c4 explain``: what each rule did to each page of a WET file, line by line."""
 
 import argparse
+import contextlib
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO, NamedTuple, cast
 
-from c4_filters.explain import ExplainedPage, explain_page
-from c4_filters.pages import PageRules, RawPage, tf_pages
+from c4_filters.explain import ExplainedPage, Judgement, explain_page
+from c4_filters.pages import CleanPage, RawPage
 from c4_filters.recipes import Recipe, load_recipe
-from c4_filters.spans import cut
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import layout, storage
-from pipelines.clean_files import page_digest
+from pipelines.clean_files import Place, page_digest, read_pages
 from pipelines.config import BuildConfig
-from pipelines.corpus.cleaned import SPLITS, CleanedFile
-from pipelines.corpus.removals import Removals
+from pipelines.explain_corpus import Copy, Corpus, KeptFile, KeptPage
 from pipelines.printing import printable
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, read_wet
-from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
+from pipelines.read_wet import ReadStats, Reject, UnreadableWetError
+from pipelines.recipe_option import (
+    add_limit_arguments,
+    add_recipe_arguments,
+    badword_lists,
+    recipe_of,
+)
 
 __all__ = ["add_arguments", "run"]
 
@@ -28,201 +33,445 @@ _LINE_CHARS = 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``c4 explain``."""
     parser.epilog = (
-        "Deduplication needs the whole corpus: give a finished one made from this file with\n"
-        "--corpus to see which sentences it took."
+        "Deduplication needs the whole corpus. With --corpus, the settings are those of its\n"
+        "build, and --url finds the page in all of its WET files."
     )
-    parser.add_argument("file", metavar="FILE", help="a WET file")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="a WET file; may be left out with --corpus"
+    )
     parser.add_argument("--url", help="only the page of this address (compared in normalised form)")
     parser.add_argument(
         "--verdict", metavar="NAME", help="only pages of this verdict, such as few_sentences"
     )
     parser.add_argument(
-        "--corpus", metavar="DIR", help="a corpus built from this file, to show deduplication"
+        "--corpus", metavar="DIR", help="a finished corpus, to explain pages as its build did"
     )
     add_recipe_arguments(parser)
-    parser.set_defaults(recipe=None)  # that of the corpus, or en
+    add_limit_arguments(parser)
+    # None: those of the corpus, or a build's defaults.
+    parser.set_defaults(recipe=None, max_record_mb=None, max_file_mb=None, refuse=parser.error)
 
 
 # Verdicts that only a whole corpus tells.
 _OF_DEDUP = {
     PageVerdict.DUPLICATE_URL,
     PageVerdict.EMPTY_AFTER_DEDUP,
+    PageVerdict.FEW_SENTENCES_AFTER_DEDUP,
 }
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Prints the explanation. Returns 1 when no page fits what was asked for."""
+    """Print the explanation. Return 1 when no page fits what was asked for."""
     del rest
+    if arguments.file is None and arguments.corpus is None:
+        arguments.refuse("the following arguments are required: FILE (or --corpus DIR --url URL)")
+    if arguments.file is None and arguments.url is None and arguments.verdict is None:
+        arguments.refuse("give FILE, --url or --verdict, to choose among the pages of --corpus")
     if arguments.verdict is not None and arguments.verdict not in list(PageVerdict):
         raise ValueError(
             f"unknown verdict {arguments.verdict!r}; known: {', '.join(PageVerdict)} (--verdict)"
         )
     if arguments.verdict in _OF_DEDUP and arguments.corpus is None:
-        raise ValueError(f"{arguments.verdict} is known over a whole corpus only: give --corpus")
-    # The same checks as a build's; there is no output.
+        raise ValueError(
+            f"deduplication decides which pages are {arguments.verdict}, over the whole corpus: "
+            "give --corpus DIR"
+        )
+    corpus = None if arguments.corpus is None else Corpus(layout.absolute(arguments.corpus))
+    config = _config(arguments, corpus)
+    path = _path(arguments.file) if arguments.file is not None else None
+    explainer = _Explainer(config, corpus, arguments.url, arguments.verdict)
+    if corpus is not None:
+        corpus.require_lists(config)
+        _tell_of_versions(corpus, config)
+        if path is not None and path not in corpus.inputs:
+            raise ValueError(f"{corpus.folder} was not built from {path} (--corpus)")
+        if not corpus.has_pages:
+            explainer = _without_dedup(corpus, config, path, arguments)
+    explainer.explain(path)
+    if explainer.printed:
+        return 0
+    where = path if path is not None else arguments.corpus
+    what = f"has the address {arguments.url}" if arguments.url else "is there"
+    if arguments.verdict:
+        what += f" with the verdict {arguments.verdict}"
+    print(printable(f"c4: in {where} no page {what}"), file=sys.stderr)
+    return 1
+
+
+def _path(file: str) -> str:
+    paths = storage.match(file)
+    if len(paths) > 1:
+        raise ValueError(f"one file at a time, {file!r} names {len(paths)}")
+    return layout.absolute(paths[0].path)
+
+
+def _config(arguments: argparse.Namespace, corpus: Corpus | None) -> BuildConfig:
+    """Return the settings of the corpus, or those asked for, with the checks of a build."""
     config = BuildConfig(
-        inputs=(arguments.file,),
+        inputs=(arguments.file or "none",),
         output="none",
-        recipe=_recipe(arguments),
+        recipe=_recipe(arguments, corpus),
         badwords=badword_lists(arguments),
         domain_list=arguments.domain_list,
         url_list=arguments.url_list,
+        max_record_bytes=_limit(arguments, corpus, "max_record"),
+        max_file_bytes=_limit(arguments, corpus, "max_file"),
     )
-    rules = config.page_rules()
-    paths = storage.match(arguments.file)
-    if len(paths) > 1:
-        raise ValueError(f"one file at a time, {arguments.file!r} names {len(paths)}")
-    path = paths[0].path
-    corpus = None
-    if arguments.corpus is not None:
-        corpus = _Corpus(arguments.corpus, path, config)
-    wanted = normalize_url(arguments.url) if arguments.url else None
-    printed = 0
-    for item in _pages(path, rules):
-        if isinstance(item, str):
-            if wanted is None and arguments.verdict is None:
-                print(item)
-            continue
-        offset, page = item
-        if wanted is not None and normalize_url(page.url) != wanted:
-            continue
-        explained = explain_page(page, rules)
-        verdict, removed = explained.result.verdict, None
-        if corpus is not None and verdict is PageVerdict.KEPT:
-            verdict, removed = corpus.fate(page, explained.result.text, rules)
-        if arguments.verdict is not None and verdict != arguments.verdict:
-            continue
-        _print_page(explained, offset)
-        if removed is not None:
-            _print_removed(verdict, removed)
-        print()
-        printed += 1
-    if not printed:
-        what = f"has the address {arguments.url}" if arguments.url else "is there"
-        if arguments.verdict:
-            what += f" with the verdict {arguments.verdict}"
-        print(f"c4: in {path} no page {what}", file=sys.stderr)
-        return 1
-    return 0
+    if corpus is not None and _rules(config.recipe) != _rules(corpus.recipe):
+        raise ValueError(
+            f"{corpus.folder} was built with recipe {corpus.recipe.name}, not "
+            f"{config.recipe.name} as it stands: leave --recipe out (--corpus)"
+        )
+    return config
 
 
-def _recipe(arguments: argparse.Namespace) -> Recipe:
+def _recipe(arguments: argparse.Namespace, corpus: Corpus | None) -> Recipe:
     if arguments.recipe is not None:
         return recipe_of(arguments)
-    if arguments.corpus is None:
-        return load_recipe("en")
-    from pipelines import manifest
-
-    return Recipe.from_mapping(manifest.read_manifest(arguments.corpus)["recipe"])
+    return load_recipe("en") if corpus is None else corpus.recipe
 
 
-def _pages(path: str, rules: PageRules) -> Iterator[tuple[int, RawPage] | str]:
-    """Pages with their offsets; records that are no pages as a line for people."""
-    with storage.open_raw(path) as stream:
-        try:
-            for record in read_wet(stream, ReadStats(), as_tf=rules.recipe.drop_parser_accidents):
-                if isinstance(record, Reject):
-                    yield f"rejected at {record.offset}: {record.reason}: {record.detail}\n"
+def _rules(recipe: Recipe) -> dict[str, object]:
+    """Return what of a recipe changes pages."""
+    return {key: value for key, value in recipe.as_dict().items() if key != "description"}
+
+
+def _limit(arguments: argparse.Namespace, corpus: Corpus | None, name: str) -> int:
+    """Return a limit of the reader, in bytes: the corpus's, the one asked for, or the default."""
+    given_mb: int | None = getattr(arguments, f"{name}_mb")
+    if corpus is None:
+        default: int = getattr(BuildConfig, f"{name}_bytes")
+        return default if given_mb is None else given_mb << 20
+    built: int = getattr(corpus, f"{name}_bytes")
+    if given_mb is not None and given_mb << 20 != built:
+        option = f"--{name.replace('_', '-')}-mb"
+        raise ValueError(f"{corpus.folder} was built with {option} {built >> 20}: leave it out")
+    return built
+
+
+def _tell_of_versions(corpus: Corpus, config: BuildConfig) -> None:
+    if versions := corpus.other_versions(config):
+        print(
+            printable(
+                f"c4: note: {corpus.folder} was built with other versions ({versions}), which may "
+                "have judged lines and pages differently"
+            ),
+            file=sys.stderr,
+        )
+
+
+def _without_dedup(
+    corpus: Corpus, config: BuildConfig, path: str | None, arguments: argparse.Namespace
+) -> "_Explainer":
+    """Return what explains pages of a corpus that did not keep them."""
+    lacks = f"{corpus.folder} was built with --keep {corpus.keep}: it has no cleaned pages"
+    if path is None:
+        raise ValueError(f"{lacks}; give a WET file to see it without deduplication (FILE)")
+    if arguments.verdict in _OF_DEDUP:
+        raise ValueError(f"{lacks}, so that no page can be seen to be {arguments.verdict}")
+    print(printable(f"c4: note: {lacks}; deduplication is not considered"), file=sys.stderr)
+    return _Explainer(config, None, arguments.url, arguments.verdict, advice="")
+
+
+class _Found(NamedTuple):
+    """A page of a WET file, and where it is."""
+
+    place: Place
+    page: RawPage
+
+
+class _Explainer:
+    """Prints pages of WET files, with what deduplication made of them if there is a corpus."""
+
+    def __init__(
+        self,
+        config: BuildConfig,
+        corpus: Corpus | None,
+        url: str | None,
+        verdict: str | None,
+        advice: str = ": --corpus DIR",
+    ) -> None:
+        self._config = config
+        self._rules = config.page_rules()
+        self._corpus = corpus
+        self._url = url
+        self._wanted = normalize_url(url) if url else None
+        self._verdict = verdict
+        self._advice = advice  # to those who want to see deduplication
+        self._names_files = False
+        self.printed = 0  # pages
+
+    def explain(self, path: str | None) -> None:
+        """Explain the pages of a WET file, or of all WET files of the corpus."""
+        self._names_files = path is None
+        if self._corpus is None:
+            assert path is not None
+            self._explain_file(path, None)
+        elif self._url is not None:
+            self._explain_copies(self._corpus, path)
+        else:
+            for each in [path] if path is not None else sorted(self._corpus.inputs):
+                if change := self._corpus.change_of(each):
+                    if path is not None:
+                        raise ValueError(f"{each} {change}: build it again, or leave --corpus out")
+                    print(printable(f"c4: note: {each} {change}: skipped"), file=sys.stderr)
                     continue
-                page = RawPage(
-                    record.url,
-                    record.timestamp,
-                    record.content_type,
-                    record.content_length,
-                    record.text,
-                )
-                if rules.recipe.drop_parser_accidents:
-                    for part in tf_pages(page, Counter()):
-                        if part.url and part.timestamp:
-                            yield record.offset, part
-                        else:  # a build rejects it, too
-                            yield f"rejected at {record.offset}: begun by a body line WARC/1.0\n"
+                with self._corpus.open(each) as kept:
+                    self._explain_file(each, kept)
+
+    def _explain_file(self, path: str, kept: KeptFile | None) -> None:
+        """Explain the pages of a file in its order."""
+        last, seen = None, Counter[bytes]()  # digests of pages in one record
+        for item in self._pages(path):
+            if isinstance(item, Reject):
+                if self._verdict is None and (self._wanted is None or self._names(item.detail)):
+                    where = self._where(item.offset, path)
+                    print(f"{_rejected(where, item.reason, item.detail)}\n")
+                    self.printed += self._wanted is not None
+                continue
+            if self._wanted is not None and normalize_url(item.page.url) != self._wanted:
+                continue
+            explained = explain_page(item.page, self._rules)
+            found = None
+            if kept is not None and explained.before.verdict is PageVerdict.KEPT:
+                if item.place != last:
+                    last, seen = item.place, Counter()
+                digest = page_digest(item.page, explained.before.text)
+                found = _kept_page(kept, item, digest, seen[digest])
+                seen[digest] += 1
+                if found is None:
+                    raise ValueError(
+                        f"{path} and what {self._corpus and self._corpus.folder} keeps of it do "
+                        f"not fit together: {item.page.url} is missing there"
+                    )
+            self._print_page(path, explained, item.place.offset, found)
+
+    def _pages(self, path: str, start: int = 0) -> Iterator[_Found | Reject]:
+        """Yield what a build reads of a file, from the record at byte ``start`` on."""
+        with storage.open_raw(path, scattered=start > 0) as stream:
+            pages = read_pages(
+                cast(BinaryIO, _Tail(stream, start)),
+                ReadStats(),
+                self._rules.recipe,
+                Counter(),
+                self._config.max_record_bytes,
+                self._config.max_file_bytes,
+            )
+            try:
+                for page in pages:
+                    if isinstance(page, Reject):
+                        yield page
+                    else:
+                        place, raw = page
+                        yield _Found(place._replace(offset=place.offset + start), raw)
+            except UnreadableWetError as error:
+                raise ValueError(f"{path}: {error}") from None
+
+    def _explain_copies(self, corpus: Corpus, path: str | None) -> None:
+        """Explain every page of the address that is asked for."""
+        assert self._url is not None
+        copies = corpus.find(self._url, None if path is None else [path])
+        known = copies if path is None else None  # all of the address
+        for each in sorted({copy.path for copy in copies}) if path is None else [path]:
+            here = [copy for copy in copies if copy.path == each]
+            change = corpus.change_of(each)
+            pages = [] if change else self._read(each, here)
+            if here and len(pages) != len(here):
+                change = change or "no longer holds this page"
+                for copy in here:
+                    self._print_kept(copy, known, change)
+                continue
+            for copy, found in zip(here, pages, strict=True):
+                kept = copy.page if isinstance(copy.page, KeptPage) else None
+                explained = explain_page(found.page, self._rules)
+                self._print_page(each, explained, found.place.offset, kept, known)
+
+        if not self.printed and self._verdict is None:
+            self._explain_rejects(corpus, [path] if path is not None else sorted(corpus.inputs))
+
+    def _explain_rejects(self, corpus: Corpus, paths: Sequence[str]) -> None:
+        """Print the rejected records that name the address that is asked for."""
+        for path in paths:
+            lines = [
+                _rejected(self._where(reject["offset"], path), reject["reason"], reject["detail"])
+                for reject in corpus.rejects(path)
+                if self._names(reject["detail"])
+            ]
+            if lines:
+                print(*lines, sep="\n\n", end="\n\n")
+                self.printed += len(lines)
+
+    def _names(self, detail: str) -> bool:
+        """Return whether a reject names the address that is asked for."""
+        return any(normalize_url(word.strip(",;:()<>")) == self._wanted for word in detail.split())
+
+    def _read(self, path: str, copies: Sequence[Copy]) -> list[_Found]:
+        """Read the pages that a corpus knows, record by record; as many as are found there.
+
+        Records of a damaged file cannot always be read by themselves: then the whole is read.
+        """
+        offsets = dict.fromkeys(copy.page.offset for copy in copies)
+        pages = [page for offset in offsets for page in self._record(path, offset)]
+        found = self._matched(copies, pages)
+        if len(found) < len(copies):
+            whole = (item for item in self._pages(path) if not isinstance(item, Reject))
+            found = self._matched(copies, whole)
+        return found
+
+    def _record(self, path: str, offset: int) -> Iterator[_Found]:
+        with contextlib.suppress(ValueError):  # no record can be read from here on
+            for item in self._pages(path, offset):
+                if isinstance(item, _Found):
+                    if item.place.offset > offset:
+                        return
+                    yield item
+
+    def _matched(self, copies: Sequence[Copy], pages: Iterable[_Found]) -> list[_Found]:
+        """Return the page of each copy, in their order, as far as they are found."""
+        waiting = [
+            (page, explain_page(page.page, self._rules).before)
+            for page in pages
+            if normalize_url(page.page.url) == self._wanted
+        ]
+        found = []
+        for copy in copies:
+            for at, (page, before) in enumerate(waiting):
+                if page.place.offset != copy.page.offset:
+                    continue
+                if before.verdict is not PageVerdict.KEPT:
+                    fits = before.verdict == getattr(copy.page, "verdict", None)
                 else:
-                    yield record.offset, page
-        except UnreadableWetError as error:
-            raise ValueError(f"{path}: {error}") from None
+                    digest = getattr(copy.page, "digest", None)
+                    fits = page_digest(page.page, before.text) == digest
+                if fits:
+                    found.append(page)
+                    del waiting[at]
+                    break
+        return found
+
+    def _print_page(
+        self,
+        path: str,
+        explained: ExplainedPage,
+        offset: int,
+        kept: KeptPage | None,
+        copies: Sequence[Copy] | None = None,
+    ) -> None:
+        """Print a page if it has the verdict that is asked for."""
+        page, judgement = explained.page, Judgement(explained.result, explained.note)
+        if kept is not None:
+            judgement = kept.judge(self._rules)
+        if self._verdict is not None and judgement.result.verdict != self._verdict:
+            return
+        _print_head(page.url, page.timestamp, self._where(offset, path))
+        for line in explained.lines:
+            verdict = "not judged" if line.verdict is None else str(line.verdict)
+            print(f"  {verdict:>15} | {_shortened(line.text)}")
+            if line.verdict is LineVerdict.KEPT and line.kept_as != line.text:
+                print(f"  {'kept as':>15} | {_shortened(line.kept_as)}")
+        self._print_verdict(path, judgement, kept, copies)
+        if kept is None and explained.before.verdict is PageVerdict.KEPT and self._dedups():
+            print(f" (deduplication not considered{self._advice})", end="")
+        print("\n")
+        self.printed += 1
+
+    def _print_kept(self, copy: Copy, copies: Sequence[Copy] | None, change: str) -> None:
+        """Print what is known of a page without its WET file."""
+        assert self._url is not None
+        kept, url, timestamp = None, self._url, ""
+        if isinstance(copy.page, KeptPage):
+            kept, url, timestamp = copy.page, copy.page.url, copy.page.timestamp
+            judgement = kept.judge(self._rules)
+        else:
+            judgement = Judgement(CleanPage(copy.page.verdict), "")
+        if self._verdict is not None and judgement.result.verdict != self._verdict:
+            return
+        _print_head(url, timestamp, self._where(copy.page.offset, copy.path))
+        print(printable(f"  {copy.path} {change}: its lines cannot be shown"))
+        self._print_verdict(copy.path, judgement, kept, copies)
+        print("\n")
+        self.printed += 1
+
+    def _print_verdict(
+        self,
+        path: str,
+        judgement: Judgement,
+        kept: KeptPage | None,
+        copies: Sequence[Copy] | None,
+    ) -> None:
+        """Print what deduplication removed, then the page's verdict without the line's end."""
+        verdict, note = judgement.result.verdict, judgement.note
+        if kept is not None and self._corpus is not None:
+            if verdict is PageVerdict.DUPLICATE_URL:
+                note = self._corpus.preferred(kept, path, copies)
+            elif kept.starts:
+                _print_removed(kept, self._corpus.keepers(kept, path), self._rules.recipe)
+        print(printable(f"  page {verdict}{f': {note}' if note else ''}"), end="")
+
+    def _where(self, offset: int, path: str) -> str:
+        """Return an offset, with its file where people do not know it."""
+        return f"{offset} in {path}" if self._names_files else str(offset)
+
+    def _dedups(self) -> bool:
+        recipe = self._rules.recipe
+        return recipe.dedup_urls or recipe.dedup_unit != "none"
 
 
-def _print_page(explained: ExplainedPage, offset: int) -> None:
-    page, result = explained.page, explained.result
-    print(f"{printable(page.url)}  ({printable(page.timestamp)}, offset {offset})")
-    for line in explained.lines:
-        verdict = "not judged" if line.verdict is None else str(line.verdict)
-        print(f"  {verdict:>15} | {_shortened(line.text)}")
-        if line.verdict is LineVerdict.KEPT and line.kept_as != line.text:
-            print(f"  {'kept as':>15} | {_shortened(line.kept_as)}")
-    note = f": {explained.note}" if explained.note else ""
-    print(f"  page {result.verdict}{note}")
+class _Tail:
+    """A stream from some byte on, as the reader wants it."""
+
+    def __init__(self, stream: BinaryIO, start: int) -> None:
+        self._stream = stream
+        self._start = start
+
+    def read(self, size: int) -> bytes:
+        return self._stream.read(size)
+
+    def seek(self, offset: int) -> int:
+        return self._stream.seek(self._start + offset) - self._start
 
 
-def _print_removed(verdict: PageVerdict, removed: list[tuple[str, bool]]) -> None:
-    for text, goes in removed:
-        if goes:
-            print(f"  {'duplicate':>15} | {_shortened(text)}")
-    count = sum(goes for _, goes in removed)
-    what = f"{count} of {len(removed)} removed" if count else "nothing removed"
-    print(f"  after deduplication, {what}: page {verdict}")
+def _kept_page(kept: KeptFile, found: _Found, digest: bytes, number: int) -> KeptPage | None:
+    """Find a page among the kept ones; ``number`` counts equal pages of one record."""
+    place = found.place
+    pages = [
+        page
+        for page in kept.pages(page_key(normalize_url(found.page.url)))
+        if (page.offset, page.inner_offset) == (place.offset, place.inner_offset)
+        and page.digest == digest
+    ]
+    return pages[number] if number < len(pages) else None
+
+
+def _print_head(url: str, timestamp: str, where: str) -> None:
+    date = f"{timestamp}, " if timestamp else ""
+    print(printable(f"{url}  ({date}offset {where})"))
+
+
+def _rejected(where: str, reason: str, detail: str) -> str:
+    return printable(f"rejected at {where}: {reason}: {detail}")
+
+
+def _print_removed(kept: KeptPage, keepers: dict[int, str], recipe: Recipe) -> None:
+    """Print the units that deduplication removed, and the pages that have their copies."""
+    units = kept.units()
+    last = None
+    for (text, gone), keeper in zip(units, kept.unit_keepers, strict=True):
+        if not gone:
+            last = None
+            continue
+        print(f"  {'duplicate':>15} | {_shortened(text)}")
+        where = "a page that was not found, or not looked for in so many files"
+        if keeper is not None and keeper in keepers:
+            own = normalize_url(keepers[keeper]) == normalize_url(kept.url)
+            where = "this page" if own else keepers[keeper]
+        if where != last:
+            print(f"  {'of' if last is None else 'and of':>15} | {_shortened(where)}")
+        last = where
+    count = sum(gone for _, gone in units)
+    print(f"  deduplication removed {count} of {len(units)} {recipe.dedup_unit}")
 
 
 def _shortened(text: str) -> str:
     shown = printable(text)
     return shown if len(shown) <= _LINE_CHARS else shown[: _LINE_CHARS - 1] + "…"
-
-
-class _Corpus:
-    """A corpus' removals for one of its WET files."""
-
-    def __init__(self, folder: str, path: str, config: BuildConfig) -> None:
-        from pipelines import manifest
-
-        made = manifest.read_manifest(folder)
-        asked = {
-            key: value for key, value in config.recipe.as_dict().items() if key != "description"
-        }
-        if any(made["recipe"].get(key) != value for key, value in asked.items()):
-            raise ValueError(
-                f"{folder} was built with recipe {made['recipe'].get('name')}, not "
-                f"{config.recipe.name} as it stands: leave --recipe out (--corpus)"
-            )
-        full_path = layout.absolute(path)
-        self._name = layout.file_name(full_path)
-        self._folder = folder
-        if all(file["path"] != full_path for file in made["inputs"]):
-            raise ValueError(f"{folder} was not built from {full_path} (--corpus)")
-
-    def fate(
-        self, page: RawPage, text: str, rules: PageRules
-    ) -> tuple[PageVerdict, list[tuple[str, bool]]]:
-        """What deduplication made of a page that the rules kept as ``text``.
-
-        Returns the page's verdict and its sentences (or lines), each with whether it goes.
-        """
-        key, digest = page_key(normalize_url(page.url)), page_digest(page, text)
-        with (
-            CleanedFile(layout.cleaned(self._folder, self._name)) as cleaned,
-            Removals(layout.removals(self._folder, self._name)) as removals,
-        ):
-            for split in range(len(SPLITS)):
-                for rows, first_page, first_unit in cleaned.slices(split, key, key + 1):
-                    at = first_unit
-                    for row, kept in enumerate(rows.to_pylist()):
-                        starts = kept["unit_starts"]
-                        gone = removals.units(at, len(starts)).tolist()
-                        at += len(starts)
-                        if kept["digest"] != digest:  # another page of this url
-                            continue
-                        if removals.pages(first_page + row, 1)[0]:
-                            return PageVerdict.DUPLICATE_URL, []
-                        ends = [*starts[1:], len(text)]
-                        units = [
-                            (text[start:end].rstrip(), goes)
-                            for start, end, goes in zip(starts, ends, gone, strict=True)
-                        ]
-                        left = None
-                        if rules.recipe.dedup_unit == "sentences":
-                            left = gone.count(False)
-                        elif not any(gone):  # a build does not judge such a page again
-                            return PageVerdict.KEPT, units
-                        result = rules.finish(cut(text, starts, gone), left, page.url)
-                        return result.verdict, units
-        raise ValueError(f"{self._folder} does not hold {page.url}: its files do not fit together")

@@ -1,9 +1,9 @@
-"""The list of a build's input files: made once by whoever starts the build, read by a worker.
+"""The list of a build's input files: written once by the launcher, read by a worker.
 
-The job graph names this list and never the files, so that its size does not depend on their number
-(engines refuse graphs of some megabytes) and that nobody lists a bucket twice.
+The job graph names this list and not the files, so that the size of the graph does not depend on
+their number (engines refuse graphs of some megabytes), and a bucket is listed only once.
 
-One JSON value a line: first ``{"run": …, "build": …}``, which says whose list it is; then
+One JSON value per line: first ``{"run": …, "build": …}``, the build that the list belongs to; then
 ``[path, bytes, identity]`` of each input; then ``{"earlier": path}`` of each input of earlier
 builds in this folder, whose kept files may still be here. A path may hold a line break, or bytes
 that are not UTF-8.
@@ -49,8 +49,8 @@ def read_input_list(output: str, run_id: str | None = None) -> list[FileInfo]:
     """Return the inputs that `write_input_list` wrote.
 
     Raises:
-        ValueError: The list is damaged, or ``run_id`` is given and the list is another build's;
-            the message names it.
+        ValueError: The list is damaged, or ``run_id`` is given and the list belongs to another
+            build; the message names it.
     """
     path = _path(output)
     try:
@@ -62,21 +62,20 @@ def read_input_list(output: str, run_id: str | None = None) -> list[FileInfo]:
         ]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(
-            f"{path}: damaged: {error}; run the same c4 build again to write it again"
+            f"{path} is damaged ({error}): run the same c4 build again to rebuild it"
         ) from None
     if run_id is not None and found != run_id:
         raise ValueError(
             f"{path} is the list of another build (run {found or 'unknown'}, not {run_id}): only "
-            "one build at a time may use a folder; run the same c4 build again when it has ended"
+            "one build at a time may use a folder; run the same c4 build again after that one ends"
         )
     return files
 
 
 def known_inputs(output: str) -> set[str]:
-    """Return the paths of all inputs of builds in a folder, as far as its list can be read."""
-    path = _path(output)
+    """Return the paths of all inputs of builds in a folder; unreadable lines are skipped."""
     known = set()
-    for line in storage.read_bytes(path).splitlines() if storage.exists(path) else ():
+    for line in storage.read_if_exists(_path(output)).splitlines():
         try:
             found = json.loads(line)
             # Version 0.1 wrote [path, bytes] and no first line.

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any, NoReturn
 
-__all__ = ["EXIT_S", "PATIENCE_S", "STATUS", "Interruption", "limit_exit"]
+__all__ = ["EXIT_S", "PATIENCE_S", "STATUS", "Interruption", "descendants", "limit_exit"]
 
 #: Exit status of an interrupted command: 128 and SIGINT, as shells have it.
 STATUS = 130
@@ -132,13 +132,18 @@ def limit_exit(status: int, patience_s: float = EXIT_S) -> None:
     threading.Thread(target=watch, name="limit-exit", daemon=True).start()
 
 
-def _end_descendants() -> None:
-    """Where the kernel lists them; workers also end by themselves when their socket does."""
+def descendants() -> list[int]:
+    """Return the processes that this one has started, and theirs, where the kernel lists them."""
     found = [os.getpid()]
     for process in found:
         for path in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
             with contextlib.suppress(OSError):
                 found += map(int, path.read_text().split())
-    for process in found[1:]:
+    return found[1:]
+
+
+def _end_descendants() -> None:
+    """Where none are listed, workers end by themselves soon after this process."""
+    for process in descendants():
         with contextlib.suppress(OSError):
             os.kill(process, signal.SIGKILL)

@@ -4,7 +4,7 @@
 
     OUT/build.json                       the mark that the folder is ours, and the build's settings
     OUT/builders/                        who builds here, and what builds have written (see
-                                         pipelines.builders and pipelines.manifest)
+                                         pipelines.builders and pipelines.corpus_folder)
     OUT/cleaned/NAME.arrow               pages that passed the rules, in shard order, and what was
                                          dropped; these and the next three kinds of files are
                                          Arrow batches in checked files: pipelines.corpus
@@ -133,6 +133,15 @@ def pieces_like(name: str) -> int:
 def is_shard(name: str) -> bool:
     """Whether a file name is that of a shard."""
     return _SHARD.fullmatch(name) is not None
+
+
+def format_of(name: str) -> str:
+    """The format of a shard, by its file name.
+
+    >>> format_of("train-00003-of-00064.json.gz")
+    'json'
+    """
+    return name.split(".")[1]
 
 
 def shards_in_split(name: str) -> tuple[str, int]:

@@ -38,7 +38,7 @@ class MeasuredCorpus:
 
 
 def measured_corpus(output: str) -> MeasuredCorpus:
-    """Reads the manifest of a corpus, the heads of some cleaned files, and the sizes of files.
+    """Read the manifest of a corpus, the heads of some cleaned files, and the sizes of files.
 
     Raises:
         OSError: a file of it cannot be read.

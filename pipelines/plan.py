@@ -443,7 +443,7 @@ def _fetches(n_bytes: float) -> int:
 
 
 def _requests(openings: float, batches: float, footer_bytes: float) -> float:
-    """Reads of cleaned files and their removals, here and there, 64 kB at a time.
+    """Read of cleaned files and their removals, here and there, 64 kB at a time.
 
     Five an opening that finds one batch (tests/pipelines/test_google_storage.py): one to open each
     of the two files, one for the end of each, which holds the table and the bits of most removals,

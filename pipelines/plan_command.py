@@ -30,7 +30,7 @@ _STAGE_COLUMNS = "{:<16}{:>10}{:>12}{:>10}{:>10}{:>10}{:>11}{:>11}{:>9}{:>9}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 plan``."""
+    """Add the options of ``c4 plan``."""
     parser.epilog = textwrap.dedent(
         """\
         The figures are those of recipe en on a raw crawl. --like takes them from a corpus that c4
@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Prints the plan. Returns the exit status."""
+    """Print the plan. Returns the exit status."""
     del rest
     _require_bounds(arguments)
     tables = read_tables(arguments.prices)
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _require_bounds(arguments: argparse.Namespace) -> None:
-    """Raises ValueError for numbers that no build has."""
+    """Raise ValueError for numbers that no build has."""
     for name, most in (("workers", _MOST_WORKERS), ("files", _MOST_FILES)):
         value = getattr(arguments, name)
         if value is not None:
@@ -246,7 +246,7 @@ def as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
 def show(
     plan: Plan, machine: str, tables: Tables, crawl: str | None = None, like: str | None = None
 ) -> None:
-    """Prints the plan for people; ``crawl`` and ``like`` are the options of these names."""
+    """Print the plan for people; ``crawl`` and ``like`` are the options of these names."""
     work, cluster = plan.work, plan.cluster
     machine = printable(machine)
     print(
@@ -307,7 +307,7 @@ def show(
 
 
 def _compare(plan: Plan, crawl: str | None) -> None:
-    """Prints what the reference took."""
+    """Print what the reference took."""
     days = plan.cpu_s / 86_400
     print(
         f"the reference took about {REFERENCE_CPU_DAYS} CPU-days for CC-MAIN-2019-18; this is "

@@ -145,7 +145,7 @@ def _read(path: str) -> bytes:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not stat.S_ISREG(mode):  # a device may have no end, a pipe no beginning
-            raise ValueError("no regular file")
+            raise ValueError("not a regular file")
     with storage.open_raw(path) as file:
         content = file.read(_MOST_TABLE_BYTES + 1)
     if len(content) > _MOST_TABLE_BYTES:

@@ -35,15 +35,15 @@ class Notes:
     folder: str
 
     def note(self, stage: str, key: str, done: int, pages: int = 0) -> None:
-        """Notes that of part ``key`` of a stage ``done`` units are done (bytes, files, shards)."""
+        """Note that of part ``key`` of a stage ``done`` units are done (bytes, files, shards)."""
         self._write(f"{stage}.{key}", done, pages)
 
     def total(self, stage: str, total: int) -> None:
-        """Notes that a stage begins, and how many units it has."""
+        """Note that a stage begins, and how many units it has."""
         self._write(f"{stage}.total", total, 0)
 
     def expect(self, stage: str, total: int) -> None:
-        """Notes how many units a later stage will have."""
+        """Note how many units a later stage will have."""
         self._write(f"{stage}.expected", total, 0)
 
     def _write(self, name: str, *numbers: int) -> None:
@@ -132,7 +132,7 @@ Source = Callable[[str], _Readable]
 
 @contextlib.contextmanager
 def shown(stream: IO[str] | None = None, source: Source = Notes) -> Iterator[_Readable]:
-    """Shows progress on ``stream`` (standard error) while the block runs.
+    """Show progress on ``stream`` (standard error) while the block runs.
 
     A bar with the time left on a terminal, a line every ten seconds in a log.
     """
@@ -196,7 +196,7 @@ class _Bar:
             self._bar.close()
 
     def _finish(self) -> None:
-        """Closes the bar of a stage that another has followed: it is done, seen or not."""
+        """Close the bar of a stage that another has followed: it is done, seen or not."""
         if self._bar is not None:
             self._bar.n = self._bar.total or self._bar.n
             self._bar.close()

@@ -30,7 +30,7 @@ def _is_wanted(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def _without_apitools_line() -> Iterator[None]:
-    """Drops that one line, lets every other through, and leaves the root logger as it was."""
+    """Drop that one line, let every other through, and leave the root logger as it was."""
     root = logging.getLogger()
     stand_in = _PassOn() if not root.handlers else None
     root.addFilter(_is_wanted)

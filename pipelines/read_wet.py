@@ -561,7 +561,8 @@ class _Run:
                 continue
             start = found - self.at
             whole, stop = self._whole_header(start)
-            if whole:
+            # Members begin with records as a rule, so there a header may break off in damage.
+            if whole or (self.between_members(start) and self.header_at(start)):
                 return start if start < limit else None
             start = stop
         return None
@@ -620,7 +621,7 @@ class _Run:
                 return stop.end() - self.at, None
             place = stop.start() - self.at
             whole, fields_end = self._whole_header(place)
-            if whole:
+            if whole or (self.between_members(place) and self.header_at(place)):
                 return None, place
             start = max(place + 1, fields_end - 1)  # the line end before a blank line
 

@@ -6,7 +6,7 @@ from c4_filters.recipes import RECIPES, Recipe, load_recipe
 from pipelines import layout, storage
 from pipelines.text_files import decode_text
 
-__all__ = ["add_recipe_arguments", "badword_lists", "recipe_of"]
+__all__ = ["add_limit_arguments", "add_recipe_arguments", "badword_lists", "recipe_of"]
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,24 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--url-list", metavar="FILE", help="OpenWebText urls, one a line, for recipe webtextlike"
+    )
+
+
+def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --max-record-mb and --max-file-mb."""
+    parser.add_argument(
+        "--max-record-mb",
+        type=int,
+        default=64,
+        metavar="MB",
+        help="larger records are rejected, whatever they unpack to (default: 64)",
+    )
+    parser.add_argument(
+        "--max-file-mb",
+        type=int,
+        default=1024,
+        metavar="MB",
+        help="of a file that unpacks to more, the rest is rejected (default: 1024)",
     )
 
 

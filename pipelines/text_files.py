@@ -1,6 +1,7 @@
 """Text files that a user wrote: word lists, url lists, recipes, tables. All are read this way."""
 
 import codecs
+import re
 
 __all__ = ["decode_text"]
 
@@ -10,6 +11,8 @@ _OTHER_MARKS = (  # UTF-32 first: its little-endian mark begins with UTF-16's
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
+
+_MARKS = re.compile("^\ufeff+", re.MULTILINE)
 
 
 def decode_text(content: bytes) -> str:
@@ -29,7 +32,7 @@ def decode_text(content: bytes) -> str:
         if content.startswith(mark):
             raise ValueError(f"{encoding} text, not UTF-8: save it as UTF-8")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         byte = content[error.start]
         raise ValueError(
@@ -37,4 +40,4 @@ def decode_text(content: bytes) -> str:
         ) from None
     if "\0" in text:
         raise ValueError("not text: it has zero bytes, as UTF-16 has; save it as UTF-8")
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n\ufeff", "\n")
+    return _MARKS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))

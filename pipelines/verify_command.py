@@ -1,4 +1,4 @@
-"""``c4 verify``: checks a finished corpus against its manifest, without the inputs."""
+"""``c4 verify``: check a finished corpus against its manifest, without the inputs."""
 
 import argparse
 import contextlib
@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipelines import layout, manifest, verify_corpus
+from pipelines import corpus_folder, layout, manifest, verify_corpus
 from pipelines.digests import Progress
 from pipelines.printing import printable
 from pipelines.verify_corpus import Problem
@@ -19,18 +19,17 @@ __all__ = ["add_arguments", "progress_of", "run", "verify"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 verify``."""
+    """Add the options of ``c4 verify``."""
     parser.epilog = (
-        "Checks the sums in manifest.json, the SHA-256 of every shard, the files beside them and "
-        "the checksums of the kept files that are there. exit status: 0 everything is as it was "
-        "built; 1 something is not"
+        "Checks the sums in manifest.json, the SHA-256 of every shard, the files beside the shards "
+        "and the checksums of the kept files. exit status: 0 no problems; 1 problems, one per line"
     )
     parser.add_argument("folder", metavar="DIR", help="folder of the corpus, local or remote")
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object")
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Checks the corpus and prints what is wrong with it. Returns the exit status."""
+    """Check the corpus, print its problems and return the exit status."""
     del rest
     output = layout.absolute(arguments.folder)
     result = verify(output)
@@ -52,12 +51,12 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def verify(output: str) -> dict[str, Any]:
-    """Checks a corpus; returns what ``--json`` prints."""
+    """Check a corpus and return the result, as ``--json`` prints it."""
     shards = kept = 0
     problems: list[Problem] = []
     try:
         made = manifest.read_manifest(output)
-    except manifest.FolderError as error:
+    except corpus_folder.FolderError as error:
         what = str(error).removeprefix(f"{output} ")
         problems.append(Problem(layout.MANIFEST, f"cannot be used: {what}"))
     else:
@@ -67,6 +66,7 @@ def verify(output: str) -> dict[str, Any]:
             with progress_of(made) as progress:
                 problems += verify_corpus.shard_problems(output, made, True, progress)
             problems += verify_corpus.side_file_problems(output, made, digests=True)
+            verify_corpus.tell_of_foreign_shards(output, made)
         damaged, kept = verify_corpus.kept_problems(output)
         problems += damaged
     return {
@@ -80,7 +80,7 @@ def verify(output: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def progress_of(made: dict[str, Any]) -> Iterator[Progress]:
-    """Shows, on a terminal, how many bytes of the shards are checked while the block runs."""
+    """Show the progress of checking the shards, in bytes, on a terminal."""
     total, lock = sum(shard["bytes"] for shard in made["shards"]), threading.Lock()
     with tqdm(
         total=total, desc="verify", unit="B", unit_scale=True, disable=None, file=sys.stderr

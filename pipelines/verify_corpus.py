@@ -1,14 +1,15 @@
-"""Checks a finished corpus against its manifest: sums, files, sizes and, if asked, digests."""
+"""Check a finished corpus against its manifest: sums, files, sizes and, if asked, digests."""
 
 import concurrent.futures
 import dataclasses
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from pipelines import layout, manifest, storage
+from pipelines import corpus_folder, layout, manifest, storage
 from pipelines.corpus.container import Container, DamagedFileError, OtherVersionError
 from pipelines.digests import Progress, sha256_of
 
@@ -18,15 +19,16 @@ __all__ = [
     "manifest_problems",
     "shard_problems",
     "side_file_problems",
+    "tell_of_foreign_shards",
 ]
 
 _REQUESTS_AT_A_TIME = 32
-_NAMED_NOW = re.compile(r"-[0-9a-f]{32}\.(arrow|bin)$")  # and not as version 0.1 did
+_CURRENT_NAME = re.compile(r"-[0-9a-f]{32}\.(arrow|bin)$")  # version 0.1 used 8 digits
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What is wrong with a file of a corpus."""
+    """One problem with one file of a corpus."""
 
     file: str  # name in the corpus folder
     what: str
@@ -36,11 +38,14 @@ class Problem:
 
 
 def manifest_problems(made: Mapping[str, Any]) -> list[Problem]:
-    """Check that a manifest agrees with itself: every sum again, and no shard missing."""
+    """Check that a manifest is consistent: every sum is right and every shard is listed."""
     try:
         wrong = _wrong_sums(made)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         wrong = [f"{type(error).__name__}: {error}"]
+    # The sums say more; older manifests have no checksum.
+    if not wrong and "checksum" in made and made["checksum"] != manifest.checksum(made):
+        wrong = ["checksum mismatch"]
     return [Problem(layout.MANIFEST, f"is damaged: {what}") for what in wrong]
 
 
@@ -73,7 +78,7 @@ def _wrong_sums(made: Mapping[str, Any]) -> list[str]:
             wrong.append(f"{str(shard['name'])[:100]!r} is not the name of a shard")
             continue
         if not shard["name"].startswith(f"{shard['split']}-") or len(shard["sha256"]) != 64:
-            wrong.append(f"the entry of {shard['name']}")
+            wrong.append(f"the entry of {shard['name']} is wrong")
         parts[shard["name"]] += 1
         key = (shard["format"], shard["split"])
         pages[key] = pages.get(key, 0) + shard["pages"]
@@ -85,7 +90,7 @@ def _wrong_sums(made: Mapping[str, Any]) -> list[str]:
     ]
     formats = {file_format for file_format, _ in pages}
     if not formats or len(found) != 2 * len(formats):
-        wrong.append("it lists no shards of one split")
+        wrong.append("it lists no shards for one of the splits")
     for (file_format, split), count in sorted(pages.items()):
         sums[f"pages of {split} in {file_format}"] = (count, made["splits"][split]["pages"])
     numbers = [number for pair in sums.values() for number in pair]
@@ -93,7 +98,7 @@ def _wrong_sums(made: Mapping[str, Any]) -> list[str]:
     numbers += counts["pages_dropped"].values()
     numbers += counts["lines_dropped"].values()
     if any(number < 0 for number in numbers):
-        wrong.append("a negative number")
+        wrong.append("it has a negative number")
     for name, (one, other) in sums.items():
         if one != other:
             wrong.append(f"{name} must be {other:,}, got {one:,}")
@@ -106,57 +111,70 @@ def shard_problems(
     digests: bool = False,
     progress: Progress = lambda _: None,
 ) -> list[Problem]:
-    """Check that every shard is there with its size and, if ``digests``, its SHA-256."""
+    """Check that every shard exists with its size and, if ``digests``, its SHA-256."""
 
     def check(shard: Mapping[str, Any]) -> str | None:
-        path = storage.join(output, shard["name"])
-        wrong = _wrong_size(path, shard["bytes"])
-        if wrong is None and digests and sha256_of(path, progress) != shard["sha256"]:
-            wrong = "is damaged (checksum mismatch)"
-        return wrong
+        return _wrong_content(storage.join(output, shard["name"]), shard, digests, progress)
 
     return _each(check, made["shards"], digests)
+
+
+def foreign_shards(output: str, made: Mapping[str, Any]) -> list[str]:
+    """Return the names of files that readers of a pattern take for shards of this corpus."""
+    own = {shard["name"] for shard in made["shards"]}
+    formats = {shard["format"] for shard in made["shards"]}
+    return [
+        name
+        for name in storage.listdir(output)
+        if name not in own and layout.is_shard(name) and layout.format_of(name) in formats
+    ]
+
+
+def tell_of_foreign_shards(output: str, made: Mapping[str, Any]) -> None:
+    """Say on standard error which files beside the shards are no part of a corpus."""
+    for name in foreign_shards(output, made)[:10]:
+        print(
+            f"c4: note: {storage.join(output, name)} is no part of this corpus, but readers of "
+            f"{re.sub(r'[0-9]{5}', '*', name)} read it too: move it elsewhere",
+            file=sys.stderr,
+        )
 
 
 def side_file_problems(
     output: str, made: Mapping[str, Any], digests: bool = False
 ) -> list[Problem]:
-    """Check the files beside the shards: `manifest.write_side_files` makes them again.
+    """Check the files beside the shards, which `manifest.write_side_files` writes.
 
-    A corpus of version 0.1 lists none; its files must be there, with any content.
+    A corpus of version 0.1 lists none of them: they must exist, with any content.
     """
 
     def check(file: Mapping[str, Any]) -> str | None:
         path = storage.join(output, file["name"])
         if "bytes" not in file:
             return None if storage.exists(path) else "is missing"
-        wrong = _wrong_size(path, file["bytes"])
-        if wrong is None and digests and sha256_of(path) != file["sha256"]:
-            wrong = "is damaged (checksum mismatch)"
+        wrong = _wrong_content(path, file, digests)
         if wrong not in (None, "is missing") and file["name"] == "README.md":
-            wrong = None  # the user has changed it: from now on it is theirs
+            wrong = None  # the user has changed it, so it belongs to the user now
         return wrong
 
     listed = made.get("side_files")
-    if not isinstance(listed, list):
-        listed = [{"name": name} for name in manifest.side_files(made)]
-    else:
-        # One that was the user's own, and is gone, is wanted again.
-        names = {file["name"] for file in listed}
-        listed = [*listed, *({"name": n} for n in manifest.side_files(made) if n not in names)]
+    listed = listed if isinstance(listed, list) else []
+    names = {file["name"] for file in listed}
+    # A file that is not listed belonged to the user. If the user has deleted it, it is missing.
+    listed = [*listed, *({"name": n} for n in manifest.side_files(made) if n not in names)]
     return _each(check, listed, digests)
 
 
 def kept_problems(output: str) -> tuple[list[Problem], int]:
-    """Check every byte of the kept files that are there; also returns how many there are.
+    """Check every byte of the kept files that exist, and return the problems and their number.
 
-    Those of an earlier version, which a build makes again, are not counted.
+    Files of an earlier version are not counted: a build writes them again.
     """
     files = [
         {"folder": folder, "name": f"{folder}/{os.path.basename(path)}"}
         for folder in ("cleaned", "fingerprints", "removals")
-        for path in manifest.own_kept(output, [folder])
-        if _NAMED_NOW.search(path)
+        for path in corpus_folder.own_kept(output, [folder])
+        if _CURRENT_NAME.search(path)
     ]
     older = []
 
@@ -174,12 +192,19 @@ def kept_problems(output: str) -> tuple[list[Problem], int]:
     return problems, len(files) - len(older)
 
 
-def _wrong_size(path: str, size: int) -> str | None:
+def _wrong_content(
+    path: str, entry: Mapping[str, Any], digest: bool, progress: Progress = lambda _: None
+) -> str | None:
+    """Return how a file differs from its entry in the manifest, or None."""
     try:
         found = storage.stat(path).size
     except FileNotFoundError:
         return "is missing"
-    return None if found == size else f"has {found:,} bytes instead of {size:,}"
+    if found != entry["bytes"]:
+        return f"has {found:,} bytes instead of {entry['bytes']:,}"
+    if digest and sha256_of(path, progress) != entry["sha256"]:
+        return "is damaged (checksum mismatch)"
+    return None
 
 
 def _each(
@@ -187,7 +212,7 @@ def _each(
     files: Sequence[Mapping[str, Any]],
     reads: bool,
 ) -> list[Problem]:
-    """Check many files at a time: they may be remote, and digests want all processors."""
+    """Check files in parallel: they may be remote, and computing digests uses every core."""
     workers = min(_REQUESTS_AT_A_TIME, os.cpu_count() or 1) if reads else _REQUESTS_AT_A_TIME
     found: Iterable[str | None]
     if len(files) < 2:

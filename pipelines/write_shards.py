@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from c4_filters.dates import COMMON_FORM, whole_seconds
 from c4_filters.pages import PageRules
-from c4_filters.spans import cut
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import formats, storage
 from pipelines.collector import without_collector
@@ -194,7 +193,6 @@ class _Shard:
     def __init__(self, rules: PageRules) -> None:
         self._rules = rules
         self._late = rules.recipe.order == "dedup_first"
-        self._count_units = rules.recipe.dedup_unit == "sentences"
         self._batches: list[pa.RecordBatch] = []
         self.lines = 0
         self.pages_dropped: Counter[str] = Counter()
@@ -218,10 +216,7 @@ class _Shard:
         if duplicates:
             self.pages_dropped[PageVerdict.DUPLICATE_URL] += duplicates
             self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += int(lines[page_gone].sum())
-        judged = (gone_per_page > 0) | self._late
-        if self._count_units:
-            few = self._rules.recipe.min_sentences_after_dedup
-            judged |= np.diff(offsets) - gone_per_page < few
+        judged = self._rules.are_judged_after_dedup(np.diff(offsets), gone_per_page)
         to_judge = np.flatnonzero(keep & judged)
         changed: list[str] = []
         languages: list[tuple[str, float] | None] = []
@@ -232,11 +227,9 @@ class _Shard:
         for page in to_judge.tolist():
             begin, end = int(offsets[page]), int(offsets[page + 1])
             text, url = texts[page].as_py(), urls[page].as_py()
-            left = text
-            if gone_per_page[page]:
-                left = cut(text, starts[begin:end].tolist(), unit_gone[begin:end])
-            sentences = end - begin - int(gone_per_page[page]) if self._count_units else None
-            result = self._rules.finish(left, sentences, url)
+            left, _, result = self._rules.finish_page(
+                text, starts[begin:end].tolist(), unit_gone[begin:end], url
+            )
             removed = int(lines[page])
             if result.verdict is PageVerdict.KEPT:
                 removed -= result.lines

@@ -141,7 +141,7 @@ def _word(letters: int) -> str:
 
 
 def _expand_words(text: str) -> str:
-    """Replaces ``@WORD:n@`` by one word of ``n`` letters.
+    """Replace ``@WORD:n@`` by one word of ``n`` letters.
 
     >>> _expand_words("a @WORD:6@ b")
     'a otherw b'

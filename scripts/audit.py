@@ -108,7 +108,7 @@ def pins(text: str, path: pathlib.Path | str = "lock") -> set[Pin]:
 
 
 def _version(text: str) -> "Version":
-    """Raises ValueError if it is none by PEP 440."""
+    """Raise ValueError if it is none by PEP 440."""
     try:
         from packaging.version import Version
     except ImportError:
@@ -133,7 +133,7 @@ def _normal(name: str) -> str:
 
 
 def ask_pip_audit(program: str, wanted: Iterable[Pin]) -> list[Finding]:
-    """Findings of pip-audit. Raises AuditError unless it was told of every package."""
+    """Return findings of pip-audit. Raises AuditError unless it was told of every package."""
     canary = Pin(*_CANARY)
     try:
         known = _asked(program, [canary])
@@ -231,7 +231,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def look_up(database: pathlib.Path, wanted: Iterable[Pin]) -> list[Finding]:
-    """Findings in a copy of OSV's database (ossf.github.io/osv-schema). Raises AuditError."""
+    """Return findings in a copy of the OSV database (ossf.github.io). Raises AuditError."""
     by_name: dict[str, set[str]] = {}
     for pin in wanted:
         by_name.setdefault(pin.name, set()).add(pin.version)
@@ -331,7 +331,7 @@ def read_ignored(path: pathlib.Path) -> list[Ignored]:
 
 
 def judge(findings: Iterable[Finding], ignored: Sequence[Ignored], today: datetime.date) -> int:
-    """Prints what was found, and returns how much of it nobody has excused."""
+    """Print what was found, and return how much of it nobody has excused."""
     left = 0
     used = set()
     for finding in sorted(set(findings), key=lambda each: (each.pin, each.id)):
@@ -355,7 +355,7 @@ def judge(findings: Iterable[Finding], ignored: Sequence[Ignored], today: dateti
 
 
 def _say(text: str, stream: TextIO | None = None) -> None:
-    """Prints foreign text on one line, with nothing in it that a terminal would obey."""
+    """Print foreign text on one line, with nothing in it that a terminal would obey."""
     stream = stream or sys.stdout
     shown = "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
@@ -365,7 +365,7 @@ def _say(text: str, stream: TextIO | None = None) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Audits the lock files; returns the exit status."""
+    """Audits the lock files; return the exit status."""
     parser = argparse.ArgumentParser(prog="audit", description=__doc__.split("\n")[0])
     parser.add_argument("--pip-audit", default="pip-audit", metavar="PROGRAM")
     parser.add_argument("--database", type=pathlib.Path, metavar="ZIP", help="a copy of OSV's")

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Print the first of the given interpreters that runs and is supported:
 #   scripts/find_python.sh [NAME ...]     default: python3.11 python3.12 python3.13 python3
-# A name on the PATH proves nothing: a shim of pyenv exists for versions that it does not have, and
-# Debian ships Pythons that cannot make a virtual environment. So each candidate is run. Where
-# pythonX.Y does not run, the versions that pyenv has installed are tried too.
+# A name on the PATH is not enough: pyenv has shims for versions that are not installed, and Debian
+# ships Pythons that cannot create a virtual environment. So each candidate is run. If pythonX.Y does
+# not run, the versions that pyenv has installed are tried too.
 set -u
 check='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 [ "$#" -gt 0 ] || set -- python3.11 python3.12 python3.13 python3

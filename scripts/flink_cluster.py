@@ -155,7 +155,7 @@ class FlinkCluster:
         return " \\\n    ".join([BUILD_COMMAND, *options])
 
     def up(self) -> None:
-        """Starts what does not run, and waits until it answers.
+        """Start what does not run, and wait until it answers.
 
         Raises ClusterError or PackageError; what was started until then is stopped again unless
         something ran before.
@@ -178,7 +178,7 @@ class FlinkCluster:
             raise
 
     def down(self) -> None:
-        """Stops every process of the cluster, workers included, and waits for their end."""
+        """Stop every process of the cluster, workers included, and wait for their end."""
         for name in reversed(self.names):
             self.kill(name, signal.SIGTERM)
         deadline = time.monotonic() + _ENDS_S
@@ -191,7 +191,7 @@ class FlinkCluster:
         self._children.clear()
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> bool:
-        """Sends a signal to one process and those it has started; False: it did not run."""
+        """Send a signal to one process and those it has started; False: it did not run."""
         pid = self.pid(name)
         if pid is None:
             return False
@@ -383,7 +383,7 @@ def _command_line(pid: int) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """The command line; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="scripts/flink_cluster.sh",
         description=f"A Flink {FLINK_VERSION} cluster on loopback, with Python workers.",

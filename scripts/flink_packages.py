@@ -63,7 +63,7 @@ def found(cache: pathlib.Path) -> FlinkPackages | None:
 
 
 def fetch(cache: pathlib.Path) -> FlinkPackages:
-    """Fetches what ``cache`` lacks. Raises PackageError."""
+    """Fetch what ``cache`` lacks. Raises PackageError."""
     packages = _packages(cache)
     cache.mkdir(parents=True, exist_ok=True)
     if not packages.lib.is_dir():
@@ -152,7 +152,7 @@ def _check_digests(jars: Sequence[pathlib.Path]) -> None:
 
 
 def merge_jars(jars: Sequence[pathlib.Path], target: pathlib.Path) -> None:
-    """Makes one jar of several: the first of each name, and the lines of all service files.
+    """Make one jar of several: the first of each name, and the lines of all service files.
 
     Signatures go, since they are of whole jars; so do module descriptions, of which a jar has one.
     """

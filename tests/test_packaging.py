@@ -104,6 +104,7 @@ def names_in(wheel):
         return set(archive.namelist())
 
 
+@pytest.mark.slow
 def test_source_distribution_holds_the_packages_the_licence_and_the_readme(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -112,6 +113,7 @@ def test_source_distribution_holds_the_packages_the_licence_and_the_readme(sdist
     assert not {name for name in names if name.startswith(("tests", "benchmarks", "samples"))}
 
 
+@pytest.mark.slow
 def test_wheel_holds_every_file_of_every_package_and_nothing_beside(wheel):
     names = {name for name in names_in(wheel) if ".dist-info/" not in name}
     assert names == files_of_the_tree()
@@ -141,6 +143,7 @@ def test_wheel_carries_the_metadata_of_the_project(wheel):
     assert len(base) == len(project["dependencies"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_an_installed_package_comes_up_without_the_libraries_it_must_not_need(package, installed):
     command = (sys.executable, "-c", IMPORT_EVERYTHING, str(installed), package)

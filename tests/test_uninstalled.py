@@ -13,6 +13,7 @@ from pipelines.version import VERSION
 from samples.make_samples import WET_DIR
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

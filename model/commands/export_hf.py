@@ -14,7 +14,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 export-hf``."""
+    """Add the options of ``c4 export-hf``."""
     parser.epilog = (
         "Writes config.json, generation_config.json, model.safetensors (several and an index\n"
         "beyond 5 GB) and the tokenizer's files. Load it there with\n"
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Exports the model and says what it is."""
+    """Export the model and print a summary."""
     del rest
     output = pathlib.Path(arguments.output)
     if output.exists():
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         given = Vocabulary(arguments.vocab)
         if kept is not None and not given.same_as(Vocabulary(kept)):
             raise ValueError(
-                f"{given.path} is another vocabulary than that of {arguments.checkpoint}: leave "
+                f"{given.path} differs from the vocabulary of {arguments.checkpoint}: leave "
                 "--vocab out"
             )
         vocabulary = kept or arguments.vocab

@@ -16,7 +16,7 @@ __all__ = ["add_arguments", "described", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 import-hf``."""
+    """Add the options of ``c4 import-hf``."""
     parser.epilog = (
         "Start from it with: c4 pretrain --init-from CKPT ...\n"
         "Nothing is downloaded: DIR is a folder as published, with config.json and\n"
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Imports the model and says what it is."""
+    """Import the model and print a summary."""
     del rest
     output = pathlib.Path(arguments.output)
     if output.exists():  # before the minutes that reading a large model takes
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             vocabulary = Vocabulary(path)
             if given is not None and not given.same_as(vocabulary):
                 raise ValueError(
-                    f"{given.path} is another vocabulary than that of {arguments.folder}: leave "
+                    f"{given.path} differs from the vocabulary of {arguments.folder}: leave "
                     "--vocab out"
                 )
         if vocabulary is not None and vocabulary.id_count > model.config.vocab_size:
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     if vocabulary is not None and vocabulary.obstacle is not None:
         print(
-            f"note: {vocabulary.obstacle}, so c4 pretrain refuses this vocabulary: T5's tokenizer "
+            f"note: c4 pretrain refuses this vocabulary: {vocabulary.obstacle}, so T5's tokenizer "
             "would give other ids"
         )
     if vocabulary is None:

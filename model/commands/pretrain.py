@@ -24,7 +24,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 pretrain``."""
+    """Add the options of ``c4 pretrain``."""
     parser.epilog = textwrap.dedent(
         """\
         The same command run again goes on from the newest checkpoint in --out. Then --steps,
@@ -396,8 +396,8 @@ class _Start:
                 and not Vocabulary(path).same_as(Vocabulary(kept))
             ):
                 raise ValueError(
-                    f"{path} is another vocabulary than that of {arguments.init_from}, whose "
-                    "embedding would mean nothing: leave --vocab out"
+                    f"{path} differs from the vocabulary of {arguments.init_from}, whose embedding "
+                    "would not fit it: leave --vocab out"
                 )
             path = kept or path
             if path is None:
@@ -410,8 +410,8 @@ class _Start:
         vocabulary = Vocabulary(path)
         if vocabulary.obstacle is not None:
             raise ValueError(
-                f"{path}: {vocabulary.obstacle}, and T5's tokenizer, with which the trained model "
-                "would be used, gives other ids then (--vocab)"
+                f"{path}: {vocabulary.obstacle}, so T5's tokenizer, with which the trained model "
+                "would be used, would give other ids: give another vocabulary (--vocab)"
             )
         return cls(vocabulary, config)
 

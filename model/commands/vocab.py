@@ -34,7 +34,7 @@ _SOURCE = re.compile(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 vocab``."""
+    """Add the options of ``c4 vocab``."""
     parser.epilog = (
         "The paper's vocabulary, from corpora of four languages at 10:1:1:1:\n"
         "  c4 vocab --corpus en=EN:10 --corpus de=DE --corpus fr=FR --corpus ro=RO \\\n"

@@ -84,7 +84,7 @@ class BatchSpec:
         return self.batch_size * ((self.encoder_length or 0) + self.decoder_length)
 
     def check(self, batch: Mapping[str, Any]) -> None:
-        """Raises ValueError, naming the array, unless these are the table's arrays.
+        """Raise ValueError, naming the array, unless these are the table's arrays.
 
         Looks at names, shapes and dtypes, so that arrays on devices may be checked too.
         """

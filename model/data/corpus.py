@@ -123,8 +123,8 @@ def open_corpus(
             section 3.4.2).
 
     Raises:
-        CorpusError: The folder has no manifest, so that it is no corpus or not a whole one; it is
-            damaged; it lacks the split or the format; or a shard is missing or of another size.
+        CorpusError: The folder has no manifest; the manifest is damaged, or lacks the split or
+            the format; or a shard is missing or has another size.
     """
     path = _join(folder, _MANIFEST)
     try:
@@ -133,7 +133,7 @@ def open_corpus(
         content = _read_file(path)
     except FileNotFoundError:
         raise CorpusError(
-            f"{folder} has no {_MANIFEST}: it is no corpus, or its build has not finished (run "
+            f"{folder} has no {_MANIFEST}: it is not a corpus, or its build has not finished (run "
             f"the same c4 build again to finish it); {_OWN_TEXT}"
         ) from None
     except (OSError, pa.ArrowException) as error:
@@ -187,7 +187,7 @@ def _digest(value: Any) -> str:
 
 
 def _require_files(folder: str, entries: list[_Listed]) -> None:
-    """Raises CorpusError unless every shard is there, of the size that the manifest lists."""
+    """Raise CorpusError unless every shard is there, of the size that the manifest lists."""
     try:
         filesystem, name = _filesystem(folder)
         there = filesystem.get_file_info(pyarrow.fs.FileSelector(name))
@@ -211,7 +211,7 @@ def _missing(path: str) -> CorpusError:
 
 
 def _listed(entry: Any) -> _Listed:
-    """Checks an entry of the manifest; ValueError for what is none."""
+    """Check an entry of the manifest; ValueError for what is none."""
     name, split, pages = entry["name"], entry["split"], entry["pages"]
     if not isinstance(name, str) or name != posixpath.basename(name):
         raise ValueError(f"shard name {name!r}")

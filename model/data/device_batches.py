@@ -94,12 +94,12 @@ class DeviceBatches:
         self._state = self._batches.get_state()
 
     def close(self) -> None:
-        """Ends the thread and the iterator's workers."""
+        """End the thread and the iterator's workers."""
         self._halt()
         self._batches.close()
 
     def _halt(self) -> None:
-        """Stops fetching, and drops what is on its way."""
+        """Stop fetching and discard pending data."""
         if self._stop is not None:
             self._stop()
             self._stop = None

@@ -174,7 +174,7 @@ class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
             stream.expect()
 
     def close(self) -> None:
-        """Ends the workers; no batch can be asked for any more."""
+        """End the workers; no batch can be asked for any more."""
         self._closed = True
         if self._elements is not None:
             self._elements.close()
@@ -193,7 +193,7 @@ class _Elements(Protocol):
         """One element's rows."""
 
     def close(self) -> None:
-        """Ends what makes them."""
+        """End what makes them."""
 
 
 class _InThisProcess:
@@ -269,7 +269,7 @@ class _Stream:
         return self._element, self._row
 
     def go_to(self, element: int, row: int) -> None:
-        """Makes the next row another."""
+        """Make the next row another."""
         self._element, self._row = element, row
         self._rows: Batch | None = None
 

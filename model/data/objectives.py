@@ -252,7 +252,7 @@ class Objective:
     def __call__(
         self, texts: Sequences, ids: Ids, rng: np.random.Generator
     ) -> tuple[Sequences, Sequences]:
-        """Inputs and targets of each text, without end-of-sequence ids, not yet cut.
+        """Return inputs and targets of each text, without end-of-sequence ids, not yet cut.
 
         Texts too short to have both (one token under a noise that splits) are left out. Raises
         ValueError for a vocabulary without the sentinels it needs.
@@ -269,7 +269,7 @@ class Objective:
     def render(
         self, texts: Sequences, noise: Bools, ids: Ids, rng: np.random.Generator
     ) -> tuple[Sequences, Sequences]:
-        """Inputs and targets under given noise, bool [tokens]."""
+        """Return inputs and targets under given noise, bool [tokens]."""
         return self._inputs_of(texts, noise, ids, rng), self._targets_of(texts, noise, ids)
 
     def draw_noise(self, texts: Sequences, rng: np.random.Generator) -> Bools:

@@ -27,7 +27,7 @@ class Packing:
 
 
 def first_fit(sizes: npt.NDArray[np.int64], capacity: tuple[int, ...]) -> Packing:
-    """Puts each example into the first row that has room for it, in the examples' order.
+    """Put each example into the first row that has room for it, in the examples' order.
 
     Args:
         sizes: [examples, features] tokens; inputs and targets, say. An example goes into one row

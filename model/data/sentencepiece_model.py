@@ -1,9 +1,8 @@
-"""SentencePiece's model files: read, written, and looked at for what other tokenizers cannot do.
+"""Read, write and check SentencePiece's model files.
 
 A file is a protobuf message (sentencepiece_model.proto) that this module reads and writes without
-protobuf. What a vocabulary has beside the pieces, when it is not the usual 100 sentinels, is noted
-in the same file, in a field of the range that the format leaves to others; SentencePiece passes
-over it.
+protobuf. If a vocabulary has more than its pieces and the usual 100 sentinels, notes in the same
+file say so, in a field that the format reserves for extensions; SentencePiece ignores it.
 """
 
 import dataclasses
@@ -47,7 +46,7 @@ _WHITE_SPACE = "\t\n\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
 
 
 class SentencePieceModel(NamedTuple):
-    """What of a model decides ids."""
+    """The parts of a model that determine ids."""
 
     pieces: list[tuple[str, float]]  #: with their log-probabilities
     types: list[int]  #: of the pieces
@@ -58,7 +57,7 @@ class SentencePieceModel(NamedTuple):
     remove_extra_whitespaces: bool
     escape_whitespaces: bool
     treat_whitespace_as_suffix: bool
-    denormalizer: bytes  #: the table of what decoding does to a text, b"" for none
+    denormalizer: bytes  #: the table that decoding applies to a text, b"" for none
 
     @property
     def unigram(self) -> bool:
@@ -67,7 +66,7 @@ class SentencePieceModel(NamedTuple):
 
     @property
     def user_defined(self) -> list[int]:
-        """Ids of pieces that are found before all others."""
+        """Ids of pieces that take precedence over all others."""
         return [index for index, kind in enumerate(self.types) if kind == USER_DEFINED]
 
     @property
@@ -77,7 +76,7 @@ class SentencePieceModel(NamedTuple):
 
 
 def read_model(content: bytes) -> SentencePieceModel:
-    """Read a model that SentencePiece has been able to load."""
+    """Read a model that SentencePiece can load."""
     pieces: list[tuple[str, float]] = []
     types: list[int] = []
     trainer: dict[int, Any] = {}
@@ -119,11 +118,11 @@ def read_model(content: bytes) -> SentencePieceModel:
 def obstacle(content: bytes, sentinels: Iterable[int] = ()) -> str | None:
     """Return the property of a model for which T5's tokenizer would give other ids, or None.
 
-    That tokenizer (of the libraries tokenizers and Transformers) is a unigram model behind a
-    split at white space; what a SentencePiece model does beyond that has no place in it.
+    That tokenizer (of the libraries tokenizers and Transformers) splits at white space and then
+    applies a unigram model; it cannot express anything else that a SentencePiece model does.
 
     Args:
-      content: of a file that SentencePiece has been able to load.
+      content: of a file that SentencePiece can load.
       sentinels: ids of pieces that are sentinels.
     """
     model = read_model(content)
@@ -152,7 +151,7 @@ def obstacle(content: bytes, sentinels: Iterable[int] = ()) -> str | None:
 
 
 def normalizer_of(content: bytes) -> "sentencepiece.SentencePieceNormalizer":
-    """Return the normalizer of a model: its table alone, without a word about blanks."""
+    """Return the normalizer of a model: its table only, without the handling of blanks."""
     return sentencepiece.SentencePieceNormalizer(
         model_proto=content,
         add_dummy_prefix=False,
@@ -162,7 +161,7 @@ def normalizer_of(content: bytes) -> "sentencepiece.SentencePieceNormalizer":
 
 
 def folding_charsmap() -> bytes:
-    """Return the table of a normalizer that turns white space into blanks and does no more."""
+    """Return the table of a normalizer that only turns white space into blanks."""
     folding = [(character, " ") for character in _WHITE_SPACE if character != " "]
     made = sentencepiece.SentencePieceNormalizer(norm_map=folding)
     found: bytes = dict(_fields(made.serialized_normalizer_spec()))[_CHARSMAP]
@@ -176,7 +175,7 @@ def make_model(
 
     Args:
       pieces: with their log-probabilities; 0, 1 and 2 are padding, end and unknown.
-      special: ids of other pieces that no text is to be encoded to.
+      special: ids of other pieces to which no text is encoded.
       charsmap: the normaliser's compiled table.
     """
     control = {0, 1, *special}
@@ -201,12 +200,12 @@ def make_model(
 
 @dataclasses.dataclass(frozen=True)
 class AddedToken:
-    """A token beside pieces and sentinels, which is looked for in a text before all pieces."""
+    """A token besides pieces and sentinels, which is matched in a text before all pieces."""
 
     content: str
     id: int
-    special: bool  #: a mark rather than text: text that shows it is not encoded to it
-    #: Whether it is looked for in the normalized text rather than in the text as it is.
+    special: bool  #: a control token: text that looks like it is not encoded to it
+    #: Whether it is matched in the normalized text rather than in the original.
     normalized: bool = False
     lstrip: bool = False
     rstrip: bool = False
@@ -214,14 +213,14 @@ class AddedToken:
 
 @dataclasses.dataclass(frozen=True)
 class Notes:
-    """What a vocabulary has beside the pieces of its file."""
+    """The sentinels and added tokens of a vocabulary."""
 
     extra_ids: int | None = None  #: sentinels; None for the usual number
     added: tuple[AddedToken, ...] = ()
 
 
 def read_notes(content: bytes) -> Notes:
-    """Read what is noted in a model's file. Raises ValueError for notes that cannot be read."""
+    """Read the notes in a model's file. Raises ValueError for damaged notes."""
     found = Notes()
     for field, value in _fields(content):
         if field == _NOTES:
@@ -235,7 +234,7 @@ def read_notes(content: bytes) -> Notes:
 
 
 def with_notes(content: bytes, notes: Notes) -> bytes:
-    """Return the file of the same model with other notes; without any where there are none."""
+    """Return the file of the same model with these notes, or with none if they are empty."""
     plain = without_notes(content)
     if notes == Notes():
         return plain

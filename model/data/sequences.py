@@ -29,7 +29,7 @@ class Sequences:
 
     @classmethod
     def of(cls, sequences: Sequence[npt.ArrayLike]) -> "Sequences":
-        """Lists or arrays of tokens as one."""
+        """List or arrays of tokens as one."""
         arrays = [np.asarray(tokens, dtype=np.int32) for tokens in sequences]
         lengths = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
         return cls(np.concatenate(arrays) if arrays else np.empty(0, np.int32), lengths)

@@ -94,7 +94,7 @@ class Workers:
         return len(self._coming)
 
     def submit(self, worker: int, *arguments: Any) -> int:
-        """Asks a worker for a result, and returns the ticket to fetch it with."""
+        """Asks a worker for a result, and return the ticket to fetch it with."""
         self._check_open()
         ticket = self._tickets
         self._tickets += 1
@@ -107,7 +107,7 @@ class Workers:
         return ticket
 
     def fetch(self, ticket: int) -> Any:
-        """Waits for a result.
+        """Wait for a result.
 
         Raises ValueError with the worker's own message when its function raised ValueError or
         OSError; WorkerEndedError where workers end again and again; else WorkerError, in one line
@@ -134,7 +134,7 @@ class Workers:
             )
 
     def close(self) -> None:
-        """Ends the processes. Nothing can be asked of them any more; again is no error."""
+        """End the processes. No further requests are accepted. Safe to call more than once."""
         self._finalizer()
 
     def _check_open(self) -> None:
@@ -152,7 +152,7 @@ class Workers:
             self._results[ticket] = result
 
     def _restart(self, worker: int) -> None:
-        """Puts another in the place of one that has ended, and asks it for what is still to come.
+        """Put another in the place of one that has ended, and ask it for what is still to come.
 
         Raises WorkerEndedError, with all workers ended, when that was done too often.
         """

@@ -43,7 +43,7 @@ Params = dict[str, Any]
 
 
 class ExchangeError(ValueError):
-    """A model that the other side has no place for."""
+    """A model that the other layout cannot express."""
 
 
 # Names, as in the published checkpoints.
@@ -424,7 +424,7 @@ class ImportedModel:
 
 
 def import_model(folder: str | os.PathLike[str]) -> ImportedModel:
-    """Reads a folder of ``config.json`` and safetensors.
+    """Read a folder of ``config.json`` and safetensors.
 
     bfloat16 and float16 become float32, exactly. Memory is that of the parameters, once: files
     are mapped and their tensors copied one by one.
@@ -572,7 +572,7 @@ def export_model(
     dtype: Literal["float32", "bfloat16"] = "float32",
     max_file_bytes: int = 5_000_000_000,
 ) -> None:
-    """Writes a folder that Transformers loads, whole or not at all.
+    """Write a folder that Transformers loads, whole or not at all.
 
     Args:
       folder: which does not exist yet; its parents are made.

@@ -32,7 +32,7 @@ class LoadedModel:
     def __init__(self, config: ModelConfig, params: Mapping[str, Any]) -> None:
         if config.architecture != "encoder-decoder":
             raise ValueError(
-                f"a {config.architecture} has no place behind this door: give an encoder-decoder"
+                f"a {config.architecture} is not supported here: give an encoder-decoder"
             )
         self.config = config
         self._network = T5(config)
@@ -148,7 +148,7 @@ def _array(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
 def load_hf(
     folder: str | os.PathLike[str], dtype: Literal["float32", "bfloat16"] = "float32"
 ) -> LoadedModel:
-    """Opens a T5 in Hugging Face's layout: ``config.json`` and ``model.safetensors``.
+    """Open a T5 in Hugging Face's layout: ``config.json`` and ``model.safetensors``.
 
     ``dtype`` is that of activations; parameters are float32 either way. Raises ValueError for a
     folder that holds no such model.

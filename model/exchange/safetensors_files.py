@@ -169,7 +169,7 @@ def write(
     dtype: Literal["float32", "bfloat16"] = "float32",
     max_file_bytes: int = 5_000_000_000,
 ) -> list[pathlib.Path]:
-    """Writes tensors in the order of ``shapes``, asking ``tensor(name)`` for one at a time.
+    """Write tensors in the order of ``shapes``, asking ``tensor(name)`` for one at a time.
 
     What they need in memory is what the largest of them needs. They go into ``model.safetensors``
     or, beyond ``max_file_bytes`` of tensors, into several files and their index; a tensor larger

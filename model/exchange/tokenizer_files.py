@@ -1,8 +1,8 @@
-"""The tokenizer's files of a model's folder, read and written without its library.
+"""Read and write the tokenizer's files of a model's folder, without the tokenizers library.
 
-``tokenizer.json`` is the form that needs neither SentencePiece nor protobuf to read: the pieces
-with their scores, the normaliser's table, and the sentinels as special tokens. Transformers 5
-saves it alone, so it is read as well: pieces, scores and table are those of a SentencePiece model.
+``tokenizer.json`` can be read without SentencePiece and protobuf: it has the pieces with their
+scores, the table of the normaliser, and the sentinels as special tokens. Transformers 5 saves only
+this file, so it is read as well: pieces, scores and table are those of a SentencePiece model.
 """
 
 import base64
@@ -139,8 +139,8 @@ def _whole(path: pathlib.Path, raw: Mapping[str, Any], spiece: bytes | None) -> 
         others = [text.removeprefix("▁") if "<extra_id_" in text else text for text, _ in vocab]
         if names != others[:count] or (charsmap or b"") != own.charsmap:
             raise VocabularyError(
-                f"{path} and {SPIECE} beside it are of two vocabularies: delete the one that is "
-                "not the model's"
+                f"{path} and {SPIECE} beside it are of different vocabularies: delete the one that "
+                "is not the model's"
             )
     for index, (text, _) in enumerate(vocab[count:], count):
         tokens.setdefault(index, AddedToken(text, index, special=True))
@@ -291,9 +291,9 @@ def _check_names(
 
 
 def _notes(root: pathlib.Path, found: _Pieces) -> Notes:
-    """Return what is to be noted of sentinels and added tokens.
+    """Return the notes about sentinels and added tokens.
 
-    Raises VocabularyError for ids that sentinels and added tokens cannot have here.
+    Raises VocabularyError if a sentinel or an added token has an unsupported id.
     """
     first = len(found.model.pieces)
     own = {
@@ -316,7 +316,7 @@ def _notes(root: pathlib.Path, found: _Pieces) -> Notes:
         if number >= count or index != first + count - 1 - number or own:
             raise VocabularyError(
                 f"{root}: <extra_id_{number}> has the id {index}; {count} sentinels behind {first} "
-                "pieces must be numbered downwards, <extra_id_0> being the last"
+                "pieces must be numbered downwards, with <extra_id_0> last"
             )
     beyond = [token for token in others if token.id >= first]
     for index, token in enumerate(beyond, first + count):
@@ -397,8 +397,8 @@ def _tokenizer(
     special |= set(range(vocabulary.pieces, vocabulary.size))
     added = {index: AddedToken(pieces[index][0], index, special=True) for index in special}
     added |= {token.id: token for token in vocabulary.added}
-    # SentencePiece puts a blank before the text and folds others: WhitespaceSplit takes all of
-    # them away, Metaspace puts one before each word.
+    # SentencePiece adds a blank before the text and collapses others: WhitespaceSplit removes all
+    # of them, and Metaspace adds one before each word.
     metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
     end = {"SpecialToken": {"id": eos, "type_id": 0}}
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")

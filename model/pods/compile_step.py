@@ -181,7 +181,7 @@ def _refusal(message: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Does ``c4 pretrain --compile-only``. Returns the exit status.
+    """Do ``c4 pretrain --compile-only``. Returns the exit status.
 
     Raises ValueError for what cannot be compiled or does not fit.
     """

@@ -74,7 +74,7 @@ class _Sums:
 
 
 def program_cost(text: str, devices: int) -> ProgramCost:
-    """Walks a program.
+    """Walk a program.
 
     Args:
       text: ``jax.stages.Compiled.as_text()``.
@@ -338,7 +338,7 @@ _OPERAND = re.compile(r"%([\w.\-]+)")
 
 
 def _instruction(line: str) -> _Instruction | None:
-    """Parses ``  ROOT %name = TYPE opcode(operands), attributes``; None for anything else."""
+    """Parse ``  ROOT %name = TYPE opcode(operands), attributes``; None for anything else."""
     left, equals, right = line.partition(" = ")
     if not equals:
         return None

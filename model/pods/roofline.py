@@ -43,7 +43,7 @@ class Roofline:
 def roofline(
     cost: ProgramCost, topology: Topology, devices: Sequence[Any], model_flops: float
 ) -> Roofline:
-    """Adds up a program.
+    """Add up a program.
 
     Args:
       cost: of one device in one step.

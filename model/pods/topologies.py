@@ -133,7 +133,7 @@ def _times(sizes: Sequence[int]) -> str:
 
 
 def parse_topology(text: str) -> Topology:
-    """Reads ``v3:32x32``, ``v5p:8x8x16``, or ``v6e:16x16*2`` for two slices.
+    """Read ``v3:32x32``, ``v5p:8x8x16``, or ``v6e:16x16*2`` for two slices.
 
     >>> parse_topology("v5p:8x8x16").chip_count
     1024

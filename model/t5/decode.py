@@ -99,7 +99,7 @@ def start(
 def step(
     model: T5, params: Params, cache: DecoderCache, tokens: jax.Array
 ) -> tuple[jax.Array, DecoderCache]:
-    """Reads one token [rows] in each row: logits [rows, vocabulary] of the next, and the cache."""
+    """Read one token [rows] in each row: logits [rows, vocabulary] of the next, and the cache."""
     positions = jnp.arange(cache.keys.shape[2])
     mask = (positions[None, :] <= cache.length[:, None])[:, None, None, :]
     hidden, cache = _extend(model, params, cache, tokens[:, None], mask)
@@ -144,7 +144,7 @@ def greedy(
 def _extend(
     model: T5, params: Params, cache: DecoderCache, tokens: jax.Array, mask: jax.Array
 ) -> tuple[jax.Array, DecoderCache]:
-    """Reads `tokens` [rows, n] after what the cache holds: the decoder's output, and the cache.
+    """Read `tokens` [rows, n] after what the cache holds: the decoder's output, and the cache.
 
     `mask` [rows, 1, n, positions] says what they see of the cache, themselves included.
     """

@@ -95,7 +95,7 @@ class Attention(_Layer):
     """
 
     def setup(self) -> None:
-        """Declares the parameters."""
+        """Declare the parameters."""
         config = self.config
         width, inner = config.d_model, config.inner_dim
         inward, outward = ((width, inner), ("embed", "heads")), ((inner, width), ("heads", "embed"))
@@ -152,7 +152,7 @@ class FeedForward(_Layer):
     """
 
     def setup(self) -> None:
-        """Declares the parameters."""
+        """Declare the parameters."""
         width, inner = self.config.d_model, self.config.d_ff
         names = ["wi"] if self.config.feed_forward == "relu" else ["wi_0", "wi_1"]
         self.norm = self.norm_scale()
@@ -187,7 +187,7 @@ class Block(_Layer):
     cross: bool = False
 
     def setup(self) -> None:
-        """Declares the layers."""
+        """Declare the layers."""
         self.self_attention = Attention(self.config)
         if self.cross:
             self.cross_attention = Attention(self.config)

@@ -40,7 +40,7 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 @contextlib.contextmanager
 def use_constraint(constraint: Constraint) -> Iterator[None]:
-    """Applies a constraint to every activation of networks *traced* inside the block.
+    """Apply a constraint to every activation of networks *traced* inside the block.
 
     What `jax.jit` has traced before keeps what it was traced with: trace (call, or lower) the
     step inside the block.

@@ -74,7 +74,7 @@ class LoadedParams(NamedTuple):
 def save_params(
     path: Path, config: ModelConfig, params: Any, vocabulary: Path | None = None
 ) -> None:  # fmt: skip
-    """Writes parameters as a folder of their own, whole or not at all.
+    """Write parameters as a folder of their own, whole or not at all.
 
     Args:
       path: of a folder that does not exist yet; its parents are made.
@@ -125,7 +125,7 @@ def read_model(path: Path) -> tuple[ModelConfig, pathlib.Path | None]:
 
 
 def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
-    """Reads the parameters of a folder of :func:`save_params` or of a training run.
+    """Read the parameters of a folder of :func:`save_params` or of a training run.
 
     Args:
       path: the folder; of a run, that of the run (the newest checkpoint) or of one checkpoint.
@@ -241,7 +241,7 @@ class Checkpoints:
             )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """Reads a state and what was saved beside it.
+        """Read a state and what was saved beside it.
 
         Args:
           step: of a whole checkpoint.
@@ -282,7 +282,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, and frees what saving needs. Raises OSError as :meth:`wait` does."""
+        """Wait, and frees what saving needs. Raises OSError as :meth:`wait` does."""
         with _one_line_failures(self.folder):
             self._manager.close()
 
@@ -319,7 +319,7 @@ def _one_line_failures(folder: pathlib.Path) -> Iterator[None]:
 
 
 def write_model_file(folder: pathlib.Path, config: ModelConfig) -> None:
-    """Writes ``model.json``, which makes a folder a model's."""
+    """Write ``model.json``, which makes a folder a model's."""
     content = {
         "format": _FORMAT,
         "parameters": config.parameter_count(),

@@ -107,7 +107,7 @@ def _number(text: str | None) -> int:
 
 
 def initialize(cluster: Cluster, *, timeout_seconds: int = 300) -> tuple[int, int]:
-    """Joins the other processes, if there are any; before anything else asks JAX for devices.
+    """Join the other processes, if there are any; before anything else asks JAX for devices.
 
     Returns:
       The number of this process and how many there are; ``(0, 1)`` where it is alone.
@@ -149,13 +149,13 @@ def is_first() -> bool:
 
 
 def print_first(line: str) -> None:
-    """Prints a line once, however many processes there are."""
+    """Print a line once, however many processes there are."""
     if is_first():
         print(line, flush=True)
 
 
 def barrier(name: str) -> None:
-    """Waits until every process is here."""
+    """Wait until every process is here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 

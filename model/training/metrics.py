@@ -160,7 +160,7 @@ has been 2.000: it diverges (--divergence 0.5)
         self._best = math.inf
 
     def see(self, step: int, loss: float) -> None:
-        """Takes the loss of a step. Raises TrainingStoppedError when it diverges."""
+        """Take the loss of a step. Raises TrainingStoppedError when it diverges."""
         self._losses.append(loss)
         if len(self._losses) < (self._losses.maxlen or 0):
             return  # the first losses of a run fall and jump as they like
@@ -258,7 +258,7 @@ class MetricsFile:
         self._file = self._path.open("a")
 
     def write(self, row: Row) -> None:
-        """Appends a row; what is no number (after which the run stops) becomes null."""
+        """Append a row; what is no number (after which the run stops) becomes null."""
         finite = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in row.items()
@@ -267,7 +267,7 @@ class MetricsFile:
             self._file.write(json.dumps(finite) + "\n")
 
     def flush(self) -> None:
-        """Puts all rows on disk: before a checkpoint of their step is begun."""
+        """Put all rows on disk: before a checkpoint of their step is begun."""
         with naming(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -333,7 +333,7 @@ class TensorBoard:
             self._writer.add_event(event)
 
     def flush(self) -> None:
-        """Writes what is waiting."""
+        """Write what is waiting."""
         with naming(self._folder):
             self._writer.flush()
 
@@ -364,7 +364,7 @@ class Terminal:
         self._bar: Any = None
 
     def step(self, row: Row) -> None:
-        """Moves the bar, which appears with the first step."""
+        """Move the bar, which appears with the first step."""
         if self._quiet or not self._on_terminal:
             return
         with self._while_it_lasts():
@@ -380,12 +380,12 @@ class Terminal:
             self._bar.update()
 
     def line(self, row: Row) -> None:
-        """Writes a row to a log; a bar says it already."""
+        """Write a row to a log; a bar says it already."""
         if not self._on_terminal:
             self.say(f"step {row['step']}/{self._steps}  {_summary(row)}")
 
     def say(self, line: str) -> None:
-        """Writes any line, above the bar where there is one."""
+        """Write any line, above the bar where there is one."""
         if self._quiet:
             return
         with self._while_it_lasts():

@@ -16,7 +16,7 @@ _POINTS = 2000  # more than the picture has columns
 
 
 def plot_losses(rows: Sequence[Row], path: str | os.PathLike[str], title: str = "") -> None:
-    """Writes training and validation losses over steps as a PNG.
+    """Write training and validation losses over steps as a PNG.
 
     Args:
       rows: of ``metrics.jsonl``; without a loss among them nothing is written.

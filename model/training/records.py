@@ -178,7 +178,7 @@ class Records:
             self._terminal.say(line)
 
     def flush(self) -> None:
-        """Puts what was written on disk."""
+        """Put what was written on disk."""
         if self._file is not None and self._board is not None:
             self._file.flush()
             self._board.flush()

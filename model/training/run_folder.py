@@ -38,7 +38,7 @@ class RunFolder:
     """A run's folder, new or begun before."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises ValueError for a folder that holds something else, or is no folder."""
+        """Raise ValueError for a folder that holds something else, or is no folder."""
         if "://" in os.fspath(path):
             raise ValueError(
                 f"--out {os.fspath(path)}: a run needs a folder of this machine or of a shared, "
@@ -67,7 +67,7 @@ class RunFolder:
                 )
 
     def begun_with(self) -> dict[str, Any] | None:
-        """Settings of the run that this folder is of; None for a new one."""
+        """Return settings of the run that this folder is of; None for a new one."""
         if not self._run_file.exists():
             return None
         try:
@@ -102,7 +102,7 @@ class RunFolder:
                 )
 
     def changed_versions(self) -> list[str]:
-        """Packages that have another version than when the run was begun, one line each."""
+        """Return packages that have another version than when the run was begun, one line each."""
         if not self._run_file.exists():
             return []
         before = json.loads(self._run_file.read_text()).get("versions", {})
@@ -117,7 +117,7 @@ class RunFolder:
     def begin(
         self, settings: Mapping[str, Any], config: ModelConfig, vocabulary: str | None
     ) -> None:
-        """Writes what a new run remembers, and mends its copies; one process of a run does."""
+        """Write the records of a new run and repair their copies, in one process of the run."""
         self.path.mkdir(parents=True, exist_ok=True)
         # Before all else: with it here, a start that is killed is gone on from by the next.
         if not self._run_file.exists():
@@ -148,7 +148,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes of this machine from training into the same folder.
+        """Keep other processes of this machine from training into the same folder.
 
         Raises ValueError when one does already. The lock goes with its process, however it ends.
         """

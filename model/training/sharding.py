@@ -204,7 +204,7 @@ def partition_spec(
     mesh_sizes: Mapping[str, int],
     rules: Mapping[str, tuple[str, ...]] = RULES,
 ) -> PartitionSpec:
-    """Turns the logical axes of one array into what JAX wants.
+    """Turn the logical axes of one array into what JAX wants.
 
     An axis that does not divide by its part of the mesh is left whole, and so is one whose part
     an earlier axis of the same array has taken.
@@ -517,7 +517,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def use_rules(
     mesh: Mesh, rules: Mapping[str, tuple[str, ...]] = RULES
 ) -> Iterator[Callable[[jax.Array, Axes], jax.Array]]:
-    """Makes the network pin its activations to the mesh while the block runs.
+    """Make the network pin its activations to the mesh while the block runs.
 
     Enter it inside the function that is given to ``jax.jit``: it acts while JAX traces, and a
     trace made outside of it is reused by later calls.

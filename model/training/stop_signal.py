@@ -42,7 +42,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def now_if_asked(self) -> None:
-        """Ends what this process does before the first step, when nothing needs saving."""
+        """End what this process does before the first step, when nothing needs saving."""
         if self._came and jax.process_count() == 1:
             raise KeyboardInterrupt
 

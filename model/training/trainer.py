@@ -58,7 +58,7 @@ class _Plan(NamedTuple):
 
 
 def check(config: TrainConfig) -> Layout:
-    """Finds what would keep a run from beginning or going on; writes and computes nothing.
+    """Find what would keep a run from beginning or going on; writes and computes nothing.
 
     Returns how the run lies over the devices. Raises ValueError as :func:`train` does.
     """
@@ -259,7 +259,7 @@ def _evaluate(
     layout: Layout,
     params: Any,
 ) -> LossSums:
-    """Sums over the validation batches, fetched."""
+    """Return the sum over the validation batches, fetched."""
     rows = config.evaluation_rows(config.data).batch_size
     sums = [
         eval_step(params, distributed.global_batch(layout.batch, batch, rows)) for batch in batches

@@ -1,4 +1,4 @@
-"""The files that one stage of a build hands to the next, and keeps for a later build.
+"""The files that one stage of a build passes to the next, and that a later build uses again.
 
 Nothing here imports Beam or JAX.
 """

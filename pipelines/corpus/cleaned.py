@@ -1,8 +1,8 @@
 """Cleaned files: the pages of one WET file that passed the rules, and a list of those that did not.
 
-Pages are in shard order: by split, then ``page_key``, then ``digest``. They are cut into small
-record batches, a section each, whose first and last keys are in the file's table, so that a shard's
-task reads the few batches it needs. (Why not Parquet: docs/log.md.)
+Pages are in shard order: by split, then ``page_key``, then ``digest``. They are stored in small
+record batches, one per section, whose first and last keys are in the file's table, so that the task
+of a shard reads only the few batches it needs. (Why not Parquet: docs/log.md.)
 
 Dropped pages, in the order of the WET file, follow in sections of their own.
 """
@@ -40,7 +40,7 @@ SPLITS = ("train", "validation")
 
 
 class Source(NamedTuple):
-    """Paths of cleaned pages and of what deduplication removes from them."""
+    """Paths of a cleaned file and of its removal file."""
 
     cleaned: str
     removals: str
@@ -57,12 +57,12 @@ CLEANED_SCHEMA = pa.schema(
         ("language_probability", pa.float32()),
         ("validation", pa.bool_()),
         ("page_key", pa.uint64()),  # hash of the normalised url: shard, and order in it
-        ("digest", pa.binary(16)),  # of what is published of the page: tie-break among equal keys
+        ("digest", pa.binary(16)),  # of the published fields: tie-break between equal keys
         ("lines", pa.uint32()),  # kept lines
         ("unit_starts", pa.large_list(pa.uint32())),  # character offsets of dedup units in text
         ("offset", pa.uint64()),  # of the record's gzip member in the WET file
-        ("inner_offset", pa.uint64()),  # of the record in what that member unpacks to
-        ("record_id", pa.binary(16)),  # UUID of WARC-Record-ID; null: none, or no UUID
+        ("inner_offset", pa.uint64()),  # of the record in the unpacked member
+        ("record_id", pa.binary(16)),  # UUID of WARC-Record-ID; null if it has none
     ]
 )
 _MAY_BE_NULL = ("language", "language_probability", "record_id")
@@ -82,7 +82,7 @@ _DROPPED_ROWS = 1 << 16
 
 
 class _Batch(NamedTuple):
-    """A section's numbers: where its pages are in the order of shards."""
+    """The numbers of a section: the range of its pages in shard order."""
 
     split: int  # index into SPLITS
     first_key: int
@@ -143,7 +143,7 @@ def write_cleaned(
     """Write a cleaned file in one atomic step.
 
     Args:
-        path: Where it goes.
+        path: The file to write.
         table: CLEANED_SCHEMA, in shard order (see :func:`shard_order`).
         summary: JSON-ready; ``CleanedFile.summary`` returns it.
         dropped: Pages that the rules dropped.
@@ -194,7 +194,7 @@ class CleanedFile:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is damaged, or of another version; the message names it.
+        ValueError: It is damaged, or has another version; the message names it.
     """
 
     def __init__(self, path: str) -> None:
@@ -206,7 +206,7 @@ class CleanedFile:
             if not isinstance(self.summary, dict) or not all(
                 isinstance(verdict, str) for verdict in self._verdicts
             ):
-                raise TypeError("a head that no build writes")
+                raise TypeError("its head is invalid")
             self._batches = [
                 (number, _Batch(*section.numbers))
                 for number, section in enumerate(self._file.sections)
@@ -258,7 +258,7 @@ class CleanedFile:
                 continue
             first_unit = batch.first_unit
             if begin:
-                # The list offsets say how many units the rows before hold.
+                # The list offsets give the number of units in the rows before.
                 offsets = rows.column("unit_starts").offsets
                 first_unit += offsets[begin].as_py() - offsets[0].as_py()
             yield rows.slice(begin, end - begin), batch.first_row + begin, first_unit

@@ -1,22 +1,22 @@
-"""One file of checksummed sections: the format of all kept files.
+"""A file of checksummed sections: the format of all kept files.
 
 ::
 
     head      magic, kind, version                                          24 bytes
     sections  bytes, one section after the other, without gaps
-    table     JSON: kind, head (what the file's kind needs), and of each section its
+    table     JSON: kind, head (fields of that kind of file), and for each section its
               name, stored bytes, unpacked bytes, CRC-32C, numbers for readers
     trailer   magic, version, bytes and CRC-32C of the table, CRC-32C of
               the trailer up to here                                        28 bytes
 
 Every byte is under a checksum that is checked before the byte is parsed. The trailer is checked
-first, then the table, then each section when it is read. A table also gives the file's exact size,
-so that bytes cut off, appended or inserted are noticed, and so are parts of two files put together.
-The head is the same in all files of a kind; it is compared when the whole file is read.
+first, then the table, then each section when it is read. The table also determines the file's exact
+size, so that truncated, appended or inserted bytes are detected, and so is a mix of two files. The
+first 24 bytes are the same in all files of a kind; they are compared when the whole file is read.
 
-A file is written as a stream. A reader fetches its last 64 kB, which mostly hold the table, and
-then the sections that it needs. A compressed section is one LZ4 frame; the table says how many
-bytes it unpacks to, and no more memory than that is used.
+A file is written as a stream. A reader fetches its last 64 kB, which usually hold the table, and
+then the sections that it needs. A compressed section is one LZ4 frame; the table gives its unpacked
+size, and unpacking uses no more memory than that.
 """
 
 import dataclasses
@@ -52,9 +52,9 @@ _TAIL_BYTES = 64 << 10  # what one small read of an object store fetches: pipeli
 _CHUNK_BYTES = 4 << 20
 # Unpacked. A batch of pages holds 256 kB of text, or one page of at most 64 MB.
 _MOST_SECTION_BYTES = 1 << 30
-_PLAIN = -1  # in place of unpacked bytes: the section is stored as it is
+_PLAIN = -1  # in place of unpacked bytes: the section is not compressed
 
-# What Arrow and JSON raise on bytes that no build wrote.
+# What Arrow and JSON raise for damaged bytes.
 _FAULTS = (
     *(pa.ArrowException, OSError, MemoryError, RecursionError, OverflowError),
     *(KeyError, IndexError, ValueError, TypeError, AttributeError),
@@ -62,19 +62,27 @@ _FAULTS = (
 
 
 class DamagedFileError(ValueError):
-    """A kept file is not what was written. The message names the file and says what to do."""
+    """A kept file is damaged. The message names the file and says what to do."""
 
-    def __init__(self, path: str, what: object) -> None:
-        super().__init__(f"{path} is damaged ({what}): run the same build again to rebuild it")
-        self.reason = str(what)
+    def __init__(self, path: str, reason: object) -> None:
+        super().__init__(path, str(reason))  # these arguments are used when it is unpickled
+        self.path = path
+        self.reason = str(reason)
+
+    def __str__(self) -> str:
+        return f"{self.path} is damaged ({self.reason}): run the same build again to rebuild it"
 
 
 class OtherVersionError(ValueError):
     """A kept file was written by another version. The message names the file."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(
-            f"{path} was written by another version of Colossal: run the same build again to "
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} was written by another version of Colossal: run the same build again to "
             "rebuild it"
         )
 
@@ -84,13 +92,13 @@ class Part(NamedTuple):
 
     name: str
     data: pa.Buffer | bytes
-    numbers: tuple[int, ...] = ()  # for readers that choose sections, each below 2**64
+    numbers: tuple[int, ...] = ()  # by which readers choose sections, each below 2**64
     compress: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A section as the table describes it."""
+    """An entry of the table of sections."""
 
     name: str
     start: int  # in the file
@@ -115,9 +123,9 @@ def write_container(path: str, kind: str, head: dict[str, Any], parts: Iterable[
     """Write a file in one atomic step, section by section.
 
     Args:
-        path: Where it goes.
+        path: The file to write.
         kind: At most 12 ASCII letters.
-        head: JSON-ready; travels in the table.
+        head: Fields of that kind of file, JSON-ready; stored in the table.
         parts: The sections in order.
 
     Raises:
@@ -148,18 +156,18 @@ class Container:
     """An open file of sections. Use as a context manager.
 
     Attributes:
-        path: Where it is.
-        head: What its writer put into the table.
+        path: The file.
+        head: The fields that its writer stored in the table.
         sections: The sections in order.
 
     Raises:
         OSError: The file cannot be read.
         OtherVersionError: Another version wrote it.
-        DamagedFileError: It is not a whole file of this kind.
+        DamagedFileError: It is not a complete file of this kind.
     """
 
     def __init__(self, path: str, kind: str, whole: bool = False) -> None:
-        """Open a file; ``whole``: fetch all of it at once, because all sections will be read."""
+        """Open a file. With ``whole``, fetch all of it at once, to read all sections."""
         self.path = path
         self._kind = kind
         self._file: BinaryIO | None = None
@@ -201,7 +209,7 @@ class Container:
         if section.unpacked == _PLAIN:
             return stored
         try:
-            # A codec would take the table's word for the length, and leave the rest as it was.
+            # A codec would trust the length in the table and leave the rest uninitialised.
             with pa.CompressedInputStream(pa.BufferReader(stored), "lz4") as stream:
                 data = stream.read_buffer(section.unpacked + 1)
         except _FAULTS as error:
@@ -211,10 +219,7 @@ class Container:
         return data
 
     def verify(self) -> None:
-        """Read the whole file from begin to end and check every byte of it.
-
-        Raises DamagedFileError.
-        """
+        """Read the whole file and check every byte of it. Raises DamagedFileError."""
         with storage.open_raw(self.path) as file:
             self._check_head(file.read(_HEAD.size))
             for number, section in enumerate(self.sections):
@@ -238,7 +243,7 @@ class Container:
             raise DamagedFileError(self.path, f"checksum mismatch in section {number}")
 
     def _fetch(self, start: int, end: int) -> pa.Buffer:
-        """Bytes ``start`` to ``end`` of the file, from memory where they are there."""
+        """Return bytes ``start`` to ``end`` of the file, from memory if they were fetched."""
         held_from = self._size - self._held.size
         if start >= held_from:
             return self._held.slice(start - held_from, end - start)
@@ -274,7 +279,7 @@ class Container:
             raise DamagedFileError(self.path, "no head")
         sections = list(_sections(table["sections"]))
         if _HEAD.size + sum(section.length for section in sections) != begin:
-            raise DamagedFileError(self.path, "its size is not that of its sections")
+            raise DamagedFileError(self.path, "its size does not match its sections")
         if self._held.size == self._size:
             self._check_head(self._fetch(0, _HEAD.size).to_pybytes())
         return head, sections
@@ -316,8 +321,8 @@ def unpack_batch(
 ) -> pa.RecordBatch:
     """Read what :func:`pack_batch` wrote, as views of the buffer.
 
-    The checksums say that the bytes are those that were written; this also refuses a batch that no
-    build would write. Raises DamagedFileError naming ``path``.
+    The checksums have shown that the bytes are as they were written; this function also refuses a
+    batch that no build would write. Raises DamagedFileError naming ``path``.
     """
     try:
         rows = pa.ipc.read_record_batch(data, schema)
@@ -328,9 +333,9 @@ def unpack_batch(
 
 
 def require_whole(rows: pa.RecordBatch, may_be_null: tuple[str, ...]) -> None:
-    """Raise ValueError where reading on would leave a buffer or meet a missing value.
+    """Raise ValueError if a value is missing or an offset lies outside its buffer.
 
-    Arrow itself takes offsets as they come.
+    Arrow itself does not check offsets.
     """
     rows.validate(full=True)
     for name in rows.schema.names:

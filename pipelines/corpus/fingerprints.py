@@ -1,4 +1,4 @@
-"""Fingerprint files: one row for each page that takes part in deduplication.
+"""Fingerprint files: one row per page that takes part in deduplication.
 
 The pages of the cleaned file come first, in its order; then, in recipes that deduplicate urls
 before cleaning, pages that the rules dropped. Hashes do not compress, so nothing is compressed.
@@ -26,8 +26,8 @@ FINGERPRINT_SCHEMA = pa.schema(
         ("url_identity", pa.binary(16)),
         ("timestamp", pa.large_string()),
         ("digest", pa.binary(16)),
-        ("rank", pa.uint64()),  # decides which copy of a span stays: the smallest
-        ("units", pa.large_binary()),  # 16 bytes a dedup unit
+        ("rank", pa.uint64()),  # the copy of a span with the smallest rank stays
+        ("units", pa.large_binary()),  # 16 bytes per dedup unit
     ]
 )
 _KIND = "fingerprints"
@@ -54,11 +54,11 @@ def write_fingerprints(
     """Write a fingerprint file in one atomic step.
 
     Args:
-        path: Where it goes.
+        path: The file to write.
         table: FINGERPRINT_SCHEMA.
         cleaned_pages: Rows that are pages of the cleaned file.
-        source: Digest of the WET file that it was made from.
-        identity: Of the settings that it was made with.
+        source: Digest of the WET file.
+        identity: Digest of the settings.
     """
     columns = [_one_chunk(column) for column in table.columns]
     rows = pa.RecordBatch.from_arrays(columns, schema=FINGERPRINT_SCHEMA)
@@ -86,7 +86,7 @@ def read_fingerprints(path: str) -> Fingerprints:
     if type(cleaned_pages) is not int or not 0 <= cleaned_pages <= len(rows):
         raise DamagedFileError(path, f"{cleaned_pages!r:.40} cleaned pages of {len(rows)}")
     if type(source) is not str or type(identity) is not str:
-        raise DamagedFileError(path, "a head that no build writes")
+        raise DamagedFileError(path, "its head is invalid")
     units = rows.column("units")
     offsets = np.frombuffer(units.buffers()[1], dtype=np.int64)[: len(units) + 1]
     if len(units) and (np.diff(offsets) % 16).any():
@@ -115,6 +115,6 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _fixed(column: pa.Array) -> npt.NDArray[np.uint8]:
-    """The bytes of a column of 16-byte values, end to end, [16 * rows]."""
+    """Return the bytes of a column of 16-byte values, joined, ``[16 * rows]``."""
     data = column.buffers()[1]
     return np.frombuffer(data or b"", dtype=np.uint8)[: 16 * len(column)]

@@ -1,4 +1,4 @@
-"""Removal files: what deduplication removes from a cleaned file, and who keeps each copy.
+"""Removal files: what deduplication removes from a cleaned file, and which page keeps each copy.
 
 One bit for each page (1: its url is a duplicate), one bit for each unit (1: it is removed), and 8
 bytes for each removed page and unit that name the keeper:
@@ -37,12 +37,16 @@ _BLOCK = 1 << 16  # pages or units
 
 
 class OtherBuildError(ValueError):
-    """A removal file of another build. The message names the file and says what to do."""
+    """A kept file belongs to another build. The message names it and says what to do."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(
-            f"{path} belongs to another build: is another build running in this folder? If not, "
-            "run the same build again"
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} belongs to another build: is another build running in this folder? If "
+            "not, run the same build again"
         )
 
 
@@ -57,15 +61,15 @@ def write_removals(
     """Write a removal file in one atomic step.
 
     Args:
-        path: Where it goes.
+        path: The file to write.
         pages: Bool ``[pages]``, whether each page of the cleaned file is removed.
         units: Bool ``[units]``, whether each unit is removed.
-        page_keepers: ``[removed pages]``, the keeper of each; None where nobody will ask.
-        unit_keepers: ``[removed units]``, the keeper of each; None where nobody will ask.
+        page_keepers: ``[removed pages]``, the keeper of each; None to store none.
+        unit_keepers: ``[removed units]``, the keeper of each; None to store none.
         build_id: The build that the file belongs to.
 
     Raises:
-        ValueError: The number of keepers is not that of what is removed.
+        ValueError: The number of keepers differs from the number of removals.
     """
     named = {"page": (pages, page_keepers), "unit": (units, unit_keepers)}
     for name, (gone, keepers) in named.items():
@@ -93,10 +97,10 @@ def _parts(named: dict[str, tuple[_Bools, _UInt64s | None]]) -> Iterator[Part]:
 
 
 class Removals:
-    """An open removal file: reads the range that a shard's task asks for.
+    """An open removal file. It reads only the requested ranges.
 
     Attributes:
-        path: Where it is.
+        path: The file.
         page_count: Pages of the cleaned file.
         unit_count: Units of the cleaned file.
 
@@ -106,7 +110,7 @@ class Removals:
     """
 
     def __init__(self, path: str, build_id: str | None = None) -> None:
-        """Open a file; ``build_id``: of the build that it must belong to, None for any."""
+        """Open a file. It must belong to the build ``build_id``, unless that is None."""
         self.path = path
         self._file = Container(path, _KIND)
         try:
@@ -157,16 +161,19 @@ class Removals:
 
 
 def open_removals(path: str, cleaned: CleanedFile, build_id: str | None) -> Removals:
-    """Open the removals of a cleaned file or of a merged one, for a build; None: for any.
+    """Open the removals of a cleaned or merged file.
+
+    Args:
+        path: The removal file.
+        cleaned: The cleaned or merged file.
+        build_id: The build that both files must belong to; None for any.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: As Removals, or one of the two files is not of the build; the message names it.
+        ValueError: As for `Removals`, or a file belongs to another build; the message names it.
     """
-    if build_id not in (
-        None,
-        cleaned.summary.get("build_id", build_id),
-    ):  # only merged files have one
+    of_cleaned = cleaned.summary.get("build_id", build_id)  # only merged files have one
+    if build_id not in (None, of_cleaned):
         raise OtherBuildError(cleaned.path)
     removals = Removals(path, build_id)
     if (removals.page_count, removals.unit_count) != (cleaned.pages, cleaned.units):
@@ -190,6 +197,7 @@ class _Blocks:
         if len(self._bits) != blocks or len(self._keepers) not in (0, blocks):
             raise DamagedFileError(file.path, f"{len(self._bits)} blocks of {count} {name}s")
         self._last: tuple[int, _Bools] = (-1, np.empty(0, np.bool_))
+        self._last_keepers: tuple[int, _UInt64s] = (-1, np.empty(0, np.uint64))
 
     def gone(self, first: int, count: int) -> _Bools:
         end = first + count
@@ -210,10 +218,12 @@ class _Blocks:
             raise ValueError(f"{self._file.path} does not say who keeps {self._name}s")
         block, at = divmod(place, _BLOCK)
         bits = self._block(block)
-        data = np.frombuffer(self._file.read(self._keepers[block]), "<u8")
-        if len(data) != np.count_nonzero(bits):
-            raise DamagedFileError(self._file.path, f"{len(data)} keepers of {self._name}s")
-        return int(data[np.count_nonzero(bits[:at])])
+        if self._last_keepers[0] != block:
+            data = np.frombuffer(self._file.read(self._keepers[block]), "<u8")
+            if len(data) != np.count_nonzero(bits):
+                raise DamagedFileError(self._file.path, f"{len(data)} keepers of {self._name}s")
+            self._last_keepers = block, data
+        return int(self._last_keepers[1][np.count_nonzero(bits[:at])])
 
     def _block(self, block: int) -> _Bools:
         if self._last[0] != block:  # ranges are asked for in order, as a rule

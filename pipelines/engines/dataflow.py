@@ -1,4 +1,4 @@
-"""``c4 build`` on Dataflow: what is checked before Beam would retry for minutes."""
+"""``c4 build`` on Dataflow: checks that fail at once where Beam would retry for minutes."""
 
 import functools
 import importlib
@@ -16,11 +16,11 @@ _BUCKET_FOLDER = re.compile(r"gs://[a-z0-9][-_a-z0-9.]+[a-z0-9](/.*)?")
 
 
 def check(options: Any) -> None:
-    """Raise ValueError or OSError, in one line, for a job that Dataflow would not get."""
+    """Raise ValueError or OSError, in one line, for a job that could not be submitted."""
     cloud = options.view_as(beam.options.pipeline_options.GoogleCloudOptions)
     for name in ("temp_location", "staging_location"):
         value = getattr(cloud, name)
-        # Beam ignores a malformed folder, and tries for minutes to make a bucket of its own.
+        # Beam ignores a malformed folder and tries for minutes to create a bucket instead.
         if value and not _BUCKET_FOLDER.fullmatch(value):
             raise ValueError(f"--{name} must be gs://BUCKET/FOLDER, got {value!r}")
     try:
@@ -34,7 +34,7 @@ def check(options: Any) -> None:
         ) from None
     if cloud.no_auth:
         return
-    # Beam goes on without credentials: anonymously, with a traceback of each retry.
+    # Without credentials Beam continues anonymously and prints a traceback per retry.
     try:
         credentials, _ = auth.default(scopes=_SCOPES)
         credentials.refresh(functools.partial(requests.Request(), timeout=_ANSWER_S))

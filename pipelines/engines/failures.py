@@ -2,27 +2,27 @@
 
 import re
 
-from pipelines import manifest
+from pipelines import corpus_folder
 from pipelines.engines.local import WorkerDiedError
 
 __all__ = ["BuildError", "cause"]
 
 
 class BuildError(OSError):
-    """The build stopped; what was cleaned is kept and the same command goes on from there."""
+    """The build failed. Cleaned files are kept, and the same command resumes the build."""
 
 
 _RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exit)): (?P<what>.*)")
 
 
-#: Wrapped around what a worker raised, or what is left when it could raise nothing.
+#: Packages whose exceptions wrap what a worker raised, or report that it died.
 _OF_ENGINES = ("java.", "org.apache.", "io.grpc.", "grpc.")
-#: How the messages begin that say that a worker died: files that it was cleaning are added.
+#: Beginnings of messages about a dead worker, to which the files in progress are added.
 _DEATHS = ("a worker process died", "a Python worker died")
 
 
 def cause(error: Exception, output: str) -> str:
-    """One line from what a runner raises: often a worker's whole traceback, as text."""
+    """Return one line about what a runner raised, often the text of a worker's traceback."""
     if isinstance(error, WorkerDiedError):
         return _with_advice(str(error) + _under_way(output))
     lines = [
@@ -53,15 +53,15 @@ def cause(error: Exception, output: str) -> str:
 
 def _with_advice(what: str) -> str:
     return (
-        f"{what}; what is cleaned is kept, and the same command goes on from there "
+        f"{what}; cleaned files are kept: run the same command again to resume "
         "(C4_TRACEBACK=1 shows the traceback)"
     )
 
 
 def _under_way(output: str) -> str:
-    """Which files were being cleaned when a worker died: one of them may be what killed it."""
+    """Return words for the files in progress when a worker died: one may be the cause."""
     try:
-        files = manifest.died_on(output)
+        files = corpus_folder.interrupted_inputs(output)
     except Exception:  # Beam's file systems raise what their clients raise
         return ""
     if not files:
@@ -71,7 +71,7 @@ def _under_way(output: str) -> str:
 
 
 def _meaning(failure: str) -> str | None:
-    """What a failure of the Java side means, when it is one and known."""
+    """Return the meaning of a known failure of the Java side, or None."""
     if "\tat " not in failure:
         return None
     from pipelines.engines import flink

@@ -210,7 +210,7 @@ class _Job(_UberJarJob):  # type: ignore[misc]
             ) from None
 
     def cancel(self) -> None:
-        """Stops the job on the cluster: without its launcher nobody would wait for it."""
+        """Stop the job on the cluster: without its launcher nobody would wait for it."""
         job = f"{self._master_url}/v1/jobs/{self._flink_job_id}"
         requests.patch(job, params={"mode": "cancel"}, timeout=_ANSWER_S)
         self.delete_jar()

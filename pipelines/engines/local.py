@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipelines.engines import local_worker
+from pipelines.interruption import descendants
 
 __all__ = ["WorkerDiedError", "Workers", "cores", "has_workers", "runner", "worker_count"]
 
@@ -121,8 +122,8 @@ class Workers:
             if thread.is_alive():
                 self._end_workers()
                 thread.join(_END_S)
-            if thread.is_alive():
-                self._left_behind = set(threading.enumerate()) - before
+            if not results:
+                self._left_behind = set(threading.enumerate()) - before | {thread}
         if results:
             return results[0]
         # What a worker raised while it cleaned says more than that another one died.
@@ -154,10 +155,18 @@ class Workers:
         return ""
 
     def _end_workers(self) -> None:
+        """End the workers that are left: by the folder, and where they are listed at once."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        for process in descendants():
+            with contextlib.suppress(OSError):
+                command = pathlib.Path(f"/proc/{process}/cmdline").read_bytes()
+                if os.fsencode(self._folder) in command:
+                    os.kill(process, signal.SIGKILL)
 
     def _mute(self, failure: threading.ExceptHookArgs) -> None:
-        if failure.thread not in self._left_behind:
+        # The thread of the build may have started another worker since, which ends at once.
+        of_worker = _EXIT_STATUS.search(str(failure.exc_value))
+        if failure.thread not in self._left_behind and not of_worker:
             self._hook(failure)
 
 

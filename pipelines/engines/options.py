@@ -1,4 +1,4 @@
-"""Options of Beam and its runners: which there are, and what ``c4 build`` fills in."""
+"""Options of Beam and its runners, with the defaults of ``c4 build``."""
 
 import argparse
 import contextlib
@@ -24,7 +24,7 @@ def beam_options(
 ) -> tuple[Any, bool]:
     """Return Beam's options, with the local defaults filled in, and whether the build runs here.
 
-    ``own``: the command's own options, of which a mistyped one may be meant.
+    ``own``: the command's own options, which are suggested for a mistyped one.
     """
     from pipelines.quiet_beam import beam
 
@@ -35,7 +35,7 @@ def beam_options(
         # DirectRunner would try to download another engine first (and fall back to this one).
         rest = [*rest, "--runner=FnApiRunner"]
         if "--default_sdk_harness_log_level" not in given:
-            # Local workers would write their comings and goings to the terminal.
+            # Local workers would log their start and end to the terminal.
             rest.append("--default_sdk_harness_log_level=CRITICAL")
     standard = options_module.PipelineOptions(rest).view_as(options_module.StandardOptions)
     runs_here = standard.runner in _LOCAL_RUNNERS
@@ -73,7 +73,7 @@ def beam_options(
 
 
 def beam_parser() -> argparse.ArgumentParser:
-    """A parser of all options that Beam and its runners declare."""
+    """Return a parser of all options that Beam and its runners declare."""
     from pipelines.quiet_beam import beam
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -88,7 +88,7 @@ def beam_parser() -> argparse.ArgumentParser:
 
 
 def _refuse_unknown(rest: list[str], own: Iterable[str]) -> None:
-    """Beam drops options it does not know; a mistyped one would be lost without a word."""
+    """Raise ValueError for an unknown option: Beam would silently ignore it."""
     parser = beam_parser()
     if "--runner=FlinkRunner" in rest or "FlinkRunner" in rest:
         from pipelines.engines import flink
@@ -112,6 +112,6 @@ def _refuse_unknown(rest: list[str], own: Iterable[str]) -> None:
 def waits(options: Any) -> bool:
     """Return whether the launcher waits for the end of the job."""
     chosen = options.get_all_options()
-    # With a template location Dataflow's runner writes a job down and starts none.
+    # With a template location, Dataflow's runner writes the job and does not start it.
     leaves = ("dry_run", "no_wait_until_finish", "template_location")
     return not any(chosen.get(option) for option in leaves)

@@ -1,4 +1,4 @@
-"""Runs the graph of a build on the engine that the options name."""
+"""Run the graph of a build on the engine that the options name."""
 
 import contextlib
 import gc
@@ -23,11 +23,16 @@ def run_build(
     shown: progress.Source | None = None,
     claim: builders.Claim | None = None,
 ) -> dict[str, Any] | None:
-    """Runs the graph; returns the manifest, or None when the engine goes on by itself.
+    """Run the graph, and return the manifest, or None if the launcher does not wait for the job.
 
-    The list of input files is in the output folder already (`pipelines.input_list`). ``shown``:
-    where the progress that is shown comes from; None shows none. ``claim``: on the folder. Raises
-    BuildError, in one line, when the build fails.
+    Args:
+        config: The build. The list of input files must be in its folder (`pipelines.input_list`).
+        options: Beam's.
+        shown: Source of the progress to show; None shows none.
+        claim: The claim on the folder.
+
+    Raises:
+        BuildError: The build failed; the message is one line.
     """
     from pipelines.build import BuildCorpus
     from pipelines.quiet_beam import beam
@@ -56,7 +61,7 @@ def run_build(
                 result = pipeline.run()
                 state = result.wait_until_finish() if waits(options) else None
         except KeyboardInterrupt:
-            # Else the job would go on where nobody waits for it, and meet the next build's.
+            # Otherwise the job would run on and collide with the next build.
             if result is not None and waits(options):
                 with contextlib.suppress(Exception):
                     result.cancel()
@@ -73,7 +78,7 @@ def run_build(
 
 
 def _runner(options: Any, workers: local.Workers | None) -> Any:
-    """The runner to use; None lets Beam make the one that the options name."""
+    """Return the runner to use, or None to let Beam create the one in the options."""
     from pipelines.quiet_beam import beam
 
     standard = options.view_as(beam.options.pipeline_options.StandardOptions)
@@ -103,7 +108,7 @@ def _quiet_loggers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Print nothing of what threads of the runner raise; `local.Workers` has its own way."""
+    """Silence exceptions in threads of the runner; `local.Workers` does so by itself."""
     hook = threading.excepthook
     if not os.environ.get("C4_TRACEBACK"):
         threading.excepthook = lambda _: None

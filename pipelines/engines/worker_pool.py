@@ -35,7 +35,7 @@ _IMPORTED = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 worker-pool``."""
+    """Add the options of ``c4 worker-pool``."""
     parser.epilog = (
         "Run one beside each TaskManager, and give c4 build --environment_config=localhost:PORT."
     )
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Serves until it is interrupted. Returns the exit status; raises OSError, ValueError."""
+    """Serve until interrupted and return the exit status. Raises OSError, ValueError."""
     from pipelines import quiet_beam  # noqa: F401  before anything else of Beam
 
     import grpc  # isort: skip
@@ -96,7 +96,7 @@ class WorkerPool:
         self._processes.set_forkserver_preload(list(_IMPORTED))
 
     def StartWorker(self, request: Any, context: Any) -> Any:  # noqa: N802  Beam's name
-        """Starts one worker; what keeps it from starting is the engine's to report."""
+        """Start one worker; what keeps it from starting is the engine's to report."""
         import grpc
         from apache_beam.portability.api import beam_fn_api_pb2
 
@@ -116,7 +116,7 @@ class WorkerPool:
         return beam_fn_api_pb2.StartWorkerResponse()
 
     def StopWorker(self, request: Any, context: Any) -> Any:  # noqa: N802  Beam's name
-        """Stops one worker, which may have ended by itself."""
+        """Stop one worker, which may have ended by itself."""
         from apache_beam.portability.api import beam_fn_api_pb2
 
         with self._lock:
@@ -131,7 +131,7 @@ class WorkerPool:
                 del self._workers[key]
 
     def close(self) -> None:
-        """Stops every worker, and starts no more."""
+        """Stop every worker and start no more."""
         with self._lock:
             self._closed = True
             workers, self._workers = list(self._workers.values()), {}

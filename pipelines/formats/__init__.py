@@ -56,7 +56,7 @@ FORMATS: dict[str, ShardFormat] = {
 
 
 def format_named(name: str) -> ShardFormat:
-    """Looks a format up.
+    """Look a format up.
 
     Raises:
         ValueError: No format has that name; the message says which one is nearest.
@@ -84,7 +84,7 @@ def shard_file_name(split: str, index: int, count: int, format: str) -> str:  # 
 
 
 def write_shard(format: str, table: pa.Table, binary_file: BinaryIO) -> None:  # noqa: A002
-    """Writes one shard.
+    """Write one shard.
 
     Args:
         format: A key of `FORMATS`.

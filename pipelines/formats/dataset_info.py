@@ -187,7 +187,7 @@ def dataset_card(formats: Sequence[str], splits: Splits, description: str, confi
 def write_dataset_card(
     folder: str, formats: Sequence[str], splits: Splits, description: str, config_name: str
 ) -> None:
-    """Writes `dataset_card` as ``README.md`` into ``folder``."""
+    """Write `dataset_card` as ``README.md`` into ``folder``."""
     with storage.write_atomically(storage.join(folder, "README.md")) as file:
         file.write(dataset_card(formats, splits, description, config_name).encode())
 

@@ -21,7 +21,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 def write_json(table: pa.Table, binary_file: BinaryIO) -> None:
-    """Writes one ``.json.gz`` file; 0 rows make a valid gzip file of no lines."""
+    """Write one ``.json.gz`` file; 0 rows make a valid gzip file of no lines."""
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     lines: list[bytes] = []
     n_bytes = 0

@@ -24,7 +24,7 @@ _SCHEMA = pa.schema(
 
 
 def write_parquet(table: pa.Table, binary_file: BinaryIO) -> None:
-    """Writes one Parquet file; 0 rows make a valid file of no row groups."""
+    """Write one Parquet file; 0 rows make a valid file of no row groups."""
     pages = pa.table(
         [table[column].cast(_SCHEMA.field(name).type) for name, column in _FEATURES.items()],
         schema=_SCHEMA,

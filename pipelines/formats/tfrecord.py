@@ -29,7 +29,7 @@ _BUFFER_BYTES = 1 << 20  # one write call for this much; larger buffers were no 
 
 
 def write_tfrecord(table: pa.Table, binary_file: BinaryIO) -> None:
-    """Writes one TFRecord file of the five text features; 0 rows make a file of 0 bytes."""
+    """Write one TFRecord file of the five text features; 0 rows make a file of 0 bytes."""
     names = sorted(TEXT_FEATURES)
     encode = _RecordEncoder(names)
     buffered: list[bytes] = []
@@ -58,7 +58,7 @@ class _RecordEncoder:
         self._frames: dict[int, tuple[bytes, bytes]] = {}  # by length of all map entries
 
     def __call__(self, values: tuple[bytes, ...], out: list[bytes]) -> int:
-        """Appends one framed record to ``out`` and returns its length in bytes."""
+        """Append one framed record to ``out`` and return its length in bytes."""
         parts = [b""]
         n_entries = 0
         for i, value in enumerate(values):

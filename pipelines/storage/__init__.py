@@ -1,7 +1,8 @@
 """One file layer: local paths, ``file://``, ``gs://``, ``s3://``, ``hdfs://``, ``http(s)://``.
 
-Every file of a build is opened, listed and published here, as it is stored: nothing is unpacked by
-its suffix. Folders and names are taken literally; only `match` understands patterns.
+Every file of a build is opened, listed and published through this package, as it is stored: nothing
+is decompressed by its suffix. Folders and names are taken literally; only `match` and `matches`
+understand patterns.
 
 How a file becomes visible, and what a failure leaves behind:
 
@@ -18,8 +19,9 @@ local path         temporary name, fsync, rename: atomic        old file untouch
 ``http(s)://``     reading only
 =================  ===========================================  ===============================
 
-A worker that is killed during a large upload leaves its parts on ``gs://`` or ``s3://``, invisible
-but billed, until a lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears them.
+A worker that is killed during a large upload leaves its parts on ``gs://`` or ``s3://``. They are
+invisible but billed until a lifecycle rule of the bucket (AbortIncompleteMultipartUpload) deletes
+them.
 
 Clients: obstore for object stores (extras ``gcp`` and ``aws``), requests for the others. They are
 imported when the first such path is used.
@@ -41,10 +43,11 @@ from pipelines.storage.paths import (
     is_local,
     is_temporary,
     join,
+    last_part,
     local_path,
     scheme,
 )
-from pipelines.storage.patterns import in_parallel
+from pipelines.storage.patterns import compile_pattern, in_parallel
 
 __all__ = [
     "FileInfo",
@@ -57,8 +60,10 @@ __all__ = [
     "listdir",
     "local_path",
     "match",
+    "matches",
     "open_raw",
     "read_bytes",
+    "read_if_exists",
     "read_range",
     "remove",
     "size",
@@ -82,13 +87,13 @@ _LOCAL = Local()
 def _remote(scheme: str) -> Any:
     if scheme not in _REMOTE:
         known = " ".join(f"{name}://" for name in ("file", *_REMOTE))
-        raise ValueError(f"{scheme}:// is not supported; files may be local or {known}")
+        raise ValueError(f"{scheme}:// is not supported: give a local path or one with {known}")
     module, name, *arguments = _REMOTE[scheme]
     return getattr(importlib.import_module(f"pipelines.storage.{module}"), name)(*arguments)
 
 
 def _system(path: str) -> tuple[Any, str]:
-    """Return the file system of a path, and the path as that system knows it."""
+    """Return the file system of a path, and the path in the form that this system takes."""
     if is_local(path):
         return _LOCAL, local_path(path)
     return _remote(scheme(path)), path
@@ -98,9 +103,9 @@ def open_raw(path: str, scattered: bool = False) -> BinaryIO:
     """Open a file for reading its bytes as they are stored, whatever its suffix says.
 
     Args:
-        path: Where it is.
-        scattered: Small parts will be read, here and there: a remote file is then fetched in
-            ranges of 64 kB or of what is read, else in ranges of 16 MB or as one stream.
+        path: The file.
+        scattered: Whether small parts of it will be read. A remote file is then fetched in ranges
+            of at least 64 kB, otherwise in ranges of 16 MB or as one stream.
 
     Raises:
         OSError: The file is missing or cannot be read.
@@ -119,20 +124,32 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+def read_if_exists(path: str) -> bytes:
+    """Return all bytes of a file, or no bytes if there is no such file.
+
+    Raises:
+        OSError: The file is there and cannot be read.
+    """
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        return b""
+
+
 def read_range(path: str, start: int, length: int) -> bytes:
-    """Return the bytes of a file from ``start`` on, ``length`` of them or what there is.
+    """Return at most ``length`` bytes of a file from ``start`` on, fewer only at its end.
 
     Raises:
         OSError: The file is missing or cannot be read.
     """
     if start < 0 or length < 0:
-        raise ValueError(f"{path}: no range begins at {start} with {length} bytes")
+        raise ValueError(f"{path}: start and length must not be negative, got {start}, {length}")
     system, name = _system(path)
     return system.read_range(name, start, length) if length else b""
 
 
 def exists(path: str) -> bool:
-    """Say whether there is a file (on a file system with folders: or a folder) of that name."""
+    """Return whether a file, or on a file system with folders a folder, has this name."""
     system, name = _system(path)
     return bool(system.exists(name))
 
@@ -147,22 +164,22 @@ def size(path: str) -> int:
 
 
 def stat(path: str) -> FileInfo:
-    """Return the size of a file and the identity of its content; ``path`` is without ``file://``.
+    """Return the size of a file and the identity of its content; its path has no ``file://``.
 
     Raises:
         FileNotFoundError: There is no such file.
-        OSError: It cannot be asked about.
+        OSError: The file system cannot be reached, or refuses access.
     """
     system, name = _system(path)
     return cast(FileInfo, system.stat(name))
 
 
 def create_if_absent(path: str, content: bytes) -> bool:
-    """Create a file with this content, in one atomic step, unless it exists.
+    """Create a file with this content, in one atomic step, and return True unless it exists.
 
-    Parent folders are made. Of several callers exactly one gets True. If a server's answer got
-    lost and was asked for again, it may be that none does: to recognise its own file, a caller
-    puts something unique into the content.
+    Parent folders are created. Of several callers exactly one gets True. If an answer of the server
+    is lost and the client retries, it may be that none does: a caller that puts something unique
+    into the content can recognise its own file.
 
     Raises:
         OSError: The file cannot be written.
@@ -177,23 +194,23 @@ def match(patterns: str | Iterable[str]) -> list[FileInfo]:
 
     Args:
         patterns: Paths or patterns: ``*`` and ``?`` within a folder, ``**`` across folders,
-            ``[abc]``. A local path that exists is taken literally, brackets or not. ``http://``
-            and ``https://`` know no patterns.
+            ``[abc]``. A local path that exists is taken literally. ``http://`` and ``https://``
+            do not support patterns.
 
     Returns:
         A `FileInfo` of every file, sorted by path, each file once; paths are without
-        ``file://``. Leftovers of killed writers are no input.
+        ``file://``. Leftovers of killed writers are left out.
 
     Raises:
         NoInputError: A pattern names no file. Every pattern must find at least one: a mistyped one
             among several would otherwise shrink a corpus silently.
-        OSError: Something that a pattern matches, or may match in, cannot be looked at: an
-            unreadable folder, a dangling link, a FIFO.
+        OSError: A pattern matches something unreadable, or has to look into it: an unreadable
+            folder, a dangling link, a FIFO.
     """
     found: dict[str, FileInfo] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         system, name = _system(pattern)
-        files = [file for file in system.match(name) if not is_temporary(_last(file.path))]
+        files = [file for file in system.match(name) if not is_temporary(last_part(file.path))]
         if not files:
             raise NoInputError(
                 f"no input file matches {pattern!r}; check the path, and quote the pattern so that "
@@ -204,10 +221,22 @@ def match(patterns: str | Iterable[str]) -> list[FileInfo]:
     return sorted(found.values())
 
 
+def matches(pattern: str, path: str) -> bool:
+    """Return whether a pattern matches a path, without looking for files.
+
+    Raises:
+        NoInputError: The pattern is not valid.
+
+    >>> matches("gs://bucket/**.gz", "gs://bucket/a/b.gz"), matches("/a/*.gz", "/a/b/c.gz")
+    (True, False)
+    """
+    return compile_pattern(pattern).fullmatch(path) is not None
+
+
 def listdir(folder: str) -> list[str]:
     """Return names of the files directly in a folder, sorted, without leftover temporaries.
 
-    A folder that does not exist has no files: object stores know no empty folders either.
+    A missing folder counts as empty, since object stores have no empty folders.
     """
     system, name = _system(folder)
     return sorted(found for found in system.names(name) if not is_temporary(found))
@@ -216,7 +245,7 @@ def listdir(folder: str) -> list[str]:
 def changed_since(folder: str, when: float) -> list[str]:
     """Return names of the files directly in a folder that were written after ``when`` (Unix, s).
 
-    By the clock of whoever keeps the files. A file system that tells no time gives every file.
+    Times are those of the file system. If it has none, every file is returned.
     """
     system, name = _system(folder)
     return sorted(
@@ -227,10 +256,10 @@ def changed_since(folder: str, when: float) -> list[str]:
 
 
 def remove(paths: Iterable[str]) -> None:
-    """Delete files; one that is missing already is fine, a folder is not.
+    """Delete files. A missing file is ignored; a folder is an error.
 
     Raises:
-        OSError: A file is there and cannot be deleted.
+        OSError: A file exists and cannot be deleted.
     """
     remote: dict[int, tuple[Any, list[str]]] = {}
     for path in paths:
@@ -244,9 +273,10 @@ def remove(paths: Iterable[str]) -> None:
 
 
 def sweep_temporaries(folder: str) -> int:
-    """Remove what killed writers left in a folder, and return how many files that were.
+    """Remove the temporary files of killed writers from a folder, and return their number.
 
-    Only for a folder that nobody is writing to: a temporary of a live writer looks the same.
+    Call this only while nothing writes to the folder: the temporaries of a live writer look the
+    same.
     """
     system, name = _system(folder)
     leftovers = [join(folder, found) for found in system.names(name) if is_temporary(found)]
@@ -256,19 +286,19 @@ def sweep_temporaries(folder: str) -> int:
 
 @contextlib.contextmanager
 def write_atomically(path: str) -> Iterator[BinaryIO]:
-    """Open a binary file that appears under its name when the block ends well, and else never.
+    """Open a binary file that appears under its name only if the block ends without an exception.
 
-    Parent folders are made. Closing the file inside the block changes nothing: the block's end
-    decides. The table of this module says what each kind of storage guarantees.
+    Parent folders are created. Closing the file inside the block does not publish it. The table in
+    this module's docstring lists what each file system guarantees.
 
     Args:
-        path: The final name. What is there already is replaced.
+        path: The final name. An existing file is replaced.
 
     Yields:
         A file with ``write``, ``tell``, ``flush``; neither readable nor seekable.
 
     Raises:
-        OSError: Writing failed, a full disk for instance; ``filename`` is ``path``.
+        OSError: Writing failed, for example on a full disk; ``filename`` is ``path``.
     """
     system, name = _system(path)
     with _naming(path):
@@ -284,7 +314,7 @@ def write_atomically(path: str) -> Iterator[BinaryIO]:
 
 
 class _Output(io.BufferedIOBase):
-    """What `write_atomically` hands out: names the final path in errors, cannot publish."""
+    """The file that `write_atomically` yields. Its errors name the final path."""
 
     def __init__(self, output: Any, path: str) -> None:
         self._output = output
@@ -310,14 +340,10 @@ class _Output(io.BufferedIOBase):
 
 @contextlib.contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Make an `OSError` say which file it is about, not its temporary."""
+    """Make an `OSError` name this file instead of its temporary."""
     try:
         yield
     except OSError as error:
         if error.errno is None or error.filename == path:
             raise
         raise OSError(error.errno, error.strerror or str(error), path) from error
-
-
-def _last(path: str) -> str:
-    return path.rsplit("/", 1)[-1]

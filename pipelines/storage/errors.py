@@ -1,4 +1,4 @@
-"""Failures of remote file systems as `OSError`, one line each, with the path."""
+"""Convert failures of remote file systems to `OSError`, one line each, with the path."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ _ERRNO_OF_STATUS = {
 
 
 def of_status(status: int, path: str, detail: str = "") -> OSError:
-    """Return the error that an HTTP status means for a path."""
+    """Return the error for an HTTP status about a path."""
     number = _ERRNO_OF_STATUS.get(status)
     if number is not None:
         return OSError(number, os.strerror(number), path)
@@ -24,13 +24,13 @@ def of_status(status: int, path: str, detail: str = "") -> OSError:
 
 
 def as_oserror(error: Exception, path: str) -> OSError:
-    """Return what a client raised as an OSError about a path."""
+    """Return an error that a client raised as an OSError about a path."""
     if isinstance(error, FileNotFoundError):
         return OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     if isinstance(error, OSError) and error.errno and error.strerror:
         return OSError(error.errno, error.strerror, path)
     line = next(iter(str(error).splitlines()), "") or type(error).__name__
-    if isinstance(error, ValueError):  # obstore: a name that it cannot hold
+    if isinstance(error, ValueError):  # obstore: an invalid name
         return OSError(errno.EINVAL, line, path)
     found = _STATUS.search(line)
     if found and int(found[1]) in _ERRNO_OF_STATUS:

@@ -1,6 +1,6 @@
-"""Files of a Hadoop cluster: ``hdfs://``, by the REST interface of its name node (WebHDFS).
+"""Files of a Hadoop cluster: ``hdfs://``, through the REST interface of its name node (WebHDFS).
 
-A file is written under a temporary name and renamed: HDFS shows files while they are written.
+A file is written under a temporary name and renamed, since HDFS shows unfinished files.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pipelines.storage import options, patterns
 from pipelines.storage.errors import of_status
-from pipelines.storage.paths import FileInfo, NoInputError, is_temporary, temporary_for
+from pipelines.storage.paths import FileInfo, folder_error, is_temporary, temporary_for
 from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES, RangeFile, Upload
 
 if TYPE_CHECKING:
@@ -42,15 +42,15 @@ class Hdfs:
     remote = True
 
     def stat(self, path: str) -> FileInfo:
-        """Return what the name node knows of a file or folder."""
+        """Return size and identity of a file or folder."""
         return _info(path, _json(path, "GET", "GETFILESTATUS")["FileStatus"])
 
     def exists(self, path: str) -> bool:
-        """Say whether there is a file or folder of that name."""
+        """Return whether there is a file or folder of that name."""
         return self._status(path) is not None
 
     def open(self, path: str, scattered: bool) -> BinaryIO:
-        """Open a file for reading: by 16 MB, or by 64 kB when parts of it are wanted."""
+        """Open a file for reading, in ranges of 16 MB, or of 64 kB if ``scattered``."""
         found = _json(path, "GET", "GETFILESTATUS")["FileStatus"]
         if found["type"] == "DIRECTORY":
             raise IsADirectoryError(errno.EISDIR, "is a folder", path)
@@ -85,7 +85,7 @@ class Hdfs:
         return [name for name, _ in self.listdir(folder)]
 
     def remove(self, path: str) -> None:
-        """Delete a file; a missing one is fine, a folder is not."""
+        """Delete a file. A missing file is ignored; a folder is an error."""
         with contextlib.suppress(FileNotFoundError):
             found = self._status(path)
             if found is None:
@@ -95,7 +95,7 @@ class Hdfs:
             _json(path, "DELETE", "DELETE", recursive="false")
 
     def create_if_absent(self, path: str, content: bytes) -> bool:
-        """Create a file unless it exists: a rename that replaces nothing, of a complete file."""
+        """Create a file unless it exists, by renaming a complete temporary without overwriting."""
         if self.exists(path):
             return False
         temporary = temporary_for(path)
@@ -111,7 +111,7 @@ class Hdfs:
                 self.remove(temporary)
 
     def open_output(self, path: str) -> "_HdfsOutput":
-        """Begin a file that appears under its name when it is finished."""
+        """Start a file that appears under its name when it is finished."""
         return _HdfsOutput(self, path)
 
     # --- patterns
@@ -121,10 +121,7 @@ class Hdfs:
         if not patterns.has_magic(pattern):
             status = self._status(pattern)
             if status is not None and status["type"] == "DIRECTORY":
-                raise NoInputError(
-                    f"{pattern!r} is a folder; name the files in it, as in "
-                    f"'{pattern.rstrip('/')}/*.warc.wet.gz' (--input)"
-                )
+                raise folder_error(pattern)
             return [] if status is None else [_info(pattern, status)]
         root = "hdfs://"
         if options.settings().hdfs_full_urls:
@@ -177,7 +174,7 @@ class Hdfs:
             found = _json(folder, "GET", "LISTSTATUS")["FileStatuses"]["FileStatus"]
         except FileNotFoundError:
             return []
-        # Of a file itself the name node lists one entry without a name.
+        # For a file, the name node lists one entry without a name.
         return [entry for entry in found if entry["pathSuffix"]]
 
 
@@ -196,24 +193,24 @@ class _HdfsOutput(Upload):
         """Complete the upload and give the file its name."""
         super().finish()
         if not _rename(self._temporary, self._path, "OVERWRITE"):
-            # A gateway (HttpFS) that does not know how to replace a file.
+            # The gateway (HttpFS) does not support overwriting.
             self._files.remove(self._path)
             if not _rename(self._temporary, self._path):
                 raise OSError(errno.EIO, "the name node did not rename the file", self._path)
 
     def abandon(self) -> None:
-        """Drop the upload and remove what arrived."""
+        """Abandon the upload and remove its temporary file."""
         super().abandon()
         with contextlib.suppress(OSError):
             self._files.remove(self._temporary)
 
 
 def _create(path: str, content: bytes | Iterable[bytes]) -> None:
-    """Write a new file; the name node says which data node takes it."""
+    """Write a new file to the data node that the name node assigns."""
     answer = _ask(path, "PUT", "CREATE", overwrite="false", redirects=False)
     where = answer.headers.get("Location")
     if not where:
-        raise OSError(errno.EIO, "the name node names no data node to write to", path)
+        raise OSError(errno.EIO, "the name node assigned no data node for writing", path)
     sent = _send(
         path, "PUT", where, {}, data=content, headers={"Content-Type": "application/octet-stream"}
     )
@@ -221,7 +218,7 @@ def _create(path: str, content: bytes | Iterable[bytes]) -> None:
 
 
 def _rename(source: str, target: str, how: str | None = None) -> bool:
-    """Rename a file; without ``how`` False where the target exists."""
+    """Rename a file. Without ``how``, return False if the target exists."""
     query: dict[str, Any] = {} if how is None else {"renameoptions": how}
     answer = _ask(source, "PUT", "RENAME", destination=_name_in(target), **query)
     return not answer.content or answer.json().get("boolean") is not False
@@ -275,8 +272,8 @@ def _raise_for(answer: "requests.Response", path: str) -> None:
     if answer.status_code < 400:
         return
     try:
-        told = answer.json()["RemoteException"]
-        kind, line = told["exception"], str(told["message"]).splitlines()[0]
+        remote = answer.json()["RemoteException"]
+        kind, line = remote["exception"], str(remote["message"]).splitlines()[0]
     except (ValueError, KeyError, TypeError, IndexError):
         raise of_status(answer.status_code, path) from None
     number = _ERRNO_OF_EXCEPTION.get(kind)

@@ -10,27 +10,33 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from pipelines.storage import patterns
-from pipelines.storage.paths import FileInfo, NoInputError, is_temporary, temporary_for
+from pipelines.storage.paths import (
+    FileInfo,
+    NoInputError,
+    folder_error,
+    is_temporary,
+    temporary_for,
+)
 
 __all__ = ["Local"]
 
-#: What `os.link` answers where the file system has no hard links.
+#: Errors of `os.link` on file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 _MISSING = (FileNotFoundError, NotADirectoryError)
 _RECOVERED = "lost+found"  # made by mkfs for fsck, readable by root only
 
 
 class Local:
-    """The file system of this machine, without symbolic pitfalls: what it cannot see, it names."""
+    """The file system of this machine. Dangling links and unreadable folders are errors."""
 
     remote = False
 
     def stat(self, path: str) -> FileInfo:
-        """Return what is known of a file or folder."""
+        """Return size and identity of a file or folder."""
         return _info(path, os.stat(path))
 
     def exists(self, path: str) -> bool:
-        """Say whether there is a file or folder of that name."""
+        """Return whether there is a file or folder of that name."""
         try:
             os.stat(path)
         except (*_MISSING, ValueError):  # ValueError: no file has NUL in its name
@@ -40,11 +46,11 @@ class Local:
     def open(self, path: str, scattered: bool) -> BinaryIO:
         """Open a file for reading."""
         del scattered
-        return open(path, "rb")
+        return _open_regular(path)
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
         """Return the bytes from ``start``, at most ``length``."""
-        with open(path, "rb") as file:
+        with _open_regular(path) as file:
             file.seek(start)
             return file.read(length)
 
@@ -61,12 +67,12 @@ class Local:
         return []
 
     def remove(self, path: str) -> None:
-        """Delete a file; a missing one is fine."""
+        """Delete a file. A missing file is ignored."""
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
 
     def create_if_absent(self, path: str, content: bytes) -> bool:
-        """Create a file unless it exists: a complete temporary gets its name by a hard link."""
+        """Create a file unless it exists, by linking a complete temporary to its name."""
         os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
         temporary = temporary_for(path)
         try:
@@ -75,7 +81,7 @@ class Local:
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                # Over NFS the answer to a link that was made may get lost, and be asked for again.
+                # Over NFS the answer to a successful link may be lost, and the client then retries.
                 return os.stat(temporary).st_nlink == 2
             except OSError as error:
                 if error.errno not in _NO_LINKS:
@@ -86,7 +92,7 @@ class Local:
             self.remove(temporary)
 
     def open_output(self, path: str) -> "LocalOutput":
-        """Begin a file that appears under its name when it is finished."""
+        """Open a file that appears under its name when it is finished."""
         return LocalOutput(path)
 
     # --- patterns
@@ -103,12 +109,11 @@ class Local:
                 raise
         else:
             if modes.S_ISDIR(found.st_mode):
-                raise NoInputError(
-                    f"{pattern!r} is a folder; name the files in it, as in "
-                    f"{os.path.join(pattern, '*.warc.wet.gz')!r} (--input)"
-                )
+                raise folder_error(pattern)
             if not modes.S_ISREG(found.st_mode):
-                raise NoInputError(f"{pattern!r} is no regular file (--input)")
+                raise NoInputError(
+                    f"{pattern!r} is not a regular file; remove it from the inputs (--input)"
+                )
             return [_info(pattern, found)]
         if not patterns.has_magic(pattern):
             return []
@@ -164,7 +169,7 @@ class Local:
                 if is_wanted:
                     _refuse_dangling(path)
                 elif os.path.islink(path):  # to a folder, perhaps
-                    _note(f"{path}: left out, a dangling link to {os.readlink(path)}")
+                    _note(f"{path}: skipped, a dangling link to {os.readlink(path)}")
                 continue
             if modes.S_ISDIR(found.st_mode):
                 place = (found.st_dev, found.st_ino)
@@ -200,11 +205,13 @@ class LocalOutput:
 
 
 def _info(path: str, found: os.stat_result) -> FileInfo:
-    return FileInfo(path, found.st_size, f"mtime:{found.st_mtime_ns}")
+    # Tools that copy files may set mtime back; only the kernel sets ctime.
+    identity = f"mtime:{found.st_mtime_ns},ctime:{found.st_ctime_ns}"
+    return FileInfo(path, found.st_size, identity)
 
 
 def _wanted_file(path: str, found: os.stat_result) -> FileInfo | None:
-    """Return what a pattern matched, None for a folder. Raises OSError for a FIFO and the like."""
+    """Return a matched file, or None for a folder. Raises OSError for a FIFO and the like."""
     if modes.S_ISREG(found.st_mode):
         return _info(path, found)
     if modes.S_ISDIR(found.st_mode):
@@ -216,6 +223,21 @@ def _wanted_file(path: str, found: os.stat_result) -> FileInfo | None:
     )
 
 
+def _open_regular(path: str) -> BinaryIO:
+    """Open a file for reading. A FIFO is refused: it may wait for ever, and is read only once."""
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    found = os.fstat(file.fileno())
+    if modes.S_ISREG(found.st_mode) or os.path.samestat(found, os.stat(os.devnull)):
+        return file
+    file.close()
+    what = "not a regular file but a FIFO, socket or device: write it to a file first"
+    raise OSError(errno.EINVAL, what, path)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _is_folder(path: str) -> bool:
     try:
         return modes.S_ISDIR(os.stat(path).st_mode)
@@ -225,7 +247,7 @@ def _is_folder(path: str) -> bool:
 
 
 def _scan(folder: str) -> list[str]:
-    """Return all names in a folder; a missing one has none. Raises OSError if it is unreadable."""
+    """Return all names in a folder, none if it is missing. Raises OSError if unreadable."""
     try:
         return os.listdir(folder or os.curdir)
     except _MISSING:
@@ -234,14 +256,14 @@ def _scan(folder: str) -> list[str]:
     except PermissionError:
         if os.path.basename(folder.rstrip("/")) != _RECOVERED:
             raise
-        _note(f"{folder}: left out, not readable")
+        _note(f"{folder}: skipped, not readable")
         return []
 
 
 def _refuse_dangling(path: str) -> None:
-    """Raise OSError if a missing file or folder is missing because a link has no target.
+    """Raise OSError if a file or folder is missing because a link has no target.
 
-    The corpus would be smaller without a word.
+    Otherwise the corpus would silently lack that input.
     """
     path = path.rstrip("/")
     while path and "\0" not in path and not os.path.exists(path):
@@ -264,7 +286,7 @@ def _write_durably(file: BinaryIO, content: bytes) -> None:
 
 
 def _create_exclusively(path: str, content: bytes) -> bool:
-    """Create a file where there are no hard links. A reader may see it before it is complete."""
+    """Create a file without hard links. A reader may see it before it is complete."""
     try:
         file = open(path, "xb")  # noqa: SIM115
     except FileExistsError:

@@ -1,15 +1,15 @@
-"""How remote file systems are reached: Beam's options, in the launcher and on its workers."""
+"""Beam's options for remote file systems, in the launcher and on its workers."""
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Settings", "settings", "use_options"]
+__all__ = ["Settings", "is_off", "settings", "use_options"]
 
 
 class Settings(NamedTuple):
-    """Beam's options about file systems, under their names. None or "" means the default."""
+    """Beam's options for file systems, under their names. None or "" means the default."""
 
     no_auth: str | None = None  # public buckets of Google
     impersonate_service_account: str | None = None
@@ -18,7 +18,7 @@ class Settings(NamedTuple):
     s3_session_token: str | None = None
     s3_endpoint_url: str | None = None
     s3_region_name: str | None = None
-    s3_verify: str | None = None  # "false", or the path of a file with certificates
+    s3_verify: str | None = None  # "false", or the path of a certificate file
     s3_disable_ssl: str | None = None
     hdfs_host: str | None = None
     hdfs_port: str | None = None
@@ -34,10 +34,10 @@ def use_options(options: Sequence[str] | Mapping[str, Any]) -> None:
     """Set how this process reaches remote file systems.
 
     Args:
-        options: Beam's options as words of a command line, or their names and values. Other
-            options may be among them.
+        options: Beam's options as words of a command line, or as names and values. Other options
+            are ignored.
 
-    Workers need no call: Beam hands them the options of the pipeline.
+    Workers need not call this function: Beam passes them the options of the pipeline.
     """
     global _given
     if not isinstance(options, Mapping):
@@ -52,8 +52,8 @@ def use_options(options: Sequence[str] | Mapping[str, Any]) -> None:
 
 
 def settings() -> Settings:
-    """Return the options of `use_options`; those that it does not set come from Beam's worker."""
-    # Only a worker knows such values, and it has imported the module.
+    """Return the options of `use_options`, and for unset ones those of Beam's worker."""
+    # Only a worker has such values, and it has imported this module.
     provider = sys.modules.get("apache_beam.options.value_provider")
     if provider is None:
         return _given
@@ -66,7 +66,15 @@ def settings() -> Settings:
     )
 
 
+def is_off(text: str) -> bool:
+    """Return whether the value of an option switches it off.
+
+    >>> is_off("False"), is_off("/etc/ssl/ca.pem")
+    (True, False)
+    """
+    return text.lower() in ("false", "0", "no")
+
+
 def _text(name: str, value: Any) -> str | None:
     text = "" if value is None else str(value)
-    off = name in _SWITCHES and text.lower() in ("false", "0", "no")
-    return None if off else text or None
+    return None if name in _SWITCHES and is_off(text) else text or None

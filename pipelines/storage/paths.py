@@ -1,4 +1,4 @@
-"""Names of files, local and remote, and what is known of a file without reading it."""
+"""Paths of files, local and remote, and the metadata of a file."""
 
 import os
 import posixpath
@@ -10,9 +10,11 @@ from typing import NamedTuple
 __all__ = [
     "FileInfo",
     "NoInputError",
+    "folder_error",
     "is_local",
     "is_temporary",
     "join",
+    "last_part",
     "local_path",
     "scheme",
     "temporary_for",
@@ -23,17 +25,23 @@ _TEMPORARY = re.compile(r"\..+\.tmp-[0-9a-f]{32}")
 
 
 class FileInfo(NamedTuple):
-    """A file, and what its file system knows of it without reading it."""
+    """A file and its metadata."""
 
     path: str
     size: int  # bytes
-    #: Changes whenever the content does: ``mtime:…`` ns, or ``etag:…``. Empty where the file
-    #: system knows nothing of the content.
+    #: Changes whenever the content does: ``mtime:…,ctime:…`` in ns, ``mtime:…`` or ``etag:…``.
+    #: Empty if the file system has no such metadata.
     identity: str = ""
 
 
 class NoInputError(FileNotFoundError):
-    """A pattern that names no file; the message is one line with the way out."""
+    """A pattern that matches no file. The message is one line and says what to do."""
+
+
+def folder_error(path: str) -> NoInputError:
+    """Return the error for a folder that was given as an input."""
+    inside = join(path, "*.warc.wet.gz")
+    return NoInputError(f"{path!r} is a folder; name the files in it, as in {inside!r} (--input)")
 
 
 def scheme(path: str) -> str:
@@ -43,7 +51,7 @@ def scheme(path: str) -> str:
 
 
 def is_local(path: str) -> bool:
-    """Say whether a path is on this machine: it has no scheme, or ``file://``.
+    """Return whether a path is on this machine: it has no scheme, or ``file://``.
 
     >>> is_local("/data/crawl"), is_local("file:///data/crawl"), is_local("s3://bucket/crawl")
     (True, True, False)
@@ -52,10 +60,10 @@ def is_local(path: str) -> bool:
 
 
 def local_path(path: str) -> str:
-    """Return a local path without ``file://``; a path without a scheme stays as it is.
+    """Return a local path without ``file://``; a path without a scheme is unchanged.
 
     Raises:
-        ValueError: The address names another machine, or no absolute path.
+        ValueError: The URL names another machine, or its path is not absolute.
 
     >>> local_path("file:///data/new%20crawl/*.gz"), local_path("crawl/a%20b.gz")
     ('/data/new crawl/*.gz', 'crawl/a%20b.gz')
@@ -64,7 +72,7 @@ def local_path(path: str) -> str:
         return path
     host, slash, rest = path.split("://", 1)[1].partition("/")
     if not slash or host not in ("", "localhost"):
-        raise ValueError(f"{path}: a file:// address is file:///FOLDER/NAME, without a host")
+        raise ValueError(f"{path}: write file:// URLs as file:///FOLDER/NAME, without a host")
     return "/" + urllib.parse.unquote(rest, errors="surrogateescape")
 
 
@@ -77,12 +85,21 @@ def join(base: str, *parts: str) -> str:
     return posixpath.join(base, *parts) if scheme(base) else os.path.join(base, *parts)
 
 
+def last_part(path: str) -> str:
+    """Return what follows the last ``/`` of a path.
+
+    >>> last_part("gs://bucket/corpus/a.arrow")
+    'a.arrow'
+    """
+    return path.rsplit("/", 1)[-1]
+
+
 def temporary_for(path: str) -> str:
-    """Return a new name in the same folder, for a file that is not complete yet."""
+    """Return a new name in the same folder, for a file that is not complete."""
     folder, name = posixpath.split(path) if scheme(path) else os.path.split(path)
     return join(folder, f".{name}.tmp-{uuid.uuid4().hex}")
 
 
 def is_temporary(name: str) -> bool:
-    """Say whether a file name (without folders) is one of `temporary_for`."""
+    """Return whether a file name (without folders) was made by `temporary_for`."""
     return _TEMPORARY.fullmatch(name) is not None

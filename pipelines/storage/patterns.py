@@ -1,6 +1,6 @@
 """Patterns of file names: ``*`` and ``?`` within a folder, ``**`` across folders, ``[abc]``.
 
-A pattern is followed folder by folder, so that only folders that it can match in are listed.
+A pattern is expanded folder by folder, so that only folders in which it can match are listed.
 """
 
 import concurrent.futures
@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
-from pipelines.storage.paths import FileInfo
+from pipelines.storage.paths import FileInfo, NoInputError
 
-__all__ = ["AT_A_TIME", "Tree", "expand", "has_magic", "in_parallel"]
+__all__ = ["AT_A_TIME", "Tree", "compile_pattern", "expand", "has_magic", "in_parallel"]
 
 AT_A_TIME = 32  # requests to a remote file system
 _MAGIC = re.compile(r"[*?[]")
@@ -19,9 +19,9 @@ _R = TypeVar("_R")
 
 
 class Tree(Protocol):
-    """A file system as patterns see it. ``wanted`` is matched against names, whole.
+    """The operations of a file system that `expand` needs. ``wanted`` must match a whole name.
 
-    Folders that do not exist have nothing in them; every other failure is raised.
+    A missing folder counts as empty; every other failure is raised.
     """
 
     remote: bool
@@ -36,11 +36,11 @@ class Tree(Protocol):
         """Return the paths of the wanted folders directly in a folder."""
 
     def below(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
-        """Return all files below a folder whose path from there is wanted."""
+        """Return the files below a folder whose path relative to it is wanted."""
 
 
 def has_magic(text: str) -> bool:
-    """Say whether a path is a pattern."""
+    """Return whether a path is a pattern."""
     return _MAGIC.search(text) is not None
 
 
@@ -49,15 +49,15 @@ def expand(tree: Tree, root: str, pattern: str) -> Iterator[FileInfo]:
 
     Args:
         tree: The file system.
-        root: The folder from which the pattern leads on: ``/``, ``gs://bucket/``, or "".
-        pattern: What follows it, with ``/`` between folders.
+        root: The folder to which the pattern is relative: ``/``, ``gs://bucket/``, or "".
+        pattern: The pattern, with ``/`` between folders.
     """
     folders = [root]
     parts = pattern.split("/")
     for number, part in enumerate(parts):
         last = number == len(parts) - 1
         if "**" in part:
-            wanted = _translate("/".join(parts[number:]))
+            wanted = compile_pattern("/".join(parts[number:]))
             for files in in_parallel(tree, folders, lambda at: tree.below(at, wanted)):  # noqa: B023
                 yield from files
             return
@@ -67,7 +67,7 @@ def expand(tree: Tree, root: str, pattern: str) -> Iterator[FileInfo]:
                 found = in_parallel(tree, folders, tree.find)
                 yield from (file for file in found if file is not None)
             continue
-        wanted = _translate(part)
+        wanted = compile_pattern(part)
         if last:
             for files in in_parallel(tree, folders, lambda at: tree.files(at, wanted)):  # noqa: B023
                 yield from files
@@ -77,7 +77,7 @@ def expand(tree: Tree, root: str, pattern: str) -> Iterator[FileInfo]:
 
 
 def in_parallel(tree: Tree, items: Iterable[_T], call: Callable[[_T], _R]) -> list[_R]:
-    """Call a function with every item, several at a time on a remote file system."""
+    """Call a function with every item, in parallel on a remote file system."""
     items = list(items)
     if len(items) < 2 or not tree.remote:
         return list(map(call, items))
@@ -85,10 +85,13 @@ def in_parallel(tree: Tree, items: Iterable[_T], call: Callable[[_T], _R]) -> li
         return list(pool.map(call, items))
 
 
-def _translate(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return a pattern as a regular expression.
 
-    >>> _translate("a*[!x]?.gz").fullmatch("a12y3.gz") is None
+    Raises:
+        NoInputError: The pattern has a range such as ``[z-a]``.
+
+    >>> compile_pattern("a*[!x]?.gz").fullmatch("a12y3.gz") is None
     False
     """
     found, at = [], 0
@@ -104,7 +107,7 @@ def _translate(pattern: str) -> re.Pattern[str]:
             found.append("[^/]")
         elif sign == "[":
             negated = pattern[at : at + 1] in ("!", "^")
-            # A bracket right at the beginning of a class is one of its members.
+            # A bracket at the beginning of a class is one of its members.
             end = pattern.find("]", at + negated + 1)
             members = pattern[at + negated : end]
             if end < 0 or "/" in members:
@@ -115,4 +118,7 @@ def _translate(pattern: str) -> re.Pattern[str]:
             found.append(f"[^/{members}]" if negated else f"[{members}]")
         else:
             found.append(re.escape(sign))
-    return re.compile("".join(found), re.DOTALL)
+    try:
+        return re.compile("".join(found), re.DOTALL)
+    except re.error as error:
+        raise NoInputError(f"{pattern!r} is not a valid pattern: {error.msg} (--input)") from None

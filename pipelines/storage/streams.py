@@ -1,4 +1,4 @@
-"""Remote files as streams: reading by ranges, and uploading while the content is still made."""
+"""Remote files as streams: reading in ranges, and uploading while the content is produced."""
 
 import contextlib
 import io
@@ -10,18 +10,18 @@ from typing import Any
 
 __all__ = ["SCATTERED_BYTES", "SEQUENTIAL_BYTES", "RangeFile", "Upload"]
 
-SEQUENTIAL_BYTES = 16 << 20  # fetched at a time by who reads from beginning to end
-SCATTERED_BYTES = 64 << 10  # by who reads small parts here and there
+SEQUENTIAL_BYTES = 16 << 20  # fetched at a time when a file is read from beginning to end
+SCATTERED_BYTES = 64 << 10  # fetched at a time when small parts of it are read
 
 
 class RangeFile(io.BufferedIOBase):
-    """A file of known size that is read by ranges, one request each.
+    """A file of known size that is read in ranges, one request per range.
 
     Args:
-        fetch: Returns ``length`` bytes from ``start``. It gets only ranges within the file.
+        fetch: Returns ``length`` bytes from ``start``. It is called only for ranges in the file.
         size: Bytes in the file.
-        block: Bytes to fetch at least, as long as the file has them.
-        first: The beginning of the file, where it is known already.
+        block: Bytes to fetch at a time, at least.
+        first: The beginning of the file, if it has been fetched already.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class RangeFile(io.BufferedIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a position; no request is made."""
+        """Move to a position without a request."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         if base + offset < 0:
             raise ValueError(f"negative position {base + offset}")
@@ -65,14 +65,14 @@ class RangeFile(io.BufferedIOBase):
             length = min(max(missing, self._block), self._size - self._at)
             fetched = self._fetch(self._at, length)
             if len(fetched) != length:
-                raise EOFError(f"{length} bytes at {self._at} wanted, {len(fetched)} received")
+                raise EOFError(f"requested {length} bytes at {self._at}, received {len(fetched)}")
             self._kept, self._kept_from = fetched, self._at
             found = found + fetched[:missing] if found else fetched[:missing]
             self._at += missing
         return found
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Return at most that many bytes; one request at most."""
+        """Return at most that many bytes, with at most one request."""
         return self.read(self._block if size < 0 else size)
 
 
@@ -81,14 +81,14 @@ class _AbandonedError(Exception):
 
 
 class Upload:
-    """Bytes on their way to a remote file.
+    """An upload to a remote file.
 
-    What fits into one part is sent at the end, in one request. Else a thread uploads part after
-    part. The file appears when `finish` returns; after `abandon` it never does.
+    Content that fits into one part is sent at the end, in one request. Otherwise a thread uploads
+    one part after the other. The file appears when `finish` returns, and never after `abandon`.
 
     Args:
         send_whole: Sends all bytes in one request.
-        send_parts: Sends parts as they come from the iterator. It must drop the upload when the
+        send_parts: Sends the parts that the iterator yields. It must abort the upload when the
             iterator raises.
         part: Bytes in a part.
     """
@@ -107,7 +107,7 @@ class Upload:
         self._abandoned = False
 
     def write(self, data: Any) -> int:
-        """Take bytes; raises what an earlier part's request raised."""
+        """Add bytes. Raises the error of an earlier part, if its request failed."""
         view = memoryview(data).cast("B")
         for start in range(0, len(view), self._part):
             self._buffer += view[start : start + self._part]
@@ -117,7 +117,7 @@ class Upload:
         return len(view)
 
     def finish(self) -> None:
-        """Send the rest and make the file visible."""
+        """Send the remaining bytes and make the file visible."""
         if self._thread is None:
             self._send_whole(bytes(self._buffer))
             return
@@ -129,11 +129,11 @@ class Upload:
             raise self._failure
 
     def abandon(self) -> None:
-        """Drop the upload."""
+        """Abort the upload."""
         self._buffer.clear()
         self._abandoned = True
         if self._thread is not None:
-            with contextlib.suppress(BaseException):  # of the upload, which failed already
+            with contextlib.suppress(BaseException):  # the upload has failed already
                 self._pass_on(None)
             self._thread.join()
 

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Web", "new_session", "reason"]
 
-_TIMEOUT_S = (10, 60)  # to connect, and between two pieces of an answer
+_TIMEOUT_S = (10, 60)  # to connect, and between two reads
 _BUFFER_BYTES = 1 << 20
-_RESUMES = 5  # times in a row that a broken transfer is continued
-#: Bytes as they are stored: a server may pack what is packed already.
+_RESUMES = 5  # attempts in a row to resume a broken transfer
+#: Request bytes as stored: a server might compress them again.
 _HEADERS = {"Accept-Encoding": "identity"}
 _OF_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 def new_session() -> "requests.Session":
-    """Return a session that asks again when a server is busy or a connection breaks."""
+    """Return a session that retries when a server is busy or a connection breaks."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util.retry import Retry
@@ -53,25 +53,25 @@ def _session() -> "requests.Session":
 
 
 class Web:
-    """A web server. It has no listings, so every file is named."""
+    """A web server. It cannot list files, so every file must be named."""
 
     remote = True
 
     def stat(self, path: str) -> FileInfo:
-        """Return what the server tells of a file, without fetching it where it allows that."""
+        """Return size and identity of a file, with a HEAD request if the server allows it."""
         answer = _ask("HEAD", path, {})
-        if answer.status_code in (403, 405, 501):  # some refuse HEAD but not GET
+        if answer.status_code in (403, 405, 501):  # some servers refuse HEAD but allow GET
             answer = _ask("GET", path, {"Range": "bytes=0-0"})
         with contextlib.closing(answer):
             if answer.status_code not in (200, 206):
                 raise of_status(answer.status_code, path)
             size = _size(answer)
             if size is None:
-                raise OSError(errno.EIO, "the server does not tell the size of the file", path)
+                raise OSError(errno.EIO, "the server does not report the size of the file", path)
             return FileInfo(path, size, _identity(answer))
 
     def exists(self, path: str) -> bool:
-        """Say whether there is such a file."""
+        """Return whether there is such a file."""
         try:
             self.stat(path)
         except FileNotFoundError:
@@ -79,7 +79,7 @@ class Web:
         return True
 
     def open(self, path: str, scattered: bool) -> BinaryIO:
-        """Open a file for reading: as one stream, or in small ranges."""
+        """Open a file for reading, as one stream, or in ranges of 64 kB if ``scattered``."""
         stream = _WebFile(path, scattered)
         return cast(
             BinaryIO, io.BufferedReader(stream, SCATTERED_BYTES if scattered else _BUFFER_BYTES)
@@ -105,7 +105,7 @@ class Web:
         scheme = path.partition("://")[0]
         raise OSError(
             errno.EROFS,
-            f"{scheme}:// is for reading single files only: it can be neither listed nor written",
+            f"{scheme}:// supports only reading single files, not listing or writing",
             path,
         )
 
@@ -113,7 +113,7 @@ class Web:
 
 
 class _WebFile(io.RawIOBase):
-    """A file as one transfer, begun anew where somebody seeks to or a connection broke."""
+    """A file read as one transfer, which restarts after a seek or a broken connection."""
 
     def __init__(self, path: str, scattered: bool) -> None:
         self._path = path
@@ -141,7 +141,7 @@ class _WebFile(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Read the next bytes, continuing a transfer that broke."""
+        """Read the next bytes, and resume the transfer if it breaks."""
         view = memoryview(buffer).cast("B")
         for resumed in range(_RESUMES + 1):
             if self._size is not None and self._at >= self._size:
@@ -152,14 +152,14 @@ class _WebFile(io.RawIOBase):
                 data: bytes = cast(Any, self._answer).raw.read(len(view), decode_content=False)
             except Exception as error:
                 if isinstance(error, OSError) and error.filename is not None:
-                    raise  # ours: what the server answers is clear
+                    raise  # raised here: the answer of the server is clear
                 if resumed == _RESUMES:
                     raise as_oserror(error, self._path) from error
-                self._hang_up()
+                self._disconnect()
                 time.sleep(0.1 * 2**resumed)
                 continue
             if not data and (self._size is not None and self._at < self._size):
-                self._hang_up()  # a range has ended, or a transfer before its end
+                self._disconnect()  # the range has ended, or the transfer was cut
                 continue
             view[: len(data)] = data
             self._at += len(data)
@@ -168,23 +168,23 @@ class _WebFile(io.RawIOBase):
         raise OSError(errno.EIO, f"the transfer ended at {self._at} of {self._size}", self._path)
 
     def close(self) -> None:
-        self._hang_up()
+        self._disconnect()
         super().close()
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         if self._answer is not None:
             self._answer.close()
             self._answer = None
 
     def _connect(self) -> None:
-        self._hang_up()
+        self._disconnect()
         headers = {}
         if self._block is not None:
             headers["Range"] = f"bytes={self._at}-{self._at + self._block - 1}"
         elif self._at:
             headers["Range"] = f"bytes={self._at}-"
         answer = _ask("GET", self._path, headers, stream=True)
-        if answer.status_code == 416:  # an empty file has no first byte to ask for
+        if answer.status_code == 416:  # an empty file has no first byte to request
             answer.close()
             answer = _ask("GET", self._path, {}, stream=True)
         if answer.status_code not in (200, 206):
@@ -196,7 +196,7 @@ class _WebFile(io.RawIOBase):
             raise OSError(errno.ESTALE, "changed while it was read", self._path)
         self._identity = identity
         self._size = _size(answer)
-        if answer.status_code == 200:  # the server knows no ranges
+        if answer.status_code == 200:  # the server does not support ranges
             left = self._at
             while left and (skipped := answer.raw.read(min(left, 1 << 20), decode_content=False)):
                 left -= len(skipped)

@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks import overlap
 
+pytestmark = pytest.mark.slow
+
 OFFSETS = {"local": [0.0, 1.3], "gs": [0.0]}
 
 

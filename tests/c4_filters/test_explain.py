@@ -108,7 +108,13 @@ def test_verdicts_are_those_that_a_build_counts(text: str, name: str) -> None:
             {"min_sentences_after_dedup": 9, "order": "dedup_first"},
             "\n".join(LINES[:3]),
             PageVerdict.FEW_SENTENCES_AFTER_DEDUP,
-            "fewer than 9 sentences in the whole text",
+            "4 sentences left, 9 wanted",
+        ),
+        (
+            {"min_sentences": 0, "min_sentences_after_dedup": 2},
+            LINES[0],
+            PageVerdict.FEW_SENTENCES_AFTER_DEDUP,
+            "1 sentence left, 2 wanted",
         ),
     ],
 )  # fmt: skip

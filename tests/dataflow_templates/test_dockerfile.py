@@ -111,6 +111,7 @@ def test_a_rehearsal_stops_at_the_first_step_that_fails(
         rehearse_image.rehearse(tmp_path / "odd", [Step("ADD", "a b")], "i")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not os.environ.get("C4_REHEARSE_IMAGE"),
     reason="takes minutes and a network: C4_REHEARSE_IMAGE=1, or "

@@ -158,7 +158,7 @@ def test_the_error_is_the_one_that_a_misspelt_key_gives():
 
 
 def test_the_commands_are_understood():
-    from pipelines import build_command
+    from pipelines import build_command, explain_command
     from pipelines.recipe_option import badword_lists
 
     for command in commands():
@@ -171,8 +171,11 @@ def test_the_commands_are_understood():
         assert bool(arguments.domain_list) == (arguments.recipe == "realnewslike")
         assert bool(arguments.url_list) == (arguments.recipe == "webtextlike")
         badword_lists(arguments)
+    build_options = set(parser._option_string_actions)
     options = set(re.findall(r"--[a-z-]+[a-z]", TEXT))
-    known = set(parser._option_string_actions)
+    parser = argparse.ArgumentParser()
+    explain_command.add_arguments(parser)
+    known = build_options | set(parser._option_string_actions)
     assert options - known == set()
 
 

@@ -16,6 +16,7 @@ import pytest
 from scripts.flink_cluster import FlinkCluster
 from tests.flink import builds, faulty_pool
 
+pytestmark = pytest.mark.slow  # they share a cluster, which takes half a minute to start
 ALL = bool(os.environ.get("C4_ALL_FAULTS"))
 long = pytest.mark.skipif(not ALL, reason="long: C4_ALL_FAULTS=1 runs it")
 LET_BY = {"clean": "sample-00000", "dedup": "sample-00000", "write": "0."}

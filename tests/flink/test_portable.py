@@ -16,6 +16,8 @@ import pytest
 
 from tests.flink import builds, faulty_pool
 
+pytestmark = pytest.mark.slow
+
 
 class Engine:
     """A job service and a worker pool, each the head of a process group."""

@@ -49,6 +49,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 class TestSamplePages:
+    @pytest.mark.slow
     def test_each_page_meets_the_fate_written_beside_it(self, samples: pathlib.Path) -> None:
         corpus = read_corpus(samples)
         texts = {
@@ -127,6 +128,7 @@ def _expected_drops(pages: Iterable[SamplePage]) -> Iterable[str]:
 
 
 class TestOtherRecipes:
+    @pytest.mark.slow
     @pytest.mark.parametrize("recipe", ["en.noblocklist", "en.paper_v3", "multilingual", "de"])
     def test_sample_pages_under(self, recipe: str, tmp_path: pathlib.Path) -> None:
         told = [page for page in read_pages() if recipe in page.also]
@@ -137,6 +139,7 @@ class TestOtherRecipes:
         for page in told:
             assert (page.url in urls) == (page.also[recipe] == "kept"), page.name
 
+    @pytest.mark.slow
     def test_domain_list_decides(self, tmp_path: pathlib.Path) -> None:
         domains = tmp_path / "domains.json"
         domains.write_text('{"example.net": true, "example.org": ["beekeeping"]}', "utf-8")
@@ -151,6 +154,7 @@ class TestOtherRecipes:
             host.endswith("example.net") or host == "beekeeping.example.org" for host in hosts
         )
 
+    @pytest.mark.slow
     def test_own_list_of_bad_words_replaces_the_packaged_one(self, tmp_path: pathlib.Path) -> None:
         words = tmp_path / "words.txt"
         words.write_text("yeast\n\n# bread is fine\n", "utf-8")
@@ -162,6 +166,7 @@ class TestOtherRecipes:
 
 
 class TestDeterminism:
+    @pytest.mark.slow
     def test_two_workers_give_the_same_bytes(
         self, samples: pathlib.Path, tmp_path: pathlib.Path
     ) -> None:
@@ -169,6 +174,7 @@ class TestDeterminism:
         assert build(tmp_path / "out", *arguments).status == 0
         assert digests(tmp_path / "out") == digests(samples)
 
+    @pytest.mark.slow
     def test_repeated_bundles_give_the_same_bytes(
         self, samples: pathlib.Path, tmp_path: pathlib.Path
     ) -> None:
@@ -178,6 +184,7 @@ class TestDeterminism:
         assert outcome.status == 0, outcome.err
         assert digests(tmp_path / "out") == digests(samples)
 
+    @pytest.mark.slow
     def test_pages_spread_over_other_files_give_the_same_bytes(
         self, samples: pathlib.Path, tmp_path: pathlib.Path
     ) -> None:
@@ -199,6 +206,7 @@ class TestDeterminism:
             assert outcome.status == 0, outcome.err
         assert digests(tmp_path / "one-out") == digests(tmp_path / "many-out")
 
+    @pytest.mark.slow
     def test_the_number_of_shards_changes_no_page(
         self, samples: pathlib.Path, tmp_path: pathlib.Path
     ) -> None:
@@ -214,6 +222,7 @@ class TestFolder:
         assert "complete already" in outcome.out
         assert (samples / "manifest.json").stat().st_mtime_ns == before
 
+    @pytest.mark.slow
     def test_missing_shard_is_made_again(
         self, samples: pathlib.Path, tmp_path: pathlib.Path
     ) -> None:
@@ -226,6 +235,7 @@ class TestFolder:
         made = manifest_of(output)
         assert made["timing"]["files_resumed"] == len(made["inputs"]), "nothing is cleaned twice"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("left", [slice(0, 0), slice(0, 3), slice(2, None)])
     def test_manifest_that_lacks_shards_is_made_again(
         self, samples: pathlib.Path, tmp_path: pathlib.Path, left: slice
@@ -240,6 +250,7 @@ class TestFolder:
         assert "complete already" not in outcome.out
         assert manifest_of(output)["shards"] == manifest_of(samples)["shards"]
 
+    @pytest.mark.slow
     def test_new_input_file_is_cleaned_and_the_rest_resumed(self, tmp_path: pathlib.Path) -> None:
         wet = tmp_path / "wet"
         wet.mkdir()
@@ -261,6 +272,7 @@ class TestFolder:
         assert "shards is 3 there and 4 now" in outcome.err
         assert digests(samples) == before
 
+    @pytest.mark.slow
     def test_start_over_removes_the_old_build(
         self, samples: pathlib.Path, tmp_path: pathlib.Path
     ) -> None:
@@ -277,6 +289,7 @@ class TestFolder:
 
 
 class TestOutput:
+    @pytest.mark.slow
     def test_balance_shards_and_a_kept_page_are_printed(self, tmp_path: pathlib.Path) -> None:
         outcome = build(tmp_path / "out", *ONE_WORKER)
         assert "pages read" in outcome.out
@@ -286,6 +299,7 @@ class TestOutput:
         assert "records rejected" in outcome.out
         assert "Traceback" not in outcome.err
 
+    @pytest.mark.slow
     def test_a_process_of_its_own_writes_nothing_but_ours(self, tmp_path: pathlib.Path) -> None:
         # Beam and its workers have much to say; none of it is for the user of a good run.
         done = subprocess.run(
@@ -302,10 +316,12 @@ class TestOutput:
             line.startswith(("clean:", "dedup:", "write:")) for line in done.stderr.splitlines()
         ), done.stderr
 
+    @pytest.mark.slow
     def test_quiet_says_nothing(self, tmp_path: pathlib.Path) -> None:
         outcome = build(tmp_path / "out", "--quiet", *ONE_WORKER)
         assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
 
+    @pytest.mark.slow
     def test_nothing_kept_is_a_corpus_of_no_pages(self, tmp_path: pathlib.Path) -> None:
         write_wet(tmp_path / "a.warc.wet.gz", [("http://a.example/", "2019-01-01T00:00:00Z", "No")])
         inputs = [str(tmp_path / "a.warc.wet.gz")]
@@ -319,11 +335,14 @@ class TestOutput:
 class TestNobodyWaits:
     """As on Dataflow: the job must say what the exit status would have said."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("allowed", "status"), [("0", 1), ("1", 0)])
     def test_a_job_fails_when_too_many_files_are_unreadable(
         self, allowed: str, status: int, tmp_path: pathlib.Path
     ) -> None:
-        good, _ = write_wet(tmp_path / "good.warc.wet.gz", [])
+        good, _ = write_wet(
+            tmp_path / "good.warc.wet.gz", [("http://a.example/", "2019-01-01T00:00:00Z", "No")]
+        )
         bad = tmp_path / "bad.warc.wet.gz"
         bad.write_bytes(b"no gzip at all")
         arguments = ("--no_wait_until_finish", "--allow-unreadable-files", allowed, *ONE_WORKER)
@@ -335,6 +354,7 @@ class TestNobodyWaits:
 
 
 class TestNetwork:
+    @pytest.mark.slow
     def test_nothing_is_downloaded(
         self, samples: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

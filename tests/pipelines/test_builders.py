@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -284,3 +285,17 @@ def test_a_folder_that_cannot_be_asked_often_is_not(
         assert not asked
         claim.require(now=True)
         assert asked == [1]
+
+
+@pytest.mark.parametrize("pid", [0, -5, 1 << 31, 1 << 80, 1.5, "1", None])
+def test_a_process_number_that_cannot_be_is_nobody_known(out: str, pid: object) -> None:
+    with builders.hold(out):
+        owner = json.loads((pathlib.Path(out) / "builders" / "00001.json").read_bytes())
+    assert builders._is_running(owner | {"pid": pid}) is None
+
+
+def test_a_folder_that_is_gone_was_taken_by_nobody(out: str) -> None:
+    with builders.hold(out) as claim:
+        os.rename(out, f"{out}-elsewhere")
+        with pytest.raises(OSError, match=r"the files of this build in .* are gone"):
+            claim.require(now=True)

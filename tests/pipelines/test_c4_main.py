@@ -65,7 +65,7 @@ BAD_BUILDS = [
     (["--input", "{dir}"], "is a folder"),
     (["--input", ""], "no input: give at least one"),
     (["--output", ""], "no output folder (--output)"),
-    (["--output", "{dir}"], "holds files of something else"),
+    (["--output", "{dir}"], "holds files that c4 build did not write"),
     (["--output", "{wet}"], "Not a directory"),
 ]
 
@@ -262,6 +262,7 @@ def test_what_is_printed_last_is_flushed_inside_the_net(monkeypatch: pytest.Monk
     assert c4_main.main(["explain", "a"]) == 1
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_quiet(tmp_path: pathlib.Path) -> None:
     text = "\n".join(f"This is line {n} of a page that is rather long." for n in range(2000))
     wet, _ = write_wet(tmp_path / "a.warc.wet.gz", [("http://a.example/", PAGE[1], text)] * 20)

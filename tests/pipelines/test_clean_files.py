@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES, Recipe
-from c4_filters.urls import normalize_url, page_key
+from c4_filters.urls import DomainList, normalize_url, page_key
 from pipelines import clean_files, layout, storage
 from pipelines.clean_files import FileSummary, clean_file, clean_identity, finished_summary
 from pipelines.config import BuildConfig
@@ -134,9 +134,15 @@ BODIES = st.lists(
 @settings(max_examples=60, deadline=None)
 def test_what_goes_in_comes_out_or_is_counted(bodies: list[str], name: str) -> None:
     cleaner = clean_files._Cleaner(PageRules(RECIPES[name]))
-    for number, text in enumerate(bodies):
-        page = WetRecord(number, 0, f"http://{number}.example/", DATE, "text/plain", "1", "", text)
-        cleaner.add(clean_files._place_of(page), clean_files.RawPage(*page[2:6], text))
+    records = [
+        WetRecord(number, 0, f"http://{number}.example/", DATE, "text/plain", "1", "", text)
+        for number, text in enumerate(bodies)
+    ]
+    for page in clean_files.pages_of(records, RECIPES[name], cleaner.counts):
+        if isinstance(page, clean_files.Reject):
+            cleaner.reject(page)
+        else:
+            cleaner.add(*page)
     cleaned, prints = cleaner.tables()
     dropped = cleaner.dropped()
     assert Counter(dropped.verdicts) == cleaner.pages_dropped
@@ -172,6 +178,23 @@ def test_urls_of_dropped_pages_take_part_only_where_urls_come_first(
     with CleanedFile(layout.cleaned(str(tmp_path / "late"), name)) as file:
         [(pages, _, _)] = file.slices(0, 0, 2**64)
     assert pages.column("language").null_count == 2  # judged after deduplication
+
+
+@pytest.mark.parametrize(
+    ("change", "prints"),
+    [
+        ({}, 3),
+        ({"max_page_chars": 100}, 1),  # the two long pages are gone before urls are compared
+        ({"domain_list": True}, 2),  # and so are those of other domains: here one of each kind
+    ],
+)
+def test_rules_that_come_before_urls_leave_no_fingerprint(
+    tmp_path: pathlib.Path, job: Job, change: dict[str, Any], prints: int
+) -> None:
+    recipe = dataclasses.replace(RECIPES["tfds"], **change)
+    listed = DomainList({"example.": ["a", "b"]}) if recipe.domain_list else None
+    found = job.run(out=str(tmp_path / "late"), rules=PageRules(recipe, domains=listed))
+    assert found.fingerprint_pages == prints
 
 
 def test_samples_of_drops_are_few_and_short(tmp_path: pathlib.Path, rules: PageRules) -> None:
@@ -485,6 +508,7 @@ def test_recipes_fit_any_page(tmp_path: pathlib.Path) -> None:
     assert summary.lines_read == summary.lines_kept + sum(summary.lines_dropped.values())
 
 
+@pytest.mark.slow
 def test_importing_the_stage_alone_is_enough_to_clean(job: Job) -> None:
     # A worker imports what it needs and no more: nothing may rely on another import's side effect.
     code = (

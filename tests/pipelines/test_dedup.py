@@ -365,6 +365,7 @@ SLOW = [HealthCheck.too_slow]  # each example is a corpus on disk
 FEW = settings(max_examples=35, deadline=None, suppress_health_check=SLOW)
 
 
+@pytest.mark.slow
 @given(corpus=CORPORA, buckets=st.sampled_from([1, 3, 16]), shards=st.sampled_from([1, 2, 7]))
 @FEW
 def test_spans_of_a_corpus_are_deduplicated_by_the_rules(
@@ -379,6 +380,7 @@ def test_spans_of_a_corpus_are_deduplicated_by_the_rules(
     assert all(row["language"] for rows in built.rows.values() for row in rows)
 
 
+@pytest.mark.slow
 @given(
     corpus=CORPORA,
     fatal=st.sets(st.integers(0, 9), max_size=3),
@@ -406,6 +408,7 @@ def test_lines_of_a_corpus_are_deduplicated_by_the_rules(
         assert 0.0 < row["language-probability"] <= 1.0  # type: ignore[operator]
 
 
+@pytest.mark.slow
 @given(
     corpus=CORPORA,
     window=st.integers(1, 4),

@@ -313,7 +313,8 @@ def test_hugging_face_reads_json_of_mixed_dates(
     datasets: Any = pytest.importorskip("datasets", reason="extra dev is not installed")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     write_files(tmp_path)
-    made = build(tmp_path, "--recipe", recipe_file(tmp_path, "en"), "--format", "json")
+    recipe = recipe_file(tmp_path, "en")
+    made = build(tmp_path, "--recipe", recipe, "--format", "json", "--shards", "8")
     assert made.status == 0, made.err
     files = str(tmp_path / "corpus" / "train-*.json.gz")
     loaded = datasets.load_dataset("json", data_files=files)["train"]

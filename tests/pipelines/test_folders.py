@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from pipelines import builders, clean_files, layout
+from pipelines import builders, clean_files, layout, storage
+from pipelines.storage import FileInfo, local
 from tests.helpers import Outcome, run_c4, write_wet
 from tests.pipelines.test_build import digests, manifest_of
 
@@ -104,7 +105,7 @@ def test_an_input_that_was_changed_in_place_is_cleaned_again(wet: pathlib.Path) 
     outcome = build(wet)
     assert outcome.status == 0, outcome.err
     assert "complete already" not in outcome.out
-    assert "1 cleaned file was made again because the input has changed" in outcome.out
+    assert "1 cleaned file was cleaned again because the input has changed" in outcome.out
     out = wet.parent / "out"
     made = manifest_of(out)
     assert made["recleaned"] == [{"path": str(wet / "a.warc.wet.gz"), "reason": "changed input"}]
@@ -124,19 +125,28 @@ def test_an_input_that_was_only_touched_is_not(wet: pathlib.Path) -> None:
     assert outcome.status == 0, outcome.err
     made = manifest_of(wet.parent / "out")
     assert (made["timing"]["files_resumed"], made["recleaned"]) == (2, [])
-    assert made["inputs"][0]["identity"] == "mtime:1000000000"
+    assert made["inputs"][0]["identity"].startswith("mtime:1000000000,ctime:")
     assert "complete already" in build(wet).out
 
 
-def test_what_the_file_system_does_not_know_verify_inputs_finds(wet: pathlib.Path) -> None:
+def test_an_input_whose_time_was_set_back_is_cleaned_again(wet: pathlib.Path) -> None:
     assert build(wet).status == 0
     path = wet / "a.warc.wet.gz"
     stat = path.stat()
     same_size_as(path, "mended")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert "complete already" in build(wet).out, "path, size and time are the same"
+    assert "1 cleaned file was cleaned again because the input has changed" in build(wet).out
+
+
+def test_what_the_file_system_does_not_know_verify_inputs_finds(
+    wet: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_info", lambda path, found: FileInfo(path, found.st_size))
+    assert build(wet).status == 0
+    same_size_as(wet / "a.warc.wet.gz", "mended")
+    assert "complete already" in build(wet).out, "path and size are the same"
     outcome = build(wet, "--verify-inputs")
-    assert "1 cleaned file was made again because the input has changed" in outcome.out
+    assert "1 cleaned file was cleaned again because the input has changed" in outcome.out
     assert "complete already" in build(wet, "--verify-inputs").out
 
 
@@ -157,12 +167,12 @@ def test_the_digest_decides_where_identities_differ(
     path = tmp_path / "a"
     path.write_bytes(b"other bytes")
     summary = clean_files.FileSummary(str(path), "a", 11, sha256="0" * 64, identity=before)
-    assert clean_files._same_content(summary, now, verify) == resumed
+    assert clean_files.same_content(summary, now, verify) == resumed
     right = hashlib.sha256(b"other bytes").hexdigest()
     summary = clean_files.FileSummary(str(path), "a", 11, sha256=right, identity=before)
-    assert clean_files._same_content(summary, now, verify)
+    assert clean_files.same_content(summary, now, verify)
     path.unlink()
-    assert clean_files._same_content(summary, now, verify) == resumed
+    assert clean_files.same_content(summary, now, verify) == resumed
 
 
 # ------------------------------------------------------------------------------ damaged corpora
@@ -190,7 +200,7 @@ def test_a_shard_with_a_flipped_bit_is_found_and_made_again(
     assert "1 problem (2 shards" in outcome.out
     outcome = again("--verify")
     assert outcome.status == 0, outcome.err
-    assert "train-00000-of-00001.parquet is damaged (checksum mismatch): building it again" in (
+    assert "train-00000-of-00001.parquet is damaged (checksum mismatch): rebuilding it" in (
         outcome.err
     )
     assert digests(out) == before
@@ -213,7 +223,7 @@ def test_a_kept_file_with_a_flipped_bit_is_found_and_made_again(
     assert outcome.status == 0, outcome.err
     assert f"{folder}/{damaged.name} is damaged" in outcome.err
     if folder != "removals":  # which every build writes
-        assert "1 cleaned file was damaged and made again" in outcome.out
+        assert "1 cleaned file was damaged and cleaned again" in outcome.out
     assert (tree(out / folder) | digests(out)).keys() == before.keys()
     assert digests(out).items() <= before.items()
     outcome = run_c4("verify", out)
@@ -229,7 +239,7 @@ def test_a_side_file_that_is_missing_is_made_again_without_a_build(
     assert f"{name} is missing" in run_c4("verify", out).out
     outcome = again()
     assert outcome.status == 0
-    assert f"{name} is missing: made again" in outcome.err
+    assert f"{name} is missing: written again" in outcome.err
     assert "complete already" in outcome.out
     now = tree(out)
     manifest_now = {"manifest.json": now["manifest.json"]}
@@ -244,7 +254,7 @@ def test_a_damaged_side_file_is_made_again_but_not_the_users_readme(
     flip(out / "features.json")
     (out / "README.md").write_text("# Mine\n")
     outcome = again()
-    assert "features.json is damaged (checksum mismatch): made again" in outcome.err
+    assert "features.json is damaged (checksum mismatch): written again" in outcome.err
     assert (out / "features.json").read_bytes() == before
     assert (out / "README.md").read_text() == "# Mine\n"
     assert run_c4("verify", out).status == 0
@@ -295,6 +305,69 @@ def test_an_edited_manifest_is_built_again(
     assert manifest_of(out)["counts"] == before["counts"]
 
 
+#: One edit for every kind of place: what is shown, what is looked up, what nothing else repeats.
+ANY_EDIT: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no recipe": lambda made: made.update(recipe=None),
+    "recipe": lambda made: made["recipe"].update(min_sentences=4),
+    "settings": lambda made: made["settings"].update(max_file_bytes=1),
+    "versions": lambda made: made.update(versions=None),
+    "input digest": lambda made: made["inputs"][0].update(sha256="0" * 64),
+    "input size": lambda made: made["inputs"][0].update(bytes=-3),
+    "identity": lambda made: made["inputs"][0].update(identity=[1]),
+    "other records": lambda made: made["counts"].update(records_of_other_types={"response": 9}),
+    "text bytes": lambda made: made["splits"]["train"].update(text_bytes=1),
+    "keep": lambda made: made.update(keep=[1]),
+    "keep none": lambda made: made.update(keep="none"),
+    "no side files": lambda made: made.update(side_files=None),
+    "side file": lambda made: made["side_files"].append({}),
+    "side file name": lambda made: made["side_files"][0].update(name=None),
+    "side file path": lambda made: made["side_files"][0].update(name="../../x\0"),
+    "side file size": lambda made: made["side_files"][0].update(bytes=None),
+    "recleaned": lambda made: made.update(recleaned=[{"path": "a", "reason": [1]}]),
+    "shown page": lambda made: made["kept_page"].update(text="Buy now."),
+    "samples": lambda made: made.update(samples=7),
+    "time": lambda made: made["timing"].update(clean_cpu_s=-1),
+}
+
+
+@pytest.mark.parametrize("edit", ANY_EDIT)
+def test_no_edit_of_a_manifest_passes(
+    edit: str, out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    made = manifest_of(out)
+    ANY_EDIT[edit](made)
+    (out / "manifest.json").write_text(json.dumps(made))
+    outcome = run_c4("verify", out)
+    assert outcome.status == 1
+    assert outcome.out.startswith("manifest.json ")
+    outcome = again()
+    assert outcome.status == 0, outcome.err
+    assert "rebuilding it" in outcome.err
+    assert run_c4("verify", out).status == 0
+    for folder in ("cleaned", "fingerprints", "removals"):
+        assert len(list((out / folder).iterdir())) == 2, "keep is not read from a damaged manifest"
+
+
+def test_a_manifest_may_be_formatted_otherwise(
+    out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    made = manifest_of(out)
+    (out / "manifest.json").write_text(json.dumps(dict(reversed(made.items())), indent=4))
+    assert run_c4("verify", out).status == 0
+    assert "complete already" in again().out
+
+
+def test_a_foreign_shard_is_named(out: pathlib.Path, again: Callable[..., Outcome]) -> None:
+    (out / "train-00003-of-00009.parquet").write_text("mine")
+    (out / "train-00003-of-00009.tfrecord").write_text("of no format of this corpus")
+    for outcome in (again(), again("--verify"), run_c4("verify", out)):
+        assert outcome.status == 0, outcome.err
+        assert "train-00003-of-00009.parquet is no part of this corpus" in outcome.err
+        assert "train-*-of-*.parquet" in outcome.err
+        assert "tfrecord" not in outcome.err
+    assert (out / "train-00003-of-00009.parquet").read_text() == "mine"
+
+
 def test_verify_prints_json(out: pathlib.Path, tmp_path: pathlib.Path) -> None:
     outcome = run_c4("verify", out, "--json")
     found = json.loads(outcome.out)
@@ -327,7 +400,7 @@ def test_what_is_not_kept_goes_and_comes_back_when_it_is_needed(
     assert "complete already" in build(wet, "--keep", keep).out
     outcome = build(wet)
     assert "complete already" in outcome.out
-    assert f"kept less (--keep {keep})" in outcome.err
+    assert f"removed kept folders (--keep {keep})" in outcome.err
     write_wet(wet / "c.warc.wet.gz", [page("upper")])
     outcome = build(wet, "--keep", keep)
     assert outcome.status == 0, outcome.err
@@ -365,7 +438,7 @@ def test_start_over_is_not_proposed_and_not_done_in_a_folder_of_something_else(
     for options in ([], ["--start-over"]):
         outcome = build(wet, *options)
         assert outcome.status == 1
-        assert "holds files of something else: its build.json" in outcome.err
+        assert "holds files that c4 build did not write: its build.json" in outcome.err
         assert "--start-over" not in outcome.err
         assert tree(out) == before
 
@@ -379,7 +452,7 @@ def test_files_of_the_user_stay_when_an_input_is_added(wet: pathlib.Path) -> Non
     write_wet(wet / "c.warc.wet.gz", [page("upper")])
     outcome = build(wet)
     assert outcome.status == 0, outcome.err
-    assert "README.md was not written by a build, and was left as it is" in outcome.err
+    assert "README.md was not written by a build; it is left unchanged" in outcome.err
     assert build(wet, "--start-over", "--shards", "2").status == 0
     for name in mine:
         assert (out / name).read_text() == "mine"
@@ -434,6 +507,7 @@ sys.exit(c4_main.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 def test_a_build_that_is_stopped_before_its_end(
     where: str, wet: pathlib.Path, monkeypatch: pytest.MonkeyPatch
@@ -510,3 +584,95 @@ def test_a_build_that_was_killed_is_followed_at_once(
     assert manifest_of(out)["timing"]["files_resumed"] == 2
     claims = sorted(path.name for path in (out / layout.BUILDERS).glob("*.json"))
     assert claims == ["00001.json", "00002.json", "written.json"]
+
+
+# ------------------------------------------------------------ inputs that change while read
+
+
+@pytest.mark.parametrize("change", ["grows", "shrinks", "is replaced", "becomes a pipe"])
+def test_an_input_that_changes_while_it_is_read_counts_as_unreadable(
+    change: str, wet: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = wet / "b.warc.wet.gz"
+    waiting = [victim]
+    opened, read = storage.open_raw, clean_files.read_wet
+
+    def replace() -> None:
+        waiting.clear()
+        if change == "grows":
+            victim.write_bytes(victim.read_bytes() * 2)
+        elif change == "shrinks":
+            os.truncate(victim, victim.stat().st_size - 100)
+        elif change == "is replaced":
+            same_size_as(victim, "later")
+        else:
+            victim.unlink()
+            os.mkfifo(victim)
+
+    def open_raw(path: str, scattered: bool = False) -> Any:
+        if path == str(victim) and waiting and change != "is replaced":
+            replace()
+        return opened(path, scattered)
+
+    def read_wet(stream: Any, *arguments: Any, **named: Any) -> Any:
+        yield from read(stream, *arguments, **named)
+        if stream.name == str(victim) and waiting:
+            replace()
+
+    monkeypatch.setattr(storage, "open_raw", open_raw)
+    monkeypatch.setattr(clean_files, "read_wet", read_wet)
+    outcome = build(wet)
+    assert outcome.status == 1
+    assert f"c4: unreadable: {victim}: " in outcome.err
+    wanted = "not a regular file" if change == "becomes a pipe" else "has changed while it was read"
+    assert wanted in outcome.err
+    assert [file["path"] for file in manifest_of(wet.parent / "out")["inputs"]] == [
+        str(wet / "a.warc.wet.gz")
+    ]
+    if change == "is replaced":
+        assert build(wet).status == 0
+        assert build(wet, output=wet.parent / "fresh").status == 0
+        assert digests(wet.parent / "out") == digests(wet.parent / "fresh")
+
+
+def test_an_input_that_is_only_touched_while_it_is_read_is_good(
+    wet: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = clean_files.read_wet
+
+    def read_wet(stream: Any, *arguments: Any, **named: Any) -> Any:
+        yield from read(stream, *arguments, **named)
+        os.utime(stream.name, ns=(1, 1))
+
+    monkeypatch.setattr(clean_files, "read_wet", read_wet)
+    outcome = build(wet)
+    assert outcome.status == 0, outcome.err
+
+
+@pytest.mark.parametrize("option", ["badwords", "url-list", "domain-list", "recipe"])
+def test_a_list_that_can_be_read_only_once_is_refused(option: str, wet: pathlib.Path) -> None:
+    """Workers read it again, and would find it empty."""
+    pipe = wet.parent / "pipe.toml"
+    os.mkfifo(pipe)
+    value = f"en={pipe}" if option == "badwords" else str(pipe)
+    recipe = {"url-list": ["--recipe", "webtextlike"], "domain-list": ["--recipe", "realnewslike"]}
+    outcome = build(wet, f"--{option}", value, *recipe.get(option, []))
+    assert outcome.status == 1
+    assert "not a regular file but a FIFO" in outcome.err
+    assert str(pipe) in outcome.err
+    assert not (wet.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "pattern", ["link/**", "wet/**/[!.]*", "wet/*/[]a-z]*", "wet/*/[^q]*", "link/*/*.parquet"]
+)
+def test_patterns_of_every_form_that_match_what_is_built_are_refused(
+    pattern: str, wet: pathlib.Path
+) -> None:
+    (wet.parent / "link").symlink_to(wet)
+    (wet / "sub").mkdir()
+    shutil.copy(wet / "a.warc.wet.gz", wet / "sub" / "a.parquet")
+    outcome = run_c4("build", "--input", wet.parent / pattern, "--output", wet / "out")
+    assert outcome.status == 1
+    assert "matches files that the build itself writes" in outcome.err
+    assert not (wet / "out").exists()

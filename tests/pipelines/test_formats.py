@@ -217,7 +217,7 @@ def test_a_full_disk_stops_every_writer(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, fmt: str, n_pages: int
 ) -> None:
     temporary = tmp_path / ".shard.tmp-0"
-    monkeypatch.setattr(storage, "_temporary_for", lambda _: str(temporary))
+    monkeypatch.setattr(storage.local, "temporary_for", lambda _: str(temporary))
     temporary.symlink_to("/dev/full")
     table = _table([_page(f"{i} " * 500) for i in range(n_pages)])
     with pytest.raises(OSError, match="shard") as caught:  # noqa: SIM117
@@ -430,6 +430,7 @@ def tfds() -> Any:
 _old_protobuf = pytest.mark.filterwarnings(r"ignore:label\(\) is deprecated:DeprecationWarning")
 
 
+@pytest.mark.slow
 @_old_protobuf
 @_folders
 def test_tensorflow_datasets_opens_a_folder(
@@ -488,6 +489,7 @@ def datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterato
     library.enable_progress_bars()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fmt", ["parquet", "json"])
 @_folders
 def test_hugging_face_opens_a_folder_by_its_card(

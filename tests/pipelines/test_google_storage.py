@@ -1,5 +1,6 @@
 """``gs://`` for real: the client and whole builds, against a server on loopback."""
 
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -165,6 +166,7 @@ def crawl(google_cloud: FakeGoogleCloud) -> FakeGoogleCloud:
     return google_cloud
 
 
+@pytest.mark.slow
 def test_a_build_on_google_storage_is_the_local_one(
     crawl: FakeGoogleCloud, local: dict[str, bytes]
 ) -> None:
@@ -177,7 +179,9 @@ def test_a_build_on_google_storage_is_the_local_one(
     rules = PageRules(load_recipe("en"))
     crawl.requests.clear()
     sources = cleaned_sources("gs://bucket/out", names)
-    write_shard(ShardTask("train", 0, 3), sources, "gs://bucket/out", ("parquet",), rules)
+    build_id = json.loads(crawl.objects["gs://bucket/out/builders/00001.json"])["build"]
+    out, formats = "gs://bucket/out", ("parquet",)
+    write_shard(ShardTask("train", 0, 3), sources, out, formats, rules, build_id)
     asked = crawl.requests.pop("GET object") + crawl.requests.pop("HEAD object")
     assert asked <= 5 * len(names), "what docs/dataflow.md reckons with"
     assert crawl.requests == {"PUT object": 1}
@@ -191,6 +195,7 @@ def test_a_build_on_google_storage_is_the_local_one(
     assert shards(crawl.objects) == local
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "kept"), [("cleaned/sample-00002", 2), ("removals/", 6), ("train-00001-of", 6)]
 )
@@ -212,7 +217,7 @@ def test_a_build_stopped_by_the_storage_says_so_and_goes_on(
     line = stopped.err.strip().splitlines()[-1]
     assert line.startswith("c4: error: ")
     assert "Permission denied" in line
-    assert "what is cleaned is kept" in line
+    assert "cleaned files are kept" in line
     assert "gs://bucket/out/manifest.json" not in crawl.objects
 
     cleaned = {path: crawl.objects[path] for path in crawl.names("gs://bucket/out/cleaned/")}

@@ -119,6 +119,7 @@ COSTLY: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COSTLY)
 def test_cost_is_in_proportion_to_what_is_read(name: str) -> None:
     stored = COSTLY[name]()
@@ -206,6 +207,7 @@ result = [pages, reasons, stats.bytes_read]
 """
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.parametrize(
     ("make", "pages_read", "reason"),
@@ -282,6 +284,7 @@ result = [summary.pages_read, summary.pages_kept, summary.records_rejected]
 """
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_file_of_many_good_pages_is_cleaned_up_to_its_limit(tmp_path: pathlib.Path) -> None:
     sentence = "The quick brown fox jumped over the lazy dog near the river bank today. "

@@ -9,15 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c4_filters.recipes import RECIPES
-from pipelines import builders, layout, manifest, storage
+from pipelines import builders, corpus_folder, layout, manifest, storage
 from pipelines.clean_files import FileSummary
 from pipelines.config import BuildConfig
+from pipelines.corpus_folder import FolderError, claim_folder
 from pipelines.formats import shard_file_name
 from pipelines.input_list import write_input_list
 from pipelines.manifest import (
     BalanceError,
-    FolderError,
-    claim_folder,
     make_manifest,
     read_manifest,
     write_manifest,
@@ -154,7 +153,7 @@ def test_the_build_json_of_something_else_is_refused(
     (out / "build.json").write_bytes(content)
     before = names(out)
     with pytest.raises(
-        FolderError, match=r"files of something else: its build\.json was"
+        FolderError, match=r"files that c4 build did not write: its build\.json was"
     ) as raised:
         claim_folder(config_for(out.parent), start_over)
     assert "--start-over" not in str(raised.value)
@@ -171,9 +170,31 @@ def test_a_folder_of_version_0_1_is_ours(out: pathlib.Path) -> None:
         claim_folder(config_for(out.parent), start_over=False)
 
 
+def test_a_folder_of_version_0_1_knew_no_end_marks(out: pathlib.Path) -> None:
+    content = of_0_1(out.parent)
+    del content["recipe"]["end_marks"]
+    (out / "build.json").write_text(json.dumps(content))
+    claim_folder(config_for(out.parent), start_over=False)
+    (out / "build.json").write_text(json.dumps(content))
+    with pytest.raises(FolderError, match=r"recipe\.name is 'en' there"):
+        claim_folder(config_for(out.parent, recipe=RECIPES["zh"]), start_over=False)
+
+
+@pytest.mark.parametrize("side_files", [{"README.md": 5}, {"README.md": "abc"}, [1], 5, None])
+def test_a_damaged_record_of_what_was_written_lists_nothing(
+    out: pathlib.Path, side_files: object
+) -> None:
+    whole_folder(out)
+    (out / "manifest.json").unlink()
+    record = {"shards": ["../*", 3], "side_files": side_files}
+    (out / "builders" / "written.json").write_text(json.dumps(record))
+    claim_folder(config_for(out.parent, formats=("json",)), start_over=True)
+    assert {"README.md", "features.json", "dataset_info.json"} <= set(names(out))
+
+
 def test_a_folder_of_something_else_is_refused(out: pathlib.Path) -> None:
     (out / "thesis.tex").write_text("x")
-    with pytest.raises(FolderError, match=r"something else, such as thesis\.tex"):
+    with pytest.raises(FolderError, match=r"did not write, such as thesis\.tex"):
         claim_folder(config_for(out.parent), start_over=False)
     assert names(out) == ["thesis.tex"]
 
@@ -210,8 +231,8 @@ def whole_folder(out: pathlib.Path) -> BuildConfig:
     claimed(out)
     claim_folder(config, start_over=False)
     write_input_list(config.output, [storage.FileInfo(INPUT, 10)])
-    manifest.plan_files(config.output, ["train-00001-of-00003.parquet"])
-    manifest.plan_files(config.output, ["train-00000-of-00001.parquet"])
+    corpus_folder.plan_files(config.output, ["train-00001-of-00003.parquet"])
+    corpus_folder.plan_files(config.output, ["train-00000-of-00001.parquet"])
     finish(config, ("parquet",))
     for name in OWN + STRANGERS:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -253,7 +274,7 @@ def test_the_users_own_readme_stays(out: pathlib.Path, start_over: bool) -> None
     config = whole_folder(out)
     (out / "README.md").write_text("# My corpus\n")
     claim_folder(config, start_over)
-    manifest.begin(str(out))
+    corpus_folder.begin(str(out))
     made = finish(config, ("parquet",))
     assert (out / "README.md").read_text() == "# My corpus\n"
     assert [file["name"] for file in made["side_files"]] == ["features.json", "dataset_info.json"]
@@ -269,11 +290,11 @@ def test_a_foreign_file_in_the_place_of_a_shard_is_not_overwritten(out: pathlib.
     planned = [f"train-{index:05}-of-00009.parquet" for index in range(9)]
     (out / planned[4]).write_text("mine")
     with pytest.raises(OSError, match=r"train-00004-of-00009\.parquet has the name of a shard of"):
-        manifest.plan_files(str(out), planned)
+        corpus_folder.plan_files(str(out), planned)
     (out / planned[4]).unlink()
-    manifest.plan_files(str(out), planned)
+    corpus_folder.plan_files(str(out), planned)
     (out / planned[4]).write_text("ours")
-    manifest.plan_files(str(out), planned)  # as in a retry
+    corpus_folder.plan_files(str(out), planned)  # as in a retry
 
 
 def test_the_mark_of_completeness_goes_first(
@@ -297,9 +318,9 @@ def test_beginning_takes_back_the_mark_and_sweeps_leftovers(out: pathlib.Path) -
     for name in ("manifest.json", left, f"cleaned/{left}", "cleaned/a.arrow"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text(name)
-    manifest.begin(str(out))
+    corpus_folder.begin(str(out))
     assert names(out) == ["cleaned/a.arrow"]
-    manifest.begin(str(out))
+    corpus_folder.begin(str(out))
 
 
 # ------------------------------------------------------------------------------------ adding up
@@ -415,7 +436,7 @@ def finish(config: BuildConfig, formats: tuple[str, ...]) -> dict[str, Any]:
 
 def test_finishing_removes_shards_of_earlier_builds_only(out: pathlib.Path) -> None:
     stale = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
-    manifest.plan_files(str(out), stale)
+    corpus_folder.plan_files(str(out), stale)
     foreign = ["notes.txt", "train-of-thought.parquet", "train-00003-of-00009.parquet"]
     for name in [*stale, *foreign]:
         (out / name).write_text("old")
@@ -468,7 +489,7 @@ def test_a_build_that_lost_its_folder_publishes_no_manifest(out: pathlib.Path) -
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "has no manifest.json: it is no corpus, or its build has not finished"),
+        (None, "has no manifest.json: it is not a corpus, or its build has not finished"),
         (b"", "damaged"),
         (b'{"manifest_version": 1', "damaged"),
         (b"\xff\xfe", "damaged"),
@@ -498,9 +519,9 @@ def test_strangers_in_the_folder_of_pieces_stay(out: pathlib.Path, name: str) ->
     (out / "merged").mkdir()
     for own in (f"{piece}.arrow", f"{piece}.bin", f".{piece}.bin.tmp-{'0' * 32}", name):
         (out / "merged" / own).write_text("x")
-    with pytest.raises(FolderError, match="something else, such as merged/"):
+    with pytest.raises(FolderError, match="did not write, such as merged/"):
         claim_folder(config_for(out.parent), start_over=False)
-    manifest.begin(str(out))
+    corpus_folder.begin(str(out))
     assert names(out) == [f"merged/{name}"]
 
 

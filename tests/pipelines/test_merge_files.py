@@ -64,6 +64,7 @@ def test_few_files_are_left_as_they_are(
     assert (plan_merge(files, int(gigabytes * 2**30), shards) is not None) == merged
 
 
+@pytest.mark.slow
 @given(
     files=st.integers(1, 40),
     groups=st.integers(1, 40),
@@ -95,6 +96,7 @@ def test_each_page_is_in_one_piece_and_its_shard_opens_it(
             assert len(opened) <= groups * (-(-ranges // shards) + 1)
 
 
+@pytest.mark.slow
 @given(
     pages=some_pages(),
     spread=st.randoms(use_true_random=False),
@@ -203,6 +205,7 @@ def test_files_of_another_build_are_refused(tmp_path: pathlib.Path, rules: PageR
         write_shard(train, cleaned_sources(str(tmp_path), ["a"]), str(tmp_path), ["json"], rules)
 
 
+@pytest.mark.slow
 def test_a_build_of_many_files_is_the_build_of_few(tmp_path: pathlib.Path) -> None:
     draw = np.random.default_rng(0)
     pages = [

@@ -235,7 +235,7 @@ def test_a_bad_table_is_told_in_one_line(text: str, said: str, tmp_path: pathlib
         ("", "no price table"),
         ("nowhere.toml", "No such file"),
         (".", "directory"),
-        ("/dev/zero", "no regular file"),
+        ("/dev/zero", "not a regular file"),
     ],
 )
 def test_what_is_no_file_is_no_table(path: str, said: str) -> None:
@@ -293,6 +293,7 @@ def test_every_table_that_is_packaged_is_whole() -> None:
         assert 50e6 < crawl.stored_bytes / crawl.files < 200e6
 
 
+@pytest.mark.slow
 def test_a_corpus_is_a_model_for_more_of_the_same(corpus: pathlib.Path) -> None:
     like = measured_corpus(str(corpus))
     made = json.loads((corpus / "manifest.json").read_text())
@@ -430,6 +431,7 @@ def test_a_corpus_without_cleaned_files_is_no_model(
     assert "--like" in line
 
 
+@pytest.mark.slow
 def test_requests_are_those_that_a_build_makes(
     google_cloud: FakeGoogleCloud,
 ) -> None:
@@ -442,8 +444,8 @@ def test_requests_are_those_that_a_build_makes(
     asked = google_cloud.requests.copy()
     files = len(list(WET_DIR.glob("sample-0*")))
     plan = make_plan(Work(files, 100.0, Profile()), Cluster(1, 1, 16.0), shards=9)
-    # Beside what a build of any size asks: the folder's own files, the manifest, the card.
+    # A build of any size also writes its claim and heartbeat, the records of the folder, the card.
     assert plan.total("class_b") == pytest.approx(
         asked["GET object"] + asked["HEAD object"], rel=0.25
     )
-    assert plan.total("class_a") == pytest.approx(asked["PUT object"], abs=8)
+    assert plan.total("class_a") == pytest.approx(asked["PUT object"], abs=14)

@@ -666,6 +666,40 @@ def test_damage_does_not_reach_back_to_good_members():
     assert [reject.reason for reject in rejects] == [Reason.CORRUPT_GZIP]
 
 
+@pytest.mark.parametrize("layout", ["no magic", "one letter changed", "cut off"])
+@pytest.mark.parametrize(
+    "quote",
+    [
+        "WARC/1.0\nContent-Length: 2\n\nHi",
+        "WARC/1.0\nno field\nWARC-Type: conversion\nWARC-Date: 2019\n\nHi",
+        "WARC/1.0\nWARC-Type: conversion\nWARC-Date: 2019\nno field\n\nHi",
+        "WARC/1.0\nWARC-Type: conversion\n\nHi",
+        "a\nWARC/1.0\n",
+    ],
+)
+def test_line_like_a_record_in_damage_is_no_record(quote: str, layout: str):
+    broken = member(warc(f"Before.\n{quote}\nafter.\n", 3, close=b""), 0)
+    if layout == "no magic":  # stored blocks: the text stands in the file as it is
+        broken = broken[:3].replace(b"\x1f", b"\0") + broken[40:]
+    elif layout == "one letter changed":
+        broken = member(b"no record\n" + quote.encode(), 0)[:-9] + bytes(9)
+    else:
+        broken = member(b"no record\n" + quote.encode(), 0)[:-8]
+    found, rejects, stats = read(b"".join([*M[:2], broken, *M[3:]]))
+    check_pages(found, [1, 2, 4, 5])
+    assert {reject.reason for reject in rejects} <= {Reason.NOT_WARC, Reason.CORRUPT_GZIP}
+    assert (bool(rejects), stats.rejected_records, stats.records) == (True, 0, 4)
+
+
+@pytest.mark.parametrize("cut", range(45, 110, 5))
+def test_record_of_unknown_length_ends_where_a_member_begins_that_breaks_off(cut: int):
+    last = warc(T3, 3, length="many", digest=True)
+    broken = member(P[3], 0)[:cut]
+    found, rejects, _ = read(b"".join([*M[:2], member(last), broken, M[4]]))
+    check_pages(found, [1, 2, 3, 5])
+    assert [reject.reason for reject in rejects] == [Reason.CORRUPT_GZIP]
+
+
 def test_garbage_and_damage_after_it_are_told_apart():
     found, rejects, _ = read(M[0] + member(b"no record\n") + M[1][:11])
     check_pages(found, [1])
@@ -703,6 +737,7 @@ def test_fast_way_leaves_odd_headers_to_the_careful_one():
     assert page.url == "http://site.example/?a b: c"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -826,6 +861,7 @@ def apply(stored: bytes, edits: list[tuple[int, int, bytes]], flip: int) -> byte
     return stored
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=400, deadline=None)
 def test_damage_to_members_never_reaches_other_members(data: st.DataObject):
@@ -862,6 +898,7 @@ def test_damage_to_members_never_reaches_other_members(data: st.DataObject):
         assert rejects
 
 
+@pytest.mark.slow
 @given(st.data(), st.sampled_from(["one member", "stored"]))
 @settings(max_examples=300, deadline=None)
 def test_damage_to_a_continuous_text_is_survived(data: st.DataObject, layout: str):

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+from typing import Any
 
 import pytest
 
@@ -25,12 +26,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
-def _line_of_the_readme(library: str) -> str:
-    """The line with which the README's example opens a corpus by one library."""
+def _lines_of_the_readme(library: str) -> list[str]:
+    """The lines with which the README's example opens a corpus by one library."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     lines = [line for block in blocks for line in str(block).splitlines()]
-    [line] = [line for line in lines if line.startswith(f"pages = {library}.")]
+    found = [line for line in lines if line.startswith(f"pages = {library}.")]
+    assert found
+    return found
+
+
+def _line_of_the_readme(library: str) -> str:
+    [line] = _lines_of_the_readme(library)
     return line
 
 
@@ -44,6 +51,7 @@ def _run(line: str, names: dict[str, object]) -> object:
     return names["pages"]
 
 
+@pytest.mark.slow
 def test_tensorflow_datasets_reads_it(folder: pathlib.Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     pytest.importorskip("tensorflow", reason="TensorFlow is not installed (extra tfds)")
@@ -67,12 +75,48 @@ def test_hugging_face_reads_it(
     assert pages["train"]["text"][:] == [page["text"] for page in expected]  # type: ignore[index]
 
 
+def _texts(folder: pathlib.Path, *splits: str) -> list[str]:
+    corpus = read_corpus(folder / "corpus")
+    return sorted(page["text"] for split in splits for page in corpus[split])
+
+
 def test_pyarrow_reads_it(folder: pathlib.Path) -> None:
     import glob
 
     import pyarrow.dataset
 
-    names = {"pyarrow": pyarrow, "glob": glob}
-    pages = _run(_line_of_the_readme("pyarrow"), names)
-    rows = pages.count_rows()  # type: ignore[attr-defined]
-    assert rows == len(read_corpus(folder / "corpus")["train"])
+    names: dict[str, Any] = {"pyarrow": pyarrow, "glob": glob}
+    by_pattern, by_folder = _lines_of_the_readme("pyarrow")
+    for line, splits in ((by_pattern, ["train"]), (by_folder, ["train", "validation"])):
+        pages: Any = _run(line, names)
+        assert sorted(pages.to_table()["text"].to_pylist()) == _texts(folder, *splits)
+
+
+def test_pandas_reads_it(folder: pathlib.Path) -> None:
+    import glob
+
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed (extra dev)")
+    pages: Any = _run(_line_of_the_readme("pandas"), {"pandas": pandas, "glob": glob})
+    assert sorted(pages["text"]) == _texts(folder, "train")
+
+
+def test_polars_reads_it(folder: pathlib.Path) -> None:
+    polars = pytest.importorskip("polars", reason="Polars is not installed")
+    pages: Any = _run(_line_of_the_readme("polars"), {"polars": polars})
+    assert sorted(pages.collect()["text"].to_list()) == _texts(folder, "train")
+
+
+def test_duckdb_reads_it(folder: pathlib.Path) -> None:
+    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
+    pages: Any = _run(_line_of_the_readme("duckdb"), {"duckdb": duckdb})
+    assert sorted(text for (text,) in pages.project("text").fetchall()) == _texts(folder, "train")
+
+
+def test_spark_reads_it(folder: pathlib.Path) -> None:
+    sql = pytest.importorskip("pyspark.sql", reason="PySpark is not installed")
+    spark = sql.SparkSession.builder.master("local[1]").getOrCreate()
+    try:
+        pages: Any = _run(_line_of_the_readme("spark"), {"spark": spark})
+        assert sorted(row.text for row in pages.collect()) == _texts(folder, "train")
+    finally:
+        spark.stop()

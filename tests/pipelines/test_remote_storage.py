@@ -138,9 +138,9 @@ def test_a_build_on_s3_with_worker_processes(
     s3: FakeStore, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
     """Workers are processes of their own: what they know of S3 they have from the options."""
-    from pipelines import build_command
+    from pipelines.engines import local
 
-    monkeypatch.setattr(build_command, "_BYTES_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(local, "_BYTES_WORTH_A_PROCESS", 1)
     for path in sorted(pathlib.Path(WET_DIR).iterdir()):
         s3.objects[f"s3://bucket/wet/{path.name}"] = path.read_bytes()
     common = ["--shards", "2", "--workers", "2", "--quiet"]

@@ -188,7 +188,7 @@ def test_ranges_and_streams_give_the_same_bytes(place: Place) -> None:
             assert b"".join(iter(lambda: file.read(70_000), b"")) == content
         with storage.open_raw(f"{place.root}/empty", scattered) as file:
             assert file.read() == b""
-    with pytest.raises(ValueError, match="range"):
+    with pytest.raises(ValueError, match="must not be negative"):
         storage.read_range(path, -1, 5)
 
 
@@ -449,7 +449,7 @@ def test_the_web_is_for_reading(place: Place) -> None:
         lambda: storage.changed_since(place.root, 0),
         lambda: storage.sweep_temporaries(place.root),
     ):
-        with pytest.raises(OSError, match="for reading single files only") as caught:
+        with pytest.raises(OSError, match="supports only reading single files") as caught:
             call()
         assert caught.value.errno == errno.EROFS
     with pytest.raises(storage.NoInputError, match=r"http:// cannot be listed"):
@@ -458,5 +458,5 @@ def test_the_web_is_for_reading(place: Place) -> None:
 
 def test_an_unknown_scheme_is_named() -> None:
     for path in ("ftp://host/a", "azfs://account/container/a"):
-        with pytest.raises(ValueError, match=r"(ftp|azfs):// is not supported; files may be"):
+        with pytest.raises(ValueError, match=r"(ftp|azfs):// is not supported: give a local path"):
             storage.match(path)

@@ -26,6 +26,7 @@ FORMS: dict[str, Callable[[str], bytes]] = {
     "CR": lambda text: text.replace("\n", "\r").encode(),
     "blanks at line ends": lambda text: text.replace("\n", " \t\n").encode(),
     "no last line end": lambda text: text.rstrip("\n").encode(),
+    "two BOMs": lambda text: b"\xef\xbb\xbf" + text.encode("utf-8-sig"),
     "BOM on every line": lambda text: b"".join(
         line.encode("utf-8-sig") for line in text.splitlines(keepends=True)
     ),

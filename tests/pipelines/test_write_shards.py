@@ -105,6 +105,7 @@ def write(
     return write_shard(task, cleaned_sources(str(folder), names), str(folder), formats, rules)
 
 
+@pytest.mark.slow
 @given(
     pages=some_pages(),
     spread=st.randoms(use_true_random=False),

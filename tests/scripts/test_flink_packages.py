@@ -51,6 +51,7 @@ def test_a_jar_of_another_digest_is_refused(tmp_path: pathlib.Path) -> None:
         flink_packages._check_digests(jars[1:])
 
 
+@pytest.mark.slow
 def test_without_network_one_line_says_so(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -223,7 +223,7 @@ def test_a_checkpoint_goes_with_its_own_vocabulary(material, checkpoints, tmp_pa
     other = train(tmp_path / "v")
     refused = _init_from(material, checkpoints / "kept", "--vocab", other)
     assert refused.status == 1
-    assert "v is another vocabulary than that of" in refused.err
+    assert "v differs from the vocabulary of" in refused.err
     without = _init_from(material, checkpoints / "none")
     assert "keeps no vocabulary, so give the SentencePiece model that it" in without.err
     assert "c4 vocab" not in without.err

@@ -83,6 +83,7 @@ def test_a_log_gets_lines_and_no_bar(built):
     assert re.fullmatch(r"sample: done in 00:\d\d\ntrain: done in 00:\d\d\n", outcome.err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alone", [False, True], ids=["our folder", "spiece.model alone"])
 def test_hugging_face_tokenizes_with_it_as_we_do(built, tmp_path, alone, monkeypatch):
     transformers = pytest.importorskip("transformers", reason="the dev extra is not installed")
@@ -107,6 +108,7 @@ def test_hugging_face_tokenizes_with_it_as_we_do(built, tmp_path, alone, monkeyp
     assert theirs.convert_tokens_to_ids(names) == [vocabulary.sentinel(k) for k in range(100)]
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_file(corpora, tmp_path):
     common = ["--size=200", "--sample-characters=40000", "--seed=3"]
     corpora_ = [f"--corpus=de={corpora['de']}", f"--corpus=fr={corpora['fr']}:2.5"]
@@ -190,7 +192,7 @@ def _no_training(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--corpus={tmp}/none"], "none has no manifest.json: it is no corpus"),
+        (["--corpus={tmp}/none"], "none has no manifest.json: it is not a corpus"),
         (["--corpus={tmp}/file"], "file is a file, and a corpus is a folder; text of your own"),
         (["--corpus={en}", "--extra-ids=-1"], "--extra-ids must be from 0 to 100,000, got -1"),
         (["--corpus={en}:0"], "a weight must be positive, got 0 for en"),

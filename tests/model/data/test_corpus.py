@@ -131,7 +131,7 @@ def entry(name="train-00000-of-00001.parquet", split="train", pages=3):
 
 
 def test_a_folder_without_a_manifest(tmp_path):
-    with pytest.raises(CorpusError, match=r"has no manifest\.json: it is no corpus, or its build"):
+    with pytest.raises(CorpusError, match=r"has no manifest\.json: it is not a corpus, or its"):
         open_corpus(str(tmp_path))
 
 
@@ -259,6 +259,7 @@ def test_a_flipped_bit_in_a_parquet_page(tmp_path):
         read_all(folder, "parquet")
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_head_of_a_parquet_page_loses_no_pages(folder, tmp_path):
     path = copied(folder, tmp_path) / "train-00000-of-00003.parquet"
     content = path.read_bytes()

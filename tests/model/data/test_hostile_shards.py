@@ -37,6 +37,7 @@ def listed(folder: pathlib.Path, name: str, pages: int) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.parametrize(
     ("text", "rows", "options"),
@@ -76,6 +77,7 @@ def test_a_row_group_is_refused_before_it_takes_all_memory(
     assert cost.peak_bytes < 320 * MIB  # one page may be as large as it says, until it is read
 
 
+@pytest.mark.slow
 def test_every_damage_to_a_footer_is_told_in_a_line(tmp_path: pathlib.Path) -> None:
     """Rows that do not add up, as fuzzing found, and whatever else a byte of it may say."""
     name = "train-00000-of-00001.parquet"

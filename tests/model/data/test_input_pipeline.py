@@ -116,6 +116,7 @@ def test_the_seed_changes_everything(corpus):
 # --- hosts --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_hosts_change_nothing_where_input_shards_stay(corpus, workers):
     settings = config(corpus, input_shards=4, workers=workers)
@@ -164,6 +165,7 @@ def test_going_on_at_any_batch(corpus):
     check()
 
 
+@pytest.mark.slow
 def test_going_on_with_other_workers(corpus):
     straight = first_batches(config(corpus), 30)
     with_two = make_input(config(corpus, workers=2))
@@ -282,6 +284,7 @@ def test_a_damaged_shard_is_the_same_line_with_and_without_workers(tmp_path, wor
     iterator.close()
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_change_nothing(corpus, monkeypatch, capfd):
     draw, submit, killed = random.Random(4), Workers.submit, []
 
@@ -301,6 +304,7 @@ def test_workers_that_are_killed_change_nothing(corpus, monkeypatch, capfd):
     assert 2 < capfd.readouterr().err.count("; started again\n") <= RESTARTS
 
 
+@pytest.mark.slow
 def test_an_error_does_not_put_later_elements_in_its_place(corpus):
     # Page 5 is in the first group of the first lane; asked again, it must not be passed over.
     iterator = make_input(
@@ -315,6 +319,7 @@ def test_an_error_does_not_put_later_elements_in_its_place(corpus):
     iterator.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_batch_that_fails_takes_nothing(tmp_path, workers):
     folder = make_corpus(tmp_path / "c", {"train": numbered([200, 200])}, ("tfrecord",))

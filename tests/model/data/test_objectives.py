@@ -206,6 +206,7 @@ NOISY = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(sorted(OBJECTIVES)),
     NOISY,

@@ -133,6 +133,7 @@ def test_a_killed_worker_is_started_again_and_owes_nothing(workers, capfd):
     assert "input worker 1 of 2 has ended: killed by SIGKILL, perhaps for want of memory" in said
 
 
+@pytest.mark.slow
 def test_workers_that_end_again_and_again_are_given_up(workers, capfd):
     pid = workers.fetch(workers.submit(0, "pid"))
     for _ in range(RESTARTS + 1):

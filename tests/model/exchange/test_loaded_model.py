@@ -62,6 +62,7 @@ def test_greedy_ids_are_theirs_without_the_start_token(golden):
     np.testing.assert_array_equal(found, theirs[:, 1:])
 
 
+@pytest.mark.slow
 def test_ids_after_the_end_are_padding(tiny):
     rng = np.random.default_rng(1)
     ids = rng.integers(3, 320, (8, 6))
@@ -94,6 +95,7 @@ def test_generation_starts_ends_and_pads_as_the_folder_says(tmp_path, tiny):
     np.testing.assert_array_equal(first[:, 0], logits[:, 0].argmax(-1))
 
 
+@pytest.mark.slow
 def test_what_is_on_padding_does_not_matter(tiny):
     rng = np.random.default_rng(2)
     ids = rng.integers(3, 320, (2, 9))
@@ -113,6 +115,7 @@ def test_what_is_on_padding_does_not_matter(tiny):
     )
 
 
+@pytest.mark.slow
 def test_lists_and_other_integers_are_taken_as_tokenizers_give_them(tiny):
     ids, mask = [[5, 6, 1], [7, 1, 0]], [[True, True, True], [True, True, False]]
     expected = tiny.encode(np.array(ids, np.int32), np.array(mask, np.int32))
@@ -122,6 +125,7 @@ def test_lists_and_other_integers_are_taken_as_tokenizers_give_them(tiny):
     np.testing.assert_array_equal(tiny.encode(ids, mask), expected)
 
 
+@pytest.mark.slow
 def test_each_method_compiles_once_a_shape(tiny):
     ids = np.full((1, 4), 5)
     for fill in (5, 6, 7):
@@ -160,6 +164,7 @@ def test_wrong_arrays_are_refused_with_what_is_wrong(tiny, method, arguments, me
         getattr(tiny, method)(**(GOOD | arguments))
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_and_not_the_same(tmp_path, tiny):
     export_model(tmp_path / "tiny", V1_0, random_params(V1_0))
     loaded = model.load_hf(tmp_path / "tiny", dtype="bfloat16")
@@ -181,6 +186,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
         model.load_hf(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_package_is_light_until_the_door_is_opened():
     code = (
         "import sys, model; print('jax' in sys.modules, 'load_hf' in dir(model)); "

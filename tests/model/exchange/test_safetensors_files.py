@@ -55,6 +55,7 @@ def test_bfloat16_is_rounded_to_the_nearest(tmp_path):
     assert_equal(load_file(tmp_path / "model.safetensors"), rounded)
 
 
+@pytest.mark.slow
 def test_transposed_tensors_are_written_as_they_read(tmp_path):
     big = RNG.normal(size=(300, 70_000)).astype(np.float32)  # several parts
     safetensors_files.write(tmp_path, {"t": big.T.shape}, lambda _: big.T)

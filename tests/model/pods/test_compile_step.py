@@ -52,6 +52,7 @@ def _plan(text, *, size="tiny", mesh="auto", batch=16, lengths=(64, 32), accumul
     )
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_a_step_for_two_by_two_chips():
     report = compile_step.compile_step(_plan("v3:2x2", mesh="data=2,fsdp=2,tensor=2"))
@@ -71,6 +72,7 @@ def test_a_step_for_two_by_two_chips():
     assert "% of peak" in said
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_the_command(capsys):
     assert compile_step.run(
@@ -86,6 +88,7 @@ def test_the_command(capsys):
     assert "(chosen)" in said
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_what_does_not_fit_says_what_would():
     # 11B on one host of four 16 GiB chips: its parameters alone take 42 GiB.
@@ -95,6 +98,7 @@ def test_what_does_not_fit_says_what_would():
     assert "exceeds available HBM (15.75G)" in str(caught.value)
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_a_batch_that_the_mesh_does_not_divide_is_told():
     with pytest.raises(

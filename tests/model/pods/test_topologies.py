@@ -69,6 +69,7 @@ needs_libtpu = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_libtpu
 @pytest.mark.parametrize(
     "text", ["v3:32x32", "v4:4x4x8", "v5e:1x1", "v5e:4x8", "v5p:2x2x1", "v6e:16x16*2"]
@@ -81,6 +82,7 @@ def test_the_compiler_shows_the_devices(text):
     assert len(places) == topology.chip_count
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_what_the_compiler_does_not_build_is_told():
     with pytest.raises(ValueError, match=r"no slice v5e:4x3 \(--compile-only\)"):

@@ -46,6 +46,7 @@ def test_buckets_are_those_of_the_formula(bidirectional, buckets, max_distance):
     assert found.tolist() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize(("queries", "keys"), [(7, 7), (1, 5), (5, 1), (40, 33)])
 def test_bias_of_all_pairs_and_its_gradient(bidirectional, queries, keys):
@@ -104,6 +105,7 @@ def arrays():
     }
 
 
+@pytest.mark.slow
 def test_attention_is_that_of_the_formula(arrays):
     found = attend(**arrays)
     x = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
@@ -117,6 +119,7 @@ def test_attention_is_that_of_the_formula(arrays):
             )
 
 
+@pytest.mark.slow
 def test_a_bias_for_all_sequences_gets_the_gradients_of_each(arrays):
     weight = jax.random.normal(jax.random.key(4), arrays["query"].shape)
 
@@ -137,6 +140,7 @@ def test_a_query_that_sees_nothing_has_a_finite_result_and_gradient(arrays):
     assert not np.asarray(gradient).any()
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32 - 1), factored=st.sampled_from(["no", "keys", "pairs"]))
 @settings(max_examples=12, deadline=None)
 def test_gradients_are_those_that_jax_derives(seed, factored):
@@ -166,6 +170,7 @@ def test_gradients_are_those_that_jax_derives(seed, factored):
         np.testing.assert_allclose(own, derived, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_backward_pass_keeps_the_weights_once():
     def loss(query):
         return jnp.sum(attend(query, key, key, None, mask))
@@ -177,6 +182,7 @@ def test_the_backward_pass_keeps_the_weights_once():
     assert len(kept) == 1
 
 
+@pytest.mark.slow
 def test_softmax_is_float32_under_bfloat16(arrays):
     exact = attend(**arrays)
     low = {name: arrays[name].astype(jnp.bfloat16) for name in ("query", "key", "value")}
@@ -194,6 +200,7 @@ def test_softmax_is_float32_under_bfloat16(arrays):
     )
 
 
+@pytest.mark.slow
 def test_a_factor_for_each_key_multiplies_weights_after_the_softmax(arrays):
     shape = (2, 4, 1, 8)
     factor = jax.random.bernoulli(jax.random.key(3), 0.5, shape).astype(jnp.float32) * 2
@@ -223,6 +230,7 @@ def low(arrays):
     }
 
 
+@pytest.mark.slow
 def test_fused_attention_asks_for_what_the_plain_path_computes(low):
     fused = attention._fused_attend(**low, implementation="xla")
     np.testing.assert_allclose(
@@ -243,6 +251,7 @@ def test_fused_attention_lowers_for_cuda_with_the_gradient_of_its_bias(low, cuda
     assert "__cudnn$fmhaScaleBiasSoftmaxBackward" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -83,6 +83,7 @@ def decoder(request):
     return model, compiled, Uncached(model)
 
 
+@pytest.mark.slow
 def test_greedy_is_the_argmax_of_the_whole_model(decoder):
     model, compiled, uncached = decoder
     ended = []
@@ -95,6 +96,7 @@ def test_greedy_is_the_argmax_of_the_whole_model(decoder):
     assert 0 < np.mean(ended) < 1, "some rows end early and some do not, or this proves little"
 
 
+@pytest.mark.slow
 def test_logits_of_each_step_and_of_rows_taken_from_others(decoder):
     model, _, uncached = decoder
     params, inputs = random_params(model, 7), random_inputs(model, 7)
@@ -117,6 +119,7 @@ def test_logits_of_each_step_and_of_rows_taken_from_others(decoder):
             histories[row].append(int(tokens[time, row]))
 
 
+@pytest.mark.slow
 def test_decoding_ends_with_the_last_row(decoder, monkeypatch):
     model, compiled, _ = decoder
     calls = []

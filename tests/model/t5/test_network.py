@@ -61,6 +61,7 @@ def models():
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _MODELS)
 def test_logits_are_those_of_the_twin(models, name):
     model, params, logits = models[name]
@@ -75,6 +76,7 @@ def test_logits_are_those_of_the_twin(models, name):
         np.testing.assert_allclose(found[row][real], expected[real], atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _MODELS)
 def test_packed_examples_are_as_if_alone(models, name):
     _, params, logits = models[name]
@@ -123,6 +125,7 @@ def test_what_a_token_of_each_architecture_can_see(models):
     assert influence(logits, params, one_segment, "encoder_tokens").all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [
     "encoder-decoder", "shared-encoder-decoder", "half-layer", "language-model",
     "prefix-language-model",
@@ -172,6 +175,7 @@ def test_the_tree_and_its_axes():
     }
 
 
+@pytest.mark.slow
 def test_init_is_of_the_seed_alone(models):
     model = models["language model"][0]
     init = jax.jit(model.init)
@@ -201,6 +205,7 @@ def kept_gradient(models):
     return gradient(config, params, packed_batch(), jax.random.key(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_rematerialisation_changes_no_gradient(models, kept_gradient, remat):
     model, params, _ = models["shared"]
@@ -225,6 +230,7 @@ def test_rematerialisation_keeps_less(models):
     assert kept("none") > kept("dots") > kept("full")
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_to_float32(models):
     for name in ("v1.1", "prefix language model"):
         model, params, logits = models[name]
@@ -243,6 +249,7 @@ def test_bfloat16_is_close_to_float32(models):
     assert encoded.dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 def test_dropout_is_for_those_who_bring_a_key(models):
     model, params, logits = models["v1.0"]
     batch = packed_batch()
@@ -256,6 +263,7 @@ def test_dropout_is_for_those_who_bring_a_key(models):
     assert "threefry" not in text
 
 
+@pytest.mark.slow
 def test_masks_are_shared_along_the_length_or_not(models):
     model, params, _ = models["language model"]
     batch = packed_batch()
@@ -277,6 +285,7 @@ def test_masks_are_shared_along_the_length_or_not(models):
         assert (dropped == dropped[:, :1]).all() == broadcast
 
 
+@pytest.mark.slow
 def test_each_layer_draws_masks_of_its_own(models):
     model, params, _ = models["language model"]
     model = T5(model.config.replace(dropout_rate=0.5))

@@ -9,6 +9,7 @@ from tests.helpers import run_c4
 pytestmark = pytest.mark.usefixtures("quick_xla")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "objective"),
     [

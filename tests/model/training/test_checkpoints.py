@@ -165,6 +165,7 @@ def test_a_state_goes_onto_other_devices(tmp_path):
     _same(got.params, _state().params)
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_the_state_of_its_moment(tmp_path):
     """Steps that reuse the memory while files are being written change nothing in them."""
     size = (1 << 20,)
@@ -187,6 +188,7 @@ def test_what_is_saved_is_the_state_of_its_moment(tmp_path):
     checkpoints.close()
 
 
+@pytest.mark.slow
 def test_which_checkpoints_stay(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep_last=2, keep_every=4)
     for step in range(1, 11):

@@ -139,6 +139,7 @@ def _two_processes(folder, mesh):
         assert process.returncode == 0, err[-3000:]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     """Two of four devices each, over the loopback.
 

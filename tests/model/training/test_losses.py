@@ -27,6 +27,7 @@ def _twin(logits, targets, weights, z_loss, smoothing):
     return jnp.sum(weights * losses), jnp.sum(weights * z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("z_loss", [0.0, _Z])
 @pytest.mark.parametrize("smoothing", [0.0, _SMOOTH])
 def test_values_and_gradient_are_those_of_the_definition(z_loss, smoothing):
@@ -46,12 +47,14 @@ def test_values_and_gradient_are_those_of_the_definition(z_loss, smoothing):
     np.testing.assert_allclose(jax.grad(ours)(logits), gradient, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_correct_counts_only_real_tokens():
     logits = jnp.asarray([[0.0, 5.0], [5.0, 0.0], [0.0, 5.0]])
     sums = loss_sums(logits, jnp.asarray([1, 1, 1]), jnp.asarray([1.0, 1.0, 0.0]))
     assert (float(sums.correct), float(sums.tokens)) == (1, 2)
 
 
+@pytest.mark.slow
 def test_sums_of_parts_add_up():
     logits, targets, weights = _batch(1, (8, 5))
     whole = loss_sums(logits, targets, weights, z_loss=_Z)
@@ -65,6 +68,7 @@ def test_sums_of_parts_add_up():
         )
 
 
+@pytest.mark.slow
 def test_large_logits_stay_finite():
     logits = jnp.asarray([[1e4, -1e4, 0.0]])
     value, gradient = jax.value_and_grad(

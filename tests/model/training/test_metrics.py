@@ -249,6 +249,7 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
         metrics.close()
 
 
+@pytest.mark.slow
 def test_files_of_another_kind_are_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="pipe is no file: move it away"):

@@ -70,6 +70,7 @@ def _twin(param, gradients, rate, first_step=0):
     return param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_step", [0, 1000])
 def test_it_is_the_rule_of_the_paper(first_step):
     params = _arrays(0)
@@ -87,6 +88,7 @@ def test_it_is_the_rule_of_the_paper(first_step):
         np.testing.assert_allclose(ours[name], wanted, rtol=2e-5, atol=1e-7, err_msg=name)
 
 
+@pytest.mark.slow
 def test_it_agrees_with_optax():
     """optax clips and scales in the same places; its decay counts from the same 0."""
     params, gradients = _arrays(0), [_arrays(seed, 10.0**seed) for seed in range(1, 5)]
@@ -100,6 +102,7 @@ def test_it_agrees_with_optax():
         np.testing.assert_allclose(ours[name], wanted[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_stacked_layers_are_updated_each_by_itself():
     stacked_axes = {name: ("layers", *axes) for name, axes in _AXES.items()}
     # Layers of very different sizes: a shared RMS or row mean would show.

@@ -56,6 +56,7 @@ def test_smoothing_against_slices():
         assert smoothed(values, window) == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_to_is_no_matter(tmp_path):
     code = (
         "import sys\n"

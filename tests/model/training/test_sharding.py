@@ -243,6 +243,7 @@ def alone():
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "network", "shape", "accumulate"),
     [

@@ -43,6 +43,7 @@ def _close(got, wanted, **tolerance):
         np.testing.assert_allclose(a, b, **tolerance)
 
 
+@pytest.mark.slow
 def test_microbatches_are_the_whole_batch():
     batch = made_batch(_QUIET, 8)
     # Of this divisor a microbatch alone knows only its own part.
@@ -56,6 +57,7 @@ def test_microbatches_are_the_whole_batch():
     _close(got_state, wanted_state, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_metrics_are_what_they_say():
     batch = made_batch(_QUIET, 8)
     state, step = _step(_QUIET)
@@ -91,6 +93,7 @@ def test_the_divisor_scales_the_gradient():
     assert norms["tokens"] / norms["batch-length"] == pytest.approx(ratio, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_dropout_follows_seed_step_and_microbatch():
     row = made_batch(_LOUD, 1)
     batch = {name: np.repeat(array, 2, axis=0) for name, array in row.items()}
@@ -108,6 +111,7 @@ def test_dropout_follows_seed_step_and_microbatch():
     assert sum(parts) == pytest.approx(float(first), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_finite_tells_of_every_kind_of_trouble():
     batch = made_batch(_QUIET, 8)
     state, step = _step(_QUIET)
@@ -119,6 +123,7 @@ def test_finite_tells_of_every_kind_of_trouble():
     assert step(later, batch)[1].finite == 0  # losses and gradient are fine, parameters not
 
 
+@pytest.mark.slow
 def test_two_layers_learn_64_sequences_by_heart():
     config = tiny_config(dropout_rate=0.0, d_model=64, d_kv=16, d_ff=128)
     batch = made_batch(config, 64)

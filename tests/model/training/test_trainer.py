@@ -201,6 +201,7 @@ def test_a_loss_that_is_no_number_stops_the_run(material, run30, tmp_path):
     assert read_rows(tmp_path / "run" / "metrics.jsonl")[-1]["loss"] is None
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(material, run20):
     # As if the last 100 steps had been better than those to come.
     saved = run20 / "checkpoints" / "20" / "progress" / "metadata"
@@ -340,6 +341,7 @@ def test_a_missing_file_of_a_checkpoint_is_one_line(material, run20):
     assert "20 cannot be restored; delete it" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_changes_no_loss(material, run30, tmp_path, monkeypatch):
     fetch = Workers.fetch
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pickle
 import random
 import struct
 from typing import Any
@@ -25,7 +26,7 @@ from pipelines.corpus.container import (
     write_container,
 )
 from pipelines.corpus.fingerprints import read_fingerprints, write_fingerprints
-from pipelines.corpus.removals import Removals, write_removals
+from pipelines.corpus.removals import OtherBuildError, Removals, write_removals
 from tests.limited import run_limited
 from tests.pipelines.corpus.test_cleaned import row, table_of
 from tests.pipelines.corpus.test_fingerprints import prints
@@ -270,6 +271,17 @@ def test_files_of_other_versions_are_told_from_damaged_ones(
     for kind, of_tomorrow in places.items():
         with pytest.raises(OtherVersionError, match="another version of Colossal"):
             verified(kind, of_tomorrow)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [DamagedFileError("/a.bin", ValueError("x")), OtherVersionError("/a"), OtherBuildError("/a")],
+)
+def test_errors_say_the_same_in_another_process(error: ValueError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
 
 
 # --------------------------------------------------------- made up: whole by their own account

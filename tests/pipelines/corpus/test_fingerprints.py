@@ -107,7 +107,7 @@ def test_more_cleaned_pages_than_pages_are_refused(tmp_path: pathlib.Path) -> No
     ("head", "parts", "words"),
     [
         ({}, 1, "no 'cleaned_pages'"),
-        ({"cleaned_pages": 0, "source": 1, "identity": ""}, 1, "a head that no build writes"),
+        ({"cleaned_pages": 0, "source": 1, "identity": ""}, 1, "its head is invalid"),
         ({"cleaned_pages": 0, "source": "", "identity": ""}, 0, "0 sections"),
         ({"cleaned_pages": 0, "source": "", "identity": ""}, 2, "2 sections"),
     ],

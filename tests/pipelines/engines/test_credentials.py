@@ -10,6 +10,8 @@ import pytest
 
 from samples.make_samples import WET_DIR
 
+pytestmark = pytest.mark.slow
+
 #: Most of it Python's and Beam's imports on a busy machine: nothing is asked over a network.
 SOON_S = 60
 INPUTS = str(WET_DIR / "*.wet*")

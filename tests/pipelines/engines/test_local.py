@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from c4_filters.recipes import RECIPES
+from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.engines import local
 from pipelines.engines.failures import BuildError
@@ -24,6 +25,8 @@ from pipelines.quiet_beam import beam
 from samples.make_samples import WET_DIR
 from tests.helpers import run_c4
 from tests.pipelines.test_build import digests
+
+pytestmark = pytest.mark.slow
 
 #: From a death to the end of the command: at most 10 seconds where the machine is not busy.
 ENDS_S = 60
@@ -115,9 +118,9 @@ def test_a_broken_interpreter_is_an_error_of_the_library(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local.sys, "executable", str(tmp_path / "no python"))
-    files = [(str(path), path.stat().st_size) for path in sorted(WET_DIR.glob("*.wet*"))]
+    files = storage.match([INPUTS])
     config = BuildConfig(
-        inputs=tuple(path for path, _ in files),
+        inputs=tuple(file.path for file in files),
         output=str(tmp_path / "out"),
         recipe=RECIPES["en"],
     )
@@ -150,7 +153,10 @@ def test_workers_end_with_their_launcher(
     else:
         process.kill()
         end(process)
-    assert all(ended(worker) for worker in workers)
+    deadline = time.monotonic() + ENDS_S
+    while not all(ended(worker) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

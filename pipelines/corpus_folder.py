@@ -1,0 +1,378 @@
+"""A corpus folder: who owns it, and which of its files a build may replace or delete.
+
+A folder is ours if its ``build.json`` carries our mark. ``builders/written.json`` lists the shards
+and side files of every build, and is updated before they are written. At the top of the folder,
+nothing else is ever deleted or replaced. The name of a kept file shows which input it is of.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from c4_filters.end_marks import ENGLISH_END_MARKS
+from pipelines import builders, json_files, layout, storage
+from pipelines.config import KEEP, BuildConfig, flatten
+from pipelines.input_list import known_inputs
+
+__all__ = [
+    "FolderError",
+    "begin",
+    "claim_folder",
+    "drop_pieces",
+    "interrupted_inputs",
+    "kept_to_drop",
+    "own_kept",
+    "own_shards",
+    "own_side_files",
+    "plan_files",
+    "record_files",
+    "require_own_folder",
+    "require_same_build",
+]
+
+_MARK = "made_by"
+#: What the ``build.json`` of version 0.1 holds, which has no mark.
+_KEYS_OF_0_1 = frozenset(
+    ("recipe", "lists", "versions", "max_record_bytes", "max_file_bytes", "formats", "shards")
+)
+#: Fields added to recipes since, with the values that keep the rules of version 0.1.
+_RECIPE_DEFAULTS = {"end_marks": list(ENGLISH_END_MARKS)}
+_RECIPE_KEYS_OF_0_1 = frozenset(("name", "order", "dedup_unit", "dedup_window", "languages"))
+_SIDE_FILES = ("dataset_info.json", "features.json", "README.md")
+#: The lines of the README.md that version 0.1 wrote.
+_CARD_OF_0_1 = re.compile(
+    r"|---|configs: \[.*\]|dataset_info: \{.*\}|# c4/\S+|C4-style corpus, recipe .*"
+    r"|\| split \| pages \||\|---\|---\||\| (train|validation) \| [\d,]+ \||```(python)?"
+    r"|import (tensorflow_datasets as tfds|datasets)"
+    r'|(tfds\.builder_from_directory|datasets\.load_dataset)\("PATH/OF/THIS/FOLDER"\).*'
+)
+_NAME_OF_KEPT = re.compile(r".*-([0-9a-f]{8,64})", re.DOTALL)
+
+
+class FolderError(ValueError):
+    """The output folder holds something else, another build, or no usable manifest."""
+
+
+def require_own_folder(output: str, start_over: bool = False) -> None:
+    """Raise FolderError unless a folder is empty or carries our mark. Write nothing."""
+    path = storage.join(output, layout.BUILD)
+    if not storage.exists(path):
+        if foreign := _foreign_files(output):
+            raise FolderError(
+                f"{output} holds files that c4 build did not write, such as {foreign[0]}; give a "
+                "new or empty folder (--output)"
+            )
+        return
+    found = _read_build(output)
+    if found is None and builders.claimed_by_us(output):
+        if start_over:
+            return
+        raise FolderError(
+            f"{path} is damaged: the settings of the build in this folder are unknown; give "
+            "another --output, or --start-over to remove that build"
+        )
+    if found is None or not (_is_marked(found) or _is_of_0_1(found)):
+        raise FolderError(
+            f"{output} holds files that c4 build did not write: its {layout.BUILD} was written by "
+            "something else; give a new or empty folder (--output)"
+        )
+
+
+def require_same_build(config: BuildConfig) -> None:
+    """Raise FolderError, naming the difference, if the folder has a build of other settings."""
+    found = _read_build(config.output)
+    if found is not None and _settings(found) != _settings(config.identity):
+        raise FolderError(
+            f"{config.output} holds a build with other settings: "
+            f"{_difference(_settings(found), _settings(config.identity))}; give another --output, "
+            "or --start-over to remove that build"
+        )
+
+
+def claim_folder(config: BuildConfig, start_over: bool) -> None:
+    """Make ``config.output`` the folder of this build.
+
+    A folder records the recipe, settings and versions of its build. Call this function while
+    holding the folder (`pipelines.builders`).
+
+    Args:
+        config: The build.
+        start_over: First remove what earlier builds wrote, and only that.
+
+    Raises:
+        FolderError: The folder holds something else, or a build of other settings.
+    """
+    require_own_folder(config.output, start_over)
+    if start_over:
+        _clear(config.output)
+    else:
+        require_same_build(config)
+        _record_earlier(config.output)
+    content = json_files.encode({_MARK: builders.MADE_BY, **_settings(config.identity)})
+    path = storage.join(config.output, layout.BUILD)
+    if storage.read_if_exists(path) != content:
+        with storage.write_atomically(path) as file:
+            file.write(content)
+
+
+def _read_build(output: str) -> dict[str, Any] | None:
+    """Return the content of ``build.json``; None if it is missing or damaged."""
+    return json_files.read_object(storage.join(output, layout.BUILD))
+
+
+def _is_marked(found: Mapping[str, Any]) -> bool:
+    return found.get(_MARK) == builders.MADE_BY
+
+
+def _is_of_0_1(found: Mapping[str, Any]) -> bool:
+    recipe = found.get("recipe")
+    return (
+        found.keys() == _KEYS_OF_0_1
+        and isinstance(recipe, dict)
+        and recipe.keys() >= _RECIPE_KEYS_OF_0_1
+        and isinstance(found["versions"], dict)
+        and "colossal-c4" in found["versions"]
+    )
+
+
+def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as they are read back from JSON, without the mark."""
+    settings: dict[str, Any] = json.loads(json.dumps(found))
+    if _is_of_0_1(settings):  # its rules are those of today's defaults
+        settings["recipe"] = _RECIPE_DEFAULTS | settings["recipe"]
+    settings.pop(_MARK, None)
+    return settings
+
+
+def _foreign_files(output: str) -> list[str]:
+    """Return the files in a folder, and in its folders that a build would write into."""
+    found = [name for name in storage.listdir(output) if name != "lost+found"]
+    for folder in (*layout.STAGE_FOLDERS, layout.MERGED):
+        names = storage.listdir(storage.join(output, folder))
+        found += [storage.join(folder, name) for name in names]
+    found += [
+        storage.join(layout.BUILDERS, name)
+        for name in storage.listdir(storage.join(output, layout.BUILDERS))
+        if not builders.is_own_file(name)
+    ]
+    return found
+
+
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    old, new = flatten(found), flatten(wanted)
+    # Recipes with different names differ in many fields: show the name first.
+    names = sorted(old.keys() | new.keys(), key=lambda name: (name != "recipe.name", name))
+    changed = [name for name in names if old.get(name) != new.get(name)]
+    if not changed:  # an empty mapping in place of none, say
+        return "its build.json was written by another version"
+    first = changed[0]
+    more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+    return f"{first} is {old.get(first)!r} there and {new.get(first)!r} now{more}"
+
+
+# ------------------------------------------------------------------- what builds have written
+
+
+def _written(output: str) -> tuple[set[str], dict[str, set[str]]]:
+    """Return the recorded patterns of shards, and SHA-256s of side files by name."""
+    found = json_files.read_object(builders.written_path(output)) or {}
+    patterns, digests = found.get("shards"), found.get("side_files")
+    return (
+        {str(pattern) for pattern in patterns} if isinstance(patterns, list) else set(),
+        {
+            name: set(map(str, values))
+            for name, values in digests.items()
+            if name in _SIDE_FILES and isinstance(values, list)
+        }
+        if isinstance(digests, dict)
+        else {},
+    )
+
+
+def record_files(
+    output: str, patterns: Iterable[str] = (), digests: Mapping[str, str] | None = None
+) -> None:
+    """Record shards and side files before a build writes them.
+
+    Args:
+        output: The corpus folder.
+        patterns: Of the shards (`layout.shards_in_split`).
+        digests: SHA-256 of side files, by name.
+    """
+    recorded, known = _written(output)
+    shards, side = recorded.union(patterns), {name: set(found) for name, found in known.items()}
+    for name, digest in (digests or {}).items():
+        side.setdefault(name, set()).add(digest)
+    if (shards, side) != (recorded, known):
+        _write_record(output, shards, side)
+
+
+def _write_record(output: str, shards: Iterable[str], side: Mapping[str, Iterable[str]]) -> None:
+    with storage.write_atomically(builders.written_path(output)) as file:
+        content = {
+            _MARK: builders.MADE_BY,
+            "shards": sorted(shards),
+            "side_files": {name: sorted(values) for name, values in sorted(side.items())},
+        }
+        file.write(json_files.encode(content))
+
+
+def _record_earlier(output: str) -> None:
+    """Record the files that a manifest lists, and those of version 0.1, which had no record."""
+    patterns: set[str] = set()
+    digests: dict[str, str] = {}
+    made = json_files.read_object(storage.join(output, layout.MANIFEST)) or {}
+    for shard in _objects(made.get("shards")):
+        if layout.is_shard(str(shard.get("name"))):
+            patterns.add(layout.shards_in_split(shard["name"])[0])
+    for file in _objects(made.get("side_files")):
+        if file.get("name") in _SIDE_FILES:
+            digests[file["name"]] = str(file.get("sha256"))
+    if _is_of_0_1(_read_build(output) or {}):
+        for name in _SIDE_FILES:
+            content = storage.read_if_exists(storage.join(output, name))
+            if content and _is_side_file_of_0_1(name, content):
+                digests.setdefault(name, hashlib.sha256(content).hexdigest())
+    record_files(output, patterns, digests)
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _is_side_file_of_0_1(name: str, content: bytes) -> bool:
+    if name == "README.md":
+        lines = content.decode("utf-8", "replace").splitlines()
+        return all(map(_CARD_OF_0_1.fullmatch, lines)) and any(
+            line.startswith("# c4/") for line in lines
+        )
+    found = json_files.as_object(content) or {}
+    if name == "features.json":
+        return found.keys() == {"featuresDict", "pythonClassName"}
+    return found.get("name") == "c4" and {"configName", "fileFormat", "splits"} <= found.keys()
+
+
+def plan_files(output: str, names: Sequence[str]) -> None:
+    """Record the shards that a build is about to write.
+
+    Raises:
+        OSError: A file has the name of a shard, and no build of this folder wrote it.
+    """
+    recorded, _ = _written(output)
+    patterns = {layout.shards_in_split(name)[0] for name in names}
+    new = {name for name in names if layout.shards_in_split(name)[0] not in recorded}
+    if foreign := sorted(new.intersection(storage.listdir(output))):
+        raise OSError(
+            f"{storage.join(output, foreign[0])} has the name of a shard of this build, but no "
+            "build of this folder wrote it: move it elsewhere"
+        )
+    record_files(output, patterns)
+
+
+def own_shards(output: str, names: Iterable[str]) -> list[str]:
+    """Return those file names that are shards which a build of this folder wrote."""
+    recorded, _ = _written(output)
+    return [
+        name
+        for name in names
+        if layout.is_shard(name) and layout.shards_in_split(name)[0] in recorded
+    ]
+
+
+def own_side_files(output: str, names: Iterable[str]) -> list[str]:
+    """Return those of the side files that exist and that a build of this folder wrote.
+
+    A README.md that has changed since then belongs to the user.
+    """
+    _, recorded = _written(output)
+    return [
+        name
+        for name in names
+        if name in recorded
+        and (content := storage.read_if_exists(storage.join(output, name)))
+        and (name != "README.md" or hashlib.sha256(content).hexdigest() in recorded[name])
+    ]
+
+
+def own_kept(output: str, folders: Iterable[str]) -> list[str]:
+    """Return the paths of kept files that were made from an input of a build in this folder."""
+    digests: dict[str, list[str]] = {}
+    made = json_files.read_object(storage.join(output, layout.MANIFEST)) or {}
+    paths = known_inputs(output)
+    for section in ("inputs", "unreadable_inputs"):
+        paths.update(str(file.get("path")) for file in _objects(made.get(section)))
+    for path in paths:
+        digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+        digests.setdefault(digest[:8], []).append(digest)
+    found = []
+    for folder in folders:
+        suffixes = (layout.STAGE_FOLDERS[folder], layout.STARTED)
+        for file in storage.listdir(storage.join(output, folder)):
+            suffix = next((suffix for suffix in suffixes if file.endswith(suffix)), None)
+            name = suffix and _NAME_OF_KEPT.fullmatch(file.removesuffix(suffix))
+            if name and any(digest.startswith(name[1]) for digest in digests.get(name[1][:8], ())):
+                found.append(storage.join(output, folder, file))
+    return found
+
+
+def _clear(output: str) -> None:
+    """Remove the files that builds wrote, and nothing else. The manifest goes first."""
+    _record_earlier(output)
+    kept = own_kept(output, layout.STAGE_FOLDERS)
+    names = storage.listdir(output)
+    side = own_side_files(output, _SIDE_FILES)
+    shards = own_shards(output, names)
+    ordered = [layout.MANIFEST, *shards, *side, layout.INPUTS]
+    storage.remove(storage.join(output, name) for name in ordered if name in names)
+    _drop_pieces_and_leftovers(output)
+    storage.remove(kept)
+    _write_record(output, (), {})
+
+
+def begin(output: str) -> None:
+    """Remove the manifest, then leftovers, before anything else of a corpus changes."""
+    _record_earlier(output)
+    storage.remove([storage.join(output, layout.MANIFEST)])
+    _drop_pieces_and_leftovers(output)
+    storage.remove(_marks(output))
+
+
+def _drop_pieces_and_leftovers(output: str) -> None:
+    for folder in ("", *layout.STAGE_FOLDERS):
+        storage.sweep_temporaries(storage.join(output, folder) if folder else output)
+    drop_pieces(output)
+
+
+def drop_pieces(output: str) -> None:
+    """Remove the merged pieces, which only a running build needs."""
+    folder = storage.join(output, layout.MERGED)
+    storage.sweep_temporaries(folder)
+    names = [name for name in storage.listdir(folder) if layout.pieces_like(name)]
+    storage.remove(storage.join(folder, name) for name in names)
+
+
+def kept_to_drop(output: str, keep: str) -> list[str]:
+    """Return the paths of kept files that ``--keep`` removes from a finished corpus."""
+    return own_kept(output, KEEP[keep]) if KEEP[keep] else []
+
+
+def interrupted_inputs(output: str) -> list[str]:
+    """Return the inputs that workers were cleaning when they died, by the marks they left."""
+    return [_input_of(mark) for mark in _marks(output)]
+
+
+def _marks(output: str) -> list[str]:
+    folder = storage.join(output, "cleaned")
+    marks = []
+    for name in storage.listdir(folder):
+        if name.endswith(layout.STARTED):
+            mark = storage.join(folder, name)
+            if mark == layout.started(output, layout.file_name(_input_of(mark))):
+                marks.append(mark)
+    return marks
+
+
+def _input_of(mark: str) -> str:
+    return storage.read_if_exists(mark).decode("utf-8", "surrogateescape")
