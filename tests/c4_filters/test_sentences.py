@@ -342,7 +342,13 @@ def words_of_each_context(language: str) -> list[str]:
     return list(words.values())
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    "language",
+    [
+        pytest.param(language, marks=pytest.mark.slow) if language == "english_web" else language
+        for language in LANGUAGES
+    ],
+)
 def test_every_orthographic_context_after_every_kind_of_token(language):
     model = punkt.load_model(language)
     abbreviation = next((word for word in sorted(model.abbrev_types) if len(word) > 1), "x")
