@@ -164,7 +164,7 @@ class BuildConfig:
 def _read(option: str, path: str) -> bytes:
     try:
         return storage.read_bytes(path)
-    except Exception as error:  # Beam's file systems raise what their clients raise
+    except OSError as error:
         what = getattr(error, "strerror", None) or error
         raise OSError(f"cannot read the list {path}: {what} ({option})") from None
 
