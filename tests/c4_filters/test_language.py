@@ -114,6 +114,7 @@ def test_answers_do_not_depend_on_what_was_asked_before(sample_texts, rust, pyth
         assert python(text) == expected[text]
 
 
+@pytest.mark.slow
 def test_answers_do_not_depend_on_the_seeds_that_others_set(sample_texts, rust, python):
     import langdetect
 
@@ -153,6 +154,7 @@ def test_the_seed_is_that_of_the_reference():
     assert (ours.code, round(ours.probability, 9)) == by_seed[0]
 
 
+@pytest.mark.slow
 def test_the_order_of_the_profile_folder_does_not_matter(monkeypatch, sample_texts, rust, python):
     from langdetect import detector_factory
 

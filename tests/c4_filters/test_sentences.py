@@ -166,6 +166,7 @@ THOROUGH = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["english", "german", "french"])
 def test_same_as_nltk_on_hard_texts(language):
     @THOROUGH

@@ -217,6 +217,7 @@ def checkpoints(material, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_with_its_own_vocabulary(material, checkpoints, tmp_path):
     assert _init_from(material, checkpoints / "kept").status == 0
     assert _init_from(material, checkpoints / "kept", "--vocab", material.vocab).status == 0

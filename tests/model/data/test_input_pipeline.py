@@ -270,6 +270,7 @@ def test_a_corpus_without_validation_says_so(tmp_path):
 # --- what goes wrong ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_damaged_shard_is_the_same_line_with_and_without_workers(tmp_path, workers):
     folder = make_corpus(tmp_path / "c", {"train": numbered([200, 200])}, ("tfrecord",))

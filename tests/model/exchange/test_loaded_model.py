@@ -73,6 +73,7 @@ def test_ids_after_the_end_are_padding(tiny):
         assert not ends.size or not row[ends[0] + 1 :].any()
 
 
+@pytest.mark.slow
 def test_generation_starts_ends_and_pads_as_the_folder_says(tmp_path, tiny):
     ids = np.random.default_rng(1).integers(3, 320, (4, 6))
     mask = np.ones_like(ids)

@@ -133,6 +133,7 @@ def test_a_bias_for_all_sequences_gets_the_gradients_of_each(arrays):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_query_that_sees_nothing_has_a_finite_result_and_gradient(arrays):
     blind = {**arrays, "mask": jnp.zeros_like(arrays["mask"])}
     gradient = jax.grad(lambda query: attend(**{**blind, "query": query}).sum())(blind["query"])

@@ -185,6 +185,7 @@ def _possible(text, devices, size, batch_size, room, accumulate=1):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_auto_proposes_only_meshes_that_are_accepted(monkeypatch):
     # A mesh's own class wants JAX's devices; what it refuses is looked at before.
     monkeypatch.setattr(sharding, "Mesh", lambda grid, axes: grid.shape)

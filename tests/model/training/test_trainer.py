@@ -76,6 +76,7 @@ def run20(run30, tmp_path):
     return out
 
 
+@pytest.mark.slow
 def test_a_folder_tells_all_of_its_run(material, run30):
     row = read_rows(run30 / "metrics.jsonl")[-1]
     assert set(row) == {
@@ -130,6 +131,7 @@ def test_a_finished_run_takes_more_steps(material, run30, tmp_path):
         np.testing.assert_array_equal(mine, wanted)
 
 
+@pytest.mark.slow
 def test_half_written_things_do_not_count(material, run30, run20):
     half = run20 / "checkpoints" / "25.orbax-checkpoint-tmp-7"
     (half / "params").mkdir(parents=True)
