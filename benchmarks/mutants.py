@@ -27,11 +27,13 @@ import contextlib
 import dataclasses
 import difflib
 import functools
+import gc
 import hashlib
 import importlib
 import json
 import os
 import pathlib
+import pickle
 import random
 import resource
 import shutil
@@ -235,14 +237,21 @@ def _places(files: Iterable[str]) -> Iterator[_Place]:
                     occurrence += 1
 
 
+@functools.cache
+def _parsed(file: str) -> tuple[str, bytes]:
+    """A file's text and its pickled tree: mutating changes a tree, and parsing again is slow."""
+    source = (_ROOT / file).read_text(encoding="utf-8")
+    return source, pickle.dumps(get_ast(source))
+
+
 def _mutant(place: _Place) -> Mutant | None:
     """Returns the mutant at a place, or None when it changes nothing or does not compile.
 
     What only compiles with a warning, such as ``x is 1``, is left out, too: linters find it.
     """
-    source = (_ROOT / place.file).read_text(encoding="utf-8")
-    operator = _operators()[place.operator]
-    text = MutationVisitor.mutate_code(source, operator, place.occurrence)
+    source, tree = _parsed(place.file)
+    visitor = MutationVisitor(place.occurrence, _operators()[place.operator])
+    text = visitor.walk(pickle.loads(tree)).get_code()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", SyntaxWarning)
@@ -354,6 +363,10 @@ class _Selected(_Plugin):
         self.killer.write_text(item.nodeid)
         # The kernel ends the process when the test has used up its CPU time.
         signal.setitimer(signal.ITIMER_PROF, 10 + 8 * self.seconds[item.nodeid])
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            os._exit(int(pytest.ExitCode.TESTS_FAILED))  # pytest's own end takes half a second
 
 
 _TIMED_OUT = 1000
@@ -604,6 +617,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in _SLOW_IMPORTS:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # pytest collects twice, and need not look at what is imported here
     results: list[tuple[Mutant, str, str]] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         laboratory = Laboratory(pathlib.Path(folder).resolve(), target)

@@ -494,7 +494,8 @@ class MarkedSplitter(SentenceSplitter):
 
     def __init__(self, language: str, marks: frozenset[str]) -> None:
         super().__init__(language)
-        run = rf"[{re.escape(''.join(sorted(marks)))}]+[{re.escape(_CLOSERS + _MORE_CLOSERS)}]*"
+        # Possessive: no sentence starts at the second mark of a line's end, or at its quote.
+        run = rf"[{re.escape(''.join(sorted(marks)))}]++[{re.escape(_CLOSERS + _MORE_CLOSERS)}]*+"
         self._in_line = re.compile(rf"{run}[^\S\n]*(?=\S)")
         self._in_text = re.compile(rf"{run}\s*(?=\S)")
 

@@ -361,3 +361,15 @@ def test_end_marks_are_a_list_or_one_string_of_characters():
     for mark in ("", " ", ". .", " .", ".\n"):
         with pytest.raises(ValueError, match="end_marks must be characters without blanks, "):
             Recipe(name="x", end_marks=(".", mark))
+
+
+def test_line_rules_need_an_end_mark():
+    assert Recipe(name="x", end_marks=(), line_rules=False).end_marks == ()
+    with pytest.raises(ValueError, match="end_marks must name a mark"):
+        Recipe(name="x", end_marks=())
+
+
+@pytest.mark.parametrize("written", ['[["en"]]', "[1]", "[{}]", '"en"', "1"])
+def test_languages_are_a_list_of_strings(written):
+    with pytest.raises(ValueError, match=r"recipe x: languages must be a list of strings, got"):
+        load_recipe("x.toml", f'name = "x"\nlanguages = {written}')

@@ -343,7 +343,13 @@ def words_of_each_context(language: str) -> list[str]:
     return list(words.values())
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    "language",
+    [
+        pytest.param(language, marks=pytest.mark.slow) if language == "english_web" else language
+        for language in LANGUAGES
+    ],
+)
 def test_every_orthographic_context_after_every_kind_of_token(language):
     model = punkt.load_model(language)
     abbreviation = next((word for word in sorted(model.abbrev_types) if len(word) > 1), "x")
@@ -393,3 +399,20 @@ def test_dots_joined_by_a_no_break_space_before_what_abuts():
     for before, blank, after in itertools.product(befores, "\xa0\u2003\u3000", afters):
         for rest in ("It went.", "it went."):
             assert_same(f"So {before}{blank}.{after} {rest}\n{before}{blank}.{blank}.{after}{rest}")
+
+
+def test_marks_end_sentences_besides_those_of_the_model():
+    marks = frozenset("。！")
+    splitter = sentence_splitter("german", marks)
+    assert splitter.language == "german"
+    assert splitter is sentence_splitter("german", marks)
+    assert splitter is not sentence_splitter("german")
+    text = "Das ist z.B. gut. Ja。」Nein！！\n雨。\n\n」雪。 。x ？y"
+    pieces = ["Das ist z.B. gut. ", "Ja。」", "Nein！！\n", "雨。\n\n", "」雪。 ", "。", "x ？y"]
+    starts = splitter.line_starts(text)
+    assert [text[a:b] for a, b in itertools.pairwise([*starts, len(text)])] == pieces
+    assert [text[a:b] for a, b in splitter.spans(text)] == [piece.rstrip() for piece in pieces]
+    assert splitter.count(text) == 7
+    for line in ("好！！", "好。」", "好！。」』 "):  # a line's end is the end of one sentence
+        assert splitter.line_starts(f"{line}\n{line}") == [0, len(line) + 1]
+        assert splitter.count(line) == 1

@@ -776,3 +776,12 @@ def test_starts_that_do_not_fit_are_named_in_full():
         message = f"starts must ascend from 0 to 5 at most, got {starts}"
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             spans.cut("A. B.", starts, [True, False])
+
+
+def test_spans_lie_within_the_units_or_are_refused():
+    for window, total, first in itertools.product(range(1, 5), range(9), range(9)):
+        if first + window <= total:
+            assert spans.units_removed([first], window, total).sum() == window
+        else:
+            with pytest.raises(ValueError, match=rf"from {first} to {first}: are they of this"):
+                spans.units_removed([first], window, total)
