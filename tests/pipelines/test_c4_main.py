@@ -52,6 +52,7 @@ BAD_BUILDS = [
     (["--shards", "-1"], "--shards wants auto or a whole number from 1 to 99999, got '-1'"),
     (["--shards", "0"], "--shards wants auto or a whole number from 1 to 99999, got '0'"),
     (["--workers", "0"], "--workers must lie between 1 and 1024, got 0"),
+    (["--direct_num_workers", "-3"], "--direct_num_workers must lie between 0 and 1024, got -3"),
     (["--workers", "2", "--runner=FlinkRunner"], "--workers is for builds on this machine"),
     (["--max-record-mb", "0"], "got 0 bytes (--max-record-mb)"),
     (["--allow-unreadable-files", "-1"], "must not be negative, got -1"),
