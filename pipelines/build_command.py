@@ -128,6 +128,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         keep=arguments.keep,
     )
     config.page_rules()  # a bad list stops here, not on a worker
+    for option, path in config.empty_lists().items():
+        print(f"c4: warning: the list {path} has no entries ({option})", file=sys.stderr)
     files = storage.match(config.inputs)
     _require_utf8([file.path for file in files], "--input")
     _require_utf8([config.output], "--output")

@@ -120,6 +120,17 @@ class BuildConfig:
             paths["--url-list"] = self.url_list
         return paths
 
+    def empty_lists(self) -> dict[str, str]:
+        """Return the lists that have no entry, by option: a failed download, or one of no effect."""
+        return {
+            option: path
+            for option, path in self.lists().items()
+            if not any(
+                line.strip() and not line.startswith("#")
+                for line in _text(option, path).split("\n")
+            )
+        }
+
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What the corpus depends on besides its inputs: two builds of one identity agree.

@@ -676,3 +676,27 @@ def test_patterns_of_every_form_that_match_what_is_built_are_refused(
     assert outcome.status == 1
     assert "matches files that the build itself writes" in outcome.err
     assert not (wet / "out").exists()
+
+
+def test_a_list_without_entries_is_a_warning(wet: pathlib.Path) -> None:
+    (wet / "words.txt").write_text("# none yet\n\n")
+    outcome = build(wet, "--badwords", f"en={wet / 'words.txt'}")
+    assert outcome.status == 0
+    assert (
+        f"c4: warning: the list {wet / 'words.txt'} has no entries (--badwords en)" in outcome.err
+    )
+    (wet / "words.txt").write_text("darn\n")
+    outcome = build(wet, "--badwords", f"en={wet / 'words.txt'}", output=wet.parent / "other")
+    assert "has no entries" not in outcome.err
+
+
+def test_a_folder_that_lost_its_mark_says_so(
+    out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    (out / "build.json").unlink()
+    outcome = again()
+    assert outcome.status == 1
+    assert "build.json is missing" in outcome.err
+    assert "--start-over" in outcome.err
+    assert again("--start-over").status == 0
+    assert run_c4("verify", out).status == 0
