@@ -121,13 +121,12 @@ class BuildConfig:
         return paths
 
     def empty_lists(self) -> dict[str, str]:
-        """Return the lists that have no entry, by option: a failed download, or one of no effect."""
+        """Return the paths of lists without entries, such as failed downloads, by option."""
         return {
             option: path
             for option, path in self.lists().items()
-            if not any(
-                line.strip() and not line.startswith("#")
-                for line in _text(option, path).split("\n")
+            if all(
+                not line.strip() or line.startswith("#") for line in _text(option, path).split("\n")
             )
         }
 
