@@ -445,7 +445,8 @@ def test_requests_are_those_that_a_build_makes(
     asked = google_cloud.requests.copy()
     files = len(list(WET_DIR.glob("sample-0*")))
     plan = make_plan(Work(files, 100.0, Profile()), Cluster(1, 1, 16.0), shards=9)
-    # A build of any size also writes its claim, its first heartbeat and its end, the records of the folder, the card.
+    # A build of any size also writes its claim and the end of it, a heartbeat, the records of the
+    # folder, and the card.
     assert plan.total("class_b") == pytest.approx(
         asked["GET object"] + asked["HEAD object"], rel=0.25
     )
