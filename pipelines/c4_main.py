@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -40,7 +41,9 @@ _COMMANDS = {
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),
     "plan": _Command("pipelines.plan_command", "what a build would take and cost"),
-    "explain": _Command("pipelines.explain_command", "what each rule does to each page of a file"),
+    "explain": _Command(
+        "pipelines.explain_command", "why pages of a file or corpus are kept or dropped"
+    ),
     "vocab": _Command(
         "model.commands.vocab", "corpora in, SentencePiece vocabulary out", extra="train"
     ),
@@ -133,12 +136,14 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
             try:
                 modules[name] = importlib.import_module(command.module)
             except ModuleNotFoundError as error:
-                if command.extra is None or (error.name or "").split(".")[0] in _OURS:
+                if (error.name or "").split(".")[0] in _OURS:
                     raise
+                comes, extra = "it comes with c4", ""
+                if command.extra is not None:
+                    comes, extra = f"it comes with the extra {command.extra}", f"[{command.extra}]"
                 print(
                     f"c4: error: c4 {name} needs {error.name}, which is not installed: "
-                    f"it comes with the extra {command.extra} (in a clone: "
-                    f"pip install -e '.[{command.extra}]')",
+                    f"{comes} (in a clone: {shlex.join(['pip', 'install', '-e', f'.{extra}'])})",
                     file=sys.stderr,
                 )
                 return 1

@@ -2,6 +2,7 @@ import argparse
 import io
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -235,6 +236,24 @@ def test_training_without_its_extra_says_what_to_install(monkeypatch: pytest.Mon
     assert err == (
         "c4: error: c4 vocab needs model.commands.vocab, which is not installed: "
         "it comes with the extra train (in a clone: pip install -e '.[train]')\n"
+    )
+
+
+def test_a_checkout_without_its_packages_says_what_to_install() -> None:
+    # -S: without site-packages, as in a clone that is not installed.
+    run = subprocess.run(
+        [sys.executable, "-S", "-m", "pipelines.c4_main", "build", "--input", "a", "--output", "b"],
+        cwd=pathlib.Path(c4_main.__file__).parents[1],
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (1, "")
+    assert re.fullmatch(
+        r"c4: error: c4 build needs \w+, which is not installed: it comes with c4 "
+        r"\(in a clone: pip install -e \.\)\n",
+        run.stderr,
     )
 
 

@@ -380,7 +380,35 @@ def test_verify_prints_json(out: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert "has 3 bytes instead of" in problem["problem"]
     outcome = run_c4("verify", tmp_path / "none", "--json")
     assert outcome.status == 1
-    assert "has no manifest.json" in json.loads(outcome.out)["problems"][0]["problem"]
+    [problem] = json.loads(outcome.out)["problems"]
+    assert problem["file"] == "manifest.json"
+    assert problem["problem"].startswith("is missing: this is not a corpus")
+
+
+def test_verify_of_no_corpus_does_not_advise_a_repair(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for folder in (tmp_path, tmp_path / "none", tmp_path / "notes.txt"):
+        outcome = run_c4("verify", folder)
+        assert (outcome.status, outcome.err) == (1, "")
+        first, last = outcome.out.splitlines()
+        assert first.startswith("manifest.json is missing: this is not a corpus")
+        assert last.endswith("check the path, or run the same c4 build again to finish it")
+
+
+def test_a_build_says_what_verify_found(again: Callable[..., Outcome]) -> None:
+    assert "same settings, every checksum matches\n" in again("--verify").out
+    assert "same settings\n" in again().out
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("40", 40), ("300", 96)])
+def test_the_kept_page_fits_the_terminal(
+    columns: str, widest: int, again: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = again().out.split("the beginning of one kept page: ")[1].splitlines()[1:]
+    assert shown
+    assert max(map(len, shown)) <= widest
+    assert any(line.endswith(" …") for line in shown) == (columns == "40")
 
 
 # ------------------------------------------------------------------------------------ what stays
