@@ -82,6 +82,7 @@ def test_languages_are_told(text, code):
     assert best.probability > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", " ", "12345 67890.", "...!?", "https://example.org/page"])
 def test_a_text_without_features_has_no_language(text, rust, python):
     assert detect_language(text) is rust(text) is python(text) is None

@@ -177,6 +177,7 @@ def test_same_as_nltk_on_hard_texts(language):
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_same_as_nltk_with_every_model(language):
     @settings(THOROUGH, max_examples=25)

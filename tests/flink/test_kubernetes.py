@@ -66,6 +66,7 @@ def test_the_manifest_is_what_the_operator_takes(manifest: Any, schema: dict[str
     assert list(faults(manifest["spec"], schema)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [

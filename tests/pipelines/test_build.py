@@ -73,6 +73,7 @@ class TestSamplePages:
         assert set(copies.values()) == {1}, "of pages that are copies exactly one stays"
         assert texts == {}, "pages that no source knows"
 
+    @pytest.mark.slow
     def test_reasons_add_up_to_those_expected(self, samples: pathlib.Path) -> None:
         counts = manifest_of(samples)["counts"]
         expected = collections.Counter(_expected_drops(read_pages()))

@@ -327,6 +327,7 @@ def test_removals_that_are_gone_are_one_line(wet: str, corpus: str, tmp_path: pa
     assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unit", "window", "shared", "left"),
     [
@@ -779,6 +780,7 @@ def test_a_manifest_without_settings_is_one_line(
     assert run_c4("explain", path, "--corpus", corpus) == (1, "", message)
 
 
+@pytest.mark.slow
 def test_a_page_that_loses_nothing_may_still_be_too_short(tmp_path: pathlib.Path) -> None:
     path, _ = write_wet(
         tmp_path / "a.wet.gz", [("http://d.example/", OLD, "The mill was older than the church.")]

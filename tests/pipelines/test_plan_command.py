@@ -311,6 +311,7 @@ def test_a_corpus_is_a_model_for_more_of_the_same(corpus: pathlib.Path) -> None:
     assert more["pages"] == pytest.approx(5000 * like.pages / like.files, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_known_crawl_keeps_its_bytes_whatever_a_corpus_has(corpus: pathlib.Path) -> None:
     like = measured_corpus(str(corpus))
     crawl = known_crawl("CC-MAIN-2019-18")

@@ -306,6 +306,7 @@ def sample() -> pathlib.Path:
     return sorted(pathlib.Path(WET_DIR).iterdir())[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["web", "file"])
 def test_a_build_and_an_explanation_from_an_address(
     where: str, web: FakeWeb, tmp_path: pathlib.Path

@@ -239,6 +239,7 @@ def test_fused_attention_asks_for_what_the_plain_path_computes(low):
     )
 
 
+@pytest.mark.slow
 def test_fused_attention_lowers_for_cuda_with_the_gradient_of_its_bias(low, cuda):
     def total(query, key, value, bias):
         attended = attend(query, key, value, bias, low["mask"], path="auto")

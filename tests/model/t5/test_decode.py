@@ -171,6 +171,7 @@ def test_no_new_tokens_is_an_error():
         greedy(model, model.param_shapes(), random_inputs(model, 0), 0)
 
 
+@pytest.mark.slow
 def test_bfloat16_decodes_in_bfloat16():
     model = T5(_CONFIG.replace(dtype="bfloat16", architecture="language-model"))
     inputs = random_inputs(model, 0)

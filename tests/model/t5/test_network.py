@@ -326,6 +326,7 @@ def test_activations_pass_the_constraint_with_their_axes(models):
     }
 
 
+@pytest.mark.slow
 def test_an_id_beyond_the_vocabulary_is_loud(models):
     _, params, logits = models["language model"]
     batch = packed_batch()

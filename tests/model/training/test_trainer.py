@@ -22,7 +22,7 @@ from model.training.metrics import read_rows
 from tests.helpers import run_c4
 from tests.model.data.corpora import make_corpus
 
-pytestmark = pytest.mark.usefixtures("quick_xla")
+pytestmark = [pytest.mark.usefixtures("quick_xla"), pytest.mark.slow]
 
 _TINY = [
     "--size", "tiny", "--set", "d_model=32", "--set", "d_ff=64", "--set", "d_kv=8",
@@ -76,7 +76,6 @@ def run20(run30, tmp_path):
     return out
 
 
-@pytest.mark.slow
 def test_a_folder_tells_all_of_its_run(material, run30):
     row = read_rows(run30 / "metrics.jsonl")[-1]
     assert set(row) == {
@@ -131,7 +130,6 @@ def test_a_finished_run_takes_more_steps(material, run30, tmp_path):
         np.testing.assert_array_equal(mine, wanted)
 
 
-@pytest.mark.slow
 def test_half_written_things_do_not_count(material, run30, run20):
     half = run20 / "checkpoints" / "25.orbax-checkpoint-tmp-7"
     (half / "params").mkdir(parents=True)
@@ -203,7 +201,6 @@ def test_a_loss_that_is_no_number_stops_the_run(material, run30, tmp_path):
     assert read_rows(tmp_path / "run" / "metrics.jsonl")[-1]["loss"] is None
 
 
-@pytest.mark.slow
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(material, run20):
     # As if the last 100 steps had been better than those to come.
     saved = run20 / "checkpoints" / "20" / "progress" / "metadata"
@@ -343,7 +340,6 @@ def test_a_missing_file_of_a_checkpoint_is_one_line(material, run20):
     assert "20 cannot be restored; delete it" in outcome.err
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_killed_changes_no_loss(material, run30, tmp_path, monkeypatch):
     fetch = Workers.fetch
 
