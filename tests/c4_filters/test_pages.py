@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -473,3 +474,51 @@ def test_real_pages_balance_for_every_recipe(real_pages):
             kept += rules_for(recipe).clean(one, counts).lines
         lines_read = counts.pop("lines_read")
         assert lines_read == kept + counts.total(), recipe.name
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "starts"),
+    [
+        ("sentences", "It rained. We left.\nYou stayed.", [0, 11, 20]),
+        ("lines", "It rained. We left.\nYou stayed.", [0, 20]),
+        ("lines", "a\n\nb\n", [0, 2, 3, 5]),
+        ("lines", "a", [0]),
+        ("none", "It rained.\nWe left.", []),
+    ],
+)
+def test_units_begin_where_the_recipe_says(unit, text, starts):
+    rules = PageRules(dataclasses.replace(RECIPES["en"], dedup_unit=unit))
+    assert rules.unit_starts(text) == starts
+
+
+@pytest.mark.parametrize(
+    ("unit", "order", "judged"),
+    [
+        ("sentences", "filters_first", [False, True, True, True, True]),
+        ("lines", "filters_first", [False, False, True, False, True]),
+        ("none", "dedup_first", [True] * 5),
+    ],
+)
+def test_pages_that_lose_units_or_have_few_are_judged_again(unit, order, judged):
+    recipe = dataclasses.replace(
+        RECIPES["en"], dedup_unit=unit, order=order, min_sentences_after_dedup=3
+    )
+    units, removed = np.array([3, 2, 9, 0, 4]), np.array([0, 0, 1, 0, 2])
+    assert PageRules(recipe).are_judged_after_dedup(units, removed).tolist() == judged
+
+
+def test_a_page_is_finished_without_its_removed_units():
+    text = ENGLISH.replace("\n", " ", 1)
+    for unit, left, sentences in (("sentences", 2, 2), ("lines", 1, None)):
+        rules = PageRules(
+            dataclasses.replace(RECIPES["en"], dedup_unit=unit, min_sentences_after_dedup=2)
+        )
+        starts = rules.unit_starts(text)
+        removed = np.array([True] + [False] * (len(starts) - 1))
+        page = rules.finish_page(text, starts, removed, "http://a.example/x")
+        assert (page.text, page.sentences) == (text[starts[1] :], sentences)
+        kept = left >= 2
+        assert page.result.verdict is (
+            PageVerdict.KEPT if kept else PageVerdict.FEW_SENTENCES_AFTER_DEDUP
+        )
+        assert page.result.text == (page.text if kept else "")

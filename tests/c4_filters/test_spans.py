@@ -785,3 +785,16 @@ def test_spans_lie_within_the_units_or_are_refused():
         else:
             with pytest.raises(ValueError, match=rf"from {first} to {first}: are they of this"):
                 spans.units_removed([first], window, total)
+
+
+def test_a_buffer_of_the_wrong_length_is_told_both_lengths():
+    buffer = spans.pack_spans(some_units(3), some_units(3)[:, 0], [0, 1, 2])
+    message = (
+        "C4SPANS1 buffer of 3 rows must have 108 bytes, got 107: it was cut or joined; write its "
+        "file again"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        spans.unpack_spans(buffer[:-1])
+    message = "buffer is shorter than the header of a C4SPANS1 buffer: 23 bytes of 24; "
+    with pytest.raises(ValueError, match=f"^{message}"):
+        spans.unpack_spans(buffer[:23])
