@@ -122,9 +122,9 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
     )
     parser.add_argument("--version", action="version", version=f"c4 {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    modules = {}
+    modules, parsers = {}, {}
     for name, command in _COMMANDS.items():
-        sub = commands.add_parser(
+        parsers[name] = sub = commands.add_parser(
             name,
             help=command.summary,
             description=command.summary[0].upper() + command.summary[1:] + ".",
@@ -150,7 +150,7 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
             modules[name].add_arguments(sub)
     arguments, rest = parser.parse_known_args(words, known)
     if rest and not _COMMANDS[arguments.command].passes_on:
-        parser.error(f"unknown argument {rest[0]!r}")
+        parsers[arguments.command].error(f"unknown argument {rest[0]!r}")
     status: int = modules[arguments.command].run(arguments, rest)
     return status
 
