@@ -115,6 +115,7 @@ def test_a_hand_made_corpus_comes_out_as_read_off_the_published_rules(tmp_path, 
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("left_out", "urls_more"),
     [

@@ -88,6 +88,7 @@ def test_a_text_without_features_has_no_language(text, rust, python):
     assert detect_language(text) is rust(text) is python(text) is None
 
 
+@pytest.mark.slow
 def test_both_detectors_agree_to_the_last_bit_on_samples(sample_texts, rust, python):
     for text in sample_texts:
         assert rust(text) == python(text), text[:60]

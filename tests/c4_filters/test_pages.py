@@ -305,6 +305,7 @@ URLS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_lines_read_are_lines_kept_and_lines_dropped(name):
     recipe = dataclasses.replace(RECIPES[name], max_page_chars=900)

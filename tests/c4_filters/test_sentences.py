@@ -375,6 +375,7 @@ def test_collocations_end_no_sentence(language):
     assert_same(text, language)
 
 
+@pytest.mark.slow
 def test_every_digit_is_one_where_python_does_not_know_it():
     digits = [chr(code) for code in range(sys.maxunicode) if regex.fullmatch(r"\d", chr(code))]
     assert len(digits) > 700

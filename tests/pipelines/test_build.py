@@ -79,6 +79,7 @@ class TestSamplePages:
         expected = collections.Counter(_expected_drops(read_pages()))
         assert counts["pages_dropped"] | counts["records_rejected_by_reason"] == dict(expected)
 
+    @pytest.mark.slow
     def test_pages_and_lines_balance(self, samples: pathlib.Path) -> None:
         counts = manifest_of(samples)["counts"]
         for what in ("pages", "lines"):

@@ -258,6 +258,7 @@ def test_a_checkout_without_its_packages_says_what_to_install() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_status_of_a_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explain_command, "run", lambda arguments, rest: 7)
     assert run_c4("explain", "a").status == 7
@@ -312,6 +313,7 @@ def test_only_the_command_asked_for_is_imported() -> None:
     assert done.stdout.endswith("loaded: []\n")
 
 
+@pytest.mark.slow
 def test_a_standard_output_that_is_full_is_named() -> None:
     code = (
         "import sys\n"

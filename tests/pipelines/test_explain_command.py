@@ -27,6 +27,8 @@ from pipelines.merge_files import cleaned_sources
 from pipelines.write_shards import plan_shards, write_shard
 from tests.helpers import Page, run_c4, wet_bytes, wet_record, write_wet
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = "2019-04-18T10:00:00Z", "2019-04-20T10:00:00Z"
 SHARED = "The old harbour was rebuilt by hand. It took two winters. Nobody had a machine."
 OWN = [
@@ -272,7 +274,6 @@ def test_pages_of_a_verdict_that_only_a_corpus_tells(wet: str, corpus: str) -> N
     assert list(pages_of(out)) == ["http://c.example/ferry"]
 
 
-@pytest.mark.slow
 def test_the_recipe_is_the_corpus_own(wet: str, tmp_path: pathlib.Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
@@ -327,7 +328,6 @@ def test_removals_that_are_gone_are_one_line(wet: str, corpus: str, tmp_path: pa
     assert outcome.err.count("\n") == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unit", "window", "shared", "left"),
     [
@@ -780,7 +780,6 @@ def test_a_manifest_without_settings_is_one_line(
     assert run_c4("explain", path, "--corpus", corpus) == (1, "", message)
 
 
-@pytest.mark.slow
 def test_a_page_that_loses_nothing_may_still_be_too_short(tmp_path: pathlib.Path) -> None:
     path, _ = write_wet(
         tmp_path / "a.wet.gz", [("http://d.example/", OLD, "The mill was older than the church.")]

@@ -20,6 +20,8 @@ from pipelines.storage import FileInfo, local
 from tests.helpers import Outcome, run_c4, write_wet
 from tests.pipelines.test_build import digests, manifest_of
 
+pytestmark = pytest.mark.slow
+
 TEXT = (
     "The {0} ferry leaves the harbour at seven every morning.\n"
     "It carries letters, bread and the {0} newspaper to the islands.\n"
@@ -99,7 +101,6 @@ def same_size_as(path: pathlib.Path, name: str) -> None:
     path.write_bytes(content + bytes(size - len(content)))  # zeros end the file
 
 
-@pytest.mark.slow
 def test_an_input_that_was_changed_in_place_is_cleaned_again(wet: pathlib.Path) -> None:
     assert build(wet).status == 0
     same_size_as(wet / "a.warc.wet.gz", "mended")
@@ -119,7 +120,6 @@ def test_an_input_that_was_changed_in_place_is_cleaned_again(wet: pathlib.Path) 
     assert manifest_of(out)["recleaned"] == made["recleaned"]
 
 
-@pytest.mark.slow
 def test_an_input_that_was_only_touched_is_not(wet: pathlib.Path) -> None:
     assert build(wet).status == 0
     os.utime(wet / "a.warc.wet.gz", (1, 1))
@@ -131,7 +131,6 @@ def test_an_input_that_was_only_touched_is_not(wet: pathlib.Path) -> None:
     assert "complete already" in build(wet).out
 
 
-@pytest.mark.slow
 def test_an_input_whose_time_was_set_back_is_cleaned_again(wet: pathlib.Path) -> None:
     assert build(wet).status == 0
     path = wet / "a.warc.wet.gz"
@@ -141,7 +140,6 @@ def test_an_input_whose_time_was_set_back_is_cleaned_again(wet: pathlib.Path) ->
     assert "1 cleaned file was cleaned again because the input has changed" in build(wet).out
 
 
-@pytest.mark.slow
 def test_what_the_file_system_does_not_know_verify_inputs_finds(
     wet: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +180,6 @@ def test_the_digest_decides_where_identities_differ(
 # ------------------------------------------------------------------------------ damaged corpora
 
 
-@pytest.mark.slow
 def test_a_finished_corpus_is_left_alone(out: pathlib.Path, again: Callable[..., Outcome]) -> None:
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     for options in ([], ["--verify"], ["--verify-inputs"]):
@@ -192,7 +189,6 @@ def test_a_finished_corpus_is_left_alone(out: pathlib.Path, again: Callable[...,
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
-@pytest.mark.slow
 def test_a_shard_with_a_flipped_bit_is_found_and_made_again(
     out: pathlib.Path, again: Callable[..., Outcome]
 ) -> None:
@@ -215,7 +211,6 @@ def test_a_shard_with_a_flipped_bit_is_found_and_made_again(
     assert "no problems (2 shards" in outcome.out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["cleaned", "fingerprints", "removals"])
 def test_a_kept_file_with_a_flipped_bit_is_found_and_made_again(
     folder: str, out: pathlib.Path, again: Callable[..., Outcome]
@@ -298,7 +293,6 @@ def test_an_edited_manifest_is_damaged_and_verify_says_so(edit: str, out: pathli
     assert outcome.out.startswith("manifest.json ")
 
 
-@pytest.mark.slow
 def test_an_edited_manifest_is_built_again(
     out: pathlib.Path, again: Callable[..., Outcome]
 ) -> None:
@@ -422,7 +416,6 @@ def test_the_kept_page_fits_the_terminal(
 # ------------------------------------------------------------------------------------ what stays
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keep", "stay"), [("fingerprints", {"fingerprints"}), ("none", set[str]())]
 )
@@ -480,7 +473,6 @@ def test_start_over_is_not_proposed_and_not_done_in_a_folder_of_something_else(
         assert tree(out) == before
 
 
-@pytest.mark.slow
 def test_files_of_the_user_stay_when_an_input_is_added(wet: pathlib.Path) -> None:
     out = wet.parent / "out"
     assert build(wet).status == 0
@@ -497,7 +489,6 @@ def test_files_of_the_user_stay_when_an_input_is_added(wet: pathlib.Path) -> Non
     assert not (out / "train-00000-of-00001.parquet").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["**", "out/**", "**/*.parquet", "out/cleaned/*"])
 def test_a_pattern_that_matches_the_output_is_refused(pattern: str, wet: pathlib.Path) -> None:
     parent = wet.parent
@@ -520,7 +511,6 @@ def test_a_pattern_that_matches_the_output_is_refused(pattern: str, wet: pathlib
     assert "lies in the output folder" in outcome.err
 
 
-@pytest.mark.slow
 def test_no_page_is_a_warning(wet: pathlib.Path) -> None:
     for path in wet.iterdir():
         path.unlink()
@@ -547,7 +537,6 @@ sys.exit(c4_main.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 def test_a_build_that_is_stopped_before_its_end(
     where: str, wet: pathlib.Path, monkeypatch: pytest.MonkeyPatch
@@ -604,7 +593,6 @@ def _state(pid: int) -> str:
     return stat.rpartition(")")[2].split()[0]
 
 
-@pytest.mark.slow
 def test_a_build_that_was_killed_is_followed_at_once(
     wet: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -313,6 +313,7 @@ def test_row_groups_close_when_full(lengths: list[int], limit: int) -> None:
         assert list(parquet.row_groups(text)) == expected
 
 
+@pytest.mark.slow
 def test_row_groups_hold_the_bytes_they_say() -> None:
     n_pages, n_bytes = 1000, 100_000
     table = _table([_page("x" * n_bytes, url=str(i)) for i in range(n_pages)])

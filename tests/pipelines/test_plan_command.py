@@ -324,6 +324,7 @@ def test_a_known_crawl_keeps_its_bytes_whatever_a_corpus_has(corpus: pathlib.Pat
     assert plan["profile"]["kept_pages"] == like.profile.kept_pages
 
 
+@pytest.mark.slow
 def test_a_corpus_of_much_shorter_pages_is_told_of_once(corpus: pathlib.Path) -> None:
     assert measured_corpus(str(corpus)).profile.stored_bytes < 1400  # the samples' pages are short
     done = run_c4(*CRAWL, "--like", corpus)

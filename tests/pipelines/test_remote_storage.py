@@ -18,6 +18,8 @@ from tests.fake_object_store import FakeStore, fake_s3
 from tests.fake_web import FakeWeb, fake_web
 from tests.helpers import run_c4
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _options(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[None]:
@@ -306,7 +308,6 @@ def sample() -> pathlib.Path:
     return sorted(pathlib.Path(WET_DIR).iterdir())[0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("where", ["web", "file"])
 def test_a_build_and_an_explanation_from_an_address(
     where: str, web: FakeWeb, tmp_path: pathlib.Path

@@ -74,6 +74,7 @@ def test_any_axis_can_be_the_one_that_is_left(order, sizes, free):
     assert parse_mesh(text, devices) == MeshShape(**named)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from([*RULES, None]), min_size=1, max_size=4),
     st.lists(st.integers(1, 24), min_size=4, max_size=4),
