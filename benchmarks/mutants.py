@@ -606,6 +606,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.nice(19)
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     mutants, places = draw(source_files(target), options.mutants, seed)
     print(f"{len(mutants)} mutants of {places:,} places, seed {seed}", flush=True)
     equivalents = _read_equivalents()

@@ -99,3 +99,9 @@ def test_sentences_end_at_marks_without_a_blank() -> None:
     assert splitter.line_starts("。") == [0]
     assert splitter.line_starts("a。 \nb") == [0, 4]
     assert sentence_splitter("english", sentence_ends(ENGLISH_END_MARKS)) is sentence_splitter()
+
+
+def test_both_ways_to_write_chinese_have_the_same_marks() -> None:
+    assert END_MARKS["zh-tw"] == END_MARKS["zh-cn"]
+    assert {*"。．｡！？”」』"} == {*END_MARKS["zh-cn"]}
+    assert {*END_MARKS["zh-cn"]} - {"”"} == {*END_MARKS["ja"]}

@@ -398,6 +398,7 @@ def test_long_words_are_not_remembered():
 def test_dots_joined_by_a_no_break_space_before_what_abuts():
     befores = ["Dr.", "J.", "5.", "it.", "U.S.", "...", ".", "a-b.", "(x.", "?.", "Dr.\xa0Dr."]
     afters = ["", ")", '"', "'", "]", "”", ":", "*", "(", "[", "-", "--", "x", ".", "..", "!", "5"]
+    afters += [")?x", "(!x", "x?x", ")end.)x"]
     for before, blank, after in itertools.product(befores, "\xa0\u2003\u3000", afters):
         for rest in ("It went.", "it went."):
             assert_same(f"So {before}{blank}.{after} {rest}\n{before}{blank}.{blank}.{after}{rest}")

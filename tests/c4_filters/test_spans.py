@@ -593,6 +593,9 @@ def test_arrays_of_the_wrong_shape_or_type_are_refused():
         (lambda: spans.pack_spans(ids, keys, [0]), r"indices must be \[3\], got \[1\]"),
         (lambda: spans.page_winners(ids, stamps[:, :8], digests), "timestamps must be"),
         (lambda: spans.page_winners(ids, stamps, digests[:1]), "digests must be"),
+        (lambda: spans.page_winners(ids[:2], stamps[:2], digests), "digests must be"),
+        (lambda: spans.page_winners(ids, stamps.astype(np.int8), digests), "got int8"),
+        (lambda: spans.span_winners(ids, keys.astype(np.int64)), r"page_keys .*, got int64 \[3\]"),
         (
             lambda: spans.unit_keepers([0], keys, 1, np.ones(1, np.bool_)),
             r"keepers must be .*\[1\]",
