@@ -178,7 +178,7 @@ def test_other_architectures_do_not_fit_the_door():
     from model.exchange.loaded_model import LoadedModel
 
     config = V1_0.replace(architecture="language-model")
-    with pytest.raises(ValueError, match="a language-model has no place"):
+    with pytest.raises(ValueError, match="a language-model is not supported here"):
         LoadedModel(config, {})
 
 
