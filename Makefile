@@ -49,7 +49,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
 
 $(MADE):
-	@echo 'making $(VENV); the build of a corpus needs some 500 MB, training and tests more'
+	@echo 'making $(VENV); the build of a corpus needs some 600 MB, training and tests more'
 	@python=$$(scripts/find_python.sh $(PYTHON)) || exit 1; \
 	    [ ! -f $(VENV)/pyvenv.cfg ] || clear=--clear; \
 	    echo "$$python -m venv $$clear $(VENV)"; "$$python" -m venv $$clear $(VENV)

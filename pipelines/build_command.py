@@ -6,6 +6,7 @@ import concurrent.futures
 import os
 import re
 import shlex
+import shutil
 import sys
 import textwrap
 import time
@@ -128,6 +129,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         keep=arguments.keep,
     )
     config.page_rules()  # a bad list stops here, not on a worker
+    for option, path in config.empty_lists().items():
+        print(f"c4: warning: the list {path} has no entries ({option})", file=sys.stderr)
     files = storage.match(config.inputs)
     _require_utf8([file.path for file in files], "--input")
     _require_utf8([config.output], "--output")
@@ -145,6 +148,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             raise
         made, problems = _finished(config, files, arguments.verify)
     done = made is not None
+    checked = ", every checksum matches" if done and arguments.verify else ""
     if made is None or _needs_tidying(config, made):
         identity = build_id(config.identity, files)
         kind = _kind(options)
@@ -170,7 +174,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
         return 0
     if done and not arguments.quiet:
-        print(f"{config.output} is complete already: same files, same settings")
+        print(f"{config.output} is complete already: same files, same settings{checked}")
     _warn(config, made, done)
     if not arguments.quiet:
         print_balance(config, made, None if done else time.monotonic() - arguments.started)
@@ -442,16 +446,18 @@ def print_balance(config: BuildConfig, made: dict[str, Any], wall_s: float | Non
     resumed = made["timing"]["files_resumed"]
     before = f" ({resumed:,} cleaned before)" if resumed else ""
     if wall_s is None:
-        print(f"built before from {files} with recipe {config.recipe.name}")
+        print(f"built earlier from {files} with recipe {config.recipe.name}")
     else:
         print(f"built from {files}{before} in {wall_s:.1f} s with recipe {config.recipe.name}")
     print(f"why a page was dropped: {_explain_command(config, made)}")
     print("what the names of the rules mean: docs/rules.md")
     page = made.get("kept_page")
     if page:
+        # A line that wraps is hard to read, and pushes the lines above off the screen.
+        width = min(96, shutil.get_terminal_size((96, 24)).columns)
         print(f"\nthe beginning of one kept page: {printable(page['url'])}")
         for line in page["text"].split("\n")[:6]:
-            print(textwrap.shorten(printable(line), width=96, placeholder=" …"))
+            print(textwrap.shorten(printable(line), width, placeholder=" …"))
 
 
 def _explain_command(config: BuildConfig, made: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -40,7 +41,9 @@ _COMMANDS = {
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),
     "plan": _Command("pipelines.plan_command", "what a build would take and cost"),
-    "explain": _Command("pipelines.explain_command", "what each rule does to each page of a file"),
+    "explain": _Command(
+        "pipelines.explain_command", "why pages of a file or corpus are kept or dropped"
+    ),
     "vocab": _Command(
         "model.commands.vocab", "corpora in, SentencePiece vocabulary out", extra="train"
     ),
@@ -119,9 +122,9 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
     )
     parser.add_argument("--version", action="version", version=f"c4 {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    modules = {}
+    modules, parsers = {}, {}
     for name, command in _COMMANDS.items():
-        sub = commands.add_parser(
+        parsers[name] = sub = commands.add_parser(
             name,
             help=command.summary,
             description=command.summary[0].upper() + command.summary[1:] + ".",
@@ -133,19 +136,21 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
             try:
                 modules[name] = importlib.import_module(command.module)
             except ModuleNotFoundError as error:
-                if command.extra is None or (error.name or "").split(".")[0] in _OURS:
+                if (error.name or "").split(".")[0] in _OURS:
                     raise
+                comes, extra = "it comes with c4", ""
+                if command.extra is not None:
+                    comes, extra = f"it comes with the extra {command.extra}", f"[{command.extra}]"
                 print(
                     f"c4: error: c4 {name} needs {error.name}, which is not installed: "
-                    f"it comes with the extra {command.extra} (in a clone: "
-                    f"pip install -e '.[{command.extra}]')",
+                    f"{comes} (in a clone: {shlex.join(['pip', 'install', '-e', f'.{extra}'])})",
                     file=sys.stderr,
                 )
                 return 1
             modules[name].add_arguments(sub)
     arguments, rest = parser.parse_known_args(words, known)
     if rest and not _COMMANDS[arguments.command].passes_on:
-        parser.error(f"unknown argument {rest[0]!r}")
+        parsers[arguments.command].error(f"unknown argument {rest[0]!r}")
     status: int = modules[arguments.command].run(arguments, rest)
     return status
 

@@ -165,7 +165,7 @@ def same_content(done: FileSummary, content: str, verify: bool) -> bool:
         return True
     try:
         return sha256_of(done.path) == done.sha256
-    except Exception:  # Beam's file systems raise what their clients raise
+    except OSError:
         return False  # cleaning it will say why
 
 
@@ -186,7 +186,7 @@ def _clean(
     stats = ReadStats()
     try:
         stream = storage.open_raw(path)
-    except Exception as error:  # Beam's file systems raise what their clients raise
+    except OSError as error:
         return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
     with stream:
         pages = read_pages(

@@ -120,6 +120,16 @@ class BuildConfig:
             paths["--url-list"] = self.url_list
         return paths
 
+    def empty_lists(self) -> dict[str, str]:
+        """Return the paths of lists without entries, such as failed downloads, by option."""
+        return {
+            option: path
+            for option, path in self.lists().items()
+            if all(
+                not line.strip() or line.startswith("#") for line in _text(option, path).split("\n")
+            )
+        }
+
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What the corpus depends on besides its inputs: two builds of one identity agree.
@@ -164,7 +174,7 @@ class BuildConfig:
 def _read(option: str, path: str) -> bytes:
     try:
         return storage.read_bytes(path)
-    except Exception as error:  # Beam's file systems raise what their clients raise
+    except OSError as error:
         what = getattr(error, "strerror", None) or error
         raise OSError(f"cannot read the list {path}: {what} ({option})") from None
 

@@ -59,7 +59,11 @@ def require_own_folder(output: str, start_over: bool = False) -> None:
     """Raise FolderError unless a folder is empty or carries our mark. Write nothing."""
     path = storage.join(output, layout.BUILD)
     if not storage.exists(path):
-        if foreign := _foreign_files(output):
+        foreign = _foreign_files(output)
+        if foreign and builders.claimed_by_us(output):
+            if not start_over:
+                raise _unknown_settings(path, "missing")
+        elif foreign:
             raise FolderError(
                 f"{output} holds files that c4 build did not write, such as {foreign[0]}; give a "
                 "new or empty folder (--output)"
@@ -69,15 +73,19 @@ def require_own_folder(output: str, start_over: bool = False) -> None:
     if found is None and builders.claimed_by_us(output):
         if start_over:
             return
-        raise FolderError(
-            f"{path} is damaged: the settings of the build in this folder are unknown; give "
-            "another --output, or --start-over to remove that build"
-        )
+        raise _unknown_settings(path, "damaged")
     if found is None or not (_is_marked(found) or _is_of_0_1(found)):
         raise FolderError(
             f"{output} holds files that c4 build did not write: its {layout.BUILD} was written by "
             "something else; give a new or empty folder (--output)"
         )
+
+
+def _unknown_settings(path: str, what: str) -> FolderError:
+    return FolderError(
+        f"{path} is {what}: the settings of the build in this folder are unknown; give another "
+        "--output, or --start-over to remove that build"
+    )
 
 
 def require_same_build(config: BuildConfig) -> None:

@@ -64,7 +64,9 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Print the explanation. Return 1 when no page fits what was asked for."""
     del rest
     if arguments.file is None and arguments.corpus is None:
-        arguments.refuse("the following arguments are required: FILE (or --corpus DIR --url URL)")
+        arguments.refuse(
+            "the following arguments are required: FILE (or --corpus DIR with --url or --verdict)"
+        )
     if arguments.file is None and arguments.url is None and arguments.verdict is None:
         arguments.refuse("give FILE, --url or --verdict, to choose among the pages of --corpus")
     if arguments.verdict is not None and arguments.verdict not in list(PageVerdict):
@@ -91,10 +93,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if explainer.printed:
         return 0
     where = path if path is not None else arguments.corpus
-    what = f"has the address {arguments.url}" if arguments.url else "is there"
-    if arguments.verdict:
-        what += f" with the verdict {arguments.verdict}"
-    print(printable(f"c4: in {where} no page {what}"), file=sys.stderr)
+    asked = [f"the address {arguments.url}"] if arguments.url else []
+    asked += [f"the verdict {arguments.verdict}"] if arguments.verdict else []
+    has = f"has {' and '.join(asked)}" if asked else "can be read"
+    print(printable(f"c4: no page of {where} {has}"), file=sys.stderr)
     return 1
 
 

@@ -4,25 +4,32 @@ import argparse
 import contextlib
 import json
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
-from pipelines import corpus_folder, layout, manifest, verify_corpus
+from pipelines import corpus_folder, layout, manifest, storage, verify_corpus
 from pipelines.digests import Progress
 from pipelines.printing import printable
 from pipelines.verify_corpus import Problem
 
 __all__ = ["add_arguments", "progress_of", "run", "verify"]
 
+_NO_MANIFEST = "is missing: this is not a corpus, or its build has not finished"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 verify``."""
-    parser.epilog = (
-        "Checks the sums in manifest.json, the SHA-256 of every shard, the files beside the shards "
-        "and the checksums of the kept files. exit status: 0 no problems; 1 problems, one per line"
+    parser.epilog = textwrap.dedent(
+        """\
+        Checks the sums in manifest.json, the SHA-256 of every shard, the files beside the shards
+        and the checksums of the kept files.
+
+        exit status: 0 no problems; 1 problems, one per line; 2 wrong usage
+        """
     )
     parser.add_argument("folder", metavar="DIR", help="folder of the corpus, local or remote")
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object")
@@ -41,9 +48,12 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         print(printable(f"{problem['file']} {problem['problem']}"))
     checked = f"{result['shards']:,} shards, {result['kept_files']:,} kept files"
     if problems:
+        advice = "run the same c4 build with --verify to rebuild what is damaged"
+        if problems[0]["problem"] == _NO_MANIFEST:
+            advice = "check the path, or run the same c4 build again to finish it"
         print(
             f"{output}: {len(problems):,} problem{'s' if len(problems) > 1 else ''} ({checked} "
-            "checked): run the same c4 build with --verify to rebuild what is damaged"
+            f"checked): {advice}"
         )
         return 1
     print(f"{output}: no problems ({checked} checked)")
@@ -57,8 +67,10 @@ def verify(output: str) -> dict[str, Any]:
     try:
         made = manifest.read_manifest(output)
     except corpus_folder.FolderError as error:
-        what = str(error).removeprefix(f"{output} ")
-        problems.append(Problem(layout.MANIFEST, f"cannot be used: {what}"))
+        path = storage.join(output, layout.MANIFEST)
+        what = str(error).removeprefix(f"{path}: ")
+        unusable = f"cannot be used: {what}" if storage.exists(path) else _NO_MANIFEST
+        problems.append(Problem(layout.MANIFEST, unusable))
     else:
         problems += verify_corpus.manifest_problems(made)
         if not problems:

@@ -126,6 +126,7 @@ def test_every_folder_with_code_is_a_package():
         assert not name.endswith(".py") or (folder / "__init__.py").exists(), name
 
 
+@pytest.mark.slow
 def test_wheel_carries_the_metadata_of_the_project(wheel):
     (licence,) = (name for name in names_in(wheel) if name.endswith("licenses/LICENSE"))
     (metadata,) = (name for name in names_in(wheel) if name.endswith(".dist-info/METADATA"))

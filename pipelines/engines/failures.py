@@ -62,7 +62,7 @@ def _under_way(output: str) -> str:
     """Return words for the files in progress when a worker died: one may be the cause."""
     try:
         files = corpus_folder.interrupted_inputs(output)
-    except Exception:  # Beam's file systems raise what their clients raise
+    except OSError:
         return ""
     if not files:
         return ""

@@ -58,6 +58,8 @@ def beam_options(
         if count > 1:
             rest = [*rest, f"--direct_num_workers={count}"]
     options = options_module.PipelineOptions(rest)
+    processes = options.view_as(options_module.DirectOptions).direct_num_workers
+    number_options.require_within("--direct_num_workers", processes, 0, _MOST_WORKERS)
     if standard.runner == "FlinkRunner":
         from pipelines.engines import flink
 

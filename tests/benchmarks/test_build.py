@@ -12,6 +12,7 @@ from samples.make_samples import WET_DIR
 WHOLE = sorted(str(path) for path in WET_DIR.glob("sample-0*"))
 
 
+@pytest.mark.slow
 def test_samples_are_what_the_reference_makes_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorflow_datasets", reason="extra tfds is not installed")
     assert build.parity(WHOLE)
@@ -26,6 +27,7 @@ def test_every_part_has_a_time(capsys: pytest.CaptureFixture[str]) -> None:
         assert re.search(rf"{part}.* +\d+\.\d+", out)
 
 
+@pytest.mark.slow
 def test_growth_counts_pages_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
     build.growth([300], seed=1, workers=1)
     out = capsys.readouterr().out

@@ -194,6 +194,7 @@ def test_sentences_do_not_repeat_without_boilerplate():
     assert len({normalized(page.url) for page in pages}) == len(pages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.15, 0.27, 0.5])
 def test_share_of_sentences_in_repeated_spans(share):
     # Among fewer pages the least popular paragraphs often stand on one page only.

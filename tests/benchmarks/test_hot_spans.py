@@ -98,12 +98,14 @@ def lost_spans(buffers: list[bytes]) -> int:
     return len(np.unique(dedup._rows(buffers)))
 
 
+@pytest.mark.slow
 def test_no_step_takes_more_memory_for_a_span_on_every_page(tmp_path: pathlib.Path) -> None:
     with_it, without = peaks(tmp_path / "hot", hot=True), peaks(tmp_path / "own", hot=False)
     for step, most in without.items():
         assert with_it[step] <= BAR * most, f"{step}: {with_it[step] / most:.2f} times"
 
 
+@pytest.mark.slow
 def test_the_short_form_sees_a_file_that_settles_nothing(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(write_shards, "_TEXT_BYTES_PER_SHARD", 1 << 18)
 
 
+@pytest.mark.slow
 def test_it_prints_what_both_ways_cost(capsys):
     assert merging.main(ARGUMENTS) == 0
     told = capsys.readouterr().out

@@ -24,6 +24,7 @@ def test_a_line_through_two_points() -> None:
     assert plan.line((10.0, 7.0), (30.0, 5.0)) == (0.0, 7.0)
 
 
+@pytest.mark.slow
 def test_the_model_knows_the_bytes_of_a_small_build(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,7 @@ def build(tmp_path, pages, **options):
     return reference.run_reference([path], WORDS, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", reference.DEDUP_ENGINES)
 def test_a_hand_made_corpus_comes_out_as_read_off_the_published_rules(tmp_path, engine):
     run = build(tmp_path, PAGES, dedup_engine=engine)
@@ -114,6 +115,7 @@ def test_a_hand_made_corpus_comes_out_as_read_off_the_published_rules(tmp_path, 
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("left_out", "urls_more"),
     [

@@ -43,6 +43,7 @@ def test_another_seed_is_another_crawl() -> None:
     assert not set(first[:, 0].tolist()) & set(second[:, 0].tolist())
 
 
+@pytest.mark.slow
 def test_what_goes_is_what_brute_force_says() -> None:
     for buckets in (1, 4):
         found = scale.by_buckets(SMALL, buckets)
@@ -75,6 +76,7 @@ def test_a_crawl_that_cannot_be_is_refused(change: dict[str, float], what: str) 
         SpanCrawl(**values)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 def test_a_hot_bucket_takes_no_more_memory_than_another() -> None:
     root = pathlib.Path(__file__).resolve().parents[2]

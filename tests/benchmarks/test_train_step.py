@@ -8,6 +8,8 @@ pytest.importorskip("jax", reason="the train extra is not installed")
 
 from benchmarks import train_step
 
+pytestmark = pytest.mark.slow
+
 _TOY = ["--size=tiny", "--batch=1", "--inputs=12", "--targets=6", "--repeat=2", "--dropout=0"]
 
 

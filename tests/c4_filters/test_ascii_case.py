@@ -1,5 +1,6 @@
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +9,7 @@ from c4_filters.ascii_case import ascii_lowered
 WORDS = st.text(st.sampled_from("kKiI\u0130\u212aßẞÅ\u212bσΣς éÉ{.a Z\n"))
 
 
+@pytest.mark.slow
 @given(WORDS | st.text(), st.sampled_from(["k", "i", "kk", "ik", "{", "a z", "é"]))
 def test_finds_caseless_bytes_where_the_lower_case_of_unicode_does(text: str, needle: str) -> None:
     lowered = ascii_lowered(text)

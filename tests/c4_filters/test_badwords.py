@@ -97,6 +97,7 @@ def entries_and_text(draw):
     return draw(st.sets(entry, max_size=5)), "".join(draw(pieces))
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(entries_and_text(), st.sampled_from(["en", "fr", "ja", "th", "zh"]))
 def test_entries_are_found_where_the_reference_finds_them(c4_utils, drawn, language):
@@ -221,6 +222,7 @@ def test_the_soft_filter_decides_as_the_reference_does(c4_utils):
     assert 8 < len(kept) < 40
 
 
+@pytest.mark.slow
 @given(st.floats(0.0, 1.0), st.text(st.characters(codec="utf-8"), max_size=20))
 def test_any_fraction_is_taken_as_the_reference_takes_it(c4_utils, kept_fraction, url):
     keep = c4_utils.get_badwords_filter_fn({"en": ["heck"]}, filter_fraction=1.0 - kept_fraction)

@@ -82,11 +82,13 @@ def test_languages_are_told(text, code):
     assert best.probability > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", " ", "12345 67890.", "...!?", "https://example.org/page"])
 def test_a_text_without_features_has_no_language(text, rust, python):
     assert detect_language(text) is rust(text) is python(text) is None
 
 
+@pytest.mark.slow
 def test_both_detectors_agree_to_the_last_bit_on_samples(sample_texts, rust, python):
     for text in sample_texts:
         assert rust(text) == python(text), text[:60]
@@ -114,6 +116,7 @@ def test_answers_do_not_depend_on_what_was_asked_before(sample_texts, rust, pyth
         assert python(text) == expected[text]
 
 
+@pytest.mark.slow
 def test_answers_do_not_depend_on_the_seeds_that_others_set(sample_texts, rust, python):
     import langdetect
 
@@ -153,6 +156,7 @@ def test_the_seed_is_that_of_the_reference():
     assert (ours.code, round(ours.probability, 9)) == by_seed[0]
 
 
+@pytest.mark.slow
 def test_the_order_of_the_profile_folder_does_not_matter(monkeypatch, sample_texts, rust, python):
     from langdetect import detector_factory
 

@@ -305,6 +305,7 @@ URLS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_lines_read_are_lines_kept_and_lines_dropped(name):
     recipe = dataclasses.replace(RECIPES[name], max_page_chars=900)
@@ -387,6 +388,7 @@ def test_header_like_lines_overwrite_every_field():
     assert tf_pages(page(body), Counter()) == [RawPage("http://b/", "2020", "a/b", "7", "One.")]
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.lists(st.tuples(a_body(), URLS), min_size=1, max_size=4))
 def test_bodies_are_read_as_the_reference_reads_them(c4_utils, tmp_path_factory, bodies):

@@ -166,6 +166,7 @@ THOROUGH = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["english", "german", "french"])
 def test_same_as_nltk_on_hard_texts(language):
     @THOROUGH
@@ -176,6 +177,7 @@ def test_same_as_nltk_on_hard_texts(language):
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_same_as_nltk_with_every_model(language):
     @settings(THOROUGH, max_examples=25)
@@ -373,6 +375,7 @@ def test_collocations_end_no_sentence(language):
     assert_same(text, language)
 
 
+@pytest.mark.slow
 def test_every_digit_is_one_where_python_does_not_know_it():
     digits = [chr(code) for code in range(sys.maxunicode) if regex.fullmatch(r"\d", chr(code))]
     assert len(digits) > 700

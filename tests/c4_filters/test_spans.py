@@ -306,6 +306,7 @@ def spread(pages: dict[int, list[Line]], files: int, seed: int):
     return out
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(CORPORA, st.integers(1, 4), st.integers(1, 70_000), st.integers(), st.integers(1, 4))
 def test_span_dedup_equals_its_twin_however_pages_are_spread(pages, files, buckets, seed, window):
@@ -313,6 +314,7 @@ def test_span_dedup_equals_its_twin_however_pages_are_spread(pages, files, bucke
     assert got == naive_span_dedup(pages, window)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(CORPORA, st.integers(1, 4), st.integers(1, 5), st.integers())
 def test_line_dedup_equals_its_twin_however_pages_are_spread(pages, files, buckets, seed):
@@ -378,6 +380,7 @@ def pack_rows(rows):
     return ids, np.array([row[2] for row in rows], np.uint64)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(SPAN_ROWS, max_size=4), st.randoms(use_true_random=False), st.booleans())
 def test_ties_and_near_collisions_equal_their_twin(files, chance, reduce_first):

@@ -146,7 +146,7 @@ def test_the_published_form_of_a_domain_list_is_read():
     ("text", "message"),
     [
         ("", "domain list: not valid JSON: Expecting value"),
-        ('{"example.org": true,\n}', "domain list: not valid JSON: .*line 2"),
+        ('{"example.org": true,\n"b"}', "domain list: not valid JSON: .*line 2"),
         ('["example.org"]', "domain list: must be a JSON object from domain to true or subdomains"),
         ('{"example.org": false}', "domain list: 'example.org' must map to true .*got False"),
         ('{"example.org": "news"}', "domain list: 'example.org' must map to true .*got 'news'"),

@@ -73,6 +73,7 @@ def crawl_names(count: int) -> Iterator[str]:
         yield f"gs://crawl/CC-MAIN-2019-18/segments/{number % 100}/wet/{number:05}.warc.wet.gz"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("google_cloud")
 def test_a_graph_for_90000_files_is_as_small_as_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from c4_filters.recipes import load_recipe
@@ -127,6 +128,7 @@ def staged_graph(cloud: FakeGoogleCloud) -> Any:
     return beam_runner_api_pb2.Pipeline.FromString(cloud.objects[path])
 
 
+@pytest.mark.slow
 def test_a_launch_sends_one_job_and_does_not_wait(
     crawl: FakeGoogleCloud, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +149,7 @@ def test_a_launch_sends_one_job_and_does_not_wait(
     ]
 
 
+@pytest.mark.slow
 def test_a_template_launch_leaves_the_job_where_dataflow_looks_for_it(
     crawl: FakeGoogleCloud, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +162,7 @@ def test_a_template_launch_leaves_the_job_where_dataflow_looks_for_it(
     assert images_of(staged_graph(crawl)) == {IMAGE}
 
 
+@pytest.mark.slow
 def test_the_plain_command_leaves_such_a_job_too(crawl: FakeGoogleCloud) -> None:
     place = "gs://staging/job_object"
     done = run_c4("build", *BUILD, *PROJECT, f"--template_location={place}")
@@ -166,6 +170,7 @@ def test_the_plain_command_leaves_such_a_job_too(crawl: FakeGoogleCloud) -> None
     assert place in crawl.objects
 
 
+@pytest.mark.slow
 def test_a_corpus_that_is_there_already_is_no_job(
     crawl: FakeGoogleCloud, capsys: pytest.CaptureFixture[str]
 ) -> None:

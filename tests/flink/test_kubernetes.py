@@ -58,6 +58,7 @@ def manifest() -> Any:
     return yaml.safe_load((ROOT / "flink" / "session-cluster.yaml").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_manifest_is_what_the_operator_takes(manifest: Any, schema: dict[str, Any]) -> None:
     assert (manifest["apiVersion"], manifest["kind"]) == (
         "flink.apache.org/v1beta1", "FlinkDeployment"
@@ -65,6 +66,7 @@ def test_the_manifest_is_what_the_operator_takes(manifest: Any, schema: dict[str
     assert list(faults(manifest["spec"], schema)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [

@@ -115,7 +115,7 @@ def test_a_killed_worker_pool_costs_one_run(
     assert first.status == 1
     error = builds.settle(output, words, first, expected)
     assert "worker" in error
-    assert "goes on from there" in error
+    assert "run the same command again to resume" in error
 
 
 def test_a_worker_that_crashes_on_a_file_names_it(

@@ -37,6 +37,7 @@ def run(target: str, count: int) -> None:
         CHECKS[target](data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", INPUTS)
 def test_no_input_breaks_a_promise(target: str) -> None:
     assert INPUTS.keys() == CHECKS.keys()
@@ -55,6 +56,7 @@ def loses_lines(*arguments: object) -> object:
     return lines.CleanLines([], lines.PageVerdict.KEPT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "module", "name", "broken"),
     [
@@ -88,6 +90,7 @@ def test_an_input_too_costly_for_its_length_is_found(monkeypatch: pytest.MonkeyP
         check(b"abc")
 
 
+@pytest.mark.slow
 def test_the_command_keeps_an_input_that_fails(tmp_path: pathlib.Path) -> None:
     def fuzz(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

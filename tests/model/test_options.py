@@ -93,6 +93,7 @@ def _pretrain(material, out, *more):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_xla")
 @pytest.mark.parametrize(
     "options",

@@ -73,11 +73,13 @@ class TestSamplePages:
         assert set(copies.values()) == {1}, "of pages that are copies exactly one stays"
         assert texts == {}, "pages that no source knows"
 
+    @pytest.mark.slow
     def test_reasons_add_up_to_those_expected(self, samples: pathlib.Path) -> None:
         counts = manifest_of(samples)["counts"]
         expected = collections.Counter(_expected_drops(read_pages()))
         assert counts["pages_dropped"] | counts["records_rejected_by_reason"] == dict(expected)
 
+    @pytest.mark.slow
     def test_pages_and_lines_balance(self, samples: pathlib.Path) -> None:
         counts = manifest_of(samples)["counts"]
         for what in ("pages", "lines"):

@@ -8,6 +8,8 @@ from pipelines import build, merge_files
 from pipelines.corpus.removals import OtherBuildError, Removals
 from tests.helpers import run_c4, write_wet
 
+pytestmark = pytest.mark.slow
+
 TEXT = "The old harbour was rebuilt by the people. They worked for two winters. Nobody was paid."
 
 

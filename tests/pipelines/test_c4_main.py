@@ -2,6 +2,7 @@ import argparse
 import io
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ BAD_BUILDS = [
     (["--shards", "-1"], "--shards wants auto or a whole number from 1 to 99999, got '-1'"),
     (["--shards", "0"], "--shards wants auto or a whole number from 1 to 99999, got '0'"),
     (["--workers", "0"], "--workers must lie between 1 and 1024, got 0"),
+    (["--direct_num_workers", "-3"], "--direct_num_workers must lie between 0 and 1024, got -3"),
     (["--workers", "2", "--runner=FlinkRunner"], "--workers is for builds on this machine"),
     (["--max-record-mb", "0"], "got 0 bytes (--max-record-mb)"),
     (["--allow-unreadable-files", "-1"], "must not be negative, got -1"),
@@ -109,7 +111,8 @@ def test_wrong_usage_is_status_2(words: list[str], message: str) -> None:
     outcome = run_c4(*words)
     assert outcome.status == 2
     assert message in outcome.err
-    assert "usage: c4" in outcome.err
+    command = words[0] if words and words[0] != "bild" else "[-h]"
+    assert outcome.err.startswith(f"usage: c4 {command} ")
 
 
 @pytest.mark.parametrize(
@@ -237,6 +240,25 @@ def test_training_without_its_extra_says_what_to_install(monkeypatch: pytest.Mon
     )
 
 
+def test_a_checkout_without_its_packages_says_what_to_install() -> None:
+    # -S: without site-packages, as in a clone that is not installed.
+    run = subprocess.run(
+        [sys.executable, "-S", "-m", "pipelines.c4_main", "build", "--input", "a", "--output", "b"],
+        cwd=pathlib.Path(c4_main.__file__).parents[1],
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (1, "")
+    assert re.fullmatch(
+        r"c4: error: c4 build needs \w+, which is not installed: it comes with c4 "
+        r"\(in a clone: pip install -e \.\)\n",
+        run.stderr,
+    )
+
+
+@pytest.mark.slow
 def test_the_status_of_a_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explain_command, "run", lambda arguments, rest: 7)
     assert run_c4("explain", "a").status == 7
@@ -291,6 +313,7 @@ def test_only_the_command_asked_for_is_imported() -> None:
     assert done.stdout.endswith("loaded: []\n")
 
 
+@pytest.mark.slow
 def test_a_standard_output_that_is_full_is_named() -> None:
     code = (
         "import sys\n"

@@ -211,6 +211,7 @@ def test_the_summary_and_the_list_of_dropped_pages(tmp_path: pathlib.Path) -> No
         "pages_dropped": {"few_sentences": 2, "lorem_ipsum": 1},
         "lines_dropped": {"lorem_ipsum": 1, "on_dropped_page": 2 + 3},
         "records_rejected": {},
+        "records_of_other_types": {"warcinfo": 1},
         "wrong_lengths": 0,
         "samples": {},
         "cpu_s": 0,

@@ -27,6 +27,8 @@ from pipelines.merge_files import cleaned_sources
 from pipelines.write_shards import plan_shards, write_shard
 from tests.helpers import Page, run_c4, wet_bytes, wet_record, write_wet
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = "2019-04-18T10:00:00Z", "2019-04-20T10:00:00Z"
 SHARED = "The old harbour was rebuilt by hand. It took two winters. Nobody had a machine."
 OWN = [
@@ -135,16 +137,16 @@ def test_pages_of_one_verdict(wet: str) -> None:
     ("words", "what"),
     [
         (["--url", "http://z.example/"], "has the address http://z.example/"),
-        (["--verdict", "bad_words"], "is there with the verdict bad_words"),
+        (["--verdict", "bad_words"], "has the verdict bad_words"),
         (
             ["--url", "d.example/short", "--verdict", "kept"],
-            "has the address d.example/short with the verdict kept",
+            "has the address d.example/short and the verdict kept",
         ),
     ],
 )
 def test_nothing_that_fits_is_status_1(wet: str, words: list[str], what: str) -> None:
     outcome = run_c4("explain", wet, *words)
-    assert outcome == (1, "", f"c4: in {wet} no page {what}\n")
+    assert outcome == (1, "", f"c4: no page of {wet} {what}\n")
 
 
 def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
@@ -272,7 +274,6 @@ def test_pages_of_a_verdict_that_only_a_corpus_tells(wet: str, corpus: str) -> N
     assert list(pages_of(out)) == ["http://c.example/ferry"]
 
 
-@pytest.mark.slow
 def test_the_recipe_is_the_corpus_own(wet: str, tmp_path: pathlib.Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
@@ -573,14 +574,17 @@ def test_the_build_says_how_to_explain_a_page(tmp_path: pathlib.Path, wet: str) 
 
 def test_an_address_that_is_nowhere_is_status_1(corpus: str) -> None:
     outcome = run_c4("explain", "--corpus", corpus, "--url", "http://nowhere.example/")
-    line = f"c4: in {corpus} no page has the address http://nowhere.example/\n"
+    line = f"c4: no page of {corpus} has the address http://nowhere.example/\n"
     assert outcome == (1, "", line)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "the following arguments are required: FILE (or --corpus DIR --url URL)"),
+        (
+            [],
+            "the following arguments are required: FILE (or --corpus DIR with --url or --verdict)",
+        ),
         (["--url", "a.example"], "the following arguments are required: FILE"),
         (["--corpus", "x"], "give FILE, --url or --verdict"),
     ],

@@ -466,6 +466,7 @@ def test_damaged_folder_is_mended_or_refused(damage: str, tmp_path: pathlib.Path
     assert digests(out) == good
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["cleaned", "fingerprints", "removals"])
 def test_a_kept_file_with_a_flipped_bit_is_made_again_by_the_same_command(
     folder: str, tmp_path: pathlib.Path

@@ -272,6 +272,7 @@ def recipe_file(folder: pathlib.Path, base: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_the_newest_copy_stays_and_whole_seconds_are_written(tmp_path: pathlib.Path) -> None:
     copies = write_files(tmp_path)
     recipe = recipe_file(tmp_path, "en")
@@ -293,6 +294,7 @@ def test_the_newest_copy_stays_and_whole_seconds_are_written(tmp_path: pathlib.P
     assert kinds == {"timestamp[s]"}
 
 
+@pytest.mark.slow
 def test_recipe_tfds_compares_and_writes_the_text_of_the_header(tmp_path: pathlib.Path) -> None:
     copies = write_files(tmp_path)
     (tmp_path / "c.warc.wet.gz").write_bytes(wet_bytes([page("http://c.example/g", "soon", "g")]))
@@ -305,6 +307,7 @@ def test_recipe_tfds_compares_and_writes_the_text_of_the_header(tmp_path: pathli
     assert {row["url"]: row["timestamp"] for row in rows} == expected
 
 
+@pytest.mark.slow
 def test_hugging_face_reads_json_of_mixed_dates(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +324,7 @@ def test_hugging_face_reads_json_of_mixed_dates(
     assert sorted(loaded["url"]) == sorted(KEPT_DATES)
 
 
+@pytest.mark.slow
 def test_a_file_of_other_records_fails_the_build_and_is_named(tmp_path: pathlib.Path) -> None:
     write_files(tmp_path)
     (tmp_path / "w.warc.wet.gz").write_bytes(INFO + other("response") * 3)

@@ -20,6 +20,8 @@ from pipelines.storage import FileInfo, local
 from tests.helpers import Outcome, run_c4, write_wet
 from tests.pipelines.test_build import digests, manifest_of
 
+pytestmark = pytest.mark.slow
+
 TEXT = (
     "The {0} ferry leaves the harbour at seven every morning.\n"
     "It carries letters, bread and the {0} newspaper to the islands.\n"
@@ -380,7 +382,35 @@ def test_verify_prints_json(out: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert "has 3 bytes instead of" in problem["problem"]
     outcome = run_c4("verify", tmp_path / "none", "--json")
     assert outcome.status == 1
-    assert "has no manifest.json" in json.loads(outcome.out)["problems"][0]["problem"]
+    [problem] = json.loads(outcome.out)["problems"]
+    assert problem["file"] == "manifest.json"
+    assert problem["problem"].startswith("is missing: this is not a corpus")
+
+
+def test_verify_of_no_corpus_does_not_advise_a_repair(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for folder in (tmp_path, tmp_path / "none", tmp_path / "notes.txt"):
+        outcome = run_c4("verify", folder)
+        assert (outcome.status, outcome.err) == (1, "")
+        first, last = outcome.out.splitlines()
+        assert first.startswith("manifest.json is missing: this is not a corpus")
+        assert last.endswith("check the path, or run the same c4 build again to finish it")
+
+
+def test_a_build_says_what_verify_found(again: Callable[..., Outcome]) -> None:
+    assert "same settings, every checksum matches\n" in again("--verify").out
+    assert "same settings\n" in again().out
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("40", 40), ("300", 96)])
+def test_the_kept_page_fits_the_terminal(
+    columns: str, widest: int, again: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = again().out.split("the beginning of one kept page: ")[1].splitlines()[1:]
+    assert shown
+    assert max(map(len, shown)) <= widest
+    assert any(line.endswith(" …") for line in shown) == (columns == "40")
 
 
 # ------------------------------------------------------------------------------------ what stays
@@ -507,7 +537,6 @@ sys.exit(c4_main.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 def test_a_build_that_is_stopped_before_its_end(
     where: str, wet: pathlib.Path, monkeypatch: pytest.MonkeyPatch
@@ -676,3 +705,27 @@ def test_patterns_of_every_form_that_match_what_is_built_are_refused(
     assert outcome.status == 1
     assert "matches files that the build itself writes" in outcome.err
     assert not (wet / "out").exists()
+
+
+def test_a_list_without_entries_is_a_warning(wet: pathlib.Path) -> None:
+    (wet / "words.txt").write_text("# none yet\n\n")
+    outcome = build(wet, "--badwords", f"en={wet / 'words.txt'}")
+    assert outcome.status == 0
+    assert (
+        f"c4: warning: the list {wet / 'words.txt'} has no entries (--badwords en)" in outcome.err
+    )
+    (wet / "words.txt").write_text("darn\n")
+    outcome = build(wet, "--badwords", f"en={wet / 'words.txt'}", output=wet.parent / "other")
+    assert "has no entries" not in outcome.err
+
+
+def test_a_folder_that_lost_its_mark_says_so(
+    out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    (out / "build.json").unlink()
+    outcome = again()
+    assert outcome.status == 1
+    assert "build.json is missing" in outcome.err
+    assert "--start-over" in outcome.err
+    assert again("--start-over").status == 0
+    assert run_c4("verify", out).status == 0

@@ -183,6 +183,7 @@ def test_the_layout_of_the_table_leaves_no_trace(
     assert _bytes(fmt, shuffled) == _bytes(fmt, _table(pages))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_a_shard_larger_than_every_buffer(fmt: str) -> None:
     pages = [_page(f"{i} " + "wörd " * (i % 700), url=f"http://a.example/{i}") for i in range(9000)]
@@ -194,6 +195,7 @@ def test_a_shard_larger_than_every_buffer(fmt: str) -> None:
     assert _bytes(fmt, pieces) == data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fmt", FORMATS)
 @pytest.mark.parametrize("n_bytes", [0, 1, 127, 128, 16383, 16384, 1 << 21])
 def test_lengths_around_the_steps_of_a_varint(fmt: str, n_bytes: int) -> None:
@@ -311,6 +313,7 @@ def test_row_groups_close_when_full(lengths: list[int], limit: int) -> None:
         assert list(parquet.row_groups(text)) == expected
 
 
+@pytest.mark.slow
 def test_row_groups_hold_the_bytes_they_say() -> None:
     n_pages, n_bytes = 1000, 100_000
     table = _table([_page("x" * n_bytes, url=str(i)) for i in range(n_pages)])

@@ -116,6 +116,7 @@ def test_scattered_reads_fetch_what_they_need(google_cloud: FakeGoogleCloud) -> 
     assert google_cloud.bytes_sent < 300_000
 
 
+@pytest.mark.slow
 def test_kept_files_are_read_in_small_parts(google_cloud: FakeGoogleCloud) -> None:
     chance = np.random.default_rng(0)
     pages, units = np.zeros(1_000_000, bool), chance.random(40_000_000) < 0.1

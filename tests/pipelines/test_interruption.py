@@ -55,6 +55,7 @@ def test_one_signal_is_one_line_and_status_130(number: int, jax: str) -> None:
     assert _end(process) == (130, "\nc4: interrupted\n")
 
 
+@pytest.mark.slow
 def test_a_second_one_ends_what_no_handler_reaches() -> None:
     process = _start("work_without_a_bytecode()")
     time.sleep(1)  # until it is at it: between two bytecodes the first would end it
@@ -67,6 +68,7 @@ def test_a_second_one_ends_what_no_handler_reaches() -> None:
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 def test_one_is_enough_where_patience_ends() -> None:
     process = _start("work_without_a_bytecode()", "", patience_s=1.0)
     time.sleep(1)
@@ -76,6 +78,7 @@ def test_one_is_enough_where_patience_ends() -> None:
     assert 0.5 < time.monotonic() - began < 6
 
 
+@pytest.mark.slow
 def test_a_second_one_ends_the_children_too() -> None:
     # By way of a shell, as Beam starts workers.
     body = """

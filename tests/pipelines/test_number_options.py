@@ -76,7 +76,8 @@ OPTIONS = options_with_numbers()
 
 
 def test_the_commands_have_options_with_numbers() -> None:
-    assert {name for name, _ in OPTIONS} == {"build", "plan", "worker-pool", "vocab", "pretrain"}
+    names = {name for name, _ in OPTIONS}
+    assert names == {"build", "explain", "plan", "worker-pool", "vocab", "pretrain"}
 
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS)

@@ -163,6 +163,7 @@ def test_nothing_is_left_behind_even_when_the_block_fails() -> None:
     assert threading.active_count() == threads
 
 
+@pytest.mark.slow
 def test_a_watched_folder_that_vanishes_stops_nothing() -> None:
     stream = io.StringIO()
     with shown(stream) as notes:

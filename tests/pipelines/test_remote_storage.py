@@ -18,6 +18,8 @@ from tests.fake_object_store import FakeStore, fake_s3
 from tests.fake_web import FakeWeb, fake_web
 from tests.helpers import run_c4
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _options(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[None]:

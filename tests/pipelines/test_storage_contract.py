@@ -265,6 +265,7 @@ def test_a_refused_creation_leaves_nothing(place: Place) -> None:
 # --- atomic replacement
 
 
+@pytest.mark.slow
 @on_writable
 @pytest.mark.parametrize("sizes", [[], [5], [9_000_000] * 5], ids=["empty", "short", "in parts"])
 def test_a_file_is_replaced_as_a_whole(place: Place, sizes: list[int]) -> None:

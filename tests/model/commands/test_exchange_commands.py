@@ -38,6 +38,7 @@ def test_importing_says_what_it_got_and_keeps_all_of_it(folders):
     assert vocabulary.read_bytes() == (folder / "vocab.model").read_bytes()
 
 
+@pytest.mark.slow
 def test_exporting_what_was_imported_gives_the_same_tensors_and_tokenizer(folders, tmp_path):
     folder, _ = folders
     outcome = run_c4("export-hf", folder / "ours", "--output", tmp_path / "out")

@@ -121,6 +121,7 @@ def test_the_same_command_gives_the_same_file(corpora, tmp_path):
     assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
 
 
+@pytest.mark.slow
 def test_sentinels_of_another_number_are_noted_in_the_file(corpora, tmp_path):
     common = ["vocab", f"--corpus=de={corpora['de']}", "--size=120", "--sample-characters=20000"]
     assert run_c4(*common, "--output", tmp_path / "a").status == 0

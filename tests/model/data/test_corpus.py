@@ -61,6 +61,7 @@ def test_all_pages_in_order(folder, kind, group_pages):
     assert found == ALL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "tfrecord", "small row groups"])
 @pytest.mark.parametrize("open_places", [1, 3])
 @given(data=st.data())

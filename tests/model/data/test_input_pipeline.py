@@ -78,6 +78,7 @@ def test_batches_are_the_elements_rows_in_order(corpus, batch_size):
             assert np.array_equal(array, rows[name][number * batch_size :][:batch_size])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["span3", "prefix_lm"])
 def test_workers_change_nothing(corpus, name):
     settings = config(corpus, objective=OBJECTIVES[name])
@@ -86,6 +87,7 @@ def test_workers_change_nothing(corpus, name):
     assert len({str(batch) for batch in here}) == 60
 
 
+@pytest.mark.slow
 def test_nothing_is_made_twice(corpus, monkeypatch):
     asked = []
     submit = Workers.submit
@@ -147,6 +149,7 @@ def test_each_host_reads_pages_of_its_own(corpus):
 # --- stopping and going on ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_going_on_at_any_batch(corpus):
     straight = first_batches(config(corpus), 40)
 
@@ -270,6 +273,7 @@ def test_a_corpus_without_validation_says_so(tmp_path):
 # --- what goes wrong ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_damaged_shard_is_the_same_line_with_and_without_workers(tmp_path, workers):
     folder = make_corpus(tmp_path / "c", {"train": numbered([200, 200])}, ("tfrecord",))

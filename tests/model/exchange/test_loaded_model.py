@@ -73,6 +73,7 @@ def test_ids_after_the_end_are_padding(tiny):
         assert not ends.size or not row[ends[0] + 1 :].any()
 
 
+@pytest.mark.slow
 def test_generation_starts_ends_and_pads_as_the_folder_says(tmp_path, tiny):
     ids = np.random.default_rng(1).integers(3, 320, (4, 6))
     mask = np.ones_like(ids)
@@ -177,7 +178,7 @@ def test_other_architectures_do_not_fit_the_door():
     from model.exchange.loaded_model import LoadedModel
 
     config = V1_0.replace(architecture="language-model")
-    with pytest.raises(ValueError, match="a language-model has no place"):
+    with pytest.raises(ValueError, match="a language-model is not supported here"):
         LoadedModel(config, {})
 
 

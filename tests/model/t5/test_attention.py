@@ -17,6 +17,8 @@ from model.t5.attention import (
 )
 from tests.model.t5 import plain_t5
 
+pytestmark = pytest.mark.slow
+
 # First distance of each bucket beyond the exact ones (specification, section 1.3).
 _BIDIRECTIONAL = {8: 8, 12: 9, 16: 10, 23: 11, 32: 12, 46: 13, 64: 14, 91: 15}
 _CAUSAL = {
@@ -46,7 +48,6 @@ def test_buckets_are_those_of_the_formula(bidirectional, buckets, max_distance):
     assert found.tolist() == expected
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize(("queries", "keys"), [(7, 7), (1, 5), (5, 1), (40, 33)])
 def test_bias_of_all_pairs_and_its_gradient(bidirectional, queries, keys):
@@ -105,7 +106,6 @@ def arrays():
     }
 
 
-@pytest.mark.slow
 def test_attention_is_that_of_the_formula(arrays):
     found = attend(**arrays)
     x = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
@@ -119,7 +119,6 @@ def test_attention_is_that_of_the_formula(arrays):
             )
 
 
-@pytest.mark.slow
 def test_a_bias_for_all_sequences_gets_the_gradients_of_each(arrays):
     weight = jax.random.normal(jax.random.key(4), arrays["query"].shape)
 
@@ -140,7 +139,6 @@ def test_a_query_that_sees_nothing_has_a_finite_result_and_gradient(arrays):
     assert not np.asarray(gradient).any()
 
 
-@pytest.mark.slow
 @given(seed=st.integers(0, 2**32 - 1), factored=st.sampled_from(["no", "keys", "pairs"]))
 @settings(max_examples=12, deadline=None)
 def test_gradients_are_those_that_jax_derives(seed, factored):
@@ -170,7 +168,6 @@ def test_gradients_are_those_that_jax_derives(seed, factored):
         np.testing.assert_allclose(own, derived, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_the_backward_pass_keeps_the_weights_once():
     def loss(query):
         return jnp.sum(attend(query, key, key, None, mask))
@@ -182,7 +179,6 @@ def test_the_backward_pass_keeps_the_weights_once():
     assert len(kept) == 1
 
 
-@pytest.mark.slow
 def test_softmax_is_float32_under_bfloat16(arrays):
     exact = attend(**arrays)
     low = {name: arrays[name].astype(jnp.bfloat16) for name in ("query", "key", "value")}
@@ -200,7 +196,6 @@ def test_softmax_is_float32_under_bfloat16(arrays):
     )
 
 
-@pytest.mark.slow
 def test_a_factor_for_each_key_multiplies_weights_after_the_softmax(arrays):
     shape = (2, 4, 1, 8)
     factor = jax.random.bernoulli(jax.random.key(3), 0.5, shape).astype(jnp.float32) * 2
@@ -230,7 +225,6 @@ def low(arrays):
     }
 
 
-@pytest.mark.slow
 def test_fused_attention_asks_for_what_the_plain_path_computes(low):
     fused = attention._fused_attend(**low, implementation="xla")
     np.testing.assert_allclose(
@@ -251,7 +245,6 @@ def test_fused_attention_lowers_for_cuda_with_the_gradient_of_its_bias(low, cuda
     assert "__cudnn$fmhaScaleBiasSoftmaxBackward" in text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

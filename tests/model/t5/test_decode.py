@@ -155,6 +155,7 @@ def test_decoding_ends_with_the_last_row(decoder, monkeypatch):
     assert len(calls) == _NEW
 
 
+@pytest.mark.slow
 def test_the_decoder_starts_with_the_id_that_the_model_names():
     params, inputs = random_params(T5(_CONFIG), 0), random_inputs(T5(_CONFIG), 0)
     by_start = [
@@ -170,6 +171,7 @@ def test_no_new_tokens_is_an_error():
         greedy(model, model.param_shapes(), random_inputs(model, 0), 0)
 
 
+@pytest.mark.slow
 def test_bfloat16_decodes_in_bfloat16():
     model = T5(_CONFIG.replace(dtype="bfloat16", architecture="language-model"))
     inputs = random_inputs(model, 0)

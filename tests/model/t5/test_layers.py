@@ -9,8 +9,9 @@ from model.t5.config import ModelConfig
 from model.t5.layers import Block, draw_keep, dropout, rms_norm
 from model.t5.network import T5
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_rms_norm_neither_centres_nor_uses_low_precision_statistics():
     x = np.linspace(-1, 3, 2 * 3 * 64).reshape(2, 3, 64)
     scale = np.linspace(0.5, 2, 64)
@@ -24,7 +25,6 @@ def test_rms_norm_neither_centres_nor_uses_low_precision_statistics():
     assert (normed == 1).all()
 
 
-@pytest.mark.slow
 def test_dropout_keeps_the_mean_and_draws_all_masks_apart():
     rate, batch = 0.25, 64
     masks = draw_keep(jax.random.key(0), rate, batch, [(1, 128), (3, 5, 16), (1, 128)])
@@ -53,7 +53,6 @@ def initial():
     return jax.jit(T5(_CONFIG).init)(jax.random.key(0))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "name", "std", "cut"),
     [
@@ -92,7 +91,6 @@ def test_the_rest_of_the_initial_values(initial):
     )
 
 
-@pytest.mark.slow
 def test_a_block_draws_a_mask_at_each_of_its_sites():
     # One layer of each kind with weights of one: what is zero tells which mask it was.
     config = ModelConfig(d_model=8, d_ff=16, d_kv=4, num_heads=2, num_layers=1, dropout_rate=0.5)

@@ -108,6 +108,7 @@ def influence(logits, params, batch, name):
     return np.array(rows)
 
 
+@pytest.mark.slow
 def test_what_a_token_of_each_architecture_can_see(models):
     one_segment = packed_batch()
     one_segment["decoder_segments"] = np.ones((2, 7), np.int32)
@@ -217,6 +218,7 @@ def test_rematerialisation_changes_no_gradient(models, kept_gradient, remat):
         np.testing.assert_allclose(one, other, atol=1e-6 * scale)
 
 
+@pytest.mark.slow
 def test_rematerialisation_keeps_less(models):
     model, params, _ = models["v1.0"]
 
@@ -324,6 +326,7 @@ def test_activations_pass_the_constraint_with_their_axes(models):
     }
 
 
+@pytest.mark.slow
 def test_an_id_beyond_the_vocabulary_is_loud(models):
     _, params, logits = models["language model"]
     batch = packed_batch()

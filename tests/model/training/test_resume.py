@@ -13,6 +13,8 @@ import pytest
 from model.training.checkpoints import load_params, newest_step
 from model.training.metrics import read_rows
 
+pytestmark = pytest.mark.slow
+
 _STEPS = 120
 
 
@@ -58,7 +60,6 @@ def _same_params(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.slow
 def test_stopped_and_killed_runs_go_on_bit_for_bit(start_run, uninterrupted, tmp_path):
     out = tmp_path / "stopped"
     draw = random.Random(7)
@@ -95,7 +96,6 @@ def test_the_straight_run_told_every_step(uninterrupted):
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
-@pytest.mark.slow
 def test_a_log_that_nobody_reads_any_more_ends_no_training(start_run, tmp_path):
     reading, writing = os.pipe()
     run = start_run(
@@ -113,7 +113,6 @@ def test_a_log_that_nobody_reads_any_more_ends_no_training(start_run, tmp_path):
     assert newest_step(tmp_path / "run" / "checkpoints") == 12
 
 
-@pytest.mark.slow
 def test_a_disk_that_is_full_is_one_line(start_run, tmp_path):
     out = tmp_path / "run"
     run = start_run(out, stderr=subprocess.PIPE)

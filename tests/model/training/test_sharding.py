@@ -74,6 +74,7 @@ def test_any_axis_can_be_the_one_that_is_left(order, sizes, free):
     assert parse_mesh(text, devices) == MeshShape(**named)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from([*RULES, None]), min_size=1, max_size=4),
     st.lists(st.integers(1, 24), min_size=4, max_size=4),
@@ -185,6 +186,7 @@ def _possible(text, devices, size, batch_size, room, accumulate=1):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_auto_proposes_only_meshes_that_are_accepted(monkeypatch):
     # A mesh's own class wants JAX's devices; what it refuses is looked at before.
     monkeypatch.setattr(sharding, "Mesh", lambda grid, axes: grid.shape)

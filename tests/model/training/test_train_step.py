@@ -82,6 +82,7 @@ def test_metrics_are_what_they_say():
     np.testing.assert_allclose(evaluated.loss, metrics.sums.loss, rtol=1e-5)  # without dropout
 
 
+@pytest.mark.slow
 def test_the_divisor_scales_the_gradient():
     batch = made_batch(_QUIET, 8)
     norms = {}

@@ -22,7 +22,7 @@ from model.training.metrics import read_rows
 from tests.helpers import run_c4
 from tests.model.data.corpora import make_corpus
 
-pytestmark = pytest.mark.usefixtures("quick_xla")
+pytestmark = [pytest.mark.usefixtures("quick_xla"), pytest.mark.slow]
 
 _TINY = [
     "--size", "tiny", "--set", "d_model=32", "--set", "d_ff=64", "--set", "d_kv=8",
@@ -201,7 +201,6 @@ def test_a_loss_that_is_no_number_stops_the_run(material, run30, tmp_path):
     assert read_rows(tmp_path / "run" / "metrics.jsonl")[-1]["loss"] is None
 
 
-@pytest.mark.slow
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(material, run20):
     # As if the last 100 steps had been better than those to come.
     saved = run20 / "checkpoints" / "20" / "progress" / "metadata"
@@ -341,7 +340,6 @@ def test_a_missing_file_of_a_checkpoint_is_one_line(material, run20):
     assert "20 cannot be restored; delete it" in outcome.err
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_killed_changes_no_loss(material, run30, tmp_path, monkeypatch):
     fetch = Workers.fetch
 

@@ -42,6 +42,7 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage.os, "fsync", lambda descriptor: None)
 
 
+@pytest.mark.slow
 @given(
     parts=st.lists(
         st.tuples(
@@ -380,6 +381,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_bomb_is_refused_before_it_unpacks(tmp_path: pathlib.Path) -> None:
     """One page of 300 MB, as LZ4 packs it: 255 to one."""
