@@ -436,3 +436,20 @@ def test_a_summary_of_other_types_is_refused(name: str, value: Any) -> None:
     clean_files._require_types(summary)
     with pytest.raises(TypeError, match=f"^{name} is "):
         clean_files._require_types(dataclasses.replace(summary, **{name: value}))
+
+
+def test_bounds_on_records_and_on_files_reach_the_reader(tmp_path: pathlib.Path) -> None:
+    path, size = write_wet(
+        tmp_path / "a.wet.gz", [(f"http://{n}.example/", DATE, TEXT) for n in range(3)]
+    )
+    rules = PageRules(RECIPES["en"])
+    for n, (record_bytes, file_bytes, kept) in enumerate(
+        [(10_000, 10_000, 3), (100, 10_000, 0), (10_000, 600, 1)]
+    ):
+        summary = clean_file(
+            path, size, str(tmp_path / f"{n}"), rules, "id", record_bytes,
+            max_file_bytes=file_bytes,
+        )  # fmt: skip
+        assert summary.pages_kept == kept
+        assert (summary.records_rejected == {}) == (kept == 3)
+    assert 0.1 <= clean_files._PROGRESS_EVERY_S <= 1
