@@ -315,3 +315,12 @@ def test_batches_have_256_rows_wherever_they_begin(tmp_path: pathlib.Path) -> No
     with CleanedFile(path) as file:
         assert [len(pages) for pages, _, _ in file.slices(0, 0, 2**64)] == [1, 256, 44]
     assert cleaned.SPLITS == ("train", "validation")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 1000])
+def test_ranges_share_out_all_keys(count: int) -> None:
+    ranges = [cleaned.key_range(index, count) for index in range(count)]
+    assert [low for low, _ in ranges] == [0, *(high for _, high in ranges[:-1])]
+    assert ranges[-1][1] == 2**64
+    for index, (low, high) in enumerate(ranges):
+        assert low * count >> 64 == (high - 1) * count >> 64 == index
