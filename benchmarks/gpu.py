@@ -31,7 +31,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PEAK = 989e12  # FLOP/s of an H100 or H200 in dense bfloat16, by the datasheet
@@ -332,22 +332,29 @@ def golden(options: argparse.Namespace) -> None:
     import jax
     import pytest
 
-    class Count:
+    class Outcome:
         passed = 0
+        failed: ClassVar[dict[str, list[str]]] = {}
 
         def pytest_runtest_logreport(self, report: Any) -> None:
             self.passed += report.when == "call" and report.passed
+            if report.failed:
+                name = report.nodeid.rpartition("::")[2]
+                self.failed[name] = re.findall("Max [^\\n]*", report.longreprtext)
 
-    count = Count()
+    outcome = Outcome()
     # Without tests/conftest.py, which puts JAX on the CPU.
     status = pytest.main(
         ["-q", "--noconftest", "-p", "no:cacheprovider", "-o", "addopts=",
          "-o", "filterwarnings=default", "tests/model/t5/test_golden.py"],
-        plugins=[count],
+        plugins=[outcome],
     )  # fmt: skip
-    tell(backend=jax.default_backend(), passed=count.passed)
-    if status or not count.passed:
-        raise RuntimeError(f"pytest ended with status {int(status)}, {count.passed} tests passed")
+    tell(backend=jax.default_backend(), passed=outcome.passed, failed=outcome.failed)
+    if status or not outcome.passed:
+        raise RuntimeError(
+            f"pytest ended with status {int(status)}: {outcome.passed} tests passed, failed "
+            f"{outcome.failed or 'before any test'}"
+        )
 
 
 def check(options: argparse.Namespace) -> None:

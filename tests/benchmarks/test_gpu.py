@@ -192,6 +192,14 @@ def test_a_stop_of_the_driver_ends_its_stage(tmp_path):
     assert has_ended(int(pid.read_text()))
 
 
+def test_golden_models_that_are_not_there_are_no_success(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    assert gpu.main(["--stage", "golden", "--tiny"]) == 0
+    assert capsys.readouterr().out == (
+        'RESULT {"skipped": "no golden models in ../shared/golden or .gpu/golden"}\n'
+    )
+
+
 def test_an_unknown_stage_is_refused(capsys):
     with pytest.raises(SystemExit):
         gpu.parse(["--out", "x", "--only", "card,speed"])
