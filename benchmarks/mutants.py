@@ -89,7 +89,8 @@ TARGETS = {
         ("pipelines/corpus/*.py", "pipelines/clean_files.py"),
         (
             *("tests/pipelines/corpus", "tests/pipelines/test_clean_files.py"),
-            *("tests/pipelines/test_dropped_urls.py", "pipelines/corpus"),
+            *("tests/pipelines/test_cleaned_columns.py", "tests/pipelines/test_dropped_urls.py"),
+            "pipelines/corpus",
         ),
         shared=True,
     ),
@@ -314,7 +315,8 @@ class _Plugin:
     def pytest_configure(self) -> None:
         hypothesis.settings.register_profile(
             "mutants",
-            hypothesis.settings.get_profile("suite"),
+            deadline=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
             derandomize=True,
             database=None,
             phases=[hypothesis.Phase.explicit, hypothesis.Phase.reuse, hypothesis.Phase.generate],
@@ -370,6 +372,11 @@ class _Selected(_Plugin):
 
 
 _TIMED_OUT = 1000
+_NO_ANSWER = (
+    pytest.ExitCode.INTERNAL_ERROR,
+    pytest.ExitCode.USAGE_ERROR,
+    pytest.ExitCode.NO_TESTS_COLLECTED,
+)
 
 
 def _fork(task: Callable[[], int], output: pathlib.Path, wall_seconds: float) -> int:
@@ -545,14 +552,16 @@ class Laboratory:
                 )
                 if status == _TIMED_OUT:
                     return "timeout", killer.read_text()
-                if status == pytest.ExitCode.NO_TESTS_COLLECTED:
-                    raise RuntimeError(f"no test ran for {mutant.file}:{mutant.line}")
+                output = (self.folder / "output.txt").read_text(errors="replace")
+                if status in _NO_ANSWER:
+                    raise RuntimeError(
+                        f"pytest itself failed for {mutant.file}:{mutant.line}:\n{output[-4000:]}"
+                    )
                 if status:
                     by = killer.read_text()
                     if by == "import":
-                        text = (self.folder / "output.txt").read_text(errors="replace")
-                        errors = [line for line in text.splitlines() if line.startswith("E ")]
-                        by = f"import: {(errors or [text[-200:]])[-1][1:].strip()}"
+                        errors = [line for line in output.splitlines() if line.startswith("E ")]
+                        by = f"import: {(errors or [output[-200:]])[-1][1:].strip()}"
                     return "killed", by
         finally:
             path.write_bytes(original)

@@ -3,8 +3,10 @@
 import dataclasses
 import gzip
 import hashlib
+import itertools
 import json
 import pathlib
+from collections import Counter
 from typing import Any
 
 import mmh3
@@ -14,12 +16,13 @@ import pytest
 from c4_filters.pages import PageRules, RawPage
 from c4_filters.recipes import RECIPES, Recipe
 from c4_filters.urls import normalize_url, page_key, split_of, url_identity
-from pipelines import layout
-from pipelines.clean_files import FileSummary, clean_file, page_digest
+from c4_filters.verdicts import RejectReason
+from pipelines import clean_files, layout, storage
+from pipelines.clean_files import FileSummary, Place, clean_file, page_digest, pages_of
 from pipelines.corpus.cleaned import CleanedFile, Dropped
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
-from pipelines.read_wet import MAX_RECORD_BYTES
-from tests.helpers import wet_bytes
+from pipelines.read_wet import MAX_RECORD_BYTES, ReadStats, Reject, WetRecord
+from tests.helpers import wet_bytes, write_wet
 
 DATE = "2019-04-18T10:00:00Z"
 LINES = [
@@ -270,3 +273,183 @@ def test_rejects_are_lines_of_json(tmp_path: pathlib.Path) -> None:
         )
     ]
     assert "http://é.example/".encode() in content  # as read, not escaped
+
+
+# -------------------------------------------------------------------------- around the columns
+
+
+def test_a_page_that_a_body_line_begins_needs_a_date(tmp_path: pathlib.Path) -> None:
+    body = f"{TEXT}\nWARC/1.0\nWARC-Target-URI: http://é.example/\n{TEXT}\nWARC/1.0\n{TEXT}"
+    page = WetRecord(7, 5, "http://a.example/", DATE, "text/plain", "9", "", body)
+    counts: Counter[str] = Counter()
+    found = list(pages_of([page], RECIPES["tfds"], counts))
+    assert found[0] == (Place(7, 5, None), RawPage("http://a.example/", DATE, "text/plain", "9",
+                                                   TEXT))  # fmt: skip
+    assert found[1:] == [
+        Reject(7, RejectReason.NO_DATE, "http://é.example/"),
+        Reject(7, RejectReason.NO_URL, "page begun by a body line WARC/1.0"),
+    ]
+    assert counts == {"lines_read": 3, "parser_accident": 3}
+    assert len(list(pages_of([page], RECIPES["en"], counts))) == 1
+
+
+class Clock:
+    """Time that goes on by one with each look."""
+
+    def __init__(self) -> None:
+        self._cpu, self._wall = itertools.count(100), itertools.count(50)
+
+    def process_time(self) -> float:
+        return float(next(self._cpu))
+
+    def monotonic(self) -> float:
+        return float(next(self._wall))
+
+
+def test_progress_is_reported_now_and_then(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clean_files, "time", Clock())
+    monkeypatch.setattr(clean_files, "_PROGRESS_EVERY_S", 2.0)
+    path, size = write_wet(
+        tmp_path / "a.wet.gz", [(f"http://{n}.example/", DATE, TEXT) for n in range(10)]
+    )
+    out, told = str(tmp_path / "out"), []
+    summary = clean_file(
+        path, size, out, PageRules(RECIPES["en"]), "id", MAX_RECORD_BYTES,
+        lambda n_bytes, pages: told.append(pages),
+    )  # fmt: skip
+    # One look a page, one after each report; two seconds have to pass, not just to come.
+    assert told == [3, 6, 9]
+    with CleanedFile(layout.cleaned(out, summary.name)) as file:
+        assert (file.summary["file"]["cpu_s"], summary.cpu_s) == (1.0, 2.0)
+
+
+def test_a_file_of_dropped_pages_is_all_zeros(tmp_path: pathlib.Path) -> None:
+    path, size = write_wet(tmp_path / "a.wet.gz", [("http://a.example/", DATE, "Menu")])
+    summary = clean_file(
+        path, size, str(tmp_path / "out"), PageRules(RECIPES["en"]), "id", MAX_RECORD_BYTES
+    )
+    counts = {
+        field.name: getattr(summary, field.name)
+        for field in dataclasses.fields(summary)
+        if field.type is int and getattr(summary, field.name)
+    }
+    assert counts == {"bytes": size, "pages_read": 1, "lines_read": 1}
+
+
+def test_a_file_that_has_changed_is_unreadable(tmp_path: pathlib.Path) -> None:
+    path, size = write_wet(tmp_path / "a.wet.gz", [("http://a.example/", DATE, TEXT)])
+    rules, out = PageRules(RECIPES["en"]), str(tmp_path / "out")
+    for told in (size - 1, size + 1, 10**6 + size):  # equal numbers that are not one object, too
+        summary = clean_file(path, told, out, rules, "id", MAX_RECORD_BYTES, content="x")
+        assert dataclasses.asdict(summary) == {
+            **dataclasses.asdict(FileSummary(path, layout.file_name(path), told)),
+            "unreadable": (
+                f"has changed while it was read ({size:,} bytes read, {told:,} when the build "
+                "began): run again when it is whole"
+            ),
+            "identity": "x",
+        }
+        counts = [value for value in dataclasses.asdict(summary).values() if value]
+        assert len(counts) == 5  # path, name, bytes, unreadable, identity
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_read_is_what_the_build_began_with(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"content" * 100)
+    path_, size, content = str(path), 700, storage.stat(str(path)).identity
+    digest = hashlib.sha256(b"content" * 100).hexdigest()
+
+    def stats(n_bytes: int, sha256: str) -> ReadStats:
+        made = ReadStats()
+        made.bytes_read, made.sha256 = n_bytes, sha256
+        return made
+
+    changed = clean_files._changed
+    assert content
+    assert changed(path_, size, content, stats(int("700"), "?")) == ""
+    assert changed(path_, size, "", stats(700, "?")) == ""
+    assert changed(path_, size, "touched", stats(700, digest)) == ""
+    for wrong in (
+        (path_, size, content, stats(699, digest)),
+        (path_, size, content, stats(701, digest)),
+        (path_, size, "touched", stats(700, "?")),
+        (path_, size, "touched", stats(700, "0" * 64)),
+        (path_, size, "touched", stats(700, "g" * 64)),
+    ):
+        assert changed(*wrong).startswith("has changed while it was read")
+    path.unlink()
+    assert "No such file" in changed(path_, size, content, stats(700, digest))
+    monkeypatch.setattr(storage, "is_local", lambda path: False)  # then nothing is asked for
+    assert changed(path_, size, content, stats(700, digest)) == ""
+
+
+def test_the_digest_decides_where_identities_differ(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"content")
+    good = hashlib.sha256(b"content").hexdigest()
+    done = FileSummary(str(path), "a", 7, identity="m", sha256=good)
+    other = dataclasses.replace(done, sha256="?")
+    for content in ("a", "z"):
+        assert clean_files.same_content(done, content, verify=False)
+        for sha256 in ("0" * 64, "g" * 64):
+            spoilt = dataclasses.replace(done, sha256=sha256)
+            assert not clean_files.same_content(spoilt, content, verify=False)
+    for known in (other, dataclasses.replace(other, identity="")):
+        for content in (known.identity, ""):
+            assert clean_files.same_content(known, content, verify=False)
+            assert not clean_files.same_content(known, content, verify=True)
+            assert clean_files.same_content(
+                dataclasses.replace(known, sha256=good), content, verify=True
+            )
+    assert clean_files.same_content(dataclasses.replace(other, identity=""), "m", verify=False)
+    path.unlink()
+    assert not clean_files.same_content(done, "a", verify=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("path", 1),
+        ("sha256", 1),
+        ("resumed", 1),
+        ("units", 1.0),
+        ("units", True),
+        ("units", "1"),
+        ("cpu_s", "1"),
+        ("pages_dropped", []),
+        ("pages_dropped", {"no_text": 1.0}),
+        ("lines_dropped", {"x": True}),
+        ("samples", []),
+        ("samples", {"no_text": 1}),
+        ("samples", {"no_text": [1]}),
+        ("samples", {"no_text": [{}]}),
+        ("samples", {"no_text": [{"url": 1}]}),
+    ],
+)
+def test_a_summary_of_other_types_is_refused(name: str, value: Any) -> None:
+    summary = FileSummary("a", "b", 1, samples={"no_text": [{"url": "c"}]}, cpu_s=1)
+    clean_files._require_types(summary)
+    with pytest.raises(TypeError, match=f"^{name} is "):
+        clean_files._require_types(dataclasses.replace(summary, **{name: value}))
+
+
+def test_bounds_on_records_and_on_files_reach_the_reader(tmp_path: pathlib.Path) -> None:
+    path, size = write_wet(
+        tmp_path / "a.wet.gz", [(f"http://{n}.example/", DATE, TEXT) for n in range(3)]
+    )
+    rules = PageRules(RECIPES["en"])
+    for n, (record_bytes, file_bytes, kept) in enumerate(
+        [(10_000, 10_000, 3), (100, 10_000, 0), (10_000, 600, 1)]
+    ):
+        summary = clean_file(
+            path, size, str(tmp_path / f"{n}"), rules, "id", record_bytes,
+            max_file_bytes=file_bytes,
+        )  # fmt: skip
+        assert summary.pages_kept == kept
+        assert (summary.records_rejected == {}) == (kept == 3)
+    assert 0.1 <= clean_files._PROGRESS_EVERY_S <= 1

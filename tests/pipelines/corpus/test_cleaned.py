@@ -1,3 +1,4 @@
+import itertools
 import pathlib
 from typing import Any
 
@@ -279,3 +280,38 @@ def test_a_batch_of_fewer_rows_than_the_table_says_is_refused(
     write_cleaned(path, table_of([row(i, i, False, 2, "a") for i in range(3)]), {})
     with CleanedFile(path) as file, pytest.raises(DamagedFileError, match="1 rows of 3"):
         list(file.slices(0, 0, 2**64))
+
+
+def test_every_range_of_a_few_pages(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaned, "_BATCH_ROWS", 3)
+    keys = [0, 2, 2, 4, 6, 6, 6, 8]
+    rows = [row(n, key, split, n % 3, "x") for split in (False, True) for n, key in enumerate(keys)]
+    first_units = np.cumsum([0] + [len(page["unit_starts"]) for page in rows]).tolist()
+    path = str(tmp_path / "a")
+    write_cleaned(path, table_of(rows), {})
+    with CleanedFile(path) as file:
+        for split, low, high in itertools.product((0, 1), range(10), range(10)):
+            wanted = [
+                number
+                for number, page in enumerate(rows)
+                if page["validation"] == bool(split) and low <= page["page_key"] < high
+            ]
+            found = list(file.slices(split, low, high))
+            assert all(len(pages) for pages, _, _ in found)
+            assert [page for pages, _, _ in found for page in pages.to_pylist()] == [
+                rows[number] for number in wanted
+            ]
+            numbers = [first + at for pages, first, _ in found for at in range(len(pages))]
+            assert numbers == wanted
+            assert [unit for _, _, unit in found] == [first_units[first] for _, first, _ in found]
+
+
+def test_batches_have_256_rows_wherever_they_begin(tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "a")
+    rows = [row(n, n, False, 0, "x" * (262_144 if n == 0 else 1)) for n in range(301)]
+    write_cleaned(path, table_of(rows), {})
+    with CleanedFile(path) as file:
+        assert [len(pages) for pages, _, _ in file.slices(0, 0, 2**64)] == [1, 256, 44]
+    assert cleaned.SPLITS == ("train", "validation")

@@ -399,3 +399,49 @@ def test_a_bomb_is_refused_before_it_unpacks(tmp_path: pathlib.Path) -> None:
     cost = run_limited(MAKE, READ, 256 * MIB, path=str(path))
     assert "unpacks to another length" in cost.result
     assert cost.peak_bytes < 192 * MIB
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda table: table.update(head=[]), "no head"),
+        (lambda table: table.update(kind="other"), "a file of other, not of some"),
+        (lambda table: table["sections"].pop(), "its size does not match its sections"),
+        (lambda table: table["sections"].append(["x", 1, -1, 0]),
+         "its size does not match its sections"),
+    ],
+)  # fmt: skip
+def test_the_reason_says_what_is_wrong_with_a_table(
+    tmp_path: pathlib.Path, change: Any, reason: str
+) -> None:
+    path = tmp_path / "a"
+    write_container(str(path), "some", {}, [Part("x", b"content")])
+    rewrite_table(path, change)
+    with pytest.raises(DamagedFileError) as caught:
+        Container(str(path), "some")
+    assert caught.value.reason == reason
+
+
+def test_the_reason_says_which_checksum_does_not_match(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a"
+    write_container(str(path), "some", {}, [Part("x", b"content"), Part("y", b"other")])
+    content = path.read_bytes()
+    table = content.index(b'{"head"')
+    for place, reason in (
+        (table + 3, "checksum mismatch in the table of sections"),
+        (table - 1, "checksum mismatch in section 1"),
+        (24, "checksum mismatch in section 0"),
+        (len(content) - 1, "its end is missing or changed"),
+        (len(content) - 9, "its end is missing or changed"),
+        (0, "its first bytes have changed"),
+        (23, "its first bytes have changed"),
+    ):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(DamagedFileError) as caught, Container(str(path), "some") as file:
+            file.verify()
+        assert caught.value.reason == reason
+        with pytest.raises(DamagedFileError) as caught, Container(str(path), "some", True) as file:
+            [file.read(number) for number in (0, 1)]
+        assert caught.value.reason == reason

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import pickle
 import struct
 from typing import Any, NamedTuple
 
@@ -12,9 +13,15 @@ import pytest
 
 from pipelines import storage
 from pipelines.corpus.cleaned import CleanedFile, Dropped, write_cleaned
-from pipelines.corpus.container import Container, Part, write_container
+from pipelines.corpus.container import (
+    Container,
+    DamagedFileError,
+    OtherVersionError,
+    Part,
+    write_container,
+)
 from pipelines.corpus.fingerprints import FINGERPRINT_SCHEMA, write_fingerprints
-from pipelines.corpus.removals import Removals, write_removals
+from pipelines.corpus.removals import OtherBuildError, Removals, open_removals, write_removals
 from tests.pipelines.corpus.test_cleaned import row, table_of
 
 
@@ -152,3 +159,55 @@ def test_a_large_file_is_verified_piece_by_piece(
         monkeypatch.setattr(storage, "open_raw", watched)
         file.verify()
     assert asked == [24, 4 << 20, 4 << 20, 1 << 20]
+
+
+def test_the_first_batch_is_as_large_as_the_others(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a"
+    for sizes, counts in (([262_144, 1], [1, 1]), ([262_143, 1, 1], [2, 1])):
+        rows = [row(n, n, False, 1, "x" * size) for n, size in enumerate(sizes)]
+        write_cleaned(str(path), table_of(rows), {})
+        assert [numbers[5] for numbers in take_apart(path, b"cleaned").numbers] == counts
+
+
+def test_errors_say_the_same_after_a_worker_has_sent_them() -> None:
+    told = {
+        DamagedFileError("a", ValueError("some")): "a is damaged (some): run the same build again "
+        "to rebuild it",
+        OtherVersionError("a"): "a was written by another version of Colossal: run the same build "
+        "again to rebuild it",
+        OtherBuildError("a"): "a belongs to another build: is another build running in this "
+        "folder? If not, run the same build again",
+    }
+    for error, message in told.items():
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), again.path) == (type(error), message, "a")
+        assert str(error) == message
+    assert DamagedFileError("a", ValueError("some")).args == ("a", "some")
+
+
+def test_an_end_that_is_missing_is_named(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a"
+    write_container(str(path), "some", {}, [])
+    content = path.read_bytes()
+    for damaged in (b"", content[:-1], content[:51], bytes(52)):
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedFileError) as caught:
+            Container(str(path), "some")
+        assert caught.value.reason == "its end is missing or changed"
+
+
+@pytest.mark.parametrize("counts", [(2, 6), (4, 6), (3, 5), (3, 7)])
+def test_removals_of_another_number_of_pages_or_units_are_refused(
+    tmp_path: pathlib.Path, counts: tuple[int, int]
+) -> None:
+    path, removals = str(tmp_path / "a"), str(tmp_path / "b")
+    write_cleaned(path, table_of([row(n, n, False, 2, "x") for n in range(3)]), {})
+    for numbers in ((3, 6), counts):
+        write_removals(removals, *(np.zeros(n, bool) for n in numbers), None, None, "build")
+        with CleanedFile(path) as cleaned:
+            if numbers == (3, 6):
+                open_removals(removals, cleaned, "build").close()
+                open_removals(removals, cleaned, None).close()
+                continue
+            with pytest.raises(OtherBuildError, match="b belongs to another build"):
+                open_removals(removals, cleaned, "build")
