@@ -109,7 +109,7 @@ def test_a_worker_that_dies_in_its_first_second_ends_the_build(
     errors = end(process, 120)  # Beam's imports are among them
     assert process.returncode == 1
     assert says in errors
-    assert "the same command goes on" in errors
+    assert "run the same command again to resume" in errors
     assert len(errors.splitlines()) == 1, errors
     assert run_c4("build", "--input", INPUTS, "--output", out).status == 0
 
