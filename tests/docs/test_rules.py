@@ -182,7 +182,7 @@ def test_the_commands_are_understood():
 def test_the_examples_give_what_they_show():
     globs: dict[str, object] = {}
     parser = doctest.DocTestParser()
-    runner = doctest.DocTestRunner()
+    runner = doctest.DocTestRunner(verbose=False)
     for number, block in enumerate(blocks("python")):
         test = parser.get_doctest(block, globs, f"rules.md, block {number}", str(PAGE), 0)
         assert test.examples
