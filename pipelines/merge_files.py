@@ -8,7 +8,6 @@ opens one piece a group. Builds of few files skip the step: no page or order dep
 """
 
 import dataclasses
-import math
 import os
 from collections.abc import Iterable, Sequence
 
@@ -97,10 +96,13 @@ def plan_merge(files: int, text_bytes: int, shards: int) -> MergePlan | None:
     if not files:
         return None
     pieces = max(1, -(-text_bytes // _TEXT_BYTES_PER_PIECE))
-    ranges = min(pieces, max(1, round(math.sqrt(shards * pieces / files))))
-    groups = min(files, -(-pieces // ranges))
+    ranges = np.arange(1, pieces + 1)
+    groups = np.minimum(files, -(-pieces // ranges))
     openings = files * ranges + shards * groups
-    return MergePlan(groups, ranges) if files * shards >= _WORTH * openings else None
+    best = int(openings.argmin())
+    if files * shards < _WORTH * openings[best]:
+        return None
+    return MergePlan(int(groups[best]), int(ranges[best]))
 
 
 def cleaned_sources(output: str, names: Iterable[str]) -> list[Source]:
