@@ -306,6 +306,17 @@ def _read_equivalents() -> dict[tuple[str, str, str, str], str]:
     }
 
 
+def _outdated(files: Sequence[str], listed: Iterable[tuple[str, str, str, str]]) -> Iterator[str]:
+    """Yield the listed mutants of these files whose code is no longer there."""
+    lines = {
+        file: {line.strip() for line in (_ROOT / file).read_text(encoding="utf-8").splitlines()}
+        for file in files
+    }
+    for file, _, before, _ in listed:
+        if file in lines and not lines[file].issuperset(before.splitlines()):
+            yield f"{file}: {before}"
+
+
 # -------------------------------------------------------------------------------------- pytest
 
 
@@ -372,11 +383,7 @@ class _Selected(_Plugin):
 
 
 _TIMED_OUT = 1000
-_NO_ANSWER = (
-    pytest.ExitCode.INTERNAL_ERROR,
-    pytest.ExitCode.USAGE_ERROR,
-    pytest.ExitCode.NO_TESTS_COLLECTED,
-)
+_NO_ANSWER = (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 def _fork(task: Callable[[], int], output: pathlib.Path, wall_seconds: float) -> int:
@@ -553,7 +560,10 @@ class Laboratory:
                 if status == _TIMED_OUT:
                     return "timeout", killer.read_text()
                 output = (self.folder / "output.txt").read_text(errors="replace")
-                if status in _NO_ANSWER:
+                if status in _NO_ANSWER or (
+                    # Right where the mutant keeps a conftest.py from being imported.
+                    status == pytest.ExitCode.USAGE_ERROR and "while loading conftest" not in output
+                ):
                     raise RuntimeError(
                         f"pytest itself failed for {mutant.file}:{mutant.line}:\n{output[-4000:]}"
                     )
@@ -619,6 +629,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mutants, places = draw(source_files(target), options.mutants, seed)
     print(f"{len(mutants)} mutants of {places:,} places, seed {seed}", flush=True)
     equivalents = _read_equivalents()
+    for entry in _outdated(source_files(target), equivalents):
+        print(f"listed as equivalent, but no longer in the code: {entry}", flush=True)
     known: dict[str, dict[str, Any]] = {}
     if options.record and options.record.exists():
         for line in options.record.read_text().splitlines():
