@@ -1,4 +1,4 @@
-"""Measures the tests by mutation: changes one place of the code at a time and runs the tests.
+"""Measure the tests by mutation: changes one place of the code at a time and runs the tests.
 
     pip install -e '.[dev,mutation]'
     python -m benchmarks.mutants c4_filters --mutants 400 --seed 8
@@ -101,7 +101,7 @@ TARGETS = {
 
 
 class RemoveStatement(Operator):  # type: ignore[misc]
-    """Replaces a simple statement inside a function by ``pass``."""
+    """Replace a simple statement inside a function by ``pass``."""
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
         """Return where the operator applies."""
@@ -123,7 +123,7 @@ class RemoveStatement(Operator):  # type: ignore[misc]
 
 
 class RemoveItem(Operator):  # type: ignore[misc]
-    """Removes one of several items of a call, a list, a tuple, a set, a dict or a condition."""
+    """Remove one of several items of a call, a list, a tuple, a set, a dict or a condition."""
 
     _LISTS = ("arglist", "testlist_comp", "testlist_star_expr", "dictorsetmaker")
     _CONDITIONS = ("and_test", "or_test")
@@ -194,7 +194,7 @@ class Mutant:
 
     @property
     def key(self) -> str:
-        """Names this change of this very source."""
+        """Name this change of this very source."""
         return hashlib.sha256(f"{self.file}\0{self.text}".encode()).hexdigest()[:20]
 
 
@@ -223,7 +223,7 @@ def _without_effect(node: Any) -> bool:
 
 
 def _places(files: Iterable[str]) -> Iterator[_Place]:
-    """Yields every change that an operator can make and that may have an effect."""
+    """Yield every change that an operator can make and that may have an effect."""
     operators = _operators()
     for file in files:
         tree = get_ast((_ROOT / file).read_text(encoding="utf-8"))
@@ -246,7 +246,7 @@ def _parsed(file: str) -> tuple[str, bytes]:
 
 
 def _mutant(place: _Place) -> Mutant | None:
-    """Returns the mutant at a place, or None when it changes nothing or does not compile.
+    """Return the mutant at a place, or None when it changes nothing or does not compile.
 
     What only compiles with a warning, such as ``x is 1``, is left out, too: linters find it.
     """
@@ -269,7 +269,7 @@ def _mutant(place: _Place) -> Mutant | None:
 
 
 def draw(files: Sequence[str], count: int, seed: int) -> tuple[list[Mutant], int]:
-    """Draws mutants without replacement.
+    """Draw mutants without replacement.
 
     Each place has its own random number, so that a change of one file leaves the order of the
     places in the others as it was.
@@ -293,7 +293,7 @@ def draw(files: Sequence[str], count: int, seed: int) -> tuple[list[Mutant], int
 
 
 def _read_equivalents() -> dict[tuple[str, str, str, str], str]:
-    """The listed mutants and why no test can tell each from the code."""
+    """Return the listed mutants, and why no test can tell each from the code."""
     if not _EQUIVALENT.exists():
         return {}
     with _EQUIVALENT.open("rb") as file:
@@ -304,6 +304,17 @@ def _read_equivalents() -> dict[tuple[str, str, str, str], str]:
         ]
         for entry in entries
     }
+
+
+def _outdated(files: Sequence[str], listed: Iterable[tuple[str, str, str, str]]) -> Iterator[str]:
+    """Yield the listed mutants of these files whose code is no longer there."""
+    lines = {
+        file: {line.strip() for line in (_ROOT / file).read_text(encoding="utf-8").splitlines()}
+        for file in files
+    }
+    for file, _, before, _ in listed:
+        if file in lines and not lines[file].issuperset(before.splitlines()):
+            yield f"{file}: {before}"
 
 
 # -------------------------------------------------------------------------------------- pytest
@@ -325,7 +336,7 @@ class _Plugin:
 
 
 class _Baseline(_Plugin):
-    """Records how long each test takes and which lines it runs."""
+    """Record how long each test takes and which lines it runs."""
 
     def __init__(self, sources: Sequence[str]) -> None:
         self.coverage = coverage.Coverage(data_file=None, include=list(sources), config_file=False)
@@ -347,7 +358,7 @@ class _Baseline(_Plugin):
 
 
 class _Selected(_Plugin):
-    """Runs the given tests in the given order, each for a limited time."""
+    """Run the given tests in the given order, each for a limited time."""
 
     def __init__(self, tests: Mapping[str, float], killer: pathlib.Path) -> None:
         self.seconds = tests
@@ -372,15 +383,11 @@ class _Selected(_Plugin):
 
 
 _TIMED_OUT = 1000
-_NO_ANSWER = (
-    pytest.ExitCode.INTERNAL_ERROR,
-    pytest.ExitCode.USAGE_ERROR,
-    pytest.ExitCode.NO_TESTS_COLLECTED,
-)
+_NO_ANSWER = (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 def _fork(task: Callable[[], int], output: pathlib.Path, wall_seconds: float) -> int:
-    """Runs a task in a fork and returns its status, or _TIMED_OUT."""
+    """Run a task in a fork and returns its status, or _TIMED_OUT."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -423,7 +430,7 @@ def _fork(task: Callable[[], int], output: pathlib.Path, wall_seconds: float) ->
 
 
 class Laboratory:
-    """A copy of the repository in which mutants live."""
+    """A copy of the repository, where one file at a time is mutated."""
 
     def __init__(self, folder: pathlib.Path, target: Target) -> None:
         self.folder = folder
@@ -442,7 +449,7 @@ class Laboratory:
         self.lines: dict[str, dict[int, list[str]]] = {}
 
     def _enter(self) -> None:
-        """Makes this process, a fork, one that runs in the copy."""
+        """Make this forked process run in the copy."""
         os.chdir(self.tree)
         sys.path[:] = [str(self.tree), *(path for path in sys.path if path not in ("", str(_ROOT)))]
         os.environ["PYTHONPATH"] = str(self.tree)
@@ -452,7 +459,7 @@ class Laboratory:
         importlib.invalidate_caches()
 
     def _digest(self) -> str:
-        """Names the code and the tests."""
+        """Name the code and the tests."""
         folders = [f"{test}/**/*.py" for test in self.target.tests]
         contents = [
             path.read_bytes()
@@ -463,7 +470,7 @@ class Laboratory:
         return hashlib.sha256(b"\0".join(contents)).hexdigest()
 
     def measure(self, kept: pathlib.Path | None) -> None:
-        """Runs all tests on the unchanged code; they must pass. The result is read from ``kept``
+        """Run all tests on the unchanged code; they must pass. The result is read from ``kept``
         where that is of this very code, else written to it.
         """
         result = self.folder / "baseline.json"
@@ -506,7 +513,7 @@ class Laboratory:
         }
 
     def _tests_for(self, mutant: Mutant) -> tuple[list[str], list[str]]:
-        """The tests that run the mutant's line, and others of its file, fastest first.
+        """Return the tests that run the mutant's line, and others of its file, fastest first.
 
         Tests that do not run the line matter where a test uses what an earlier one has left in a
         cache, or starts a process.
@@ -530,7 +537,7 @@ class Laboratory:
         )
 
     def run(self, mutant: Mutant) -> tuple[str, str]:
-        """Runs the tests on a mutant.
+        """Run the tests on a mutant.
 
         Returns:
             ``("killed" | "timeout" | "survived", the test that decided)``.
@@ -553,7 +560,10 @@ class Laboratory:
                 if status == _TIMED_OUT:
                     return "timeout", killer.read_text()
                 output = (self.folder / "output.txt").read_text(errors="replace")
-                if status in _NO_ANSWER:
+                if status in _NO_ANSWER or (
+                    # Right where the mutant keeps a conftest.py from being imported.
+                    status == pytest.ExitCode.USAGE_ERROR and "while loading conftest" not in output
+                ):
                     raise RuntimeError(
                         f"pytest itself failed for {mutant.file}:{mutant.line}:\n{output[-4000:]}"
                     )
@@ -582,7 +592,7 @@ def _limit_memory() -> None:
 
 
 def source_files(target: Target) -> list[str]:
-    """The files that a target's globs match, sorted."""
+    """Return the files that a target's globs match, sorted."""
     return sorted(
         str(path.relative_to(_ROOT)) for glob in target.sources for path in _ROOT.glob(glob)
     )
@@ -601,7 +611,7 @@ def _describe(mutant: Mutant) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -619,6 +629,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mutants, places = draw(source_files(target), options.mutants, seed)
     print(f"{len(mutants)} mutants of {places:,} places, seed {seed}", flush=True)
     equivalents = _read_equivalents()
+    for entry in _outdated(source_files(target), equivalents):
+        print(f"listed as equivalent, but no longer in the code: {entry}", flush=True)
     known: dict[str, dict[str, Any]] = {}
     if options.record and options.record.exists():
         for line in options.record.read_text().splitlines():
