@@ -87,7 +87,7 @@ model: $(INSTALLED) $(WITH_TRAIN) $(OUT)/manifest.json  ## train a vocabulary an
 test: $(INSTALLED) $(WITH_TESTS)  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-fast: $(INSTALLED) $(WITH_TESTS)  ## run the tests that are not marked slow: under two minutes
+test-fast: $(INSTALLED) $(WITH_TESTS)  ## run the tests that are not marked slow: about two minutes
 	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
 
 # Includes Flink (Java, Maven), the compiler for TPUs and the image's rehearsal, which `make test`
