@@ -215,7 +215,7 @@ def _softmax_times_forward(
     factored = weights if weight_factor is None else weights * weight_factor
     # In the shape that its caller keeps too.
     result = jnp.matmul(factored.astype(value.dtype), value).transpose(0, 2, 1, 3)
-    result = checkpoint_name(result, _ATTENDED)
+    result = checkpoint_name(result, _ATTENDED)  # type: ignore[no-untyped-call]
     return result, (weights, mask, weight_factor, value, result)
 
 

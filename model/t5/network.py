@@ -217,7 +217,7 @@ class T5:
             return hidden
         # In float32: rounded to bfloat16, the factor would scale all logits by 0.1 % too much.
         scaled = hidden.astype(jnp.float32) * self.config.d_model**-0.5
-        return scaled.astype(hidden.dtype)
+        return cast(jax.Array, scaled.astype(hidden.dtype))
 
     def _boxed(self, rng: jax.Array) -> Params:
         config = self.config
