@@ -147,7 +147,8 @@ def _forward(
         _chunks(head.shape[0], features, targets, weights),
     )
     of_features = jnp.moveaxis(parts, 0, 1).reshape(features.shape[0], -1, features.shape[2])
-    return sums, (of_features[:, : features.shape[1]], of_head.T)
+    of_head = jax.lax.platform_dependent(of_head, cpu=_transposed_apart, default=jnp.transpose)
+    return sums, (of_features[:, : features.shape[1]], of_head)
 
 
 def _backward(
@@ -159,6 +160,13 @@ def _backward(
 
 
 _weighted.defvjp(_forward, _backward)
+
+
+def _transposed_apart(matrix: Array) -> Array:
+    # XLA's CPU backend (jaxlib 0.10.2) would fold the transposition into the product before it, and
+    # in bfloat16 it cannot run what it then has.
+    apart: Array = jax.lax.optimization_barrier(matrix)  # type: ignore[no-untyped-call]
+    return apart.T
 
 
 def _nothing() -> _Sums:

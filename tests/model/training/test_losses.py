@@ -135,6 +135,18 @@ def test_in_bfloat16_logits_and_the_gradient_of_the_head_are_float32():
         assert error < 0.004  # one rounding of bfloat16
 
 
+@pytest.mark.slow
+def test_a_tied_head_in_bfloat16_compiles_for_a_cpu():
+    # One chunk, whose gradient is added to another of the same array: XLA folds the transposition.
+    features, head, targets, weights = _batch(3)
+
+    def loss(head):
+        looked_up = head[targets].astype(jnp.bfloat16) + features.astype(jnp.bfloat16)
+        return loss_sums(looked_up, head, targets, weights).loss
+
+    assert np.all(np.isfinite(jax.jit(jax.grad(loss))(head)))
+
+
 @pytest.mark.parametrize(
     ("name", "tokens", "divisor"),
     [
