@@ -49,25 +49,29 @@ class StepMemory:
         return self.parameters + self.optimizer + self.batch + self.temporaries
 
     @classmethod
-    def of(cls, compiled: Any, parameters: int, optimizer: int) -> "StepMemory | None":
+    def of(
+        cls, compiled: Any, parameters: int, optimizer: int, *, updates: bool
+    ) -> "StepMemory | None":
         """Read XLA's analysis of a compiled program; None if this backend has none.
 
         Args:
           compiled: a ``jax.stages.Compiled``.
           parameters: bytes of the parameters on a device.
           optimizer: bytes of the optimizer's state, which stays there during evaluation too.
+          updates: whether the program gets the optimizer's state, and is given away what it gets.
         """
         found = compiled.memory_analysis()
         if found is None:
             return None
-        state = min(parameters + optimizer, found.argument_size_in_bytes)
+        held = parameters + (optimizer if updates else 0)
         written = found.output_size_in_bytes - found.alias_size_in_bytes
-        code = found.generated_code_size_in_bytes
         return cls(
             parameters=parameters,
             optimizer=optimizer,
-            batch=found.argument_size_in_bytes - state if state > parameters else 0,
-            temporaries=found.temp_size_in_bytes + max(written, 0) + code,
+            batch=max(found.argument_size_in_bytes - held, 0),
+            temporaries=found.temp_size_in_bytes
+            + max(written, 0)
+            + found.generated_code_size_in_bytes,
         )
 
 

@@ -166,7 +166,8 @@ def _compiled_train_step(config: TrainConfig, layout: Layout) -> TrainProgram:
 
     out = (layout.state_shardings, layout.everywhere)
     jitted = jax.jit(on_mesh, donate_argnums=0, out_shardings=out)
-    return _compiled(jitted.lower(layout.state, _shapes(config.data.batch_spec(), layout)), layout)
+    lowered = jitted.lower(layout.state, _shapes(config.data.batch_spec(), layout))
+    return _compiled(lowered, layout, updates=True)
 
 
 def _compiled_eval_step(config: TrainConfig, layout: Layout) -> Program[LossSums]:
@@ -178,14 +179,16 @@ def _compiled_eval_step(config: TrainConfig, layout: Layout) -> Program[LossSums
 
     jitted = jax.jit(on_mesh, out_shardings=layout.everywhere)
     spec = config.evaluation_rows(config.data).batch_spec()
-    return _compiled(jitted.lower(layout.state.params, _shapes(spec, layout)), layout)
+    lowered = jitted.lower(layout.state.params, _shapes(spec, layout))
+    return _compiled(lowered, layout, updates=False)
 
 
-def _compiled(lowered: Any, layout: Layout) -> Program[Any]:
+def _compiled(lowered: Any, layout: Layout, *, updates: bool) -> Program[Any]:
     compiled = interruptible(lowered.compile)
     parameters = _bytes_per_device(layout.state.params)
     optimizer = _bytes_per_device(layout.state.optimizer)
-    return Program(layout, compiled, StepMemory.of(compiled, parameters, optimizer))
+    memory = StepMemory.of(compiled, parameters, optimizer, updates=updates)
+    return Program(layout, compiled, memory)
 
 
 def _bytes_per_device(tree: Any) -> int:
