@@ -1,6 +1,7 @@
 """``c4 pretrain``: checks what is asked for, says what it comes to, trains."""
 
 import argparse
+import contextlib
 import functools
 import logging
 import os
@@ -261,14 +262,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     noise = objective_of(arguments)
     if interruption is not None:
         interruption.expect("c4: interrupted before the first step: nothing was saved", 0.8)
-    if (
-        not arguments.quiet
-        and not any(
-            os.environ.get(name, "0") != "0" for name in ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
-        )
-        and not arguments.process_id
-    ):
-        print("starting JAX and looking at devices, corpus and vocabulary", flush=True)
+    _announce(arguments, "starting JAX and looking at devices, corpus and vocabulary")
     start = Start.of(arguments)
     if not os.environ.get("C4_TRACEBACK"):
         # Orbax logs the traceback of what it raises, asyncio that of what failed beside it; a
@@ -290,7 +284,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     )
     try:
-        apply_cpu_defaults(arguments, distributed.print_first)
+        apply_cpu_defaults(arguments, functools.partial(_announce, arguments))
         config = train_config(arguments, noise, start)
         from model.commands.pretrain_plan import check_sentinels, print_plan
         from model.training import trainer
@@ -303,3 +297,17 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         return 0
     finally:
         distributed.shutdown()
+
+
+#: Where launchers tell a process its number.
+_RANKS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+
+
+def _announce(arguments: argparse.Namespace, line: str) -> None:
+    """Print a line before the run has a terminal of its own, in the first process."""
+    if arguments.quiet or arguments.process_id:
+        return
+    if any(os.environ.get(name, "0") != "0" for name in _RANKS):
+        return
+    with contextlib.suppress(OSError):  # a log that nobody reads ends no training
+        print(line, flush=True)

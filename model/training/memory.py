@@ -240,7 +240,8 @@ def one_line_out_of_memory(config: TrainConfig) -> Iterator[None]:
         found = None if isinstance(error, OutOfMemoryError) else _out_of_memory(error)
         if found is None:
             raise
-        rows, now = config.data.batch_size, config.step.accumulate
+        now = config.step.accumulate
+        rows = config.data.batch_size // jax.device_count()  # which every mesh divides
         more = next((n for n in range(now + 1, rows + 1) if rows % n == 0), None)
         helps = [
             f"--accumulate {more} or a smaller --batch-size" if more else "a smaller --batch-size",
@@ -254,20 +255,23 @@ def one_line_out_of_memory(config: TrainConfig) -> Iterator[None]:
 
 
 def _out_of_memory(error: BaseException | None) -> str | None:
-    """Return what an error, or one behind it, says of memory; None if it is about something else.
+    """Return what the cause of an error says of memory; None if it is about something else.
 
     A full disk is RESOURCE_EXHAUSTED too, for those who write checkpoints.
     """
+    found = None
     while error is not None:
         text = str(error)
         first = text.removeprefix("RESOURCE_EXHAUSTED: ").partition("\n")[0].rstrip(".")
+        of_memory = "out of memory" in text.lower()
+        exhausted = "RESOURCE_EXHAUSTED" in text and "No space left" not in text
+        of_jax = isinstance(error, jax.errors.JaxRuntimeError)
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-            return first or "this machine has no more"
-        exhausted = "RESOURCE_EXHAUSTED" in text and isinstance(error, jax.errors.JaxRuntimeError)
-        if "No space left" not in text and (exhausted or "out of memory" in text.lower()):
-            return first
+            found = first or "this machine has no more"
+        elif (exhausted or of_memory) if of_jax else (exhausted and of_memory):
+            found = first
         error = error.__cause__ or error.__context__
-    return None
+    return found
 
 
 def _size(size: float) -> str:

@@ -155,7 +155,10 @@ def _fork():
     ],
 )
 def test_what_runs_out_is_one_line(call, said):
-    with pytest.raises(OutOfMemoryError) as caught, one_line_out_of_memory(_config(accumulate=2)):
+    with (
+        pytest.raises(OutOfMemoryError) as caught,
+        one_line_out_of_memory(_config(64, accumulate=2)),
+    ):
         call()
     message = str(caught.value)
     assert said in message
