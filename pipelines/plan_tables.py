@@ -3,14 +3,11 @@
 import dataclasses
 import datetime
 import difflib
-import errno
 import importlib.resources
-import os
 import reprlib
-import stat
 import tomllib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from pipelines import storage
 from pipelines.plan import Engine
@@ -20,19 +17,10 @@ __all__ = ["Crawl", "Machine", "Price", "Tables", "known_crawl", "read_tables"]
 
 _MOST_TABLE_BYTES = 1 << 20
 _MOST = 10**9  # dollars, vCPUs, GB
-PRICES = (
-    "vcpu_hour",
-    "memory_gb_hour",
-    "disk_gb_hour",
-    "shuffle_gb",
-    "storage_gb_month",
-    "class_a_1000",
-    "class_b_1000",
-)
+_MOST_OF_ENGINE = 10**12  # seconds, bytes a second, GB: beyond, sums would be no numbers
 
 
-@dataclasses.dataclass(frozen=True)
-class Price:
+class Price(NamedTuple):
     """One price in US dollars, with the day and the place it was read."""
 
     usd: float
@@ -40,38 +28,15 @@ class Price:
     date: str
     source: str
 
-    def __post_init__(self) -> None:
-        if type(self.usd) not in (int, float) or not 0 <= self.usd < _MOST:  # nor NaN
-            raise ValueError(
-                f"usd must be a number from 0 to below {_MOST:.0e}, got {reprlib.repr(self.usd)}"
-            )
-        for name in ("what", "date", "source"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or not value:
-                raise ValueError(f"{name} must say something, got {reprlib.repr(value)}")
 
-
-_PRICE_ENTRIES = tuple(field.name for field in dataclasses.fields(Price))
-
-
-@dataclasses.dataclass(frozen=True)
-class Machine:
+class Machine(NamedTuple):
     """A kind of machine."""
 
     vcpus: int
     memory_gb: float
 
-    def __post_init__(self) -> None:
-        numbers = type(self.vcpus) is int and type(self.memory_gb) in (int, float)
-        if not numbers or not 1 <= self.vcpus < _MOST or not 0 < self.memory_gb < _MOST:
-            got = f"[{reprlib.repr(self.vcpus)}, {reprlib.repr(self.memory_gb)}]"
-            raise ValueError(
-                f"a machine is [vCPUs, GB of memory], numbers below {_MOST:.0e}, got {got}"
-            )
 
-
-@dataclasses.dataclass(frozen=True)
-class Crawl:
+class Crawl(NamedTuple):
     """The WET files of one crawl."""
 
     files: int
@@ -81,14 +46,14 @@ class Crawl:
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """Prices by name (see ``PRICES``), machines by name, and what an engine adds."""
+    """Prices by name, machines by name, and what an engine adds: ``prices.toml``."""
 
     prices: Mapping[str, Price]
     machines: Mapping[str, Machine]
     engine: Engine
 
     def machine(self, name: str) -> Machine:
-        """A machine by name. Raises ValueError naming near ones."""
+        """Return a machine by name. Raises ValueError naming near ones."""
         if name not in self.machines:
             near = difflib.get_close_matches(name, self.machines, n=3) or sorted(self.machines)
             raise ValueError(
@@ -99,12 +64,12 @@ class Tables:
 
 
 def known_crawl(name: str) -> Crawl:
-    """A crawl of the table. Raises ValueError with the way out for one that is not there.
+    """Return a crawl of the table. Raises ValueError, with the way out, if it is not there.
 
     >>> known_crawl("CC-MAIN-2019-18").files
     56000
     """
-    table = tomllib.loads(_packaged("crawls.toml"))
+    table = _packaged("crawls.toml")
     if name not in table:
         raise ValueError(
             f"no crawl {name!r} in the table, which has {', '.join(sorted(table))}; give the "
@@ -115,97 +80,88 @@ def known_crawl(name: str) -> Crawl:
 
 
 def read_tables(path: str | None = None) -> Tables:
-    """The packaged tables, with what a file of the user's puts in their place.
+    """Read the packaged tables, overlaid with a file of the user's.
 
-    Raises:
-        ValueError: It cannot be read, it is no TOML, or something in it has another name or form;
-            one line.
-
+    Raises ValueError, with one line, if the file cannot be read, is not TOML, or has an entry of an
+    unknown name or the wrong form.
     """
-    found = tomllib.loads(_packaged("prices.toml"))
+    found = _packaged("prices.toml")
     if path is None:
         return _checked(found)
     if not path:
         raise ValueError("no price table: give a TOML file (--prices)")
     try:
-        _overlay(found, tomllib.loads(decode_text(_read(path))))
+        with storage.open_raw(path) as file:
+            content = file.read(_MOST_TABLE_BYTES + 1)
+        if len(content) > _MOST_TABLE_BYTES:
+            raise ValueError("larger than 1 MB: not a table of prices")
+        _overlay(found, tomllib.loads(decode_text(content)))
         return _checked(found)
     except RecursionError:
         raise ValueError(f"{path}: tables or lists are nested too deep (--prices)") from None
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error} (--prices)") from None
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error} (--prices)") from None
 
 
-def _read(path: str) -> bytes:
-    """The bytes of a table. Raises ValueError where the file cannot be one, without reading it."""
-    if storage.is_local(path):
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        if not stat.S_ISREG(mode):  # a device may have no end, a pipe no beginning
-            raise ValueError("not a regular file")
-    with storage.open_raw(path) as file:
-        content = file.read(_MOST_TABLE_BYTES + 1)
-    if len(content) > _MOST_TABLE_BYTES:
-        raise ValueError("larger than 1 MB: it is no table of prices")
-    return content
-
-
-def _packaged(name: str) -> str:
-    return importlib.resources.files("pipelines").joinpath(name).read_text(encoding="utf-8")
+def _packaged(name: str) -> dict[str, Any]:
+    return tomllib.loads(importlib.resources.files("pipelines").joinpath(name).read_text("utf-8"))
 
 
 def _overlay(found: dict[str, Any], theirs: dict[str, Any]) -> None:
     for section, entries in theirs.items():
-        if section not in found:
-            raise ValueError(f"unknown section [{section}]; there are {', '.join(sorted(found))}")
-        if not isinstance(entries, dict):
-            raise ValueError(f"[{section}] must be a table, got {reprlib.repr(entries)}")
-        for name, entry in entries.items():
-            if section != "machines" and name not in found[section]:
-                near = difflib.get_close_matches(name, found[section], n=1)
-                hint = (
-                    f"did you mean {near[0]}?" if near else f"there are {', '.join(found[section])}"
-                )
-                raise ValueError(f"unknown entry {name} in [{section}]; {hint}")
+        _require_known("section", section, found, "the table")
+        for name, entry in _table(section, entries).items():
+            if section != "machines":
+                _require_known("entry", name, found[section], f"[{section}]")
             if section == "prices":
-                if not isinstance(entry, dict):
-                    got = reprlib.repr(entry)
-                    raise ValueError(f"[prices.{name}] must be a table, got {got}")
-                if unknown := [key for key in entry if key not in _PRICE_ENTRIES]:
-                    raise ValueError(
-                        f"[prices.{name}]: unknown entry {unknown[0]}; there are "
-                        f"{', '.join(_PRICE_ENTRIES)}"
-                    )
-                if isinstance(entry.get("date"), datetime.date):  # TOML has dates of its own
-                    entry["date"] = entry["date"].isoformat()
-                entry = {**found[section][name], **entry}
+                for key in _table(f"prices.{name}", entry):
+                    _require_known("entry", key, Price._fields, f"[prices.{name}]")
+                entry = found[section][name] | entry
             found[section][name] = entry
 
 
+def _require_known(what: str, name: str, known: Collection[str], where: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise ValueError(f"unknown {what} {name} in {where}; {hint}")
+
+
+def _table(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"[{name}] must be a table, got {reprlib.repr(value)}")
+    return value
+
+
 def _checked(found: dict[str, Any]) -> Tables:
-    prices = {}
-    for name in PRICES:
-        try:
-            prices[name] = Price(**found["prices"][name])
-        except ValueError as error:
-            raise ValueError(f"[prices.{name}]: {error}") from None
+    prices = {name: _price(f"[prices.{name}]", entry) for name, entry in found["prices"].items()}
     machines = {}
     for name, entry in found["machines"].items():
-        if not isinstance(entry, list) or len(entry) != 2:
+        if not isinstance(entry, list) or len(entry) != 2 or type(entry[0]) is not int:
             got = reprlib.repr(entry)
             raise ValueError(f"[machines] {name} must be [vCPUs, GB of memory], got {got}")
-        try:
-            machines[name] = Machine(*entry)
-        except ValueError as error:
-            raise ValueError(f"[machines] {name}: {error}") from None
+        _require_number(f"[machines] {name}: vCPUs", entry[0], 1, _MOST)
+        _require_number(f"[machines] {name}: GB", entry[1], 1e-3, _MOST)
+        machines[name] = Machine(*entry)
     for name, value in found["engine"].items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"[engine] {name} must be a number, got {reprlib.repr(value)}")
-    try:
-        engine = Engine(**found["engine"])
-    except ValueError as error:
-        raise ValueError(f"[engine] {error}") from None
-    return Tables(prices, machines, engine)
+        least = 1 if name in ("bytes_per_s", "longest_task") else 0
+        _require_number(f"[engine] {name}", value, least, _MOST_OF_ENGINE)
+    return Tables(prices, machines, Engine(**found["engine"]))
+
+
+def _price(where: str, entry: dict[str, Any]) -> Price:
+    _require_number(f"{where}: usd", entry["usd"], 0, _MOST)
+    if isinstance(entry["date"], datetime.date):  # TOML has dates of its own
+        entry["date"] = entry["date"].isoformat()
+    for name in ("what", "date", "source"):
+        if not isinstance(entry[name], str) or not entry[name]:
+            raise ValueError(f"{where}: {name} must be text, got {reprlib.repr(entry[name])}")
+    return Price(**entry)
+
+
+def _require_number(what: str, value: Any, least: float, most: float) -> None:
+    if type(value) not in (int, float) or not least <= value <= most:  # nor NaN
+        got = reprlib.repr(value)
+        raise ValueError(f"{what} must be a number from {least:g} to {most:.0e}, got {got}")
