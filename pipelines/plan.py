@@ -245,74 +245,10 @@ def make_plan(
     print_reads = files * (1 + _fetches(prints / files))
     # Record batches of all cleaned files: 256 KiB of text or 256 pages, whichever is first.
     batches = max(kept_bytes / _BATCH_TEXT_BYTES, kept_pages / 256)
-    base = rates.base_bytes
-    clean_s = (
-        rates.read_page_s * pages
-        + rates.read_byte_s * text
-        + rates.judged_page_s * judged
-        + rates.judged_byte_s * judged_bytes
-        + rates.kept_page_s * kept_pages
-        + rates.kept_byte_s * kept_bytes
-    )
-    stages = [
-        Stage(
-            "clean",
-            files,
-            profile.effort * clean_s + rates.file_s * files,
-            read_bytes=stored,
-            written_bytes=cleaned + prints,
-            class_a=3 * files,  # the mark that it is under way, fingerprints, cleaned pages
-            class_b=files * (2 + _fetches(stored / files)),
-            process_bytes=base + rates.clean_byte_ratio * kept_bytes / files,
-        ),
-        Stage(
-            "urls of files",
-            files,
-            rates.url_page_s * kept_pages
-            + rates.pack_buffer_s * url_buffers
-            + rates.element_s * url_buffers
-            + rates.shuffle_byte_s * url_moved,
-            read_bytes=prints,
-            shuffle_bytes=url_moved,
-            class_b=print_reads,
-            process_bytes=base + 3 * prints / files,
-        ),
-        Stage(
-            "urls by bucket",
-            url_buckets,
-            rates.bucket_row_s * 2 * kept_pages + rates.bucket_buffer_s * url_buffers,
-            process_bytes=base + rates.bucket_ratio * url_moved / url_buckets,
-        ),
-        Stage(
-            "spans of files",
-            files,
-            rates.unit_s * units
-            + (rates.pack_buffer_s + rates.element_s) * span_buffers
-            + rates.shuffle_byte_s * span_moved,
-            read_bytes=prints,
-            shuffle_bytes=span_moved,
-            class_b=print_reads,
-            process_bytes=base + 8 * prints / files,
-        ),
-        Stage(
-            "spans by bucket",
-            span_buckets,
-            rates.bucket_row_s * sent + rates.bucket_buffer_s * span_buffers,
-            shuffle_bytes=_REPEATED * 12 * sent,
-            process_bytes=base + rates.bucket_ratio * span_moved / span_buckets,
-        ),
-        Stage(
-            "removals",
-            files,
-            rates.removal_unit_s * units + rates.element_s * files,
-            read_bytes=prints,
-            written_bytes=removals,
-            shuffle_bytes=lost,
-            class_a=files,
-            class_b=print_reads,
-            process_bytes=base + 3 * prints / files,
-        ),
-    ]
+    clean_s = rates.read_page_s * pages + rates.read_byte_s * text
+    clean_s += rates.judged_page_s * judged + rates.judged_byte_s * judged_bytes
+    clean_s += rates.kept_page_s * kept_pages + rates.kept_byte_s * kept_bytes
+    buffer_s = rates.pack_buffer_s + rates.element_s
 
     def opening(openings: float, sources: int) -> tuple[float, float, float]:
         """Return the CPU, the bytes and the requests of opening cleaned files, or merged ones."""
@@ -320,52 +256,62 @@ def make_plan(
         cpu_s = (rates.open_s + rates.open_batch_s * batches / sources) * openings
         return cpu_s, openings * footer, _requests(openings, batches + openings, footer)
 
+    # fmt: off
+    # Name, tasks, CPU; read, written, shuffled; requests that write, and that read; memory.
+    rows: list[tuple[str, int, float, float, float, float, float, float, float]] = [
+        ("clean", files, profile.effort * clean_s + rates.file_s * files,
+         stored, cleaned + prints, 0.0,
+         3 * files,  # the mark that it is under way, fingerprints, cleaned pages
+         files * (2 + _fetches(stored / files)),
+         rates.clean_byte_ratio * kept_bytes / files),
+        ("urls of files", files,
+         rates.url_page_s * kept_pages + buffer_s * url_buffers
+         + rates.shuffle_byte_s * url_moved,
+         prints, 0.0, url_moved, 0.0, print_reads, 3 * prints / files),
+        ("urls by bucket", url_buckets,
+         rates.bucket_row_s * 2 * kept_pages + rates.bucket_buffer_s * url_buffers,
+         0.0, 0.0, 0.0, 0.0, 0.0, rates.bucket_ratio * url_moved / url_buckets),
+        ("spans of files", files,
+         rates.unit_s * units + buffer_s * span_buffers + rates.shuffle_byte_s * span_moved,
+         prints, 0.0, span_moved, 0.0, print_reads, 8 * prints / files),
+        ("spans by bucket", span_buckets,
+         rates.bucket_row_s * sent + rates.bucket_buffer_s * span_buffers,
+         0.0, 0.0, _REPEATED * 12 * sent, 0.0, 0.0, rates.bucket_ratio * span_moved / span_buckets),
+        ("removals", files, rates.removal_unit_s * units + rates.element_s * files,
+         prints, removals, lost, files, print_reads, 3 * prints / files),
+    ]
     if merging:
-        cpu_s, footers, requests = opening(files * merging.ranges, files)
-        stages.append(
-            Stage(
-                "merge",
-                pieces,
-                rates.merge_byte_s * kept_bytes + rates.merge_page_s * kept_pages + cpu_s,
-                read_bytes=cleaned + removals + footers,
-                written_bytes=cleaned + removals,
-                class_a=2 * pieces,
-                class_b=requests,
-                process_bytes=base + rates.merge_ratio * kept_bytes / pieces,
-            )
-        )
+        open_s, footers, requests = opening(files * merging.ranges, files)
+        rows.append((
+            "merge", pieces,
+            rates.merge_byte_s * kept_bytes + rates.merge_page_s * kept_pages + open_s,
+            cleaned + removals + footers, cleaned + removals, 0.0, 2 * pieces, requests,
+            rates.merge_ratio * kept_bytes / pieces,
+        ))
     # Of the ranges of keys, a shard opens those that it has a part in.
     per_shard = merging.groups * max(1.0, merging.ranges / len(tasks)) if merging else files
-    cpu_s, footers, requests = opening(per_shard * len(tasks), pieces or files)
-    stages.append(
-        Stage(
-            "write",
-            len(tasks),
-            cpu_s
-            + rates.write_byte_s * kept_bytes
-            + rates.write_page_s * kept_pages
-            + sum(FORMAT_BYTE_S[name] for name in formats) * written_text,
-            read_bytes=cleaned + removals + footers,
-            written_bytes=written,
-            class_a=len(formats) * len(tasks),
-            class_b=requests,
-            process_bytes=base + rates.shard_ratio * kept_bytes / tasks[0].count,
-        )
-    )
-    shuffled = sum(stage.shuffle_bytes for stage in stages)
-    held = rates.local_shuffle_ratio * shuffled / cluster.slots if cluster.local else 0.0
+    open_s, footers, requests = opening(per_shard * len(tasks), pieces or files)
+    rows.append((
+        "write", len(tasks),
+        open_s + rates.write_byte_s * kept_bytes + rates.write_page_s * kept_pages
+        + sum(FORMAT_BYTE_S[name] for name in formats) * written_text,
+        cleaned + removals + footers, written, 0.0, len(formats) * len(tasks), requests,
+        rates.shard_ratio * kept_bytes / tasks[0].count,
+    ))
+    # fmt: on
+    base = rates.base_bytes
+    if cluster.local:
+        base += rates.local_shuffle_ratio * sum(row[5] for row in rows) / cluster.slots
     merged = cleaned + removals if pieces else 0.0
+    kept = {"cleaned": cleaned, "fingerprints": prints, "removals": removals}
     return Plan(
         work,
         cluster,
-        tuple(_timed(stage, cluster, rates, held) for stage in stages),
+        tuple(_timed(Stage(*row[:8], base + row[8]), cluster, rates) for row in rows),
         span_buckets,
         tasks[0].count,
         pieces,
-        {
-            **{"cleaned": cleaned, "fingerprints": prints, "removals": removals},
-            **{"merged": merged, "shards": written},
-        },
+        {**kept, "merged": merged, "shards": written},
     )
 
 
@@ -384,17 +330,15 @@ def _requests(openings: float, batches: float, footer_bytes: float) -> float:
     return opening * openings + max(0.0, batches - openings) + openings
 
 
-def _timed(stage: Stage, cluster: Cluster, rates: Rates, held_bytes: float) -> Stage:
-    """Add the requests, what a process holds of a local shuffle, and the wall time."""
+def _timed(stage: Stage, cluster: Cluster, rates: Rates) -> Stage:
+    """Add the CPU of requests, unless a disk of one's own needs none, and the wall time."""
     engine = cluster.engine
-    class_a, class_b = (0.0, 0.0) if cluster.local else (stage.class_a, stage.class_b)
-    cpu_s = stage.cpu_s + (class_a + class_b) * rates.request_cpu_s
-    busy = cpu_s * cluster.cpu_factor
-    busy += (stage.read_bytes + stage.written_bytes + stage.shuffle_bytes) / engine.bytes_per_s
-    busy += (class_a + class_b) * engine.request_s
-    wall = busy / min(cluster.slots, stage.tasks)
-    wall += (engine.longest_task - 1) * busy / stage.tasks + engine.stage_s
-    held = stage.process_bytes + held_bytes
-    requests = {"class_a": class_a, "class_b": class_b}
-    times = {"cpu_s": cpu_s, "busy_s": busy, "wall_s": wall}
-    return Stage(**{**vars(stage), **requests, **times, "process_bytes": held})
+    if cluster.local:
+        stage = dataclasses.replace(stage, class_a=0.0, class_b=0.0)
+    requests = stage.class_a + stage.class_b
+    cpu_s = stage.cpu_s + requests * rates.request_cpu_s
+    moved = stage.read_bytes + stage.written_bytes + stage.shuffle_bytes
+    busy_s = cpu_s * cluster.cpu_factor + moved / engine.bytes_per_s + requests * engine.request_s
+    wall_s = busy_s / min(cluster.slots, stage.tasks)
+    wall_s += (engine.longest_task - 1) * busy_s / stage.tasks + engine.stage_s
+    return dataclasses.replace(stage, cpu_s=cpu_s, busy_s=busy_s, wall_s=wall_s)
