@@ -6,7 +6,7 @@ import difflib
 import importlib.resources
 import reprlib
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pipelines import storage
@@ -16,8 +16,8 @@ from pipelines.text_files import decode_text
 __all__ = ["Crawl", "Machine", "Price", "Tables", "known_crawl", "read_tables"]
 
 _MOST_TABLE_BYTES = 1 << 20
-_MOST = 10**9  # dollars, vCPUs, GB
-_MOST_OF_ENGINE = 10**12  # seconds, bytes a second, GB: beyond, sums would be no numbers
+_MOST = 10**12  # dollars, vCPUs, GB, seconds: beyond, sums would be no numbers
+_AT_LEAST_ONE = ("bytes_per_s", "longest_task")
 
 
 class Price(NamedTuple):
@@ -86,8 +86,14 @@ def read_tables(path: str | None = None) -> Tables:
     unknown name or the wrong form.
     """
     found = _packaged("prices.toml")
-    if path is None:
-        return _checked(found)
+    if path is not None:
+        found = _overlaid(found, path)
+    prices = {name: Price(**entry) for name, entry in found["prices"].items()}
+    machines = {name: Machine(*entry) for name, entry in found["machines"].items()}
+    return Tables(prices, machines, Engine(**found["engine"]))
+
+
+def _overlaid(found: dict[str, Any], path: str) -> dict[str, Any]:
     if not path:
         raise ValueError("no price table: give a TOML file (--prices)")
     try:
@@ -95,73 +101,56 @@ def read_tables(path: str | None = None) -> Tables:
             content = file.read(_MOST_TABLE_BYTES + 1)
         if len(content) > _MOST_TABLE_BYTES:
             raise ValueError("larger than 1 MB: not a table of prices")
-        _overlay(found, tomllib.loads(decode_text(content)))
-        return _checked(found)
+        merged: dict[str, Any] = _merged("", found, tomllib.loads(decode_text(content)))
     except RecursionError:
         raise ValueError(f"{path}: tables or lists are nested too deep (--prices)") from None
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error} (--prices)") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error} (--prices)") from None
+    return merged
 
 
 def _packaged(name: str) -> dict[str, Any]:
     return tomllib.loads(importlib.resources.files("pipelines").joinpath(name).read_text("utf-8"))
 
 
-def _overlay(found: dict[str, Any], theirs: dict[str, Any]) -> None:
-    for section, entries in theirs.items():
-        _require_known("section", section, found, "the table")
-        for name, entry in _table(section, entries).items():
-            if section != "machines":
-                _require_known("entry", name, found[section], f"[{section}]")
-            if section == "prices":
-                for key in _table(f"prices.{name}", entry):
-                    _require_known("entry", key, Price._fields, f"[prices.{name}]")
-                entry = found[section][name] | entry
-            found[section][name] = entry
+def _merged(where: str, ours: Any, theirs: Any) -> Any:
+    """Return our value, replaced by theirs. Raises ValueError if theirs has another form."""
+    if isinstance(ours, dict):
+        if not isinstance(theirs, dict):
+            raise ValueError(f"[{where}] must be a table, got {reprlib.repr(theirs)}")
+        merged = dict(ours)
+        for name, value in theirs.items():
+            if where == "machines":
+                _require_machine(name, value)
+                merged[name] = value
+                continue
+            if name not in ours:
+                near = difflib.get_close_matches(name, ours, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ours)}"
+                raise ValueError(f"unknown entry {name} in [{where}]; {hint}")
+            merged[name] = _merged(f"{where}.{name}".lstrip("."), ours[name], value)
+        return merged
+    if isinstance(ours, str):
+        if isinstance(theirs, datetime.date):  # TOML has dates of its own
+            theirs = theirs.isoformat()
+        if not isinstance(theirs, str) or not theirs:
+            raise ValueError(f"{where} must be text, got {reprlib.repr(theirs)}")
+        return theirs
+    return _number(where, theirs, 1 if where.endswith(_AT_LEAST_ONE) else 0)
 
 
-def _require_known(what: str, name: str, known: Collection[str], where: str) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise ValueError(f"unknown {what} {name} in {where}; {hint}")
+def _require_machine(name: str, entry: Any) -> None:
+    if not isinstance(entry, list) or len(entry) != 2 or type(entry[0]) is not int:
+        got = reprlib.repr(entry)
+        raise ValueError(f"machines.{name} must be [vCPUs, GB of memory], got {got}")
+    _number(f"machines.{name}: vCPUs", entry[0], 1)
+    _number(f"machines.{name}: GB", entry[1], 0)
 
 
-def _table(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"[{name}] must be a table, got {reprlib.repr(value)}")
-    return value
-
-
-def _checked(found: dict[str, Any]) -> Tables:
-    prices = {name: _price(f"[prices.{name}]", entry) for name, entry in found["prices"].items()}
-    machines = {}
-    for name, entry in found["machines"].items():
-        if not isinstance(entry, list) or len(entry) != 2 or type(entry[0]) is not int:
-            got = reprlib.repr(entry)
-            raise ValueError(f"[machines] {name} must be [vCPUs, GB of memory], got {got}")
-        _require_number(f"[machines] {name}: vCPUs", entry[0], 1, _MOST)
-        _require_number(f"[machines] {name}: GB", entry[1], 1e-3, _MOST)
-        machines[name] = Machine(*entry)
-    for name, value in found["engine"].items():
-        least = 1 if name in ("bytes_per_s", "longest_task") else 0
-        _require_number(f"[engine] {name}", value, least, _MOST_OF_ENGINE)
-    return Tables(prices, machines, Engine(**found["engine"]))
-
-
-def _price(where: str, entry: dict[str, Any]) -> Price:
-    _require_number(f"{where}: usd", entry["usd"], 0, _MOST)
-    if isinstance(entry["date"], datetime.date):  # TOML has dates of its own
-        entry["date"] = entry["date"].isoformat()
-    for name in ("what", "date", "source"):
-        if not isinstance(entry[name], str) or not entry[name]:
-            raise ValueError(f"{where}: {name} must be text, got {reprlib.repr(entry[name])}")
-    return Price(**entry)
-
-
-def _require_number(what: str, value: Any, least: float, most: float) -> None:
-    if type(value) not in (int, float) or not least <= value <= most:  # nor NaN
+def _number(what: str, value: Any, least: float) -> float:
+    if type(value) not in (int, float) or not least <= value <= _MOST:  # nor NaN
         got = reprlib.repr(value)
-        raise ValueError(f"{what} must be a number from {least:g} to {most:.0e}, got {got}")
+        raise ValueError(f"{what} must be a number from {least} to {_MOST:.0e}, got {got}")
+    return float(value)

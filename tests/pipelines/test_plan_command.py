@@ -12,7 +12,7 @@ import pytest
 from pipelines import builders, c4_main
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.measured_corpus import measured_corpus
-from pipelines.plan import Cluster, Profile, Work, make_plan
+from pipelines.plan import Cluster, Engine, Profile, Work, make_plan
 from pipelines.plan_tables import known_crawl, read_tables
 from samples.make_samples import WET_DIR
 from tests.fake_google_cloud import FakeGoogleCloud
@@ -198,14 +198,14 @@ def test_refusals_are_one_line_with_the_way_out(
         ("[prices.nothing]\n", "there are vcpu_hour, memory_gb_hour"),
         ("[prices.vcpu_hour]\nabc = 2\n", "unknown entry abc in [prices.vcpu_hour]; there are usd"),
         ("[prices.vcpu_hour]\nusdd = 2\n", "did you mean usd?"),
-        ("[prices.vcpu_hour]\nusd = -1\n", "usd must be a number from 0 to 1e+09, got -1"),
+        ("[prices.vcpu_hour]\nusd = -1\n", "usd must be a number from 0 to 1e+12, got -1"),
         ("[prices.vcpu_hour]\nusd = true\n", "usd must be a number"),
         (f"[prices.vcpu_hour]\nusd = 1{'0' * 400}\n", "usd must be a number"),
         ("[prices.vcpu_hour]\ndate = 12:30:00\n", "date must be text"),
-        ("[machines]\nmine = [true, 4]\n", "[machines] mine must be [vCPUs, GB of memory]"),
+        ("[machines]\nmine = [true, 4]\n", "machines.mine must be [vCPUs, GB of memory]"),
         ("[machines]\nmine = [2, nan]\n", "mine: GB must be a number"),
-        ("[machines]\nmine = [2, 1e10]\n", "mine: GB"),
-        ("[machines]\nmine = [10_000_000_000, 8]\n", "mine: vCPUs"),
+        ("[machines]\nmine = [2, 1e13]\n", "mine: GB"),
+        ("[machines]\nmine = [10_000_000_000_000, 8]\n", "mine: vCPUs"),
         ("[machines]\nmine = [0, 4]\n", "mine: vCPUs"),
         ("[engine]\nstart = 3\n", "unknown entry start in [engine]"),
         ("[engine]\nlongest_task = 0.5\n", "longest_task must be a number from 1 to"),
@@ -257,9 +257,9 @@ def test_a_table_moves_no_terminal(tmp_path: pathlib.Path) -> None:
 
 def test_the_largest_that_is_allowed_is_still_a_number(tmp_path: pathlib.Path) -> None:
     table = tmp_path / "mine.toml"
-    dear = "".join(f"[prices.{name}]\nusd = 1_000_000_000\n" for name in read_tables().prices)
+    dear = "".join(f"[prices.{name}]\nusd = 1_000_000_000_000\n" for name in read_tables().prices)
     table.write_text(
-        f"{dear}[machines]\nmine = [1000, 999_999_999]\n[engine]\nstart_s = 1e12\n"
+        f"{dear}[machines]\nmine = [1000, 1_000_000_000_000]\n[engine]\nstart_s = 1e12\n"
         "stage_s = 1e12\nrequest_s = 1e12\nbytes_per_s = 1\ndisk_gb = 1e12\nreserved_gb = 0\n"
         "longest_task = 1e12\n"
     )
@@ -273,6 +273,7 @@ def test_the_largest_that_is_allowed_is_still_a_number(tmp_path: pathlib.Path) -
 
 def test_every_table_that_is_packaged_is_whole() -> None:
     tables = read_tables()
+    assert tables.engine == Engine()
     assert tables.machine("n2-standard-4").vcpus == 4
     assert all(price.source and price.date for price in tables.prices.values())
     for name in ("CC-MAIN-2018-34", "CC-MAIN-2019-09", "CC-MAIN-2019-18"):
