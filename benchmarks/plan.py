@@ -30,7 +30,7 @@ from pipelines import dedup, layout, plan
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.removals import Removals
 from pipelines.measured_corpus import MeasuredCorpus, measured_corpus
-from pipelines.plan import Cluster, Engine, Rates, Work, make_plan
+from pipelines.plan import Engine, Fleet, Rates, Work, make_plan
 
 BAR = 0.25  # the largest error of a prediction, as a part of what was measured
 MACHINE_S = 0.117  # CPU seconds of the fixed piece of work when the rates were measured
@@ -116,8 +116,8 @@ def predicted(
     work: Work, workers: int, rates: Rates, slowness: float, waiting: float
 ) -> dict[str, float]:
     """Return what the model says of a build on this machine, so slow and so busy."""
-    cluster = Cluster(workers, 1, 64.0, _ENGINE, slowness, local=True)
-    made = make_plan(work, cluster, rates)
+    fleet = Fleet(workers, 1, 64.0, _ENGINE, slowness, local=True)
+    made = make_plan(work, fleet, rates)
     return {
         "CPU s": made.total("cpu_s") * slowness,
         "wall s": made.wall_s * waiting,

@@ -10,7 +10,7 @@ from pipelines import layout, manifest, storage
 from pipelines.clean_files import FileSummary, _require_types
 from pipelines.corpus.cleaned import CleanedFile
 from pipelines.formats import format_named
-from pipelines.plan import Cluster, Profile, Rates, Work, make_plan
+from pipelines.plan import Fleet, Profile, Rates, Work, make_plan
 
 __all__ = ["MeasuredCorpus", "measured_corpus"]
 
@@ -93,7 +93,7 @@ def _measured(output: str) -> MeasuredCorpus:
     # Cleaning, writing and stored bytes are scaled to what they were in this build.
     rates, work = Rates(), Work(len(paths), pages, profile)
     shards = max(1, trains // len(formats))
-    plan = make_plan(work, Cluster(1, 1, 64.0, local=True), rates, shards, formats)
+    plan = make_plan(work, Fleet(1, 1, 64.0, local=True), rates, shards, formats)
     cpu_s = {stage.name: stage.cpu_s for stage in plan.stages}
     small = rates.file_s * len(paths)
     cleaned = sum(file.size for file in storage.match(storage.join(output, "cleaned", "*.arrow")))

@@ -14,7 +14,7 @@ from pipelines import dedup
 from pipelines.merge_files import plan_merge
 from pipelines.write_shards import plan_shards
 
-__all__ = ["Cluster", "Engine", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan"]
+__all__ = ["Engine", "Fleet", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan"]
 
 _BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
 ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
@@ -68,7 +68,7 @@ class Rates:
     """CPU seconds and bytes per unit of work.
 
     Measured on one core of the machine of docs/log.md with `benchmarks/plan.py` of version 0.1;
-    ``Cluster.cpu_factor`` carries them over to another. ``python -m benchmarks.plan check`` holds
+    ``Fleet.cpu_factor`` carries them over to another. ``python -m benchmarks.plan check`` holds
     them against builds.
     """
 
@@ -129,7 +129,7 @@ class Engine:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cluster:
+class Fleet:
     """``workers`` machines of ``cores`` worker processes each.
 
     ``local``: one machine, files on its disk, without an object store's requests.
@@ -175,7 +175,7 @@ class Plan:
     """All stages, and their sums."""
 
     work: Work
-    cluster: Cluster
+    fleet: Fleet
     stages: tuple[Stage, ...]
     buckets: int
     shards: int
@@ -189,12 +189,12 @@ class Plan:
     @property
     def wall_s(self) -> float:
         """Seconds from the launch to the manifest."""
-        return self.cluster.engine.start_s + self.total("wall_s")
+        return self.fleet.engine.start_s + self.total("wall_s")
 
     @property
     def busy(self) -> float:
         """Part of all processes' time, from launch to manifest, in which they have a task."""
-        return self.total("busy_s") / (self.wall_s * self.cluster.slots)
+        return self.total("busy_s") / (self.wall_s * self.fleet.slots)
 
     @property
     def widest(self) -> Stage:
@@ -204,14 +204,14 @@ class Plan:
 
 def make_plan(
     work: Work,
-    cluster: Cluster,
+    fleet: Fleet,
     rates: Rates | None = None,
     shards: int | None = None,
     formats: tuple[str, ...] = ("parquet",),
 ) -> Plan:
     """Estimate a build. ``shards``: of train, None for as many as the build would choose.
 
-    >>> plan = make_plan(Work(56_000, 2.5e9, Profile()), Cluster(500, 4, 16.0))
+    >>> plan = make_plan(Work(56_000, 2.5e9, Profile()), Fleet(500, 4, 16.0))
     >>> [stage.name for stage in plan.stages if stage.name in ("merge", "write")]
     ['merge', 'write']
     >>> plan.total("cpu_s") / 86_400 < 335
@@ -300,14 +300,14 @@ def make_plan(
     ))
     # fmt: on
     base = rates.base_bytes
-    if cluster.local:
-        base += rates.local_shuffle_ratio * sum(row[5] for row in rows) / cluster.slots
+    if fleet.local:
+        base += rates.local_shuffle_ratio * sum(row[5] for row in rows) / fleet.slots
     merged = cleaned + removals if pieces else 0.0
     kept = {"cleaned": cleaned, "fingerprints": prints, "removals": removals}
     return Plan(
         work,
-        cluster,
-        tuple(_timed(Stage(*row[:8], base + row[8]), cluster, rates) for row in rows),
+        fleet,
+        tuple(_timed(Stage(*row[:8], base + row[8]), fleet, rates) for row in rows),
         span_buckets,
         tasks[0].count,
         pieces,
@@ -330,15 +330,15 @@ def _requests(openings: float, batches: float, footer_bytes: float) -> float:
     return opening * openings + max(0.0, batches - openings) + openings
 
 
-def _timed(stage: Stage, cluster: Cluster, rates: Rates) -> Stage:
+def _timed(stage: Stage, fleet: Fleet, rates: Rates) -> Stage:
     """Add the CPU of requests, unless a disk of one's own needs none, and the wall time."""
-    engine = cluster.engine
-    if cluster.local:
+    engine = fleet.engine
+    if fleet.local:
         stage = dataclasses.replace(stage, class_a=0.0, class_b=0.0)
     requests = stage.class_a + stage.class_b
     cpu_s = stage.cpu_s + requests * rates.request_cpu_s
     moved = stage.read_bytes + stage.written_bytes + stage.shuffle_bytes
-    busy_s = cpu_s * cluster.cpu_factor + moved / engine.bytes_per_s + requests * engine.request_s
-    wall_s = busy_s / min(cluster.slots, stage.tasks)
+    busy_s = cpu_s * fleet.cpu_factor + moved / engine.bytes_per_s + requests * engine.request_s
+    wall_s = busy_s / min(fleet.slots, stage.tasks)
     wall_s += (engine.longest_task - 1) * busy_s / stage.tasks + engine.stage_s
     return dataclasses.replace(stage, cpu_s=cpu_s, busy_s=busy_s, wall_s=wall_s)

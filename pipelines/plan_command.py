@@ -12,7 +12,7 @@ from typing import Any
 from pipelines import layout, storage
 from pipelines.formats import format_named
 from pipelines.number_options import MOST_SHARDS, require_within, shard_count
-from pipelines.plan import Cluster, Plan, Profile, Rates, Stage, Work, make_plan
+from pipelines.plan import Fleet, Plan, Profile, Rates, Stage, Work, make_plan
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
 from pipelines.printing import printable
 
@@ -78,8 +78,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     formats, shards = _formats(arguments.format), shard_count(arguments.shards)
 
     def plan_for(workers: int) -> Plan:
-        cluster = Cluster(workers, *machine, tables.engine, arguments.cpu_factor)
-        return make_plan(work, cluster, rates, shards, formats)
+        fleet = Fleet(workers, *machine, tables.engine, arguments.cpu_factor)
+        return make_plan(work, fleet, rates, shards, formats)
 
     plan = plan_for(arguments.workers)
     _check_memory(plan, arguments.machine, tables)
@@ -132,11 +132,11 @@ def _formats(value: str) -> tuple[str, ...]:
 
 
 def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
-    widest, has = plan.widest, plan.cluster.process_bytes
+    widest, has = plan.widest, plan.fleet.process_bytes
     if widest.process_bytes <= has:
         return
-    clusters = {name: Cluster(1, *kind, tables.engine) for name, kind in tables.machines.items()}
-    fits = [name for name, one in clusters.items() if one.process_bytes >= widest.process_bytes]
+    fleets = {name: Fleet(1, *kind, tables.engine) for name, kind in tables.machines.items()}
+    fits = [name for name, one in fleets.items() if one.process_bytes >= widest.process_bytes]
     out = f"such as {fits[0]}" if fits else "of more memory a vCPU than any in the table"
     can_be_more = widest.name == "write" and plan.shards < MOST_SHARDS
     more = ", or more shards (--shards)" if can_be_more else ""
@@ -149,12 +149,12 @@ def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
 def _costs(plan: Plan, tables: Tables) -> dict[str, float]:
     """Return US dollars by what they are paid for, without the storage after the build."""
     usd = {name: price.usd for name, price in tables.prices.items()}
-    hours = plan.wall_s / 3600 * plan.cluster.workers
+    hours = plan.wall_s / 3600 * plan.fleet.workers
     requests = plan.total("class_a") / 1000 * usd["class_a_1000"]
     requests += plan.total("class_b") / 1000 * usd["class_b_1000"]
     return {
-        "vCPUs": hours * plan.cluster.cores * usd["vcpu_hour"],
-        "memory": hours * plan.cluster.memory_gb * usd["memory_gb_hour"],
+        "vCPUs": hours * plan.fleet.cores * usd["vcpu_hour"],
+        "memory": hours * plan.fleet.memory_gb * usd["memory_gb_hour"],
         "workers' disks": hours * tables.engine.disk_gb * usd["disk_gb_hour"],
         # What goes in comes out again, and both are billed.
         "shuffle": 2 * plan.total("shuffle_bytes") / 1e9 * usd["shuffle_gb"],
@@ -174,7 +174,7 @@ def _as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
         "files": plan.work.files,
         "pages": round(plan.work.pages),
         "stored_bytes": round(plan.work.of("stored_bytes")),
-        "workers": plan.cluster.workers,
+        "workers": plan.fleet.workers,
         "machine": machine,
         "profile": dataclasses.asdict(plan.work.profile),
         "buckets": plan.buckets,
@@ -184,7 +184,7 @@ def _as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
         "cpu_s": plan.total("cpu_s"),
         "wall_s": plan.wall_s,
         "process_bytes": plan.widest.process_bytes,
-        "process_bytes_available": plan.cluster.process_bytes,
+        "process_bytes_available": plan.fleet.process_bytes,
         "shuffle_bytes": plan.total("shuffle_bytes"),
         "disk_bytes": plan.disk_bytes,
         "usd": {**paid, "total": sum(paid.values())},
@@ -198,16 +198,16 @@ def _show(
     plan: Plan, arguments: argparse.Namespace, tables: Tables, plan_for: Callable[[int], Plan]
 ) -> None:
     """Print the plan for people."""
-    work, cluster = plan.work, plan.cluster
+    work, fleet = plan.work, plan.fleet
     print(
         f"{_counted(work.files, 'WET file')}, {_bytes(work.of('stored_bytes'))}, "
-        f"{_pages(work.pages)}, on {cluster.workers:,} x {printable(arguments.machine)} and an "
-        f"object store\n{_counted(cluster.slots, 'process', 'es')}, "
-        f"{cluster.process_bytes / 1e9:.1f} GB each\n\n{_COLUMNS.format(*_HEADINGS.split())}"
+        f"{_pages(work.pages)}, on {fleet.workers:,} x {printable(arguments.machine)} and an "
+        f"object store\n{_counted(fleet.slots, 'process', 'es')}, "
+        f"{fleet.process_bytes / 1e9:.1f} GB each\n\n{_COLUMNS.format(*_HEADINGS.split())}"
     )
     for stage in plan.stages:
         print(_row(stage))
-    print(f"{'start':<16}{_time(cluster.engine.start_s):>92}")
+    print(f"{'start':<16}{_time(fleet.engine.start_s):>92}")
     names = ("cpu_s", "read_bytes", "written_bytes", "shuffle_bytes", "class_a", "class_b")
     sums = {name: plan.total(name) for name in names}
     most = plan.widest.process_bytes
@@ -231,7 +231,7 @@ def _show(
         f"  and ${monthly:,.2f} for each month that the folder is kept as the build leaves it\n"
         f"  by prices of {min(dates)} to {max(dates)}, which change: check them, and give your own "
         f"with --prices FILE\n\nprocesses have a task for {plan.busy:.0%} of the time"
-        + (f": {_fewer(plan, tables, plan_for)}" if plan.busy < 0.5 and cluster.workers > 1 else "")
+        + (f": {_fewer(plan, tables, plan_for)}" if plan.busy < 0.5 and fleet.workers > 1 else "")
     )
     if work.files >= _COMPARED_FILES:
         days = plan.total("cpu_s") / 86_400
@@ -249,10 +249,10 @@ def _show(
 
 def _fewer(plan: Plan, tables: Tables, plan_for: Callable[[int], Plan]) -> str:
     """Say how many workers would have tasks half the time, and what they would take."""
-    while plan.busy < 0.5 and plan.cluster.workers > 1:
-        plan = plan_for(max(1, math.ceil(plan.cluster.workers * 0.8) - 1))
+    while plan.busy < 0.5 and plan.fleet.workers > 1:
+        plan = plan_for(max(1, math.ceil(plan.fleet.workers * 0.8) - 1))
     return (
-        f"{_counted(plan.cluster.workers, 'worker')} would take {_time(plan.wall_s)} and "
+        f"{_counted(plan.fleet.workers, 'worker')} would take {_time(plan.wall_s)} and "
         f"${sum(_costs(plan, tables).values()):,.2f}"
     )
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from model.data.vocabulary import Vocabulary
 from model.exchange import safetensors_files, tokenizer_files
 from model.exchange.safetensors_files import StoredTensor
+from model.small_files import read_json_object
 from model.t5.config import ModelConfig
 
 __all__ = [
@@ -474,8 +475,8 @@ def _read_config(root: pathlib.Path) -> tuple[ModelConfig, dict[str, Any], dict[
         raise ExchangeError(f"{root} has no {CONFIG}: it is no model in Hugging Face's layout")
     beside = root / GENERATION_CONFIG
     try:
-        raw = tokenizer_files.read_json(path)
-        generation = tokenizer_files.read_json(beside) if beside.exists() else {}
+        raw = read_json_object(path)
+        generation = read_json_object(beside) if beside.exists() else {}
     except ValueError as error:
         raise ExchangeError(str(error)) from None
     try:

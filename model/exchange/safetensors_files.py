@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from model.small_files import read_small_file
+from model.small_files import read_json_object
 
 __all__ = ["DTYPES", "INDEX", "SINGLE", "StoredTensor", "TensorFileError", "read", "write"]
 
@@ -92,7 +92,7 @@ def read(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
 
 def _read_shards(root: pathlib.Path) -> dict[str, StoredTensor]:
     path = root / INDEX
-    places = _json_object(path, read_small_file(path)).get("weight_map")
+    places = read_json_object(path).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise TensorFileError(f"{path}: damaged: no weight_map of file names")
     shards = {}
@@ -124,16 +124,6 @@ def _read_header(path: pathlib.Path) -> Iterator[tuple[str, StoredTensor]]:
     for name in file.keys():  # noqa: SIM118 - not a mapping
         stored = file.get_slice(name)
         yield name, StoredTensor(path, name, stored.get_dtype(), tuple(stored.get_shape()), file)
-
-
-def _json_object(path: pathlib.Path, content: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise TensorFileError(f"{path}: not a safetensors file, or damaged: no JSON object in it")
-    return value
 
 
 def write(

@@ -12,7 +12,7 @@ import pytest
 from pipelines import builders, c4_main
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.measured_corpus import measured_corpus
-from pipelines.plan import Cluster, Engine, Profile, Work, make_plan
+from pipelines.plan import Engine, Fleet, Profile, Work, make_plan
 from pipelines.plan_tables import known_crawl, read_tables
 from samples.make_samples import WET_DIR
 from tests.fake_google_cloud import FakeGoogleCloud
@@ -413,7 +413,7 @@ def test_requests_are_those_that_a_build_makes(
     assert done.status == 0, done.err
     asked = google_cloud.requests.copy()
     files = len(list(WET_DIR.glob("sample-0*")))
-    plan = make_plan(Work(files, 100.0, Profile()), Cluster(1, 1, 16.0), shards=9)
+    plan = make_plan(Work(files, 100.0, Profile()), Fleet(1, 1, 16.0), shards=9)
     # Beside what a build of any size writes: the manifest and the card; without who builds.
     assert plan.total("class_b") == pytest.approx(
         asked["GET object"] + asked["HEAD object"], rel=0.25
