@@ -38,36 +38,34 @@ _PAGES_PER_FILE = 10_000
 _ENGINE = Engine(start_s=0, stage_s=0.1, request_s=0, bytes_per_s=1e9, longest_task=1.2)
 
 
-class Machine(NamedTuple):
-    """A machine at one moment, against that of the rates."""
+def machine() -> tuple[float, float]:
+    """Time a fixed piece of work of the build's kinds: unpack, cut text, hash, sort.
 
-    slowness: float  # CPU seconds for one of theirs
-    waiting: float  # wall seconds for a CPU second: above 1 where other work holds the cores
-
-
-def machine(repeats: int = 7) -> Machine:
-    """Time a fixed piece of work of the build's kinds: unpack, cut text, hash, sort."""
+    Returns how many times slower this machine is than that of the rates, and wall seconds for a CPU
+    second, which is above 1 where other work holds the cores.
+    """
     words = " ".join(f"{number * 2654435761 % 2**32:x}" for number in range(200_000))
     packed = zlib.compress(words.encode(), 1)
     numbers = np.random.default_rng(0).integers(0, 2**64, 500_000, np.uint64)
-    found = []
-    for _ in range(repeats):
+    times = []
+    for _ in range(7):
         wall, cpu = time.monotonic(), time.process_time()
         words_found = set()
         for word in zlib.decompress(packed).decode().split():
             if not word.endswith(("0", "7")):
                 words_found.add(word.lower().strip())
         np.sort(numbers)
-        found.append((time.process_time() - cpu, time.monotonic() - wall))
-    cpu_s = min(cpu for cpu, _ in found)
-    return Machine(cpu_s / MACHINE_S, sum(wall for _, wall in found) / sum(cpu for cpu, _ in found))
+        times.append((time.process_time() - cpu, time.monotonic() - wall))
+    cpu_s, wall_s = zip(*times, strict=True)
+    return min(cpu_s) / MACHINE_S, sum(wall_s) / sum(cpu_s)
 
 
 class Build(NamedTuple):
-    """One build: its corpus, the machine meanwhile, and its figures by name."""
+    """One build: its corpus, the machine meanwhile as `machine` says, and its figures by name."""
 
     corpus: MeasuredCorpus
-    machine: Machine
+    slowness: float
+    waiting: float
     figures: dict[str, float]
 
 
@@ -78,17 +76,17 @@ def built(pages: int, folder: pathlib.Path, workers: int, seed: int, start_s: fl
     output = folder / "out"
     before = machine()
     cost = build.build([str(folder / "wet" / "*.gz")], output, workers=workers)
-    meanwhile = Machine(*(sum(pair) / 2 for pair in zip(before, machine(), strict=True)))
+    slowness, waiting = np.mean([before, machine()], axis=0).tolist()
     figures = {
         "CPU s": cost.cpu_s - start_s,
         "wall s": cost.wall_s,
         "GB a worker": cost.worker_peak_bytes / 1e9,
         "GB shuffled": shuffled_bytes(output) / 1e9,
     }
-    for name, pattern in (("cleaned", "cleaned/*"), ("fingerprints", "fingerprints/*"),
-                          ("shards", "*.parquet")):  # fmt: skip
-        figures[f"GB {name}"] = sum(path.stat().st_size for path in output.glob(pattern)) / 1e9
-    return Build(measured_corpus(str(output)), meanwhile, figures)
+    for name in ("cleaned/*", "fingerprints/*", "shards/*"):
+        paths = output.glob(name.replace("shards/*", "*.parquet"))
+        figures[f"GB {name[:-2]}"] = sum(path.stat().st_size for path in paths) / 1e9
+    return Build(measured_corpus(str(output)), slowness, waiting, figures)
 
 
 def shuffled_bytes(output: pathlib.Path) -> int:
@@ -139,15 +137,12 @@ def check(sizes: list[int], workers: int, seed: int) -> float:
     profile = dataclasses.replace(like.profile, text_bytes=2300.0, effort=1.0)
     worst = 0.0
     for size, run in zip(sizes, found, strict=True):
-        slow, waiting = run.machine
-        files = run.corpus.files
-        ours = predicted(Work(files, size, profile), workers, Rates(), slow, waiting)
-        slow /= found[0].machine.slowness
-        theirs = predicted(Work(files, size, like.profile), workers, like.rates, slow, waiting)
-        print(
-            f"{size:,} pages in {files} files, {workers} workers; the machine "
-            f"{run.machine.slowness:.2f} times slower, {waiting:.2f} s for a CPU second:"
-        )
+        files, slow = run.corpus.files, run.slowness
+        ours = predicted(Work(files, size, profile), workers, Rates(), slow, run.waiting)
+        slower, work = slow / found[0].slowness, Work(files, size, like.profile)
+        theirs = predicted(work, workers, like.rates, slower, run.waiting)
+        print(f"{size:,} pages in {files} files, {workers} workers; the machine {slow:.2f} times "
+              f"slower, {run.waiting:.2f} s for a CPU second:")  # fmt: skip
         for what, value in run.figures.items():
             errors = [prediction[what] / value - 1 for prediction in (ours, theirs)]
             worst = max(worst, abs(errors[0]))
@@ -167,7 +162,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=11)
     arguments = parser.parse_args()
     if arguments.what == "speed":
-        print(f"{machine().slowness:.2f}: c4 plan --cpu-factor, for machines like this one")
+        print(f"{machine()[0]:.2f}: c4 plan --cpu-factor, for machines like this one")
         return 0
     return 0 if check(arguments.pages, arguments.workers, arguments.seed) <= BAR else 1
 
