@@ -363,6 +363,7 @@ def test_a_damaged_manifest_is_one_line(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        (None, None),
         *[("units", value) for value in (None, "many", -1, 10**20)],
         ("cpu_s", float("nan")),
         ("pages_kept", 10**9),
@@ -372,14 +373,17 @@ def test_a_damaged_manifest_is_one_line(
     ],
 )
 def test_a_damaged_head_is_one_line(
-    name: str, value: Any, corpus: pathlib.Path, tmp_path: pathlib.Path
+    name: str | None, value: Any, corpus: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     folder = tmp_path / "corpus"
     shutil.copytree(corpus, folder)
     path = min((folder / "cleaned").glob("*.arrow"))
     with CleanedFile(str(path)) as file:
         summary = file.summary
-    summary["file"][name] = value
+    if name is None:
+        del summary["file"]
+    else:
+        summary["file"][name] = value
     write_cleaned(str(path), CLEANED_SCHEMA.empty_table(), summary)
     line = refused("--files", "9", "--like", folder)
     assert path.name in line
