@@ -60,7 +60,7 @@ class _Folder:
     def in_use(self) -> Iterator[None]:
         """Lets ``pipelines.storage`` read and write here."""
         names = (
-            "open_raw", "read_bytes", "read_if_exists", "read_range", "exists", "size", "stat",
+            "open_raw", "read_bytes", "read_if_exists", "exists", "size", "stat",
             "write_atomically", "listdir",
         )  # fmt: skip
         kept = {name: getattr(storage, name) for name in names}
@@ -86,9 +86,6 @@ class _Folder:
 
     def read_if_exists(self, path: str) -> bytes:
         return self.files.get(path, b"")
-
-    def read_range(self, path: str, start: int, length: int) -> bytes:
-        return self.read_bytes(path)[start:][:length]
 
     def stat(self, path: str) -> storage.FileInfo:
         content = self.read_bytes(path)
