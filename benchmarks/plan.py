@@ -43,8 +43,9 @@ from c4_filters.badwords import packaged_badwords
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, Losers, pack_losers, pack_settled
-from pipelines import dedup, layout, plan, storage
+from pipelines import dedup, plan, storage
 from pipelines.clean_files import FileSummary, clean_file
+from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, Source
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.removals import Removals

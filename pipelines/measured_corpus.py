@@ -5,10 +5,12 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines import layout, manifest, storage
+from pipelines import storage
 from pipelines.clean_files import FileSummary, _require_types
+from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
-from pipelines.formats import FORMATS
+from pipelines.corpus.formats import FORMATS
+from pipelines.corpus.manifest import read_manifest
 from pipelines.plan import Cluster, Profile, Rates, Work, make_plan
 
 __all__ = ["MeasuredCorpus", "measured_corpus"]
@@ -79,7 +81,7 @@ def measured_corpus(output: str) -> MeasuredCorpus:
 
 def _manifest(output: str) -> dict[str, Any]:
     """The manifest, with all that is taken from it checked. Raises ValueError naming the file."""
-    made = manifest.read_manifest(output)
+    made: dict[str, Any] = read_manifest(output).as_dict()
     path = storage.join(output, layout.MANIFEST)
     try:
         _require_amounts(_amounts_of(made))

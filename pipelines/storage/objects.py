@@ -96,15 +96,15 @@ class Objects:
                 return b""
             raise as_oserror(error, path) from error
 
-    def listdir(self, folder: str) -> list[tuple[str, float]]:
-        """Return names and times of change of the objects directly in a folder."""
+    def listdir(self, folder: str) -> list[tuple[str, int, float]]:
+        """Return names, sizes and times of change of the objects directly in a folder."""
         return [
-            (last_part(path), _seconds(meta)) for path, meta in self._level(folder)[0]
-        ]  # fmt: skip
+            (last_part(path), meta["size"], _seconds(meta)) for path, meta in self._level(folder)[0]
+        ]
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the objects directly in a folder."""
-        return [name for name, _ in self.listdir(folder)]
+        return [name for name, _, _ in self.listdir(folder)]
 
     def remove(self, path: str) -> None:
         """Delete an object. A missing object is ignored."""
