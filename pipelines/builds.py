@@ -15,6 +15,8 @@ from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import Manifest, read_manifest, write_manifest
 from pipelines.engines.local import cores
+from pipelines.engines.options import beam_options, waits
+from pipelines.engines.run import run_build
 from pipelines.input_list import build_id, write_input_list
 from pipelines.storage import FileInfo
 from pipelines.storage.patterns import has_magic
@@ -99,9 +101,6 @@ def run(
 
     ``known_options`` are suggested for a mistyped one among ``options``.
     """
-    from pipelines.engines.options import beam_options, waits
-    from pipelines.engines.run import run_build
-
     storage.use_options(options)  # an address or a key may be among them
     prepared = prepare(config, start_over=start_over, note=note)
     config, sizes = prepared.config, [(file.path, file.size) for file in prepared.files]

@@ -92,15 +92,22 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             return self._stages(begin, self.config, self.claim, self.alone)
         prepared = prepare(self.config)
         prepared.look_for_finished()
+        config = prepared.config
         if not prepared.is_done:
             with prepared.claimed(
                 builders.TRANSFORM, type(begin.pipeline.runner).__name__
             ) as claim:
                 if prepared.finished is None:
-                    return self._stages(begin, prepared.config, claim, alone=True)
+                    return self._stages(begin, config, claim, alone=True)
                 prepared.tidy()
                 claim.end()
-        return begin | "Finished" >> beam.Create([prepared.finished])
+        made = prepared.finished
+        # Of no declared type: Beam would take a dataclass for a row of its own kinds of columns.
+        return (
+            begin
+            | "Finished" >> beam.Create([config.output])
+            | "Manifest" >> beam.Map(lambda _: made).with_output_types(Any)
+        )
 
     def _stages(self, begin: Any, config: BuildConfig, claim: builders.Claim, alone: bool) -> Any:
         """Add the stages of this module's head."""
@@ -190,7 +197,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
                 beam.pvalue.AsList(shards),
                 alone,
                 claim,
-            )
+            ).with_output_types(Any)
         )
 
 
