@@ -142,10 +142,10 @@ def _shards(output: str) -> dict[str, str]:
     """The digest of each shard, as it is stored and as the manifest has it."""
     made = read_manifest(output).shards
     for shard in made:
-        stored = storage.read_bytes(storage.join(output, shard["name"]))
-        if hashlib.sha256(stored).hexdigest() != shard["sha256"]:
-            return {shard["name"]: "is not what its manifest says"}
-    return {shard["name"]: shard["sha256"] for shard in made}
+        stored = storage.read_bytes(storage.join(output, shard.name))
+        if hashlib.sha256(stored).hexdigest() != shard.sha256:
+            return {shard.name: "is not what its manifest says"}
+    return {shard.name: shard.sha256 for shard in made}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -91,7 +91,7 @@ class Workers:
     def command(self) -> str:
         """The shell command that becomes a worker process."""
         # With exec no shell is in between: the process that the runner waits for is the worker.
-        command = f"exec {_environment()}{shlex.quote(sys.executable)} {local_worker.COMMAND}"
+        command = f"{_environment()}exec {shlex.quote(sys.executable)} {local_worker.COMMAND}"
         command += f" {os.getpid()} {shlex.quote(self._folder)}"
         if os.environ.get("C4_TRACEBACK"):
             return command
@@ -172,7 +172,7 @@ class Workers:
 
 
 def _environment() -> str:
-    """Return what makes a worker find this code where the launcher found it, as a shell word.
+    """Return the shell command that lets a worker find this code where the launcher found it.
 
     A notebook may have put a clone on its own ``sys.path``, of which a worker knows nothing.
     """
@@ -180,7 +180,7 @@ def _environment() -> str:
     if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         return ""
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return f"env PYTHONPATH={shlex.quote(path)} "
+    return f"export PYTHONPATH={shlex.quote(path)}; "
 
 
 def runner(options: Any, workers: Workers | None) -> Any:
