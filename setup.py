@@ -20,7 +20,7 @@ setup(
         "pipelines",
         "pipelines.corpus",
         "pipelines.engines",
-        "pipelines.formats",
+        "pipelines.corpus.formats",
         "pipelines.storage",
     ],
     package_data={"": ["py.typed", "*.toml"]},

@@ -24,18 +24,19 @@ import time
 if __package__ in (None, ""):  # run as a file: the repository is the place to import from
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from model.data.corpus import PageGroups, PageReader, open_corpus
 from model.data.input_pipeline import InputConfig, make_input
 from model.data.objectives import OBJECTIVES, objective
+from model.data.page_groups import PageGroups
 from model.data.rows import GROUP_PAGES, RowMaker
 from model.data.vocabulary import Vocabulary
+from pipelines.corpus.reading import PageReader
 
 Texts = list[list[bytes]]
 
 
 def texts_of(config: InputConfig) -> Texts:
     """All pages, in groups as the pipeline reads them."""
-    corpus = open_corpus(config.corpus, config.split, config.format, config.max_pages)
+    corpus = config.open()
     groups, reader = PageGroups(corpus, GROUP_PAGES), PageReader(corpus, 1)
     return [reader.read(*groups[i]) for i in range(len(groups))]
 

@@ -24,8 +24,9 @@ import pyarrow as pa
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
-from pipelines import layout, storage
+from pipelines import storage
 from pipelines.clean_files import clean_file
+from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, shard_order, write_cleaned
 from pipelines.corpus.removals import write_removals
 from pipelines.merge_files import cleaned_sources, merge_files, plan_merge

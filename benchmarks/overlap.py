@@ -21,7 +21,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipelines import manifest, storage
+from pipelines import storage
+from pipelines.corpus.manifest import read_manifest
 from tests.fake_google_cloud import fake_google_cloud
 from tests.helpers import wet_bytes
 
@@ -139,12 +140,12 @@ class Overlap:
 
 def _shards(output: str) -> dict[str, str]:
     """The digest of each shard, as it is stored and as the manifest has it."""
-    made = manifest.read_manifest(output)["shards"]
+    made = read_manifest(output).shards
     for shard in made:
-        stored = storage.read_bytes(storage.join(output, shard["name"]))
-        if hashlib.sha256(stored).hexdigest() != shard["sha256"]:
-            return {shard["name"]: "is not what its manifest says"}
-    return {shard["name"]: shard["sha256"] for shard in made}
+        stored = storage.read_bytes(storage.join(output, shard.name))
+        if hashlib.sha256(stored).hexdigest() != shard.sha256:
+            return {shard.name: "is not what its manifest says"}
+    return {shard.name: shard.sha256 for shard in made}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,7 +26,8 @@ import numpy as np
 from benchmarks import build
 from benchmarks.generate_wet import SyntheticCrawl, generate
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_settled
-from pipelines import dedup, layout, plan
+from pipelines import dedup, plan
+from pipelines.corpus import layout
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.removals import Removals
 from pipelines.measured_corpus import MeasuredCorpus, measured_corpus

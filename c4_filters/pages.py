@@ -1,5 +1,6 @@
 """One page through the rules of a recipe, up to deduplication and after it."""
 
+import functools
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +13,13 @@ from c4_filters.badwords import BadWords
 from c4_filters.end_marks import sentence_ends
 from c4_filters.language import Language, detect_language
 from c4_filters.lines import clean_text, split_lines
-from c4_filters.recipes import Recipe
+from c4_filters.recipes import Recipe, load_recipe
 from c4_filters.sentences import sentence_splitter
 from c4_filters.spans import cut
 from c4_filters.urls import DomainList, normalize_url, url_identity
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
-__all__ = ["CleanPage", "FinishedPage", "PageRules", "RawPage", "tf_pages"]
+__all__ = ["CleanPage", "FinishedPage", "PageRules", "RawPage", "load_rules", "tf_pages"]
 
 
 class RawPage(NamedTuple):
@@ -283,3 +284,12 @@ class PageRules:
         wanted = self.recipe.min_paragraphs
         longest = heapq.nlargest(wanted, map(len, lines))
         return len(longest) == wanted and longest[-1] >= self.recipe.min_paragraph_chars
+
+
+@functools.lru_cache(maxsize=8)
+def load_rules(recipe: str | Recipe) -> PageRules:
+    """Return the rules of a recipe, or of one of that name, with the packaged lists.
+
+    Raises ValueError if no recipe has that name, or if it needs a list of domains or urls.
+    """
+    return PageRules(load_recipe(recipe) if isinstance(recipe, str) else recipe)

@@ -21,23 +21,17 @@ import pyarrow.parquet as pq
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
-from model.data import corpus
-from pipelines import (
-    build_command,
-    builders,
-    clean_files,
-    corpus_folder,
-    dedup,
-    layout,
-    manifest,
-    storage,
-)
+from pipelines import builders, builds, clean_files, corpus_folder, dedup, finish_corpus, storage
 from pipelines.config import BuildConfig
-from pipelines.corpus import container
+from pipelines.corpus import container, layout
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, SPLITS, CleanedFile, write_cleaned
+from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.fingerprints import FINGERPRINT_SCHEMA, write_fingerprints
+from pipelines.corpus.formats import tfrecord
+from pipelines.corpus.formats.pages import MOST_BYTES
+from pipelines.corpus.manifest import read_manifest
+from pipelines.corpus.reading import PageReader, open_corpus
 from pipelines.corpus.removals import Removals
-from pipelines.formats.tfrecord import write_tfrecord
 from pipelines.input_list import read_input_list
 from pipelines.merge_files import MergePlan, cleaned_sources, merge_files
 from pipelines.write_shards import ShardTask, write_shard
@@ -137,9 +131,9 @@ def _good() -> dict[str, bytes]:
             write_shard(ShardTask(split, 0, 1), sources, _OUTPUT, ["parquet"], rules)
             for split in SPLITS
         ]
-        made = manifest.make_manifest(config, [found], shards)
-        made["side_files"] = manifest.write_side_files(_OUTPUT, made)
-        content = json.dumps(made).encode()
+        made = finish_corpus.make_manifest(config, [found], shards)
+        made = finish_corpus.write_side_files(_OUTPUT, made)
+        content = json.dumps(made.as_dict()).encode()
         folder.files[storage.join(_OUTPUT, layout.MANIFEST)] = content
         folder.files[storage.join(_OUTPUT, layout.BUILD)] = json.dumps(config.identity).encode()
         folder.files[storage.join(_OUTPUT, layout.INPUTS)] = (
@@ -183,8 +177,10 @@ def _resume(size: int) -> None:
     identity = clean_files.clean_identity(config)
     found = clean_files.finished_summary(_INPUT, size, _OUTPUT, identity)
     if found is not None:
-        with contextlib.suppress(manifest.BalanceError):  # other numbers are told as what they are
-            manifest.make_manifest(config, [found], [])
+        with contextlib.suppress(
+            finish_corpus.BalanceError
+        ):  # other numbers are told as what they are
+            finish_corpus.make_manifest(config, [found], [])
 
 
 def _deduplicate(size: int) -> None:
@@ -225,9 +221,9 @@ def _explain(size: int) -> None:
 def _lists(size: int) -> None:
     config = _config()
     read_input_list(_OUTPUT)
-    build_command._finished(config, [storage.FileInfo(_INPUT, size, "etag:1")], digests=False)
+    builds._finished(config, [storage.FileInfo(_INPUT, size, "etag:1")], digests=False)
     corpus_folder.claim_folder(config, start_over=False)
-    manifest.read_manifest(_OUTPUT)
+    read_manifest(_OUTPUT)
 
 
 def _make_up(folder: _Folder, content: bytes, cleaned: bool) -> None:
@@ -303,18 +299,18 @@ def check_shards(data: bytes) -> None:
     elif kind == 2:
         content = _records(_framed(content[: 1 + pages * 20]) + content[1 + pages * 20 :])
     listed = {"name": name, "split": "train", "format": "x", "pages": pages, "bytes": len(content)}
-    made = json.dumps({"manifest_version": 1, "shards": [listed]}).encode()
+    made = json.dumps({"shards": [listed]}).encode()
     if kind == 3:
         made, content = content, b""
     (folder / name).write_bytes(content)
     (folder / "manifest.json").write_bytes(made)
-    with contextlib.suppress(corpus.CorpusError):
-        opened = corpus.open_corpus(str(folder))
-        reader = corpus.PageReader(opened, 1)
+    with contextlib.suppress(CorpusError):
+        opened = open_corpus(str(folder)).split()
+        reader = PageReader(opened, 1)
         for number, shard in enumerate(opened.shards):
             texts = reader.read(number, 0, min(shard.pages, 4))
             assert all(isinstance(text, bytes) for text in texts)
-            assert sum(map(len, texts)) <= 4 * corpus._MOST_BYTES
+            assert sum(map(len, texts)) <= 4 * MOST_BYTES
 
 
 def _framed(record: bytes) -> bytes:
@@ -328,11 +324,11 @@ def _records(content: bytes) -> bytes:
     at = 0
     while at + 16 <= len(mended):
         length = int.from_bytes(mended[at : at + 8], "little")
-        mended[at + 8 : at + 12] = corpus._masked_crc(bytes(mended[at : at + 8]))
+        mended[at + 8 : at + 12] = tfrecord._masked_crc(bytes(mended[at : at + 8]))
         end = at + 12 + length
         if end + 4 > len(mended):
             break
-        mended[end : end + 4] = corpus._masked_crc(bytes(mended[at + 12 : end]))
+        mended[end : end + 4] = tfrecord._masked_crc(bytes(mended[at + 12 : end]))
         at = end + 4
     return bytes(mended)
 
@@ -356,7 +352,7 @@ def file_seeds(target: str) -> list[bytes]:
         pq.write_table(table.select(["text"]), file, **options)
         found.append(b"\0\4" + file.getvalue())
     file = io.BytesIO()
-    write_tfrecord(table, file)
+    tfrecord.write(table, file)
     records = file.getvalue()
     found += [b"\1\4" + records, b"\2\1" + records[12:200]]
     listed = [{"name": "train-00000-of-00001.parquet", "split": "train", "pages": 1, "bytes": 0}]

@@ -35,9 +35,9 @@ from c4_filters.urls import (
     url_identity,
 )
 from c4_filters.verdicts import LineVerdict, PageVerdict
-from pipelines import layout
 from pipelines import read_wet as reader
 from pipelines.clean_files import page_digest
+from pipelines.corpus import layout
 from pipelines.printing import printable
 from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, WetRecord
 

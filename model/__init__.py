@@ -1,26 +1,48 @@
 """T5 in JAX: trains on the shards that ``pipelines`` writes. Never imports Beam.
 
->>> import model
->>> model.load_hf  # doctest: +ELLIPSIS
-<function load_hf at ...>
+>>> from model import model_config
+>>> model_config("small", vocab_size=32128).parameter_count()
+60506624
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from c4_filters.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from model.data.objectives import objective
+    from model.data.rows import InputConfig
+    from model.data.vocabulary import Vocabulary
     from model.exchange.loaded_model import LoadedModel, load_hf
+    from model.t5.config import ModelConfig, model_config
+    from model.t5.network import T5
+    from model.training.train_config import TrainConfig
+    from model.training.trainer import train as pretrain
 
-__all__ = ["LoadedModel", "load_hf"]
+__all__ = [
+    "T5",
+    "InputConfig",
+    "LoadedModel",
+    "ModelConfig",
+    "TrainConfig",
+    "Vocabulary",
+    "load_hf",
+    "model_config",
+    "objective",
+    "pretrain",
+]
 
-
-def __getattr__(name: str) -> Any:
-    # JAX takes a second to import, and the processes that read data need none of it.
-    if name in __all__:
-        from model.exchange import loaded_model
-
-        return getattr(loaded_model, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# JAX takes a second to import, and the processes that read data need none of it.
+_PLACES = {
+    "T5": "model.t5.network",
+    "InputConfig": "model.data.rows",
+    "LoadedModel": "model.exchange.loaded_model",
+    "ModelConfig": "model.t5.config",
+    "TrainConfig": "model.training.train_config",
+    "Vocabulary": "model.data.vocabulary",
+    "load_hf": "model.exchange.loaded_model",
+    "model_config": "model.t5.config",
+    "objective": "model.data.objectives",
+    "pretrain": "model.training.trainer:train",
+}
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

@@ -1,1 +1,45 @@
-"""The corpus build: WET files in, shards out, as an Apache Beam pipeline."""
+"""The corpus build: WET files in, shards out, as an Apache Beam pipeline.
+
+>>> from pipelines import explain
+>>> explain("Read more").result.verdict
+<PageVerdict.FEW_SENTENCES: 'few_sentences'>
+"""
+
+from typing import TYPE_CHECKING
+
+from c4_filters.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from pipelines.builds import build
+    from pipelines.config import BuildConfig
+    from pipelines.corpus.errors import CorpusError
+    from pipelines.corpus.formats.pages import Page
+    from pipelines.corpus.manifest import Manifest
+    from pipelines.corpus.reading import Corpus, open_corpus
+    from pipelines.explain_text import explain
+    from pipelines.graph import BuildCorpus
+
+__all__ = [
+    "BuildConfig",
+    "BuildCorpus",
+    "Corpus",
+    "CorpusError",
+    "Manifest",
+    "Page",
+    "build",
+    "explain",
+    "open_corpus",
+]
+
+_PLACES = {
+    "BuildConfig": "pipelines.config",
+    "BuildCorpus": "pipelines.graph",
+    "Corpus": "pipelines.corpus.reading",
+    "CorpusError": "pipelines.corpus.errors",
+    "Manifest": "pipelines.corpus.manifest",
+    "Page": "pipelines.corpus.formats.pages",
+    "build": "pipelines.builds",
+    "explain": "pipelines.explain_text",
+    "open_corpus": "pipelines.corpus.reading",
+}
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

@@ -34,7 +34,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipelines import json_files, layout, storage
+from pipelines import storage
+from pipelines.corpus import json_files, layout
 
 __all__ = ["MADE_BY", "Claim", "claimed_by_us", "hold", "is_own_file", "require_not_running"]
 
@@ -44,6 +45,7 @@ MADE_BY = "colossal-c4"
 WAITING = "waiting"  # the launcher waits for the end of the build
 DETACHED = "detached"  # the job runs on after the launcher ends
 TEMPLATE = "template"  # the job is only written, for someone to start later
+TRANSFORM = "transform"  # BuildCorpus in a pipeline of somebody else, who may run it or not
 
 _BEAT_S = 10.0
 _LOOK_S = 1.0
@@ -139,7 +141,7 @@ def hold(
 
     Args:
         output: The corpus folder.
-        kind: WAITING, DETACHED or TEMPLATE.
+        kind: WAITING, DETACHED, TEMPLATE or TRANSFORM.
         runner: Name of the runner, for messages.
         build_id: Digest of settings and inputs.
         note: Prints a line, if this function has to wait for the heartbeat of another build.
@@ -158,7 +160,8 @@ def hold(
             claim.beat()
 
     beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    if kind != TEMPLATE:
+    beats = kind in (WAITING, DETACHED)
+    if beats:
         beating.start()
     stays = False
     try:
@@ -166,7 +169,7 @@ def hold(
         stays = kind != WAITING
     finally:
         stop.set()
-        if kind != TEMPLATE:
+        if beats:
             beating.join(timeout=5)
         with _lock:
             _held.discard(claim.run_id)
@@ -244,13 +247,13 @@ def _require_ended(output: str, number: int, note: Callable[[str], None]) -> Non
     if running:
         raise _busy(output, owner)
     kind = owner.get("kind")
-    if running is False and kind == WAITING:
-        return
+    if running is False and (kind == WAITING or (kind == TRANSFORM and _is_ours(owner))):
+        return  # a process that applies the transform again has given its first pipeline up
     beat = _path(output, number, "beat")
     first = storage.read_if_exists(beat)
-    if kind == TEMPLATE and not first:
+    if kind in (TEMPLATE, TRANSFORM) and not first:
         return  # no one has started the job
-    patience = _PATIENCE_DETACHED_S if kind in (DETACHED, TEMPLATE) else _PATIENCE_S
+    patience = _PATIENCE_DETACHED_S if kind != WAITING else _PATIENCE_S
     note(
         f"c4: note: another build began in {output} ({_who(owner)}) and has not ended: waiting up "
         f"to {patience:.0f} s for its heartbeat; if that build has failed, delete "
@@ -285,7 +288,7 @@ def _is_running(owner: dict[str, Any]) -> bool | None:
     pid = owner.get("pid")
     if type(pid) is not int or not 1 <= pid < 1 << 31:
         return None
-    if pid == os.getpid() and owner.get("process_started") == _process_start(pid):
+    if _is_ours(owner):
         with _lock:
             return owner.get("run") in _held
     started = _process_start(pid)
@@ -298,6 +301,12 @@ def _is_running(owner: dict[str, Any]) -> bool | None:
     except PermissionError:
         return None  # a process of another user, hidden from this one
     return False if pathlib.Path(f"/proc/{pid}/stat").exists() else None
+
+
+def _is_ours(owner: dict[str, Any]) -> bool:
+    """Return whether this process made a claim of this machine."""
+    pid = os.getpid()
+    return owner.get("pid") == pid and owner.get("process_started") == _process_start(pid)
 
 
 def _process_start(pid: int) -> str:

@@ -20,9 +20,10 @@ from c4_filters.recipes import Recipe
 from c4_filters.spans import unit_identities
 from c4_filters.urls import md5_key, normalize_url, page_key, split_of, url_identity
 from c4_filters.verdicts import PageVerdict, RejectReason
-from pipelines import layout, storage
+from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.config import BuildConfig
+from pipelines.corpus import layout
 from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
     CleanedFile,
@@ -31,12 +32,12 @@ from pipelines.corpus.cleaned import (
     write_cleaned,
 )
 from pipelines.corpus.container import OtherVersionError
+from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.fingerprints import (
     FINGERPRINT_SCHEMA,
     read_fingerprints,
     write_fingerprints,
 )
-from pipelines.digests import sha256_of
 from pipelines.read_wet import (
     MAX_FILE_BYTES,
     ReadStats,
@@ -78,7 +79,7 @@ class FileSummary:
     """What one WET file came to: the small value that travels, and the head of its cleaned file."""
 
     path: str
-    name: str  # of its outputs, see pipelines.layout
+    name: str  # of its outputs, see pipelines.corpus.layout
     bytes: int  # as stored
     sha256: str = ""
     pages_read: int = 0

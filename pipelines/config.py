@@ -4,16 +4,17 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from c4_filters.badwords import badword_languages, parse_badwords
 from c4_filters.language import LANGUAGES, detector_name
 from c4_filters.pages import PageRules
-from c4_filters.recipes import Recipe
+from c4_filters.recipes import Recipe, load_recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
-from pipelines.formats import format_named
+from pipelines.corpus import layout
+from pipelines.corpus.formats import format_named
 from pipelines.text_files import decode_text
 from pipelines.version import VERSION
 
@@ -38,9 +39,9 @@ class BuildConfig:
     Lists are paths, read by each worker when it starts; their digests are part of the identity.
     """
 
-    inputs: tuple[str, ...]  # patterns
+    inputs: Sequence[str]  # paths or patterns, or one; a tuple once the config is made
     output: str
-    recipe: Recipe
+    recipe: Recipe = dataclasses.field(default_factory=lambda: load_recipe("en"))
     formats: tuple[str, ...] = ("parquet",)
     shards: int | None = None  # train shards; None: by size
     badwords: tuple[tuple[str, str], ...] = ()  # (language, path)
@@ -53,6 +54,8 @@ class BuildConfig:
     keep: str = "all"  # which kept folders stay when the build is done, see KEEP
 
     def __post_init__(self) -> None:
+        inputs = (self.inputs,) if isinstance(self.inputs, str) else tuple(self.inputs)
+        object.__setattr__(self, "inputs", inputs)
         if not self.inputs or not all(self.inputs):
             raise ValueError("no input: give at least one WET file or pattern (--input)")
         if not self.output:
@@ -110,6 +113,17 @@ class BuildConfig:
             raise ValueError(f"recipe {self.recipe.name} needs a domain list (--domain-list FILE)")
         if self.recipe.url_list and self.url_list is None:
             raise ValueError(f"recipe {self.recipe.name} needs a url list (--url-list FILE)")
+
+    def absolute(self) -> "BuildConfig":
+        """Return this build with paths that mean the same from every folder."""
+        return dataclasses.replace(
+            self,
+            inputs=tuple(map(layout.absolute, self.inputs)),
+            output=layout.absolute(self.output),
+            badwords=tuple((code, layout.absolute(path)) for code, path in self.badwords),
+            domain_list=self.domain_list and layout.absolute(self.domain_list),
+            url_list=self.url_list and layout.absolute(self.url_list),
+        )
 
     def lists(self) -> dict[str, str]:
         """Option name to path, for every list that the user gave."""

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from c4_filters.end_marks import ENGLISH_END_MARKS
-from pipelines import builders, json_files, layout, storage
+from pipelines import builders, storage
 from pipelines.config import KEEP, BuildConfig, flatten
+from pipelines.corpus import json_files, layout
 from pipelines.input_list import known_inputs
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c4_filters import spans
-from pipelines import layout
+from pipelines.corpus import layout
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.removals import write_removals
 
@@ -65,7 +65,7 @@ def span_buffers(
 
     Args:
         output: The corpus folder.
-        name: The file's, see pipelines.layout.
+        name: The file's, see pipelines.corpus.layout.
         lost_pages: What `url_buffers` and `outdated_pages` give for the file.
         window: Units a span.
         buckets: How many there are.
@@ -106,7 +106,7 @@ def write_file_removals(
 
     Args:
         output: The corpus folder.
-        name: The file's, see pipelines.layout.
+        name: The file's, see pipelines.corpus.layout.
         lost_pages: What `url_buffers` and `outdated_pages` give for the file.
         lost_spans: What `span_buffers` and `repeated_spans` give for the file.
         window: Units a span.

@@ -12,10 +12,11 @@ from c4_filters.pages import CleanPage, RawPage
 from c4_filters.recipes import Recipe, load_recipe
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
-from pipelines import layout, storage
+from pipelines import storage
 from pipelines.clean_files import Place, page_digest, read_pages
 from pipelines.config import BuildConfig
-from pipelines.explain_corpus import Copy, Corpus, KeptFile, KeptPage
+from pipelines.corpus import layout
+from pipelines.explain_corpus import Copy, KeptCorpus, KeptFile, KeptPage
 from pipelines.printing import printable
 from pipelines.read_wet import ReadStats, Reject, UnreadableWetError
 from pipelines.recipe_option import (
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             f"deduplication decides which pages are {arguments.verdict}, over the whole corpus: "
             "give --corpus DIR"
         )
-    corpus = None if arguments.corpus is None else Corpus(layout.absolute(arguments.corpus))
+    corpus = None if arguments.corpus is None else KeptCorpus(layout.absolute(arguments.corpus))
     config = _config(arguments, corpus)
     path = _path(arguments.file) if arguments.file is not None else None
     explainer = _Explainer(config, corpus, arguments.url, arguments.verdict)
@@ -107,7 +108,7 @@ def _path(file: str) -> str:
     return layout.absolute(paths[0].path)
 
 
-def _config(arguments: argparse.Namespace, corpus: Corpus | None) -> BuildConfig:
+def _config(arguments: argparse.Namespace, corpus: KeptCorpus | None) -> BuildConfig:
     """Return the settings of the corpus, or those asked for, with the checks of a build."""
     config = BuildConfig(
         inputs=(arguments.file or "none",),
@@ -127,7 +128,7 @@ def _config(arguments: argparse.Namespace, corpus: Corpus | None) -> BuildConfig
     return config
 
 
-def _recipe(arguments: argparse.Namespace, corpus: Corpus | None) -> Recipe:
+def _recipe(arguments: argparse.Namespace, corpus: KeptCorpus | None) -> Recipe:
     if arguments.recipe is not None:
         return recipe_of(arguments)
     return load_recipe("en") if corpus is None else corpus.recipe
@@ -138,7 +139,7 @@ def _rules(recipe: Recipe) -> dict[str, object]:
     return {key: value for key, value in recipe.as_dict().items() if key != "description"}
 
 
-def _limit(arguments: argparse.Namespace, corpus: Corpus | None, name: str) -> int:
+def _limit(arguments: argparse.Namespace, corpus: KeptCorpus | None, name: str) -> int:
     """Return a limit of the reader, in bytes: the corpus's, the one asked for, or the default."""
     given_mb: int | None = getattr(arguments, f"{name}_mb")
     if corpus is None:
@@ -151,7 +152,7 @@ def _limit(arguments: argparse.Namespace, corpus: Corpus | None, name: str) -> i
     return built
 
 
-def _tell_of_versions(corpus: Corpus, config: BuildConfig) -> None:
+def _tell_of_versions(corpus: KeptCorpus, config: BuildConfig) -> None:
     if versions := corpus.other_versions(config):
         print(
             printable(
@@ -163,7 +164,7 @@ def _tell_of_versions(corpus: Corpus, config: BuildConfig) -> None:
 
 
 def _without_dedup(
-    corpus: Corpus, config: BuildConfig, path: str | None, arguments: argparse.Namespace
+    corpus: KeptCorpus, config: BuildConfig, path: str | None, arguments: argparse.Namespace
 ) -> "_Explainer":
     """Return what explains pages of a corpus that did not keep them."""
     lacks = f"{corpus.folder} was built with --keep {corpus.keep}: it has no cleaned pages"
@@ -188,7 +189,7 @@ class _Explainer:
     def __init__(
         self,
         config: BuildConfig,
-        corpus: Corpus | None,
+        corpus: KeptCorpus | None,
         url: str | None,
         verdict: str | None,
         advice: str = ": --corpus DIR",
@@ -269,7 +270,7 @@ class _Explainer:
             except UnreadableWetError as error:
                 raise ValueError(f"{path}: {error}") from None
 
-    def _explain_copies(self, corpus: Corpus, path: str | None) -> None:
+    def _explain_copies(self, corpus: KeptCorpus, path: str | None) -> None:
         """Explain every page of the address that is asked for."""
         assert self._url is not None
         copies = corpus.find(self._url, None if path is None else [path])
@@ -291,7 +292,7 @@ class _Explainer:
         if not self.printed and self._verdict is None:
             self._explain_rejects(corpus, [path] if path is not None else sorted(corpus.inputs))
 
-    def _explain_rejects(self, corpus: Corpus, paths: Sequence[str]) -> None:
+    def _explain_rejects(self, corpus: KeptCorpus, paths: Sequence[str]) -> None:
         """Print the rejected records that name the address that is asked for."""
         for path in paths:
             lines = [

@@ -3,7 +3,7 @@
 import concurrent.futures
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,14 +15,16 @@ from c4_filters.pages import CleanPage, PageRules
 from c4_filters.recipes import Recipe
 from c4_filters.urls import normalize_url, page_key, split_of
 from c4_filters.verdicts import PageVerdict, RejectReason
-from pipelines import layout, manifest, storage
+from pipelines import storage
 from pipelines.clean_files import BEFORE_URLS, FileSummary, same_content
 from pipelines.config import BuildConfig
+from pipelines.corpus import layout
 from pipelines.corpus.cleaned import SPLITS, CleanedFile
 from pipelines.corpus.fingerprints import read_fingerprints
+from pipelines.corpus.manifest import read_manifest
 from pipelines.corpus.removals import open_removals
 
-__all__ = ["Copy", "Corpus", "DroppedPage", "KeptFile", "KeptPage"]
+__all__ = ["Copy", "DroppedPage", "KeptCorpus", "KeptFile", "KeptPage"]
 
 _LOOKUPS = 10_000  # of a page in a kept file, for keepers of copies: some 10 to 30 s
 _THREADS = 8  # that read kept files; most of their time is waiting for a file system
@@ -147,7 +149,7 @@ class KeptFile:
             yield from self._cleaned.slices(split, key, key + 1)
 
 
-class Corpus:
+class KeptCorpus:
     """A finished corpus: its settings and its kept files.
 
     Attributes:
@@ -157,22 +159,14 @@ class Corpus:
     """
 
     def __init__(self, folder: str) -> None:
-        """Read the manifest. Raises ValueError, in one line, if it is missing or damaged."""
+        """Read the manifest. Raises CorpusError if it is missing or damaged."""
         self.folder = folder
-        self._made = manifest.read_manifest(folder)
-        self.inputs: dict[str, Mapping[str, Any]] = {
-            file["path"]: file for file in self._made["inputs"]
-        }
-        self.keep = str(self._made.get("keep", "all"))
-        settings = self._made.get("settings")
-        if not isinstance(settings, dict) or not all(
-            type(settings.get(name)) is int for name in ("max_record_bytes", "max_file_bytes")
-        ):
-            raise ValueError(f"{folder}/{layout.MANIFEST}: damaged: it lacks the build's settings")
-        self._settings: dict[str, Any] = settings
-        self.max_record_bytes: int = settings["max_record_bytes"]
-        self.max_file_bytes: int = settings["max_file_bytes"]
-        self._recipe = Recipe.from_mapping(self._made["recipe"])
+        self._made = read_manifest(folder)
+        self.inputs = {file.path: file for file in self._made.inputs}
+        self.keep = self._made.keep
+        self.max_record_bytes = self._made.settings.max_record_bytes
+        self.max_file_bytes = self._made.settings.max_file_bytes
+        self._recipe = Recipe.from_mapping(self._made.recipe)
         self._lookups = _LOOKUPS
         self._urls_of_ranks: dict[int, str] = {}
 
@@ -188,7 +182,7 @@ class Corpus:
 
     def require_lists(self, config: BuildConfig) -> None:
         """Raise ValueError, naming the option, unless the lists are those of the build."""
-        built: dict[str, str] = self._settings.get("lists") or {}
+        built = self._made.settings.lists
         given: dict[str, str] = config.identity["lists"]
         for option in sorted({*built, *given}):
             if option not in given:
@@ -205,10 +199,7 @@ class Corpus:
 
     def other_versions(self, config: BuildConfig) -> str:
         """Return what of the build's software had another version, for people, or nothing."""
-        built = self._made.get("versions")
-        now: Mapping[str, str] = config.identity["versions"]
-        if not isinstance(built, dict):
-            return ""
+        built, now = self._made.versions, config.identity["versions"]
         return ", ".join(
             f"{name} {built.get(name)}" for name in now if built.get(name) != now[name]
         )
@@ -223,11 +214,11 @@ class Corpus:
         summary = FileSummary(
             path,
             layout.file_name(path),
-            entry["bytes"],
-            sha256=str(entry.get("sha256", "")),
-            identity=str(entry.get("identity", "")),
+            entry.bytes,
+            sha256=entry.sha256,
+            identity=entry.identity,
         )
-        if found.size != entry["bytes"] or not same_content(summary, found.identity, verify=False):
+        if found.size != entry.bytes or not same_content(summary, found.identity, verify=False):
             return f"has changed since {self.folder} was built"
         return ""
 

@@ -14,7 +14,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipelines import layout, storage
+from pipelines import storage
+from pipelines.corpus import layout
 from pipelines.storage import FileInfo
 
 __all__ = ["build_id", "known_inputs", "read_input_list", "write_input_list"]

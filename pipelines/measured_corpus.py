@@ -6,10 +6,12 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines import layout, manifest, storage
+from pipelines import storage
 from pipelines.clean_files import FileSummary, _require_types
+from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
-from pipelines.formats import format_named
+from pipelines.corpus.formats import FORMATS
+from pipelines.corpus.manifest import read_manifest
 from pipelines.plan import Fleet, Profile, Rates, Work, make_plan
 
 __all__ = ["MeasuredCorpus", "measured_corpus"]
@@ -54,22 +56,23 @@ def measured_corpus(output: str) -> MeasuredCorpus:
 
 
 def _measured(output: str) -> MeasuredCorpus:
-    made = manifest.read_manifest(output)
+    made = read_manifest(output)
     path = storage.join(output, layout.MANIFEST)
-    with _reading(path, made):
-        paths = sorted(file["path"] for file in made["inputs"])
-        cleaned_files = [layout.cleaned(output, layout.file_name(path)) for path in paths]
-        pages = made["counts"]["pages_read"]
-        stored_bytes = sum(file["bytes"] for file in made["inputs"])
-        written_pages = sum(split["pages"] for split in made["splits"].values())
-        written_bytes = sum(split["text_bytes"] for split in made["splits"].values())
-        shard_bytes = sum(shard["bytes"] for shard in made["shards"])
-        formats = tuple(made["settings"]["formats"])
-        suffixes = [format_named(name).suffix for name in formats]
-        clean_cpu_s = float(made["timing"]["clean_cpu_s"])
-        write_cpu_s = float(made["timing"]["write_cpu_s"])
-        trains = sum(shard["split"] == "train" for shard in made["shards"])
-    if not (pages and stored_bytes and written_pages and suffixes):
+    with _reading(path, made.as_dict()):
+        formats = made.settings.formats
+        if not all(name in FORMATS for name in formats):
+            raise ValueError(
+                f"formats must be of {', '.join(FORMATS)}, got {reprlib.repr(formats)}"
+            )
+    paths = sorted(file.path for file in made.inputs)
+    cleaned_files = [layout.cleaned(output, layout.file_name(path)) for path in paths]
+    pages = made.counts.pages_read
+    stored_bytes = sum(file.bytes for file in made.inputs)
+    written_pages = sum(split.pages for split in made.splits.values())
+    written_bytes = sum(split.text_bytes for split in made.splits.values())
+    shard_bytes = sum(shard.bytes for shard in made.shards)
+    trains = sum(shard.split == "train" for shard in made.shards)
+    if not (pages and stored_bytes and written_pages and formats):
         raise ValueError(f"{path}: this corpus has no pages, so --like cannot extrapolate from it")
     heads = list(map(_head, cleaned_files[:: -(-len(paths) // _FILES_LOOKED_AT)]))
     looked_at = sum(head.pages_read for head in heads)
@@ -99,11 +102,11 @@ def _measured(output: str) -> MeasuredCorpus:
     cleaned = sum(file.size for file in storage.match(storage.join(output, "cleaned", "*.arrow")))
     profile = dataclasses.replace(
         profile,
-        effort=profile.effort * _ratio(clean_cpu_s - small, cpu_s["clean"] - small),
+        effort=profile.effort * _ratio(made.timing.clean_cpu_s - small, cpu_s["clean"] - small),
         cleaned_ratio=profile.cleaned_ratio * _ratio(cleaned, plan.disk_bytes["cleaned"]),
         shard_ratio=profile.shard_ratio * _ratio(shard_bytes, plan.disk_bytes["shards"]),
     )
-    write = _ratio(write_cpu_s, cpu_s["write"])
+    write = _ratio(made.timing.write_cpu_s, cpu_s["write"])
     rates = dataclasses.replace(
         rates, write_page_s=rates.write_page_s * write, write_byte_s=rates.write_byte_s * write
     )

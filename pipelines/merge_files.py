@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines import layout
 from pipelines.collector import without_collector
+from pipelines.corpus import layout
 from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
     SPLITS,

@@ -1,6 +1,6 @@
 """What a build costs before it runs: CPU, bytes moved and kept, memory, requests, time.
 
-The build is a chain of stages (`pipelines.build`), each with so many tasks that run side by side.
+The build is a chain of stages (`pipelines.graph`), each with so many tasks that run side by side.
 A stage's CPU is a sum of rates times amounts (`Rates`, measured; `Work`, what goes in); its wall
 time is Graham's bound, all work spread evenly and then one longest task alone. Nothing in this
 module reads a file, asks a network or knows a price. docs/scale.md says how far to trust it.

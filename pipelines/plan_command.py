@@ -9,8 +9,9 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipelines import layout, storage
-from pipelines.formats import format_named
+from pipelines import storage
+from pipelines.corpus import layout
+from pipelines.corpus.formats import format_named
 from pipelines.number_options import MOST_SHARDS, require_within, shard_count
 from pipelines.plan import Fleet, Plan, Profile, Rates, Stage, Work, make_plan
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables

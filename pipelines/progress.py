@@ -17,7 +17,8 @@ from typing import IO, Protocol
 
 from tqdm import tqdm
 
-from pipelines import layout, storage
+from pipelines import storage
+from pipelines.corpus import layout
 
 __all__ = ["CorpusFolder", "Notes", "Source", "shown"]
 

@@ -3,7 +3,8 @@
 import argparse
 
 from c4_filters.recipes import RECIPES, Recipe, load_recipe
-from pipelines import layout, storage
+from pipelines import storage
+from pipelines.corpus import layout
 from pipelines.text_files import decode_text
 
 __all__ = ["add_limit_arguments", "add_recipe_arguments", "badword_lists", "recipe_of"]

@@ -1,24 +1,20 @@
 """``c4 verify``: check a finished corpus against its manifest, without the inputs."""
 
 import argparse
-import contextlib
 import json
+import re
 import sys
 import textwrap
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from tqdm import tqdm
-
-from pipelines import corpus_folder, layout, manifest, storage, verify_corpus
-from pipelines.digests import Progress
+from pipelines import storage, verify_corpus
+from pipelines.corpus import layout
+from pipelines.corpus.manifest import Manifest
 from pipelines.printing import printable
 from pipelines.verify_corpus import Problem
 
-__all__ = ["add_arguments", "progress_of", "run", "verify"]
-
-_NO_MANIFEST = "is missing: this is not a corpus, or its build has not finished"
+__all__ = ["add_arguments", "print_foreign_shards", "run", "verify"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +45,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     checked = f"{result['shards']:,} shards, {result['kept_files']:,} kept files"
     if problems:
         advice = "run the same c4 build with --verify to rebuild what is damaged"
-        if problems[0]["problem"] == _NO_MANIFEST:
+        if problems[0]["problem"] == verify_corpus.NO_MANIFEST:
             advice = "check the path, or run the same c4 build again to finish it"
         print(
             f"{output}: {len(problems):,} problem{'s' if len(problems) > 1 else ''} ({checked} "
@@ -64,21 +60,15 @@ def verify(output: str) -> dict[str, Any]:
     """Check a corpus and return the result, as ``--json`` prints it."""
     shards = kept = 0
     problems: list[Problem] = []
-    try:
-        made = manifest.read_manifest(output)
-    except corpus_folder.FolderError as error:
-        path = storage.join(output, layout.MANIFEST)
-        what = str(error).removeprefix(f"{path}: ")
-        unusable = f"cannot be used: {what}" if storage.exists(path) else _NO_MANIFEST
-        problems.append(Problem(layout.MANIFEST, unusable))
+    made = verify_corpus.manifest_problem(output)
+    if isinstance(made, Problem):
+        problems.append(made)
     else:
-        problems += verify_corpus.manifest_problems(made)
-        if not problems:
-            shards = len(made["shards"])
-            with progress_of(made) as progress:
-                problems += verify_corpus.shard_problems(output, made, True, progress)
-            problems += verify_corpus.side_file_problems(output, made, digests=True)
-            verify_corpus.tell_of_foreign_shards(output, made)
+        shards = len(made.shards)
+        with verify_corpus.progress_bar(made) as progress:
+            problems += verify_corpus.shard_problems(output, made, True, progress)
+        problems += verify_corpus.side_file_problems(output, made, digests=True)
+        print_foreign_shards(output, made)
         damaged, kept = verify_corpus.kept_problems(output)
         problems += damaged
     return {
@@ -90,16 +80,11 @@ def verify(output: str) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def progress_of(made: dict[str, Any]) -> Iterator[Progress]:
-    """Show the progress of checking the shards, in bytes, on a terminal."""
-    total, lock = sum(shard["bytes"] for shard in made["shards"]), threading.Lock()
-    with tqdm(
-        total=total, desc="verify", unit="B", unit_scale=True, disable=None, file=sys.stderr
-    ) as bar:
-
-        def progress(n_bytes: int) -> None:
-            with lock:
-                bar.update(n_bytes)
-
-        yield progress
+def print_foreign_shards(output: str, made: Manifest) -> None:
+    """Say on standard error which files beside the shards are no part of a corpus."""
+    for name in verify_corpus.foreign_shards(output, made)[:10]:
+        print(
+            f"c4: note: {storage.join(output, name)} is no part of this corpus, but readers of "
+            f"{re.sub(r'[0-9]{5}', '*', name)} read it too: move it elsewhere",
+            file=sys.stderr,
+        )

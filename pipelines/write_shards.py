@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from c4_filters.dates import COMMON_FORM, whole_seconds
 from c4_filters.pages import PageRules
 from c4_filters.verdicts import LineVerdict, PageVerdict
-from pipelines import formats, storage
+from pipelines import storage
 from pipelines.collector import without_collector
+from pipelines.corpus import formats
 from pipelines.corpus.cleaned import SPLITS, CleanedFile, Source, key_range, shard_order
 from pipelines.corpus.removals import open_removals
 
@@ -110,7 +111,7 @@ def write_shard(
         task: The shard.
         sources: Cleaned files and their removals, or merged ones.
         output: The corpus folder.
-        format_names: Formats, see pipelines.formats.
+        format_names: Formats, see pipelines.corpus.formats.
         rules: The recipe's.
         build_id: The build that the removals must belong to; None: any.
         require: Called before each file is published; what it raises keeps the file unpublished.

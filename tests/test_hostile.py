@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from model.data.corpus import CorpusError, PageReader, open_corpus
+from pipelines.corpus.errors import CorpusError
+from pipelines.corpus.reading import PageReader, open_corpus
 from tests.helpers import Outcome, run_c4, wet_record, write_wet
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -75,7 +76,7 @@ def test_no_pickle_of_a_corpus_folder_is_loaded(tmp_path: pathlib.Path) -> None:
                 run_c4("explain", wet, "--corpus", out)
             for kind in ("parquet", "tfrecord"):
                 try:
-                    corpus = open_corpus(str(out), format=kind)
+                    corpus = open_corpus(str(out)).split(format=kind)
                     PageReader(corpus, 1).read(0, 0, 1)
                 except CorpusError:
                     pass

@@ -124,7 +124,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train on the first N pages only, again and again",
     )  # fmt: skip
     group.add_argument(
-        "--format", choices=["parquet", "tfrecord"], help="shards to read, where there are both"
+        "--format",
+        choices=["parquet", "tfrecord", "json"],
+        help="shards to read, if there are several",
     )
 
     group = parser.add_argument_group("training")

@@ -16,11 +16,11 @@ import sentencepiece
 from tqdm import tqdm
 
 from model.data import text_sample, train_vocabulary
-from model.data.corpus import open_corpus
 from model.data.sentencepiece_model import Notes, with_notes
 from model.data.text_sample import Sample, Source
 from model.data.train_vocabulary import VocabularyOptions
 from model.data.vocabulary import EXTRA_IDS, Vocabulary
+from pipelines.corpus.reading import open_corpus
 
 __all__ = ["add_arguments", "parse_source", "run"]
 
@@ -160,7 +160,7 @@ def parse_source(text: str) -> Source:
         ) from None
     folder = match["folder"]
     name = match["name"] or folder.rstrip("/").rpartition("/")[2]
-    return Source(name, open_corpus(folder), weight)
+    return Source(name, open_corpus(folder).split(), weight)
 
 
 @contextlib.contextmanager
@@ -195,7 +195,7 @@ def _measured(sample: Sample, vocabulary: Vocabulary) -> dict[str, Any]:
     unknown = sum(int((line == vocabulary.unk_id).sum()) for line in ids)
     return {
         "folder": sample.source.corpus.folder,
-        "pages": sample.source.corpus.pages,
+        "pages": sample.source.corpus.page_count,
         "digest": sample.source.corpus.digest,
         "weight": sample.source.weight,
         "characters": sample.characters,

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from model.data.corpus import open_corpus
 from model.data.rows import InputConfig, RowMaker
 
 __all__ = ["CorpusSize", "corpus_size"]
@@ -53,7 +52,7 @@ def corpus_size(config: InputConfig, shards: int = 1) -> CorpusSize:
     Raises CorpusError and ValueError as ``RowMaker`` does.
     """
     maker = RowMaker(config, shards)
-    corpus = open_corpus(config.corpus, config.split, config.format, config.max_pages)
+    corpus = config.open()
     counts = [maker.schedule.elements(shard) for shard in range(shards)]
     pages = tokens = rows = elements = 0
     turns = ((shard, turn) for turn in range(max(counts)) for shard in range(shards))
@@ -66,9 +65,9 @@ def corpus_size(config: InputConfig, shards: int = 1) -> CorpusSize:
         rows, elements = rows + made, elements + 1
         if tokens >= _ENOUGH_TOKENS:
             break
-    share = pages / corpus.pages
+    share = pages / corpus.page_count
     return CorpusSize(
-        pages=corpus.pages,
+        pages=corpus.page_count,
         tokens=round(tokens / share),
         rows=rows / share,
         rows_per_element=rows / elements,

@@ -21,11 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from model.data.batches import Batch, BatchSpec, pack_joined, pack_pairs
-from model.data.corpus import Corpus, PageGroups, PageReader, open_corpus
 from model.data.objectives import OBJECTIVES, Ids, Lengths, Objective
+from model.data.page_groups import PageGroups
 from model.data.sequences import Sequences
 from model.options import option_of
 from model.t5.config import ARCHITECTURES
+from pipelines.corpus.reading import CorpusSplit, PageReader, open_corpus
 
 __all__ = ["InputConfig", "RowMaker", "Schedule", "TextIds"]
 
@@ -65,7 +66,7 @@ class InputConfig:
         input_length: Most tokens of the inputs, end of sequence included.
         seed: Decides all that is random.
         split: "train" or "validation".
-        format: "parquet", "tfrecord", or None for what the corpus has.
+        format: "parquet", "tfrecord", "json", or None for what the corpus has.
         max_pages: Read the first pages only, again and again (paper section 3.4.2).
         input_shards: Parts the corpus is shared out in; None: one for each host. A multiple of
             the hosts, and a divisor of the batch size. Batches depend on it, and not on the
@@ -172,9 +173,13 @@ class InputConfig:
         each = shards // hosts
         return range(host * each, (host + 1) * each)
 
+    def open(self) -> CorpusSplit:
+        """Open the part of the corpus that the run reads. Raises CorpusError."""
+        return open_corpus(self.corpus).split(self.split, self.format, self.max_pages)
+
     def identity(self, shards: int) -> dict[str, Any]:
         """All that the rows depend on, as JSON values: what a saved position is a position in."""
-        corpus = open_corpus(self.corpus, self.split, self.format, self.max_pages)
+        corpus = self.open()
         facts: dict[str, Any] = {
             "corpus": corpus.digest,
             "vocabulary": [getattr(self.vocabulary, "sha256", ""), self.vocabulary.size],
@@ -193,16 +198,16 @@ class Schedule:
     Raises ValueError for a corpus with fewer pages than input shards.
     """
 
-    def __init__(self, corpus: Corpus, shards: int, seed: int) -> None:
-        if corpus.pages < shards:
+    def __init__(self, corpus: CorpusSplit, shards: int, seed: int) -> None:
+        if corpus.page_count < shards:
             raise ValueError(
-                f"{corpus.folder} has {corpus.pages} pages in its split {corpus.split!r}, too few "
-                f"for {shards} input shards: build a larger corpus, or use fewer hosts"
+                f"{corpus.folder} has {corpus.page_count} pages in its split {corpus.split!r}, too "
+                f"few for {shards} input shards: build a larger corpus, or use fewer hosts"
             )
         self._seed = seed
         self._shards = shards
         # A small corpus has smaller groups, so that each input shard has one at least.
-        self.groups = PageGroups(corpus, min(GROUP_PAGES, corpus.pages // shards))
+        self.groups = PageGroups(corpus, min(GROUP_PAGES, corpus.page_count // shards))
 
     def elements(self, shard: int) -> int:
         """Elements of an input shard until all its groups were there once."""
@@ -259,7 +264,7 @@ class RowMaker:
 
     def __init__(self, config: InputConfig, shards: int, readers: int = 1) -> None:
         """Of ``shards`` input shards; ``readers`` of its like share their lanes out."""
-        corpus = open_corpus(config.corpus, config.split, config.format, config.max_pages)
+        corpus = config.open()
         self._config = config
         self._lengths = config.lengths
         self._separator = config.separator_ids

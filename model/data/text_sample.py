@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from model.data.corpus import Corpus, PageGroups, PageReader
+from model.data.page_groups import PageGroups
+from pipelines.corpus.reading import CorpusSplit, PageReader
 
 __all__ = ["LINE_CHARACTERS", "Sample", "Source", "draw"]
 
@@ -25,7 +26,7 @@ class Source:
     """A corpus and its share of the sample."""
 
     name: str  #: of the language, or whatever tells it from the others
-    corpus: Corpus
+    corpus: CorpusSplit
     weight: float
 
     def __post_init__(self) -> None:

@@ -23,7 +23,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from model.data.batches import Batch
-from model.data.corpus import open_corpus
 from model.data.device_batches import DeviceBatches
 from model.data.input_pipeline import InputConfig, make_input, merged_states, validation_batches
 from model.data.passes import corpus_size
@@ -305,7 +304,7 @@ def _validation_batches(
     if rows.batch_size % (rows.input_shards or 1):  # hosts are fewer than shards then
         rows = dataclasses.replace(rows, input_shards=host[1])
     try:
-        pages = open_corpus(rows.corpus, "validation", rows.format).pages
+        pages = dataclasses.replace(rows, split="validation", max_pages=None).open().page_count
         batches = validation_batches(rows, config.eval_batches * config.step.accumulate, host)
         found = list(batches)
     except ValueError as error:  # no such pages, or too few

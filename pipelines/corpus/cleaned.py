@@ -24,6 +24,7 @@ from pipelines.corpus.container import (
     unpack_batch,
     write_container,
 )
+from pipelines.corpus.layout import SPLITS
 
 __all__ = [
     "CLEANED_SCHEMA",
@@ -35,8 +36,6 @@ __all__ = [
     "shard_order",
     "write_cleaned",
 ]
-
-SPLITS = ("train", "validation")
 
 
 class Source(NamedTuple):

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import signal
 import sys
+import sysconfig
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -90,7 +91,7 @@ class Workers:
     def command(self) -> str:
         """The shell command that becomes a worker process."""
         # With exec no shell is in between: the process that the runner waits for is the worker.
-        command = f"exec {shlex.quote(sys.executable)} {local_worker.COMMAND}"
+        command = f"{_environment()}exec {shlex.quote(sys.executable)} {local_worker.COMMAND}"
         command += f" {os.getpid()} {shlex.quote(self._folder)}"
         if os.environ.get("C4_TRACEBACK"):
             return command
@@ -168,6 +169,18 @@ class Workers:
         of_worker = _EXIT_STATUS.search(str(failure.exc_value))
         if failure.thread not in self._left_behind and not of_worker:
             self._hook(failure)
+
+
+def _environment() -> str:
+    """Return the shell command that lets a worker find this code where the launcher found it.
+
+    A notebook may have put a clone on its own ``sys.path``, of which a worker knows nothing.
+    """
+    root = str(pathlib.Path(__file__).resolve().parents[2])
+    if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return ""
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return f"export PYTHONPATH={shlex.quote(path)}; "
 
 
 def runner(options: Any, workers: Workers | None) -> Any:

@@ -8,8 +8,10 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines import builders, layout, manifest, progress, storage
+from pipelines import builders, progress, storage
 from pipelines.config import BuildConfig
+from pipelines.corpus import layout
+from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.engines import local
 from pipelines.engines.failures import BuildError, cause
 from pipelines.engines.options import waits
@@ -18,11 +20,8 @@ __all__ = ["run_build"]
 
 
 def run_build(
-    config: BuildConfig,
-    options: Any,
-    shown: progress.Source | None = None,
-    claim: builders.Claim | None = None,
-) -> dict[str, Any] | None:
+    config: BuildConfig, options: Any, shown: progress.Source | None, claim: builders.Claim
+) -> Manifest | None:
     """Run the graph, and return the manifest, or None if the launcher does not wait for the job.
 
     Args:
@@ -34,7 +33,7 @@ def run_build(
     Raises:
         BuildError: The build failed; the message is one line.
     """
-    from pipelines.build import BuildCorpus
+    from pipelines.graph import BuildCorpus
     from pipelines.quiet_beam import beam
 
     workers = local.Workers() if local.has_workers(options) else None
@@ -50,7 +49,6 @@ def run_build(
             config,
             notes,
             alone=not waits(options),
-            build_id=claim.build_id if claim is not None else "",
             claim=claim,
         )
         result = None
@@ -74,7 +72,7 @@ def run_build(
             raise BuildError(cause(error, config.output)) from None
     if state is None and not storage.exists(storage.join(config.output, layout.MANIFEST)):
         return None
-    return manifest.read_manifest(config.output)
+    return read_manifest(config.output)
 
 
 def _runner(options: Any, workers: local.Workers | None) -> Any:

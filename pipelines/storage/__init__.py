@@ -66,6 +66,7 @@ __all__ = [
     "read_if_exists",
     "remove",
     "size",
+    "sizes",
     "stat",
     "sweep_temporaries",
     "use_options",
@@ -229,6 +230,15 @@ def listdir(folder: str) -> list[str]:
     return sorted(found for found in system.names(name) if not is_temporary(found))
 
 
+def sizes(folder: str) -> dict[str, int]:
+    """Return the size of each file directly in a folder, by name, from one listing.
+
+    A missing folder counts as empty.
+    """
+    system, name = _system(folder)
+    return {found: n_bytes for found, n_bytes, _ in system.listdir(name)}
+
+
 def changed_since(folder: str, when: float) -> list[str]:
     """Return names of the files directly in a folder that were written after ``when`` (Unix, s).
 
@@ -237,7 +247,7 @@ def changed_since(folder: str, when: float) -> list[str]:
     system, name = _system(folder)
     return sorted(
         found
-        for found, changed in system.listdir(name)
+        for found, _, changed in system.listdir(name)
         if changed >= when and not is_temporary(found)
     )
 

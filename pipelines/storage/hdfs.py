@@ -65,17 +65,17 @@ class Hdfs:
             ),
         )
 
-    def listdir(self, folder: str) -> list[tuple[str, float]]:
-        """Return names and times of change of the files directly in a folder."""
+    def listdir(self, folder: str) -> list[tuple[str, int, float]]:
+        """Return names, sizes and times of change of the files directly in a folder."""
         return [
-            (entry["pathSuffix"], entry["modificationTime"] / 1000)
+            (entry["pathSuffix"], entry["length"], entry["modificationTime"] / 1000)
             for entry in self._entries(folder)
             if entry["type"] == "FILE"
         ]
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files directly in a folder."""
-        return [name for name, _ in self.listdir(folder)]
+        return [name for name, _, _ in self.listdir(folder)]
 
     def remove(self, path: str) -> None:
         """Delete a file. A missing file is ignored; a folder is an error."""

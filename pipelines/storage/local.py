@@ -48,10 +48,11 @@ class Local:
         del scattered
         return _open_regular(path)
 
-    def listdir(self, folder: str) -> list[tuple[str, float]]:
-        """Return names and times of change of the files directly in a folder."""
+    def listdir(self, folder: str) -> list[tuple[str, int, float]]:
+        """Return names, sizes and times of change of the files directly in a folder."""
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-            return [(entry.name, entry.stat().st_mtime) for entry in entries if entry.is_file()]
+            files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+            return [(name, found.st_size, found.st_mtime) for name, found in files]
         return []
 
     def names(self, folder: str) -> list[str]:

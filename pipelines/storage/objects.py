@@ -83,15 +83,15 @@ class Objects:
         block = SCATTERED_BYTES if scattered else SEQUENTIAL_BYTES
         return cast(BinaryIO, RangeFile(fetch, meta["size"], block, first))
 
-    def listdir(self, folder: str) -> list[tuple[str, float]]:
-        """Return names and times of change of the objects directly in a folder."""
+    def listdir(self, folder: str) -> list[tuple[str, int, float]]:
+        """Return names, sizes and times of change of the objects directly in a folder."""
         return [
-            (last_part(path), _seconds(meta)) for path, meta in self._level(folder)[0]
-        ]  # fmt: skip
+            (last_part(path), meta["size"], _seconds(meta)) for path, meta in self._level(folder)[0]
+        ]
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the objects directly in a folder."""
-        return [name for name, _ in self.listdir(folder)]
+        return [name for name, _, _ in self.listdir(folder)]
 
     def remove(self, path: str) -> None:
         """Delete an object. A missing object is ignored."""

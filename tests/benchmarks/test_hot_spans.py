@@ -19,8 +19,9 @@ from benchmarks.hot_spans import HOT_SPAN, WithHotSpan
 from c4_filters import spans
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
-from pipelines import dedup, layout
+from pipelines import dedup
 from pipelines.clean_files import clean_file
+from pipelines.corpus import layout
 from pipelines.corpus.fingerprints import FINGERPRINT_SCHEMA, write_fingerprints
 from tests.helpers import write_wet
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dataflow_templates import launcher
+from pipelines.builders import Claim
 from pipelines.config import BuildConfig
 from pipelines.engines.run import run_build
 from pipelines.quiet_beam import beam
@@ -62,7 +63,12 @@ def dry_run(config: BuildConfig, options: list[str], monkeypatch: pytest.MonkeyP
         return result
 
     monkeypatch.setattr(dataflow_runner.DataflowRunner, "run_pipeline", run_pipeline)
-    made = run_build(config, beam.options.pipeline_options.PipelineOptions(options))
+    made = run_build(
+        config,
+        beam.options.pipeline_options.PipelineOptions(options),
+        None,
+        Claim(config.output, 1, "run"),
+    )
     assert made is None, "a dry run builds nothing"
     [job] = kept
     return job

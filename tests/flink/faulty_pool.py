@@ -45,12 +45,12 @@ def _text(path: pathlib.Path) -> str | None:
 
 def install() -> None:
     """Puts the faults into the module that workers run."""
-    from pipelines import build
+    from pipelines import graph
 
-    build.clean_file = _faulty("clean", build.clean_file, lambda path, *_: path)
-    dedup = build.dedup.write_file_removals
-    build.dedup.write_file_removals = _faulty("dedup", dedup, lambda _, name, *__: name)
-    build.write_shard = _faulty("write", build.write_shard, lambda task, *_: f"{task.index}.")
+    graph.clean_file = _faulty("clean", graph.clean_file, lambda path, *_: path)
+    dedup = graph.dedup.write_file_removals
+    graph.dedup.write_file_removals = _faulty("dedup", dedup, lambda _, name, *__: name)
+    graph.write_shard = _faulty("write", graph.write_shard, lambda task, *_: f"{task.index}.")
 
 
 if VARIABLE in os.environ and __name__ != "__main__":

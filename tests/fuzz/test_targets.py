@@ -12,9 +12,9 @@ from c4_filters import lines, sentences
 from fuzz import file_targets, targets
 from fuzz.mutations import mutated
 from fuzz.seeds import seeds_of
-from model.data import corpus
 from pipelines import read_wet
 from pipelines.corpus import container
+from pipelines.corpus.formats import tfrecord
 
 # What is made up has rows without values, which only its maker warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
@@ -66,7 +66,7 @@ def loses_lines(*arguments: object) -> object:
         ("sentences", sentences.SentenceSplitter, "spans", lambda self, text: []),
         ("urls", targets, "page_key", lambda url: 0),
         ("files", container, "require_whole", lambda rows, may_be_null: None),
-        ("shards", corpus, "_text_feature", lambda record: None),
+        ("shards", tfrecord._Records, "text", lambda self, record, page: None),
     ],
 )
 def test_each_target_finds_a_fault(

@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from c4_filters.recipes import Recipe
-from pipelines import layout
+from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, shard_order, write_cleaned
 from pipelines.corpus.removals import write_removals
 

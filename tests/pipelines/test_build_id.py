@@ -1,10 +1,12 @@
 """Removals and merged files belong to one build, from the graph down to each file."""
 
+import dataclasses
 import pathlib
 
 import pytest
 
-from pipelines import build, merge_files
+from pipelines import graph as graphs
+from pipelines import merge_files
 from pipelines.corpus.removals import OtherBuildError, Removals
 from tests.helpers import run_c4, write_wet
 
@@ -24,11 +26,12 @@ def test_every_stage_asks_for_the_build_id(
     out = tmp_path / "out"
 
     def run(build_id: str) -> None:
-        def identify(graph: build.BuildCorpus) -> None:
-            super(build.BuildCorpus, graph).__init__()
-            graph.build_id = build_id
+        def identify(graph: graphs.BuildCorpus) -> None:
+            super(graphs.BuildCorpus, graph).__init__()
+            assert graph.claim is not None
+            graph.claim = dataclasses.replace(graph.claim, build_id=build_id)
 
-        monkeypatch.setattr(build.BuildCorpus, "__post_init__", identify)
+        monkeypatch.setattr(graphs.BuildCorpus, "__post_init__", identify)
         inputs = ("--input", tmp_path / "*.wet.gz", "--workers", "1")
         outcome = run_c4("build", *inputs, "--output", out)
         assert outcome.status == 0, outcome.err

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import build_command, builders, c4_main, explain_command
+from pipelines import build_command, builders, builds, c4_main, explain_command
 from pipelines.version import VERSION
 from tests.helpers import run_c4, write_wet
 
@@ -31,7 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         claim.require(now=True)
         found.append((config, options, show))
 
-    monkeypatch.setattr(build_command, "run_build", run_build)
+    monkeypatch.setattr(builds, "run_build", run_build)
     return found
 
 

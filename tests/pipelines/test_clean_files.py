@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES, Recipe
 from c4_filters.urls import DomainList, normalize_url, page_key
-from pipelines import clean_files, layout, storage
+from pipelines import clean_files, storage
 from pipelines.clean_files import FileSummary, clean_file, clean_identity, finished_summary
 from pipelines.config import BuildConfig
+from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.read_wet import MAX_RECORD_BYTES, WetRecord

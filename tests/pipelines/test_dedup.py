@@ -18,8 +18,9 @@ from c4_filters.recipes import Recipe
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_settled, unpack_settled
 from c4_filters.urls import md5_key, normalize_url
 from c4_filters.verdicts import LineVerdict, PageVerdict
-from pipelines import dedup, layout, storage
+from pipelines import dedup, storage
 from pipelines.clean_files import FileSummary, clean_file
+from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.removals import Removals
 from pipelines.merge_files import cleaned_sources

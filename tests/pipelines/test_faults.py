@@ -17,6 +17,7 @@ import time
 import pytest
 
 from c4_filters.recipes import RECIPES
+from pipelines.builders import Claim
 from pipelines.config import BuildConfig
 from pipelines.engines.failures import BuildError
 from pipelines.engines.run import run_build
@@ -340,7 +341,7 @@ def test_a_folder_that_a_worker_does_not_see_is_one_line(tmp_path: pathlib.Path)
     with pytest.raises(
         BuildError, match=r"does not see the folder \S+/disk: .* \(--output\)"
     ) as got:
-        run_build(config, options)
+        run_build(config, options, None, Claim(config.output, 1, "run"))
     assert socket.gethostname() in str(got.value)
     assert not list(tmp_path.iterdir()), "nothing is scattered there"
 

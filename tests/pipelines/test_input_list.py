@@ -4,8 +4,9 @@ from collections.abc import Iterator
 import pytest
 
 from c4_filters.recipes import load_recipe
-from pipelines.build import BuildCorpus
+from pipelines.builders import Claim
 from pipelines.config import BuildConfig
+from pipelines.graph import BuildCorpus
 from pipelines.input_list import build_id, known_inputs, read_input_list, write_input_list
 from pipelines.quiet_beam import beam
 from pipelines.storage import FileInfo
@@ -89,8 +90,9 @@ def test_a_build_reads_what_was_listed_last(tmp_path: pathlib.Path) -> None:
 def graph_of(names: list[str]) -> bytes:
     """The job graph of a build of these files, as every engine but the local one gets it."""
     config = BuildConfig(inputs=tuple(names), output="gs://bucket/out", recipe=load_recipe("en"))
+    claim = Claim(config.output, 1, "run", build_id="build")
     pipeline = beam.Pipeline(runner="FnApiRunner")
-    _ = pipeline | "BuildCorpus" >> BuildCorpus(config)
+    _ = pipeline | "BuildCorpus" >> BuildCorpus(config, claim=claim)
     return pipeline.to_runner_api().SerializeToString(deterministic=True)
 
 

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from c4_filters.pages import PageRules
-from pipelines import layout, storage
+from pipelines import storage
 from pipelines.corpus import cleaned as cleaned_files
+from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, key_range
 from pipelines.corpus.container import DamagedFileError
 from pipelines.corpus.removals import OtherBuildError, Removals

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.formats import FORMATS, shard_file_name, write_shard
+from pipelines.corpus.formats import FORMATS, shard_file_name, write_shard
 
 FIRST_ID = 10  # of the number 0
 
@@ -59,7 +59,7 @@ def page_table(texts):
 
 
 def make_corpus(folder, shards, formats=("parquet",), row_group_pages=None):
-    """``shards``: split -> texts of each of its shards. As ``c4 build`` leaves them."""
+    """``shards``: split -> texts of each of its shards. The manifest is one written by hand."""
     folder.mkdir(parents=True, exist_ok=True)
     listed = []
     for split, of_split in shards.items():
@@ -74,7 +74,7 @@ def make_corpus(folder, shards, formats=("parquet",), row_group_pages=None):
                     with open(folder / name, "wb") as file:
                         write_shard(kind, page_table(texts), file)
                 listed.append({"name": name, "split": split, "format": kind, "pages": len(texts)})
-    (folder / "manifest.json").write_text(json.dumps({"manifest_version": 1, "shards": listed}))
+    (folder / "manifest.json").write_text(json.dumps({"shards": listed}))
     return str(folder)
 
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.data.corpus import CorpusError
 from model.data.input_pipeline import (
     InputConfig,
     InputIterator,
@@ -22,6 +21,7 @@ from model.data.input_pipeline import (
 from model.data.objectives import OBJECTIVES
 from model.data.rows import RowMaker
 from model.data.workers import RESTARTS, WorkerError, Workers
+from pipelines.corpus.errors import CorpusError
 from tests.model.data.corpora import (
     CrashingVocabulary,
     NumberVocabulary,

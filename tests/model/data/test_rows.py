@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data.corpus import Corpus, PageGroups, Shard, open_corpus
 from model.data.objectives import OBJECTIVES, objective
+from model.data.page_groups import PageGroups
 from model.data.rows import MAX_PAGE_TOKENS, InputConfig, RowMaker, Schedule, _one_chunk
 from model.t5.config import ARCHITECTURES
+from pipelines.corpus.reading import CorpusSplit, Shard, open_corpus
 from tests.model.data.corpora import FIRST_ID, NumberVocabulary, make_corpus, numbered
 
 PAGES = [300, 150, 61]
@@ -36,7 +37,8 @@ def config(corpus, **changes):
     st.integers(0, 3),
 )
 def test_every_page_once_an_epoch_in_any_number_of_shards(pages, shards, seed):
-    corpus = Corpus("", "train", "parquet", tuple(Shard(str(i), n, n) for i, n in enumerate(pages)))
+    listed = tuple(Shard(str(i), n, n) for i, n in enumerate(pages))
+    corpus = CorpusSplit("", "train", "parquet", listed)
     if sum(pages) < shards:
         with pytest.raises(ValueError, match=r"pages in its split 'train', too few for"):
             Schedule(corpus, shards, seed)
@@ -57,7 +59,7 @@ def test_every_page_once_an_epoch_in_any_number_of_shards(pages, shards, seed):
 
 
 def test_lanes_are_read_in_order_taken_in_turn_and_begin_anywhere():
-    corpus = Corpus("", "train", "parquet", (Shard("a", 128 * 100, 128 * 100),))
+    corpus = CorpusSplit("", "train", "parquet", (Shard("a", 128 * 100, 128 * 100),))
     schedule = Schedule(corpus, 1, seed=3)
     groups = PageGroups(corpus, 128)
     numbers = {groups[i]: i for i in range(len(groups))}
@@ -78,7 +80,7 @@ def test_lanes_are_read_in_order_taken_in_turn_and_begin_anywhere():
 
 
 def test_small_corpora_are_cut_into_smaller_groups():
-    corpus = Corpus("", "validation", "parquet", (Shard("a", 6, 6),))
+    corpus = CorpusSplit("", "validation", "parquet", (Shard("a", 6, 6),))
     assert [Schedule(corpus, 4, 0).elements(shard) for shard in range(4)] == [1, 2, 1, 2]
 
 
@@ -308,4 +310,4 @@ def test_a_row_is_as_long_as_the_objective_needs():
 
 
 def test_the_corpus_is_opened_by_its_name(corpus):
-    assert open_corpus(corpus).pages == sum(PAGES)
+    assert open_corpus(corpus).split().page_count == sum(PAGES)

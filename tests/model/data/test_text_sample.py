@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data import text_sample
-from model.data.corpus import open_corpus
 from model.data.text_sample import LINE_CHARACTERS, Source
+from pipelines.corpus.reading import open_corpus
 from tests.model.data import languages
 from tests.model.data.corpora import make_corpus
 
@@ -18,7 +18,7 @@ def corpora(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpora")
     counts = {"en": 300, "de": 60, "fr": 60, "ro": 60}
     return {
-        name: open_corpus(languages.corpus(folder / name, name, count))
+        name: open_corpus(languages.corpus(folder / name, name, count)).split()
         for name, count in counts.items()
     }
 
@@ -97,7 +97,7 @@ def test_progress_adds_up_to_what_was_read(corpora, tmp_path):
 def test_any_text_comes_through_line_by_line(tmp_path_factory, texts, characters, formats):
     folder = tmp_path_factory.mktemp("any")
     texts.append("end")  # a corpus without any text is another test's
-    corpus = open_corpus(make_corpus(folder / "c", {"train": [texts]}, formats))
+    corpus = open_corpus(make_corpus(folder / "c", {"train": [texts]}, formats)).split()
     expected = [line.strip() for text in texts for line in text.split("\n") if line.strip()]
 
     (sample,) = text_sample.draw([Source("x", corpus, 1)], characters, 0, folder)
@@ -119,7 +119,7 @@ def _cut(lines, characters):
 def test_long_lines_are_cut_at_blanks_and_nothing_else_changes(tmp_path):
     words = " ".join(f"word{number}" for number in range(3_000))
     solid = "x" * (2 * LINE_CHARACTERS + 5)
-    corpus = open_corpus(make_corpus(tmp_path / "c", {"train": [[words, solid]]}))
+    corpus = open_corpus(make_corpus(tmp_path / "c", {"train": [[words, solid]]})).split()
     (sample,) = text_sample.draw([Source("x", corpus, 1)], 10**6, 0, tmp_path)
     lines = list(sample.lines())
     assert max(map(len, lines)) <= LINE_CHARACTERS
@@ -136,6 +136,6 @@ def test_wrong_sources_are_refused(corpora, tmp_path):
     for weight in (0, -1, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="weight must be positive"):
             Source("en", corpora["en"], weight)
-    blank = open_corpus(make_corpus(tmp_path / "blank", {"train": [[" \n ", ""]]}))
+    blank = open_corpus(make_corpus(tmp_path / "blank", {"train": [[" \n ", ""]]})).split()
     with pytest.raises(ValueError, match=r"blank has no text to sample \(xx\)"):
         text_sample.draw([en, Source("xx", blank, 1)], 100, 0, tmp_path)

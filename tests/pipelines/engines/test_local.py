@@ -16,6 +16,7 @@ import pytest
 
 from c4_filters.recipes import RECIPES
 from pipelines import storage
+from pipelines.builders import Claim
 from pipelines.config import BuildConfig
 from pipelines.engines import local
 from pipelines.engines.failures import BuildError
@@ -131,7 +132,7 @@ def test_a_broken_interpreter_is_an_error_of_the_library(
     hook = threading.excepthook
     began = time.monotonic()
     with pytest.raises(BuildError, match=r"ended with status 127: .*no python"):
-        run_build(config, options)
+        run_build(config, options, None, Claim(config.output, 1, "run"))
     assert time.monotonic() - began < ENDS_S
     assert threading.excepthook is hook or threading.excepthook.__name__ == "_mute"
 
@@ -214,3 +215,14 @@ def test_single_processes_killed_at_random_moments(
         assert outcome.status == 0, outcome.err
         assert digests(out) == fresh
         assert not [path for path in out.rglob(".*") if path.is_file()], "temporaries are swept"
+
+
+def test_a_worker_finds_the_code_of_its_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(pathlib.Path(local.__file__).resolve().parents[2])
+    monkeypatch.setenv("PYTHONPATH", "/somewhere else")
+    with local.Workers() as workers:
+        assert f"export PYTHONPATH='{root}:/somewhere else'; exec " in workers.command
+    paths = {"purelib": root, "platlib": root}
+    monkeypatch.setattr(local.sysconfig, "get_path", paths.__getitem__)
+    with local.Workers() as workers:  # installed: the interpreter finds it by itself
+        assert workers.command.startswith("exec ")

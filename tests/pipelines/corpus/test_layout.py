@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import layout
+from pipelines.corpus import layout
 
 PAIR = 87_418, 116_560  # the first 32 bits of their paths' SHA-256 are the same
 

@@ -1,4 +1,4 @@
-"""Shards of pages as TFRecord, Parquet or JSON lines.
+"""Shards of pages as Parquet, TFRecord or JSON lines: one module for each format writes and reads.
 
 A shard is one `pyarrow.Table` of pages, filtered and sorted. The same table gives the same bytes,
 however it is chunked or sliced and whether its strings have 32 or 64-bit offsets, as long as the
@@ -28,30 +28,73 @@ that no format knows less than that one.
 """
 
 import difflib
-from collections.abc import Callable
-from typing import BinaryIO, NamedTuple
+import importlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-from pipelines.formats.jsonl import write_json
-from pipelines.formats.pages import check_pages
-from pipelines.formats.parquet import write_parquet
-from pipelines.formats.tfrecord import write_tfrecord
+    from pipelines.corpus.formats.pages import Page
 
-__all__ = ["FORMATS", "ShardFormat", "format_named", "shard_file_name", "write_shard"]
+__all__ = [
+    "FORMATS",
+    "ShardFormat",
+    "TextReader",
+    "format_named",
+    "format_of",
+    "shard_file_name",
+    "write_shard",
+]
+
+
+class TextReader(Protocol):
+    """Reads texts of pages out of shards, which stay open while they are read on."""
+
+    def __init__(self, open_places: int) -> None:
+        """Keep as many places in shards open as ``open_places``."""
+
+    def read(self, path: str, stored: int, start: int, stop: int) -> list[bytes]:
+        """Return the texts of pages ``start`` to ``stop`` of a shard of ``stored`` pages, in UTF-8.
+
+        Raises CorpusError, OSError or ValueError if the shard is missing, damaged or has another
+        number of pages.
+        """
 
 
 class ShardFormat(NamedTuple):
-    """One way to store a shard: the file name's end, and what writes a checked table."""
+    """One way to store a shard: the end of the file name, and the module that writes and reads.
+
+    The module, imported on first use, has ``write(table, file)``, ``Texts`` (a `TextReader`) and
+    ``read_pages(path)``, which yields a `Page` for each page of a shard.
+    """
 
     suffix: str
-    write: Callable[[pa.Table, BinaryIO], None]
+    module: str
+
+    def write(self, table: "pa.Table", binary_file: BinaryIO) -> None:
+        """Write a checked table of pages."""
+        self._module().write(table, binary_file)
+
+    def texts(self, open_places: int) -> TextReader:
+        """Return a reader of texts by number."""
+        reader: TextReader = self._module().Texts(open_places)
+        return reader
+
+    def read_pages(self, path: str) -> Iterator["Page"]:
+        """Yield the pages of a shard, in its order."""
+        pages: Iterator[Page] = self._module().read_pages(path)
+        return pages
+
+    def _module(self) -> Any:
+        return importlib.import_module(self.module)
 
 
+#: The format that is read comes first, where a corpus has several.
 FORMATS: dict[str, ShardFormat] = {
-    "tfrecord": ShardFormat(".tfrecord", write_tfrecord),
-    "parquet": ShardFormat(".parquet", write_parquet),
-    "json": ShardFormat(".json.gz", write_json),
+    "parquet": ShardFormat(".parquet", "pipelines.corpus.formats.parquet"),
+    "tfrecord": ShardFormat(".tfrecord", "pipelines.corpus.formats.tfrecord"),
+    "json": ShardFormat(".json.gz", "pipelines.corpus.formats.jsonl"),
 }
 
 
@@ -71,8 +114,23 @@ def format_named(name: str) -> ShardFormat:
         ) from None
 
 
+def format_of(file_name: str) -> str:
+    """Return the format of a shard, by its file name.
+
+    Raises:
+        ValueError: It has the suffix of no format.
+
+    >>> format_of("train-00003-of-00064.json.gz")
+    'json'
+    """
+    for name, shard_format in FORMATS.items():
+        if file_name.endswith(shard_format.suffix):
+            return name
+    raise ValueError(f"shard {file_name[:100]!r} is of no known format ({', '.join(FORMATS)})")
+
+
 def shard_file_name(split: str, index: int, count: int, format: str) -> str:  # noqa: A002
-    """Name of shard ``index`` of ``count``, numbered from 0 with at least five digits.
+    """Return the name of shard ``index`` of ``count``, from 0, with at least five digits.
 
     Raises:
         ValueError: The index is not below the count, or the format is unknown.
@@ -83,7 +141,7 @@ def shard_file_name(split: str, index: int, count: int, format: str) -> str:  # 
     return f"{split}-{index:0{digits}}-of-{count:0{digits}}{format_named(format).suffix}"
 
 
-def write_shard(format: str, table: pa.Table, binary_file: BinaryIO) -> None:  # noqa: A002
+def write_shard(format: str, table: "pa.Table", binary_file: BinaryIO) -> None:  # noqa: A002
     """Write one shard.
 
     Args:
@@ -97,6 +155,8 @@ def write_shard(format: str, table: pa.Table, binary_file: BinaryIO) -> None:  #
             where every page has a value.
         OSError: The file cannot be written.
     """
-    write = format_named(format).write
+    from pipelines.corpus.formats.pages import check_pages
+
+    shard_format = format_named(format)
     check_pages(table)
-    write(table, binary_file)
+    shard_format.write(table, binary_file)

@@ -14,14 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data.corpus import (
-    Corpus,
-    CorpusError,
-    PageGroups,
-    PageReader,
-    Shard,
-    open_corpus,
-)
+from model.data.page_groups import PageGroups
+from pipelines.corpus.errors import CorpusError
+from pipelines.corpus.formats import FORMATS
+from pipelines.corpus.reading import CorpusSplit, PageReader, Shard, open_corpus
 from tests.model.data.corpora import make_corpus
 
 LONG = "so long that a varint of its length has two bytes " * 8
@@ -52,10 +48,10 @@ def texts_of(corpus, reader, group):
     return [text.decode() for text in reader.read(*group)]
 
 
-@pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
+@pytest.mark.parametrize("kind", ["parquet", "tfrecord", "json"])
 @pytest.mark.parametrize("group_pages", [1, 5, 128])
 def test_all_pages_in_order(folder, kind, group_pages):
-    corpus = open_corpus(folder, format=kind)
+    corpus = open_corpus(folder).split(format=kind)
     groups, reader = PageGroups(corpus, group_pages), PageReader(corpus, 2)
     found = [text for i in range(len(groups)) for text in texts_of(corpus, reader, groups[i])]
     assert found == ALL
@@ -66,7 +62,9 @@ def test_all_pages_in_order(folder, kind, group_pages):
 @pytest.mark.parametrize("open_places", [1, 3])
 @given(data=st.data())
 def test_any_pages_in_any_order(folder, small_row_groups, kind, open_places, data):
-    corpus = open_corpus(*((small_row_groups,) if " " in kind else (folder, "train", kind)))
+    corpus = open_corpus(small_row_groups if " " in kind else folder).split(
+        format=None if " " in kind else kind
+    )
     reader = PageReader(corpus, open_places)
     for _ in range(data.draw(st.integers(1, 6))):
         shard = data.draw(st.sampled_from([0, 1]))
@@ -77,28 +75,29 @@ def test_any_pages_in_any_order(folder, small_row_groups, kind, open_places, dat
 
 
 def test_parquet_comes_first_and_formats_hold_the_same(folder):
-    parquet, tfrecord = open_corpus(folder), open_corpus(folder, format="tfrecord")
-    assert (parquet.format, parquet.pages) == ("parquet", 30)
+    parquet, tfrecord = open_corpus(folder).split(), open_corpus(folder).split(format="tfrecord")
+    assert (parquet.format, parquet.page_count) == ("parquet", 30)
     assert parquet.digest == tfrecord.digest
-    assert open_corpus(folder, "validation").digest != parquet.digest
+    assert open_corpus(folder).split("validation").digest != parquet.digest
 
 
 def test_the_first_pages_alone(folder):
-    corpus = open_corpus(folder, max_pages=25)
+    corpus = open_corpus(folder).split(max_pages=25)
     assert [shard.pages for shard in corpus.shards] == [23, 2]  # the empty shard is not opened
     reader = PageReader(corpus, 1)
     groups = PageGroups(corpus, 10)
     found = [text for i in range(len(groups)) for text in texts_of(corpus, reader, groups[i])]
     assert found == ALL[:25]
-    assert [s.pages for s in open_corpus(folder, max_pages=23).shards] == [23]
-    assert open_corpus(folder, max_pages=99).pages == 30
+    assert [s.pages for s in open_corpus(folder).split(max_pages=23).shards] == [23]
+    assert open_corpus(folder).split(max_pages=99).page_count == 30
     with pytest.raises(CorpusError, match="max_pages must be positive, got 0"):
-        open_corpus(folder, max_pages=0)
+        open_corpus(folder).split(max_pages=0)
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 17))
 def test_groups_against_counting_pages(pages, group_pages):
-    corpus = Corpus("", "train", "parquet", tuple(Shard(str(n), n, n) for n in pages))
+    shards = tuple(Shard(str(n), n, n) for n in pages)
+    corpus = CorpusSplit("", "train", "parquet", shards)
     wanted = [
         (shard, start, min(start + group_pages, count))
         for shard, count in enumerate(pages)
@@ -111,7 +110,7 @@ def test_groups_against_counting_pages(pages, group_pages):
 
 
 def test_a_uri(folder):
-    corpus = open_corpus(f"file://{folder}")
+    corpus = open_corpus(f"file://{folder}").split()
     assert PageReader(corpus, 1).read(0, 0, 1)[0].decode() == ALL[0]
 
 
@@ -133,22 +132,22 @@ def entry(name="train-00000-of-00001.parquet", split="train", pages=3):
 
 def test_a_folder_without_a_manifest(tmp_path):
     with pytest.raises(CorpusError, match=r"has no manifest\.json: it is not a corpus, or its"):
-        open_corpus(str(tmp_path))
+        open_corpus(str(tmp_path)).split()
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "damaged: Expecting"),
-        ("[]", "damaged: list indices"),
-        ('{"a": 1}', "damaged: 'shards'"),
-        ('{"shards": [{"name": "a.parquet"}]}', "damaged: 'split'"),
+        ("[]", "is damaged: it is not a JSON object"),
+        ('{"a": 1}', "damaged: shards must be of type list, got None"),
+        ('{"shards": [{"name": "a.parquet"}]}', "damaged: shards lacks 'split'"),
     ],
 )
 def test_a_damaged_manifest(tmp_path, content, message):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(CorpusError, match=message):
-        open_corpus(str(tmp_path))
+        open_corpus(str(tmp_path)).split()
 
 
 @pytest.mark.parametrize(
@@ -157,50 +156,49 @@ def test_a_damaged_manifest(tmp_path, content, message):
         ([entry("../train.parquet")], {}, "damaged: shard name"),
         ([entry("train.avro")], {}, "of no known format"),
         ([entry(pages=-1)], {}, "has -1 pages"),
-        ([entry(pages=True)], {}, "has True pages"),
+        ([entry(pages=True)], {}, "shards.pages must be of type int, got True"),
         ([entry(pages=10**30)], {}, "has 10{30} pages"),
         ([entry(pages=0)], {}, "no pages in its split 'train'; splits with pages: none"),
-        ([entry()], {"split": "validation"}, "split 'validation'; splits with pages: train"),
-        ([entry("a.json.gz")], {}, "holds json and training reads parquet or tfrecord: build it "
-         "with --format parquet"),
-        ([entry()], {"format": "tfrecord"}, "training reads tfrecord: build it with --format tf"),
-        ([entry()], {"format": "json"}, "format must be parquet or tfrecord, got 'json'"),
+        ([entry()], {"name": "validation"}, "split 'validation'; splits with pages: train"),
+        ([entry()], {"format": "tfrecord"}, "holds parquet, not tfrecord: build it with --format "),
+        ([entry()], {"format": "avro"}, "unknown format 'avro'; formats are parquet, tfrecord, js"),
     ],
 )  # fmt: skip
 def test_corpora_that_cannot_be_read(tmp_path, shards, options, message):
     with pytest.raises(CorpusError, match=message):
-        open_corpus(manifest_with(tmp_path, shards), **options)
+        open_corpus(manifest_with(tmp_path, shards)).split(**options)
 
 
 def read_all(folder, kind):
-    corpus = open_corpus(str(folder), format=kind)
+    corpus = open_corpus(str(folder)).split(format=kind)
     groups, reader = PageGroups(corpus, 5), PageReader(corpus, 1)
     return [text for i in range(len(groups)) for text in reader.read(*groups[i])]
 
 
-@pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
+@pytest.mark.parametrize("kind", ["parquet", "tfrecord", "json"])
 def test_a_missing_shard(folder, tmp_path, kind):
     copy = copied(folder, tmp_path)
-    (copy / f"train-00000-of-00003.{kind}").unlink()
-    with pytest.raises(CorpusError, match=rf"00003\.{kind}: missing, though manifest\.json lists"):
+    (copy / f"train-00000-of-00003{FORMATS[kind].suffix}").unlink()
+    with pytest.raises(CorpusError, match=rf"00003\.{kind}\S* is missing, though"):
         read_all(copy, kind)
 
 
-@pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
+@pytest.mark.parametrize("kind", ["parquet", "tfrecord", "json"])
 def test_shards_that_are_missing_or_of_another_size_are_found_at_once(folder, tmp_path, kind):
     copy = copied(folder, tmp_path)
     manifest = json.loads((copy / "manifest.json").read_text())
     for shard in manifest["shards"]:
         shard["bytes"] = (copy / shard["name"]).stat().st_size
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    assert open_corpus(str(copy), format=kind).pages == open_corpus(folder, format=kind).pages
-    [path] = copy.glob(f"train-00000*.{kind}")
+    split, whole = (open_corpus(str(each)).split(format=kind) for each in (copy, folder))
+    assert split.page_count == whole.page_count
+    [path] = copy.glob(f"train-00000*{FORMATS[kind].suffix}")
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CorpusError, match=rf"00003\.{kind} has \d+ bytes and manifest\.json lists"):
-        open_corpus(str(copy), format=kind)
+    with pytest.raises(CorpusError, match=rf"00003\.{kind}\S* has \d+ bytes and manifest\.json l"):
+        open_corpus(str(copy)).split(format=kind)
     path.unlink()
-    with pytest.raises(CorpusError, match=rf"{kind}: missing, though manifest\.json lists it"):
-        open_corpus(str(copy), format=kind)
+    with pytest.raises(CorpusError, match=rf"{kind}\S* is missing, though manifest\.json lists it"):
+        open_corpus(str(copy)).split(format=kind)
 
 
 def test_the_digest_is_of_what_the_corpus_was_made_from(folder, tmp_path):
@@ -212,7 +210,8 @@ def test_the_digest_is_of_what_the_corpus_was_made_from(folder, tmp_path):
         {"inputs": [{"sha256": "a"}, {"sha256": "c"}]}, {"settings": {"lists": {"words": "d"}}},
     ):  # fmt: skip
         (copy / "manifest.json").write_text(json.dumps({**manifest, **change}))
-        formats = {open_corpus(str(copy), format=kind).digest for kind in ("parquet", "tfrecord")}
+        corpus = open_corpus(str(copy))
+        formats = {corpus.split(format=kind).digest for kind in FORMATS}
         assert len(formats) == 1, "the same pages in whatever format"
         digests |= formats
     assert len(digests) == 5
@@ -220,8 +219,8 @@ def test_the_digest_is_of_what_the_corpus_was_made_from(folder, tmp_path):
 
 def test_a_pipe_for_a_manifest_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "manifest.json")
-    with pytest.raises(CorpusError, match=r"manifest\.json: cannot be read: it is a pipe"):
-        open_corpus(str(tmp_path))
+    with pytest.raises(CorpusError, match=r"manifest\.json cannot be read: not a regular file"):
+        open_corpus(str(tmp_path)).split()
 
 
 def outcome(folder, kind):
@@ -294,13 +293,15 @@ def test_a_tfrecord_file_cut_off(folder, tmp_path):
             read_all(copy, "tfrecord")
 
 
-@pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
+@pytest.mark.parametrize("kind", ["parquet", "tfrecord", "json"])
 def test_a_shard_of_another_build(folder, tmp_path, kind):
     copy = copied(folder, tmp_path)
-    shutil.copy(copy / f"train-00000-of-00003.{kind}", copy / f"train-00002-of-00003.{kind}")
+    suffix = FORMATS[kind].suffix
+    shutil.copy(copy / f"train-00000-of-00003{suffix}", copy / f"train-00002-of-00003{suffix}")
     message = {
-        "parquet": "has 23 pages and manifest.json says 7",
+        "parquet": "has 23 pages and manifest.json lists 7",
         "tfrecord": "has more records than the 7 that manifest.json lists",
+        "json": "has 23 pages and manifest.json lists 7",
     }[kind]
     with pytest.raises(CorpusError, match=message):
         read_all(copy, kind)
@@ -344,7 +345,7 @@ def test_records_of_another_kind(folder, tmp_path):
 def test_reading_needs_neither_jax_nor_grain():
     script = (
         "import sys; import model.data.rows, model.data.workers, model.data.vocabulary; "
-        "print(sorted({'jax', 'grain', 'flax', 'apache_beam', 'pipelines'} & set(sys.modules)))"
+        "print(sorted({'jax', 'grain', 'flax', 'apache_beam'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
@@ -361,7 +362,7 @@ def test_text_of_ones_own_is_a_corpus_with_the_smallest_manifest(tmp_path):
             shards.append({"name": name, "split": split, "pages": len(pages)})
     (folder / "manifest.json").write_text(json.dumps({"shards": shards}))
     for split, of_split in texts.items():
-        corpus = open_corpus(str(folder), split)
+        corpus = open_corpus(str(folder)).split(split)
         reader = PageReader(corpus, 1)
         found = [reader.read(n, 0, shard.pages) for n, shard in enumerate(corpus.shards)]
         assert found == [[page.encode() for page in pages] for pages in of_split]
@@ -375,7 +376,7 @@ def test_what_is_no_corpus_is_told_how_to_become_one(tmp_path, make):
     else:
         path.write_text('{"text": "a page"}\n')
     with pytest.raises(CorpusError, match=r"mine\.jsonl (is a file|has no)") as caught:
-        open_corpus(str(path))
+        open_corpus(str(path)).split()
     message = str(caught.value)
     assert "\n" not in message
     assert "Parquet files with a string column 'text'" in message

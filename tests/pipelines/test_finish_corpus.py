@@ -9,18 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c4_filters.recipes import RECIPES
-from pipelines import builders, corpus_folder, layout, manifest, storage
+from pipelines import builders, corpus_folder, finish_corpus, storage
 from pipelines.clean_files import FileSummary
 from pipelines.config import BuildConfig
+from pipelines.corpus import layout
+from pipelines.corpus.errors import CorpusError
+from pipelines.corpus.formats import shard_file_name
+from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.corpus_folder import FolderError, claim_folder
-from pipelines.formats import shard_file_name
+from pipelines.finish_corpus import BalanceError, make_manifest
 from pipelines.input_list import write_input_list
-from pipelines.manifest import (
-    BalanceError,
-    make_manifest,
-    read_manifest,
-    write_manifest,
-)
 from pipelines.write_shards import ShardSummary
 
 
@@ -38,7 +36,7 @@ def shard(split: str, index: int, count: int, formats: tuple[str, ...] = ("parqu
 ) -> ShardSummary:  # fmt: skip
     files = [
         {"name": shard_file_name(split, index, count, name), "format": name, "bytes": 3,
-         "sha256": "ff"}
+         "sha256": "f" * 64}
         for name in formats
     ]  # fmt: skip
     empty: dict[str, Any] = {
@@ -277,11 +275,11 @@ def test_the_users_own_readme_stays(out: pathlib.Path, start_over: bool) -> None
     corpus_folder.begin(str(out))
     made = finish(config, ("parquet",))
     assert (out / "README.md").read_text() == "# My corpus\n"
-    assert [file["name"] for file in made["side_files"]] == ["features.json", "dataset_info.json"]
+    assert [file.name for file in made.side_files or ()] == ["features.json", "dataset_info.json"]
     (out / "README.md").unlink()
     made = finish(config, ("parquet",))
     assert "# c4/en" in (out / "README.md").read_text()
-    assert len(made["side_files"]) == 3
+    assert len(made.side_files or ()) == 3
 
 
 def test_a_foreign_file_in_the_place_of_a_shard_is_not_overwritten(out: pathlib.Path) -> None:
@@ -348,7 +346,8 @@ def whole_build() -> tuple[list[FileSummary], list[ShardSummary]]:
 
 def test_a_build_adds_up(tmp_path: pathlib.Path) -> None:
     files, shards = whole_build()
-    made = make_manifest(config_for(tmp_path, shards=2), files, shards)
+    whole = make_manifest(config_for(tmp_path, shards=2), files, shards)
+    made = whole.as_dict()
     assert made["counts"] == {
         "files_read": 2,
         "files_unreadable": 1,
@@ -381,7 +380,7 @@ def test_a_build_adds_up(tmp_path: pathlib.Path) -> None:
     assert made["settings"]["shards"] == 2
     assert set(made["settings"]).isdisjoint({"recipe", "versions"})
     # In whatever order workers report.
-    assert make_manifest(config_for(tmp_path, shards=2), files[::-1], shards[::-1]) == made
+    assert make_manifest(config_for(tmp_path, shards=2), files[::-1], shards[::-1]) == whole
 
 
 @given(st.data())
@@ -420,18 +419,18 @@ def test_samples_are_few_and_the_same_in_any_order(tmp_path: pathlib.Path) -> No
     files = [sampled("/a", ["9", "1", "5"]), sampled("/b", ["2", "8"]), sampled("/c", ["3", "7"])]
     for order in (files, files[::-1]):
         made = make_manifest(config_for(tmp_path), order, [shard("train", 0, 1)])
-        assert [page["url"] for page in made["samples"]["no_text"]] == ["1", "2", "3", "5", "7"]
+        assert [page["url"] for page in made.samples["no_text"]] == ["1", "2", "3", "5", "7"]
 
 
 # ------------------------------------------------------------------------------------ finishing
 
 
-def finish(config: BuildConfig, formats: tuple[str, ...]) -> dict[str, Any]:
+def finish(config: BuildConfig, formats: tuple[str, ...]) -> Manifest:
     shards = [shard("train", 0, 1, formats), shard("validation", 0, 1, formats)]
     made = make_manifest(config, [file("/a")], shards)
-    for entry in made["shards"]:
-        (pathlib.Path(config.output) / entry["name"]).write_bytes(b"abc")
-    return write_manifest(config, made)
+    for entry in made.shards:
+        (pathlib.Path(config.output) / entry.name).write_bytes(b"abc")
+    return finish_corpus.finish_corpus(config, made)
 
 
 def test_finishing_removes_shards_of_earlier_builds_only(out: pathlib.Path) -> None:
@@ -451,7 +450,7 @@ def test_finishing_removes_shards_of_earlier_builds_only(out: pathlib.Path) -> N
         "train-of-thought.parquet",
         "validation-00000-of-00001.parquet",
     ]
-    assert read_manifest(str(out)) == json.loads(json.dumps(made))
+    assert read_manifest(str(out)) == made
 
 
 def test_what_tfds_reads_describes_the_tfrecord_shards_where_there_are_some(
@@ -469,7 +468,7 @@ def test_the_manifest_is_the_last_thing_written(
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(manifest, "write_side_files", fails)
+    monkeypatch.setattr(finish_corpus, "write_side_files", fails)
     with pytest.raises(OSError, match="No space"):
         finish(config_for(out.parent, formats=("tfrecord",)), ("tfrecord",))
     assert "manifest.json" not in names(out)
@@ -482,7 +481,7 @@ def test_a_build_that_lost_its_folder_publishes_no_manifest(out: pathlib.Path) -
     with builders.hold(str(out)) as claim:
         pass
     with builders.hold(str(out)), pytest.raises(OSError, match="another build has taken"):
-        write_manifest(config, made, lambda: claim.require(now=True))
+        finish_corpus.finish_corpus(config, made, lambda: claim.require(now=True))
     assert without_builders(out) == []
 
 
@@ -494,8 +493,9 @@ def test_a_build_that_lost_its_folder_publishes_no_manifest(out: pathlib.Path) -
         (b'{"manifest_version": 1', "damaged"),
         (b"\xff\xfe", "damaged"),
         (b"[]", "not a JSON object"),
-        (b"{}", "manifest_version must be 1, got None"),
-        (b'{"manifest_version": 2}', "manifest_version must be 1, got 2"),
+        (b"{}", "is damaged: shards must be of type list, got None"),
+        (b'{"shards": []}', "has no manifest_version: it describes text that c4 build did not"),
+        (b'{"manifest_version": 2}', "has manifest_version 2, and this version of c4 reads 1"),
     ],
 )
 def test_a_corpus_without_a_good_manifest_is_refused_in_one_line(
@@ -503,7 +503,7 @@ def test_a_corpus_without_a_good_manifest_is_refused_in_one_line(
 ) -> None:
     if content is not None:
         (out / "manifest.json").write_bytes(content)
-    with pytest.raises(FolderError) as raised:
+    with pytest.raises(CorpusError) as raised:
         read_manifest(str(out))
     assert words in str(raised.value)
     assert str(out) in str(raised.value)
@@ -537,9 +537,9 @@ def test_sections_of_another_kind_are_damage(
     out: pathlib.Path, section: str, value: object
 ) -> None:
     config = config_for(out.parent)
-    made = json.loads(json.dumps(manifest.make_manifest(config, *whole_build())))
+    made = make_manifest(config, *whole_build()).as_dict()
     (out / "manifest.json").write_text(json.dumps(made))
-    manifest.read_manifest(str(out))
+    read_manifest(str(out))
     (out / "manifest.json").write_text(json.dumps(made | {section: value}))
-    with pytest.raises(FolderError, match=r"manifest\.json: damaged: "):
-        manifest.read_manifest(str(out))
+    with pytest.raises(CorpusError, match=r"manifest\.json is damaged: "):
+        read_manifest(str(out))

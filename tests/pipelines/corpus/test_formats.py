@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import formats, storage
-from pipelines.formats import FORMATS, dataset_info, parquet, write_shard
-from pipelines.formats.pages import TEXT_FEATURES
+from pipelines import storage
+from pipelines.corpus import dataset_info, formats
+from pipelines.corpus.formats import FORMATS, parquet, write_shard
+from pipelines.corpus.formats.pages import TEXT_FEATURES
 
 Page = dict[str, Any]
 
@@ -332,7 +333,7 @@ def test_row_groups_hold_the_bytes_they_say() -> None:
         ("parqet", "unknown format 'parqet'; did you mean 'parquet'\\? .*--format"),
         ("TFRecords", "did you mean 'tfrecord'"),
         ("json.gz", "did you mean 'json'"),
-        ("zip", "unknown format 'zip'; formats are tfrecord, parquet, json"),
+        ("zip", "unknown format 'zip'; formats are parquet, tfrecord, json"),
     ],
 )
 def test_an_unknown_format_names_the_nearest(name: str, message: str) -> None:
@@ -394,9 +395,11 @@ def _build(
                 )
             splits[split].append((name, count, storage.size(path)))
     arguments = ("Pages: [some], of 1 crawl", "en")
-    dataset_info.write_dataset_info(str(folder), fmt, splits, *arguments, "1.0.0")
+    side = dataset_info.dataset_info_files(fmt, splits, *arguments, "1.0.0")
     if card:
-        dataset_info.write_dataset_card(str(folder), [fmt], splits, *arguments)
+        side["README.md"] = dataset_info.dataset_card([fmt], splits, *arguments).encode()
+    for name, content in side.items():
+        (folder / name).write_bytes(content)
     others = ["cleaned/CC-MAIN-1.arrow", "fingerprints/CC-MAIN-1.arrow", "rejects/CC-MAIN-1.json"]
     if card:  # names in which Hugging Face sees shards of other splits
         others += ["cleaned/my-test.arrow", "rejects/dev-train.json"]
@@ -594,7 +597,7 @@ def test_writing_shards_imports_no_large_library() -> None:
     import sys
 
     program = (
-        "import sys, pipelines.formats, pipelines.formats.dataset_info\n"
+        "import sys, pipelines.corpus.formats, pipelines.corpus.dataset_info\n"
         "heavy = {'apache_beam', 'tensorflow', 'tensorflow_datasets', 'datasets', 'pandas'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"
     )

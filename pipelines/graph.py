@@ -1,4 +1,4 @@
-"""The corpus build as one Beam graph, and how it is run.
+"""The corpus build as one Beam graph.
 
 ::
 
@@ -25,18 +25,13 @@ from typing import Any
 
 from c4_filters.pages import PageRules
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
-from pipelines import (
-    builders,
-    corpus_folder,
-    dedup,
-    formats,
-    layout,
-    manifest,
-    storage,
-    verify_corpus,
-)
+from pipelines import builders, corpus_folder, dedup, storage, verify_corpus
+from pipelines.builds import prepare, require_readable
 from pipelines.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.config import BuildConfig
+from pipelines.corpus import formats, layout
+from pipelines.corpus.manifest import Manifest
+from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
 from pipelines.merge_files import (
     MergePlan,
@@ -70,28 +65,55 @@ class Totals:
 
 @dataclasses.dataclass(eq=False)
 class BuildCorpus(beam.PTransform[Any, Any]):
-    """The whole build. Put it on a pipeline; its output is the manifest, written last.
+    """The whole build: put it on a pipeline, and its output is the manifest, written last.
 
-    The list of input files must be in the output folder when the pipeline runs.
+    >>> from pipelines import BuildConfig
+    >>> BuildCorpus(BuildConfig(inputs="wet/*.gz", output="corpus")).config.inputs
+    ('wet/*.gz',)
+
+    Applied to a pipeline, it checks inputs and folder, takes the folder for this build and lists
+    the input files there. If the same corpus is there already, it only yields the manifest. A
+    launcher that has done all this (``c4 build``) gives its ``claim``.
     """
 
     config: BuildConfig
     notes: Notes | None = None  # progress, on this machine only
     alone: bool = False  # nobody waits: the job itself must fail when too little could be read
-    build_id: str = ""  # digest of settings and inputs: what kept files of this build must carry
-    claim: builders.Claim | None = None  # on the folder; None: whoever runs the pipeline sees to it
+    claim: builders.Claim | None = None  # on the folder, if the launcher has taken it
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def expand(self, begin: Any) -> Any:
-        """Wires the graph of this module's head."""
+        """Prepare the folder unless a launcher has done so, and add the stages."""
         # Workers get these options from Beam, but a worker may also be a thread of this process.
         storage.use_options(begin.pipeline.options.get_all_options())
+        if self.claim is not None:
+            return self._stages(begin, self.config, self.claim, self.alone)
+        prepared = prepare(self.config)
+        prepared.look_for_finished()
+        config = prepared.config
+        if not prepared.is_done:
+            with prepared.claimed(
+                builders.TRANSFORM, type(begin.pipeline.runner).__name__
+            ) as claim:
+                if prepared.finished is None:
+                    return self._stages(begin, config, claim, alone=True)
+                prepared.tidy()
+                claim.end()
+        made = prepared.finished
+        # Of no declared type: Beam would take a dataclass for a row of its own kinds of columns.
+        return (
+            begin
+            | "Finished" >> beam.Create([config.output])
+            | "Manifest" >> beam.Map(lambda _: made).with_output_types(Any)
+        )
+
+    def _stages(self, begin: Any, config: BuildConfig, claim: builders.Claim, alone: bool) -> Any:
+        """Add the stages of this module's head."""
         # The patterns, of which there may be as many as files, stay with whoever made the list.
-        listed = storage.join(self.config.output, layout.INPUTS)
-        config, notes = dataclasses.replace(self.config, inputs=(listed,)), self.notes
-        claim = self.claim
+        listed = storage.join(config.output, layout.INPUTS)
+        config, notes = dataclasses.replace(config, inputs=(listed,)), self.notes
         recipe = config.recipe
         files = (
             begin
@@ -142,7 +164,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             | "OwnBeforeRemovals" >> beam.ParDo(_Own(claim))
             | "WriteRemovals"
             >> beam.Map(
-                _write_removals, config.output, recipe.dedup_window, self.build_id, notes
+                _write_removals, config.output, recipe.dedup_window, claim.build_id, notes
             ).with_output_types(str)
         )
 
@@ -154,7 +176,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             | "PlanMerge" >> beam.FlatMap(_plan_merge, totals, ready, notes)
             | "SpreadPieces" >> Spread()
             | "OwnBeforeMerge" >> beam.ParDo(_Own(claim))
-            | "MergeFiles" >> beam.Map(_merge_files, config, totals, ready, self.build_id, notes)
+            | "MergeFiles" >> beam.Map(_merge_files, config, totals, ready, claim.build_id, notes)
         )
         shards = (
             start
@@ -163,8 +185,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
                 _plan_shards, config, totals, ready, beam.pvalue.AsList(pieces), notes, claim
             )
             | "SpreadShards" >> Spread()
-            | "WriteShards"
-            >> beam.ParDo(_WriteShard(config, self.build_id, notes, claim), totals, ready)
+            | "WriteShards" >> beam.ParDo(_WriteShard(config, notes, claim), totals, ready)
         )
         return (
             begin
@@ -174,9 +195,9 @@ class BuildCorpus(beam.PTransform[Any, Any]):
                 _write_manifest,
                 beam.pvalue.AsList(files),
                 beam.pvalue.AsList(shards),
-                self.alone,
+                alone,
                 claim,
-            )
+            ).with_output_types(Any)
         )
 
 
@@ -199,7 +220,7 @@ class Spread(beam.PTransform[Any, Any]):
 class _Own(beam.DoFn):
     """Passes elements on, unless another build has taken the folder."""
 
-    def __init__(self, claim: builders.Claim | None) -> None:
+    def __init__(self, claim: builders.Claim) -> None:
         self._claim = claim
 
     def process(self, element: Any) -> Iterator[Any]:
@@ -207,19 +228,18 @@ class _Own(beam.DoFn):
         yield element
 
 
-def _require(claim: builders.Claim | None, now: bool = False) -> None:
+def _require(claim: builders.Claim, now: bool = False) -> None:
     """Show that the build runs. Raises OSError if another build has taken the folder."""
-    if claim is not None:
-        claim.require(now)
-        claim.show()
+    claim.require(now)
+    claim.show()
 
 
 def _list_inputs(
-    output: str, notes: Notes | None, claim: builders.Claim | None
+    output: str, notes: Notes | None, claim: builders.Claim
 ) -> Iterator[tuple[int, tuple[str, int, str]]]:
     _require_folder(output)
     _require(claim, now=True)
-    files = read_input_list(output, claim.run_id if claim is not None else None)
+    files = read_input_list(output, claim.run_id)
     if notes is not None:
         notes.total("clean", sum(file.size for file in files))
         notes.expect("dedup", len(files))
@@ -240,9 +260,7 @@ def _require_folder(output: str) -> None:
 class _CleanFile(beam.DoFn):
     """(path, bytes, identity) -> FileSummary; its files are written on the way."""
 
-    def __init__(
-        self, config: BuildConfig, notes: Notes | None, claim: builders.Claim | None
-    ) -> None:
+    def __init__(self, config: BuildConfig, notes: Notes | None, claim: builders.Claim) -> None:
         self._config = config
         self._claim = claim
         self._identity = clean_identity(config)
@@ -259,8 +277,7 @@ class _CleanFile(beam.DoFn):
         _require(self._claim)
 
         def report(bytes_read: int, pages: int) -> None:
-            if self._claim is not None:
-                self._claim.show()
+            self._claim.show()
             if notes is not None:
                 notes.note("clean", layout.file_name(path), bytes_read, pages)
 
@@ -396,7 +413,7 @@ def _plan_shards(
     names: list[str],
     pieces: list[str],
     notes: Notes | None,
-    claim: builders.Claim | None,
+    claim: builders.Claim,
 ) -> Iterator[tuple[int, ShardTask]]:
     del names, pieces
     tasks = plan_shards(totals.text_bytes, shards)
@@ -418,12 +435,10 @@ class _WriteShard(beam.DoFn):
     def __init__(
         self,
         config: BuildConfig,
-        build_id: str,
         notes: Notes | None,
-        claim: builders.Claim | None,
+        claim: builders.Claim,
     ) -> None:
         self._config = config
-        self._build_id = build_id
         self._claim = claim
         self._notes = notes
         self._rules: PageRules | None = None
@@ -445,7 +460,7 @@ class _WriteShard(beam.DoFn):
             output,
             self._config.formats,
             self._rules,
-            self._build_id,
+            self._claim.build_id,
             lambda: _require(self._claim, now=True),
         )
         if self._notes is not None:
@@ -458,26 +473,18 @@ def _write_manifest(
     files: list[FileSummary],
     shards: list[ShardSummary],
     alone: bool,
-    claim: builders.Claim | None,
-) -> dict[str, Any]:
-    made = manifest.make_manifest(config, files, shards)
+    claim: builders.Claim,
+) -> Manifest:
+    made = make_manifest(config, files, shards)
     _require(claim, now=True)
     if wrong := verify_corpus.shard_problems(config.output, made):
         raise OSError(
             f"{config.output}: {wrong[0]}: something else writes into this folder; run the same "
             "c4 build again"
         )
-    made = manifest.write_manifest(config, made, lambda: _require(claim, now=True))
+    made = finish_corpus(config, made, lambda: _require(claim, now=True))
     if alone:
         storage.remove(corpus_folder.kept_to_drop(config.output, config.keep))
-        if claim is not None:
-            claim.end()
-    unreadable = made["unreadable_inputs"]
-    if alone and (len(unreadable) > config.allow_unreadable_files or not made["inputs"]):
-        raise OSError(
-            f"{len(unreadable)} of {len(files)} files could not be read, such as "
-            f"{unreadable[0]['path']}: {unreadable[0]['error']}; the corpus in {config.output} is "
-            "built from the others; repair or remove them and run again, or accept with "
-            f"--allow-unreadable-files {len(unreadable)}"
-        )
+        claim.end()
+        require_readable(config, made)
     return made

@@ -20,9 +20,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines import storage
-from pipelines.formats import format_named, shard_file_name
-from pipelines.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
+from pipelines.corpus.formats import format_named, shard_file_name
+from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
+from pipelines.corpus.layout import SPLITS
+from pipelines.corpus.manifest import Manifest
 
 __all__ = [
     "Splits",
@@ -30,13 +31,13 @@ __all__ = [
     "dataset_info",
     "dataset_info_files",
     "features",
-    "write_dataset_card",
-    "write_dataset_info",
+    "side_files",
 ]
 
 # Name of a split -> (file name, examples, bytes) of its shards, in order.
 Splits = Mapping[str, Sequence[tuple[str, int, int]]]
 
+_DATASET_VERSION = "1.0.0"
 _NAME = "c4"
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _FEATURES_DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
@@ -59,7 +60,7 @@ def dataset_info(
     """Content of ``dataset_info.json``.
 
     Args:
-        format: A key of `pipelines.formats.FORMATS`.
+        format: A key of `pipelines.corpus.formats.FORMATS`.
         splits: All shards of each split, those without examples included.
         description: What the corpus is, for people.
         config_name: The recipe, as in ``c4/en``.
@@ -114,26 +115,11 @@ def dataset_info_files(
     }
 
 
-def write_dataset_info(
-    folder: str,
-    format: str,  # noqa: A002
-    splits: Splits,
-    description: str,
-    config_name: str,
-    version: str,
-) -> None:
-    """Write what `dataset_info_files` returns into ``folder``."""
-    files = dataset_info_files(format, splits, description, config_name, version)
-    for name, content in files.items():
-        with storage.write_atomically(storage.join(folder, name)) as file:
-            file.write(content)
-
-
 def dataset_card(formats: Sequence[str], splits: Splits, description: str, config_name: str) -> str:
     """Content of ``README.md``: how to open the corpus, and the header Hugging Face reads.
 
     Args:
-        formats: Keys of `pipelines.formats.FORMATS` that the folder holds.
+        formats: Keys of `pipelines.corpus.formats.FORMATS` that the folder holds.
         splits: As for `dataset_info`, of any one of the formats.
         description: What the corpus is, for people.
         config_name: The recipe, as in ``c4/en``.
@@ -184,12 +170,17 @@ def dataset_card(formats: Sequence[str], splits: Splits, description: str, confi
     return "\n".join([*lines, "```", ""])
 
 
-def write_dataset_card(
-    folder: str, formats: Sequence[str], splits: Splits, description: str, config_name: str
-) -> None:
-    """Write `dataset_card` as ``README.md`` into ``folder``."""
-    with storage.write_atomically(storage.join(folder, "README.md")) as file:
-        file.write(dataset_card(formats, splits, description, config_name).encode())
+def side_files(made: Manifest) -> dict[str, bytes]:
+    """Return the content of the files beside the shards, by name."""
+    described = "tfrecord" if "tfrecord" in made.formats else made.formats[0]
+    splits: dict[str, list[tuple[str, int, int]]] = {split: [] for split in SPLITS}
+    for shard in made.shards:
+        if shard.format == described:
+            splits[shard.split].append((shard.name, shard.pages, shard.bytes))
+    name = made.recipe["name"]
+    description = f"C4-style corpus, recipe {name}: {made.recipe['description']}"
+    files = dataset_info_files(described, splits, description, name, _DATASET_VERSION)
+    return {**files, "README.md": dataset_card(made.formats, splits, description, name).encode()}
 
 
 def _with_examples(splits: Splits) -> Splits:

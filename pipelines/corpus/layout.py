@@ -29,6 +29,7 @@ import os
 import re
 
 from pipelines import storage
+from pipelines.corpus.formats import FORMATS
 
 BUILD = "build.json"
 BUILDERS = "builders"
@@ -47,7 +48,8 @@ _WET_SUFFIXES = re.compile(r"(\.warc)?(\.wet)?(\.gz)?$")
 _DIGEST_DIGITS = 32  # 128 bits: nobody finds two paths that agree in them
 _LONGEST_STEM = 128  # bytes: with suffixes and temporaries within the 255 of file systems
 _PIECE = re.compile(r"group-\d{5,}-of-(\d{5,})-range-\d{5,}-of-(\d{5,})\.(arrow|bin)")
-_SHARD = re.compile(r"(train|validation)-\d{5}-of-\d{5}\.(tfrecord|parquet|json\.gz)")
+SPLITS = ("train", "validation")
+_SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}(\..+)")
 
 
 def file_name(input_path: str) -> str:
@@ -132,16 +134,8 @@ def pieces_like(name: str) -> int:
 
 def is_shard(name: str) -> bool:
     """Whether a file name is that of a shard."""
-    return _SHARD.fullmatch(name) is not None
-
-
-def format_of(name: str) -> str:
-    """The format of a shard, by its file name.
-
-    >>> format_of("train-00003-of-00064.json.gz")
-    'json'
-    """
-    return name.split(".")[1]
+    found = _SHARD.fullmatch(name)
+    return found is not None and found[2] in {kind.suffix for kind in FORMATS.values()}
 
 
 def shards_in_split(name: str) -> tuple[str, int]:

@@ -1,7 +1,8 @@
-"""The table that every shard writer takes, and its rows in pieces of bounded memory."""
+"""A page, the table that every shard writer takes, and its rows in pieces of bounded memory."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,28 @@ LANGUAGE_FEATURES: dict[str, str] = {
     "language-probability": "language_probability",
 }
 
+#: Of a row group's texts or of a record: c4 build writes 32 MB, or one page.
+MOST_BYTES = 1 << 30
+
+
+class Page(NamedTuple):
+    """A page of a corpus. What a format or a text of the user's own lacks is empty or None."""
+
+    text: str
+    url: str = ""
+    timestamp: str = ""
+    content_type: str = ""
+    content_length: str = ""
+    language: str | None = None
+    language_probability: float | None = None
+
+    @classmethod
+    def of(cls, features: Mapping[str, Any]) -> "Page":
+        """Return the page that has these features, by the names they are published under."""
+        return cls(**{_FIELDS[name]: value for name, value in features.items() if name in _FIELDS})
+
+
+_FIELDS = {**TEXT_FEATURES, **LANGUAGE_FEATURES}
 _ROWS_AT_ONCE = 4096  # 10 MB of offsets and slices for C4's pages of 2.3 KB
 
 

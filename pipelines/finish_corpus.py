@@ -1,0 +1,194 @@
+"""The end of a build: add up what workers report, write the side files, then the manifest."""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from pipelines import corpus_folder, storage
+from pipelines.clean_files import FileSummary
+from pipelines.config import BuildConfig
+from pipelines.corpus import layout, typed_json
+from pipelines.corpus.dataset_info import side_files
+from pipelines.corpus.manifest import (
+    Counts,
+    InputFile,
+    Manifest,
+    Recleaned,
+    Settings,
+    ShardFile,
+    ShownPage,
+    SideFile,
+    SplitSums,
+    Timing,
+    UnreadableFile,
+    write_manifest,
+)
+from pipelines.write_shards import ShardSummary
+
+__all__ = ["BalanceError", "finish_corpus", "make_manifest", "write_side_files"]
+
+_SAMPLES_PER_VERDICT = 5
+
+
+class BalanceError(AssertionError):
+    """Some pages or lines were neither written nor counted as dropped: a bug of this project."""
+
+
+def make_manifest(
+    config: BuildConfig, files: Iterable[FileSummary], shards: Iterable[ShardSummary]
+) -> Manifest:
+    """Add up a build. Raises BalanceError if pages or lines are missing from the sums."""
+    files = sorted(files, key=lambda file: file.path)
+    shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
+    read = [file for file in files if not file.unreadable]
+    parts: list[FileSummary | ShardSummary] = [*read, *shards]
+    settings = {
+        name: value for name, value in config.identity.items() if name not in ("recipe", "versions")
+    }
+    return Manifest(
+        recipe=config.recipe.as_dict(),
+        settings=typed_json.decode(Settings, settings),
+        versions=config.identity["versions"],
+        inputs=tuple(
+            InputFile(file.path, file.bytes, file.sha256, file.identity, file.pages_read)
+            for file in read
+        ),
+        unreadable_inputs=tuple(
+            UnreadableFile(file.path, file.bytes, file.identity, file.unreadable)
+            for file in files
+            if file.unreadable
+        ),
+        counts=_counts(files, read, shards),
+        splits={
+            split: SplitSums(
+                sum(shard.pages for shard in shards if shard.split == split),
+                sum(shard.text_bytes for shard in shards if shard.split == split),
+            )
+            for split in layout.SPLITS
+        },
+        shards=tuple(
+            ShardFile(
+                name=file["name"],
+                split=shard.split,
+                format=file["format"],
+                pages=shard.pages,
+                bytes=file["bytes"],
+                sha256=file["sha256"],
+            )
+            for shard in shards
+            for file in shard.files
+        ),
+        keep=config.keep,
+        recleaned=tuple(Recleaned(file.path, file.recleaned) for file in read if file.recleaned),
+        kept_page=next((ShownPage(**shard.kept_page) for shard in shards if shard.kept_page), None),
+        samples=_samples([part.samples for part in parts]),
+        timing=Timing(
+            clean_cpu_s=round(sum(file.cpu_s for file in read), 3),
+            write_cpu_s=round(sum(shard.cpu_s for shard in shards), 3),
+            files_resumed=sum(file.resumed for file in read),
+        ),
+    )
+
+
+def _counts(
+    files: Sequence[FileSummary], read: Sequence[FileSummary], shards: Sequence[ShardSummary]
+) -> Counts:
+    parts: list[FileSummary | ShardSummary] = [*read, *shards]
+    rejected = _added(file.records_rejected for file in read)
+    counts = Counts(
+        files_read=len(read),
+        files_unreadable=len(files) - len(read),
+        pages_read=sum(file.pages_read for file in read),
+        pages_written=sum(shard.pages for shard in shards),
+        pages_dropped=_added(part.pages_dropped for part in parts),
+        lines_read=sum(file.lines_read for file in read),
+        lines_written=sum(shard.lines for shard in shards),
+        lines_dropped=_added(part.lines_dropped for part in parts),
+        records_rejected=sum(rejected.values()),
+        records_rejected_by_reason=rejected,
+        records_of_other_types=_added(file.records_of_other_types for file in read),
+        records_of_wrong_length=sum(file.wrong_lengths for file in read),
+    )
+    for what, came_in, came_out, by_rule in (
+        ("pages", counts.pages_read, counts.pages_written, counts.pages_dropped),
+        ("lines", counts.lines_read, counts.lines_written, counts.lines_dropped),
+    ):
+        dropped = sum(by_rule.values())
+        if came_in != came_out + dropped:
+            raise BalanceError(
+                f"{what} do not balance: read {came_in}, written {came_out}, dropped {dropped}"
+            )
+    return counts
+
+
+def finish_corpus(
+    config: BuildConfig, made: Manifest, require: Callable[[], None] = lambda: None
+) -> Manifest:
+    """Finish a corpus: remove shards of earlier builds, write side files, then the manifest.
+
+    Args:
+        config: The build.
+        made: What `make_manifest` returned.
+        require: Raises an error if another build has taken the folder. It is called before
+            anything is published.
+
+    Returns:
+        The manifest as it was written.
+    """
+    output = config.output
+    require()
+    current = {shard.name for shard in made.shards}
+    corpus_folder.record_files(output, {layout.shards_in_split(name)[0] for name in current})
+    storage.remove(
+        storage.join(output, name)
+        for name in corpus_folder.own_shards(output, storage.listdir(output))
+        if name not in current
+    )
+    made = write_side_files(output, made)
+    require()
+    return write_manifest(output, made)
+
+
+def write_side_files(output: str, made: Manifest) -> Manifest:
+    """Write the side files of a corpus, without overwriting files of the user.
+
+    Returns:
+        The manifest with the files that belong to the build. It is not written yet.
+    """
+    wanted = side_files(made)
+    own = corpus_folder.own_side_files(output, wanted)
+    contents = {}
+    for name, content in wanted.items():
+        path = storage.join(output, name)
+        if name in own or not storage.exists(path) or storage.read_bytes(path) == content:
+            contents[name] = content  # else it is the user's own
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    # Recorded first, so that after a kill the next build recognises them as its own.
+    corpus_folder.record_files(output, digests=digests)
+    for name, content in contents.items():
+        path = storage.join(output, name)
+        if storage.read_if_exists(path) != content:
+            with storage.write_atomically(path) as file:
+                file.write(content)
+    listed = [SideFile(name, len(content), digests[name]) for name, content in contents.items()]
+    return dataclasses.replace(made, side_files=tuple(listed))
+
+
+def _added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return {key: count for key, count in sorted(total.items()) if count}
+
+
+def _samples(parts: Sequence[Mapping[str, list[dict[str, str]]]]) -> dict[str, Any]:
+    samples: dict[str, list[dict[str, str]]] = {}
+    for part in parts:
+        for verdict, pages in part.items():
+            samples.setdefault(verdict, []).extend(pages)
+    return {
+        verdict: sorted(pages, key=lambda page: page["url"])[:_SAMPLES_PER_VERDICT]
+        for verdict, pages in sorted(samples.items())
+    }
