@@ -116,12 +116,12 @@ def stages(paths: Sequence[str]) -> None:
     from c4_filters.pages import PageRules
     from c4_filters.recipes import RECIPES
     from c4_filters.spans import unit_identities
-    from pipelines import dedup
-    from pipelines.clean_files import clean_file
     from pipelines.corpus import layout
-    from pipelines.merge_files import cleaned_sources
-    from pipelines.read_wet import ReadStats, WetRecord, read_wet
-    from pipelines.write_shards import ShardTask, write_shard
+    from pipelines.stages import dedup
+    from pipelines.stages.clean_files import clean_file
+    from pipelines.stages.merge_files import cleaned_sources
+    from pipelines.stages.write_shards import ShardTask, write_shard
+    from pipelines.wet.records import ReadStats, WetRecord, read_wet
 
     recipe = RECIPES["en"]
     rules = PageRules(recipe)

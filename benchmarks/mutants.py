@@ -86,10 +86,13 @@ class Target(NamedTuple):
 TARGETS = {
     "c4_filters": Target(("c4_filters/*.py",), ("tests/c4_filters", "c4_filters"), shared=False),
     "kept": Target(
-        ("pipelines/corpus/*.py", "pipelines/clean_files.py"),
+        ("pipelines/corpus/*.py", "pipelines/stages/clean_files.py"),
         (
-            *("tests/pipelines/corpus", "tests/pipelines/test_clean_files.py"),
-            *("tests/pipelines/test_cleaned_columns.py", "tests/pipelines/test_dropped_urls.py"),
+            *("tests/pipelines/corpus", "tests/pipelines/stages/test_clean_files.py"),
+            *(
+                "tests/pipelines/stages/test_cleaned_columns.py",
+                "tests/pipelines/stages/test_dropped_urls.py",
+            ),
             "pipelines/corpus",
         ),
         shared=True,

@@ -19,7 +19,7 @@ from fastwarc.warc import ArchiveIterator as FastwarcIterator
 from fastwarc.warc import WarcRecordType
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
-from pipelines.read_wet import ReadStats, WetRecord, read_wet
+from pipelines.wet.records import ReadStats, WetRecord, read_wet
 
 _FIELDS = (
     "WARC-Target-URI",

@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from pipelines.read_wet import ReadStats, WetRecord, read_wet
+from pipelines.wet.records import ReadStats, WetRecord, read_wet
 
 __all__ = ["WORDS", "seeds_of"]
 

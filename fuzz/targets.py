@@ -35,11 +35,11 @@ from c4_filters.urls import (
     url_identity,
 )
 from c4_filters.verdicts import LineVerdict, PageVerdict
-from pipelines import read_wet as reader
-from pipelines.clean_files import page_digest
 from pipelines.corpus import layout
 from pipelines.printing import printable
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, WetRecord
+from pipelines.stages.clean_files import page_digest
+from pipelines.wet import records as reader
+from pipelines.wet.records import ReadStats, Reject, UnreadableWetError, WetRecord
 
 Check = Callable[[bytes], None]
 

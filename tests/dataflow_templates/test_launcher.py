@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from dataflow_templates import launcher
-from pipelines import build_command
+from pipelines.commands import build as build_command
 
 IMAGE = {"C4_IMAGE": "host/project/repository/c4:1"}
 ENDS_WITH = ["--runner=DataflowRunner", "--no_wait_until_finish"]

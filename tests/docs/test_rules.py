@@ -158,8 +158,9 @@ def test_the_error_is_the_one_that_a_misspelt_key_gives():
 
 
 def test_the_commands_are_understood():
-    from pipelines import build_command, explain_command
-    from pipelines.recipe_option import badword_lists
+    from pipelines.commands import build as build_command
+    from pipelines.commands import explain as explain_command
+    from pipelines.commands.recipe_option import badword_lists
 
     for command in commands():
         program, name, *words = shlex.split(command)

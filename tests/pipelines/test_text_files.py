@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from c4_filters.pages import PageRules, RawPage
 from c4_filters.recipes import RECIPES, Recipe
 from c4_filters.verdicts import PageVerdict
+from pipelines.commands.recipe_option import add_recipe_arguments, recipe_of
 from pipelines.config import BuildConfig
 from pipelines.plan_tables import Tables, read_tables
-from pipelines.recipe_option import add_recipe_arguments, recipe_of
 from pipelines.text_files import decode_text
 
 FORMS: dict[str, Callable[[str], bytes]] = {

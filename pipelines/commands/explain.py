@@ -13,18 +13,18 @@ from c4_filters.recipes import Recipe, load_recipe
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
-from pipelines.clean_files import Place, page_digest, read_pages
-from pipelines.config import BuildConfig
-from pipelines.corpus import layout
-from pipelines.explain_corpus import Copy, KeptCorpus, KeptFile, KeptPage
-from pipelines.printing import printable
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError
-from pipelines.recipe_option import (
+from pipelines.commands.recipe_option import (
     add_limit_arguments,
     add_recipe_arguments,
     badword_lists,
     recipe_of,
 )
+from pipelines.config import BuildConfig
+from pipelines.corpus import layout
+from pipelines.explain_corpus import Copy, KeptCorpus, KeptFile, KeptPage
+from pipelines.printing import printable
+from pipelines.stages.clean_files import Place, page_digest, read_pages
+from pipelines.wet.records import ReadStats, Reject, UnreadableWetError
 
 __all__ = ["add_arguments", "run"]
 

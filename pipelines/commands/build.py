@@ -11,20 +11,20 @@ import time
 from collections.abc import Sequence
 
 from pipelines import builds, storage
-from pipelines.clean_files import CHANGED_INPUT
+from pipelines.commands.recipe_option import (
+    add_limit_arguments,
+    add_recipe_arguments,
+    badword_lists,
+    recipe_of,
+)
+from pipelines.commands.verify import print_foreign_shards
 from pipelines.config import KEEP, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.dataset_info import side_files
 from pipelines.corpus.manifest import Manifest
 from pipelines.number_options import shard_count
 from pipelines.printing import printable
-from pipelines.recipe_option import (
-    add_limit_arguments,
-    add_recipe_arguments,
-    badword_lists,
-    recipe_of,
-)
-from pipelines.verify_command import print_foreign_shards
+from pipelines.stages.clean_files import CHANGED_INPUT
 
 __all__ = ["add_arguments", "run"]
 

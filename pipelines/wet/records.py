@@ -33,7 +33,7 @@ from isal import igzip_lib, isal_zlib
 
 from c4_filters.dates import is_date
 from c4_filters.verdicts import RejectReason
-from pipelines.file_kinds import SIGNATURE_BYTES, name_kind, name_record_types
+from pipelines.wet.file_kinds import SIGNATURE_BYTES, name_kind, name_record_types
 
 MAX_RECORD_BYTES = 64 << 20  # our choice: pages of Common Crawl are cut at 1 MiB before extraction
 MAX_HEADER_BYTES = (

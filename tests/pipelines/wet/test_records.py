@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
 from c4_filters.verdicts import RejectReason as Reason
-from pipelines import read_wet as reader
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, WetRecord, read_wet
+from pipelines.wet import records as reader
+from pipelines.wet.records import ReadStats, Reject, UnreadableWetError, WetRecord, read_wet
 
-SHARED_WET = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared" / "wet"
+SHARED_WET = pathlib.Path(__file__).resolve().parents[3] / ".." / "shared" / "wet"
 SEED = 20190418
 
 

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from c4_filters.recipes import RECIPES, Recipe
-from pipelines.recipe_option import add_recipe_arguments, badword_lists, recipe_of
+from pipelines.commands.recipe_option import add_recipe_arguments, badword_lists, recipe_of
 
 
 def parsed(*words: str) -> argparse.Namespace:
