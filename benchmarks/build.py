@@ -121,7 +121,8 @@ def stages(paths: Sequence[str]) -> None:
     from pipelines.stages.clean_files import clean_file
     from pipelines.stages.merge_files import cleaned_sources
     from pipelines.stages.write_shards import ShardTask, write_shard
-    from pipelines.wet.records import ReadStats, WetRecord, read_wet
+    from pipelines.wet.records import read_wet
+    from pipelines.wet.results import ReadStats, WetRecord
 
     recipe = RECIPES["en"]
     rules = PageRules(recipe)

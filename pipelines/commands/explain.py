@@ -24,7 +24,7 @@ from pipelines.corpus import layout
 from pipelines.explain_corpus import Copy, KeptCorpus, KeptFile, KeptPage
 from pipelines.printing import printable
 from pipelines.stages.clean_files import Place, page_digest, read_pages
-from pipelines.wet.records import ReadStats, Reject, UnreadableWetError
+from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 
 __all__ = ["add_arguments", "run"]
 

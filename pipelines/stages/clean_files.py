@@ -38,14 +38,8 @@ from pipelines.corpus.fingerprints import (
     read_fingerprints,
     write_fingerprints,
 )
-from pipelines.wet.records import (
-    MAX_FILE_BYTES,
-    ReadStats,
-    Reject,
-    UnreadableWetError,
-    WetRecord,
-    read_wet,
-)
+from pipelines.wet.records import read_wet
+from pipelines.wet.results import MAX_FILE_BYTES, ReadStats, Reject, UnreadableWetError, WetRecord
 
 __all__ = [
     "FileSummary",

@@ -25,7 +25,7 @@ from pipelines.corpus.cleaned import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.stages import clean_files
 from pipelines.stages.clean_files import FileSummary, clean_file, clean_identity, finished_summary
-from pipelines.wet.records import MAX_RECORD_BYTES, WetRecord
+from pipelines.wet.results import MAX_RECORD_BYTES, WetRecord
 from tests.helpers import Page, wet_bytes, wet_record, write_wet
 
 EN = RECIPES["en"]

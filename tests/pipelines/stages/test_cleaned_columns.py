@@ -23,7 +23,7 @@ from pipelines.corpus.cleaned import CleanedFile, Dropped
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.stages import clean_files
 from pipelines.stages.clean_files import FileSummary, Place, clean_file, page_digest, pages_of
-from pipelines.wet.records import MAX_RECORD_BYTES, ReadStats, Reject, WetRecord
+from pipelines.wet.results import MAX_RECORD_BYTES, ReadStats, Reject, WetRecord
 from tests.helpers import wet_bytes, write_wet
 
 DATE = "2019-04-18T10:00:00Z"

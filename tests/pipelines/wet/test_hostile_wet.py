@@ -189,7 +189,8 @@ def test_names_of_fields_are_read_alike_both_ways(extra: bytes, field: str, valu
 
 READ = """\
 import io
-from pipelines.wet.records import ReadStats, Reject, UnreadableWetError, read_wet
+from pipelines.wet.records import read_wet
+from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 """
 READ_ALL = """\
 reasons, pages = [], 0
