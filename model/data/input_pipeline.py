@@ -16,9 +16,8 @@ from typing import Any, Protocol
 import grain
 
 from model.data.batches import Batch, concatenated
-from model.data.rows import InputConfig, RowMaker, Schedule
+from model.data.rows import InputConfig, RowMaker, Schedule, input_option_of
 from model.data.workers import Workers
-from model.options import option_of
 
 __all__ = ["InputConfig", "InputIterator", "make_input", "merged_states", "validation_batches"]
 
@@ -305,7 +304,7 @@ class _Stream:
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     for name in (*wanted, *found):
         if found.get(name) != wanted.get(name):
-            option = option_of(f"input.{name}")
+            option = input_option_of(name)
             return (
                 f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
                 f"{f' ({option})' if option else ''}"

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.commands import pretrain
+from model.commands.pretrain_config import model_of
 from model.data.sentencepiece_model import Notes, with_notes
 from model.data.vocabulary import Vocabulary
 from model.t5.config import model_config
@@ -52,8 +53,8 @@ def uncompiled(monkeypatch):
         (["--mesh", "data=3"], "--mesh"),
         (["--mesh", "rows=3"], "--mesh"),
         (["--steps", "0"], "--steps"),
-        (["--steps", str(2**31)], "steps must be below 2**31"),
-        (["--warmup", str(2**31)], "warmup must be below 2**31"),
+        (["--steps", str(2**31)], "steps must be between 1 and 2,147,483,647"),
+        (["--warmup", str(2**31)], "warmup must be at most 2,147,483,647"),
         (["--seed", str(2**32)], "--seed"),
         (["--max-pages", "0"], "--max-pages"),
         (["--profile", "-1"], "(--profile)"),
@@ -136,7 +137,7 @@ def test_dry_run_looks_at_corpus_and_folder(material, tmp_path):
     shard.unlink()
     outcome = _c4(material, tmp_path / "run", "--dry-run", "--corpus", corpus)
     assert outcome.status == 1
-    assert f"{shard}: missing, though manifest.json lists it" in outcome.err
+    assert f"{shard} is missing, though manifest.json lists it" in outcome.err
     (tmp_path / "thesis.txt").write_text("do not lose")
     assert "holds " in _c4(material, tmp_path, "--dry-run").err
 
@@ -281,6 +282,6 @@ def test_a_model_by_options():
     arguments = parser.parse_args(
         ["--size", "v1.1-small", "--set", "num_layers=3", "--dropout", "0.25", "--remat", "dots"]
     )
-    config = pretrain.model_of(arguments, 256)
+    config = model_of(arguments, 256)
     assert (config.num_layers, config.dropout_rate, config.remat) == (3, 0.25, "dots")
     assert (config.vocab_size, config.dtype, config.feed_forward) == (256, "bfloat16", "gated-gelu")
