@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from model.data.batches import Batch, BatchSpec, pack_joined, pack_pairs
+from model.data.batches import BatchSpec, HostBatch, pack_joined, pack_pairs
 from model.data.objectives import OBJECTIVES, Ids, Lengths, Objective, objective
 from model.data.page_groups import PageGroups
 from model.data.sequences import Sequences
@@ -28,7 +28,7 @@ from model.t5.config import ARCHITECTURES
 from pipelines.corpus.reading import CorpusSplit, PageReader, open_corpus
 from pipelines.options import check_bounds, option, option_of, set_by
 
-__all__ = ["InputConfig", "RowMaker", "Schedule", "TextIds", "input_option_of"]
+__all__ = ["InputConfig", "RowMaker", "RowOrder", "TextIds", "input_option_of"]
 
 #: Pages that become one text before it is cut (preprocessors.py, reduce_concat_tokens).
 GROUP_PAGES = 128
@@ -214,7 +214,7 @@ def input_option_of(name: str) -> str:
 _IDENTITY_OPTIONS = {"corpus": "--corpus, --max-pages", "rows": "--architecture"}
 
 
-class Schedule:
+class RowOrder:
     """Which group each element of each input shard is.
 
     Raises ValueError for a corpus with fewer pages than input shards.
@@ -281,7 +281,7 @@ class Schedule:
 class RowMaker:
     """Makes the rows of any element; keeps the shards that it reads open.
 
-    Raises CorpusError and ValueError as `open_corpus` and `Schedule` do.
+    Raises CorpusError and ValueError as `open_corpus` and `RowOrder` do.
     """
 
     def __init__(self, config: InputConfig, shards: int, readers: int = 1) -> None:
@@ -290,10 +290,10 @@ class RowMaker:
         self._config = config
         self._lengths = config.lengths
         self._separator = config.separator_ids
-        self.schedule = Schedule(corpus, shards, config.seed)
+        self.order = RowOrder(corpus, shards, config.seed)
         self._reader = PageReader(corpus, -(-_LANES // readers) + 1)
 
-    def __call__(self, shard: int, element: int) -> Batch:
+    def __call__(self, shard: int, element: int) -> HostBatch:
         """Packed rows, in a random order; none where the pages hold nothing to train on."""
         return self._rows(shard, element, self._ids(shard, element))
 
@@ -304,12 +304,12 @@ class RowMaker:
         return sum(map(len, ids)), len(rows["decoder_segments"])
 
     def _ids(self, shard: int, element: int) -> Sequence[npt.NDArray[np.int32]]:
-        pages = self._reader.read(*self.schedule.group(shard, element))
+        pages = self._reader.read(*self.order.group(shard, element))
         return self._config.vocabulary.encode_batch(pages)
 
     def _rows(
         self, shard: int, element: int, ids: Sequence[npt.NDArray[np.int32]]
-    ) -> Batch:  # fmt: skip
+    ) -> HostBatch:  # fmt: skip
         config = self._config
         seed = (config.seed, _FOR_ELEMENT, shard, element)
         rng = np.random.default_rng(seed)
@@ -321,7 +321,7 @@ class RowMaker:
         order = rng.permutation(len(rows["decoder_segments"]))
         return {name: array[order] for name, array in rows.items()}
 
-    def _packed(self, inputs: Sequences, targets: Sequences) -> Batch:
+    def _packed(self, inputs: Sequences, targets: Sequences) -> HostBatch:
         config, lengths = self._config, self._lengths
         eos = [config.vocabulary.eos_id]
         targets = targets.first(lengths.targets - 1).followed_by(eos)

@@ -5,7 +5,7 @@ float32 (the largest array of a step by far) never exists whole.
 """
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def divisor_of(name: LossDivisor, targets_shape: tuple[int, ...], tokens: Array)
         return jnp.maximum(tokens, 1.0)
     if name == "sum":
         return jnp.asarray(1, jnp.float32)
-    raise ValueError(f"no loss divisor {name!r}")
+    raise ValueError(f"no loss divisor {name!r}; known: {', '.join(get_args(LossDivisor))}")
 
 
 _Sums = tuple[Array, Array, Array]  # of both losses, of the z-loss alone, of correct tokens

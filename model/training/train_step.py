@@ -3,7 +3,7 @@
 Axes of a batch's arrays: [batch, length]; the table is in ``model.data.batches``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,21 +11,18 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from model.t5.network import T5
+from model.t5.network import T5, Batch
 from model.training.losses import LossSums, divisor_of, loss_sums
 from model.training.optimizer import Schedule, adafactor, state_axes
 from model.training.train_config import StepConfig
 
 __all__ = [
-    "Batch",
     "Learner",
     "StepMetrics",
     "TrainState",
     "batch_loss",
     "make_eval_step",
 ]
-
-Batch = Mapping[str, Array]
 
 
 class TrainState(NamedTuple):

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from model.data.batches import Batch
+from model.data.batches import HostBatch
 from model.data.device_batches import DeviceBatches
 from model.data.input_pipeline import InputConfig, make_input, merged_states, validation_batches
 from model.data.passes import corpus_size
@@ -293,7 +293,7 @@ def _is_due(step: int, config: TrainConfig, every: int) -> bool:
 
 def _validation_batches(
     config: TrainConfig, data: InputConfig, host: tuple[int, int], say: Callable[[str], None]
-) -> list[Batch]:
+) -> list[HostBatch]:
     """Return what every evaluation goes through, this host's part of it; nothing where it is off.
 
     ``say`` is told how many pages there are, and why there is no evaluation if the corpus is why.
@@ -319,7 +319,7 @@ def _validation_batches(
 
 def _evaluate(
     eval_step: Callable[[Any, Any], LossSums],
-    batches: list[Batch],
+    batches: list[HostBatch],
     config: TrainConfig,
     placement: Placement,
     params: Any,

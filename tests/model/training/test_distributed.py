@@ -30,9 +30,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
         ({"processes": 2, "process_id": 0}, "missing: --coordinator"),
         ({"coordinator": "host", "processes": 2, "process_id": 0}, "HOST:PORT"),
         ({"coordinator": ":80", "processes": 2, "process_id": 0}, "HOST:PORT"),
-        ({"coordinator": "host:1", "processes": 0, "process_id": 0}, "processes must be at least 1"),
+        (
+            {"coordinator": "host:1", "processes": 0, "process_id": 0},
+            "processes must be at least 1",
+        ),
         ({"coordinator": "host:1", "processes": 2, "process_id": 2}, "from 0 to 1"),
-        ({"coordinator": "host:1", "processes": 2, "process_id": -1}, "process_id must be at least 0"),
+        (
+            {"coordinator": "host:1", "processes": 2, "process_id": -1},
+            "process_id must be at least 0",
+        ),
     ],
 )
 def test_half_a_cluster_is_refused(options, telling):
