@@ -12,7 +12,7 @@ from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.formats import FORMATS
 from pipelines.corpus.manifest import read_manifest
 from pipelines.plan import Fleet, Profile, Rates, Work, make_plan
-from pipelines.stages.clean_files import FileSummary, _require_types
+from pipelines.stages.clean_files import FileSummary, read_summary
 
 __all__ = ["MeasuredCorpus", "measured_corpus"]
 
@@ -120,8 +120,7 @@ def _head(cleaned: str) -> FileSummary:
     with CleanedFile(cleaned) as file:
         found = file.summary
     with _reading(cleaned, found):
-        head = FileSummary(**found["file"])
-        _require_types(head)
+        head = read_summary(found["file"])
         if head.pages_kept > head.pages_read:
             raise ValueError(f"{head.pages_kept} pages kept of {head.pages_read} read")
     return head

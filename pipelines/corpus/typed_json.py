@@ -30,8 +30,8 @@ def decode(kind: Any, value: Any, where: str = "") -> Any:
     """Return a JSON value as a value of a type; keys that a dataclass lacks are ignored.
 
     Args:
-        kind: A dataclass, ``int``, ``float``, ``str``, ``tuple[X, ...]``, ``dict[str, X]``, a union
-            of these or None, or Any.
+        kind: A dataclass, ``int``, ``float``, ``str``, ``tuple[X, ...]``, ``list[X]``,
+            ``dict[str, X]``, a union of these or None, or Any.
         value: From ``json.loads``.
         where: What the value is, for messages.
 
@@ -74,8 +74,8 @@ def _decoder(kind: Any) -> Callable[[Any, str], Any]:
         return lambda value, where: value
     if dataclasses.is_dataclass(kind):
         return functools.partial(_dataclass, kind)
-    if origin is tuple:
-        return functools.partial(_tuple, _decoder(arguments[0]))
+    if origin in (tuple, list):
+        return functools.partial(_sequence, origin, _decoder(arguments[0]))
     if origin is dict:
         return functools.partial(_dict, _decoder(arguments[1]))
     if origin in (typing.Union, types.UnionType):
@@ -95,9 +95,9 @@ def _dataclass(kind: Any, value: Any, where: str) -> Any:
     return kind(**found)
 
 
-def _tuple(each: Callable[[Any, str], Any], value: Any, where: str) -> Any:
+def _sequence(kind: Any, each: Callable[[Any, str], Any], value: Any, where: str) -> Any:
     _plain((list,), value, where)
-    return tuple(each(item, where) for item in value)
+    return kind(each(item, where) for item in value)
 
 
 def _dict(each: Callable[[Any, str], Any], value: Any, where: str) -> Any:

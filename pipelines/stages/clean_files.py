@@ -39,6 +39,7 @@ from pipelines.corpus.fingerprints import (
     read_fingerprints,
     write_fingerprints,
 )
+from pipelines.corpus.typed_json import decode
 from pipelines.wet.records import read_wet
 from pipelines.wet.results import MAX_FILE_BYTES, ReadStats, Reject, UnreadableWetError, WetRecord
 
@@ -50,6 +51,7 @@ __all__ = [
     "page_digest",
     "pages_of",
     "read_pages",
+    "read_summary",
     "same_content",
 ]
 
@@ -98,6 +100,14 @@ class FileSummary:
     recleaned: str = ""  # why an output that was there could not be used: DAMAGED and others
 
 
+def read_summary(values: dict[str, Any]) -> FileSummary:
+    """Return the summary that a cleaned file has. Raises ValueError if it is of another form."""
+    summary: FileSummary = decode(FileSummary, values)
+    if unknown := values.keys() - vars(summary).keys():
+        raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
+    return summary
+
+
 def clean_identity(config: BuildConfig) -> str:
     """A digest of all that a cleaned file depends on besides its WET file."""
     needed = {
@@ -137,19 +147,8 @@ def clean_file(
         if same_content(found, content, verify):
             return dataclasses.replace(found, identity=content)
         found = CHANGED_INPUT
-    with without_collector():
-        cleaned = _clean(
-            path,
-            size,
-            output,
-            name,
-            rules,
-            identity,
-            max_record_bytes,
-            progress,
-            max_file_bytes,
-            content,
-        )
+    file, limits = storage.FileInfo(path, size, content), (max_record_bytes, max_file_bytes)
+    cleaned = _clean(file, output, rules, identity, limits, progress)
     if found == OLDER_FORMAT:
         _remove_older(path, output)
     return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
@@ -165,18 +164,17 @@ def same_content(done: FileSummary, content: str, verify: bool) -> bool:
         return False  # cleaning it will say why
 
 
+@without_collector()
 def _clean(
-    path: str,
-    size: int,
+    file: storage.FileInfo,
     output: str,
-    name: str,
     rules: PageRules,
     identity: str,
-    max_record_bytes: int,
+    limits: tuple[int, int],
     progress: Callable[[int, int], None] | None,
-    max_file_bytes: int,
-    content: str,
 ) -> FileSummary:
+    path, size, content = file
+    name = layout.file_name(path)
     started = time.process_time()
     cleaner = _Cleaner(rules)
     stats = ReadStats()
@@ -185,9 +183,7 @@ def _clean(
     except OSError as error:
         return FileSummary(path, name, size, unreadable=one_line(error), identity=content)
     with stream:
-        pages = read_pages(
-            stream, stats, rules.recipe, cleaner.counts, max_record_bytes, max_file_bytes
-        )
+        pages = read_pages(stream, stats, rules.recipe, cleaner.counts, *limits)
         next_report = time.monotonic() + _PROGRESS_EVERY_S
         while True:
             try:
@@ -287,9 +283,8 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
     except (ValueError, KeyError):
         return DAMAGED
     try:
-        summary = FileSummary(**values)
-        _require_types(summary)
-    except TypeError:
+        summary = read_summary(values)
+    except ValueError:
         return OLDER_FORMAT  # every byte is as it was written
     if (summary.path, summary.bytes) != (path, size):
         return CHANGED_INPUT
@@ -305,26 +300,6 @@ def _remove_older(path: str, output: str) -> None:
     name = layout.older_file_name(path)
     places = (layout.cleaned, layout.fingerprints, layout.removals, layout.rejects)
     storage.remove(place(output, name) for place in places)
-
-
-def _require_types(summary: FileSummary) -> None:
-    """Raises TypeError where a summary that was read from a file holds other than it should."""
-    for field in dataclasses.fields(summary):
-        value = getattr(summary, field.name)
-        if field.name == "samples":
-            fits = isinstance(value, dict) and all(
-                isinstance(pages, list)
-                and all(
-                    isinstance(page, dict) and isinstance(page.get("url"), str) for page in pages
-                )
-                for pages in value.values()
-            )
-        elif field.type not in (str, int, float, bool):  # counts by name
-            fits = isinstance(value, dict) and all(type(count) is int for count in value.values())
-        else:
-            fits = type(value) is field.type or (field.type is float and type(value) is int)
-        if not fits:
-            raise TypeError(f"{field.name} is {value!r}")
 
 
 class Place(NamedTuple):

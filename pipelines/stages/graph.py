@@ -64,6 +64,30 @@ class Totals:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What the stages know of the build that they are part of."""
+
+    config: BuildConfig
+    claim: builders.Claim
+    notes: Notes | None  # progress, on this machine only
+
+    def require(self, now: bool = False) -> None:
+        """Show that the build runs. Raises OSError if another build has taken the folder."""
+        self.claim.require(now)
+        self.claim.show()
+
+    def note(self, stage: str, key: str, done: int, pages: int = 0) -> None:
+        """Note that of part ``key`` of a stage ``done`` units are done."""
+        if self.notes is not None:
+            self.notes.note(stage, key, done, pages)
+
+    def total(self, stage: str, total: int) -> None:
+        """Note that a stage begins, and how many units it has."""
+        if self.notes is not None:
+            self.notes.total(stage, total)
+
+
 @dataclasses.dataclass(eq=False)
 class BuildCorpus(beam.PTransform[Any, Any]):
     """The whole build: put it on a pipeline, and its output is the manifest, written last.
@@ -114,14 +138,14 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         """Add the stages of this module's head."""
         # The patterns, of which there may be as many as files, stay with whoever made the list.
         listed = storage.join(config.output, layout.INPUTS)
-        config, notes = dataclasses.replace(config, inputs=(listed,)), self.notes
-        recipe = config.recipe
+        config = dataclasses.replace(config, inputs=(listed,))
+        job, recipe = _Job(config, claim, self.notes), config.recipe
         files = (
             begin
             | "Folder" >> beam.Create([config.output])
-            | "ListInputs" >> beam.FlatMap(_list_inputs, notes, claim)
+            | "ListInputs" >> beam.FlatMap(_list_inputs, job)
             | "SpreadFiles" >> Spread()
-            | "CleanFiles" >> beam.ParDo(_CleanFile(config, notes, claim))
+            | "CleanFiles" >> beam.ParDo(_CleanFile(job))
         )
         readable = files | "Readable" >> beam.Filter(lambda file: not file.unreadable)
         totals = beam.pvalue.AsSingleton(
@@ -162,11 +186,8 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         deduplicated = (
             {"file": names, "pages": lost_pages, "spans": lost_spans}
             | "RemovalsByFile" >> beam.CoGroupByKey()
-            | "OwnBeforeRemovals" >> beam.ParDo(_Own(claim))
-            | "WriteRemovals"
-            >> beam.Map(
-                _write_removals, config.output, recipe.dedup_window, claim.build_id, notes
-            ).with_output_types(str)
+            | "OwnBeforeRemovals" >> beam.ParDo(_Own(job))
+            | "WriteRemovals" >> beam.Map(_write_removals, job).with_output_types(str)
         )
 
         # Asking for names makes a stage wait until every file, every piece is there.
@@ -174,30 +195,24 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         start = begin | "Start" >> beam.Create([config.shards])
         pieces = (
             start
-            | "PlanMerge" >> beam.FlatMap(_plan_merge, totals, ready, notes)
+            | "PlanMerge" >> beam.FlatMap(_plan_merge, job, totals, ready)
             | "SpreadPieces" >> Spread()
-            | "OwnBeforeMerge" >> beam.ParDo(_Own(claim))
-            | "MergeFiles" >> beam.Map(_merge_files, config, totals, ready, claim.build_id, notes)
+            | "OwnBeforeMerge" >> beam.ParDo(_Own(job))
+            | "MergeFiles" >> beam.Map(_merge_files, job, totals, ready)
         )
         shards = (
             start
             | "PlanShards"
-            >> beam.FlatMap(
-                _plan_shards, config, totals, ready, beam.pvalue.AsList(pieces), notes, claim
-            )
+            >> beam.FlatMap(_plan_shards, job, totals, ready, beam.pvalue.AsList(pieces))
             | "SpreadShards" >> Spread()
-            | "WriteShards" >> beam.ParDo(_WriteShard(config, notes, claim), totals, ready)
+            | "WriteShards" >> beam.ParDo(_WriteShard(job), totals, ready)
         )
         return (
             begin
-            | "Finish" >> beam.Create([config])
+            | "Finish" >> beam.Create([alone])
             | "WriteManifest"
             >> beam.Map(
-                _write_manifest,
-                beam.pvalue.AsList(files),
-                beam.pvalue.AsList(shards),
-                alone,
-                claim,
+                _write_manifest, job, beam.pvalue.AsList(files), beam.pvalue.AsList(shards)
             ).with_output_types(Any)
         )
 
@@ -221,29 +236,21 @@ class Spread(beam.PTransform[Any, Any]):
 class _Own(beam.DoFn):
     """Passes elements on, unless another build has taken the folder."""
 
-    def __init__(self, claim: builders.Claim) -> None:
-        self._claim = claim
+    def __init__(self, job: _Job) -> None:
+        self._job = job
 
     def process(self, element: Any) -> Iterator[Any]:
-        _require(self._claim)
+        self._job.require()
         yield element
 
 
-def _require(claim: builders.Claim, now: bool = False) -> None:
-    """Show that the build runs. Raises OSError if another build has taken the folder."""
-    claim.require(now)
-    claim.show()
-
-
-def _list_inputs(
-    output: str, notes: Notes | None, claim: builders.Claim
-) -> Iterator[tuple[int, tuple[str, int, str]]]:
+def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, str]]]:
     _require_folder(output)
-    _require(claim, now=True)
-    files = read_input_list(output, claim.run_id)
-    if notes is not None:
-        notes.total("clean", sum(file.size for file in files))
-        notes.expect("dedup", len(files))
+    job.require(now=True)
+    files = read_input_list(output, job.claim.run_id)
+    job.total("clean", sum(file.size for file in files))
+    if job.notes is not None:
+        job.notes.expect("dedup", len(files))
     files.sort(key=lambda file: (-file.size, file.path))
     # Plain tuples: every engine's coder knows them.
     return enumerate([(file.path, file.size, file.identity) for file in files])
@@ -261,41 +268,30 @@ def _require_folder(output: str) -> None:
 class _CleanFile(beam.DoFn):
     """(path, bytes, identity) -> FileSummary; its files are written on the way."""
 
-    def __init__(self, config: BuildConfig, notes: Notes | None, claim: builders.Claim) -> None:
-        self._config = config
-        self._claim = claim
-        self._identity = clean_identity(config)
-        self._notes = notes
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+        self._identity = clean_identity(job.config)
         self._rules: PageRules | None = None
 
     def setup(self) -> None:
-        _require_folder(self._config.output)
-        self._rules = self._config.page_rules()
+        _require_folder(self._job.config.output)
+        self._rules = self._job.config.page_rules()
 
     def process(self, element: tuple[str, int, str]) -> Iterator[FileSummary]:
         path, size, content = element
-        notes = self._notes
-        _require(self._claim)
+        job, config, name = self._job, self._job.config, layout.file_name(path)
+        job.require()
 
         def report(bytes_read: int, pages: int) -> None:
-            self._claim.show()
-            if notes is not None:
-                notes.note("clean", layout.file_name(path), bytes_read, pages)
+            job.claim.show()
+            job.note("clean", name, bytes_read, pages)
 
         assert self._rules is not None
-        with _marked(layout.started(self._config.output, layout.file_name(path)), path):
+        with _marked(layout.started(config.output, name), path):
             summary = clean_file(
-                path,
-                size,
-                self._config.output,
-                self._rules,
-                self._identity,
-                self._config.max_record_bytes,
-                report,
-                self._config.max_file_bytes,
-                content,
-                self._config.verify_inputs,
-            )
+                path, size, config.output, self._rules, self._identity, config.max_record_bytes,
+                report, config.max_file_bytes, content, config.verify_inputs,
+            )  # fmt: skip
         report(size, summary.pages_read)
         yield summary
 
@@ -365,13 +361,13 @@ def _repeated_spans(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[
     return dedup.repeated_spans(group[1])
 
 
-def _write_removals(
-    element: tuple[str, Any], output: str, window: int, build_id: str, notes: Notes | None
-) -> str:
+def _write_removals(element: tuple[str, Any], job: _Job) -> str:
     name, found = element
-    dedup.write_file_removals(output, name, found["pages"], found["spans"], window, build_id)
-    if notes is not None:
-        notes.note("dedup", name, 1)
+    window, build_id = job.config.recipe.dedup_window, job.claim.build_id
+    dedup.write_file_removals(
+        job.config.output, name, found["pages"], found["spans"], window, build_id
+    )
+    job.note("dedup", name, 1)
     return name
 
 
@@ -381,111 +377,78 @@ def _merging(totals: Totals, names: list[str], shards: int | None) -> MergePlan 
 
 
 def _plan_merge(
-    shards: int | None, totals: Totals, names: list[str], notes: Notes | None
+    shards: int | None, job: _Job, totals: Totals, names: list[str]
 ) -> Iterator[tuple[int, MergeTask]]:
-    plan = _merging(totals, names, shards)
-    if plan is None:
-        return
-    if notes is not None:
-        notes.total("merge", plan.groups * plan.ranges)
-    yield from enumerate(plan.tasks())
+    if (plan := _merging(totals, names, shards)) is not None:
+        job.total("merge", plan.groups * plan.ranges)
+        yield from enumerate(plan.tasks())
 
 
-def _merge_files(
-    task: MergeTask,
-    config: BuildConfig,
-    totals: Totals,
-    names: list[str],
-    build_id: str,
-    notes: Notes | None,
-) -> str:
-    plan = _merging(totals, names, config.shards)
+def _merge_files(task: MergeTask, job: _Job, totals: Totals, names: list[str]) -> str:
+    plan = _merging(totals, names, job.config.shards)
     assert plan is not None
-    piece = merge_files(task, plan, names, config.output, build_id)
-    if notes is not None:
-        notes.note("merge", f"{task.group}-{task.key_range}", 1)
+    piece = merge_files(task, plan, names, job.config.output, job.claim.build_id)
+    job.note("merge", f"{task.group}-{task.key_range}", 1)
     return piece
 
 
 def _plan_shards(
-    shards: int | None,
-    config: BuildConfig,
-    totals: Totals,
-    names: list[str],
-    pieces: list[str],
-    notes: Notes | None,
-    claim: builders.Claim,
+    shards: int | None, job: _Job, totals: Totals, names: list[str], pieces: list[str]
 ) -> Iterator[tuple[int, ShardTask]]:
     del names, pieces
     tasks = plan_shards(totals.text_bytes, shards)
     planned = [
         formats.shard_file_name(task.split, task.index, task.count, name)
         for task in tasks
-        for name in config.formats
+        for name in job.config.formats
     ]
-    _require(claim, now=True)
-    corpus_folder.plan_files(config.output, planned)
-    if notes is not None:
-        notes.total("write", len(tasks))
+    job.require(now=True)
+    corpus_folder.plan_files(job.config.output, planned)
+    job.total("write", len(tasks))
     return enumerate(tasks)
 
 
 class _WriteShard(beam.DoFn):
     """ShardTask -> ShardSummary; the shard's files are written on the way."""
 
-    def __init__(
-        self,
-        config: BuildConfig,
-        notes: Notes | None,
-        claim: builders.Claim,
-    ) -> None:
-        self._config = config
-        self._claim = claim
-        self._notes = notes
+    def __init__(self, job: _Job) -> None:
+        self._job = job
         self._rules: PageRules | None = None
 
     def setup(self) -> None:
-        self._rules = self._config.page_rules()
+        self._rules = self._job.config.page_rules()
 
     def process(self, task: ShardTask, totals: Totals, names: list[str]) -> Iterator[ShardSummary]:
+        job, output = self._job, self._job.config.output
         assert self._rules is not None
-        _require(self._claim)
-        output, plan = self._config.output, _merging(totals, names, self._config.shards)
+        job.require()
+        plan = _merging(totals, names, job.config.shards)
         if plan is None:
             sources = cleaned_sources(output, names)
         else:
             sources = plan.sources(output, *task.key_range())
         summary = write_shard(
-            task,
-            sources,
-            output,
-            self._config.formats,
-            self._rules,
-            self._claim.build_id,
-            lambda: _require(self._claim, now=True),
-        )
-        if self._notes is not None:
-            self._notes.note("write", f"{task.split}-{task.index}", 1, summary.pages)
+            task, sources, output, job.config.formats, self._rules, job.claim.build_id,
+            lambda: job.require(now=True),
+        )  # fmt: skip
+        job.note("write", f"{task.split}-{task.index}", 1, summary.pages)
         yield summary
 
 
 def _write_manifest(
-    config: BuildConfig,
-    files: list[FileSummary],
-    shards: list[ShardSummary],
-    alone: bool,
-    claim: builders.Claim,
+    alone: bool, job: _Job, files: list[FileSummary], shards: list[ShardSummary]
 ) -> Manifest:
+    config = job.config
     made = make_manifest(config, files, shards)
-    _require(claim, now=True)
+    job.require(now=True)
     if wrong := verify_corpus.shard_problems(config.output, made):
         raise OSError(
             f"{config.output}: {wrong[0]}: something else writes into this folder; run the same "
             "c4 build again"
         )
-    made = finish_corpus(config, made, lambda: _require(claim, now=True))
+    made = finish_corpus(config, made, lambda: job.require(now=True))
     if alone:
         storage.remove(corpus_folder.kept_to_drop(config.output, config.keep))
-        claim.end()
+        job.claim.end()
         require_readable(config, made)
     return made

@@ -20,13 +20,12 @@ from pipelines.corpus import layout
 from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
     SPLITS,
-    CleanedFile,
     CleanedSource,
     key_range,
     shard_order,
     write_cleaned,
 )
-from pipelines.corpus.removals import open_removals, write_removals
+from pipelines.corpus.removals import read_slices, write_removals
 
 __all__ = ["MergePlan", "MergeTask", "cleaned_sources", "merge_files", "plan_merge"]
 
@@ -114,6 +113,7 @@ def cleaned_sources(output: str, names: Iterable[str]) -> list[CleanedSource]:
     ]
 
 
+@without_collector()
 def merge_files(
     task: MergeTask, plan: MergePlan, names: Iterable[str], output: str, build_id: str = ""
 ) -> str:
@@ -132,11 +132,10 @@ def merge_files(
     Raises:
         ValueError: A file that it reads is damaged, or of another build; the message names it.
     """
-    with without_collector():
-        sources = cleaned_sources(output, plan.files_of(task.group, sorted(names)))
-        piece = plan.piece(output, task)
-        low, high = key_range(task.key_range, plan.ranges)
-        _write_piece(piece, *_gather(sources, low, high, build_id), build_id)
+    sources = cleaned_sources(output, plan.files_of(task.group, sorted(names)))
+    piece = plan.piece(output, task)
+    low, high = key_range(task.key_range, plan.ranges)
+    _write_piece(piece, *_gather(sources, low, high, build_id), build_id)
     return piece.cleaned
 
 
@@ -147,17 +146,10 @@ def _gather(
     batches: list[pa.RecordBatch] = []
     pages_gone, units_gone = [np.zeros(0, bool)], [np.zeros(0, bool)]
     for source in sources:
-        with (
-            CleanedFile(source.cleaned) as cleaned,
-            open_removals(source.removals, cleaned, build_id) as removals,
-        ):
-            for split in range(len(SPLITS)):
-                for pages, first_page, first_unit in cleaned.slices(split, low, high):
-                    batches.append(pages)
-                    pages_gone.append(removals.pages(first_page, len(pages)))
-                    starts = pages.column("unit_starts").offsets
-                    units = starts[len(pages)].as_py() - starts[0].as_py()
-                    units_gone.append(removals.units(first_unit, units))
+        for pages, gone, units in read_slices(source, range(len(SPLITS)), low, high, build_id):
+            batches.append(pages)
+            pages_gone.append(gone)
+            units_gone.append(units)
     table = pa.Table.from_batches(batches, CLEANED_SCHEMA)
     return table, np.concatenate(pages_gone), np.concatenate(units_gone)
 

@@ -18,8 +18,8 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
-from pipelines.corpus.cleaned import SPLITS, CleanedFile, CleanedSource, key_range, shard_order
-from pipelines.corpus.removals import open_removals
+from pipelines.corpus.cleaned import SPLITS, CleanedSource, key_range, shard_order
+from pipelines.corpus.removals import read_slices
 from pipelines.number_options import MOST_SHARDS
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
@@ -94,6 +94,7 @@ def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
     ]
 
 
+@without_collector()
 def write_shard(
     task: ShardTask,
     sources: Iterable[CleanedSource],
@@ -120,36 +121,13 @@ def write_shard(
     Raises:
         ValueError: A file that it reads is damaged, or of another build; the message names it.
     """
-    with without_collector():
-        return _write_shard(task, sources, output, format_names, rules, build_id, require)
-
-
-def _write_shard(
-    task: ShardTask,
-    sources: Iterable[CleanedSource],
-    output: str,
-    format_names: Iterable[str],
-    rules: PageRules,
-    build_id: str | None,
-    require: Callable[[], None],
-) -> ShardSummary:
     started = time.process_time()
     writer = _Shard(rules)
     low, high = task.key_range()
     split = SPLITS.index(task.split)
     for source in sources:
-        with (
-            CleanedFile(source.cleaned) as cleaned,
-            open_removals(source.removals, cleaned, build_id) as removals,
-        ):
-            for pages, first_page, first_unit in cleaned.slices(split, low, high):
-                units = pages.column("unit_starts")
-                unit_count = units.offsets[len(pages)].as_py() - units.offsets[0].as_py()
-                writer.add(
-                    pages,
-                    removals.pages(first_page, len(pages)),
-                    removals.units(first_unit, unit_count),
-                )
+        for batch in read_slices(source, [split], low, high, build_id):
+            writer.add(*batch)
     table = writer.table()
     files = []
     for format_name in format_names:
