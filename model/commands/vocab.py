@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -21,12 +22,10 @@ from model.data.text_sample import Sample, TextSource
 from model.data.train_vocabulary import VocabularyOptions
 from model.data.vocabulary import EXTRA_IDS, Vocabulary
 from pipelines.corpus.reading import open_corpus
+from pipelines.options import add_options, check_bounds, given_values, option
 
 __all__ = ["add_arguments", "parse_source", "run"]
 
-_DEFAULTS = VocabularyOptions()
-_SAMPLE_CHARACTERS = 100_000_000
-_MOST_EXTRA_IDS = 100_000
 _MEASURED_CHARACTERS = 2_000_000  # of each language, for characters a piece
 _SOURCE = re.compile(
     r"(?:(?P<name>[A-Za-z][A-Za-z0-9_-]*)=)?(?P<folder>.+?)(?::(?P<weight>[0-9.]+))?", re.DOTALL
@@ -41,107 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "    --output vocab.model\n"
         "The same corpora and options give the same file, on any machine."
     )
-    parser.add_argument(
-        "--corpus",
-        metavar="[NAME=]DIR[:WEIGHT]",
-        action="append",
-        required=True,
-        help="what c4 build wrote, the name of its language and its weight in the sample, by "
-        "characters (default: the folder's name, 1); repeat for more corpora",
-    )
-    parser.add_argument(
-        "--output", metavar="FILE", required=True, help="file to write, with a report FILE.json"
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=_DEFAULTS.size,
-        help="pieces, pad, eos and unk among them; sentinels come above them "
-        "(default: %(default)s, the paper's)",
-    )
-    parser.add_argument(
-        "--extra-ids",
-        metavar="N",
-        type=int,
-        default=EXTRA_IDS,
-        help="sentinels above the pieces: as many as a text may have spans of noise "
-        "(default: %(default)s, the paper's)",
-    )
-    parser.add_argument(
-        "--sample-characters",
-        metavar="N",
-        type=int,
-        default=_SAMPLE_CHARACTERS,
-        help="how much text to train on, all corpora together (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--character-coverage",
-        metavar="SHARE",
-        type=float,
-        default=_DEFAULTS.character_coverage,
-        help="share of the sample's characters that pieces must be able to spell; the rarest "
-        "others are unknown (default: %(default)s, SentencePiece's)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: %(default)s)")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace FILE and its report if they exist"
-    )
-
-
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Draws the sample, trains, writes the model and its report, and prints the report."""
-    del rest
-    options = VocabularyOptions(arguments.size, arguments.character_coverage)
-    for name in ("sample_characters", "seed"):
-        if getattr(arguments, name) < (name == "sample_characters"):
-            option = "--" + name.replace("_", "-")
-            raise ValueError(f"{option} must be positive, got {getattr(arguments, name)}")
-    if not 0 <= arguments.extra_ids <= _MOST_EXTRA_IDS:
-        raise ValueError(
-            f"--extra-ids must be from 0 to {_MOST_EXTRA_IDS:,}, got {arguments.extra_ids}"
-        )
-    output = pathlib.Path(arguments.output).absolute()
-    report_path = output.with_name(output.name + ".json")
-    for path in (output, report_path):
-        if path.is_dir() or (path.exists() and not arguments.overwrite):
-            raise ValueError(f"{path} exists already: give another file, or --overwrite (--output)")
-    sources = [parse_source(text) for text in arguments.corpus]
-    # Beside the output: what cannot be written there is found now, not after training.
-    with _work_folder(output) as work:
-        with _Progress("sample", arguments.sample_characters, " characters") as shown:
-            samples = text_sample.draw(
-                sources, arguments.sample_characters, arguments.seed, work, shown.add
-            )
-        _print_shortage(samples, arguments.sample_characters)
-        began = time.monotonic()
-        with _Progress("train", 100, "%") as shown:
-            content = train_vocabulary.train(
-                samples, options, work, lambda stage, done: shown.at(100 * done, stage)
-            )
-        trained_s = time.monotonic() - began
-        model = work / "vocab.model"
-        usual = arguments.extra_ids == EXTRA_IDS
-        model.write_bytes(
-            content if usual else with_notes(content, Notes(extra_ids=arguments.extra_ids))
-        )
-        vocabulary = Vocabulary(model)
-        report = {
-            "pieces": vocabulary.pieces,
-            "sentinels": vocabulary.extra_ids,
-            "embedding_rows": vocabulary.padded_size,
-            "sha256": vocabulary.sha256,
-            "seed": arguments.seed,
-            "character_coverage": options.character_coverage,
-            "sentencepiece": sentencepiece.__version__,
-            "training_s": round(trained_s, 1),
-            "corpora": {sample.source.name: _measured(sample, vocabulary) for sample in samples},
-        }
-        written = work / "report.json"
-        written.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(model, output)
-        os.replace(written, report_path)
-    _print_report(str(arguments.output), report)
-    return 0
+    add_options(parser, _Options, "corpora", "output")
+    add_options(parser, VocabularyOptions, "size")
+    add_options(parser, _Options, "extra_ids", "sample_characters")
+    add_options(parser, VocabularyOptions, "character_coverage")
+    add_options(parser, _Options, "seed", "overwrite")
 
 
 def parse_source(text: str) -> TextSource:
@@ -161,6 +64,79 @@ def parse_source(text: str) -> TextSource:
     folder = match["folder"]
     name = match["name"] or folder.rstrip("/").rpartition("/")[2]
     return TextSource(name, open_corpus(folder).split(), weight)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What to train on, and where to write."""
+
+    corpora: Sequence[TextSource] = option(
+        "what c4 build wrote, the name of its language and its weight in the sample, by "
+        "characters (default: the folder's name, 1); repeat for more corpora",
+        "--corpus", metavar="[NAME=]DIR[:WEIGHT]", action="append",
+        read=lambda texts: [parse_source(text) for text in texts],
+    )  # fmt: skip
+    output: str = option("file to write, with a report FILE.json", metavar="FILE")
+    extra_ids: int = option(
+        "sentinels above the pieces: as many as a text may have noise spans",
+        default=EXTRA_IDS, metavar="N", least=0, most=100_000,
+    )  # fmt: skip
+    sample_characters: int = option(
+        "how much text to train on, all corpora together", default=100_000_000, metavar="N", least=1
+    )
+    seed: int = option("seed of the sample", default=0, least=0)
+    overwrite: bool = option("replace FILE and its report if they exist", default=False)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Draw the sample, train, write the model and its report, and print the report."""
+    del rest
+    options = VocabularyOptions(**given_values(arguments, VocabularyOptions))
+    asked = _Options(**given_values(arguments, _Options))
+    output = pathlib.Path(asked.output).absolute()
+    report_path = output.with_name(output.name + ".json")
+    for path in (output, report_path):
+        if path.is_dir() or (path.exists() and not asked.overwrite):
+            raise ValueError(f"{path} exists already: give another file, or --overwrite (--output)")
+    # Beside the output: what cannot be written there is found now, not after training.
+    with _work_folder(output) as work:
+        with _Progress("sample", asked.sample_characters, " characters") as shown:
+            samples = text_sample.draw(
+                asked.corpora, asked.sample_characters, asked.seed, work, shown.add
+            )
+        _print_shortage(samples, asked.sample_characters)
+        began = time.monotonic()
+        with _Progress("train", 100, "%") as shown:
+            content = train_vocabulary.train(
+                samples, options, work, lambda stage, done: shown.at(100 * done, stage)
+            )
+        trained_s = time.monotonic() - began
+        model = work / "vocab.model"
+        usual = asked.extra_ids == EXTRA_IDS
+        model.write_bytes(
+            content if usual else with_notes(content, Notes(extra_ids=asked.extra_ids))
+        )
+        vocabulary = Vocabulary(model)
+        report = {
+            "pieces": vocabulary.pieces,
+            "sentinels": vocabulary.extra_ids,
+            "embedding_rows": vocabulary.padded_size,
+            "sha256": vocabulary.sha256,
+            "seed": asked.seed,
+            "character_coverage": options.character_coverage,
+            "sentencepiece": sentencepiece.__version__,
+            "training_s": round(trained_s, 1),
+            "corpora": {sample.source.name: _measured(sample, vocabulary) for sample in samples},
+        }
+        written = work / "report.json"
+        written.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        os.replace(model, output)
+        os.replace(written, report_path)
+    _print_report(str(asked.output), report)
+    return 0
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from typing import Any
 import sentencepiece
 
 from model.data.text_sample import LINE_CHARACTERS, Sample
+from pipelines.options import check_bounds, option
 
 __all__ = ["TrainingError", "VocabularyOptions", "train"]
 
@@ -52,23 +53,18 @@ class VocabularyOptions:
     Raises ValueError for sizes and coverages that no vocabulary has.
     """
 
-    size: int = 32_000  #: pieces, the three special ones among them; sentinels come above
-    #: Of the characters of the sample, the share that the pieces must be able to spell, most
-    #: frequent characters first: SentencePiece's default.
-    character_coverage: float = 0.9995
+    size: int = option(
+        "pieces, including pad, eos and unk; sentinels come above them",
+        default=32_000, metavar="SIZE", least=4, most=_MOST_PIECES,
+    )  # fmt: skip
+    character_coverage: float = option(  # SentencePiece's default
+        "share of the characters of the sample that pieces must be able to spell; the rarest "
+        "others are unknown",
+        default=0.9995, metavar="SHARE", least=_LEAST_COVERAGE, most=1,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if self.size < 4:
-            raise ValueError(
-                f"size must leave room beside pad, eos and unk, got {self.size} (--size)"
-            )
-        if self.size > _MOST_PIECES:
-            raise ValueError(f"size must be at most {_MOST_PIECES:,}, got {self.size:,} (--size)")
-        if not _LEAST_COVERAGE <= self.character_coverage <= 1:
-            raise ValueError(
-                f"character_coverage must be between {_LEAST_COVERAGE} and 1, got "
-                f"{self.character_coverage:g} (--character-coverage)"
-            )
+        check_bounds(self)
 
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of ``sentencepiece.SentencePieceTrainer.train``."""

@@ -115,8 +115,8 @@ def test_a_training_that_is_killed_is_told(samples, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 2**31}, "size must be at most 10,000,000, got 2,147,483,648"),
-        ({"size": 3}, "size must leave room beside pad, eos and unk, got 3"),
+        ({"size": 2**31}, "size must be between 4 and 10,000,000, got 2147483648"),
+        ({"size": 3}, "size must be between 4 and 10,000,000, got 3"),
         ({"character_coverage": 0.5}, "between 0.98 and 1, got 0.5"),
         ({"character_coverage": 1.1}, "between 0.98 and 1, got 1.1"),
     ],
