@@ -20,9 +20,10 @@ from typing import Any
 
 import jax
 
+from model.chips import CHIPS
 from model.data.batches import BatchSpec
 from model.pods.compile_step import DoesNotFitError, StepPlan, compile_step
-from model.pods.topologies import CHIPS, parse_topology
+from model.pods.topologies import parse_topology
 from model.t5.config import model_config
 from model.training.train_config import StepConfig
 
@@ -178,7 +179,7 @@ Compiling took {cpu:.0f} CPU seconds a row in the middle and {most:.0f} at most,
 
 {chips}
 
-Figures and where they come from: `model/pods/topologies.py`.
+Figures and where they come from: `model/chips.py`.
 """
 
 

@@ -1,82 +1,16 @@
-"""TPU pods as XLA's compiler knows them: their chips, and the devices of a slice, without a TPU.
-
-Figures of chips are those of Google Cloud's pages "TPU v3" ... "TPU v6e" (docs.cloud.google.com,
-/tpu/docs/v3 and so on), read in 2026, except where a comment says otherwise.
-"""
+"""TPU pods as XLA's compiler knows them: their chips, and the devices of a slice, without a TPU."""
 
 import dataclasses
 import importlib.util
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["CHIPS", "Chip", "Topology", "parse_topology", "topology_devices"]
+from model.chips import CHIPS, Chip
 
-_GIB = 2**30
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Chip:
-    """One generation of TPUs. Unless a field says otherwise, figures are of one chip."""
-
-    name: str
-    dimensions: int  #: of its torus
-    devices_per_chip: int  #: that JAX shows: v3's two cores are two, v4's and v5p's are one
-    peak_flops: float  #: a second, bfloat16
-    hbm_bytes: float  #: all of it
-    #: Of one *device*, what a program may take: XLA's compiler keeps the rest for itself, and
-    #: refuses a program that needs more. Read from its refusals (libtpu 0.0.42).
-    device_bytes: float
-    hbm_bandwidth: float  #: bytes a second
-    ici_bandwidth: float  #: bytes a second of one link in one direction; two links a dimension
-    #: Bytes a second between slices, the chip's share; None where no page tells it.
-    dcn_bandwidth: float | None
-    clock: float  #: cycles a second, in which XLA counts
-    pod: tuple[int, ...]  #: the largest slice
-    wraps_at: int  #: a dimension whose length is a multiple of this is a ring, else a line
-    config: str = "default"  #: how the compiler is to see the chip's cores
-
-    @property
-    def device_flops(self) -> float:
-        """Peak of one device, a second."""
-        return self.peak_flops / self.devices_per_chip
-
-
-# Links: the all-reduce bandwidth of a pod that the pages give, over chips and links. Clocks: those
-# at which the matrix units reach the peak: 128 x 128 multiply-adds of each of 4 (v3), 8 (v4, v5p)
-# or 4 (v5e), and 4 of 256 x 256 (v6e).
-_ALL = (
-    Chip(
-        name="v3", dimensions=2, devices_per_chip=2, peak_flops=123e12, hbm_bytes=32 * _GIB,
-        device_bytes=15.48 * _GIB, hbm_bandwidth=900e9, ici_bandwidth=83e9, dcn_bandwidth=None,
-        clock=0.94e9, pod=(32, 32), wraps_at=32,
-    ),
-    Chip(
-        name="v4", dimensions=3, devices_per_chip=1, peak_flops=275e12, hbm_bytes=32 * _GIB,
-        device_bytes=30.75 * _GIB, hbm_bandwidth=1200e9, ici_bandwidth=45e9, dcn_bandwidth=None,
-        clock=1.05e9, pod=(16, 16, 16), wraps_at=4, config="megacore",
-    ),
-    Chip(
-        name="v5e", dimensions=2, devices_per_chip=1, peak_flops=197e12, hbm_bytes=16 * _GIB,
-        device_bytes=15.75 * _GIB, hbm_bandwidth=819e9, ici_bandwidth=50e9, dcn_bandwidth=3.1e9,
-        clock=1.5e9, pod=(16, 16), wraps_at=16,
-    ),
-    Chip(
-        name="v5p", dimensions=3, devices_per_chip=1, peak_flops=459e12, hbm_bytes=95 * _GIB,
-        device_bytes=95.74 * _GIB, hbm_bandwidth=2765e9, ici_bandwidth=100e9, dcn_bandwidth=6.2e9,
-        clock=1.75e9, pod=(16, 16, 24), wraps_at=4,
-    ),
-    Chip(
-        name="v6e", dimensions=2, devices_per_chip=1, peak_flops=918e12, hbm_bytes=32 * _GIB,
-        device_bytes=31.25 * _GIB, hbm_bandwidth=1638e9, ici_bandwidth=100e9, dcn_bandwidth=12.5e9,
-        clock=1.75e9, pod=(16, 16), wraps_at=16,
-    ),
-)  # fmt: skip
-
-CHIPS: Mapping[str, Chip] = MappingProxyType({chip.name: chip for chip in _ALL})
+__all__ = ["Topology", "parse_topology", "topology_devices"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,6 @@ import math
 import os
 import pathlib
 import time
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -41,91 +40,11 @@ __all__ = [
     "StepTimer",
     "TrainingStoppedError",
     "mean_row",
-    "peak_flops",
     "read_rows",
     "step_row",
 ]
 
 Row = dict[str, Any]
-
-#: Peak FLOP/s of matrix products in bfloat16 without sparsity, accumulated in float32, by the
-#: device's exact name, as NVIDIA's driver and so JAX report it. Sources, as of 2026: NVIDIA's data
-#: sheets of B200 (HGX), GB200, H200, H100, GH200, A100, A30, A10, A40, L4, L40 and L40S (where a
-#: sheet gives the figure with sparsity only, half of it); the whitepapers of the GA102, Ada and
-#: RTX Blackwell architectures for RTX cards; AWS's page of G5 instances for A10G. V100 and T4 have
-#: no bfloat16: theirs is the float16 figure of their data sheets.
-_GPU_PEAKS: Mapping[str, float] = types.MappingProxyType(
-    {
-        "NVIDIA GB200": 2500e12,
-        "NVIDIA B200": 2250e12,
-        "NVIDIA H200": 989e12,
-        "NVIDIA H200 NVL": 835e12,
-        "NVIDIA GH200 480GB": 989e12,
-        "NVIDIA GH200 120GB": 989e12,
-        "NVIDIA GH200 144G HBM3e": 989e12,
-        "NVIDIA H100 80GB HBM3": 989e12,  # SXM
-        "NVIDIA H100 SXM5 80GB": 989e12,
-        "NVIDIA H100 NVL": 835e12,
-        "NVIDIA H100 PCIe": 756e12,
-        "NVIDIA A100-SXM4-40GB": 312e12,
-        "NVIDIA A100-SXM4-80GB": 312e12,
-        "NVIDIA A100-PCIE-40GB": 312e12,
-        "NVIDIA A100-PCIE-80GB": 312e12,
-        "NVIDIA A100 80GB PCIe": 312e12,
-        "A100-SXM4-40GB": 312e12,  # drivers of 2020
-        "A100-SXM-80GB": 312e12,
-        "A100-PCIE-40GB": 312e12,
-        "NVIDIA A30": 165e12,
-        "NVIDIA A40": 149.7e12,
-        "NVIDIA A10": 125e12,
-        "NVIDIA A10G": 70e12,
-        "NVIDIA L40S": 362e12,
-        "NVIDIA L40": 181e12,
-        "NVIDIA L4": 121e12,
-        "Tesla V100-SXM2-16GB": 125e12,
-        "Tesla V100-SXM2-32GB": 125e12,
-        "Tesla V100-PCIE-16GB": 112e12,
-        "Tesla V100-PCIE-32GB": 112e12,
-        "Tesla T4": 65e12,
-        "NVIDIA RTX 6000 Ada Generation": 364.2e12,
-        "NVIDIA RTX A6000": 154.8e12,
-        "NVIDIA GeForce RTX 5090": 209.5e12,
-        "NVIDIA GeForce RTX 4090": 165.2e12,
-        "NVIDIA GeForce RTX 4080": 97.5e12,
-        "NVIDIA GeForce RTX 3090 Ti": 80e12,
-        "NVIDIA GeForce RTX 3090": 71e12,
-    }
-)
-_TPU_KINDS = {
-    "TPU v3": "v3",
-    "TPU v4": "v4",
-    "TPU v5 lite": "v5e",
-    "TPU v5e": "v5e",
-    "TPU v5": "v5p",
-    "TPU v5p": "v5p",
-    "TPU v6 lite": "v6e",
-    "TPU v6e": "v6e",
-}
-
-
-def peak_flops(device_kind: str) -> float | None:
-    """Return a device's peak FLOP/s in bfloat16, or None for a device that no table has.
-
-    Names are compared whole: "NVIDIA L40" is another card than "NVIDIA L4".
-
-    Args:
-      device_kind: as ``jax.Device.device_kind``.
-
-    >>> peak_flops("NVIDIA H100 80GB HBM3"), peak_flops("cpu")
-    (989000000000000.0, None)
-    """
-    if device_kind in _TPU_KINDS:
-        from model.pods.topologies import CHIPS
-
-        return CHIPS[_TPU_KINDS[device_kind]].device_flops
-    # Newer drivers leave "Tesla" out or put "NVIDIA" before it, by card.
-    names = (device_kind, device_kind.replace("NVIDIA Tesla ", "Tesla "))
-    return next((_GPU_PEAKS[name] for name in names if name in _GPU_PEAKS), None)
 
 
 class TrainingStoppedError(ValueError):

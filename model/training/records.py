@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from model.chips import peak_flops
 from model.t5.flops import step_flops
 from model.t5.network import T5
 from model.training import distributed, sharding
@@ -20,7 +21,6 @@ from model.training.metrics import (
     StepTimer,
     TrainingStoppedError,
     mean_row,
-    peak_flops,
     read_rows,
     step_row,
 )

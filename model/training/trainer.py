@@ -154,7 +154,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             Records(config, folder, placement, guard, checkpoints, done, plan.settings)
         )
         missed = bool(
-            validation and done and _is_due(done, config, eval_every)
+            validation and done and _is_due(done, config.steps, eval_every)
         ) and not records.evaluated(done)  # stopped between a checkpoint and its evaluation
         size = corpus_size(data, data.input_shards or 1)
         records.introduce()
@@ -187,7 +187,8 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             state = interruptible(lambda: new_state(config, placement))
         evaluate = None
         if eval_step is not None:
-            evaluate = functools.partial(_evaluate, eval_step, validation, config, placement)
+            rows = config.evaluation_rows(data).batch_size
+            evaluate = functools.partial(_evaluate, eval_step, validation, rows, placement)
             if missed:
                 records.write_validation(done, evaluate(state.params))
         if train_step is None:
@@ -235,7 +236,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             running = step, told, epoch
             stopping = stop.asked_for(step)
             saving = stopping or step == config.steps or step % config.checkpoint_every == 0
-            evaluating = evaluate is not None and _is_due(step, config, eval_every)
+            evaluating = evaluate is not None and _is_due(step, config.steps, eval_every)
             if not (saving or evaluating):
                 continue
             records.write_step(*running)
@@ -262,17 +263,18 @@ def _plan(config: TrainConfig) -> _Plan:
     folder = RunFolder(config.out)
     placement = plan_placement(config)
     host = distributed.input_part(placement.batch, config.data.batch_size)
-    data = dataclasses.replace(config.data, input_shards=_input_shards(config, folder, host[1]))
+    input_shards = _input_shards(config.data.input_shards, folder, host[1])
+    data = dataclasses.replace(config.data, input_shards=input_shards)
     settings = config.settings(data)
     folder.check(settings)
     return _Plan(folder, placement, data, host, settings)
 
 
-def _input_shards(config: TrainConfig, folder: RunFolder, parts: int) -> int:
+def _input_shards(asked: int | None, folder: RunFolder, parts: int) -> int:
     """As many as the run was begun with, so that it may go on with other hosts."""
     begun = folder.begun_with()
-    if config.data.input_shards is not None:
-        return config.data.input_shards
+    if asked is not None:
+        return asked
     if begun is None:
         return parts
     try:
@@ -287,8 +289,8 @@ def _input_shards(config: TrainConfig, folder: RunFolder, parts: int) -> int:
     )
 
 
-def _is_due(step: int, config: TrainConfig, every: int) -> bool:
-    return bool(every) and (step % every == 0 or step == config.steps)
+def _is_due(step: int, steps: int, every: int) -> bool:
+    return bool(every) and (step % every == 0 or step == steps)
 
 
 def _validation_batches(
@@ -320,12 +322,11 @@ def _validation_batches(
 def _evaluate(
     eval_step: Callable[[Any, Any], LossSums],
     batches: list[HostBatch],
-    config: TrainConfig,
+    rows: int,
     placement: Placement,
     params: Any,
 ) -> LossSums:
     """Return the sum over the validation batches, fetched."""
-    rows = config.evaluation_rows(config.data).batch_size
     sums = [
         eval_step(params, distributed.global_batch(placement.batch, batch, rows))
         for batch in batches

@@ -5,11 +5,12 @@ import importlib.util
 
 import pytest
 
+from model.chips import CHIPS
 from model.commands import compile_only, pretrain
 from model.data.batches import BatchSpec
 from model.pods import compile_step
 from model.pods.compile_step import DoesNotFitError, StepPlan
-from model.pods.topologies import CHIPS, parse_topology
+from model.pods.topologies import parse_topology
 from model.t5.config import SIZES, model_config
 from model.training.train_config import StepConfig
 

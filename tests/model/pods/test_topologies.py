@@ -5,8 +5,9 @@ import math
 
 import pytest
 
+from model.chips import CHIPS
 from model.pods import topologies
-from model.pods.topologies import CHIPS, Topology, parse_topology
+from model.pods.topologies import Topology, parse_topology
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from model.chips import peak_flops
 from model.training.losses import LossSums
 from model.training.metrics import (
     DivergenceGuard,
@@ -14,7 +15,6 @@ from model.training.metrics import (
     StepTimer,
     TrainingStoppedError,
     mean_row,
-    peak_flops,
     read_rows,
     step_row,
 )
