@@ -162,7 +162,7 @@ def _mend_streams() -> None:
 
 
 def _flush_stdout() -> None:
-    """Here and not when Python ends, which nobody could tell of in a line."""
+    """Flush now, so that a write error can be reported in one line."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -156,7 +156,7 @@ class BuildConfig:
         self._check_lists()
 
     def _check_lists(self) -> None:
-        """A list that is missing, or that no rule of the recipe would ever read, is a mistake."""
+        """Refuse a list that is missing, or that no rule of the recipe would ever read."""
         recipe = self.recipe
         known = {code.split("-")[0] for code in recipe.languages}
         for language, _ in self.badwords:
@@ -230,7 +230,7 @@ class BuildConfig:
         }
 
     def page_rules(self) -> PageRules:
-        """The recipe with its lists, loaded. Raises ValueError or OSError naming a bad list."""
+        """Load the recipe with its lists. Raises ValueError or OSError naming a bad list."""
         badwords = {}
         for language, path in self.badwords:
             option = f"--badwords {language}"

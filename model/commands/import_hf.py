@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def described(config: ModelConfig) -> str:
-    """A model in a line.
+    """Return a model in a line.
 
     >>> from model.t5.config import model_config
     >>> described(model_config("v1.1-small"))

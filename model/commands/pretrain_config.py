@@ -20,7 +20,7 @@ __all__ = ["ModelOptions", "Start", "model_of", "objective_of", "step_of", "trai
 
 
 def _set_values(assignments: Sequence[str]) -> dict[str, Any]:
-    """What ``--set`` gives, as the values of fields.
+    """Return what ``--set`` gives, as the values of fields.
 
     >>> _set_values(["d_model=64", "tied_logits=false", "feed_forward=gated-gelu"])
     {'d_model': 64, 'tied_logits': False, 'feed_forward': 'gated-gelu'}

@@ -141,13 +141,13 @@ def _compiled(
 
 
 def _refusal(message: str) -> str:
-    """The compiler's one telling line."""
+    """Return the one line of the compiler that says why."""
     lines = [line.strip() for line in message.splitlines() if "memory" in line.lower()]
     return (lines or message.splitlines())[0].removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")
 
 
 def report_lines(report: PodReport) -> Iterator[str]:
-    """A report for people."""
+    """Yield a report as lines for people."""
     plan, line = report.plan, report.roofline
     topology, chip = plan.topology, plan.topology.chip
     config = plan.config

@@ -111,7 +111,7 @@ class _Program:
         return ProgramCost(sums.flops, sums.cycles, tuple(collectives))
 
     def _walk(self, name: str) -> tuple[_Sums, list[Collective]]:
-        """What the instructions of a computation that runs by itself come to."""
+        """Return what the instructions of a computation that runs by itself come to."""
         total = _Sums()
         collectives: list[Collective] = []
         seen: set[str] = set()  # an exchange in pieces has one channel
@@ -147,7 +147,7 @@ class _Program:
         return total, collectives
 
     def _inside(self, instruction: _Instruction, name: str) -> Iterator[tuple[_Instruction, str]]:
-        """The instruction and all that it is fused of, each with its computation's name."""
+        """Return the instruction and all that it is fused of, each with its computation's name."""
         yield instruction, name
         called = _CALLS.search(instruction.attributes)
         if called:
@@ -287,7 +287,7 @@ def window_products(size_in: int, size_out: int, window: _Window) -> int:
 
 
 def first_group(attributes: str, devices: int) -> tuple[int, ...]:
-    """The first of the groups of devices that exchange among themselves.
+    """Return the first of the groups of devices that exchange among themselves.
 
     Reads the three ways in which XLA writes them. All devices where there is none of these: what
     costs most.

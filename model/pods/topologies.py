@@ -104,7 +104,7 @@ _QUIET = {
 
 
 def topology_devices(topology: Topology) -> list[Any]:
-    """The devices of a topology: a program can be compiled for them, and nothing else.
+    """Return the devices of a topology: a program can be compiled for them, and nothing else.
 
     JAX itself runs on the CPU afterwards, whatever the machine has.
 

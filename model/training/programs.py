@@ -212,7 +212,7 @@ def _bytes_per_device(tree: Any) -> int:
 
 
 def _settled(result: Any, placement: Placement) -> Any:
-    """The same; several devices of a CPU are done with it before they are given more.
+    """Return the result; wait for it where several devices are those of one CPU.
 
     They share one pool of threads. Two programs at once, each waiting in a collective for devices
     that the other holds, would wait for ever.

@@ -185,7 +185,7 @@ class TrainConfig:
         self.rate()
 
     def settings(self, data: InputConfig) -> dict[str, Any]:
-        """What a run may not change while it goes on: all that its results depend on.
+        """Return what a run may not change while it goes on: all that its results depend on.
 
         Not among them: where and how it is computed (mesh, microbatches, rematerialisation,
         attention's kernel, workers), how long, and what is told of it. ``data`` is that of this
@@ -221,7 +221,7 @@ class TrainConfig:
         return schedule(self.schedule, self.learning_rate, self.warmup)
 
     def evaluation_rows(self, data: InputConfig) -> InputConfig:
-        """Evaluation takes microbatches, too: as many sequences at once as training holds."""
+        """Return the input of evaluation: as many sequences at once as training holds."""
         return dataclasses.replace(data, batch_size=data.batch_size // self.step.accumulate)
 
 

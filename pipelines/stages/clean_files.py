@@ -109,7 +109,7 @@ def read_summary(values: dict[str, Any]) -> FileSummary:
 
 
 def clean_identity(config: BuildConfig) -> str:
-    """A digest of all that a cleaned file depends on besides its WET file."""
+    """Return a digest of all that a cleaned file depends on besides its WET file."""
     needed = {
         key: value for key, value in config.identity.items() if key not in ("formats", "shards")
     }
@@ -128,7 +128,7 @@ def clean_file(
     content: str = "",
     verify: bool = False,
 ) -> FileSummary:
-    """Cleans one WET file, unless a good output of the same recipe is there already.
+    """Clean one WET file, unless a good output of the same recipe is there already.
 
     Writes rejects, fingerprints and, last, cleaned pages: the cleaned file is the mark that the
     others are whole. ``progress`` is told bytes read and pages read now and then. ``content`` is
@@ -261,7 +261,7 @@ def finished_summary(path: str, size: int, output: str, identity: str) -> FileSu
 
 
 def _finished(path: str, size: int, output: str, name: str, identity: str) -> FileSummary | str:
-    """The summary of a good output, or why there is none: see ``FileSummary.recleaned``.
+    """Return the summary of a good output, or why there is none: see ``FileSummary.recleaned``.
 
     Every byte of the cleaned file and of the fingerprints is checked: what is damaged is made again
     now, and not found by a shard's task after hours.
@@ -296,7 +296,7 @@ def _finished(path: str, size: int, output: str, name: str, identity: str) -> Fi
 
 
 def _remove_older(path: str, output: str) -> None:
-    """Removes what version 0.1 wrote for a WET file, whose names no later version uses."""
+    """Remove what version 0.1 wrote for a WET file, whose names no later version uses."""
     name = layout.older_file_name(path)
     places = (layout.cleaned, layout.fingerprints, layout.removals, layout.rejects)
     storage.remove(place(output, name) for place in places)
@@ -495,11 +495,11 @@ class _Cleaner:
         self._kept_prints.append((url_identity(normalized), self._date(page), digest, rank))
 
     def _date(self, page: RawPage) -> str:
-        """What tells which of two copies is newer: its time, or for TF the text of its date."""
+        """Return what says which of two copies is newer: its time, or for TF its date's text."""
         return page.timestamp if self._recipe.drop_parser_accidents else date_key(page.timestamp)
 
     def dropped(self) -> Dropped:
-        """The pages that the rules dropped, in the order of the file."""
+        """Return the pages that the rules dropped, in the order of the file."""
         return Dropped(
             np.frombuffer(self._dropped_keys, np.uint64),
             np.frombuffer(self._dropped_offsets, np.uint64),
@@ -508,7 +508,7 @@ class _Cleaner:
         )
 
     def tables(self) -> tuple[pa.Table, pa.Table]:
-        """The cleaned pages and the fingerprints, both in shard order."""
+        """Return the cleaned pages and the fingerprints, both in shard order."""
         self._judge()
         unit_starts = pa.LargeListArray.from_arrays(
             pa.array(self._start_offsets, pa.int64()), pa.array(self._starts, pa.uint32())

@@ -130,7 +130,7 @@ def write_file_removals(
 
 
 def _ranks_of(file: Fingerprints, units: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """The rank of the page that each unit is on."""
+    """Return the rank of the page that each unit is on."""
     page = np.searchsorted(np.cumsum(file.units_per_page), units, side="right")
     return file.ranks[page]
 
@@ -151,7 +151,7 @@ def _final(
 def _unpacked(
     buffers: Iterable[bytes],
 ) -> tuple[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]], spans.Losers]:
-    """What a file has settled by itself, and what buckets say, each joined."""
+    """Return what a file has settled by itself, and what buckets say, each joined."""
     settled = [(np.empty(0, np.uint32), np.empty(0, np.uint32))]
     lost = [spans.Losers(np.empty(0, np.uint32), np.empty(0, np.uint64))]
     for buffer in buffers:

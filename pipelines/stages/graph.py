@@ -298,7 +298,7 @@ class _CleanFile(beam.DoFn):
 
 @contextlib.contextmanager
 def _marked(mark: str, path: str) -> Iterator[None]:
-    """A file that is there while the block runs, and after it only if the process died."""
+    """Keep a file there while the block runs; it stays only if the process dies."""
     with storage.write_atomically(mark) as file:
         file.write(path.encode("utf-8", "surrogateescape"))
     try:

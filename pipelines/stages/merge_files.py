@@ -51,7 +51,7 @@ class MergePlan:
     ranges: int
 
     def tasks(self) -> list[MergeTask]:
-        """A task for each piece, those of one group together: they read the same files."""
+        """Return a task for each piece, those of one group together: they read the same files."""
         return [
             MergeTask(group, key_range)
             for group in range(self.groups)
@@ -59,7 +59,7 @@ class MergePlan:
         ]
 
     def files_of(self, group: int, names: Sequence[str]) -> Sequence[str]:
-        """The names of a group's files, of all names in order.
+        """Return the names of a group's files, of all names in order.
 
         >>> MergePlan(2, 1).files_of(1, ["a", "b", "c"])
         ['b', 'c']
@@ -73,7 +73,7 @@ class MergePlan:
         return CleanedSource(layout.merged(output, name), layout.merged_removals(output, name))
 
     def sources(self, output: str, low: int, high: int) -> list[CleanedSource]:
-        """The pieces that hold page keys from ``low`` to below ``high``, by group."""
+        """Return the pieces that hold page keys from ``low`` to below ``high``, by group."""
         return [
             self.piece(output, MergeTask(group, index))
             for group in range(self.groups)
@@ -105,7 +105,7 @@ def plan_merge(files: int, text_bytes: int, shards: int) -> MergePlan | None:
 
 
 def cleaned_sources(output: str, names: Iterable[str]) -> list[CleanedSource]:
-    """The cleaned files called ``names`` themselves, by name."""
+    """Return the cleaned files called ``names`` themselves, by name."""
     # By name, because copies of one page keep the order of their files.
     return [
         CleanedSource(layout.cleaned(output, name), layout.removals(output, name))
@@ -142,7 +142,7 @@ def merge_files(
 def _gather(
     sources: Iterable[CleanedSource], low: int, high: int, build_id: str
 ) -> tuple[pa.Table, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """What the sources have of a range: pages, and which of these [pages] and their [units] go."""
+    """Read a range: pages, and which of these [pages] and of their [units] are removed."""
     batches: list[pa.RecordBatch] = []
     pages_gone, units_gone = [np.zeros(0, bool)], [np.zeros(0, bool)]
     for source in sources:

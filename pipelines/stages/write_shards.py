@@ -80,7 +80,7 @@ class ShardSummary:
 
 
 def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
-    """The shards of a corpus of ``text_bytes`` cleaned bytes; ``shards`` sets those of train.
+    """Plan the shards of ``text_bytes`` cleaned bytes; ``shards`` sets the number of train shards.
 
     >>> [task.count for task in plan_shards(200 << 20, None)]
     [4, 4, 4, 4, 1]
@@ -185,7 +185,7 @@ class _Shard:
         page_gone: npt.NDArray[np.bool_],
         unit_gone: npt.NDArray[np.bool_],
     ) -> None:
-        """Takes a slice of a cleaned file: [pages], [pages] and [units of these pages]."""
+        """Take a slice of a cleaned file: [pages], [pages] and [units of these pages]."""
         offsets = pages.column("unit_starts").offsets.to_numpy()[: len(pages) + 1]
         offsets = offsets - offsets[0]
         gone_before = np.concatenate(([0], np.cumsum(unit_gone)))
@@ -241,7 +241,7 @@ class _Shard:
         self._batches.append(pages if keep.all() else pages.filter(pa.array(keep)))
 
     def table(self) -> pa.Table:
-        """The pages of the shard, sorted by page key, then digest."""
+        """Return the pages of the shard, sorted by page key, then digest."""
         if not self._batches:
             return _EMPTY
         table = pa.Table.from_batches(self._batches)
@@ -311,4 +311,4 @@ class _HashedFile:
         return False
 
     def close(self) -> None:
-        """The owner of the file below closes it."""
+        """Do nothing: the owner of the file below closes it."""

@@ -39,18 +39,18 @@ class _Header:
     bad_line: bytes | None  # the first line that is no field
 
     def text(self, name: bytes) -> str:
-        """The value, stripped; raises UnicodeDecodeError if it is not UTF-8."""
+        """Return the value, stripped; raises UnicodeDecodeError if it is not UTF-8."""
         return self.fields.get(name, b"").decode().strip()
 
     def length(self) -> int | None:
-        """The value of Content-Length if it is a plain number."""
+        """Return the value of Content-Length if it is a plain number."""
         value = self.fields.get(b"content-length", b"").strip()
         # Longer numbers are no length, and Python refuses to convert very long ones.
         return int(value) if value.isdigit() and len(value) < 20 else None
 
 
 def parse_header(block: bytes) -> _Header:
-    """Reads the lines below the version line; folded lines are joined by one space."""
+    """Read the lines below the version line; folded lines are joined by one space."""
     fields: dict[bytes, list[bytes]] = {}
     bad_line = None
     current: list[bytes] = []
@@ -199,7 +199,7 @@ def _more_than_blank(run: Run, start: int) -> bool:
 
 
 def label_of(header: _Header) -> str:
-    """What names a record to a person: its url, else its first header line."""
+    """Return what names a record to a person: its url, else its first header line."""
     for name in (b"warc-target-uri", b"warc-record-id"):
         if value := header.fields.get(name):
             return value[: 2 * MAX_DETAIL_CHARS].decode("utf-8", "backslashreplace")

@@ -45,7 +45,7 @@ VERSION_LINE = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n", re.IGNORECASE)
 
 
 def first_text(stored: "Stored") -> bytes:
-    """The first bytes that the file's first gzip member unpacks to, as far as it can be read."""
+    """Return the first bytes of text of the first gzip member, as far as it can be read."""
     inflater = zlib.decompressobj(_GZIP_WBITS)
     text = b""
     try:
@@ -79,7 +79,7 @@ class Stored:
         return self._stats.bytes_read
 
     def in_vain(self, size: int) -> None:
-        """Notes that ``size`` bytes were worked on for nothing."""
+        """Note that ``size`` bytes were worked on for nothing."""
         self._vain_bytes += size
 
     def may_try(self) -> bool:
@@ -87,7 +87,7 @@ class Stored:
         return self._vain_bytes <= _VAIN_BYTES + _VAIN_PER_STORED_BYTE * self._stats.bytes_read
 
     def read_rest(self) -> None:
-        """Reads the file to its end, for its digest."""
+        """Read the file to its end, for its digest."""
         while not self._at_end:
             self._load(self._start + len(self._window), 1)
 
@@ -132,7 +132,7 @@ class Stored:
 
 
 def inflate_whole(stored: Stored, pos: int, window: memoryview) -> tuple[bytes, int] | None:
-    """The text of the gzip member at ``pos`` and where it ends; None if it is damaged or large."""
+    """Inflate the gzip member at ``pos``: its text and its end; None if it is damaged or large."""
     inflater = isal_zlib.decompressobj(_GZIP_WBITS)
     try:
         text = inflater.decompress(window)
@@ -200,7 +200,7 @@ def probe_member(codec: Any, stored: Stored, pos: int) -> tuple[RejectReason | N
 
 
 def inflate_pieces(codec: Any, stored: Stored, pos: int) -> Iterator[bytes]:
-    """The text of a member that is known to be good."""
+    """Return the text of a member that is known to be good."""
     inflater = codec.decompressobj(_GZIP_WBITS)
     while not inflater.eof:
         window = inflater.unconsumed_tail

@@ -56,7 +56,7 @@ def read_wet(
     max_file_bytes: int = MAX_FILE_BYTES,
     as_tf: bool = False,
 ) -> Iterator[WetRecord | Reject]:
-    r"""Yields every page of a WET file, and a Reject for all else that should not be there.
+    r"""Yield every page of a WET file, and a Reject for all else that should not be there.
 
     ``stream`` is seekable, holds the file's bytes as stored (gzip or not) and is read from its
     start. Records of other types are only counted. A page may be empty. However much a member
@@ -140,7 +140,7 @@ def _read(
 
 
 def _hold(held: list[Reject], reject: Reject) -> None:
-    """Appends a reject, or counts it in the last one when there are too many to keep."""
+    """Append a reject, or count it in the last one when there are too many to keep."""
     if len(held) < _MOST_HELD:
         held.append(reject)
     elif len(held) == _MOST_HELD:
@@ -180,7 +180,7 @@ def _shown(reject: Reject) -> str:
 def _plain_record(
     text: bytes, offset: int, max_record_bytes: int, as_tf: bool
 ) -> WetRecord | str | None:
-    """The record that fills a member exactly, written as Common Crawl does; else None.
+    """Return the record that fills a member exactly, written as Common Crawl does; else None.
 
     Of a good record that is no page only its type is returned. None is no verdict: it sends the
     member the careful way, which must agree wherever this answers.
@@ -241,7 +241,7 @@ def _plain_record(
 
 
 def _without_brackets(url: str) -> str:
-    """A url without the ``<`` and ``>`` that the grammar of WARC 1.0 puts around it."""
+    """Return a url without the ``<`` and ``>`` that the grammar of WARC 1.0 puts around it."""
     return url[1:-1].strip() if url[:1] == "<" and url[-1:] == ">" and len(url) > 1 else url
 
 
@@ -307,7 +307,7 @@ def _skip_garbage(run: Run) -> Reject:
 def _read_record(
     run: Run, stats: ReadStats, max_record_bytes: int, as_tf: bool
 ) -> WetRecord | Reject | None:
-    """The record that begins right here, consumed; None if it is good but no page."""
+    """Return the record that begins right here, consumed; None if it is good but no page."""
     offset, inner_offset = run.locate()
     # A header that breaks off must not take the next record's header for its own last lines.
     body, next_header = run.find_body()

@@ -208,7 +208,7 @@ class Run:
             start = max(place + 1, fields_end - 1)  # the line end before a blank line
 
     def skip_to_header(self, start: int) -> int:
-        """Moves to the next whole header at ``start`` or beyond, else to the end; returns bytes."""
+        """Move to the next whole header from ``start`` on, else to the end; return the bytes skipped."""
         skipped = 0
         while True:
             found = self.find_header(start, start + PIECE_BYTES)
