@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_source(text: str) -> TextSource:
-    """Return the corpus that ``[NAME=]DIR[:WEIGHT]`` names; a number after the last colon is a weight.
+    """Return the corpus that ``[NAME=]DIR[:WEIGHT]`` names.
 
     Raises ValueError for a weight that is none and for a folder that is no finished corpus.
     """

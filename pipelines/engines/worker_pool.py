@@ -11,6 +11,7 @@ takes 2 CPU seconds.
 """
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import multiprocessing.process
@@ -21,7 +22,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.number_options import require_within
+from pipelines.options import add_options, check_bounds, given_values, option
 
 __all__ = ["WorkerPool", "add_arguments", "run"]
 
@@ -39,13 +40,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Run one beside each TaskManager, and give c4 build --environment_config=localhost:PORT."
     )
-    parser.add_argument("--port", type=int, default=50000, help="to listen on (default: 50000)")
-    parser.add_argument(
-        "--host",
+    add_options(parser, _Options)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """Where the pool listens."""
+
+    port: int = option("port to listen on", default=50000, least=1, most=65_535)
+    host: str = option(
+        "address to listen on (default: 127.0.0.1); whoever reaches it can run code here",
         default="127.0.0.1",
-        help="address to listen on (default: 127.0.0.1); who reaches it can run code here",
     )
-    parser.add_argument("--label", help="any text, to tell this process from others in a list")
+    label: str | None = option("any text, to tell this process from others in a list", default=None)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -57,13 +67,13 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from apache_beam.utils import thread_pool_executor  # isort: skip
 
     del rest
-    require_within("--port", arguments.port, 1, 65_535)
+    options = _Options(**given_values(arguments, _Options))
     pool = WorkerPool()
     server = grpc.server(
         thread_pool_executor.shared_unbounded_instance(), options=[("grpc.so_reuseport", 0)]
     )
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
-    address = f"{arguments.host}:{arguments.port}"
+    address = f"{options.host}:{options.port}"
     try:
         server.add_insecure_port(address)
     except RuntimeError:

@@ -208,7 +208,7 @@ class Run:
             start = max(place + 1, fields_end - 1)  # the line end before a blank line
 
     def skip_to_header(self, start: int) -> int:
-        """Move to the next whole header from ``start`` on, else to the end; return the bytes skipped."""
+        """Move to the next whole header from ``start`` on, or to the end; return bytes skipped."""
         skipped = 0
         while True:
             found = self.find_header(start, start + PIECE_BYTES)

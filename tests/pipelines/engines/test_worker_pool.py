@@ -8,7 +8,7 @@ from tests.helpers import run_c4
 def test_a_wrong_or_taken_port_is_one_line() -> None:
     outcome = run_c4("worker-pool", "--port", "0")
     assert (outcome.status, outcome.err) == (
-        1, "c4: error: --port must lie between 1 and 65535, got 0\n"
+        1, "c4: error: port must be between 1 and 65535, got 0 (--port)\n"
     )  # fmt: skip
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
