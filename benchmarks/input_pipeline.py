@@ -105,7 +105,7 @@ def main() -> int:
     )
     parser.add_argument("--corpus", required=True, metavar="DIR")
     parser.add_argument("--vocab", required=True, metavar="FILE")
-    parser.add_argument("--format", choices=("parquet", "tfrecord"))
+    parser.add_argument("--format", choices=("parquet", "tfrecord", "json"))
     parser.add_argument("--objective", default="span3", choices=OBJECTIVES)
     parser.add_argument("--architecture", default="encoder-decoder")
     parser.add_argument("--pages", type=int, default=4000)
