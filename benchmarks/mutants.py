@@ -83,14 +83,16 @@ class Target(NamedTuple):
     shared: bool  # whether tests of one module answer for another, too
 
 
+_KEPT = ("cleaned", "container", "fingerprints", "removals")
 TARGETS = {
     "c4_filters": Target(("c4_filters/*.py",), ("tests/c4_filters", "c4_filters"), shared=False),
     "kept": Target(
-        ("pipelines/corpus/*.py", "pipelines/clean_files.py"),
+        (*(f"pipelines/corpus/{name}.py" for name in _KEPT), "pipelines/clean_files.py"),
         (
-            *("tests/pipelines/corpus", "tests/pipelines/test_clean_files.py"),
+            *(f"tests/pipelines/corpus/test_{name}.py" for name in (*_KEPT, "stored_bytes")),
+            "tests/pipelines/test_clean_files.py",
             *("tests/pipelines/test_cleaned_columns.py", "tests/pipelines/test_dropped_urls.py"),
-            "pipelines/corpus",
+            *(f"pipelines/corpus/{name}.py" for name in _KEPT),
         ),
         shared=True,
     ),

@@ -41,9 +41,9 @@ def run_build(
         progress.shown(source=shown) if shown else contextlib.nullcontext() as source,
         _quiet_loggers(),
         workers or _quiet_threads(),
+        _frozen_heap(),
     ):
         notes = source if isinstance(source, progress.Notes) else None
-        gc.freeze()  # what is imported stays: the collector need not walk it again and again
         pipeline = beam.Pipeline(runner=_runner(options, workers), options=options)
         _ = pipeline | "BuildCorpus" >> BuildCorpus(
             config,
@@ -85,6 +85,16 @@ def _runner(options: Any, workers: local.Workers | None) -> Any:
 
         return flink.Runner() if flink.on_cluster(options) else None
     return local.runner(options, workers) if standard.runner == "FnApiRunner" else None
+
+
+@contextlib.contextmanager
+def _frozen_heap() -> Iterator[None]:
+    """Keep the collector from walking again and again what is imported and stays."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()  # a notebook goes on after a build
 
 
 @contextlib.contextmanager

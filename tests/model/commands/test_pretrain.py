@@ -124,7 +124,7 @@ def test_dry_run_looks_at_corpus_and_folder(material, tmp_path):
     shard.unlink()
     outcome = _c4(material, tmp_path / "run", "--dry-run", "--corpus", corpus)
     assert outcome.status == 1
-    assert f"{shard}: missing, though manifest.json lists it" in outcome.err
+    assert f"{shard} is missing, though manifest.json lists it" in outcome.err
     (tmp_path / "thesis.txt").write_text("do not lose")
     assert "holds " in _c4(material, tmp_path, "--dry-run").err
 
