@@ -13,7 +13,7 @@ LIMIT = 256 << 20
 
 
 def read_small_file(path: str | os.PathLike[str]) -> bytes:
-    """The content of a file.
+    """Return the content of a file.
 
     Raises ValueError for what is not a plain file, which may never end (a pipe, a device), and
     for one of more than 256 MiB, which is none of these files; OSError as ``open`` does.

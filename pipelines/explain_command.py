@@ -32,7 +32,7 @@ _LINE_CHARS = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``c4 explain``."""
+    """Add the options of ``c4 explain``."""
     parser.epilog = (
         "Deduplication needs the whole corpus. With --corpus, the settings are those of its\n"
         "build, and --url finds the page in all of its WET files."

@@ -202,13 +202,13 @@ class BuildCorpus(beam.PTransform[Any, Any]):
 
 
 class Spread(beam.PTransform[Any, Any]):
-    """Spreads elements over workers, one a key, in the order they come.
+    """Spread elements over workers, one per key, in the order they come.
 
     Largest first is then fair: runners that deal out keys in turn give each worker its share.
     """
 
     def expand(self, elements: Any) -> Any:
-        """Numbers, groups, and drops the numbers."""
+        """Number, group, and drop the numbers."""
         return (
             elements
             | "Number" >> beam.Map(lambda numbered: numbered).with_output_types(tuple[int, Any])
@@ -301,7 +301,7 @@ class _CleanFile(beam.DoFn):
 
 @contextlib.contextmanager
 def _marked(mark: str, path: str) -> Iterator[None]:
-    """A file that is there while the block runs, and after it only if the process died."""
+    """Keep a file there while the block runs; it stays only if the process dies."""
     with storage.write_atomically(mark) as file:
         file.write(path.encode("utf-8", "surrogateescape"))
     try:

@@ -56,8 +56,8 @@ def write(table: pa.Table, binary_file: BinaryIO) -> None:
 class _RecordEncoder:
     """Turns values into framed records.
 
-    What stands between two values depends on nothing but the lengths of values, and lengths
-    repeat: each such piece is made once and kept by length.
+    The bytes between two values depend only on the lengths of the values, and lengths repeat: each
+    such piece is made once and kept by length.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -87,7 +87,7 @@ class _RecordEncoder:
 
 
 def _entry_head(name: bytes, n_value: int) -> bytes:
-    """All bytes of a feature's map entry that stand before its value of ``n_value`` bytes."""
+    """Return what comes before a value of ``n_value`` bytes in its feature's map entry."""
     value = _FIELD_1 + _varint(n_value)
     bytes_list = _FIELD_1 + _varint(len(value) + n_value) + value
     feature = _FIELD_2 + _varint(len(bytes_list) + n_value) + bytes_list
@@ -96,7 +96,7 @@ def _entry_head(name: bytes, n_value: int) -> bytes:
 
 
 def _frame(n_entries: int) -> tuple[bytes, bytes]:
-    """What stands before a record whose map entries have ``n_entries`` bytes: frame, first tag."""
+    """Return the frame and first tag of a record whose map entries have ``n_entries`` bytes."""
     tag = _FIELD_1 + _varint(n_entries)
     length = (len(tag) + n_entries).to_bytes(8, "little")
     return length + _masked_crc(length), tag
@@ -108,7 +108,7 @@ def _masked_crc(data: bytes) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """Seven bits a byte, lowest first, the high bit set on all bytes but the last.
+    """Return seven bits per byte, lowest first, the high bit set on all bytes but the last.
 
     >>> _varint(300).hex()
     'ac02'
