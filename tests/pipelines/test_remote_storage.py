@@ -118,6 +118,10 @@ def test_a_corpus_is_read_from_a_bucket_with_few_requests(
     wanted = {"parquet": (1, 2), "tfrecord": (1, -(-content.tell() >> 22)), "json": (0, 2)}[kind]
     assert s3.requests["HEAD object"] == wanted[0]
     assert s3.requests["GET object"] <= 1 + wanted[1] + 1
+    if kind == "parquet":
+        dataset = open_corpus("s3://bucket/c").dataset()
+        for _ in range(2):  # a file that was read can be read again
+            assert dataset.to_table(columns=["text"])["text"].to_pylist() == texts
     del s3.objects[f"s3://bucket/c/{name}"]
     with pytest.raises(CorpusError, match=rf"s3://bucket/c/{name} is missing, though manifest"):
         open_corpus("s3://bucket/c").split()
