@@ -133,11 +133,11 @@ lock:  ## pin every dependency again, within the bounds of pyproject.toml
 	    $(addprefix --extra ,$(EXTRAS.$(purpose)));)
 
 # The script reports if pip-audit cannot be installed or its services cannot be reached.
-audit: $(INSTALLED) $(WITH_TESTS)  ## known vulnerabilities of what is pinned
+audit:  ## known vulnerabilities of what is pinned
 	"$$(scripts/find_python.sh $(PYTHON))" -m venv build/audit
 	-build/audit/bin/python -m pip --disable-pip-version-check --quiet install \
 	    pip-audit==$(PIP_AUDIT_VERSION)
-	$(BIN)/python scripts/audit.py --pip-audit build/audit/bin/pip-audit $(AUDIT_ARGS)
+	build/audit/bin/python scripts/audit.py $(AUDIT_ARGS)
 
 # Ten million inputs and more, an hour on one core; the extra fuzz guides them by what they reach.
 FUZZ := reader:400000 lines:2000000 pages:400000 sentences:300000 urls:7500000 files:40000 \

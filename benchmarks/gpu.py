@@ -360,11 +360,11 @@ def golden(options: argparse.Namespace) -> None:
 def check(options: argparse.Namespace) -> None:
     """Compare loss and gradients in bfloat16, fused and plain, with float32; packed rows."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
     from model.t5.config import model_config
     from model.t5.network import T5
+    from model.training.train_step import StepConfig, batch_loss
 
     size, rows, lengths = ("tiny", 2, (32, 16)) if options.tiny else ("small", 8, (512, 114))
     fused = "auto" if options.tiny else "fused"
@@ -388,18 +388,16 @@ def check(options: argparse.Namespace) -> None:
         "encoder_segments": segments(lengths[0]),
         "decoder_segments": segments(lengths[1]),
     }
+    batch["loss_weights"] = (batch["decoder_segments"] > 0).astype(np.float32)
     params = jax.jit(T5(model_config(size)).init)(jax.random.key(0))
 
     def gradients(dtype: str, path: str, dropout: float) -> tuple[float, dict[str, np.ndarray]]:
         config = model_config(size, dtype=dtype, attention=path, dropout_rate=dropout)
-        model = T5(config)
+        loss_sum = batch_loss(T5(config), StepConfig(z_loss=0))
 
         def mean_loss(params: Any) -> Any:
-            logits = model.logits(params, batch, dropout_rng=jax.random.key(1))
-            targets = batch["decoder_target_tokens"][..., None]
-            losses = jax.nn.logsumexp(logits, -1) - jnp.take_along_axis(logits, targets, -1)[..., 0]
-            real = batch["decoder_segments"] > 0
-            return jnp.sum(jnp.where(real, losses, 0)) / jnp.sum(real)
+            loss, sums = loss_sum(params, batch, jax.random.key(1))
+            return loss / sums.tokens
 
         with jax.default_matmul_precision("highest" if dtype == "float32" else "default"):
             value, gradient = jax.jit(jax.value_and_grad(mean_loss))(params)

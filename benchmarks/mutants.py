@@ -242,7 +242,7 @@ def _places(files: Iterable[str]) -> Iterator[_Place]:
 
 @functools.cache
 def _parsed(file: str) -> tuple[str, bytes]:
-    """A file's text and its pickled tree: mutating changes a tree, and parsing again is slow."""
+    """Return a file's text and pickled tree: mutating changes a tree, and parsing is slow."""
     source = (_ROOT / file).read_text(encoding="utf-8")
     return source, pickle.dumps(get_ast(source))
 

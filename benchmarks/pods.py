@@ -63,6 +63,9 @@ ROWS = (
     Row("v1.1-xl", "v6e:8x8", 2048, "full", 4),
     Row("v1.1-xxl", "v5p:8x8x8", 2048, "full"),
     Row("3B", "v5e:16x16", 2048, "full"),
+    Row("3B", "v4:8x8x8", 2048, "full"),
+    Row("3B", "v5p:8x8x8", 2048, "full"),
+    Row("3B", "v6e:16x16", 2048, "full"),
     Row("11B", "v5e:16x16", 2048, "full"),
     Row("11B", "v4:8x8x8", 2048, "full"),
     Row("11B", "v5p:8x8x8", 2048, "full"),
@@ -102,7 +105,7 @@ def measure(row: Row) -> dict[str, Any]:
 
 
 def table(rows: Iterable[tuple[Row, dict[str, Any]]]) -> list[str]:
-    """The lines of a Markdown table."""
+    """Return the lines of a Markdown table."""
     lines = [
         "| size | slice | batch | remat | mesh | GiB a device: used of | work s | exchanges s |"
         " step s | tokens/s | of peak |",
@@ -123,7 +126,7 @@ def table(rows: Iterable[tuple[Row, dict[str, Any]]]) -> list[str]:
 
 
 def chips() -> list[str]:
-    """What the estimates take of each chip, as a Markdown table."""
+    """Return what the estimates take of each chip, as a Markdown table."""
     lines = [
         "| chip | devices | memory of a device, usable | peak bfloat16 | HBM | link, one way |",
         "|---|--:|--:|--:|--:|--:|",
@@ -180,7 +183,7 @@ Figures and where they come from: `model/pods/topologies.py`.
 
 
 def page(rows: Sequence[tuple[Row, dict[str, Any]]]) -> str:
-    """The whole document."""
+    """Return the whole document."""
     import importlib.metadata
 
     seconds = sorted(found["compile_cpu_s"] for _, found in rows)

@@ -55,10 +55,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def our_step(options: argparse.Namespace) -> Callable[[], float]:
     """Return a function that runs one step of ours and returns its loss."""
     import jax
-    import jax.numpy as jnp
 
     from model.t5.config import model_config
     from model.t5.network import T5
+    from model.training.train_step import StepConfig, batch_loss
 
     config = model_config(
         options.size, dtype=options.dtype, dropout_rate=options.dropout,
@@ -70,10 +70,11 @@ def our_step(options: argparse.Namespace) -> Callable[[], float]:
         make_batch(config.vocab_size, options.batch, options.inputs, options.targets)
     )
 
+    loss_sum = batch_loss(model, StepConfig(z_loss=0))  # the peer has no z-loss
+
     def mean_loss(params: Any, batch: Any, rng: Any) -> Any:
-        logits = model.logits(params, batch, dropout_rng=rng)
-        chosen = jnp.take_along_axis(logits, batch["decoder_target_tokens"][..., None], axis=-1)
-        return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - chosen[..., 0])
+        loss, sums = loss_sum(params, batch, rng)
+        return loss / sums.tokens
 
     step = jax.jit(jax.value_and_grad(mean_loss))
     rngs = iter(jax.random.split(jax.random.key(1), 1000))

@@ -77,8 +77,8 @@ def unit_identities(text: str, starts: Sequence[int]) -> bytes:
 
     Hashed is the UTF-8 of the unit's text lower-cased and stripped. Every unit is lower-cased by
     itself, since a capital sigma becomes one letter or another by what stands around it; that is
-    also the faster way wherever most units are ASCII. View the result as an array with
-    ``np.frombuffer(ids, "<u8").reshape(-1, 2)``, or use :func:`as_identities` on many pages joined.
+    also the faster way wherever most units are ASCII. View the results, also of many
+    pages joined, as an array with ``np.frombuffer(ids, "<u8").reshape(-1, 2)``.
 
     Raises:
         UnicodeEncodeError: the text holds half of a surrogate pair, which has no UTF-8.
@@ -95,25 +95,6 @@ def unit_identities(text: str, starts: Sequence[int]) -> bytes:
             for start, end in itertools.pairwise([*starts, len(text)])
         ]
     )
-
-
-def as_identities(buffer: bytes) -> UInt64s:
-    """View joined 16-byte identities as uint64 ``[n, 2]``, without a copy where bytes allow it.
-
-    Raises:
-        ValueError: the length is no multiple of 16.
-
-    >>> as_identities(unit_identities("One. Two.", [0, 5])).shape
-    (2, 2)
-
-    """
-    if len(buffer) % IDENTITY_BYTES:
-        raise ValueError(
-            f"identities take {IDENTITY_BYTES} bytes each, got {len(buffer)} bytes in all: "
-            "join whole results of unit_identities"
-        )
-    lanes = np.frombuffer(buffer, "<u8").reshape(-1, 2)
-    return lanes.astype(np.uint64, copy=False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -152,7 +133,8 @@ def span_identities(units: UInt64s, units_per_page: npt.ArrayLike, window: int) 
     Raises:
         ValueError: shapes or counts do not fit, or the window is not positive.
 
-    >>> units = as_identities(unit_identities("A. B. C. D.", [0, 3, 6, 9]) * 2)
+    >>> joined = unit_identities("A. B. C. D.", [0, 3, 6, 9]) * 2
+    >>> units = np.frombuffer(joined, "<u8").reshape(-1, 2)
     >>> spans = span_identities(units, [4, 4], window=3)
     >>> spans.page.tolist(), spans.first_unit.tolist(), bool((spans.ids[0] == spans.ids[2]).all())
     ([0, 0, 1, 1], [0, 1, 4, 5], True)
@@ -455,30 +437,8 @@ def pack_spans_by_bucket(
     return _pack_by_bucket(_SPAN_MAGIC, bucket_of(ids, buckets), columns)
 
 
-def pack_pages(ids: UInt64s, timestamps: UInt8s, digests: UInt8s, indices: npt.ArrayLike) -> bytes:
-    """Packs pages into one buffer: 68 bytes a page after a header of 24 bytes.
-
-    Layout as that of :func:`pack_spans`, with ``C4PAGES1``: first lanes, second lanes (uint64),
-    timestamps (32 bytes), digests (16 bytes), indices (uint32).
-
-    Raises:
-        ValueError: shapes do not fit, or an index is not in the range of uint32.
-
-    >>> stamps, digests = timestamp_column(["2019"]), np.zeros((1, 16), np.uint8)
-    >>> len(pack_pages(np.zeros((1, 2), np.uint64), stamps, digests, [0])) - 24
-    68
-
-    """
-    ids = _checked_ids(ids, "ids")
-    count = len(ids)
-    stamps = _checked_bytes(timestamps, "timestamps", count, TIMESTAMP_BYTES)
-    hashes = _checked_bytes(digests, "digests", count, DIGEST_BYTES)
-    index = _uint32(indices, count)
-    return _pack(_PAGE_MAGIC, count, ids[:, 0], ids[:, 1], stamps, hashes, index)
-
-
 def unpack_pages(buffer: bytes) -> PageRows:
-    """Read what :func:`pack_pages` wrote; the columns are views of the buffer.
+    """Read what :func:`pack_pages_by_bucket` wrote; the columns are views of the buffer.
 
     Raises:
         ValueError: the buffer is no buffer of pages, was cut or was changed.
@@ -495,7 +455,13 @@ def pack_pages_by_bucket(
 ) -> dict[int, bytes]:
     """Packs the winners of a file into one buffer for each bucket that has any.
 
-    Arguments and errors are those of :func:`pack_pages` and :func:`bucket_of`.
+    A buffer has 68 bytes a page after a header of 24 bytes. Layout as that of :func:`pack_spans`,
+    with ``C4PAGES1``: first lanes, second lanes (uint64), timestamps (32 bytes), digests (16
+    bytes), indices (uint32).
+
+    Raises:
+        ValueError: shapes do not fit, or an index is not in the range of uint32.
+
     """
     ids = _checked_ids(ids, "ids")
     stamps = _checked_bytes(timestamps, "timestamps", len(ids), TIMESTAMP_BYTES)
@@ -623,7 +589,7 @@ def _unpack(buffer: bytes, magic: bytes, *types: str) -> tuple[npt.NDArray[Any],
 
 
 def _checksum(*parts: memoryview) -> int:
-    """The first lane of MurmurHash3 x64 128 of all parts as one."""
+    """Return the first lane of MurmurHash3 x64 128 of all parts as one."""
     hasher = mmh3.mmh3_x64_128()
     for part in parts:
         hasher.update(part)
@@ -691,11 +657,11 @@ def outdated_pages(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
         ValueError: a buffer is damaged, or the same page of the same file was sent twice.
 
     >>> ids, digest = np.array([[7, 7]], np.uint64), np.zeros((1, 16), np.uint8)
-    >>> old = pack_pages(ids, timestamp_column(["2019-04-18T10:00:00Z"]), digest, [3])
-    >>> new = pack_pages(ids, timestamp_column(["2019-04-20T10:00:00Z"]), digest, [1])
-    >>> lost = outdated_pages([("a", new), ("b", old)])
+    >>> def page(day: str) -> bytes:
+    ...     return pack_pages_by_bucket(ids, timestamp_column([day]), digest, [1], buckets=1)[0]
+    >>> lost = outdated_pages([("a", page("2019-04-20")), ("b", page("2019-04-18"))])
     >>> list(lost), lost["b"].indices
-    (['b'], array([3], dtype=uint32))
+    (['b'], array([1], dtype=uint32))
 
     """
     files = sorted(buffers, key=lambda item: item[0])
@@ -768,7 +734,7 @@ def _in_order(parts: Sequence[Losers]) -> Losers:
 
 
 def _column(parts: Sequence[npt.NDArray[np.unsignedinteger[Any]]]) -> _Column:
-    """A column that is joined only while it is read: joined ones would double the memory."""
+    """Join a column only while it is read: keeping joined ones would double the memory."""
 
     def values(rows: Rows) -> UInt64s:
         return np.concatenate(parts)[rows].astype(np.uint64, copy=False)
@@ -849,7 +815,7 @@ def _groups(order: Rows, same: Bools, identity: tuple[_Column, _Column]) -> tupl
 
 
 def _smallest(rows: Rows, starts: Rows, columns: Sequence[_Column]) -> tuple[Rows, Rows]:
-    """The smallest row of each group by the columns in turn.
+    """Return the smallest row of each group by the columns in turn.
 
     Each column is read only for the rows that those before it could not tell apart.
 
@@ -1031,7 +997,7 @@ def cut(text: str, starts: Sequence[int], removed: Sequence[bool] | Bools) -> st
 def _cut_line(
     text: str, line_start: int, line_end: int, starts: Sequence[int], gone: Sequence[bool]
 ) -> str:
-    """The line without some of its units: others stay, so that the line does."""
+    """Return the line without some of its units; others stay."""
     pieces = [text[line_start : starts[0]]]
     for start, end, goes in zip(starts, [*starts[1:], line_end], gone, strict=True):
         if not goes:

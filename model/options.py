@@ -13,6 +13,7 @@ _OPTIONS: Mapping[str, str] = MappingProxyType(
         "profile_steps": "--profile",
         "schedule": "--learning-rate-schedule",
         "peak_flops": "--peak-tflops",
+        "defaults": "",
         "loss_on_inputs": "",
         "separator": "",
         "split": "",

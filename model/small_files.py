@@ -1,12 +1,14 @@
 """Small files read whole, as configurations and indices are; and errors that name their file."""
 
 import contextlib
+import json
 import os
 import pathlib
 import stat
 from collections.abc import Iterator
+from typing import Any
 
-__all__ = ["naming", "read_small_file"]
+__all__ = ["naming", "read_json_object", "read_small_file"]
 
 #: Bytes; the largest such file of a published T5, mT5's tokenizer.json, has 16 MB.
 LIMIT = 256 << 20
@@ -25,6 +27,18 @@ def read_small_file(path: str | os.PathLike[str]) -> bytes:
     if found.st_size > LIMIT:
         raise ValueError(f"{path}: {found.st_size:,} bytes, too large for what it should be")
     return path.read_bytes()
+
+
+def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a small file that is one JSON object. Raises ValueError, naming it, if it is not."""
+    content = read_small_file(path)
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: damaged: no JSON object")
+    return found
 
 
 @contextlib.contextmanager

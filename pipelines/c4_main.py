@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipelines import number_options
-from pipelines.interruption import PATIENCE_S, Interruption, limit_exit
+from pipelines.interruption import Interruption, limit_exit
 from pipelines.printing import printable
 from pipelines.version import VERSION
 
@@ -23,8 +23,7 @@ class _Command(NamedTuple):
     summary: str
     passes_on: bool = False  # options it does not know go to Beam
     extra: str | None = None  # of the package, without which its module cannot be imported
-    kept: str = ""  # what an interruption leaves to go on from
-    patience_s: float | None = PATIENCE_S  # that it is given to end; None: it saves its work
+    interrupted: str = "interrupted"  # what it says of that, and of what is left to go on from
 
 
 _COMMANDS = {
@@ -32,7 +31,7 @@ _COMMANDS = {
         "pipelines.build_command",
         "WET files in, corpus out",
         passes_on=True,
-        kept="run the same command again to go on: cleaned files are kept",
+        interrupted="interrupted; run the same command again to go on: cleaned files are kept",
     ),
     "verify": _Command(
         "pipelines.verify_command", "checks a finished corpus, byte for byte, without its inputs"
@@ -51,8 +50,7 @@ _COMMANDS = {
         "model.commands.pretrain",
         "trains T5 on a corpus",
         extra="train",
-        kept="run the same command again to go on from the newest checkpoint",
-        patience_s=None,
+        interrupted="interrupted before the first step: nothing was saved",
     ),
     "import-hf": _Command(
         "model.commands.import_hf",
@@ -81,16 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         sys.unraisablehook = _tell_unraisable
     asked = next((word for word in words if not word.startswith("-")), "")
-    kept = _COMMANDS[asked].kept if asked in _COMMANDS else ""
-    patience_s = _COMMANDS[asked].patience_s if asked in _COMMANDS else PATIENCE_S
-    line = f"c4: interrupted{'; ' if kept else ''}{kept}"
+    line = f"c4: {_COMMANDS[asked].interrupted if asked in _COMMANDS else 'interrupted'}"
     own_process = argv is None
-    with Interruption(line, own_process=own_process, patience_s=patience_s) as interruption:
+    with Interruption(line, own_process=own_process) as interruption:
         status = 1  # of what is raised
         try:
-            status = _run(
-                words, asked, argparse.Namespace(started=started, asked=interruption.asked)
-            )
+            known = argparse.Namespace(started=started, interruption=interruption)
+            status = _run(words, asked, known)
             _flush_stdout()
         except KeyboardInterrupt:
             status = interruption.tell()
@@ -107,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return interruption.tell()
             raise
         finally:
-            if own_process and patience_s is not None:
+            if own_process and interruption.patience_s is not None:
                 limit_exit(status)
         return status
 

@@ -46,7 +46,7 @@ class Interruption:
         """
         self._line = line
         self._own_process = own_process
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._asked = False
         self._over = False
         self._before: dict[int, Any] = {}
@@ -77,6 +77,10 @@ class Interruption:
         """Whether a signal came."""
         return self._asked
 
+    def expect(self, line: str, patience_s: float | None) -> None:
+        """Say another line from here on, and give the command another time to end."""
+        self._line, self.patience_s = line, patience_s
+
     def tell(self) -> int:
         """Says that the command was interrupted, and returns the exit status.
 
@@ -104,7 +108,7 @@ class Interruption:
             except TimeoutError:
                 late = True
             if came and not self._over:
-                receiving.settimeout(self._patience_s)
+                receiving.settimeout(self.patience_s)
             # Over may mean that the command is done, and the process at its end: no status then
             # changes. Or that it was told to end, and waits for its output to be read.
             if (came > 1 or (late and not self._over)) and self._ending.acquire(blocking=False):

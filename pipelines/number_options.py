@@ -40,10 +40,10 @@ def whole_number(text: str) -> int:
     -12
     """
     if not _WHOLE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {_short(text)}")
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {reprlib.repr(text)}")
     if len(text.removeprefix("-")) > _MOST_DIGITS:
         raise argparse.ArgumentTypeError(
-            f"expected at most {_MOST_DIGITS} digits, got {_short(text)}"
+            f"expected at most {_MOST_DIGITS} digits, got {reprlib.repr(text)}"
         )
     return int(text)
 
@@ -58,7 +58,7 @@ def decimal_number(text: str) -> float:
     """
     number = float(text) if _DECIMAL.fullmatch(text) else float("nan")
     if not -float("inf") < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number, got {_short(text)}")
+        raise argparse.ArgumentTypeError(f"expected a number, got {reprlib.repr(text)}")
     return number
 
 
@@ -72,7 +72,8 @@ def shard_count(text: str) -> int | None:
         return None
     if not re.fullmatch(r"[0-9]{1,5}", text) or not int(text):
         raise ValueError(
-            f"--shards wants auto or a whole number from 1 to {MOST_SHARDS}, got {_short(text)}"
+            f"--shards wants auto or a whole number from 1 to {MOST_SHARDS}, got "
+            f"{reprlib.repr(text)}"
         )
     return int(text)
 
@@ -87,7 +88,3 @@ def require_within(option: str, value: float, least: float, most: float) -> None
 
 def _grouped(number: float) -> str:
     return f"{number:,}" if number > 99_999 else f"{number:g}"
-
-
-def _short(text: str) -> str:
-    return reprlib.repr(text)

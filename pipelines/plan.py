@@ -1,47 +1,40 @@
-"""What a build will cost before it runs: CPU, bytes moved and kept, memory, requests, time.
+"""What a build costs before it runs: CPU, bytes moved and kept, memory, requests, time.
 
 The build is a chain of stages (`pipelines.graph`), each with so many tasks that run side by side.
-A stage's CPU is a sum of rates times amounts (`Rates`, measured here; `Work`, what goes in); its
-wall time is Graham's bound, all work spread evenly and then one longest task alone. Nothing in this
-module reads a file, asks a network or knows a price: tables come from `pipelines.plan_tables`, and
-`benchmarks/plan.py` measures the rates and holds the model against builds. docs/scale.md says how
-far to trust it.
+A stage's CPU is a sum of rates times amounts (`Rates`, measured; `Work`, what goes in); its wall
+time is Graham's bound, all work spread evenly and then one longest task alone. Nothing in this
+module reads a file, asks a network or knows a price. docs/scale.md says how far to trust it.
 """
 
 import dataclasses
 import math
-import reprlib
 
 from c4_filters import spans
 from pipelines import dedup
 from pipelines.merge_files import plan_merge
 from pipelines.write_shards import plan_shards
 
-__all__ = ["Cluster", "Engine", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan", "timed"]
+__all__ = ["Engine", "Fleet", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan"]
 
 _BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
 ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
-_FETCH_BYTES = (
-    16 << 20
-)  # what is fetched at a time by who reads a file of gs:// or s3:// from its beginning
+_FETCH_BYTES = 16 << 20  # one request, where a file of gs:// or s3:// is read from its beginning
 _SCATTERED_BYTES = 64 << 10  # and where small parts are read: pipelines.storage
 _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.corpus.cleaned
-_REPEATED = 0.15  # of the spans sent, how many go: python -m benchmarks.scale
-_MOST_OF_ENGINE = 10**12  # seconds, bytes a second, GB: beyond, sums would be no numbers
+_REPEATED = 0.15  # of the spans sent, the part that is removed: python -m benchmarks.scale
 _INDEX_BYTES = 110  # of a batch in a cleaned file's table of sections
 _REMOVAL_BYTES = 0.2  # a unit: its bit, and the keeper of each removed one (0.12 en, 0.30 tfds)
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """What the pages of a crawl are like, per page read. The default is CC-MAIN-2019-18 and ``en``.
+    """Amounts per page read. The default is CC-MAIN-2019-18 with recipe ``en``.
 
-    Sources of the defaults: the paper's and TensorFlow Datasets' figures of the published build
-    (365 million pages, about 750 GB of text, of 2.50 billion pages read). Estimates: that one page
-    in four or five survives the line rules, that a quarter of the kept text and a seventh of the
-    kept pages go as duplicates, that a sentence has 93 bytes (real pages: 95). Bytes stored are
-    those of real pages, `effort` what the rates miss of these. Give a corpus of your own pages to
-    have none of it estimated.
+    Its sources are the paper and TensorFlow Datasets' figures of the published build (365 million
+    pages, about 750 GB of text, of 2.50 billion pages read) and real pages, for bytes stored and
+    `effort`. Estimates: one page in four or five survives the line rules, a quarter of the
+    kept text and a seventh of the kept pages are duplicates, a sentence has 93 bytes (real
+    pages: 95). A corpus of your own pages replaces them all (`pipelines.measured_corpus`).
     """
 
     stored_bytes: float = 2_800.0  # gzip, as Common Crawl stores it: 7.0 TB in all
@@ -56,17 +49,6 @@ class Profile:
     cleaned_ratio: float = 0.655  # of cleaned files, a kept byte of text
     shard_ratio: float = 0.37  # of Parquet shards, a written byte of text
 
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{field.name} a page must be 0 or more, got {value}")
-        if not self.kept_pages <= self.judged_pages <= 1:
-            raise ValueError(
-                "no more pages can be kept than judged, nor judged than read, got "
-                f"{self.kept_pages} and {self.judged_pages}"
-            )
-
 
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -76,37 +58,18 @@ class Work:
     pages: float
     profile: Profile
 
-    def __post_init__(self) -> None:
-        if self.files < 1 or self.pages < 1:
-            raise ValueError(
-                f"a build needs files with pages, got {self.files} files of {self.pages} pages in "
-                "all (--files, --input)"
-            )
-
     def of(self, name: str) -> float:
-        """The whole amount of one of the profile's fields."""
+        """Return the whole amount of one of the profile's fields."""
         return float(getattr(self.profile, name)) * self.pages
-
-    @property
-    def judged_bytes(self) -> float:
-        """Text past the line rules: pages that other rules drop are as long as those kept."""
-        if not self.profile.kept_pages:
-            return 0.0
-        return self.of("kept_bytes") / self.profile.kept_pages * self.profile.judged_pages
-
-    @property
-    def spans(self) -> float:
-        """Windows of three units: two fewer than units on each page."""
-        return max(0.0, self.of("units") - 2 * self.of("kept_pages"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """CPU seconds and bytes per unit of work; each a figure of ``python -m benchmarks.plan rates``.
+    """CPU seconds and bytes per unit of work.
 
-    Measured on one core of the machine of docs/log.md; ``Cluster.cpu_factor`` carries them over to
-    another, by what ``python -m benchmarks.plan speed`` says there. Requests are measured by
-    ``python -m benchmarks.plan requests``; memory by its ``check`` and by ``benchmarks.scale``.
+    Measured on one core of the machine of docs/log.md with `benchmarks/plan.py` of version 0.1;
+    ``Fleet.cpu_factor`` carries them over to another. ``python -m benchmarks.plan check`` holds
+    them against builds.
     """
 
     # Cleaning, by least squares over corpora that differ in one amount at a time.
@@ -154,40 +117,20 @@ FORMAT_BYTES = {"parquet": 1.0, "tfrecord": 2.8, "json": 1.09}
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """What an engine and a network add. Assumptions, not measured: they stand in the price table.
+    """What an engine and a network add: assumptions, see the price table."""
 
-    Attributes:
-      start_s: from the launch to the first worker at work.
-      stage_s: between two stages.
-      request_s: one request to an object store.
-      bytes_per_s: read or written by one process.
-      disk_gb: of each worker.
-      reserved_gb: memory of a machine that no worker process gets.
-      longest_task: the longest task of a stage, in means.
-    """
-
-    start_s: float = 240.0
-    stage_s: float = 20.0
-    request_s: float = 0.020
-    bytes_per_s: float = 50e6
-    disk_gb: float = 25.0
-    reserved_gb: float = 1.5
-    longest_task: float = 1.5
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            least = 1 if field.name in ("bytes_per_s", "longest_task") else 0
-            if not least <= value <= _MOST_OF_ENGINE:  # nor NaN
-                raise ValueError(
-                    f"{field.name} must lie between {least} and {_MOST_OF_ENGINE:.0e}, "
-                    f"got {reprlib.repr(value)}"
-                )
+    start_s: float = 240.0  # from the launch to the first worker at work
+    stage_s: float = 20.0  # between two stages
+    request_s: float = 0.020  # one request to an object store
+    bytes_per_s: float = 50e6  # read or written by one process
+    disk_gb: float = 25.0  # of each worker
+    reserved_gb: float = 1.5  # memory of a machine that no worker process gets
+    longest_task: float = 1.5  # of a stage, in means
 
 
 @dataclasses.dataclass(frozen=True)
-class Cluster:
-    """Who works: ``workers`` machines of ``cores`` worker processes each.
+class Fleet:
+    """``workers`` machines of ``cores`` worker processes each.
 
     ``local``: one machine, files on its disk, without an object store's requests.
     """
@@ -198,18 +141,6 @@ class Cluster:
     engine: Engine = Engine()
     cpu_factor: float = 1.0  # how many times slower than the machine of docs/log.md
     local: bool = False
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ValueError(f"at least one worker is needed, got {self.workers} (--workers)")
-        if self.cores < 1 or self.memory_gb <= 0:
-            raise ValueError(
-                f"a machine needs vCPUs and memory, got {self.cores} and {self.memory_gb} GB"
-            )
-        if not (math.isfinite(self.cpu_factor) and self.cpu_factor > 0):
-            raise ValueError(
-                f"the CPU factor must be above 0, got {self.cpu_factor} (--cpu-factor)"
-            )
 
     @property
     def slots(self) -> int:
@@ -241,10 +172,10 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All stages, and what they come to."""
+    """All stages, and their sums."""
 
     work: Work
-    cluster: Cluster
+    fleet: Fleet
     stages: tuple[Stage, ...]
     buckets: int
     shards: int
@@ -252,23 +183,18 @@ class Plan:
     disk_bytes: dict[str, float]  # folder -> bytes kept when the build has ended
 
     def total(self, name: str) -> float:
-        """The sum of one of the stages' amounts."""
+        """Return the sum of one of the stages' amounts."""
         return float(sum(getattr(stage, name) for stage in self.stages))
-
-    @property
-    def cpu_s(self) -> float:
-        """CPU seconds of all stages."""
-        return self.total("cpu_s")
 
     @property
     def wall_s(self) -> float:
         """Seconds from the launch to the manifest."""
-        return self.cluster.engine.start_s + self.total("wall_s")
+        return self.fleet.engine.start_s + self.total("wall_s")
 
     @property
     def busy(self) -> float:
         """Part of all processes' time, from launch to manifest, in which they have a task."""
-        return self.total("busy_s") / (self.wall_s * self.cluster.slots)
+        return self.total("busy_s") / (self.wall_s * self.fleet.slots)
 
     @property
     def widest(self) -> Stage:
@@ -278,163 +204,114 @@ class Plan:
 
 def make_plan(
     work: Work,
-    cluster: Cluster,
+    fleet: Fleet,
     rates: Rates | None = None,
     shards: int | None = None,
     formats: tuple[str, ...] = ("parquet",),
 ) -> Plan:
-    """Reckons a build. ``shards``: of train, None for as many as the build would choose.
+    """Estimate a build. ``shards``: of train, None for as many as the build would choose.
 
-    >>> plan = make_plan(Work(56_000, 2.5e9, Profile()), Cluster(500, 4, 16.0))
+    >>> plan = make_plan(Work(56_000, 2.5e9, Profile()), Fleet(500, 4, 16.0))
     >>> [stage.name for stage in plan.stages if stage.name in ("merge", "write")]
     ['merge', 'write']
-    >>> plan.cpu_s / 86_400 < 335
+    >>> plan.total("cpu_s") / 86_400 < 335
     True
     """
     rates = rates or Rates()
-    files = work.files
-    kept_bytes, kept_pages, units = (work.of(k) for k in ("kept_bytes", "kept_pages", "units"))
+    files, pages, profile = work.files, work.pages, work.profile
+    names = ("stored_bytes", "text_bytes", "kept_pages", "kept_bytes", "units", "written_bytes")
+    stored, text, kept_pages, kept_bytes, units, written_text = map(work.of, names)
+    judged = work.of("judged_pages")
+    # Pages that other rules drop are as long as those kept.
+    judged_bytes = kept_bytes / kept_pages * judged if kept_pages else 0.0
+    # Windows of three units: two fewer than units on each page.
+    sent = profile.sent_spans * max(0.0, units - 2 * kept_pages)
+    lost = 8 * (max(0.0, units - 2 * kept_pages) - sent)
+
     tasks = plan_shards(round(kept_bytes), shards)
     span_buckets = dedup.bucket_count(round(units), spans.SPAN_BYTES)
     url_buckets = dedup.bucket_count(round(kept_pages), spans.PAGE_BYTES)
-    cleaned = work.profile.cleaned_ratio * kept_bytes
-    prints = 16 * units + rates.print_page_bytes * kept_pages
-    removals = _REMOVAL_BYTES * (units + kept_pages)
-    written = work.profile.shard_ratio * work.of("written_bytes")
-    written *= sum(FORMAT_BYTES[name] for name in formats)
     url_buffers = files * min(url_buckets, kept_pages / files)
-    sent = work.profile.sent_spans * work.spans
     span_buffers = files * min(span_buckets, sent / files)
     url_moved = spans.PAGE_BYTES * kept_pages + url_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
     span_moved = spans.SPAN_BYTES * sent + span_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
-    lost = 8 * (work.spans - sent)
     merging = plan_merge(files, round(kept_bytes), len(tasks))
     pieces = merging.groups * merging.ranges if merging else 0
-    batches = _batches(kept_bytes, kept_pages)
-    print_reads = files * (1 + _fetches(prints / files))
-    base = rates.base_bytes
 
-    stages = [
-        Stage(
-            "clean",
-            tasks=files,
-            cpu_s=work.profile.effort
-            * (
-                rates.read_page_s * work.pages
-                + rates.read_byte_s * work.of("text_bytes")
-                + rates.judged_page_s * work.of("judged_pages")
-                + rates.judged_byte_s * work.judged_bytes
-                + rates.kept_page_s * kept_pages
-                + rates.kept_byte_s * kept_bytes
-            )
-            + rates.file_s * files,
-            read_bytes=work.of("stored_bytes"),
-            written_bytes=cleaned + prints,
-            class_a=3 * files,  # the mark that it is under way, fingerprints, cleaned pages
-            class_b=files * (2 + _fetches(work.of("stored_bytes") / files)),
-            process_bytes=base + rates.clean_byte_ratio * kept_bytes / files,
-        ),
-        Stage(
-            "urls of files",
-            tasks=files,
-            cpu_s=rates.url_page_s * kept_pages
-            + rates.pack_buffer_s * url_buffers
-            + rates.element_s * url_buffers
-            + rates.shuffle_byte_s * url_moved,
-            read_bytes=prints,
-            shuffle_bytes=url_moved,
-            class_b=print_reads,
-            process_bytes=base + 3 * prints / files,
-        ),
-        Stage(
-            "urls by bucket",
-            tasks=url_buckets,
-            cpu_s=rates.bucket_row_s * 2 * kept_pages + rates.bucket_buffer_s * url_buffers,
-            process_bytes=base + rates.bucket_ratio * url_moved / url_buckets,
-        ),
-        Stage(
-            "spans of files",
-            tasks=files,
-            cpu_s=rates.unit_s * units
-            + (rates.pack_buffer_s + rates.element_s) * span_buffers
-            + rates.shuffle_byte_s * span_moved,
-            read_bytes=prints,
-            shuffle_bytes=span_moved,
-            class_b=print_reads,
-            process_bytes=base + 8 * prints / files,
-        ),
-        Stage(
-            "spans by bucket",
-            tasks=span_buckets,
-            shuffle_bytes=_REPEATED * 12 * sent,
-            cpu_s=rates.bucket_row_s * sent + rates.bucket_buffer_s * span_buffers,
-            process_bytes=base + rates.bucket_ratio * span_moved / span_buckets,
-        ),
-        Stage(
-            "removals",
-            tasks=files,
-            cpu_s=rates.removal_unit_s * units + rates.element_s * files,
-            read_bytes=prints,
-            written_bytes=removals,
-            shuffle_bytes=lost,
-            class_a=files,
-            class_b=print_reads,
-            process_bytes=base + 3 * prints / files,
-        ),
+    cleaned = profile.cleaned_ratio * kept_bytes
+    prints = 16 * units + rates.print_page_bytes * kept_pages
+    removals = _REMOVAL_BYTES * (units + kept_pages)
+    written = profile.shard_ratio * written_text * sum(FORMAT_BYTES[name] for name in formats)
+    print_reads = files * (1 + _fetches(prints / files))
+    # Record batches of all cleaned files: 256 KiB of text or 256 pages, whichever is first.
+    batches = max(kept_bytes / _BATCH_TEXT_BYTES, kept_pages / 256)
+    clean_s = rates.read_page_s * pages + rates.read_byte_s * text
+    clean_s += rates.judged_page_s * judged + rates.judged_byte_s * judged_bytes
+    clean_s += rates.kept_page_s * kept_pages + rates.kept_byte_s * kept_bytes
+    buffer_s = rates.pack_buffer_s + rates.element_s
+
+    def opening(openings: float, sources: int) -> tuple[float, float, float]:
+        """Return the CPU, the bytes and the requests of opening cleaned files, or merged ones."""
+        footer = _INDEX_BYTES * batches / sources
+        cpu_s = (rates.open_s + rates.open_batch_s * batches / sources) * openings
+        return cpu_s, openings * footer, _requests(openings, batches + openings, footer)
+
+    # fmt: off
+    # Name, tasks, CPU; read, written, shuffled; requests that write, and that read; memory.
+    rows: list[tuple[str, int, float, float, float, float, float, float, float]] = [
+        ("clean", files, profile.effort * clean_s + rates.file_s * files,
+         stored, cleaned + prints, 0.0,
+         3 * files,  # the mark that it is under way, fingerprints, cleaned pages
+         files * (2 + _fetches(stored / files)),
+         rates.clean_byte_ratio * kept_bytes / files),
+        ("urls of files", files,
+         rates.url_page_s * kept_pages + buffer_s * url_buffers
+         + rates.shuffle_byte_s * url_moved,
+         prints, 0.0, url_moved, 0.0, print_reads, 3 * prints / files),
+        ("urls by bucket", url_buckets,
+         rates.bucket_row_s * 2 * kept_pages + rates.bucket_buffer_s * url_buffers,
+         0.0, 0.0, 0.0, 0.0, 0.0, rates.bucket_ratio * url_moved / url_buckets),
+        ("spans of files", files,
+         rates.unit_s * units + buffer_s * span_buffers + rates.shuffle_byte_s * span_moved,
+         prints, 0.0, span_moved, 0.0, print_reads, 8 * prints / files),
+        ("spans by bucket", span_buckets,
+         rates.bucket_row_s * sent + rates.bucket_buffer_s * span_buffers,
+         0.0, 0.0, _REPEATED * 12 * sent, 0.0, 0.0, rates.bucket_ratio * span_moved / span_buckets),
+        ("removals", files, rates.removal_unit_s * units + rates.element_s * files,
+         prints, removals, lost, files, print_reads, 3 * prints / files),
     ]
     if merging:
-        openings = files * merging.ranges
-        footer = _INDEX_BYTES * batches / files
-        stages.append(
-            Stage(
-                "merge",
-                tasks=pieces,
-                cpu_s=rates.merge_byte_s * kept_bytes
-                + rates.merge_page_s * kept_pages
-                + (rates.open_s + rates.open_batch_s * batches / files) * openings,
-                read_bytes=cleaned + removals + openings * footer,
-                written_bytes=cleaned + removals,
-                class_a=2 * pieces,
-                class_b=_requests(openings, batches + openings, footer),
-                process_bytes=base + rates.merge_ratio * kept_bytes / pieces,
-            )
-        )
-    sources = pieces or files
+        open_s, footers, requests = opening(files * merging.ranges, files)
+        rows.append((
+            "merge", pieces,
+            rates.merge_byte_s * kept_bytes + rates.merge_page_s * kept_pages + open_s,
+            cleaned + removals + footers, cleaned + removals, 0.0, 2 * pieces, requests,
+            rates.merge_ratio * kept_bytes / pieces,
+        ))
     # Of the ranges of keys, a shard opens those that it has a part in.
-    per_shard = float(files)
-    if merging:
-        per_shard = merging.groups * max(1.0, merging.ranges / len(tasks))
-    shard_openings = per_shard * len(tasks)
-    footer = _INDEX_BYTES * batches / sources
-    stages.append(
-        Stage(
-            "write",
-            tasks=len(tasks),
-            cpu_s=(rates.open_s + rates.open_batch_s * batches / sources) * shard_openings
-            + rates.write_byte_s * kept_bytes
-            + rates.write_page_s * kept_pages
-            + sum(FORMAT_BYTE_S[name] for name in formats) * work.of("written_bytes"),
-            read_bytes=cleaned + removals + shard_openings * footer,
-            written_bytes=written,
-            class_a=len(formats) * len(tasks),
-            class_b=_requests(shard_openings, batches + shard_openings, footer),
-            process_bytes=base + rates.shard_ratio * kept_bytes / tasks[0].count,
-        )
-    )
+    per_shard = merging.groups * max(1.0, merging.ranges / len(tasks)) if merging else files
+    open_s, footers, requests = opening(per_shard * len(tasks), pieces or files)
+    rows.append((
+        "write", len(tasks),
+        open_s + rates.write_byte_s * kept_bytes + rates.write_page_s * kept_pages
+        + sum(FORMAT_BYTE_S[name] for name in formats) * written_text,
+        cleaned + removals + footers, written, 0.0, len(formats) * len(tasks), requests,
+        rates.shard_ratio * kept_bytes / tasks[0].count,
+    ))
+    # fmt: on
+    base = rates.base_bytes
+    if fleet.local:
+        base += rates.local_shuffle_ratio * sum(row[5] for row in rows) / fleet.slots
+    merged = cleaned + removals if pieces else 0.0
+    kept = {"cleaned": cleaned, "fingerprints": prints, "removals": removals}
     return Plan(
         work,
-        cluster,
-        tuple(timed(stage, cluster) for stage in _placed(stages, cluster, rates)),
-        buckets=span_buckets,
-        shards=tasks[0].count,
-        pieces=pieces,
-        disk_bytes={
-            "cleaned": cleaned,
-            "fingerprints": prints,
-            "removals": removals,
-            "merged": cleaned + removals if pieces else 0.0,
-            "shards": written,
-        },
+        fleet,
+        tuple(_timed(Stage(*row[:8], base + row[8]), fleet, rates) for row in rows),
+        span_buckets,
+        tasks[0].count,
+        pieces,
+        {**kept, "merged": merged, "shards": written},
     )
 
 
@@ -443,7 +320,7 @@ def _fetches(n_bytes: float) -> int:
 
 
 def _requests(openings: float, batches: float, footer_bytes: float) -> float:
-    """Read of cleaned files and their removals, here and there, 64 kB at a time.
+    """Count the reads of cleaned files and their removals, here and there, 64 kB at a time.
 
     Five an opening that finds one batch (tests/pipelines/test_google_storage.py): one to open each
     of the two files, one for the end of each, which holds the table and the bits of most removals,
@@ -453,34 +330,15 @@ def _requests(openings: float, batches: float, footer_bytes: float) -> float:
     return opening * openings + max(0.0, batches - openings) + openings
 
 
-def _batches(text_bytes: float, pages: float) -> float:
-    """Record batches of all cleaned files: 256 KiB of text or 256 pages, whichever is first."""
-    return max(text_bytes / _BATCH_TEXT_BYTES, pages / 256)
-
-
-def _placed(stages: list[Stage], cluster: Cluster, rates: Rates) -> list[Stage]:
-    """The stages with their requests' CPU; on one machine without any, but with all shuffled."""
-    placed = []
-    shuffled = sum(stage.shuffle_bytes for stage in stages)
-    for stage in stages:
-        if cluster.local:
-            held = rates.local_shuffle_ratio * shuffled / cluster.slots
-            held += stage.process_bytes
-            stage = dataclasses.replace(stage, class_a=0.0, class_b=0.0, process_bytes=held)
-        else:
-            cpu_s = stage.cpu_s + (stage.class_a + stage.class_b) * rates.request_cpu_s
-            stage = dataclasses.replace(stage, cpu_s=cpu_s)
-        placed.append(stage)
-    return placed
-
-
-def timed(stage: Stage, cluster: Cluster) -> Stage:
-    """The stage with its wall time: all of it spread evenly, then one longest task alone."""
-    engine = cluster.engine
-    busy = stage.cpu_s * cluster.cpu_factor
-    busy += (stage.read_bytes + stage.written_bytes + stage.shuffle_bytes) / engine.bytes_per_s
-    busy += (stage.class_a + stage.class_b) * engine.request_s
-    task = busy / stage.tasks
-    side_by_side = min(cluster.slots, stage.tasks)
-    wall = busy / side_by_side + (engine.longest_task - 1) * task + engine.stage_s
-    return dataclasses.replace(stage, busy_s=busy, wall_s=wall)
+def _timed(stage: Stage, fleet: Fleet, rates: Rates) -> Stage:
+    """Add the CPU of requests, unless a disk of one's own needs none, and the wall time."""
+    engine = fleet.engine
+    if fleet.local:
+        stage = dataclasses.replace(stage, class_a=0.0, class_b=0.0)
+    requests = stage.class_a + stage.class_b
+    cpu_s = stage.cpu_s + requests * rates.request_cpu_s
+    moved = stage.read_bytes + stage.written_bytes + stage.shuffle_bytes
+    busy_s = cpu_s * fleet.cpu_factor + moved / engine.bytes_per_s + requests * engine.request_s
+    wall_s = busy_s / min(fleet.slots, stage.tasks)
+    wall_s += (engine.longest_task - 1) * busy_s / stage.tasks + engine.stage_s
+    return dataclasses.replace(stage, cpu_s=cpu_s, busy_s=busy_s, wall_s=wall_s)

@@ -1,4 +1,4 @@
-"""``c4 plan``: what a build will take, and cost, before it is launched. Asks no network."""
+"""``c4 plan``: what a build takes and costs, before it is launched. Uses no network."""
 
 import argparse
 import dataclasses
@@ -6,28 +6,27 @@ import json
 import math
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.formats import format_named
 from pipelines.number_options import MOST_SHARDS, require_within, shard_count
-from pipelines.plan import Cluster, Plan, Profile, Rates, Stage, Work, make_plan, timed
+from pipelines.plan import Fleet, Plan, Profile, Rates, Stage, Work, make_plan
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
 from pipelines.printing import printable
 
-__all__ = ["add_arguments", "costs", "run"]
+__all__ = ["add_arguments", "run"]
 
 #: The published build of CC-MAIN-2019-18, by the code of TensorFlow Datasets: its README.
 REFERENCE_CPU_DAYS = 335
-_TYPICAL = Crawl(56_000, 7.0e12, 2_497_818_607)  # a file of unknown crawls is as one of 2019-18
-_MOST_WORKERS = 100_000
-_MOST_FILES = 10_000_000  # a hundred crawls
-_CPU_FACTORS = (0.001, 1000.0)
-_OTHER_PAGES = 2.0  # times as long, or as short: a corpus of such is no good model
+_TYPICAL = Crawl(56_000, 7.0e12, 2_497_818_607)  # 2019-18: files of unknown crawls are like its
 _COMPARED_FILES = 1_000  # from here on with the reference, which cleaned a whole crawl
-_STAGE_COLUMNS = "{:<16}{:>10}{:>12}{:>10}{:>10}{:>10}{:>11}{:>11}{:>9}{:>9}"
+_OTHER_PAGES = 2.0  # times as long, or as short: --like is then inexact
+_LENGTHS = ("stored_bytes", "text_bytes", "kept_bytes", "units", "written_bytes")
+_COLUMNS = "{:<16}{:>10}{:>12}{:>10}{:>10}{:>10}{:>11}{:>11}{:>9}{:>9}"
+_HEADINGS = "stage tasks CPU read written shuffled writes reads memory wall"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,101 +44,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--crawl", metavar="ID", help="a crawl of the table, as CC-MAIN-2019-18")
     what.add_argument("--files", type=int, metavar="N", help="so many WET files of a crawl")
-    what.add_argument(
-        "--input", nargs="+", metavar="GLOB", help="these WET files; their sizes are looked up"
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=100,
-        metavar="N",
-        help="machines of --machine, not processes as for c4 build (default: 100)",
-    )
-    parser.add_argument(
+    sizes = "these WET files; their sizes are looked up"
+    what.add_argument("--input", nargs="+", metavar="GLOB", help=sizes)
+    add = parser.add_argument
+    machines = "machines of --machine, not processes as for c4 build (default: 100)"
+    add("--workers", type=int, default=100, metavar="N", help=machines)
+    machine = "n2-standard-4"
+    add(
         "--machine",
-        default="n2-standard-4",
+        default=machine,
         metavar="TYPE",
-        help="of the price table (default: n2-standard-4)",
+        help=f"of the price table (default: {machine})",
     )
-    parser.add_argument(
-        "--shards",
-        default="auto",
-        metavar="auto|N",
-        help="train shards (default: auto, 64 to 256 MB of text each)",
-    )
-    parser.add_argument(
-        "--format", default="parquet", metavar="LIST", help="as for c4 build (default: parquet)"
-    )
-    parser.add_argument(
-        "--like", metavar="DIR", help="take pages and CPU from this finished corpus"
-    )
-    parser.add_argument(
-        "--cpu-factor",
-        type=float,
-        default=1.0,
-        metavar="F",
-        help="how many times slower a vCPU is than the one that was measured on (default: 1)",
-    )
-    parser.add_argument(
-        "--prices", metavar="FILE", help="a TOML file of your prices, machines, assumptions"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    shards = "train shards (default: auto, 64 to 256 MB of text each)"
+    add("--shards", default="auto", metavar="auto|N", help=shards)
+    add("--format", default="parquet", metavar="LIST", help="as for c4 build (default: parquet)")
+    add("--like", metavar="DIR", help="take pages and CPU from this finished corpus")
+    slower = "how many times slower a vCPU is than the one that was measured on (default: 1)"
+    add("--cpu-factor", type=float, default=1.0, metavar="F", help=slower)
+    add("--prices", metavar="FILE", help="a TOML file of your prices, machines, assumptions")
+    add("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Print the plan. Returns the exit status."""
     del rest
-    _require_bounds(arguments)
+    require_within("--workers", arguments.workers, 1, 100_000)
+    if arguments.files is not None:
+        require_within("--files", arguments.files, 1, 10_000_000)  # a hundred crawls
+    require_within("--cpu-factor", arguments.cpu_factor, 0.001, 1000.0)
     tables = read_tables(arguments.prices)
     machine = tables.machine(arguments.machine)
     work, rates = _work(arguments)
-    formats = _formats(arguments.format)
-    cluster = Cluster(
-        arguments.workers,
-        machine.vcpus,
-        machine.memory_gb,
-        tables.engine,
-        arguments.cpu_factor,
-    )
-    plan = make_plan(work, cluster, rates, shard_count(arguments.shards), formats)
+    formats, shards = _formats(arguments.format), shard_count(arguments.shards)
+
+    def plan_for(workers: int) -> Plan:
+        fleet = Fleet(workers, *machine, tables.engine, arguments.cpu_factor)
+        return make_plan(work, fleet, rates, shards, formats)
+
+    plan = plan_for(arguments.workers)
     _check_memory(plan, arguments.machine, tables)
     if arguments.json:
-        print(json.dumps(as_json(plan, arguments.machine, tables), indent=1, allow_nan=False))
+        print(json.dumps(_as_json(plan, arguments.machine, tables), indent=1, allow_nan=False))
     else:
-        show(plan, arguments.machine, tables, arguments.crawl, arguments.like)
+        _show(plan, arguments, tables, plan_for)
     return 0
 
 
-def _require_bounds(arguments: argparse.Namespace) -> None:
-    """Raise ValueError for numbers that no build has."""
-    for name, most in (("workers", _MOST_WORKERS), ("files", _MOST_FILES)):
-        value = getattr(arguments, name)
-        if value is not None:
-            require_within(f"--{name}", value, 1, most)
-    require_within("--cpu-factor", arguments.cpu_factor, *_CPU_FACTORS)
-
-
 def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
-    """What is to be built, and at what rates."""
-    crawl: Crawl | None = None
+    """Return what is to be built, and at what rates."""
+    profile, rates, per_file = Profile(), Rates(), _TYPICAL.pages / _TYPICAL.files
+    if arguments.like is not None:
+        from pipelines.measured_corpus import measured_corpus
+
+        like = measured_corpus(layout.absolute(arguments.like))
+        profile, rates, per_file = like.profile, like.rates, like.pages / like.files
+    if arguments.files is not None:
+        return Work(arguments.files, max(1.0, arguments.files * per_file), profile), rates
     if arguments.crawl is not None:
         crawl = known_crawl(arguments.crawl)
-    elif arguments.input is not None:
+    else:
         if not all(arguments.input):
             raise ValueError("no input: give at least one WET file or pattern (--input)")
         found = storage.match([layout.absolute(pattern) for pattern in arguments.input])
         crawl = Crawl(len(found), float(sum(file.size for file in found)), 0)
-    if arguments.like is None:
-        profile, rates = Profile(), Rates()
-        a_file = _TYPICAL.pages / _TYPICAL.files
-    else:
-        from pipelines.measured_corpus import measured_corpus
-
-        like = measured_corpus(layout.absolute(arguments.like))
-        profile, rates = like.profile, like.rates
-        a_file = like.pages / like.files
-    if crawl is None:
-        return Work(arguments.files, max(1.0, arguments.files * a_file), profile), rates
     # Where only bytes are known, pages are as long as the profile's.
     pages = crawl.pages or max(1.0, crawl.stored_bytes / profile.stored_bytes)
     longer = crawl.stored_bytes / pages / profile.stored_bytes
@@ -147,17 +115,12 @@ def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
         print(
             f"c4: note: a page of {printable(arguments.like)} has {profile.stored_bytes:,.0f} "
             f"stored bytes, one of what is planned {profile.stored_bytes * longer:,.0f}: its "
-            f"amounts a page are taken {longer:.2g} times; a corpus of some of the same files is a "
+            f"amounts per page are scaled by {longer:.2g}; a corpus of some of the same files is a "
             "better model (--like)",
             file=sys.stderr,
         )
-    return Work(crawl.files, pages, _longer(profile, longer)), rates
-
-
-def _longer(profile: Profile, times: float) -> Profile:
-    """The profile of pages that are so many times as long; as many of them are kept."""
-    names = ("stored_bytes", "text_bytes", "kept_bytes", "units", "written_bytes")
-    return dataclasses.replace(profile, **{name: getattr(profile, name) * times for name in names})
+    lengths = {name: getattr(profile, name) * longer for name in _LENGTHS}
+    return Work(crawl.files, pages, dataclasses.replace(profile, **lengths)), rates
 
 
 def _formats(value: str) -> tuple[str, ...]:
@@ -170,15 +133,11 @@ def _formats(value: str) -> tuple[str, ...]:
 
 
 def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
-    widest, has = plan.widest, plan.cluster.process_bytes
+    widest, has = plan.widest, plan.fleet.process_bytes
     if widest.process_bytes <= has:
         return
-    fits = [
-        name
-        for name, kind in tables.machines.items()
-        if Cluster(1, kind.vcpus, kind.memory_gb, tables.engine).process_bytes
-        >= widest.process_bytes
-    ]
+    fleets = {name: Fleet(1, *kind, tables.engine) for name, kind in tables.machines.items()}
+    fits = [name for name, one in fleets.items() if one.process_bytes >= widest.process_bytes]
     out = f"such as {fits[0]}" if fits else "of more memory a vCPU than any in the table"
     can_be_more = widest.name == "write" and plan.shards < MOST_SHARDS
     more = ", or more shards (--shards)" if can_be_more else ""
@@ -188,171 +147,123 @@ def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
     )
 
 
-def costs(plan: Plan, tables: Tables) -> dict[str, float]:
-    """US dollars by what they are paid for; storage is that of one month, after the build."""
-    cluster = plan.cluster
-    hours = plan.wall_s / 3600 * cluster.workers
-
-    def usd(name: str) -> float:
-        return tables.prices[name].usd
-
+def _costs(plan: Plan, tables: Tables) -> dict[str, float]:
+    """Return US dollars by what they are paid for, without the storage after the build."""
+    usd = {name: price.usd for name, price in tables.prices.items()}
+    hours = plan.wall_s / 3600 * plan.fleet.workers
+    requests = plan.total("class_a") / 1000 * usd["class_a_1000"]
+    requests += plan.total("class_b") / 1000 * usd["class_b_1000"]
     return {
-        "vCPUs": hours * cluster.cores * usd("vcpu_hour"),
-        "memory": hours * cluster.memory_gb * usd("memory_gb_hour"),
-        "workers' disks": hours * tables.engine.disk_gb * usd("disk_gb_hour"),
+        "vCPUs": hours * plan.fleet.cores * usd["vcpu_hour"],
+        "memory": hours * plan.fleet.memory_gb * usd["memory_gb_hour"],
+        "workers' disks": hours * tables.engine.disk_gb * usd["disk_gb_hour"],
         # What goes in comes out again, and both are billed.
-        "shuffle": 2 * plan.total("shuffle_bytes") / 1e9 * usd("shuffle_gb"),
-        "requests": plan.total("class_a") / 1000 * usd("class_a_1000")
-        + plan.total("class_b") / 1000 * usd("class_b_1000"),
+        "shuffle": 2 * plan.total("shuffle_bytes") / 1e9 * usd["shuffle_gb"],
+        "requests": requests,
     }
 
 
-def storage_costs(plan: Plan, tables: Tables) -> dict[str, float]:
-    """US dollars a month for each folder that is left when the build has ended."""
-    price = tables.prices["storage_gb_month"].usd
-    return {
-        folder: n_bytes / 1e9 * price
-        for folder, n_bytes in plan.disk_bytes.items()
-        if folder != "merged"
-    }
+def _kept(plan: Plan) -> dict[str, float]:
+    """Return bytes of each folder that is left when the build has ended."""
+    return {name: size for name, size in plan.disk_bytes.items() if name != "merged"}
 
 
-def as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
-    """The whole plan for scripts: seconds, bytes, US dollars."""
-    paid = costs(plan, tables)
+def _as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
+    """Return the whole plan for scripts: seconds, bytes, US dollars."""
+    paid, month = _costs(plan, tables), tables.prices["storage_gb_month"].usd
     return {
         "files": plan.work.files,
         "pages": round(plan.work.pages),
         "stored_bytes": round(plan.work.of("stored_bytes")),
-        "workers": plan.cluster.workers,
+        "workers": plan.fleet.workers,
         "machine": machine,
         "profile": dataclasses.asdict(plan.work.profile),
         "buckets": plan.buckets,
         "pieces": plan.pieces,
         "shards": plan.shards,
         "stages": [dataclasses.asdict(stage) for stage in plan.stages],
-        "cpu_s": plan.cpu_s,
+        "cpu_s": plan.total("cpu_s"),
         "wall_s": plan.wall_s,
         "process_bytes": plan.widest.process_bytes,
-        "process_bytes_available": plan.cluster.process_bytes,
+        "process_bytes_available": plan.fleet.process_bytes,
         "shuffle_bytes": plan.total("shuffle_bytes"),
         "disk_bytes": plan.disk_bytes,
         "usd": {**paid, "total": sum(paid.values())},
-        "usd_a_month": storage_costs(plan, tables),
-        "prices": {name: dataclasses.asdict(price) for name, price in tables.prices.items()},
+        "usd_a_month": {name: size / 1e9 * month for name, size in _kept(plan).items()},
+        "prices": {name: price._asdict() for name, price in tables.prices.items()},
         "reference_cpu_days": REFERENCE_CPU_DAYS,
     }
 
 
-def show(
-    plan: Plan, machine: str, tables: Tables, crawl: str | None = None, like: str | None = None
+def _show(
+    plan: Plan, arguments: argparse.Namespace, tables: Tables, plan_for: Callable[[int], Plan]
 ) -> None:
-    """Print the plan for people; ``crawl`` and ``like`` are the options of these names."""
-    work, cluster = plan.work, plan.cluster
-    machine = printable(machine)
+    """Print the plan for people."""
+    work, fleet = plan.work, plan.fleet
     print(
         f"{_counted(work.files, 'WET file')}, {_bytes(work.of('stored_bytes'))}, "
-        f"{_pages(work.pages)}, on {cluster.workers:,} x {machine} and an object store\n"
-        f"{_counted(cluster.slots, 'process', 'es')}, {cluster.process_bytes / 1e9:.1f} GB each\n"
+        f"{_pages(work.pages)}, on {fleet.workers:,} x {printable(arguments.machine)} and an "
+        f"object store\n{_counted(fleet.slots, 'process', 'es')}, "
+        f"{fleet.process_bytes / 1e9:.1f} GB each\n\n{_COLUMNS.format(*_HEADINGS.split())}"
     )
-    print(
-        _STAGE_COLUMNS.format(
-            "stage", "tasks", "CPU", "read", "written", "shuffled", "writes", "reads",
-            "memory", "wall",
-        )
-    )  # fmt: skip
     for stage in plan.stages:
         print(_row(stage))
-    start = cluster.engine.start_s
-    print(f"{'start':<16}{'':>83}{_time(start):>9}")
-    whole = Stage(
-        "total",
-        sum(stage.tasks for stage in plan.stages),
-        **{
-            name: plan.total(name)
-            for name in (
-                *("cpu_s", "read_bytes", "written_bytes", "shuffle_bytes"),
-                *("class_a", "class_b"),
-            )
-        },
-        process_bytes=plan.widest.process_bytes,
-        wall_s=plan.wall_s,
-    )
-    print(_row(whole))
-    print(
-        f"\n{_counted(plan.buckets, 'bucket')}, {_counted(plan.shards, 'train shard')}"
-        + (f", {_counted(plan.pieces, 'merged piece')}" if plan.pieces else "")
-        + "; writes and reads are requests to the object store"
-    )
-    kept = {name: size for name, size in plan.disk_bytes.items() if name != "merged"}
-    print(f"kept: {', '.join(f'{name} {_bytes(size)}' for name, size in kept.items())}", end="")
+    print(f"{'start':<16}{_time(fleet.engine.start_s):>92}")
+    names = ("cpu_s", "read_bytes", "written_bytes", "shuffle_bytes", "class_a", "class_b")
+    sums = {name: plan.total(name) for name in names}
+    most = plan.widest.process_bytes
+    tasks = int(plan.total("tasks"))
+    print(_row(Stage("total", tasks, **sums, process_bytes=most, wall_s=plan.wall_s)))
+    pieces = f", {_counted(plan.pieces, 'merged piece')}" if plan.pieces else ""
     merged = plan.disk_bytes["merged"]
-    print(f"; while it runs also merged {_bytes(merged)}" if merged else "")
-
-    paid = costs(plan, tables)
+    print(
+        f"\n{_counted(plan.buckets, 'bucket')}, {_counted(plan.shards, 'train shard')}{pieces}; "
+        "writes and reads are requests to the object store\n"
+        f"kept: {', '.join(f'{name} {_bytes(size)}' for name, size in _kept(plan).items())}"
+        + (f"; while it runs also merged {_bytes(merged)}" if merged else "")
+    )
+    paid = _costs(plan, tables)
     print(f"\ncost: ${sum(paid.values()):,.2f}")
     for what, usd in paid.items():
         print(f"  {what:<16}${usd:>12,.2f}")
-    monthly = sum(storage_costs(plan, tables).values())
-    print(f"  and ${monthly:,.2f} for each month that the folder is kept as the build leaves it")
-    dates = [price.date for price in tables.prices.values()]
-    first, last = printable(min(dates)), printable(max(dates))
-    print(f"  by prices of {first} to {last}, which change: check them, and give your "
-          "own with --prices FILE")  # fmt: skip
-    print(f"\nprocesses have a task for {plan.busy:.0%} of the time", end="")
-    print(f": {_fewer(plan, tables)}" if plan.busy < 0.5 and cluster.workers > 1 else "")
+    monthly = sum(_kept(plan).values()) / 1e9 * tables.prices["storage_gb_month"].usd
+    dates = [printable(price.date) for price in tables.prices.values()]
+    print(
+        f"  and ${monthly:,.2f} for each month that the folder is kept as the build leaves it\n"
+        f"  by prices of {min(dates)} to {max(dates)}, which change: check them, and give your own "
+        f"with --prices FILE\n\nprocesses have a task for {plan.busy:.0%} of the time"
+        + (f": {_fewer(plan, tables, plan_for)}" if plan.busy < 0.5 and fleet.workers > 1 else "")
+    )
     if work.files >= _COMPARED_FILES:
-        _compare(plan, crawl)
-    advice = "" if like else "; --like CORPUS makes it one of your own pages"
+        days = plan.total("cpu_s") / 86_400
+        if arguments.crawl == "CC-MAIN-2019-18":
+            compared = f"{REFERENCE_CPU_DAYS / days:.0f} times less"
+        else:
+            compared = f"or {days / work.pages * _TYPICAL.pages:.1f} for as many pages"
+        print(
+            f"the reference took about {REFERENCE_CPU_DAYS} CPU-days for CC-MAIN-2019-18; this is "
+            f"{days:.1f}, {compared}"
+        )
+    advice = "" if arguments.like else "; --like CORPUS makes it one of your own pages"
     print(f"an estimate: docs/scale.md has its limits{advice}")
 
 
-def _compare(plan: Plan, crawl: str | None) -> None:
-    """Print what the reference took."""
-    days = plan.cpu_s / 86_400
-    print(
-        f"the reference took about {REFERENCE_CPU_DAYS} CPU-days for CC-MAIN-2019-18; this is "
-        f"{days:.1f}"
-        + (
-            f", {REFERENCE_CPU_DAYS / days:.0f} times less"
-            if crawl == "CC-MAIN-2019-18"
-            else f", or {days / plan.work.pages * _TYPICAL.pages:.1f} for as many pages"
-        )
-    )
-
-
-def _fewer(plan: Plan, tables: Tables) -> str:
-    """How many workers would have tasks half the time, and what they would take."""
-    other = plan
-    while other.busy < 0.5 and other.cluster.workers > 1:
-        workers = math.ceil(other.cluster.workers * 0.8) - 1
-        other = again(plan, dataclasses.replace(plan.cluster, workers=max(1, workers)))
-    workers = other.cluster.workers
+def _fewer(plan: Plan, tables: Tables, plan_for: Callable[[int], Plan]) -> str:
+    """Say how many workers would have tasks half the time, and what they would take."""
+    while plan.busy < 0.5 and plan.fleet.workers > 1:
+        plan = plan_for(max(1, math.ceil(plan.fleet.workers * 0.8) - 1))
     return (
-        f"{_counted(workers, 'worker')} would take {_time(other.wall_s)} and "
-        f"${sum(costs(other, tables).values()):,.2f}"
+        f"{_counted(plan.fleet.workers, 'worker')} would take {_time(plan.wall_s)} and "
+        f"${sum(_costs(plan, tables).values()):,.2f}"
     )
-
-
-def again(plan: Plan, cluster: Cluster) -> Plan:
-    """The same work on another cluster."""
-    stages = tuple(timed(stage, cluster) for stage in plan.stages)
-    return dataclasses.replace(plan, cluster=cluster, stages=stages)
 
 
 def _row(stage: Stage) -> str:
-    return _STAGE_COLUMNS.format(
-        stage.name,
-        f"{stage.tasks:,}",
-        _cpu(stage.cpu_s),
-        _bytes(stage.read_bytes),
-        _bytes(stage.written_bytes),
-        _bytes(stage.shuffle_bytes),
-        _count(stage.class_a),
-        _count(stage.class_b),
-        _bytes(stage.process_bytes),
-        _time(stage.wall_s),
-    )
+    amounts = (stage.read_bytes, stage.written_bytes, stage.shuffle_bytes)
+    requests = (_scaled(stage.class_a), _scaled(stage.class_b))
+    tasks, cpu = f"{stage.tasks:,}", _cpu(stage.cpu_s)
+    memory, wall = _bytes(stage.process_bytes), _time(stage.wall_s)
+    return _COLUMNS.format(stage.name, tasks, cpu, *map(_bytes, amounts), *requests, memory, wall)
 
 
 def _counted(count: int, what: str, plural: str = "s") -> str:
@@ -381,20 +292,18 @@ def _cpu(seconds: float) -> str:
 
 
 def _bytes(value: float) -> str:
-    return _scaled(value, {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}, "B")
+    return _scaled(value, ("B", "kB", "MB", "GB", "TB"))
 
 
-def _count(value: float) -> str:
-    return _scaled(value, {"G": 1e9, "M": 1e6, "k": 1e3}, "")
+def _scaled(value: float, units: Sequence[str] = ("", "k", "M", "G")) -> str:
+    """Return an amount in the largest unit of which it has one.
 
-
-def _scaled(value: float, units: Mapping[str, float], smallest: str) -> str:
-    if not value:
-        return "-"
-    for unit, size in units.items():
-        if value >= size:
-            return f"{value / size:,.{0 if value >= 100 * size else 1}f} {unit}"
-    return f"{value:.0f} {smallest}".rstrip()
+    >>> _scaled(0.0), _scaled(12.0), _scaled(2_200.0), _bytes(419e6)
+    ('-', '12', '2.2 k', '419 MB')
+    """
+    power = max((n for n in range(len(units)) if value >= 1000**n), default=0)
+    digits = 1 if power and value < 100 * 1000**power else 0
+    return f"{value / 1000**power:,.{digits}f} {units[power]}".rstrip() if value else "-"
 
 
 def _time(seconds: float) -> str:

@@ -1,26 +1,40 @@
 """``c4 pretrain``: checks what is asked for, says what it comes to, trains."""
 
 import argparse
-import dataclasses
-import json
+import contextlib
+import functools
 import logging
 import os
-import sys
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from model.data.objectives import OBJECTIVES, Objective, objective
-from model.options import option_of
-from model.t5.config import ARCHITECTURES, SIZES, ModelConfig, model_config
+from model.commands.cpu_defaults import CPU_DEFAULTS, apply_cpu_defaults
+from model.commands.pretrain_config import Start, model_of, objective_of, step_of, train_config
+from model.data.objectives import OBJECTIVES
+from model.t5.config import ARCHITECTURES, SIZES
 
-if TYPE_CHECKING:
-    from model.data.rows import InputConfig
-    from model.data.vocabulary import Vocabulary
-    from model.training.train_config import TrainConfig
-    from model.training.train_step import StepConfig
+__all__ = ["add_arguments", "model_of", "objective_of", "run", "step_of"]
 
-__all__ = ["add_arguments", "run"]
+
+class _Given(argparse.Action):
+    """Store a value, and note that the option was given."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        del parser, option_string
+        setattr(namespace, self.dest, values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
+
+
+def _on_cpu(name: str) -> str:
+    """Return what the help says of an option's other default."""
+    return f"; on a CPU {CPU_DEFAULTS[name]}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         """\
         The same command run again goes on from the newest checkpoint in --out. Then --steps,
         --mesh, --accumulate, --remat, --attention, --workers and what is logged or kept may be
-        others; anything else is refused.
+        others; anything else is refused. A folder without a finished step takes any settings.
+
+        Without an accelerator, and without any of --size, --set, --architecture, --init-from,
+        --batch-size, --input-length and --accumulate, the defaults "on a CPU" below hold. They make
+        a run of some minutes; the paper's is --size base --batch-size 128 --input-length 512.
 
         exit status: 0 done; 1 failed, refused, or stopped because the loss is no number or
-        diverges; 2 wrong usage; 130 interrupted (SIGINT or SIGTERM: the state was saved)
+        diverges; 2 wrong usage; 130 interrupted (SIGINT or SIGTERM: the state was saved, unless
+        it came before the first step)
         """
     )
     parser.add_argument("--corpus", metavar="DIR", help="a finished corpus of c4 build")
@@ -42,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     group = parser.add_argument_group("model")
-    group.add_argument("--size", metavar="NAME", help=f"one of {', '.join(SIZES)} (default: small)")
+    group.add_argument(
+        "--size", action=_Given, metavar="NAME",
+        help=f"one of {', '.join(SIZES)} (default: small{_on_cpu('size')})",
+    )  # fmt: skip
     group.add_argument(
         "--architecture",
         metavar="NAME",
@@ -89,12 +111,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--noise-density", type=float, metavar="SHARE", help="of tokens that are noise"
     )
     group.add_argument(
-        "--batch-size", type=int, default=128, metavar="N",
-        help="sequences a step, on all devices together (default: 128)",
+        "--batch-size", action=_Given, type=int, default=128, metavar="N",
+        help=f"sequences per step, on all devices together (default: 128{_on_cpu('batch_size')})",
     )  # fmt: skip
     group.add_argument(
-        "--input-length", type=int, default=512, metavar="N",
-        help="tokens of the inputs; the objective solves the targets' (default: 512)",
+        "--input-length", action=_Given, type=int, default=512, metavar="N",
+        help="tokens of the inputs; the objective solves the targets' (default: 512"
+        f"{_on_cpu('input_length')})",
     )  # fmt: skip
     group.add_argument(
         "--max-pages", type=int, metavar="N",
@@ -108,10 +131,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group("training")
     group.add_argument(
-        "--steps", type=int, default=2**19, metavar="N", help="default: 524288, the paper's"
-    )
+        "--steps", action=_Given, type=int, default=2**19, metavar="N",
+        help=f"default: 524288, the paper's{_on_cpu('steps')}",
+    )  # fmt: skip
     group.add_argument(
-        "--accumulate", type=int, default=1, metavar="N",
+        "--accumulate", action=_Given, type=int, default=1, metavar="N",
         help="take a batch in N parts, one after another, to save memory (default: 1)",
     )  # fmt: skip
     group.add_argument(
@@ -123,8 +147,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the schedule's scale (default: 1 of inverse-square-root, 0.001 of constant)",
     )  # fmt: skip
     group.add_argument(
-        "--warmup", type=int, default=10_000, metavar="N",
-        help="steps at the first learning rate, 1/sqrt(N) (default: 10000)",
+        "--warmup", action=_Given, type=int, default=10_000, metavar="N",
+        help=f"steps at the first learning rate, 1/sqrt(N) (default: 10000{_on_cpu('warmup')})",
     )  # fmt: skip
     group.add_argument(
         "--z-loss", type=float, default=1e-4, metavar="FACTOR", help="default: 0.0001"
@@ -143,8 +167,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group("checkpoints, evaluation, metrics")
     group.add_argument(
-        "--checkpoint-every", type=int, default=5000, metavar="N", help="steps (default: 5000)"
-    )
+        "--checkpoint-every", action=_Given, type=int, default=5000, metavar="N",
+        help=f"steps (default: 5000{_on_cpu('checkpoint_every')})",
+    )  # fmt: skip
     group.add_argument(
         "--keep-last", type=int, default=3, metavar="N", help="newest to keep (default: 3)"
     )
@@ -166,9 +191,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stop when the mean of 100 losses rises that far above its best (default: 2)",
     )  # fmt: skip
     group.add_argument(
-        "--log-every", type=int, default=100, metavar="N",
-        help="steps to a line of the log and a point of TensorBoard; metrics.jsonl has every step "
-        "(default: 100)",
+        "--log-every", type=int, metavar="N",
+        help="steps to a line of the log and a point of a curve, if 30 seconds do not pass before; "
+        "metrics.jsonl has every step (default: 100, or a fiftieth of --steps if that is less)",
     )  # fmt: skip
     group.add_argument(
         "--peak-tflops", type=float, metavar="N",
@@ -177,6 +202,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--profile", type=int, default=0, metavar="N",
         help="trace N steps with JAX's profiler into OUT/profile",
+    )  # fmt: skip
+    group.add_argument(
+        "--report-to", action="append", metavar="NAMES",
+        help="where curves go: tensorboard (default), wandb (the extra wandb), both with a comma "
+        "between, or none; may be repeated",
     )  # fmt: skip
     group.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -202,7 +232,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="check everything that can be checked, print what would be trained, train nothing",
+        help="check everything that can be checked, compile the steps to see whether they fit, "
+        "print what would be trained, train nothing",
     )
     group = parser.add_argument_group(
         "several processes", "Not needed on TPU pods, nor under srun or mpirun: they are found."
@@ -213,8 +244,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Trains as the options say. Returns the exit status."""
+    """Train as the options say. Returns the exit status."""
     del rest
+    # None for callers from Python, who handle signals themselves.
+    interruption = getattr(arguments, "interruption", None)
     if arguments.compile_only is not None:
         from model.pods import compile_step
 
@@ -229,7 +262,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         if getattr(arguments, name) == "":
             raise ValueError(f"--{name.replace('_', '-')} is empty")
     noise = objective_of(arguments)
-    start = _Start.of(arguments)
+    if interruption is not None:
+        interruption.expect("c4: interrupted before the first step: nothing was saved", 0.8)
+    _announce(arguments, "starting JAX and looking at devices, corpus and vocabulary")
+    start = Start.of(arguments)
     if not os.environ.get("C4_TRACEBACK"):
         # Orbax logs the traceback of what it raises, asyncio that of what failed beside it; a
         # failure is told once, in a line.
@@ -250,271 +286,30 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     )
     try:
-        config = _train_config(arguments, noise, start)
+        apply_cpu_defaults(arguments, functools.partial(_announce, arguments))
+        config = train_config(arguments, noise, start)
+        from model.commands.pretrain_plan import check_sentinels, print_plan
         from model.training import trainer
 
-        _check_sentinels(config.data)
+        check_sentinels(config.data)
         if arguments.dry_run:
-            _print_plan(config, trainer.check(config))
+            trainer.check(config, functools.partial(print_plan, config))
         else:
-            trainer.train(config, arguments.asked)
+            trainer.train(config, interruption)
         return 0
     finally:
         distributed.shutdown()
 
 
-def _check_sentinels(data: "InputConfig") -> None:
-    """Print a warning where texts may have more noise spans than the vocabulary has sentinels.
-
-    Raises ValueError where the objective needs sentinels and there are none.
-    """
-    from model.training.distributed import is_first
-
-    needed, there = data.objective.most_sentinels(data.lengths.raw), data.vocabulary.extra_ids
-    if data.objective.sentinels and not there:
-        without = ", ".join(name for name, other in OBJECTIVES.items() if not other.sentinels)
-        raise ValueError(
-            f"objective {data.objective.name} needs sentinels, and the vocabulary has none: "
-            f"{without} need none (--objective)"
-        )
-    if needed > there and is_first():
-        print(
-            f"c4: warning: objective {data.objective.name} makes up to {needed} spans of a text of "
-            f"{data.lengths.raw} tokens, and the vocabulary has {there} sentinels: spans beyond "
-            f"the last share it; c4 vocab --extra-ids {needed} makes more, and a smaller "
-            "--input-length or --noise-density needs fewer",
-            file=sys.stderr,
-            flush=True,
-        )
+#: Where launchers tell a process its number.
+_RANKS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
 
 
-def objective_of(arguments: argparse.Namespace) -> Objective:
-    """The objective asked for. Raises ValueError for an unknown one."""
-    chosen = objective(arguments.objective)
-    if arguments.noise_density is None:
-        return chosen
-    return chosen.replace(noise_density=arguments.noise_density)
-
-
-def model_of(
-    arguments: argparse.Namespace, vocab_size: int | None = None, dtype: str = "bfloat16"
-) -> ModelConfig:
-    """The model asked for by its size.
-
-    ``dtype`` is what --dtype defaults to. Raises ValueError for a size, an architecture or a
-    value that cannot be.
-    """
-    changes = {**_set_values(arguments.set), **_how(arguments, dtype)}
-    if vocab_size is not None:
-        changes["vocab_size"] = vocab_size
-    return model_config(
-        arguments.size or "small", arguments.architecture or "encoder-decoder", **changes
-    )
-
-
-def step_of(arguments: argparse.Namespace, prng: Literal["threefry2x32", "rbg"]) -> "StepConfig":
-    """The step asked for, its masks drawn by ``prng``. Raises ValueError for what cannot be."""
-    from model.training.train_step import StepConfig
-
-    return StepConfig(
-        accumulate=arguments.accumulate,
-        z_loss=arguments.z_loss,
-        loss_divisor=arguments.loss_divisor,
-        label_smoothing=arguments.label_smoothing,
-        seed=arguments.seed,
-        prng=prng,
-    )
-
-
-def _how(arguments: argparse.Namespace, dtype: str) -> dict[str, Any]:
-    changes = {
-        "dtype": arguments.dtype or dtype,
-        "remat": arguments.remat,
-        "attention": arguments.attention,
-    }
-    if arguments.dropout is not None:
-        changes["dropout_rate"] = arguments.dropout
-    return changes
-
-
-def _set_values(assignments: Sequence[str]) -> dict[str, Any]:
-    """What ``--set`` gives, as the values of fields.
-
-    >>> _set_values(["d_model=64", "tied_logits=false", "feed_forward=gated-gelu"])
-    {'d_model': 64, 'tied_logits': False, 'feed_forward': 'gated-gelu'}
-    """
-    fields = {field.name: field.type for field in dataclasses.fields(ModelConfig)}
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals or name not in fields:
-            known = ", ".join(sorted(name for name in fields if _is_set(name)))
-            raise ValueError(f"--set {assignment}: write NAME=VALUE; names: {known}")
-        if not _is_set(name):
-            option = option_of(f"model.{name}")
-            raise ValueError(f"--set {assignment}: {name} is given by {option}")
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = text
-        wants_bool, wants_float = fields[name] is bool, fields[name] is float
-        if wants_bool != isinstance(value, bool) or (
-            wants_float and not isinstance(value, int | float)
-        ):
-            raise ValueError(f"--set {assignment}: {text!r} is no value of {name}")
-        values[name] = value
-    return values
-
-
-def _is_set(field: str) -> bool:
-    """Return whether ``--set`` sets this field of the model."""
-    return "--set" in option_of(f"model.{field}")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Start:
-    """What a run starts from, besides its options."""
-
-    vocabulary: "Vocabulary"
-    model: ModelConfig | None  #: of --init-from
-
-    @classmethod
-    def of(cls, arguments: argparse.Namespace) -> "_Start":
-        from model.data.vocabulary import Vocabulary
-
-        path, config = arguments.vocab, None
-        if arguments.init_from is not None:
-            for name in ("size", "architecture"):
-                if getattr(arguments, name) is not None:
-                    raise ValueError(f"--init-from says which model it is: leave --{name} out")
-            if arguments.set:
-                raise ValueError("--init-from says which model it is: leave --set out")
-            from model.training.checkpoints import read_model
-
-            config, kept = read_model(arguments.init_from)
-            if (
-                path is not None
-                and kept is not None
-                and not Vocabulary(path).same_as(Vocabulary(kept))
-            ):
-                raise ValueError(
-                    f"{path} differs from the vocabulary of {arguments.init_from}, whose embedding "
-                    "would not fit it: leave --vocab out"
-                )
-            path = kept or path
-            if path is None:
-                raise ValueError(
-                    f"--vocab is missing: {arguments.init_from} keeps no vocabulary, so give the "
-                    "SentencePiece model that it was trained with"
-                )
-        if path is None:
-            raise ValueError("--vocab is missing: c4 vocab makes one from a corpus")
-        vocabulary = Vocabulary(path)
-        if vocabulary.obstacle is not None:
-            raise ValueError(
-                f"{path}: {vocabulary.obstacle}, so T5's tokenizer, with which the trained model "
-                "would be used, would give other ids: give another vocabulary (--vocab)"
-            )
-        return cls(vocabulary, config)
-
-
-def _train_config(
-    arguments: argparse.Namespace, noise: Objective, start: _Start
-) -> "TrainConfig":  # fmt: skip
-    import jax
-
-    from model.data.rows import InputConfig
-    from model.training.train_config import TrainConfig
-
-    on_cpu = jax.default_backend() == "cpu"
-    dtype = "float32" if on_cpu else "bfloat16"
-    if start.model is None:
-        model = model_of(arguments, start.vocabulary.padded_size, dtype)
-    else:
-        model = start.model.replace(**_how(arguments, dtype))
-        if start.vocabulary.id_count > model.vocab_size:
-            raise ValueError(
-                f"{start.vocabulary.path} has {start.vocabulary.id_count} ids, the model of "
-                f"{arguments.init_from} {model.vocab_size}: give the vocabulary it was trained "
-                "with (--vocab)"
-            )
-    data = InputConfig(
-        corpus=arguments.corpus,
-        vocabulary=start.vocabulary,
-        objective=noise,
-        architecture=model.architecture,
-        batch_size=arguments.batch_size,
-        input_length=arguments.input_length,
-        seed=arguments.seed,
-        format=arguments.format,
-        max_pages=arguments.max_pages,
-        input_shards=arguments.input_shards,
-        workers=_workers(arguments.workers),
-    )
-    step = step_of(arguments, "threefry2x32" if on_cpu else "rbg")
-    peak = arguments.peak_tflops
-    if peak is not None and not peak > 0:
-        raise ValueError(f"--peak-tflops must be positive, got {peak}")
-    return TrainConfig(
-        out=arguments.out,
-        model=model,
-        data=data,
-        step=step,
-        steps=arguments.steps,
-        schedule=arguments.learning_rate_schedule,
-        learning_rate=arguments.learning_rate,
-        warmup=arguments.warmup,
-        init_from=arguments.init_from,
-        mesh=arguments.mesh,
-        checkpoint_every=arguments.checkpoint_every,
-        keep_last=arguments.keep_last,
-        keep_every=arguments.keep_every,
-        eval_every=arguments.eval_every,
-        eval_batches=arguments.eval_batches,
-        divergence=arguments.divergence,
-        log_every=arguments.log_every,
-        peak_flops=None if peak is None else peak * 1e12,
-        profile_steps=arguments.profile,
-        quiet=arguments.quiet,
-    )
-
-
-def _workers(asked: int | None) -> int:
-    if asked is not None:
-        return asked
-    return min(8, len(os.sched_getaffinity(0)) // 2)
-
-
-def _print_plan(config: "TrainConfig", layout: Any) -> None:
-    from model.data.passes import corpus_size
-
-    spec, model = config.data.batch_spec(), config.model
-    lengths = config.data.lengths
-    print(
-        f"model        {model.architecture}, {model.parameter_count():,} parameters: "
-        f"{model.num_layers} layers of d_model {model.d_model}, d_ff {model.d_ff}, "
-        f"{model.num_heads} heads of {model.d_kv}, {model.feed_forward}, vocabulary "
-        f"{model.vocab_size:,}, dropout {model.dropout_rate:g}, {model.dtype}"
-    )
-    print(f"mesh         {layout.shape} of {layout.mesh.devices.flat[0].device_kind}")
-    print(
-        f"state        {layout.bytes_per_device() / 2**20:,.1f} MiB a device, without activations"
-    )
-    noise = {
-        name.replace("_", " "): value
-        for name, value in dataclasses.asdict(config.data.objective).items()
-        if value is not None and name not in ("name", "approach")
-    }
-    print(
-        f"objective    {config.data.objective.name}: {config.data.objective.approach}, "
-        + ", ".join(f"{name} {value}" for name, value in noise.items())
-    )
-    print(
-        f"batch        {spec.batch_size} sequences of {lengths.inputs} + {lengths.targets} tokens "
-        f"from pieces of {lengths.raw}, in {config.step.accumulate} microbatch(es)"
-    )
-    rate = "the paper's" if config.learning_rate is None else config.learning_rate
-    print(f"schedule     {config.schedule}, scale {rate}, warmup {config.warmup:,}")
-    print(f"steps        {config.steps:,}: {config.steps * spec.tokens:,} tokens")
-    size = corpus_size(config.data, config.data.input_shards or 1)
-    print(f"corpus       {size.described(config.steps * config.data.batch_size)}")
+def _announce(arguments: argparse.Namespace, line: str) -> None:
+    """Print a line before the run has a terminal of its own, in the first process."""
+    if arguments.quiet or arguments.process_id:
+        return
+    if any(os.environ.get(name, "0") != "0" for name in _RANKS):
+        return
+    with contextlib.suppress(OSError):  # a log that nobody reads ends no training
+        print(line, flush=True)

@@ -235,6 +235,9 @@ def serve(descriptor: int) -> None:
 def _told(error: Exception) -> tuple[str, str, str]:
     message = " ".join(str(error).split())
     trace = "".join(traceback.format_exception(error))
+    if isinstance(error, MemoryError):
+        what = "an input worker has no more memory: fewer workers need less (--workers)"
+        return "refusal", what, trace
     if isinstance(error, ValueError | OSError):
         return "refusal", message or type(error).__name__, trace
     return "failure", f"{type(error).__name__}: {message}", trace

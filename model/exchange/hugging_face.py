@@ -21,6 +21,7 @@ import numpy.typing as npt
 from model.data.vocabulary import Vocabulary
 from model.exchange import safetensors_files, tokenizer_files
 from model.exchange.safetensors_files import StoredTensor
+from model.small_files import read_json_object
 from model.t5.config import ModelConfig
 
 __all__ = [
@@ -426,8 +427,8 @@ class ImportedModel:
 def import_model(folder: str | os.PathLike[str]) -> ImportedModel:
     """Read a folder of ``config.json`` and safetensors.
 
-    bfloat16 and float16 become float32, exactly. Memory is that of the parameters, once: files
-    are mapped and their tensors copied one by one.
+    bfloat16 and float16 become float32, exactly. Memory is that of the parameters and of the
+    largest tensor: tensors are read one by one.
     Raises ValueError, with one line, for what is missing, unknown, damaged or no T5.
     """
     root = pathlib.Path(folder)
@@ -474,8 +475,8 @@ def _read_config(root: pathlib.Path) -> tuple[ModelConfig, dict[str, Any], dict[
         raise ExchangeError(f"{root} has no {CONFIG}: it is no model in Hugging Face's layout")
     beside = root / GENERATION_CONFIG
     try:
-        raw = tokenizer_files.read_json(path)
-        generation = tokenizer_files.read_json(beside) if beside.exists() else {}
+        raw = read_json_object(path)
+        generation = read_json_object(beside) if beside.exists() else {}
     except ValueError as error:
         raise ExchangeError(str(error)) from None
     try:
@@ -505,13 +506,7 @@ def _settle_embedding(
 
 
 def _equal(first: StoredTensor, second: StoredTensor) -> bool:
-    if first.shape != second.shape:
-        return False
-    one, other = np.atleast_1d(first.array()), np.atleast_1d(second.array())
-    return all(
-        np.array_equal(one[start : start + 4096], other[start : start + 4096])
-        for start in range(0, len(one), 4096)
-    )
+    return first.shape == second.shape and np.array_equal(first.array(), second.array())
 
 
 def _check_names(

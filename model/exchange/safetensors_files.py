@@ -1,8 +1,11 @@
-"""safetensors files, one tensor at a time: what is read is mapped, what is written is streamed.
+"""safetensors files, one tensor at a time: in memory is no more than the tensor at hand.
 
-The layout is 8 bytes for the length of a JSON header (little endian), the header with type, shape
-and place of each tensor, then their bytes, row-major (https://github.com/huggingface/safetensors).
-Large models are in several files, which ``model.safetensors.index.json`` assigns to names.
+The library reads. It cannot write tensors one by one: ``serialize_file`` wants all those of a file
+in memory at once, contiguous, which for transposed ones is another copy of the model (477 MB more
+for a file of 500 MB, where `write` takes 66). So `write` makes the file itself: 8 bytes for the
+length of a JSON header (little endian), the header with type, shape and place of each tensor, then
+their bytes, row-major (https://github.com/huggingface/safetensors). Large models are in several
+files, which ``model.safetensors.index.json`` assigns to names.
 """
 
 import dataclasses
@@ -17,8 +20,9 @@ from typing import Any, Literal
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
 
-from model.small_files import read_small_file
+from model.small_files import read_json_object
 
 __all__ = ["DTYPES", "INDEX", "SINGLE", "StoredTensor", "TensorFileError", "read", "write"]
 
@@ -32,8 +36,6 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "F16": np.dtype(np.float16),
 }
 _NAMES = {"float32": "F32", "bfloat16": "BF16"}
-_HEADER_LIMIT = 100_000_000  # bytes; the format's own
-_METADATA = "__metadata__"
 
 
 class TensorFileError(ValueError):
@@ -42,27 +44,30 @@ class TensorFileError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """Where one tensor is."""
+    """A tensor of an open file."""
 
     path: pathlib.Path
+    name: str
     dtype: str  #: as the format names it, such as "F32"
     shape: tuple[int, ...]
-    offset: int  #: of its first byte in the file
+    file: Any  #: the open file of the library
 
     def array(self) -> npt.NDArray[Any]:
-        """The tensor, mapped into memory and read when touched.
+        """Read the tensor.
 
-        Raises TensorFileError for another type than these: that of the weights of a quantised
-        model, say, which are of no use without the scales beside them.
+        Raises TensorFileError for a type that is not in `DTYPES`, such as that of the weights of a
+        quantised model, which are of no use without the scales beside them.
         """
         if self.dtype not in DTYPES:
             raise TensorFileError(
                 f"{self.path}: holds tensors of type {self.dtype}, {', '.join(DTYPES)} are read; "
                 "of a quantised model give what it was made from"
             )
-        if not math.prod(self.shape):
-            return np.empty(self.shape, DTYPES[self.dtype])
-        return np.memmap(self.path, DTYPES[self.dtype], "r", self.offset, self.shape)
+        try:
+            found: npt.NDArray[Any] = self.file.get_tensor(self.name)
+        except SafetensorError as error:
+            raise TensorFileError(f"{self.path}: {self.name} cannot be read: {error}") from None
+        return found
 
 
 def read(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
@@ -87,7 +92,7 @@ def read(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
 
 def _read_shards(root: pathlib.Path) -> dict[str, StoredTensor]:
     path = root / INDEX
-    places = _json_object(path, read_small_file(path)).get("weight_map")
+    places = read_json_object(path).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise TensorFileError(f"{path}: damaged: no weight_map of file names")
     shards = {}
@@ -108,57 +113,17 @@ def _read_shards(root: pathlib.Path) -> dict[str, StoredTensor]:
 def _read_header(path: pathlib.Path) -> Iterator[tuple[str, StoredTensor]]:
     if not path.is_file():
         raise TensorFileError(f"{path}: not a file but a pipe, a device or a folder")
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else _HEADER_LIMIT + 1
-        if length > min(_HEADER_LIMIT, size - 8):
-            raise TensorFileError(f"{path}: not a safetensors file, or cut short")
-        header = _json_object(path, file.read(length))
-    places = []
-    for name, entry in header.items():
-        if name == _METADATA:
-            continue
-        try:
-            dtype, shape = str(entry["dtype"]), tuple(map(_whole, entry["shape"]))
-            begin, end = map(_whole, entry["data_offsets"])
-        except (KeyError, TypeError, ValueError):
-            raise TensorFileError(f"{path}: damaged: no type, shape and place of {name}") from None
-        if not 0 <= begin <= end <= size - 8 - length or min(shape, default=0) < 0:
-            raise TensorFileError(f"{path}: cut short or damaged: {name} is not whole")
-        if dtype in DTYPES and end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
-            raise TensorFileError(
-                f"{path}: damaged: {name} has {end - begin} bytes, its shape {list(shape)} as "
-                f"{dtype} needs {math.prod(shape) * DTYPES[dtype].itemsize}"
-            )
-        places.append((begin, end, name))
-        yield name, StoredTensor(path, dtype, shape, 8 + length + begin)
-    filled = 0  # the format allows no byte that is of no tensor, and none that is of two
-    for begin, end, name in sorted(places):
-        if begin != filled:
-            how = "overlaps the tensor before it" if begin < filled else "leaves a hole before it"
-            raise TensorFileError(f"{path}: damaged: {name} {how}")
-        filled = end
-    if filled != size - 8 - length:
-        raise TensorFileError(
-            f"{path}: damaged: {size - 8 - length - filled} bytes behind the last tensor"
-        )
-
-
-def _whole(number: Any) -> int:
-    if type(number) is not int:
-        raise TypeError(f"{number!r} is no integer")
-    return number
-
-
-def _json_object(path: pathlib.Path, content: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise TensorFileError(f"{path}: not a safetensors file, or damaged: no JSON object in it")
-    return value
+        # Not mapped: pages of a mapped file count as the memory of this process.
+        file = safe_open(path, framework="np", backend="pread")
+    except SafetensorError as error:
+        reason = str(error).encode("unicode_escape").decode()  # it may quote a name of the file's
+        raise TensorFileError(
+            f"{path}: not a safetensors file, cut short or damaged: {reason}"
+        ) from None
+    for name in file.keys():  # noqa: SIM118 - not a mapping
+        stored = file.get_slice(name)
+        yield name, StoredTensor(path, name, stored.get_dtype(), tuple(stored.get_shape()), file)
 
 
 def write(
@@ -215,7 +180,7 @@ def _write_file(
 ) -> None:
     kind = DTYPES[_NAMES[dtype]]
     # Transformers reads no file whose metadata does not say which library's tensors these are.
-    header: dict[str, Any] = {_METADATA: {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in names:
         begin, end = end, end + math.prod(shapes[name]) * kind.itemsize

@@ -27,9 +27,9 @@ from model.data.sentencepiece_model import (
     without_notes,
 )
 from model.data.vocabulary import EXTRA_IDS, Vocabulary, VocabularyError
-from model.small_files import read_small_file
+from model.small_files import read_json_object, read_small_file
 
-__all__ = ["SPIECE", "read_json", "read_model", "read_vocabulary", "write"]
+__all__ = ["SPIECE", "read_model", "read_vocabulary", "write"]
 
 SPIECE = "spiece.model"
 _WHOLE, _SETTINGS, _SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
@@ -42,18 +42,6 @@ _CLASSES = frozenset(
     }
 )  # fmt: skip
 _NAMED = {"pad_token": 0, "eos_token": 1, "unk_token": 2}
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Read a file that is one JSON object. Raises ValueError, naming it, where it is not."""
-    content = read_small_file(path)
-    try:
-        raw = json.loads(content)
-    except (ValueError, RecursionError):
-        raw = None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path}: damaged: no JSON object")
-    return raw
 
 
 # In
@@ -83,7 +71,7 @@ def read_vocabulary(folder: str | os.PathLike[str]) -> bytes | None:
         return None
     try:
         settings, special, added = (
-            read_json(root / name) if (root / name).exists() else {}
+            read_json_object(root / name) if (root / name).exists() else {}
             for name in (_SETTINGS, _SPECIAL, _ADDED)
         )
         kind = settings.get("tokenizer_class")
@@ -93,7 +81,7 @@ def read_vocabulary(folder: str | os.PathLike[str]) -> bytes | None:
             )
         spiece = read_small_file(root / SPIECE) if (root / SPIECE).exists() else None
         if (root / _WHOLE).exists():
-            found = _whole(root / _WHOLE, read_json(root / _WHOLE), spiece)
+            found = _whole(root / _WHOLE, read_json_object(root / _WHOLE), spiece)
         else:
             assert spiece is not None
             found = _from_spiece(root, spiece, settings, special, added)

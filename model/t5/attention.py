@@ -1,17 +1,19 @@
 """Attention of T5: which keys a query sees, how far apart they are, and what comes of it."""
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 __all__ = [
     "Path",
     "attend",
     "attention_mask",
+    "is_attended",
     "lookup_bias",
     "relative_bias",
     "relative_position_bucket",
@@ -22,6 +24,9 @@ Path = Literal["auto", "plain", "fused"]
 #: The logit of a key that a query does not see: far below any other, and finite, so that a row of
 #: padding, which sees nothing, has even weights and not NaN.
 _UNSEEN = -1e10
+
+_ATTENDED = "attended"
+_KERNEL = "dot_product_attention_fwd_wrapper"  # as JAX names cuDNN's
 
 
 def relative_position_bucket(
@@ -175,7 +180,16 @@ def attend(
     if bias is not None:
         bias = bias.astype(jnp.float32)
         logits += bias if bias.shape[0] == logits.shape[0] else _repeat(bias, logits.shape[0])
-    return _softmax_times(logits, mask, weight_factor, value).transpose(0, 2, 1, 3)
+    return _softmax_times(logits, mask, weight_factor, value)
+
+
+def is_attended(primitive: Any, *operands: Any, **settings: Any) -> bool:
+    """Whether an operation makes the result of attention: a policy of `jax.checkpoint`.
+
+    Of the fused kernel its statistics count too: with both, its backward pass needs no other run.
+    """
+    del operands
+    return primitive.name == _KERNEL or settings.get("name") == _ATTENDED
 
 
 @jax.custom_vjp
@@ -184,9 +198,9 @@ def _softmax_times(
 ) -> jax.Array:
     """Softmax of the logits [batch, heads, queries, keys] in the mask, times value.
 
-    Of all arrays of the size of the logits the backward pass keeps the weights alone. Left to
-    itself, JAX keeps them twice (once for the softmax, once for the product) and sums over the
-    keys of a query what is a sum over the width of its result.
+    The result is [batch, queries, heads, kv]. Of all arrays of the size of the logits the backward
+    pass keeps the weights alone. Left to itself, JAX keeps them twice (once for the softmax, once
+    for the product) and sums over the keys of a query what is a sum over the width of its result.
     """
     return _softmax_times_forward(logits, mask, weight_factor, value)[0]
 
@@ -199,7 +213,9 @@ def _softmax_times_forward(
 ) -> tuple[jax.Array, _Residuals]:
     weights = jax.nn.softmax(jnp.where(mask, logits, _UNSEEN), axis=-1)
     factored = weights if weight_factor is None else weights * weight_factor
-    result = jnp.matmul(factored.astype(value.dtype), value)
+    # In the shape that its caller keeps too.
+    result = jnp.matmul(factored.astype(value.dtype), value).transpose(0, 2, 1, 3)
+    result = checkpoint_name(result, _ATTENDED)  # type: ignore[no-untyped-call]
     return result, (weights, mask, weight_factor, value, result)
 
 
@@ -207,6 +223,7 @@ def _softmax_times_backward(
     residuals: _Residuals, gradient: jax.Array
 ) -> tuple[jax.Array, None, None, jax.Array]:
     weights, mask, weight_factor, value, result = residuals
+    gradient, result = (x.transpose(0, 2, 1, 3) for x in (gradient, result))
     of_weights = jnp.matmul(
         gradient, value.transpose(0, 1, 3, 2), preferred_element_type=jnp.float32
     )
@@ -253,9 +270,10 @@ def _fused_attend(
     mask: jax.Array,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
-    # The kernel wants its bias in the type of the rest. It is cast here, inside a layer, so that
-    # the gradients of all layers still add up in float32.
+    # The kernel wants its bias in the type of the rest. It is cast here, inside a layer, and after
+    # it is repeated, so that the gradients of all sequences and layers add up in float32.
     if bias is not None:
+        bias = _repeat(bias, query.shape[0]) if bias.shape[0] == 1 else bias
         bias = bias.astype(query.dtype)
     return jax.nn.dot_product_attention(
         query, key, value, bias, mask, scale=1.0, implementation=implementation

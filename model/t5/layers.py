@@ -1,5 +1,6 @@
 """The layers of T5: RMS norm, dropout, attention, feed-forward, and the block they make."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -20,14 +21,45 @@ Initializer = Callable[..., jax.Array]
 KeysValues = tuple[jax.Array, jax.Array]
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float = 1e-6) -> jax.Array:
-    """`x` over the root of its mean square along the last axis, times `scale` [width].
+    """Divide `x` by the root of its mean square along the last axis, and multiply by `scale`.
 
-    Statistics are float32, whatever `x` is; the result has the type of `x`.
+    Statistics are float32, whatever `x` is; the result has the type of `x`. The backward pass keeps
+    `x` and one number per vector, where JAX's own would keep three float32 arrays of that size.
+
+    Args:
+      x: [..., width].
+      scale: [width].
+      epsilon: added to the mean square.
     """
+    return _rms_norm_forward(x, scale, epsilon)[0]
+
+
+def _rms_norm_forward(
+    x: jax.Array, scale: jax.Array, epsilon: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
     x32 = x.astype(jnp.float32)
     inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + epsilon)
-    return (x32 * inverse * scale.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
+    return (x32 * inverse * _as_last_axis(scale, x)).astype(x.dtype), (x, scale, inverse)
+
+
+def _rms_norm_backward(
+    epsilon: float, residuals: tuple[jax.Array, jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, scale, inverse = residuals
+    normed, of_result = x.astype(jnp.float32) * inverse, gradient.astype(jnp.float32)
+    of_normed = of_result * _as_last_axis(scale, x)
+    along = jnp.mean(of_normed * normed, axis=-1, keepdims=True)
+    of_scale = jnp.sum(of_result * normed, axis=range(x.ndim - 1))
+    return (inverse * (of_normed - normed * along)).astype(x.dtype), of_scale
+
+
+def _as_last_axis(scale: jax.Array, x: jax.Array) -> jax.Array:
+    return scale.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 
 def draw_keep(
@@ -49,7 +81,7 @@ def draw_keep(
 
 
 def dropout(x: jax.Array, keep: jax.Array | None, rate: float) -> jax.Array:
-    """Zeroes what is not kept, and scales up the rest; the same array where `keep` is None.
+    """Zero what is not kept and scale up the rest; return `x` itself where `keep` is None.
 
     `keep` has the axes of `x`; one of length 1 is shared: Mesh TensorFlow and T5X use one mask
     for all positions of a sequence.
@@ -57,7 +89,44 @@ def dropout(x: jax.Array, keep: jax.Array | None, rate: float) -> jax.Array:
     >>> dropout(jnp.ones((1, 2, 2)), jnp.array([[[True, False]]]), 0.5).tolist()
     [[[2.0, 0.0], [2.0, 0.0]]]
     """
-    return x if keep is None else jnp.where(keep, x * (1 / (1 - rate)), 0)
+    if keep is None:
+        return x
+    # A product with a factor in the shape of the mask: of a `jnp.where` the backward pass would
+    # keep the mask broadcast to every position.
+    return x * (keep.astype(x.dtype) * jnp.asarray(1 / (1 - rate), x.dtype))
+
+
+@jax.custom_vjp
+def _relu_dropout(x: jax.Array, factor: jax.Array) -> jax.Array:
+    """Return `relu(x) * factor` of [batch, length, d_ff], for a factor that is not negative.
+
+    The backward pass keeps the result, which the product after it keeps anyway, and the small
+    factor; `factor` has no gradient.
+    """
+    return constrain(jax.nn.relu(x) * factor, "batch", "length", "mlp")
+
+
+def _relu_dropout_forward(
+    x: jax.Array, factor: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    result = _relu_dropout(x, factor)
+    return result, (result, factor)
+
+
+def _relu_dropout_backward(
+    residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, None]:
+    result, factor = residuals
+    return jnp.where(result > 0, gradient * factor, 0), None
+
+
+_relu_dropout.defvjp(_relu_dropout_forward, _relu_dropout_backward)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def _gated_gelu(x: jax.Array, gate: jax.Array) -> jax.Array:
+    # Computed again in the backward pass, which would keep five arrays of that size otherwise.
+    return jax.nn.gelu(x, approximate=True) * gate
 
 
 class _Layer(nn.Module):
@@ -133,9 +202,10 @@ class Attention(_Layer):
             path="plain" if query.shape[1] == 1 else self.config.attention,
             weight_factor=factor,
         )  # fmt: skip
-        attended = constrain(attended, "batch", "length", "heads", "kv")
-        joined = attended.reshape(*attended.shape[:2], self.config.inner_dim)
-        return jnp.dot(joined, self.output.astype(joined.dtype))
+        # A product over two axes, not over a reshaped copy: so the backward pass of both keeps the
+        # same array.
+        output = self.output.reshape(*attended.shape[2:], self.config.d_model)
+        return jnp.einsum("blhk,hkd->bld", attended, output.astype(attended.dtype))
 
     def _heads(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         projected = jnp.dot(x, kernel.astype(x.dtype))
@@ -174,10 +244,11 @@ class FeedForward(_Layer):
         normed = self.normed(hidden)
         inner = [jnp.dot(normed, kernel.astype(normed.dtype)) for kernel in self.inward]
         if self.config.feed_forward == "relu":
-            activated = jax.nn.relu(inner[0])
+            factor = self.drop(jnp.ones((1, 1, 1), normed.dtype), keep)
+            activated = _relu_dropout(inner[0], factor)
         else:
-            activated = jax.nn.gelu(inner[0], approximate=True) * inner[1]
-        activated = constrain(self.drop(activated, keep), "batch", "length", "mlp")
+            activated = self.drop(_gated_gelu(*inner), keep)
+            activated = constrain(activated, "batch", "length", "mlp")
         return jnp.dot(activated, self.outward.astype(activated.dtype))
 
 

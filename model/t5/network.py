@@ -8,20 +8,33 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from model.t5.attention import attention_mask, relative_bias
+from model.t5.attention import attention_mask, is_attended, relative_bias
 from model.t5.config import ModelConfig
 from model.t5.layers import Block, constrain, draw_keep, dropout, rms_norm
 
-__all__ = ["T5", "Params"]
+__all__ = ["T5", "Params", "product_with_head"]
 
 Params = dict[str, Any]  #: nested, of float32 arrays
 Batch = Mapping[str, jax.Array]
 
+_POLICIES = jax.checkpoint_policies
 _REMAT_POLICIES = {
-    # Products with weights have no batch axis in common; those of attention have.
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
+    # Products with weights have no batch axis in common; those of attention have. Of attention its
+    # result is kept, so that it does not run again.
+    "dots": _POLICIES.save_from_both_policies(
+        _POLICIES.dots_with_no_batch_dims_saveable, is_attended
+    ),
+    "full": _POLICIES.nothing_saveable,
 }
+
+
+def product_with_head(features: jax.Array, head: jax.Array) -> jax.Array:
+    """Return float32 logits [batch, length, vocab] of features [batch, length, d_model].
+
+    `head` is [vocab, d_model], in the type of the features.
+    """
+    logits = jnp.einsum("bld,vd->blv", features, head, preferred_element_type=jnp.float32)
+    return constrain(logits, "batch", "length", "vocab")
 
 
 class T5:
@@ -106,6 +119,16 @@ class T5:
     ) -> jax.Array:
         """Float32 logits [batch, length, vocabulary] of each position of the decoder.
 
+        See `features` for the arguments.
+        """
+        features = self.features(params, batch, dropout_rng=dropout_rng)
+        return product_with_head(features, self.head(params).astype(features.dtype))
+
+    def features(
+        self, params: Params, batch: Batch, *, dropout_rng: jax.Array | None = None
+    ) -> jax.Array:
+        """What logits are a product of, [batch, length, d_model], in the type of activations.
+
         `batch` holds int32 arrays: "decoder_input_tokens" and "decoder_segments" [batch, length];
         with an encoder also "encoder_tokens" and "encoder_segments" [batch, encoder length]; for a
         prefix language model also "prefix", 1 where a position is seen by its whole segment.
@@ -137,7 +160,12 @@ class T5:
             memory_mask,
             dropout_rngs=drops.layers,
         )
-        return self.unembed(params, self.finish(stack, hidden, keep=drops.final))
+        return self._scaled(self.finish(stack, hidden, keep=drops.final))
+
+    def head(self, params: Params) -> jax.Array:
+        """The other factor of logits, float32 [vocabulary, d_model]."""
+        head: jax.Array = params["embedding"] if self.config.tied_logits else params["logits"].T
+        return head
 
     @property
     def bidirectional_decoder(self) -> bool:
@@ -182,17 +210,14 @@ class T5:
 
     def unembed(self, params: Params, hidden: jax.Array) -> jax.Array:
         """Float32 logits [batch, length, vocabulary] of the decoder's output."""
-        if self.config.tied_logits:
-            # In float32: rounded to bfloat16, the factor would scale all logits by 0.1 % too much.
-            scaled = hidden.astype(jnp.float32) * self.config.d_model**-0.5
-            hidden = scaled.astype(hidden.dtype)
-            kernel, product = params["embedding"], "bld,vd->blv"
-        else:
-            kernel, product = params["logits"], "bld,dv->blv"
-        logits = jnp.einsum(
-            product, hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32
-        )
-        return constrain(logits, "batch", "length", "vocab")
+        return product_with_head(self._scaled(hidden), self.head(params).astype(hidden.dtype))
+
+    def _scaled(self, hidden: jax.Array) -> jax.Array:
+        if not self.config.tied_logits:
+            return hidden
+        # In float32: rounded to bfloat16, the factor would scale all logits by 0.1 % too much.
+        scaled = hidden.astype(jnp.float32) * self.config.d_model**-0.5
+        return cast(jax.Array, scaled.astype(hidden.dtype))
 
     def _boxed(self, rng: jax.Array) -> Params:
         config = self.config

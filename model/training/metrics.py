@@ -1,4 +1,4 @@
-"""What a run tells: a line of JSON for every step, TensorBoard, a bar or lines in the terminal.
+"""What a run records: a line of JSON for every step, and the guard that watches the loss.
 
 Fields of ``metrics.jsonl``, one object a line; losses are nats a target token.
 
@@ -26,14 +26,10 @@ import json
 import math
 import os
 import pathlib
-import sys
-import threading
 import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
-
-from tqdm import tqdm
+from typing import Any
 
 from model.small_files import naming
 from model.training.train_step import StepMetrics
@@ -43,8 +39,6 @@ __all__ = [
     "MetricsFile",
     "Row",
     "StepTimer",
-    "TensorBoard",
-    "Terminal",
     "TrainingStoppedError",
     "mean_row",
     "peak_flops",
@@ -296,133 +290,6 @@ def _row(line: str) -> Row | None:
     return row
 
 
-class TensorBoard:
-    """Rows as scalars of TensorBoard, by its own writer; TensorFlow is not imported."""
-
-    def __init__(self, folder: str | os.PathLike[str], done: int) -> None:
-        """Goes on behind step ``done``: TensorBoard hides what other files have beyond it."""
-        # Its writer opens files with TensorFlow where that is installed, and with its own stand-in
-        # where a module of this name exists (tensorboard/compat/__init__.py).
-        name = "tensorboard.compat.notf"
-        sys.modules.setdefault(name, types.ModuleType(name))
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        self._event = Event
-        self._folder = pathlib.Path(folder)
-        if self._folder.exists() and not self._folder.is_dir():
-            raise ValueError(f"{self._folder} is no folder: move it away")
-        begin = SessionLog(status=SessionLog.START)
-        with naming(self._folder):
-            self._writer = EventFileWriter(os.fspath(folder))
-            self._writer.add_event(Event(wall_time=time.time(), step=done + 1, session_log=begin))
-
-    def write(self, row: Row) -> None:
-        """Each number of a row under ``train/`` or ``validation/``."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        values = [
-            Summary.Value(tag=_tag(name), simple_value=value)
-            for name, value in row.items()
-            if name != "step"
-        ]
-        event = self._event(
-            wall_time=time.time(), step=row["step"], summary=Summary(value=values)
-        )  # fmt: skip
-        with naming(self._folder):
-            self._writer.add_event(event)
-
-    def flush(self) -> None:
-        """Write what is waiting."""
-        with naming(self._folder):
-            self._writer.flush()
-
-    def close(self) -> None:
-        """Flushes and closes."""
-        with naming(self._folder):
-            self._writer.close()
-
-
-def _tag(name: str) -> str:
-    group, _, rest = name.partition("_")
-    return f"validation/{rest}" if group == "validation" else f"train/{name}"
-
-
-class Terminal:
-    """A bar on a terminal, lines in a log; nothing where it is told to be quiet.
-
-    One that is closed, or a log on a disk that is full, ends no training: a line on standard error
-    says so, and nothing more is written to it.
-    """
-
-    def __init__(
-        self, done: int, steps: int, *, stream: TextIO | None = None, quiet: bool = False
-    ) -> None:
-        self._done, self._steps, self._quiet = done, steps, quiet
-        self._stream = sys.stdout if stream is None else stream
-        self._on_terminal = self._stream.isatty()
-        self._bar: Any = None
-
-    def step(self, row: Row) -> None:
-        """Move the bar, which appears with the first step."""
-        if self._quiet or not self._on_terminal:
-            return
-        with self._while_it_lasts():
-            if self._bar is None:
-                self._bar = tqdm(
-                    total=self._steps,
-                    initial=self._done,
-                    unit="step",
-                    file=self._stream,
-                    dynamic_ncols=True,
-                )
-            self._bar.set_postfix_str(_summary(row), refresh=False)
-            self._bar.update()
-
-    def line(self, row: Row) -> None:
-        """Write a row to a log; a bar says it already."""
-        if not self._on_terminal:
-            self.say(f"step {row['step']}/{self._steps}  {_summary(row)}")
-
-    def say(self, line: str) -> None:
-        """Write any line, above the bar where there is one."""
-        if self._quiet:
-            return
-        with self._while_it_lasts():
-            if self._bar is not None:
-                tqdm.write(line, file=self._stream)
-            else:
-                print(line, file=self._stream, flush=True)
-
-    def close(self) -> None:
-        """Leaves the bar as it is."""
-        if self._bar is not None:
-            with self._while_it_lasts():
-                self._bar.close()
-
-    @contextlib.contextmanager
-    def _while_it_lasts(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self._quiet = True
-            if self._bar is not None:
-                self._bar.disable = True
-            # tqdm keeps its lock when a write fails: other threads' bars would wait for ever.
-            tqdm.set_lock(threading.RLock())
-            with contextlib.suppress(OSError):  # it holds what could not be written, and would try
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, self._stream.fileno())
-                os.close(null)
-            with contextlib.suppress(OSError):
-                print(
-                    f"c4: note: standard output takes no more ({error.strerror}): training goes "
-                    "on, metrics.jsonl has every step",
-                    file=sys.stderr,
-                    flush=True,
-                )
-
-
 _OVER_TIME = ("tokens_per_s", "data_wait_fraction", "mfu")
 
 
@@ -443,17 +310,3 @@ def mean_row(rows: Sequence[Row]) -> Row:
         elif name != "step":
             mean[name] = sum(row[name] for row in rows) / len(rows)
     return mean
-
-
-def _summary(row: Row) -> str:
-    parts = [
-        f"loss {row['loss']:.3f}",
-        f"accuracy {row['accuracy']:.3f}",
-        f"{row['tokens_per_s']:,.0f} tokens/s",
-    ]
-    if "mfu" in row:
-        parts.append(f"mfu {row['mfu']:.1%}")
-    parts.append(f"waiting for data {row['data_wait_fraction']:.0%}")
-    if "epoch" in row:
-        parts.append(f"epoch {row['epoch']:.2f}")
-    return "  ".join(parts)

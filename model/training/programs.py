@@ -1,10 +1,10 @@
 """What a run has on its devices: who holds what, the first state, and the compiled steps."""
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import jax
 import numpy as np
@@ -14,7 +14,9 @@ from model.t5.network import T5
 from model.training import sharding
 from model.training.checkpoints import load_params
 from model.training.losses import LossSums
+from model.training.memory import StepMemory, available_room, require_room
 from model.training.optimizer import adafactor, state_axes
+from model.training.stop_signal import interruptible
 from model.training.train_config import TrainConfig
 from model.training.train_step import (
     StepMetrics,
@@ -24,7 +26,9 @@ from model.training.train_step import (
     make_train_step,
 )
 
-__all__ = ["Layout", "compiled_eval_step", "compiled_train_step", "new_state", "plan_layout"]
+__all__ = ["Layout", "Program", "compile_programs", "new_state", "plan_layout"]
+
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +48,7 @@ class Layout:
 
     def bytes_per_device(self) -> int:
         """Of parameters and optimizer state, on the device that holds most."""
-        return sum(
-            int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
-            for leaf in jax.tree.leaves(self.state)
-        )
+        return _bytes_per_device(self.state)
 
 
 def plan_layout(config: TrainConfig) -> Layout:
@@ -82,7 +83,7 @@ def plan_layout(config: TrainConfig) -> Layout:
 
 
 def new_state(config: TrainConfig, layout: Layout) -> TrainState:
-    """With drawn parameters, or with those of another checkpoint; no step done."""
+    """Make a state without a step: with drawn parameters, or those of another checkpoint."""
     model = T5(config.model)
     optimizer = adafactor(config.rate(), model.param_axes())
     where = layout.state_shardings
@@ -95,13 +96,67 @@ def new_state(config: TrainConfig, layout: Layout) -> TrainState:
     return TrainState(params, statistics, jax.device_put(np.int32(0), where.step))
 
 
-def compiled_train_step(
-    config: TrainConfig, layout: Layout
-) -> Callable[[TrainState, Any], tuple[TrainState, StepMetrics]]:
-    """The step of training for a state and batches of this layout; the state is used up.
+@dataclasses.dataclass(frozen=True)
+class Program(Generic[Result]):
+    """A compiled step of training or evaluation, for a layout."""
 
-    Raises ValueError, here or in the step, where a device has too little memory.
+    layout: Layout
+    compiled: Any
+    memory: StepMemory | None  #: per device; None if this backend does not say
+
+    def __call__(self, *arguments: Any) -> Result:
+        """Dispatch it; a training step uses up the state that it gets."""
+        result: Result = _settled(self.compiled(*arguments), self.layout)
+        return result
+
+
+TrainProgram = Program[tuple[TrainState, StepMetrics]]
+
+
+def compile_programs(
+    config: TrainConfig,
+    layout: Layout,
+    *,
+    trains: bool,
+    evaluates: bool,
+    say: Callable[[str], None],
+) -> tuple[TrainProgram | None, Program[LossSums] | None]:
+    """Compile the steps of a run, and say how long it took and what memory they need.
+
+    Args:
+      config: the run.
+      layout: where it runs.
+      trains: whether there are steps to train.
+      evaluates: whether there are evaluations.
+      say: takes each line; the first before anything is compiled.
+
+    Raises OutOfMemoryError for a step that does not fit, with the option that helps.
     """
+    names = ["the training step"] * trains + ["the evaluation step"] * evaluates
+    say(f"compiling {' and '.join(names)}: no progress is shown until this is done")
+    began = time.monotonic()
+    room = available_room(layout.mesh.devices.flat)
+    train = evaluate = None
+    lines = []
+    if trains:
+        train = _compiled_train_step(config, layout)
+        lines.append(require_room(names[0], train.memory, room, config, layout.shape))
+    if evaluates:
+        evaluate = _compiled_eval_step(config, layout)
+        line = require_room(names[-1], evaluate.memory, room, config, layout.shape)
+        if not (train and _keeps_more(train, evaluate)):
+            lines.append(line)
+    say(f"compiled in {time.monotonic() - began:.1f} s")
+    for line in filter(None, lines):
+        say(line)
+    return train, evaluate
+
+
+def _keeps_more(one: Program[Any], other: Program[Any]) -> bool:
+    return bool(one.memory and other.memory and one.memory.total >= other.memory.total)
+
+
+def _compiled_train_step(config: TrainConfig, layout: Layout) -> TrainProgram:
     model, rate = T5(config.model), config.rate()
     step = make_train_step(model, adafactor(rate, model.param_axes()), rate, config.step)
 
@@ -111,19 +166,11 @@ def compiled_train_step(
 
     out = (layout.state_shardings, layout.everywhere)
     jitted = jax.jit(on_mesh, donate_argnums=0, out_shardings=out)
-    with _memory_told():
-        compiled = jitted.lower(layout.state, _shapes(config.data.batch_spec(), layout)).compile()
-
-    def run(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
-        with _memory_told():
-            result: tuple[TrainState, StepMetrics] = _settled(compiled(state, batch), layout)
-            return result
-
-    return run
+    lowered = jitted.lower(layout.state, _shapes(config.data.batch_spec(), layout))
+    return _compiled(lowered, layout, updates=True)
 
 
-def compiled_eval_step(config: TrainConfig, layout: Layout) -> Callable[[Any, Any], LossSums]:
-    """The step of evaluation, for parameters and batches of this layout."""
+def _compiled_eval_step(config: TrainConfig, layout: Layout) -> Program[LossSums]:
     step = make_eval_step(T5(config.model))
 
     def on_mesh(params: Any, batch: Any) -> LossSums:
@@ -132,14 +179,23 @@ def compiled_eval_step(config: TrainConfig, layout: Layout) -> Callable[[Any, An
 
     jitted = jax.jit(on_mesh, out_shardings=layout.everywhere)
     spec = config.evaluation_rows(config.data).batch_spec()
-    with _memory_told():
-        compiled = jitted.lower(layout.state.params, _shapes(spec, layout)).compile()
+    lowered = jitted.lower(layout.state.params, _shapes(spec, layout))
+    return _compiled(lowered, layout, updates=False)
 
-    def run(params: Any, batch: Any) -> LossSums:
-        result: LossSums = _settled(compiled(params, batch), layout)
-        return result
 
-    return run
+def _compiled(lowered: Any, layout: Layout, *, updates: bool) -> Program[Any]:
+    compiled = interruptible(lowered.compile)
+    parameters = _bytes_per_device(layout.state.params)
+    optimizer = _bytes_per_device(layout.state.optimizer)
+    memory = StepMemory.of(compiled, parameters, optimizer, updates=updates)
+    return Program(layout, compiled, memory)
+
+
+def _bytes_per_device(tree: Any) -> int:
+    return sum(
+        int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
 
 
 def _settled(result: Any, layout: Layout) -> Any:
@@ -159,21 +215,6 @@ def _shapes(spec: BatchSpec, layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:
         name: jax.ShapeDtypeStruct(shape, kind, sharding=layout.batch)  # type: ignore[no-untyped-call]
         for name, (shape, kind) in spec.arrays.items()
     }
-
-
-@contextlib.contextmanager
-def _memory_told() -> Iterator[None]:
-    """Says what helps where a device has too little memory."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        first = str(error).removeprefix("RESOURCE_EXHAUSTED: ").splitlines()[0]
-        raise ValueError(
-            "the step does not fit the memory of a device: give a larger --accumulate, --remat "
-            f"full, a smaller --batch-size, or a --mesh with more fsdp ({first})"
-        ) from error
 
 
 def _device_bytes() -> float | None:

@@ -1,7 +1,7 @@
 """Where metrics go: file, TensorBoard and terminal of the first process, the guard of each."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,8 +18,6 @@ from model.training.metrics import (
     MetricsFile,
     Row,
     StepTimer,
-    TensorBoard,
-    Terminal,
     TrainingStoppedError,
     mean_row,
     peak_flops,
@@ -28,7 +26,9 @@ from model.training.metrics import (
 )
 from model.training.plot import plot_losses, sparkline
 from model.training.programs import Layout
+from model.training.reports import Report, TensorBoard, Wandb
 from model.training.run_folder import RunFolder
+from model.training.terminal import Terminal
 from model.training.train_config import TrainConfig
 from model.training.train_step import StepMetrics
 
@@ -38,7 +38,8 @@ __all__ = ["Records"]
 class Records:
     """The records of one start of a run."""
 
-    _PATIENCE_S = 30.0  # of a log without a line
+    _PATIENCE_S = 30.0  # of a log without a line, and of a curve without a point
+    _MUCH_WAITING = 0.1  # share of the time that is worth a note
 
     def __init__(
         self,
@@ -48,31 +49,42 @@ class Records:
         guard: DivergenceGuard,
         checkpoints: Checkpoints,
         done: int,
+        settings: Mapping[str, Any],
     ) -> None:
+        self._settings = settings
         self._config, self._folder, self._layout, self._done = config, folder, layout, done
         self._guard, self._checkpoints = guard, checkpoints
         self._flops_share = _flops_share(config, layout)
         self._timer = StepTimer()
-        self._since: list[Row] = []  # rows since the last point of TensorBoard
+        self._since: list[Row] = []  # rows since the last line
         self._last_line: float | None = None
+        self._waited_much = False
         self._file: MetricsFile | None = None
-        self._board: TensorBoard | None = None
+        self._reports: list[Report] = []
         self._terminal: Terminal | None = None
 
     def __enter__(self) -> "Records":
         if distributed.is_first():
-            self._file = MetricsFile(self._folder.metrics, self._done)
-            self._board = TensorBoard(self._folder.tensorboard, self._done)
-            self._terminal = Terminal(self._done, self._config.steps, quiet=self._config.quiet)
+            folder, config = self._folder, self._config
+            self._terminal = Terminal(self._done, config.steps, quiet=config.quiet)
+            if "wandb" in config.report_to:  # first: it may refuse
+                told = {**self._settings, "steps": config.steps, "mesh": str(self._layout.shape)}
+                self._reports.append(Wandb(folder.path, folder.wandb_id, told, self.say))
+            self._file = MetricsFile(folder.metrics, self._done)
+            if "tensorboard" in config.report_to:
+                self._reports.append(TensorBoard(folder.tensorboard, self._done))
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for place in (self._file, self._board, self._terminal):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        status = 0 if kind is None else 130 if issubclass(kind, KeyboardInterrupt) else 1
+        for report in self._reports:
+            report.close(status)
+        for place in (self._file, self._terminal):
             if place is not None:
                 place.close()
 
-    def greet(self) -> None:
-        """Says what is trained, on what, and from where it goes on."""
+    def introduce(self) -> None:
+        """Say what is trained, on what, and from where it goes on."""
         config, layout = self._config, self._layout
         devices = layout.mesh.devices.flat
         spec = config.data.batch_spec()
@@ -131,35 +143,46 @@ class Records:
         except TrainingStoppedError as error:
             raise TrainingStoppedError(f"{error}; {self._way_out()}") from None
         self._since.append(row)
-        if self._board is None or self._terminal is None:
+        if self._terminal is None:
             self._since.clear()
             return
         self._terminal.step(row)
         now = time.monotonic()
-        at_point = step % self._config.log_every == 0 or step == self._config.steps
+        at_point = step % self._config.line_every == 0 or step == self._config.steps
         late = self._last_line is None or now - self._last_line > self._PATIENCE_S
         if at_point or late:
-            mean = mean_row(self._since)
-            self._terminal.line(mean)
+            self._write_mean(mean_row(self._since))
             self._last_line = now
-            if at_point:
-                self._board.write(mean)
-                self._since.clear()
+            self._since.clear()
+
+    def _write_mean(self, mean: Row) -> None:
+        """Write a line of the log and a point of each curve."""
+        if self._terminal is not None:
+            self._terminal.line(mean)
+        for report in self._reports:
+            report.write(mean)
+        waited = mean["data_wait_fraction"]
+        if waited >= self._MUCH_WAITING and len(self._since) > 1 and not self._waited_much:
+            self._waited_much = True
+            self.say(
+                f"note: {waited:.0%} of the time goes to waiting for data: more --workers may help"
+            )
 
     def write_validation(self, step: int, sums: LossSums) -> None:
-        """Tells an evaluation of the state after ``step``."""
+        """Record an evaluation of the state after ``step``."""
         count = max(float(sums.tokens), 1.0)
         row = {
             "step": step,
             "validation_loss": float(sums.loss) / count,
             "validation_accuracy": float(sums.correct) / count,
         }
-        if self._file is not None and self._board is not None:
+        if self._file is not None:
             self._file.write(row)
-            self._board.write(row)
+        for report in self._reports:
+            report.write(row)
         self.say(
             f"step {step}/{self._config.steps}  validation loss {row['validation_loss']:.3f}  "
-            f"accuracy {row['validation_accuracy']:.3f}"
+            f"acc {row['validation_accuracy']:.3f}  {count:,.0f} target tokens"
         )
 
     def evaluated(self, step: int) -> bool:
@@ -179,9 +202,10 @@ class Records:
 
     def flush(self) -> None:
         """Put what was written on disk."""
-        if self._file is not None and self._board is not None:
+        if self._file is not None:
             self._file.flush()
-            self._board.flush()
+        for report in self._reports:
+            report.flush()
 
     def finish(self) -> None:
         """Draws the losses and says what the run came to."""

@@ -7,6 +7,7 @@
         checkpoints/       whole states, by step
         metrics.jsonl      a line for every step
         tensorboard/
+        wandb-id.txt       of the run at Weights & Biases, with --report-to wandb
         loss.png           when the run ends
 """
 
@@ -24,6 +25,7 @@ from model.options import option_of
 from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
 from model.training.checkpoints import MODEL_FILE, STEPS, VOCABULARY_FILE, write_model_file
+from model.training.metrics import read_rows
 
 __all__ = ["RUN_FILE", "RunFolder"]
 
@@ -48,6 +50,7 @@ class RunFolder:
         self.checkpoints = self.path / STEPS
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
+        self.wandb_id = self.path / "wandb-id.txt"
         self.plot = self.path / "loss.png"
         self.profile = self.path / "profile"
         self._run_file = self.path / RUN_FILE
@@ -67,7 +70,28 @@ class RunFolder:
                 )
 
     def begun_with(self) -> dict[str, Any] | None:
-        """Return settings of the run that this folder is of; None for a new one."""
+        """Return settings of the run that this folder is of; None as long as it has no step.
+
+        Raises ValueError for a ``run.json`` that is damaged or of another version.
+        """
+        settings = self._settings()
+        return settings if self.has_steps() else None
+
+    def has_steps(self) -> bool:
+        """Return whether a step was finished: there is a checkpoint of it, or a line of metrics."""
+        steps = self.checkpoints
+        if steps.is_dir() and any(path.name.isdigit() for path in steps.iterdir()):
+            return True
+        return self.metrics.is_file() and bool(read_rows(self.metrics))
+
+    def defaults(self) -> str | None:
+        """Return which defaults the run was begun with; None as long as it has no step."""
+        if not self.has_steps() or self._settings() is None:
+            return None
+        found = json.loads(read_small_file(self._run_file)).get("defaults", "paper")
+        return found if isinstance(found, str) else "paper"
+
+    def _settings(self) -> dict[str, Any] | None:
         if not self._run_file.exists():
             return None
         try:
@@ -115,13 +139,24 @@ class RunFolder:
         ]
 
     def begin(
-        self, settings: Mapping[str, Any], config: ModelConfig, vocabulary: str | None
-    ) -> None:
-        """Write the records of a new run and repair their copies, in one process of the run."""
+        self,
+        settings: Mapping[str, Any],
+        config: ModelConfig,
+        vocabulary: str | None,
+        defaults: str = "paper",
+    ) -> bool:
+        """Write the records of a new run and repair their copies, in one process of the run.
+
+        Call this with the folder locked. Returns whether the settings of a start without a step
+        were replaced. Raises ValueError as :meth:`check` does.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        self.check(settings)  # again: the folder was not locked before
+        before = self._settings()
+        replaced = before is not None and before != json.loads(json.dumps(settings))
         # Before all else: with it here, a start that is killed is gone on from by the next.
-        if not self._run_file.exists():
-            self._write_run_file(settings)
+        if before is None or replaced:
+            self._write_run_file(settings, defaults)
         for pattern in (_RUN_SCRATCH, f".{VOCABULARY_FILE}.tmp", f".{MODEL_FILE}.*.tmp"):
             for left in self.path.glob(pattern):
                 left.unlink()
@@ -133,12 +168,14 @@ class RunFolder:
                 copy.write_bytes(content)
                 copy.replace(self.path / VOCABULARY_FILE)
         write_model_file(self.path, config)
+        return replaced
 
-    def _write_run_file(self, settings: Mapping[str, Any]) -> None:
+    def _write_run_file(self, settings: Mapping[str, Any], defaults: str) -> None:
         content = {
             "format": _FORMAT,
             "command": sys.argv[:1] and " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
             "settings": settings,
+            "defaults": defaults,
             "versions": _versions(),
         }
         scratch = self.path / _RUN_SCRATCH

@@ -524,11 +524,15 @@ def use_rules(
     """
     sizes = dict(mesh.shape)
 
+    def placed(axes: Axes, shape: tuple[int, ...]) -> NamedSharding:
+        return NamedSharding(mesh, partition_spec(axes, shape, sizes, rules))
+
     def constrain(array: jax.Array, axes: Axes) -> jax.Array:
-        spec = partition_spec(axes, array.shape, sizes, rules)
-        where = NamedSharding(mesh, spec)
-        pinned: jax.Array = jax.lax.with_sharding_constraint(array, where)  # type: ignore[no-untyped-call]
+        pinned: jax.Array = jax.lax.with_sharding_constraint(array, placed(axes, array.shape))  # type: ignore[no-untyped-call]
         return pinned
 
-    with partitioning.use_constraint(constrain):
+    def local_shape(shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
+        return placed(axes, shape).shard_shape(shape)
+
+    with partitioning.use_constraint(constrain, local_shape):
         yield constrain

@@ -1,22 +1,44 @@
-"""Stopping a run between two steps."""
+"""Stopping a run: at once before the first step, then between two steps."""
 
+import concurrent.futures
 import os
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
 
-__all__ = ["StopSignal"]
+__all__ = ["StopSignal", "interruptible"]
+
+Result = TypeVar("Result")
+
+
+def interruptible(call: Callable[[], Result]) -> Result:
+    """Run a long call into C++ in a thread, so that a signal ends the wait for it at once.
+
+    Python runs handlers of signals in the main thread, between two of its own instructions. After
+    an interrupt the call goes on until it is done, or until the process ends.
+    """
+    future: concurrent.futures.Future[Result] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="interruptible", daemon=True).start()
+    return future.result()
 
 
 class StopSignal:
     """SIGINT and SIGTERM end the run after the step they come in; a second one ends it at once.
 
-    One that came before this could take it (``came_before``) counts as the first. Among several
-    processes JAX's own watch for SIGTERM agrees on the step after which all stop.
+    Before :meth:`begin_steps` there is nothing to save, and the first one ends a run of one process
+    at once. One that came before this could take it (``came_before``) counts as the first. Among
+    several processes JAX's own watch for SIGTERM agrees on the step after which all stop.
     """
 
     def __init__(
@@ -25,6 +47,7 @@ class StopSignal:
         self._say = say
         self._came_before = came_before
         self._came = False
+        self._stepping = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
@@ -34,12 +57,22 @@ class StopSignal:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # of a job in the background
                     self._before[number] = signal.signal(number, self._receive)
         if self._came_before() and not self._came:
-            self._receive(signal.SIGTERM, None)
+            try:
+                self._receive(signal.SIGTERM, None)
+            except KeyboardInterrupt:
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def begin_steps(self) -> None:
+        """From here on, finish the step that a signal comes in."""
+        self.now_if_asked()
+        self._stepping = True
+        self.now_if_asked()  # one that came in between
 
     def now_if_asked(self) -> None:
         """End what this process does before the first step, when nothing needs saving."""
@@ -57,6 +90,8 @@ class StopSignal:
         if self._came:
             raise KeyboardInterrupt
         self._came = True
+        if jax.process_count() == 1 and not self._stepping:
+            raise KeyboardInterrupt
         if jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)  # which the others are told of
         self._say("stopping as soon as the state can be kept; once more to stop at once")

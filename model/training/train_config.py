@@ -10,6 +10,7 @@ from model.options import option_of
 from model.t5.config import ModelConfig
 from model.training.metrics import DivergenceGuard
 from model.training.optimizer import Schedule, schedule
+from model.training.reports import REPORTS
 from model.training.train_step import StepConfig
 
 __all__ = ["TrainConfig"]
@@ -41,22 +42,25 @@ class TrainConfig:
     eval_every: int | None = None
     eval_batches: int = 16
     divergence: float = 2.0  #: nats that the mean of 100 losses may rise above its best
-    log_every: int = 100
+    #: Steps to a line of the log; None: 100, or a fiftieth of the steps where that is less.
+    log_every: int | None = None
+    report_to: tuple[str, ...] = ("tensorboard",)  #: of ``reports.REPORTS``
     peak_flops: float | None = None  #: of one device; None: from the table, where it has it
     profile_steps: int = 0  #: to trace, from the third of this start on
     quiet: bool = False
+    defaults: str = "paper"  #: what filled in the options not given: "paper" or "cpu"
 
     def __post_init__(self) -> None:
         for name, least in (
             ("steps", 1), ("checkpoint_every", 1), ("keep_last", 1), ("eval_batches", 1),
-            ("log_every", 1), ("profile_steps", 0),
+            ("profile_steps", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(
                     f"{name} must be at least {least}, got {getattr(self, name)} "
                     f"({option_of(name)})"
                 )
-        for name, least in (("keep_every", 1), ("eval_every", 0)):
+        for name, least in (("keep_every", 1), ("eval_every", 0), ("log_every", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(
@@ -80,6 +84,11 @@ class TrainConfig:
                 raise ValueError(
                     f"{name} must be below 2**31, got {getattr(self, name)} ({option_of(name)}): "
                     "steps are counted in 32 bits"
+                )
+        for name in self.report_to:
+            if name not in REPORTS:
+                raise ValueError(
+                    f"no report {name!r}; known: {', '.join(REPORTS)}, none (--report-to)"
                 )
         DivergenceGuard(self.divergence)
         self.rate()
@@ -108,6 +117,11 @@ class TrainConfig:
             "label_smoothing": self.step.label_smoothing,
             "init_from": self.init_from,
         }
+
+    @property
+    def line_every(self) -> int:
+        """Steps to a line of the log, and to a point of a curve."""
+        return self.log_every or max(1, min(100, self.steps // 50))
 
     def rate(self) -> Schedule:
         """The learning rate at each step."""

@@ -21,6 +21,7 @@ __all__ = [
     "StepConfig",
     "StepMetrics",
     "TrainState",
+    "batch_loss",
     "init_state",
     "make_eval_step",
     "make_train_step",
@@ -113,18 +114,7 @@ def make_train_step(
     """
     config = config or StepConfig()
 
-    def losses(params: Any, batch: Batch, rng: Array) -> tuple[Array, LossSums]:
-        logits = model.logits(params, batch, dropout_rng=rng)
-        sums = loss_sums(
-            logits,
-            batch["decoder_target_tokens"],
-            batch["loss_weights"],
-            z_loss=config.z_loss,
-            label_smoothing=config.label_smoothing,
-        )
-        return sums.loss + sums.z_loss, sums
-
-    gradient_of = jax.grad(losses, has_aux=True)
+    gradient_of = jax.grad(batch_loss(model, config), has_aux=True)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         seed = jax.random.key(config.seed, impl=config.prng)
@@ -168,12 +158,35 @@ def make_train_step(
     return train_step
 
 
+def batch_loss(
+    model: T5, config: StepConfig | None = None
+) -> Callable[[Any, Batch, Array | None], tuple[Array, LossSums]]:
+    """Return what a step differentiates: (params, batch, dropout key or None) to (loss, sums).
+
+    The loss is the sum over the batch of cross-entropy and z-loss, not divided by anything.
+    """
+    config = config or StepConfig()
+
+    def loss(params: Any, batch: Batch, rng: Array | None) -> tuple[Array, LossSums]:
+        sums = loss_sums(
+            model.features(params, batch, dropout_rng=rng),
+            model.head(params),
+            batch["decoder_target_tokens"],
+            batch["loss_weights"],
+            z_loss=config.z_loss,
+            label_smoothing=config.label_smoothing,
+        )
+        return sums.loss + sums.z_loss, sums
+
+    return loss
+
+
 def make_eval_step(model: T5) -> Callable[[Any, Batch], LossSums]:
     """Cross-entropy of a batch without dropout or z-loss: pure, to be compiled by the caller."""
+    loss = batch_loss(model, StepConfig(z_loss=0))
 
     def eval_step(params: Any, batch: Batch) -> LossSums:
-        logits = model.logits(params, batch)
-        return loss_sums(logits, batch["decoder_target_tokens"], batch["loss_weights"])
+        return loss(params, batch, None)[1]
 
     return eval_step
 

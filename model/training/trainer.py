@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -29,18 +29,14 @@ from model.data.passes import corpus_size
 from model.training import distributed
 from model.training.checkpoints import Checkpoints
 from model.training.losses import LossSums
+from model.training.memory import one_line_out_of_memory
 from model.training.metrics import DivergenceGuard
 from model.training.profiler import Profiler
-from model.training.programs import (
-    Layout,
-    compiled_eval_step,
-    compiled_train_step,
-    new_state,
-    plan_layout,
-)
+from model.training.programs import Layout, compile_programs, new_state, plan_layout
 from model.training.records import Records
+from model.training.reports import require_installed
 from model.training.run_folder import RunFolder
-from model.training.stop_signal import StopSignal
+from model.training.stop_signal import StopSignal, interruptible
 from model.training.train_config import TrainConfig
 from model.training.train_step import StepMetrics
 
@@ -57,34 +53,74 @@ class _Plan(NamedTuple):
     settings: dict[str, Any]
 
 
-def check(config: TrainConfig) -> Layout:
-    """Find what would keep a run from beginning or going on; writes and computes nothing.
+class Interruption(Protocol):
+    """What a command is asked by signals, and says when it ends by one."""
 
-    Returns how the run lies over the devices. Raises ValueError as :func:`train` does.
+    def asked(self) -> bool:
+        """Return whether a signal came."""
+
+    def expect(self, line: str, patience_s: float | None) -> None:
+        """Say this line from here on, and end so many seconds after a signal, if not None."""
+
+
+_FEW_PAGES = 100  # of the validation split
+
+#: For whatever a run is doing before its first step, when there is nothing to save.
+PATIENCE_S = 0.8
+
+
+def check(config: TrainConfig, describe: Callable[[Layout, InputConfig], None]) -> None:
+    """Find what would keep a run from beginning or going on; write nothing, train nothing.
+
+    Args:
+      config: the run.
+      describe: called when all but the memory was checked, before the steps are compiled.
+
+    Raises ValueError as :func:`train` does.
     """
-    plan = _plan(config)
-    make_input(dataclasses.replace(plan.data, workers=0), plan.host).close()
-    _validation_batches(config, plan.data, plan.host, distributed.print_first)
-    return plan.layout
+    with one_line_out_of_memory(config):
+        plan = _plan(config)
+        make_input(dataclasses.replace(plan.data, workers=0), plan.host).close()
+        validation = _validation_batches(config, plan.data, plan.host, distributed.print_first)
+        describe(plan.layout, plan.data)
+        compile_programs(
+            config, plan.layout, trains=True, evaluates=bool(validation),
+            say=distributed.print_first,
+        )  # fmt: skip
 
 
-def train(config: TrainConfig, interrupted: Callable[[], bool] = lambda: False) -> None:
-    """Trains until ``config.steps`` steps are done.
+def train(config: TrainConfig, interruption: Interruption | None = None) -> None:
+    """Train until ``config.steps`` steps are done.
 
-    ``interrupted`` says whether a signal to stop came before this could listen for one.
+    The caller initialises ``jax.distributed`` where there are several processes; each calls this
+    with the same configuration.
 
-    ``jax.distributed`` is initialised by the caller where there are several processes; each calls
-    this with the same configuration.
+    Args:
+      config: the run.
+      interruption: says whether a signal to stop came before this could listen for one, and is
+        told what an interrupt leaves.
 
     Raises:
-      KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
+      KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, if a step was done.
       TrainingStoppedError: the loss is no number or diverges; the last good checkpoint is kept.
+      OutOfMemoryError: a step does not fit a device, which is found before the first one, or
+        memory ran out.
       ValueError: settings, corpus, folder or devices do not fit; found before anything is
         compiled, but for what only compiling shows.
       OSError: a checkpoint or the metrics could not be written; or the input has failed, as it
         does with ValueError where a shard is damaged: the state before it is saved then, but for
         runs of several processes.
     """
+    with one_line_out_of_memory(config):
+        _train(config, interruption)
+
+
+def _train(config: TrainConfig, interruption: Interruption | None) -> None:
+    def expect(line: str, patience_s: float | None = None) -> None:
+        if interruption is not None:
+            alone = jax.process_count() == 1  # the others have to be told, which takes a step
+            interruption.expect(f"c4: interrupted {line}", patience_s if alone else None)
+
     with contextlib.ExitStack() as stack:
         # 1. The folder, and whether it is this run's.
         plan = _plan(config)
@@ -100,52 +136,66 @@ def train(config: TrainConfig, interrupted: Callable[[], bool] = lambda: False) 
         validation = _validation_batches(config, data, host, notes.append)
         eval_every = config.checkpoint_every if config.eval_every is None else config.eval_every
         if distributed.is_first():
-            folder.begin(plan.settings, config.model, getattr(data.vocabulary, "path", None))
+            vocabulary = getattr(data.vocabulary, "path", None)
+            if folder.begin(plan.settings, config.model, vocabulary, config.defaults):
+                notes.append("note: no step was done with other settings here: these replace them")
         distributed.barrier("run folder")
 
-        # 3. The state: of the newest checkpoint, or new.
+        # 3. Where the run stands, and what it will be.
         checkpoints = Checkpoints(
             folder.checkpoints, keep_last=config.keep_last, keep_every=config.keep_every
         )
         stack.callback(checkpoints.close)
         guard = DivergenceGuard(config.divergence)
         done = checkpoints.newest() or 0
-        records = stack.enter_context(Records(config, folder, layout, guard, checkpoints, done))
+        good = f"the checkpoint of step {done} is still good" if done else "nothing was saved"
+        expect(f"before the first step: {good}", PATIENCE_S)
+        records = stack.enter_context(
+            Records(config, folder, layout, guard, checkpoints, done, plan.settings)
+        )
         missed = bool(
             validation and done and _is_due(done, config, eval_every)
         ) and not records.evaluated(done)  # stopped between a checkpoint and its evaluation
         size = corpus_size(data, data.input_shards or 1)
-        records.greet()
+        records.introduce()
         records.say(f"corpus: {size.described(config.steps * data.batch_size)}")
         for note in notes:
             records.say(note)
         if done >= config.steps and not missed:
             records.say(f"step {done} is done already: give more --steps to go on")
             return
-        # From here on no signal comes into the middle of what JAX is doing.
-        stop = stack.enter_context(StopSignal(records.say, interrupted))
-        stop.now_if_asked()
+        stop = stack.enter_context(
+            StopSignal(records.say, interruption.asked if interruption else lambda: False)
+        )
+
+        # 4. Programs, before the arrays that they need. The input comes ahead meanwhile.
+        trains = done < config.steps
+        if trains and not done:
+            batches.start()
+        train_step, eval_step = compile_programs(
+            config, layout, trains=trains, evaluates=bool(validation), say=records.say
+        )
+
+        # 5. The state: of the newest checkpoint, or new.
         if done:
             state, progress = checkpoints.restore(done, layout.state)
             batches.set_state(progress["input"])
             guard.set_state(progress["guard"])
+            if trains:
+                batches.start()
         else:
-            state = new_state(config, layout)
-
-        # 4. Programs. The input comes ahead meanwhile.
-        if done < config.steps:
-            batches.start()
-            train_step = compiled_train_step(config, layout)
-        stop.now_if_asked()
+            state = interruptible(lambda: new_state(config, layout))
         evaluate = None
-        if validation:
-            eval_step = compiled_eval_step(config, layout)
+        if eval_step is not None:
             evaluate = functools.partial(_evaluate, eval_step, validation, config, layout)
             if missed:
                 records.write_validation(done, evaluate(state.params))
-        stop.now_if_asked()
+        if train_step is None:
+            stop.now_if_asked()
+            records.finish()
+            return
 
-        # 5. The loop. A step runs on the devices while the one before it is looked at; where
+        # 6. The loop. A step runs on the devices while the one before it is looked at; where
         # something is to be kept, the step itself is looked at first.
         profiler = stack.enter_context(Profiler(folder.profile, config.profile_steps))
         running: tuple[int, StepMetrics, float] | None = None
@@ -156,8 +206,15 @@ def train(config: TrainConfig, interrupted: Callable[[], bool] = lambda: False) 
             records.flush()  # metrics up to a checkpoint are on disk before it is
             position = _gathered(batches.get_state())
             checkpoints.save(step, state, {"input": position, "guard": guard.get_state()})
+            expect_at(kept)  # which is whole now
             kept = step
 
+        def expect_at(step: int) -> None:
+            again = f"run the same command again to go on from the checkpoint of step {step}"
+            expect(f"in training: {again if step else 'no checkpoint was written yet'}")
+
+        expect_at(done)
+        stop.begin_steps()
         records.start_clock()
         for step in range(done + 1, config.steps + 1):
             profiler.step(step - done)
@@ -188,17 +245,20 @@ def train(config: TrainConfig, interrupted: Callable[[], bool] = lambda: False) 
             if stopping:
                 records.say(f"stopping after step {step}: saving")
                 checkpoints.wait()
+                expect_at(step)
                 raise KeyboardInterrupt
             if evaluating and evaluate is not None:
                 records.write_validation(step, evaluate(state.params))
             records.start_clock()
 
-        # 6. The end.
+        # 7. The end.
         checkpoints.wait()
+        expect_at(kept)
         records.finish()
 
 
 def _plan(config: TrainConfig) -> _Plan:
+    require_installed(config.report_to)
     folder = RunFolder(config.out)
     layout = plan_layout(config)
     host = distributed.input_part(layout.batch, config.data.batch_size)
@@ -234,9 +294,9 @@ def _is_due(step: int, config: TrainConfig, every: int) -> bool:
 def _validation_batches(
     config: TrainConfig, data: InputConfig, host: tuple[int, int], say: Callable[[str], None]
 ) -> list[Batch]:
-    """What every evaluation goes through, this host's part of it; nothing where it is off.
+    """Return what every evaluation goes through, this host's part of it; nothing where it is off.
 
-    ``say`` is told why there is none where the corpus is what it takes.
+    ``say`` is told how many pages there are, and why there is no evaluation if the corpus is why.
     """
     if config.eval_every == 0:
         return []
@@ -244,12 +304,17 @@ def _validation_batches(
     if rows.batch_size % (rows.input_shards or 1):  # hosts are fewer than shards then
         rows = dataclasses.replace(rows, input_shards=host[1])
     try:
-        return list(validation_batches(rows, config.eval_batches * config.step.accumulate, host))
+        pages = dataclasses.replace(rows, split="validation", max_pages=None).open().page_count
+        batches = validation_batches(rows, config.eval_batches * config.step.accumulate, host)
+        found = list(batches)
     except ValueError as error:  # no such pages, or too few
         if config.eval_every is not None:
             raise
         say(f"no evaluation: {error}")
         return []
+    few = ": too few to trust its loss" if pages < _FEW_PAGES else ""
+    say(f"validation: {pages:,} page{'s'[: pages != 1]}{few}")
+    return found
 
 
 def _evaluate(

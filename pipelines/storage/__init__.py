@@ -64,7 +64,6 @@ __all__ = [
     "open_raw",
     "read_bytes",
     "read_if_exists",
-    "read_range",
     "remove",
     "size",
     "sizes",
@@ -135,18 +134,6 @@ def read_if_exists(path: str) -> bytes:
         return read_bytes(path)
     except FileNotFoundError:
         return b""
-
-
-def read_range(path: str, start: int, length: int) -> bytes:
-    """Return at most ``length`` bytes of a file from ``start`` on, fewer only at its end.
-
-    Raises:
-        OSError: The file is missing or cannot be read.
-    """
-    if start < 0 or length < 0:
-        raise ValueError(f"{path}: start and length must not be negative, got {start}, {length}")
-    system, name = _system(path)
-    return system.read_range(name, start, length) if length else b""
 
 
 def exists(path: str) -> bool:

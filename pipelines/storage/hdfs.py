@@ -57,20 +57,13 @@ class Hdfs:
         return cast(
             BinaryIO,
             RangeFile(
-                lambda start, length: self.read_range(path, start, length),
+                lambda start, length: (
+                    _ask(path, "GET", "OPEN", offset=start, length=length).content
+                ),
                 found["length"],
                 SCATTERED_BYTES if scattered else SEQUENTIAL_BYTES,
             ),
         )
-
-    def read_range(self, path: str, start: int, length: int) -> bytes:
-        """Return the bytes from ``start``, at most ``length``."""
-        try:
-            return _ask(path, "GET", "OPEN", offset=start, length=length).content
-        except OSError:
-            if self.stat(path).size <= start:
-                return b""
-            raise
 
     def listdir(self, folder: str) -> list[tuple[str, int, float]]:
         """Return names, sizes and times of change of the files directly in a folder."""

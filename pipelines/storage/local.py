@@ -48,12 +48,6 @@ class Local:
         del scattered
         return _open_regular(path)
 
-    def read_range(self, path: str, start: int, length: int) -> bytes:
-        """Return the bytes from ``start``, at most ``length``."""
-        with _open_regular(path) as file:
-            file.seek(start)
-            return file.read(length)
-
     def listdir(self, folder: str) -> list[tuple[str, int, float]]:
         """Return names, sizes and times of change of the files directly in a folder."""
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:

@@ -83,19 +83,6 @@ class Objects:
         block = SCATTERED_BYTES if scattered else SEQUENTIAL_BYTES
         return cast(BinaryIO, RangeFile(fetch, meta["size"], block, first))
 
-    def read_range(self, path: str, start: int, length: int) -> bytes:
-        """Return the bytes from ``start``, at most ``length``."""
-        store, key = self._store(path)
-        import obstore
-
-        try:
-            found = obstore.get(store, key, options={"range": (start, start + length)})
-            return bytes(found.bytes())
-        except Exception as error:
-            if self.stat(path).size <= start:
-                return b""
-            raise as_oserror(error, path) from error
-
     def listdir(self, folder: str) -> list[tuple[str, int, float]]:
         """Return names, sizes and times of change of the objects directly in a folder."""
         return [

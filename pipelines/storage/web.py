@@ -85,12 +85,6 @@ class Web:
             BinaryIO, io.BufferedReader(stream, SCATTERED_BYTES if scattered else _BUFFER_BYTES)
         )
 
-    def read_range(self, path: str, start: int, length: int) -> bytes:
-        """Return the bytes from ``start``, at most ``length``."""
-        with self.open(path, scattered=True) as file:
-            file.seek(start)
-            return file.read(length)
-
     def match(self, pattern: str) -> list[FileInfo]:
         """Return the named file. Raises NoInputError for a pattern."""
         scheme, _, rest = pattern.partition("://")

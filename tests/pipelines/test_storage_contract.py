@@ -143,8 +143,7 @@ def test_a_missing_file_is_that_everywhere(place: Place) -> None:
     path = f"{place.root}/missing"
     for call in (
         storage.stat, storage.size, storage.open_raw, storage.read_bytes,
-        lambda p: storage.read_range(p, 0, 1), lambda p: storage.open_raw(p, scattered=True),
-        storage.match,
+        lambda p: storage.open_raw(p, scattered=True), storage.match,
     ):  # fmt: skip
         with pytest.raises(FileNotFoundError) as caught:
             call(path)
@@ -166,11 +165,6 @@ def test_ranges_and_streams_give_the_same_bytes(place: Place) -> None:
     place.put("empty", b"")
     path = f"{place.root}/a.gz"
     assert storage.read_bytes(path) == content
-    assert storage.read_range(path, 5, 10) == content[5:15]
-    assert storage.read_range(path, 255_990, 100) == content[-10:]
-    assert storage.read_range(path, 256_000, 10) == b""
-    assert storage.read_range(path, 300_000, 10) == b""
-    assert storage.read_range(path, 3, 0) == b""
     for scattered in (False, True):
         with storage.open_raw(path, scattered) as file:
             assert file.seekable()
@@ -188,8 +182,6 @@ def test_ranges_and_streams_give_the_same_bytes(place: Place) -> None:
             assert b"".join(iter(lambda: file.read(70_000), b"")) == content
         with storage.open_raw(f"{place.root}/empty", scattered) as file:
             assert file.read() == b""
-    with pytest.raises(ValueError, match="must not be negative"):
-        storage.read_range(path, -1, 5)
 
 
 @pytest.mark.parametrize("place", [*REMOTE, "http"], indirect=True)

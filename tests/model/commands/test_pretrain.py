@@ -27,6 +27,12 @@ def _c4(material, out, *more):
     )  # fmt: skip
 
 
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """For dry runs that are not about memory."""
+    monkeypatch.setattr("model.training.trainer.compile_programs", lambda *_, **__: (None, None))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -62,6 +68,9 @@ def _c4(material, out, *more):
         (["--learning-rate-schedule", "cosine"], "no learning rate schedule 'cosine'"),
         (["--warmup", "0"], "--warmup"),
         (["--divergence", "0"], "--divergence"),
+        (["--log-every", "0"], "--log-every"),
+        (["--report-to", "tensorbord"], "known: tensorboard, wandb, none (--report-to)"),
+        (["--report-to", "none,wandb"], "--report-to none goes with no other"),
         (["--z-loss", "-1"], "--z-loss"),
         (["--dropout", "1"], "dropout_rate"),
         (["--peak-tflops", "0"], "--peak-tflops"),
@@ -109,12 +118,15 @@ def test_evaluation_without_validation_pages(material, tmp_path):
     assert "validation" in asked.err
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_xla")
 def test_dry_run(material, tmp_path):
     outcome = _c4(material, tmp_path / "run", "--dry-run", "--objective", "span5")
     assert outcome.status == 0
     assert "mesh         data=8,fsdp=1,tensor=1 of cpu" in outcome.out
     assert "span5" in outcome.out
     assert "parameters" in outcome.out
+    assert "the training step keeps " in outcome.out
     assert not (tmp_path / "run").exists()
 
 
@@ -129,6 +141,7 @@ def test_dry_run_looks_at_corpus_and_folder(material, tmp_path):
     assert "holds " in _c4(material, tmp_path, "--dry-run").err
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_dry_run_says_how_often_the_corpus_is_read(material, tmp_path):
     text = [["the fox sees three apples. " * 4] * 5]
     corpus = make_corpus(tmp_path / "corpus", {"train": text})
@@ -142,6 +155,7 @@ def test_dry_run_says_how_often_the_corpus_is_read(material, tmp_path):
     assert 0.5 < passes * tokens / (30 * 8000) < 1.5
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(
     ("options", "needed"),
     [
@@ -168,6 +182,7 @@ def test_more_spans_than_sentinels_are_said_before_training(material, tmp_path, 
     assert (more.status, more.err) == (0, "")
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_vocabulary_without_sentinels_is_told_which_objectives_need_none(material, tmp_path):
     content = pathlib.Path(material.vocab).read_bytes()
     (tmp_path / "v").write_bytes(with_notes(content, Notes(extra_ids=0)))
@@ -218,6 +233,7 @@ def checkpoints(material, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("uncompiled")
 def test_a_checkpoint_goes_with_its_own_vocabulary(material, checkpoints, tmp_path):
     assert _init_from(material, checkpoints / "kept").status == 0
     assert _init_from(material, checkpoints / "kept", "--vocab", material.vocab).status == 0
@@ -237,6 +253,7 @@ def test_a_model_that_ends_sequences_otherwise_is_not_trained(material, checkpoi
     assert "has eos_ids (5,), and training needs (1,)" in outcome.err
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_text_of_ones_own(material, tmp_path):
     (tmp_path / "mine").mkdir()
     pages = ["the fox sees three apples. the quiet town sells some warm bread."] * 40

@@ -33,6 +33,8 @@ class Answers:
             raise ValueError("page 7 is\nbad: mend it")
         if what == "missing":
             raise FileNotFoundError(2, "No such file or directory", "a.parquet")
+        if what == "exhaust":
+            raise MemoryError
         if what == "sleep":
             time.sleep(value)
             return value
@@ -103,6 +105,8 @@ def test_a_refusal_is_the_same_value_error_in_one_line(workers):
     assert "in input worker 1" in caught.value.__notes__[0]
     with pytest.raises(ValueError, match=r"No such file or directory: 'a\.parquet'"):
         workers.fetch(workers.submit(1, "missing"))
+    with pytest.raises(ValueError, match=r"^an input worker has no more memory: .*--workers\)"):
+        workers.fetch(workers.submit(1, "exhaust"))
     assert workers.fetch(workers.submit(1, "add", 1)) == 101  # it goes on
 
 

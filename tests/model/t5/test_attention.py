@@ -210,14 +210,6 @@ def test_a_factor_for_each_key_multiplies_weights_after_the_softmax(arrays):
 
 
 @pytest.fixture
-def cuda(monkeypatch):
-    import jax._src.cudnn.fused_attention_stablehlo as cudnn
-
-    monkeypatch.setattr(attention, "_on_cuda", lambda: True)
-    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
-
-
-@pytest.fixture
 def low(arrays):
     return {
         name: array.astype(jnp.bfloat16) if name in ("query", "key", "value") else array

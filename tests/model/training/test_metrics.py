@@ -1,6 +1,5 @@
 """Files, guard and terminal of a run's metrics."""
 
-import io
 import json
 import math
 import os
@@ -13,8 +12,6 @@ from model.training.metrics import (
     DivergenceGuard,
     MetricsFile,
     StepTimer,
-    TensorBoard,
-    Terminal,
     TrainingStoppedError,
     mean_row,
     peak_flops,
@@ -115,43 +112,6 @@ def test_means_weigh_rates_by_time():
     assert mean["mfu"] == pytest.approx(0.25)
 
 
-def test_a_log_gets_lines():
-    stream = io.StringIO()
-    terminal = Terminal(0, 10, stream=stream)
-    terminal.step(_row(1))
-    terminal.line(_row(5))
-    terminal.close()
-    assert stream.getvalue() == (
-        "step 5/10  loss 2.000  accuracy 0.500  1,234 tokens/s  waiting for data 25%\n"
-    )
-
-
-def test_a_terminal_gets_a_bar():
-    class Tty(io.StringIO):
-        def isatty(self):
-            return True
-
-    stream = Tty()
-    terminal = Terminal(4, 10, stream=stream)
-    terminal.step({**_row(5), "mfu": 0.5})
-    terminal.line(_row(5))
-    terminal.say("a line")
-    terminal.close()
-    assert "5/10" in stream.getvalue()
-    assert "a line\n" in stream.getvalue()
-    assert "step 5/10" not in stream.getvalue()
-
-
-def test_quiet_is_quiet():
-    stream = io.StringIO()
-    terminal = Terminal(0, 10, stream=stream, quiet=True)
-    terminal.step(_row(1))
-    terminal.line(_row(1))
-    terminal.say("a line")
-    terminal.close()
-    assert stream.getvalue() == ""
-
-
 @pytest.mark.parametrize(
     ("kind", "peak"),
     [
@@ -208,36 +168,6 @@ def test_a_timer_leaves_out_what_it_is_told_to(monkeypatch):
     assert timer.lap() == (1, 0)
 
 
-def test_a_terminal_that_is_full_is_left_alone(capsys):
-    with open("/dev/full", "w") as stream:
-        terminal = Terminal(0, 10, stream=stream)
-        terminal.say("a line")
-        terminal.line(_row(1))
-        terminal.close()
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "standard output takes no more (No space left on device): training goes on" in said
-
-
-def test_a_bar_on_a_terminal_that_is_closed(capsys):
-    class Closed(io.StringIO):
-        def isatty(self):
-            return True
-
-        def write(self, text):
-            raise OSError(32, "Broken pipe")
-
-        def fileno(self):
-            raise OSError("no file")
-
-    terminal = Terminal(0, 10, stream=Closed())
-    for step in range(1, 4):
-        terminal.step(_row(step))
-        terminal.say("a line")
-    terminal.close()
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
     metrics = MetricsFile(tmp_path / "m.jsonl", 0)
     metrics.close()
@@ -254,5 +184,3 @@ def test_files_of_another_kind_are_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="pipe is no file: move it away"):
         MetricsFile(tmp_path / "pipe", 0)
-    with pytest.raises(ValueError, match="pipe is no folder: move it away"):
-        TensorBoard(tmp_path / "pipe", 0)

@@ -25,12 +25,45 @@ def begun(tmp_path):
     return RunFolder(tmp_path / "run")
 
 
-def test_the_same_settings_go_on(begun):
-    begun.check(_SETTINGS)
-    before = (begun.path / RUN_FILE).read_text()
-    begun.begin({"seed": 5}, _CONFIG, None)  # another start: nothing is written anew
-    assert (begun.path / RUN_FILE).read_text() == before
-    assert begun.changed_versions() == []
+@pytest.fixture(params=["checkpoint", "metrics"])
+def stepped(begun, request):
+    """The same after a step, of which there is a checkpoint or a line of metrics."""
+    if request.param == "checkpoint":
+        (begun.checkpoints / "1").mkdir(parents=True)
+    else:
+        begun.metrics.write_text('{"step": 1, "loss": 2.0}\n')
+    return begun
+
+
+def test_a_folder_without_a_step_takes_new_settings(begun):
+    (begun.checkpoints / "1.orbax-checkpoint-tmp-7").mkdir(parents=True)  # not whole
+    begun.metrics.write_text('{"step": 1, "lo')
+    assert begun.begun_with() is None
+    begun.check({"seed": 5})
+    assert begun.begin({"seed": 5}, _CONFIG, None, "cpu")
+    assert json.loads((begun.path / RUN_FILE).read_text())["settings"] == {"seed": 5}
+    assert not begun.begin({"seed": 5}, _CONFIG, None)
+    begun.metrics.write_text('{"step": 1}\n')
+    assert begun.begun_with() == {"seed": 5}
+    assert begun.defaults() == "cpu"
+    with pytest.raises(ValueError, match="begun with seed 5"):
+        begun.begin({"seed": 6}, _CONFIG, None)
+
+
+def test_a_run_of_an_earlier_version_has_the_defaults_of_the_paper(stepped):
+    path = stepped.path / RUN_FILE
+    content = json.loads(path.read_text())
+    del content["defaults"]
+    path.write_text(json.dumps(content))
+    assert stepped.defaults() == "paper"
+
+
+def test_the_same_settings_go_on(stepped):
+    stepped.check(_SETTINGS)
+    before = (stepped.path / RUN_FILE).read_text()
+    assert not stepped.begin(_SETTINGS, _CONFIG, None)  # another start: nothing is written anew
+    assert (stepped.path / RUN_FILE).read_text() == before
+    assert stepped.changed_versions() == []
 
 
 @pytest.mark.parametrize(
@@ -45,9 +78,9 @@ def test_the_same_settings_go_on(begun):
         ({**_SETTINGS, "z_loss": 0.1}, "z_loss not set, now it is 0.1"),
     ],
 )
-def test_others_are_refused_by_name(begun, settings, message):
+def test_others_are_refused_by_name(stepped, settings, message):
     with pytest.raises(ValueError, match=message):
-        begun.check(settings)
+        stepped.check(settings)
 
 
 def test_versions_are_noted(begun):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import threading
@@ -108,7 +109,7 @@ def test_tensorboard_gets_means_of_steps(run30):
         for value in event.summary.value
         if value.tag == "train/loss"
     }
-    assert list(found) == [10, 20, 30]
+    assert list(found) == [1, 10, 20, 30]
     assert found[20] == pytest.approx(np.mean(_losses(run30)[10:20]), rel=1e-5)
 
 
@@ -162,6 +163,91 @@ def test_no_evaluation_without_validation_pages(material, tmp_path):
     assert outcome.status == 0, outcome
     assert "no evaluation: " in outcome.out
     assert "validation" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def _exhaust(*_, **__):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+
+def test_memory_that_runs_out_in_the_first_step_is_one_line(material, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:  # where the results of a step are fetched
+        patched.setattr("model.training.records.jax.device_get", _exhaust)
+        outcome = _run(material, out, "--steps", 3, "--seed", 5, *_QUIET, status=1)
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("c4: error: out of memory: Out of memory allocating 9 bytes; ")
+    assert "; a smaller --batch-size, or --remat full" in outcome.err
+    # No step was done: the folder takes other settings.
+    outcome = _run(material, out, "--steps", 3, *_QUIET)
+    assert "no step was done with other settings here: these replace them" in outcome.out
+    assert json.loads((out / "run.json").read_text())["settings"]["input"]["seed"] == 0
+    assert len(_losses(out)) == 3
+
+
+@pytest.mark.parametrize(
+    ("place", "options"),
+    [
+        ("model.training.trainer.new_state", []),
+        ("model.training.trainer._evaluate", ["--eval-every", 1, "--eval-batches", 1]),
+        ("model.training.programs.Program.__call__", []),
+        ("model.training.trainer.DeviceBatches.__next__", []),
+    ],
+)
+def test_memory_that_runs_out_anywhere_is_one_line(material, tmp_path, monkeypatch, place, options):
+    monkeypatch.setattr(place, _exhaust)
+    outcome = _run(material, tmp_path / "run", "--steps", 3, *_QUIET, *options, status=1)
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("c4: error: out of memory: Out of memory allocating 9 bytes; ")
+
+
+def test_memory_that_runs_out_while_restoring_blames_no_checkpoint(material, run20, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", _exhaust)
+    outcome = _run(material, run20, "--steps", 30, *_QUIET, status=1)
+    assert outcome.err.startswith("c4: error: out of memory: ")
+    assert "delete it" not in outcome.err
+
+
+def test_what_does_not_fit_is_refused_with_what_would(material, tmp_path, monkeypatch):
+    from model.training import memory, programs
+
+    need = []
+
+    def room(devices):
+        return memory.Room(bytes=need[0], devices=len(devices), of_host=True)
+
+    monkeypatch.setattr(programs, "available_room", room)
+    options = ["--steps", 2, "--batch-size", 128, "--input-length", 128, *_QUIET]
+    need.append(1e9)
+    said = _run(material, tmp_path / "run", "--dry-run", *options).out
+    found = re.search(r"training step keeps ([\d.]+) MB per device, .* for 8 devices: ", said)
+    need[0] = float(found[1]) * 1e6 * 8 * 0.6
+    refused = _run(material, tmp_path / "run", *options, status=1)
+    assert refused.err.count("\n") == 1
+    assert "compiling the training step" in refused.out
+    assert not (tmp_path / "run" / "metrics.jsonl").read_text()
+    helps = re.search(r"--accumulate (\d+) should fit", refused.err)
+    assert _run(material, tmp_path / "run", "--dry-run", *options, status=1).err == refused.err
+    # Its word is kept, in the same folder.
+    _run(material, tmp_path / "run", *options, "--accumulate", helps[1])
+
+
+def test_before_the_first_step_all_that_matters_is_said(material, tmp_path):
+    out = _run(
+        material, tmp_path / "run", "--steps", 1, *_QUIET, "--eval-every", 1, "--eval-batches", 1
+    ).out
+    before, step, after = out.partition("step 1/1  loss")
+    assert step
+    lines = before.splitlines()
+    wanted = [
+        "starting JAX", "encoder-decoder, ", "corpus: 120 pages, ", "validation: 10 pages: too few",
+        "compiling the training step and the evaluation step", "compiled in ",
+        "the training step keeps ",
+    ]  # fmt: skip
+    assert [line[: len(begin)] for line, begin in zip(lines, wanted, strict=True)] == wanted
+    assert "validation loss " in after
+    assert re.search(r"acc 0\.\d{3}  \d+ target tokens\n", after)
 
 
 def test_a_damaged_checkpoint_is_named(material, run20):
@@ -300,7 +386,7 @@ def test_a_signal_that_python_drops_is_not_forgotten(material, tmp_path, monkeyp
 
     monkeypatch.setattr(trainer, "_plan", dropped)
     outcome = _run(material, tmp_path / "run", "--steps", 30, *_QUIET, status=130)
-    assert "stopping as soon as" in outcome.out
+    assert outcome.err == "\nc4: interrupted before the first step: nothing was saved\n"
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == ""
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 

@@ -1,0 +1,55 @@
+"""Defaults of ``c4 pretrain`` for a machine without an accelerator."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+__all__ = ["CPU_DEFAULTS", "apply_cpu_defaults"]
+
+#: What takes the place of the paper's setting: some minutes on two cores, with a falling loss.
+CPU_DEFAULTS: Mapping[str, str | int] = MappingProxyType(
+    {
+        "size": "tiny",
+        "batch_size": 16,
+        "input_length": 128,
+        "steps": 1000,
+        "warmup": 1000,
+        "checkpoint_every": 500,
+    }
+)
+
+#: Whoever gives one of these has a run in mind, which gets the paper's values for the others.
+_SHAPES = frozenset({"size", "batch_size", "input_length", "accumulate"})
+
+
+def apply_cpu_defaults(arguments: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """Choose the defaults of the options that were not given, by device and by folder.
+
+    A folder with a step keeps the defaults that it was begun with, also on other devices. Sets
+    ``arguments.defaults`` to "cpu" or "paper".
+
+    Args:
+      arguments: of ``c4 pretrain``; changed.
+      say: takes a line about the choice.
+    """
+    import jax
+
+    from model.training.run_folder import RunFolder
+
+    given = getattr(arguments, "given", ())
+    shaped = bool(arguments.architecture or arguments.set or arguments.init_from)
+    shaped = shaped or not _SHAPES.isdisjoint(given)
+    begun = None if shaped else RunFolder(arguments.out).defaults()
+    arguments.defaults = begun or (
+        "cpu" if jax.default_backend() == "cpu" and not shaped else "paper"
+    )
+    if arguments.defaults != "cpu":
+        return
+    chosen = {name: value for name, value in CPU_DEFAULTS.items() if name not in given}
+    for name, value in chosen.items():
+        setattr(arguments, name, value)
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in chosen.items())
+    say(
+        f"no accelerator and no size given, so this run is small: {options}; the paper's: --size "
+        "base --batch-size 128 --input-length 512"
+    )

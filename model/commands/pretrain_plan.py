@@ -1,0 +1,72 @@
+"""What ``c4 pretrain`` says of a run before it begins."""
+
+import dataclasses
+import sys
+
+from model.data.objectives import OBJECTIVES
+from model.data.passes import corpus_size
+from model.data.rows import InputConfig
+from model.training.distributed import is_first
+from model.training.programs import Layout
+from model.training.train_config import TrainConfig
+
+__all__ = ["check_sentinels", "print_plan"]
+
+
+def check_sentinels(data: InputConfig) -> None:
+    """Print a warning where texts may have more noise spans than the vocabulary has sentinels.
+
+    Raises ValueError where the objective needs sentinels and there are none.
+    """
+    needed, there = data.objective.most_sentinels(data.lengths.raw), data.vocabulary.extra_ids
+    if data.objective.sentinels and not there:
+        without = ", ".join(name for name, other in OBJECTIVES.items() if not other.sentinels)
+        raise ValueError(
+            f"objective {data.objective.name} needs sentinels, and the vocabulary has none: "
+            f"{without} need none (--objective)"
+        )
+    if needed > there and is_first():
+        print(
+            f"c4: warning: objective {data.objective.name} makes up to {needed} spans of a text of "
+            f"{data.lengths.raw} tokens, and the vocabulary has {there} sentinels: spans beyond "
+            f"the last share it; c4 vocab --extra-ids {needed} makes more, and a smaller "
+            "--input-length or --noise-density needs fewer",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def print_plan(config: TrainConfig, layout: Layout, data: InputConfig) -> None:
+    """Print what would be trained, in one process of the run."""
+    if not is_first():
+        return
+    spec, model = config.data.batch_spec(), config.model
+    lengths = config.data.lengths
+    print(
+        f"model        {model.architecture}, {model.parameter_count():,} parameters: "
+        f"{model.num_layers} layers of d_model {model.d_model}, d_ff {model.d_ff}, "
+        f"{model.num_heads} heads of {model.d_kv}, {model.feed_forward}, vocabulary "
+        f"{model.vocab_size:,}, dropout {model.dropout_rate:g}, {model.dtype}"
+    )
+    print(f"mesh         {layout.shape} of {layout.mesh.devices.flat[0].device_kind}")
+    print(
+        f"state        {layout.bytes_per_device() / 2**20:,.1f} MiB a device, without activations"
+    )
+    noise = {
+        name.replace("_", " "): value
+        for name, value in dataclasses.asdict(config.data.objective).items()
+        if value is not None and name not in ("name", "approach")
+    }
+    print(
+        f"objective    {config.data.objective.name}: {config.data.objective.approach}, "
+        + ", ".join(f"{name} {value}" for name, value in noise.items())
+    )
+    print(
+        f"batch        {spec.batch_size} sequences of {lengths.inputs} + {lengths.targets} tokens "
+        f"from pieces of {lengths.raw}, in {config.step.accumulate} microbatch(es)"
+    )
+    rate = "the paper's" if config.learning_rate is None else config.learning_rate
+    print(f"schedule     {config.schedule}, scale {rate}, warmup {config.warmup:,}")
+    print(f"steps        {config.steps:,}: {config.steps * spec.tokens:,} tokens")
+    size = corpus_size(data, data.input_shards or 1)
+    print(f"corpus       {size.described(config.steps * config.data.batch_size)}")
