@@ -41,7 +41,6 @@ def test_the_transform_builds_what_the_function_builds(tmp_path: pathlib.Path) -
     config = config_for(tmp_path / "graph")
     [[pages, checksum]] = run(config)
     made = build(config_for(tmp_path / "function"), show_progress=False)
-    assert made is not None
     assert pages == made.counts.pages_written
     whole = open_corpus(config.output).manifest
     assert isinstance(whole, Manifest)
@@ -114,7 +113,6 @@ def test_a_build_of_which_too_much_is_unreadable_is_an_error(tmp_path: pathlib.P
     made = build(
         config_for(tmp_path, inputs=config.inputs, allow_unreadable_files=1), show_progress=False
     )
-    assert made is not None
     assert [file.path for file in made.unreadable_inputs] == [str(tmp_path / "b.warc.wet.gz")]
 
 
@@ -125,3 +123,9 @@ def test_relative_paths_mean_the_folder_that_the_build_starts_in(
     monkeypatch.chdir(tmp_path)
     made = build(BuildConfig(inputs=WET, output="out"), show_progress=False)
     assert made == open_corpus(str(tmp_path / "out")).manifest
+
+
+def test_a_job_that_nobody_waits_for_has_no_manifest_to_return(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match="waits for the end of the job: leave out the option"):
+        build(config_for(tmp_path), options=["--no_wait_until_finish"], show_progress=False)
+    assert not (tmp_path / "out").exists()
