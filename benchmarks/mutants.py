@@ -87,11 +87,14 @@ _KEPT = ("cleaned", "container", "fingerprints", "removals")
 TARGETS = {
     "c4_filters": Target(("c4_filters/*.py",), ("tests/c4_filters", "c4_filters"), shared=False),
     "kept": Target(
-        (*(f"pipelines/corpus/{name}.py" for name in _KEPT), "pipelines/clean_files.py"),
+        (*(f"pipelines/corpus/{name}.py" for name in _KEPT), "pipelines/stages/clean_files.py"),
         (
             *(f"tests/pipelines/corpus/test_{name}.py" for name in (*_KEPT, "stored_bytes")),
-            "tests/pipelines/test_clean_files.py",
-            *("tests/pipelines/test_cleaned_columns.py", "tests/pipelines/test_dropped_urls.py"),
+            "tests/pipelines/stages/test_clean_files.py",
+            *(
+                "tests/pipelines/stages/test_cleaned_columns.py",
+                "tests/pipelines/stages/test_dropped_urls.py",
+            ),
             *(f"pipelines/corpus/{name}.py" for name in _KEPT),
         ),
         shared=True,

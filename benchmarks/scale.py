@@ -8,12 +8,12 @@
 
 A billion spans are never in one place: ``benchmarks/generate_spans.py`` makes any bucket of any
 file by itself. What is measured is the build's own code: what each file settles by itself and packs
-(`c4_filters.spans.span_winners`, ``pack_spans``), then `pipelines.dedup.repeated_spans` on each
-bucket at its full size, in as many buckets as the build would take (`dedup.bucket_count`). Each
-bucket is a process of its own; its memory is the most that the process ever held, as Linux tells it
-(VmHWM), from the moment on that the bucket's buffers are there. Buckets of the hot spans are always
-in the sample, the others are spread evenly; totals are means over the others times their number,
-with their standard error.
+(`c4_filters.spans.span_winners`, ``pack_spans``), then `pipelines.stages.dedup.repeated_spans` on
+each bucket at its full size, in as many buckets as the build would take (`dedup.bucket_count`).
+Each bucket is a process of its own; its memory is the most that the process ever held, as Linux
+tells it (VmHWM), from the moment on that the bucket's buffers are there. Buckets of the hot spans
+are always in the sample, the others are spread evenly; totals are means over the others times their
+number, with their standard error.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks.generate_spans import SpanCrawl, SpanRows
 from c4_filters import spans
-from pipelines import dedup
+from pipelines.stages import dedup
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 UNITS_PER_PAGE = 25  # about what a kept page of Common Crawl has: benchmarks/dedup.py

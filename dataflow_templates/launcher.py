@@ -18,7 +18,8 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipelines import build_command, c4_main, storage
+from pipelines import c4_main, storage
+from pipelines.commands import build as build_command
 from pipelines.engines.options import beam_parser
 
 __all__ = ["build_arguments", "main", "template_options"]

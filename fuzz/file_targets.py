@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
-from pipelines import builders, builds, clean_files, corpus_folder, dedup, finish_corpus, storage
+from pipelines import builders, builds, corpus_folder, finish_corpus, storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import container, layout
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, SPLITS, CleanedFile, write_cleaned
@@ -33,8 +33,9 @@ from pipelines.corpus.manifest import read_manifest
 from pipelines.corpus.reading import PageReader, open_corpus
 from pipelines.corpus.removals import Removals
 from pipelines.input_list import read_input_list
-from pipelines.merge_files import MergePlan, cleaned_sources, merge_files
-from pipelines.write_shards import ShardTask, write_shard
+from pipelines.stages import clean_files, dedup
+from pipelines.stages.merge_files import MergePlan, cleaned_sources, merge_files
+from pipelines.stages.write_shards import ShardTask, write_shard
 
 from fuzz.targets import Check, timed  # isort: skip
 

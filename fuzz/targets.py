@@ -35,11 +35,12 @@ from c4_filters.urls import (
     url_identity,
 )
 from c4_filters.verdicts import LineVerdict, PageVerdict
-from pipelines import read_wet as reader
-from pipelines.clean_files import page_digest
 from pipelines.corpus import layout
 from pipelines.printing import printable
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, WetRecord
+from pipelines.stages.clean_files import page_digest
+from pipelines.wet import records as reader
+from pipelines.wet import results
+from pipelines.wet.results import ReadStats, Reject, UnreadableWetError, WetRecord
 
 Check = Callable[[bytes], None]
 
@@ -77,8 +78,8 @@ def check_reader(data: bytes) -> None:
     how, more, spot = data[:3]
     stored = _packed(data[3:], how & 7, more, spot)
     limits = {
-        "max_record_bytes": (reader.MAX_RECORD_BYTES, 300)[how >> 3 & 1],
-        "max_file_bytes": (reader.MAX_FILE_BYTES, 1000)[how >> 4 & 1],
+        "max_record_bytes": (results.MAX_RECORD_BYTES, 300)[how >> 3 & 1],
+        "max_file_bytes": (results.MAX_FILE_BYTES, 1000)[how >> 4 & 1],
     }
     found = _read_checked(stored, limits)
     plain, reader._plain_record = reader._plain_record, lambda *_: None
@@ -147,7 +148,7 @@ def _read_checked(stored: bytes, limits: dict[str, int]) -> list[WetRecord | Rej
     assert sum(len(record.text.encode()) for record in records) <= limits["max_file_bytes"]
     for reject in rejects:
         assert reject.detail.isprintable()
-        assert 0 < len(reject.detail) <= reader.MAX_DETAIL_CHARS
+        assert 0 < len(reject.detail) <= results.MAX_DETAIL_CHARS
     return found
 
 

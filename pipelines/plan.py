@@ -1,8 +1,8 @@
 """What a build costs before it runs: CPU, bytes moved and kept, memory, requests, time.
 
-The build is a chain of stages (`pipelines.graph`), each with so many tasks that run side by side.
-A stage's CPU is a sum of rates times amounts (`Rates`, measured; `Work`, what goes in); its wall
-time is Graham's bound, all work spread evenly and then one longest task alone. Nothing in this
+The build is a chain of stages (`pipelines.stages.graph`), each with so many tasks that run side by
+side. A stage's CPU is a sum of rates times amounts (`Rates`, measured; `Work`, what goes in); its
+wall time is Graham's bound, all work spread evenly and then one longest task alone. Nothing in this
 module reads a file, asks a network or knows a price. docs/scale.md says how far to trust it.
 """
 
@@ -10,9 +10,9 @@ import dataclasses
 import math
 
 from c4_filters import spans
-from pipelines import dedup
-from pipelines.merge_files import plan_merge
-from pipelines.write_shards import plan_shards
+from pipelines.stages import dedup
+from pipelines.stages.merge_files import plan_merge
+from pipelines.stages.write_shards import plan_shards
 
 __all__ = ["Engine", "Fleet", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan"]
 

@@ -13,7 +13,7 @@
     OUT/removals/NAME.bin                what deduplication removes from them, and who keeps it
     OUT/rejects/NAME.jsonl               records that never became pages, with file and offset
     OUT/merged/PIECE.arrow, PIECE.bin    cleaned pages and removals of many files, while a build of
-                                         many files runs (see pipelines.merge_files)
+                                         many files runs (see pipelines.stages.merge_files)
     OUT/train-00000-of-00064.parquet     the corpus
     OUT/validation-00000-of-00001.parquet
     OUT/dataset_info.json, features.json for TFRecord readers

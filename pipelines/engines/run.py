@@ -33,8 +33,8 @@ def run_build(
     Raises:
         BuildError: The build failed; the message is one line.
     """
-    from pipelines.graph import BuildCorpus
     from pipelines.quiet_beam import beam
+    from pipelines.stages.graph import BuildCorpus
 
     workers = local.Workers() if local.has_workers(options) else None
     with (

@@ -12,8 +12,8 @@ from c4_filters.pages import PageRules
 from c4_filters.recipes import load_recipe
 from pipelines import storage
 from pipelines.corpus.removals import Removals, write_removals
-from pipelines.merge_files import cleaned_sources
-from pipelines.write_shards import ShardTask, write_shard
+from pipelines.stages.merge_files import cleaned_sources
+from pipelines.stages.write_shards import ShardTask, write_shard
 from samples.make_samples import WET_DIR
 from tests.fake_google_cloud import FakeGoogleCloud
 from tests.helpers import Outcome, run_c4

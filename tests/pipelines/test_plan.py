@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from pipelines.merge_files import plan_merge
 from pipelines.plan import Engine, Fleet, Plan, Profile, Rates, Stage, Work, make_plan
-from pipelines.write_shards import plan_shards
+from pipelines.stages.merge_files import plan_merge
+from pipelines.stages.write_shards import plan_shards
 
 CRAWL = Work(56_000, 2.5e9, Profile())
 FLEET = Fleet(500, 4, 16.0)

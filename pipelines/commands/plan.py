@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipelines import storage
+from pipelines.config import BuildConfig
 from pipelines.corpus import layout
-from pipelines.corpus.formats import format_named
-from pipelines.number_options import MOST_SHARDS, require_within, shard_count
+from pipelines.number_options import MOST_SHARDS
+from pipelines.options import add_options, check_bounds, given_values, option
 from pipelines.plan import Fleet, Plan, Profile, Rates, Stage, Work, make_plan
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
 from pipelines.printing import printable
@@ -42,78 +43,97 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         """
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--crawl", metavar="ID", help="a crawl of the table, as CC-MAIN-2019-18")
-    what.add_argument("--files", type=int, metavar="N", help="so many WET files of a crawl")
-    sizes = "these WET files; their sizes are looked up"
-    what.add_argument("--input", nargs="+", metavar="GLOB", help=sizes)
-    add = parser.add_argument
-    machines = "machines of --machine, not processes as for c4 build (default: 100)"
-    add("--workers", type=int, default=100, metavar="N", help=machines)
-    machine = "n2-standard-4"
-    add(
-        "--machine",
-        default=machine,
-        metavar="TYPE",
-        help=f"of the price table (default: {machine})",
+    add_options(what, _Options, *_WHAT)
+    add_options(parser, _Options, "workers", "machine")
+    add_options(parser, BuildConfig, "shards", "formats")
+    add_options(parser, _Options, "like", "cpu_factor", "prices", "json")
+
+
+_WHAT = ("crawl", "files", "inputs")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What to plan."""
+
+    crawl: str | None = option(
+        "a crawl of the table, such as CC-MAIN-2019-18", default=None, metavar="ID"
     )
-    shards = "train shards (default: auto, 64 to 256 MB of text each)"
-    add("--shards", default="auto", metavar="auto|N", help=shards)
-    add("--format", default="parquet", metavar="LIST", help="as for c4 build (default: parquet)")
-    add("--like", metavar="DIR", help="take pages and CPU from this finished corpus")
-    slower = "how many times slower a vCPU is than the one that was measured on (default: 1)"
-    add("--cpu-factor", type=float, default=1.0, metavar="F", help=slower)
-    add("--prices", metavar="FILE", help="a TOML file of your prices, machines, assumptions")
-    add("--json", action="store_true", help="print one JSON object")
+    files: int | None = option(  # at most a hundred crawls
+        "number of WET files of a crawl", default=None, metavar="N", least=1, most=10_000_000
+    )
+    inputs: Sequence[str] = option(
+        "these WET files; their sizes are looked up", "--input",
+        default=(), nargs="+", metavar="GLOB",
+    )  # fmt: skip
+    workers: int = option(
+        "machines of --machine, not processes as for c4 build",
+        default=100, metavar="N", least=1, most=100_000,
+    )  # fmt: skip
+    machine: str = option(
+        "machine type of the price table", default="n2-standard-4", metavar="TYPE"
+    )
+    like: str | None = option(
+        "take pages and CPU from this finished corpus", default=None, metavar="DIR"
+    )
+    cpu_factor: float = option(
+        "how many times slower a vCPU is than the one that was measured on",
+        default=1.0, metavar="F", least=0.001, most=1000,
+    )  # fmt: skip
+    prices: str | None = option(
+        "TOML file with your prices, machines and assumptions", default=None, metavar="FILE"
+    )
+    json: bool = option("print one JSON object", default=False)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Print the plan. Returns the exit status."""
     del rest
-    require_within("--workers", arguments.workers, 1, 100_000)
-    if arguments.files is not None:
-        require_within("--files", arguments.files, 1, 10_000_000)  # a hundred crawls
-    require_within("--cpu-factor", arguments.cpu_factor, 0.001, 1000.0)
-    tables = read_tables(arguments.prices)
-    machine = tables.machine(arguments.machine)
-    work, rates = _work(arguments)
-    formats, shards = _formats(arguments.format), shard_count(arguments.shards)
+    options = _Options(**given_values(arguments, _Options))
+    build = given_values(arguments, BuildConfig, "shards", "formats")
+    tables = read_tables(options.prices)
+    machine = tables.machine(options.machine)
+    work, rates = _work(options)
 
     def plan_for(workers: int) -> Plan:
-        fleet = Fleet(workers, *machine, tables.engine, arguments.cpu_factor)
-        return make_plan(work, fleet, rates, shards, formats)
+        fleet = Fleet(workers, *machine, tables.engine, options.cpu_factor)
+        return make_plan(work, fleet, rates, **build)
 
-    plan = plan_for(arguments.workers)
-    _check_memory(plan, arguments.machine, tables)
-    if arguments.json:
-        print(json.dumps(_as_json(plan, arguments.machine, tables), indent=1, allow_nan=False))
+    plan = plan_for(options.workers)
+    _check_memory(plan, options.machine, tables)
+    if options.json:
+        print(json.dumps(_as_json(plan, options.machine, tables), indent=1, allow_nan=False))
     else:
-        _show(plan, arguments, tables, plan_for)
+        _show(plan, options, tables, plan_for)
     return 0
 
 
-def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
+def _work(options: _Options) -> tuple[Work, Rates]:
     """Return what is to be built, and at what rates."""
     profile, rates, per_file = Profile(), Rates(), _TYPICAL.pages / _TYPICAL.files
-    if arguments.like is not None:
+    if options.like is not None:
         from pipelines.measured_corpus import measured_corpus
 
-        like = measured_corpus(layout.absolute(arguments.like))
+        like = measured_corpus(layout.absolute(options.like))
         profile, rates, per_file = like.profile, like.rates, like.pages / like.files
-    if arguments.files is not None:
-        return Work(arguments.files, max(1.0, arguments.files * per_file), profile), rates
-    if arguments.crawl is not None:
-        crawl = known_crawl(arguments.crawl)
+    if options.files is not None:
+        return Work(options.files, max(1.0, options.files * per_file), profile), rates
+    if options.crawl is not None:
+        crawl = known_crawl(options.crawl)
     else:
-        if not all(arguments.input):
+        if not all(options.inputs):
             raise ValueError("no input: give at least one WET file or pattern (--input)")
-        found = storage.match([layout.absolute(pattern) for pattern in arguments.input])
+        found = storage.match([layout.absolute(pattern) for pattern in options.inputs])
         crawl = Crawl(len(found), float(sum(file.size for file in found)), 0)
     # Where only bytes are known, pages are as long as the profile's.
     pages = crawl.pages or max(1.0, crawl.stored_bytes / profile.stored_bytes)
     longer = crawl.stored_bytes / pages / profile.stored_bytes
-    if arguments.like is not None and not 1 / _OTHER_PAGES <= longer <= _OTHER_PAGES:
+    if options.like is not None and not 1 / _OTHER_PAGES <= longer <= _OTHER_PAGES:
         print(
-            f"c4: note: a page of {printable(arguments.like)} has {profile.stored_bytes:,.0f} "
+            f"c4: note: a page of {printable(options.like)} has {profile.stored_bytes:,.0f} "
             f"stored bytes, one of what is planned {profile.stored_bytes * longer:,.0f}: its "
             f"amounts per page are scaled by {longer:.2g}; a corpus of some of the same files is a "
             "better model (--like)",
@@ -121,15 +141,6 @@ def _work(arguments: argparse.Namespace) -> tuple[Work, Rates]:
         )
     lengths = {name: getattr(profile, name) * longer for name in _LENGTHS}
     return Work(crawl.files, pages, dataclasses.replace(profile, **lengths)), rates
-
-
-def _formats(value: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in value.split(",") if name.strip())
-    for name in names:
-        format_named(name)
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"name each format once, got {value!r} (--format)")
-    return names
 
 
 def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
@@ -195,14 +206,12 @@ def _as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
     }
 
 
-def _show(
-    plan: Plan, arguments: argparse.Namespace, tables: Tables, plan_for: Callable[[int], Plan]
-) -> None:
+def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int], Plan]) -> None:
     """Print the plan for people."""
     work, fleet = plan.work, plan.fleet
     print(
         f"{_counted(work.files, 'WET file')}, {_bytes(work.of('stored_bytes'))}, "
-        f"{_pages(work.pages)}, on {fleet.workers:,} x {printable(arguments.machine)} and an "
+        f"{_pages(work.pages)}, on {fleet.workers:,} x {printable(options.machine)} and an "
         f"object store\n{_counted(fleet.slots, 'process', 'es')}, "
         f"{fleet.process_bytes / 1e9:.1f} GB each\n\n{_COLUMNS.format(*_HEADINGS.split())}"
     )
@@ -236,7 +245,7 @@ def _show(
     )
     if work.files >= _COMPARED_FILES:
         days = plan.total("cpu_s") / 86_400
-        if arguments.crawl == "CC-MAIN-2019-18":
+        if options.crawl == "CC-MAIN-2019-18":
             compared = f"{REFERENCE_CPU_DAYS / days:.0f} times less"
         else:
             compared = f"or {days / work.pages * _TYPICAL.pages:.1f} for as many pages"
@@ -244,7 +253,7 @@ def _show(
             f"the reference took about {REFERENCE_CPU_DAYS} CPU-days for CC-MAIN-2019-18; this is "
             f"{days:.1f}, {compared}"
         )
-    advice = "" if arguments.like else "; --like CORPUS makes it one of your own pages"
+    advice = "" if options.like else "; --like CORPUS makes it one of your own pages"
     print(f"an estimate: docs/scale.md has its limits{advice}")
 
 

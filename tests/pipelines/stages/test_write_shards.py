@@ -13,8 +13,8 @@ from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from pipelines import storage
 from pipelines.corpus import cleaned as cleaned_files
-from pipelines.merge_files import cleaned_sources
-from pipelines.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
+from pipelines.stages.merge_files import cleaned_sources
+from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 from tests.helpers import read_corpus
 from tests.pipelines.cleaned_pages import ANY, LATE, LINES, Page, some_pages, write_file
 

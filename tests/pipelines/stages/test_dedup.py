@@ -18,13 +18,14 @@ from c4_filters.recipes import Recipe
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_settled, unpack_settled
 from c4_filters.urls import md5_key, normalize_url
 from c4_filters.verdicts import LineVerdict, PageVerdict
-from pipelines import dedup, storage
-from pipelines.clean_files import FileSummary, clean_file
+from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.removals import Removals
-from pipelines.merge_files import cleaned_sources
-from pipelines.write_shards import ShardSummary, plan_shards, write_shard
+from pipelines.stages import dedup
+from pipelines.stages.clean_files import FileSummary, clean_file
+from pipelines.stages.merge_files import cleaned_sources
+from pipelines.stages.write_shards import ShardSummary, plan_shards, write_shard
 from tests.helpers import read_corpus, write_wet
 
 # Nothing but deduplication decides: every page of enough sentences passes the rules.

@@ -17,7 +17,7 @@ from c4_filters.recipes import RECIPES
 from c4_filters.verdicts import RejectReason as Reason
 from tests.helpers import wet_record
 from tests.limited import run_limited
-from tests.pipelines.test_read_wet import (
+from tests.pipelines.wet.test_records import (
     LAYOUTS,
     member,
     members,
@@ -189,7 +189,8 @@ def test_names_of_fields_are_read_alike_both_ways(extra: bytes, field: str, valu
 
 READ = """\
 import io
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, read_wet
+from pipelines.wet.records import read_wet
+from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 """
 READ_ALL = """\
 reasons, pages = [], 0
@@ -270,7 +271,7 @@ CLEAN = """\
 import pathlib
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
-from pipelines.clean_files import clean_file
+from pipelines.stages.clean_files import clean_file
 rules = PageRules(RECIPES["en"])
 rules.splitter.count("One. Two.")
 """

@@ -17,12 +17,13 @@ from c4_filters.pages import PageRules, RawPage
 from c4_filters.recipes import RECIPES, Recipe
 from c4_filters.urls import normalize_url, page_key, split_of, url_identity
 from c4_filters.verdicts import RejectReason
-from pipelines import clean_files, storage
-from pipelines.clean_files import FileSummary, Place, clean_file, page_digest, pages_of
+from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, Dropped
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
-from pipelines.read_wet import MAX_RECORD_BYTES, ReadStats, Reject, WetRecord
+from pipelines.stages import clean_files
+from pipelines.stages.clean_files import FileSummary, Place, clean_file, page_digest, pages_of
+from pipelines.wet.results import MAX_RECORD_BYTES, ReadStats, Reject, WetRecord
 from tests.helpers import wet_bytes, write_wet
 
 DATE = "2019-04-18T10:00:00Z"

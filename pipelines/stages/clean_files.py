@@ -38,14 +38,8 @@ from pipelines.corpus.fingerprints import (
     read_fingerprints,
     write_fingerprints,
 )
-from pipelines.read_wet import (
-    MAX_FILE_BYTES,
-    ReadStats,
-    Reject,
-    UnreadableWetError,
-    WetRecord,
-    read_wet,
-)
+from pipelines.wet.records import read_wet
+from pipelines.wet.results import MAX_FILE_BYTES, ReadStats, Reject, UnreadableWetError, WetRecord
 
 __all__ = [
     "FileSummary",
@@ -357,7 +351,7 @@ def read_pages(
     """Read a WET file as a build with these settings does.
 
     Args:
-        stream: The file, see `pipelines.read_wet.read_wet`, which says what is raised.
+        stream: The file, see `pipelines.wet.records.read_wet`, which says what is raised.
         stats: The reader's counts.
         recipe: What decides how records are read.
         counts: Gets the lines that are dropped while reading, see `pages_of`.
@@ -380,7 +374,7 @@ def pages_of(
     """Yield the pages of a WET file as a recipe's rules get them, and what is no page.
 
     Args:
-        records: What `pipelines.read_wet.read_wet` yields.
+        records: What `pipelines.wet.records.read_wet` yields.
         recipe: With ``drop_parser_accidents`` a record may hold several pages, or none.
         counts: Gets the lines that such a recipe drops while reading.
     """

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,22 +10,17 @@ from typing import BinaryIO, NamedTuple, cast
 
 from c4_filters.explain import ExplainedPage, Judgement, explain_page
 from c4_filters.pages import CleanPage, RawPage
-from c4_filters.recipes import Recipe, load_recipe
+from c4_filters.recipes import Recipe
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
-from pipelines.clean_files import Place, page_digest, read_pages
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.explain_corpus import Copy, KeptCorpus, KeptFile, KeptPage
+from pipelines.options import add_options, given_values, option, option_of
 from pipelines.printing import printable
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError
-from pipelines.recipe_option import (
-    add_limit_arguments,
-    add_recipe_arguments,
-    badword_lists,
-    recipe_of,
-)
+from pipelines.stages.clean_files import Place, page_digest, read_pages
+from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 
 __all__ = ["add_arguments", "run"]
 
@@ -37,20 +33,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Deduplication needs the whole corpus. With --corpus, the settings are those of its\n"
         "build, and --url finds the page in all of its WET files."
     )
-    parser.add_argument(
-        "file", metavar="FILE", nargs="?", help="a WET file; may be left out with --corpus"
+    add_options(parser, _Options)
+    # Of a corpus, what is not given is as its build had it.
+    add_options(parser, BuildConfig, *_OF_BUILD)
+    parser.set_defaults(refuse=parser.error)
+
+
+#: What judges pages, of the options of a build.
+_OF_BUILD = (
+    "recipe", "badwords", "domain_list", "url_list", "max_record_bytes", "max_file_bytes",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """Which pages to explain."""
+
+    file: str | None = option(
+        "a WET file; may be left out with --corpus", "file", default=None, metavar="FILE", nargs="?"
     )
-    parser.add_argument("--url", help="only the page of this address (compared in normalised form)")
-    parser.add_argument(
-        "--verdict", metavar="NAME", help="only pages of this verdict, such as few_sentences"
+    url: str | None = option(
+        "only the page of this address (compared in normalised form)", default=None
     )
-    parser.add_argument(
-        "--corpus", metavar="DIR", help="a finished corpus, to explain pages as its build did"
+    verdict: str | None = option(
+        "only pages of this verdict, such as few_sentences", default=None, metavar="NAME"
     )
-    add_recipe_arguments(parser)
-    add_limit_arguments(parser)
-    # None: those of the corpus, or a build's defaults.
-    parser.set_defaults(recipe=None, max_record_mb=None, max_file_mb=None, refuse=parser.error)
+    corpus: str | None = option(
+        "a finished corpus, to explain pages as its build did", default=None, metavar="DIR"
+    )
 
 
 # Verdicts that only a whole corpus tells.
@@ -64,38 +74,39 @@ _OF_DEDUP = {
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Print the explanation. Return 1 when no page fits what was asked for."""
     del rest
-    if arguments.file is None and arguments.corpus is None:
+    options = _Options(**given_values(arguments, _Options))
+    if options.file is None and options.corpus is None:
         arguments.refuse(
             "the following arguments are required: FILE (or --corpus DIR with --url or --verdict)"
         )
-    if arguments.file is None and arguments.url is None and arguments.verdict is None:
+    if options.file is None and options.url is None and options.verdict is None:
         arguments.refuse("give FILE, --url or --verdict, to choose among the pages of --corpus")
-    if arguments.verdict is not None and arguments.verdict not in list(PageVerdict):
+    if options.verdict is not None and options.verdict not in list(PageVerdict):
         raise ValueError(
-            f"unknown verdict {arguments.verdict!r}; known: {', '.join(PageVerdict)} (--verdict)"
+            f"unknown verdict {options.verdict!r}; known: {', '.join(PageVerdict)} (--verdict)"
         )
-    if arguments.verdict in _OF_DEDUP and arguments.corpus is None:
+    if options.verdict in _OF_DEDUP and options.corpus is None:
         raise ValueError(
-            f"deduplication decides which pages are {arguments.verdict}, over the whole corpus: "
+            f"deduplication decides which pages are {options.verdict}, over the whole corpus: "
             "give --corpus DIR"
         )
-    corpus = None if arguments.corpus is None else KeptCorpus(layout.absolute(arguments.corpus))
-    config = _config(arguments, corpus)
-    path = _path(arguments.file) if arguments.file is not None else None
-    explainer = _Explainer(config, corpus, arguments.url, arguments.verdict)
+    corpus = None if options.corpus is None else KeptCorpus(layout.absolute(options.corpus))
+    config = _config(arguments, options.file, corpus)
+    path = _path(options.file) if options.file is not None else None
+    explainer = _Explainer(config, corpus, options.url, options.verdict)
     if corpus is not None:
         corpus.require_lists(config)
         _tell_of_versions(corpus, config)
         if path is not None and path not in corpus.inputs:
             raise ValueError(f"{corpus.folder} was not built from {path} (--corpus)")
         if not corpus.has_pages:
-            explainer = _without_dedup(corpus, config, path, arguments)
+            explainer = _without_dedup(corpus, config, path, options)
     explainer.explain(path)
     if explainer.printed:
         return 0
-    where = path if path is not None else arguments.corpus
-    asked = [f"the address {arguments.url}"] if arguments.url else []
-    asked += [f"the verdict {arguments.verdict}"] if arguments.verdict else []
+    where = path if path is not None else options.corpus
+    asked = [f"the address {options.url}"] if options.url else []
+    asked += [f"the verdict {options.verdict}"] if options.verdict else []
     has = f"has {' and '.join(asked)}" if asked else "can be read"
     print(printable(f"c4: no page of {where} {has}"), file=sys.stderr)
     return 1
@@ -108,48 +119,29 @@ def _path(file: str) -> str:
     return layout.absolute(paths[0].path)
 
 
-def _config(arguments: argparse.Namespace, corpus: KeptCorpus | None) -> BuildConfig:
+def _config(
+    arguments: argparse.Namespace, file: str | None, corpus: KeptCorpus | None
+) -> BuildConfig:
     """Return the settings of the corpus, or those asked for, with the checks of a build."""
-    config = BuildConfig(
-        inputs=(arguments.file or "none",),
-        output="none",
-        recipe=_recipe(arguments, corpus),
-        badwords=badword_lists(arguments),
-        domain_list=arguments.domain_list,
-        url_list=arguments.url_list,
-        max_record_bytes=_limit(arguments, corpus, "max_record"),
-        max_file_bytes=_limit(arguments, corpus, "max_file"),
-    )
-    if corpus is not None and _rules(config.recipe) != _rules(corpus.recipe):
-        raise ValueError(
-            f"{corpus.folder} was built with recipe {corpus.recipe.name}, not "
-            f"{config.recipe.name} as it stands: leave --recipe out (--corpus)"
-        )
-    return config
-
-
-def _recipe(arguments: argparse.Namespace, corpus: KeptCorpus | None) -> Recipe:
-    if arguments.recipe is not None:
-        return recipe_of(arguments)
-    return load_recipe("en") if corpus is None else corpus.recipe
+    asked = given_values(arguments, BuildConfig, *_OF_BUILD)
+    if corpus is not None:
+        built = {name: getattr(corpus, name) for name in _OF_BUILD if hasattr(corpus, name)}
+        if "recipe" in asked and _rules(asked["recipe"]) != _rules(corpus.recipe):
+            raise ValueError(
+                f"{corpus.folder} was built with recipe {corpus.recipe.name}, not "
+                f"{asked['recipe'].name} as it stands: leave --recipe out (--corpus)"
+            )
+        for name in ("max_record_bytes", "max_file_bytes"):
+            if asked.get(name, built[name]) != built[name]:
+                limit = f"{option_of(BuildConfig, name)} {built[name] >> 20}"
+                raise ValueError(f"{corpus.folder} was built with {limit}: leave it out")
+        asked = built | asked
+    return BuildConfig(inputs=(file or "none",), output="none", **asked)
 
 
 def _rules(recipe: Recipe) -> dict[str, object]:
     """Return what of a recipe changes pages."""
     return {key: value for key, value in recipe.as_dict().items() if key != "description"}
-
-
-def _limit(arguments: argparse.Namespace, corpus: KeptCorpus | None, name: str) -> int:
-    """Return a limit of the reader, in bytes: the corpus's, the one asked for, or the default."""
-    given_mb: int | None = getattr(arguments, f"{name}_mb")
-    if corpus is None:
-        default: int = getattr(BuildConfig, f"{name}_bytes")
-        return default if given_mb is None else given_mb << 20
-    built: int = getattr(corpus, f"{name}_bytes")
-    if given_mb is not None and given_mb << 20 != built:
-        option = f"--{name.replace('_', '-')}-mb"
-        raise ValueError(f"{corpus.folder} was built with {option} {built >> 20}: leave it out")
-    return built
 
 
 def _tell_of_versions(corpus: KeptCorpus, config: BuildConfig) -> None:
@@ -164,16 +156,16 @@ def _tell_of_versions(corpus: KeptCorpus, config: BuildConfig) -> None:
 
 
 def _without_dedup(
-    corpus: KeptCorpus, config: BuildConfig, path: str | None, arguments: argparse.Namespace
+    corpus: KeptCorpus, config: BuildConfig, path: str | None, options: _Options
 ) -> "_Explainer":
     """Return what explains pages of a corpus that did not keep them."""
     lacks = f"{corpus.folder} was built with --keep {corpus.keep}: it has no cleaned pages"
     if path is None:
         raise ValueError(f"{lacks}; give a WET file to see it without deduplication (FILE)")
-    if arguments.verdict in _OF_DEDUP:
-        raise ValueError(f"{lacks}, so that no page can be seen to be {arguments.verdict}")
+    if options.verdict in _OF_DEDUP:
+        raise ValueError(f"{lacks}, so that no page can be seen to be {options.verdict}")
     print(printable(f"c4: note: {lacks}; deduplication is not considered"), file=sys.stderr)
-    return _Explainer(config, None, arguments.url, arguments.verdict, advice="")
+    return _Explainer(config, None, options.url, options.verdict, advice="")
 
 
 class _Found(NamedTuple):

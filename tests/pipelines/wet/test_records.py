@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
 from c4_filters.verdicts import RejectReason as Reason
-from pipelines import read_wet as reader
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, WetRecord, read_wet
+from pipelines.wet import results
+from pipelines.wet.members import INFLATE_BYTES, PIECE_BYTES
+from pipelines.wet.records import read_wet
+from pipelines.wet.results import ReadStats, Reject, UnreadableWetError, WetRecord
 
-SHARED_WET = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared" / "wet"
+SHARED_WET = pathlib.Path(__file__).resolve().parents[3] / ".." / "shared" / "wet"
 SEED = 20190418
 
 
@@ -91,7 +93,7 @@ def read(stored: bytes, **options: int) -> tuple[list[WetRecord], list[Reject], 
     assert places == sorted(places)
     for reject in rejects:
         assert reject.detail.isprintable()
-        assert 0 < len(reject.detail) <= reader.MAX_DETAIL_CHARS
+        assert 0 < len(reject.detail) <= results.MAX_DETAIL_CHARS
     return records, rejects, stats
 
 
@@ -641,7 +643,7 @@ def hexadecimal(count: int, size: int) -> list[bytes]:
 
 def test_all_text_before_the_point_of_damage_is_saved():
     large = member(b"".join(hexadecimal(100, 300)), 1)
-    assert len(large) > 2 * reader._INFLATE_BYTES
+    assert len(large) > 2 * INFLATE_BYTES
     found, _, _ = read(large[:-300] + b"\xff" * 64 + large[-236:])
     assert numbers(found)[:98] == list(range(98))
 
@@ -718,7 +720,7 @@ def test_rejects_of_a_file_without_pages_are_not_forgotten():
 
 @pytest.mark.parametrize("before", range(-3, 3))
 def test_member_begins_where_a_read_ends(before: int):
-    size = reader._PIECE_BYTES + before
+    size = PIECE_BYTES + before
     large = warc("x" * (size - len(warc("x" * 10**6, 1)) + 10**6), 1)
     assert len(large) == size
     found, rejects, _ = read(large + M[1])

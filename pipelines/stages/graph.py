@@ -25,24 +25,25 @@ from typing import Any
 
 from c4_filters.pages import PageRules
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
-from pipelines import builders, corpus_folder, dedup, storage, verify_corpus
+from pipelines import builders, corpus_folder, storage, verify_corpus
 from pipelines.builds import prepare, require_readable
-from pipelines.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
 from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
-from pipelines.merge_files import (
+from pipelines.progress import Notes
+from pipelines.quiet_beam import beam
+from pipelines.stages import dedup
+from pipelines.stages.clean_files import FileSummary, clean_file, clean_identity
+from pipelines.stages.merge_files import (
     MergePlan,
     MergeTask,
     cleaned_sources,
     merge_files,
     plan_merge,
 )
-from pipelines.progress import Notes
-from pipelines.quiet_beam import beam
-from pipelines.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
+from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 
 __all__ = ["BuildCorpus"]
 

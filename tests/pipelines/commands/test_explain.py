@@ -12,13 +12,15 @@ import pytest
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from c4_filters.urls import normalize_url, page_key
-from pipelines import corpus_folder, dedup, explain_command, explain_corpus, finish_corpus, storage
-from pipelines.clean_files import clean_file
+from pipelines import corpus_folder, explain_corpus, finish_corpus, storage
+from pipelines.commands import explain as explain_command
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import read_manifest
-from pipelines.merge_files import cleaned_sources
-from pipelines.write_shards import plan_shards, write_shard
+from pipelines.stages import dedup
+from pipelines.stages.clean_files import clean_file
+from pipelines.stages.merge_files import cleaned_sources
+from pipelines.stages.write_shards import plan_shards, write_shard
 from tests.helpers import Page, run_c4, wet_bytes, wet_record, write_wet
 
 pytestmark = pytest.mark.slow
@@ -414,7 +416,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def build_both(name: str, folder: pathlib.Path) -> Built:
     """Build a corpus of the samples and of pages that deduplication changes in every way."""
-    samples = pathlib.Path(__file__).parents[2] / "samples" / "wet"
+    samples = pathlib.Path(__file__).parents[3] / "samples" / "wet"
     paths = [str(path) for path in sorted(samples.iterdir())]
     paths += [write_wet(folder / f"{at}.wet.gz", pages)[0] for at, pages in enumerate(BOTH)]
     words: list[str] = []

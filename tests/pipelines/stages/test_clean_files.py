@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES, Recipe
 from c4_filters.urls import DomainList, normalize_url, page_key
-from pipelines import clean_files, storage
-from pipelines.clean_files import FileSummary, clean_file, clean_identity, finished_summary
+from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.corpus.fingerprints import read_fingerprints
-from pipelines.read_wet import MAX_RECORD_BYTES, WetRecord
+from pipelines.stages import clean_files
+from pipelines.stages.clean_files import FileSummary, clean_file, clean_identity, finished_summary
+from pipelines.wet.results import MAX_RECORD_BYTES, WetRecord
 from tests.helpers import Page, wet_bytes, wet_record, write_wet
 
 EN = RECIPES["en"]
@@ -513,7 +514,7 @@ def test_recipes_fit_any_page(tmp_path: pathlib.Path) -> None:
 def test_importing_the_stage_alone_is_enough_to_clean(job: Job) -> None:
     # A worker imports what it needs and no more: nothing may rely on another import's side effect.
     code = (
-        "import sys; from pipelines.clean_files import clean_file, PageRules\n"
+        "import sys; from pipelines.stages.clean_files import clean_file, PageRules\n"
         "from c4_filters.recipes import RECIPES\n"
         "path, size, out = sys.argv[1:]\n"
         "file = clean_file(path, int(size), out, PageRules(RECIPES['en']), 'id', 1 << 20)\n"

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import dataclasses
 import re
 import shlex
 import shutil
@@ -11,20 +12,14 @@ import time
 from collections.abc import Sequence
 
 from pipelines import builds, storage
-from pipelines.clean_files import CHANGED_INPUT
-from pipelines.config import KEEP, BuildConfig
+from pipelines.commands.verify import print_foreign_shards
+from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.dataset_info import side_files
 from pipelines.corpus.manifest import Manifest
-from pipelines.number_options import shard_count
+from pipelines.options import add_options, given_values, option
 from pipelines.printing import printable
-from pipelines.recipe_option import (
-    add_limit_arguments,
-    add_recipe_arguments,
-    badword_lists,
-    recipe_of,
-)
-from pipelines.verify_command import print_foreign_shards
+from pipelines.stages.clean_files import CHANGED_INPUT
 
 __all__ = ["add_arguments", "run"]
 
@@ -41,103 +36,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         option is missing or has no value; 130 interrupted
         """
     )
-    parser.add_argument(
-        "--input",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="GLOB",
-        help="WET files: paths or patterns, local or gs:// s3:// hdfs://, or https:// files",
+    for config in (BuildConfig, _Options):
+        add_options(parser, config)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """How to build, besides what."""
+
+    workers: int | None = option(
+        "local processes (default: one per core, fewer for a small input)",
+        default=None, metavar="N",
+    )  # fmt: skip
+    start_over: bool = option(
+        "first remove what earlier builds wrote in the output folder, and nothing else",
+        default=False,
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the corpus")
-    add_recipe_arguments(parser)
-    parser.add_argument(
-        "--format",
-        default="parquet",
-        metavar="LIST",
-        help="tfrecord, parquet, json, or several with commas between (default: parquet)",
+    verify: bool = option(
+        "check every checksum of a finished corpus, and rebuild what is damaged", default=False
     )
-    parser.add_argument(
-        "--shards",
-        default="auto",
-        metavar="auto|N",
-        help="train shards (default: auto, 64 to 256 MB of text each)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="local processes (default: one a core, fewer for a small input)",
-    )
-    parser.add_argument(
-        "--allow-unreadable-files",
-        type=int,
-        default=0,
-        metavar="N",
-        help="exit with 0 although up to N files could not be read at all (default: 0)",
-    )
-    add_limit_arguments(parser)
-    parser.add_argument(
-        "--start-over",
-        action="store_true",
-        help="first remove what earlier builds wrote in the output folder, and nothing else",
-    )
-    parser.add_argument(
-        "--keep",
-        choices=list(KEEP),
-        default="all",
-        help="what to keep beside the shards: all (default); fingerprints (removes cleaned/ and "
-        "removals/); or none. Without cleaned/, a later build cleans every input again",
-    )
-    parser.add_argument(
-        "--verify",
-        action="store_true",
-        help="check every checksum of a finished corpus, and rebuild what is damaged",
-    )
-    parser.add_argument(
-        "--verify-inputs",
-        action="store_true",
-        help="compare the SHA-256 of every input with that of the finished build (default: compare "
-        "path, size, and modification time or etag)",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress, no balance")
+    quiet: bool = option("no progress, no summary", default=False)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Build the corpus that the options describe and return the exit status."""
     storage.use_options(rest)  # an address or a key may be among them
-    config = BuildConfig(
-        inputs=tuple(arguments.input),
-        output=arguments.output,
-        recipe=recipe_of(arguments),
-        formats=tuple(name.strip() for name in arguments.format.split(",") if name.strip()),
-        shards=shard_count(arguments.shards),
-        badwords=badword_lists(arguments),
-        domain_list=arguments.domain_list,
-        url_list=arguments.url_list,
-        allow_unreadable_files=arguments.allow_unreadable_files,
-        max_record_bytes=arguments.max_record_mb << 20,
-        max_file_bytes=arguments.max_file_mb << 20,
-        verify_inputs=arguments.verify_inputs,
-        keep=arguments.keep,
-    ).absolute()
+    config = BuildConfig(**given_values(arguments, BuildConfig)).absolute()
+    options = _Options(**given_values(arguments, _Options))
     made, was_complete = builds.run(
         config,
         options=rest,
-        workers=arguments.workers,
-        start_over=arguments.start_over,
-        verify=arguments.verify,
-        show_progress=not arguments.quiet,
+        workers=options.workers,
+        start_over=options.start_over,
+        verify=options.verify,
+        show_progress=not options.quiet,
         known_options=_own_options(),
     )
     if made is None:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
         return 0
-    if was_complete and not arguments.quiet:
-        checked = ", every checksum matches" if arguments.verify else ""
+    if was_complete and not options.quiet:
+        checked = ", every checksum matches" if options.verify else ""
         print(f"{config.output} is complete already: same files, same settings{checked}")
     _warn(config, made, was_complete)
-    if not arguments.quiet:
+    if not options.quiet:
         print_balance(config, made, None if was_complete else time.monotonic() - arguments.started)
     if len(made.unreadable_inputs) > config.allow_unreadable_files:
         for file in made.unreadable_inputs[:10]:
@@ -231,10 +173,9 @@ def _explain_command(config: BuildConfig, made: Manifest) -> str:
     if made.keep != "all":  # nothing that says in which file a page is
         words.insert(2, "FILE")
     words += ["--url", "URL"]
-    for language, path in config.badwords:
-        words += ["--badwords", f"{language}={path}"]
-    for option, given in (("--domain-list", config.domain_list), ("--url-list", config.url_list)):
-        words += [option, given] if given is not None else []
+    for name, path in config.lists().items():
+        option_name, _, language = name.partition(" ")
+        words += [option_name, f"{language}={path}" if language else path]
     return printable(shlex.join(words))
 
 
