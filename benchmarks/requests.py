@@ -50,7 +50,7 @@ def count_requests(files: int, shards: int, pages: int = 12) -> Counted:
     places: Counter[tuple[str, str]] = Counter()
 
     def note(method: str, what: str) -> None:
-        path, _, body = what.partition(" b")
+        path = what.partition(" b")[0]
         if "builders" in path and ".beat" in path:
             return
         if "list-type" in path:

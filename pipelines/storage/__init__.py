@@ -104,8 +104,8 @@ def open_raw(path: str, scattered: bool = False) -> BinaryIO:
 
     Args:
         path: The file.
-        scattered: Whether small parts of it will be read. A remote file is then fetched in ranges
-            of at least 64 kB, otherwise in ranges of 16 MB or as one stream.
+        scattered: Whether small parts of it will be read, its end first. A remote file is then
+            fetched in ranges of at least 64 kB, otherwise in ranges of 16 MB or as one stream.
 
     Raises:
         OSError: The file is missing or cannot be read.
