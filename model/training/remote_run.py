@@ -69,7 +69,7 @@ class RemoteRun:
         there = storage.sizes(self.url)
         wanted = [name for name in names if name in there]
         for folder in folders:
-            wanted += [f"{folder}/{name}" for name in storage.sizes(self._in_store(folder))]
+            wanted += [f"{folder}/{name}" for name in storage.walk(self._in_store(folder))]
         storage.copy_files((self._in_store(name), str(self.path / name)) for name in wanted)
         self._copied.update((name, _identity(self.path / name)) for name in wanted)
 

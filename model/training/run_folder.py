@@ -7,8 +7,11 @@
         checkpoints/       whole states, by step
         metrics.jsonl      a line for every step
         tensorboard/
+        compiled/          programs, so that the next start need not compile them
         wandb-id.txt       of the run at Weights & Biases, with --report-to wandb
         loss.png           when the run ends
+
+In an object store there is more: see `model.training.remote_run`.
 """
 
 import contextlib
@@ -24,6 +27,7 @@ from typing import Any
 from model.options import option_of
 from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
+from model.training import compile_cache
 from model.training.checkpoints import MODEL_FILE, STEPS, VOCABULARY_FILE, write_model_file
 from model.training.metrics import read_rows
 from model.training.remote_run import RemoteRun
@@ -211,7 +215,8 @@ class RunFolder:
         """
         if self.remote is not None:
             with self.remote.claimed():
-                self.remote.fetch(_FETCHED)  # again: the folder was not locked before
+                # Again: the folder was not locked before.
+                self.remote.fetch(_FETCHED, [compile_cache.FOLDER])
                 yield
             return
         self.path.mkdir(parents=True, exist_ok=True)

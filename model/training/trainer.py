@@ -27,6 +27,7 @@ from model.data.device_batches import DeviceBatches
 from model.data.input_pipeline import InputConfig, make_input, merged_states, validation_batches
 from model.data.passes import corpus_size
 from model.training import distributed
+from model.training.compile_cache import compile_cache
 from model.training.losses import LossSums
 from model.training.memory import one_line_out_of_memory
 from model.training.metrics import DivergenceGuard
@@ -170,9 +171,10 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         trains = done < config.steps
         if trains and not done:
             batches.start()
-        train_step, eval_step = compile_programs(
-            config, layout, trains=trains, evaluates=bool(validation), say=records.say
-        )
+        with compile_cache(folder.path):
+            train_step, eval_step = compile_programs(
+                config, layout, trains=trains, evaluates=bool(validation), say=records.say
+            )
 
         # 5. The state: of the newest checkpoint, or new.
         if done:

@@ -114,6 +114,7 @@ def pretrain(material, out, *more):
     return run_c4("pretrain", "--corpus", material.corpus, "--out", out, *more)
 
 
+@pytest.mark.slow
 def test_buckets_in_every_place(material, quick_xla, cloud, tmp_path):
     cloud.objects["gs://bucket/vocab.model"] = pathlib.Path(material.vocab).read_bytes()
     vocab = ("--vocab", "gs://bucket/vocab.model")
