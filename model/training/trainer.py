@@ -27,13 +27,14 @@ from model.data.device_batches import DeviceBatches
 from model.data.input_pipeline import InputConfig, make_input, merged_states, validation_batches
 from model.data.passes import corpus_size
 from model.training import distributed
-from model.training.checkpoints import Checkpoints
+from model.training.compile_cache import compile_cache
 from model.training.losses import LossSums
 from model.training.memory import one_line_out_of_memory
 from model.training.metrics import DivergenceGuard
 from model.training.profiler import Profiler
 from model.training.programs import Layout, compile_programs, new_state, plan_layout
 from model.training.records import Records
+from model.training.remote_checkpoints import open_checkpoints
 from model.training.reports import require_installed
 from model.training.run_folder import RunFolder
 from model.training.stop_signal import StopSignal, interruptible
@@ -142,9 +143,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         distributed.barrier("run folder")
 
         # 3. Where the run stands, and what it will be.
-        checkpoints = Checkpoints(
-            folder.checkpoints, keep_last=config.keep_last, keep_every=config.keep_every
-        )
+        checkpoints = open_checkpoints(folder, config.keep_last, config.keep_every)
         stack.callback(checkpoints.close)
         guard = DivergenceGuard(config.divergence)
         done = checkpoints.newest() or 0
@@ -172,9 +171,10 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         trains = done < config.steps
         if trains and not done:
             batches.start()
-        train_step, eval_step = compile_programs(
-            config, layout, trains=trains, evaluates=bool(validation), say=records.say
-        )
+        with compile_cache(folder.path):
+            train_step, eval_step = compile_programs(
+                config, layout, trains=trains, evaluates=bool(validation), say=records.say
+            )
 
         # 5. The state: of the newest checkpoint, or new.
         if done:
@@ -260,6 +260,11 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
 def _plan(config: TrainConfig) -> _Plan:
     require_installed(config.report_to)
     folder = RunFolder(config.out)
+    if folder.remote is not None and jax.process_count() > 1:
+        raise ValueError(
+            f"--out {folder.where}: several processes that train as one need a folder that all of "
+            "them see, such as one of a mounted, shared file system"
+        )
     layout = plan_layout(config)
     host = distributed.input_part(layout.batch, config.data.batch_size)
     data = dataclasses.replace(config.data, input_shards=_input_shards(config, folder, host[1]))
@@ -282,7 +287,7 @@ def _input_shards(config: TrainConfig, folder: RunFolder, parts: int) -> int:
     except (KeyError, TypeError):
         found = None
     raise ValueError(
-        f"{folder.path}: run.json is damaged: its batch is not of {found!r} input shards "
+        f"{folder.where}: run.json is damaged: its batch is not of {found!r} input shards "
         "(input_shards); give another --out"
     )
 

@@ -70,6 +70,11 @@ def older_file_name(input_path: str) -> str:
     return _file_name(input_path, 8)
 
 
+def file_names(input_path: str) -> tuple[str, str]:
+    """Return the names under which this version and version 0.1 write a WET file's outputs."""
+    return file_name(input_path), older_file_name(input_path)
+
+
 def _file_name(input_path: str, digits: int) -> str:
     # The part after the last slash only: a name in the input never becomes a path.
     stem = _WET_SUFFIXES.sub("", input_path.replace("\\", "/").rsplit("/", 1)[-1])

@@ -30,6 +30,7 @@ from pipelines.builds import prepare, require_readable
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
+from pipelines.corpus.opened import OpenedFiles
 from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
 from pipelines.progress import Notes
@@ -237,7 +238,7 @@ def _require(claim: builders.Claim, now: bool = False) -> None:
 
 def _list_inputs(
     output: str, notes: Notes | None, claim: builders.Claim
-) -> Iterator[tuple[int, tuple[str, int, str]]]:
+) -> Iterator[tuple[int, tuple[str, int, str, bool]]]:
     _require_folder(output)
     _require(claim, now=True)
     files = read_input_list(output, claim.run_id)
@@ -245,8 +246,18 @@ def _list_inputs(
         notes.total("clean", sum(file.size for file in files))
         notes.expect("dedup", len(files))
     files.sort(key=lambda file: (-file.size, file.path))
+    kept = {
+        name.rpartition(".")[0]
+        for folder in ("cleaned", "rejects")
+        for name in storage.listdir(storage.join(output, folder))
+    }
     # Plain tuples: every engine's coder knows them.
-    return enumerate([(file.path, file.size, file.identity) for file in files])
+    return enumerate(
+        [
+            (file.path, file.size, file.identity, kept.isdisjoint(layout.file_names(file.path)))
+            for file in files
+        ]
+    )
 
 
 def _require_folder(output: str) -> None:
@@ -259,7 +270,7 @@ def _require_folder(output: str) -> None:
 
 
 class _CleanFile(beam.DoFn):
-    """(path, bytes, identity) -> FileSummary; its files are written on the way."""
+    """(path, bytes, identity, whether it is new) -> FileSummary; writes its files on the way."""
 
     def __init__(self, config: BuildConfig, notes: Notes | None, claim: builders.Claim) -> None:
         self._config = config
@@ -272,8 +283,8 @@ class _CleanFile(beam.DoFn):
         _require_folder(self._config.output)
         self._rules = self._config.page_rules()
 
-    def process(self, element: tuple[str, int, str]) -> Iterator[FileSummary]:
-        path, size, content = element
+    def process(self, element: tuple[str, int, str, bool]) -> Iterator[FileSummary]:
+        path, size, content, new = element
         notes = self._notes
         _require(self._claim)
 
@@ -295,6 +306,7 @@ class _CleanFile(beam.DoFn):
                 self._config.max_file_bytes,
                 content,
                 self._config.verify_inputs,
+                new,
             )
         report(size, summary.pages_read)
         yield summary
@@ -443,9 +455,15 @@ class _WriteShard(beam.DoFn):
         self._claim = claim
         self._notes = notes
         self._rules: PageRules | None = None
+        self._opened: OpenedFiles | None = None
 
     def setup(self) -> None:
         self._rules = self._config.page_rules()
+        self._opened = OpenedFiles()
+
+    def teardown(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
 
     def process(self, task: ShardTask, totals: Totals, names: list[str]) -> Iterator[ShardSummary]:
         assert self._rules is not None
@@ -463,6 +481,7 @@ class _WriteShard(beam.DoFn):
             self._rules,
             self._claim.build_id,
             lambda: _require(self._claim, now=True),
+            self._opened,
         )
         if self._notes is not None:
             self._notes.note("write", f"{task.split}-{task.index}", 1, summary.pages)

@@ -1,7 +1,7 @@
 """Many cleaned files and their removals -> fewer, for builds of hundreds of WET files and more.
 
 A shard holds a range of page keys, of which every cleaned file has some: 56,000 files and 20,000
-shards would be a billion openings, each of several requests to an object store. So neighbouring
+shards would be a billion openings, each of a few requests to an object store. So neighbouring
 files (by name) form groups, and what a group has in one of some ranges of keys becomes a *piece*: a
 cleaned file and a removal file like any other. Then every file is opened once a range, and a shard
 opens one piece a group. Builds of few files skip the step: no page or order depends on it.

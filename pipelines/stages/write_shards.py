@@ -18,8 +18,8 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
-from pipelines.corpus.cleaned import SPLITS, CleanedFile, Source, key_range, shard_order
-from pipelines.corpus.removals import open_removals
+from pipelines.corpus.cleaned import SPLITS, Source, key_range, shard_order
+from pipelines.corpus.opened import OpenedFiles
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
 
@@ -101,6 +101,7 @@ def write_shard(
     rules: PageRules,
     build_id: str | None = None,
     require: Callable[[], None] = lambda: None,
+    opened: OpenedFiles | None = None,
 ) -> ShardSummary:
     """Write one shard in every format asked for.
 
@@ -115,12 +116,20 @@ def write_shard(
         rules: The recipe's.
         build_id: The build that the removals must belong to; None: any.
         require: Called before each file is published; what it raises keeps the file unpublished.
+        opened: Holds files that stay open from one shard to the next; the caller closes it.
 
     Raises:
         ValueError: A file that it reads is damaged, or of another build; the message names it.
     """
-    with without_collector():
-        return _write_shard(task, sources, output, format_names, rules, build_id, require)
+    files = opened or OpenedFiles()
+    try:
+        with without_collector():
+            return _write_shard(
+                task, sources, output, format_names, rules, build_id, require, files
+            )
+    finally:
+        if opened is None:
+            files.close()
 
 
 def _write_shard(
@@ -131,16 +140,14 @@ def _write_shard(
     rules: PageRules,
     build_id: str | None,
     require: Callable[[], None],
+    opened: OpenedFiles,
 ) -> ShardSummary:
     started = time.process_time()
     writer = _Shard(rules)
     low, high = task.key_range()
     split = SPLITS.index(task.split)
     for source in sources:
-        with (
-            CleanedFile(source.cleaned) as cleaned,
-            open_removals(source.removals, cleaned, build_id) as removals,
-        ):
+        with opened.open(source, build_id) as (cleaned, removals):
             for pages, first_page, first_unit in cleaned.slices(split, low, high):
                 units = pages.column("unit_starts")
                 unit_count = units.offsets[len(pages)].as_py() - units.offsets[0].as_py()

@@ -79,7 +79,7 @@ def uncompiled(monkeypatch):
         (["--set", "d_model=big"], "d_model must be a positive integer, got 'big'"),
         (["--set", "tied_logits=3"], "'3' is no value of tied_logits"),
         (["--init-from", "/nowhere"], "leave --size out"),
-        (["--out", "gs://bucket/run"], "mounted file system"),
+        (["--out", "ftp://host/run"], "ftp:// is not supported"),
         (["--coordinator", "localhost:1"], "--processes"),
     ],
 )
