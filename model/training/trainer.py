@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -29,7 +30,7 @@ from model.data.passes import corpus_size
 from model.training import distributed
 from model.training.checkpoints import Checkpoints
 from model.training.losses import LossSums
-from model.training.memory import one_line_out_of_memory
+from model.training.memory import one_line_out_of_memory, require_host_room
 from model.training.metrics import DivergenceGuard
 from model.training.profiler import Profiler
 from model.training.programs import Layout, compile_programs, new_state, plan_layout
@@ -303,9 +304,13 @@ def _validation_batches(
     rows = config.evaluation_rows(data)
     if rows.batch_size % (rows.input_shards or 1):  # hosts are fewer than shards then
         rows = dataclasses.replace(rows, input_shards=host[1])
+    count = config.eval_batches * config.step.accumulate
+    arrays = rows.batch_spec().arrays.values()
+    each = sum(math.prod(shape) * kind.itemsize for shape, kind in arrays) // host[1]
+    require_host_room(f"--eval-batches {config.eval_batches}", count * each)
     try:
         pages = dataclasses.replace(rows, split="validation", max_pages=None).open().page_count
-        batches = validation_batches(rows, config.eval_batches * config.step.accumulate, host)
+        batches = validation_batches(rows, count, host)
         found = list(batches)
     except ValueError as error:  # no such pages, or too few
         if config.eval_every is not None:

@@ -61,6 +61,7 @@ def uncompiled(monkeypatch):
         (["--out", ""], "--out is empty"),
         (["--set", "d_model=" + 100_000 * "["], "d_model must be a positive integer"),
         (["--set", "relative_buckets=4.0"], "relative_buckets must be a positive integer"),
+        (["--eval-batches", str(10**12)], f"--eval-batches {10**12} needs "),
         (["--keep-last", "0"], "--keep-last"),
         (["--keep-every", "0"], "--keep-every"),
         (["--eval-every", "-1"], "--eval-every"),
