@@ -264,7 +264,7 @@ def one_line_out_of_memory(config: TrainConfig) -> Iterator[None]:
         helps = [
             f"--accumulate {more} or a smaller --batch-size" if more else "a smaller --batch-size",
             *(["--remat full"] if config.model.remat != "full" else []),
-            "a --mesh with more fsdp",
+            *(["a --mesh with more fsdp"] if jax.device_count() > 1 else []),
         ]
         raise OutOfMemoryError(
             f"out of memory: {found}; {', or '.join(helps)} needs less. A smaller batch needs "
