@@ -200,7 +200,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         # something is to be kept, the step itself is looked at first.
         profiler = stack.enter_context(Profiler(folder.profile, config.profile_steps))
         running: tuple[int, StepMetrics, float] | None = None
-        kept = done
+        kept = named = done  # the newest checkpoint, and that which an interrupt names
 
         def keep(step: int) -> None:
             nonlocal kept
@@ -211,6 +211,8 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             kept = step
 
         def expect_at(step: int) -> None:
+            nonlocal named
+            named = step
             again = f"run the same command again to go on from the checkpoint of step {step}"
             expect(f"in training: {again if step else 'no checkpoint was written yet'}")
 
@@ -234,6 +236,8 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             if running is not None:
                 records.write_step(*running)
             running = step, told, epoch
+            if named != kept and (folder.checkpoints / str(kept)).is_dir():  # the save is done
+                expect_at(kept)
             stopping = stop.asked_for(step)
             saving = stopping or step == config.steps or step % config.checkpoint_every == 0
             evaluating = evaluate is not None and _is_due(step, config, eval_every)
@@ -254,7 +258,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
 
         # 7. The end.
         checkpoints.wait()
-        expect_at(kept)
+        expect("after the last step: its checkpoint is good")
         records.finish()
 
 
