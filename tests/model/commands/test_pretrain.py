@@ -73,7 +73,7 @@ def uncompiled(monkeypatch):
         (["--report-to", "tensorbord"], "known: tensorboard, wandb, none (--report-to)"),
         (["--report-to", "none,wandb"], "--report-to none goes with no other"),
         (["--z-loss", "-1"], "--z-loss"),
-        (["--dropout", "1"], "dropout_rate"),
+        (["--dropout", "1"], "--dropout must be in [0, 1)"),
         (["--peak-tflops", "0"], "--peak-tflops"),
         (["--set", "d_modle=3"], "names: d_ff, d_kv, d_model"),
         (["--set", "vocab_size=3"], "given by --vocab"),
