@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -29,7 +30,7 @@ from model.data.passes import corpus_size
 from model.training import distributed
 from model.training.compile_cache import compile_cache
 from model.training.losses import LossSums
-from model.training.memory import one_line_out_of_memory
+from model.training.memory import one_line_out_of_memory, require_host_room
 from model.training.metrics import DivergenceGuard
 from model.training.profiler import Profiler
 from model.training.programs import Layout, compile_programs, new_state, plan_layout
@@ -199,7 +200,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         # something is to be kept, the step itself is looked at first.
         profiler = stack.enter_context(Profiler(folder.profile, config.profile_steps))
         running: tuple[int, StepMetrics, float] | None = None
-        kept = done
+        kept = named = done  # the newest checkpoint, and that which an interrupt names
 
         def keep(step: int) -> None:
             nonlocal kept
@@ -210,6 +211,8 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             kept = step
 
         def expect_at(step: int) -> None:
+            nonlocal named
+            named = step
             again = f"run the same command again to go on from the checkpoint of step {step}"
             expect(f"in training: {again if step else 'no checkpoint was written yet'}")
 
@@ -233,6 +236,8 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             if running is not None:
                 records.write_step(*running)
             running = step, told, epoch
+            if named != kept and (folder.checkpoints / str(kept)).is_dir():  # the save is done
+                expect_at(kept)
             stopping = stop.asked_for(step)
             saving = stopping or step == config.steps or step % config.checkpoint_every == 0
             evaluating = evaluate is not None and _is_due(step, config, eval_every)
@@ -253,7 +258,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
 
         # 7. The end.
         checkpoints.wait()
-        expect_at(kept)
+        expect("after the last step: its checkpoint is good")
         records.finish()
 
 
@@ -308,9 +313,13 @@ def _validation_batches(
     rows = config.evaluation_rows(data)
     if rows.batch_size % (rows.input_shards or 1):  # hosts are fewer than shards then
         rows = dataclasses.replace(rows, input_shards=host[1])
+    count = config.eval_batches * config.step.accumulate
+    arrays = rows.batch_spec().arrays.values()
+    each = sum(math.prod(shape) * kind.itemsize for shape, kind in arrays) // host[1]
+    require_host_room(f"--eval-batches {config.eval_batches}", count * each)
     try:
         pages = dataclasses.replace(rows, split="validation", max_pages=None).open().page_count
-        batches = validation_batches(rows, config.eval_batches * config.step.accumulate, host)
+        batches = validation_batches(rows, count, host)
         found = list(batches)
     except ValueError as error:  # no such pages, or too few
         if config.eval_every is not None:
