@@ -364,7 +364,8 @@ def check(options: argparse.Namespace) -> None:
 
     from model.t5.config import model_config
     from model.t5.network import T5
-    from model.training.train_step import StepConfig, batch_loss
+    from model.training.train_config import StepConfig
+    from model.training.train_step import batch_loss
 
     size, rows, lengths = ("tiny", 2, (32, 16)) if options.tiny else ("small", 8, (512, 114))
     fused = "auto" if options.tiny else "fused"
@@ -461,20 +462,19 @@ def step(options: argparse.Namespace) -> None:
     from benchmarks import step_process, train_step
     from model.t5.config import model_config
     from model.t5.network import T5
-    from model.training.optimizer import adafactor, inverse_square_root
-    from model.training.train_step import init_state, make_train_step
+    from model.training.optimizer import inverse_square_root
+    from model.training.train_step import Learner
 
     config = model_config(
         options.size, dtype=options.dtype, remat=options.remat, attention=options.attention,
         dropout_rate=options.dropout,
     )  # fmt: skip
-    model, rate = T5(config), inverse_square_root()
-    optimizer = adafactor(rate, model.param_axes())
-    state = jax.jit(lambda key: init_state(model, optimizer, key))(jax.random.key(0))
+    learner = Learner(T5(config), inverse_square_root())
+    state = jax.jit(learner.init)(jax.random.key(0))
     batch = jax.device_put(
         step_process.make_batch(config.vocab_size, options.batch, options.inputs, options.targets)
     )
-    program = jax.jit(make_train_step(model, optimizer, rate), donate_argnums=0)
+    program = jax.jit(learner.step, donate_argnums=0)
     losses = []
 
     def run() -> None:

@@ -24,7 +24,7 @@ from model.data.batches import BatchSpec
 from model.pods.compile_step import DoesNotFitError, StepPlan, compile_step
 from model.pods.topologies import CHIPS, parse_topology
 from model.t5.config import model_config
-from model.training.train_step import StepConfig
+from model.training.train_config import StepConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,7 +58,8 @@ def our_step(options: argparse.Namespace) -> Callable[[], float]:
 
     from model.t5.config import model_config
     from model.t5.network import T5
-    from model.training.train_step import StepConfig, batch_loss
+    from model.training.train_config import StepConfig
+    from model.training.train_step import batch_loss
 
     config = model_config(
         options.size, dtype=options.dtype, dropout_rate=options.dropout,

@@ -327,7 +327,7 @@ def _require_utf8(paths: Sequence[str], option: str) -> None:
 
 def _progress(
     config: BuildConfig, files: Sequence[tuple[str, int]], local: bool
-) -> progress.Source:
+) -> progress.Opener:
     """Return the source of progress: local workers report it, remote ones leave files."""
     if local:
         return progress.Notes

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipelines import number_options
+from pipelines.corpus.errors import one_line
 from pipelines.interruption import Interruption, limit_exit
 from pipelines.printing import printable
 from pipelines.version import VERSION
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ValueError, OSError, OverflowError) as error:
             if os.environ.get("C4_TRACEBACK"):
                 raise
-            print(f"c4: error: {_one_line(error)}", file=sys.stderr)
+            print(f"c4: error: {_line_of(error)}", file=sys.stderr)
             status = 1
         except Exception as error:
             if _is_of_interrupt(error):
@@ -197,12 +198,11 @@ def _is_of_interrupt(error: BaseException | None) -> bool:
     return False
 
 
-def _one_line(error: Exception) -> str:
-    line = str(error)
+def _line_of(error: Exception) -> str:
+    line = one_line(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
         line = f"{error.filename}: {error.strerror}"
-    # Names of files and of what is in them may hold anything.
-    return printable(" ".join(line.split())) or type(error).__name__
+    return printable(line)  # names of files may hold anything
 
 
 if __name__ == "__main__":

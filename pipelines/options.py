@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 __all__ = ["add_options", "check_bounds", "given_values", "on_cpu", "option", "option_of", "set_by"]
 
@@ -167,7 +167,7 @@ def _of_type(kind: Any) -> dict[str, Any]:
     >>> _of_type(int | None), _of_type(bool), _of_type(Literal["a", "b"])
     ({'type': <class 'int'>}, {'action': 'store_true'}, {'choices': ['a', 'b']})
     """
-    if isinstance(kind, types.UnionType):
+    if get_origin(kind) in (Union, types.UnionType):
         kind = next(each for each in get_args(kind) if each is not type(None))
     if kind is bool:
         return {"action": "store_true"}

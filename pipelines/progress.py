@@ -20,7 +20,7 @@ from tqdm import tqdm
 from pipelines import storage
 from pipelines.corpus import layout
 
-__all__ = ["CorpusFolder", "Notes", "Source", "shown"]
+__all__ = ["CorpusFolder", "Notes", "Opener", "shown"]
 
 _POLL_S = 0.25
 _LIST_S = 2.0
@@ -128,11 +128,11 @@ class _Readable(Protocol):
 
 
 #: Makes what progress is read from, given a temporary folder.
-Source = Callable[[str], _Readable]
+Opener = Callable[[str], _Readable]
 
 
 @contextlib.contextmanager
-def shown(stream: IO[str] | None = None, source: Source = Notes) -> Iterator[_Readable]:
+def shown(stream: IO[str] | None = None, source: Opener = Notes) -> Iterator[_Readable]:
     """Show progress on ``stream`` (standard error) while the block runs.
 
     A bar with the time left on a terminal, a line every ten seconds in a log.

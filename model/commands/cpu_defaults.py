@@ -4,22 +4,22 @@ import argparse
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from model.commands.pretrain_config import ModelOptions
+from model.data.rows import InputConfig
+from model.training.train_config import TrainConfig
+from pipelines.options import on_cpu
+
 __all__ = ["CPU_DEFAULTS", "apply_cpu_defaults"]
 
-#: What takes the place of the paper's setting: some minutes on two cores, with a falling loss.
+#: Instead of the paper's settings: some minutes on two cores, with a falling loss.
 CPU_DEFAULTS: Mapping[str, str | int] = MappingProxyType(
-    {
-        "size": "tiny",
-        "batch_size": 16,
-        "input_length": 128,
-        "steps": 1000,
-        "warmup": 1000,
-        "checkpoint_every": 500,
-    }
+    on_cpu(ModelOptions) | on_cpu(InputConfig) | on_cpu(TrainConfig)
 )
 
-#: Whoever gives one of these has a run in mind, which gets the paper's values for the others.
-_SHAPES = frozenset({"size", "batch_size", "input_length", "accumulate"})
+#: A run with one of these options gets the paper's values for the others.
+_SHAPES = (
+    "size", "batch_size", "input_length", "accumulate", "architecture", "set", "init_from",
+)  # fmt: skip
 
 
 def apply_cpu_defaults(arguments: argparse.Namespace, say: Callable[[str], None]) -> None:
@@ -36,9 +36,7 @@ def apply_cpu_defaults(arguments: argparse.Namespace, say: Callable[[str], None]
 
     from model.training.run_folder import RunFolder
 
-    given = getattr(arguments, "given", ())
-    shaped = bool(arguments.architecture or arguments.set or arguments.init_from)
-    shaped = shaped or not _SHAPES.isdisjoint(given)
+    shaped = any(hasattr(arguments, name) for name in _SHAPES)
     folder = RunFolder(arguments.out)
     begun = folder.defaults()
     arguments.defaults = begun or (
@@ -46,7 +44,7 @@ def apply_cpu_defaults(arguments: argparse.Namespace, say: Callable[[str], None]
     )
     if arguments.defaults != "cpu":
         return
-    chosen = {name: value for name, value in CPU_DEFAULTS.items() if name not in given}
+    chosen = {name: value for name, value in CPU_DEFAULTS.items() if not hasattr(arguments, name)}
     for name, value in chosen.items():
         setattr(arguments, name, value)
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in chosen.items())

@@ -7,7 +7,7 @@ from model.data.objectives import OBJECTIVES
 from model.data.passes import corpus_size
 from model.data.rows import InputConfig
 from model.training.distributed import is_first
-from model.training.programs import Layout
+from model.training.programs import Placement
 from model.training.train_config import TrainConfig
 
 __all__ = ["check_sentinels", "print_plan"]
@@ -36,7 +36,7 @@ def check_sentinels(data: InputConfig) -> None:
         )
 
 
-def print_plan(config: TrainConfig, layout: Layout, data: InputConfig) -> None:
+def print_plan(config: TrainConfig, placement: Placement, data: InputConfig) -> None:
     """Print what would be trained, in one process of the run."""
     if not is_first():
         return
@@ -48,10 +48,9 @@ def print_plan(config: TrainConfig, layout: Layout, data: InputConfig) -> None:
         f"{model.num_heads} heads of {model.d_kv}, {model.feed_forward}, vocabulary "
         f"{model.vocab_size:,}, dropout {model.dropout_rate:g}, {model.dtype}"
     )
-    print(f"mesh         {layout.shape} of {layout.mesh.devices.flat[0].device_kind}")
-    print(
-        f"state        {layout.bytes_per_device() / 2**20:,.1f} MiB a device, without activations"
-    )
+    print(f"mesh         {placement.shape} of {placement.mesh.devices.flat[0].device_kind}")
+    state = placement.bytes_per_device() / 2**20
+    print(f"state        {state:,.1f} MiB per device, without activations")
     noise = {
         name.replace("_", " "): value
         for name, value in dataclasses.asdict(config.data.objective).items()

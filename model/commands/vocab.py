@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from model.data import text_sample, train_vocabulary
 from model.data.sentencepiece_model import Notes, with_notes
-from model.data.text_sample import Sample, Source
+from model.data.text_sample import Sample, TextSource
 from model.data.train_vocabulary import VocabularyOptions
 from model.data.vocabulary import EXTRA_IDS, Vocabulary
 from pipelines.corpus.reading import open_corpus
@@ -144,7 +144,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str) -> TextSource:
     """The corpus that ``[NAME=]DIR[:WEIGHT]`` names. A number behind the last colon is a weight.
 
     Raises ValueError for a weight that is none and for a folder that is no finished corpus.
@@ -160,7 +160,7 @@ def parse_source(text: str) -> Source:
         ) from None
     folder = match["folder"]
     name = match["name"] or folder.rstrip("/").rpartition("/")[2]
-    return Source(name, open_corpus(folder).split(), weight)
+    return TextSource(name, open_corpus(folder).split(), weight)
 
 
 @contextlib.contextmanager

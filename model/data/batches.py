@@ -28,9 +28,9 @@ import numpy.typing as npt
 from model.data.packing import Packing, first_fit
 from model.data.sequences import Sequences
 
-__all__ = ["Batch", "BatchSpec", "pack_joined", "pack_pairs", "shift_right"]
+__all__ = ["BatchSpec", "HostBatch", "pack_joined", "pack_pairs", "shift_right"]
 
-Batch = dict[str, npt.NDArray[Any]]
+HostBatch = dict[str, npt.NDArray[Any]]
 
 _ENCODER = {"encoder_tokens": np.int32, "encoder_segments": np.int32}
 _DECODER = {
@@ -122,7 +122,7 @@ def shift_right(
 
 def pack_pairs(
     inputs: Sequences, targets: Sequences, encoder_length: int, decoder_length: int
-) -> Batch:
+) -> HostBatch:
     """Rows for a model with an encoder, of examples that end in their end-of-sequence ids.
 
     Raises ValueError for an example longer than its row.
@@ -152,7 +152,7 @@ def pack_joined(
     *,
     prefix: bool,
     loss_on_inputs: bool,
-) -> Batch:
+) -> HostBatch:
     """Rows for a model without an encoder: each example is its inputs, then its targets.
 
     Args:
@@ -197,7 +197,7 @@ def pack_joined(
     }
 
 
-def concatenated(batches: Sequence[Batch]) -> Batch:
+def concatenated(batches: Sequence[HostBatch]) -> HostBatch:
     """Batches of the same arrays as one, their rows in order."""
     if len(batches) == 1:
         return batches[0]

@@ -15,10 +15,9 @@ from typing import Any, Protocol
 
 import grain
 
-from model.data.batches import Batch, concatenated
-from model.data.rows import InputConfig, RowMaker, Schedule
+from model.data.batches import HostBatch, concatenated
+from model.data.rows import InputConfig, RowMaker, RowOrder, input_option_of
 from model.data.workers import Workers
-from model.options import option_of
 
 __all__ = ["InputConfig", "InputIterator", "make_input", "merged_states", "validation_batches"]
 
@@ -40,7 +39,7 @@ def make_input(config: InputConfig, host: tuple[int, int] = (0, 1)) -> "InputIte
 
 def validation_batches(
     config: InputConfig, batches: int, host: tuple[int, int] = (0, 1)
-) -> Iterator[Batch]:
+) -> Iterator[HostBatch]:
     """Yield the first ``batches`` batches of the corpus's validation split, always the same.
 
     As ``config`` says but for split, seed, ``max_pages`` and workers. A split with less comes
@@ -67,7 +66,7 @@ def merged_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-class _InputDataset(grain.IterDataset[Batch]):  # type: ignore[misc]
+class _InputDataset(grain.IterDataset[HostBatch]):  # type: ignore[misc]
     def __init__(self, config: InputConfig, host: tuple[int, int]) -> None:
         super().__init__()
         self._config = config
@@ -80,7 +79,7 @@ class _InputDataset(grain.IterDataset[Batch]):  # type: ignore[misc]
         return f"InputDataset({self._config.corpus!r}, host {self._host[0]} of {self._host[1]})"
 
 
-class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
+class InputIterator(grain.DatasetIterator[HostBatch]):  # type: ignore[misc]
     """Batches of one host. For one thread at a time; `close` ends its workers."""
 
     def __init__(self, config: InputConfig, host: tuple[int, int]) -> None:
@@ -95,13 +94,11 @@ class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
         elements: _Elements = _InThisProcess(maker)
         if config.workers:
             workers = Workers(config.workers, RowMaker, config, count, config.workers)
-            elements = _FromWorkers(workers, maker.schedule, len(shards))
+            elements = _FromWorkers(workers, maker.order, len(shards))
         self._elements = elements
-        self._streams = [
-            _Stream(shard, maker.schedule.elements(shard), elements) for shard in shards
-        ]
+        self._streams = [_Stream(shard, maker.order.elements(shard), elements) for shard in shards]
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> HostBatch:
         """Return the next batch: this host's rows, as `InputConfig.batch_spec` describes them.
 
         Raises ValueError (CorpusError) for damaged shards, WorkerEndedError for workers that end
@@ -189,7 +186,7 @@ class _Elements(Protocol):
     def expect(self, shard: int, element: int) -> None:
         """Says which element of a shard is asked for next."""
 
-    def get(self, shard: int, element: int) -> Batch:
+    def get(self, shard: int, element: int) -> HostBatch:
         """One element's rows."""
 
     def close(self) -> None:
@@ -203,7 +200,7 @@ class _InThisProcess:
     def expect(self, shard: int, element: int) -> None:
         """Nothing is made ahead."""
 
-    def get(self, shard: int, element: int) -> Batch:
+    def get(self, shard: int, element: int) -> HostBatch:
         if self._maker is None:
             raise ValueError("the input was closed")
         return self._maker(shard, element)
@@ -215,9 +212,9 @@ class _InThisProcess:
 class _FromWorkers:
     """Elements by the process that reads their lane, asked for ahead of time."""
 
-    def __init__(self, workers: Workers, schedule: Schedule, shards: int) -> None:
+    def __init__(self, workers: Workers, order: RowOrder, shards: int) -> None:
         self._workers = workers
-        self._schedule = schedule
+        self._order = order
         self._ahead = max(1, -(-_AHEAD * len(workers) // shards))
         # Of each shard: the first element asked for and not given out, and its ticket and others'.
         self._first: dict[int, int] = {}
@@ -230,13 +227,13 @@ class _FromWorkers:
         tickets = self._tickets[shard]
         while len(tickets) < self._ahead:
             coming = element + len(tickets)
-            worker = (shard + self._schedule.lane(shard, coming)) % len(self._workers)
+            worker = (shard + self._order.lane(shard, coming)) % len(self._workers)
             tickets.append(self._workers.submit(worker, shard, coming))
 
-    def get(self, shard: int, element: int) -> Batch:
+    def get(self, shard: int, element: int) -> HostBatch:
         self.expect(shard, element)
         try:
-            rows: Batch = self._workers.fetch(self._tickets[shard].popleft())
+            rows: HostBatch = self._workers.fetch(self._tickets[shard].popleft())
         except BaseException:
             self._forget(shard)
             raise
@@ -271,15 +268,15 @@ class _Stream:
     def go_to(self, element: int, row: int) -> None:
         """Make the next row another."""
         self._element, self._row = element, row
-        self._rows: Batch | None = None
+        self._rows: HostBatch | None = None
 
     def expect(self) -> None:
         """Lets what comes next be made ahead."""
         self._elements.expect(self.shard, self._element)
 
-    def take(self, count: int) -> list[Batch]:
+    def take(self, count: int) -> list[HostBatch]:
         """Return the next ``count`` rows, in parts."""
-        parts: list[Batch] = []
+        parts: list[HostBatch] = []
         empty = 0
         while count:
             if self._rows is None:
@@ -305,7 +302,7 @@ class _Stream:
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     for name in (*wanted, *found):
         if found.get(name) != wanted.get(name):
-            option = option_of(f"input.{name}")
+            option = input_option_of(name)
             return (
                 f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
                 f"{f' ({option})' if option else ''}"

@@ -34,7 +34,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from model.data.batches import BatchSpec
 from model.data.sequences import Sequences
+from pipelines.options import option
 
 __all__ = [
     "OBJECTIVES",
@@ -82,6 +84,12 @@ class Lengths:
     targets: int
     joined: int | None = None
 
+    def batch_spec(self, rows: int) -> BatchSpec:
+        """Return the arrays of a batch of so many rows."""
+        if self.joined is not None:
+            return BatchSpec(rows, self.joined)
+        return BatchSpec(rows, self.targets, encoder_length=self.inputs)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
@@ -97,7 +105,10 @@ class Objective:
     noise: Literal["all", "suffix", "iid", "spans"]
     inputs: Literal["nothing", "kept", "mask", "mask-random", "sentinels", "shuffled"]
     targets: Literal["whole", "noise", "sentinels"]
-    noise_density: float | None = None  #: share of tokens that are noise; iid and spans alone
+    #: Of iid and spans alone.
+    noise_density: float | None = option(
+        "share of tokens that are noise", default=None, metavar="SHARE"
+    )
     mean_span: float | None = None  #: tokens in a run of noise, on average; spans alone
     #: Whether the pages of a group become one text before it is cut.
     concatenate: bool = True

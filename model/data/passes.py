@@ -53,13 +53,13 @@ def corpus_size(config: InputConfig, shards: int = 1) -> CorpusSize:
     """
     maker = RowMaker(config, shards)
     corpus = config.open()
-    counts = [maker.schedule.elements(shard) for shard in range(shards)]
+    counts = [maker.order.elements(shard) for shard in range(shards)]
     pages = tokens = rows = elements = 0
     turns = ((shard, turn) for turn in range(max(counts)) for shard in range(shards))
     for shard, turn in turns:
         if turn >= counts[shard]:
             continue
-        _, start, stop = maker.schedule.group(shard, turn)
+        _, start, stop = maker.order.group(shard, turn)
         found, made = maker.measure(shard, turn)
         pages, tokens = pages + stop - start, tokens + found
         rows, elements = rows + made, elements + 1

@@ -20,15 +20,15 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from model.data.batches import Batch, BatchSpec, pack_joined, pack_pairs
-from model.data.objectives import OBJECTIVES, Ids, Lengths, Objective
+from model.data.batches import BatchSpec, HostBatch, pack_joined, pack_pairs
+from model.data.objectives import OBJECTIVES, Ids, Lengths, Objective, objective
 from model.data.page_groups import PageGroups
 from model.data.sequences import Sequences
-from model.options import option_of
 from model.t5.config import ARCHITECTURES
 from pipelines.corpus.reading import CorpusSplit, PageReader, open_corpus
+from pipelines.options import check_bounds, option, option_of, set_by
 
-__all__ = ["InputConfig", "RowMaker", "Schedule", "TextIds"]
+__all__ = ["InputConfig", "RowMaker", "RowOrder", "TextIds", "input_option_of"]
 
 #: Pages that become one text before it is cut (preprocessors.py, reduce_concat_tokens).
 GROUP_PAGES = 128
@@ -78,18 +78,40 @@ class InputConfig:
             id, as in the released code, or the text "target:", as in the paper.
     """
 
-    corpus: str
-    vocabulary: TextIds
-    objective: Objective = OBJECTIVES["span3"]
-    architecture: str = "encoder-decoder"
-    batch_size: int = 128
-    input_length: int = 512
-    seed: int = 0
+    corpus: str = option("a finished corpus of c4 build", metavar="DIR", required=False)
+    vocabulary: TextIds = option(
+        "SentencePiece model, as made by c4 vocab", "--vocab", metavar="FILE", required=False
+    )
+    objective: Objective = option(
+        f"one of {', '.join(OBJECTIVES)} (default: span3)",
+        default=OBJECTIVES["span3"], metavar="NAME", read=objective,
+    )  # fmt: skip
+    architecture: str = set_by("--architecture", default="encoder-decoder")
+    batch_size: int = option(
+        "sequences per step, on all devices together",
+        default=128, metavar="N", least=1, on_cpu=16,
+    )  # fmt: skip
+    input_length: int = option(
+        "tokens of the inputs; the length of the targets follows from the objective",
+        default=512, metavar="N", on_cpu=128,
+    )  # fmt: skip
+    seed: int = option("random seed", default=0, metavar="N", least=0, most=2**32 - 1)
     split: str = "train"
-    format: str | None = None
-    max_pages: int | None = None
-    input_shards: int | None = None
-    workers: int = 0
+    format: Literal["parquet", "tfrecord", "json"] | None = option(
+        "shards to read, if there are several", default=None
+    )
+    max_pages: int | None = option(
+        "train on the first N pages only, again and again", default=None, metavar="N", least=1
+    )
+    input_shards: int | None = option(
+        "parts of the corpus read side by side, a multiple of the hosts that a run may ever have "
+        "(default: as many as hosts)",
+        default=None, metavar="N", least=1,
+    )  # fmt: skip
+    workers: int = option(
+        "processes that prepare the input, 0 for none (default: half the cores, at most 8)",
+        default=0, metavar="N", least=0, most=1024,
+    )  # fmt: skip
     loss_on_inputs: bool | None = None
     separator: Literal["eos", "target:"] = "eos"
 
@@ -98,16 +120,7 @@ class InputConfig:
             raise ValueError(
                 f"architecture must be one of {', '.join(ARCHITECTURES)}; got {self.architecture!r}"
             )
-        for name, least, most in (
-            ("batch_size", 1, None), ("seed", 0, 2**32 - 1), ("workers", 0, 1024),
-            ("max_pages", 1, None), ("input_shards", 1, None),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            option = f"({option_of(name)})"
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value} {option}")
-            if value is not None and most is not None and value > most:
-                raise ValueError(f"{name} must be at most {most:,}, got {value:,} {option}")
+        check_bounds(self)
         if self.separator not in ("eos", "target:"):
             raise ValueError(f"separator must be 'eos' or 'target:', got {self.separator!r}")
         if self.has_encoder and self.objective.inputs == "nothing":
@@ -149,11 +162,7 @@ class InputConfig:
 
     def batch_spec(self, hosts: int = 1) -> BatchSpec:
         """Return the arrays of a batch: the whole of it, or one host's part."""
-        lengths = self.lengths
-        rows = self.batch_size // hosts
-        if lengths.joined is not None:
-            return BatchSpec(rows, lengths.joined)
-        return BatchSpec(rows, lengths.targets, encoder_length=lengths.inputs)
+        return self.lengths.batch_spec(self.batch_size // hosts)
 
     def shards_of(self, host: int, hosts: int) -> range:
         """Numbers of the input shards that a host reads. Raises ValueError for what cannot be."""
@@ -192,7 +201,20 @@ class InputConfig:
         return facts
 
 
-class Schedule:
+def input_option_of(name: str) -> str:
+    """Return the options that set an entry of `InputConfig.identity`; empty if there is none."""
+    if name in _IDENTITY_OPTIONS:
+        return _IDENTITY_OPTIONS[name]
+    if name.startswith("objective "):
+        return option_of(Objective, name.removeprefix("objective ")) or "--objective"
+    return option_of(InputConfig, name)
+
+
+#: Entries that are no field: the corpus is a digest of the data.
+_IDENTITY_OPTIONS = {"corpus": "--corpus, --max-pages", "rows": "--architecture"}
+
+
+class RowOrder:
     """Which group each element of each input shard is.
 
     Raises ValueError for a corpus with fewer pages than input shards.
@@ -259,7 +281,7 @@ class Schedule:
 class RowMaker:
     """Makes the rows of any element; keeps the shards that it reads open.
 
-    Raises CorpusError and ValueError as `open_corpus` and `Schedule` do.
+    Raises CorpusError and ValueError as `open_corpus` and `RowOrder` do.
     """
 
     def __init__(self, config: InputConfig, shards: int, readers: int = 1) -> None:
@@ -268,10 +290,10 @@ class RowMaker:
         self._config = config
         self._lengths = config.lengths
         self._separator = config.separator_ids
-        self.schedule = Schedule(corpus, shards, config.seed)
+        self.order = RowOrder(corpus, shards, config.seed)
         self._reader = PageReader(corpus, -(-_LANES // readers) + 1)
 
-    def __call__(self, shard: int, element: int) -> Batch:
+    def __call__(self, shard: int, element: int) -> HostBatch:
         """Packed rows, in a random order; none where the pages hold nothing to train on."""
         return self._rows(shard, element, self._ids(shard, element))
 
@@ -282,12 +304,12 @@ class RowMaker:
         return sum(map(len, ids)), len(rows["decoder_segments"])
 
     def _ids(self, shard: int, element: int) -> Sequence[npt.NDArray[np.int32]]:
-        pages = self._reader.read(*self.schedule.group(shard, element))
+        pages = self._reader.read(*self.order.group(shard, element))
         return self._config.vocabulary.encode_batch(pages)
 
     def _rows(
         self, shard: int, element: int, ids: Sequence[npt.NDArray[np.int32]]
-    ) -> Batch:  # fmt: skip
+    ) -> HostBatch:  # fmt: skip
         config = self._config
         seed = (config.seed, _FOR_ELEMENT, shard, element)
         rng = np.random.default_rng(seed)
@@ -299,7 +321,7 @@ class RowMaker:
         order = rng.permutation(len(rows["decoder_segments"]))
         return {name: array[order] for name, array in rows.items()}
 
-    def _packed(self, inputs: Sequences, targets: Sequences) -> Batch:
+    def _packed(self, inputs: Sequences, targets: Sequences) -> HostBatch:
         config, lengths = self._config, self._lengths
         eos = [config.vocabulary.eos_id]
         targets = targets.first(lengths.targets - 1).followed_by(eos)

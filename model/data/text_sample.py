@@ -13,7 +13,7 @@ import numpy as np
 from model.data.page_groups import PageGroups
 from pipelines.corpus.reading import CorpusSplit, PageReader
 
-__all__ = ["LINE_CHARACTERS", "Sample", "Source", "draw"]
+__all__ = ["LINE_CHARACTERS", "Sample", "TextSource", "draw"]
 
 #: Longer lines are cut at a blank: SentencePiece passes over what is longer than it was told to
 #: expect, and a page without a line break is text like any other.
@@ -22,7 +22,7 @@ _GROUP_PAGES = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class TextSource:
     """A corpus and its share of the sample."""
 
     name: str  #: of the language, or whatever tells it from the others
@@ -38,7 +38,7 @@ class Source:
 class Sample:
     """What was drawn from one corpus: the first ``characters`` of the lines in a file."""
 
-    source: Source
+    source: TextSource
     path: pathlib.Path
     characters: int  #: without line ends
     found: int  #: characters in the file; all of the corpus where it had less than its share
@@ -56,7 +56,7 @@ class Sample:
 
 
 def draw(
-    sources: Sequence[Source],
+    sources: Sequence[TextSource],
     characters: int,
     seed: int,
     folder: pathlib.Path,
@@ -108,7 +108,7 @@ def draw(
     ]
 
 
-def _lines(source: Source, seed: int) -> Iterator[str]:
+def _lines(source: TextSource, seed: int) -> Iterator[str]:
     groups = PageGroups(source.corpus, _GROUP_PAGES)
     reader = PageReader(source.corpus, open_places=1)
     rng = np.random.default_rng([seed, zlib.crc32(source.name.encode())])

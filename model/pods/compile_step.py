@@ -1,27 +1,25 @@
 """Compiles the training step for a TPU pod on any machine: does it fit, and how fast at best."""
 
-import argparse
 import dataclasses
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import jax
 
 from model.data.batches import BatchSpec
 from model.pods.hlo import program_cost
 from model.pods.roofline import Roofline, by_kind, roofline
-from model.pods.topologies import Topology, parse_topology, topology_devices
+from model.pods.topologies import Topology, topology_devices
 from model.t5.config import ModelConfig
 from model.t5.flops import step_flops
 from model.t5.network import T5
 from model.training import sharding
-from model.training.optimizer import adafactor, inverse_square_root, state_axes
-from model.training.sharding import MeshShape
-from model.training.train_step import StepConfig, TrainState, init_state, make_train_step
+from model.training.optimizer import inverse_square_root
+from model.training.programs import Placement, compile_train_step, place, possible_meshes
+from model.training.train_config import StepConfig
+from model.training.train_step import Learner
 
-__all__ = ["DoesNotFitError", "PodReport", "StepPlan", "compile_step", "report_lines", "run"]
+__all__ = ["DoesNotFitError", "PodReport", "StepPlan", "compile_step", "report_lines"]
 
 _GIB = 2**30
 
@@ -42,11 +40,7 @@ class StepPlan:
     mesh: str = "auto"  #: as ``--mesh``
 
     def __post_init__(self) -> None:
-        if self.batch.batch_size % self.step.accumulate:
-            raise ValueError(
-                f"a batch of {self.batch.batch_size} sequences does not divide into "
-                f"{self.step.accumulate} microbatches (--batch-size, --accumulate)"
-            )
+        self.step.require_divides(self.batch.batch_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,18 +85,15 @@ def compile_step(plan: StepPlan, say: Callable[[str], None] | None = None) -> Po
       ValueError: the compiler is not installed, or the plan does not divide over the pod.
     """
     devices = topology_devices(plan.topology)
-    model = T5(plan.config)
-    axes, shapes = model.param_axes(), model.param_shapes()
-    meshes = sharding.possible_meshes(
-        plan.mesh, devices, plan.config, axes, shapes, plan.batch,
-        device_bytes=plan.topology.chip.device_bytes, accumulate=plan.step.accumulate,
-    )[:_TRIES]  # fmt: skip
+    learner = Learner(T5(plan.config), inverse_square_root(), plan.step)
+    bytes_there = plan.topology.chip.device_bytes
+    meshes = possible_meshes(learner, plan.mesh, plan.batch, devices, bytes_there)[:_TRIES]
     refused: list[str] = []
     for shape in meshes:
         if say is not None:
             say(f"compiling for mesh {shape}, a matter of one to three minutes")
         try:
-            return _compiled(plan, model, shape, devices, tuple(refused))
+            return _compiled(plan, learner, place(learner, shape, devices), tuple(refused))
         except DoesNotFitError as error:
             refused.append(f"{shape} ({error})")
     raise DoesNotFitError(
@@ -116,37 +107,11 @@ _TRIES = 4
 
 
 def _compiled(
-    plan: StepPlan, model: T5, shape: MeshShape, devices: Sequence[Any], refused: tuple[str, ...]
+    plan: StepPlan, learner: Learner, placement: Placement, refused: tuple[str, ...]
 ) -> PodReport:
-    mesh = sharding.make_mesh(shape, devices)
-    axes, shapes = model.param_axes(), model.param_shapes()
-    rate = inverse_square_root()
-    optimizer = adafactor(rate, axes)
-    state = jax.eval_shape(lambda: init_state(model, optimizer, jax.random.key(0)))
-    axes_of_state = TrainState(axes, state_axes(axes, shapes), ())  # type: ignore[arg-type]
-    of_state = sharding.params_shardings(mesh, axes_of_state, state)
-    of_batch = sharding.batch_sharding(mesh)
-    batch = {
-        name: jax.ShapeDtypeStruct(size, kind, sharding=of_batch)  # type: ignore[no-untyped-call]
-        for name, (size, kind) in plan.batch.arrays.items()
-    }
-    step = make_train_step(model, optimizer, rate, plan.step)
-
-    def on_mesh(state: Any, batch: Any) -> Any:
-        with sharding.use_rules(mesh):
-            return step(state, batch)
-
-    placed = jax.tree.map(
-        lambda leaf, where: jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
-            leaf.shape, leaf.dtype, sharding=where
-        ),
-        state,
-        of_state,
-    )
     start = time.monotonic()
-    jitted = jax.jit(on_mesh, donate_argnums=0, out_shardings=(of_state, sharding.replicated(mesh)))
     try:
-        compiled = jitted.lower(placed, batch).compile()
+        compiled = compile_train_step(learner, plan.batch, placement).compiled
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -156,8 +121,9 @@ def _compiled(
     if memory is None or text is None:
         raise ValueError("this release of JAX tells nothing of compiled programs: update jax[tpu]")
     state_bytes = int(memory.alias_size_in_bytes)
-    in_order = list(mesh.devices.flat)
-    cost = program_cost(text, len(devices))
+    in_order = list(placement.mesh.devices.flat)
+    cost = program_cost(text, len(in_order))
+    shape, model = placement.shape, learner.model
     flops = step_flops(plan.config, {name: size for name, (size, _) in plan.batch.arrays.items()})
     return PodReport(
         plan=plan,
@@ -169,7 +135,7 @@ def _compiled(
         + max(0, int(memory.output_size_in_bytes) - state_bytes),
         roofline=roofline(cost, plan.topology, in_order, flops),
         exchanges=by_kind(cost.collectives, plan.topology, in_order),
-        whole=tuple(sharding.undivided_axes(shape, axes, shapes)),
+        whole=tuple(sharding.undivided_axes(shape, model.param_axes(), model.param_shapes())),
         compile_s=seconds,
     )
 
@@ -178,41 +144,6 @@ def _refusal(message: str) -> str:
     """The compiler's one telling line."""
     lines = [line.strip() for line in message.splitlines() if "memory" in line.lower()]
     return (lines or message.splitlines())[0].removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Do ``c4 pretrain --compile-only``. Returns the exit status.
-
-    Raises ValueError for what cannot be compiled or does not fit.
-    """
-    from model.commands import pretrain  # which imports this module when asked to
-
-    topology = parse_topology(arguments.compile_only)
-    if arguments.init_from is not None:
-        raise ValueError("--compile-only takes the model from --size: leave --init-from out")
-    vocab_size = None
-    if arguments.vocab is not None:
-        from model.data.vocabulary import Vocabulary
-
-        vocab_size = Vocabulary(arguments.vocab).padded_size
-    config = pretrain.model_of(arguments, vocab_size)
-    # Without an encoder one sequence holds both, with a separator of one token between.
-    lengths = pretrain.objective_of(arguments).lengths(
-        arguments.input_length, None if config.has_encoder else 1
-    )
-    if lengths.joined is None:
-        batch = BatchSpec(arguments.batch_size, lengths.targets, encoder_length=lengths.inputs)
-    else:
-        batch = BatchSpec(arguments.batch_size, lengths.joined)
-    step = pretrain.step_of(arguments, "rbg")
-    plan = StepPlan(topology=topology, config=config, batch=batch, step=step, mesh=arguments.mesh)
-    parameters = f"{config.parameter_count():,} parameters on {topology}"
-    report = compile_step(
-        plan, lambda line: print(f"{parameters}: {line}", file=sys.stderr, flush=True)
-    )
-    for line in report_lines(report):
-        print(line, flush=True)
-    return 0
 
 
 def report_lines(report: PodReport) -> Iterator[str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
+from pipelines.options import option, set_by
+
 __all__ = ["ARCHITECTURES", "SIZES", "ModelConfig", "model_config"]
 
 Architecture = Literal[
@@ -28,29 +30,43 @@ class ModelConfig:
     d_ff: int
     d_kv: int  #: of one head; heads * d_kv need not be d_model (3B, 11B, v1.1 small)
     num_heads: int
-    num_layers: int  #: of each stack
-    vocab_size: int = 32128  #: 32,000 pieces and 100 sentinels, padded to a multiple of 128
-    architecture: Architecture = "encoder-decoder"
+    num_layers: int = set_by("--size", "--architecture", "--set num_layers")  #: of each stack
+    #: 32,000 pieces and 100 sentinels, padded to a multiple of 128
+    vocab_size: int = set_by("--vocab", default=32128)
+    architecture: Architecture = set_by("--architecture", default="encoder-decoder")
     feed_forward: Literal["relu", "gated-gelu"] = "relu"
     tied_logits: bool = True  #: logits from the embedding, scaled by d_model ** -0.5
     num_decoder_layers: int | None = None  #: where it differs from num_layers
     relative_buckets: int = 32
     relative_max_distance: int = 128
     norm_epsilon: float = 1e-6
-    pad_id: int = 0  #: what decoding puts behind the end of a sequence
-    start_id: int = 0  #: what the decoder reads first
-    eos_ids: tuple[int, ...] = (1,)  #: each of them ends a sequence; none: decoding never stops
+    #: What decoding puts behind the end of a sequence.
+    pad_id: int = set_by("--init-from", default=0)
+    #: What the decoder reads first.
+    start_id: int = set_by("--init-from", default=0)
+    #: Each of them ends a sequence; none: decoding never stops.
+    eos_ids: tuple[int, ...] = set_by("--init-from", default=(1,))
 
-    dropout_rate: float = 0.1
+    dropout_rate: float = option(
+        "dropout rate (default: that of the size)", "--dropout", default=0.1, metavar="RATE"
+    )
     #: One mask for all positions of a sequence, as Mesh TensorFlow and T5X draw it; False draws
     #: one for each position, as Hugging Face does.
     dropout_broadcast: bool = True
-    dtype: Literal["float32", "bfloat16"] = "float32"  #: of activations; parameters are float32
+    #: Parameters are float32.
+    dtype: Literal["float32", "bfloat16"] = option(
+        "type of activations (default: bfloat16 on TPUs and GPUs, float32 on CPUs)",
+        default="float32",
+    )
     #: What the backward pass computes again instead of keeping: nothing, all but the results of
     #: matrix products with weights, or each block from its input.
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Literal["none", "dots", "full"] = option(
+        "what the backward pass recomputes to save memory", default="none"
+    )
     #: "fused" where the backend has a kernel that takes the relative bias, else "plain".
-    attention: Literal["auto", "plain", "fused"] = "auto"
+    attention: Literal["auto", "plain", "fused"] = option(
+        "attention kernel (default: auto, fused where the device has one)", default="auto"
+    )
 
     def __post_init__(self) -> None:
         for name in (
@@ -81,7 +97,9 @@ class ModelConfig:
                 f"{self.relative_max_distance} with {self.relative_buckets} buckets"
             )
         if not (_is_number(self.dropout_rate) and 0 <= self.dropout_rate < 1):
-            raise ValueError(f"dropout_rate must be in [0, 1), got {self.dropout_rate!r}")
+            raise ValueError(
+                f"dropout_rate must be in [0, 1), got {self.dropout_rate!r} (--dropout)"
+            )
         if not (_is_number(self.norm_epsilon) and 0 < self.norm_epsilon < 1):
             raise ValueError(f"norm_epsilon must be in (0, 1), got {self.norm_epsilon!r}")
         object.__setattr__(self, "eos_ids", tuple(self.eos_ids))  # a list where JSON held it

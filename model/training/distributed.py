@@ -4,7 +4,6 @@ Every process runs the same program. Each holds some of the devices, reads its o
 corpus, and meets the others inside the compiled step. Only the first writes files and prints.
 """
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping
@@ -16,9 +15,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
 from model.devices import has_tpu
+from model.training.processes import Processes
 
 __all__ = [
-    "Cluster",
     "barrier",
     "detect_cluster",
     "global_batch",
@@ -29,55 +28,6 @@ __all__ = [
     "require_agreement",
     "shutdown",
 ]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """Which processes train together.
-
-    Either all three are given, or none and the surroundings say it (:func:`detect_cluster`).
-
-    >>> Cluster(coordinator="10.0.0.1:8476", processes=2)
-    Traceback (most recent call last):
-        ...
-    ValueError: --coordinator, --processes and --process-id go together; missing: --process-id
-    """
-
-    coordinator: str | None = None  #: HOST:PORT of the first process
-    processes: int | None = None
-    process_id: int | None = None  #: from 0
-
-    def __post_init__(self) -> None:
-        given = {
-            "--coordinator": self.coordinator,
-            "--processes": self.processes,
-            "--process-id": self.process_id,
-        }
-        missing = [option for option, value in given.items() if value is None]
-        if missing and len(missing) < len(given):
-            raise ValueError(
-                "--coordinator, --processes and --process-id go together; missing: "
-                + ", ".join(missing)
-            )
-        if self.coordinator is None or self.processes is None or self.process_id is None:
-            return
-        host, colon, port = self.coordinator.rpartition(":")
-        if not host or not colon or not port.isdigit():
-            raise ValueError(
-                f"--coordinator must be HOST:PORT of the first process, got {self.coordinator!r}"
-            )
-        if self.processes < 1:
-            raise ValueError(f"--processes must be positive, got {self.processes}")
-        if not 0 <= self.process_id < self.processes:
-            raise ValueError(
-                f"--process-id must be from 0 to {self.processes - 1} with --processes "
-                f"{self.processes}, got {self.process_id}"
-            )
-
-    @property
-    def is_explicit(self) -> bool:
-        """Whether the options say everything."""
-        return self.coordinator is not None
 
 
 def detect_cluster(environ: Mapping[str, str] | None = None) -> str | None:
@@ -106,7 +56,7 @@ def _number(text: str | None) -> int:
     return int(text) if text and text.isdigit() else 0
 
 
-def initialize(cluster: Cluster, *, timeout_seconds: int = 300) -> tuple[int, int]:
+def initialize(cluster: Processes, *, timeout_seconds: int = 300) -> tuple[int, int]:
     """Join the other processes, if there are any; before anything else asks JAX for devices.
 
     Returns:

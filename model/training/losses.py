@@ -5,7 +5,7 @@ float32 (the largest array of a step by far) never exists whole.
 """
 
 import functools
-from typing import Literal, NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +13,9 @@ from jax import Array
 
 from model.t5.network import product_with_head
 from model.t5.partitioning import constrain, local_size
+from model.training.train_config import LossDivisor
 
-__all__ = ["LOSS_DIVISORS", "LossDivisor", "LossSums", "divisor_of", "loss_sums"]
-
-LossDivisor = Literal["batch-length", "tokens", "sum"]
-
-#: Name to what the sum of the losses is divided by before its gradient is taken. Mesh TensorFlow
-#: counts padding in (``transformer.py``, ``_compute_loss``); T5X leaves the sum as it is. Adafactor
-#: does not see the difference until another loss continues from its statistics.
-LOSS_DIVISORS = {
-    "batch-length": "sequences * target length, padding included (Mesh TensorFlow)",
-    "tokens": "target tokens that are not padding",
-    "sum": "nothing (T5X)",
-}
+__all__ = ["LossSums", "divisor_of", "loss_sums"]
 
 
 class LossSums(NamedTuple):
@@ -79,7 +69,7 @@ def loss_sums(
 
 
 def divisor_of(name: LossDivisor, targets_shape: tuple[int, ...], tokens: Array) -> Array:
-    """By what a sum of losses over a whole batch is divided; see :data:`LOSS_DIVISORS`.
+    """By what a sum of losses over a whole batch is divided; see `model.training.train_config`.
 
     Args:
       name: of the rule.
@@ -95,7 +85,7 @@ def divisor_of(name: LossDivisor, targets_shape: tuple[int, ...], tokens: Array)
         return jnp.maximum(tokens, 1.0)
     if name == "sum":
         return jnp.asarray(1, jnp.float32)
-    raise ValueError(f"no loss divisor {name!r}; known: {', '.join(LOSS_DIVISORS)}")
+    raise ValueError(f"no loss divisor {name!r}; known: {', '.join(get_args(LossDivisor))}")
 
 
 _Sums = tuple[Array, Array, Array]  # of both losses, of the z-loss alone, of correct tokens

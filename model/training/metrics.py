@@ -147,8 +147,6 @@ has been 2.000: it diverges (--divergence 0.5)
 
     def __init__(self, limit: float, window: int = 100) -> None:
         """Of ``limit`` nats above the best, in means of ``window`` steps."""
-        if not limit > 0:
-            raise ValueError(f"divergence must be positive, got {limit} (--divergence)")
         self._limit = limit
         self._losses: collections.deque[float] = collections.deque(maxlen=window)
         self._best = math.inf

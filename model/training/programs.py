@@ -1,9 +1,8 @@
 """What a run has on its devices: who holds what, the first state, and the compiled steps."""
 
 import dataclasses
-import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -15,24 +14,26 @@ from model.training import sharding
 from model.training.checkpoints import load_params
 from model.training.losses import LossSums
 from model.training.memory import StepMemory, available_room, require_room
-from model.training.optimizer import adafactor, state_axes
 from model.training.stop_signal import interruptible
 from model.training.train_config import TrainConfig
-from model.training.train_step import (
-    StepMetrics,
-    TrainState,
-    init_state,
-    make_eval_step,
-    make_train_step,
-)
+from model.training.train_step import Learner, StepMetrics, TrainState, make_eval_step
 
-__all__ = ["Layout", "Program", "compile_programs", "new_state", "plan_layout"]
+__all__ = [
+    "Placement",
+    "Program",
+    "compile_programs",
+    "compile_train_step",
+    "new_state",
+    "place",
+    "plan_placement",
+    "possible_meshes",
+]
 
 Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Placement:
     """Who holds what. Trees are like :class:`TrainState`."""
 
     mesh: jax.sharding.Mesh
@@ -51,62 +52,74 @@ class Layout:
         return _bytes_per_device(self.state)
 
 
-def plan_layout(config: TrainConfig) -> Layout:
-    """Lays a run out over the devices there are; makes no array.
+def learner_of(config: TrainConfig) -> Learner:
+    """Return the model of a run with its optimizer."""
+    return Learner(T5(config.model), config.rate(), config.step)
 
-    Raises ValueError for a mesh that is not of these devices, or that divides no batch.
+
+def possible_meshes(
+    learner: Learner,
+    mesh: str,
+    batch: BatchSpec,
+    devices: Sequence[Any],
+    device_bytes: float | None,
+) -> list[sharding.MeshShape]:
+    """Return the meshes that ``--mesh`` may mean, the best first.
+
+    Raises ValueError for a mesh that is not of these devices, or that does not divide the batch.
     """
-    model = T5(config.model)
-    axes, shapes = model.param_axes(), model.param_shapes()
-    spec = config.data.batch_spec()
-    devices = jax.devices()
-    shape = sharding.possible_meshes(
-        config.mesh, devices, config.model, axes, shapes, spec,
-        device_bytes=_device_bytes(), accumulate=config.step.accumulate,
-    )[0]  # fmt: skip
+    model = learner.model
+    return sharding.possible_meshes(
+        mesh, devices, model.config, model.param_axes(), model.param_shapes(), batch,
+        device_bytes=device_bytes, accumulate=learner.config.accumulate,
+    )  # fmt: skip
+
+
+def place(learner: Learner, shape: sharding.MeshShape, devices: Sequence[Any]) -> Placement:
+    """Place the state of a run on a mesh of devices, without making any array."""
     mesh = sharding.make_mesh(shape, devices)
-    optimizer = adafactor(config.rate(), axes)
-    state = jax.eval_shape(
-        functools.partial(init_state, model, optimizer), jax.random.key(0)
-    )  # fmt: skip
-    of_state = sharding.params_shardings(
-        mesh, TrainState(axes, state_axes(axes, shapes), ()), state  # type: ignore[arg-type]
-    )  # fmt: skip
+    state = jax.eval_shape(learner.init, jax.random.key(0))
     placed = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
             leaf.shape, leaf.dtype, sharding=where
         ),
         state,
-        of_state,
+        sharding.params_shardings(mesh, learner.axes(), state),
     )
-    return Layout(mesh, shape, placed, sharding.batch_sharding(mesh), sharding.replicated(mesh))
+    return Placement(mesh, shape, placed, sharding.batch_sharding(mesh), sharding.replicated(mesh))
 
 
-def new_state(config: TrainConfig, layout: Layout) -> TrainState:
+def plan_placement(config: TrainConfig) -> Placement:
+    """Place a run on the devices of this machine. Raises ValueError as `possible_meshes`."""
+    learner, devices = learner_of(config), jax.devices()
+    batch = config.data.batch_spec()
+    shapes = possible_meshes(learner, config.mesh, batch, devices, _device_bytes())
+    return place(learner, shapes[0], devices)
+
+
+def new_state(config: TrainConfig, placement: Placement) -> TrainState:
     """Make a state without a step: with drawn parameters, or those of another checkpoint."""
-    model = T5(config.model)
-    optimizer = adafactor(config.rate(), model.param_axes())
-    where = layout.state_shardings
+    learner, where = learner_of(config), placement.state_shardings
     if config.init_from is None:
-        draw = jax.jit(functools.partial(init_state, model, optimizer), out_shardings=where)
+        draw = jax.jit(learner.init, out_shardings=where)
         state: TrainState = draw(jax.random.key(config.data.seed))
         return state
     params = load_params(config.init_from, where.params).params
-    statistics = jax.jit(optimizer.init, out_shardings=where.optimizer)(params)
+    statistics = jax.jit(learner.optimizer.init, out_shardings=where.optimizer)(params)
     return TrainState(params, statistics, jax.device_put(np.int32(0), where.step))
 
 
 @dataclasses.dataclass(frozen=True)
 class Program(Generic[Result]):
-    """A compiled step of training or evaluation, for a layout."""
+    """A compiled step of training or evaluation, for a placement."""
 
-    layout: Layout
+    placement: Placement
     compiled: Any
     memory: StepMemory | None  #: per device; None if this backend does not say
 
     def __call__(self, *arguments: Any) -> Result:
         """Dispatch it; a training step uses up the state that it gets."""
-        result: Result = _settled(self.compiled(*arguments), self.layout)
+        result: Result = _settled(self.compiled(*arguments), self.placement)
         return result
 
 
@@ -115,7 +128,7 @@ TrainProgram = Program[tuple[TrainState, StepMetrics]]
 
 def compile_programs(
     config: TrainConfig,
-    layout: Layout,
+    placement: Placement,
     *,
     trains: bool,
     evaluates: bool,
@@ -125,7 +138,7 @@ def compile_programs(
 
     Args:
       config: the run.
-      layout: where it runs.
+      placement: where it runs.
       trains: whether there are steps to train.
       evaluates: whether there are evaluations.
       say: takes each line; the first before anything is compiled.
@@ -135,15 +148,17 @@ def compile_programs(
     names = ["the training step"] * trains + ["the evaluation step"] * evaluates
     say(f"compiling {' and '.join(names)}: no progress is shown until this is done")
     began = time.monotonic()
-    room = available_room(layout.mesh.devices.flat)
+    room = available_room(placement.mesh.devices.flat)
     train = evaluate = None
+    learner = learner_of(config)
     lines = []
     if trains:
-        train = _compiled_train_step(config, layout)
-        lines.append(require_room(names[0], train.memory, room, config, layout.shape))
+        train = compile_train_step(learner, config.data.batch_spec(), placement)
+        lines.append(require_room(names[0], train.memory, room, config, placement.shape))
     if evaluates:
-        evaluate = _compiled_eval_step(config, layout)
-        line = require_room(names[-1], evaluate.memory, room, config, layout.shape)
+        rows = config.evaluation_rows(config.data).batch_spec()
+        evaluate = _compile_eval_step(learner.model, rows, placement)
+        line = require_room(names[-1], evaluate.memory, room, config, placement.shape)
         if not (train and _keeps_more(train, evaluate)):
             lines.append(line)
     say(f"compiled in {time.monotonic() - began:.1f} s")
@@ -156,39 +171,37 @@ def _keeps_more(one: Program[Any], other: Program[Any]) -> bool:
     return bool(one.memory and other.memory and one.memory.total >= other.memory.total)
 
 
-def _compiled_train_step(config: TrainConfig, layout: Layout) -> TrainProgram:
-    model, rate = T5(config.model), config.rate()
-    step = make_train_step(model, adafactor(rate, model.param_axes()), rate, config.step)
+def compile_train_step(learner: Learner, batch: BatchSpec, placement: Placement) -> TrainProgram:
+    """Compile the step of training for a placement; it uses up the state that it gets."""
 
     def on_mesh(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
-        with sharding.use_rules(layout.mesh):
-            return step(state, batch)
+        with sharding.use_rules(placement.mesh):
+            return learner.step(state, batch)
 
-    out = (layout.state_shardings, layout.everywhere)
+    out = (placement.state_shardings, placement.everywhere)
     jitted = jax.jit(on_mesh, donate_argnums=0, out_shardings=out)
-    lowered = jitted.lower(layout.state, _shapes(config.data.batch_spec(), layout))
-    return _compiled(lowered, layout, updates=True)
+    lowered = jitted.lower(placement.state, _shapes(batch, placement))
+    return _compiled(lowered, placement, updates=True)
 
 
-def _compiled_eval_step(config: TrainConfig, layout: Layout) -> Program[LossSums]:
-    step = make_eval_step(T5(config.model))
+def _compile_eval_step(model: T5, batch: BatchSpec, placement: Placement) -> Program[LossSums]:
+    step = make_eval_step(model)
 
     def on_mesh(params: Any, batch: Any) -> LossSums:
-        with sharding.use_rules(layout.mesh):
+        with sharding.use_rules(placement.mesh):
             return step(params, batch)
 
-    jitted = jax.jit(on_mesh, out_shardings=layout.everywhere)
-    spec = config.evaluation_rows(config.data).batch_spec()
-    lowered = jitted.lower(layout.state.params, _shapes(spec, layout))
-    return _compiled(lowered, layout, updates=False)
+    jitted = jax.jit(on_mesh, out_shardings=placement.everywhere)
+    lowered = jitted.lower(placement.state.params, _shapes(batch, placement))
+    return _compiled(lowered, placement, updates=False)
 
 
-def _compiled(lowered: Any, layout: Layout, *, updates: bool) -> Program[Any]:
+def _compiled(lowered: Any, placement: Placement, *, updates: bool) -> Program[Any]:
     compiled = interruptible(lowered.compile)
-    parameters = _bytes_per_device(layout.state.params)
-    optimizer = _bytes_per_device(layout.state.optimizer)
+    parameters = _bytes_per_device(placement.state.params)
+    optimizer = _bytes_per_device(placement.state.optimizer)
     memory = StepMemory.of(compiled, parameters, optimizer, updates=updates)
-    return Program(layout, compiled, memory)
+    return Program(placement, compiled, memory)
 
 
 def _bytes_per_device(tree: Any) -> int:
@@ -198,21 +211,21 @@ def _bytes_per_device(tree: Any) -> int:
     )
 
 
-def _settled(result: Any, layout: Layout) -> Any:
+def _settled(result: Any, placement: Placement) -> Any:
     """The same; several devices of a CPU are done with it before they are given more.
 
     They share one pool of threads. Two programs at once, each waiting in a collective for devices
     that the other holds, would wait for ever.
     """
-    devices = layout.mesh.devices
+    devices = placement.mesh.devices
     if devices.size > 1 and devices.flat[0].platform == "cpu":
         jax.block_until_ready(result)  # type: ignore[no-untyped-call]
     return result
 
 
-def _shapes(spec: BatchSpec, layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:
+def _shapes(spec: BatchSpec, placement: Placement) -> dict[str, jax.ShapeDtypeStruct]:
     return {
-        name: jax.ShapeDtypeStruct(shape, kind, sharding=layout.batch)  # type: ignore[no-untyped-call]
+        name: jax.ShapeDtypeStruct(shape, kind, sharding=placement.batch)  # type: ignore[no-untyped-call]
         for name, (shape, kind) in spec.arrays.items()
     }
 

@@ -25,7 +25,7 @@ from model.training.metrics import (
     step_row,
 )
 from model.training.plot import plot_losses, sparkline
-from model.training.programs import Layout
+from model.training.programs import Placement
 from model.training.reports import Report, TensorBoard, Wandb
 from model.training.run_folder import RunFolder
 from model.training.terminal import Terminal
@@ -45,16 +45,16 @@ class Records:
         self,
         config: TrainConfig,
         folder: RunFolder,
-        layout: Layout,
+        placement: Placement,
         guard: DivergenceGuard,
         checkpoints: Checkpoints,
         done: int,
         settings: Mapping[str, Any],
     ) -> None:
         self._settings = settings
-        self._config, self._folder, self._layout, self._done = config, folder, layout, done
+        self._config, self._folder, self._layout, self._done = config, folder, placement, done
         self._guard, self._checkpoints = guard, checkpoints
-        self._flops_share = _flops_share(config, layout)
+        self._flops_share = _flops_share(config, placement)
         self._timer = StepTimer()
         self._since: list[Row] = []  # rows since the last line
         self._last_line: float | None = None
@@ -85,18 +85,18 @@ class Records:
 
     def introduce(self) -> None:
         """Say what is trained, on what, and from where it goes on."""
-        config, layout = self._config, self._layout
-        devices = layout.mesh.devices.flat
+        config, placement = self._config, self._layout
+        devices = placement.mesh.devices.flat
         spec = config.data.batch_spec()
         lengths = " + ".join(str(n) for n in (spec.encoder_length, spec.decoder_length) if n)
         kind = f"{len(devices)} x {devices[0].device_kind}"
         self.say(
             f"{config.model.architecture}, {config.model.parameter_count():,} parameters on {kind} "
-            f"({layout.shape}; {layout.bytes_per_device() / 2**20:,.0f} MiB of state each), "
+            f"({placement.shape}; {placement.bytes_per_device() / 2**20:,.0f} MiB of state each), "
             f"{spec.tokens:,} tokens a step ({spec.batch_size} x {lengths})"
         )
         for line in sharding.undivided_axes(
-            layout.shape, T5(config.model).param_axes(), T5(config.model).param_shapes()
+            placement.shape, T5(config.model).param_axes(), T5(config.model).param_shapes()
         ):
             self.say(f"note: {line}")
         if self._flops_share is None and devices[0].platform != "cpu":
@@ -227,9 +227,9 @@ class Records:
         return f"{kept}; begin another run with a smaller --learning-rate or longer --warmup"
 
 
-def _flops_share(config: TrainConfig, layout: Layout) -> float | None:
+def _flops_share(config: TrainConfig, placement: Placement) -> float | None:
     """Model FLOPs of a step over what all devices could do in a second, where that is known."""
-    devices = list(layout.mesh.devices.flat)
+    devices = list(placement.mesh.devices.flat)
     peak = config.peak_flops or peak_flops(devices[0].device_kind)
     if peak is None:
         return None

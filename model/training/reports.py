@@ -11,10 +11,7 @@ from typing import Any, Protocol
 from model.small_files import naming, read_small_file
 from model.training.metrics import Row
 
-__all__ = ["REPORTS", "Report", "TensorBoard", "Wandb", "require_installed"]
-
-#: What ``--report-to`` may name.
-REPORTS = ("tensorboard", "wandb")
+__all__ = ["Report", "TensorBoard", "Wandb", "require_installed"]
 
 
 class Report(Protocol):

@@ -24,13 +24,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.options import option_of
 from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
 from model.training import compile_cache
 from model.training.checkpoints import MODEL_FILE, STEPS, VOCABULARY_FILE, write_model_file
 from model.training.metrics import read_rows
 from model.training.remote_run import RemoteRun
+from model.training.train_config import option_of
 from pipelines import storage
 
 __all__ = ["RUN_FILE", "RunFolder"]

@@ -1,71 +1,171 @@
 """A run's configuration, checked when it is made."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from model.data.input_pipeline import InputConfig
-from model.options import option_of
+from model.data.rows import InputConfig, input_option_of
 from model.t5.config import ModelConfig
-from model.training.metrics import DivergenceGuard
-from model.training.optimizer import Schedule, schedule
-from model.training.reports import REPORTS
-from model.training.train_step import StepConfig
+from pipelines import options
+from pipelines.options import check_bounds, option
 
-__all__ = ["TrainConfig"]
+if TYPE_CHECKING:
+    from model.training.optimizer import Schedule
 
+__all__ = ["LossDivisor", "StepConfig", "TrainConfig", "option_of"]
+
+#: What the sum of the losses is divided by before its gradient is taken: sequences times target
+#: length, padding included (Mesh TensorFlow, ``transformer.py``, ``_compute_loss``); target tokens
+#: that are not padding; or nothing (T5X). Adafactor does not see the difference until another loss
+#: continues from its statistics.
+LossDivisor = Literal["batch-length", "tokens", "sum"]
+
+_REPORTS = ("tensorboard", "wandb")
+_MOST_STEPS = 2**31 - 1  # steps are counted in 32 bits
 
 #: Field of ModelConfig to what batches and vocabularies have in its place.
 _SPECIAL_IDS: Mapping[str, Any] = MappingProxyType({"pad_id": 0, "start_id": 0, "eos_ids": (1,)})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """How a step is computed.
+
+    >>> StepConfig(accumulate=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: accumulate must be at least 1, got 0 (--accumulate)
+    """
+
+    accumulate: int = option(
+        "split a batch into N microbatches, one after another, to save memory",
+        default=1, metavar="N", least=1,
+    )  # fmt: skip
+    z_loss: float = option("factor of the z-loss", default=1e-4, metavar="FACTOR", least=0)
+    loss_divisor: LossDivisor = option(
+        "what the sum of the losses is divided by: sequences times target length, target tokens, "
+        "or nothing",
+        default="batch-length",
+    )
+    label_smoothing: float = option("label smoothing", default=0.0, metavar="SHARE")
+    seed: int = 0  #: of dropout
+    #: Of dropout's masks: "rbg" is the generator of the device, fast on TPUs and GPUs; each gives
+    #: the same masks for the same seed, step and program.
+    prng: Literal["threefry2x32", "rbg"] = "threefry2x32"
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"label_smoothing must be in [0, 1), got {self.label_smoothing} (--label-smoothing)"
+            )
+        if self.loss_divisor not in get_args(LossDivisor):
+            known = ", ".join(get_args(LossDivisor))
+            raise ValueError(f"no loss divisor {self.loss_divisor!r}; known: {known}")
+
+    def require_divides(self, batch_size: int) -> None:
+        """Raise ValueError for a batch that does not divide into the microbatches."""
+        if batch_size % self.accumulate:
+            raise ValueError(
+                f"a batch of {batch_size} sequences does not divide into {self.accumulate} "
+                "microbatches (--batch-size, --accumulate)"
+            )
+
+
+def _read_tflops(peak: float) -> float:
+    if not peak > 0:
+        raise ValueError(f"--peak-tflops must be positive, got {peak}")
+    return peak * 1e12
+
+
+def _read_reports(asked: Sequence[str]) -> tuple[str, ...]:
+    """Return what ``--report-to`` names, each once.
+
+    >>> _read_reports(["wandb,tensorboard", "wandb"]), _read_reports(["none"])
+    (('wandb', 'tensorboard'), ())
+    """
+    names = [name.strip() for each in asked for name in each.split(",")]
+    if "none" in names and len(set(names)) > 1:
+        raise ValueError("--report-to none goes with no other name")
+    return tuple(dict.fromkeys(name for name in names if name != "none"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A run. Raises ValueError for what no run can be."""
 
-    out: str  #: its folder
+    out: str = option(
+        "folder of the run, new or existing", "--out", "--output", metavar="DIR", required=False
+    )
     model: ModelConfig
     data: InputConfig
     step: StepConfig = dataclasses.field(default_factory=StepConfig)
-    steps: int = 2**19  #: of the paper's baseline (section 3.1.2)
-    schedule: str = "inverse-square-root"
-    learning_rate: float | None = None  #: the schedule's scale; None: the paper's
-    warmup: int = 10_000
-    init_from: str | None = None  #: folder to take parameters from
+    steps: int = option(  # those of the paper's baseline (section 3.1.2)
+        "steps to train", default=2**19, metavar="N", least=1, most=_MOST_STEPS, on_cpu=1000
+    )
+    schedule: str = option(
+        "inverse-square-root or constant",
+        "--learning-rate-schedule", default="inverse-square-root", metavar="NAME",
+    )  # fmt: skip
+    learning_rate: float | None = option(
+        "scale of the schedule (default: 1 for inverse-square-root, 0.001 for constant)",
+        default=None, metavar="RATE",
+    )  # fmt: skip
+    warmup: int = option(
+        "steps at the first learning rate, 1/sqrt(N)",
+        default=10_000, metavar="N", most=_MOST_STEPS, on_cpu=1000,
+    )  # fmt: skip
+    init_from: str | None = option(
+        "start with the parameters of a folder of c4 import-hf or of another run, and its "
+        "vocabulary unless --vocab is given",
+        default=None, metavar="CKPT",
+    )  # fmt: skip
 
-    mesh: str = "auto"
-    checkpoint_every: int = 5000  #: as in the paper; also at the end and at SIGTERM
-    keep_last: int = 3
-    keep_every: int | None = None
-    #: None: as checkpoint_every, where the corpus has validation pages.
-    eval_every: int | None = None
-    eval_batches: int = 16
-    divergence: float = 2.0  #: nats that the mean of 100 losses may rise above its best
-    #: Steps to a line of the log; None: 100, or a fiftieth of the steps where that is less.
-    log_every: int | None = None
-    report_to: tuple[str, ...] = ("tensorboard",)  #: of ``reports.REPORTS``
-    peak_flops: float | None = None  #: of one device; None: from the table, where it has it
-    profile_steps: int = 0  #: to trace, from the third of this start on
-    quiet: bool = False
+    mesh: str = option(
+        "data=2,fsdp=4,tensor=1, any of the three, -1 for what is left",
+        default="auto", metavar="AXES",
+    )  # fmt: skip
+    checkpoint_every: int = option(  # also at the end and at SIGTERM
+        "steps between checkpoints", default=5000, metavar="N", least=1, on_cpu=500
+    )
+    keep_last: int = option("newest checkpoints to keep", default=3, metavar="N", least=1)
+    keep_every: int | None = option(
+        "also keep checkpoints whose step is a multiple of N", default=None, metavar="N", least=1
+    )
+    eval_every: int | None = option(
+        "steps between evaluations on the validation split, 0 for none (default: as "
+        "--checkpoint-every, where there are validation pages)",
+        default=None, metavar="N", least=0,
+    )  # fmt: skip
+    eval_batches: int = option("batches per evaluation", default=16, metavar="N", least=1)
+    divergence: float = option(
+        "stop when the mean of 100 losses rises that far above its best",
+        default=2.0, metavar="NATS",
+    )  # fmt: skip
+    log_every: int | None = option(
+        "steps per line of the log and per point of a curve, if 30 seconds do not pass before; "
+        "metrics.jsonl has every step (default: 100, or a fiftieth of --steps if that is less)",
+        default=None, metavar="N", least=1,
+    )  # fmt: skip
+    report_to: tuple[str, ...] = option(
+        "where curves go: tensorboard (default), wandb (the extra wandb), both separated by a "
+        "comma, or none; may be repeated",
+        default=("tensorboard",), metavar="NAMES", action="append", read=_read_reports,
+    )  # fmt: skip
+    peak_flops: float | None = option(
+        "peak of one device, for model FLOP utilisation (default: known for TPUs and many GPUs)",
+        "--peak-tflops", default=None, metavar="N", type=float, read=_read_tflops,
+    )  # fmt: skip
+    profile_steps: int = option(  # from the third of this start on
+        "trace N steps with JAX's profiler into OUT/profile",
+        "--profile", default=0, metavar="N", least=0,
+    )  # fmt: skip
+    quiet: bool = option("no progress", default=False)
     defaults: str = "paper"  #: what filled in the options not given: "paper" or "cpu"
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("steps", 1), ("checkpoint_every", 1), ("keep_last", 1), ("eval_batches", 1),
-            ("profile_steps", 0),
-        ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"{name} must be at least {least}, got {getattr(self, name)} "
-                    f"({option_of(name)})"
-                )
-        for name, least in (("keep_every", 1), ("eval_every", 0), ("log_every", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(
-                    f"{name} must be at least {least}, got {value} ({option_of(name)})"
-                )
+        check_bounds(self)
         for name, value in _SPECIAL_IDS.items():
             if getattr(self.model, name) != value:
                 shown = getattr(self.model, name)
@@ -74,23 +174,14 @@ class TrainConfig:
                     f"{value}: it pads with 0, ends sequences with 1 and starts the decoder with "
                     f"0 ({option_of(f'model.{name}')})"
                 )
-        if self.data.batch_size % self.step.accumulate:
-            raise ValueError(
-                f"a batch of {self.data.batch_size} sequences does not divide into "
-                f"{self.step.accumulate} microbatches (--batch-size, --accumulate)"
-            )
-        for name in ("steps", "warmup"):
-            if getattr(self, name) >= 2**31:
-                raise ValueError(
-                    f"{name} must be below 2**31, got {getattr(self, name)} ({option_of(name)}): "
-                    "steps are counted in 32 bits"
-                )
+        self.step.require_divides(self.data.batch_size)
         for name in self.report_to:
-            if name not in REPORTS:
+            if name not in _REPORTS:
                 raise ValueError(
-                    f"no report {name!r}; known: {', '.join(REPORTS)}, none (--report-to)"
+                    f"no report {name!r}; known: {', '.join(_REPORTS)}, none (--report-to)"
                 )
-        DivergenceGuard(self.divergence)
+        if not self.divergence > 0:
+            raise ValueError(f"divergence must be positive, got {self.divergence} (--divergence)")
         self.rate()
 
     def settings(self, data: InputConfig) -> dict[str, Any]:
@@ -123,10 +214,31 @@ class TrainConfig:
         """Steps to a line of the log, and to a point of a curve."""
         return self.log_every or max(1, min(100, self.steps // 50))
 
-    def rate(self) -> Schedule:
-        """The learning rate at each step."""
+    def rate(self) -> "Schedule":
+        """Return the learning rate at each step."""
+        from model.training.optimizer import schedule  # with JAX, which --help does not need
+
         return schedule(self.schedule, self.learning_rate, self.warmup)
 
     def evaluation_rows(self, data: InputConfig) -> InputConfig:
         """Evaluation takes microbatches, too: as many sequences at once as training holds."""
         return dataclasses.replace(data, batch_size=data.batch_size // self.step.accumulate)
+
+
+def option_of(setting: str) -> str:
+    """Return the options that set a field of a run, or a setting that ``run.json`` remembers.
+
+    Empty if there is none.
+
+    >>> option_of("input.seed"), option_of("model.d_model"), option_of("model.vocab_size")
+    ('--seed', '--size, --set d_model', '--vocab')
+    """
+    group, _, name = setting.rpartition(".")
+    if group == "model":
+        return options.option_of(ModelConfig, name) or f"--size, --set {name}"
+    if group == "input":
+        return input_option_of(name)
+    for config in (TrainConfig, InputConfig, StepConfig):
+        if name in {field.name for field in dataclasses.fields(config)}:
+            return options.option_of(config, name)
+    return "--" + name.replace("_", "-")

@@ -3,31 +3,26 @@
 Axes of a batch's arrays: [batch, length]; the table is in ``model.data.batches``.
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
-from model.t5.network import T5
-from model.training.losses import LOSS_DIVISORS, LossDivisor, LossSums, divisor_of, loss_sums
-from model.training.optimizer import Schedule
+from model.t5.network import T5, Batch
+from model.training.losses import LossSums, divisor_of, loss_sums
+from model.training.optimizer import Schedule, adafactor, state_axes
+from model.training.train_config import StepConfig
 
 __all__ = [
-    "Batch",
-    "StepConfig",
+    "Learner",
     "StepMetrics",
     "TrainState",
     "batch_loss",
-    "init_state",
     "make_eval_step",
-    "make_train_step",
 ]
-
-Batch = Mapping[str, Array]
 
 
 class TrainState(NamedTuple):
@@ -49,74 +44,40 @@ class StepMetrics(NamedTuple):
     finite: Array  #: 1 when losses, gradient and new parameters are, else 0
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StepConfig:
-    """How a step is computed.
+class Learner:
+    """A model with its optimizer: what makes states and steps.
 
-    >>> StepConfig(accumulate=0)
-    Traceback (most recent call last):
-        ...
-    ValueError: accumulate must be a positive number of microbatches, got 0 (--accumulate)
-    """
-
-    accumulate: int = 1  #: microbatches that a batch is taken in
-    z_loss: float = 1e-4
-    loss_divisor: LossDivisor = "batch-length"
-    label_smoothing: float = 0.0
-    seed: int = 0  #: of dropout
-    #: Of dropout's masks: "rbg" is the generator of the device, fast on TPUs and GPUs; each gives
-    #: the same masks for the same seed, step and program.
-    prng: Literal["threefry2x32", "rbg"] = "threefry2x32"
-
-    def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise ValueError(
-                "accumulate must be a positive number of microbatches, got "
-                f"{self.accumulate} (--accumulate)"
-            )
-        if not 0 <= self.z_loss < float("inf"):
-            raise ValueError(f"z_loss must not be negative, got {self.z_loss} (--z-loss)")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"label_smoothing must be in [0, 1), got {self.label_smoothing} (--label-smoothing)"
-            )
-        if self.loss_divisor not in LOSS_DIVISORS:
-            raise ValueError(
-                f"no loss divisor {self.loss_divisor!r}; known: {', '.join(LOSS_DIVISORS)}"
-            )
-
-
-def init_state(
-    model: T5, optimizer: optax.GradientTransformationExtraArgs, rng: Array
-) -> TrainState:
-    """A state before its first step; under ``jax.eval_shape`` its shapes alone."""
-    params = model.init(rng)
-    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-
-
-def make_train_step(
-    model: T5,
-    optimizer: optax.GradientTransformationExtraArgs,
-    learning_rate: Schedule,
-    config: StepConfig | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
-    """One step as a pure function of the state and the batch: to be compiled by the caller.
-
-    The gradient is that of the losses' sum over the *whole* batch, over its divisor, however many
-    microbatches it is taken in. Masks of dropout come from the seed, the step and the
-    microbatch's number, so a step is the same whenever it is repeated.
-
-    Args:
+    Attributes:
       model: the network.
-      optimizer: gets the global step as the keyword argument ``step``.
-      learning_rate: only to be told in the metrics; the optimizer has its own.
-      config: default the paper's.
+      rate: global step to learning rate.
+      config: how a step is computed.
+      optimizer: Adafactor at that rate.
     """
-    config = config or StepConfig()
 
-    gradient_of = jax.grad(batch_loss(model, config), has_aux=True)
+    def __init__(self, model: T5, rate: Schedule, config: StepConfig | None = None) -> None:
+        self.model, self.rate, self.config = model, rate, config or StepConfig()
+        self.optimizer = adafactor(rate, model.param_axes())
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+    def init(self, rng: Array) -> TrainState:
+        """Return a state before its first step; under ``jax.eval_shape`` its shapes alone."""
+        params = self.model.init(rng)
+        return TrainState(params, self.optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    def axes(self) -> TrainState:
+        """Return the logical axes of every array of a state."""
+        axes = self.model.param_axes()
+        moments = state_axes(axes, self.model.param_shapes())
+        return TrainState(axes, moments, ())  # type: ignore[arg-type]
+
+    def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        """Do one step: a pure function of the state and the batch, to be compiled by the caller.
+
+        The gradient is that of the losses' sum over the *whole* batch, over its divisor, however
+        many microbatches it is taken in. Masks of dropout come from the seed, the step and the
+        microbatch's number, so a step is the same whenever it is repeated.
+        """
+        config = self.config
+        gradient_of = jax.grad(batch_loss(self.model, config), has_aux=True)
         seed = jax.random.key(config.seed, impl=config.prng)
         rng = jax.random.fold_in(seed, state.step)
         if config.accumulate == 1:
@@ -139,7 +100,7 @@ def make_train_step(
             (gradient, sums), _ = jax.lax.scan(add_microbatch, nothing, (numbers, microbatches))
         divisor = divisor_of(config.loss_divisor, batch["decoder_target_tokens"].shape, sums.tokens)
         gradient = jax.tree.map(lambda array: array / divisor, gradient)
-        updates, optimizer_state = optimizer.update(
+        updates, optimizer_state = self.optimizer.update(
             gradient, state.optimizer, state.params, step=state.step
         )
         params = optax.apply_updates(state.params, updates)
@@ -148,14 +109,12 @@ def make_train_step(
         metrics = StepMetrics(
             sums=sums,
             tokens=_tokens_read(batch),
-            learning_rate=learning_rate(state.step),
+            learning_rate=self.rate(state.step),
             gradient_norm=gradient_norm,
             param_norm=param_norm,
             finite=jnp.all(jnp.isfinite(told)).astype(jnp.float32),
         )
         return TrainState(params, optimizer_state, state.step + 1), metrics
-
-    return train_step
 
 
 def batch_loss(

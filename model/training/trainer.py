@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from model.data.batches import Batch
+from model.data.batches import HostBatch
 from model.data.device_batches import DeviceBatches
 from model.data.input_pipeline import InputConfig, make_input, merged_states, validation_batches
 from model.data.passes import corpus_size
@@ -33,7 +33,7 @@ from model.training.losses import LossSums
 from model.training.memory import one_line_out_of_memory, require_host_room
 from model.training.metrics import DivergenceGuard
 from model.training.profiler import Profiler
-from model.training.programs import Layout, compile_programs, new_state, plan_layout
+from model.training.programs import Placement, compile_programs, new_state, plan_placement
 from model.training.records import Records
 from model.training.remote_checkpoints import open_checkpoints
 from model.training.reports import require_installed
@@ -49,7 +49,7 @@ class _Plan(NamedTuple):
     """What of a run is known before anything is read or written."""
 
     folder: RunFolder
-    layout: Layout
+    placement: Placement
     data: InputConfig  #: with its number of input shards decided
     host: tuple[int, int]  #: this process's part of the input, and how many there are
     settings: dict[str, Any]
@@ -71,7 +71,7 @@ _FEW_PAGES = 100  # of the validation split
 PATIENCE_S = 0.8
 
 
-def check(config: TrainConfig, describe: Callable[[Layout, InputConfig], None]) -> None:
+def check(config: TrainConfig, describe: Callable[[Placement, InputConfig], None]) -> None:
     """Find what would keep a run from beginning or going on; write nothing, train nothing.
 
     Args:
@@ -84,9 +84,9 @@ def check(config: TrainConfig, describe: Callable[[Layout, InputConfig], None]) 
         plan = _plan(config)
         make_input(dataclasses.replace(plan.data, workers=0), plan.host).close()
         validation = _validation_batches(config, plan.data, plan.host, distributed.print_first)
-        describe(plan.layout, plan.data)
+        describe(plan.placement, plan.data)
         compile_programs(
-            config, plan.layout, trains=True, evaluates=bool(validation),
+            config, plan.placement, trains=True, evaluates=bool(validation),
             say=distributed.print_first,
         )  # fmt: skip
 
@@ -126,13 +126,13 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
     with contextlib.ExitStack() as stack:
         # 1. The folder, and whether it is this run's.
         plan = _plan(config)
-        layout, folder, data, host = plan.layout, plan.folder, plan.data, plan.host
+        placement, folder, data, host = plan.placement, plan.folder, plan.data, plan.host
         distributed.require_agreement("settings", json.dumps(plan.settings, sort_keys=True))
         if distributed.is_first():
             stack.enter_context(folder.locked())
 
         # 2. What is read. A corpus that cannot be read leaves no folder behind.
-        batches = DeviceBatches(make_input(data, host), data.batch_spec(), layout.batch)
+        batches = DeviceBatches(make_input(data, host), data.batch_spec(), placement.batch)
         stack.callback(batches.close)
         notes: list[str] = []
         validation = _validation_batches(config, data, host, notes.append)
@@ -151,7 +151,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         good = f"the checkpoint of step {done} is still good" if done else "nothing was saved"
         expect(f"before the first step: {good}", PATIENCE_S)
         records = stack.enter_context(
-            Records(config, folder, layout, guard, checkpoints, done, plan.settings)
+            Records(config, folder, placement, guard, checkpoints, done, plan.settings)
         )
         missed = bool(
             validation and done and _is_due(done, config, eval_every)
@@ -174,21 +174,21 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             batches.start()
         with compile_cache(folder.path):
             train_step, eval_step = compile_programs(
-                config, layout, trains=trains, evaluates=bool(validation), say=records.say
+                config, placement, trains=trains, evaluates=bool(validation), say=records.say
             )
 
         # 5. The state: of the newest checkpoint, or new.
         if done:
-            state, progress = checkpoints.restore(done, layout.state)
+            state, progress = checkpoints.restore(done, placement.state)
             batches.set_state(progress["input"])
             guard.set_state(progress["guard"])
             if trains:
                 batches.start()
         else:
-            state = interruptible(lambda: new_state(config, layout))
+            state = interruptible(lambda: new_state(config, placement))
         evaluate = None
         if eval_step is not None:
-            evaluate = functools.partial(_evaluate, eval_step, validation, config, layout)
+            evaluate = functools.partial(_evaluate, eval_step, validation, config, placement)
             if missed:
                 records.write_validation(done, evaluate(state.params))
         if train_step is None:
@@ -270,12 +270,12 @@ def _plan(config: TrainConfig) -> _Plan:
             f"--out {folder.where}: several processes that train as one need a folder that all of "
             "them see, such as one of a mounted, shared file system"
         )
-    layout = plan_layout(config)
-    host = distributed.input_part(layout.batch, config.data.batch_size)
+    placement = plan_placement(config)
+    host = distributed.input_part(placement.batch, config.data.batch_size)
     data = dataclasses.replace(config.data, input_shards=_input_shards(config, folder, host[1]))
     settings = config.settings(data)
     folder.check(settings)
-    return _Plan(folder, layout, data, host, settings)
+    return _Plan(folder, placement, data, host, settings)
 
 
 def _input_shards(config: TrainConfig, folder: RunFolder, parts: int) -> int:
@@ -303,7 +303,7 @@ def _is_due(step: int, config: TrainConfig, every: int) -> bool:
 
 def _validation_batches(
     config: TrainConfig, data: InputConfig, host: tuple[int, int], say: Callable[[str], None]
-) -> list[Batch]:
+) -> list[HostBatch]:
     """Return what every evaluation goes through, this host's part of it; nothing where it is off.
 
     ``say`` is told how many pages there are, and why there is no evaluation if the corpus is why.
@@ -333,15 +333,16 @@ def _validation_batches(
 
 def _evaluate(
     eval_step: Callable[[Any, Any], LossSums],
-    batches: list[Batch],
+    batches: list[HostBatch],
     config: TrainConfig,
-    layout: Layout,
+    placement: Placement,
     params: Any,
 ) -> LossSums:
     """Return the sum over the validation batches, fetched."""
     rows = config.evaluation_rows(config.data).batch_size
     sums = [
-        eval_step(params, distributed.global_batch(layout.batch, batch, rows)) for batch in batches
+        eval_step(params, distributed.global_batch(placement.batch, batch, rows))
+        for batch in batches
     ]
     fetched = jax.device_get(sums)
     return LossSums(*(sum(float(part) for part in parts) for parts in zip(*fetched, strict=True)))  # type: ignore[arg-type]

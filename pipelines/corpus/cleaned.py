@@ -30,15 +30,15 @@ __all__ = [
     "CLEANED_SCHEMA",
     "SPLITS",
     "CleanedFile",
+    "CleanedSource",
     "Dropped",
-    "Source",
     "key_range",
     "shard_order",
     "write_cleaned",
 ]
 
 
-class Source(NamedTuple):
+class CleanedSource(NamedTuple):
     """Paths of a cleaned file and of its removal file."""
 
     cleaned: str

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipelines import storage
-from pipelines.corpus.cleaned import CleanedFile, Source
+from pipelines.corpus.cleaned import CleanedFile, CleanedSource
 from pipelines.corpus.removals import Removals, open_removals
 
 __all__ = ["Opened", "OpenedFiles"]
@@ -29,10 +29,10 @@ class OpenedFiles:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[Source, str | None], Opened] = {}
+        self._kept: dict[tuple[CleanedSource, str | None], Opened] = {}
 
     @contextlib.contextmanager
-    def open(self, source: Source, build_id: str | None) -> Iterator[Opened]:
+    def open(self, source: CleanedSource, build_id: str | None) -> Iterator[Opened]:
         """Open a file and its removals, which must belong to the build ``build_id`` unless None.
 
         Raises:
@@ -60,7 +60,7 @@ class OpenedFiles:
             _close(self._kept.popitem()[1])
 
 
-def _open(source: Source, build_id: str | None) -> Opened:
+def _open(source: CleanedSource, build_id: str | None) -> Opened:
     cleaned = CleanedFile(source.cleaned)
     try:
         return Opened(cleaned, open_removals(source.removals, cleaned, build_id))

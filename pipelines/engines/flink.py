@@ -24,7 +24,15 @@ from apache_beam.runners.portability import (  # isort: skip
     flink_uber_jar_job_server,
 )
 
-__all__ = ["JAVA_OPTIONS", "Cluster", "FlinkError", "Runner", "complete", "look_at", "on_cluster"]
+__all__ = [
+    "JAVA_OPTIONS",
+    "FlinkCluster",
+    "FlinkError",
+    "Runner",
+    "complete",
+    "look_at",
+    "on_cluster",
+]
 
 #: Options of Beam's Flink runner that only its Java half knows (FlinkPipelineOptions, Beam 2.62):
 #: those that mean something to a batch job.
@@ -67,7 +75,7 @@ class FlinkError(OSError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Cluster:
+class FlinkCluster:
     """What a JobManager says of its cluster."""
 
     address: str  # of the REST interface, with its scheme
@@ -79,7 +87,7 @@ class Cluster:
     def minor_version(self) -> str:
         """Major and minor version, by which Beam's runners are told apart.
 
-        >>> Cluster("http://localhost:8081", "1.19.3", 4, 2).minor_version
+        >>> FlinkCluster("http://localhost:8081", "1.19.3", 4, 2).minor_version
         '1.19'
         """
         return ".".join(self.version.split(".")[:2])
@@ -98,14 +106,14 @@ def on_cluster(options: Any) -> bool:
     )
 
 
-def look_at(master: str) -> Cluster:
+def look_at(master: str) -> FlinkCluster:
     """Asks a JobManager what its cluster is. Raises FlinkError when it is of no use."""
     address = flink_runner.FlinkRunner.add_http_scheme(master)
     try:
         overview = _answer(requests.get(f"{address}/v1/overview", timeout=_ANSWER_S))
         managers = _answer(requests.get(f"{address}/v1/taskmanagers", timeout=_ANSWER_S))
         slots = [int(manager["slotsNumber"]) for manager in managers["taskmanagers"]]
-        cluster = Cluster(
+        cluster = FlinkCluster(
             address, str(overview["flink-version"]), sum(slots), max(slots, default=0)
         )
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:

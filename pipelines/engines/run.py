@@ -20,7 +20,7 @@ __all__ = ["run_build"]
 
 
 def run_build(
-    config: BuildConfig, options: Any, shown: progress.Source | None, claim: builders.Claim
+    config: BuildConfig, options: Any, shown: progress.Opener | None, claim: builders.Claim
 ) -> Manifest | None:
     """Run the graph, and return the manifest, or None if the launcher does not wait for the job.
 

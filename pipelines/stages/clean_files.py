@@ -33,6 +33,7 @@ from pipelines.corpus.cleaned import (
 )
 from pipelines.corpus.container import OtherVersionError
 from pipelines.corpus.digests import sha256_of
+from pipelines.corpus.errors import one_line
 from pipelines.corpus.fingerprints import (
     FINGERPRINT_SCHEMA,
     read_fingerprints,
@@ -187,7 +188,7 @@ def _clean(
     try:
         stream = storage.open_raw(path)
     except OSError as error:
-        return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
+        return FileSummary(path, name, size, unreadable=one_line(error), identity=content)
     with stream:
         pages = read_pages(
             stream, stats, rules.recipe, cleaner.counts, max_record_bytes, max_file_bytes
@@ -197,7 +198,7 @@ def _clean(
             try:
                 page = next(pages, None)
             except (UnreadableWetError, OSError) as error:
-                return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
+                return FileSummary(path, name, size, unreadable=one_line(error), identity=content)
             if page is None:
                 break
             if isinstance(page, Reject):
@@ -256,7 +257,7 @@ def _changed(path: str, size: int, content: str, stats: ReadStats) -> str:
         ):
             return ""
     except OSError as error:
-        return _one_line(error)
+        return one_line(error)
     return (
         f"has changed while it was read ({stats.bytes_read:,} bytes read, {size:,} when the build "
         "began): run again when it is whole"
@@ -596,7 +597,3 @@ def _write_rejects(path: str, input_path: str, rejects: list[Reject]) -> None:
 
 def _counted(counts: Counter[str], without: str = "") -> dict[str, int]:
     return {str(key): count for key, count in sorted(counts.items()) if count and key != without}
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

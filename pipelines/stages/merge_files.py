@@ -21,7 +21,7 @@ from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
     SPLITS,
     CleanedFile,
-    Source,
+    CleanedSource,
     key_range,
     shard_order,
     write_cleaned,
@@ -68,12 +68,12 @@ class MergePlan:
         begin, end = (len(names) * at // self.groups for at in (group, group + 1))
         return names[begin:end]
 
-    def piece(self, output: str, task: MergeTask) -> Source:
+    def piece(self, output: str, task: MergeTask) -> CleanedSource:
         """Where a piece stands."""
         name = layout.piece_name(task.group, self.groups, task.key_range, self.ranges)
-        return Source(layout.merged(output, name), layout.merged_removals(output, name))
+        return CleanedSource(layout.merged(output, name), layout.merged_removals(output, name))
 
-    def sources(self, output: str, low: int, high: int) -> list[Source]:
+    def sources(self, output: str, low: int, high: int) -> list[CleanedSource]:
         """The pieces that hold page keys from ``low`` to below ``high``, by group."""
         return [
             self.piece(output, MergeTask(group, index))
@@ -105,11 +105,11 @@ def plan_merge(files: int, text_bytes: int, shards: int) -> MergePlan | None:
     return MergePlan(int(groups[best]), int(ranges[best]))
 
 
-def cleaned_sources(output: str, names: Iterable[str]) -> list[Source]:
+def cleaned_sources(output: str, names: Iterable[str]) -> list[CleanedSource]:
     """The cleaned files called ``names`` themselves, by name."""
     # By name, because copies of one page keep the order of their files.
     return [
-        Source(layout.cleaned(output, name), layout.removals(output, name))
+        CleanedSource(layout.cleaned(output, name), layout.removals(output, name))
         for name in sorted(names)
     ]
 
@@ -141,7 +141,7 @@ def merge_files(
 
 
 def _gather(
-    sources: Iterable[Source], low: int, high: int, build_id: str
+    sources: Iterable[CleanedSource], low: int, high: int, build_id: str
 ) -> tuple[pa.Table, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """What the sources have of a range: pages, and which of these [pages] and their [units] go."""
     batches: list[pa.RecordBatch] = []
@@ -163,7 +163,7 @@ def _gather(
 
 
 def _write_piece(
-    piece: Source,
+    piece: CleanedSource,
     table: pa.Table,
     pages_gone: npt.NDArray[np.bool_],
     units_gone: npt.NDArray[np.bool_],

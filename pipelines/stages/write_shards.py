@@ -18,8 +18,9 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
-from pipelines.corpus.cleaned import SPLITS, Source, key_range, shard_order
+from pipelines.corpus.cleaned import SPLITS, CleanedSource, key_range, shard_order
 from pipelines.corpus.opened import OpenedFiles
+from pipelines.number_options import MOST_SHARDS
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
 
@@ -86,7 +87,7 @@ def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
     """
     size = max(_TEXT_BYTES_PER_SHARD, -(-text_bytes // _MANY_SHARDS))
     size = min(size, _MOST_TEXT_BYTES_PER_SHARD)
-    train = shards or max(1, min(99_999, -(-text_bytes // size)))
+    train = shards or max(1, min(MOST_SHARDS, -(-text_bytes // size)))
     validation = -(-train // _TRAIN_SHARDS_PER_VALIDATION_SHARD)
     return [ShardTask("train", index, train) for index in range(train)] + [
         ShardTask("validation", index, validation) for index in range(validation)
@@ -95,7 +96,7 @@ def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
 
 def write_shard(
     task: ShardTask,
-    sources: Iterable[Source],
+    sources: Iterable[CleanedSource],
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
@@ -134,7 +135,7 @@ def write_shard(
 
 def _write_shard(
     task: ShardTask,
-    sources: Iterable[Source],
+    sources: Iterable[CleanedSource],
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
@@ -162,7 +163,7 @@ def _write_shard(
         file_name = formats.shard_file_name(task.split, task.index, task.count, format_name)
         with storage.write_atomically(storage.join(output, file_name)) as file:
             hashed = _HashedFile(file)
-            formats.write_shard(format_name, table, cast(BinaryIO, hashed))
+            formats.write_table(format_name, table, cast(BinaryIO, hashed))
             require()
         files.append(
             {

@@ -60,7 +60,7 @@ def loses_lines(*arguments: object) -> object:
 @pytest.mark.parametrize(
     ("target", "module", "name", "broken"),
     [
-        ("reader", read_wet, "_one_line", lambda text: f"{text}\n"),
+        ("reader", read_wet, "short_line", lambda text: f"{text}\n"),
         ("lines", targets, "clean_text", loses_lines),
         ("pages", targets, "cut", lambda text, starts, gone: text + "x"),
         ("sentences", sentences.SentenceSplitter, "spans", lambda self, text: []),

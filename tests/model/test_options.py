@@ -11,11 +11,9 @@ from model.commands import pretrain
 from model.data.objectives import OBJECTIVES
 from model.data.rows import InputConfig
 from model.data.sentencepiece_model import Notes, with_notes
-from model.options import option_of
 from model.t5.config import ModelConfig, model_config
 from model.training.run_folder import RunFolder, _flat
-from model.training.train_config import TrainConfig
-from model.training.train_step import StepConfig
+from model.training.train_config import StepConfig, TrainConfig, option_of
 from tests.helpers import run_c4
 from tests.model.data.corpora import NumberVocabulary, make_corpus
 from tests.model.data.test_vocabulary import train

@@ -44,7 +44,7 @@ __all__ = [
     "format_named",
     "format_of",
     "shard_file_name",
-    "write_shard",
+    "write_table",
 ]
 
 
@@ -141,7 +141,7 @@ def shard_file_name(split: str, index: int, count: int, format: str) -> str:  # 
     return f"{split}-{index:0{digits}}-of-{count:0{digits}}{format_named(format).suffix}"
 
 
-def write_shard(format: str, table: "pa.Table", binary_file: BinaryIO) -> None:  # noqa: A002
+def write_table(format: str, table: "pa.Table", binary_file: BinaryIO) -> None:  # noqa: A002
     """Write one shard.
 
     Args:

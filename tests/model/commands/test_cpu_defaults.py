@@ -23,7 +23,7 @@ def _chosen(out, *options):
     arguments = parser.parse_args(["--out", str(out), *options])
     said = []
     apply_cpu_defaults(arguments, said.append)
-    return {name: getattr(arguments, name) for name in _PAPER}, said
+    return {name: getattr(arguments, name, value) for name, value in _PAPER.items()}, said
 
 
 def test_on_a_cpu_a_run_is_small_and_says_so(tmp_path):

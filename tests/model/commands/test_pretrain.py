@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.commands import pretrain
+from model.commands.pretrain_config import model_of
 from model.data.sentencepiece_model import Notes, with_notes
 from model.data.vocabulary import Vocabulary
 from model.t5.config import model_config
@@ -52,8 +53,8 @@ def uncompiled(monkeypatch):
         (["--mesh", "data=3"], "--mesh"),
         (["--mesh", "rows=3"], "--mesh"),
         (["--steps", "0"], "--steps"),
-        (["--steps", str(2**31)], "steps must be below 2**31"),
-        (["--warmup", str(2**31)], "warmup must be below 2**31"),
+        (["--steps", str(2**31)], "steps must be between 1 and 2,147,483,647"),
+        (["--warmup", str(2**31)], "warmup must be at most 2,147,483,647"),
         (["--seed", str(2**32)], "--seed"),
         (["--max-pages", "0"], "--max-pages"),
         (["--profile", "-1"], "(--profile)"),
@@ -73,7 +74,7 @@ def uncompiled(monkeypatch):
         (["--report-to", "tensorbord"], "known: tensorboard, wandb, none (--report-to)"),
         (["--report-to", "none,wandb"], "--report-to none goes with no other"),
         (["--z-loss", "-1"], "--z-loss"),
-        (["--dropout", "1"], "--dropout must be in [0, 1)"),
+        (["--dropout", "1"], "must be in [0, 1), got 1.0 (--dropout)"),
         (["--peak-tflops", "0"], "--peak-tflops"),
         (["--set", "d_modle=3"], "names: d_ff, d_kv, d_model"),
         (["--set", "vocab_size=3"], "given by --vocab"),
@@ -282,6 +283,6 @@ def test_a_model_by_options():
     arguments = parser.parse_args(
         ["--size", "v1.1-small", "--set", "num_layers=3", "--dropout", "0.25", "--remat", "dots"]
     )
-    config = pretrain.model_of(arguments, 256)
+    config = model_of(arguments, 256)
     assert (config.num_layers, config.dropout_rate, config.remat) == (3, 0.25, "dots")
     assert (config.vocab_size, config.dtype, config.feed_forward) == (256, "bfloat16", "gated-gelu")

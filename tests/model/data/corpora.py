@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.corpus.formats import FORMATS, shard_file_name, write_shard
+from pipelines.corpus.formats import FORMATS, shard_file_name, write_table
 
 FIRST_ID = 10  # of the number 0
 
@@ -72,7 +72,7 @@ def make_corpus(folder, shards, formats=("parquet",), row_group_pages=None):
                     pq.write_table(table, folder / name, row_group_size=row_group_pages)
                 else:
                     with open(folder / name, "wb") as file:
-                        write_shard(kind, page_table(texts), file)
+                        write_table(kind, page_table(texts), file)
                 listed.append({"name": name, "split": split, "format": kind, "pages": len(texts)})
     (folder / "manifest.json").write_text(json.dumps({"shards": listed}))
     return str(folder)

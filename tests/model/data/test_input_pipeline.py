@@ -314,7 +314,7 @@ def test_an_error_does_not_put_later_elements_in_its_place(corpus):
     iterator = make_input(
         config(corpus, workers=2, vocabulary=CrashingVocabulary(ZeroDivisionError("odd")))
     )
-    element = next(e for e in range(9) if RowMaker(config(corpus), 1).schedule.group(0, e)[1] == 0)
+    element = next(e for e in range(9) if RowMaker(config(corpus), 1).order.group(0, e)[1] == 0)
     iterator.set_state(iterator.get_state() | {"shards": {"0": [element, 0]}})
     for _ in range(2):
         with pytest.raises(WorkerError, match="ZeroDivisionError: odd"):

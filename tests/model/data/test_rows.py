@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model.data.objectives import OBJECTIVES, objective
 from model.data.page_groups import PageGroups
-from model.data.rows import MAX_PAGE_TOKENS, InputConfig, RowMaker, Schedule, _one_chunk
+from model.data.rows import MAX_PAGE_TOKENS, InputConfig, RowMaker, RowOrder, _one_chunk
 from model.t5.config import ARCHITECTURES
 from pipelines.corpus.reading import CorpusSplit, Shard, open_corpus
 from tests.model.data.corpora import FIRST_ID, NumberVocabulary, make_corpus, numbered
@@ -41,9 +41,9 @@ def test_every_page_once_an_epoch_in_any_number_of_shards(pages, shards, seed):
     corpus = CorpusSplit("", "train", "parquet", listed)
     if sum(pages) < shards:
         with pytest.raises(ValueError, match=r"pages in its split 'train', too few for"):
-            Schedule(corpus, shards, seed)
+            RowOrder(corpus, shards, seed)
         return
-    schedule = Schedule(corpus, shards, seed)
+    schedule = RowOrder(corpus, shards, seed)
     everything = collections.Counter(
         (number, page) for number, count in enumerate(pages) for page in range(count)
     )
@@ -60,7 +60,7 @@ def test_every_page_once_an_epoch_in_any_number_of_shards(pages, shards, seed):
 
 def test_lanes_are_read_in_order_taken_in_turn_and_begin_anywhere():
     corpus = CorpusSplit("", "train", "parquet", (Shard("a", 128 * 100, 128 * 100),))
-    schedule = Schedule(corpus, 1, seed=3)
+    schedule = RowOrder(corpus, 1, seed=3)
     groups = PageGroups(corpus, 128)
     numbers = {groups[i]: i for i in range(len(groups))}
     by_lane = collections.defaultdict(list)
@@ -81,7 +81,7 @@ def test_lanes_are_read_in_order_taken_in_turn_and_begin_anywhere():
 
 def test_small_corpora_are_cut_into_smaller_groups():
     corpus = CorpusSplit("", "validation", "parquet", (Shard("a", 6, 6),))
-    assert [Schedule(corpus, 4, 0).elements(shard) for shard in range(4)] == [1, 2, 1, 2]
+    assert [RowOrder(corpus, 4, 0).elements(shard) for shard in range(4)] == [1, 2, 1, 2]
 
 
 # --- rows ---------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def test_small_corpora_are_cut_into_smaller_groups():
 
 def targets_of_an_epoch(made, shards=1):
     for shard in range(shards):
-        for element in range(made.schedule.elements(shard)):
+        for element in range(made.order.elements(shard)):
             yield made(shard, element)["decoder_target_tokens"]
 
 
@@ -270,13 +270,13 @@ def test_a_full_row_of_random_spans_is_filled_to_the_last_token(corpus):
         ({"architecture": "decoder"}, "architecture must be one of encoder-decoder, .*'decoder'"),
         ({"batch_size": 0}, r"batch_size must be at least 1, got 0 \(--batch-size\)"),
         ({"batch_size": 2**25}, "batch_size 33554432 at input_length 64 makes 2.*e.09 tokens"),
-        ({"seed": 2**32}, r"seed must be at most 4,294,967,295, got 4,294,967,296 \(--seed\)"),
-        ({"workers": 2**31}, "workers must be at most 1,024, got"),
+        ({"seed": 2**32}, r"seed must be between 0 and 4,294,967,295, got 4294967296 \(--seed\)"),
+        ({"workers": 2**31}, "workers must be between 0 and 1024, got"),
         ({"max_pages": 0}, "max_pages must be at least 1, got 0"),
         ({"input_shards": 0}, "input_shards must be at least 1, got 0"),
         ({"input_length": 2**31}, "input_length must be at most 1048576, got 2147483648"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"workers": -1}, "workers must be at least 0, got -1"),
+        ({"seed": -1}, "seed must be between 0 and .*, got -1"),
+        ({"workers": -1}, "workers must be between 0 and 1024, got -1"),
         ({"separator": "sep"}, "separator must be 'eos' or 'target:', got 'sep'"),
         ({"separator": "target:"}, "for models without an encoder, and encoder-decoder has one"),
         ({"loss_on_inputs": True}, "for models without an encoder"),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data import text_sample
-from model.data.text_sample import LINE_CHARACTERS, Source
+from model.data.text_sample import LINE_CHARACTERS, TextSource
 from pipelines.corpus.reading import open_corpus
 from tests.model.data import languages
 from tests.model.data.corpora import make_corpus
@@ -36,7 +36,7 @@ def lines_of(language, count):
 
 def test_four_languages_come_at_ten_to_one_to_one_to_one(corpora, tmp_path):
     weights = {"en": 10, "de": 1, "fr": 1, "ro": 1}
-    sources = [Source(name, corpora[name], weight) for name, weight in weights.items()]
+    sources = [TextSource(name, corpora[name], weight) for name, weight in weights.items()]
     samples = draw(sources, 130_000, tmp_path / "sample")
 
     assert {name: sample.characters for name, sample in samples.items()} == {
@@ -52,7 +52,7 @@ def test_four_languages_come_at_ten_to_one_to_one_to_one(corpora, tmp_path):
 
 
 def test_the_order_of_sources_does_not_matter_and_the_seed_does(corpora, tmp_path):
-    sources = [Source("en", corpora["en"], 2), Source("de", corpora["de"], 1)]
+    sources = [TextSource("en", corpora["en"], 2), TextSource("de", corpora["de"], 1)]
 
     def content(name, sources, seed):
         samples = draw(sources, 9_000, tmp_path / name, seed)
@@ -66,7 +66,7 @@ def test_the_order_of_sources_does_not_matter_and_the_seed_does(corpora, tmp_pat
 
 
 def test_shares_shrink_together_where_a_corpus_is_small(corpora, tmp_path):
-    sources = [Source("en", corpora["en"], 1), Source("ro", corpora["ro"], 1)]
+    sources = [TextSource("en", corpora["en"], 1), TextSource("ro", corpora["ro"], 1)]
     samples = draw(sources, 10_000_000, tmp_path / "sample")
     everything = sum(map(len, lines_of("ro", 60)))
     assert samples["ro"].characters == samples["ro"].found == everything
@@ -78,7 +78,7 @@ def test_shares_shrink_together_where_a_corpus_is_small(corpora, tmp_path):
 
 def test_progress_adds_up_to_what_was_read(corpora, tmp_path):
     told = []
-    text_sample.draw([Source("fr", corpora["fr"], 3)], 5_000, 0, tmp_path, told.append)
+    text_sample.draw([TextSource("fr", corpora["fr"], 3)], 5_000, 0, tmp_path, told.append)
     assert sum(told) == 5_000
 
 
@@ -100,7 +100,7 @@ def test_any_text_comes_through_line_by_line(tmp_path_factory, texts, characters
     corpus = open_corpus(make_corpus(folder / "c", {"train": [texts]}, formats)).split()
     expected = [line.strip() for text in texts for line in text.split("\n") if line.strip()]
 
-    (sample,) = text_sample.draw([Source("x", corpus, 1)], characters, 0, folder)
+    (sample,) = text_sample.draw([TextSource("x", corpus, 1)], characters, 0, folder)
 
     found = list(sample.lines())
     assert "".join(found) == "".join(expected)[:characters]
@@ -120,7 +120,7 @@ def test_long_lines_are_cut_at_blanks_and_nothing_else_changes(tmp_path):
     words = " ".join(f"word{number}" for number in range(3_000))
     solid = "x" * (2 * LINE_CHARACTERS + 5)
     corpus = open_corpus(make_corpus(tmp_path / "c", {"train": [[words, solid]]})).split()
-    (sample,) = text_sample.draw([Source("x", corpus, 1)], 10**6, 0, tmp_path)
+    (sample,) = text_sample.draw([TextSource("x", corpus, 1)], 10**6, 0, tmp_path)
     lines = list(sample.lines())
     assert max(map(len, lines)) <= LINE_CHARACTERS
     cut = next(index for index, line in enumerate(lines) if line.startswith("x"))
@@ -130,12 +130,12 @@ def test_long_lines_are_cut_at_blanks_and_nothing_else_changes(tmp_path):
 
 
 def test_wrong_sources_are_refused(corpora, tmp_path):
-    en = Source("en", corpora["en"], 1)
+    en = TextSource("en", corpora["en"], 1)
     with pytest.raises(ValueError, match="a name of its own, got en, en"):
         text_sample.draw([en, en], 100, 0, tmp_path)
     for weight in (0, -1, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="weight must be positive"):
-            Source("en", corpora["en"], weight)
+            TextSource("en", corpora["en"], weight)
     blank = open_corpus(make_corpus(tmp_path / "blank", {"train": [[" \n ", ""]]})).split()
     with pytest.raises(ValueError, match=r"blank has no text to sample \(xx\)"):
-        text_sample.draw([en, Source("xx", blank, 1)], 100, 0, tmp_path)
+        text_sample.draw([en, TextSource("xx", blank, 1)], 100, 0, tmp_path)

@@ -7,7 +7,7 @@ import pytest
 import sentencepiece
 
 from model.data import text_sample, train_vocabulary
-from model.data.text_sample import Source
+from model.data.text_sample import TextSource
 from model.data.train_vocabulary import TrainingError, VocabularyOptions, train
 from pipelines.corpus.reading import open_corpus
 from tests.model.data import languages
@@ -17,7 +17,7 @@ from tests.model.data import languages
 def samples(tmp_path_factory):
     folder = tmp_path_factory.mktemp("samples")
     sources = [
-        Source(name, open_corpus(languages.corpus(folder / name, name, 100)).split(), 1)
+        TextSource(name, open_corpus(languages.corpus(folder / name, name, 100)).split(), 1)
         for name in ("en", "de", "fr", "ro")
     ]
     return text_sample.draw(sources, 80_000, 0, folder)

@@ -5,13 +5,13 @@ import importlib.util
 
 import pytest
 
-from model.commands import pretrain
+from model.commands import compile_only, pretrain
 from model.data.batches import BatchSpec
 from model.pods import compile_step
 from model.pods.compile_step import DoesNotFitError, StepPlan
 from model.pods.topologies import CHIPS, parse_topology
 from model.t5.config import SIZES, model_config
-from model.training.train_step import StepConfig
+from model.training.train_config import StepConfig
 
 
 def _arguments(*options):
@@ -22,7 +22,7 @@ def _arguments(*options):
 
 def _refused(*options):
     with pytest.raises(ValueError, match=r"^.+$") as caught:
-        compile_step.run(_arguments("--compile-only", *options))
+        compile_only.run(_arguments("--compile-only", *options))
     return str(caught.value)
 
 
@@ -75,7 +75,7 @@ def test_a_step_for_two_by_two_chips():
 @pytest.mark.slow
 @needs_libtpu
 def test_the_command(capsys):
-    assert compile_step.run(
+    assert compile_only.run(
         _arguments(
             "--compile-only", "v5e:2x2", "--size", "tiny", "--architecture", "language-model",
             "--objective", "causal_lm", "--input-length", "32", "--batch-size", "8",

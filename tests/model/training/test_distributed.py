@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from model.training import distributed, sharding
 from model.training.checkpoints import Checkpoints
-from model.training.distributed import Cluster, detect_cluster
+from model.training.distributed import detect_cluster
+from model.training.processes import Processes
 from model.training.sharding import MeshShape
 from tests.model.training import tiny_training
 
@@ -29,14 +30,20 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
         ({"processes": 2, "process_id": 0}, "missing: --coordinator"),
         ({"coordinator": "host", "processes": 2, "process_id": 0}, "HOST:PORT"),
         ({"coordinator": ":80", "processes": 2, "process_id": 0}, "HOST:PORT"),
-        ({"coordinator": "host:1", "processes": 0, "process_id": 0}, "must be positive"),
+        (
+            {"coordinator": "host:1", "processes": 0, "process_id": 0},
+            "processes must be at least 1",
+        ),
         ({"coordinator": "host:1", "processes": 2, "process_id": 2}, "from 0 to 1"),
-        ({"coordinator": "host:1", "processes": 2, "process_id": -1}, "from 0 to 1"),
+        (
+            {"coordinator": "host:1", "processes": 2, "process_id": -1},
+            "process_id must be at least 0",
+        ),
     ],
 )
 def test_half_a_cluster_is_refused(options, telling):
     with pytest.raises(ValueError, match=telling):
-        Cluster(**options)
+        Processes(**options)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +65,7 @@ def test_a_process_that_is_alone_needs_nothing(monkeypatch, capsys):
     for name in list(os.environ):
         if name.startswith(("SLURM_", "OMPI_")):
             monkeypatch.delenv(name)
-    assert distributed.initialize(Cluster()) == (0, 1)
+    assert distributed.initialize(Processes()) == (0, 1)
     distributed.barrier("nobody else")
     distributed.require_agreement("anything", "x")
     distributed.print_first("told")

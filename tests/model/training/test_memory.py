@@ -17,8 +17,7 @@ from model.training.memory import (
     require_room,
 )
 from model.training.sharding import MeshShape
-from model.training.train_config import TrainConfig
-from model.training.train_step import StepConfig
+from model.training.train_config import StepConfig, TrainConfig
 from tests.model.data.corpora import NumberVocabulary
 
 GB = 10**9

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from model.t5.network import T5
-from model.training.optimizer import adafactor, constant
-from model.training.train_step import StepConfig, init_state, make_eval_step, make_train_step
+from model.training.optimizer import constant
+from model.training.train_config import StepConfig
+from model.training.train_step import Learner, make_eval_step
 from tests.model.training.made_batches import made_batch, tiny_config
 
 # Compiled once a module and without LLVM's passes, which cost more than these steps take.
@@ -18,18 +19,12 @@ _QUICK = {"xla_backend_optimization_level": 0}
 
 @functools.cache
 def _state(config):
-    model = T5(config)
-    optimizer = adafactor(_RATE, model.param_axes())
-    init = jax.jit(functools.partial(init_state, model, optimizer), compiler_options=_QUICK)
-    return init(jax.random.key(0))
+    return jax.jit(Learner(T5(config), _RATE).init, compiler_options=_QUICK)(jax.random.key(0))
 
 
 @functools.cache
 def _step(config, rate=None, **options):
-    model = T5(config)
-    rate = rate or _RATE
-    optimizer = adafactor(rate, model.param_axes())
-    step = make_train_step(model, optimizer, rate, StepConfig(**options))
+    step = Learner(T5(config), rate or _RATE, StepConfig(**options)).step
     return _state(config.replace(dropout_rate=0.0)), jax.jit(step, compiler_options=_QUICK)
 
 

@@ -15,9 +15,11 @@ from model.data.batches import BatchSpec
 from model.t5.config import model_config
 from model.t5.network import T5
 from model.training import distributed, sharding
-from model.training.optimizer import adafactor, constant, state_axes
+from model.training.optimizer import constant
+from model.training.processes import Processes
 from model.training.sharding import parse_mesh
-from model.training.train_step import StepConfig, TrainState, make_train_step
+from model.training.train_config import StepConfig
+from model.training.train_step import Learner, TrainState
 
 # Matrices of 128 and more, so that Adafactor factors them. Compiling is what takes the time: XLA
 # is asked for little, and a decoder without dropout is there for where that is enough.
@@ -61,24 +63,19 @@ def train(network, shape, accumulate=1, devices=None):
     """Losses of some steps on a mesh, and the state after them."""
     config, spec = network
     model = T5(config)
-    axes, shapes = model.param_axes(), model.param_shapes()
-    optimizer = adafactor(constant(0.1), axes)
+    learner = Learner(model, constant(0.1), StepConfig(accumulate=accumulate, seed=SEED))
     mesh = sharding.make_mesh(shape, devices or jax.devices()[: shape.devices])
-    state = first_state(shapes, optimizer)
-    axes_of_state = TrainState(axes, state_axes(axes, shapes), ())
-    of_state = sharding.params_shardings(mesh, axes_of_state, state)
+    state = first_state(model.param_shapes(), learner.optimizer)
+    of_state = sharding.params_shardings(mesh, learner.axes(), state)
     state = jax.tree.map(
         lambda array, where: jax.make_array_from_callback(array.shape, where, array.__getitem__),
         state,
         of_state,
     )
-    step = make_train_step(
-        model, optimizer, constant(0.1), StepConfig(accumulate=accumulate, seed=SEED)
-    )
 
     def on_mesh(state, batch):
         with sharding.use_rules(mesh):
-            return step(state, batch)
+            return learner.step(state, batch)
 
     jitted = jax.jit(
         on_mesh,
@@ -97,7 +94,7 @@ def train(network, shape, accumulate=1, devices=None):
 
 
 def main(coordinator, processes, process_id, folder, mesh):
-    cluster = distributed.Cluster(
+    cluster = Processes(
         coordinator=coordinator, processes=int(processes), process_id=int(process_id)
     )
     place = distributed.initialize(cluster, timeout_seconds=60)

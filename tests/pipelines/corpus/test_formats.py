@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pipelines import storage
 from pipelines.corpus import dataset_info, formats
-from pipelines.corpus.formats import FORMATS, parquet, write_shard
+from pipelines.corpus.formats import FORMATS, parquet, write_table
 from pipelines.corpus.formats.pages import TEXT_FEATURES
 
 Page = dict[str, Any]
@@ -57,7 +57,7 @@ def _table(pages: list[Page]) -> pa.Table:
 
 def _bytes(fmt: str, table: pa.Table) -> bytes:
     file = io.BytesIO()
-    write_shard(fmt, table, file)
+    write_table(fmt, table, file)
     return file.getvalue()
 
 
@@ -208,7 +208,7 @@ def test_lengths_around_the_steps_of_a_varint(fmt: str, n_bytes: int) -> None:
 def test_the_file_stays_open_and_is_written_from_where_it_stands(fmt: str) -> None:
     file = io.BytesIO()
     file.write(b"before")
-    write_shard(fmt, _table([_page("a")]), file)
+    write_table(fmt, _table([_page("a")]), file)
     assert file.getvalue() == b"before" + _bytes(fmt, _table([_page("a")])) or fmt == "parquet"
     assert not file.closed
 
@@ -225,7 +225,7 @@ def test_a_full_disk_stops_every_writer(
     table = _table([_page(f"{i} " * 500) for i in range(n_pages)])
     with pytest.raises(OSError, match="shard") as caught:  # noqa: SIM117
         with storage.write_atomically(str(tmp_path / "shard")) as file:
-            write_shard(fmt, table, file)
+            write_table(fmt, table, file)
     assert caught.value.errno == errno.ENOSPC
     assert os.listdir(tmp_path) == []
 
@@ -338,7 +338,7 @@ def test_row_groups_hold_the_bytes_they_say() -> None:
 )
 def test_an_unknown_format_names_the_nearest(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        write_shard(name, _table([]), io.BytesIO())
+        write_table(name, _table([]), io.BytesIO())
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_an_unknown_format_names_the_nearest(name: str, message: str) -> None:
 def test_a_table_that_is_not_one_of_pages(fmt: str, table: pa.Table, message: str) -> None:
     file = io.BytesIO()
     with pytest.raises(ValueError, match=message):
-        write_shard(fmt, table, file)
+        write_table(fmt, table, file)
     assert file.getvalue() == b""
 
 
@@ -390,7 +390,7 @@ def _build(
             name = formats.shard_file_name(split, i, len(counts), fmt)
             path = str(folder / name)
             with storage.write_atomically(path) as file:
-                write_shard(
+                write_table(
                     fmt, _table([_page(f"ü\0 {split} {i} {k}") for k in range(count)]), file
                 )
             splits[split].append((name, count, storage.size(path)))
