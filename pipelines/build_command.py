@@ -10,12 +10,14 @@ import textwrap
 import time
 from collections.abc import Sequence
 
-from pipelines import builds, storage
+from pipelines import storage
 from pipelines.clean_files import CHANGED_INPUT
 from pipelines.config import KEEP, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.dataset_info import side_files
 from pipelines.corpus.manifest import Manifest
+from pipelines.engines.lean_imports import leave_out_unused
+from pipelines.engines.options import runs_on_own_engine
 from pipelines.number_options import shard_count
 from pipelines.printing import printable
 from pipelines.recipe_option import (
@@ -105,6 +107,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Build the corpus that the options describe and return the exit status."""
+    if not arguments.quiet:
+        print(f"c4: building a corpus in {arguments.output}", file=sys.stderr, flush=True)
+    if arguments.interruption.own_process and runs_on_own_engine(rest):
+        leave_out_unused()
+    from pipelines import builds  # takes 0.2 s: after the first line
+
     storage.use_options(rest)  # an address or a key may be among them
     config = BuildConfig(
         inputs=tuple(arguments.input),
@@ -154,6 +162,8 @@ def _own_options() -> list[str]:
 
 def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     """Print warnings and notes about a corpus on standard error."""
+    from pipelines import builds
+
     if not was_complete and not made.counts.pages_written:
         print(
             f"c4: warning: the corpus in {config.output} has no pages: none of the "
