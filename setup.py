@@ -18,10 +18,13 @@ setup(
         "model.t5",
         "model.training",
         "pipelines",
+        "pipelines.commands",
         "pipelines.corpus",
         "pipelines.engines",
         "pipelines.corpus.formats",
+        "pipelines.stages",
         "pipelines.storage",
+        "pipelines.wet",
     ],
     package_data={"": ["py.typed", "*.toml"]},
 )

@@ -63,7 +63,7 @@ def one_page_file(folder: pathlib.Path) -> str:
 
 
 def run_reference(paths: Sequence[str]) -> measure.Cost:
-    """The reference on some files, in a process of its own."""
+    """Run the reference on some files, in a process of its own."""
     script = (
         "import sys; from benchmarks import reference as r; "
         "run = r.run_reference(sys.argv[1:], r.packaged_english_badwords(), dedup_engine='beam'); "
@@ -116,12 +116,13 @@ def stages(paths: Sequence[str]) -> None:
     from c4_filters.pages import PageRules
     from c4_filters.recipes import RECIPES
     from c4_filters.spans import unit_identities
-    from pipelines import dedup
-    from pipelines.clean_files import clean_file
     from pipelines.corpus import layout
-    from pipelines.merge_files import cleaned_sources
-    from pipelines.read_wet import ReadStats, WetRecord, read_wet
-    from pipelines.write_shards import ShardTask, write_shard
+    from pipelines.stages import dedup
+    from pipelines.stages.clean_files import clean_file
+    from pipelines.stages.merge_files import cleaned_sources
+    from pipelines.stages.write_shards import ShardTask, write_shard
+    from pipelines.wet.records import read_wet
+    from pipelines.wet.results import ReadStats, WetRecord
 
     recipe = RECIPES["en"]
     rules = PageRules(recipe)

@@ -25,12 +25,12 @@ import pyarrow as pa
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from pipelines import storage
-from pipelines.clean_files import clean_file
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, shard_order, write_cleaned
 from pipelines.corpus.removals import write_removals
-from pipelines.merge_files import cleaned_sources, merge_files, plan_merge
-from pipelines.write_shards import plan_shards, write_shard
+from pipelines.stages.clean_files import clean_file
+from pipelines.stages.merge_files import cleaned_sources, merge_files, plan_merge
+from pipelines.stages.write_shards import plan_shards, write_shard
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,12 +26,13 @@ import numpy as np
 from benchmarks import build
 from benchmarks.generate_wet import SyntheticCrawl, generate
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_settled
-from pipelines import dedup, plan
+from pipelines import plan
 from pipelines.corpus import layout
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.removals import Removals
 from pipelines.measured_corpus import MeasuredCorpus, measured_corpus
 from pipelines.plan import Engine, Fleet, Rates, Work, make_plan
+from pipelines.stages import dedup
 
 BAR = 0.25  # the largest error of a prediction, as a part of what was measured
 MACHINE_S = 0.117  # CPU seconds of the fixed piece of work when the rates were measured

@@ -19,7 +19,8 @@ from fastwarc.warc import ArchiveIterator as FastwarcIterator
 from fastwarc.warc import WarcRecordType
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
-from pipelines.read_wet import ReadStats, WetRecord, read_wet
+from pipelines.wet.records import read_wet
+from pipelines.wet.results import ReadStats, WetRecord
 
 _FIELDS = (
     "WARC-Target-URI",

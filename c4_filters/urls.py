@@ -28,7 +28,7 @@ _VALIDATION_ONE_IN = 1000  # TF c4.py: train_predicate_fn and validation_predica
 
 
 def normalize_url(url: str) -> str:
-    """The form in which two addresses of one page are equal (TF).
+    """Return the form in which two addresses of one page are equal (TF).
 
     >>> normalize_url("https://www.example.org/a/?utm_source=x")
     'example.org/a'
@@ -51,7 +51,7 @@ def page_key(normalized_url: str) -> int:
 
 
 def md5_key(url: str) -> int:
-    """The first 64 bits of md5(url): orders pages as TF's line dedup does."""
+    """Return the first 64 bits of md5(url), which order pages as TF's line dedup does."""
     return int.from_bytes(hashlib.md5(url.encode(), usedforsecurity=False).digest()[:8], "big")
 
 
@@ -62,7 +62,7 @@ def hash_fraction(normalized_url: str, denominator: int) -> int:
 
 
 def split_of(normalized_url: str) -> Split:
-    """The split of a page: one in a thousand goes to validation (TF).
+    """Return the split of a page: one in a thousand goes to validation (TF).
 
     >>> split_of("example.org/a")
     'train'

@@ -18,7 +18,8 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipelines import build_command, c4_main, storage
+from pipelines import c4_main, storage
+from pipelines.commands import build as build_command
 from pipelines.engines.options import beam_parser
 
 __all__ = ["build_arguments", "main", "template_options"]
@@ -43,7 +44,7 @@ def template_options() -> dict[str, argparse.Action]:
 
 
 def build_arguments(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """The arguments of ``c4 build`` for those of a template launch.
+    """Return the arguments of ``c4 build`` for those of a template launch.
 
     Options of Dataflow's launcher that this Beam does not know are left out, as Beam itself does,
     with a line on standard error: the service adds some of its own.

@@ -7,7 +7,8 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from pipelines.read_wet import ReadStats, WetRecord, read_wet
+from pipelines.wet.records import read_wet
+from pipelines.wet.results import ReadStats, WetRecord
 
 __all__ = ["WORDS", "seeds_of"]
 

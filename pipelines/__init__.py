@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipelines.corpus.manifest import Manifest
     from pipelines.corpus.reading import Corpus, open_corpus
     from pipelines.explain_text import explain
-    from pipelines.graph import BuildCorpus
+    from pipelines.stages.graph import BuildCorpus
 
 __all__ = [
     "BuildConfig",
@@ -33,7 +33,7 @@ __all__ = [
 
 _PLACES = {
     "BuildConfig": "pipelines.config",
-    "BuildCorpus": "pipelines.graph",
+    "BuildCorpus": "pipelines.stages.graph",
     "Corpus": "pipelines.corpus.reading",
     "CorpusError": "pipelines.corpus.errors",
     "Manifest": "pipelines.corpus.manifest",

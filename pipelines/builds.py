@@ -47,7 +47,7 @@ def build(
     verify: bool = False,
     show_progress: bool = True,
     note: Note = print_note,
-) -> Manifest | None:
+) -> Manifest:
     """Build a corpus as ``c4 build`` does, and return its manifest.
 
     A corpus that is complete already is not built again; WET files that are cleaned already are
@@ -64,10 +64,11 @@ def build(
         note: Takes lines about the folder, such as what is rebuilt.
 
     Returns:
-        The manifest; None if the options say not to wait for the end of the job.
+        The manifest.
 
     Raises:
-        ValueError: Settings, inputs or folder do not fit.
+        ValueError: Settings, inputs or folder do not fit, or the options say not to wait for the
+            end of the job.
         OSError: A file cannot be read or written; another build runs in the folder; or more input
             files could not be read than allowed.
         BuildError: The build failed on its runner.
@@ -80,9 +81,11 @@ def build(
         verify=verify,
         show_progress=show_progress,
         note=note,
+        detached=False,
     ).manifest
-    if made is not None:
-        require_readable(config, made)
+    if made is None:
+        raise OSError(f"the job ended, but {config.output} has no {layout.MANIFEST}")
+    require_readable(config, made)
     return made
 
 
@@ -96,10 +99,12 @@ def run(
     show_progress: bool = True,
     note: Note = print_note,
     known_options: Sequence[str] = (),
+    detached: bool = True,
 ) -> Built:
     """Build a corpus, however many of its inputs cannot be read; see `build`.
 
-    ``known_options`` are suggested for a mistyped one among ``options``.
+    ``known_options`` are suggested for a mistyped one among ``options``. ``detached``: whether the
+    options may say not to wait for the end of the job.
     """
     storage.use_options(options)  # an address or a key may be among them
     prepared = prepare(config, start_over=start_over, note=note)
@@ -117,6 +122,11 @@ def run(
         # Dataflow's own launcher asks for both, and the service starts the job at once.
         if not chosen.get("no_wait_until_finish") and any(map(chosen.get, written_down)):
             kind = builders.TEMPLATE
+        if kind != builders.WAITING and not detached:
+            raise ValueError(
+                "pipelines.build returns the manifest, so it waits for the end of the job: leave "
+                "out the option that does not wait, or run c4 build"
+            )
         with prepared.claimed(kind, str(chosen.get("runner"))) as claim:
             made = prepared.finished
             if made is None:

@@ -28,20 +28,20 @@ class _Command(NamedTuple):
 
 _COMMANDS = {
     "build": _Command(
-        "pipelines.build_command",
+        "pipelines.commands.build",
         "WET files in, corpus out",
         passes_on=True,
         interrupted="interrupted; run the same command again to go on: cleaned files are kept",
     ),
     "verify": _Command(
-        "pipelines.verify_command", "checks a finished corpus, byte for byte, without its inputs"
+        "pipelines.commands.verify", "checks a finished corpus, byte for byte, without its inputs"
     ),
     "worker-pool": _Command(
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),
-    "plan": _Command("pipelines.plan_command", "what a build would take and cost"),
+    "plan": _Command("pipelines.commands.plan", "what a build would take and cost"),
     "explain": _Command(
-        "pipelines.explain_command", "why pages of a file or corpus are kept or dropped"
+        "pipelines.commands.explain", "why pages of a file or corpus are kept or dropped"
     ),
     "vocab": _Command(
         "model.commands.vocab", "corpora in, SentencePiece vocabulary out", extra="train"

@@ -5,18 +5,22 @@ import functools
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from c4_filters.badwords import badword_languages, parse_badwords
 from c4_filters.language import LANGUAGES, detector_name
 from c4_filters.pages import PageRules
-from c4_filters.recipes import Recipe, load_recipe
+from c4_filters.recipes import RECIPES, Recipe, load_recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.formats import format_named
+from pipelines.number_options import MOST_SHARDS, shard_count
+from pipelines.options import check_bounds, option
 from pipelines.text_files import decode_text
 from pipelines.version import VERSION
+from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES
 
 __all__ = ["KEEP", "BuildConfig"]
 
@@ -32,6 +36,48 @@ KEEP: dict[str, tuple[str, ...]] = {
 }
 
 
+def _read_recipe(name: str) -> Recipe:
+    """Return the recipe of a name or file. Raises ValueError or OSError, in one line."""
+    if not name.endswith(".toml"):
+        return load_recipe(name)
+    try:
+        text = decode_text(storage.read_bytes(name))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error} (--recipe)") from None
+    return load_recipe(name, text)
+
+
+def _read_formats(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    _require_formats(names)
+    return names
+
+
+def _badword_lists(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return (language, path) of each --badwords. Raises ValueError for one of another form."""
+    lists = []
+    for value in values:
+        language, equals, path = value.partition("=")
+        if not (language and equals and path):
+            raise ValueError(f"--badwords wants LANG=FILE, such as en=words.txt, got {value!r}")
+        lists.append((language, layout.absolute(path)))
+    return tuple(lists)
+
+
+def _require_formats(names: Sequence[str]) -> None:
+    """Raise ValueError for an unknown format, for one named twice, and for none."""
+    for name in names:
+        format_named(name)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"name each format once, got {','.join(names)!r} (--format)")
+
+
+#: Of an option in megabytes, whose field has bytes.
+_MEGABYTES: Mapping[str, Any] = MappingProxyType(
+    {"metavar": "MB", "type": int, "read": lambda size: size << 20, "least": 1, "most": _MOST_BYTES}
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuildConfig:
     """A corpus build. Small, so that a job graph carries it to every worker.
@@ -39,19 +85,54 @@ class BuildConfig:
     Lists are paths, read by each worker when it starts; their digests are part of the identity.
     """
 
-    inputs: Sequence[str]  # paths or patterns, or one; a tuple once the config is made
-    output: str
-    recipe: Recipe = dataclasses.field(default_factory=lambda: load_recipe("en"))
-    formats: tuple[str, ...] = ("parquet",)
-    shards: int | None = None  # train shards; None: by size
-    badwords: tuple[tuple[str, str], ...] = ()  # (language, path)
-    domain_list: str | None = None
-    url_list: str | None = None
-    allow_unreadable_files: int = 0
-    max_record_bytes: int = 64 << 20
-    max_file_bytes: int = 1 << 30
-    verify_inputs: bool = False  # compare the SHA-256 of every input with that of its cleaned file
-    keep: str = "all"  # which kept folders stay when the build is done, see KEEP
+    inputs: Sequence[str] = option(  # or one; a tuple once the config is made
+        "WET files: paths or patterns, local or gs:// s3:// hdfs://, or https:// files",
+        "--input", nargs="+", action="extend", metavar="GLOB",
+    )  # fmt: skip
+    output: str = option("folder of the corpus", metavar="DIR")
+    recipe: Recipe = option(
+        f"rules to apply: {', '.join(RECIPES)}, or a TOML file (default: en)",
+        metavar="NAME|FILE.toml", read=_read_recipe, default_factory=lambda: load_recipe("en"),
+    )  # fmt: skip
+    formats: tuple[str, ...] = option(
+        "tfrecord, parquet, json, or several separated by commas (default: parquet)",
+        "--format", default=("parquet",), metavar="LIST", read=_read_formats,
+    )  # fmt: skip
+    shards: int | None = option(
+        "train shards (default: auto, 64 to 256 MB of text each)",
+        default=None, metavar="auto|N", read=shard_count, least=1, most=MOST_SHARDS,
+    )  # fmt: skip
+    badwords: tuple[tuple[str, str], ...] = option(  # (language, path)
+        "list of bad words, one per line, instead of the packaged one; may be repeated",
+        default=(), metavar="LANG=FILE", action="append", read=_badword_lists,
+    )  # fmt: skip
+    domain_list: str | None = option(
+        "RealNews domains (JSON), for recipe realnewslike", default=None, metavar="FILE"
+    )
+    url_list: str | None = option(
+        "OpenWebText urls, one per line, for recipe webtextlike", default=None, metavar="FILE"
+    )
+    allow_unreadable_files: int = option(
+        "exit with 0 although up to N files could not be read at all",
+        default=0, metavar="N", least=0,
+    )  # fmt: skip
+    max_record_bytes: int = option(
+        f"reject larger records, whatever they unpack to (default: {MAX_RECORD_BYTES >> 20})",
+        "--max-record-mb", default=MAX_RECORD_BYTES, **_MEGABYTES,
+    )  # fmt: skip
+    max_file_bytes: int = option(
+        f"reject the rest of a file that unpacks to more (default: {MAX_FILE_BYTES >> 20})",
+        "--max-file-mb", default=MAX_FILE_BYTES, **_MEGABYTES,
+    )  # fmt: skip
+    verify_inputs: bool = option(
+        "compare the SHA-256 of every input with that of the finished build (default: compare "
+        "path, size, and modification time or etag)", default=False,
+    )  # fmt: skip
+    keep: Literal["all", "fingerprints", "none"] = option(
+        "what to keep beside the shards: all; fingerprints (removes cleaned/ and removals/); or "
+        "none. Without cleaned/, a later build cleans every input again",
+        default="all",
+    )
 
     def __post_init__(self) -> None:
         inputs = (self.inputs,) if isinstance(self.inputs, str) else tuple(self.inputs)
@@ -60,27 +141,8 @@ class BuildConfig:
             raise ValueError("no input: give at least one WET file or pattern (--input)")
         if not self.output:
             raise ValueError("no output folder (--output)")
-        for name in self.formats:
-            format_named(name)
-        if not self.formats or len(set(self.formats)) != len(self.formats):
-            raise ValueError(f"name each format once, got {','.join(self.formats)!r} (--format)")
-        if self.shards is not None and not 1 <= self.shards <= 99_999:
-            raise ValueError(f"shards must lie between 1 and 99999, got {self.shards} (--shards)")
-        if self.allow_unreadable_files < 0:
-            raise ValueError(
-                "the number of unreadable files allowed must not be negative, got "
-                f"{self.allow_unreadable_files} (--allow-unreadable-files)"
-            )
-        if not 1 <= self.max_record_bytes <= _MOST_BYTES:
-            raise ValueError(
-                "the largest record kept must have 1 to 2**50 bytes, got "
-                f"{self.max_record_bytes} bytes (--max-record-mb)"
-            )
-        if not 1 <= self.max_file_bytes <= _MOST_BYTES:
-            raise ValueError(
-                "what is read of a file must have 1 to 2**50 bytes, got "
-                f"{self.max_file_bytes} bytes (--max-file-mb)"
-            )
+        _require_formats(self.formats)
+        check_bounds(self)
         if self.keep not in KEEP:
             raise ValueError(f"keep must be one of {', '.join(KEEP)}, got {self.keep!r} (--keep)")
         languages = [language for language, _ in self.badwords]
@@ -90,11 +152,11 @@ class BuildConfig:
                     f"{language!r} is no language code such as en, de or zh (--badwords LANG=FILE)"
                 )
         if len(set(languages)) != len(languages):
-            raise ValueError("one bad-word list a language (--badwords)")
+            raise ValueError("give one list of bad words per language (--badwords)")
         self._check_lists()
 
     def _check_lists(self) -> None:
-        """A list that is missing, or that no rule of the recipe would ever read, is a mistake."""
+        """Raise ValueError for a list that is missing, or that no rule of the recipe reads."""
         recipe = self.recipe
         known = {code.split("-")[0] for code in recipe.languages}
         for language, _ in self.badwords:
@@ -126,7 +188,7 @@ class BuildConfig:
         )
 
     def lists(self) -> dict[str, str]:
-        """Option name to path, for every list that the user gave."""
+        """Return the paths of the lists that the user gave, by option."""
         paths = {f"--badwords {language}": path for language, path in self.badwords}
         if self.domain_list is not None:
             paths["--domain-list"] = self.domain_list
@@ -146,7 +208,7 @@ class BuildConfig:
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
-        """What the corpus depends on besides its inputs: two builds of one identity agree.
+        """What the corpus depends on besides its inputs: builds of one identity agree.
 
         Reads the lists. Raises OSError, naming the option, when one cannot be read.
         """
@@ -168,7 +230,7 @@ class BuildConfig:
         }
 
     def page_rules(self) -> PageRules:
-        """The recipe with its lists, loaded. Raises ValueError or OSError naming a bad list."""
+        """Load the recipe's lists. Raises ValueError or OSError that names a bad list."""
         badwords = {}
         for language, path in self.badwords:
             option = f"--badwords {language}"
@@ -201,7 +263,7 @@ def _text(option: str, path: str) -> str:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots.
+    """Return nested mappings as one, with keys joined by dots.
 
     >>> flatten({"recipe": {"name": "en"}})
     {'recipe.name': 'en'}

@@ -16,13 +16,13 @@ from c4_filters.recipes import Recipe
 from c4_filters.urls import normalize_url, page_key, split_of
 from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import storage
-from pipelines.clean_files import BEFORE_URLS, FileSummary, same_content
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import SPLITS, CleanedFile
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.manifest import read_manifest
 from pipelines.corpus.removals import open_removals
+from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
 
 __all__ = ["Copy", "DroppedPage", "KeptCorpus", "KeptFile", "KeptPage"]
 

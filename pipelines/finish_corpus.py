@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pipelines import corpus_folder, storage
-from pipelines.clean_files import FileSummary
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout, typed_json
 from pipelines.corpus.dataset_info import side_files
@@ -25,7 +24,8 @@ from pipelines.corpus.manifest import (
     UnreadableFile,
     write_manifest,
 )
-from pipelines.write_shards import ShardSummary
+from pipelines.stages.clean_files import FileSummary
+from pipelines.stages.write_shards import ShardSummary
 
 __all__ = ["BalanceError", "finish_corpus", "make_manifest", "write_side_files"]
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipelines import storage
-from pipelines.clean_files import FileSummary, _require_types
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.formats import FORMATS
 from pipelines.corpus.manifest import read_manifest
 from pipelines.plan import Fleet, Profile, Rates, Work, make_plan
+from pipelines.stages.clean_files import FileSummary, _require_types
 
 __all__ = ["MeasuredCorpus", "measured_corpus"]
 

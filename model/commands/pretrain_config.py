@@ -64,6 +64,8 @@ def _how(arguments: argparse.Namespace, dtype: str) -> dict[str, Any]:
         "attention": arguments.attention,
     }
     if arguments.dropout is not None:
+        if not 0 <= arguments.dropout < 1:
+            raise ValueError(f"--dropout must be in [0, 1), got {arguments.dropout}")
         changes["dropout_rate"] = arguments.dropout
     return changes
 

@@ -41,7 +41,7 @@ def make_input(config: InputConfig, host: tuple[int, int] = (0, 1)) -> "InputIte
 def validation_batches(
     config: InputConfig, batches: int, host: tuple[int, int] = (0, 1)
 ) -> Iterator[Batch]:
-    """The first ``batches`` batches of the corpus's validation split, the same ones every time.
+    """Yield the first ``batches`` batches of the corpus's validation split, always the same.
 
     As ``config`` says but for split, seed, ``max_pages`` and workers. A split with less comes
     again, with other tokens masked. Raises CorpusError where the corpus has no validation pages.
@@ -102,7 +102,7 @@ class InputIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]
         ]
 
     def __next__(self) -> Batch:
-        """The next batch: this host's rows, as `InputConfig.batch_spec` describes them.
+        """Return the next batch: this host's rows, as `InputConfig.batch_spec` describes them.
 
         Raises ValueError (CorpusError) for damaged shards, WorkerEndedError for workers that end
         again and again; the position is then what it was.
@@ -278,7 +278,7 @@ class _Stream:
         self._elements.expect(self.shard, self._element)
 
     def take(self, count: int) -> list[Batch]:
-        """The next ``count`` rows, in parts."""
+        """Return the next ``count`` rows, in parts."""
         parts: list[Batch] = []
         empty = 0
         while count:

@@ -148,7 +148,7 @@ class InputConfig:
         )
 
     def batch_spec(self, hosts: int = 1) -> BatchSpec:
-        """The arrays of a batch: the whole of it, or one host's part."""
+        """Return the arrays of a batch: the whole of it, or one host's part."""
         lengths = self.lengths
         rows = self.batch_size // hosts
         if lengths.joined is not None:
@@ -218,11 +218,11 @@ class Schedule:
         return min(_LANES, self.elements(shard))
 
     def lane(self, shard: int, element: int) -> int:
-        """The lane that an element comes from."""
+        """Return the lane that an element comes from."""
         return self._locate(shard, element)[1]
 
     def group(self, shard: int, element: int) -> tuple[int, int, int]:
-        """An element's shard of the corpus, its first page there and the page behind its last."""
+        """Return an element's shard, its first page there, and the page after its last."""
         epoch, lane, place = self._locate(shard, element)
         count, lanes = self.elements(shard), self.lanes(shard)
         begin, end = (
@@ -320,7 +320,7 @@ class RowMaker:
 
 
 def _one_chunk(ids: npt.NDArray[np.int32], rng: np.random.Generator) -> npt.NDArray[np.int32]:
-    """A page, or one of its parts of `MAX_PAGE_TOKENS` tokens, each being as likely."""
+    """Return a page, or one of its parts of `MAX_PAGE_TOKENS` tokens, each equally likely."""
     if len(ids) <= MAX_PAGE_TOKENS:
         return ids
     begin = MAX_PAGE_TOKENS * int(rng.integers(-(-len(ids) // MAX_PAGE_TOKENS)))

@@ -127,11 +127,11 @@ class ModelConfig:
         return self.num_layers if self.num_decoder_layers is None else self.num_decoder_layers
 
     def replace(self, **changes: Any) -> "ModelConfig":
-        """The same model with other values, checked again."""
+        """Return the same model with other values, checked again."""
         return dataclasses.replace(self, **changes)
 
     def parameter_count(self) -> int:
-        """Number of parameters, by arithmetic; ``tests`` hold the arrays against it.
+        """Return the number of parameters, by arithmetic; tests compare it with the arrays.
 
         >>> model_config("11B").parameter_count()
         11307321344
@@ -211,7 +211,7 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
 def model_config(
     size: str, architecture: str = "encoder-decoder", **changes: Any
 ) -> ModelConfig:  # fmt: skip
-    """A model of the paper by its name, with changes.
+    """Return a model of the paper by its name, with changes.
 
     >>> model_config("base", "half-layer").parameter_count()
     123790080

@@ -39,7 +39,7 @@ class Fingerprints:
 
     cleaned_pages: int
     source: str  # digest of the WET file
-    identity: str  # of the settings: pipelines.clean_files.clean_identity
+    identity: str  # of the settings: pipelines.stages.clean_files.clean_identity
     url_identities: npt.NDArray[np.uint64]  # [pages, 2]
     timestamps: list[str]  # [pages]
     digests: npt.NDArray[np.uint8]  # [pages, 16]

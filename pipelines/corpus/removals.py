@@ -143,6 +143,10 @@ class Removals:
         """Close the file. Safe to call more than once."""
         self._file.close()
 
+    def forget(self) -> None:
+        """Free what was fetched, apart from the end of the file."""
+        self._file.forget()
+
     def pages(self, first: int, count: int) -> _Bools:
         """Return whether each of ``count`` pages from ``first`` on is removed, ``[count]``."""
         return self._pages.gone(first, count)

@@ -38,7 +38,7 @@ _IMPORTED = (
     "pipelines.quiet_beam",  # before anything else of Beam
     "apache_beam.runners.worker.sdk_worker_main",
     "numpy.ma",  # Arrow imports it late
-    "pipelines.graph",
+    "pipelines.stages.graph",
 )
 _FORKS = sys.platform != "darwin"
 _POLL_S = 0.5

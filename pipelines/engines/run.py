@@ -38,18 +38,18 @@ def run_build(
     Raises:
         BuildError: The build failed; the message is one line.
     """
-    from pipelines.graph import BuildCorpus
     from pipelines.quiet_beam import beam
+    from pipelines.stages.graph import BuildCorpus
 
     has_workers = local.has_workers(options)
     with (
         progress.shown(source=shown) if shown else contextlib.nullcontext() as source,
         _quiet_loggers(),
         contextlib.nullcontext() if has_workers else _quiet_threads(),
+        _frozen_heap(),
         workers or local.Workers() as workers,
     ):
         notes = source if isinstance(source, progress.Notes) else None
-        gc.freeze()  # what is imported stays: the collector need not walk it again and again
         pipeline = beam.Pipeline(runner=_runner(options, workers), options=options)
         _ = pipeline | "BuildCorpus" >> BuildCorpus(
             config,
@@ -95,6 +95,16 @@ def _runner(options: Any, workers: local.Workers) -> Any:
 
         return runner(options, workers)
     return None
+
+
+@contextlib.contextmanager
+def _frozen_heap() -> Iterator[None]:
+    """Keep the collector from walking again and again what is imported and stays."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()  # a notebook goes on after a build
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ _ENDS_S = 10
 _IMPORTED = (
     "pipelines.quiet_beam",
     "apache_beam.runners.worker.sdk_worker_main",
-    "pipelines.graph",
+    "pipelines.stages.graph",
 )
 
 

@@ -19,10 +19,10 @@ from benchmarks.hot_spans import HOT_SPAN, WithHotSpan
 from c4_filters import spans
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
-from pipelines import dedup
-from pipelines.clean_files import clean_file
 from pipelines.corpus import layout
 from pipelines.corpus.fingerprints import FINGERPRINT_SCHEMA, write_fingerprints
+from pipelines.stages import dedup
+from pipelines.stages.clean_files import clean_file
 from tests.helpers import write_wet
 
 FILES, PAGES, UNITS, BUCKETS = 6, 5_000, 21, 8

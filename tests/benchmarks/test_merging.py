@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks import merging
-from pipelines import write_shards
-from pipelines.merge_files import MergePlan
+from pipelines.stages import write_shards
+from pipelines.stages.merge_files import MergePlan
 from samples.make_samples import WET_DIR
 
 ARGUMENTS = ["--wet", str(WET_DIR / "sample-0000[01]*"), "--files", "60", "--sample", "2"]

@@ -45,7 +45,7 @@ def _text(path: pathlib.Path) -> str | None:
 
 def install() -> None:
     """Puts the faults into the module that workers run."""
-    from pipelines import graph
+    from pipelines.stages import graph
 
     graph.clean_file = _faulty("clean", graph.clean_file, lambda path, *_: path)
     dedup = graph.dedup.write_file_removals

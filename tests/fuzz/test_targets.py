@@ -12,9 +12,9 @@ from c4_filters import lines, sentences
 from fuzz import file_targets, targets
 from fuzz.mutations import mutated
 from fuzz.seeds import seeds_of
-from pipelines import read_wet
 from pipelines.corpus import container
 from pipelines.corpus.formats import tfrecord
+from pipelines.wet import records as read_wet
 
 # What is made up has rows without values, which only its maker warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")

@@ -5,9 +5,9 @@ import pathlib
 
 import pytest
 
-from pipelines import graph as graphs
-from pipelines import merge_files
 from pipelines.corpus.removals import OtherBuildError, Removals
+from pipelines.stages import graph as graphs
+from pipelines.stages import merge_files
 from tests.helpers import run_c4, write_wet
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipelines import build_command, builders, builds, c4_main, explain_command
+from pipelines import builders, builds, c4_main
+from pipelines.commands import build as build_command
+from pipelines.commands import explain as explain_command
 from pipelines.version import VERSION
 from tests.helpers import run_c4, write_wet
 
@@ -55,8 +57,8 @@ BAD_BUILDS = [
     (["--workers", "0"], "--workers must lie between 1 and 1024, got 0"),
     (["--direct_num_workers", "-3"], "--direct_num_workers must lie between 0 and 1024, got -3"),
     (["--workers", "2", "--runner=FlinkRunner"], "--workers is for builds on this machine"),
-    (["--max-record-mb", "0"], "got 0 bytes (--max-record-mb)"),
-    (["--allow-unreadable-files", "-1"], "must not be negative, got -1"),
+    (["--max-record-mb", "0"], "got 0 (--max-record-mb)"),
+    (["--allow-unreadable-files", "-1"], "must be at least 0, got -1 (--allow-unreadable-files)"),
     (["--runer=FlinkRunner"], "unknown option --runer=FlinkRunner; did you mean --runner?"),
     (["--direct_num_worker", "2"], "did you mean --direct_num_workers?"),
     (["--recipes=en"], "did you mean --recipe?"),
@@ -265,7 +267,8 @@ def test_the_status_of_a_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) -
     # Without argv the process is the command's own: main leaves it deaf to signals.
     script = """
 import sys
-from pipelines import c4_main, explain_command
+from pipelines import c4_main
+from pipelines.commands import explain as explain_command
 explain_command.run = lambda arguments, rest: 7
 sys.argv = ["c4", "explain", "a"]
 sys.exit(c4_main.main())
@@ -306,7 +309,7 @@ def test_only_the_command_asked_for_is_imported() -> None:
         "from pipelines import c4_main\n"
         "try: c4_main.main(['--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'apache_beam', 'pyarrow', 'numpy', 'pipelines.build_command'}\n"
+        "heavy = {'apache_beam', 'pyarrow', 'numpy', 'pipelines.commands.build'}\n"
         "print('loaded:', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import pyarrow.json
 import pytest
 
-from pipelines.read_wet import ReadStats, Reject, UnreadableWetError, WetRecord, read_wet
+from pipelines.wet.records import read_wet
+from pipelines.wet.results import ReadStats, Reject, UnreadableWetError, WetRecord
 from tests.helpers import Outcome, read_corpus, run_c4, wet_bytes, wet_record
 
 FAULTS = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared" / "faults" / "wet"

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from c4_filters.recipes import RECIPES
 from pipelines import builders, corpus_folder, finish_corpus, storage
-from pipelines.clean_files import FileSummary
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.errors import CorpusError
@@ -19,7 +18,8 @@ from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.corpus_folder import FolderError, claim_folder
 from pipelines.finish_corpus import BalanceError, make_manifest
 from pipelines.input_list import write_input_list
-from pipelines.write_shards import ShardSummary
+from pipelines.stages.clean_files import FileSummary
+from pipelines.stages.write_shards import ShardSummary
 
 
 def config_for(folder: pathlib.Path, **changes: Any) -> BuildConfig:

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from pipelines import builders, clean_files, storage
+from pipelines import builders, storage
 from pipelines.corpus import layout
+from pipelines.stages import clean_files
 from pipelines.storage import FileInfo, local
 from tests.helpers import Outcome, run_c4, write_wet
 from tests.pipelines.test_build import digests, manifest_of
@@ -527,7 +528,8 @@ def test_no_page_is_a_warning(wet: pathlib.Path) -> None:
 
 _HOLD = """
 import os, signal, sys
-from pipelines import builders, c4_main, graph
+from pipelines import builders, c4_main
+from pipelines.stages import graph
 write = graph._write_manifest
 def stop(*arguments):
     os.kill(os.getpid(), signal.SIGSTOP)  # all that it writes is written, but for the manifest

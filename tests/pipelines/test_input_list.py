@@ -6,9 +6,9 @@ import pytest
 from c4_filters.recipes import load_recipe
 from pipelines.builders import Claim
 from pipelines.config import BuildConfig
-from pipelines.graph import BuildCorpus
 from pipelines.input_list import build_id, known_inputs, read_input_list, write_input_list
 from pipelines.quiet_beam import beam
+from pipelines.stages.graph import BuildCorpus
 from pipelines.storage import FileInfo
 from tests.helpers import run_c4, write_wet
 

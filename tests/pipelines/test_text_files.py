@@ -14,8 +14,8 @@ from c4_filters.pages import PageRules, RawPage
 from c4_filters.recipes import RECIPES, Recipe
 from c4_filters.verdicts import PageVerdict
 from pipelines.config import BuildConfig
+from pipelines.options import add_options, given_values
 from pipelines.plan_tables import Tables, read_tables
-from pipelines.recipe_option import add_recipe_arguments, recipe_of
 from pipelines.text_files import decode_text
 
 FORMS: dict[str, Callable[[str], bytes]] = {
@@ -74,8 +74,10 @@ def domains(path: pathlib.Path) -> None:
 
 def recipe(path: pathlib.Path) -> Recipe:
     parser = argparse.ArgumentParser()
-    add_recipe_arguments(parser)
-    found = recipe_of(parser.parse_args(["--recipe", str(path)]))
+    add_options(parser, BuildConfig, "recipe")
+    found = given_values(parser.parse_args(["--recipe", str(path)]), BuildConfig, "recipe")[
+        "recipe"
+    ]
     assert (found.name, found.min_sentences) == ("mine", 4)
     return found
 

@@ -61,6 +61,7 @@ def uncompiled(monkeypatch):
         (["--out", ""], "--out is empty"),
         (["--set", "d_model=" + 100_000 * "["], "d_model must be a positive integer"),
         (["--set", "relative_buckets=4.0"], "relative_buckets must be a positive integer"),
+        (["--eval-batches", str(10**12)], f"--eval-batches {10**12} needs "),
         (["--keep-last", "0"], "--keep-last"),
         (["--keep-every", "0"], "--keep-every"),
         (["--eval-every", "-1"], "--eval-every"),
@@ -72,14 +73,14 @@ def uncompiled(monkeypatch):
         (["--report-to", "tensorbord"], "known: tensorboard, wandb, none (--report-to)"),
         (["--report-to", "none,wandb"], "--report-to none goes with no other"),
         (["--z-loss", "-1"], "--z-loss"),
-        (["--dropout", "1"], "dropout_rate"),
+        (["--dropout", "1"], "--dropout must be in [0, 1)"),
         (["--peak-tflops", "0"], "--peak-tflops"),
         (["--set", "d_modle=3"], "names: d_ff, d_kv, d_model"),
         (["--set", "vocab_size=3"], "given by --vocab"),
         (["--set", "d_model=big"], "d_model must be a positive integer, got 'big'"),
         (["--set", "tied_logits=3"], "'3' is no value of tied_logits"),
         (["--init-from", "/nowhere"], "leave --size out"),
-        (["--out", "gs://bucket/run"], "mounted file system"),
+        (["--out", "ftp://host/run"], "ftp:// is not supported"),
         (["--coordinator", "localhost:1"], "--processes"),
     ],
 )
@@ -136,7 +137,7 @@ def test_dry_run_looks_at_corpus_and_folder(material, tmp_path):
     shard.unlink()
     outcome = _c4(material, tmp_path / "run", "--dry-run", "--corpus", corpus)
     assert outcome.status == 1
-    assert f"{shard}: missing, though manifest.json lists it" in outcome.err
+    assert f"{shard} is missing, though manifest.json lists it" in outcome.err
     (tmp_path / "thesis.txt").write_text("do not lose")
     assert "holds " in _c4(material, tmp_path, "--dry-run").err
 

@@ -1,0 +1,126 @@
+"""``c4 build``: read the options, build, print the summary."""
+
+import argparse
+import dataclasses
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+
+from pipelines import storage
+from pipelines.commands.build_summary import print_summary
+from pipelines.commands.verify import print_foreign_shards
+from pipelines.config import BuildConfig
+from pipelines.corpus import layout
+from pipelines.corpus.dataset_info import side_files
+from pipelines.corpus.manifest import Manifest
+from pipelines.engines.lean_imports import leave_out_unused
+from pipelines.engines.options import runs_on_own_engine
+from pipelines.options import add_options, given_values, option
+from pipelines.printing import printable
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``c4 build``."""
+    parser.epilog = textwrap.dedent(
+        """\
+        Every option of Apache Beam may be given too, such as --runner=FlinkRunner with
+        --flink_master=HOST:PORT (docs/flink.md). Without --runner the build runs on this machine,
+        on all cores. The same command run again skips WET files that are cleaned already.
+
+        exit status: 0 built; 1 failed or refused, or more files unreadable than allowed; 2 an
+        option is missing or has no value; 130 interrupted
+        """
+    )
+    for config in (BuildConfig, _Options):
+        add_options(parser, config)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """How to build, besides what."""
+
+    workers: int | None = option(
+        "local processes (default: one per core, fewer for a small input)",
+        default=None, metavar="N",
+    )  # fmt: skip
+    start_over: bool = option(
+        "first remove what earlier builds wrote in the output folder, and nothing else",
+        default=False,
+    )
+    verify: bool = option(
+        "check every checksum of a finished corpus, and rebuild what is damaged", default=False
+    )
+    quiet: bool = option("no progress, no summary", default=False)
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Build the corpus that the options describe and return the exit status."""
+    storage.use_options(rest)  # an address or a key may be among them
+    config = BuildConfig(**given_values(arguments, BuildConfig)).absolute()
+    options = _Options(**given_values(arguments, _Options))
+    if not options.quiet:
+        line = printable(f"c4: building a corpus in {arguments.output}")
+        print(line, file=sys.stderr, flush=True)
+    if arguments.interruption.own_process and runs_on_own_engine(rest):
+        leave_out_unused()
+    from pipelines import builds  # takes 0.2 s: after the first line
+
+    made, was_complete = builds.run(
+        config,
+        options=rest,
+        workers=options.workers,
+        start_over=options.start_over,
+        verify=options.verify,
+        show_progress=not options.quiet,
+        known_options=_own_options(),
+    )
+    if made is None:
+        print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
+        return 0
+    if was_complete and not options.quiet:
+        checked = ", every checksum matches" if options.verify else ""
+        print(f"{config.output} is complete already: same files, same settings{checked}")
+    _warn(config, made, was_complete)
+    if not options.quiet:
+        print_summary(config, made, None if was_complete else time.monotonic() - arguments.started)
+    if len(made.unreadable_inputs) > config.allow_unreadable_files:
+        for file in made.unreadable_inputs[:10]:
+            print(printable(f"c4: unreadable: {file.path}: {file.error}"), file=sys.stderr)
+    builds.require_readable(config, made)
+    return 0
+
+
+def _own_options() -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    return list(parser._option_string_actions)
+
+
+def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
+    """Print warnings and notes about a corpus on standard error."""
+    from pipelines import builds
+
+    if not was_complete and not made.counts.pages_written:
+        print(
+            f"c4: warning: the corpus in {config.output} has no pages: none of the "
+            f"{made.counts.pages_read:,} pages read was kept",
+            file=sys.stderr,
+        )
+    print_foreign_shards(config.output, made)
+    if made.side_files is not None:
+        listed = {file.name for file in made.side_files}
+        for name in sorted(side_files(made).keys() - listed):
+            print(
+                f"c4: note: {storage.join(config.output, name)} was not written by a build; it is "
+                "left unchanged",
+                file=sys.stderr,
+            )
+    if config.keep != builds.kept_folders(config, made):
+        print(
+            f"c4: note: an earlier build of {config.output} removed kept folders (--keep "
+            f"{made.keep}); to get them back, run with --keep {config.keep} --start-over",
+            file=sys.stderr,
+        )

@@ -1,0 +1,327 @@
+"""``c4 plan``: what a build takes and costs, before it is launched. Uses no network."""
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipelines import storage
+from pipelines.config import BuildConfig
+from pipelines.corpus import layout
+from pipelines.number_options import MOST_SHARDS
+from pipelines.options import add_options, check_bounds, given_values, option
+from pipelines.plan import Fleet, Plan, Profile, Rates, Stage, Work, make_plan
+from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
+from pipelines.printing import printable
+
+__all__ = ["add_arguments", "run"]
+
+#: The published build of CC-MAIN-2019-18, by the code of TensorFlow Datasets: its README.
+REFERENCE_CPU_DAYS = 335
+_TYPICAL = Crawl(56_000, 7.0e12, 2_497_818_607)  # 2019-18: files of unknown crawls are like its
+_COMPARED_FILES = 1_000  # from here on with the reference, which cleaned a whole crawl
+_OTHER_PAGES = 2.0  # times as long, or as short: --like is then inexact
+_LENGTHS = ("stored_bytes", "text_bytes", "kept_bytes", "units", "written_bytes")
+_COLUMNS = "{:<16}{:>10}{:>12}{:>10}{:>10}{:>10}{:>11}{:>11}{:>9}{:>9}"
+_HEADINGS = "stage tasks CPU read written shuffled writes reads memory wall"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``c4 plan``."""
+    parser.epilog = textwrap.dedent(
+        """\
+        The figures are those of recipe en on a raw crawl. --like takes them from a corpus that c4
+        build has made of some of your files, with your recipe and on your machine, and is better.
+        Prices are a table that you can edit; they change. docs/scale.md has the model, what it was
+        checked against, and its limits.
+
+        exit status: 0 planned; 1 refused, or the machine is too small; 2 wrong usage
+        """
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    add_options(what, _Options, *_WHAT)
+    add_options(parser, _Options, "workers", "machine")
+    add_options(parser, BuildConfig, "shards", "formats")
+    add_options(parser, _Options, "like", "cpu_factor", "prices", "json")
+
+
+_WHAT = ("crawl", "files", "inputs")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What to plan."""
+
+    crawl: str | None = option(
+        "a crawl of the table, such as CC-MAIN-2019-18", default=None, metavar="ID"
+    )
+    files: int | None = option(  # at most a hundred crawls
+        "number of WET files of a crawl", default=None, metavar="N", least=1, most=10_000_000
+    )
+    inputs: Sequence[str] = option(
+        "these WET files; their sizes are looked up", "--input",
+        default=(), nargs="+", metavar="GLOB",
+    )  # fmt: skip
+    workers: int = option(
+        "machines of --machine, not processes as for c4 build",
+        default=100, metavar="N", least=1, most=100_000,
+    )  # fmt: skip
+    machine: str = option(
+        "machine type of the price table", default="n2-standard-4", metavar="TYPE"
+    )
+    like: str | None = option(
+        "take pages and CPU from this finished corpus", default=None, metavar="DIR"
+    )
+    cpu_factor: float = option(
+        "how many times slower a vCPU is than the one that was measured on",
+        default=1.0, metavar="F", least=0.001, most=1000,
+    )  # fmt: skip
+    prices: str | None = option(
+        "TOML file with your prices, machines and assumptions", default=None, metavar="FILE"
+    )
+    json: bool = option("print one JSON object", default=False)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Print the plan. Returns the exit status."""
+    del rest
+    options = _Options(**given_values(arguments, _Options))
+    build = given_values(arguments, BuildConfig, "shards", "formats")
+    tables = read_tables(options.prices)
+    machine = tables.machine(options.machine)
+    work, rates = _work(options)
+
+    def plan_for(workers: int) -> Plan:
+        fleet = Fleet(workers, *machine, tables.engine, options.cpu_factor)
+        return make_plan(work, fleet, rates, **build)
+
+    plan = plan_for(options.workers)
+    _check_memory(plan, options.machine, tables)
+    if options.json:
+        print(json.dumps(_as_json(plan, options.machine, tables), indent=1, allow_nan=False))
+    else:
+        _show(plan, options, tables, plan_for)
+    return 0
+
+
+def _work(options: _Options) -> tuple[Work, Rates]:
+    """Return what is to be built, and at what rates."""
+    profile, rates, per_file = Profile(), Rates(), _TYPICAL.pages / _TYPICAL.files
+    if options.like is not None:
+        from pipelines.measured_corpus import measured_corpus
+
+        like = measured_corpus(layout.absolute(options.like))
+        profile, rates, per_file = like.profile, like.rates, like.pages / like.files
+    if options.files is not None:
+        return Work(options.files, max(1.0, options.files * per_file), profile), rates
+    if options.crawl is not None:
+        crawl = known_crawl(options.crawl)
+    else:
+        if not all(options.inputs):
+            raise ValueError("no input: give at least one WET file or pattern (--input)")
+        found = storage.match([layout.absolute(pattern) for pattern in options.inputs])
+        crawl = Crawl(len(found), float(sum(file.size for file in found)), 0)
+    # Where only bytes are known, pages are as long as the profile's.
+    pages = crawl.pages or max(1.0, crawl.stored_bytes / profile.stored_bytes)
+    longer = crawl.stored_bytes / pages / profile.stored_bytes
+    if options.like is not None and not 1 / _OTHER_PAGES <= longer <= _OTHER_PAGES:
+        print(
+            f"c4: note: a page of {printable(options.like)} has {profile.stored_bytes:,.0f} "
+            f"stored bytes, one of what is planned {profile.stored_bytes * longer:,.0f}: its "
+            f"amounts per page are scaled by {longer:.2g}; a corpus of some of the same files is a "
+            "better model (--like)",
+            file=sys.stderr,
+        )
+    lengths = {name: getattr(profile, name) * longer for name in _LENGTHS}
+    return Work(crawl.files, pages, dataclasses.replace(profile, **lengths)), rates
+
+
+def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
+    widest, has = plan.widest, plan.fleet.process_bytes
+    if widest.process_bytes <= has:
+        return
+    fleets = {name: Fleet(1, *kind, tables.engine) for name, kind in tables.machines.items()}
+    fits = [name for name, one in fleets.items() if one.process_bytes >= widest.process_bytes]
+    out = f"such as {fits[0]}" if fits else "of more memory a vCPU than any in the table"
+    can_be_more = widest.name == "write" and plan.shards < MOST_SHARDS
+    more = ", or more shards (--shards)" if can_be_more else ""
+    raise ValueError(
+        f"stage {widest.name} takes {widest.process_bytes / 1e9:.1f} GB a process, and {machine} "
+        f"leaves {has / 1e9:.1f} GB for each: take a machine {out} (--machine){more}"
+    )
+
+
+def _costs(plan: Plan, tables: Tables) -> dict[str, float]:
+    """Return US dollars by what they are paid for, without the storage after the build."""
+    usd = {name: price.usd for name, price in tables.prices.items()}
+    hours = plan.wall_s / 3600 * plan.fleet.workers
+    requests = plan.total("class_a") / 1000 * usd["class_a_1000"]
+    requests += plan.total("class_b") / 1000 * usd["class_b_1000"]
+    return {
+        "vCPUs": hours * plan.fleet.cores * usd["vcpu_hour"],
+        "memory": hours * plan.fleet.memory_gb * usd["memory_gb_hour"],
+        "workers' disks": hours * tables.engine.disk_gb * usd["disk_gb_hour"],
+        # What goes in comes out again, and both are billed.
+        "shuffle": 2 * plan.total("shuffle_bytes") / 1e9 * usd["shuffle_gb"],
+        "requests": requests,
+    }
+
+
+def _kept(plan: Plan) -> dict[str, float]:
+    """Return bytes of each folder that is left when the build has ended."""
+    return {name: size for name, size in plan.disk_bytes.items() if name != "merged"}
+
+
+def _as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
+    """Return the whole plan for scripts: seconds, bytes, US dollars."""
+    paid, month = _costs(plan, tables), tables.prices["storage_gb_month"].usd
+    return {
+        "files": plan.work.files,
+        "pages": round(plan.work.pages),
+        "stored_bytes": round(plan.work.of("stored_bytes")),
+        "workers": plan.fleet.workers,
+        "machine": machine,
+        "profile": dataclasses.asdict(plan.work.profile),
+        "buckets": plan.buckets,
+        "pieces": plan.pieces,
+        "shards": plan.shards,
+        "stages": [dataclasses.asdict(stage) for stage in plan.stages],
+        "cpu_s": plan.total("cpu_s"),
+        "wall_s": plan.wall_s,
+        "process_bytes": plan.widest.process_bytes,
+        "process_bytes_available": plan.fleet.process_bytes,
+        "shuffle_bytes": plan.total("shuffle_bytes"),
+        "disk_bytes": plan.disk_bytes,
+        "usd": {**paid, "total": sum(paid.values())},
+        "usd_a_month": {name: size / 1e9 * month for name, size in _kept(plan).items()},
+        "prices": {name: price._asdict() for name, price in tables.prices.items()},
+        "reference_cpu_days": REFERENCE_CPU_DAYS,
+    }
+
+
+def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int], Plan]) -> None:
+    """Print the plan for people."""
+    work, fleet = plan.work, plan.fleet
+    print(
+        f"{_counted(work.files, 'WET file')}, {_bytes(work.of('stored_bytes'))}, "
+        f"{_pages(work.pages)}, on {fleet.workers:,} x {printable(options.machine)} and an "
+        f"object store\n{_counted(fleet.slots, 'process', 'es')}, "
+        f"{fleet.process_bytes / 1e9:.1f} GB each\n\n{_COLUMNS.format(*_HEADINGS.split())}"
+    )
+    for stage in plan.stages:
+        print(_row(stage))
+    print(f"{'start':<16}{_time(fleet.engine.start_s):>92}")
+    names = ("cpu_s", "read_bytes", "written_bytes", "shuffle_bytes", "class_a", "class_b")
+    sums = {name: plan.total(name) for name in names}
+    most = plan.widest.process_bytes
+    tasks = int(plan.total("tasks"))
+    print(_row(Stage("total", tasks, **sums, process_bytes=most, wall_s=plan.wall_s)))
+    pieces = f", {_counted(plan.pieces, 'merged piece')}" if plan.pieces else ""
+    merged = plan.disk_bytes["merged"]
+    print(
+        f"\n{_counted(plan.buckets, 'bucket')}, {_counted(plan.shards, 'train shard')}{pieces}; "
+        "writes and reads are requests to the object store\n"
+        f"kept: {', '.join(f'{name} {_bytes(size)}' for name, size in _kept(plan).items())}"
+        + (f"; while it runs also merged {_bytes(merged)}" if merged else "")
+    )
+    paid = _costs(plan, tables)
+    print(f"\ncost: ${sum(paid.values()):,.2f}")
+    for what, usd in paid.items():
+        print(f"  {what:<16}${usd:>12,.2f}")
+    monthly = sum(_kept(plan).values()) / 1e9 * tables.prices["storage_gb_month"].usd
+    dates = [printable(price.date) for price in tables.prices.values()]
+    print(
+        f"  and ${monthly:,.2f} for each month that the folder is kept as the build leaves it\n"
+        f"  by prices of {min(dates)} to {max(dates)}, which change: check them, and give your own "
+        f"with --prices FILE\n\nprocesses have a task for {plan.busy:.0%} of the time"
+        + (f": {_fewer(plan, tables, plan_for)}" if plan.busy < 0.5 and fleet.workers > 1 else "")
+    )
+    if work.files >= _COMPARED_FILES:
+        days = plan.total("cpu_s") / 86_400
+        if options.crawl == "CC-MAIN-2019-18":
+            compared = f"{REFERENCE_CPU_DAYS / days:.0f} times less"
+        else:
+            compared = f"or {days / work.pages * _TYPICAL.pages:.1f} for as many pages"
+        print(
+            f"the reference took about {REFERENCE_CPU_DAYS} CPU-days for CC-MAIN-2019-18; this is "
+            f"{days:.1f}, {compared}"
+        )
+    advice = "" if options.like else "; --like CORPUS makes it one of your own pages"
+    print(f"an estimate: docs/scale.md has its limits{advice}")
+
+
+def _fewer(plan: Plan, tables: Tables, plan_for: Callable[[int], Plan]) -> str:
+    """Say how many workers would have tasks half the time, and what they would take."""
+    while plan.busy < 0.5 and plan.fleet.workers > 1:
+        plan = plan_for(max(1, math.ceil(plan.fleet.workers * 0.8) - 1))
+    return (
+        f"{_counted(plan.fleet.workers, 'worker')} would take {_time(plan.wall_s)} and "
+        f"${sum(_costs(plan, tables).values()):,.2f}"
+    )
+
+
+def _row(stage: Stage) -> str:
+    amounts = (stage.read_bytes, stage.written_bytes, stage.shuffle_bytes)
+    requests = (_scaled(stage.class_a), _scaled(stage.class_b))
+    tasks, cpu = f"{stage.tasks:,}", _cpu(stage.cpu_s)
+    memory, wall = _bytes(stage.process_bytes), _time(stage.wall_s)
+    return _COLUMNS.format(stage.name, tasks, cpu, *map(_bytes, amounts), *requests, memory, wall)
+
+
+def _counted(count: int, what: str, plural: str = "s") -> str:
+    return f"{count:,} {what}{'' if count == 1 else plural}"
+
+
+def _pages(pages: float) -> str:
+    """Pages, in millions where they are.
+
+    >>> _pages(2_497_818_607), _pages(44_603.9), _pages(1)
+    ('2,497.8 M pages', '44,604 pages', '1 page')
+    """
+    return f"{pages / 1e6:,.1f} M pages" if pages >= 1e6 else _counted(round(pages), "page")
+
+
+def _cpu(seconds: float) -> str:
+    """Hours, or seconds below one hour.
+
+    >>> _cpu(9_000_000.0), _cpu(5_400.0), _cpu(740.0), _cpu(0.031)
+    ('2,500 h', '1.5 h', '740 s', '0.031 s')
+    """
+    if seconds >= 3600:
+        hours = seconds / 3600
+        return f"{hours:,.{0 if hours >= 1000 else 1}f} h"
+    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def _bytes(value: float) -> str:
+    return _scaled(value, ("B", "kB", "MB", "GB", "TB"))
+
+
+def _scaled(value: float, units: Sequence[str] = ("", "k", "M", "G")) -> str:
+    """Return an amount in the largest unit of which it has one.
+
+    >>> _scaled(0.0), _scaled(12.0), _scaled(2_200.0), _bytes(419e6)
+    ('-', '12', '2.2 k', '419 MB')
+    """
+    power = max((n for n in range(len(units)) if value >= 1000**n), default=0)
+    digits = 1 if power and value < 100 * 1000**power else 0
+    return f"{value / 1000**power:,.{digits}f} {units[power]}".rstrip() if value else "-"
+
+
+def _time(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds.
+
+    >>> _time(3.5 * 3600), _time(75)
+    ('3h30m', '1m15s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    return f"{minutes // 60}h{minutes % 60:02}m"

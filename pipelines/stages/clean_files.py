@@ -1,0 +1,602 @@
+"""WET file -> cleaned pages and fingerprints: the expensive stage, and the unit of resume."""
+
+import array
+import dataclasses
+import hashlib
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import mmh3
+import numpy as np
+import pyarrow as pa
+
+from c4_filters.dates import date_key
+from c4_filters.pages import CleanPage, PageRules, RawPage, tf_pages
+from c4_filters.recipes import Recipe
+from c4_filters.spans import unit_identities
+from c4_filters.urls import md5_key, normalize_url, page_key, split_of, url_identity
+from c4_filters.verdicts import PageVerdict, RejectReason
+from pipelines import storage
+from pipelines.collector import without_collector
+from pipelines.config import BuildConfig
+from pipelines.corpus import layout
+from pipelines.corpus.cleaned import (
+    CLEANED_SCHEMA,
+    CleanedFile,
+    Dropped,
+    shard_order,
+    write_cleaned,
+)
+from pipelines.corpus.container import OtherVersionError
+from pipelines.corpus.digests import sha256_of
+from pipelines.corpus.fingerprints import (
+    FINGERPRINT_SCHEMA,
+    read_fingerprints,
+    write_fingerprints,
+)
+from pipelines.wet.records import read_wet
+from pipelines.wet.results import MAX_FILE_BYTES, ReadStats, Reject, UnreadableWetError, WetRecord
+
+__all__ = [
+    "FileSummary",
+    "Place",
+    "clean_file",
+    "clean_identity",
+    "page_digest",
+    "pages_of",
+    "read_pages",
+    "same_content",
+]
+
+_SAMPLES_PER_VERDICT = 3
+_SAMPLE_CHARS = 300
+_REJECTS_LISTED = 10_000  # per file; all are counted
+_PROGRESS_EVERY_S = 0.3
+_PAGES_AT_A_TIME = 64
+#: Verdicts that TF comes to before it deduplicates urls.
+BEFORE_URLS = frozenset({PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN})
+#: Why a file is cleaned again although an output of it is there: FileSummary.recleaned.
+DAMAGED = "damaged"
+OLDER_FORMAT = "older format"
+CHANGED_INPUT = "changed input"
+OTHER_SETTINGS = "other settings"
+INCOMPLETE = "incomplete"  # a run ended before it had written all that belongs together
+_UUID = re.compile(r"<?urn:uuid:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})>?", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSummary:
+    """What one WET file came to: the small value that travels, and the head of its cleaned file."""
+
+    path: str
+    name: str  # of its outputs, see pipelines.corpus.layout
+    bytes: int  # as stored
+    sha256: str = ""
+    pages_read: int = 0
+    pages_kept: int = 0
+    text_bytes: int = 0  # UTF-8, of kept pages
+    validation_pages: int = 0
+    fingerprint_pages: int = 0
+    units: int = 0
+    lines_read: int = 0
+    lines_kept: int = 0
+    pages_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    lines_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    records_rejected: dict[str, int] = dataclasses.field(default_factory=dict)
+    records_of_other_types: dict[str, int] = dataclasses.field(default_factory=dict)
+    wrong_lengths: int = 0  # records kept whole although their Content-Length is wrong
+    samples: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)
+    cpu_s: float = 0.0
+    unreadable: str = ""  # why nothing could be read; empty for a file that was cleaned
+    resumed: bool = False
+    identity: str = ""  # of the stored content, see storage.FileInfo
+    recleaned: str = ""  # why an output that was there could not be used: DAMAGED and others
+
+
+def clean_identity(config: BuildConfig) -> str:
+    """A digest of all that a cleaned file depends on besides its WET file."""
+    needed = {
+        key: value for key, value in config.identity.items() if key not in ("formats", "shards")
+    }
+    return hashlib.sha256(json.dumps(needed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def clean_file(
+    path: str,
+    size: int,
+    output: str,
+    rules: PageRules,
+    identity: str,
+    max_record_bytes: int,
+    progress: Callable[[int, int], None] | None = None,
+    max_file_bytes: int = MAX_FILE_BYTES,
+    content: str = "",
+    verify: bool = False,
+    new: bool = False,
+) -> FileSummary:
+    """Cleans one WET file, unless a good output of the same recipe is there already.
+
+    Writes rejects, fingerprints and, last, cleaned pages: the cleaned file is the mark that the
+    others are whole. ``progress`` is told bytes read and pages read now and then. ``content`` is
+    the identity of the WET file (`storage.FileInfo`); where it is not the one that was cleaned, or
+    with ``verify``, the file's SHA-256 decides whether it is cleaned again.
+
+    With ``new``, no earlier build has left anything of this WET file: that saves requests.
+
+    An output that is damaged, or was made by another version, from another file or with other
+    settings, is made again; ``recleaned`` says why.
+
+    A file of which nothing can be read becomes a summary with ``unreadable`` set. Raises OSError
+    when an output cannot be read or written.
+    """
+    name = layout.file_name(path)
+    found = _finished(path, size, output, name, identity, new)
+    if isinstance(found, FileSummary):
+        if same_content(found, content, verify):
+            return dataclasses.replace(found, identity=content)
+        found = CHANGED_INPUT
+    with without_collector():
+        cleaned = _clean(
+            path,
+            size,
+            output,
+            name,
+            rules,
+            identity,
+            max_record_bytes,
+            progress,
+            max_file_bytes,
+            content,
+            new,
+        )
+    if found == OLDER_FORMAT:
+        _remove_older(path, output)
+    return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
+
+
+def same_content(done: FileSummary, content: str, verify: bool) -> bool:
+    """Return whether a WET file is the one that was cleaned, of the same path and size."""
+    if not verify and (done.identity == content or not (done.identity and content)):
+        return True
+    try:
+        return sha256_of(done.path) == done.sha256
+    except OSError:
+        return False  # cleaning it will say why
+
+
+def _clean(
+    path: str,
+    size: int,
+    output: str,
+    name: str,
+    rules: PageRules,
+    identity: str,
+    max_record_bytes: int,
+    progress: Callable[[int, int], None] | None,
+    max_file_bytes: int,
+    content: str,
+    new: bool,
+) -> FileSummary:
+    started = time.process_time()
+    cleaner = _Cleaner(rules)
+    stats = ReadStats()
+    try:
+        stream = storage.open_raw(path)
+    except OSError as error:
+        return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
+    with stream:
+        pages = read_pages(
+            stream, stats, rules.recipe, cleaner.counts, max_record_bytes, max_file_bytes
+        )
+        next_report = time.monotonic() + _PROGRESS_EVERY_S
+        while True:
+            try:
+                page = next(pages, None)
+            except (UnreadableWetError, OSError) as error:
+                return FileSummary(path, name, size, unreadable=_one_line(error), identity=content)
+            if page is None:
+                break
+            if isinstance(page, Reject):
+                cleaner.reject(page)
+            else:
+                cleaner.add(*page)
+            if progress is not None and time.monotonic() > next_report:
+                progress(stream.tell(), cleaner.pages_read)
+                next_report = time.monotonic() + _PROGRESS_EVERY_S
+    if changed := _changed(path, size, content, stats):
+        return FileSummary(path, name, size, unreadable=changed, identity=content)
+    cleaned, fingerprints = cleaner.tables()
+    summary = FileSummary(
+        path=path,
+        name=name,
+        bytes=size,
+        sha256=stats.sha256,
+        pages_read=cleaner.pages_read,
+        pages_kept=len(cleaned),
+        text_bytes=pa.compute.sum(pa.compute.binary_length(cleaned["text"])).as_py() or 0,
+        validation_pages=pa.compute.sum(cleaned["validation"]).as_py() or 0,
+        fingerprint_pages=len(fingerprints),
+        units=cleaner.unit_count,
+        lines_read=cleaner.counts["lines_read"],
+        lines_kept=pa.compute.sum(cleaned["lines"]).as_py() or 0,
+        pages_dropped=_counted(cleaner.pages_dropped),
+        lines_dropped=_counted(cleaner.counts, without="lines_read"),
+        records_rejected=_counted(cleaner.records_rejected),
+        records_of_other_types=_counted(stats.other_records),
+        wrong_lengths=stats.wrong_lengths,
+        samples=cleaner.samples,
+        cpu_s=time.process_time() - started,
+        identity=content,
+    )
+    if cleaner.rejects or not new:
+        _write_rejects(layout.rejects(output, name), path, cleaner.rejects)
+    write_fingerprints(
+        layout.fingerprints(output, name), fingerprints, len(cleaned), stats.sha256, identity
+    )
+    write_cleaned(
+        layout.cleaned(output, name),
+        cleaned,
+        {"identity": identity, "file": dataclasses.asdict(summary)},
+        cleaner.dropped(),
+    )
+    return dataclasses.replace(summary, cpu_s=time.process_time() - started)
+
+
+def _changed(path: str, size: int, content: str, stats: ReadStats) -> str:
+    """Say how what was read is not the file that the build began with; empty if it is."""
+    try:
+        if stats.bytes_read == size and (
+            not (content and storage.is_local(path))  # a stream of a remote file is of one version
+            or storage.stat(path).identity == content
+            or sha256_of(path) == stats.sha256  # touched, or replaced before it was read
+        ):
+            return ""
+    except OSError as error:
+        return _one_line(error)
+    return (
+        f"has changed while it was read ({stats.bytes_read:,} bytes read, {size:,} when the build "
+        "began): run again when it is whole"
+    )
+
+
+def finished_summary(path: str, size: int, output: str, identity: str) -> FileSummary | None:
+    """Return the summary of a WET file that is cleaned already, or None."""
+    found = _finished(path, size, output, layout.file_name(path), identity)
+    return found if isinstance(found, FileSummary) else None
+
+
+def _finished(
+    path: str, size: int, output: str, name: str, identity: str, new: bool = False
+) -> FileSummary | str:
+    """The summary of a good output, or why there is none: see ``FileSummary.recleaned``.
+
+    Every byte of the cleaned file and of the fingerprints is checked: what is damaged is made again
+    now, and not found by a shard's task after hours.
+    """
+    cleaned, fingerprints = layout.cleaned(output, name), layout.fingerprints(output, name)
+    try:
+        with CleanedFile(cleaned) as file:
+            file.verify()
+            found_identity, values = file.summary["identity"], file.summary["file"]
+            pages = file.pages
+    except FileNotFoundError:
+        older = not new and storage.exists(layout.cleaned(output, layout.older_file_name(path)))
+        return OLDER_FORMAT if older else ""
+    except OtherVersionError:
+        return OLDER_FORMAT
+    except (ValueError, KeyError):
+        return DAMAGED
+    try:
+        prints = read_fingerprints(fingerprints)
+    except FileNotFoundError:
+        return INCOMPLETE
+    except OtherVersionError:
+        return OLDER_FORMAT
+    except (ValueError, KeyError):
+        return DAMAGED
+    try:
+        summary = FileSummary(**values)
+        _require_types(summary)
+    except TypeError:
+        return OLDER_FORMAT  # every byte is as it was written
+    if (summary.path, summary.bytes) != (path, size):
+        return CHANGED_INPUT
+    if found_identity != identity:
+        return OTHER_SETTINGS
+    if (prints.cleaned_pages, prints.source, prints.identity) != (pages, summary.sha256, identity):
+        return INCOMPLETE  # fingerprints of a later run that ended before it wrote the pages
+    return dataclasses.replace(summary, resumed=True)
+
+
+def _remove_older(path: str, output: str) -> None:
+    """Removes what version 0.1 wrote for a WET file, whose names no later version uses."""
+    name = layout.older_file_name(path)
+    places = (layout.cleaned, layout.fingerprints, layout.removals, layout.rejects)
+    storage.remove(place(output, name) for place in places)
+
+
+def _require_types(summary: FileSummary) -> None:
+    """Raises TypeError where a summary that was read from a file holds other than it should."""
+    for field in dataclasses.fields(summary):
+        value = getattr(summary, field.name)
+        if field.name == "samples":
+            fits = isinstance(value, dict) and all(
+                isinstance(pages, list)
+                and all(
+                    isinstance(page, dict) and isinstance(page.get("url"), str) for page in pages
+                )
+                for pages in value.values()
+            )
+        elif field.type not in (str, int, float, bool):  # counts by name
+            fits = isinstance(value, dict) and all(type(count) is int for count in value.values())
+        else:
+            fits = type(value) is field.type or (field.type is float and type(value) is int)
+        if not fits:
+            raise TypeError(f"{field.name} is {value!r}")
+
+
+class Place(NamedTuple):
+    """Where a page's record is in its WET file."""
+
+    offset: int
+    inner_offset: int
+    record_id: bytes | None
+
+
+def _place_of(record: WetRecord) -> Place:
+    found = _UUID.fullmatch(record.record_id)
+    record_id = bytes.fromhex(found[1].replace("-", "")) if found else None
+    return Place(record.offset, record.inner_offset, record_id)
+
+
+def read_pages(
+    stream: BinaryIO,
+    stats: ReadStats,
+    recipe: Recipe,
+    counts: Counter[str],
+    max_record_bytes: int,
+    max_file_bytes: int,
+) -> Iterator[tuple[Place, RawPage] | Reject]:
+    """Read a WET file as a build with these settings does.
+
+    Args:
+        stream: The file, see `pipelines.wet.records.read_wet`, which says what is raised.
+        stats: The reader's counts.
+        recipe: What decides how records are read.
+        counts: Gets the lines that are dropped while reading, see `pages_of`.
+        max_record_bytes: Larger records are rejected.
+        max_file_bytes: The rest of a file that unpacks to more is rejected.
+    """
+    records = read_wet(
+        stream,
+        stats,
+        max_record_bytes=max_record_bytes,
+        max_file_bytes=max_file_bytes,
+        as_tf=recipe.drop_parser_accidents,
+    )
+    return pages_of(records, recipe, counts)
+
+
+def pages_of(
+    records: Iterable[WetRecord | Reject], recipe: Recipe, counts: Counter[str]
+) -> Iterator[tuple[Place, RawPage] | Reject]:
+    """Yield the pages of a WET file as a recipe's rules get them, and what is no page.
+
+    Args:
+        records: What `pipelines.wet.records.read_wet` yields.
+        recipe: With ``drop_parser_accidents`` a record may hold several pages, or none.
+        counts: Gets the lines that such a recipe drops while reading.
+    """
+    for record in records:
+        if isinstance(record, Reject):
+            yield record
+            continue
+        place = _place_of(record)
+        page = RawPage(
+            record.url,
+            record.timestamp,
+            record.content_type,
+            record.content_length,
+            record.text,
+        )
+        if not recipe.drop_parser_accidents:
+            yield place, page
+            continue
+        lines_dropped: Counter[str] = Counter()
+        parts = tf_pages(page, lines_dropped)
+        counts["lines_read"] += lines_dropped.total()
+        counts.update(lines_dropped)
+        for part in parts:
+            if not part.url:
+                detail = "page begun by a body line WARC/1.0"
+                yield Reject(place.offset, RejectReason.NO_URL, detail)
+            elif not part.timestamp:
+                yield Reject(place.offset, RejectReason.NO_DATE, part.url)
+            else:
+                yield place, part
+
+
+class _Cleaner:
+    """Collects the pages of one file: judged, cut into units, fingerprinted."""
+
+    def __init__(self, rules: PageRules) -> None:
+        self._rules = rules
+        self._recipe: Recipe = rules.recipe
+        self._all_urls = self._recipe.order == "dedup_first"
+        self.counts: Counter[str] = Counter()
+        self.pages_dropped: Counter[str] = Counter()
+        self.records_rejected: Counter[str] = Counter()
+        self.rejects: list[Reject] = []
+        self.samples: dict[str, list[dict[str, str]]] = {}
+        self.pages_read = 0
+        self.unit_count = 0
+        self._waiting: list[RawPage] = []
+        self._places: list[Place] = []  # of those that wait
+        self._dropped_keys = array.array("Q")
+        self._dropped_offsets = array.array("Q")
+        self._dropped_codes = bytearray()
+        self._codes: dict[str, int] = {}  # of verdicts, in order of their first page
+        self._columns: dict[str, list[Any]] = {
+            name: [] for name in CLEANED_SCHEMA.names if name != "unit_starts"
+        }
+        self._starts = array.array("I")
+        self._start_offsets = array.array("q", [0])
+        self._identities: list[bytes] = []
+        self._kept_prints: list[tuple[bytes, str, bytes, int]] = []
+        self._dropped_prints: list[tuple[bytes, str, bytes, int]] = []
+
+    def reject(self, reject: Reject) -> None:
+        self.records_rejected[reject.reason] += 1
+        if len(self.rejects) < _REJECTS_LISTED:
+            self.rejects.append(reject)
+
+    def add(self, place: Place, page: RawPage) -> None:
+        self.pages_read += 1
+        self._waiting.append(page)
+        self._places.append(place)
+        if len(self._waiting) == _PAGES_AT_A_TIME:
+            self._judge()
+
+    def _judge(self) -> None:
+        """Judges the pages that wait. One step after the other over all of them, not page by page:
+        the tables of each step then stay in the processor's cache, for a tenth less CPU.
+        """
+        pages, self._waiting = self._waiting, []
+        places, self._places = self._places, []
+        results = self._rules.clean_all(pages, self.counts)
+        kept = []
+        for place, page, result in zip(places, pages, results, strict=True):
+            if result.verdict is PageVerdict.KEPT:
+                kept.append((place, page, result))
+            else:
+                self._drop(place, page, result)
+        starts = [self._rules.unit_starts(result.text) for _, _, result in kept]
+        for (place, page, result), starts_of_page in zip(kept, starts, strict=True):
+            self._keep(place, page, result, starts_of_page)
+
+    def _drop(self, place: Place, page: RawPage, result: CleanPage) -> None:
+        normalized = normalize_url(page.url)
+        self._dropped_keys.append(page_key(normalized))
+        self._dropped_offsets.append(place.offset)
+        self._dropped_codes.append(self._codes.setdefault(result.verdict, len(self._codes)))
+        self.pages_dropped[result.verdict] += 1
+        samples = self.samples.setdefault(result.verdict, [])
+        if len(samples) < _SAMPLES_PER_VERDICT:
+            samples.append(
+                {
+                    "url": page.url,
+                    "evidence": result.reason(),
+                    "text": page.text.strip()[:_SAMPLE_CHARS],
+                }
+            )
+        # TF deduplicates urls before cleaning: a page that the rules drop may still be the newest.
+        if self._all_urls and result.verdict not in BEFORE_URLS:
+            self._dropped_prints.append(
+                (url_identity(normalized), self._date(page), page_digest(page, page.text), 0)
+            )
+
+    def _keep(self, place: Place, page: RawPage, result: CleanPage, starts: list[int]) -> None:
+        normalized = normalize_url(page.url)
+        digest = page_digest(page, result.text)
+        key = page_key(normalized)
+        columns = self._columns
+        columns["url"].append(page.url)
+        columns["text"].append(result.text)
+        columns["timestamp"].append(page.timestamp)
+        columns["content_type"].append(page.content_type)
+        columns["content_length"].append(page.content_length)
+        language = result.language
+        columns["language"].append(language.code if language else None)
+        columns["language_probability"].append(language.probability if language else None)
+        columns["validation"].append(split_of(normalized) == "validation")
+        columns["page_key"].append(key)
+        columns["digest"].append(digest)
+        columns["lines"].append(result.lines)
+        columns["offset"].append(place.offset)
+        columns["inner_offset"].append(place.inner_offset)
+        columns["record_id"].append(place.record_id)
+        self.unit_count += len(starts)
+        self._starts.extend(starts)
+        self._start_offsets.append(len(self._starts))
+        self._identities.append(unit_identities(result.text, starts))
+        if self._all_urls:
+            rank = md5_key(page.url)  # TF: md5 of the url as written
+        elif self._recipe.dedup_urls:
+            rank = key
+        else:  # pages may share a url: only their content tells them apart
+            rank = int.from_bytes(digest[:8], "little")
+        self._kept_prints.append((url_identity(normalized), self._date(page), digest, rank))
+
+    def _date(self, page: RawPage) -> str:
+        """What tells which of two copies is newer: its time, or for TF the text of its date."""
+        return page.timestamp if self._recipe.drop_parser_accidents else date_key(page.timestamp)
+
+    def dropped(self) -> Dropped:
+        """The pages that the rules dropped, in the order of the file."""
+        return Dropped(
+            np.frombuffer(self._dropped_keys, np.uint64),
+            np.frombuffer(self._dropped_offsets, np.uint64),
+            np.frombuffer(self._dropped_codes, np.uint8),
+            tuple(map(str, self._codes)),
+        )
+
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """The cleaned pages and the fingerprints, both in shard order."""
+        self._judge()
+        unit_starts = pa.LargeListArray.from_arrays(
+            pa.array(self._start_offsets, pa.int64()), pa.array(self._starts, pa.uint32())
+        )
+        columns = {
+            name: unit_starts if name == "unit_starts" else pa.array(self._columns[name], type_)
+            for name, type_ in zip(CLEANED_SCHEMA.names, CLEANED_SCHEMA.types, strict=True)
+        }
+        cleaned = pa.table(columns, schema=CLEANED_SCHEMA)
+        order = shard_order(cleaned)
+        prints = [self._kept_prints[row] for row in order] + self._dropped_prints
+        units = [self._identities[row] for row in order] + [b""] * len(self._dropped_prints)
+        fingerprints = [*zip(*prints, strict=True)] if prints else [()] * 4
+        fingerprints.append(tuple(units))
+        columns = {
+            name: pa.array(values, type_)
+            for name, type_, values in zip(
+                FINGERPRINT_SCHEMA.names, FINGERPRINT_SCHEMA.types, fingerprints, strict=True
+            )
+        }
+        return cleaned.take(order), pa.table(columns, schema=FINGERPRINT_SCHEMA)
+
+
+def page_digest(page: RawPage, text: str) -> bytes:
+    """16 bytes of all that would be published of a page: a tie-break that no file order changes.
+
+    ``text``: as kept, or as read for a page that the rules dropped.
+    """
+    published = (page.url, page.timestamp, page.content_type, page.content_length, text)
+    return mmh3.mmh3_x64_128_digest("\0".join(published).encode("utf-8", "surrogatepass"))
+
+
+def _write_rejects(path: str, input_path: str, rejects: list[Reject]) -> None:
+    if not rejects:
+        storage.remove([path])  # of an earlier build of a changed file
+        return
+    with storage.write_atomically(path) as file:
+        for reject in rejects:
+            line = {
+                "file": input_path,
+                "offset": reject.offset,  # of the gzip member
+                "inner_offset": reject.inner_offset,  # in what the member unpacks to
+                "reason": reject.reason,
+                "detail": reject.detail,
+            }
+            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+
+def _counted(counts: Counter[str], without: str = "") -> dict[str, int]:
+    return {str(key): count for key, count in sorted(counts.items()) if count and key != without}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,510 @@
+"""The corpus build as one Beam graph.
+
+::
+
+    ListInputs -> CleanFiles ---> url rows by bucket --> outdated pages by file --+
+                       |                                                          |
+                       +--------> span rows by bucket -> repeated spans by file --+-> WriteRemovals
+                       |                                                                    |
+                       +--> MergeFiles, where files are many <------------------------------+
+                       |        |                                                           |
+                       +-----> WriteShards <-------------------- PlanShards <---------------+
+                                    |
+                                    +-> WriteManifest
+
+The graph carries settings, never the names of files: a worker reads these from the list that the
+launcher made (`pipelines.input_list`). Text stays in files and is read once by the shard it belongs
+to.
+"""
+
+import contextlib
+import dataclasses
+import socket
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from c4_filters.pages import PageRules
+from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
+from pipelines import builders, corpus_folder, storage, verify_corpus
+from pipelines.builds import prepare, require_readable
+from pipelines.config import BuildConfig
+from pipelines.corpus import formats, layout
+from pipelines.corpus.manifest import Manifest
+from pipelines.corpus.opened import OpenedFiles
+from pipelines.finish_corpus import finish_corpus, make_manifest
+from pipelines.input_list import read_input_list
+from pipelines.progress import Notes
+from pipelines.quiet_beam import beam
+from pipelines.stages import dedup
+from pipelines.stages.clean_files import FileSummary, clean_file, clean_identity
+from pipelines.stages.merge_files import (
+    MergePlan,
+    MergeTask,
+    cleaned_sources,
+    merge_files,
+    plan_merge,
+)
+from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
+
+__all__ = ["BuildCorpus"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Totals:
+    """What all cleaned files come to together: decides the number of buckets and shards."""
+
+    units: int = 0
+    pages: int = 0
+    text_bytes: int = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.units + other.units,
+            self.pages + other.pages,
+            self.text_bytes + other.text_bytes,
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class BuildCorpus(beam.PTransform[Any, Any]):
+    """The whole build: put it on a pipeline, and its output is the manifest, written last.
+
+    >>> from pipelines import BuildConfig
+    >>> BuildCorpus(BuildConfig(inputs="wet/*.gz", output="corpus")).config.inputs
+    ('wet/*.gz',)
+
+    Applied to a pipeline, it checks inputs and folder, takes the folder for this build and lists
+    the input files there. If the same corpus is there already, it only yields the manifest. A
+    launcher that has done all this (``c4 build``) gives its ``claim``.
+    """
+
+    config: BuildConfig
+    notes: Notes | None = None  # progress, on this machine only
+    alone: bool = False  # nobody waits: the job itself must fail when too little could be read
+    claim: builders.Claim | None = None  # on the folder, if the launcher has taken it
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def expand(self, begin: Any) -> Any:
+        """Prepare the folder unless a launcher has done so, and add the stages."""
+        # Workers get these options from Beam, but a worker may also be a thread of this process.
+        storage.use_options(begin.pipeline.options.get_all_options())
+        if self.claim is not None:
+            return self._stages(begin, self.config, self.claim, self.alone)
+        prepared = prepare(self.config)
+        prepared.look_for_finished()
+        config = prepared.config
+        if not prepared.is_done:
+            with prepared.claimed(
+                builders.TRANSFORM, type(begin.pipeline.runner).__name__
+            ) as claim:
+                if prepared.finished is None:
+                    return self._stages(begin, config, claim, alone=True)
+                prepared.tidy()
+                claim.end()
+        made = prepared.finished
+        # Of no declared type: Beam would take a dataclass for a row of its own kinds of columns.
+        return (
+            begin
+            | "Finished" >> beam.Create([config.output])
+            | "Manifest" >> beam.Map(lambda _: made).with_output_types(Any)
+        )
+
+    def _stages(self, begin: Any, config: BuildConfig, claim: builders.Claim, alone: bool) -> Any:
+        """Add the stages of this module's head."""
+        # The patterns, of which there may be as many as files, stay with whoever made the list.
+        listed = storage.join(config.output, layout.INPUTS)
+        config, notes = dataclasses.replace(config, inputs=(listed,)), self.notes
+        recipe = config.recipe
+        files = (
+            begin
+            | "Folder" >> beam.Create([config.output])
+            | "ListInputs" >> beam.FlatMap(_list_inputs, notes, claim)
+            | "SpreadFiles" >> Spread()
+            | "CleanFiles" >> beam.ParDo(_CleanFile(config, notes, claim))
+        )
+        readable = files | "Readable" >> beam.Filter(lambda file: not file.unreadable)
+        totals = beam.pvalue.AsSingleton(
+            readable | "Total" >> beam.Map(_totals_of) | "AddUp" >> beam.CombineGlobally(_add_up)
+        )
+        names = readable | "Names" >> beam.Map(lambda file: (file.name, b""))
+
+        lost_pages = lost_spans = begin | "Nothing" >> beam.Create([]).with_output_types(
+            tuple[str, bytes]
+        )
+        if recipe.dedup_urls:
+            urls = names | "UrlRows" >> beam.ParDo(_UrlRows(config.output), totals).with_outputs(
+                "lost", main="rows"
+            )
+            outdated = (
+                urls.rows
+                | "UrlsByBucket" >> beam.GroupByKey()
+                | "OutdatedPages"
+                >> beam.FlatMap(_outdated_pages).with_output_types(tuple[str, bytes])
+            )
+            lost_pages = (urls.lost, outdated) | "LostPages" >> beam.Flatten()
+        if recipe.dedup_unit != "none":
+            spans = (
+                {"file": names, "pages": lost_pages}
+                | "PagesByFile" >> beam.CoGroupByKey()
+                | "SpanRows"
+                >> beam.ParDo(_SpanRows(config.output, recipe.dedup_window), totals).with_outputs(
+                    "lost", main="rows"
+                )
+            )
+            repeated = (
+                spans.rows
+                | "SpansByBucket" >> beam.GroupByKey()
+                | "RepeatedSpans"
+                >> beam.FlatMap(_repeated_spans).with_output_types(tuple[str, bytes])
+            )
+            lost_spans = (spans.lost, repeated) | "LostSpans" >> beam.Flatten()
+        deduplicated = (
+            {"file": names, "pages": lost_pages, "spans": lost_spans}
+            | "RemovalsByFile" >> beam.CoGroupByKey()
+            | "OwnBeforeRemovals" >> beam.ParDo(_Own(claim))
+            | "WriteRemovals"
+            >> beam.Map(
+                _write_removals, config.output, recipe.dedup_window, claim.build_id, notes
+            ).with_output_types(str)
+        )
+
+        # Asking for names makes a stage wait until every file, every piece is there.
+        ready = beam.pvalue.AsList(deduplicated)
+        start = begin | "Start" >> beam.Create([config.shards])
+        pieces = (
+            start
+            | "PlanMerge" >> beam.FlatMap(_plan_merge, totals, ready, notes)
+            | "SpreadPieces" >> Spread()
+            | "OwnBeforeMerge" >> beam.ParDo(_Own(claim))
+            | "MergeFiles" >> beam.Map(_merge_files, config, totals, ready, claim.build_id, notes)
+        )
+        shards = (
+            start
+            | "PlanShards"
+            >> beam.FlatMap(
+                _plan_shards, config, totals, ready, beam.pvalue.AsList(pieces), notes, claim
+            )
+            | "SpreadShards" >> Spread()
+            | "WriteShards" >> beam.ParDo(_WriteShard(config, notes, claim), totals, ready)
+        )
+        return (
+            begin
+            | "Finish" >> beam.Create([config])
+            | "WriteManifest"
+            >> beam.Map(
+                _write_manifest,
+                beam.pvalue.AsList(files),
+                beam.pvalue.AsList(shards),
+                alone,
+                claim,
+            ).with_output_types(Any)
+        )
+
+
+class Spread(beam.PTransform[Any, Any]):
+    """Spread elements over workers, one per key, in the order they come.
+
+    Largest first is then fair: runners that deal out keys in turn give each worker its share.
+    """
+
+    def expand(self, elements: Any) -> Any:
+        """Number, group, and drop the numbers."""
+        return (
+            elements
+            | "Number" >> beam.Map(lambda numbered: numbered).with_output_types(tuple[int, Any])
+            | "Group" >> beam.GroupByKey()
+            | "Ungroup" >> beam.FlatMap(lambda group: group[1])
+        )
+
+
+class _Own(beam.DoFn):
+    """Passes elements on, unless another build has taken the folder."""
+
+    def __init__(self, claim: builders.Claim) -> None:
+        self._claim = claim
+
+    def process(self, element: Any) -> Iterator[Any]:
+        _require(self._claim)
+        yield element
+
+
+def _require(claim: builders.Claim, now: bool = False) -> None:
+    """Show that the build runs. Raises OSError if another build has taken the folder."""
+    claim.require(now)
+    claim.show()
+
+
+def _list_inputs(
+    output: str, notes: Notes | None, claim: builders.Claim
+) -> Iterator[tuple[int, tuple[str, int, str, bool]]]:
+    _require_folder(output)
+    _require(claim, now=True)
+    files = read_input_list(output, claim.run_id)
+    if notes is not None:
+        notes.total("clean", sum(file.size for file in files))
+        notes.expect("dedup", len(files))
+    files.sort(key=lambda file: (-file.size, file.path))
+    kept = {
+        name.rpartition(".")[0]
+        for folder in ("cleaned", "rejects")
+        for name in storage.listdir(storage.join(output, folder))
+    }
+    # Plain tuples: every engine's coder knows them.
+    return enumerate(
+        [
+            (file.path, file.size, file.identity, kept.isdisjoint(layout.file_names(file.path)))
+            for file in files
+        ]
+    )
+
+
+def _require_folder(output: str) -> None:
+    """Raise OSError where the launcher's folder is not seen: its files would be scattered."""
+    if not storage.exists(storage.join(output, layout.BUILD)):
+        raise OSError(
+            f"the worker on {socket.gethostname()} does not see the folder {output}: give one that "
+            "every worker sees, such as gs://, s3://, hdfs:// or a network mount (--output)"
+        )
+
+
+class _CleanFile(beam.DoFn):
+    """(path, bytes, identity, whether it is new) -> FileSummary; writes its files on the way."""
+
+    def __init__(self, config: BuildConfig, notes: Notes | None, claim: builders.Claim) -> None:
+        self._config = config
+        self._claim = claim
+        self._identity = clean_identity(config)
+        self._notes = notes
+        self._rules: PageRules | None = None
+
+    def setup(self) -> None:
+        _require_folder(self._config.output)
+        self._rules = self._config.page_rules()
+
+    def process(self, element: tuple[str, int, str, bool]) -> Iterator[FileSummary]:
+        path, size, content, new = element
+        notes = self._notes
+        _require(self._claim)
+
+        def report(bytes_read: int, pages: int) -> None:
+            self._claim.show()
+            if notes is not None:
+                notes.note("clean", layout.file_name(path), bytes_read, pages)
+
+        assert self._rules is not None
+        with _marked(layout.started(self._config.output, layout.file_name(path)), path):
+            summary = clean_file(
+                path,
+                size,
+                self._config.output,
+                self._rules,
+                self._identity,
+                self._config.max_record_bytes,
+                report,
+                self._config.max_file_bytes,
+                content,
+                self._config.verify_inputs,
+                new,
+            )
+        report(size, summary.pages_read)
+        yield summary
+
+
+@contextlib.contextmanager
+def _marked(mark: str, path: str) -> Iterator[None]:
+    """Keep a file there while the block runs; it stays only if the process dies."""
+    with storage.write_atomically(mark) as file:
+        file.write(path.encode("utf-8", "surrogateescape"))
+    try:
+        yield
+    finally:
+        storage.remove([mark])
+
+
+def _totals_of(file: FileSummary) -> Totals:
+    return Totals(file.units, file.fingerprint_pages, file.text_bytes)
+
+
+def _add_up(parts: Iterable[Totals]) -> Totals:
+    return sum(parts, Totals())
+
+
+class _UrlRows(beam.DoFn):
+    """(name, ...) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+
+    def process(self, element: tuple[str, bytes], totals: Totals) -> Iterator[Any]:
+        name, _ = element
+        buckets = dedup.bucket_count(totals.pages, PAGE_BYTES)
+        lost, packed = dedup.url_buffers(self._output, name, buckets)
+        if lost is not None:
+            yield beam.pvalue.TaggedOutput("lost", (name, lost))
+        for bucket, buffer in packed.items():
+            yield bucket, (name, buffer)
+
+
+class _SpanRows(beam.DoFn):
+    """(name, lost pages) -> (bucket, (name, packed spans)), and (name, first units) lost."""
+
+    def __init__(self, output: str, window: int) -> None:
+        self._output = output
+        self._window = window
+
+    def process(self, element: tuple[str, Any], totals: Totals) -> Iterator[Any]:
+        name, found = element
+        lost, packed = dedup.span_buffers(
+            self._output,
+            name,
+            found["pages"],
+            self._window,
+            dedup.bucket_count(totals.units, SPAN_BYTES),
+        )
+        if lost is not None:
+            yield beam.pvalue.TaggedOutput("lost", (name, lost))
+        for bucket, buffer in packed.items():
+            yield bucket, (name, buffer)
+
+
+def _outdated_pages(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
+    return dedup.outdated_pages(group[1])
+
+
+def _repeated_spans(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
+    return dedup.repeated_spans(group[1])
+
+
+def _write_removals(
+    element: tuple[str, Any], output: str, window: int, build_id: str, notes: Notes | None
+) -> str:
+    name, found = element
+    dedup.write_file_removals(output, name, found["pages"], found["spans"], window, build_id)
+    if notes is not None:
+        notes.note("dedup", name, 1)
+    return name
+
+
+def _merging(totals: Totals, names: list[str], shards: int | None) -> MergePlan | None:
+    count = len(plan_shards(totals.text_bytes, shards))
+    return plan_merge(len(names), totals.text_bytes, count)
+
+
+def _plan_merge(
+    shards: int | None, totals: Totals, names: list[str], notes: Notes | None
+) -> Iterator[tuple[int, MergeTask]]:
+    plan = _merging(totals, names, shards)
+    if plan is None:
+        return
+    if notes is not None:
+        notes.total("merge", plan.groups * plan.ranges)
+    yield from enumerate(plan.tasks())
+
+
+def _merge_files(
+    task: MergeTask,
+    config: BuildConfig,
+    totals: Totals,
+    names: list[str],
+    build_id: str,
+    notes: Notes | None,
+) -> str:
+    plan = _merging(totals, names, config.shards)
+    assert plan is not None
+    piece = merge_files(task, plan, names, config.output, build_id)
+    if notes is not None:
+        notes.note("merge", f"{task.group}-{task.key_range}", 1)
+    return piece
+
+
+def _plan_shards(
+    shards: int | None,
+    config: BuildConfig,
+    totals: Totals,
+    names: list[str],
+    pieces: list[str],
+    notes: Notes | None,
+    claim: builders.Claim,
+) -> Iterator[tuple[int, ShardTask]]:
+    del names, pieces
+    tasks = plan_shards(totals.text_bytes, shards)
+    planned = [
+        formats.shard_file_name(task.split, task.index, task.count, name)
+        for task in tasks
+        for name in config.formats
+    ]
+    _require(claim, now=True)
+    corpus_folder.plan_files(config.output, planned)
+    if notes is not None:
+        notes.total("write", len(tasks))
+    return enumerate(tasks)
+
+
+class _WriteShard(beam.DoFn):
+    """ShardTask -> ShardSummary; the shard's files are written on the way."""
+
+    def __init__(
+        self,
+        config: BuildConfig,
+        notes: Notes | None,
+        claim: builders.Claim,
+    ) -> None:
+        self._config = config
+        self._claim = claim
+        self._notes = notes
+        self._rules: PageRules | None = None
+        self._opened: OpenedFiles | None = None
+
+    def setup(self) -> None:
+        self._rules = self._config.page_rules()
+        self._opened = OpenedFiles()
+
+    def teardown(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    def process(self, task: ShardTask, totals: Totals, names: list[str]) -> Iterator[ShardSummary]:
+        assert self._rules is not None
+        _require(self._claim)
+        output, plan = self._config.output, _merging(totals, names, self._config.shards)
+        if plan is None:
+            sources = cleaned_sources(output, names)
+        else:
+            sources = plan.sources(output, *task.key_range())
+        summary = write_shard(
+            task,
+            sources,
+            output,
+            self._config.formats,
+            self._rules,
+            self._claim.build_id,
+            lambda: _require(self._claim, now=True),
+            self._opened,
+        )
+        if self._notes is not None:
+            self._notes.note("write", f"{task.split}-{task.index}", 1, summary.pages)
+        yield summary
+
+
+def _write_manifest(
+    config: BuildConfig,
+    files: list[FileSummary],
+    shards: list[ShardSummary],
+    alone: bool,
+    claim: builders.Claim,
+) -> Manifest:
+    made = make_manifest(config, files, shards)
+    _require(claim, now=True)
+    if wrong := verify_corpus.shard_problems(config.output, made):
+        raise OSError(
+            f"{config.output}: {wrong[0]}: something else writes into this folder; run the same "
+            "c4 build again"
+        )
+    made = finish_corpus(config, made, lambda: _require(claim, now=True))
+    if alone:
+        storage.remove(corpus_folder.kept_to_drop(config.output, config.keep))
+        claim.end()
+        require_readable(config, made)
+    return made

@@ -1,0 +1,180 @@
+"""Many cleaned files and their removals -> fewer, for builds of hundreds of WET files and more.
+
+A shard holds a range of page keys, of which every cleaned file has some: 56,000 files and 20,000
+shards would be a billion openings, each of a few requests to an object store. So neighbouring
+files (by name) form groups, and what a group has in one of some ranges of keys becomes a *piece*: a
+cleaned file and a removal file like any other. Then every file is opened once a range, and a shard
+opens one piece a group. Builds of few files skip the step: no page or order depends on it.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines.collector import without_collector
+from pipelines.corpus import layout
+from pipelines.corpus.cleaned import (
+    CLEANED_SCHEMA,
+    SPLITS,
+    CleanedFile,
+    Source,
+    key_range,
+    shard_order,
+    write_cleaned,
+)
+from pipelines.corpus.removals import open_removals, write_removals
+
+__all__ = ["MergePlan", "MergeTask", "cleaned_sources", "merge_files", "plan_merge"]
+
+_TEXT_BYTES_PER_PIECE = 128 << 20  # a worker holds it some three times over
+#: Openings without the step over openings with it, from which on it is taken. It reads and writes
+#: all cleaned text once more: docs/log.md has what both cost.
+_WORTH = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class MergeTask:
+    """One piece to make: what the files of a group have in a range of page keys."""
+
+    group: int
+    key_range: int
+
+
+@dataclasses.dataclass(frozen=True)
+class MergePlan:
+    """``groups`` x ``ranges`` pieces: neighbouring files, and equal ranges of page keys."""
+
+    groups: int
+    ranges: int
+
+    def tasks(self) -> list[MergeTask]:
+        """A task for each piece, those of one group together: they read the same files."""
+        return [
+            MergeTask(group, key_range)
+            for group in range(self.groups)
+            for key_range in range(self.ranges)
+        ]
+
+    def files_of(self, group: int, names: Sequence[str]) -> Sequence[str]:
+        """The names of a group's files, of all names in order.
+
+        >>> MergePlan(2, 1).files_of(1, ["a", "b", "c"])
+        ['b', 'c']
+        """
+        begin, end = (len(names) * at // self.groups for at in (group, group + 1))
+        return names[begin:end]
+
+    def piece(self, output: str, task: MergeTask) -> Source:
+        """Where a piece stands."""
+        name = layout.piece_name(task.group, self.groups, task.key_range, self.ranges)
+        return Source(layout.merged(output, name), layout.merged_removals(output, name))
+
+    def sources(self, output: str, low: int, high: int) -> list[Source]:
+        """The pieces that hold page keys from ``low`` to below ``high``, by group."""
+        return [
+            self.piece(output, MergeTask(group, index))
+            for group in range(self.groups)
+            for index in range(self.ranges)
+            if key_range(index, self.ranges)[0] < high and low < key_range(index, self.ranges)[1]
+        ]
+
+
+def plan_merge(files: int, text_bytes: int, shards: int) -> MergePlan | None:
+    """How cleaned files are merged before ``shards`` shards are written; None: not at all.
+
+    The number of pieces follows from their size. Of the ways to lay them out, the one with the
+    fewest openings is taken: files x ranges while merging, shards x groups while writing.
+
+    >>> plan_merge(100, 3 << 30, 48)
+    >>> plan_merge(56_000, 1400 << 30, 1024)
+    MergePlan(groups=800, ranges=14)
+    """
+    if not files:
+        return None
+    pieces = max(1, -(-text_bytes // _TEXT_BYTES_PER_PIECE))
+    ranges = np.arange(1, pieces + 1)
+    groups = np.minimum(files, -(-pieces // ranges))
+    openings = files * ranges + shards * groups
+    best = int(openings.argmin())
+    if files * shards < _WORTH * openings[best]:
+        return None
+    return MergePlan(int(groups[best]), int(ranges[best]))
+
+
+def cleaned_sources(output: str, names: Iterable[str]) -> list[Source]:
+    """The cleaned files called ``names`` themselves, by name."""
+    # By name, because copies of one page keep the order of their files.
+    return [
+        Source(layout.cleaned(output, name), layout.removals(output, name))
+        for name in sorted(names)
+    ]
+
+
+def merge_files(
+    task: MergeTask, plan: MergePlan, names: Iterable[str], output: str, build_id: str = ""
+) -> str:
+    """Make a piece from its group's files.
+
+    Args:
+        task: The piece.
+        plan: The plan that it belongs to.
+        names: Names of all cleaned files.
+        output: The corpus folder.
+        build_id: The build that the removals must belong to, and that the piece belongs to.
+
+    Returns:
+        The path of the piece's pages.
+
+    Raises:
+        ValueError: A file that it reads is damaged, or of another build; the message names it.
+    """
+    with without_collector():
+        sources = cleaned_sources(output, plan.files_of(task.group, sorted(names)))
+        piece = plan.piece(output, task)
+        low, high = key_range(task.key_range, plan.ranges)
+        _write_piece(piece, *_gather(sources, low, high, build_id), build_id)
+    return piece.cleaned
+
+
+def _gather(
+    sources: Iterable[Source], low: int, high: int, build_id: str
+) -> tuple[pa.Table, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """What the sources have of a range: pages, and which of these [pages] and their [units] go."""
+    batches: list[pa.RecordBatch] = []
+    pages_gone, units_gone = [np.zeros(0, bool)], [np.zeros(0, bool)]
+    for source in sources:
+        with (
+            CleanedFile(source.cleaned) as cleaned,
+            open_removals(source.removals, cleaned, build_id) as removals,
+        ):
+            for split in range(len(SPLITS)):
+                for pages, first_page, first_unit in cleaned.slices(split, low, high):
+                    batches.append(pages)
+                    pages_gone.append(removals.pages(first_page, len(pages)))
+                    starts = pages.column("unit_starts").offsets
+                    units = starts[len(pages)].as_py() - starts[0].as_py()
+                    units_gone.append(removals.units(first_unit, units))
+    table = pa.Table.from_batches(batches, CLEANED_SCHEMA)
+    return table, np.concatenate(pages_gone), np.concatenate(units_gone)
+
+
+def _write_piece(
+    piece: Source,
+    table: pa.Table,
+    pages_gone: npt.NDArray[np.bool_],
+    units_gone: npt.NDArray[np.bool_],
+    build_id: str,
+) -> None:
+    order = shard_order(table)
+    units = pa.compute.list_value_length(table["unit_starts"]).to_numpy().astype(np.int64)
+    first_units = np.cumsum(units) - units
+    begins = np.cumsum(units[order]) - units[order]  # of each page's units, in the new order
+    unit_order = np.repeat(first_units[order] - begins, units[order]) + np.arange(units.sum())
+    # The pages last: a piece that is there is whole.
+    write_removals(piece.removals, pages_gone[order], units_gone[unit_order], None, None, build_id)
+    summary = {"merged": os.path.basename(piece.cleaned), "build_id": build_id}
+    write_cleaned(piece.cleaned, table.take(order), summary)

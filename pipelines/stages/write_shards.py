@@ -1,0 +1,342 @@
+"""Cleaned pages and removals -> one shard of the corpus, in hash order."""
+
+import dataclasses
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from c4_filters.dates import COMMON_FORM, whole_seconds
+from c4_filters.pages import PageRules
+from c4_filters.verdicts import LineVerdict, PageVerdict
+from pipelines import storage
+from pipelines.collector import without_collector
+from pipelines.corpus import formats
+from pipelines.corpus.cleaned import SPLITS, Source, key_range, shard_order
+from pipelines.corpus.opened import OpenedFiles
+
+__all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
+
+# What one worker holds a few times over: 64 MB of text, more where shards are very many already,
+# since each of them opens some hundred files.
+_TEXT_BYTES_PER_SHARD = 64 << 20
+_MOST_TEXT_BYTES_PER_SHARD = 256 << 20
+_MANY_SHARDS = 4096
+_TRAIN_SHARDS_PER_VALIDATION_SHARD = 128  # as the published C4: 1024 and 8
+_OUTPUT_COLUMNS = (
+    "url",
+    "text",
+    "timestamp",
+    "content_type",
+    "content_length",
+    "language",
+    "language_probability",
+)
+_SAMPLES_PER_VERDICT = 3
+_SAMPLE_CHARS = 300
+_KEPT_PAGE_CHARS = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardTask:
+    """One shard to write: the ``index``-th of ``count`` equal ranges of page keys of a split."""
+
+    split: str
+    index: int
+    count: int
+
+    def key_range(self) -> tuple[int, int]:
+        """First page key of the shard, and first beyond it.
+
+        >>> ShardTask("train", 0, 1).key_range() == (0, 2**64)
+        True
+        """
+        return key_range(self.index, self.count)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardSummary:
+    """What one shard came to."""
+
+    split: str
+    index: int
+    count: int
+    pages: int
+    lines: int
+    text_bytes: int
+    pages_dropped: dict[str, int]
+    lines_dropped: dict[str, int]
+    samples: dict[str, list[dict[str, str]]]
+    files: list[dict[str, Any]]  # name, format, bytes, sha256
+    kept_page: dict[str, str] | None  # its first page, shortened, for people to look at
+    cpu_s: float
+
+
+def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
+    """The shards of a corpus of ``text_bytes`` cleaned bytes; ``shards`` sets those of train.
+
+    >>> [task.count for task in plan_shards(200 << 20, None)]
+    [4, 4, 4, 4, 1]
+    """
+    size = max(_TEXT_BYTES_PER_SHARD, -(-text_bytes // _MANY_SHARDS))
+    size = min(size, _MOST_TEXT_BYTES_PER_SHARD)
+    train = shards or max(1, min(99_999, -(-text_bytes // size)))
+    validation = -(-train // _TRAIN_SHARDS_PER_VALIDATION_SHARD)
+    return [ShardTask("train", index, train) for index in range(train)] + [
+        ShardTask("validation", index, validation) for index in range(validation)
+    ]
+
+
+def write_shard(
+    task: ShardTask,
+    sources: Iterable[Source],
+    output: str,
+    format_names: Iterable[str],
+    rules: PageRules,
+    build_id: str | None = None,
+    require: Callable[[], None] = lambda: None,
+    opened: OpenedFiles | None = None,
+) -> ShardSummary:
+    """Write one shard in every format asked for.
+
+    Copies of one page keep the order of their sources, which is that of the files' names (see
+    ``merge_files``).
+
+    Args:
+        task: The shard.
+        sources: Cleaned files and their removals, or merged ones.
+        output: The corpus folder.
+        format_names: Formats, see pipelines.corpus.formats.
+        rules: The recipe's.
+        build_id: The build that the removals must belong to; None: any.
+        require: Called before each file is published; what it raises keeps the file unpublished.
+        opened: Holds files that stay open from one shard to the next; the caller closes it.
+
+    Raises:
+        ValueError: A file that it reads is damaged, or of another build; the message names it.
+    """
+    files = opened or OpenedFiles()
+    try:
+        with without_collector():
+            return _write_shard(
+                task, sources, output, format_names, rules, build_id, require, files
+            )
+    finally:
+        if opened is None:
+            files.close()
+
+
+def _write_shard(
+    task: ShardTask,
+    sources: Iterable[Source],
+    output: str,
+    format_names: Iterable[str],
+    rules: PageRules,
+    build_id: str | None,
+    require: Callable[[], None],
+    opened: OpenedFiles,
+) -> ShardSummary:
+    started = time.process_time()
+    writer = _Shard(rules)
+    low, high = task.key_range()
+    split = SPLITS.index(task.split)
+    for source in sources:
+        with opened.open(source, build_id) as (cleaned, removals):
+            for pages, first_page, first_unit in cleaned.slices(split, low, high):
+                units = pages.column("unit_starts")
+                unit_count = units.offsets[len(pages)].as_py() - units.offsets[0].as_py()
+                writer.add(
+                    pages,
+                    removals.pages(first_page, len(pages)),
+                    removals.units(first_unit, unit_count),
+                )
+    table = writer.table()
+    files = []
+    for format_name in format_names:
+        file_name = formats.shard_file_name(task.split, task.index, task.count, format_name)
+        with storage.write_atomically(storage.join(output, file_name)) as file:
+            hashed = _HashedFile(file)
+            formats.write_shard(format_name, table, cast(BinaryIO, hashed))
+            require()
+        files.append(
+            {
+                "name": file_name,
+                "format": format_name,
+                "bytes": hashed.bytes,
+                "sha256": hashed.digest.hexdigest(),
+            }
+        )
+    return ShardSummary(
+        split=task.split,
+        index=task.index,
+        count=task.count,
+        pages=len(table),
+        lines=writer.lines,
+        text_bytes=pc.sum(pc.binary_length(table["text"])).as_py() or 0,
+        pages_dropped={str(key): count for key, count in sorted(writer.pages_dropped.items())},
+        lines_dropped={
+            str(key): count for key, count in sorted(writer.lines_dropped.items()) if count
+        },
+        samples=writer.samples,
+        files=files,
+        kept_page={
+            "url": table["url"][0].as_py(),
+            "text": table["text"][0].as_py()[:_KEPT_PAGE_CHARS],
+        }
+        if len(table)
+        else None,
+        cpu_s=time.process_time() - started,
+    )
+
+
+class _Shard:
+    """Collects the pages of a shard, removals applied and late rules judged."""
+
+    def __init__(self, rules: PageRules) -> None:
+        self._rules = rules
+        self._late = rules.recipe.order == "dedup_first"
+        self._batches: list[pa.RecordBatch] = []
+        self.lines = 0
+        self.pages_dropped: Counter[str] = Counter()
+        self.lines_dropped: Counter[str] = Counter()
+        self.samples: dict[str, list[dict[str, str]]] = {}
+
+    def add(
+        self,
+        pages: pa.RecordBatch,
+        page_gone: npt.NDArray[np.bool_],
+        unit_gone: npt.NDArray[np.bool_],
+    ) -> None:
+        """Takes a slice of a cleaned file: [pages], [pages] and [units of these pages]."""
+        offsets = pages.column("unit_starts").offsets.to_numpy()[: len(pages) + 1]
+        offsets = offsets - offsets[0]
+        gone_before = np.concatenate(([0], np.cumsum(unit_gone)))
+        gone_per_page = np.diff(gone_before[offsets])
+        lines = pages.column("lines").to_numpy().astype(np.int64)
+        keep = ~page_gone
+        duplicates = int(page_gone.sum())
+        if duplicates:
+            self.pages_dropped[PageVerdict.DUPLICATE_URL] += duplicates
+            self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += int(lines[page_gone].sum())
+        judged = self._rules.are_judged_after_dedup(np.diff(offsets), gone_per_page)
+        to_judge = np.flatnonzero(keep & judged)
+        changed: list[str] = []
+        languages: list[tuple[str, float] | None] = []
+        changed_mask = np.zeros(len(pages), dtype=bool)
+        texts, urls = pages.column("text"), pages.column("url")
+        starts = pages.column("unit_starts").values.to_numpy()
+        starts = starts[pages.column("unit_starts").offsets[0].as_py() :]
+        for page in to_judge.tolist():
+            begin, end = int(offsets[page]), int(offsets[page + 1])
+            text, url = texts[page].as_py(), urls[page].as_py()
+            left, _, result = self._rules.finish_page(
+                text, starts[begin:end].tolist(), unit_gone[begin:end], url
+            )
+            removed = int(lines[page])
+            if result.verdict is PageVerdict.KEPT:
+                removed -= result.lines
+                lines[page] = result.lines
+                self.lines_dropped[LineVerdict.DUPLICATE] += removed
+                changed_mask[page] = True
+                changed.append(left)
+                languages.append(result.language)
+                continue
+            keep[page] = False
+            left_lines = left.count("\n") + 1 if left else 0
+            self.pages_dropped[result.verdict] += 1
+            self.lines_dropped[LineVerdict.DUPLICATE] += removed - left_lines
+            self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += left_lines
+            samples = self.samples.setdefault(result.verdict, [])
+            if len(samples) < _SAMPLES_PER_VERDICT:
+                samples.append(
+                    {"url": url, "evidence": result.reason(), "text": text[:_SAMPLE_CHARS]}
+                )
+        if changed:
+            pages = _replace(pages, "text", changed_mask, changed)
+            if self._late:
+                codes = [language[0] if language else None for language in languages]
+                odds = [language[1] if language else None for language in languages]
+                pages = _replace(pages, "language", changed_mask, codes)
+                pages = _replace(pages, "language_probability", changed_mask, odds)
+        self.lines += int(lines[keep].sum())
+        pages = pages.select([*_OUTPUT_COLUMNS, "validation", "page_key", "digest"])
+        self._batches.append(pages if keep.all() else pages.filter(pa.array(keep)))
+
+    def table(self) -> pa.Table:
+        """The pages of the shard, sorted by page key, then digest."""
+        if not self._batches:
+            return _EMPTY
+        table = pa.Table.from_batches(self._batches)
+        if not len(table):
+            return _EMPTY
+        table = table.select(_OUTPUT_COLUMNS).take(shard_order(table))
+        if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
+            return table
+        at = table.schema.get_field_index("timestamp")
+        return table.set_column(at, "timestamp", _in_whole_seconds(table["timestamp"]))
+
+
+_EMPTY = pa.table(
+    {
+        name: pa.nulls(0, pa.float32() if name == "language_probability" else pa.large_string())
+        for name in _OUTPUT_COLUMNS
+    }
+)
+
+
+def _in_whole_seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Dates as ``YYYY-MM-DDThh:mm:ssZ``, so that readers that guess types find one."""
+    odd = pc.invert(pc.match_substring_regex(dates, rf"\A(?:{COMMON_FORM})\z"))
+    if not pc.any(odd).as_py():
+        return dates
+    changed = [whole_seconds(date) for date in dates.filter(odd).to_pylist()]
+    return pc.replace_with_mask(dates, odd.combine_chunks(), pa.array(changed, dates.type))
+
+
+def _replace(
+    pages: pa.RecordBatch, column: str, mask: npt.NDArray[np.bool_], values: Sequence[Any]
+) -> pa.RecordBatch:
+    old = pages.column(column)
+    new = pc.replace_with_mask(old, pa.array(mask), pa.array(values, old.type))
+    return pages.set_column(pages.schema.get_field_index(column), column, new)
+
+
+class _HashedFile:
+    """Passes bytes on to a file, and knows their number and digest."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.bytes = 0
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        written = self._file.write(data)
+        self.bytes += written
+        return written
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """The owner of the file below closes it."""

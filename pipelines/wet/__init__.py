@@ -1,0 +1,1 @@
+"""WET files: stored members, records, pages."""
