@@ -1,13 +1,13 @@
 """Rules that read a page's address: normal form, identity, split, domain and url lists."""
 
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 import mmh3
-import tldextract
 
 __all__ = [
     "DomainList",
@@ -70,8 +70,13 @@ def split_of(normalized_url: str) -> Split:
     return "validation" if hash_fraction(normalized_url, _VALIDATION_ONE_IN) == 0 else "train"
 
 
-# The suffix list that the package carries: nothing is downloaded, every worker agrees.
-_extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+@functools.cache
+def _extract() -> Callable[[str], Any]:
+    """Return a function that splits a host into subdomain, domain and suffix."""
+    import tldextract  # takes 0.1 s, and only two recipes need it
+
+    # The suffix list that the package carries: nothing is downloaded, every worker agrees.
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
 
 
 class DomainList:
@@ -99,7 +104,7 @@ class DomainList:
 
     def allows(self, normalized_url: str) -> bool:
         """Whether the registered domain, and the subdomain where some are named, is listed."""
-        parts = _extract(normalized_url)
+        parts = _extract()(normalized_url)
         domain = f"{parts.domain}.{parts.suffix}"
         if domain not in self._domains:
             return False

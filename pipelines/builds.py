@@ -14,8 +14,8 @@ from pipelines.corpus import layout
 from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import Manifest, read_manifest, write_manifest
-from pipelines.engines.local import cores
-from pipelines.engines.options import beam_options, waits
+from pipelines.engines.local import Workers, cores
+from pipelines.engines.options import beam_options, expects_workers, waits
 from pipelines.engines.run import run_build
 from pipelines.input_list import build_id, write_input_list
 from pipelines.storage import FileInfo
@@ -109,30 +109,33 @@ def run(
     storage.use_options(options)  # an address or a key may be among them
     prepared = prepare(config, start_over=start_over, note=note)
     config, sizes = prepared.config, [(file.path, file.size) for file in prepared.files]
-    beam, local = beam_options(list(options), workers, sizes, known_options)
-    prepared.look_for_finished(verify)
-    if prepared.is_done:
-        return Built(prepared.finished, True)
-    chosen = beam.get_all_options()
-    kind = builders.WAITING if waits(beam) else builders.DETACHED
-    written_down = ("template_location", "output_executable_path", "dry_run")
-    # Dataflow's own launcher asks for both, and the service starts the job at once.
-    if not chosen.get("no_wait_until_finish") and any(map(chosen.get, written_down)):
-        kind = builders.TEMPLATE
-    if kind != builders.WAITING and not detached:
-        raise ValueError(
-            "pipelines.build returns the manifest, so it waits for the end of the job: leave out "
-            "the option that does not wait, or run c4 build"
-        )
-    with prepared.claimed(kind, str(chosen.get("runner"))) as claim:
-        made = prepared.finished
-        if made is None:
-            shown = _progress(config, sizes, local) if show_progress else None
-            made = run_build(config, beam, shown, claim)
-        if made is not None:
-            made = _tidy(config, made, note)
-            claim.end()
-    return Built(made, prepared.finished is not None)
+    with Workers() as processes:
+        if expects_workers(options, workers, sizes):
+            processes.prepare()  # while Beam is imported here
+        beam, local = beam_options(list(options), workers, sizes, known_options)
+        prepared.look_for_finished(verify)
+        if prepared.is_done:
+            return Built(prepared.finished, True)
+        chosen = beam.get_all_options()
+        kind = builders.WAITING if waits(beam) else builders.DETACHED
+        written_down = ("template_location", "output_executable_path", "dry_run")
+        # Dataflow's own launcher asks for both, and the service starts the job at once.
+        if not chosen.get("no_wait_until_finish") and any(map(chosen.get, written_down)):
+            kind = builders.TEMPLATE
+        if kind != builders.WAITING and not detached:
+            raise ValueError(
+                "pipelines.build returns the manifest, so it waits for the end of the job: leave "
+                "out the option that does not wait, or run c4 build"
+            )
+        with prepared.claimed(kind, str(chosen.get("runner"))) as claim:
+            made = prepared.finished
+            if made is None:
+                shown = _progress(config, sizes, local) if show_progress else None
+                made = run_build(config, beam, shown, claim, processes)
+            if made is not None:
+                made = _tidy(config, made, note)
+                claim.end()
+        return Built(made, prepared.finished is not None)
 
 
 def prepare(

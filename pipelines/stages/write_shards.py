@@ -285,7 +285,7 @@ class _Shard:
 
 _EMPTY = pa.table(
     {
-        name: pa.array([], pa.float32() if name == "language_probability" else pa.large_string())
+        name: pa.nulls(0, pa.float32() if name == "language_probability" else pa.large_string())
         for name in _OUTPUT_COLUMNS
     }
 )
