@@ -63,7 +63,7 @@ def one_page_file(folder: pathlib.Path) -> str:
 
 
 def run_reference(paths: Sequence[str]) -> measure.Cost:
-    """The reference on some files, in a process of its own."""
+    """Run the reference on some files, in a process of its own."""
     script = (
         "import sys; from benchmarks import reference as r; "
         "run = r.run_reference(sys.argv[1:], r.packaged_english_badwords(), dedup_engine='beam'); "

@@ -180,7 +180,7 @@ def naive_graph(pipeline: beam.Pipeline, folder: str, files: int) -> None:
 
 
 def without_beam(folder: str, files: int, buckets: int) -> None:
-    """The same functions as the packed graph calls, in a loop."""
+    """Call the functions of the packed graph in a loop."""
     sent: dict[int, list[tuple[str, bytes]]] = {}
     losers: dict[str, list[npt.NDArray[np.uint32]]] = {}
     for file in range(files):
@@ -229,7 +229,7 @@ def measure(graph: str, folder: str, files: int, buckets: int) -> dict[str, floa
 
 
 def best(graph: str, folder: str, files: int, buckets: int, repeats: int) -> dict[str, float]:
-    """The repeat that took the least CPU, each in a fresh process."""
+    """Return the repeat that took the least CPU, each in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.dedup", "--graph", graph, "--folder", folder]
     command += ["--files", str(files), "--buckets", str(buckets)]
     runs = []

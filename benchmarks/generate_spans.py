@@ -134,7 +134,7 @@ class SpanCrawl:
         return np.minimum(weights, self.hot_share * self.pages)
 
     def name(self, file: int) -> str:
-        """The name of a file's outputs, as long as Common Crawl's are."""
+        """Return the name of a file's outputs, as long as Common Crawl's are."""
         tag = int(_draw(self.seed, file)[0]) & 0xFFFFFFFF
         return f"CC-MAIN-20190418101243-20190418122311-{file:05d}-{tag:08x}"
 
@@ -215,7 +215,7 @@ class SpanBucket:
         return np.maximum(0, np.rint(mean + math.sqrt(mean) * normal)).astype(np.int64)
 
     def rows(self, first: int, last: int) -> SpanRows:
-        """The rows of files ``first`` to ``last - 1``."""
+        """Return the rows of files ``first`` to ``last - 1``."""
         crawl = self._crawl
         seed, bucket = crawl.seed, self._bucket
         files = np.arange(first, last, dtype=np.uint64)
@@ -257,7 +257,7 @@ class SpanBucket:
         return SpanRows(file, page, ids, _draw(seed, _PAGE_KEY, file, page), index)
 
     def by_file(self, files: range | None = None) -> Iterator[tuple[int, SpanRows]]:
-        """The rows of each file, a file at a time; all files unless some are named."""
+        """Yield the rows of each file; of all files unless some are named."""
         files = range(self._crawl.files) if files is None else files
         for first in range(files.start, files.stop, _FILES_AT_A_TIME):
             last = min(files.stop, first + _FILES_AT_A_TIME)

@@ -164,7 +164,7 @@ class _Chooser:
 
 
 def _noun_phrase(c: _Chooser) -> str:
-    """A thing, or several: "the rusty kettle", "nine umbrellas", "a map of Dunmere"."""
+    """Return a thing, or several: "the rusty kettle", "nine umbrellas", "a map of Dunmere"."""
     kind = c.below(5)
     thing = c.pick(_THINGS)
     if kind == 0:
@@ -399,7 +399,7 @@ class SyntheticCrawl:
         return np.stack([*columns, ending], axis=1)
 
     def _block(self, number: int) -> list[SyntheticPage]:
-        """The :data:`_BLOCK_PAGES` pages from ``number * _BLOCK_PAGES`` on."""
+        """Return the :data:`_BLOCK_PAGES` pages from ``number * _BLOCK_PAGES`` on."""
         n = _BLOCK_PAGES
         bits = np.random.Philox(key=_key(self.seed, number))
         head = bits.random_raw(4 * n).reshape(4, n)
@@ -478,7 +478,7 @@ class SyntheticCrawl:
         return urls
 
     def _address(self, i: int) -> str:
-        """The address of page ``i`` without scheme."""
+        """Return the address of page ``i`` without scheme."""
         k = (i * 2654435761 + self.seed) & 0xFFFFFFFF  # Knuth's multiplicative hash
         town = _TOWNS[k % len(_TOWNS)].lower()
         thing = _THINGS[k // 31 % len(_THINGS)]
@@ -502,13 +502,13 @@ def _key(seed: int, number: int) -> npt.NDArray[np.uint64]:
 
 
 def _urn(number: int, digits: str) -> str:
-    """A version 4 UUID of 32 bits of ``number`` and 22 of the given hexadecimal digits."""
+    """Return a version 4 UUID of 32 bits of ``number`` and 22 of the given hexadecimal digits."""
     groups = f"{digits[:4]}-4{digits[4:7]}-8{digits[7:10]}-{digits[10:22]}"
     return f"<urn:uuid:{number:08x}-{groups}>"
 
 
 def record_bytes(page: SyntheticPage) -> bytes:
-    """The uncompressed WARC record of ``page``, header fields in Common Crawl's order."""
+    """Return the uncompressed WARC record of ``page``, header fields in Common Crawl's order."""
     digest = hashlib.sha1(page.text, usedforsecurity=False)
     sha = digest.hexdigest()
     visit = zlib.crc32(f"{page.url} {page.date}".encode())

@@ -47,7 +47,7 @@ def encode(vocabulary: Vocabulary, texts: Texts) -> int:
 
 
 def one_epoch(config: InputConfig) -> None:
-    """The whole pipeline, from opening the corpus to the last page's batch."""
+    """Run the whole pipeline, from opening the corpus to the last page's batch."""
     epoch = RowMaker(config, 1).schedule.elements(0)
     iterator = make_input(config)
     while iterator.get_state()["shards"]["0"][0] < epoch:
@@ -105,7 +105,7 @@ def main() -> int:
     )
     parser.add_argument("--corpus", required=True, metavar="DIR")
     parser.add_argument("--vocab", required=True, metavar="FILE")
-    parser.add_argument("--format", choices=("parquet", "tfrecord"))
+    parser.add_argument("--format", choices=("parquet", "tfrecord", "json"))
     parser.add_argument("--objective", default="span3", choices=OBJECTIVES)
     parser.add_argument("--architecture", default="encoder-decoder")
     parser.add_argument("--pages", type=int, default=4000)

@@ -90,7 +90,7 @@ def _targets(batch: Any) -> np.ndarray:
 
 
 def train(corpus: str, vocabulary: str, run: Run, steps: int, folder: pathlib.Path) -> list[float]:
-    """Validation losses, first to last. Raises CalledProcessError, its output shown."""
+    """Return the validation losses. Raises CalledProcessError, and prints its output."""
     command = [
         sys.executable, "-m", "pipelines.c4_main", "pretrain",
         "--corpus", corpus, "--vocab", vocabulary, "--out", str(folder),

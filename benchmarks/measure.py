@@ -92,7 +92,7 @@ class _Sampler(threading.Thread):
 
 
 def _most_held(pid: int) -> int:
-    """The most memory that a process ever held, bytes; 0 where nobody tells."""
+    """Return the most memory that a process ever held, in bytes; 0 if it is unknown."""
     try:
         lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -83,17 +83,19 @@ class Target(NamedTuple):
     shared: bool  # whether tests of one module answer for another, too
 
 
+_KEPT = ("cleaned", "container", "fingerprints", "removals")
 TARGETS = {
     "c4_filters": Target(("c4_filters/*.py",), ("tests/c4_filters", "c4_filters"), shared=False),
     "kept": Target(
-        ("pipelines/corpus/*.py", "pipelines/stages/clean_files.py"),
+        (*(f"pipelines/corpus/{name}.py" for name in _KEPT), "pipelines/stages/clean_files.py"),
         (
-            *("tests/pipelines/corpus", "tests/pipelines/stages/test_clean_files.py"),
+            *(f"tests/pipelines/corpus/test_{name}.py" for name in (*_KEPT, "stored_bytes")),
+            "tests/pipelines/stages/test_clean_files.py",
             *(
                 "tests/pipelines/stages/test_cleaned_columns.py",
                 "tests/pipelines/stages/test_dropped_urls.py",
             ),
-            "pipelines/corpus",
+            *(f"pipelines/corpus/{name}.py" for name in _KEPT),
         ),
         shared=True,
     ),
@@ -243,7 +245,7 @@ def _places(files: Iterable[str]) -> Iterator[_Place]:
 
 @functools.cache
 def _parsed(file: str) -> tuple[str, bytes]:
-    """A file's text and its pickled tree: mutating changes a tree, and parsing again is slow."""
+    """Return a file's text and pickled tree: mutating changes a tree, and parsing is slow."""
     source = (_ROOT / file).read_text(encoding="utf-8")
     return source, pickle.dumps(get_ast(source))
 

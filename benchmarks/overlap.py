@@ -44,13 +44,13 @@ class Store:
 
 @contextlib.contextmanager
 def local_store(folder: pathlib.Path) -> Iterator[Store]:
-    """A folder of this machine."""
+    """Yield a folder of this machine."""
     yield Store(str(folder), {})
 
 
 @contextlib.contextmanager
 def gs_store(_: pathlib.Path) -> Iterator[Store]:
-    """An object store on loopback."""
+    """Run an object store on loopback."""
     with fake_google_cloud() as cloud:
         environment = {"STORAGE_EMULATOR_HOST": cloud.address, "NO_GCE_CHECK": "true"}
         before = {name: os.environ.get(name) for name in environment}
@@ -139,7 +139,7 @@ class Overlap:
 
 
 def _shards(output: str) -> dict[str, str]:
-    """The digest of each shard, as it is stored and as the manifest has it."""
+    """Return the digest of each shard, as it is stored and as the manifest has it."""
     made = read_manifest(output).shards
     for shard in made:
         stored = storage.read_bytes(storage.join(output, shard.name))

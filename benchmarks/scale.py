@@ -41,7 +41,7 @@ _WINDOW = 3
 
 
 def crawl_of(total: int, files: int | None, **shape: float) -> SpanCrawl:
-    """A crawl of ``total`` spans; without ``files`` as many as Common Crawl would have."""
+    """Return a crawl of ``total`` spans; without ``files`` as many as Common Crawl would have."""
     per_page = UNITS_PER_PAGE - (_WINDOW - 1)
     files = files or max(1, round(total / per_page / PAGES_PER_FILE))
     pages = max(1, round(total / per_page / files))
@@ -49,13 +49,13 @@ def crawl_of(total: int, files: int | None, **shape: float) -> SpanCrawl:
 
 
 def buckets_of(total: int) -> int:
-    """What the build chooses: it counts units, of which a page has two more than spans."""
+    """Return the build's choice: it counts units, of which a page has two more than spans."""
     units = round(total * UNITS_PER_PAGE / (UNITS_PER_PAGE - _WINDOW + 1))
     return dedup.bucket_count(units, spans.SPAN_BYTES)
 
 
 def packed(crawl: SpanCrawl, rows: SpanRows) -> tuple[int, bytes]:
-    """What one file sends to one bucket, and how many of its spans it has settled by itself."""
+    """Return how many spans a file settles by itself, and what it sends to one bucket."""
     found = spans.span_winners(rows.ids, rows.keys)
     winners = found.rows
     return len(found.losers), spans.pack_spans(
@@ -79,7 +79,7 @@ def make_bucket(crawl: SpanCrawl, bucket: int, buckets: int, path: str) -> dict[
 
 
 def read_bucket(crawl: SpanCrawl, path: str) -> Iterator[tuple[str, bytes]]:
-    """The buffers of :func:`make_bucket`, with the names of their files."""
+    """Return the buffers of :func:`make_bucket`, with the names of their files."""
     with open(path, "rb") as file:
         for number in range(crawl.files):
             yield crawl.name(number), file.read(int.from_bytes(file.read(8), "little"))
@@ -109,7 +109,7 @@ def measure_bucket(crawl: SpanCrawl, path: str) -> dict[str, float]:
 
 
 def measure_file(crawl: SpanCrawl, file: int, buckets: int) -> dict[str, float]:
-    """What a whole file costs before anything moves: settle what it can, pack for all buckets."""
+    """Do a whole file's work before anything moves: settle what it can, pack for all buckets."""
     parts = [
         rows
         for bucket in range(buckets)
@@ -150,7 +150,7 @@ def resident(field: str) -> int:
 
 
 def hot_buckets(crawl: SpanCrawl, buckets: int) -> list[int]:
-    """The buckets that hot spans fall into."""
+    """Return the buckets that hot spans fall into."""
     ids = crawl.bucket(0, 1)._repeated_ids(np.arange(crawl.hot, dtype=np.uint64))
     return sorted(set(spans.bucket_of(ids, buckets).tolist()))
 
@@ -275,7 +275,7 @@ def brute_force(crawl: SpanCrawl, buckets: int) -> dict[int, list[int]]:
 
 
 def by_buckets(crawl: SpanCrawl, buckets: int) -> dict[int, list[int]]:
-    """The same by the build's code, bucket by bucket."""
+    """Deduplicate with the build's code, bucket by bucket."""
     numbers = {crawl.name(file): file for file in range(crawl.files)}
     gone: dict[int, list[int]] = defaultdict(list)
     for bucket in range(buckets):
@@ -304,7 +304,7 @@ def copies_by_span(crawl: SpanCrawl, buckets: int) -> Iterator[int]:
 
 
 def skew(crawl: SpanCrawl, buckets: int) -> dict[str, float]:
-    """The skew as made: of the hot spans, of the tail, and how often spans are repeated."""
+    """Print the skew: of the hot spans, of the tail, and how often spans are repeated."""
     counts = np.sort(np.fromiter(copies_by_span(crawl, buckets), np.int64))[::-1]
     tail = counts[crawl.hot : crawl.hot + max(2, len(crawl.tail) // 20)]
     ranks = np.arange(1, len(tail) + 1)

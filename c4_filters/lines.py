@@ -100,7 +100,7 @@ class CleanLines(NamedTuple):
 
 
 def split_lines(text: str) -> list[str]:
-    r"""The stripped, non-blank lines of a text, as str.splitlines sees them.
+    r"""Return the stripped, non-blank lines of a text, as str.splitlines sees them.
 
     >>> split_lines("One\n\n  two ")
     ['One', 'two']

@@ -42,7 +42,7 @@ class CleanPage(NamedTuple):
     evidence: str = ""  # the bad word that was found
 
     def reason(self) -> str:
-        """What the verdict rests on, for people: a word, or a language and its probability."""
+        """Return what the verdict rests on: a word, or a language and its probability."""
         if self.evidence or self.language is None:
             return self.evidence
         return f"{self.language.code} {self.language.probability:.4f}"
@@ -67,7 +67,7 @@ _TF_FIELDS = {
 
 
 def tf_pages(page: RawPage, counts: Counter[str]) -> list[RawPage]:
-    """Reads a record's body as TF's split_wet_file does, accidents included.
+    """Read a record's body as TF's split_wet_file does, accidents included.
 
     Body lines that look like WARC headers are dropped (counted as ``parser_accident``) and
     overwrite the page's fields; a body line ``WARC/1.0`` ends the page and starts another, without
@@ -124,11 +124,11 @@ class PageRules:
         self._late = recipe.order == "dedup_first"
 
     def clean(self, page: RawPage, counts: Counter[str]) -> CleanPage:
-        """Applies every rule that comes before deduplication to one page; see clean_all."""
+        """Apply every rule that comes before deduplication to one page; see clean_all."""
         return self.clean_all([page], counts)[0]
 
     def clean_all(self, pages: Sequence[RawPage], counts: Counter[str]) -> list[CleanPage]:
-        """Applies every rule that comes before deduplication.
+        """Apply every rule that comes before deduplication.
 
         Adds to ``counts``: ``lines_read``, and each dropped line under its verdict, so that
         ``lines_read == lines kept + lines dropped``. Pages are judged each by itself; many at a
@@ -164,7 +164,7 @@ class PageRules:
         return CleanPage(PageVerdict.KEPT, "\n".join(lines).strip(), len(lines))
 
     def _judge_whole(self, page: RawPage) -> PageVerdict:
-        """The rules that look at a page before any of its lines has gone."""
+        """Apply the rules that look at a page before any of its lines is dropped."""
         recipe = self.recipe
         if not page.text or page.text.isspace():
             return PageVerdict.NO_TEXT
@@ -230,7 +230,7 @@ class PageRules:
         return FinishedPage(left, sentences, self.finish(left, sentences, url))
 
     def finish(self, text: str, sentences: int | None, url: str) -> CleanPage:
-        """Applies every rule that comes after deduplication.
+        """Apply every rule that comes after deduplication.
 
         ``sentences``: how many are left in ``text``; None to count them over the whole text, as
         TF does after its line dedup.

@@ -134,7 +134,7 @@ class Recipe:
         }
 
     def digest(self) -> str:
-        """A short digest of every field that changes pages (all but the description)."""
+        """Return a short digest of every field that changes pages (all but the description)."""
         fields = {key: value for key, value in self.as_dict().items() if key != "description"}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -316,7 +316,7 @@ def _named(name: object) -> Recipe:
 
 
 def load_recipe(name: str, toml: str | None = None) -> Recipe:
-    r"""The recipe called ``name``, or the one written in the TOML text ``toml``.
+    r"""Return the recipe called ``name``, or the one written in the TOML text ``toml``.
 
     >>> load_recipe("mine.toml", 'name = "mine"\nbase = "en"\nmin_sentences = 4').min_sentences
     4

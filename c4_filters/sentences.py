@@ -369,7 +369,7 @@ class SentenceSplitter:
         return bool(before.kind & after.kinds) and after.word_type not in before.collocates
 
     def _ends_sentence_in_full(self, text: str, word_start: int, mark: int, following: int) -> bool:
-        """The same decision without short cuts: all tokens of both words, line by line."""
+        """Make the same decision without short cuts: all tokens of both words, line by line."""
         end = following + 1
         if following > mark + 1 and (found := _NEXT_WORD.match(text, following)):
             end = found.end()
@@ -380,7 +380,7 @@ class SentenceSplitter:
         return self._breaks_within(tokens)
 
     def _judge_before(self, word: str) -> _Before:
-        """What kind of token a word that ends in a full stop leaves before the boundary."""
+        """Return the kind of token that a word with a final full stop is at a boundary."""
         stem = word[:-1]
         if stem.isalpha() and len(stem) > 1:  # the usual word: one token, no initial, no number
             lowered = stem.lower()
@@ -403,7 +403,7 @@ class SentenceSplitter:
         return before
 
     def _judge_after(self, word: str) -> _After:
-        """What a word says about a boundary before it."""
+        """Return what a word says about a boundary before it."""
         tokens = [word] if word.isalnum() else _TOKEN.findall(word)
         after = self._after_token(tokens[0])
         if self._breaks_within(tokens):
@@ -508,7 +508,7 @@ class MarkedSplitter(SentenceSplitter):
 def sentence_splitter(
     language: str = "english", marks: frozenset[str] = frozenset()
 ) -> SentenceSplitter:
-    """The splitter of a language, one a process, so that what it remembers serves every caller.
+    """Return the splitter of a language, one per process, so that all callers share its cache.
 
     Args:
         language: name of a Punkt model.
@@ -529,7 +529,7 @@ def _splitter(language: str, marks: frozenset[str]) -> SentenceSplitter:
 
 
 def _after_blanks(text: str, start: int, bounds: _Bounds) -> int:
-    """The first place from `start` on that holds no blank."""
+    """Return the first place from `start` on that holds no blank."""
     blanks = bounds.blank_run.match(text, start)
     return blanks.end() if blanks else start
 
@@ -553,19 +553,19 @@ def _after_closers(text: str, start: int, bounds: _Bounds) -> int:
 
 
 def _type_of(token: str) -> str:
-    """The form under which the models know a token: lower-cased, all numbers alike."""
+    """Return the form under which the models know a token: lower-cased, all numbers alike."""
     word_type = token.lower()
     return _NUMBER_TYPE if _NUMBER.fullmatch(word_type) else word_type
 
 
 def _without_stop(word_type: str) -> str:
-    """A type less its final full stop, unless that is all of it."""
+    """Return a type less its final full stop, unless that is all of it."""
     return word_type[:-1] if len(word_type) > 1 and word_type[-1] == "." else word_type
 
 
 @functools.cache
 def _new_letters() -> frozenset[str]:
-    """The characters of `_NEW_LETTERS`."""
+    """Return the characters of `_NEW_LETTERS`."""
     letters: set[str] = set()
     for entry in _NEW_LETTERS.split():
         first, _, last = entry.partition("-")

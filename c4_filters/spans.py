@@ -589,7 +589,7 @@ def _unpack(buffer: bytes, magic: bytes, *types: str) -> tuple[npt.NDArray[Any],
 
 
 def _checksum(*parts: memoryview) -> int:
-    """The first lane of MurmurHash3 x64 128 of all parts as one."""
+    """Return the first lane of MurmurHash3 x64 128 of all parts as one."""
     hasher = mmh3.mmh3_x64_128()
     for part in parts:
         hasher.update(part)
@@ -734,7 +734,7 @@ def _in_order(parts: Sequence[Losers]) -> Losers:
 
 
 def _column(parts: Sequence[npt.NDArray[np.unsignedinteger[Any]]]) -> _Column:
-    """A column that is joined only while it is read: joined ones would double the memory."""
+    """Join a column only while it is read: keeping joined ones would double the memory."""
 
     def values(rows: Rows) -> UInt64s:
         return np.concatenate(parts)[rows].astype(np.uint64, copy=False)
@@ -815,7 +815,7 @@ def _groups(order: Rows, same: Bools, identity: tuple[_Column, _Column]) -> tupl
 
 
 def _smallest(rows: Rows, starts: Rows, columns: Sequence[_Column]) -> tuple[Rows, Rows]:
-    """The smallest row of each group by the columns in turn.
+    """Return the smallest row of each group by the columns in turn.
 
     Each column is read only for the rows that those before it could not tell apart.
 
@@ -997,7 +997,7 @@ def cut(text: str, starts: Sequence[int], removed: Sequence[bool] | Bools) -> st
 def _cut_line(
     text: str, line_start: int, line_end: int, starts: Sequence[int], gone: Sequence[bool]
 ) -> str:
-    """The line without some of its units: others stay, so that the line does."""
+    """Return the line without some of its units; others stay."""
     pieces = [text[line_start : starts[0]]]
     for start, end, goes in zip(starts, [*starts[1:], line_end], gone, strict=True):
         if not goes:

@@ -1,13 +1,13 @@
 """Rules that read a page's address: normal form, identity, split, domain and url lists."""
 
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 import mmh3
-import tldextract
 
 __all__ = [
     "DomainList",
@@ -28,7 +28,7 @@ _VALIDATION_ONE_IN = 1000  # TF c4.py: train_predicate_fn and validation_predica
 
 
 def normalize_url(url: str) -> str:
-    """The form in which two addresses of one page are equal (TF).
+    """Return the form in which two addresses of one page are equal (TF).
 
     >>> normalize_url("https://www.example.org/a/?utm_source=x")
     'example.org/a'
@@ -51,7 +51,7 @@ def page_key(normalized_url: str) -> int:
 
 
 def md5_key(url: str) -> int:
-    """The first 64 bits of md5(url): orders pages as TF's line dedup does."""
+    """Return the first 64 bits of md5(url), which order pages as TF's line dedup does."""
     return int.from_bytes(hashlib.md5(url.encode(), usedforsecurity=False).digest()[:8], "big")
 
 
@@ -62,7 +62,7 @@ def hash_fraction(normalized_url: str, denominator: int) -> int:
 
 
 def split_of(normalized_url: str) -> Split:
-    """The split of a page: one in a thousand goes to validation (TF).
+    """Return the split of a page: one in a thousand goes to validation (TF).
 
     >>> split_of("example.org/a")
     'train'
@@ -70,8 +70,13 @@ def split_of(normalized_url: str) -> Split:
     return "validation" if hash_fraction(normalized_url, _VALIDATION_ONE_IN) == 0 else "train"
 
 
-# The suffix list that the package carries: nothing is downloaded, every worker agrees.
-_extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+@functools.cache
+def _extract() -> Callable[[str], Any]:
+    """Return a function that splits a host into subdomain, domain and suffix."""
+    import tldextract  # takes 0.1 s, and only two recipes need it
+
+    # The suffix list that the package carries: nothing is downloaded, every worker agrees.
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
 
 
 class DomainList:
@@ -99,7 +104,7 @@ class DomainList:
 
     def allows(self, normalized_url: str) -> bool:
         """Whether the registered domain, and the subdomain where some are named, is listed."""
-        parts = _extract(normalized_url)
+        parts = _extract()(normalized_url)
         domain = f"{parts.domain}.{parts.suffix}"
         if domain not in self._domains:
             return False

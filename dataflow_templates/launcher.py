@@ -44,7 +44,7 @@ def template_options() -> dict[str, argparse.Action]:
 
 
 def build_arguments(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """The arguments of ``c4 build`` for those of a template launch.
+    """Return the arguments of ``c4 build`` for those of a template launch.
 
     Options of Dataflow's launcher that this Beam does not know are left out, as Beam itself does,
     with a line on standard error: the service adds some of its own.

@@ -44,7 +44,7 @@ class Step(NamedTuple):
 
 
 def read_steps(text: str) -> list[Step]:
-    r"""The instructions of a Dockerfile.
+    r"""Return the instructions of a Dockerfile.
 
     >>> read_steps("# why\nRUN a \\\n  b\n")
     [Step(instruction='RUN', words='a b')]

@@ -42,7 +42,7 @@ class MetadataError(ValueError):
 
 
 def read_metadata(path: pathlib.Path = _METADATA) -> dict[str, Any]:
-    """The template's metadata, checked. Raises MetadataError."""
+    """Return the template's metadata after checking it. Raises MetadataError."""
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -96,7 +96,7 @@ def _check_parameter(name: str, parameter: Mapping[str, Any]) -> None:
 
 
 def example_of(parameter: Mapping[str, Any]) -> str:
-    """The example that a parameter's help text ends with.
+    """Return the example that a parameter's help text ends with.
 
     >>> example_of({"name": "shards", "helpText": "A number. Example: 64"})
     '64'
@@ -108,7 +108,7 @@ def example_of(parameter: Mapping[str, Any]) -> str:
 
 
 def image_spec(image: str) -> dict[str, Any]:
-    """The template file for an image.
+    """Return the template file for an image.
 
     Raises:
         ValueError: The image has no repository path, or neither tag nor digest: a name without

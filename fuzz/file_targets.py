@@ -109,7 +109,7 @@ def _config() -> BuildConfig:
 
 @functools.cache
 def _good() -> dict[str, bytes]:
-    """A small corpus folder's files as a build leaves them."""
+    """Return the files of a small corpus folder as a build leaves them."""
     from tests.helpers import wet_bytes
 
     line = "The river rose during the night. Nobody had expected it at all. We left. "
@@ -228,7 +228,7 @@ def _lists(size: int) -> None:
 
 
 def _make_up(folder: _Folder, content: bytes, cleaned: bool) -> None:
-    """A file that is whole by its own account, and holds what no build would write."""
+    """Make a file with good checksums that holds what no build would write."""
     chance = random.Random(zlib.crc32(content))
     schema = CLEANED_SCHEMA if cleaned else FINGERPRINT_SCHEMA
     rows = [
@@ -289,7 +289,7 @@ def _scratch() -> pathlib.Path:
 
 @timed
 def check_shards(data: bytes) -> None:
-    """A shard of a finished corpus, or its manifest; the first byte says which."""
+    """Check a shard of a finished corpus, or its manifest; the first byte says which."""
     if len(data) < 2:
         return
     kind, pages, content = data[0] % 4, data[1] % 5, data[2:]
@@ -315,12 +315,12 @@ def check_shards(data: bytes) -> None:
 
 
 def _framed(record: bytes) -> bytes:
-    """A record of a TFRecord file with checksums that are left to `_records`."""
+    """Return a framed record, with checksums that are left to `_records`."""
     return struct.pack("<Q", len(record)) + bytes(4) + record + bytes(4)
 
 
 def _records(content: bytes) -> bytes:
-    """The same bytes with good checksums wherever a record is framed."""
+    """Return the same bytes with good checksums wherever a record is framed."""
     mended = bytearray(content)
     at = 0
     while at + 16 <= len(mended):

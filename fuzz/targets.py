@@ -51,7 +51,7 @@ _MOST_S_PER_BYTE = 20e-6
 
 
 def timed(check: Check) -> Check:
-    """The same check, which also fails where an input costs more CPU than its length explains."""
+    """Run the same check, and fail if an input costs more CPU than its length explains."""
 
     @functools.wraps(check)
     def within(data: bytes) -> None:
@@ -72,7 +72,7 @@ def timed(check: Check) -> Check:
 
 @timed
 def check_reader(data: bytes) -> None:
-    """A WET file. The first bytes say how the rest is packed, and which bounds hold."""
+    """Check a WET file. The first bytes say how the rest is packed, and which bounds hold."""
     if len(data) < 3:
         return
     how, more, spot = data[:3]
@@ -157,7 +157,7 @@ def _read_checked(stored: bytes, limits: dict[str, int]) -> list[WetRecord | Rej
 
 @timed
 def check_lines(data: bytes) -> None:
-    """A page's text through the line rules of a recipe, line by line and at once."""
+    """Check the line rules of a recipe on a page, line by line and at once."""
     recipe = _LINE_RECIPES[data[0] % len(_LINE_RECIPES)] if data else _LINE_RECIPES[0]
     text = data[1:].decode("utf-8", "replace")
     counts: Counter[str] = Counter()
@@ -205,7 +205,7 @@ def _rules(number: int) -> PageRules:
 
 @timed
 def check_pages(data: bytes) -> None:
-    """A page (first line: its address) through all rules of a recipe, deduplication and after."""
+    """Check all rules of a recipe, and deduplication, on a page (first line: its address)."""
     if not data:
         return
     rules = _rules(data[0] % len(_PAGE_RECIPES))
@@ -248,7 +248,7 @@ def _check_units(text: str, rules: PageRules, data: bytes) -> None:
 
 @timed
 def check_sentences(data: bytes) -> None:
-    """A text through our sentence splitter and NLTK's."""
+    """Check our sentence splitter against NLTK's on a text."""
     from benchmarks.sentences import nltk_line_starts, nltk_spans
 
     text = data[:600].decode("utf-8", "replace")
@@ -268,7 +268,7 @@ _LONGEST_NAME = 255  # bytes, on most file systems
 
 @timed
 def check_urls(data: bytes) -> None:
-    """An address: its normal form and keys, and the names of files made from such a string."""
+    """Check an address: its normal form, its keys, and the file names made from it."""
     url = data.decode("utf-8", "replace")
     normalized = normalize_url(url)
     assert len(normalized) <= len(url)
@@ -342,8 +342,9 @@ _SLOW_S = 0.15  # less than that may be anything
 
 
 def check_growth(data: bytes) -> None:
-    """A text made of a head, a middle repeated often, and a tail: four times as long, no more than
-    eight times as costly.
+    """Check that text four times as long costs at most eight times as much.
+
+    The text is a head, a middle that is repeated often, and a tail.
     """
     if len(data) < 4:
         return

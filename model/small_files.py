@@ -8,6 +8,8 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
+from pipelines import storage
+
 __all__ = ["naming", "read_json_object", "read_small_file"]
 
 #: Bytes; the largest such file of a published T5, mT5's tokenizer.json, has 16 MB.
@@ -15,18 +17,25 @@ LIMIT = 256 << 20
 
 
 def read_small_file(path: str | os.PathLike[str]) -> bytes:
-    """The content of a file.
+    """Return the content of a file of this machine or of an object store.
 
     Raises ValueError for what is not a plain file, which may never end (a pipe, a device), and
     for one of more than 256 MiB, which is none of these files; OSError as ``open`` does.
     """
-    path = pathlib.Path(path)
+    if not storage.is_local(os.fspath(path)):
+        _require_small(path, storage.size(os.fspath(path)))
+        return storage.read_bytes(os.fspath(path))
+    path = pathlib.Path(storage.local_path(os.fspath(path)))
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):  # not even opened: a pipe would wait for its other end
         raise ValueError(f"{path}: not a file but a pipe, a device or a folder")
-    if found.st_size > LIMIT:
-        raise ValueError(f"{path}: {found.st_size:,} bytes, too large for what it should be")
+    _require_small(path, found.st_size)
     return path.read_bytes()
+
+
+def _require_small(path: str | os.PathLike[str], size: int) -> None:
+    if size > LIMIT:
+        raise ValueError(f"{path}: {size:,} bytes, too large for what it should be")
 
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The lock of a corpus folder: one build at a time, on every runner and file system.
+"""The lock of a folder: one build or training run at a time, on every runner and file system.
 
 It needs no ``flock``, only a file that is created if it is absent, and a listing. The folder
 ``OUT/builders/`` holds numbered files:
@@ -45,8 +45,11 @@ MADE_BY = "colossal-c4"
 WAITING = "waiting"  # the launcher waits for the end of the build
 DETACHED = "detached"  # the job runs on after the launcher ends
 TEMPLATE = "template"  # the job is only written, for someone to start later
+TRAINING = "training"  # a training run, in its own folder (model.training.remote_run)
 TRANSFORM = "transform"  # BuildCorpus in a pipeline of somebody else, who may run it or not
 
+#: Kinds of claims that end with the process that made them.
+_OF_A_PROCESS = (WAITING, TRAINING)
 _BEAT_S = 10.0
 _LOOK_S = 1.0
 #: How long a heartbeat may stay unchanged. Network file systems cache reads for up to a minute;
@@ -86,11 +89,12 @@ class Claim:
             return
         highest = max(_numbers(self.output), default=0)
         if highest != self.number or _read(self.output, highest).get("run") != self.run_id:
-            what = f"the files of this build in {self.output} are gone"
+            work = _work(self.kind)
+            what = f"the files of this {work} in {self.output} are gone"
             if highest:
                 owner = _who(_read(self.output, highest))
-                what = f"another build has taken the folder {self.output} ({owner})"
-            raise OSError(f"{what}: this build stops and publishes nothing more")
+                what = f"another {work} has taken the folder {self.output} ({owner})"
+            raise OSError(f"{what}: this {work} stops and publishes nothing more")
         with _lock:
             _checked[self.run_id] = time.monotonic()
 
@@ -117,7 +121,7 @@ class Claim:
 
     def show(self) -> None:
         """Beat if the job has no launcher that does so."""
-        if self.kind != WAITING:
+        if self.kind not in _OF_A_PROCESS:
             self.beat()
 
     def end(self) -> None:
@@ -141,7 +145,7 @@ def hold(
 
     Args:
         output: The corpus folder.
-        kind: WAITING, DETACHED, TEMPLATE or TRANSFORM.
+        kind: WAITING, DETACHED, TEMPLATE, TRANSFORM or TRAINING.
         runner: Name of the runner, for messages.
         build_id: Digest of settings and inputs.
         note: Prints a line, if this function has to wait for the heartbeat of another build.
@@ -160,13 +164,13 @@ def hold(
             claim.beat()
 
     beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    beats = kind in (WAITING, DETACHED)
+    beats = kind in (*_OF_A_PROCESS, DETACHED)
     if beats:
         beating.start()
     stays = False
     try:
         yield claim
-        stays = kind != WAITING
+        stays = kind not in _OF_A_PROCESS
     finally:
         stop.set()
         if beats:
@@ -189,8 +193,9 @@ def require_not_running(output: str) -> None:
 
 
 def claimed_by_us(output: str) -> bool:
-    """Return whether a claim in the folder's ``builders/`` carries our mark."""
-    return any(_read(output, number).get("made_by") == MADE_BY for number in _numbers(output))
+    """Return whether a claim of a build in the folder's ``builders/`` carries our mark."""
+    claims = (_read(output, number) for number in _numbers(output))
+    return any(c.get("made_by") == MADE_BY and c.get("kind") != TRAINING for c in claims)
 
 
 def is_own_file(name: str) -> bool:
@@ -247,17 +252,17 @@ def _require_ended(output: str, number: int, note: Callable[[str], None]) -> Non
     if running:
         raise _busy(output, owner)
     kind = owner.get("kind")
-    if running is False and (kind == WAITING or (kind == TRANSFORM and _is_ours(owner))):
+    if running is False and (kind in _OF_A_PROCESS or (kind == TRANSFORM and _is_ours(owner))):
         return  # a process that applies the transform again has given its first pipeline up
     beat = _path(output, number, "beat")
     first = storage.read_if_exists(beat)
     if kind in (TEMPLATE, TRANSFORM) and not first:
         return  # no one has started the job
-    patience = _PATIENCE_DETACHED_S if kind != WAITING else _PATIENCE_S
+    patience = _PATIENCE_S if kind in _OF_A_PROCESS else _PATIENCE_DETACHED_S
     note(
-        f"c4: note: another build began in {output} ({_who(owner)}) and has not ended: waiting up "
-        f"to {patience:.0f} s for its heartbeat; if that build has failed, delete "
-        f"{_path(output, number, 'json')} to continue at once"
+        f"c4: note: another {_work(kind)} began in {output} ({_who(owner)}) and has not ended: "
+        f"waiting up to {patience:.0f} s for its heartbeat; if that {_work(kind)} has failed, "
+        f"delete {_path(output, number, 'json')} to continue at once"
     )
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
@@ -269,14 +274,19 @@ def _require_ended(output: str, number: int, note: Callable[[str], None]) -> Non
 
 
 def _busy(output: str, owner: dict[str, Any]) -> OSError:
+    option = "--out" if owner.get("kind") == TRAINING else "--output"
     return OSError(
-        f"another build is running in {output} ({_who(owner)}): wait for it or stop it, or give "
-        "another --output"
+        f"another {_work(owner.get('kind'))} is running in {output} ({_who(owner)}): wait for it "
+        f"or stop it, or give another {option}"
     )
 
 
+def _work(kind: Any) -> str:
+    return "training run" if kind == TRAINING else "build"
+
+
 def _who(owner: dict[str, Any]) -> str:
-    job = "" if owner.get("kind") == WAITING else f", {owner.get('runner')} job"
+    job = "" if owner.get("kind") in _OF_A_PROCESS else f", {owner.get('runner')} job"
     return f"host {owner.get('host')}, pid {owner.get('pid')}{job}, started {owner.get('started')}"
 
 

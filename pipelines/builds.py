@@ -14,8 +14,8 @@ from pipelines.corpus import layout
 from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import Manifest, read_manifest, write_manifest
-from pipelines.engines.local import cores
-from pipelines.engines.options import beam_options, waits
+from pipelines.engines.local import Workers, cores
+from pipelines.engines.options import beam_options, expects_workers, waits
 from pipelines.engines.run import run_build
 from pipelines.input_list import build_id, write_input_list
 from pipelines.storage import FileInfo
@@ -47,7 +47,7 @@ def build(
     verify: bool = False,
     show_progress: bool = True,
     note: Note = print_note,
-) -> Manifest | None:
+) -> Manifest:
     """Build a corpus as ``c4 build`` does, and return its manifest.
 
     A corpus that is complete already is not built again; WET files that are cleaned already are
@@ -64,10 +64,11 @@ def build(
         note: Takes lines about the folder, such as what is rebuilt.
 
     Returns:
-        The manifest; None if the options say not to wait for the end of the job.
+        The manifest.
 
     Raises:
-        ValueError: Settings, inputs or folder do not fit.
+        ValueError: Settings, inputs or folder do not fit, or the options say not to wait for the
+            end of the job.
         OSError: A file cannot be read or written; another build runs in the folder; or more input
             files could not be read than allowed.
         BuildError: The build failed on its runner.
@@ -80,9 +81,11 @@ def build(
         verify=verify,
         show_progress=show_progress,
         note=note,
+        detached=False,
     ).manifest
-    if made is not None:
-        require_readable(config, made)
+    if made is None:
+        raise OSError(f"the job ended, but {config.output} has no {layout.MANIFEST}")
+    require_readable(config, made)
     return made
 
 
@@ -96,33 +99,43 @@ def run(
     show_progress: bool = True,
     note: Note = print_note,
     known_options: Sequence[str] = (),
+    detached: bool = True,
 ) -> Built:
     """Build a corpus, however many of its inputs cannot be read; see `build`.
 
-    ``known_options`` are suggested for a mistyped one among ``options``.
+    ``known_options`` are suggested for a mistyped one among ``options``. ``detached``: whether the
+    options may say not to wait for the end of the job.
     """
     storage.use_options(options)  # an address or a key may be among them
     prepared = prepare(config, start_over=start_over, note=note)
     config, sizes = prepared.config, [(file.path, file.size) for file in prepared.files]
-    beam, local = beam_options(list(options), workers, sizes, known_options)
-    prepared.look_for_finished(verify)
-    if prepared.is_done:
-        return Built(prepared.finished, True)
-    chosen = beam.get_all_options()
-    kind = builders.WAITING if waits(beam) else builders.DETACHED
-    written_down = ("template_location", "output_executable_path", "dry_run")
-    # Dataflow's own launcher asks for both, and the service starts the job at once.
-    if not chosen.get("no_wait_until_finish") and any(map(chosen.get, written_down)):
-        kind = builders.TEMPLATE
-    with prepared.claimed(kind, str(chosen.get("runner"))) as claim:
-        made = prepared.finished
-        if made is None:
-            shown = _progress(config, sizes, local) if show_progress else None
-            made = run_build(config, beam, shown, claim)
-        if made is not None:
-            made = _tidy(config, made, note)
-            claim.end()
-    return Built(made, prepared.finished is not None)
+    with Workers() as processes:
+        if expects_workers(options, workers, sizes):
+            processes.prepare()  # while Beam is imported here
+        beam, local = beam_options(list(options), workers, sizes, known_options)
+        prepared.look_for_finished(verify)
+        if prepared.is_done:
+            return Built(prepared.finished, True)
+        chosen = beam.get_all_options()
+        kind = builders.WAITING if waits(beam) else builders.DETACHED
+        written_down = ("template_location", "output_executable_path", "dry_run")
+        # Dataflow's own launcher asks for both, and the service starts the job at once.
+        if not chosen.get("no_wait_until_finish") and any(map(chosen.get, written_down)):
+            kind = builders.TEMPLATE
+        if kind != builders.WAITING and not detached:
+            raise ValueError(
+                "pipelines.build returns the manifest, so it waits for the end of the job: leave "
+                "out the option that does not wait, or run c4 build"
+            )
+        with prepared.claimed(kind, str(chosen.get("runner"))) as claim:
+            made = prepared.finished
+            if made is None:
+                shown = _progress(config, sizes, local) if show_progress else None
+                made = run_build(config, beam, shown, claim, processes)
+            if made is not None:
+                made = _tidy(config, made, note)
+                claim.end()
+        return Built(made, prepared.finished is not None)
 
 
 def prepare(

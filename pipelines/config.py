@@ -156,7 +156,7 @@ class BuildConfig:
         self._check_lists()
 
     def _check_lists(self) -> None:
-        """Refuse a list that is missing, or that no rule of the recipe would ever read."""
+        """Raise ValueError for a list that is missing, or that no rule of the recipe reads."""
         recipe = self.recipe
         known = {code.split("-")[0] for code in recipe.languages}
         for language, _ in self.badwords:
@@ -188,7 +188,7 @@ class BuildConfig:
         )
 
     def lists(self) -> dict[str, str]:
-        """Option name to path, for every list that the user gave."""
+        """Return the paths of the lists that the user gave, by option."""
         paths = {f"--badwords {language}": path for language, path in self.badwords}
         if self.domain_list is not None:
             paths["--domain-list"] = self.domain_list
@@ -208,7 +208,7 @@ class BuildConfig:
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
-        """What the corpus depends on besides its inputs: two builds of one identity agree.
+        """What the corpus depends on besides its inputs: builds of one identity agree.
 
         Reads the lists. Raises OSError, naming the option, when one cannot be read.
         """
@@ -230,7 +230,7 @@ class BuildConfig:
         }
 
     def page_rules(self) -> PageRules:
-        """Load the recipe with its lists. Raises ValueError or OSError naming a bad list."""
+        """Load the recipe's lists. Raises ValueError or OSError that names a bad list."""
         badwords = {}
         for language, path in self.badwords:
             option = f"--badwords {language}"
@@ -263,7 +263,7 @@ def _text(option: str, path: str) -> str:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots.
+    """Return nested mappings as one, with keys joined by dots.
 
     >>> flatten({"recipe": {"name": "en"}})
     {'recipe.name': 'en'}

@@ -15,6 +15,7 @@ from c4_filters.end_marks import ENGLISH_END_MARKS
 from pipelines import builders, storage
 from pipelines.config import KEEP, BuildConfig, flatten
 from pipelines.corpus import json_files, layout
+from pipelines.corpus.manifest import read_listed
 from pipelines.input_list import known_inputs
 
 __all__ = [
@@ -230,25 +231,16 @@ def _write_record(output: str, shards: Iterable[str], side: Mapping[str, Iterabl
 
 def _record_earlier(output: str) -> None:
     """Record the files that a manifest lists, and those of version 0.1, which had no record."""
-    patterns: set[str] = set()
-    digests: dict[str, str] = {}
-    made = json_files.read_object(storage.join(output, layout.MANIFEST)) or {}
-    for shard in _objects(made.get("shards")):
-        if layout.is_shard(str(shard.get("name"))):
-            patterns.add(layout.shards_in_split(shard["name"])[0])
-    for file in _objects(made.get("side_files")):
-        if file.get("name") in _SIDE_FILES:
-            digests[file["name"]] = str(file.get("sha256"))
+    listed = read_listed(output)
+    shards = filter(layout.is_shard, listed.shards)
+    patterns = {layout.shards_in_split(name)[0] for name in shards}
+    digests = {name: value for name, value in listed.side_files.items() if name in _SIDE_FILES}
     if _is_of_0_1(_read_build(output) or {}):
         for name in _SIDE_FILES:
             content = storage.read_if_exists(storage.join(output, name))
             if content and _is_side_file_of_0_1(name, content):
                 digests.setdefault(name, hashlib.sha256(content).hexdigest())
     record_files(output, patterns, digests)
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _is_side_file_of_0_1(name: str, content: bytes) -> bool:
@@ -308,11 +300,7 @@ def own_side_files(output: str, names: Iterable[str]) -> list[str]:
 def own_kept(output: str, folders: Iterable[str]) -> list[str]:
     """Return the paths of kept files that were made from an input of a build in this folder."""
     digests: dict[str, list[str]] = {}
-    made = json_files.read_object(storage.join(output, layout.MANIFEST)) or {}
-    paths = known_inputs(output)
-    for section in ("inputs", "unreadable_inputs"):
-        paths.update(str(file.get("path")) for file in _objects(made.get(section)))
-    for path in paths:
+    for path in known_inputs(output) | read_listed(output).inputs:
         digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
         digests.setdefault(digest[:8], []).append(digest)
     found = []

@@ -45,7 +45,7 @@ class Interruption:
         long it may take to end; None for one that saves its work, however long that takes.
         """
         self._line = line
-        self._own_process = own_process
+        self.own_process = own_process
         self.patience_s = patience_s
         self._asked = False
         self._over = False
@@ -58,7 +58,7 @@ class Interruption:
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # of a job in the background
                 self._before[number] = signal.signal(number, self._receive)
-        if self._own_process:
+        if self.own_process:
             # The only thing that happens at the moment of a signal: its number is written here.
             receiving, self._sending = socket.socketpair()
             self._sending.setblocking(False)
@@ -71,7 +71,7 @@ class Interruption:
     def __exit__(self, *_: object) -> None:
         self._over = True  # no further signal changes what this command came to
         for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_IGN if self._own_process else handler)
+            signal.signal(number, signal.SIG_IGN if self.own_process else handler)
 
     def asked(self) -> bool:
         """Whether a signal came."""
@@ -87,7 +87,7 @@ class Interruption:
         Where the process is the command's own it ends here.
         """
         self._over = True
-        if self._own_process:
+        if self.own_process:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
             self._ending.acquire()

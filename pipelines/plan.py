@@ -10,6 +10,8 @@ import dataclasses
 import math
 
 from c4_filters import spans
+from pipelines.corpus.layout import SPLITS
+from pipelines.corpus.opened import MOST_SOURCES
 from pipelines.stages import dedup
 from pipelines.stages.merge_files import plan_merge
 from pipelines.stages.write_shards import plan_shards
@@ -20,6 +22,7 @@ _BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
 ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
 _FETCH_BYTES = 16 << 20  # one request, where a file of gs:// or s3:// is read from its beginning
 _SCATTERED_BYTES = 64 << 10  # and where small parts are read: pipelines.storage
+_AHEAD_BYTES = 4 << 20  # and where a range of sections is read
 _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.corpus.cleaned
 _REPEATED = 0.15  # of the spans sent, the part that is removed: python -m benchmarks.scale
 _INDEX_BYTES = 110  # of a batch in a cleaned file's table of sections
@@ -242,7 +245,7 @@ def make_plan(
     prints = 16 * units + rates.print_page_bytes * kept_pages
     removals = _REMOVAL_BYTES * (units + kept_pages)
     written = profile.shard_ratio * written_text * sum(FORMAT_BYTES[name] for name in formats)
-    print_reads = files * (1 + _fetches(prints / files))
+    print_reads = files * _fetches(prints / files)
     # Record batches of all cleaned files: 256 KiB of text or 256 pages, whichever is first.
     batches = max(kept_bytes / _BATCH_TEXT_BYTES, kept_pages / 256)
     clean_s = rates.read_page_s * pages + rates.read_byte_s * text
@@ -250,11 +253,15 @@ def make_plan(
     clean_s += rates.kept_page_s * kept_pages + rates.kept_byte_s * kept_bytes
     buffer_s = rates.pack_buffer_s + rates.element_s
 
-    def opening(openings: float, sources: int) -> tuple[float, float, float]:
-        """Return the CPU, the bytes and the requests of opening cleaned files, or merged ones."""
+    def opening(uses: float, sources: int, fresh: float, parts: int) -> tuple[float, float, float]:
+        """Return the CPU, the bytes and the requests of reading parts of cleaned or merged files.
+
+        ``uses``: how often a task reads ``parts`` parts of one of the ``sources``; ``fresh``: how
+        often the source is not open already.
+        """
         footer = _INDEX_BYTES * batches / sources
-        cpu_s = (rates.open_s + rates.open_batch_s * batches / sources) * openings
-        return cpu_s, openings * footer, _requests(openings, batches + openings, footer)
+        cpu_s = (rates.open_s + rates.open_batch_s * batches / sources) * uses
+        return cpu_s, fresh * footer, _requests(uses, fresh, parts, cleaned, sources, footer)
 
     # fmt: off
     # Name, tasks, CPU; read, written, shuffled; requests that write, and that read; memory.
@@ -262,7 +269,7 @@ def make_plan(
         ("clean", files, profile.effort * clean_s + rates.file_s * files,
          stored, cleaned + prints, 0.0,
          3 * files,  # the mark that it is under way, fingerprints, cleaned pages
-         files * (2 + _fetches(stored / files)),
+         files * (1 + _fetches(stored / files)),  # is it cleaned already?
          rates.clean_byte_ratio * kept_bytes / files),
         ("urls of files", files,
          rates.url_page_s * kept_pages + buffer_s * url_buffers
@@ -281,7 +288,8 @@ def make_plan(
          prints, removals, lost, files, print_reads, 3 * prints / files),
     ]
     if merging:
-        open_s, footers, requests = opening(files * merging.ranges, files)
+        uses = float(files * merging.ranges)
+        open_s, footers, requests = opening(uses, files, uses, parts=len(SPLITS))
         rows.append((
             "merge", pieces,
             rates.merge_byte_s * kept_bytes + rates.merge_page_s * kept_pages + open_s,
@@ -290,12 +298,17 @@ def make_plan(
         ))
     # Of the ranges of keys, a shard opens those that it has a part in.
     per_shard = merging.groups * max(1.0, merging.ranges / len(tasks)) if merging else files
-    open_s, footers, requests = opening(per_shard * len(tasks), pieces or files)
+    uses = fresh = float(per_shard * len(tasks))
+    if not merging:  # every shard of a process reads the same files, some of which stay open
+        fresh -= min(files, MOST_SOURCES) * max(0, len(tasks) - fleet.slots)
+    open_s, footers, requests = opening(uses, pieces or files, fresh, parts=1)
+    published = len(formats) * len(tasks)
     rows.append((
         "write", len(tasks),
         open_s + rates.write_byte_s * kept_bytes + rates.write_page_s * kept_pages
         + sum(FORMAT_BYTE_S[name] for name in formats) * written_text,
-        cleaned + removals + footers, written, 0.0, len(formats) * len(tasks), requests,
+        # Before a shard is published, one listing and one read show that the folder is ours.
+        cleaned + removals + footers, written, 0.0, 2 * published, requests + published,
         rates.shard_ratio * kept_bytes / tasks[0].count,
     ))
     # fmt: on
@@ -315,19 +328,23 @@ def make_plan(
     )
 
 
-def _fetches(n_bytes: float) -> int:
-    return max(1, math.ceil(n_bytes / _FETCH_BYTES))
+def _fetches(n_bytes: float, at_a_time: int = _FETCH_BYTES) -> int:
+    return max(1, math.ceil(n_bytes / at_a_time))
 
 
-def _requests(openings: float, batches: float, footer_bytes: float) -> float:
-    """Count the reads of cleaned files and their removals, here and there, 64 kB at a time.
+def _requests(
+    uses: float, fresh: float, parts: int, stored: float, sources: int, footer: float
+) -> float:
+    """Count the reads of ``sources`` cleaned files of ``stored`` bytes, and of their removals.
 
-    Five an opening that finds one batch (tests/pipelines/test_google_storage.py): one to open each
-    of the two files, one for the end of each, which holds the table and the bits of most removals,
-    one for a batch. Longer tables are fetched by a request of their own. So is each further batch.
+    A file that is opened costs one read, of its last 64 kB: they hold the table of sections, all of
+    a small file, and the bits of most removals. A longer table takes a read of its own. Each part
+    that is used takes a read for every 4 MB.
     """
-    opening = 4 if footer_bytes < _SCATTERED_BYTES else 5
-    return opening * openings + max(0.0, batches - openings) + openings
+    opening = 2 if footer < _SCATTERED_BYTES else 3
+    if stored / sources < _SCATTERED_BYTES:
+        return opening * fresh
+    return opening * fresh + parts * uses * _fetches(stored / (parts * uses), _AHEAD_BYTES)
 
 
 def _timed(stage: Stage, fleet: Fleet, rates: Rates) -> Stage:

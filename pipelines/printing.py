@@ -1,6 +1,10 @@
-"""What web pages say, shown on a terminal."""
+"""Text on a terminal: what web pages say, and colour where there is any."""
 
-__all__ = ["printable"]
+import os
+import sys
+from collections.abc import Callable
+
+__all__ = ["painter", "printable"]
 
 
 def printable(text: str) -> str:
@@ -10,3 +14,18 @@ def printable(text: str) -> str:
     'red ·[31m alert'
     """
     return "".join(character if character.isprintable() else "·" for character in text)
+
+
+def painter(code: str) -> Callable[[str], str]:
+    """Return a function that shows text in a colour or weight, if standard output shows any.
+
+    A terminal does, unless ``NO_COLOR`` is set or ``TERM`` is ``dumb``; with ``FORCE_COLOR`` a
+    pipe does as well. ``NO_COLOR`` counts for more. Either counts only if it is not empty.
+
+    Args:
+        code: ANSI's number, such as "1" for bold and "32" for green.
+    """
+    wanted = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    if os.environ.get("NO_COLOR") or not (wanted or os.environ.get("FORCE_COLOR")):
+        return str
+    return lambda text: f"\x1b[{code}m{text}\x1b[0m"

@@ -26,6 +26,7 @@ _POLL_S = 0.25
 _LIST_S = 2.0
 _LIST_REMOTE_S = 30.0  # a request a thousand names
 _PLAIN_EVERY_S = 10.0
+_FIRST_RATE_S = 2.0  # before that a rate is chance
 _STAGES = ("clean", "dedup", "merge", "write")
 
 
@@ -141,67 +142,90 @@ def shown(stream: IO[str] | None = None, source: Opener = Notes) -> Iterator[_Re
     with tempfile.TemporaryDirectory(prefix="c4-progress-") as folder:
         notes = source(folder)
         stop = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(notes, stream, stop), daemon=True)
+        failed = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(notes, stream, stop, failed), daemon=True)
         watcher.start()
         try:
             yield notes
+        except BaseException:
+            failed.set()
+            raise
         finally:
             stop.set()
             watcher.join(timeout=5)
 
 
-def _watch(notes: _Readable, stream: IO[str], stop: threading.Event) -> None:
+def _watch(
+    notes: _Readable, stream: IO[str], stop: threading.Event, failed: threading.Event
+) -> None:
     show = _Bar(stream) if stream.isatty() else _Lines(stream)
     ended = False
     while not ended:
         ended = stop.wait(_POLL_S)
         # Nor may a listing that fails: Beam's file systems raise what their clients raise.
         with contextlib.suppress(Exception):
-            show.update(*notes.read(ended), ended=ended)
+            show.update(*notes.read(ended), ended=ended and failed.is_set())
+    with contextlib.suppress(OSError, ValueError):
+        show.finish()
 
 
 _UNITS = {"clean": "B", "dedup": "files", "merge": "pieces", "write": "shards"}
 
 
 class _Bar:
-    """A bar for each stage, with the time left, on a terminal."""
+    """A bar for each stage on a terminal, with the time left once there is a rate to tell it by."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._stage = ""
         self._bar: tqdm[None] | None = None
+        self._state = (0, 0, 0)  # done, total, pages
 
     def update(self, stage: str, done: int, total: int, pages: int, ended: bool) -> None:
         if stage != self._stage:
-            self._finish()
-            self._stage = stage
+            self.finish()
+            self._stage, self._began = stage, time.monotonic()
+        self._state = (done, total, pages)
         if self._bar is None and (done or total):
-            unit = _UNITS[stage]
             self._bar = tqdm(
-                total=total or None,
-                desc=f"{stage:>6}",
-                unit=unit if unit == "B" else f" {unit}",
-                unit_scale=unit == "B",
-                file=self._stream,
-                dynamic_ncols=True,
+                total=100, file=self._stream, dynamic_ncols=True, bar_format=f"{stage:>6}:"
             )
-        if self._bar is None:
-            return
-        if total:
-            self._bar.total = total
-        self._bar.n = min(done, total) if total else done
-        if pages:
-            self._bar.set_postfix_str(f"{pages:,} pages", refresh=False)
-        self._bar.refresh()
-        if ended:
-            self._bar.close()
-
-    def _finish(self) -> None:
-        """Close the bar of a stage that another has followed: it is done, seen or not."""
         if self._bar is not None:
-            self._bar.n = self._bar.total or self._bar.n
+            self._show(self._bar, finished=False)
+            if ended:
+                self._bar.close()
+                self._bar = None
+
+    def finish(self) -> None:
+        """Fill and leave the bar of a stage that has ended, whether or not its end was seen."""
+        if self._bar is not None:
+            done, total, pages = self._state
+            self._state = (total or done, total, pages)
+            self._show(self._bar, finished=True)
             self._bar.close()
             self._bar = None
+
+    def _show(self, bar: "tqdm[None]", finished: bool) -> None:
+        done, total, pages = self._state
+        elapsed = time.monotonic() - self._began
+        in_bytes = _UNITS[self._stage] == "B"
+        counts = "/".join(
+            f"{tqdm.format_sizeof(number)}B" if in_bytes else f"{number:,}"
+            for number in ([min(done, total), total] if total else [done])
+        )
+        words = [counts if in_bytes else f"{counts} {_UNITS[self._stage]}"]
+        words += [f"{pages:,} pages"] if pages else []
+        words += [tqdm.format_interval(elapsed)]
+        if 0 < done < total and elapsed >= _FIRST_RATE_S and not finished:
+            words[-1] += f"<{tqdm.format_interval(elapsed * (total - done) / done)}"
+        if in_bytes and done and elapsed >= _FIRST_RATE_S:
+            words.append(f"{tqdm.format_sizeof(done / elapsed)}B/s")
+        # The last percent is the work that follows the last report of a stage.
+        percent = 100 if finished else min(99, 100 * done // total) if total else 0
+        share = f" {percent:3d}%|{{bar}}|" if total else ""
+        bar.n = percent
+        bar.bar_format = f"{self._stage:>6}:{share} {', '.join(words)}"
+        bar.refresh()
 
 
 class _Lines:
@@ -211,6 +235,7 @@ class _Lines:
         self._stream = stream
         self._stage = ""
         self._done = self._total = self._pages = 0
+        self._ended = False
         self._stage_began = self._printed = time.monotonic()
 
     def update(self, stage: str, done: int, total: int, pages: int, ended: bool) -> None:
@@ -223,6 +248,12 @@ class _Lines:
         self._done, self._total, self._pages = done, total, pages
         if (ended and done) or now - self._printed >= _PLAIN_EVERY_S:
             self._print(now)
+        self._ended = ended
+
+    def finish(self) -> None:
+        """Print the last stage of a build that has not failed."""
+        if self._done and not self._ended:
+            self._print(time.monotonic())
 
     def _print(self, now: float) -> None:
         self._printed = now

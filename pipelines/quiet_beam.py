@@ -13,6 +13,8 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
+from pipelines.collector import without_collector
+
 __all__ = ["beam"]
 
 
@@ -44,5 +46,5 @@ def _without_apitools_line() -> Iterator[None]:
             root.removeHandler(stand_in)
 
 
-with _without_apitools_line():
+with _without_apitools_line(), without_collector():
     import apache_beam as beam

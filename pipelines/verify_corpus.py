@@ -64,9 +64,12 @@ def shard_problems(
     output: str, made: Manifest, digests: bool = False, progress: Progress = lambda _: None
 ) -> list[Problem]:
     """Check that every shard exists with its size and, if ``digests``, its SHA-256."""
+    sizes = storage.sizes(output)
 
     def check(shard: ShardFile) -> str | None:
-        return _wrong_content(storage.join(output, shard.name), shard, digests, progress)
+        path = storage.join(output, shard.name)
+        wrong = _wrong_size(sizes.get(shard.name), shard)
+        return wrong or (_wrong_digest(path, shard, progress) if digests else None)
 
     return _each(check, made.shards, digests)
 
@@ -107,7 +110,11 @@ def side_file_problems(output: str, made: Manifest, digests: bool = False) -> li
         path = storage.join(output, file.name)
         if not file.sha256:
             return None if storage.exists(path) else "is missing"
-        wrong = _wrong_content(path, file, digests)
+        try:
+            wrong = _wrong_size(storage.stat(path).size, file)
+        except FileNotFoundError:
+            wrong = _wrong_size(None, file)
+        wrong = wrong or (_wrong_digest(path, file) if digests else None)
         if wrong not in (None, "is missing") and file.name == "README.md":
             wrong = None  # the user has changed it, so it belongs to the user now
         return wrong
@@ -154,19 +161,19 @@ def kept_problems(output: str) -> tuple[list[Problem], int]:
     return problems, len(files) - len(older)
 
 
-def _wrong_content(
-    path: str, entry: ShardFile | SideFile, digest: bool, progress: Progress = lambda _: None
-) -> str | None:
-    """Return how a file differs from its entry in the manifest, or None."""
-    try:
-        found = storage.stat(path).size
-    except FileNotFoundError:
+def _wrong_size(found: int | None, entry: ShardFile | SideFile) -> str | None:
+    """Return how a file of so many bytes, None if missing, differs from its entry, or None."""
+    if found is None:
         return "is missing"
-    if found != entry.bytes:
-        return f"has {found:,} bytes instead of {entry.bytes:,}"
-    if digest and sha256_of(path, progress) != entry.sha256:
-        return "is damaged (checksum mismatch)"
-    return None
+    return None if found == entry.bytes else f"has {found:,} bytes instead of {entry.bytes:,}"
+
+
+def _wrong_digest(
+    path: str, entry: ShardFile | SideFile, progress: Progress = lambda _: None
+) -> str | None:
+    """Return what is wrong with the content of a file, or None."""
+    right = sha256_of(path, progress) == entry.sha256
+    return None if right else "is damaged (checksum mismatch)"
 
 
 def _each(

@@ -201,7 +201,7 @@ def _warcinfo(filename: str) -> bytes:
 
 
 def record_bytes(page: SamplePage) -> bytes:
-    """The uncompressed WARC record of ``page``, header fields in Common Crawl's order.
+    """Return the uncompressed WARC record of ``page``, header fields in Common Crawl's order.
 
     Content-Length counts bytes; WARC-Block-Digest is the SHA-1 of the payload in base 32. Faults
     of the record (not of its compression) are applied.

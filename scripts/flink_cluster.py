@@ -106,7 +106,7 @@ class FlinkCluster:
         pool: Sequence[str] = ("-m", "pipelines.c4_main", "worker-pool"),
         pool_environment: Mapping[str, str] | None = None,
     ) -> None:
-        """The cluster's handle; starts nothing.
+        """Return the cluster's handle; start nothing.
 
         ``pool``: what a Python interpreter is given to be the worker pool; tests have their own.
         ``pool_environment``: variables that the workers are to have besides this process's.
@@ -140,7 +140,7 @@ class FlinkCluster:
         return f"127.0.0.1:{self.ports['rest']}"
 
     def beam_options(self) -> list[str]:
-        """The options with which ``c4 build`` runs on this cluster."""
+        """Return the options with which ``c4 build`` runs on this cluster."""
         jar = flink_packages.fetch(self.config.cache).job_server_jar
         return [
             "--runner=FlinkRunner",
@@ -150,7 +150,7 @@ class FlinkCluster:
         ]
 
     def build_command(self) -> str:
-        """The command, a line for each option, that builds a corpus on this cluster."""
+        """Return the command that builds a corpus on this cluster, one line per option."""
         options = map(shlex.quote, self.beam_options())
         return " \\\n    ".join([BUILD_COMMAND, *options])
 
@@ -202,7 +202,7 @@ class FlinkCluster:
         return True
 
     def pid(self, name: str) -> int | None:
-        """The process id, which is that of its group too; None when it does not run."""
+        """Return the process id, which is also its group's; None if it does not run."""
         try:
             pid = int((self.config.folder / "pid" / name).read_text(encoding="ascii"))
         except (FileNotFoundError, ValueError):
@@ -218,7 +218,7 @@ class FlinkCluster:
         return self.config.folder / "log" / f"{name}.log"
 
     def rest(self, path: str, timeout_s: float = 10.0) -> Any:
-        """An answer of the JobManager. Raises ClusterError when there is none."""
+        """Return an answer of the JobManager. Raises ClusterError if there is none."""
         try:
             with urllib.request.urlopen(
                 f"http://{self.rest_address}{path}", timeout=timeout_s
@@ -369,7 +369,7 @@ class FlinkCluster:
 
 
 def _command_line(pid: int) -> str:
-    """A process's arguments; empty when it has ended."""
+    """Return a process's arguments; empty if it has ended."""
     try:
         content = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -383,7 +383,7 @@ def _command_line(pid: int) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; return the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="scripts/flink_cluster.sh",
         description=f"A Flink {FLINK_VERSION} cluster on loopback, with Python workers.",

@@ -50,13 +50,13 @@ class FlinkPackages:
 
 
 def default_cache() -> pathlib.Path:
-    """The user's cache folder, by the rules of the XDG base directories."""
+    """Return the user's cache folder, by the rules of the XDG base directories."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return pathlib.Path(base) / "colossal-c4"
 
 
 def found(cache: pathlib.Path) -> FlinkPackages | None:
-    """What an earlier `fetch` has left in ``cache``, or None when anything lacks."""
+    """Return what an earlier `fetch` left in ``cache``, or None if anything is missing."""
     packages = _packages(cache)
     whole = packages.lib.is_dir() and packages.java_utils.exists()
     return packages if whole and packages.job_server_jar.exists() else None

@@ -147,11 +147,14 @@ class XmlInterface(http.server.BaseHTTPRequestHandler):
         if content is None:
             self.send(404, _error("NoSuchKey"))
             return
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         first, last = 0, len(content) - 1
         headers = _headers(content)
         if wanted:
-            first, last = int(wanted[1]), min(last, int(wanted[2] or last))
+            if wanted[1]:
+                first, last = int(wanted[1]), min(last, int(wanted[2] or last))
+            else:  # so many bytes from the end
+                first = max(0, len(content) - int(wanted[2]))
             if first > last:
                 self.send(416, _error("InvalidRange"))
                 return

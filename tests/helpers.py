@@ -72,11 +72,20 @@ class Outcome(NamedTuple):
 
 
 def run_c4(*arguments: str | pathlib.Path) -> Outcome:
-    """Runs ``c4`` in this process, standard output and error captured."""
+    """Runs ``c4`` in this process, standard output and error captured.
+
+    ``err`` lacks the line with which a build begins.
+    """
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             status = c4_main.main([str(argument) for argument in arguments])
         except SystemExit as stop:  # argparse: 0 after --help, 2 for wrong usage
             status = stop.code if isinstance(stop.code, int) else 1
-    return Outcome(status, out.getvalue(), err.getvalue())
+    return Outcome(status, out.getvalue(), without_first_line(err.getvalue()))
+
+
+def without_first_line(err: str) -> str:
+    """What a build says on standard error after the line with which it begins."""
+    first, _, rest = err.partition("\n")
+    return rest if first.startswith("c4: building a corpus in ") else err

@@ -25,8 +25,8 @@ _SHAPES = (
 def apply_cpu_defaults(arguments: argparse.Namespace, say: Callable[[str], None]) -> None:
     """Choose the defaults of the options that were not given, by device and by folder.
 
-    A folder with a step keeps the defaults that it was begun with, also on other devices. Sets
-    ``arguments.defaults`` to "cpu" or "paper".
+    A folder with a step keeps the defaults that it was begun with, also on other devices and beside
+    options that give a shape. Sets ``arguments.defaults`` to "cpu" or "paper".
 
     Args:
       arguments: of ``c4 pretrain``; changed.
@@ -37,7 +37,8 @@ def apply_cpu_defaults(arguments: argparse.Namespace, say: Callable[[str], None]
     from model.training.run_folder import RunFolder
 
     shaped = any(hasattr(arguments, name) for name in _SHAPES)
-    begun = None if shaped else RunFolder(arguments.out).defaults()
+    folder = RunFolder(arguments.out)
+    begun = folder.defaults()
     arguments.defaults = begun or (
         "cpu" if jax.default_backend() == "cpu" and not shaped else "paper"
     )
@@ -48,6 +49,8 @@ def apply_cpu_defaults(arguments: argparse.Namespace, say: Callable[[str], None]
         setattr(arguments, name, value)
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in chosen.items())
     say(
-        f"no accelerator and no size given, so this run is small: {options}; the paper's: --size "
-        "base --batch-size 128 --input-length 512"
+        f"{folder.path} was begun with the defaults of a CPU: {options}"
+        if begun
+        else f"no accelerator and no size given, so this run is small: {options}; the paper's: "
+        "--size base --batch-size 128 --input-length 512"
     )

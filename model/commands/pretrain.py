@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
         Without an accelerator, and without any of --size, --set, --architecture, --init-from,
         --batch-size, --input-length and --accumulate, the defaults "on a CPU" below hold. They make
-        a run of some minutes; the paper's is --size base --batch-size 128 --input-length 512.
+        a run of some minutes; the paper's is --size base --batch-size 128 --input-length 512. A run
+        keeps the defaults that it was begun with.
 
         exit status: 0 done; 1 failed, refused, or stopped because the loss is no number or
         diverges; 2 wrong usage; 130 interrupted (SIGINT or SIGTERM: the state was saved, unless

@@ -108,7 +108,7 @@ class BatchSpec:
 def shift_right(
     tokens: npt.NDArray[np.int32], segments: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.int32]:
-    """What a decoder reads to predict ``tokens``, [rows, length]: 0 at the start of each segment.
+    """Return what a decoder reads to predict ``tokens``, [rows, length]: 0 starts each segment.
 
     (Mesh TensorFlow ``autoregressive_inputs``; seqio ``feature_converters.py``.)
 

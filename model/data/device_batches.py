@@ -53,7 +53,7 @@ class DeviceBatches:
         return self
 
     def __next__(self) -> dict[str, jax.Array]:
-        """The next batch. Raises what the iterator raised, and again when asked again."""
+        """Return the next batch. Raises what the iterator raised, each time it is called."""
         self.start()
         outcome, value, state = self._ready.get()
         if outcome == "error":
@@ -80,7 +80,7 @@ class DeviceBatches:
         self._stop = weakref.finalize(self, _end, thread, stopping)
 
     def get_state(self) -> dict[str, Any]:
-        """The iterator's state behind the batch returned last."""
+        """Return the iterator's state after the batch that was returned last."""
         return self._state
 
     def epoch(self, rows_per_element: float) -> float:

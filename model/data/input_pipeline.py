@@ -40,7 +40,7 @@ def make_input(config: InputConfig, host: tuple[int, int] = (0, 1)) -> "InputIte
 def validation_batches(
     config: InputConfig, batches: int, host: tuple[int, int] = (0, 1)
 ) -> Iterator[HostBatch]:
-    """The first ``batches`` batches of the corpus's validation split, the same ones every time.
+    """Yield the first ``batches`` batches of the corpus's validation split, always the same.
 
     As ``config`` says but for split, seed, ``max_pages`` and workers. A split with less comes
     again, with other tokens masked. Raises CorpusError where the corpus has no validation pages.
@@ -99,7 +99,7 @@ class InputIterator(grain.DatasetIterator[HostBatch]):  # type: ignore[misc]
         self._streams = [_Stream(shard, maker.order.elements(shard), elements) for shard in shards]
 
     def __next__(self) -> HostBatch:
-        """The next batch: this host's rows, as `InputConfig.batch_spec` describes them.
+        """Return the next batch: this host's rows, as `InputConfig.batch_spec` describes them.
 
         Raises ValueError (CorpusError) for damaged shards, WorkerEndedError for workers that end
         again and again; the position is then what it was.
@@ -275,7 +275,7 @@ class _Stream:
         self._elements.expect(self.shard, self._element)
 
     def take(self, count: int) -> list[HostBatch]:
-        """The next ``count`` rows, in parts."""
+        """Return the next ``count`` rows, in parts."""
         parts: list[HostBatch] = []
         empty = 0
         while count:

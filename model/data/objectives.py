@@ -159,7 +159,7 @@ class Objective:
         return self.noise in ("all", "suffix") and self.inputs != "shuffled"
 
     def replace(self, **changes: Any) -> "Objective":
-        """The same with other values, checked again.
+        """Return the same objective with other values, checked again.
 
         Another density or span length drops what the gin files say of the targets' length.
         """
@@ -514,7 +514,7 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
 
 
 def objective(name: str, **changes: Any) -> Objective:
-    """An objective of the paper by its name, with changes.
+    """Return an objective of the paper by its name, with changes.
 
     >>> objective("span3", noise_density=0.25).lengths(512).targets
     206

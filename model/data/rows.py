@@ -161,7 +161,7 @@ class InputConfig:
         )
 
     def batch_spec(self, hosts: int = 1) -> BatchSpec:
-        """The arrays of a batch: the whole of it, or one host's part."""
+        """Return the arrays of a batch: the whole of it, or one host's part."""
         return self.lengths.batch_spec(self.batch_size // hosts)
 
     def shards_of(self, host: int, hosts: int) -> range:
@@ -240,11 +240,11 @@ class RowOrder:
         return min(_LANES, self.elements(shard))
 
     def lane(self, shard: int, element: int) -> int:
-        """The lane that an element comes from."""
+        """Return the lane that an element comes from."""
         return self._locate(shard, element)[1]
 
     def group(self, shard: int, element: int) -> tuple[int, int, int]:
-        """An element's shard of the corpus, its first page there and the page behind its last."""
+        """Return an element's shard, its first page there, and the page after its last."""
         epoch, lane, place = self._locate(shard, element)
         count, lanes = self.elements(shard), self.lanes(shard)
         begin, end = (
@@ -342,7 +342,7 @@ class RowMaker:
 
 
 def _one_chunk(ids: npt.NDArray[np.int32], rng: np.random.Generator) -> npt.NDArray[np.int32]:
-    """A page, or one of its parts of `MAX_PAGE_TOKENS` tokens, each being as likely."""
+    """Return a page, or one of its parts of `MAX_PAGE_TOKENS` tokens, each equally likely."""
     if len(ids) <= MAX_PAGE_TOKENS:
         return ids
     begin = MAX_PAGE_TOKENS * int(rng.integers(-(-len(ids) // MAX_PAGE_TOKENS)))

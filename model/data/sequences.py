@@ -106,7 +106,7 @@ class Sequences:
         return Sequences(self.tokens, np.array([len(self.tokens)], dtype=np.int64))
 
     def take(self, which: Iterable[int]) -> "Sequences":
-        """Some of them, in the order of their numbers in ``which``."""
+        """Return the sequences numbered in ``which``, in that order."""
         starts, lengths = self.starts, self.lengths
         parts = [self.tokens[starts[i] : starts[i] + lengths[i]] for i in which]
         return Sequences.of(parts)

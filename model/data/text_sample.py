@@ -44,7 +44,7 @@ class Sample:
     found: int  #: characters in the file; all of the corpus where it had less than its share
 
     def lines(self, characters: int | None = None) -> Iterator[str]:
-        """The lines, the last one cut so that they have exactly ``characters``."""
+        """Return the lines, the last one cut so that they have exactly ``characters``."""
         left = self.characters if characters is None else min(characters, self.characters)
         with open(self.path, "rb") as file:
             for line in file:

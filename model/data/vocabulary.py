@@ -136,7 +136,7 @@ class Vocabulary:
         return AddedToken(f"<extra_id_{index}>", self.sentinel(index), special=True)
 
     def sentinel(self, index: int) -> int:
-        """The id of ``<extra_id_{index}>``. Raises VocabularyError where there is none."""
+        """Return the id of ``<extra_id_{index}>``. Raises VocabularyError if there is none."""
         if not 0 <= index < self.extra_ids:
             raise VocabularyError(f"sentinels are numbered 0 to {self.extra_ids - 1}, got {index}")
         return self.size - 1 - index
@@ -190,7 +190,7 @@ class Vocabulary:
         return arrays
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids; sentinels as ``<extra_id_0>``, padding and end of sequence as nothing.
+        """Return the text of ids; sentinels as ``<extra_id_0>``, padding and end of sequence as "".
 
         Ids above ``size``, which an embedding padded to ``padded_size`` lets a model predict, are
         unknown pieces (" ⁇ "). Raises VocabularyError for a negative id.

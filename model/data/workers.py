@@ -205,7 +205,7 @@ def _end(
 
 
 def serve(descriptor: int) -> None:
-    """What a worker process does: answers on the socket until the other end is closed."""
+    """Answer on the socket until the other end is closed: a worker process."""
     # A terminal, or a cluster's manager, signals all processes of a run. The parent decides when
     # it has no more use for this one, and may want to save its place first.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -380,7 +380,7 @@ def unapplied_decoding(generation: Mapping[str, Any]) -> list[str]:
 def config_to_hf(
     config: ModelConfig, dtype: Literal["float32", "bfloat16"] = "float32"
 ) -> dict[str, Any]:
-    """The ``config.json`` of a model. Raises ExchangeError for one that theirs cannot be."""
+    """Return a model's ``config.json``. Raises ExchangeError if Transformers has no such model."""
     if config.architecture != "encoder-decoder":
         raise ExchangeError(
             f"a {config.architecture} cannot be exported: T5ForConditionalGeneration is an encoder "

@@ -48,7 +48,7 @@ class LoadedModel:
     def encode(
         self, input_ids: npt.ArrayLike, input_mask: npt.ArrayLike
     ) -> npt.NDArray[np.float32]:
-        """The encoder's output [batch, length, d_model], normed; on padding it means nothing.
+        """Return the encoder's output [batch, length, d_model], normed; undefined on padding.
 
         Raises ValueError for arrays that are not as the class says.
         """

@@ -203,7 +203,7 @@ def _write_file(
 
 
 def _parts(array: npt.NDArray[Any]) -> Iterable[npt.NDArray[Any]]:
-    """The rows in pieces of about 64 MB, so that a transposed tensor is not copied whole."""
+    """Yield the rows in pieces of about 64 MB, so that a transposed tensor is not copied whole."""
     if array.ndim < 2:
         return [np.atleast_1d(array)]
     rows = max(1, 2**24 // max(1, math.prod(array.shape[1:])))

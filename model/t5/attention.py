@@ -36,7 +36,7 @@ def relative_position_bucket(
     num_buckets: int = 32,
     max_distance: int = 128,
 ) -> jax.Array:
-    """The bucket of each relative position (key - query), int32, in the shape given.
+    """Return the bucket of each relative position (key - query), int32, in the shape given.
 
     Near distances have a bucket each; from half of the buckets on they widen by the logarithm, and
     the last holds all from `max_distance` on. Bidirectional, the upper half of the buckets is for
@@ -61,7 +61,7 @@ def relative_position_bucket(
 
 
 def _bucket_thresholds(num_buckets: int, max_distance: int) -> np.ndarray:
-    """The first distance of buckets 1, 2, ...: bucket b holds distances below the b-th entry."""
+    """Return the first distance of buckets 1, 2, ...: bucket b ends below the b-th entry."""
     exact = num_buckets // 2
     distances = np.arange(exact, max_distance + 1)
     growth = np.log(distances / exact) / np.log(max_distance / exact) * (num_buckets - exact)
@@ -81,7 +81,7 @@ def relative_bias(
     bidirectional: bool,
     max_distance: int = 128,
 ) -> jax.Array:
-    """The bias of every pair of positions, [1, heads, query_length, key_length].
+    """Return the bias of every pair of positions, [1, heads, query_length, key_length].
 
     `table` is [heads, buckets]; positions are indices, also where rows are packed, since only
     differences inside a segment are looked at.
@@ -106,7 +106,7 @@ def lookup_bias(
     bidirectional: bool,
     max_distance: int = 128,
 ) -> jax.Array:
-    """The bias of given relative positions (key - query): [heads, *their shape]."""
+    """Return the bias of given relative positions (key - query): [heads, *their shape]."""
     buckets = relative_position_bucket(
         relative_position,
         bidirectional=bidirectional,

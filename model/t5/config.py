@@ -97,7 +97,9 @@ class ModelConfig:
                 f"{self.relative_max_distance} with {self.relative_buckets} buckets"
             )
         if not (_is_number(self.dropout_rate) and 0 <= self.dropout_rate < 1):
-            raise ValueError(f"dropout_rate must be in [0, 1), got {self.dropout_rate!r}")
+            raise ValueError(
+                f"dropout_rate must be in [0, 1), got {self.dropout_rate!r} (--dropout)"
+            )
         if not (_is_number(self.norm_epsilon) and 0 < self.norm_epsilon < 1):
             raise ValueError(f"norm_epsilon must be in (0, 1), got {self.norm_epsilon!r}")
         object.__setattr__(self, "eos_ids", tuple(self.eos_ids))  # a list where JSON held it
@@ -143,11 +145,11 @@ class ModelConfig:
         return self.num_layers if self.num_decoder_layers is None else self.num_decoder_layers
 
     def replace(self, **changes: Any) -> "ModelConfig":
-        """The same model with other values, checked again."""
+        """Return the same model with other values, checked again."""
         return dataclasses.replace(self, **changes)
 
     def parameter_count(self) -> int:
-        """Number of parameters, by arithmetic; ``tests`` hold the arrays against it.
+        """Return the number of parameters, by arithmetic; tests compare it with the arrays.
 
         >>> model_config("11B").parameter_count()
         11307321344
@@ -227,7 +229,7 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
 def model_config(
     size: str, architecture: str = "encoder-decoder", **changes: Any
 ) -> ModelConfig:  # fmt: skip
-    """A model of the paper by its name, with changes.
+    """Return a model of the paper by its name, with changes.
 
     >>> model_config("base", "half-layer").parameter_count()
     123790080

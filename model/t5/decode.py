@@ -38,7 +38,7 @@ class DecoderCache:
     memory_mask: jax.Array | None
 
     def take(self, rows: jax.Array) -> "DecoderCache":
-        """The cache of other rows: `rows` says, for each of the new, which of the old it was."""
+        """Return the cache of other rows: `rows` has, for each new row, the old number."""
         by_layer: tuple[Any, ...] = (self.keys, self.values, self.memory)
         by_row = (self.length, self.memory_mask)
         keys, values, memory = jax.tree.map(lambda x: jnp.take(x, rows, axis=1), by_layer)

@@ -237,7 +237,7 @@ class FeedForward(_Layer):
         )
 
     def __call__(self, hidden: jax.Array, keep: jax.Array | None = None) -> jax.Array:
-        """The layer's result for `hidden` [batch, length, d_model], in the same shape.
+        """Return the layer's result for `hidden` [batch, length, d_model], in the same shape.
 
         `keep` [batch, length or 1, d_ff] is dropout's mask.
         """
@@ -274,7 +274,7 @@ class Block(_Layer):
         extend: Callable[[KeysValues], KeysValues] | None = None,
         dropout_rng: jax.Array | None = None,
     ) -> jax.Array:
-        """The block's result for `hidden` [batch, length, d_model], in the same shape.
+        """Return the block's result for `hidden` [batch, length, d_model], in the same shape.
 
         `memory` is what cross-attention looks at: the encoder's output, or its keys and values.
         `extend` is given the keys and values of `hidden` and returns those to look at in
@@ -294,7 +294,7 @@ class Block(_Layer):
         return self._add(hidden, self.feed_forward(hidden, next(keep)), next(keep))
 
     def memory_keys_values(self, memory: jax.Array) -> KeysValues:
-        """What cross-attention looks at in the encoder's output [batch, length, d_model]."""
+        """Return what cross-attention looks at in the encoder's output [batch, length, d_model]."""
         keys_values: KeysValues = self.cross_attention.keys_values(memory)
         return keys_values
 

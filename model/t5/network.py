@@ -52,7 +52,7 @@ class T5:
         self.config = config
 
     def init(self, rng: jax.Array) -> Params:
-        """New parameters, float32. Under `jax.jit` only what is kept is computed.
+        """Return new parameters, float32. Under `jax.jit` only what is used is computed.
 
         >>> from model.t5.config import model_config
         >>> params = T5(model_config("tiny", vocab_size=128)).init(jax.random.key(0))
@@ -63,12 +63,12 @@ class T5:
         return params
 
     def param_shapes(self) -> Params:
-        """What `init` would return, as `jax.ShapeDtypeStruct`; nothing is computed."""
+        """Return what `init` would, as `jax.ShapeDtypeStruct`; nothing is computed."""
         shapes: Params = jax.eval_shape(self.init, jax.random.key(0))
         return shapes
 
     def param_axes(self) -> Params:
-        """A tuple in the place of each parameter, which names its axes.
+        """Return a tuple in the place of each parameter, which names its axes.
 
         Names: "layers", "vocab", "embed" (the width of the model), "norm" (that of a norm's
         scale), "heads" (all heads side by side), "mlp", "relpos_heads", "buckets".
@@ -89,7 +89,7 @@ class T5:
         *,
         dropout_rng: jax.Array | None = None,
     ) -> jax.Array:
-        """The encoder's output [batch, length, d_model] in the type of activations.
+        """Return the encoder's output [batch, length, d_model] in the type of activations.
 
         `tokens` and `segment_ids` are int32 [batch, length]; a token attends to all of its
         segment. With `dropout_rng` dropout is applied.
@@ -127,7 +127,7 @@ class T5:
     def features(
         self, params: Params, batch: Batch, *, dropout_rng: jax.Array | None = None
     ) -> jax.Array:
-        """What logits are a product of, [batch, length, d_model], in the type of activations.
+        """Return the features that logits are a product of, [batch, length, d_model].
 
         `batch` holds int32 arrays: "decoder_input_tokens" and "decoder_segments" [batch, length];
         with an encoder also "encoder_tokens" and "encoder_segments" [batch, encoder length]; for a
@@ -163,7 +163,7 @@ class T5:
         return self._scaled(self.finish(stack, hidden, keep=drops.final))
 
     def head(self, params: Params) -> jax.Array:
-        """The other factor of logits, float32 [vocabulary, d_model]."""
+        """Return the other factor of logits, float32 [vocabulary, d_model]."""
         head: jax.Array = params["embedding"] if self.config.tied_logits else params["logits"].T
         return head
 
@@ -178,7 +178,7 @@ class T5:
         return Block(self.config, cross=self.config.has_encoder)
 
     def decoder_stack(self, params: Params) -> Params:
-        """The decoder's "layers", "relative_bias" and "final_norm", from wherever they are kept."""
+        """Return the decoder's "layers", "relative_bias" and "final_norm"."""
         if not self.config.shares_stacks:
             stack: Params = params["decoder"]
             return stack
@@ -188,7 +188,7 @@ class T5:
     def embed(
         self, params: Params, tokens: jax.Array, *, keep: jax.Array | None = None
     ) -> jax.Array:
-        """The first block's input [batch, length, d_model] for `tokens` [batch, length].
+        """Return the first block's input [batch, length, d_model] for `tokens` [batch, length].
 
         `keep` [batch, length or 1, d_model] is dropout's mask.
         """
@@ -201,7 +201,7 @@ class T5:
     def finish(
         self, stack: Params, hidden: jax.Array, *, keep: jax.Array | None = None
     ) -> jax.Array:
-        """The output of a stack from that of its last block: [batch, length, d_model].
+        """Return the output of a stack from that of its last block: [batch, length, d_model].
 
         `keep` [batch, length or 1, d_model] is dropout's mask.
         """

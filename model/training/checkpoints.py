@@ -22,7 +22,9 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -33,8 +35,10 @@ import orbax.checkpoint as ocp
 
 from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
+from model.training import remote_run
 from model.training.checksums import array_checksums, first_difference
 from model.training.train_step import TrainState
+from pipelines import storage
 
 __all__ = [
     "MODEL_FILE",
@@ -58,6 +62,8 @@ _OPTIMIZER = "optimizer"
 _PROGRESS = "progress"
 _CHECKSUMS = "checksums"
 
+_ITEMS = (PARAMS, _OPTIMIZER, _PROGRESS, _CHECKSUMS)  # of a checkpoint of a run
+
 _FORMAT = 1
 
 Path = str | os.PathLike[str]
@@ -68,7 +74,7 @@ class LoadedParams(NamedTuple):
 
     config: ModelConfig
     params: Any  #: nested dict of numpy arrays, or of jax arrays where shardings were given
-    vocabulary: pathlib.Path | None  #: SentencePiece model inside the folder
+    vocabulary: str | pathlib.Path | None  #: SentencePiece model inside the folder
 
 
 def save_params(
@@ -93,7 +99,7 @@ def save_params(
     try:
         scratch.mkdir()
         if vocabulary is not None:
-            shutil.copyfile(vocabulary, scratch / VOCABULARY_FILE)
+            (scratch / VOCABULARY_FILE).write_bytes(read_small_file(vocabulary))
         with ocp.Checkpointer(_uncopied()) as checkpointer:
             checkpointer.save(scratch / PARAMS, args=ocp.args.PyTreeSave(params))
         checksums = {PARAMS: array_checksums(params)}
@@ -114,29 +120,102 @@ def _uncopied() -> ocp.PyTreeCheckpointHandler:
     return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
-def read_model(path: Path) -> tuple[ModelConfig, pathlib.Path | None]:
+def read_model(path: Path) -> tuple[ModelConfig, str | pathlib.Path | None]:
     """The model and the vocabulary of a folder that :func:`load_params` reads; no array is read.
 
     Raises ValueError as it does.
     """
-    root, _ = _find_params(pathlib.Path(path).absolute())
-    vocabulary = root / VOCABULARY_FILE
-    return read_model_file(root), vocabulary if vocabulary.exists() else None
+    with _on_this_machine(path, arrays=False) as local:
+        root, _ = _find_params(local)
+        config, vocabulary = read_model_file(root), root / VOCABULARY_FILE
+        if not vocabulary.exists():
+            return config, None
+    where = os.fspath(path)
+    if storage.is_local(where):
+        return config, vocabulary
+    return config, storage.join(_parts_of(where)[0], VOCABULARY_FILE)
+
+
+def _parts_of(url: str) -> tuple[str, int | None]:
+    """Return the folder of the model, and the step, of what may be one checkpoint of a run.
+
+    >>> _parts_of("gs://b/run/checkpoints/20/"), _parts_of("gs://b/run/checkpoints")
+    (('gs://b/run', 20), ('gs://b/run', None))
+    """
+    found = re.fullmatch(rf"(.+?)(?:/{STEPS}(?:/(\d+))?)?/*", url)
+    assert found is not None
+    return found[1], None if found[2] is None else int(found[2])
+
+
+@contextlib.contextmanager
+def _on_this_machine(path: Path, arrays: bool = True) -> Iterator[pathlib.Path]:
+    """Yield the folder; if it is in an object store, a copy of what is needed of it.
+
+    Errors then name the folder in the store. Without ``arrays``, only small files are copied.
+    """
+    url = os.fspath(path)
+    if storage.is_local(url):
+        yield pathlib.Path(storage.local_path(url)).absolute()
+        return
+    root, step = _parts_of(url)
+    with tempfile.TemporaryDirectory() as scratch:
+        local = pathlib.Path(scratch)
+        try:
+            _copy_model(root, step, local, arrays)
+            yield local if step is None else local / STEPS / str(step)
+        except ValueError as error:
+            raise ValueError(str(error).replace(scratch, root)) from None
+
+
+def _copy_model(root: str, step: int | None, local: pathlib.Path, arrays: bool) -> None:
+    """Copy a folder of parameters, or what is needed of one checkpoint of a run.
+
+    Raises ValueError if there is none.
+    """
+    names = [MODEL_FILE, VOCABULARY_FILE, f"{_CHECKSUMS}.json"]
+    folders = storage.folders(root)
+    if STEPS in folders:
+        whole = remote_run.whole_steps(root)
+        if step not in (None, *whole) or not whole:
+            what = "no whole checkpoint yet" if step is None else f"no whole checkpoint {step}"
+            raise ValueError(f"{root} holds {what}")
+        step = whole[-1] if step is None else step
+        for item in _ITEMS:
+            (local / STEPS / str(step) / item).mkdir(parents=True)
+        if arrays:
+            remote_run.fetch_step(root, local, step, (f"{PARAMS}/", f"{_CHECKSUMS}/"))
+            for item in _ITEMS:
+                (local / STEPS / str(step) / item).mkdir(exist_ok=True)
+    elif PARAMS in folders:
+        (local / PARAMS).mkdir()
+        if arrays:
+            names += [f"{PARAMS}/{name}" for name in storage.walk(storage.join(root, PARAMS))]
+    there = storage.sizes(root)
+    storage.copy_files(
+        (storage.join(root, name), str(local / name))
+        for name in names
+        if "/" in name or name in there
+    )
 
 
 def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
     """Read the parameters of a folder of :func:`save_params` or of a training run.
 
     Args:
-      path: the folder; of a run, that of the run (the newest checkpoint) or of one checkpoint.
+      path: the folder, of this machine or an object store; of a run, that of the run (the newest
+        checkpoint) or of one checkpoint.
       shardings: a tree like the parameters of ``jax.sharding.Sharding``; without it, arrays
         are numpy's.
 
     Raises:
       ValueError: when there is no model or no whole checkpoint at ``path``, or it is damaged.
     """
-    _, folder = _find_params(pathlib.Path(path).absolute())
     config, vocabulary = read_model(path)
+    with _on_this_machine(path) as local:
+        return LoadedParams(config, _load(_find_params(local)[1], shardings), vocabulary)
+
+
+def _load(folder: pathlib.Path, shardings: Any | None) -> Any:
     try:
         handler = ocp.PyTreeCheckpointHandler()
         stored = handler.metadata(folder).tree  # Checkpointer's warns of a file less
@@ -156,7 +235,7 @@ def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
         raise ValueError(
             f"{folder} is damaged, give another checkpoint: {name} is not what was written"
         )
-    return LoadedParams(config, params, vocabulary)
+    return params
 
 
 def _stored_checksums(folder: pathlib.Path) -> dict[str, Any]:
@@ -360,7 +439,7 @@ def newest_step(folder: pathlib.Path) -> int | None:
 
 
 def _is_whole(folder: pathlib.Path) -> bool:
-    return all((folder / item).is_dir() for item in (PARAMS, _OPTIMIZER, _PROGRESS, _CHECKSUMS))
+    return all((folder / item).is_dir() for item in _ITEMS)
 
 
 def _find_params(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:

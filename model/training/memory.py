@@ -23,6 +23,7 @@ __all__ = [
     "available_room",
     "host_memory",
     "one_line_out_of_memory",
+    "require_host_room",
     "require_room",
 ]
 
@@ -113,6 +114,23 @@ def host_memory(root: str = "/") -> float | None:
         *_cgroups(pathlib.Path(root, "proc/self/cgroup"), pathlib.Path(root, "sys/fs/cgroup")),
     ]
     return min(found, default=None)
+
+
+def require_host_room(option: str, needed: float) -> None:
+    """Check that what an option asks this process to hold leaves half of the free memory.
+
+    Args:
+      option: with its value.
+      needed: bytes.
+
+    Raises OutOfMemoryError where it does not.
+    """
+    there = host_memory()
+    if there is not None and needed > there / 2:
+        raise OutOfMemoryError(
+            f"{option} needs {_size(needed)} of this machine's memory, of which {_size(there)} are "
+            "free: give fewer"
+        )
 
 
 def _meminfo(path: pathlib.Path) -> Iterator[float]:
@@ -246,7 +264,7 @@ def one_line_out_of_memory(config: TrainConfig) -> Iterator[None]:
         helps = [
             f"--accumulate {more} or a smaller --batch-size" if more else "a smaller --batch-size",
             *(["--remat full"] if config.model.remat != "full" else []),
-            "a --mesh with more fsdp",
+            *(["a --mesh with more fsdp"] if jax.device_count() > 1 else []),
         ]
         raise OutOfMemoryError(
             f"out of memory: {found}; {', or '.join(helps)} needs less. A smaller batch needs "

@@ -105,7 +105,7 @@ class Records:
                 "unknown; give it in TFLOP/s (--peak-tflops)"
             )
         if 0 < self._done < config.steps:
-            self.say(f"going on from step {self._done} in {self._folder.path}")
+            self.say(f"going on from step {self._done} in {self._folder.where}")
             for line in self._folder.changed_versions():
                 self.say(f"note: {line}; losses may differ in their last digits")
 
@@ -213,12 +213,12 @@ class Records:
             return
         self.flush()
         rows = read_rows(self._folder.metrics)
-        plot_losses(rows, self._folder.plot, self._folder.path.name)
+        plot_losses(rows, self._folder.plot, self._folder.where.rpartition("/")[2])
         losses = [row["loss"] for row in rows if row.get("loss") is not None]
         validation = [row["validation_loss"] for row in rows if "validation_loss" in row]
         self.say(f"loss {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}" if losses else "")
         last = f", validation loss {validation[-1]:.3f}" if validation else ""
-        self.say(f"trained to step {rows[-1]['step']}{last}: {self._folder.path}")
+        self.say(f"trained to step {rows[-1]['step']}{last}: {self._folder.where}")
 
     def _way_out(self) -> str:
         self._checkpoints.wait()

@@ -7,8 +7,11 @@
         checkpoints/       whole states, by step
         metrics.jsonl      a line for every step
         tensorboard/
+        compiled/          programs, so that the next start need not compile them
         wandb-id.txt       of the run at Weights & Biases, with --report-to wandb
         loss.png           when the run ends
+
+In an object store there is more: see `model.training.remote_run`.
 """
 
 import contextlib
@@ -23,15 +26,21 @@ from typing import Any
 
 from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
+from model.training import compile_cache
 from model.training.checkpoints import MODEL_FILE, STEPS, VOCABULARY_FILE, write_model_file
 from model.training.metrics import read_rows
+from model.training.remote_run import RemoteRun
 from model.training.train_config import option_of
+from pipelines import storage
 
 __all__ = ["RUN_FILE", "RunFolder"]
 
 RUN_FILE = "run.json"
 _RUN_SCRATCH = f".{RUN_FILE}.tmp"
 _LOCK_FILE = ".lock"
+_CLAIMS = "builders"  # who trains into a folder of an object store
+#: What a start reads from an object store.
+_FETCHED = (RUN_FILE, "metrics.jsonl", "wandb-id.txt")
 _FORMAT = 1
 _PACKAGES = ("colossal-c4", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -40,13 +49,19 @@ class RunFolder:
     """A run's folder, new or begun before."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raise ValueError for a folder that holds something else, or is no folder."""
-        if "://" in os.fspath(path):
-            raise ValueError(
-                f"--out {os.fspath(path)}: a run needs a folder of this machine or of a shared, "
-                "mounted file system"
-            )
-        self.path = pathlib.Path(path).absolute()
+        """Raise ValueError for a folder that holds something else, or is no folder.
+
+        Args:
+          path: a folder, of this machine or of an object store (``gs://…``, ``s3://…``). ``path``
+            is then the folder of this machine that the run works in, and ``remote`` the one in the
+            store.
+        """
+        name = os.fspath(path)
+        self.remote = None if storage.is_local(name) else RemoteRun(name)
+        local = pathlib.Path(storage.local_path(name)) if self.remote is None else self.remote.path
+        self.path = local.absolute()
+        #: As messages name it.
+        self.where = str(self.path) if self.remote is None else self.remote.url
         self.checkpoints = self.path / STEPS
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
@@ -54,6 +69,8 @@ class RunFolder:
         self.plot = self.path / "loss.png"
         self.profile = self.path / "profile"
         self._run_file = self.path / RUN_FILE
+        if self.remote is not None:
+            self.remote.fetch(_FETCHED)
         if os.path.lexists(self.path) and not self.path.is_dir():
             link = self.path.is_symlink()  # to nowhere, to itself or to a file
             what = (
@@ -62,10 +79,11 @@ class RunFolder:
             raise ValueError(f"{self.path} is {what}; give a folder, new or begun (--out)")
         if not self._run_file.exists() and self.path.is_dir():
             # What a start leaves that is killed before anything else is here.
-            found = sorted(set(os.listdir(self.path)) - {_LOCK_FILE, _RUN_SCRATCH})
+            names = os.listdir(self.path) if self.remote is None else self.remote.names()
+            found = sorted(set(names) - {_LOCK_FILE, _RUN_SCRATCH, _CLAIMS})
             if found:
                 raise ValueError(
-                    f"{self.path} is no run's folder: it holds {found[0]}, and no {RUN_FILE}; "
+                    f"{self.where} is no run's folder: it holds {found[0]}, and no {RUN_FILE}; "
                     "give a new folder (--out)"
                 )
 
@@ -80,6 +98,8 @@ class RunFolder:
     def has_steps(self) -> bool:
         """Return whether a step was finished: there is a checkpoint of it, or a line of metrics."""
         steps = self.checkpoints
+        if self.remote is not None and self.remote.steps():
+            return True
         if steps.is_dir() and any(path.name.isdigit() for path in steps.iterdir()):
             return True
         return self.metrics.is_file() and bool(read_rows(self.metrics))
@@ -120,7 +140,7 @@ class RunFolder:
                 option = option_of(name)
                 field = name.rpartition(".")[2]
                 raise ValueError(
-                    f"{self.path} was begun with {field} {_shown(found, name)}, now it is "
+                    f"{self.where} was begun with {field} {_shown(found, name)}, now it is "
                     f"{_shown(wanted, name)}: give it as it was, or another --out"
                     f"{f' ({option})' if option else ''}"
                 )
@@ -163,11 +183,14 @@ class RunFolder:
         # At each start: whatever became of them, the checkpoints are of these.
         if vocabulary is not None:
             copy = self.path / f".{VOCABULARY_FILE}.tmp"
-            content = pathlib.Path(vocabulary).read_bytes()
+            content = read_small_file(vocabulary)
             with naming(copy):
                 copy.write_bytes(content)
                 copy.replace(self.path / VOCABULARY_FILE)
         write_model_file(self.path, config)
+        if self.remote is not None:
+            self.remote.sweep()
+            self.remote.copy_changed(first=RUN_FILE)
         return replaced
 
     def _write_run_file(self, settings: Mapping[str, Any], defaults: str) -> None:
@@ -188,7 +211,14 @@ class RunFolder:
         """Keep other processes of this machine from training into the same folder.
 
         Raises ValueError when one does already. The lock goes with its process, however it ends.
+        In an object store, processes of other machines are kept away, too.
         """
+        if self.remote is not None:
+            with self.remote.claimed():
+                # Again: the folder was not locked before.
+                self.remote.fetch(_FETCHED, [compile_cache.FOLDER])
+                yield
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self.path / _LOCK_FILE
         if lock.exists() and not lock.is_file():  # a pipe would wait for its other end

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -27,13 +28,14 @@ from model.data.device_batches import DeviceBatches
 from model.data.input_pipeline import InputConfig, make_input, merged_states, validation_batches
 from model.data.passes import corpus_size
 from model.training import distributed
-from model.training.checkpoints import Checkpoints
+from model.training.compile_cache import compile_cache
 from model.training.losses import LossSums
-from model.training.memory import one_line_out_of_memory
+from model.training.memory import one_line_out_of_memory, require_host_room
 from model.training.metrics import DivergenceGuard
 from model.training.profiler import Profiler
 from model.training.programs import Placement, compile_programs, new_state, plan_placement
 from model.training.records import Records
+from model.training.remote_checkpoints import open_checkpoints
 from model.training.reports import require_installed
 from model.training.run_folder import RunFolder
 from model.training.stop_signal import StopSignal, interruptible
@@ -142,9 +144,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         distributed.barrier("run folder")
 
         # 3. Where the run stands, and what it will be.
-        checkpoints = Checkpoints(
-            folder.checkpoints, keep_last=config.keep_last, keep_every=config.keep_every
-        )
+        checkpoints = open_checkpoints(folder, config.keep_last, config.keep_every)
         stack.callback(checkpoints.close)
         guard = DivergenceGuard(config.divergence)
         done = checkpoints.newest() or 0
@@ -172,9 +172,10 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         trains = done < config.steps
         if trains and not done:
             batches.start()
-        train_step, eval_step = compile_programs(
-            config, placement, trains=trains, evaluates=bool(validation), say=records.say
-        )
+        with compile_cache(folder.path):
+            train_step, eval_step = compile_programs(
+                config, placement, trains=trains, evaluates=bool(validation), say=records.say
+            )
 
         # 5. The state: of the newest checkpoint, or new.
         if done:
@@ -200,7 +201,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         # something is to be kept, the step itself is looked at first.
         profiler = stack.enter_context(Profiler(folder.profile, config.profile_steps))
         running: tuple[int, StepMetrics, float] | None = None
-        kept = done
+        kept = named = done  # the newest checkpoint, and that which an interrupt names
 
         def keep(step: int) -> None:
             nonlocal kept
@@ -211,6 +212,8 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             kept = step
 
         def expect_at(step: int) -> None:
+            nonlocal named
+            named = step
             again = f"run the same command again to go on from the checkpoint of step {step}"
             expect(f"in training: {again if step else 'no checkpoint was written yet'}")
 
@@ -234,6 +237,8 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             if running is not None:
                 records.write_step(*running)
             running = step, told, epoch
+            if named != kept and (folder.checkpoints / str(kept)).is_dir():  # the save is done
+                expect_at(kept)
             stopping = stop.asked_for(step)
             saving = stopping or step == config.steps or step % config.checkpoint_every == 0
             evaluating = evaluate is not None and _is_due(step, config.steps, eval_every)
@@ -254,13 +259,18 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
 
         # 7. The end.
         checkpoints.wait()
-        expect_at(kept)
+        expect("after the last step: its checkpoint is good")
         records.finish()
 
 
 def _plan(config: TrainConfig) -> _Plan:
     require_installed(config.report_to)
     folder = RunFolder(config.out)
+    if folder.remote is not None and jax.process_count() > 1:
+        raise ValueError(
+            f"--out {folder.where}: several processes that train as one need a folder that all of "
+            "them see, such as one of a mounted, shared file system"
+        )
     placement = plan_placement(config)
     host = distributed.input_part(placement.batch, config.data.batch_size)
     input_shards = _input_shards(config.data.input_shards, folder, host[1])
@@ -284,7 +294,7 @@ def _input_shards(asked: int | None, folder: RunFolder, parts: int) -> int:
     except (KeyError, TypeError):
         found = None
     raise ValueError(
-        f"{folder.path}: run.json is damaged: its batch is not of {found!r} input shards "
+        f"{folder.where}: run.json is damaged: its batch is not of {found!r} input shards "
         "(input_shards); give another --out"
     )
 
@@ -305,9 +315,13 @@ def _validation_batches(
     rows = config.evaluation_rows(data)
     if rows.batch_size % (rows.input_shards or 1):  # hosts are fewer than shards then
         rows = dataclasses.replace(rows, input_shards=host[1])
+    count = config.eval_batches * config.step.accumulate
+    arrays = rows.batch_spec().arrays.values()
+    each = sum(math.prod(shape) * kind.itemsize for shape, kind in arrays) // host[1]
+    require_host_room(f"--eval-batches {config.eval_batches}", count * each)
     try:
         pages = dataclasses.replace(rows, split="validation", max_pages=None).open().page_count
-        batches = validation_batches(rows, config.eval_batches * config.step.accumulate, host)
+        batches = validation_batches(rows, count, host)
         found = list(batches)
     except ValueError as error:  # no such pages, or too few
         if config.eval_every is not None:

@@ -1,25 +1,23 @@
-"""``c4 build``: read the options, build, print the balance."""
+"""``c4 build``: read the options, build, print the summary."""
 
 import argparse
-import collections
 import dataclasses
-import re
-import shlex
-import shutil
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
 
-from pipelines import builds, storage
+from pipelines import storage
+from pipelines.commands.build_summary import print_summary
 from pipelines.commands.verify import print_foreign_shards
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.dataset_info import side_files
 from pipelines.corpus.manifest import Manifest
+from pipelines.engines.lean_imports import leave_out_unused
+from pipelines.engines.options import runs_on_own_engine
 from pipelines.options import add_options, given_values, option
 from pipelines.printing import printable
-from pipelines.stages.clean_files import CHANGED_INPUT
 
 __all__ = ["add_arguments", "run"]
 
@@ -63,6 +61,13 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     storage.use_options(rest)  # an address or a key may be among them
     config = BuildConfig(**given_values(arguments, BuildConfig)).absolute()
     options = _Options(**given_values(arguments, _Options))
+    if not options.quiet:
+        line = printable(f"c4: building a corpus in {arguments.output}")
+        print(line, file=sys.stderr, flush=True)
+    if arguments.interruption.own_process and runs_on_own_engine(rest):
+        leave_out_unused()
+    from pipelines import builds  # takes 0.2 s: after the first line
+
     made, was_complete = builds.run(
         config,
         options=rest,
@@ -80,7 +85,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         print(f"{config.output} is complete already: same files, same settings{checked}")
     _warn(config, made, was_complete)
     if not options.quiet:
-        print_balance(config, made, None if was_complete else time.monotonic() - arguments.started)
+        print_summary(config, made, None if was_complete else time.monotonic() - arguments.started)
     if len(made.unreadable_inputs) > config.allow_unreadable_files:
         for file in made.unreadable_inputs[:10]:
             print(printable(f"c4: unreadable: {file.path}: {file.error}"), file=sys.stderr)
@@ -96,6 +101,8 @@ def _own_options() -> list[str]:
 
 def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     """Print warnings and notes about a corpus on standard error."""
+    from pipelines import builds
+
     if not was_complete and not made.counts.pages_written:
         print(
             f"c4: warning: the corpus in {config.output} has no pages: none of the "
@@ -117,76 +124,3 @@ def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
             f"{made.keep}); to get them back, run with --keep {config.keep} --start-over",
             file=sys.stderr,
         )
-
-
-def print_balance(config: BuildConfig, made: Manifest, wall_s: float | None) -> None:
-    """Print pages and lines by rule, where the shards are, and one kept page."""
-    counts = made.counts
-    print()
-    for what, read, written, dropped in (
-        ("pages", counts.pages_read, counts.pages_written, counts.pages_dropped),
-        ("lines", counts.lines_read, counts.lines_written, counts.lines_dropped),
-    ):
-        print(f"{what} read {read:>24,}")
-        for verdict, count in sorted(dropped.items(), key=lambda item: (-item[1], item[0])):
-            print(f"  - {verdict:<26}{count:>10,}  {count / max(read, 1):6.1%}")
-        print(f"  = written {written:>28,}  {written / max(read, 1):6.1%}")
-        print()
-    if counts.records_rejected:
-        print(f"records rejected {counts.records_rejected:>15,}")
-        for reason, count in counts.records_rejected_by_reason.items():
-            print(f"  - {reason:<26}{count:>10,}")
-        print(f"  each with file and offset in {storage.join(config.output, 'rejects')}\n")
-    for split, sums in made.splits.items():
-        shards = [shard.name for shard in made.shards if shard.split == split]
-        # train-00000-of-00004.parquet -> train-*-of-00004.parquet, once a format
-        patterns = dict.fromkeys(re.sub(r"-\d+-of-", "-*-of-", name) for name in shards)
-        print(
-            f"{split}: {_counted(sums.pages, 'page')}, {sums.text_bytes:,} bytes of text in "
-            f"{' '.join(storage.join(config.output, pattern) for pattern in patterns)}"
-        )
-    files = _counted(counts.files_read, "file")
-    for reason, count in collections.Counter(file.reason for file in made.recleaned).items():
-        what = _RECLEANED.get(reason, "cleaned again ({})").format(reason)
-        were = "was" if count == 1 else "were"
-        print(f"{_counted(count, 'cleaned file')} {were} {what}")
-    resumed = made.timing.files_resumed
-    before = f" ({resumed:,} cleaned before)" if resumed else ""
-    if wall_s is None:
-        print(f"built earlier from {files} with recipe {config.recipe.name}")
-    else:
-        print(f"built from {files}{before} in {wall_s:.1f} s with recipe {config.recipe.name}")
-    print(f"why a page was dropped: {_explain_command(config, made)}")
-    print("what the names of the rules mean: docs/rules.md")
-    page = made.kept_page
-    if page is not None:
-        # A line that wraps is hard to read, and pushes the lines above off the screen.
-        width = min(96, shutil.get_terminal_size((96, 24)).columns)
-        print(f"\nthe beginning of one kept page: {printable(page.url)}")
-        for line in page.text.split("\n")[:6]:
-            print(textwrap.shorten(printable(line), width, placeholder=" …"))
-
-
-def _explain_command(config: BuildConfig, made: Manifest) -> str:
-    """Return the command that explains a page of this corpus, for people to complete."""
-    words = ["c4", "explain", "--corpus", config.output]
-    if made.keep != "all":  # nothing that says in which file a page is
-        words.insert(2, "FILE")
-    words += ["--url", "URL"]
-    for name, path in config.lists().items():
-        option_name, _, language = name.partition(" ")
-        words += [option_name, f"{language}={path}" if language else path]
-    return printable(shlex.join(words))
-
-
-#: FileSummary.recleaned -> the words for it in the balance.
-_RECLEANED = {
-    "damaged": "damaged and cleaned again",
-    "older format": "cleaned again because an earlier version of c4 wrote it",
-    "incomplete": "cleaned again because a build was stopped while writing it",
-    CHANGED_INPUT: "cleaned again because the input has changed",
-}
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -219,7 +219,15 @@ class CleanedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Safe to call more than once."""
         self._file.close()
+
+    def forget(self) -> None:
+        """Free what was fetched, apart from the end of the file."""
+        self._file.forget()
 
     @property
     def pages(self) -> int:
@@ -244,9 +252,14 @@ class CleanedFile:
         Raises:
             ValueError: A batch of the range is damaged; the message names the file.
         """
-        for number, batch in self._batches:
-            if batch.split != split or batch.last_key < low or batch.first_key >= high:
-                continue
+        wanted = [
+            (number, batch)
+            for number, batch in self._batches
+            if batch.split == split and batch.last_key >= low and batch.first_key < high
+        ]
+        if wanted:
+            self._file.expect(wanted[0][0], wanted[-1][0])
+        for number, batch in wanted:
             rows = self._rows(number, CLEANED_SCHEMA, batch.rows)
             begin, end = 0, batch.rows
             if batch.first_key < low or batch.last_key >= high:

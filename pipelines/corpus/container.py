@@ -30,6 +30,7 @@ import google_crc32c
 import pyarrow as pa
 
 from pipelines import storage
+from pipelines.storage.streams import RangeFile
 
 __all__ = [
     "Container",
@@ -217,6 +218,20 @@ class Container:
         if data.size != section.unpacked:
             raise DamagedFileError(self.path, f"section {number} unpacks to another length")
         return data
+
+    def expect(self, first: int, last: int) -> None:
+        """Announce that sections ``first`` to ``last`` are read next: a remote file fetches ahead.
+
+        Nothing that was fetched before is kept, apart from the end of the file.
+        """
+        if isinstance(self._file, RangeFile):
+            ends = self.sections[last].start + self.sections[last].length
+            self._file.expect(self.sections[first].start, ends)
+
+    def forget(self) -> None:
+        """Free what was fetched, apart from the end of the file."""
+        if isinstance(self._file, RangeFile):
+            self._file.expect(0, 0)
 
     def verify(self) -> None:
         """Read the whole file and check every byte of it. Raises DamagedFileError."""

@@ -45,7 +45,7 @@ _TEXT = "tensorflow_datasets.core.features.text_feature.Text"
 
 
 def features() -> dict[str, Any]:
-    """Content of ``features.json``: each feature of a TFRecord build is one UTF-8 text."""
+    """Return the content of ``features.json``: each feature of a TFRecord is one UTF-8 text."""
     texts = {name: {"pythonClassName": _TEXT, "text": {}} for name in sorted(TEXT_FEATURES)}
     return {"featuresDict": {"features": texts}, "pythonClassName": _FEATURES_DICT}
 
@@ -57,7 +57,7 @@ def dataset_info(
     config_name: str,
     version: str,
 ) -> dict[str, Any]:
-    """Content of ``dataset_info.json``.
+    """Return the content of ``dataset_info.json``.
 
     Args:
         format: A key of `pipelines.corpus.formats.FORMATS`.
@@ -116,7 +116,7 @@ def dataset_info_files(
 
 
 def dataset_card(formats: Sequence[str], splits: Splits, description: str, config_name: str) -> str:
-    """Content of ``README.md``: how to open the corpus, and the header Hugging Face reads.
+    """Return the content of ``README.md``, with the header that Hugging Face reads.
 
     Args:
         formats: Keys of `pipelines.corpus.formats.FORMATS` that the folder holds.
@@ -184,7 +184,7 @@ def side_files(made: Manifest) -> dict[str, bytes]:
 
 
 def _with_examples(splits: Splits) -> Splits:
-    """Leaves out splits without examples, which neither library can read: both raise."""
+    """Leave out splits without examples, on which both libraries raise."""
     return {s: shards for s, shards in splits.items() if any(n for _, n, _ in shards)}
 
 

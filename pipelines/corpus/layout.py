@@ -1,4 +1,4 @@
-"""Where everything stands in a corpus folder.
+"""The paths of everything in a corpus folder.
 
 ::
 
@@ -53,7 +53,7 @@ _SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}(\..+)")
 
 
 def file_name(input_path: str) -> str:
-    """The name, without suffix, under which a WET file's outputs stand.
+    """Return the name, without suffix, of a WET file's outputs.
 
     >>> file_name("s3://crawl/a/CC-MAIN-0001.warc.wet.gz")
     'CC-MAIN-0001-b306b8191635dffa3f45e26db74385ab'
@@ -70,6 +70,11 @@ def older_file_name(input_path: str) -> str:
     return _file_name(input_path, 8)
 
 
+def file_names(input_path: str) -> tuple[str, str]:
+    """Return the names under which this version and version 0.1 write a WET file's outputs."""
+    return file_name(input_path), older_file_name(input_path)
+
+
 def _file_name(input_path: str, digits: int) -> str:
     # The part after the last slash only: a name in the input never becomes a path.
     stem = _WET_SUFFIXES.sub("", input_path.replace("\\", "/").rsplit("/", 1)[-1])
@@ -79,32 +84,32 @@ def _file_name(input_path: str, digits: int) -> str:
 
 
 def cleaned(output: str, name: str) -> str:
-    """Path of a WET file's cleaned pages."""
+    """Return the path of a WET file's cleaned pages."""
     return storage.join(output, "cleaned", f"{name}.arrow")
 
 
 def started(output: str, name: str) -> str:
-    """Path of the mark that a WET file is being cleaned."""
+    """Return the path of the mark that a WET file is being cleaned."""
     return storage.join(output, "cleaned", f"{name}{STARTED}")
 
 
 def fingerprints(output: str, name: str) -> str:
-    """Path of a WET file's fingerprints."""
+    """Return the path of a WET file's fingerprints."""
     return storage.join(output, "fingerprints", f"{name}.arrow")
 
 
 def removals(output: str, name: str) -> str:
-    """Path of what deduplication removes from a WET file's pages."""
+    """Return the path of what deduplication removes from a WET file's pages."""
     return storage.join(output, "removals", f"{name}.bin")
 
 
 def rejects(output: str, name: str) -> str:
-    """Path of a WET file's rejected records."""
+    """Return the path of a WET file's rejected records."""
     return storage.join(output, "rejects", f"{name}.jsonl")
 
 
 def piece_name(group: int, groups: int, key_range: int, ranges: int) -> str:
-    """The name, without suffix, of what a group of files has in a range of page keys.
+    """Return the name, without suffix, of what a group of files has in a range of page keys.
 
     >>> piece_name(3, 800, 0, 14)
     'group-00003-of-00800-range-00000-of-00014'
@@ -113,17 +118,17 @@ def piece_name(group: int, groups: int, key_range: int, ranges: int) -> str:
 
 
 def merged(output: str, piece: str) -> str:
-    """Path of a piece's pages."""
+    """Return the path of a piece's pages."""
     return storage.join(output, MERGED, f"{piece}.arrow")
 
 
 def merged_removals(output: str, piece: str) -> str:
-    """Path of what deduplication removes from a piece."""
+    """Return the path of what deduplication removes from a piece."""
     return storage.join(output, MERGED, f"{piece}.bin")
 
 
 def pieces_like(name: str) -> int:
-    """How many pieces there are in all, by the name of a file of one; 0 for any other file.
+    """Return the number of pieces in all, by the name of a file of one; 0 for any other file.
 
     >>> pieces_like("group-00003-of-00800-range-00000-of-00014.bin"), pieces_like("a.bin")
     (11200, 0)
@@ -133,13 +138,13 @@ def pieces_like(name: str) -> int:
 
 
 def is_shard(name: str) -> bool:
-    """Whether a file name is that of a shard."""
+    """Return whether a file name is that of a shard."""
     found = _SHARD.fullmatch(name)
     return found is not None and found[2] in {kind.suffix for kind in FORMATS.values()}
 
 
 def shards_in_split(name: str) -> tuple[str, int]:
-    """The pattern of all shards like this one, and how many they are, by a shard's name.
+    """Return the pattern of all shards like this one and their number, by a shard's name.
 
     >>> shards_in_split("train-00003-of-00064.parquet")
     ('train-*-of-00064.parquet', 64)
@@ -149,7 +154,7 @@ def shards_in_split(name: str) -> tuple[str, int]:
 
 
 def absolute(path: str) -> str:
-    """A local path from the root, home folder resolved, without ``file://``; a remote one as it is.
+    """Return a local path from the root, without ``~`` and ``file://``; a remote one as it is.
 
     Workers, and a later run from another folder, must mean the same file. An empty path, such as
     that of an unset variable, stays empty: it must not become the folder one happens to be in.

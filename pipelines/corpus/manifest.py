@@ -20,6 +20,7 @@ __all__ = [
     "OWN_TEXT",
     "Counts",
     "InputFile",
+    "Listed",
     "Manifest",
     "OwnShard",
     "OwnText",
@@ -31,6 +32,7 @@ __all__ = [
     "SplitSums",
     "Timing",
     "UnreadableFile",
+    "read_listed",
     "read_manifest",
     "write_manifest",
 ]
@@ -274,6 +276,34 @@ class OwnText:
 
     shards: tuple[OwnShard, ...]
     source: str = ""  # a digest of recipe, lists, versions and inputs, if the manifest has any
+
+
+class Listed(NamedTuple):
+    """The files that a manifest lists."""
+
+    shards: list[str]  # names
+    side_files: dict[str, str]  # name -> SHA-256
+    inputs: set[str]  # paths of WET files, readable or not
+
+
+def read_listed(folder: str) -> Listed:
+    """Return what a manifest lists, whatever else of it is damaged; nothing if there is none.
+
+    Raises:
+        OSError: The manifest is there and cannot be read.
+    """
+    made = json_files.read_object(storage.join(folder, layout.MANIFEST)) or {}
+
+    def entries(section: str) -> list[dict[str, Any]]:
+        found = made.get(section)
+        found = found if isinstance(found, list) else []
+        return [entry for entry in found if isinstance(entry, dict)]
+
+    return Listed(
+        [str(shard.get("name")) for shard in entries("shards")],
+        {str(file.get("name")): str(file.get("sha256")) for file in entries("side_files")},
+        {str(f.get("path")) for f in (*entries("inputs"), *entries("unreadable_inputs"))},
+    )
 
 
 class _Raw(NamedTuple):

@@ -18,17 +18,16 @@ next to the table, so that one small read fetches all of them in most files.
 A file belongs to one build: it holds that build's id, and every build writes it again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from pipelines.corpus.cleaned import CleanedFile, CleanedSource
+from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.container import Container, DamagedFileError, Part, write_container
 
-__all__ = ["OtherBuildError", "Removals", "open_removals", "read_slices", "write_removals"]
+__all__ = ["OtherBuildError", "Removals", "open_removals", "write_removals"]
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _UInt64s: TypeAlias = npt.NDArray[np.uint64]
@@ -144,6 +143,10 @@ class Removals:
         """Close the file. Safe to call more than once."""
         self._file.close()
 
+    def forget(self) -> None:
+        """Free what was fetched, apart from the end of the file."""
+        self._file.forget()
+
     def pages(self, first: int, count: int) -> _Bools:
         """Return whether each of ``count`` pages from ``first`` on is removed, ``[count]``."""
         return self._pages.gone(first, count)
@@ -181,33 +184,6 @@ def open_removals(path: str, cleaned: CleanedFile, build_id: str | None) -> Remo
         removals.close()
         raise OtherBuildError(path)
     return removals
-
-
-def read_slices(
-    source: CleanedSource, splits: Iterable[int], low: int, high: int, build_id: str | None
-) -> Iterator[tuple[pa.RecordBatch, _Bools, _Bools]]:
-    """Yield the pages of a range of page keys, with what deduplication removes of them.
-
-    Args:
-        source: A cleaned or merged file and its removals.
-        splits: Indexes in ``SPLITS``.
-        low: The first page key.
-        high: The page key after the last.
-        build_id: The build that the removals must belong to; None for any.
-
-    Yields:
-        Pages, whether each is removed ``[pages]``, and whether each of their units is ``[units]``.
-    """
-    with (
-        CleanedFile(source.cleaned) as cleaned,
-        open_removals(source.removals, cleaned, build_id) as removals,
-    ):
-        for split in splits:
-            for pages, first_page, first_unit in cleaned.slices(split, low, high):
-                starts = pages.column("unit_starts").offsets
-                units = starts[len(pages)].as_py() - starts[0].as_py()
-                gone = removals.pages(first_page, len(pages))
-                yield pages, gone, removals.units(first_unit, units)
 
 
 class _Blocks:

@@ -1,4 +1,4 @@
-"""Builds on this machine: how many worker processes, the runner that starts them, their deaths.
+"""Builds on this machine: how many worker processes, how they are started, what ends them.
 
 Beam waits for ever for a worker that dies before it has connected, and after any other death for
 the workers that are left. So a build that has worker processes runs in a thread of its own, beside
@@ -6,33 +6,31 @@ which the caller waits for its end or for the death of a worker, whichever comes
 """
 
 import contextlib
+import json
 import os
 import pathlib
-import re
-import shlex
-import shutil
 import signal
+import socket
+import subprocess
 import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipelines.engines import local_worker
-from pipelines.interruption import descendants
 
-__all__ = ["WorkerDiedError", "Workers", "cores", "has_workers", "runner", "worker_count"]
+__all__ = ["WorkerDiedError", "Workers", "cores", "has_own_workers", "has_workers", "worker_count"]
 
-# A process takes 2 CPU seconds to start (Beam's imports), for which it cleans some 20 MB.
-_BYTES_WORTH_A_PROCESS = 24 << 20
+# Workers share 1.3 CPU seconds of imports, for which one cleans some 16 MB.
+_BYTES_WORTH_A_PROCESS = 8 << 20
 
 #: Time for the runner to report by itself why a worker died.
 _REPORT_S = 2.0
-#: Time for the runner's threads to end after the workers have.
+#: Time for the runner's threads, or the starter, to end after the workers have.
 _END_S = 2.0
 _POLL_S = 0.2
-_EXIT_STATUS = re.compile(r"Worker subprocess exited with return code (-?\d+)")
 
 
 class WorkerDiedError(RuntimeError):
@@ -54,54 +52,90 @@ def has_workers(options: Any) -> bool:
     """Whether a build with these options starts worker processes on this machine."""
     chosen = options.get_all_options()
     return chosen["runner"] == "FnApiRunner" and (
-        chosen["direct_running_mode"] == "multi_processing" or _has_own_workers(options)
+        chosen["direct_running_mode"] == "multi_processing" or has_own_workers(options)
     )
 
 
-def _has_own_workers(options: Any) -> bool:
+def has_own_workers(options: Any) -> bool:
     """Whether the workers are ours: Beam's own command is left to who asks for it by its option."""
     given = options.get_all_options(drop_default=True)
     return given.get("direct_num_workers", 1) > 1 and "direct_running_mode" not in given
 
 
 class Workers:
-    """The worker processes of one build, from entering this context to leaving it.
-
-    They end by themselves, within a second, when this process does or when their folder is gone.
-    What threads of the runner raise is not printed: they fail with the worker that they listen to.
-    """
+    """The worker processes of one build, from entering this context to leaving it."""
 
     def __init__(self) -> None:
-        self._folder = ""
         self._deaths: list[str] = []
-        self._left_behind: set[threading.Thread] = set()
+        self._ending = False
+        self._lock = threading.Lock()
+        self._starter: subprocess.Popen[bytes] | None = None
+        self._was_asked = False
 
     def __enter__(self) -> "Workers":
-        self._folder = tempfile.mkdtemp(prefix="c4-workers-")
-        self._hook = threading.excepthook
-        threading.excepthook = self._notice
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_workers()
-        # Threads that are left may fail later.
-        threading.excepthook = self._mute if self._left_behind else self._hook
+        self.end()
 
-    @property
-    def command(self) -> str:
-        """The shell command that becomes a worker process."""
-        # With exec no shell is in between: the process that the runner waits for is the worker.
-        command = f"{_environment()}exec {shlex.quote(sys.executable)} {local_worker.COMMAND}"
-        command += f" {os.getpid()} {shlex.quote(self._folder)}"
-        if os.environ.get("C4_TRACEBACK"):
-            return command
-        # The null device first: there goes what the shell says when the folder is gone by then.
-        return f"{command} 2>/dev/null 2>{shlex.quote(self._folder)}/$$"
+    def prepare(self) -> None:
+        """Start the process that starts workers; its imports take a second of another core."""
+        with self._lock:
+            if self._starter is not None or self._ending:
+                return
+            with contextlib.ExitStack() as opened:
+                ours, theirs = map(opened.enter_context, socket.socketpair())
+                self._words = opened.enter_context(tempfile.TemporaryFile())
+                number = theirs.fileno()
+                self._starter = subprocess.Popen(
+                    [
+                        *(sys.executable, "-P", "-m", local_worker.MODULE),
+                        *(str(os.getpid()), str(number)),
+                    ],
+                    env={**os.environ, **local_worker.ENVIRONMENT, **_python_path()},
+                    stdin=subprocess.DEVNULL,
+                    stderr=None if os.environ.get("C4_TRACEBACK") else self._words,
+                    pass_fds=[number],
+                )
+                opened.pop_all()
+            theirs.close()
+            self._connection = ours
+        threading.Thread(target=self._listen, name="c4-workers", daemon=True).start()
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        """Start one worker, with what Beam's worker reads from its environment."""
+        self.prepare()
+        self._was_asked = True
+        request = json.dumps({**os.environ, **_python_path(), **environment})
+        with contextlib.suppress(OSError):  # the starter has died, which is noticed below
+            self._connection.sendall(request.encode() + b"\n")
+
+    def end(self) -> None:
+        """End the workers. Safe to call more than once."""
+        with self._lock:
+            self._ending = True
+            if self._starter is None:
+                return
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        if not self._was_asked:
+            self._starter.kill()  # it may still import
+        try:
+            self._starter.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._starter.kill()
+            self._starter.wait()
+        self._connection.close()
+        self._words.close()
 
     def run(self, build: Callable[[], Any]) -> Any:
         """Return what ``build`` returns, called in a thread, or raise what it raises.
 
-        Raises WorkerDiedError when a worker process ends before ``build`` does.
+        What threads of the runner raise meanwhile is not printed: they fail with the worker that
+        they listen to.
+
+        Raises:
+            WorkerDiedError: A worker process ended before ``build`` did.
         """
         results: list[Any] = []
         errors: list[BaseException] = []
@@ -113,6 +147,9 @@ class Workers:
                 errors.append(error)
 
         before = set(threading.enumerate())
+        hook = threading.excepthook
+        if not os.environ.get("C4_TRACEBACK"):
+            threading.excepthook = lambda _: None
         thread = threading.Thread(target=call, name="c4-build", daemon=True)
         thread.start()
         try:
@@ -121,10 +158,10 @@ class Workers:
             thread.join(_REPORT_S)
         finally:
             if thread.is_alive():
-                self._end_workers()
+                self.end()
                 thread.join(_END_S)
-            if not results:
-                self._left_behind = set(threading.enumerate()) - before | {thread}
+            left_behind = set() if results else set(threading.enumerate()) - before
+            threading.excepthook = _without(left_behind, hook) if left_behind else hook
         if results:
             return results[0]
         # What a worker raised while it cleaned says more than that another one died.
@@ -132,12 +169,19 @@ class Workers:
             raise errors[0]
         raise WorkerDiedError(self._deaths[0])
 
-    def _notice(self, failure: threading.ExceptHookArgs) -> None:
-        """Take note of a worker that has died: Beam raises it where nobody listens."""
-        if status := _EXIT_STATUS.search(str(failure.exc_value)):
-            self._deaths.append(self._describe(int(status[1])))
-        if os.environ.get("C4_TRACEBACK"):
-            self._hook(failure)
+    def _listen(self) -> None:
+        """Note every worker that ends, and the end of the starter, until the build ends."""
+        assert self._starter is not None
+        with contextlib.suppress(OSError), self._connection.makefile("rb") as lines:
+            for line in lines:
+                if status := int(line):
+                    self._note_death(status)
+        self._note_death(self._starter.wait())
+
+    def _note_death(self, status: int) -> None:
+        with self._lock:
+            if not self._ending:
+                self._deaths.append(self._describe(status))
 
     def _describe(self, status: int) -> str:
         if status < 0:
@@ -148,73 +192,30 @@ class Workers:
         return f"a worker process ended with status {status}" + (last and f": {last}")
 
     def _last_words(self) -> str:
-        """The last line that a worker printed while it started, of any that printed one."""
-        for path in sorted(pathlib.Path(self._folder).glob("*")):
-            with contextlib.suppress(OSError):  # the folder is gone when the build has ended
-                if words := path.read_text("utf-8", errors="replace").strip():
-                    return words.splitlines()[-1].strip()
-        return ""
-
-    def _end_workers(self) -> None:
-        """End the workers that are left: by the folder, and where they are listed at once."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        for process in descendants():
-            with contextlib.suppress(OSError):
-                command = pathlib.Path(f"/proc/{process}/cmdline").read_bytes()
-                if os.fsencode(self._folder) in command:
-                    os.kill(process, signal.SIGKILL)
-
-    def _mute(self, failure: threading.ExceptHookArgs) -> None:
-        # The thread of the build may have started another worker since, which ends at once.
-        of_worker = _EXIT_STATUS.search(str(failure.exc_value))
-        if failure.thread not in self._left_behind and not of_worker:
-            self._hook(failure)
+        """Return the last line that the starter or a worker printed, if any did."""
+        self._words.seek(0)
+        words = self._words.read().decode("utf-8", errors="replace").strip()
+        return words.splitlines()[-1].strip() if words else ""
 
 
-def _environment() -> str:
-    """Return the shell command that lets a worker find this code where the launcher found it.
+def _without(
+    threads: set[threading.Thread], hook: Callable[[threading.ExceptHookArgs], Any]
+) -> Callable[[threading.ExceptHookArgs], None]:
+    """Return a hook that passes on what other threads than these raise."""
+
+    def mute(failure: threading.ExceptHookArgs) -> None:
+        if failure.thread not in threads:
+            hook(failure)
+
+    return mute
+
+
+def _python_path() -> dict[str, str]:
+    """Return the variable that lets a worker find this code where the launcher found it.
 
     A notebook may have put a clone on its own ``sys.path``, of which a worker knows nothing.
     """
     root = str(pathlib.Path(__file__).resolve().parents[2])
     if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        return ""
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return f"export PYTHONPATH={shlex.quote(path)}; "
-
-
-def runner(options: Any, workers: Workers | None) -> Any:
-    """Return Beam's engine for one machine.
-
-    It does not tell its worker processes the pipeline's options by itself: without them no address
-    or key of a file system reaches a worker, nor the level of its log.
-    """
-    import pipelines.quiet_beam  # noqa: F401  before anything else of Beam
-
-    from apache_beam.portability.api import beam_provision_api_pb2  # isort: skip
-    from apache_beam.runners.job.utils import dict_to_struct  # isort: skip
-    from apache_beam.runners.portability.fn_api_runner import fn_runner  # isort: skip
-    from apache_beam.transforms.environments import SubprocessSDKEnvironment  # isort: skip
-
-    given = {
-        name: value
-        for name, value in options.get_all_options(drop_default=True).items()
-        if value is not None
-    }
-    provision = beam_provision_api_pb2.ProvisionInfo(
-        retrieval_token="unused",
-        pipeline_options=dict_to_struct(
-            {
-                # Numbers would arrive as 2.0, which the worker's own parser refuses.
-                f"beam:option:{name}:v1": str(value) if type(value) in (int, float) else value
-                for name, value in given.items()
-            }
-        ),
-    )
-    environment = None
-    if workers is not None and _has_own_workers(options):
-        environment = SubprocessSDKEnvironment.from_command_string(workers.command)
-    return fn_runner.FnApiRunner(
-        default_environment=environment,
-        provision_info=fn_runner.ExtendedProvisionInfo(provision),
-    )
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}

@@ -10,10 +10,23 @@ from typing import Any
 from pipelines import number_options
 from pipelines.engines import local
 
-__all__ = ["beam_options", "beam_parser", "waits"]
+__all__ = ["beam_options", "beam_parser", "expects_workers", "runs_on_own_engine", "waits"]
 
 _MOST_WORKERS = 1024
+_OPTIONS_OF_ENGINES = ("--runner", "--direct_running_mode", "--direct_num_workers")
 _LOCAL_RUNNERS = {"FnApiRunner", "DirectRunner", "BundleBasedDirectRunner"}
+
+
+def expects_workers(
+    rest: Sequence[str], workers: int | None, files: Sequence[tuple[str, int]]
+) -> bool:
+    """Return whether a build will start its own workers here, without importing Beam."""
+    return runs_on_own_engine(rest) and (workers or local.worker_count(files)) > 1
+
+
+def runs_on_own_engine(rest: Sequence[str]) -> bool:
+    """Return whether the options leave the choice of an engine to ``c4 build``."""
+    return {word.split("=", 1)[0] for word in rest}.isdisjoint(_OPTIONS_OF_ENGINES)
 
 
 def beam_options(

@@ -20,7 +20,11 @@ __all__ = ["run_build"]
 
 
 def run_build(
-    config: BuildConfig, options: Any, shown: progress.Opener | None, claim: builders.Claim
+    config: BuildConfig,
+    options: Any,
+    shown: progress.Opener | None,
+    claim: builders.Claim,
+    workers: local.Workers | None = None,
 ) -> Manifest | None:
     """Run the graph, and return the manifest, or None if the launcher does not wait for the job.
 
@@ -29,6 +33,7 @@ def run_build(
         options: Beam's.
         shown: Source of the progress to show; None shows none.
         claim: The claim on the folder.
+        workers: Starts processes of this machine, if the options ask for any; ended afterwards.
 
     Raises:
         BuildError: The build failed; the message is one line.
@@ -36,14 +41,15 @@ def run_build(
     from pipelines.quiet_beam import beam
     from pipelines.stages.graph import BuildCorpus
 
-    workers = local.Workers() if local.has_workers(options) else None
+    has_workers = local.has_workers(options)
     with (
         progress.shown(source=shown) if shown else contextlib.nullcontext() as source,
         _quiet_loggers(),
-        workers or _quiet_threads(),
+        contextlib.nullcontext() if has_workers else _quiet_threads(),
+        _frozen_heap(),
+        workers or local.Workers() as workers,
     ):
         notes = source if isinstance(source, progress.Notes) else None
-        gc.freeze()  # what is imported stays: the collector need not walk it again and again
         pipeline = beam.Pipeline(runner=_runner(options, workers), options=options)
         _ = pipeline | "BuildCorpus" >> BuildCorpus(
             config,
@@ -53,7 +59,7 @@ def run_build(
         )
         result = None
         try:
-            if workers is not None:
+            if has_workers:
                 state = workers.run(lambda: pipeline.run().wait_until_finish())
             else:
                 result = pipeline.run()
@@ -75,7 +81,7 @@ def run_build(
     return read_manifest(config.output)
 
 
-def _runner(options: Any, workers: local.Workers | None) -> Any:
+def _runner(options: Any, workers: local.Workers) -> Any:
     """Return the runner to use, or None to let Beam create the one in the options."""
     from pipelines.quiet_beam import beam
 
@@ -84,7 +90,21 @@ def _runner(options: Any, workers: local.Workers | None) -> Any:
         from pipelines.engines import flink
 
         return flink.Runner() if flink.on_cluster(options) else None
-    return local.runner(options, workers) if standard.runner == "FnApiRunner" else None
+    if standard.runner == "FnApiRunner":
+        from pipelines.engines.local_runner import runner
+
+        return runner(options, workers)
+    return None
+
+
+@contextlib.contextmanager
+def _frozen_heap() -> Iterator[None]:
+    """Keep the collector from walking again and again what is imported and stays."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()  # a notebook goes on after a build
 
 
 @contextlib.contextmanager
@@ -106,7 +126,7 @@ def _quiet_loggers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Silence exceptions in threads of the runner; `local.Workers` does so by itself."""
+    """Silence exceptions in threads of the runner; `local.Workers.run` does so by itself."""
     hook = threading.excepthook
     if not os.environ.get("C4_TRACEBACK"):
         threading.excepthook = lambda _: None

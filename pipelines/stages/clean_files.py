@@ -127,6 +127,7 @@ def clean_file(
     max_file_bytes: int = MAX_FILE_BYTES,
     content: str = "",
     verify: bool = False,
+    new: bool = False,
 ) -> FileSummary:
     """Clean one WET file, unless a good output of the same recipe is there already.
 
@@ -135,6 +136,8 @@ def clean_file(
     the identity of the WET file (`storage.FileInfo`); where it is not the one that was cleaned, or
     with ``verify``, the file's SHA-256 decides whether it is cleaned again.
 
+    With ``new``, no earlier build has left anything of this WET file: that saves requests.
+
     An output that is damaged, or was made by another version, from another file or with other
     settings, is made again; ``recleaned`` says why.
 
@@ -142,13 +145,13 @@ def clean_file(
     when an output cannot be read or written.
     """
     name = layout.file_name(path)
-    found = _finished(path, size, output, name, identity)
+    found = _finished(path, size, output, name, identity, new)
     if isinstance(found, FileSummary):
         if same_content(found, content, verify):
             return dataclasses.replace(found, identity=content)
         found = CHANGED_INPUT
     file, limits = storage.FileInfo(path, size, content), (max_record_bytes, max_file_bytes)
-    cleaned = _clean(file, output, rules, identity, limits, progress)
+    cleaned = _clean(file, output, rules, identity, limits, progress, new)
     if found == OLDER_FORMAT:
         _remove_older(path, output)
     return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
@@ -172,6 +175,7 @@ def _clean(
     identity: str,
     limits: tuple[int, int],
     progress: Callable[[int, int], None] | None,
+    new: bool,
 ) -> FileSummary:
     path, size, content = file
     name = layout.file_name(path)
@@ -224,7 +228,8 @@ def _clean(
         cpu_s=time.process_time() - started,
         identity=content,
     )
-    _write_rejects(layout.rejects(output, name), path, cleaner.rejects)
+    if cleaner.rejects or not new:
+        _write_rejects(layout.rejects(output, name), path, cleaner.rejects)
     write_fingerprints(
         layout.fingerprints(output, name), fingerprints, len(cleaned), stats.sha256, identity
     )
@@ -260,24 +265,31 @@ def finished_summary(path: str, size: int, output: str, identity: str) -> FileSu
     return found if isinstance(found, FileSummary) else None
 
 
-def _finished(path: str, size: int, output: str, name: str, identity: str) -> FileSummary | str:
+def _finished(
+    path: str, size: int, output: str, name: str, identity: str, new: bool = False
+) -> FileSummary | str:
     """Return the summary of a good output, or why there is none: see ``FileSummary.recleaned``.
 
     Every byte of the cleaned file and of the fingerprints is checked: what is damaged is made again
     now, and not found by a shard's task after hours.
     """
     cleaned, fingerprints = layout.cleaned(output, name), layout.fingerprints(output, name)
-    if not storage.exists(cleaned):
-        older = storage.exists(layout.cleaned(output, layout.older_file_name(path)))
-        return OLDER_FORMAT if older else ""
-    if not storage.exists(fingerprints):
-        return INCOMPLETE
     try:
         with CleanedFile(cleaned) as file:
             file.verify()
             found_identity, values = file.summary["identity"], file.summary["file"]
             pages = file.pages
+    except FileNotFoundError:
+        older = not new and storage.exists(layout.cleaned(output, layout.older_file_name(path)))
+        return OLDER_FORMAT if older else ""
+    except OtherVersionError:
+        return OLDER_FORMAT
+    except (ValueError, KeyError):
+        return DAMAGED
+    try:
         prints = read_fingerprints(fingerprints)
+    except FileNotFoundError:
+        return INCOMPLETE
     except OtherVersionError:
         return OLDER_FORMAT
     except (ValueError, KeyError):

@@ -30,6 +30,7 @@ from pipelines.builds import prepare, require_readable
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
+from pipelines.corpus.opened import OpenedFiles
 from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
 from pipelines.progress import Notes
@@ -218,13 +219,13 @@ class BuildCorpus(beam.PTransform[Any, Any]):
 
 
 class Spread(beam.PTransform[Any, Any]):
-    """Spreads elements over workers, one a key, in the order they come.
+    """Spread elements over workers, one per key, in the order they come.
 
     Largest first is then fair: runners that deal out keys in turn give each worker its share.
     """
 
     def expand(self, elements: Any) -> Any:
-        """Numbers, groups, and drops the numbers."""
+        """Number, group, and drop the numbers."""
         return (
             elements
             | "Number" >> beam.Map(lambda numbered: numbered).with_output_types(tuple[int, Any])
@@ -244,7 +245,7 @@ class _Own(beam.DoFn):
         yield element
 
 
-def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, str]]]:
+def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, str, bool]]]:
     _require_folder(output)
     job.require(now=True)
     files = read_input_list(output, job.claim.run_id)
@@ -252,8 +253,18 @@ def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, 
     if job.notes is not None:
         job.notes.expect("dedup", len(files))
     files.sort(key=lambda file: (-file.size, file.path))
+    kept = {
+        name.rpartition(".")[0]
+        for folder in ("cleaned", "rejects")
+        for name in storage.listdir(storage.join(output, folder))
+    }
     # Plain tuples: every engine's coder knows them.
-    return enumerate([(file.path, file.size, file.identity) for file in files])
+    return enumerate(
+        [
+            (file.path, file.size, file.identity, kept.isdisjoint(layout.file_names(file.path)))
+            for file in files
+        ]
+    )
 
 
 def _require_folder(output: str) -> None:
@@ -266,7 +277,7 @@ def _require_folder(output: str) -> None:
 
 
 class _CleanFile(beam.DoFn):
-    """(path, bytes, identity) -> FileSummary; its files are written on the way."""
+    """(path, bytes, identity, whether it is new) -> FileSummary; writes its files on the way."""
 
     def __init__(self, job: _Job) -> None:
         self._job = job
@@ -277,8 +288,8 @@ class _CleanFile(beam.DoFn):
         _require_folder(self._job.config.output)
         self._rules = self._job.config.page_rules()
 
-    def process(self, element: tuple[str, int, str]) -> Iterator[FileSummary]:
-        path, size, content = element
+    def process(self, element: tuple[str, int, str, bool]) -> Iterator[FileSummary]:
+        path, size, content, new = element
         job, config, name = self._job, self._job.config, layout.file_name(path)
         job.require()
 
@@ -290,7 +301,7 @@ class _CleanFile(beam.DoFn):
         with _marked(layout.started(config.output, name), path):
             summary = clean_file(
                 path, size, config.output, self._rules, self._identity, config.max_record_bytes,
-                report, config.max_file_bytes, content, config.verify_inputs,
+                report, config.max_file_bytes, content, config.verify_inputs, new,
             )  # fmt: skip
         report(size, summary.pages_read)
         yield summary
@@ -414,9 +425,15 @@ class _WriteShard(beam.DoFn):
     def __init__(self, job: _Job) -> None:
         self._job = job
         self._rules: PageRules | None = None
+        self._opened: OpenedFiles | None = None
 
     def setup(self) -> None:
         self._rules = self._job.config.page_rules()
+        self._opened = OpenedFiles()
+
+    def teardown(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
 
     def process(self, task: ShardTask, totals: Totals, names: list[str]) -> Iterator[ShardSummary]:
         job, output = self._job, self._job.config.output
@@ -429,7 +446,7 @@ class _WriteShard(beam.DoFn):
             sources = plan.sources(output, *task.key_range())
         summary = write_shard(
             task, sources, output, job.config.formats, self._rules, job.claim.build_id,
-            lambda: job.require(now=True),
+            lambda: job.require(now=True), self._opened,
         )  # fmt: skip
         job.note("write", f"{task.split}-{task.index}", 1, summary.pages)
         yield summary

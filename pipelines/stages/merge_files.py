@@ -1,12 +1,13 @@
 """Many cleaned files and their removals -> fewer, for builds of hundreds of WET files and more.
 
 A shard holds a range of page keys, of which every cleaned file has some: 56,000 files and 20,000
-shards would be a billion openings, each of several requests to an object store. So neighbouring
+shards would be a billion openings, each of a few requests to an object store. So neighbouring
 files (by name) form groups, and what a group has in one of some ranges of keys becomes a *piece*: a
 cleaned file and a removal file like any other. Then every file is opened once a range, and a shard
 opens one piece a group. Builds of few files skip the step: no page or order depends on it.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,8 @@ from pipelines.corpus.cleaned import (
     shard_order,
     write_cleaned,
 )
-from pipelines.corpus.removals import read_slices, write_removals
+from pipelines.corpus.opened import OpenedFiles
+from pipelines.corpus.removals import write_removals
 
 __all__ = ["MergePlan", "MergeTask", "cleaned_sources", "merge_files", "plan_merge"]
 
@@ -146,10 +148,14 @@ def _gather(
     batches: list[pa.RecordBatch] = []
     pages_gone, units_gone = [np.zeros(0, bool)], [np.zeros(0, bool)]
     for source in sources:
-        for pages, gone, units in read_slices(source, range(len(SPLITS)), low, high, build_id):
-            batches.append(pages)
-            pages_gone.append(gone)
-            units_gone.append(units)
+        with (
+            contextlib.closing(OpenedFiles()) as files,
+            files.open(source, build_id) as opened,
+        ):
+            for pages, gone, units in opened.slices(range(len(SPLITS)), low, high):
+                batches.append(pages)
+                pages_gone.append(gone)
+                units_gone.append(units)
     table = pa.Table.from_batches(batches, CLEANED_SCHEMA)
     return table, np.concatenate(pages_gone), np.concatenate(units_gone)
 

@@ -1,5 +1,6 @@
 """Cleaned pages and removals -> one shard of the corpus, in hash order."""
 
+import contextlib
 import dataclasses
 import hashlib
 import time
@@ -19,7 +20,7 @@ from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
 from pipelines.corpus.cleaned import SPLITS, CleanedSource, key_range, shard_order
-from pipelines.corpus.removals import read_slices
+from pipelines.corpus.opened import OpenedFiles
 from pipelines.number_options import MOST_SHARDS
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
@@ -103,6 +104,7 @@ def write_shard(
     rules: PageRules,
     build_id: str | None = None,
     require: Callable[[], None] = lambda: None,
+    opened: OpenedFiles | None = None,
 ) -> ShardSummary:
     """Write one shard in every format asked for.
 
@@ -117,6 +119,7 @@ def write_shard(
         rules: The recipe's.
         build_id: The build that the removals must belong to; None: any.
         require: Called before each file is published; what it raises keeps the file unpublished.
+        opened: Holds files that stay open from one shard to the next; the caller closes it.
 
     Raises:
         ValueError: A file that it reads is damaged, or of another build; the message names it.
@@ -125,18 +128,22 @@ def write_shard(
     writer = _Shard(rules)
     low, high = task.key_range()
     split = SPLITS.index(task.split)
-    for source in sources:
-        for batch in read_slices(source, [split], low, high, build_id):
-            writer.add(*batch)
+    # Files of the caller stay open.
+    own = contextlib.closing(OpenedFiles()) if opened is None else contextlib.nullcontext(opened)
+    with own as files:
+        for source in sources:
+            with files.open(source, build_id) as opened_source:
+                for batch in opened_source.slices([split], low, high):
+                    writer.add(*batch)
     table = writer.table()
-    files = []
+    written = []
     for format_name in format_names:
         file_name = formats.shard_file_name(task.split, task.index, task.count, format_name)
         with storage.write_atomically(storage.join(output, file_name)) as file:
             hashed = _HashedFile(file)
             formats.write_table(format_name, table, cast(BinaryIO, hashed))
             require()
-        files.append(
+        written.append(
             {
                 "name": file_name,
                 "format": format_name,
@@ -156,7 +163,7 @@ def write_shard(
             str(key): count for key, count in sorted(writer.lines_dropped.items()) if count
         },
         samples=writer.samples,
-        files=files,
+        files=written,
         kept_page={
             "url": table["url"][0].as_py(),
             "text": table["text"][0].as_py()[:_KEPT_PAGE_CHARS],
@@ -256,7 +263,7 @@ class _Shard:
 
 _EMPTY = pa.table(
     {
-        name: pa.array([], pa.float32() if name == "language_probability" else pa.large_string())
+        name: pa.nulls(0, pa.float32() if name == "language_probability" else pa.large_string())
         for name in _OUTPUT_COLUMNS
     }
 )

@@ -27,11 +27,13 @@ Clients: obstore for object stores (extras ``gcp`` and ``aws``), requests for th
 imported when the first such path is used.
 """
 
+import concurrent.futures
 import contextlib
 import functools
 import importlib
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, cast
 
@@ -53,8 +55,10 @@ __all__ = [
     "FileInfo",
     "NoInputError",
     "changed_since",
+    "copy_files",
     "create_if_absent",
     "exists",
+    "folders",
     "is_local",
     "join",
     "listdir",
@@ -70,6 +74,7 @@ __all__ = [
     "stat",
     "sweep_temporaries",
     "use_options",
+    "walk",
     "write_atomically",
 ]
 
@@ -81,6 +86,9 @@ _REMOTE = {
     "https": ("web", "Web"),
 }
 _LOCAL = Local()
+_ANY = re.compile(".*", re.DOTALL)
+_COPY_BYTES = 4 << 20
+_COPIES_AT_A_TIME = 8  # each holds up to three parts of 16 MB
 
 
 @functools.cache
@@ -104,8 +112,8 @@ def open_raw(path: str, scattered: bool = False) -> BinaryIO:
 
     Args:
         path: The file.
-        scattered: Whether small parts of it will be read. A remote file is then fetched in ranges
-            of at least 64 kB, otherwise in ranges of 16 MB or as one stream.
+        scattered: Whether small parts of it will be read, its end first. A remote file is then
+            fetched in ranges of at least 64 kB, otherwise in ranges of 16 MB or as one stream.
 
     Raises:
         OSError: The file is missing or cannot be read.
@@ -237,6 +245,46 @@ def sizes(folder: str) -> dict[str, int]:
     """
     system, name = _system(folder)
     return {found: n_bytes for found, n_bytes, _ in system.listdir(name)}
+
+
+def folders(folder: str) -> list[str]:
+    """Return names of the folders directly in a folder, sorted.
+
+    A missing folder counts as empty.
+    """
+    system, name = _system(folder)
+    return sorted(
+        last_part(found.rstrip("/")) for found in system.folders(f"{name.rstrip('/')}/", _ANY)
+    )
+
+
+def walk(folder: str) -> dict[str, int]:
+    """Return the size of every file below a folder, by its path relative to the folder.
+
+    A missing folder counts as empty. Leftovers of killed writers are left out.
+    """
+    system, name = _system(folder)
+    top = f"{name.rstrip('/')}/"
+    return {file.path.removeprefix(top): file.size for file in system.below(top, _ANY)}
+
+
+def copy_files(pairs: Iterable[tuple[str, str]]) -> None:
+    """Copy files, from the first path of each pair to the second, some at a time.
+
+    Each appears under its name when it is whole, as with `write_atomically`.
+
+    Raises:
+        OSError: A file cannot be read or written. Others may have been copied.
+    """
+
+    def copy(pair: tuple[str, str]) -> None:
+        with open_raw(pair[0]) as source, write_atomically(pair[1]) as target:
+            while data := source.read(_COPY_BYTES):
+                target.write(data)
+
+    with concurrent.futures.ThreadPoolExecutor(_COPIES_AT_A_TIME) as pool:
+        for _ in pool.map(copy, list(pairs)):
+            pass
 
 
 def changed_since(folder: str, when: float) -> list[str]:

@@ -52,7 +52,10 @@ class Objects:
         return self.find(path) is not None
 
     def open(self, path: str, scattered: bool) -> BinaryIO:
-        """Open an object for reading, in ranges of 16 MB, or of 64 kB if ``scattered``."""
+        """Open an object for reading, in ranges of 16 MB, or of 64 kB if ``scattered``.
+
+        One request finds the object and fetches its first range, or its last if ``scattered``.
+        """
         store, key = self._store(path)
         import obstore
 
@@ -65,23 +68,23 @@ class Objects:
             except Exception as error:
                 raise as_oserror(error, path) from error
 
-        first = b""
+        kept = b""
+        block = SCATTERED_BYTES if scattered else SEQUENTIAL_BYTES
+        # The end of a file that is read in parts holds its table. The answer tells the size, too.
+        wanted: Any = {"suffix": block} if scattered else (0, block)
         try:
-            if scattered:
+            try:
+                got = obstore.get(store, key, options={"range": wanted})
+                meta, kept = got.meta, bytes(got.bytes())
+            except obstore.exceptions.GenericError:
                 meta = obstore.head(store, key)
-            else:
-                try:
-                    got = obstore.get(store, key, options={"range": (0, SEQUENTIAL_BYTES)})
-                    meta, first = got.meta, bytes(got.bytes())
-                except obstore.exceptions.GenericError:
-                    meta = obstore.head(store, key)
-                    if meta["size"]:  # an empty object has no first byte to request
-                        raise
+                if meta["size"]:  # an empty object has no byte to request
+                    raise
         except Exception as error:
             raise as_oserror(error, path) from error
-        etag = meta["e_tag"]
-        block = SCATTERED_BYTES if scattered else SEQUENTIAL_BYTES
-        return cast(BinaryIO, RangeFile(fetch, meta["size"], block, first))
+        etag, size = meta["e_tag"], meta["size"]
+        kept_from = size - len(kept) if scattered else 0
+        return cast(BinaryIO, RangeFile(fetch, size, block, kept, kept_from))
 
     def listdir(self, folder: str) -> list[tuple[str, int, float]]:
         """Return names, sizes and times of change of the objects directly in a folder."""

@@ -12,6 +12,7 @@ __all__ = ["SCATTERED_BYTES", "SEQUENTIAL_BYTES", "RangeFile", "Upload"]
 
 SEQUENTIAL_BYTES = 16 << 20  # fetched at a time when a file is read from beginning to end
 SCATTERED_BYTES = 64 << 10  # fetched at a time when small parts of it are read
+_AHEAD_BYTES = 4 << 20  # fetched at a time where a range was announced
 
 
 class RangeFile(io.BufferedIOBase):
@@ -21,15 +22,22 @@ class RangeFile(io.BufferedIOBase):
         fetch: Returns ``length`` bytes from ``start``. It is called only for ranges in the file.
         size: Bytes in the file.
         block: Bytes to fetch at a time, at least.
-        first: The beginning of the file, if it has been fetched already.
+        kept: A part of the file that has been fetched already.
+        kept_from: Where that part begins.
     """
 
     def __init__(
-        self, fetch: Callable[[int, int], bytes], size: int, block: int, first: bytes = b""
+        self,
+        fetch: Callable[[int, int], bytes],
+        size: int,
+        block: int,
+        kept: bytes = b"",
+        kept_from: int = 0,
     ) -> None:
         self._fetch, self._size, self._block = fetch, size, block
-        self._kept, self._kept_from = first, 0
+        self._kept, self._kept_from = kept, kept_from
         self._at = 0
+        self._expected = (0, 0)
 
     def readable(self) -> bool:
         """Return True."""
@@ -51,6 +59,14 @@ class RangeFile(io.BufferedIOBase):
         self._at = base + offset
         return self._at
 
+    def expect(self, start: int, end: int) -> None:
+        """Announce that all bytes of a range are read next, so that they are fetched together.
+
+        What was fetched before is freed. An empty range announces nothing.
+        """
+        self._expected = (start, end)
+        self._kept = b""
+
     def read(self, size: int | None = -1, /) -> bytes:
         """Return that many bytes, fewer only at the end of the file."""
         if self.closed:
@@ -62,7 +78,10 @@ class RangeFile(io.BufferedIOBase):
         self._at += len(found)
         missing = wanted - len(found)
         if missing:
-            length = min(max(missing, self._block), self._size - self._at)
+            length = max(missing, self._block)
+            if self._expected[0] <= self._at < self._expected[1]:
+                length = max(length, min(self._expected[1] - self._at, _AHEAD_BYTES))
+            length = min(length, self._size - self._at)
             fetched = self._fetch(self._at, length)
             if len(fetched) != length:
                 raise EOFError(f"requested {length} bytes at {self._at}, received {len(fetched)}")

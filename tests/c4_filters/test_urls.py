@@ -129,7 +129,7 @@ def test_domains_are_allowed_as_by_the_reference(c4_utils, host, rest):
     normalized = normalize_url(f"http://{host}{rest}")
     page = c4_utils.PageFeatures(normalized_url=normalized)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tldextract, "extract", urls._extract)  # the reference's would download
+        patch.setattr(tldextract, "extract", urls._extract())  # the reference's would download
         expected = c4_utils.is_realnews_domain(page, DOMAINS)
     assert DomainList(DOMAINS).allows(normalized) == expected
 

@@ -314,9 +314,9 @@ class TestOutput:
             timeout=120,
             check=True,
         )
-        assert all(
-            line.startswith(("clean:", "dedup:", "write:")) for line in done.stderr.splitlines()
-        ), done.stderr
+        first, *lines = done.stderr.splitlines()
+        assert first == f"c4: building a corpus in {tmp_path / 'out'}"
+        assert all(line.startswith(("clean:", "dedup:", "write:")) for line in lines), lines
 
     @pytest.mark.slow
     def test_quiet_says_nothing(self, tmp_path: pathlib.Path) -> None:

@@ -29,7 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Configurations and Beam options that would have been built."""
     found: list[Any] = []
 
-    def run_build(config: Any, options: Any, show: Any, claim: builders.Claim) -> None:
+    def run_build(config: Any, options: Any, show: Any, claim: builders.Claim, _: Any) -> None:
         claim.require(now=True)
         found.append((config, options, show))
 

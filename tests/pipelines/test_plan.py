@@ -90,7 +90,7 @@ def test_requests_cost_time_and_cpu_but_not_on_a_disk_of_ones_own() -> None:
 
 def test_merging_is_what_keeps_requests_down() -> None:
     plan = make_plan(CRAWL, FLEET, shards=1024)
-    unmerged = 56_000 * 1_032 * 6
+    unmerged = 56_000 * 1_032 * 3
     assert stage(plan, "merge").class_b + stage(plan, "write").class_b < unmerged / 10
 
 

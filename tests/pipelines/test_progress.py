@@ -100,7 +100,7 @@ def test_a_terminal_gets_a_bar_a_stage() -> None:
     with shown(stream) as notes:
         notes.total("clean", 2_000_000)
         notes.note("clean", "a", 1_000_000, 1234)
-        until(stream, "1.00M/2.00M")
+        until(stream, "1.00MB/2.00MB")
         until(stream, "1,234 pages")
         notes.total("write", 4)
         notes.note("write", "train-0", 3)
@@ -108,6 +108,57 @@ def test_a_terminal_gets_a_bar_a_stage() -> None:
     assert "\r" in stream.getvalue()
     assert " clean:  50%" in stream.getvalue()
     assert stream.getvalue().endswith("\n")
+
+
+def test_a_bar_is_full_when_its_stage_has_ended_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "_FIRST_RATE_S", 1e9)
+    stream = Terminal()
+    with shown(stream) as notes:
+        notes.total("clean", 2_000_000)
+        until(stream, "clean:   0%")
+        notes.note("clean", "a", 2_000_000)
+        until(stream, "clean:  99%")  # the file that it makes is not there yet
+        assert "100%" not in stream.getvalue()
+        notes.total("write", 4)
+        until(stream, "clean: 100%")
+        notes.note("write", "train-0", 4)
+        until(stream, "write:  99%")
+    assert stream.getvalue().count("write: 100%") >= 1
+    assert "?" not in stream.getvalue()
+    assert "/s" not in stream.getvalue()
+    assert "<" not in stream.getvalue()
+
+
+def test_the_bar_of_a_failed_build_stays_where_it_was() -> None:
+    stream = Terminal()
+
+    def fail() -> None:
+        with shown(stream) as notes:
+            notes.total("clean", 4)
+            notes.note("clean", "a", 1)
+            until(stream, "clean:  25%")
+            raise KeyError("from the block")
+
+    with pytest.raises(KeyError, match="from the block"):
+        fail()
+    assert "100%" not in stream.getvalue()
+    assert stream.getvalue().endswith("\n")
+
+
+def test_a_rate_and_the_time_left_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_FIRST_RATE_S", 0.05)
+    stream = Terminal()
+    with shown(stream) as notes:
+        notes.total("clean", 2_000_000)
+        notes.note("clean", "a", 500_000)
+        until(stream, "B/s")
+        assert "<00:0" in stream.getvalue()
+        notes.total("dedup", 2)  # files come in leaps: no rate
+        notes.note("dedup", "a", 1)
+        until(stream, "1/2 files, 00:00<00:00")
+    assert "files/s" not in stream.getvalue()
 
 
 def test_more_done_than_was_known_is_all_of_it() -> None:

@@ -1,6 +1,8 @@
 """How remote file systems are reached: options, credentials, servers that behave badly, builds."""
 
 import errno
+import io
+import json
 import pathlib
 import sys
 import time
@@ -10,6 +12,9 @@ from typing import Any
 import pytest
 
 from pipelines import storage
+from pipelines.corpus.errors import CorpusError
+from pipelines.corpus.formats import FORMATS, write_shard
+from pipelines.corpus.reading import PageReader, open_corpus
 from pipelines.quiet_beam import beam
 from pipelines.storage import options as storage_options
 from samples.make_samples import WET_DIR
@@ -17,6 +22,7 @@ from tests.fake_hdfs import FakeHdfs, fake_hdfs
 from tests.fake_object_store import FakeStore, fake_s3
 from tests.fake_web import FakeWeb, fake_web
 from tests.helpers import run_c4
+from tests.model.data.corpora import page_table
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +91,40 @@ def s3() -> Iterator[FakeStore]:
 def authorization(server: FakeStore) -> tuple[str, dict[str, str]]:
     headers = {name.lower(): value for name, value in server.seen_headers[-1].items()}
     return headers.get("authorization", ""), headers
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_corpus_is_read_from_a_bucket_with_few_requests(
+    s3: FakeStore, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.address)  # training has no options for it
+    name = f"train-00000-of-00001{FORMATS[kind].suffix}"
+    content = io.BytesIO()
+    texts = [f"page {number} " + "words " * 2000 for number in range(800)]
+    write_shard(kind, page_table(texts), content)
+    shards = [{"name": name, "split": "train", "pages": 800, "bytes": content.tell()}]
+    s3.objects["s3://bucket/c/manifest.json"] = json.dumps({"shards": shards}).encode()
+    s3.objects[f"s3://bucket/c/{name}"] = content.getvalue()
+
+    split = open_corpus("s3://bucket/c").split()
+    assert dict(s3.requests) == {"GET object": 1, "GET list": 1}
+    reader, found = PageReader(split, 2), []
+    for start in range(0, 800, 128):
+        found += reader.read(0, start, min(start + 128, 800))
+    assert [text.decode() for text in found] == texts
+    # A shard: its size, then its end and a row group; or 4 MB at a time; or twice from the start.
+    wanted = {"parquet": (1, 2), "tfrecord": (1, -(-content.tell() >> 22)), "json": (0, 2)}[kind]
+    assert s3.requests["HEAD object"] == wanted[0]
+    assert s3.requests["GET object"] <= 1 + wanted[1] + 1
+    if kind == "parquet":
+        dataset = open_corpus("s3://bucket/c").dataset()
+        for _ in range(2):  # a file that was read can be read again
+            assert dataset.to_table(columns=["text"])["text"].to_pylist() == texts
+    del s3.objects[f"s3://bucket/c/{name}"]
+    with pytest.raises(CorpusError, match=rf"s3://bucket/c/{name} is missing, though manifest"):
+        open_corpus("s3://bucket/c").split()
 
 
 def test_s3_options_reach_the_server(s3: FakeStore) -> None:

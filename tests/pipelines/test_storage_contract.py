@@ -337,6 +337,30 @@ def test_listing_names_files_and_sweeping_takes_temporaries(place: Place) -> Non
 
 
 @on_writable
+def test_trees_are_walked_and_copied(place: Place, tmp_path: pathlib.Path) -> None:
+    contents = {f"a/{number}/x{number}": b"x" * number for number in range(1, 12)} | {"a/y": b"yy"}
+    for name, content in contents.items():
+        place.put(name, content)
+    temporary = "." + "z.tmp-" + "0" * 32
+    place.put(f"a/{temporary}", b"left")
+    top = f"{place.root}/a"
+    names = {name.removeprefix("a/"): content for name, content in contents.items()}
+    for folder in (top, f"{top}/"):
+        assert storage.folders(folder) == sorted(map(str, range(1, 12)))
+        assert storage.walk(folder) == {name: len(content) for name, content in names.items()}
+    assert storage.folders(f"{place.root}/none") == []
+    assert storage.walk(f"{place.root}/none") == {}
+
+    local = tmp_path / "copy"
+    storage.copy_files((f"{top}/{name}", str(local / name)) for name in names)
+    storage.copy_files((str(local / name), f"{place.root}/b/{name}") for name in names)
+    assert storage.walk(f"{place.root}/b") == storage.walk(top)
+    with pytest.raises(FileNotFoundError):
+        storage.copy_files([(f"{top}/y", str(local / "y")), (f"{top}/none", str(local / "none"))])
+    assert not (local / "none").exists()
+
+
+@on_writable
 def test_many_files_are_listed_and_deleted(place: Place) -> None:
     names = [f"crawl/{number:03}/x.wet" for number in range(40)]
     for name in names:

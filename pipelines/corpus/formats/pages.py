@@ -47,7 +47,7 @@ _ROWS_AT_ONCE = 4096  # 10 MB of offsets and slices for C4's pages of 2.3 KB
 
 
 def check_pages(table: pa.Table) -> None:
-    """Refuses a table that is not one of pages.
+    """Refuse a table that does not hold pages.
 
     Raises:
         ValueError: Names the column, what it is and what it has to be.
@@ -69,7 +69,7 @@ def check_pages(table: pa.Table) -> None:
 
 
 def rows_in_bytes(table: pa.Table, columns: list[str]) -> Iterator[list[list[bytes]]]:
-    """UTF-8 bytes of string columns, a few thousand rows at a time.
+    """Yield the UTF-8 bytes of string columns, a few thousand rows at a time.
 
     Yields:
         One list of values for each of ``columns``, all of the same length.

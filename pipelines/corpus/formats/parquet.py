@@ -60,7 +60,7 @@ def write(table: pa.Table, binary_file: BinaryIO) -> None:
 
 
 def row_groups(text: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
-    """Cuts rows into groups that end with the row that fills `ROW_GROUP_TEXT_BYTES`.
+    """Cut rows into groups that end with the row that fills `ROW_GROUP_TEXT_BYTES`.
 
     Yields:
         ``(start, stop)`` of each group, in rows.
@@ -163,7 +163,7 @@ def _decoded(path: str, opened: _Opened, number: int, columns: list[str]) -> pa.
         f"{path}: row group {number} has texts of more than {MOST_BYTES:,} bytes, more than any "
         "that c4 build writes: write the file with smaller row groups"
     )
-    # What stands about single columns is left alone: where it is damaged, pyarrow 25 aborts.
+    # The metadata of single columns is not looked at: if it is damaged, pyarrow 25 aborts.
     group = file.metadata.row_group(number)
     if group.total_byte_size + 8 * group.num_rows > MOST_BYTES:
         raise too_large

@@ -56,8 +56,8 @@ def write(table: pa.Table, binary_file: BinaryIO) -> None:
 class _RecordEncoder:
     """Turns values into framed records.
 
-    What stands between two values depends on nothing but the lengths of values, and lengths
-    repeat: each such piece is made once and kept by length.
+    The bytes between two values depend only on the lengths of the values, and lengths repeat: each
+    such piece is made once and kept by length.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -87,7 +87,7 @@ class _RecordEncoder:
 
 
 def _entry_head(name: bytes, n_value: int) -> bytes:
-    """All bytes of a feature's map entry that stand before its value of ``n_value`` bytes."""
+    """Return what comes before a value of ``n_value`` bytes in its feature's map entry."""
     value = _FIELD_1 + _varint(n_value)
     bytes_list = _FIELD_1 + _varint(len(value) + n_value) + value
     feature = _FIELD_2 + _varint(len(bytes_list) + n_value) + bytes_list
@@ -96,7 +96,7 @@ def _entry_head(name: bytes, n_value: int) -> bytes:
 
 
 def _frame(n_entries: int) -> tuple[bytes, bytes]:
-    """What stands before a record whose map entries have ``n_entries`` bytes: frame, first tag."""
+    """Return the frame and first tag of a record whose map entries have ``n_entries`` bytes."""
     tag = _FIELD_1 + _varint(n_entries)
     length = (len(tag) + n_entries).to_bytes(8, "little")
     return length + _masked_crc(length), tag
@@ -108,7 +108,7 @@ def _masked_crc(data: bytes) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """Seven bits a byte, lowest first, the high bit set on all bytes but the last.
+    """Return seven bits per byte, lowest first, the high bit set on all bytes but the last.
 
     >>> _varint(300).hex()
     'ac02'
@@ -204,11 +204,14 @@ class _Records:
         cursor.at += len(taken)
         return taken
 
-    def features(self, record: bytes, page: int) -> dict[bytes, bytes]:
+    def features(self, record: bytes, page: int) -> dict[str, str]:
         """Return the features of a record; only "text" must be there."""
         try:
-            found = dict(_features(record))
-            if b"text" not in found:
+            found = {
+                name.decode(): (_value(record, start, stop) or b"").decode()
+                for name, start, stop in _entries(record)
+            }
+            if "text" not in found:
                 raise ValueError("no feature 'text'")
         except (IndexError, ValueError) as error:
             raise self._damaged(page, one_line(error)) from None
@@ -217,8 +220,9 @@ class _Records:
     def text(self, record: bytes, page: int) -> bytes:
         """Return the text of a record, looking no further."""
         try:
-            for _, value in _features(record, b"text"):
-                return value
+            for name, start, stop in _entries(record):
+                if name == b"text" and (value := _value(record, start, stop)) is not None:
+                    return value
             raise ValueError("no feature 'text'")
         except (IndexError, ValueError) as error:
             raise self._damaged(page, one_line(error)) from None
@@ -266,25 +270,26 @@ def read_pages(path: str) -> Iterator[Page]:
         record = records.next(cursor, page)
         if record is None:
             return
-        features = records.features(record, page)
-        yield Page.of({name.decode(): value.decode() for name, value in features.items()})
+        yield Page.of(records.features(record, page))
 
 
-def _features(record: bytes, wanted: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and first value of each feature of bytes, or of one, in a ``tf.train.Example``.
+def _entries(record: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name of each feature of a ``tf.train.Example``, and where its map entry is.
 
     Raises IndexError or ValueError for what is no Example.
     """
     for features in _fields(record, 0, len(record), 1):
-        for entry in _fields(record, *features, 1):
-            name = record[slice(*next(_fields(record, *entry, 1), (0, 0)))]
-            if wanted not in (None, name):
-                continue
-            for feature in _fields(record, *entry, 2):
-                for values in _fields(record, *feature, 1):  # a BytesList
-                    for value in _fields(record, *values, 1):
-                        yield name, record[slice(*value)]
-                        break
+        for start, stop in _fields(record, *features, 1):
+            yield record[slice(*next(_fields(record, start, stop, 1), (0, 0)))], start, stop
+
+
+def _value(record: bytes, start: int, stop: int) -> bytes | None:
+    """Return the first value of the feature of bytes in a map entry; None if it has none."""
+    for feature in _fields(record, start, stop, 2):
+        for values in _fields(record, *feature, 1):  # a BytesList
+            for value in _fields(record, *values, 1):
+                return record[slice(*value)]
+    return None
 
 
 def _fields(record: bytes, start: int, stop: int, wanted: int) -> Iterator[tuple[int, int]]:

@@ -73,6 +73,17 @@ def test_a_run_that_goes_on_keeps_its_defaults(tmp_path, monkeypatch, backend, b
     assert values == (CPU_DEFAULTS if begun == "cpu" else _PAPER)
 
 
+@pytest.mark.parametrize("options", [["--accumulate", "2"], ["--size", "tiny"]])
+def test_a_run_that_goes_on_keeps_its_defaults_beside_what_is_given(tmp_path, options):
+    content = {"format": 1, "settings": {}, "defaults": "cpu"}
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    values, [line] = _chosen(tmp_path, *options)
+    assert values == CPU_DEFAULTS
+    assert options[0] not in line
+    assert line.startswith(f"{tmp_path} was begun with the defaults of a CPU: --")
+
+
 def test_the_help_has_both_defaults():
     text = " ".join(run_c4("pretrain", "--help").out.split())
     for paper, name in (

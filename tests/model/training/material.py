@@ -92,7 +92,7 @@ def start_run(material):
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
 
-    def start(out, *more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT):
+    def start(out, *more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, variables=None):
         command = [
             sys.executable, "-c", _COMMAND, "pretrain",
             "--corpus", material.corpus, "--vocab", material.vocab, "--out", str(out),
@@ -102,7 +102,23 @@ def start_run(material):
             "--eval-batches", "1", "--keep-last", "2", "--workers", "0", *more,
         ]  # fmt: skip
         return subprocess.Popen(
-            command, cwd=_ROOT, env=environment, text=True, stdout=stdout, stderr=stderr
+            command,
+            cwd=_ROOT,
+            env={**environment, **(variables or {})},
+            text=True,
+            stdout=stdout,
+            stderr=stderr,
         )
 
     return start
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(start_run, tmp_path_factory):
+    """Folder of a run of ``start_run`` that was never stopped."""
+    out = tmp_path_factory.mktemp("runs") / "straight"
+    run = start_run(out)
+    text, _ = run.communicate(timeout=300)
+    assert run.returncode == 0, text
+    assert text.endswith("\nimported:\n")
+    return out

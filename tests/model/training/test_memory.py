@@ -162,7 +162,16 @@ def test_what_runs_out_is_one_line(call, said):
     message = str(caught.value)
     assert said in message
     assert "\n" not in message
-    assert "--accumulate 4 or a smaller --batch-size, or --remat full" in message
+    assert "--accumulate 4 or a smaller --batch-size, or --remat full, or a --mesh with" in message
+
+
+def test_one_device_is_not_told_to_divide_parameters(monkeypatch):
+    monkeypatch.setattr("jax.device_count", lambda: 1)
+    with (
+        pytest.raises(OutOfMemoryError, match="; a smaller --batch-size needs less"),
+        one_line_out_of_memory(_config(1, remat="full")),
+    ):
+        _host()
 
 
 def _other(error):

@@ -18,16 +18,6 @@ pytestmark = pytest.mark.slow
 _STEPS = 120
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(start_run, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "straight"
-    run = start_run(out)
-    text, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, text
-    assert text.endswith("\nimported:\n")
-    return out
-
-
 def _wait_for_step(out, step, run):
     """Until metrics of that step are in the file."""
     end = time.monotonic() + 240

@@ -18,8 +18,9 @@ from model.data.input_pipeline import InputIterator
 from model.data.workers import WorkerEndedError, Workers
 from model.t5.flops import step_flops
 from model.training import trainer
-from model.training.checkpoints import load_params, newest_step, save_params
+from model.training.checkpoints import Checkpoints, load_params, newest_step, save_params
 from model.training.metrics import read_rows
+from pipelines.interruption import Interruption
 from tests.helpers import run_c4
 from tests.model.data.corpora import make_corpus
 
@@ -268,6 +269,29 @@ def test_parameters_of_another_run(material, run30, tmp_path):
     assert outcome.status == 0, outcome
     assert _losses(tmp_path / "run")[0] < 0.8 * _losses(run30)[0]
     assert newest_step(tmp_path / "run" / "checkpoints") == 1
+
+
+def test_an_interrupt_names_the_newest_whole_checkpoint(material, tmp_path, monkeypatch):
+    lines, at_save = [], []
+    monkeypatch.setattr(Interruption, "expect", lambda _, line, __: lines.append(line))
+    save = Checkpoints.save
+
+    def whole_at_once(self, step, *content):
+        at_save.append(lines[-1])
+        save(self, step, *content)
+        self.wait()
+
+    monkeypatch.setattr(Checkpoints, "save", whole_at_once)
+    outcome = run_c4(
+        "pretrain", "--corpus", material.corpus, "--vocab", material.vocab,
+        "--out", tmp_path / "run", "--size", "tiny", "--set", "num_layers=1",
+        "--input-length", 32, "--batch-size", 8, "--workers", 0, "--eval-every", 0,
+        "--steps", 4, "--checkpoint-every", 2, *_QUIET,
+    )  # fmt: skip
+    assert outcome.status == 0, outcome
+    assert at_save[0].endswith("no checkpoint was written yet")
+    assert at_save[1].endswith("to go on from the checkpoint of step 2")
+    assert lines[-1] == "c4: interrupted after the last step: its checkpoint is good"
 
 
 def test_a_loss_that_is_no_number_stops_the_run(material, run30, tmp_path):

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipelines import builders, c4_main
+from pipelines import c4_main
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.measured_corpus import measured_corpus
-from pipelines.plan import Engine, Fleet, Profile, Work, make_plan
+from pipelines.plan import Engine
 from pipelines.plan_tables import known_crawl, read_tables
 from samples.make_samples import WET_DIR
-from tests.fake_google_cloud import FakeGoogleCloud
 from tests.helpers import run_c4
 
 CRAWL = ("plan", "--crawl", "CC-MAIN-2019-18")
@@ -23,12 +22,11 @@ SAMPLES = f"{WET_DIR}/sample-0*"
 
 
 @pytest.fixture(autouse=True)
-def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("c4 plan must ask no network")
 
-    if "google_cloud" not in request.fixturenames:
-        monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 def as_json(*words: str | pathlib.Path) -> dict[str, Any]:
@@ -395,33 +393,3 @@ def test_a_corpus_without_cleaned_files_is_no_model(
 ) -> None:
     (tmp_path / "manifest.json").write_bytes((corpus / "manifest.json").read_bytes())
     assert "is gone: --like needs" in refused("--files", "9", "--like", tmp_path)
-
-
-@pytest.mark.slow
-def test_requests_are_those_that_a_build_makes(
-    google_cloud: FakeGoogleCloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(builders, "_BEAT_S", 1e6)  # how many heartbeats there are is up to time
-    writes: list[str] = []
-
-    def note(method: str, what: str) -> int | None:
-        writes.extend([what] if method == "PUT" else [])
-        return None
-
-    google_cloud.fail = note
-    for path in WET_DIR.glob("sample-0*"):
-        google_cloud.objects[f"gs://bucket/wet/{path.name}"] = path.read_bytes()
-    words = ["--input", "gs://bucket/wet/*", "--output", "gs://bucket/out", "--shards", "9"]
-    words += ["--project", "proj-1", "--workers", "1", "--quiet"]
-    done = run_c4("build", *words)
-    assert done.status == 0, done.err
-    asked = google_cloud.requests.copy()
-    files = len(list(WET_DIR.glob("sample-0*")))
-    plan = make_plan(Work(files, 100.0, Profile()), Fleet(1, 1, 16.0), shards=9)
-    # Beside what a build of any size writes: the manifest and the card; without who builds.
-    assert plan.total("class_b") == pytest.approx(
-        asked["GET object"] + asked["HEAD object"], rel=0.25
-    )
-    own = [what for what in writes if "builders" not in what]
-    assert 0 < len(own) < asked["PUT object"]
-    assert plan.total("class_a") == pytest.approx(len(own), abs=8)

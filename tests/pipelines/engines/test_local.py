@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import psutil
 import pytest
@@ -77,7 +78,11 @@ def ended(process: psutil.Process) -> bool:
 
 
 def workers_of(launcher: int) -> list[psutil.Process]:
-    return processes_of(launcher)[1:]
+    """The workers: not the launcher, nor the process that starts workers."""
+    found = processes_of(launcher)[1:]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [process for process in found if process.ppid() != launcher]
+    return []
 
 
 def wait_for_workers(process: "subprocess.Popen[str]", count: int) -> list[psutil.Process]:
@@ -89,7 +94,7 @@ def wait_for_workers(process: "subprocess.Popen[str]", count: int) -> list[psuti
     return found
 
 
-# What becomes of a worker before it has imported anything, and what is said of it.
+# What becomes of the starter before it has imported anything, and what is said of it.
 FIRST_SECOND = {
     "killed": ("os.kill(os.getpid(), 9)", "a worker process died (killed, or out of memory);"),
     "ended": ("os._exit(3)", "a worker process ended with status 3;"),
@@ -131,10 +136,10 @@ def test_a_broken_interpreter_is_an_error_of_the_library(
     )
     hook = threading.excepthook
     began = time.monotonic()
-    with pytest.raises(BuildError, match=r"ended with status 127: .*no python"):
+    with pytest.raises(BuildError, match="no python"):
         run_build(config, options, None, Claim(config.output, 1, "run"))
     assert time.monotonic() - began < ENDS_S
-    assert threading.excepthook is hook or threading.excepthook.__name__ == "_mute"
+    assert threading.excepthook is hook or threading.excepthook.__name__ == "mute"
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
@@ -220,9 +225,42 @@ def test_single_processes_killed_at_random_moments(
 def test_a_worker_finds_the_code_of_its_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     root = str(pathlib.Path(local.__file__).resolve().parents[2])
     monkeypatch.setenv("PYTHONPATH", "/somewhere else")
-    with local.Workers() as workers:
-        assert f"export PYTHONPATH='{root}:/somewhere else'; exec " in workers.command
+    assert local._python_path() == {"PYTHONPATH": f"{root}:/somewhere else"}
     paths = {"purelib": root, "platlib": root}
     monkeypatch.setattr(local.sysconfig, "get_path", paths.__getitem__)
-    with local.Workers() as workers:  # installed: the interpreter finds it by itself
-        assert workers.command.startswith("exec ")
+    assert local._python_path() == {}  # installed: the interpreter finds it by itself
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_a_starter_reports_what_becomes_of_its_workers(
+    forks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without fork, as on macOS, each worker is an interpreter of its own."""
+    module = local.local_worker.MODULE
+    code = f"import {module} as it; it._FORKS = {forks}; it._main()"
+    real = subprocess.Popen
+
+    def popen(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+        at = command.index("-m")
+        return real([*command[:at], "-c", code, *command[at + 2 :]], **options)
+
+    monkeypatch.setattr(local.subprocess, "Popen", popen)
+    with local.Workers() as workers:
+        workers.start({"CONTROL_API_SERVICE_DESCRIPTOR": "no address"})
+        with pytest.raises(local.WorkerDiedError, match=r"with status 1: .*no address"):
+            workers.run(threading.Event().wait)
+        starter = workers._starter
+    assert starter is not None
+    assert starter.poll() is not None
+
+
+def test_a_starter_has_one_thread() -> None:
+    code = (
+        f"import os; from {local.local_worker.MODULE} import _import; _import(); "
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    environment = {**os.environ, **local.local_worker.ENVIRONMENT}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")

@@ -1,0 +1,108 @@
+"""Counts the requests of a build on an object store.
+
+    python -m benchmarks.requests
+    python -m benchmarks.requests --files 40 --shards 8 --where
+
+It builds a corpus from made-up files in a fake of Google Cloud Storage on loopback, and prints the
+requests by kind; with ``--where`` also by folder. Heartbeats are left out: their number depends on
+the time that a build takes.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from unittest import mock
+
+from pipelines import builders, c4_main
+from tests.fake_google_cloud import fake_google_cloud
+from tests.helpers import wet_bytes
+
+__all__ = ["KINDS", "Counted", "count_requests"]
+
+KINDS = ("PUT", "GET", "HEAD", "LIST", "DELETE")
+_TEXT = (
+    "The ferry to {place} leaves at {hour} in the morning.\n"
+    "It carries the mail for {place} and some {hour} passengers.\n"
+    "In winter nobody waits at the pier of {place} for more than {hour} minutes."
+)
+_NUMBER = re.compile(r"[0-9a-f]{32}|-[0-9a-f]{8,16}\b|\d{2,}")
+
+
+class Counted(NamedTuple):
+    """The requests of one build."""
+
+    kinds: Mapping[str, int]
+    places: Mapping[tuple[str, str], int]  # by kind and kind of file
+
+    @property
+    def total(self) -> int:
+        """All requests."""
+        return sum(self.kinds.values())
+
+
+def count_requests(files: int, shards: int, pages: int = 12) -> Counted:
+    """Build a corpus of so many files of so many pages, and count the requests."""
+    places: Counter[tuple[str, str]] = Counter()
+
+    def note(method: str, what: str) -> None:
+        path = what.partition(" b")[0]
+        if "builders" in path and ".beat" in path:
+            return
+        if "list-type" in path:
+            method, path = "LIST", path.partition("prefix=")[2].partition("&")[0] or "out/"
+        kind = "PUT" if method == "POST" else method
+        places[kind, _NUMBER.sub("N", path.removeprefix("/bucket/"))] += 1
+
+    with fake_google_cloud() as cloud, _environment(cloud.address):
+        for number in range(files):
+            made = [
+                (
+                    f"http://{number}.example/{page}",
+                    "2019-04-18T10:00:00Z",
+                    _TEXT.format(place=f"Port {number} {page}", hour=page + 2),
+                )
+                for page in range(pages)
+            ]
+            cloud.objects[f"gs://bucket/wet/{number:03}.warc.wet.gz"] = wet_bytes(made)
+        cloud.fail = note  # type: ignore[assignment]  # answers as usual
+        words = ["build", "--quiet", "--input", "gs://bucket/wet/*", "--output", "gs://bucket/out"]
+        words += ["--workers", "1", "--shards", str(shards)]
+        with contextlib.redirect_stdout(io.StringIO()):
+            status = c4_main.main(words)
+        if status or cloud.refused:
+            raise RuntimeError(f"the build failed ({status}): {cloud.refused}")
+    kinds: Counter[str] = Counter()
+    for (kind, _), count in places.items():
+        kinds[kind] += count
+    return Counted({kind: kinds[kind] for kind in KINDS}, places)
+
+
+@contextlib.contextmanager
+def _environment(address: str) -> Iterator[None]:
+    values = {"STORAGE_EMULATOR_HOST": address, "NO_GCE_CHECK": "true"}
+    with mock.patch.dict(os.environ, values), mock.patch.object(builders, "_BEAT_S", 1e6):
+        yield
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--files", type=int, default=40)
+    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--where", action="store_true", help="also by kind of file")
+    arguments = parser.parse_args()
+    found = count_requests(arguments.files, arguments.shards)
+    if arguments.where:
+        for (kind, place), count in sorted(found.places.items(), key=lambda item: -item[1]):
+            print(f"{count:6} {kind:6} {place}")
+    print(", ".join(f"{kind} {count:,}" for kind, count in found.kinds.items()))
+    print(f"{found.total:,} requests: {arguments.files} files, {arguments.shards} shards")
+
+
+if __name__ == "__main__":
+    main()

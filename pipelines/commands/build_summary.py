@@ -1,0 +1,151 @@
+"""What ``c4 build`` prints at its end: one table of pages and lines, then the result."""
+
+import collections
+import itertools
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+
+from pipelines import storage
+from pipelines.config import BuildConfig
+from pipelines.corpus.manifest import Counts, Manifest
+from pipelines.printing import painter, printable
+from pipelines.stages.clean_files import CHANGED_INPUT
+
+__all__ = ["print_summary"]
+
+#: FileSummary.recleaned -> the words for it.
+_RECLEANED = {
+    "damaged": "damaged and cleaned again",
+    "older format": "cleaned again because an earlier version of c4 wrote it",
+    "incomplete": "cleaned again because a build was stopped while writing it",
+    CHANGED_INPUT: "cleaned again because the input has changed",
+}
+_GREEN, _DIM = "32", "2"
+
+
+def print_summary(config: BuildConfig, made: Manifest, wall_s: float | None) -> None:
+    """Print one kept page, a table of what was dropped, and last where the corpus is.
+
+    On a terminal all of it fits one screen: the rarest rules share a row.
+
+    Args:
+        config: The build.
+        made: Its manifest.
+        wall_s: How long the build took; None for a corpus that was complete already.
+    """
+    size = shutil.get_terminal_size((96, 24))
+    above = ["", *_kept_page(made, min(96, size.columns))]
+    below = [*_notes(config, made), *_result(config, made, wall_s)]
+    taken = sum(-(-len(line) // size.columns) or 1 for line in (*above, *below))
+    room = size.lines - taken - 1 if sys.stdout.isatty() else None  # one line for the prompt
+    for line in (*above, *_table(made.counts, room), *below):
+        print(line)
+
+
+def _kept_page(made: Manifest, width: int) -> Iterator[str]:
+    page = made.kept_page
+    if page is not None:
+        yield f"the beginning of one kept page: {printable(page.url)}"
+        for line in page.text.split("\n")[:2]:
+            # A line that wraps is hard to read, and pushes the lines above off the screen.
+            yield textwrap.shorten(printable(line), width, placeholder=" …")
+        yield ""
+
+
+def _table(counts: Counts, room: int | None) -> Iterator[str]:
+    """Yield the rows: pages on the left and lines on the right; read, dropped, written."""
+    columns = (
+        _column("pages", counts.pages_read, counts.pages_dropped, counts.pages_written, room),
+        _column("lines", counts.lines_read, counts.lines_dropped, counts.lines_written, room),
+    )
+    longest = max(map(len, columns))
+    for column in columns:  # "written" is the last row of both
+        column[-1:-1] = [("", "", "")] * (longest - len(column))
+    widths = [[max(map(len, cells)) for cells in zip(*column, strict=True)] for column in columns]
+    bold, dim = painter("1"), painter(_DIM)
+    for number, row in enumerate(zip(*columns, strict=True)):
+        text = "  ".join(
+            f"{name:<{name_width}} {count:>{count_width}} {share:>{share_width}}"
+            for (name, count, share), (name_width, count_width, share_width) in zip(
+                row, widths, strict=True
+            )
+        )
+        yield (bold if number in (0, longest - 1) else dim)(text.rstrip())
+
+
+def _column(
+    what: str, read: int, dropped: Mapping[str, int], written: int, room: int | None
+) -> list[tuple[str, str, str]]:
+    """Return the rows of one column as name, count and share; the commonest rule first."""
+
+    def row(name: str, count: int) -> tuple[str, str, str]:
+        return name, f"{count:,}", f"{count / max(read, 1):.1%}"
+
+    rules = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
+    rest: list[tuple[str, int]] = []
+    if room is not None and len(rules) > (most := max(2, room - 2)):
+        rules, rest = rules[: most - 1], rules[most - 1 :]
+    rows = [(f"{what} read", f"{read:,}", ""), *itertools.starmap(row, rules)]
+    if rest:
+        rows.append(row(f"{len(rest)} more rules", sum(count for _, count in rest)))
+    return [
+        rows[0],
+        *((f" {name}", count, share) for name, count, share in rows[1:]),
+        row(f"{what} written", written),
+    ]
+
+
+def _notes(config: BuildConfig, made: Manifest) -> Iterator[str]:
+    """Yield what else happened, and where to read more."""
+    yield ""
+    counts = made.counts
+    if counts.records_rejected:
+        reasons = ", ".join(
+            f"{count:,} {reason}" for reason, count in counts.records_rejected_by_reason.items()
+        )
+        yield f"records rejected: {reasons} (listed in {storage.join(config.output, 'rejects')})"
+    for reason, count in collections.Counter(file.reason for file in made.recleaned).items():
+        what = _RECLEANED.get(reason, "cleaned again ({})").format(reason)
+        yield f"{_counted(count, 'cleaned file')} {'was' if count == 1 else 'were'} {what}"
+    yield f"why a page was dropped: {_explain_command(config, made)}"
+    yield "what the names of the rules mean: docs/rules.md"
+
+
+def _result(config: BuildConfig, made: Manifest, wall_s: float | None) -> Iterator[str]:
+    """Yield where the corpus is, and how much."""
+    files, resumed = _counted(made.counts.files_read, "file"), made.timing.files_resumed
+    before = f" ({resumed:,} cleaned before)" if resumed else ""
+    took, seconds = ("built earlier", "") if wall_s is None else ("built", f" in {wall_s:.1f} s")
+    built = f"{took} from {files}{before}{seconds} with recipe {config.recipe.name}"
+    yield f"{built}, in {config.output}:"
+    rows = []
+    for split, sums in made.splits.items():
+        shards = [shard.name for shard in made.shards if shard.split == split]
+        # train-00000-of-00004.parquet -> train-*-of-00004.parquet, once a format
+        patterns = dict.fromkeys(re.sub(r"-\d+-of-", "-*-of-", name) for name in shards)
+        size = f"{sums.text_bytes:,}"
+        rows.append((split, _counted(sums.pages, "page"), size, " ".join(patterns)))
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for split, pages, size, names in rows:
+        text = f" {split:<{widths[0]}} {pages:>{widths[1]}} {size:>{widths[2]}} bytes of text"
+        yield painter(_GREEN)(f"{text}  {names}")
+
+
+def _explain_command(config: BuildConfig, made: Manifest) -> str:
+    """Return the command that explains a page of this corpus, for people to complete."""
+    words = ["c4", "explain", "--corpus", config.output]
+    if made.keep != "all":  # nothing that says in which file a page is
+        words.insert(2, "FILE")
+    words += ["--url", "URL"]
+    for name, path in config.lists().items():
+        option_name, _, language = name.partition(" ")
+        words += [option_name, f"{language}={path}" if language else path]
+    return printable(shlex.join(words))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -1,0 +1,100 @@
+"""Cleaned files and their removals that stay open, for tasks that read parts of the same files."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines import storage
+from pipelines.corpus.cleaned import CleanedFile, CleanedSource
+from pipelines.corpus.removals import Removals, open_removals
+
+__all__ = ["Opened", "OpenedFiles"]
+
+_Bools: TypeAlias = npt.NDArray[np.bool_]
+
+#: Of each file, its last 64 kB stay in memory: 32 MB in all.
+MOST_SOURCES = 256
+
+
+class Opened(NamedTuple):
+    """A cleaned or merged file and its removals, open."""
+
+    cleaned: CleanedFile
+    removals: Removals
+
+    def slices(
+        self, splits: Iterable[int], low: int, high: int
+    ) -> Iterator[tuple[pa.RecordBatch, _Bools, _Bools]]:
+        """Yield the pages of a range of page keys, with what deduplication removes of them.
+
+        Args:
+            splits: Indexes in ``SPLITS``.
+            low: The first page key.
+            high: The page key after the last.
+
+        Yields:
+            Pages, whether each is removed ``[pages]``, whether each of their units is ``[units]``.
+        """
+        for split in splits:
+            for pages, first_page, first_unit in self.cleaned.slices(split, low, high):
+                starts = pages.column("unit_starts").offsets
+                units = starts[len(pages)].as_py() - starts[0].as_py()
+                gone = self.removals.pages(first_page, len(pages))
+                yield pages, gone, self.removals.units(first_unit, units)
+
+
+class OpenedFiles:
+    """Opens cleaned files and their removals; the first remote ones stay open.
+
+    Opening a remote file costs a request for its table. Every part that is read later is of the
+    same version of the file: `pipelines.storage` compares it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[CleanedSource, str | None], Opened] = {}
+
+    @contextlib.contextmanager
+    def open(self, source: CleanedSource, build_id: str | None) -> Iterator[Opened]:
+        """Open a file and its removals, which must belong to the build ``build_id`` unless None.
+
+        Raises:
+            OSError: A file cannot be read.
+            ValueError: A file is damaged, or of another build; the message names it.
+        """
+        found = self._kept.pop((source, build_id), None)
+        if found is None:
+            found = _open(source, build_id)
+        stays = False
+        try:
+            yield found
+            stays = len(self._kept) < MOST_SOURCES and not storage.is_local(source.cleaned)
+        finally:
+            if stays:
+                found.cleaned.forget()
+                found.removals.forget()
+                self._kept[source, build_id] = found
+            else:
+                _close(found)
+
+    def close(self) -> None:
+        """Close all files. Safe to call more than once."""
+        while self._kept:
+            _close(self._kept.popitem()[1])
+
+
+def _open(source: CleanedSource, build_id: str | None) -> Opened:
+    cleaned = CleanedFile(source.cleaned)
+    try:
+        return Opened(cleaned, open_removals(source.removals, cleaned, build_id))
+    except BaseException:
+        cleaned.close()
+        raise
+
+
+def _close(opened: Opened) -> None:
+    opened.cleaned.close()
+    opened.removals.close()

@@ -1,0 +1,116 @@
+"""The end of a build on a screen: one table, aligned, whole; the result last."""
+
+import fcntl
+import os
+import pathlib
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from c4_filters.verdicts import LineVerdict, PageVerdict
+from pipelines import printing
+from pipelines.commands import build_summary
+from pipelines.corpus.manifest import Counts
+from samples.make_samples import WET_DIR
+
+COLUMNS, ROWS = 80, 24
+
+
+def counts_of(pages: int, lines: int) -> Counts:
+    """Counts in which every rule drops something."""
+    of_pages = {str(verdict): 10 + number for number, verdict in enumerate(PageVerdict)}
+    of_lines = {str(verdict): 1 + 7**number for number, verdict in enumerate(LineVerdict)}
+    del of_pages["kept"], of_lines["kept"]
+    return Counts(
+        files_read=1, files_unreadable=0, pages_read=pages, pages_dropped=of_pages,
+        pages_written=pages - sum(of_pages.values()), lines_read=lines, lines_dropped=of_lines,
+        lines_written=lines - sum(of_lines.values()), records_rejected=0,
+        records_rejected_by_reason={}, records_of_other_types={}, records_of_wrong_length=0,
+    )  # fmt: skip
+
+
+def test_the_table_is_aligned_and_fits_a_line() -> None:
+    rows = list(build_summary._table(counts_of(9_999_999, 999_999_999), None))
+    assert len(rows) == 1 + len(PageVerdict) - 1 + 1
+    assert max(map(len, rows)) <= COLUMNS
+    assert rows[0].startswith("pages read ")
+    assert rows[-1].startswith("pages written ")
+    ends = [[match.end() for match in re.finditer(r" [\d,]+(?= |$)", row)] for row in rows]
+    assert {tuple(found) for found in ends if len(found) == 2} == {tuple(ends[0])}
+    assert {found[0] for found in ends} == {ends[0][0]}
+
+
+def test_a_short_screen_sums_up_the_rarest_rules() -> None:
+    counts = counts_of(100_000, 400_000_000)
+    rows = list(build_summary._table(counts, 8))
+    assert len(rows) == 8
+    [rest] = [re.findall(r"(\d+) more rules +([\d,]+)", row) for row in rows if "more" in row]
+    in_full = sorted(counts.pages_dropped.values(), reverse=True)
+    assert rest[0] == (str(len(in_full) - 5), str(sum(in_full[5:])))
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "shows"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"NO_COLOR": ""}, True),
+        (True, {"TERM": "dumb"}, False),
+        (False, {"FORCE_COLOR": "1"}, True),
+        (False, {"FORCE_COLOR": ""}, False),
+        (True, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_colour_is_for_terminals_that_want_it(
+    terminal: bool, environment: dict[str, str], shows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    assert printing.painter("1")("text") == ("\x1b[1mtext\x1b[0m" if shows else "text")
+
+
+def on_a_screen(*command: str) -> list[str]:
+    """What a command leaves on an empty screen of 80 × 24."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    written = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipelines.c4_main", *command],
+        stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"},
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        while True:
+            try:
+                data = os.read(ours, 1 << 16)
+            except OSError:  # the other end is closed
+                break
+            written += data
+    os.close(ours)
+    assert process.returncode == 0, written
+    text = re.sub(r"\x1b\[[\dA-Za-z;]*m", "", written.decode())
+    return [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]
+
+
+@pytest.mark.slow
+def test_a_build_fits_the_screen(tmp_path: pathlib.Path) -> None:
+    lines = on_a_screen(
+        "build", "--input", str(WET_DIR / "*.wet*"), "--output", str(tmp_path / "out")
+    )
+    assert lines[0] == f"c4: building a corpus in {tmp_path / 'out'}"
+    bars = [line for line in lines if line.startswith((" clean:", " dedup:", " write:"))]
+    assert bars
+    assert all(": 100%" in bar for bar in bars), bars
+    summary = lines[lines.index("") :]
+    assert sum(-(-len(line) // COLUMNS) or 1 for line in summary) < ROWS
+    assert summary[-2].startswith(" validation ")  # an empty line is the prompt's
+    assert summary[-4].startswith("built from 6 files in ")
