@@ -92,9 +92,7 @@ def _mean_f1(gold: Sequence[int], parsed: Sequence[int], _: object) -> tuple[flo
     return (_sklearn("f1_score", gold, parsed, **options),)
 
 
-def _group_match(
-    gold: Sequence[int], parsed: Sequence[int], groups: Sequence[Any]
-) -> tuple[float]:
+def _group_match(gold: Sequence[int], parsed: Sequence[int], groups: Sequence[Any]) -> tuple[float]:
     """Compute the share of groups in which every prediction is right."""
     right: dict[Any, bool] = {}
     for group, label, guess in zip(groups, gold, parsed, strict=True):
@@ -102,9 +100,7 @@ def _group_match(
     return (100 * sum(right.values()) / len(right),)
 
 
-def _correlations(
-    gold: Sequence[float], parsed: Sequence[float], _: object
-) -> tuple[float, float]:
+def _correlations(gold: Sequence[float], parsed: Sequence[float], _: object) -> tuple[float, float]:
     """Compute Pearson's and Spearman's correlation; NaN if one side is constant."""
     stats = _library("scipy.stats", "scipy")
     if len(gold) < 2:
@@ -129,9 +125,7 @@ def _overlap(wanted: str, found: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def _squad(
-    gold: Sequence[Sequence[str]], parsed: Sequence[str], _: object
-) -> tuple[float, float]:
+def _squad(gold: Sequence[Sequence[str]], parsed: Sequence[str], _: object) -> tuple[float, float]:
     """Compute exact match and word F1, each the best over the gold answers of a question."""
     exact = overlap = 0.0
     for answers, prediction in zip(gold, parsed, strict=True):
@@ -149,12 +143,12 @@ def _rouge(gold: Sequence[str], parsed: Sequence[str], _: object) -> tuple[float
         # ROUGE-Lsum takes a line for a sentence.
         wanted, found = (summary.replace(" . ", " .\n") for summary in (wanted, found))
         aggregator.add_scores(scorer.score(target=wanted, prediction=found))
-    state = np.random.get_state()  # noqa: NPY002 - the library draws from this generator
-    np.random.seed(0)  # noqa: NPY002
+    state = np.random.get_state()
+    np.random.seed(0)
     try:
         result = aggregator.aggregate()
     finally:
-        np.random.set_state(state)  # noqa: NPY002
+        np.random.set_state(state)
     return tuple(100 * result[name].mid.fmeasure for name in _ROUGE)
 
 

@@ -106,10 +106,8 @@ def mixture(
         limit = _LIMIT if name == "all" else None
     groups = {"all": mixed_tasks(), "glue": mixed_tasks("glue")}
     groups["super_glue"] = mixed_tasks("super_glue")
-    if isinstance(name, str):
-        tasks = groups.get(name, tuple(name.split(",")))
-    else:
-        tasks = tuple(name)
+    names = (name,) if isinstance(name, str) else tuple(name)
+    tasks = tuple(task for entry in names for task in groups.get(entry, (entry,)))
     for task in tasks:
         if task not in TASKS and task != C4:
             raise ValueError(f"no task or mixture {task!r}: c4 tasks list shows the tasks")

@@ -1,4 +1,4 @@
-"""The paper's tasks, as data: prefix, fields, labels, metrics, splits and where the data comes from.
+"""The paper's tasks, as data: prefix, fields, labels, metrics, splits and sources.
 
 The default form of a task is the released code's (text-to-text-transfer-transformer); where the
 paper differs, ``task(name, form="paper")`` gives its form.
@@ -64,6 +64,7 @@ class Task:
         trains_on: whether training uses a raw example.
         group_field: the field by which examples are grouped for scores.
         one_per_group: whether only the first example of a group is scored.
+        form: ``code`` or ``paper``.
     """
 
     name: str
@@ -84,6 +85,10 @@ class Task:
     trains_on: Callable[[Raw], bool] | None = None
     group_field: str = ""
     one_per_group: bool = False
+    form: str = "code"
+
+    def __reduce__(self) -> tuple[Callable[..., "Task"], tuple[str, ...]]:
+        return (task, (self.name, self.form)) if self.name in TASKS else (own_task, (self.name,))
 
     def examples(self, raw: Raw, split: str = "validation") -> list[Pair]:
         """Return the (inputs, targets) of one raw example in the fields of TensorFlow Datasets.
@@ -94,7 +99,8 @@ class Task:
         raw = self._checked(raw)
         if split == "train" and self.trains_on is not None and not self.trains_on(raw):
             return []
-        return self._naming(self.make, raw)
+        pairs: list[Pair] = self._naming(self.make, raw)
+        return pairs
 
     def parse(self, prediction: str, raw: Raw | None = None) -> Any:
         """Return what a prediction says.
@@ -192,8 +198,8 @@ def task(name: str, form: str = "code") -> Task:
     if form not in FORMS:
         raise ValueError(f"the form of a task is {' or '.join(FORMS)}, got {form!r}")
     found = TASKS[name]
-    if form == "paper" and name in _PAPER:
-        found = dataclasses.replace(found, **_PAPER[name])
+    if form == "paper":
+        found = dataclasses.replace(found, **_PAPER.get(name, {}), form=form)
     return found
 
 
@@ -229,9 +235,7 @@ def _as_text(prediction: str, raw: Raw) -> str:
     return prediction
 
 
-def _named_by(
-    make: Callable[[Raw], list[Pair]], prediction: str, raw: Raw, empty: int = -1
-) -> int:
+def _named_by(make: Callable[[Raw], list[Pair]], prediction: str, raw: Raw, empty: int = -1) -> int:
     return winograd.same_referent(prediction, make(raw)[0][1], empty)
 
 
@@ -851,9 +855,7 @@ _PAPER: dict[str, dict[str, Any]] = {
     "super_glue_wsc": {  # an empty prediction names another referent
         "read": partial(_named_by, winograd.wsc, empty=0)
     },
-    "glue_wnli": {
-        "read": partial(_named_by, winograd.wnli, empty=0)
-    },
+    "glue_wnli": {"read": partial(_named_by, winograd.wnli, empty=0)},
     "squad": {  # every symbol spaced, letters with accents too
         "make": _paper_squad,
         "gold": lambda raw: text.squad_answers(raw, symbols=True) or None,

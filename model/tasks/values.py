@@ -12,9 +12,9 @@ Pair = tuple[str, str]
 
 
 def plain(value: Any) -> Any:
-    """Return a value of JSON's types for one that holds bytes or NumPy arrays and scalars.
+    r"""Return a value of JSON's types for one that holds bytes or NumPy arrays and scalars.
 
-    >>> plain({"text": b"caf\\xc3\\xa9", "spans": (1, 2)})
+    >>> plain({"text": b"caf\xc3\xa9", "spans": (1, 2)})
     {'text': 'café', 'spans': [1, 2]}
     """
     if hasattr(value, "tolist"):

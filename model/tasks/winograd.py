@@ -12,8 +12,8 @@ _PREFIX = "wsc: "
 _PRONOUNS = frozenset(["he", "she", "they", "it", "her", "his", "their", "them", "him"])
 _ARTICLES = ("a", "an", "the")
 _DETERMINERS = frozenset(
-    "a an few her his each every many much my our some that the their these this those which "
-    "whose your".split()
+    ("a", "an", "few", "her", "his", "each", "every", "many", "much", "my", "our", "some")
+    + ("that", "the", "their", "these", "this", "those", "which", "whose", "your")
 )
 _END = (".", ",", "!", "?")
 
@@ -94,7 +94,7 @@ def _content(phrase: str) -> str:
 
 class _Match(NamedTuple):
     score: int
-    index: int  # of the pronoun among the premise's words
+    place: int  # of the pronoun among the premise's words
     candidate: str
 
 
@@ -118,7 +118,7 @@ def wnli(raw: Raw) -> list[Pair]:
     if not matches:
         raise ValueError(f"no pronoun in {premise!r}")
     best = max(matches, key=lambda match: match.score)
-    return [(_PREFIX + _highlighted(premise, best.index), _referent(best.candidate, hypothesis))]
+    return [(_PREFIX + _highlighted(premise, best.place), _referent(best.candidate, hypothesis))]
 
 
 def _words(sentence: str) -> list[str]:
