@@ -6,7 +6,7 @@ from types import EllipsisType
 
 from model.tasks.registry import TASKS, mixed_tasks
 
-__all__ = ["C4", "C4_EXAMPLES", "Mixture", "mixture"]
+__all__ = ["C4", "C4_EXAMPLES", "Mixture", "mixture", "mixture_tasks"]
 
 #: The unsupervised task.
 C4 = "c4"
@@ -76,6 +76,13 @@ class Mixture:
         return float(examples ** (1.0 / self.temperature))
 
 
+def mixture_tasks(name: str) -> tuple[str, ...]:
+    """Return the supervised tasks of ``all``, ``glue`` or ``super_glue``; else just ``name``."""
+    if name == "all":
+        return mixed_tasks()
+    return mixed_tasks(name) if name in ("glue", "super_glue") else (name,)
+
+
 def mixture(
     name: str | Iterable[str],
     *,
@@ -104,17 +111,15 @@ def mixture(
     """
     if isinstance(limit, EllipsisType):
         limit = _LIMIT if name == "all" else None
-    groups = {"all": mixed_tasks(), "glue": mixed_tasks("glue")}
-    groups["super_glue"] = mixed_tasks("super_glue")
-    names = (name,) if isinstance(name, str) else tuple(name)
-    tasks = tuple(task for entry in names for task in groups.get(entry, (entry,)))
+    names = (name,) if isinstance(name, str) else name
+    tasks = tuple(task for entry in names for task in mixture_tasks(entry))
     for task in tasks:
         if task not in TASKS and task != C4:
             raise ValueError(f"no task or mixture {task!r}: c4 tasks list shows the tasks")
     if unsupervised or (unsupervised is None and name == "all"):
         tasks = (*tasks, C4)
     if leave_out is not None:
-        left = groups.get(leave_out, (leave_out,)) if leave_out != "all" else (leave_out,)
+        left = mixture_tasks(leave_out)
         if not set(left) <= set(tasks):
             raise ValueError(f"{leave_out!r} is not in the mixture, so it cannot be left out")
         tasks = tuple(task for task in tasks if task not in left)

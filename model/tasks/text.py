@@ -106,7 +106,7 @@ def pad_punctuation(words: str) -> str:
     """Put a space on both sides of ASCII punctuation, and collapse blanks.
 
     >>> pad_punctuation("U.S.")
-    ' U . S . '
+    'U . S . '
     """
     return _BLANKS.sub(" ", _PUNCTUATION.sub(r" \1 ", words))
 

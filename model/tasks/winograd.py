@@ -11,10 +11,10 @@ __all__ = ["dpr", "same_referent", "wnli", "wsc"]
 _PREFIX = "wsc: "
 _PRONOUNS = frozenset(["he", "she", "they", "it", "her", "his", "their", "them", "him"])
 _ARTICLES = ("a", "an", "the")
-_DETERMINERS = frozenset(
-    ("a", "an", "few", "her", "his", "each", "every", "many", "much", "my", "our", "some")
-    + ("that", "the", "their", "these", "this", "those", "which", "whose", "your")
-)
+_DETERMINERS = frozenset((
+    "a", "an", "few", "her", "his", "each", "every", "many", "much", "my", "our", "some", "that",
+    "the", "their", "these", "this", "those", "which", "whose", "your",
+))  # fmt: skip
 _END = (".", ",", "!", "?")
 
 # Two texts of the validation set whose index is wrong, by their beginnings: the index that is meant

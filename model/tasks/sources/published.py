@@ -62,7 +62,8 @@ def read_published(
                         for raw in found.rows(stream, file):
                             example = dict(raw)
                             held_out = (*example.pop("ids", ()),) in ids
-                            example.setdefault("idx", next(index))
+                            if "idx" in task.sample:
+                                example.setdefault("idx", next(index))
                             yield "validation" if held_out else name, example
 
 
