@@ -60,14 +60,17 @@ class Files:
         self._open: dict[str, Callable[[], IO[bytes]]] = {}
         self._closing = contextlib.ExitStack()
         root = pathlib.Path(path)
-        if root.is_dir():
-            for folder, folders, names in os.walk(root):
-                folders.sort()
-                for name in sorted(names):
-                    found = pathlib.Path(folder, name)
-                    self._add(found, found.relative_to(root).as_posix())
-        else:
-            self._add(root, root.name)
+        with contextlib.ExitStack() as failed:
+            failed.push(self._closing)
+            if root.is_dir():
+                for folder, folders, names in os.walk(root):
+                    folders.sort()
+                    for name in sorted(names):
+                        found = pathlib.Path(folder, name)
+                        self._add(found, found.relative_to(root).as_posix())
+            else:
+                self._add(root, root.name)
+            failed.pop_all()
 
     def __enter__(self) -> "Files":
         return self
@@ -197,9 +200,10 @@ def _inflated(path: pathlib.Path, ending: str) -> IO[bytes]:
 
 def _spooled(path: pathlib.Path, opener: Callable[[], IO[bytes]]) -> IO[bytes]:
     """Copy a member to a temporary file without a name: two members can then be read in turns."""
-    spool = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the caller closes it
-    with _damage_named(path), opener() as member:
-        bounded = _Bounded(member, path)
-        shutil.copyfileobj(io.BufferedReader(bounded, 1 << 16), spool, 1 << 16)
-    spool.seek(0)
+    with contextlib.ExitStack() as failed:
+        spool = failed.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))
+        with _damage_named(path), opener() as member:
+            shutil.copyfileobj(_Bounded(member, path), spool, 1 << 16)
+        spool.seek(0)
+        failed.pop_all()
     return spool
