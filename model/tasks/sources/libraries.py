@@ -25,7 +25,8 @@ def read_tfds(task: Task, data_dir: str | None = None) -> Iterator[tuple[str, Ra
     tfds = _library("tensorflow_datasets", "tfds")
     builder = tfds.builder(task.source.tfds, data_dir=data_dir)
     builder.download_and_prepare()
-    for split in _in_order(task, builder.info.splits):
+    # A builder without its statistics has no splits listed.
+    for split in _in_order(task, builder.info.splits or task.splits):
         for raw in tfds.as_numpy(builder.as_dataset(split=split)):
             yield split, plain(raw)
 

@@ -29,7 +29,8 @@ def text_lines(stream: IO[bytes], name: str, newline: str | None = None) -> Iter
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: not UTF-8 after line {number:,}") from error
     finally:
-        reader.detach()
+        if not reader.closed:  # the stream is the caller's to close
+            reader.detach()
 
 
 def json_lines(stream: IO[bytes], name: str) -> Iterator[dict[str, Any]]:

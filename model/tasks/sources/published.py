@@ -61,6 +61,8 @@ def read_published(
                     with files.open(file) as stream:
                         for raw in found.rows(stream, file):
                             example = dict(raw)
+                            if example.get("label") in task.labels:
+                                example["label"] = task.labels.index(example["label"])
                             held_out = (*example.pop("ids", ()),) in ids
                             if "idx" in task.sample:
                                 example.setdefault("idx", next(index))
