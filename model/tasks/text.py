@@ -79,6 +79,8 @@ def similarity(raw: Raw, lowest: float | None = None) -> list[Pair]:
     shown = f"stsb sentence1: {text(raw, 'sentence1')} sentence2: {text(raw, 'sentence2')}"
     score = raw.get("label")
     number = np.float32(-1 if score is None else score)  # as the reference: float32 throughout
+    if not np.isfinite(number):
+        raise ValueError(f"label {score!r} is no finite number")
     if lowest is not None and number >= 0:
         number = max(number, np.float32(lowest))
     return [(shown, f"{np.round(number * np.float32(5)) / np.float32(5):.1f}")]

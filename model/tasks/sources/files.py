@@ -67,6 +67,8 @@ class Files:
                     folders.sort()
                     for name in sorted(names):
                         found = pathlib.Path(folder, name)
+                        if not found.exists():
+                            continue  # a link to nowhere
                         self._add(found, found.relative_to(root).as_posix())
             else:
                 self._add(root, root.name)
@@ -89,9 +91,7 @@ class Files:
 
     def _add(self, path: pathlib.Path, name: str) -> None:
         if not stat.S_ISREG(path.stat().st_mode):
-            if path.is_symlink() or path.exists():
-                return  # a pipe or a device would never end
-            raise FileNotFoundError(2, "No such file or directory", os.fspath(path))
+            return  # a pipe or a device would never end
         lower = name.lower()
         if lower.endswith(".zip"):
             self._add_zip(path, name)

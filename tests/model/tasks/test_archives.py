@@ -75,6 +75,7 @@ def test_a_folder_is_read_with_the_archives_in_it(tmp_path):
     tar_of(tmp_path / "t.tgz", [("in/f.txt", b"f")])
     tar_of(tmp_path / "u.tar", [("g.txt", b"g")], "w")
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere").symlink_to("absent")
 
     assert contents(tmp_path) == {
         "sub/a.txt": b"a", "b.txt": b"b", "c.txt": b"c", "d.txt": b"d", "z.zip/in/e.txt": b"e",

@@ -4,11 +4,12 @@ import json
 import os
 import pathlib
 import pickle
+import tempfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.tasks import TASKS, task
@@ -103,10 +104,9 @@ def test_absent_and_damaged_data_is_named(tmp_path):
         Prepared(tmp_path, "squad")
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=8))
 def test_pairs_come_back_as_they_were_written(rows):
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "mine.jsonl")
         lines = [json.dumps({"inputs": a, "targets": b}) + "\n" for a, b in rows]
@@ -188,6 +188,7 @@ def test_parquet_as_the_hub_lays_it_out_is_read(tmp_path, name):
     assert [{key: raw[key] for key in sample} for _, raw in found] == [sample] * len(rows)
 
 
+@pytest.mark.slow
 def test_what_save_to_disk_writes_is_read(tmp_path):
     datasets = pytest.importorskip("datasets", reason="needs the extra tasks")
     columns = {key: [value] * 2 for key, value in TASKS["squad"].sample.items()}

@@ -5,10 +5,13 @@ import hashlib
 import io
 import json
 import pathlib
+import re
 import tarfile
 import zipfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model.tasks import TASKS, task
 from model.tasks.sources.published import expected_files, read_published
@@ -301,6 +304,23 @@ def test_boolq_is_read_in_its_own_layout_too(tmp_path):
     }
 
 
+SQUAD = {
+    "data": [
+        {
+            "title": "T",
+            "paragraphs": [
+                {
+                    "context": "C",
+                    "qas": [
+                        {"id": "1", "question": "Q", "answers": [{"text": "A", "answer_start": 0}]}
+                    ],
+                }
+            ],
+        }
+    ]
+}
+
+
 def test_squad_groups_the_answers_of_an_id(tmp_path):
     def question(text, answer):
         return {"id": "7", "question": text, "answers": [{"text": answer, "answer_start": 0}]}
@@ -448,6 +468,40 @@ def test_an_empty_folder_says_what_it_should_hold(tmp_path):
         with pytest.raises(ValueError, match=r"none of the task's files|no all_train"):
             read(name, tmp_path)
         assert expected_files(entry)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+def replaced(draw, value):
+    """A copy with something in it taken out or replaced."""
+    if not isinstance(value, dict | list) or not value or draw(st.integers(0, 3)) == 0:
+        return draw(JSON)
+    place = draw(st.sampled_from(list(value) if isinstance(value, dict) else range(len(value))))
+    if isinstance(value, dict) and draw(st.booleans()):
+        return {key: entry for key, entry in value.items() if key != place}
+    changed = value.copy()
+    changed[place] = replaced(draw, value[place])
+    return changed
+
+
+@given(st.data(), st.sampled_from([*SUPER_GLUE, "squad"]))
+def test_json_of_any_shape_is_read_or_named(tmp_path_factory, data, name):
+    row = SUPER_GLUE[name][1] if name in SUPER_GLUE else SQUAD
+    folder = tmp_path_factory.mktemp("json")
+    file = "train-v1.1.json" if name == "squad" else "train.jsonl"
+    write(folder, {file: json.dumps(replaced(data.draw, row))})
+    message = "x.json: line 1: "
+    try:
+        for split, raw in read_published(task(name), folder):
+            task(name).examples(raw, split)
+    except ValueError as error:
+        message = str(error)
+    assert re.match(rf"{name}: |.*jsonl?: ", message)
 
 
 @needs_downstream

@@ -260,6 +260,7 @@ def test_the_two_misplaced_pronouns_of_wsc_are_patched(text, pronoun, marked):
         ("super_glue_wsc", {"span2_index": 0}, "span2_index 0 is not the place of 'he'"),
         ("super_glue_wsc", {"span2_index": 99}, "is not the place of 'he'"),
         ("super_glue_wsc", {"span2_index": 2}, "is not the place of 'he'"),
+        ("glue_stsb", {"label": float("nan")}, "label nan is no finite number"),
         ("dpr", {"label": 2}, "label 2 is no index of the 2 candidates"),
         ("glue_wnli", {"sentence1": "No such word."}, "no pronoun in 'No such word.'"),
         ("squad", {"answers": "x"}, "has no field 'answers/text'"),
