@@ -97,7 +97,7 @@ class Task:
         training leaves out (``split="train"``). Raises ValueError for an example that is none.
         """
         raw = self._checked(raw)
-        if split == "train" and self.trains_on is not None and not self.trains_on(raw):
+        if split == "train" and self.trains_on and not self._naming(self.trains_on, raw):
             return []
         pairs: list[Pair] = self._naming(self.make, raw)
         return pairs

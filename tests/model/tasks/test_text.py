@@ -273,6 +273,12 @@ def test_a_damaged_example_is_named(name, changes, message):
     assert message in str(raised.value)
 
 
+def test_a_damaged_label_is_named_where_training_chooses_by_it():
+    wsc = task("super_glue_wsc")
+    with pytest.raises(ValueError, match=r"^super_glue_wsc: label \[\] is none of False, True"):
+        wsc.examples({**wsc.sample, "label": []}, split="train")
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_missing_field_is_named(name):
     with pytest.raises(ValueError, match=f"{name}: an example has no field "):
