@@ -54,6 +54,7 @@ _COMMANDS = {
         extra="train",
         interrupted="interrupted before the first step: nothing was saved",
     ),
+    "tasks": _Command("model.commands.tasks", "lists the paper's tasks and prepares their data"),
     "import-hf": _Command(
         "model.commands.import_hf",
         "a T5 in Hugging Face's layout in, a checkpoint out",
