@@ -13,7 +13,7 @@ import pytest
 
 from pipelines import storage
 from pipelines.corpus.errors import CorpusError
-from pipelines.corpus.formats import FORMATS, write_shard
+from pipelines.corpus.formats import FORMATS, write_table
 from pipelines.corpus.reading import PageReader, open_corpus
 from pipelines.quiet_beam import beam
 from pipelines.storage import options as storage_options
@@ -103,7 +103,7 @@ def test_a_corpus_is_read_from_a_bucket_with_few_requests(
     name = f"train-00000-of-00001{FORMATS[kind].suffix}"
     content = io.BytesIO()
     texts = [f"page {number} " + "words " * 2000 for number in range(800)]
-    write_shard(kind, page_table(texts), content)
+    write_table(kind, page_table(texts), content)
     shards = [{"name": name, "split": "train", "pages": 800, "bytes": content.tell()}]
     s3.objects["s3://bucket/c/manifest.json"] = json.dumps({"shards": shards}).encode()
     s3.objects[f"s3://bucket/c/{name}"] = content.getvalue()
