@@ -16,6 +16,8 @@ setup(
         "model.exchange",
         "model.pods",
         "model.t5",
+        "model.tasks",
+        "model.tasks.sources",
         "model.training",
         "pipelines",
         "pipelines.commands",

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import os
 import shlex
@@ -53,6 +54,7 @@ _COMMANDS = {
         extra="train",
         interrupted="interrupted before the first step: nothing was saved",
     ),
+    "tasks": _Command("model.commands.tasks", "lists the paper's tasks and prepares their data"),
     "import-hf": _Command(
         "model.commands.import_hf",
         "a T5 in Hugging Face's layout in, a checkpoint out",
@@ -108,6 +110,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
 
 
+class _Paragraphs(argparse.HelpFormatter):
+    """Fits the paragraphs of a text to the terminal, each by itself."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(
+            super(_Paragraphs, self)._fill_text(paragraph, width, indent)
+            for paragraph in text.strip().split("\n\n")
+        )
+
+
 def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
     """Run the subcommand ``asked``; ``known`` is what it gets besides its options."""
     parser = argparse.ArgumentParser(
@@ -125,7 +137,7 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
             help=command.summary,
             description=command.summary[0].upper() + command.summary[1:] + ".",
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Paragraphs,
         )
         number_options.register(sub)
         if name == asked:  # the others need not be imported
@@ -144,6 +156,10 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
                 )
                 return 1
             modules[name].add_arguments(sub)
+    if asked and asked not in _COMMANDS:
+        near = difflib.get_close_matches(asked, _COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
+        parser.error(f"unknown command {asked!r}; {hint}")
     arguments, rest = parser.parse_known_args(words, known)
     if rest and not _COMMANDS[arguments.command].passes_on:
         parsers[arguments.command].error(f"unknown argument {rest[0]!r}")

@@ -170,8 +170,10 @@ class FlinkCluster:
         try:
             for name in self.names:
                 if self.pid(name) is None:
+                    _report(f"starting {name}")
                     self._start(name, packages)
             self._wait()
+            _report("ready")
         except BaseException:
             if fresh:
                 self.down()
@@ -341,7 +343,7 @@ class FlinkCluster:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + _ANSWERS_S
-        missing = "nothing"
+        missing = reported = "nothing"
         while time.monotonic() < deadline:
             for name in self.names:
                 if self.pid(name) is None:
@@ -351,6 +353,9 @@ class FlinkCluster:
             missing = self._missing()
             if not missing:
                 return
+            if missing != reported:
+                _report(f"waiting: {missing} yet (at most {_ANSWERS_S:.0f} s)")
+                reported = missing
             time.sleep(0.2)
         raise ClusterError(f"{missing} within {_ANSWERS_S:.0f} s; see {self.config.folder}/log")
 
@@ -444,6 +449,11 @@ def _print_status(cluster: FlinkCluster) -> int:
     )
     _print(cluster.build_command())
     return 0
+
+
+def _report(what: str) -> None:
+    """Tell how far the start has come: Flink takes a minute, and downloads take several."""
+    print(f"flink_cluster: {what}", file=sys.stderr, flush=True)
 
 
 def _print(text: str) -> None:

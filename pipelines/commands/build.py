@@ -8,11 +8,8 @@ import time
 from collections.abc import Sequence
 
 from pipelines import storage
-from pipelines.commands.build_summary import print_summary
-from pipelines.commands.verify import print_foreign_shards
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
-from pipelines.corpus.dataset_info import side_files
 from pipelines.corpus.manifest import Manifest
 from pipelines.engines.lean_imports import leave_out_unused
 from pipelines.engines.options import runs_on_own_engine
@@ -66,7 +63,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         print(line, file=sys.stderr, flush=True)
     if arguments.interruption.own_process and runs_on_own_engine(rest):
         leave_out_unused()
-    from pipelines import builds  # takes 0.2 s: after the first line
+    from pipelines import builds  # after the first line: Arrow takes a while
+    from pipelines.commands.build_summary import print_summary
 
     made, was_complete = builds.run(
         config,
@@ -102,6 +100,8 @@ def _own_options() -> list[str]:
 def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     """Print warnings and notes about a corpus on standard error."""
     from pipelines import builds
+    from pipelines.commands.verify import print_foreign_shards
+    from pipelines.corpus.dataset_info import side_files
 
     if not was_complete and not made.counts.pages_written:
         print(

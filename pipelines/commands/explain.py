@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 __all__ = ["add_arguments", "run"]
 
 _LINE_CHARS = 100
+_BEFORE_LINE = 20  # the verdict, and what parts it from the line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -468,5 +470,7 @@ def _print_removed(kept: KeptPage, keepers: dict[int, str], recipe: Recipe) -> N
 
 
 def _shortened(text: str) -> str:
-    shown = printable(text)
-    return shown if len(shown) <= _LINE_CHARS else shown[: _LINE_CHARS - 1] + "…"
+    shown, most = printable(text), _LINE_CHARS
+    if sys.stdout.isatty():
+        most = min(most, shutil.get_terminal_size().columns - _BEFORE_LINE)
+    return shown if len(shown) <= most else shown[: most - 1] + "…"

@@ -96,7 +96,9 @@ def test_a_bad_option_is_one_line_and_status_1(
     ("words", "message"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["bild"], "invalid choice: 'bild'"),
+        (["bild"], "unknown command 'bild'; did you mean build?"),
+        (["explian", "--url", "x"], "unknown command 'explian'; did you mean explain?"),
+        (["qwerty"], "unknown command 'qwerty'; there are build, verify, "),
         (["build"], "the following arguments are required: --input, --output"),
         (["build", "--input", "a", "--output"], "argument --output: expected one argument"),
         (
@@ -113,7 +115,7 @@ def test_wrong_usage_is_status_2(words: list[str], message: str) -> None:
     outcome = run_c4(*words)
     assert outcome.status == 2
     assert message in outcome.err
-    command = words[0] if words and words[0] != "bild" else "[-h]"
+    command = words[0] if words and words[0] in ("build", "explain") else "[-h]"
     assert outcome.err.startswith(f"usage: c4 {command} ")
 
 
@@ -320,7 +322,8 @@ def test_only_the_command_asked_for_is_imported() -> None:
 def test_a_standard_output_that_is_full_is_named() -> None:
     code = (
         "import sys\n"
-        "from pipelines import c4_main, explain_command\n"
+        "from pipelines import c4_main\n"
+        "from pipelines.commands import explain as explain_command\n"
         "explain_command.run = lambda arguments, rest: print('a line') or 0\n"
         "sys.exit(c4_main.main(['explain', 'a']))"
     )
@@ -345,3 +348,25 @@ def test_version() -> None:
     outcome = run_c4("--version")
     assert outcome.status == 0
     assert outcome.out == f"c4 {VERSION}\n"
+
+
+@pytest.mark.parametrize("command", ["build", "verify", "plan", "explain", "worker-pool"])
+def test_help_fits_80_columns(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    outcome = run_c4(command, "--help")
+    assert outcome.status == 0
+    assert "\n\n" in outcome.out
+    assert [line for line in outcome.out.splitlines() if len(line) > 80] == []
+
+
+def test_a_build_says_at_once_what_it_builds(tmp_path: pathlib.Path) -> None:
+    """Before the imports that take long: here they fail."""
+    for name in ("apache_beam", "pyarrow"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('before the first line')\n")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.c4_main", "build", "--input", "a", "--output", "b"],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stderr.startswith("c4: building a corpus in b\n"), done.stderr
+    assert "before the first line" in done.stderr

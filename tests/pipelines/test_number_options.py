@@ -77,7 +77,7 @@ OPTIONS = options_with_numbers()
 
 def test_the_commands_have_options_with_numbers() -> None:
     names = {name for name, _ in OPTIONS}
-    assert names == {"build", "explain", "plan", "worker-pool", "vocab", "pretrain"}
+    assert names == {"build", "explain", "plan", "worker-pool", "vocab", "pretrain", "tasks"}
 
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS)

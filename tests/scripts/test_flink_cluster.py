@@ -98,3 +98,27 @@ def test_a_port_that_is_taken_is_named(tmp_path: pathlib.Path) -> None:
         cluster = FlinkCluster(ClusterConfig(tmp_path, tmp_path, rest_port=port))
         with pytest.raises(ClusterError, match=rf"port {port} is not free.*--rest-port"):
             cluster._choose_ports()
+
+
+def test_up_tells_what_it_waits_for(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages = flink_packages._packages(tmp_path / "a cache")
+    monkeypatch.setattr(flink_packages, "fetch", lambda _: packages)
+    monkeypatch.setattr(flink_cluster.shutil, "which", lambda _: "java")
+    monkeypatch.setattr(flink_cluster.time, "sleep", lambda _: None)
+    cluster = FlinkCluster(ClusterConfig(tmp_path, tmp_path, task_managers=1))
+    running: set[str] = set()
+    answers = ["the JobManager did not answer"] * 2 + ["not every TaskManager registered", ""]
+    monkeypatch.setattr(FlinkCluster, "pid", lambda _, name: 1 if name in running else None)
+    monkeypatch.setattr(FlinkCluster, "_start", lambda _, name, packages: running.add(name))
+    monkeypatch.setattr(FlinkCluster, "_missing", lambda _: answers.pop(0))
+    cluster.up()
+    assert capsys.readouterr().err.splitlines() == [
+        "flink_cluster: starting jobmanager",
+        "flink_cluster: starting taskmanager-0",
+        "flink_cluster: starting workerpool",
+        "flink_cluster: waiting: the JobManager did not answer yet (at most 120 s)",
+        "flink_cluster: waiting: not every TaskManager registered yet (at most 120 s)",
+        "flink_cluster: ready",
+    ]

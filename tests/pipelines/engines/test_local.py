@@ -254,13 +254,14 @@ def test_a_starter_reports_what_becomes_of_its_workers(
     assert starter.poll() is not None
 
 
-def test_a_starter_has_one_thread() -> None:
+def test_a_starter_has_one_thread_and_imports_no_clients() -> None:
     code = (
-        f"import os; from {local.local_worker.MODULE} import _import; _import(); "
-        "print(len(os.listdir('/proc/self/task')))"
+        f"import os, sys; from {local.local_worker.MODULE} import _import; _import(); "
+        "print(len(os.listdir('/proc/self/task')), "
+        "*{'apache_beam', 'boto3', 'google.cloud.storage', 'pandas'} & set(sys.modules))"
     )
     environment = {**os.environ, **local.local_worker.ENVIRONMENT}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert (done.stdout, done.stderr) == ("1 apache_beam\n", "")

@@ -1,0 +1,225 @@
+"""Prepared data: each split of a task as JSONL of raw examples, checked, with random access.
+
+A folder holds a folder for each task: ``task.json`` and ``SPLIT.jsonl``.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from model.small_files import naming, read_json_object
+from model.tasks.registry import TASKS, Task, own_task, task
+from model.tasks.values import Pair, Raw, plain
+
+__all__ = ["Pairs", "Prepared", "RawExamples", "prepare", "prepared_tasks"]
+
+_DESCRIPTION = "task.json"
+_CHUNK = 1 << 24
+#: The name of a user's own pairs.
+OWN = "own"
+
+
+def prepare(
+    name: str,
+    rows: Iterable[tuple[str, Raw]],
+    folder: str | os.PathLike[str],
+    source: str,
+    limit: int | None = None,
+) -> "Prepared":
+    """Write (split, raw example) of a task to ``folder``/``name`` and return what was written.
+
+    At most ``limit`` examples of each split are written. Nothing is left behind if it fails.
+
+    Raises ValueError for an example that is not in the task's fields, naming its split and number,
+    if there are no examples, or if the folder has the task already.
+    """
+    found = own_task(name) if name == OWN else task(name)
+    target = pathlib.Path(folder, name)
+    if target.exists():
+        raise ValueError(f"{target} exists already: remove it, or give another folder (--to)")
+    work = pathlib.Path(folder, f".{name}.{os.getpid()}.tmp")
+    with naming(work):
+        work.mkdir(parents=True)
+        try:
+            splits = _write_splits(found, rows, work, limit)
+            if not splits:
+                raise ValueError(f"{source}: no examples of {name}")
+            description = {"task": name, "source": source, "splits": splits}
+            text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+            (work / _DESCRIPTION).write_text(text, "utf-8")
+            work.rename(target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return Prepared(folder, name)
+
+
+def _write_splits(
+    found: Task, rows: Iterable[tuple[str, Raw]], work: pathlib.Path, limit: int | None
+) -> dict[str, dict[str, Any]]:
+    counts: dict[str, dict[str, Any]] = {}
+    with contextlib.ExitStack() as open_files:
+        files, digests = {}, {}
+        for split, row in rows:
+            if split not in counts:
+                counts[split] = {"examples": 0, "pairs": 0}
+                files[split] = open_files.enter_context((work / f"{split}.jsonl").open("wb"))
+                digests[split] = hashlib.sha256()
+            count = counts[split]
+            if limit is not None and count["examples"] >= limit:
+                continue
+            raw = plain(row)
+            try:
+                pairs = found.examples(raw, split)
+            except ValueError as error:
+                raise ValueError(f"{split} example {count['examples']:,}: {error}") from error
+            line = json.dumps(raw, ensure_ascii=False).encode("utf-8") + b"\n"
+            files[split].write(line)
+            digests[split].update(line)
+            count["examples"] += 1
+            count["pairs"] += len(pairs)
+    for split, count in counts.items():
+        count["sha256"] = digests[split].hexdigest()
+    return counts
+
+
+def prepared_tasks(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the tasks that a folder holds, in the order of the paper's tables."""
+    there = {path.parent.name for path in pathlib.Path(folder).glob(f"*/{_DESCRIPTION}")}
+    return [name for name in (*TASKS, OWN) if name in there]
+
+
+class Prepared:
+    """A task's data in a folder that ``prepare`` wrote.
+
+    Attributes:
+        task: the task, in the form asked for.
+        splits: the number of raw examples of each split.
+
+    Raises ValueError if the folder has no such task, or is damaged.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], name: str, form: str = "code") -> None:
+        self.task = own_task(name) if name == OWN else task(name, form)
+        self._folder = pathlib.Path(folder, name)
+        path = self._folder / _DESCRIPTION
+        if not path.is_file():
+            raise ValueError(
+                f"{folder} has no data of {name}: c4 tasks prepare {name} --from DIR --to {folder}"
+            )
+        try:
+            self._counts = {
+                str(split): (int(count["examples"]), int(count["pairs"]))
+                for split, count in read_json_object(path)["splits"].items()
+            }
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: damaged: no splits in it") from error
+        self.splits = {split: examples for split, (examples, _) in self._counts.items()}
+
+    def raws(self, split: str) -> "RawExamples":
+        """Return the raw examples of a split. Raises ValueError if there is no such split."""
+        if split not in self._counts:
+            raise ValueError(f"{self._folder} has no split {split!r}: {', '.join(self.splits)}")
+        examples = RawExamples(self._folder / f"{split}.jsonl")
+        if len(examples) != self.splits[split]:
+            raise ValueError(
+                f"{self._folder / split}.jsonl has {len(examples):,} lines instead of "
+                f"{self.splits[split]:,}: prepare the task again"
+            )
+        return examples
+
+    def pairs(self, split: str) -> "Pairs":
+        """Return the (inputs, targets) of a split. Raises ValueError if there is no such split."""
+        raws = self.raws(split)
+        examples, pairs = self._counts[split]
+        return Pairs(self.task, split, raws, one_each=examples == pairs)
+
+
+class RawExamples(Sequence[Raw]):
+    """The lines of a JSONL file, each read when asked for. It can be pickled."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        self._ends = _line_ends(path)
+        self._file: Any = None
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> Raw: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Raw]: ...
+
+    def __getitem__(self, index: int | slice) -> Raw | list[Raw]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        start = int(self._ends[place - 1]) if place else 0
+        if self._file is None:
+            self._file = self._path.open("rb")
+        line = os.pread(self._file.fileno(), int(self._ends[place]) - start, start)
+        try:
+            raw = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{self._path}: line {place + 1:,} is damaged") from error
+        if not isinstance(raw, dict):
+            raise ValueError(f"{self._path}: line {place + 1:,} is no object")
+        return raw
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", None) is not None:
+            self._file.close()
+
+
+def _line_ends(path: pathlib.Path) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    ends, offset = [np.zeros(0, np.int64)], 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            places = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))
+            ends.append(places.astype(np.int64) + offset + 1)
+            offset += len(chunk)
+    return np.concatenate(ends)
+
+
+class Pairs(Sequence[Pair]):
+    """The (inputs, targets) of a split, in order. It can be pickled."""
+
+    def __init__(self, found: Task, split: str, raws: Sequence[Raw], one_each: bool) -> None:
+        self._task, self._split, self._raws = found, split, raws
+        self._places: Any = None  # of each pair: its example, and its place among that one's pairs
+        if not one_each:
+            counts = [len(found.examples(raw, split)) for raw in raws]
+            owners = np.repeat(np.arange(len(counts)), counts)
+            starts = np.cumsum([0, *counts])[owners]
+            self._places = np.stack([owners, np.arange(len(owners)) - starts], axis=1)
+
+    def __len__(self) -> int:
+        return len(self._raws if self._places is None else self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Pair]: ...
+
+    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        owner, among = (place, 0) if self._places is None else self._places[place]
+        return self._task.examples(self._raws[int(owner)], self._split)[int(among)]
+
+    def __iter__(self) -> Iterator[Pair]:
+        for raw in self._raws:
+            yield from self._task.examples(raw, self._split)
