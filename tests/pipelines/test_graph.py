@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipelines import BuildConfig, BuildCorpus, build, builders, graph, open_corpus
+from pipelines import BuildConfig, BuildCorpus, build, builders, open_corpus
 from pipelines.corpus.manifest import Manifest
 from pipelines.quiet_beam import beam
+from pipelines.stages import graph
 from samples.make_samples import WET_DIR
 from tests.helpers import wet_bytes
 
