@@ -153,9 +153,15 @@ def hold(
     Raises:
         OSError: Another build is running in the folder. Nothing was written.
     """
-    claim = _take(output, kind, runner, build_id, note)
+    run_id = uuid.uuid4().hex
     with _lock:
-        _held.add(claim.run_id)
+        _held.add(run_id)  # before others can read the claim, and ask whether it is held
+    try:
+        claim = _take(output, kind, runner, build_id, run_id, note)
+    except BaseException:
+        with _lock:
+            _held.discard(run_id)
+        raise
     stop = threading.Event()
 
     def beat() -> None:
@@ -207,8 +213,9 @@ def is_own_file(name: str) -> bool:
     return name == _WRITTEN or _OWN.fullmatch(name) is not None
 
 
-def _take(output: str, kind: str, runner: str, build_id: str, note: Callable[[str], None]) -> Claim:
-    run_id = uuid.uuid4().hex
+def _take(
+    output: str, kind: str, runner: str, build_id: str, run_id: str, note: Callable[[str], None]
+) -> Claim:
     content = {
         "made_by": MADE_BY,
         "run": run_id,

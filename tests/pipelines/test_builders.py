@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import builders
+from pipelines import builders, storage
 
 ELSEWHERE = {"host": "elsewhere", "boot": "another", "pid_namespace": "1"}
 
@@ -108,6 +108,22 @@ def test_an_answer_that_was_lost_is_asked_for_again(
 
     monkeypatch.setattr(builders.storage, "create_if_absent", lost)
     assert take(out).number == 1
+
+
+def test_a_claim_is_held_from_the_moment_that_others_can_read_it(out, monkeypatch):
+    create, found = storage.create_if_absent, []
+
+    def create_and_look(path, content):
+        created = create(path, content)
+        if not found:
+            found.append(None)
+            with pytest.raises(OSError, match="another build is running"), builders.hold(out):
+                pass
+        return created
+
+    monkeypatch.setattr(storage, "create_if_absent", create_and_look)
+    with builders.hold(out) as claim:
+        assert (claim.number, found) == (1, [None])
 
 
 def test_of_many_at_a_time_one_gets_it(out: str) -> None:
