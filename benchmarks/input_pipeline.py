@@ -48,7 +48,7 @@ def encode(vocabulary: Vocabulary, texts: Texts) -> int:
 
 def one_epoch(config: InputConfig) -> None:
     """Run the whole pipeline, from opening the corpus to the last page's batch."""
-    epoch = RowMaker(config, 1).schedule.elements(0)
+    epoch = RowMaker(config, 1).order.elements(0)
     iterator = make_input(config)
     while iterator.get_state()["shards"]["0"][0] < epoch:
         next(iterator)
