@@ -70,8 +70,8 @@ def _measure(scheme: str, name: str, client: Callable[..., Any], count: int) -> 
 
 
 def _serve(scheme: str, count: int, calls: Any, answers: Any) -> None:
-    from tests.fake_google_cloud import fake_google_cloud
-    from tests.fake_object_store import fake_s3
+    from testing.fake_google_cloud import fake_google_cloud
+    from testing.fake_object_store import fake_s3
 
     with (fake_google_cloud if scheme == "gs" else fake_s3)() as store:
         for path, size in _files(scheme, count):

@@ -68,7 +68,10 @@ _SLOW_IMPORTS = (
     *("fastwarc", "punkt", "pyarrow.parquet", "regex", "tensorflow", "tensorflow_datasets"),
     *("tldextract", "apache_beam.options.pipeline_options", "tensorflow_datasets.text.c4_utils"),
 )
-_OURS = ("benchmarks", "c4_filters", "dataflow_templates", "fuzz", "model", "pipelines", "tests")
+_OURS = (
+    *("benchmarks", "c4_filters", "dataflow_templates", "fuzz", "model", "pipelines"),
+    *("testing", "tests"),
+)
 # A failure's report, with its diffs, may take longer than the test.
 _OPTIONS = ("-q", "--assert=plain", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow")
 _LONG = 3.0  # seconds; longer tests are left out where they do not run the mutant's line

@@ -23,8 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines import storage
 from pipelines.corpus.manifest import read_manifest
-from tests.fake_google_cloud import fake_google_cloud
-from tests.helpers import wet_bytes
+from testing.fake_google_cloud import fake_google_cloud
+from testing.helpers import wet_bytes
 
 _HANGS_S = 300
 _TEXT = (

@@ -19,8 +19,8 @@ from typing import NamedTuple
 from unittest import mock
 
 from pipelines import builders, c4_main
-from tests.fake_google_cloud import fake_google_cloud
-from tests.helpers import wet_bytes
+from testing.fake_google_cloud import fake_google_cloud
+from testing.helpers import wet_bytes
 
 __all__ = ["KINDS", "Counted", "count_requests"]
 

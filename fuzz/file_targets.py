@@ -110,7 +110,7 @@ def _config() -> BuildConfig:
 @functools.cache
 def _good() -> dict[str, bytes]:
     """Return the files of a small corpus folder as a build leaves them."""
-    from tests.helpers import wet_bytes
+    from testing.helpers import wet_bytes
 
     line = "The river rose during the night. Nobody had expected it at all. We left. "
     pages = [

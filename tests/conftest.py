@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.fake_google_cloud import FakeGoogleCloud, fake_google_cloud
+from testing.fake_google_cloud import FakeGoogleCloud, fake_google_cloud
 
 # A shared machine may be busy: slowness is no failure here, the run's own time limit guards that.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.reading import PageReader, open_corpus
-from tests.helpers import Outcome, run_c4, wet_record, write_wet
+from testing.helpers import Outcome, run_c4, wet_record, write_wet
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DATE = "2019-04-18T10:00:00Z"

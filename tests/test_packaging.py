@@ -110,7 +110,7 @@ def test_source_distribution_holds_the_packages_the_licence_and_the_readme(sdist
         names = {name.partition("/")[2] for name in archive.getnames()}
     licence_and_recipe = {"LICENSE", "README.md", "pyproject.toml", "setup.py"}
     assert files_of_the_tree() | licence_and_recipe <= names
-    assert not {name for name in names if name.startswith(("tests", "benchmarks", "samples"))}
+    assert not {name for name in names if name.startswith(("test", "benchmarks", "samples"))}
 
 
 @pytest.mark.slow

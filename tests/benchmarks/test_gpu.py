@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("jax", reason="the train extra is not installed")
 
 from benchmarks import gpu
-from tests.model.training.material import material
+from testing.material import material
 
 __all__ = ["material"]
 

@@ -23,7 +23,7 @@ from pipelines.corpus import layout
 from pipelines.corpus.fingerprints import FINGERPRINT_SCHEMA, write_fingerprints
 from pipelines.stages import dedup
 from pipelines.stages.clean_files import clean_file
-from tests.helpers import write_wet
+from testing.helpers import write_wet
 
 FILES, PAGES, UNITS, BUCKETS = 6, 5_000, 21, 8
 BAR = 1.2

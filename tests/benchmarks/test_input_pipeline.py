@@ -8,7 +8,7 @@ sentencepiece = pytest.importorskip("sentencepiece", reason="the train extra is 
 pytest.importorskip("grain", reason="the train extra is not installed")
 
 from benchmarks import input_pipeline  # noqa: E402
-from tests.model.data.corpora import make_corpus, numbered  # noqa: E402
+from testing.corpora import make_corpus, numbered  # noqa: E402
 
 
 @pytest.fixture

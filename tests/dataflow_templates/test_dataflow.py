@@ -11,8 +11,8 @@ from pipelines.builders import Claim
 from pipelines.config import BuildConfig
 from pipelines.engines.run import run_build
 from pipelines.quiet_beam import beam
-from tests.fake_google_cloud import FakeGoogleCloud
-from tests.helpers import run_c4, wet_bytes
+from testing.fake_google_cloud import FakeGoogleCloud
+from testing.helpers import run_c4, wet_bytes
 
 pytest.importorskip("google.cloud.dataflow_v1beta3", reason="needs the extra gcp")
 

@@ -12,7 +12,7 @@ import pytest
 import c4_filters
 import model
 import pipelines
-from tests.helpers import run_c4
+from testing.helpers import run_c4
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def test_the_examples_of_explaining(capsys):
 @pytest.mark.slow
 def test_the_examples_of_training(clone, monkeypatch):
     from model.exchange.hugging_face import export_model
-    from tests.model.exchange.test_hugging_face import V1_0, random_params
+    from testing.tiny_t5 import V1_0, random_params
 
     monkeypatch.chdir(clone)
     done = run_c4("vocab", "--corpus", "corpus", "--size", 300, "--output", "corpus.model")

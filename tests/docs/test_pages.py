@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.helpers import run_c4
+from testing.helpers import run_c4
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -109,7 +109,7 @@ def test_the_examples_of_models(
     place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from model.exchange.hugging_face import export_model
-    from tests.model.exchange.test_hugging_face import V1_0, random_params
+    from testing.tiny_t5 import V1_0, random_params
 
     monkeypatch.chdir(place)
     done = run_c4("vocab", "--corpus", "corpus", "--size", 300, "--output", "corpus.model")

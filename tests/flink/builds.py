@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from samples.make_samples import WET_DIR
-from tests.pipelines.test_build import digests
+from testing.helpers import digests
 
 WET = str(WET_DIR / "*.wet*")
 SHARDS = "4"  # more than one, so that there is a stage to be disturbed

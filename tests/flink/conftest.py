@@ -11,8 +11,8 @@ import pytest
 
 from scripts import flink_packages
 from scripts.flink_cluster import ClusterConfig, FlinkCluster
+from testing.helpers import digests
 from tests.flink import builds, faulty_pool
-from tests.pipelines.test_build import digests
 
 _HOW = "run scripts/flink_cluster.sh fetch once"
 

@@ -14,10 +14,10 @@ from model.data.sentencepiece_model import Notes, with_notes
 from model.t5.config import ModelConfig, model_config
 from model.training.run_folder import RunFolder, _flat
 from model.training.train_config import StepConfig, TrainConfig, option_of
-from tests.helpers import run_c4
-from tests.model.data.corpora import NumberVocabulary, make_corpus
-from tests.model.data.test_vocabulary import train
-from tests.model.training.material import material, quick_xla
+from testing.corpora import NumberVocabulary, make_corpus
+from testing.helpers import run_c4
+from testing.material import material, quick_xla
+from testing.vocabularies import train
 
 __all__ = ["material", "quick_xla"]
 

@@ -2,7 +2,6 @@
 
 import collections
 import gzip
-import hashlib
 import json
 import pathlib
 import shutil
@@ -15,7 +14,7 @@ import pytest
 
 from c4_filters.urls import normalize_url, page_key, split_of
 from samples.make_samples import WET_DIR, SamplePage, read_pages
-from tests.helpers import Outcome, read_corpus, run_c4, write_wet
+from testing.helpers import Outcome, digests, manifest_of, read_corpus, run_c4, write_wet
 
 SAMPLES = str(WET_DIR / "*")
 SHARED = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared"
@@ -24,19 +23,6 @@ ONE_WORKER = ("--workers", "1")
 
 def build(output: pathlib.Path, *arguments: str, inputs: Iterable[str] = (SAMPLES,)) -> Outcome:
     return run_c4("build", "--input", *inputs, "--output", str(output), *arguments)
-
-
-def manifest_of(folder: pathlib.Path) -> dict:
-    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-
-
-def digests(folder: pathlib.Path) -> dict[str, str]:
-    """What the shards really hold, not what the manifest says."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.iterdir())
-        if path.name.startswith(("train-", "validation-"))
-    }
 
 
 @pytest.fixture(scope="module")

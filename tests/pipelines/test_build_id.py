@@ -8,7 +8,7 @@ import pytest
 from pipelines.corpus.removals import OtherBuildError, Removals
 from pipelines.stages import graph as graphs
 from pipelines.stages import merge_files
-from tests.helpers import run_c4, write_wet
+from testing.helpers import run_c4, write_wet
 
 pytestmark = pytest.mark.slow
 

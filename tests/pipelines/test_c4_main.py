@@ -14,7 +14,7 @@ from pipelines import builders, builds, c4_main
 from pipelines.commands import build as build_command
 from pipelines.commands import explain as explain_command
 from pipelines.version import VERSION
-from tests.helpers import run_c4, write_wet
+from testing.helpers import run_c4, write_wet
 
 PAGE = ("http://a.example/", "2019-04-18T10:00:00Z", "Too short to stay.")
 

@@ -23,8 +23,15 @@ from pipelines.engines.failures import BuildError
 from pipelines.engines.run import run_build
 from pipelines.quiet_beam import beam
 from samples.make_samples import WET_DIR
-from tests.helpers import read_corpus, run_c4, wet_bytes, wet_record, without_first_line
-from tests.pipelines.test_build import digests, manifest_of
+from testing.helpers import (
+    digests,
+    manifest_of,
+    read_corpus,
+    run_c4,
+    wet_bytes,
+    wet_record,
+    without_first_line,
+)
 
 GOOD = [
     (f"http://good{number}.example/page", "2019-04-18T10:00:00Z", text)

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.wet.records import read_wet
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError, WetRecord
-from tests.helpers import Outcome, read_corpus, run_c4, wet_bytes, wet_record
+from testing.helpers import Outcome, read_corpus, run_c4, wet_bytes, wet_record
 
 FAULTS = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared" / "faults" / "wet"
 INFO = wet_bytes([])

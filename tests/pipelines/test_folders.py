@@ -19,8 +19,7 @@ from pipelines import builders, storage
 from pipelines.corpus import layout
 from pipelines.stages import clean_files
 from pipelines.storage import FileInfo, local
-from tests.helpers import Outcome, run_c4, write_wet
-from tests.pipelines.test_build import digests, manifest_of
+from testing.helpers import Outcome, digests, manifest_of, run_c4, write_wet
 
 pytestmark = pytest.mark.slow
 

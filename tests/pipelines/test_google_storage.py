@@ -15,8 +15,8 @@ from pipelines.corpus.removals import Removals, write_removals
 from pipelines.stages.merge_files import cleaned_sources
 from pipelines.stages.write_shards import ShardTask, write_shard
 from samples.make_samples import WET_DIR
-from tests.fake_google_cloud import FakeGoogleCloud
-from tests.helpers import Outcome, run_c4
+from testing.fake_google_cloud import FakeGoogleCloud
+from testing.helpers import Outcome, run_c4
 
 ODD = "gs://bucket/[x] ?*,é.bin"
 

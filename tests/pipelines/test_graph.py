@@ -11,7 +11,7 @@ from pipelines.corpus.manifest import Manifest
 from pipelines.quiet_beam import beam
 from pipelines.stages import graph
 from samples.make_samples import WET_DIR
-from tests.helpers import wet_bytes
+from testing.helpers import wet_bytes
 
 WET = str(WET_DIR / "sample-00000.warc.wet.gz")
 

@@ -10,7 +10,7 @@ from pipelines.input_list import build_id, known_inputs, read_input_list, write_
 from pipelines.quiet_beam import beam
 from pipelines.stages.graph import BuildCorpus
 from pipelines.storage import FileInfo
-from tests.helpers import run_c4, write_wet
+from testing.helpers import run_c4, write_wet
 
 FILES = [
     FileInfo("gs://b/[1] a.gz", 3, "etag:1"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import c4_main, number_options
-from tests.helpers import run_c4
+from testing.helpers import run_c4
 
 #: What int() or float() would read, or what comes close to it.
 NEAR = st.text(st.sampled_from("0123456789-+.eE_ \t\u0663\uff15\u00b2naif"), max_size=24)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import read_corpus, run_c4
+from testing.helpers import read_corpus, run_c4
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 

@@ -18,11 +18,11 @@ from pipelines.corpus.reading import PageReader, open_corpus
 from pipelines.quiet_beam import beam
 from pipelines.storage import options as storage_options
 from samples.make_samples import WET_DIR
-from tests.fake_hdfs import FakeHdfs, fake_hdfs
-from tests.fake_object_store import FakeStore, fake_s3
-from tests.fake_web import FakeWeb, fake_web
-from tests.helpers import run_c4
-from tests.model.data.corpora import page_table
+from testing.corpora import page_table
+from testing.fake_hdfs import FakeHdfs, fake_hdfs
+from testing.fake_object_store import FakeStore, fake_s3
+from testing.fake_web import FakeWeb, fake_web
+from testing.helpers import run_c4
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from pipelines import storage
-from tests.fake_google_cloud import fake_google_cloud
-from tests.fake_hdfs import fake_hdfs
-from tests.fake_object_store import FakeStore, fake_s3
-from tests.fake_web import fake_web
+from testing.fake_google_cloud import fake_google_cloud
+from testing.fake_hdfs import fake_hdfs
+from testing.fake_object_store import FakeStore, fake_s3
+from testing.fake_web import fake_web
 
 WRITABLE = ["local", "file", "gs", "s3", "hdfs", "hdfs-gateway"]
 REMOTE = ["gs", "s3", "hdfs", "hdfs-gateway"]

@@ -1,5 +1,5 @@
 """What runs of a training command need."""
 
-from tests.model.training.material import material, quick_xla
+from testing.material import material, quick_xla
 
 __all__ = ["material", "quick_xla"]

@@ -8,7 +8,7 @@ import pytest
 
 from model.commands import pretrain
 from model.commands.cpu_defaults import CPU_DEFAULTS, apply_cpu_defaults
-from tests.helpers import run_c4
+from testing.helpers import run_c4
 
 _PAPER = {
     "size": None, "batch_size": 128, "input_length": 512, "steps": 2**19, "warmup": 10_000,

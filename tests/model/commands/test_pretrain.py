@@ -15,10 +15,10 @@ from model.data.sentencepiece_model import Notes, with_notes
 from model.data.vocabulary import Vocabulary
 from model.t5.config import model_config
 from model.training.checkpoints import save_params
-from tests.helpers import run_c4
-from tests.model.data.corpora import make_corpus, numbered
-from tests.model.data.test_vocabulary import train
-from tests.model.exchange.test_hugging_face import random_params
+from testing.corpora import make_corpus, numbered
+from testing.helpers import run_c4
+from testing.tiny_t5 import random_params
+from testing.vocabularies import train
 
 
 def _c4(material, out, *more):

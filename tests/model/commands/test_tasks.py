@@ -6,7 +6,7 @@ import pytest
 
 from model.tasks import TASKS
 from model.tasks.prepared import Prepared
-from tests.helpers import run_c4
+from testing.helpers import run_c4
 
 
 def tasks(*words):

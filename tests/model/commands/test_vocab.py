@@ -16,8 +16,8 @@ from model.data import train_vocabulary
 from model.data.sentencepiece_model import without_notes
 from model.data.vocabulary import Vocabulary
 from model.exchange import tokenizer_files
-from tests.helpers import run_c4
-from tests.model.data import languages
+from testing import languages
+from testing.helpers import run_c4
 
 COUNTS = {"en": 300, "de": 40, "fr": 40, "ro": 40}
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from model.data.device_batches import DeviceBatches
 from model.data.input_pipeline import InputConfig, make_input
-from tests.model.data.corpora import NumberVocabulary, make_corpus, numbered
+from testing.corpora import NumberVocabulary, make_corpus, numbered
 
 
 @pytest.fixture(scope="module")

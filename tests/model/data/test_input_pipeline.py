@@ -22,7 +22,7 @@ from model.data.objectives import OBJECTIVES
 from model.data.rows import RowMaker
 from model.data.workers import RESTARTS, WorkerError, Workers
 from pipelines.corpus.errors import CorpusError
-from tests.model.data.corpora import (
+from testing.corpora import (
     CrashingVocabulary,
     NumberVocabulary,
     make_corpus,

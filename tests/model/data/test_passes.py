@@ -7,7 +7,7 @@ import pytest
 from model.data.input_pipeline import make_input
 from model.data.passes import corpus_size
 from model.data.rows import InputConfig
-from tests.model.data.corpora import NumberVocabulary, make_corpus, numbered
+from testing.corpora import NumberVocabulary, make_corpus, numbered
 
 
 def _config(corpus, **options):

@@ -13,7 +13,7 @@ from model.data.page_groups import PageGroups
 from model.data.rows import MAX_PAGE_TOKENS, InputConfig, RowMaker, RowOrder, _one_chunk
 from model.t5.config import ARCHITECTURES
 from pipelines.corpus.reading import CorpusSplit, Shard, open_corpus
-from tests.model.data.corpora import FIRST_ID, NumberVocabulary, make_corpus, numbered
+from testing.corpora import FIRST_ID, NumberVocabulary, make_corpus, numbered
 
 PAGES = [300, 150, 61]
 

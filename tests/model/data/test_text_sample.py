@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from model.data import text_sample
 from model.data.text_sample import LINE_CHARACTERS, TextSource
 from pipelines.corpus.reading import open_corpus
-from tests.model.data import languages
-from tests.model.data.corpora import make_corpus
+from testing import languages
+from testing.corpora import make_corpus
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from model.data import text_sample, train_vocabulary
 from model.data.text_sample import TextSource
 from model.data.train_vocabulary import TrainingError, VocabularyOptions, train
 from pipelines.corpus.reading import open_corpus
-from tests.model.data import languages
+from testing import languages
 
 
 @pytest.fixture(scope="module")

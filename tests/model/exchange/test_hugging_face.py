@@ -19,32 +19,14 @@ from model.exchange.hugging_face import (
     import_model,
     tensor_places,
 )
-from model.t5.config import SIZES, ModelConfig, model_config
+from model.t5.config import SIZES, ModelConfig
 from model.t5.network import T5
-from tests.model.data.test_vocabulary import train
+from testing.tiny_t5 import V1_0, V1_1, assert_same_bytes, random_params
+from testing.vocabularies import train
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[3] / ".." / "shared" / "golden"
 golden = pytest.mark.parametrize("name", ["t5_v1_0_tiny", "t5_v1_1_tiny"])
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs ../shared/golden")
-
-V1_0 = model_config("tiny", vocab_size=320, d_model=16, d_ff=24, d_kv=4, num_heads=3)
-V1_1 = V1_0.replace(feed_forward="gated-gelu", tied_logits=False, num_decoder_layers=3)
-
-
-def random_params(config):
-    rng = np.random.default_rng(0)
-    shapes = hugging_face._param_shapes(config)
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
-
-
-def assert_same_bytes(one, other):
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    for (path, first), second in zip(
-        jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True
-    ):
-        assert first.dtype == second.dtype == np.float32
-        assert first.shape == second.shape, path
-        assert first.tobytes() == second.tobytes(), path
 
 
 @pytest.fixture

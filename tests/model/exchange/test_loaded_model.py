@@ -10,7 +10,7 @@ import pytest
 
 import model
 from model.exchange.hugging_face import export_model
-from tests.model.exchange.test_hugging_face import V1_0, random_params
+from testing.tiny_t5 import V1_0, random_params
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[3] / ".." / "shared" / "golden"
 

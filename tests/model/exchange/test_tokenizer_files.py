@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model.data.vocabulary import Vocabulary, VocabularyError
 from model.exchange import tokenizer_files
-from tests.model.data.test_vocabulary import SENTENCES, train
+from testing.vocabularies import SENTENCES, train
 
 tokenizers = pytest.importorskip("tokenizers", reason="the dev extra is not installed")
 transformers = pytest.importorskip("transformers", reason="the dev extra is not installed")

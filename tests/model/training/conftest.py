@@ -1,5 +1,5 @@
 """What runs of a training command need."""
 
-from tests.model.training.material import material, quick_xla, start_run, uninterrupted
+from testing.material import material, quick_xla, start_run, uninterrupted
 
 __all__ = ["material", "quick_xla", "start_run", "uninterrupted"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.training.metrics import read_rows
-from tests.helpers import run_c4
+from testing.helpers import run_c4
 
 pytestmark = pytest.mark.usefixtures("quick_xla")
 

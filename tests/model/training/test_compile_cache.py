@@ -7,7 +7,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from model.training import compile_cache
-from tests.helpers import run_c4
+from testing.helpers import run_c4
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from model.training.memory import (
 )
 from model.training.sharding import MeshShape
 from model.training.train_config import StepConfig, TrainConfig
-from tests.model.data.corpora import NumberVocabulary
+from testing.corpora import NumberVocabulary
 
 GB = 10**9
 _MEMORY = StepMemory(parameters=GB, optimizer=GB // 10, batch=0, temporaries=17 * GB)

@@ -9,8 +9,8 @@ import pytest
 from model.training.checkpoints import load_params, read_model
 from model.training.metrics import read_rows
 from model.training.remote_run import whole_steps
-from tests.fake_google_cloud import fake_google_cloud
-from tests.helpers import run_c4
+from testing.fake_google_cloud import fake_google_cloud
+from testing.helpers import run_c4
 
 RUN = "gs://bucket/runs/a"
 

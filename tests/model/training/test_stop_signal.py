@@ -11,7 +11,7 @@ import pytest
 
 from model.training.run_folder import RunFolder
 from model.training.stop_signal import interruptible
-from tests.model.training.material import _ROOT
+from testing.material import _ROOT
 
 #: The shipped command, whose compiler takes a minute.
 _SLOW_COMPILER = """

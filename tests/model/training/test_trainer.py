@@ -21,8 +21,8 @@ from model.training import trainer
 from model.training.checkpoints import Checkpoints, load_params, newest_step, save_params
 from model.training.metrics import read_rows
 from pipelines.interruption import Interruption
-from tests.helpers import run_c4
-from tests.model.data.corpora import make_corpus
+from testing.corpora import make_corpus
+from testing.helpers import run_c4
 
 pytestmark = [pytest.mark.usefixtures("quick_xla"), pytest.mark.slow]
 

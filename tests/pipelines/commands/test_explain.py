@@ -21,7 +21,7 @@ from pipelines.stages import dedup
 from pipelines.stages.clean_files import clean_file
 from pipelines.stages.merge_files import cleaned_sources
 from pipelines.stages.write_shards import plan_shards, write_shard
-from tests.helpers import Page, run_c4, wet_bytes, wet_record, write_wet
+from testing.helpers import Page, run_c4, wet_bytes, wet_record, write_wet
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from pipelines.measured_corpus import measured_corpus
 from pipelines.plan import Engine
 from pipelines.plan_tables import known_crawl, read_tables
 from samples.make_samples import WET_DIR
-from tests.helpers import run_c4
+from testing.helpers import run_c4
 
 CRAWL = ("plan", "--crawl", "CC-MAIN-2019-18")
 SAMPLES = f"{WET_DIR}/sample-0*"

@@ -27,7 +27,7 @@ from pipelines.corpus.container import (
 )
 from pipelines.corpus.fingerprints import read_fingerprints, write_fingerprints
 from pipelines.corpus.removals import OtherBuildError, Removals, write_removals
-from tests.limited import run_limited
+from testing.limited import run_limited
 from tests.pipelines.corpus.test_cleaned import row, table_of
 from tests.pipelines.corpus.test_fingerprints import prints
 

@@ -11,7 +11,7 @@ import pytest
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.tfrecord import _masked_crc
 from pipelines.corpus.reading import PageReader, open_corpus
-from tests.limited import run_limited
+from testing.limited import run_limited
 
 LINUX = pytest.mark.skipif(
     not pathlib.Path("/proc/self/status").exists(), reason="memory is bounded as Linux does it"

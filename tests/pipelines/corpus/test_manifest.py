@@ -17,7 +17,7 @@ from pipelines.corpus.formats import FORMATS, ShardFormat
 from pipelines.corpus.manifest import Manifest, OwnText, read_manifest, write_manifest
 from pipelines.corpus.reading import PageReader
 from samples.make_samples import WET_DIR
-from tests.helpers import run_c4
+from testing.helpers import run_c4
 
 WET = WET_DIR / "sample-00000.warc.wet.gz"
 

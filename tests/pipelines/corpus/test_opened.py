@@ -8,7 +8,7 @@ from pipelines.corpus import opened as opened_files
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, CleanedSource, write_cleaned
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import write_removals
-from tests.fake_google_cloud import FakeGoogleCloud
+from testing.fake_google_cloud import FakeGoogleCloud
 
 PAGES = 3000
 HALF = 1 << 63

@@ -18,7 +18,7 @@ from model.data.page_groups import PageGroups
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import FORMATS
 from pipelines.corpus.reading import CorpusSplit, PageReader, Shard, open_corpus
-from tests.model.data.corpora import make_corpus
+from testing.corpora import make_corpus
 
 LONG = "so long that a varint of its length has two bytes " * 8
 TEXTS = [

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.engines import flink
 from pipelines.quiet_beam import beam
-from tests.helpers import run_c4, write_wet
+from testing.helpers import run_c4, write_wet
 
 PipelineOptions = beam.options.pipeline_options.PipelineOptions
 PAGE = ("http://a.example/", "2019-04-18T10:00:00Z", "The lamp is lit at dusk. It burns all night.")

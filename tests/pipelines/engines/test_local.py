@@ -25,8 +25,7 @@ from pipelines.engines.run import run_build
 from pipelines.input_list import write_input_list
 from pipelines.quiet_beam import beam
 from samples.make_samples import WET_DIR
-from tests.helpers import run_c4
-from tests.pipelines.test_build import digests
+from testing.helpers import digests, run_c4
 
 pytestmark = pytest.mark.slow
 

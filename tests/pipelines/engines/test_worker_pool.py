@@ -2,7 +2,7 @@
 
 import socket
 
-from tests.helpers import run_c4
+from testing.helpers import run_c4
 
 
 def test_a_wrong_or_taken_port_is_one_line() -> None:

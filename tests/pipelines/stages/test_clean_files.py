@@ -26,7 +26,7 @@ from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.stages import clean_files
 from pipelines.stages.clean_files import FileSummary, clean_file, clean_identity, finished_summary
 from pipelines.wet.results import MAX_RECORD_BYTES, WetRecord
-from tests.helpers import Page, wet_bytes, wet_record, write_wet
+from testing.helpers import Page, wet_bytes, wet_record, write_wet
 
 EN = RECIPES["en"]
 DATE = "2019-04-18T10:00:00Z"

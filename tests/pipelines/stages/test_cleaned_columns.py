@@ -31,7 +31,7 @@ from pipelines.stages.clean_files import (
     read_summary,
 )
 from pipelines.wet.results import MAX_RECORD_BYTES, ReadStats, Reject, WetRecord
-from tests.helpers import wet_bytes, write_wet
+from testing.helpers import wet_bytes, write_wet
 
 DATE = "2019-04-18T10:00:00Z"
 LINES = [

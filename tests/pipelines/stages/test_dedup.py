@@ -26,7 +26,7 @@ from pipelines.stages import dedup
 from pipelines.stages.clean_files import FileSummary, clean_file
 from pipelines.stages.merge_files import cleaned_sources
 from pipelines.stages.write_shards import ShardSummary, plan_shards, write_shard
-from tests.helpers import read_corpus, write_wet
+from testing.helpers import read_corpus, write_wet
 
 # Nothing but deduplication decides: every page of enough sentences passes the rules.
 SPANS = Recipe(name="spans", languages=(), min_language_probability=0.0, bad_words=False)

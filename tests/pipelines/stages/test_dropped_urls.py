@@ -10,7 +10,7 @@ from c4_filters.recipes import RECIPES, Recipe
 from c4_filters.urls import DomainList, parse_url_list
 from pipelines.stages.clean_files import clean_file
 from pipelines.wet.results import MAX_RECORD_BYTES
-from tests.helpers import Page, write_wet
+from testing.helpers import Page, write_wet
 
 DATE = "2019-04-18T10:00:00Z"
 LINE = "The old harbour was rebuilt by the people of the village."

@@ -18,7 +18,7 @@ from pipelines.corpus.container import DamagedFileError
 from pipelines.corpus.removals import OtherBuildError, Removals
 from pipelines.stages.merge_files import MergePlan, cleaned_sources, merge_files, plan_merge
 from pipelines.stages.write_shards import plan_shards, write_shard
-from tests.helpers import run_c4, write_wet
+from testing.helpers import run_c4, write_wet
 from tests.pipelines.cleaned_pages import ANY, LINES, Page, some_pages, write_file
 
 

@@ -15,7 +15,7 @@ from pipelines import storage
 from pipelines.corpus import cleaned as cleaned_files
 from pipelines.stages.merge_files import cleaned_sources
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
-from tests.helpers import read_corpus
+from testing.helpers import read_corpus
 from tests.pipelines.cleaned_pages import ANY, LATE, LINES, Page, some_pages, write_file
 
 WHOLE = ShardTask("train", 0, 1)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from c4_filters.lines import clean_text
 from c4_filters.recipes import RECIPES
 from c4_filters.verdicts import RejectReason as Reason
-from tests.helpers import wet_record
-from tests.limited import run_limited
+from testing.helpers import wet_record
+from testing.limited import run_limited
 from tests.pipelines.wet.test_records import (
     LAYOUTS,
     member,

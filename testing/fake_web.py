@@ -5,7 +5,7 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 
-from tests.fake_object_store import FakeStore, XmlInterface, serving
+from testing.fake_object_store import FakeStore, XmlInterface, serving
 
 
 class FakeWeb(FakeStore):

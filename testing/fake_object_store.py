@@ -1,7 +1,7 @@
 """The XML interface of object stores, as far as a build needs it, on loopback.
 
 S3 speaks it, and so does Google Cloud Storage beside its JSON. `fake_s3` is a server of its own;
-`tests.fake_google_cloud` answers with the same `XmlInterface`. What is not understood is answered
+`testing.fake_google_cloud` answers with the same `XmlInterface`. What is not understood is answered
 with 501 and kept in ``refused``, so that a test fails instead of passing by luck.
 """
 

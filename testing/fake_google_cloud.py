@@ -1,8 +1,8 @@
 """Google Cloud Storage and Dataflow's job service, as far as a build needs them, on loopback.
 
-A build reads and writes by the XML interface (`tests.fake_object_store`); Beam's client of Dataflow
-stages its files by the JSON one. Objects are held in memory. What is not understood is answered
-with 501 and kept in ``refused``, so that a test fails instead of passing by luck.
+A build reads and writes by the XML interface (`testing.fake_object_store`); Beam's client of
+Dataflow stages its files by the JSON one. Objects are held in memory. What is not understood is
+answered with 501 and kept in ``refused``, so that a test fails instead of passing by luck.
 """
 
 import base64
@@ -16,7 +16,7 @@ from typing import Any
 
 import google_crc32c
 
-from tests.fake_object_store import FakeStore, XmlInterface, serving
+from testing.fake_object_store import FakeStore, XmlInterface, serving
 
 _OBJECT = re.compile(r"(?:/download)?/storage/v1/b/([^/]+)/o/([^/]+)")
 _LIST = re.compile(r"/storage/v1/b/([^/]+)/o")

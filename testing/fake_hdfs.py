@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
-from tests.fake_object_store import FakeStore, XmlInterface, serving
+from testing.fake_object_store import FakeStore, XmlInterface, serving
 
 
 class FakeHdfs(FakeStore):

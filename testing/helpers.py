@@ -2,7 +2,9 @@
 
 import contextlib
 import gzip
+import hashlib
 import io
+import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -89,3 +91,16 @@ def without_first_line(err: str) -> str:
     """What a build says on standard error after the line with which it begins."""
     first, _, rest = err.partition("\n")
     return rest if first.startswith("c4: building a corpus in ") else err
+
+
+def manifest_of(folder: pathlib.Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+
+
+def digests(folder: pathlib.Path) -> dict[str, str]:
+    """What the shards really hold, not what the manifest says."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+        if path.name.startswith(("train-", "validation-"))
+    }

@@ -2,7 +2,7 @@
 
 import random
 
-from tests.model.data.corpora import make_corpus
+from testing.corpora import make_corpus
 
 _WORDS = {
     "en": (

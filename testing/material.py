@@ -10,7 +10,7 @@ import types
 import pytest
 import sentencepiece
 
-from tests.model.data.corpora import make_corpus
+from testing.corpora import make_corpus
 
 _WHO = "the fox,a grey cat,my neighbour,the old miller,her brother,nobody here,the quiet town"
 _DOES = "sees,sells,carries,paints,forgets,mends,finds,likes"
@@ -69,7 +69,7 @@ def quick_xla(material):
     compilation_cache.reset_cache()
 
 
-_ROOT = pathlib.Path(__file__).resolve().parents[3]
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
 # The shipped command, and at its end what it has imported that it should not.
 _COMMAND = """
 import sys

@@ -1,0 +1,1 @@
+"""What tests, benchmarks and fuzzing share: fakes, generators, helpers. It is not installed."""
