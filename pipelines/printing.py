@@ -8,7 +8,7 @@ __all__ = ["painter", "printable"]
 
 
 def printable(text: str) -> str:
-    r"""The text with a dot for every character that moves a terminal instead of showing.
+    r"""Return the text with a dot for every control character.
 
     >>> printable("red \x1b[31m alert")
     'red ·[31m alert'

@@ -57,7 +57,7 @@ class Notes:
             os.replace(temporary, os.path.join(self.folder, name))
 
     def read(self, ended: bool = False) -> tuple[str, int, int, int]:
-        """The latest stage begun, with its units done, units in all (0: unknown) and pages."""
+        """Return the latest stage, its units done, units in all (0: unknown) and pages."""
         del ended
         stage, done, total, pages = _STAGES[0], 0, 0, 0
         notes: dict[str, list[tuple[str, int, int]]] = {name: [] for name in _STAGES}
@@ -92,7 +92,7 @@ class CorpusFolder:
         self._last = ("clean", 0, 0, 0)
 
     def read(self, ended: bool = False) -> tuple[str, int, int, int]:
-        """The latest stage begun, with its units done, units in all and pages (0: unknown).
+        """Return the latest stage begun, with its units done, units in all and pages (0: unknown).
 
         Lists the folder, but not at every call unless the build has ended.
         """
@@ -125,7 +125,7 @@ class CorpusFolder:
 
 class _Readable(Protocol):
     def read(self, ended: bool = False) -> tuple[str, int, int, int]:
-        """The latest stage begun, its units done, units in all (0: unknown) and pages."""
+        """Return the latest stage begun, its units done, units in all (0: unknown) and pages."""
 
 
 #: Makes what progress is read from, given a temporary folder.

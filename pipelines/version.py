@@ -5,4 +5,4 @@ It is not asked of the installed metadata: a checkout may have none, or that of 
 
 __all__ = ["VERSION"]
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

@@ -121,7 +121,7 @@ def _uncopied() -> ocp.PyTreeCheckpointHandler:
 
 
 def read_model(path: Path) -> tuple[ModelConfig, str | pathlib.Path | None]:
-    """The model and the vocabulary of a folder that :func:`load_params` reads; no array is read.
+    """Return model and vocabulary of a folder that :func:`load_params` reads, but no array.
 
     Raises ValueError as it does.
     """
@@ -239,7 +239,7 @@ def _load(folder: pathlib.Path, shardings: Any | None) -> Any:
 
 
 def _stored_checksums(folder: pathlib.Path) -> dict[str, Any]:
-    """What was noted beside a folder of parameters."""
+    """Return what was noted beside a folder of parameters."""
     path = folder.parent / f"{_CHECKSUMS}.json"
     if not path.exists():
         path = folder.parent / _CHECKSUMS / "metadata"  # as Orbax stores JSON
@@ -387,7 +387,7 @@ def _restore_args(like: Any) -> Any:
 
 @contextlib.contextmanager
 def _one_line_failures(folder: pathlib.Path) -> Iterator[None]:
-    """A full disk, say, as OSError: in the background it may be any exception."""
+    """Return a failure, such as a full disk, as OSError: in the background it is any exception."""
     try:
         yield
     except OSError:
@@ -411,7 +411,7 @@ def write_model_file(folder: pathlib.Path, config: ModelConfig) -> None:
 
 
 def read_model_file(folder: pathlib.Path) -> ModelConfig:
-    """The model a folder is of.
+    """Return the model a folder is of.
 
     Raises ValueError when ``model.json`` is missing, of a later format or not a model's.
     """
@@ -431,7 +431,7 @@ def read_model_file(folder: pathlib.Path) -> ModelConfig:
 
 
 def newest_step(folder: pathlib.Path) -> int | None:
-    """The newest whole checkpoint of a run's ``checkpoints``; half-written ones do not count."""
+    """Return the newest whole checkpoint of ``checkpoints``; half-written ones do not count."""
     if not folder.is_dir():
         return None
     found = [step.step for step in ocp.step.standard_name_format().find_all(folder)]

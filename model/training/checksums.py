@@ -11,7 +11,7 @@ __all__ = ["array_checksums", "first_difference"]
 
 
 def array_checksums(tree: Any) -> dict[str, int]:
-    """The sum of the bits of each array, read as unsigned integers, modulo 2**32.
+    """Return the sum of the bits of each array, read as unsigned integers, modulo 2**32.
 
     Integers sum to the same in every order, and any one bit that flips changes the sum. Takes a
     tree of NumPy arrays or of jax arrays (then computed where they are), of 2 or 4 bytes an
@@ -32,7 +32,7 @@ def array_checksums(tree: Any) -> dict[str, int]:
 
 
 def first_difference(found: dict[str, int], stored: Any) -> str | None:
-    """The first array whose checksum is another, or None. ``stored`` comes from a file."""
+    """Return the first array whose checksum differs, or None. ``stored`` comes from a file."""
     if not isinstance(stored, dict):
         return "all"
     return next((name for name in found if found[name] != stored.get(name)), None)

@@ -218,6 +218,6 @@ def _gradient(
 
 
 def _is_target(logits: Array, targets: Array) -> Array:
-    """True at each target's place: compares instead of gathering."""
+    """Return a mask of each target's place: compare instead of gathering."""
     vocabulary = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
     return vocabulary == targets[..., None]

@@ -84,7 +84,7 @@ has been 2.000: it diverges (--divergence 0.5)
             )
 
     def get_state(self) -> dict[str, Any]:
-        """What it has seen, as JSON values."""
+        """Return the guard's state as JSON values."""
         best = self._best if math.isfinite(self._best) else None
         return {"losses": list(self._losses), "best": best}
 
@@ -123,7 +123,7 @@ class StepTimer:
 def step_row(
     step: int, told: StepMetrics, seconds: float, waited: float, flops_share: float | None = None
 ) -> Row:
-    """A step's line.
+    """Return a step's row.
 
     Args:
       step: its number.

@@ -144,7 +144,7 @@ def _first_moment(param: Array, axes: tuple[str, ...]) -> Moment:
 def _update_one(
     gradient: Array, moment: Moment, param: Array, decay: Array, rate: Array
 ) -> tuple[Array, Moment]:
-    """The rule for one vector or matrix [in, out]."""
+    """Return the rule for one vector or matrix [in, out]."""
     squared = jnp.square(gradient) + _EPSILON_GRADIENT
     if moment.full is None:
         assert moment.row is not None
@@ -183,7 +183,7 @@ def inverse_square_root(warmup: int = 10_000, scale: float = 1.0) -> Schedule:
 
 
 def constant(rate: float = 1e-3) -> Schedule:
-    """The same at every step: the paper's fine-tuning (section 3.1.2) at its default.
+    """Return the same rate at every step: by default the paper's for fine-tuning (3.1.2).
 
     >>> float(constant(0.5)(jnp.int32(7)))
     0.5
@@ -213,7 +213,7 @@ SCHEDULES: Mapping[str, Callable[[float | None, int], Schedule]] = MappingProxyT
 
 
 def schedule(name: str, scale: float | None = None, warmup: int = 10_000) -> Schedule:
-    """A schedule by its name.
+    """Return a schedule by its name.
 
     >>> schedule("constnt")
     Traceback (most recent call last):

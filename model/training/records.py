@@ -110,11 +110,11 @@ class Records:
                 self.say(f"note: {line}; losses may differ in their last digits")
 
     def start_clock(self) -> None:
-        """What came before is no part of the next step's time."""
+        """Start timing the next step now."""
         self._timer.reset()
 
     def waiting(self, batches: Iterator[Any]) -> Any:
-        """The next batch; the time until it comes counts as waiting."""
+        """Return the next batch; the time until it comes counts as waiting."""
         with self._timer.waiting():
             return next(batches)
 
@@ -196,7 +196,7 @@ class Records:
         return bool(multihost_utils.broadcast_one_to_all(np.bool_(found)))
 
     def say(self, line: str) -> None:
-        """A line of its own."""
+        """Print a line."""
         if self._terminal is not None:
             self._terminal.say(line)
 

@@ -104,7 +104,7 @@ class MeshShape:
 
 
 def parse_mesh(text: str, device_count: int) -> MeshShape:
-    """The mesh that ``--mesh`` asks for.
+    """Return the mesh that ``--mesh`` asks for.
 
     Axes not named are 1, except that ``data`` takes what is left where it is not named; one axis
     may be -1 and takes it instead. ``auto`` puts all devices on ``data``: a model that one device
@@ -252,7 +252,7 @@ def _is_axes(leaf: object) -> bool:
 def params_shardings(
     mesh: Mesh, axes: Any, shapes: Any, rules: Mapping[str, tuple[str, ...]] = RULES
 ) -> Any:
-    """A sharding for each array of a tree: parameters, or the optimizer's state.
+    """Return a sharding for each array of a tree: parameters, or the optimizer's state.
 
     Args:
       mesh: of :func:`make_mesh`.

@@ -350,7 +350,7 @@ def _evaluate(
 
 
 def _gathered(state: dict[str, Any]) -> dict[str, Any]:
-    """The input's position on all hosts, merged."""
+    """Return the input's position on all hosts, merged."""
     if jax.process_count() == 1:
         return merged_states([state])
     text = np.frombuffer(json.dumps(state).encode(), np.uint8)

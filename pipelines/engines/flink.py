@@ -129,7 +129,7 @@ def look_at(master: str) -> FlinkCluster:
 
 
 def complete(rest: Sequence[str], given: Set[str], options: Any) -> list[str]:
-    """The options given and those that fit the cluster, which is looked at first.
+    """Return the options given and those that fit the cluster, after a look at it.
 
     Raises FlinkError or ValueError when it cannot run the build.
     """
@@ -289,7 +289,7 @@ def _reason(error: Exception) -> str:
 
 
 def refusal(text: str) -> str:
-    r"""What is of use in the page of Java that a JobManager answers.
+    r"""Return what is of use in the page of Java that a JobManager answers.
 
     >>> refusal('failed: {"errors":["Error","<x: java.lang.Oops: no\\n\\tat a.b(C.java:1)\\n'
     ...         'Caused by: java.io.IOException: disk full\\n\\tat d.e(F.java:2)"]}')
@@ -348,7 +348,7 @@ _FAILURES = (
 
 
 def meaning(failure: str) -> str | None:
-    """What a failure of the Java side means, or None when it is none that is known.
+    """Return what a failure of the Java side means, or None if it is unknown.
 
     >>> meaning("java.io.IOException: Insufficient number of network buffers: required 512")[:50]
     'a TaskManager has too few network buffers; give Fl'

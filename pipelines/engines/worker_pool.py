@@ -160,7 +160,7 @@ def _end(worker: multiprocessing.process.BaseProcess) -> None:
 
 
 def _work(environment: Mapping[str, str]) -> None:
-    """What a forked process does: Beam's worker, until the engine or the pool is gone."""
+    """Run Beam's worker in a forked process, until the engine or the pool is gone."""
     os.dup2(2, 1)  # print as much as you like
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool's to handle; it ends its workers
     threading.Thread(target=_end_with_pool, daemon=True).start()
@@ -178,7 +178,7 @@ def _end_with_pool() -> None:
 
 
 def _worker_environment(request: Any) -> dict[str, str]:
-    """What Beam's worker reads from its environment: where to call, and the build's options."""
+    """Return the environment of Beam's worker: where to call, and the build's options."""
     import grpc
     from apache_beam.portability.api import (
         beam_provision_api_pb2,

@@ -225,7 +225,7 @@ class Spread(beam.PTransform[Any, Any]):
     """
 
     def expand(self, elements: Any) -> Any:
-        """Number, group, and drop the numbers."""
+        """Spread the elements: number them, group by number, drop the numbers."""
         return (
             elements
             | "Number" >> beam.Map(lambda numbered: numbered).with_output_types(tuple[int, Any])
