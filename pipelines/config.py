@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -82,6 +83,7 @@ _MEGABYTES: Mapping[str, Any] = MappingProxyType(
 class BuildConfig:
     """A corpus build. Small, so that a job graph carries it to every worker.
 
+    Paths may be `pathlib` paths; recipe and formats may also be text, as the options take it.
     Lists are paths, read by each worker when it starts; their digests are part of the identity.
     """
 
@@ -135,8 +137,15 @@ class BuildConfig:
     )
 
     def __post_init__(self) -> None:
-        inputs = (self.inputs,) if isinstance(self.inputs, str) else tuple(self.inputs)
-        object.__setattr__(self, "inputs", inputs)
+        inputs = (self.inputs,) if isinstance(self.inputs, str | os.PathLike) else self.inputs
+        given: dict[str, Any] = {"inputs": tuple(map(os.fspath, inputs))}
+        given["output"] = os.fspath(self.output)
+        if isinstance(self.recipe, str):
+            given["recipe"] = _read_recipe(self.recipe)
+        if isinstance(self.formats, str):
+            given["formats"] = _read_formats(self.formats)
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
         if not self.inputs or not all(self.inputs):
             raise ValueError("no input: give at least one WET file or pattern (--input)")
         if not self.output:

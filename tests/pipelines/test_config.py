@@ -26,6 +26,16 @@ def test_the_defaults_are_a_build() -> None:
     assert config.lists() == {}
 
 
+def test_paths_and_texts_are_read_as_options_are() -> None:
+    config = BuildConfig(
+        inputs=pathlib.Path("a"), output=pathlib.Path("out"), recipe="de", formats="json,parquet"
+    )
+    assert (config.inputs, config.output) == (("a",), "out")
+    assert (config.recipe.name, config.formats) == ("de", ("json", "parquet"))
+    with pytest.raises(ValueError, match="unknown recipe 'dee'; did you mean 'de'"):
+        BuildConfig(inputs="a", output="out", recipe="dee")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
