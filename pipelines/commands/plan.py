@@ -26,7 +26,7 @@ _TYPICAL = Crawl(56_000, 7.0e12, 2_497_818_607)  # 2019-18: files of unknown cra
 _COMPARED_FILES = 1_000  # from here on with the reference, which cleaned a whole crawl
 _OTHER_PAGES = 2.0  # times as long, or as short: --like is then inexact
 _LENGTHS = ("stored_bytes", "text_bytes", "kept_bytes", "units", "written_bytes")
-_COLUMNS = "{:<16}{:>10}{:>12}{:>10}{:>10}{:>10}{:>11}{:>11}{:>9}{:>9}"
+_COLUMNS = "{:<15}{:>8}{:>7}{:>6}{:>8}{:>9}{:>7}{:>6}{:>7}{:>7}"  # 80 characters
 _HEADINGS = "stage tasks CPU read written shuffled writes reads memory wall"
 
 
@@ -217,7 +217,7 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
     )
     for stage in plan.stages:
         print(_row(stage))
-    print(f"{'start':<16}{_time(fleet.engine.start_s):>92}")
+    print(f"{'start':<15}{_time(fleet.engine.start_s):>65}")
     names = ("cpu_s", "read_bytes", "written_bytes", "shuffle_bytes", "class_a", "class_b")
     sums = {name: plan.total(name) for name in names}
     most = plan.widest.process_bytes
@@ -226,7 +226,7 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
     pieces = f", {_counted(plan.pieces, 'merged piece')}" if plan.pieces else ""
     merged = plan.disk_bytes["merged"]
     print(
-        f"\n{_counted(plan.buckets, 'bucket')}, {_counted(plan.shards, 'train shard')}{pieces}; "
+        f"\n{_counted(plan.buckets, 'bucket')}, {_counted(plan.shards, 'train shard')}{pieces}\n"
         "writes and reads are requests to the object store\n"
         f"kept: {', '.join(f'{name} {_bytes(size)}' for name, size in _kept(plan).items())}"
         + (f"; while it runs also merged {_bytes(merged)}" if merged else "")
@@ -272,7 +272,8 @@ def _row(stage: Stage) -> str:
     requests = (_scaled(stage.class_a), _scaled(stage.class_b))
     tasks, cpu = f"{stage.tasks:,}", _cpu(stage.cpu_s)
     memory, wall = _bytes(stage.process_bytes), _time(stage.wall_s)
-    return _COLUMNS.format(stage.name, tasks, cpu, *map(_bytes, amounts), *requests, memory, wall)
+    cells = (tasks, cpu, *map(_bytes, amounts), *requests, memory, wall)
+    return _COLUMNS.format(stage.name, *(cell.replace(" ", "") for cell in cells))
 
 
 def _counted(count: int, what: str, plural: str = "s") -> str:
