@@ -104,6 +104,9 @@ class Rates:
     print_page_bytes: float = 80.0  # stored, beside 16 bytes a unit
     # Memory of one process.
     base_bytes: float = 330e6
+    local_base_bytes: float = (
+        190e6  # a forked worker shares libraries with the one it is forked from
+    )
     clean_byte_ratio: float = 5.0  # a byte of a file's kept text
     bucket_ratio: float = 2.0  # a byte of a bucket's buffers
     merge_ratio: float = 2.5  # a byte of a piece's text: python -m benchmarks.merging
@@ -312,7 +315,7 @@ def make_plan(
         rates.shard_ratio * kept_bytes / tasks[0].count,
     ))
     # fmt: on
-    base = rates.base_bytes
+    base = rates.local_base_bytes if fleet.local else rates.base_bytes
     if fleet.local:
         base += rates.local_shuffle_ratio * sum(row[5] for row in rows) / fleet.slots
     merged = cleaned + removals if pieces else 0.0

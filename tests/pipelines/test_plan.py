@@ -103,7 +103,7 @@ def test_larger_shards_take_more_memory() -> None:
 @pytest.mark.parametrize("rate", [field.name for field in dataclasses.fields(Rates)])
 def test_every_rate_counts(rate: str) -> None:
     more = dataclasses.replace(Rates(), **{rate: 2 * getattr(Rates(), rate)})
-    fleet = dataclasses.replace(FLEET, local=rate == "local_shuffle_ratio")
+    fleet = dataclasses.replace(FLEET, local=rate.startswith("local_"))
     assert make_plan(CRAWL, fleet, Rates()).stages != make_plan(CRAWL, fleet, more).stages
 
 
