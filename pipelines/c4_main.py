@@ -31,7 +31,7 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "build": _Command(
         "pipelines.commands.build",
-        "WET files in, corpus out",
+        "builds a corpus from WET files",
         passes_on=True,
         interrupted="interrupted; run the same command again to go on: cleaned files are kept",
     ),
@@ -41,12 +41,12 @@ _COMMANDS = {
     "worker-pool": _Command(
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),
-    "plan": _Command("pipelines.commands.plan", "what a build would take and cost"),
+    "plan": _Command("pipelines.commands.plan", "estimates what a build would take and cost"),
     "explain": _Command(
-        "pipelines.commands.explain", "why pages of a file or corpus are kept or dropped"
+        "pipelines.commands.explain", "shows why pages of a file or corpus were kept or dropped"
     ),
     "vocab": _Command(
-        "model.commands.vocab", "corpora in, SentencePiece vocabulary out", extra="train"
+        "model.commands.vocab", "trains a SentencePiece vocabulary on corpora", extra="train"
     ),
     "pretrain": _Command(
         "model.commands.pretrain",
@@ -57,12 +57,12 @@ _COMMANDS = {
     "tasks": _Command("model.commands.tasks", "lists the paper's tasks and prepares their data"),
     "import-hf": _Command(
         "model.commands.import_hf",
-        "a T5 in Hugging Face's layout in, a checkpoint out",
+        "makes a checkpoint from a T5 in Hugging Face's layout",
         extra="train",
     ),
     "export-hf": _Command(
         "model.commands.export_hf",
-        "a checkpoint in, a T5 in Hugging Face's layout out",
+        "writes a checkpoint in Hugging Face's layout",
         extra="train",
     ),
 }
@@ -111,12 +111,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Paragraphs(argparse.HelpFormatter):
-    """Fits the paragraphs of a text to the terminal, each by itself."""
+    """Wraps each paragraph of a text by itself; leaves indented ones, which are examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join(
-            super(_Paragraphs, self)._fill_text(paragraph, width, indent)
-            for paragraph in text.strip().split("\n\n")
+            paragraph
+            if paragraph.startswith(" ")
+            else super(_Paragraphs, self)._fill_text(paragraph, width, indent)
+            for paragraph in text.strip("\n").split("\n\n")
         )
 
 

@@ -1,4 +1,4 @@
-"""``c4 vocab``: corpora in, a SentencePiece vocabulary and a report on it out."""
+"""``c4 vocab``: train a SentencePiece vocabulary on corpora, and report on it."""
 
 import argparse
 import contextlib
@@ -35,9 +35,9 @@ _SOURCE = re.compile(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 vocab``."""
     parser.epilog = (
-        "The paper's vocabulary, from corpora of four languages at 10:1:1:1:\n"
+        "The paper's vocabulary, from corpora of four languages at 10:1:1:1:\n\n"
         "  c4 vocab --corpus en=EN:10 --corpus de=DE --corpus fr=FR --corpus ro=RO \\\n"
-        "    --output vocab.model\n"
+        "    --output vocab.model\n\n"
         "The same corpora and options give the same file, on any machine."
     )
     add_options(parser, _Options, "corpora", "output")
