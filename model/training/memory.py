@@ -129,7 +129,7 @@ def require_host_room(option: str, needed: float) -> None:
     if there is not None and needed > there / 2:
         raise OutOfMemoryError(
             f"{option} needs {_size(needed)} of this machine's memory, of which {_size(there)} are "
-            "free: give fewer"
+            "free: give a smaller number"
         )
 
 

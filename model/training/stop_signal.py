@@ -94,4 +94,4 @@ class StopSignal:
             raise KeyboardInterrupt
         if jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)  # which the others are told of
-        self._say("stopping as soon as the state can be kept; once more to stop at once")
+        self._say("stopping once the state is saved; interrupt again to stop at once")

@@ -104,7 +104,7 @@ def train(config: TrainConfig, interruption: Interruption | None = None) -> None
 
     Raises:
       KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, if a step was done.
-      TrainingStoppedError: the loss is no number or diverges; the last good checkpoint is kept.
+      TrainingStoppedError: the loss is NaN or diverges; the last good checkpoint is kept.
       OutOfMemoryError: a step does not fit a device, which is found before the first one, or
         memory ran out.
       ValueError: settings, corpus, folder or devices do not fit; found before anything is
@@ -224,7 +224,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             profiler.step(step - done)
             try:
                 batch = records.waiting(batches)
-            except Exception:  # the steps before have not to be lost with the input
+            except Exception:  # the steps before must not be lost with the input
                 if running is not None:
                     records.write_step(*running)
                 if step - 1 > kept and jax.process_count() == 1:  # the others know nothing of it
@@ -233,10 +233,10 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
                     checkpoints.wait()
                 raise
             epoch = batches.epoch(size.rows_per_element)
-            state, told = train_step(state, batch)
+            state, metrics = train_step(state, batch)
             if running is not None:
                 records.write_step(*running)
-            running = step, told, epoch
+            running = step, metrics, epoch
             if named != kept and (folder.checkpoints / str(kept)).is_dir():  # the save is done
                 expect_at(kept)
             stopping = stop.asked_for(step)

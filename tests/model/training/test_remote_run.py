@@ -153,7 +153,7 @@ def test_a_folder_of_something_else_is_refused(material, cloud, name):
     cloud.objects[f"{RUN}/{name}"] = b"mine"
     done = pretrain(material, RUN, *_TINY, "--vocab", material.vocab, "--steps", "1")
     assert done.status == 1
-    assert f"{RUN} is no run's folder: it holds {name.partition('/')[0]}" in done.err
+    assert f"{RUN} is not the folder of a run: it holds {name.partition('/')[0]}" in done.err
     assert [*cloud.objects] == [f"{RUN}/{name}"]
 
 

@@ -97,8 +97,8 @@ def test_a_log_that_nobody_reads_any_more_ends_no_training(start_run, tmp_path):
     _, said = run.communicate(timeout=120)
     assert run.returncode == 0, said
     assert said == (
-        "c4: note: standard output takes no more (Broken pipe): training goes on, metrics.jsonl "
-        "has every step\n"
+        "c4: note: standard output cannot be written (Broken pipe): training goes on, "
+        "metrics.jsonl has every step\n"
     )
     assert newest_step(tmp_path / "run" / "checkpoints") == 12
 

@@ -328,7 +328,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(material, run20):
     assert outcome.err.count("\n") == 1
     # Each of these losses is some 2.5 above the others.
     assert "step 22: the mean loss of 100 steps" in outcome.err
-    assert "it diverges (--divergence 0.05); checkpoint 21 is good" in outcome.err
+    assert "the run diverges (--divergence 0.05); checkpoint 21 is good" in outcome.err
     assert newest_step(run20 / "checkpoints") == 21
 
 
@@ -357,7 +357,7 @@ def test_a_folder_takes_one_process_at_a_time(material, run30):
 
     with RunFolder(run30).locked():
         outcome = _run(material, run30, "--steps", 40, *_QUIET, status=1)
-    assert "another process trains into it" in outcome.err
+    assert "another process is training into it" in outcome.err
 
 
 def test_without_input_what_was_trained_is_kept(material, run30, tmp_path, monkeypatch):
