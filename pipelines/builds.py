@@ -1,4 +1,4 @@
-"""Build a corpus: all that ``c4 build`` does but reading its options and printing the balance."""
+"""Build a corpus: what ``c4 build`` does, apart from reading options and printing the summary."""
 
 import concurrent.futures
 import contextlib
@@ -101,7 +101,7 @@ def run(
     known_options: Sequence[str] = (),
     detached: bool = True,
 ) -> Built:
-    """Build a corpus, however many of its inputs cannot be read; see `build`.
+    """Build a corpus, even if some inputs cannot be read; see `build`.
 
     ``known_options`` are suggested for a mistyped one among ``options``. ``detached``: whether the
     options may say not to wait for the end of the job.

@@ -2,7 +2,6 @@
 
 import collections
 import itertools
-import re
 import shlex
 import shutil
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from pipelines import storage
 from pipelines.config import BuildConfig
+from pipelines.corpus import layout
 from pipelines.corpus.manifest import Counts, Manifest
 from pipelines.printing import painter, printable
 from pipelines.stages.clean_files import CHANGED_INPUT
@@ -125,8 +125,7 @@ def _result(config: BuildConfig, made: Manifest, wall_s: float | None) -> Iterat
     rows = []
     for split, sums in made.splits.items():
         shards = [shard.name for shard in made.shards if shard.split == split]
-        # train-00000-of-00004.parquet -> train-*-of-00004.parquet, once a format
-        patterns = dict.fromkeys(re.sub(r"-\d+-of-", "-*-of-", name) for name in shards)
+        patterns = dict.fromkeys(layout.shards_in_split(name)[0] for name in shards)  # per format
         size = f"{sums.text_bytes:,}"
         rows.append((split, _counted(sums.pages, "page"), size, " ".join(patterns)))
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
@@ -138,7 +137,7 @@ def _result(config: BuildConfig, made: Manifest, wall_s: float | None) -> Iterat
 def _explain_command(config: BuildConfig, made: Manifest) -> str:
     """Return the command that explains a page of this corpus, for people to complete."""
     words = ["c4", "explain", "--corpus", config.output]
-    if made.keep != "all":  # nothing that says in which file a page is
+    if made.keep != "all":  # without cleaned files, c4 explain needs the WET file
         words.insert(2, "FILE")
     words += ["--url", "URL"]
     for name, path in config.lists().items():

@@ -77,7 +77,7 @@ class _Options:
         "take pages and CPU from this finished corpus", default=None, metavar="DIR"
     )
     cpu_factor: float = option(
-        "how many times slower a vCPU is than the one that was measured on",
+        "how many times slower a vCPU is than the one of the measurements",
         default=1.0, metavar="F", least=0.001, most=1000,
     )  # fmt: skip
     prices: str | None = option(
@@ -90,7 +90,7 @@ class _Options:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Print the plan. Returns the exit status."""
+    """Print the plan and return the exit status."""
     del rest
     options = _Options(**given_values(arguments, _Options))
     build = given_values(arguments, BuildConfig, "shards", "formats")
@@ -149,11 +149,11 @@ def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
         return
     fleets = {name: Fleet(1, *kind, tables.engine) for name, kind in tables.machines.items()}
     fits = [name for name, one in fleets.items() if one.process_bytes >= widest.process_bytes]
-    out = f"such as {fits[0]}" if fits else "of more memory a vCPU than any in the table"
+    out = f"such as {fits[0]}" if fits else "with more memory per vCPU than any in the table"
     can_be_more = widest.name == "write" and plan.shards < MOST_SHARDS
     more = ", or more shards (--shards)" if can_be_more else ""
     raise ValueError(
-        f"stage {widest.name} takes {widest.process_bytes / 1e9:.1f} GB a process, and {machine} "
+        f"stage {widest.name} takes {widest.process_bytes / 1e9:.1f} GB per process, and {machine} "
         f"leaves {has / 1e9:.1f} GB for each: take a machine {out} (--machine){more}"
     )
 
@@ -248,12 +248,12 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
         if options.crawl == "CC-MAIN-2019-18":
             compared = f"{REFERENCE_CPU_DAYS / days:.0f} times less"
         else:
-            compared = f"or {days / work.pages * _TYPICAL.pages:.1f} for as many pages"
+            compared = f"or {days / work.pages * _TYPICAL.pages:.1f} for that many pages"
         print(
             f"the reference took about {REFERENCE_CPU_DAYS} CPU-days for CC-MAIN-2019-18; this is "
             f"{days:.1f}, {compared}"
         )
-    advice = "" if options.like else "; --like CORPUS makes it one of your own pages"
+    advice = "" if options.like else "; --like CORPUS bases it on your own pages"
     print(f"an estimate: docs/scale.md has its limits{advice}")
 
 

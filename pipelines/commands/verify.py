@@ -81,10 +81,10 @@ def verify(output: str) -> dict[str, Any]:
 
 
 def print_foreign_shards(output: str, made: Manifest) -> None:
-    """Say on standard error which files beside the shards are no part of a corpus."""
+    """Print on standard error which files look like shards of this corpus but are not."""
     for name in verify_corpus.foreign_shards(output, made)[:10]:
         print(
-            f"c4: note: {storage.join(output, name)} is no part of this corpus, but readers of "
+            f"c4: note: {storage.join(output, name)} is not part of this corpus, but readers of "
             f"{re.sub(r'[0-9]{5}', '*', name)} read it too: move it elsewhere",
             file=sys.stderr,
         )
