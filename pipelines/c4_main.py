@@ -78,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     started = time.monotonic()
     words = list(sys.argv[1:] if argv is None else argv)
-    _mend_streams()
+    _protect_streams()
     if argv is None:
-        sys.unraisablehook = _tell_unraisable
+        sys.unraisablehook = _print_unraisable
     asked = next((word for word in words if not word.startswith("-")), "")
     line = f"c4: {_COMMANDS[asked].interrupted if asked in _COMMANDS else 'interrupted'}"
     own_process = argv is None
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"c4: error: {_line_of(error)}", file=sys.stderr)
             status = 1
         except Exception as error:
-            if _is_of_interrupt(error):
+            if _caused_by_interrupt(error):
                 return interruption.tell()
             raise
         finally:
@@ -169,8 +169,8 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
     return status
 
 
-def _mend_streams() -> None:
-    """Lets no terminal fail a command: not one without our letters, not one that is closed."""
+def _protect_streams() -> None:
+    """Keep a closed or non-UTF-8 terminal from crashing the command."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -191,15 +191,15 @@ def _flush_stdout() -> None:
 
 
 def _drop_stdout() -> None:
-    """Lets what standard output still holds go nowhere when Python flushes it at its end."""
+    """Discard what standard output still holds, which Python would flush at its end."""
     with contextlib.suppress(OSError):  # no file beneath it
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
 
 
-def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Print what nobody can catch, but for what follows something that is told in a line."""
+def _print_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Print an exception that nobody can catch, unless it follows an error reported in one line."""
     of_interrupt = issubclass(unraisable.exc_type, KeyboardInterrupt)
     # In threads of TensorStore: an array could not be written, and nobody waits for the others.
     of_failure = str(unraisable.exc_value) == "Event loop is closed"
@@ -207,8 +207,8 @@ def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _is_of_interrupt(error: BaseException | None) -> bool:
-    """Whether an interrupt is behind an error, as where it comes into an import of C code."""
+def _caused_by_interrupt(error: BaseException | None) -> bool:
+    """Return whether an interrupt caused an error, as during an import of C code."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True

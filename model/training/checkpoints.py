@@ -443,7 +443,7 @@ def _is_whole(folder: pathlib.Path) -> bool:
 
 
 def _find_params(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """Folder of ``model.json``, folder of the arrays."""
+    """Return the folder of ``model.json`` and the folder of the arrays."""
     if not path.is_dir():
         raise ValueError(f"{path}: no such folder")
     if (path / PARAMS).is_dir():
@@ -459,7 +459,7 @@ def _find_params(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def _damaged(folder: pathlib.Path, error: Exception) -> ValueError:
-    """One line of Orbax's many."""
+    """Return an error with the first line of Orbax's message."""
     why = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return ValueError(f"{folder} cannot be read, give another checkpoint: {why}")
 

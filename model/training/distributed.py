@@ -94,7 +94,7 @@ def shutdown() -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files and prints."""
+    """Return whether this process is the one that writes files and prints."""
     return jax.process_index() == 0
 
 
@@ -163,7 +163,7 @@ def _batch_axes(sharding: NamedSharding) -> tuple[str, ...]:
 
 
 def _part(rows: Mapping[int, set[tuple[int, int]]], process: int) -> tuple[int, int]:
-    """Process number to the runs of rows that it holds -> (part, parts) of one process.
+    """Return (part, parts) of a process, from the runs of rows that each process holds.
 
     >>> _part({0: {(0, 2), (4, 6)}, 1: {(2, 4), (6, 8)}}, 1)
     (1, 2)

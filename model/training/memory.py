@@ -293,7 +293,7 @@ def _out_of_memory(error: BaseException | None) -> str | None:
 
 
 def _size(size: float) -> str:
-    """Bytes for people.
+    """Return a number of bytes for people.
 
     >>> _size(37.47e9), _size(2.43e8), _size(1.25e6), _size(300)
     ('37.5 GB', '243 MB', '1.2 MB', '0.0 MB')

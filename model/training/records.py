@@ -190,7 +190,7 @@ class Records:
         )
 
     def evaluated(self, step: int) -> bool:
-        """Whether the state after ``step`` was evaluated by the run before."""
+        """Return whether the state after ``step`` was evaluated by the run before."""
         found = self._file is not None and any(
             row["step"] == step and "validation_loss" in row
             for row in read_rows(self._folder.metrics)
@@ -232,7 +232,7 @@ class Records:
 
 
 def _flops_share(config: TrainConfig, placement: Placement) -> float | None:
-    """Model FLOPs of a step over what all devices could do in a second, where that is known."""
+    """Return model FLOPs of a step over the peak of all devices per second; None if unknown."""
     devices = list(placement.mesh.devices.flat)
     peak = config.peak_flops or peak_flops(devices[0].device_kind)
     if peak is None:

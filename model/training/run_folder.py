@@ -247,7 +247,7 @@ def _versions() -> dict[str, str]:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, names joined by dots.
+    """Return nested settings as one level, names joined by dots.
 
     >>> _flat({"seed": 0, "model": {"d_model": 64}})
     {'seed': 0, 'model.d_model': 64}

@@ -281,7 +281,7 @@ def _plan(config: TrainConfig) -> _Plan:
 
 
 def _input_shards(asked: int | None, folder: RunFolder, parts: int) -> int:
-    """As many as the run was begun with, so that it may go on with other hosts."""
+    """Return as many as the run was begun with, so that it can resume on other hosts."""
     begun = folder.begun_with()
     if asked is not None:
         return asked

@@ -281,7 +281,7 @@ def _counted(count: int, what: str, plural: str = "s") -> str:
 
 
 def _pages(pages: float) -> str:
-    """Pages, in millions where they are.
+    """Return a number of pages, in millions from one million on.
 
     >>> _pages(2_497_818_607), _pages(44_603.9), _pages(1)
     ('2,497.8 M pages', '44,604 pages', '1 page')
@@ -290,7 +290,7 @@ def _pages(pages: float) -> str:
 
 
 def _cpu(seconds: float) -> str:
-    """Hours, or seconds below one hour.
+    """Return a CPU time in hours, or in seconds below one hour.
 
     >>> _cpu(9_000_000.0), _cpu(5_400.0), _cpu(740.0), _cpu(0.031)
     ('2,500 h', '1.5 h', '740 s', '0.031 s')
@@ -317,7 +317,7 @@ def _scaled(value: float, units: Sequence[str] = ("", "k", "M", "G")) -> str:
 
 
 def _time(seconds: float) -> str:
-    """Hours and minutes, or minutes and seconds.
+    """Return a time in hours and minutes, or in minutes and seconds.
 
     >>> _time(3.5 * 3600), _time(75)
     ('3h30m', '1m15s')
