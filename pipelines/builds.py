@@ -18,6 +18,7 @@ from pipelines.engines.local import Workers, cores
 from pipelines.engines.options import beam_options, expects_workers, waits
 from pipelines.engines.run import run_build
 from pipelines.input_list import build_id, write_input_list
+from pipelines.printing import counted
 from pipelines.storage import FileInfo
 from pipelines.storage.patterns import has_magic
 
@@ -240,9 +241,9 @@ class Prepared:
             return  # no finished build
         left_out = {file.path for file in made.inputs} - {file.path for file in self.files}
         if left_out:
-            files = f"{len(left_out):,} file{'' if len(left_out) == 1 else 's'}"
             self.note(
-                f"c4: note: {files} of the previous build not in --input: rebuilding without them"
+                f"c4: note: {counted(len(left_out), 'file')} of the previous build not in --input: "
+                "rebuilding without them"
             )
 
 

@@ -25,7 +25,7 @@ class _Command(NamedTuple):
     summary: str
     passes_on: bool = False  # options it does not know go to Beam
     extra: str | None = None  # of the package, without which its module cannot be imported
-    interrupted: str = "interrupted"  # what it says of that, and of what is left to go on from
+    interrupted: str = "interrupted"  # the line on an interrupt: what is kept, how to resume
 
 
 _COMMANDS = {
@@ -33,7 +33,7 @@ _COMMANDS = {
         "pipelines.commands.build",
         "builds a corpus from WET files",
         passes_on=True,
-        interrupted="interrupted; run the same command again to go on: cleaned files are kept",
+        interrupted="interrupted; run the same command again to resume: cleaned files are kept",
     ),
     "verify": _Command(
         "pipelines.commands.verify", "checks a finished corpus, byte for byte, without its inputs"

@@ -289,8 +289,8 @@ class Checkpoints:
         step: int | None = self._manager.latest_step()
         if step is not None and not _is_whole(self.folder / str(step)):
             raise ValueError(
-                f"{self.folder / str(step)} is not a whole checkpoint; delete it to go on from the "
-                "one before"
+                f"{self.folder / str(step)} is not a whole checkpoint; delete it to resume from "
+                "the one before"
             )
         return step
 
@@ -349,7 +349,7 @@ class Checkpoints:
                     raise ValueError(f"{part} {name}: checksum mismatch")
         except Exception as error:  # Orbax and TensorStore raise many kinds
             raise ValueError(
-                f"{self.folder / str(step)} cannot be restored; delete it to go on from the one "
+                f"{self.folder / str(step)} cannot be restored; delete it to resume from the one "
                 f"before ({str(error).partition(' [tensorstore_spec')[0]})"
             ) from error
         counter = jax.device_put(np.int32(step), like.step.sharding)

@@ -268,7 +268,7 @@ def one_line_out_of_memory(config: TrainConfig) -> Iterator[None]:
         ]
         raise OutOfMemoryError(
             f"out of memory: {found}; {', or '.join(helps)} needs less. A smaller batch needs "
-            "another --out once a step is done; the others go on from the newest checkpoint"
+            "another --out once a step is done; the others resume from the newest checkpoint"
         ) from error
 
 

@@ -88,7 +88,7 @@ class Records:
                 place.close()
 
     def introduce(self) -> None:
-        """Say what is trained, on what, and from where it goes on."""
+        """Say what is trained, on what, and from which step it resumes."""
         config, placement = self._config, self._placement
         devices = placement.mesh.devices.flat
         spec = config.data.batch_spec()
@@ -109,7 +109,7 @@ class Records:
                 "unknown; give it in TFLOP/s (--peak-tflops)"
             )
         if 0 < self._done < config.steps:
-            self.say(f"going on from step {self._done} in {self._folder.where}")
+            self.say(f"resuming from step {self._done} in {self._folder.where}")
             for line in self._folder.changed_versions():
                 self.say(f"note: {line}; losses may differ in their last digits")
 

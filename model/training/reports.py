@@ -115,7 +115,7 @@ class Wandb:
         settings: Mapping[str, Any],
         say: Callable[[str], None],
     ) -> None:
-        """Begin a run, or go on with the one whose id is in the file.
+        """Begin a run, or resume the one whose id is in the file.
 
         Args:
           folder: of the training run; wandb keeps its files in ``folder/wandb``.

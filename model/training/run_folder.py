@@ -1,4 +1,4 @@
-"""A run's folder: what it was begun with, so that nothing else goes on in it.
+"""A run's folder: it records the settings, so that only the same run resumes in it.
 
 ::
 

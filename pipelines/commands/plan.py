@@ -16,7 +16,7 @@ from pipelines.number_options import MOST_SHARDS
 from pipelines.options import add_options, check_bounds, given_values, option
 from pipelines.plan import Fleet, Plan, Profile, Rates, Stage, Work, make_plan
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
-from pipelines.printing import printable
+from pipelines.printing import counted, printable
 
 __all__ = ["add_arguments", "run"]
 
@@ -210,9 +210,9 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
     """Print the plan for people."""
     work, fleet = plan.work, plan.fleet
     print(
-        f"{_counted(work.files, 'WET file')}, {_bytes(work.of('stored_bytes'))}, "
+        f"{counted(work.files, 'WET file')}, {_bytes(work.of('stored_bytes'))}, "
         f"{_pages(work.pages)}, on {fleet.workers:,} x {printable(options.machine)} and an "
-        f"object store\n{_counted(fleet.slots, 'process', 'es')}, "
+        f"object store\n{counted(fleet.slots, 'process', 'es')}, "
         f"{fleet.process_bytes / 1e9:.1f} GB each\n\n{_COLUMNS.format(*_HEADINGS.split())}"
     )
     for stage in plan.stages:
@@ -223,10 +223,10 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
     most = plan.widest.process_bytes
     tasks = int(plan.total("tasks"))
     print(_row(Stage("total", tasks, **sums, process_bytes=most, wall_s=plan.wall_s)))
-    pieces = f", {_counted(plan.pieces, 'merged piece')}" if plan.pieces else ""
+    pieces = f", {counted(plan.pieces, 'merged piece')}" if plan.pieces else ""
     merged = plan.disk_bytes["merged"]
     print(
-        f"\n{_counted(plan.buckets, 'bucket')}, {_counted(plan.shards, 'train shard')}{pieces}\n"
+        f"\n{counted(plan.buckets, 'bucket')}, {counted(plan.shards, 'train shard')}{pieces}\n"
         "writes and reads are requests to the object store\n"
         f"kept: {', '.join(f'{name} {_bytes(size)}' for name, size in _kept(plan).items())}"
         + (f"; while it runs also merged {_bytes(merged)}" if merged else "")
@@ -262,7 +262,7 @@ def _fewer(plan: Plan, tables: Tables, plan_for: Callable[[int], Plan]) -> str:
     while plan.busy < 0.5 and plan.fleet.workers > 1:
         plan = plan_for(max(1, math.ceil(plan.fleet.workers * 0.8) - 1))
     return (
-        f"{_counted(plan.fleet.workers, 'worker')} would take {_time(plan.wall_s)} and "
+        f"{counted(plan.fleet.workers, 'worker')} would take {_time(plan.wall_s)} and "
         f"${sum(_costs(plan, tables).values()):,.2f}"
     )
 
@@ -276,17 +276,13 @@ def _row(stage: Stage) -> str:
     return _COLUMNS.format(stage.name, *(cell.replace(" ", "") for cell in cells))
 
 
-def _counted(count: int, what: str, plural: str = "s") -> str:
-    return f"{count:,} {what}{'' if count == 1 else plural}"
-
-
 def _pages(pages: float) -> str:
     """Return a number of pages, in millions from one million on.
 
     >>> _pages(2_497_818_607), _pages(44_603.9), _pages(1)
     ('2,497.8 M pages', '44,604 pages', '1 page')
     """
-    return f"{pages / 1e6:,.1f} M pages" if pages >= 1e6 else _counted(round(pages), "page")
+    return f"{pages / 1e6:,.1f} M pages" if pages >= 1e6 else counted(round(pages), "page")
 
 
 def _cpu(seconds: float) -> str:

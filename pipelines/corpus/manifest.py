@@ -387,7 +387,7 @@ def _built(content: dict[str, Any]) -> Manifest:
     made: Manifest = typed_json.decode(Manifest, content)
     for name in ("name", "description"):
         typed_json.decode(str, made.recipe.get(name), f"recipe.{name}")
-    if set(made.splits) != {"train", "validation"}:
+    if set(made.splits) != set(layout.SPLITS):
         raise ValueError(f"splits are {sorted(made.splits)}")
     for shard in made.shards:
         _require_readable(shard)

@@ -238,7 +238,7 @@ def test_an_interrupted_build_says_what_it_kept(monkeypatch: pytest.MonkeyPatch)
     assert run_c4("build", "--input", "a", "--output", "b") == (
         130,
         "",
-        "\nc4: interrupted; run the same command again to go on: cleaned files are kept\n",
+        "\nc4: interrupted; run the same command again to resume: cleaned files are kept\n",
     )
 
 

@@ -79,7 +79,7 @@ def test_a_run_killed_in_an_upload_goes_on_bit_for_bit(
     run = start_remote()
     text, _ = run.communicate(timeout=300)
     assert run.returncode == 0, text
-    assert f"going on from step 10 in {RUN}" in text
+    assert f"resuming from step 10 in {RUN}" in text
     said, _ = refused[0].communicate(timeout=120)
     assert refused[0].returncode == 1
     assert "another training run is running in gs://bucket/runs/a" in said

@@ -70,7 +70,7 @@ def test_stopped_and_killed_runs_go_on_bit_for_bit(start_run, uninterrupted, tmp
     run = start_run(out)
     text, _ = run.communicate(timeout=300)
     assert run.returncode == 0, text
-    assert "going on from step" in text
+    assert "resuming from step" in text
     assert _losses(out) == _losses(uninterrupted)
     _same_params(out, uninterrupted)
     assert (out / "loss.png").stat().st_size > 1000

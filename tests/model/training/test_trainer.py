@@ -180,7 +180,7 @@ def test_memory_that_runs_out_in_the_first_step_is_one_line(material, tmp_path, 
     assert "; a smaller --batch-size, or --remat full" in outcome.err
     # No step was done: the folder takes other settings.
     outcome = _run(material, out, "--steps", 3, *_QUIET)
-    assert "no step was done with other settings here: these replace them" in outcome.out
+    assert "this folder had other settings and no finished step: replacing them" in outcome.out
     assert json.loads((out / "run.json").read_text())["settings"]["input"]["seed"] == 0
     assert len(_losses(out)) == 3
 
@@ -290,7 +290,7 @@ def test_an_interrupt_names_the_newest_whole_checkpoint(material, tmp_path, monk
     )  # fmt: skip
     assert outcome.status == 0, outcome
     assert at_save[0].endswith("no checkpoint was written yet")
-    assert at_save[1].endswith("to go on from the checkpoint of step 2")
+    assert at_save[1].endswith("to resume from the checkpoint of step 2")
     assert lines[-1] == "c4: interrupted after the last step: its checkpoint is good"
 
 
