@@ -123,7 +123,7 @@ def test_utilisation_is_model_flops_over_what_could_be(run30):
 
 
 def test_a_finished_run_takes_more_steps(material, run30, tmp_path):
-    assert "done already" in _run(material, run30, "--steps", 30, *_QUIET).out
+    assert "already done" in _run(material, run30, "--steps", 30, *_QUIET).out
     out = tmp_path / "run"
     _run(material, out, "--steps", 20, *_QUIET)
     _run(material, out, "--steps", 30, *_QUIET)
