@@ -1,4 +1,4 @@
-"""Build a corpus: all that ``c4 build`` does but reading its options and printing the balance."""
+"""Build a corpus: what ``c4 build`` does, apart from reading options and printing the summary."""
 
 import concurrent.futures
 import contextlib
@@ -18,6 +18,7 @@ from pipelines.engines.local import Workers, cores
 from pipelines.engines.options import beam_options, expects_workers, waits
 from pipelines.engines.run import run_build
 from pipelines.input_list import build_id, write_input_list
+from pipelines.printing import counted
 from pipelines.storage import FileInfo
 from pipelines.storage.patterns import has_magic
 
@@ -101,7 +102,7 @@ def run(
     known_options: Sequence[str] = (),
     detached: bool = True,
 ) -> Built:
-    """Build a corpus, however many of its inputs cannot be read; see `build`.
+    """Build a corpus, even if some inputs cannot be read; see `build`.
 
     ``known_options`` are suggested for a mistyped one among ``options``. ``detached``: whether the
     options may say not to wait for the end of the job.
@@ -240,9 +241,9 @@ class Prepared:
             return  # no finished build
         left_out = {file.path for file in made.inputs} - {file.path for file in self.files}
         if left_out:
-            files = f"{len(left_out):,} file{'' if len(left_out) == 1 else 's'}"
             self.note(
-                f"c4: note: {files} of the previous build not in --input: rebuilding without them"
+                f"c4: note: {counted(len(left_out), 'file')} of the previous build not in --input: "
+                "rebuilding without them"
             )
 
 

@@ -25,15 +25,15 @@ class _Command(NamedTuple):
     summary: str
     passes_on: bool = False  # options it does not know go to Beam
     extra: str | None = None  # of the package, without which its module cannot be imported
-    interrupted: str = "interrupted"  # what it says of that, and of what is left to go on from
+    interrupted: str = "interrupted"  # the line on an interrupt: what is kept, how to resume
 
 
 _COMMANDS = {
     "build": _Command(
         "pipelines.commands.build",
-        "WET files in, corpus out",
+        "builds a corpus from WET files",
         passes_on=True,
-        interrupted="interrupted; run the same command again to go on: cleaned files are kept",
+        interrupted="interrupted; run the same command again to resume: cleaned files are kept",
     ),
     "verify": _Command(
         "pipelines.commands.verify", "checks a finished corpus, byte for byte, without its inputs"
@@ -41,12 +41,12 @@ _COMMANDS = {
     "worker-pool": _Command(
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),
-    "plan": _Command("pipelines.commands.plan", "what a build would take and cost"),
+    "plan": _Command("pipelines.commands.plan", "estimates what a build would take and cost"),
     "explain": _Command(
-        "pipelines.commands.explain", "why pages of a file or corpus are kept or dropped"
+        "pipelines.commands.explain", "shows why pages of a file or corpus were kept or dropped"
     ),
     "vocab": _Command(
-        "model.commands.vocab", "corpora in, SentencePiece vocabulary out", extra="train"
+        "model.commands.vocab", "trains a SentencePiece vocabulary on corpora", extra="train"
     ),
     "pretrain": _Command(
         "model.commands.pretrain",
@@ -57,12 +57,12 @@ _COMMANDS = {
     "tasks": _Command("model.commands.tasks", "lists the paper's tasks and prepares their data"),
     "import-hf": _Command(
         "model.commands.import_hf",
-        "a T5 in Hugging Face's layout in, a checkpoint out",
+        "makes a checkpoint from a T5 in Hugging Face's layout",
         extra="train",
     ),
     "export-hf": _Command(
         "model.commands.export_hf",
-        "a checkpoint in, a T5 in Hugging Face's layout out",
+        "writes a checkpoint in Hugging Face's layout",
         extra="train",
     ),
 }
@@ -78,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     started = time.monotonic()
     words = list(sys.argv[1:] if argv is None else argv)
-    _mend_streams()
+    _protect_streams()
     if argv is None:
-        sys.unraisablehook = _tell_unraisable
+        sys.unraisablehook = _print_unraisable
     asked = next((word for word in words if not word.startswith("-")), "")
     line = f"c4: {_COMMANDS[asked].interrupted if asked in _COMMANDS else 'interrupted'}"
     own_process = argv is None
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"c4: error: {_line_of(error)}", file=sys.stderr)
             status = 1
         except Exception as error:
-            if _is_of_interrupt(error):
+            if _caused_by_interrupt(error):
                 return interruption.tell()
             raise
         finally:
@@ -111,12 +111,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Paragraphs(argparse.HelpFormatter):
-    """Fits the paragraphs of a text to the terminal, each by itself."""
+    """Wraps each paragraph of a text by itself; leaves indented ones, which are examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join(
-            super(_Paragraphs, self)._fill_text(paragraph, width, indent)
-            for paragraph in text.strip().split("\n\n")
+            paragraph
+            if paragraph.startswith(" ")
+            else super(_Paragraphs, self)._fill_text(paragraph, width, indent)
+            for paragraph in text.strip("\n").split("\n\n")
         )
 
 
@@ -167,8 +169,8 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
     return status
 
 
-def _mend_streams() -> None:
-    """Lets no terminal fail a command: not one without our letters, not one that is closed."""
+def _protect_streams() -> None:
+    """Keep a closed or non-UTF-8 terminal from crashing the command."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -189,15 +191,15 @@ def _flush_stdout() -> None:
 
 
 def _drop_stdout() -> None:
-    """Lets what standard output still holds go nowhere when Python flushes it at its end."""
+    """Discard what standard output still holds, which Python would flush at its end."""
     with contextlib.suppress(OSError):  # no file beneath it
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
 
 
-def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Print what nobody can catch, but for what follows something that is told in a line."""
+def _print_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Print an exception that nobody can catch, unless it follows an error reported in one line."""
     of_interrupt = issubclass(unraisable.exc_type, KeyboardInterrupt)
     # In threads of TensorStore: an array could not be written, and nobody waits for the others.
     of_failure = str(unraisable.exc_value) == "Event loop is closed"
@@ -205,8 +207,8 @@ def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _is_of_interrupt(error: BaseException | None) -> bool:
-    """Whether an interrupt is behind an error, as where it comes into an import of C code."""
+def _caused_by_interrupt(error: BaseException | None) -> bool:
+    """Return whether an interrupt caused an error, as during an import of C code."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True

@@ -278,7 +278,7 @@ class KeptCorpus:
         """
         if known is None:
             if not self._may_look(len(self.inputs)):
-                return f"not looked for among so many files: give --url {page.url}"
+                return f"not searched for in so many files: give --url {page.url}"
             known = self.find(page.url)
         for copy in known:
             found = copy.page

@@ -1,10 +1,10 @@
-"""Text on a terminal: what web pages say, and colour where there is any."""
+"""Text for people: counts, text of web pages, and colour if a terminal shows it."""
 
 import os
 import sys
 from collections.abc import Callable
 
-__all__ = ["painter", "printable"]
+__all__ = ["counted", "painter", "printable"]
 
 
 def printable(text: str) -> str:
@@ -14,6 +14,15 @@ def printable(text: str) -> str:
     'red ·[31m alert'
     """
     return "".join(character if character.isprintable() else "·" for character in text)
+
+
+def counted(count: int, what: str, plural: str = "s") -> str:
+    """Return a count with its noun.
+
+    >>> counted(1, "page"), counted(1_200, "process", "es")
+    ('1 page', '1,200 processes')
+    """
+    return f"{count:,} {what}{'' if count == 1 else plural}"
 
 
 def painter(code: str) -> Callable[[str], str]:

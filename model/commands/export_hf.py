@@ -17,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 export-hf``."""
     parser.epilog = (
         "Writes config.json, generation_config.json, model.safetensors (several and an index\n"
-        "beyond 5 GB) and the tokenizer's files. Load it there with\n"
+        "beyond 5 GB) and the tokenizer's files. Load them in Transformers with\n"
         "AutoModelForSeq2SeqLM.from_pretrained(DIR) and AutoTokenizer.from_pretrained(DIR).\n"
-        "Encoder-decoders only: that library has no place for the other architectures."
+        "Only encoder-decoders can be exported: Transformers has no other T5 architecture."
     )
     parser.add_argument(
         "checkpoint",

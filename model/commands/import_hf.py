@@ -18,7 +18,8 @@ __all__ = ["add_arguments", "described", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 import-hf``."""
     parser.epilog = (
-        "Start from it with: c4 pretrain --init-from CKPT ...\n"
+        "Start from the result with:\n\n"
+        "  c4 pretrain --init-from CKPT ...\n\n"
         "Nothing is downloaded: DIR is a folder as published, with config.json and\n"
         "model.safetensors (or several and their index), and the tokenizer's files:\n"
         "tokenizer.json, or spiece.model with tokenizer_config.json."

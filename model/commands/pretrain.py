@@ -1,4 +1,4 @@
-"""``c4 pretrain``: checks what is asked for, says what it comes to, trains."""
+"""``c4 pretrain``: check the options, print the plan, train."""
 
 import argparse
 import contextlib
@@ -24,16 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 pretrain``."""
     parser.epilog = textwrap.dedent(
         """\
-        The same command run again goes on from the newest checkpoint in --out. Then --steps,
-        --mesh, --accumulate, --remat, --attention, --workers and what is logged or kept may be
-        others; anything else is refused. A folder without a finished step takes any settings.
+        Run the same command again to resume from the newest checkpoint in --out. You may then
+        change --steps, --mesh, --accumulate, --remat, --attention, --workers and the options about
+        logs and kept checkpoints; any other change is refused. A folder without a finished step
+        takes any settings.
 
         Without an accelerator, and without any of --size, --set, --architecture, --init-from,
-        --batch-size, --input-length and --accumulate, the defaults "on a CPU" below hold. They make
-        a run of some minutes; the paper's is --size base --batch-size 128 --input-length 512. A run
-        keeps the defaults that it was begun with.
+        --batch-size, --input-length and --accumulate, the defaults marked "on a CPU" apply. They
+        make a run of some minutes; the paper's is --size base --batch-size 128 --input-length 512.
+        A resumed run keeps the defaults that it was begun with.
 
-        exit status: 0 done; 1 failed, refused, or stopped because the loss is no number or
+        exit status: 0 done; 1 failed, refused, or stopped because the loss is NaN or
         diverges; 2 wrong usage; 130 interrupted (SIGINT or SIGTERM: the state was saved, unless
         it came before the first step)
         """
@@ -77,11 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="check everything that can be checked, compile the steps to see whether they fit, "
-        "print what would be trained, train nothing",
+        help="check the options and the corpus, compile the steps to see whether they fit, "
+        "print what would be trained, and train nothing",
     )
     group = parser.add_argument_group(
-        "several processes", "Not needed on TPU pods, nor under srun or mpirun: they are found."
+        "several processes",
+        "Not needed on TPU pods or under srun or mpirun, where they are detected.",
     )
     add_options(group, Processes)
 
@@ -110,7 +112,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     start = Start.of(arguments)
     if not os.environ.get("C4_TRACEBACK"):
         # Orbax logs the traceback of what it raises, asyncio that of what failed beside it; a
-        # failure is told once, in a line.
+        # failure is reported once, in a line.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
 

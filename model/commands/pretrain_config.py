@@ -44,7 +44,7 @@ def _set_values(assignments: Sequence[str]) -> dict[str, Any]:
         if wants_bool != isinstance(value, bool) or (
             wants_float and not isinstance(value, int | float)
         ):
-            raise ValueError(f"--set {assignment}: {text!r} is no value of {name}")
+            raise ValueError(f"--set {assignment}: {text!r} is not a value of {name}")
         values[name] = value
     return values
 

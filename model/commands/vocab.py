@@ -1,4 +1,4 @@
-"""``c4 vocab``: corpora in, a SentencePiece vocabulary and a report on it out."""
+"""``c4 vocab``: train a SentencePiece vocabulary on corpora, and report on it."""
 
 import argparse
 import contextlib
@@ -26,7 +26,7 @@ from pipelines.options import add_options, check_bounds, given_values, option
 
 __all__ = ["add_arguments", "parse_source", "run"]
 
-_MEASURED_CHARACTERS = 2_000_000  # of each language, for characters a piece
+_MEASURED_CHARACTERS = 2_000_000  # of each language, for characters per piece
 _SOURCE = re.compile(
     r"(?:(?P<name>[A-Za-z][A-Za-z0-9_-]*)=)?(?P<folder>.+?)(?::(?P<weight>[0-9.]+))?", re.DOTALL
 )
@@ -35,9 +35,9 @@ _SOURCE = re.compile(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 vocab``."""
     parser.epilog = (
-        "The paper's vocabulary, from corpora of four languages at 10:1:1:1:\n"
+        "The paper's vocabulary, from corpora of four languages at 10:1:1:1:\n\n"
         "  c4 vocab --corpus en=EN:10 --corpus de=DE --corpus fr=FR --corpus ro=RO \\\n"
-        "    --output vocab.model\n"
+        "    --output vocab.model\n\n"
         "The same corpora and options give the same file, on any machine."
     )
     add_options(parser, _Options, "corpora", "output")
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def parse_source(text: str) -> TextSource:
     """Return the corpus that ``[NAME=]DIR[:WEIGHT]`` names.
 
-    Raises ValueError for a weight that is none and for a folder that is no finished corpus.
+    Raises ValueError for a weight that is not a number, or a folder without a finished corpus.
     """
     match = _SOURCE.fullmatch(text)
     if match is None:
@@ -184,9 +184,9 @@ def _measured(sample: Sample, vocabulary: Vocabulary) -> dict[str, Any]:
 def _print_report(path: str, report: dict[str, Any]) -> None:
     print(
         f"{path}: {report['pieces']:,} pieces and {report['sentinels']} sentinels, "
-        f"{report['embedding_rows']:,} rows of an embedding"
+        f"{report['embedding_rows']:,} embedding rows"
     )
-    rows = [("corpus", "weight", "characters", "characters a piece", "unknown a million")]
+    rows = [("corpus", "weight", "characters", "characters per piece", "unknown per million")]
     for name, corpus in report["corpora"].items():
         rows.append(
             (
@@ -237,11 +237,11 @@ class _Progress:
             self._print(f"done in {tqdm.format_interval(time.monotonic() - self._began)}")
 
     def add(self, count: int) -> None:
-        """More is done."""
+        """Add to what is done."""
         self.at(self._done + count)
 
     def at(self, done: float, stage: str = "") -> None:
-        """So much is done, and this is what goes on."""
+        """Set how much is done, and the name of the current stage."""
         step = done - self._done
         self._done, self._stage = done, stage
         if self._bar is not None:

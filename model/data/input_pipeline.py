@@ -1,4 +1,4 @@
-"""Batches for a host: a Grain iterator that stops and goes on at any batch, exactly.
+"""Batches for a host: a Grain iterator that stops and resumes at any batch, exactly.
 
 The rows are `model.data.rows`'s; here they are made ahead of time, in processes of their own when
 asked, and cut into batches. A batch is a function of the configuration and of its number in the

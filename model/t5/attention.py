@@ -123,7 +123,7 @@ def attention_mask(
     causal: bool = False,
     prefix: jax.Array | None = None,
 ) -> jax.Array:
-    """Which keys each query sees, bool [batch, 1, query_length, key_length].
+    """Return which keys each query sees, bool [batch, 1, query_length, key_length].
 
     Those of its own segment (ids from 1; 0 is padding, which sees and is seen by none), and if
     `causal` only those not after it, but for keys marked in `prefix` [batch, key_length], which
@@ -149,7 +149,7 @@ def attend(
     path: Path = "plain",
     weight_factor: jax.Array | None = None,
 ) -> jax.Array:
-    """`softmax(query . key + bias)` over the keys in `mask`, times value.
+    """Return `softmax(query . key + bias)` over the keys in `mask`, times value.
 
     query [batch, query_length, heads, kv]; key and value [batch, key_length, heads, kv]; bias
     [batch or 1, heads, query_length, key_length]; mask bool [batch, 1, query_length, key_length].
@@ -184,7 +184,7 @@ def attend(
 
 
 def is_attended(primitive: Any, *operands: Any, **settings: Any) -> bool:
-    """Whether an operation makes the result of attention: a policy of `jax.checkpoint`.
+    """Return whether an operation makes the result of attention: a policy of `jax.checkpoint`.
 
     Of the fused kernel its statistics count too: with both, its backward pass needs no other run.
     """
@@ -196,7 +196,7 @@ def is_attended(primitive: Any, *operands: Any, **settings: Any) -> bool:
 def _softmax_times(
     logits: jax.Array, mask: jax.Array, weight_factor: jax.Array | None, value: jax.Array
 ) -> jax.Array:
-    """Softmax of the logits [batch, heads, queries, keys] in the mask, times value.
+    """Return the softmax of the logits [batch, heads, queries, keys] in the mask, times value.
 
     The result is [batch, queries, heads, kv]. Of all arrays of the size of the logits the backward
     pass keeps the weights alone. Left to itself, JAX keeps them twice (once for the softmax, once
@@ -243,7 +243,7 @@ _softmax_times.defvjp(_softmax_times_forward, _softmax_times_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _repeat(bias: jax.Array, batch: int) -> jax.Array:
-    """One bias [1, heads, queries, keys] for each sequence of a batch."""
+    """Return one bias [1, heads, queries, keys] for each sequence of a batch."""
     return jnp.broadcast_to(bias, (batch, *bias.shape[1:]))
 
 
@@ -283,7 +283,7 @@ def _fused_attend(
 def _fused_obstacle(
     query: jax.Array, key: jax.Array, weight_factor: jax.Array | None
 ) -> str | None:
-    """Why cuDNN's kernel cannot do this, to be read after "fused attention is"; or None."""
+    """Return why cuDNN's kernel cannot do this, worded to follow "fused attention is"; or None."""
     if not _on_cuda():
         return f"for CUDA, and JAX runs on {jax.default_backend()}"
     if query.dtype != jnp.bfloat16:

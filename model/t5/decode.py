@@ -49,7 +49,7 @@ class DecoderCache:
 def start(
     model: T5, params: Params, inputs: Mapping[str, jax.Array], max_new_tokens: int
 ) -> tuple[jax.Array, DecoderCache]:
-    """Logits [rows, vocabulary] of each row's first new token, and the cache after its prompt.
+    """Return logits [rows, vocabulary] of each first new token, and the cache after the prompts.
 
     With an encoder `inputs` holds "encoder_tokens" and "encoder_segments", one segment a row.
     Without, "decoder_input_tokens" and "decoder_segments" [rows, length]: the prompts as training

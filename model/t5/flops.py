@@ -16,7 +16,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def forward_flops(config: ModelConfig, shapes: Shapes) -> dict[str, int]:
-    """Operations of one forward pass by part: "encoder" (if there is one), "decoder", "logits".
+    """Return the operations of a forward pass by part: "encoder" if any, "decoder", "logits".
 
     `shapes` are those of a batch: "decoder_input_tokens" (sequences, length), and
     "encoder_tokens" for a model with an encoder; others are ignored. Projecting the encoder's
@@ -49,7 +49,7 @@ def forward_flops(config: ModelConfig, shapes: Shapes) -> dict[str, int]:
 
 
 def step_flops(config: ModelConfig, shapes: Shapes) -> int:
-    """Operations of one training step: the backward pass is two products for each forward one.
+    """Return the operations of a training step: two products backward for each one forward.
 
     `shapes` as in `forward_flops`.
     """

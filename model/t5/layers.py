@@ -65,7 +65,7 @@ rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 def draw_keep(
     rng: jax.Array, rate: float, batch: int, shapes: Sequence[tuple[int, ...]]
 ) -> list[jax.Array]:
-    """Masks of what dropout keeps, bool [batch, *shape] for each of the shapes.
+    """Return masks of what dropout keeps, bool [batch, *shape] for each of the shapes.
 
     All come from one draw: a generator's rounds are most of what dropout costs, in the compiler
     and on a device, and small draws cost as much as larger ones.
@@ -175,7 +175,7 @@ class Attention(_Layer):
         self.output = self.kernel("output", inner**-0.5, *outward)
 
     def keys_values(self, source: jax.Array) -> KeysValues:
-        """Keys and values of a sequence [batch, length, d_model]: [batch, length, heads, kv]."""
+        """Return keys, values [batch, length, heads, kv] of `source` [batch, length, d_model]."""
         return self._heads(source, self.key), self._heads(source, self.value)
 
     def __call__(
@@ -186,7 +186,7 @@ class Attention(_Layer):
         keys_values: Callable[[jax.Array], KeysValues] | None = None,
         keep: jax.Array | None = None,
     ) -> jax.Array:
-        """Attention of `hidden` [batch, length, d_model] to itself, or to what is given.
+        """Return the attention of `hidden` [batch, length, d_model] to itself, or to what is given.
 
         `keys_values` makes keys and values from the normed `hidden`; by default these are its
         own. `keep` [batch, heads, length or 1, key length] is dropout's mask of the weights. See
@@ -301,7 +301,7 @@ class Block(_Layer):
     def _keep(
         self, rng: jax.Array | None, mask: jax.Array, memory_mask: jax.Array | None
     ) -> Sequence[jax.Array | None]:
-        """Dropout's masks in the order of their sites."""
+        """Yield dropout's masks in the order of their sites."""
         config = self.config
         masks = [mask] if memory_mask is None else [mask, memory_mask]
         if rng is None or not config.dropout_rate:

@@ -117,7 +117,7 @@ class T5:
     def logits(
         self, params: Params, batch: Batch, *, dropout_rng: jax.Array | None = None
     ) -> jax.Array:
-        """Float32 logits [batch, length, vocabulary] of each position of the decoder.
+        """Return float32 logits [batch, length, vocabulary] of each position of the decoder.
 
         See `features` for the arguments.
         """
@@ -209,7 +209,7 @@ class T5:
         return self._drop(normed, keep)
 
     def unembed(self, params: Params, hidden: jax.Array) -> jax.Array:
-        """Float32 logits [batch, length, vocabulary] of the decoder's output."""
+        """Return float32 logits [batch, length, vocabulary] of the decoder's output."""
         return product_with_head(self._scaled(hidden), self.head(params).astype(hidden.dtype))
 
     def _scaled(self, hidden: jax.Array) -> jax.Array:

@@ -31,7 +31,7 @@ _constraint: contextvars.ContextVar[tuple[Constraint, LocalShape] | None] = cont
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-    """Hands an activation to the constraint in use; the same array where there is none.
+    """Apply the constraint in use to an activation; return the same array if there is none.
 
     Raises ValueError unless there is one name for each axis, all of them known.
 

@@ -111,7 +111,7 @@ def save_params(
 
 
 def _uncopied() -> ocp.PyTreeCheckpointHandler:
-    """Orbax's handler, without its copy of every NumPy array: nobody writes to them meanwhile."""
+    """Return Orbax's handler without its copy of each NumPy array: they do not change meanwhile."""
     kinds = ocp.type_handlers
     registry = kinds.create_type_handler_registry(
         (np.ndarray, kinds.NumpyHandler(deepcopy_host_arrays=False)),
@@ -233,7 +233,7 @@ def _load(folder: pathlib.Path, shardings: Any | None) -> Any:
         raise _damaged(folder, error) from error
     if name := first_difference(array_checksums(params), _stored_checksums(folder).get(PARAMS)):
         raise ValueError(
-            f"{folder} is damaged, give another checkpoint: {name} is not what was written"
+            f"{folder} is damaged ({name}: checksum mismatch): give another checkpoint"
         )
     return params
 
@@ -261,7 +261,7 @@ class Checkpoints:
     def __init__(
         self, folder: Path, *, keep_last: int = 3, keep_every: int | None = None
     ) -> None:  # fmt: skip
-        """In ``folder``, made where it is missing.
+        """Open the checkpoints in ``folder``, which is made if it is missing.
 
         Of the checkpoints the newest ``keep_last`` stay, and those whose step is a multiple of
         ``keep_every``.
@@ -281,7 +281,7 @@ class Checkpoints:
         )
 
     def newest(self) -> int | None:
-        """Step of the newest checkpoint.
+        """Return the step of the newest checkpoint, None if there is none.
 
         Raises ValueError for a folder in its place that is not whole: saves are renamed when they
         are, so something else has been at it.
@@ -289,13 +289,13 @@ class Checkpoints:
         step: int | None = self._manager.latest_step()
         if step is not None and not _is_whole(self.folder / str(step)):
             raise ValueError(
-                f"{self.folder / str(step)} is not a whole checkpoint; delete it to go on from the "
-                "one before"
+                f"{self.folder / str(step)} is not a whole checkpoint; delete it to resume from "
+                "the one before"
             )
         return step
 
     def save(self, step: int, state: TrainState, progress: Mapping[str, Any]) -> None:
-        """Begins to save; waits for the save before, if that is not done.
+        """Begin to save; wait for the save before, if that is not done.
 
         Args:
           step: its number; there is none of this number yet.
@@ -346,22 +346,22 @@ class Checkpoints:
             progress, stored = found[_PROGRESS], found[_CHECKSUMS]
             for part, sums in _checksums(state, progress).items():
                 if name := first_difference(sums, stored[part]):
-                    raise ValueError(f"{part} {name} is not what was written")
+                    raise ValueError(f"{part} {name}: checksum mismatch")
         except Exception as error:  # Orbax and TensorStore raise many kinds
             raise ValueError(
-                f"{self.folder / str(step)} cannot be restored; delete it to go on from the one "
+                f"{self.folder / str(step)} cannot be restored; delete it to resume from the one "
                 f"before ({str(error).partition(' [tensorstore_spec')[0]})"
             ) from error
         counter = jax.device_put(np.int32(step), like.step.sharding)
         return state._replace(step=counter), dict(progress)
 
     def wait(self) -> None:
-        """Until what was begun is on disk. Raises OSError where it could not be written."""
+        """Wait until what was begun is on disk. Raises OSError if it could not be written."""
         with _one_line_failures(self.folder):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, and frees what saving needs. Raises OSError as :meth:`wait` does."""
+        """Wait, and free what saving needs. Raises OSError as :meth:`wait` does."""
         with _one_line_failures(self.folder):
             self._manager.close()
 
@@ -443,7 +443,7 @@ def _is_whole(folder: pathlib.Path) -> bool:
 
 
 def _find_params(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """Folder of ``model.json``, folder of the arrays."""
+    """Return the folder of ``model.json`` and the folder of the arrays."""
     if not path.is_dir():
         raise ValueError(f"{path}: no such folder")
     if (path / PARAMS).is_dir():
@@ -459,7 +459,7 @@ def _find_params(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def _damaged(folder: pathlib.Path, error: Exception) -> ValueError:
-    """One line of Orbax's many."""
+    """Return an error with the first line of Orbax's message."""
     why = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return ValueError(f"{folder} cannot be read, give another checkpoint: {why}")
 

@@ -31,10 +31,10 @@ __all__ = [
 
 
 def detect_cluster(environ: Mapping[str, str] | None = None) -> str | None:
-    """Names what started several processes: ``"slurm"``, ``"openmpi"``, ``"tpu"``, or None.
+    """Return what started several processes: ``"slurm"``, ``"openmpi"``, ``"tpu"``, or None.
 
-    Only tells that :func:`jax.distributed.initialize` can find the others by itself. On Google's
-    TPU machines it is asked even where there is one: they may be one of many.
+    None means that :func:`jax.distributed.initialize` could not find other processes by itself. On
+    Google's TPU machines it is always asked: a machine may be one of many.
 
     >>> detect_cluster({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0", "JAX_PLATFORMS": "cpu"})
     'slurm'
@@ -88,13 +88,13 @@ def initialize(cluster: Processes, *, timeout_seconds: int = 300) -> tuple[int, 
 
 
 def shutdown() -> None:
-    """Leaves the others; harmless where there are none."""
+    """Leave the other processes; do nothing if there are none."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()  # type: ignore[no-untyped-call]
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files and prints."""
+    """Return whether this process is the one that writes files and prints."""
     return jax.process_index() == 0
 
 
@@ -111,7 +111,7 @@ def barrier(name: str) -> None:
 
 
 def require_agreement(what: str, value: str) -> None:
-    """Sees that every process was started with the same.
+    """Check that every process was started with the same value.
 
     Raises ValueError, on all of them, that names those which differ from the first. A run whose
     processes disagree would hang in its first step, or train on something nobody asked for.
@@ -129,7 +129,7 @@ def require_agreement(what: str, value: str) -> None:
 
 
 def input_part(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
-    """Which part of every batch this process must read: its number, and how many parts there are.
+    """Return which part of every batch this process must read: its number, and how many there are.
 
     Usually each process has its own part. Processes whose devices hold the same sequences, as
     when ``tensor`` goes across hosts, have the same part and read the same. The sequences of a
@@ -163,7 +163,7 @@ def _batch_axes(sharding: NamedSharding) -> tuple[str, ...]:
 
 
 def _part(rows: Mapping[int, set[tuple[int, int]]], process: int) -> tuple[int, int]:
-    """Process number to the runs of rows that it holds -> (part, parts) of one process.
+    """Return (part, parts) of a process, from the runs of rows that each process holds.
 
     >>> _part({0: {(0, 2), (4, 6)}, 1: {(2, 4), (6, 8)}}, 1)
     (1, 2)
@@ -184,7 +184,7 @@ def _part(rows: Mapping[int, set[tuple[int, int]]], process: int) -> tuple[int, 
 def global_batch(
     sharding: NamedSharding, local: Mapping[str, np.ndarray[Any, Any]], batch_size: int
 ) -> dict[str, jax.Array]:
-    """One batch of all processes from the part that each has read.
+    """Return one batch of all processes, made from the part that each has read.
 
     Args:
       sharding: over the first axis of each array.

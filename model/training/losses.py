@@ -69,7 +69,7 @@ def loss_sums(
 
 
 def divisor_of(name: LossDivisor, targets_shape: tuple[int, ...], tokens: Array) -> Array:
-    """By what a sum of losses over a whole batch is divided; see `model.training.train_config`.
+    """Return what the losses of a whole batch are divided by; see `model.training.train_config`.
 
     Args:
       name: of the rule.

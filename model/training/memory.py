@@ -129,7 +129,7 @@ def require_host_room(option: str, needed: float) -> None:
     if there is not None and needed > there / 2:
         raise OutOfMemoryError(
             f"{option} needs {_size(needed)} of this machine's memory, of which {_size(there)} are "
-            "free: give fewer"
+            "free: give a smaller number"
         )
 
 
@@ -268,7 +268,7 @@ def one_line_out_of_memory(config: TrainConfig) -> Iterator[None]:
         ]
         raise OutOfMemoryError(
             f"out of memory: {found}; {', or '.join(helps)} needs less. A smaller batch needs "
-            "another --out once a step is done; the others go on from the newest checkpoint"
+            "another --out once a step is done; the others resume from the newest checkpoint"
         ) from error
 
 
@@ -293,7 +293,7 @@ def _out_of_memory(error: BaseException | None) -> str | None:
 
 
 def _size(size: float) -> str:
-    """Bytes for people.
+    """Return a number of bytes for people.
 
     >>> _size(37.47e9), _size(2.43e8), _size(1.25e6), _size(300)
     ('37.5 GB', '243 MB', '1.2 MB', '0.0 MB')

@@ -52,7 +52,7 @@ class TrainingStoppedError(ValueError):
 
 
 class DivergenceGuard:
-    """Watches the mean of the last losses against the least that it has been.
+    """Compares the mean of the last losses with the smallest mean so far.
 
     >>> guard = DivergenceGuard(limit=0.5, window=2)
     >>> for step, loss in enumerate([3.0, 2.0, 2.0, 3.0], 1):
@@ -60,12 +60,12 @@ class DivergenceGuard:
     >>> guard.see(5, 3.0)
     Traceback (most recent call last):
         ...
-    model.training.metrics.TrainingStoppedError: step 5: the mean loss of 2 steps is 3.000, and \
-has been 2.000: it diverges (--divergence 0.5)
+    model.training.metrics.TrainingStoppedError: step 5: the mean loss of 2 steps has risen \
+from 2.000 to 3.000: the run diverges (--divergence 0.5)
     """
 
     def __init__(self, limit: float, window: int = 100) -> None:
-        """Of ``limit`` nats above the best, in means of ``window`` steps."""
+        """Allow means of ``window`` losses up to ``limit`` nats above the best one."""
         self._limit = limit
         self._losses: collections.deque[float] = collections.deque(maxlen=window)
         self._best = math.inf
@@ -79,8 +79,8 @@ has been 2.000: it diverges (--divergence 0.5)
         self._best = min(self._best, mean)
         if mean > self._best + self._limit:
             raise TrainingStoppedError(
-                f"step {step}: the mean loss of {len(self._losses)} steps is {mean:.3f}, and has "
-                f"been {self._best:.3f}: it diverges (--divergence {self._limit:g})"
+                f"step {step}: the mean loss of {len(self._losses)} steps has risen from "
+                f"{self._best:.3f} to {mean:.3f}: the run diverges (--divergence {self._limit:g})"
             )
 
     def get_state(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ has been 2.000: it diverges (--divergence 0.5)
         return {"losses": list(self._losses), "best": best}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from :meth:`get_state`."""
+        """Restore the state that :meth:`get_state` returned."""
         self._losses.clear()
         self._losses.extend(state["losses"])
         self._best = math.inf if state["best"] is None else state["best"]
@@ -102,49 +102,49 @@ class StepTimer:
         self.reset()
 
     def reset(self) -> None:
-        """Begins a lap now; what came since the last one counts nowhere."""
+        """Begin a lap now; the time since the last one is not counted."""
         self._started = time.monotonic()
         self._waited = 0.0
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around what waits for the input."""
+        """Count the time inside the block as waiting for the input."""
         asked = time.monotonic()
         yield
         self._waited += time.monotonic() - asked
 
     def lap(self) -> tuple[float, float]:
-        """Seconds of the lap that ends now, and those of them spent waiting."""
+        """End the lap; return its seconds, and how many of them were spent waiting."""
         seconds, waited = time.monotonic() - self._started, self._waited
         self.reset()
         return seconds, waited
 
 
 def step_row(
-    step: int, told: StepMetrics, seconds: float, waited: float, flops_share: float | None = None
+    step: int, metrics: StepMetrics, seconds: float, waited: float, flops_share: float | None = None
 ) -> Row:
     """Return a step's row.
 
     Args:
       step: its number.
-      told: fetched from the devices.
+      metrics: fetched from the devices.
       seconds: that it took.
       waited: those of them spent waiting for the input.
       flops_share: model FLOPs of a step over what all devices could do in a second, or None.
     """
-    sums = told.sums
+    sums = metrics.sums
     count = max(float(sums.tokens), 1.0)
     row = {
         "step": step,
         "loss": float(sums.loss) / count,
         "z_loss": float(sums.z_loss) / count,
         "accuracy": float(sums.correct) / count,
-        "learning_rate": float(told.learning_rate),
-        "gradient_norm": float(told.gradient_norm),
-        "param_norm": float(told.param_norm),
+        "learning_rate": float(metrics.learning_rate),
+        "gradient_norm": float(metrics.gradient_norm),
+        "param_norm": float(metrics.param_norm),
         "target_tokens": int(sums.tokens),
         "seconds": round(seconds, 6),
-        "tokens_per_s": round(float(told.tokens) / seconds, 1),
+        "tokens_per_s": round(float(metrics.tokens) / seconds, 1),
         "data_wait_fraction": round(waited / seconds, 6),
     }
     if flops_share is not None:
@@ -156,10 +156,10 @@ class MetricsFile:
     """``metrics.jsonl`` of a run: rows in the order of steps, none twice and none missing."""
 
     def __init__(self, path: str | os.PathLike[str], done: int) -> None:
-        """Goes on behind step ``done``: what a run that stopped has written beyond it goes."""
+        """Open the file to append, after removing rows beyond step ``done`` of a stopped run."""
         self._path = pathlib.Path(path)
         if self._path.exists() and not self._path.is_file():  # a pipe would wait for a reader
-            raise ValueError(f"{self._path} is no file: move it away")
+            raise ValueError(f"{self._path} is not a file: move it away")
         if self._path.exists():
             kept = [json.dumps(row) for row in read_rows(self._path) if row["step"] <= done]
             scratch = self._path.with_name(self._path.name + ".tmp")
@@ -169,7 +169,7 @@ class MetricsFile:
         self._file = self._path.open("a")
 
     def write(self, row: Row) -> None:
-        """Append a row; what is no number (after which the run stops) becomes null."""
+        """Append a row. NaN and infinity, after which the run stops, become null."""
         finite = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in row.items()
@@ -178,19 +178,19 @@ class MetricsFile:
             self._file.write(json.dumps(finite) + "\n")
 
     def flush(self) -> None:
-        """Put all rows on disk: before a checkpoint of their step is begun."""
+        """Write all rows to disk; called before a checkpoint of their step is begun."""
         with naming(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Flushes and closes."""
+        """Flush and close."""
         with naming(self._path):
             self._file.close()
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
-    """Rows of a ``metrics.jsonl``; lines that are none, as a crash may leave, are left out."""
+    """Return the rows of a ``metrics.jsonl``, without damaged lines, as a crash may leave."""
     lines = pathlib.Path(path).read_text(errors="replace").splitlines()
     return [row for row in map(_row, lines) if row is not None]
 

@@ -47,7 +47,7 @@ class Moment(NamedTuple):
 
 
 def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransformationExtraArgs:
-    """Adafactor with the paper's settings (section 3.1.2; mtf ``optimize.py``).
+    """Return Adafactor with the paper's settings (section 3.1.2; mtf ``optimize.py``).
 
     At the global step t, counted from 0, for each matrix or vector:
 
@@ -100,7 +100,7 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
 
 
 def state_axes(param_axes: Any, param_shapes: Any) -> Any:
-    """Logical axes of the state of :func:`adafactor`: what is summed over loses its axis.
+    """Return the logical axes of the state of :func:`adafactor`, without those it sums over.
 
     Args:
       param_axes: tree of tuples of logical axis names.
@@ -168,7 +168,7 @@ def _rms(values: Array) -> Array:
 
 
 def inverse_square_root(warmup: int = 10_000, scale: float = 1.0) -> Schedule:
-    """``scale / sqrt(max(step, warmup))``: constant until ``warmup``, no ramp.
+    """Return ``scale / sqrt(max(step, warmup))``: constant until ``warmup``, no ramp.
 
     The paper's pre-training (section 3.1.2), with its linear decay at the end switched off as in
     ``learning_rate_schedules`` of the reference's settings.

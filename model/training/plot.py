@@ -57,7 +57,7 @@ def plot_losses(rows: Sequence[Row], path: str | os.PathLike[str], title: str = 
 
 
 def sparkline(losses: Sequence[float], width: int = 40) -> str:
-    """Losses as a row of bars, each the mean of its share of the steps.
+    """Return losses as a row of bars, each the mean of its share of the steps.
 
     >>> sparkline([4.0, 4.0, 3.0, 2.0, 1.0, 1.0], width=6)
     '██▆▃▁▁'
@@ -76,7 +76,7 @@ def sparkline(losses: Sequence[float], width: int = 40) -> str:
 
 
 def smoothed(values: Sequence[float], window: int) -> list[float]:
-    """Mean of each value and those before it, ``window`` of them together; fewer at the start.
+    """Return the mean of each value and up to ``window - 1`` values before it.
 
     >>> smoothed([4.0, 2.0, 6.0, 4.0], 2)
     [4.0, 3.0, 4.0, 5.0]

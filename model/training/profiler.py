@@ -22,7 +22,7 @@ class Profiler:
         self._stop()
 
     def step(self, number: int) -> None:
-        """Before the step of this number, counted from 1 at each start."""
+        """Start or stop tracing before a step, counted from 1 at each start."""
         if self._steps and number == self._FIRST:
             jax.profiler.start_trace(os.fspath(self._folder))
             self._running = True

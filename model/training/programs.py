@@ -48,7 +48,7 @@ class Placement:
         return jax.tree.map(lambda leaf: leaf.sharding, self.state)
 
     def bytes_per_device(self) -> int:
-        """Of parameters and optimizer state, on the device that holds most."""
+        """Return bytes of parameters and optimizer state on the device that holds most."""
         return _bytes_per_device(self.state)
 
 

@@ -52,7 +52,7 @@ class Records:
         settings: Mapping[str, Any],
     ) -> None:
         self._settings = settings
-        self._config, self._folder, self._layout, self._done = config, folder, placement, done
+        self._config, self._folder, self._placement, self._done = config, folder, placement, done
         self._guard, self._checkpoints = guard, checkpoints
         self._flops_share = _flops_share(config, placement)
         self._timer = StepTimer()
@@ -68,8 +68,12 @@ class Records:
             folder, config = self._folder, self._config
             self._terminal = Terminal(self._done, config.steps, quiet=config.quiet)
             if "wandb" in config.report_to:  # first: it may refuse
-                told = {**self._settings, "steps": config.steps, "mesh": str(self._layout.shape)}
-                self._reports.append(Wandb(folder.path, folder.wandb_id, told, self.say))
+                shown = {
+                    **self._settings,
+                    "steps": config.steps,
+                    "mesh": str(self._placement.shape),
+                }
+                self._reports.append(Wandb(folder.path, folder.wandb_id, shown, self.say))
             self._file = MetricsFile(folder.metrics, self._done)
             if "tensorboard" in config.report_to:
                 self._reports.append(TensorBoard(folder.tensorboard, self._done))
@@ -84,8 +88,8 @@ class Records:
                 place.close()
 
     def introduce(self) -> None:
-        """Say what is trained, on what, and from where it goes on."""
-        config, placement = self._config, self._layout
+        """Say what is trained, on what, and from which step it resumes."""
+        config, placement = self._config, self._placement
         devices = placement.mesh.devices.flat
         spec = config.data.batch_spec()
         lengths = " + ".join(str(n) for n in (spec.encoder_length, spec.decoder_length) if n)
@@ -105,7 +109,7 @@ class Records:
                 "unknown; give it in TFLOP/s (--peak-tflops)"
             )
         if 0 < self._done < config.steps:
-            self.say(f"going on from step {self._done} in {self._folder.where}")
+            self.say(f"resuming from step {self._done} in {self._folder.where}")
             for line in self._folder.changed_versions():
                 self.say(f"note: {line}; losses may differ in their last digits")
 
@@ -118,22 +122,22 @@ class Records:
         with self._timer.waiting():
             return next(batches)
 
-    def write_step(self, step: int, told: StepMetrics, epoch: float) -> None:
+    def write_step(self, step: int, metrics: StepMetrics, epoch: float) -> None:
         """Fetch the metrics of a step and record them.
 
         Args:
           step: its number.
-          told: its metrics, on the devices.
+          metrics: of the step, on the devices.
           epoch: how many times the corpus has been read up to this step.
 
         Raises TrainingStoppedError where the loss is NaN or diverges.
         """
-        told = jax.device_get(told)
-        row = step_row(step, told, *self._timer.lap(), self._flops_share)
+        metrics = jax.device_get(metrics)
+        row = step_row(step, metrics, *self._timer.lap(), self._flops_share)
         row["epoch"] = round(epoch, 6)
         if self._file is not None:
             self._file.write(row)
-        if not told.finite:
+        if not metrics.finite:
             raise TrainingStoppedError(
                 f"step {step}: loss {row['loss']:g}, gradient norm {row['gradient_norm']:g}, "
                 f"parameter norm {row['param_norm']:g}: not finite; {self._way_out()}"
@@ -186,7 +190,7 @@ class Records:
         )
 
     def evaluated(self, step: int) -> bool:
-        """Whether the state after ``step`` was evaluated by the run before."""
+        """Return whether the state after ``step`` was evaluated by the run before."""
         found = self._file is not None and any(
             row["step"] == step and "validation_loss" in row
             for row in read_rows(self._folder.metrics)
@@ -208,7 +212,7 @@ class Records:
             report.flush()
 
     def finish(self) -> None:
-        """Draws the losses and says what the run came to."""
+        """Plot the losses and print the final step and validation loss."""
         if self._file is None:
             return
         self.flush()
@@ -228,7 +232,7 @@ class Records:
 
 
 def _flops_share(config: TrainConfig, placement: Placement) -> float | None:
-    """Model FLOPs of a step over what all devices could do in a second, where that is known."""
+    """Return model FLOPs of a step over the peak of all devices per second; None if unknown."""
     devices = list(placement.mesh.devices.flat)
     peak = config.peak_flops or peak_flops(devices[0].device_kind)
     if peak is None:

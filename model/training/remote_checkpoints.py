@@ -28,7 +28,7 @@ class RemoteCheckpoints(Checkpoints):
     def __init__(
         self, remote: RemoteRun, folder: RunFolder, keep_last: int, keep_every: int | None
     ) -> None:
-        """Which checkpoints stay in the store is said as for :class:`Checkpoints`."""
+        """Open them; ``keep_last`` and ``keep_every`` are those of :class:`Checkpoints`."""
         super().__init__(folder.checkpoints, keep_last=1)
         self._remote, self._keep_last, self._keep_every = remote, keep_last, keep_every
         self._steps = remote.steps()
@@ -36,7 +36,7 @@ class RemoteCheckpoints(Checkpoints):
         self._failure: BaseException | None = None
 
     def newest(self) -> int | None:
-        """Step of the newest checkpoint."""
+        """Return the step of the newest checkpoint, None if there is none."""
         return self._steps[-1] if self._steps else None
 
     def save(self, step: int, state: TrainState, progress: Mapping[str, Any]) -> None:

@@ -52,7 +52,7 @@ class TensorBoard:
     """Rows as scalars of TensorBoard, by its own writer; TensorFlow is not imported."""
 
     def __init__(self, folder: str | os.PathLike[str], done: int) -> None:
-        """Goes on behind step ``done``: TensorBoard hides what other files have beyond it."""
+        """Continue after step ``done``: TensorBoard hides later steps of older files."""
         # Its writer opens files with TensorFlow where that is installed, and with its own stand-in
         # where a module of this name exists (tensorboard/compat/__init__.py).
         name = "tensorboard.compat.notf"
@@ -63,14 +63,14 @@ class TensorBoard:
         self._event = Event
         self._folder = pathlib.Path(folder)
         if self._folder.exists() and not self._folder.is_dir():
-            raise ValueError(f"{self._folder} is no folder: move it away")
+            raise ValueError(f"{self._folder} is not a folder: move it away")
         begin = SessionLog(status=SessionLog.START)
         with naming(self._folder):
             self._writer = EventFileWriter(os.fspath(folder))
             self._writer.add_event(Event(wall_time=time.time(), step=done + 1, session_log=begin))
 
     def write(self, row: Row) -> None:
-        """Each number of a row under ``train/`` or ``validation/``."""
+        """Write each number of a row under ``train/`` or ``validation/``."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         values = [
@@ -115,7 +115,7 @@ class Wandb:
         settings: Mapping[str, Any],
         say: Callable[[str], None],
     ) -> None:
-        """Begin a run, or go on with the one whose id is in the file.
+        """Begin a run, or resume the one whose id is in the file.
 
         Args:
           folder: of the training run; wandb keeps its files in ``folder/wandb``.

@@ -1,4 +1,4 @@
-"""A run's folder: what it was begun with, so that nothing else goes on in it.
+"""A run's folder: it records the settings, so that only the same run resumes in it.
 
 ::
 
@@ -49,7 +49,7 @@ class RunFolder:
     """A run's folder, new or begun before."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raise ValueError for a folder that holds something else, or is no folder.
+        """Raise ValueError for a folder that holds something else, or is not a folder.
 
         Args:
           path: a folder, of this machine or of an object store (``gs://…``, ``s3://…``). ``path``
@@ -74,17 +74,19 @@ class RunFolder:
         if os.path.lexists(self.path) and not self.path.is_dir():
             link = self.path.is_symlink()  # to nowhere, to itself or to a file
             what = (
-                f"a link to {os.readlink(self.path)}, which is no folder" if link else "no folder"
+                f"a link to {os.readlink(self.path)}, which is not a folder"
+                if link
+                else "not a folder"
             )
-            raise ValueError(f"{self.path} is {what}; give a folder, new or begun (--out)")
+            raise ValueError(f"{self.path} is {what}; give a new folder or that of a run (--out)")
         if not self._run_file.exists() and self.path.is_dir():
             # What a start leaves that is killed before anything else is here.
             names = os.listdir(self.path) if self.remote is None else self.remote.names()
             found = sorted(set(names) - {_LOCK_FILE, _RUN_SCRATCH, _CLAIMS})
             if found:
                 raise ValueError(
-                    f"{self.where} is no run's folder: it holds {found[0]}, and no {RUN_FILE}; "
-                    "give a new folder (--out)"
+                    f"{self.where} is not the folder of a run: it holds {found[0]} but no "
+                    f"{RUN_FILE}; give a new folder (--out)"
                 )
 
     def begun_with(self) -> dict[str, Any] | None:
@@ -120,7 +122,7 @@ class RunFolder:
                 raise ValueError(f"format {content['format']}, this version reads {_FORMAT}")
             settings: dict[str, Any] = content["settings"]
             if not isinstance(settings, dict):
-                raise ValueError("its settings are no settings")
+                raise ValueError("its settings are not a JSON object")
             return settings
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{self._run_file}: not a run of this version: {error}") from None
@@ -222,14 +224,14 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self.path / _LOCK_FILE
         if lock.exists() and not lock.is_file():  # a pipe would wait for its other end
-            raise ValueError(f"{lock} is no file: move it away")
+            raise ValueError(f"{lock} is not a file: move it away")
         with open(lock, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(
-                    f"{self.path}: another process trains into it; wait for it, or give another "
-                    "--out"
+                    f"{self.path}: another process is training into it; wait for it, or give "
+                    "another --out"
                 ) from None
             except OSError:
                 pass  # a file system without locks
@@ -245,7 +247,7 @@ def _versions() -> dict[str, str]:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, names joined by dots.
+    """Return nested settings as one level, names joined by dots.
 
     >>> _flat({"seed": 0, "model": {"d_model": 64}})
     {'seed': 0, 'model.d_model': 64}

@@ -96,7 +96,7 @@ class MeshShape:
         return self.data * self.fsdp
 
     def sizes(self) -> dict[str, int]:
-        """Axis name to its size."""
+        """Return the size of each axis by its name."""
         return {axis: getattr(self, axis) for axis in MESH_AXES}
 
     def __str__(self) -> str:
@@ -162,7 +162,7 @@ what is left
 
 
 def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Lays devices out so that neighbours in the mesh are neighbours on the wire.
+    """Lay devices out so that neighbours in the mesh are neighbours on the wire.
 
     On TPUs the order follows the torus; where there are several slices, ``data`` goes across them
     first and its remainder, ``fsdp`` and ``tensor`` stay inside one. Elsewhere devices keep their
@@ -241,7 +241,7 @@ def _rule(axis: str | None, rules: Mapping[str, tuple[str, ...]]) -> tuple[str, 
 
 
 def _is_axes(leaf: object) -> bool:
-    """Whether a node of an axes tree is a leaf: named tuples of optimizer states are nodes."""
+    """Return whether a node of an axes tree is a leaf; optimizer states are not."""
     return (
         isinstance(leaf, tuple)
         and not hasattr(leaf, "_fields")
@@ -273,7 +273,7 @@ def params_shardings(
 def undivided_axes(
     mesh: MeshShape, axes: Any, shapes: Any, rules: Mapping[str, tuple[str, ...]] = RULES
 ) -> list[str]:
-    """One line for each array that is held whole along an axis the rules would divide.
+    """Return a line for each array that is whole along an axis the rules would divide.
 
     >>> undivided_axes(MeshShape(tensor=4), {"bias": ("relpos_heads", "buckets")},
     ...                {"bias": jax.ShapeDtypeStruct((6, 32), "float32")})
@@ -303,7 +303,7 @@ def _path_name(path: tuple[Any, ...]) -> str:
 def bytes_per_device(
     mesh: MeshShape, axes: Any, shapes: Any, rules: Mapping[str, tuple[str, ...]] = RULES
 ) -> int:
-    """Bytes of a tree of arrays that one device holds, by arithmetic.
+    """Return the bytes of a tree of arrays that one device holds, by arithmetic.
 
     >>> bytes_per_device(MeshShape(fsdp=4), {"embedding": ("vocab", "embed")},
     ...                  {"embedding": jax.ShapeDtypeStruct((32128, 512), "float32")})
@@ -351,7 +351,7 @@ def mesh_candidates(
     accumulate: int = 1,
     slices: int = 1,
 ) -> list[MeshShape]:
-    """Meshes to try for a model: of those that should fit, the one that sends least first.
+    """Return the meshes to try for a model: those that should fit, the one that sends least first.
 
     In a step a device sends its part of each layer's parameters three times along ``fsdp``
     (gathered forwards and backwards, gradients scattered; once more for each microbatch), its
@@ -401,7 +401,7 @@ def mesh_candidates(
 def _traffic(
     shape: MeshShape, config: ModelConfig, held: int, batch: BatchSpec, accumulate: int
 ) -> float:
-    """Bytes that one device sends in a step, rings everywhere, bfloat16 on the wire."""
+    """Return the bytes that one device sends in a step, rings everywhere, bfloat16 on the wire."""
 
     def ring(ways: int) -> float:
         return (ways - 1) / ways
@@ -490,7 +490,7 @@ def _divisors(number: int) -> list[int]:
 
 
 def _divides(mesh_axis: str, shape: MeshShape, axes: Any, shapes: Any) -> bool:
-    """Whether an axis of the mesh divides every matrix that it should."""
+    """Return whether an axis of the mesh divides every matrix that it should."""
     ways = shape.sizes()[mesh_axis]
 
     def whole(names: Axes, leaf: Any) -> bool:
@@ -504,12 +504,12 @@ def _divides(mesh_axis: str, shape: MeshShape, axes: Any, shapes: Any) -> bool:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Sequences over ``data`` and ``fsdp``; every other axis of a batch is whole."""
+    """Return a sharding of a batch: sequences over ``data`` and ``fsdp``, other axes whole."""
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))  # type: ignore[no-untyped-call]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """All of an array on every device."""
+    """Return a sharding with the whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
 
 

@@ -69,7 +69,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def begin_steps(self) -> None:
-        """From here on, finish the step that a signal comes in."""
+        """Finish, from here on, the step during which a signal comes."""
         self.now_if_asked()
         self._stepping = True
         self.now_if_asked()  # one that came in between
@@ -80,7 +80,7 @@ class StopSignal:
             raise KeyboardInterrupt
 
     def asked_for(self, step: int) -> bool:
-        """Whether to stop after this step; on all processes the same."""
+        """Return whether to stop after this step; the same on all processes."""
         if jax.process_count() == 1:
             return self._came
         return bool(multihost_utils.reached_preemption_sync_point(step))
@@ -94,4 +94,4 @@ class StopSignal:
             raise KeyboardInterrupt
         if jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)  # which the others are told of
-        self._say("stopping as soon as the state can be kept; once more to stop at once")
+        self._say("stopping once the state is saved; interrupt again to stop at once")

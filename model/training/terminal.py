@@ -19,10 +19,10 @@ _BAR = 10  # cells of the bar, at least
 
 
 class Terminal:
-    """A bar on a terminal, lines in a log; nothing where it is told to be quiet.
+    """Shows a bar on a terminal or lines in a log, and nothing if quiet.
 
-    One that is closed, or a log on a disk that is full, ends no training: a line on standard error
-    says so, and nothing more is written to it.
+    A closed terminal, or a log on a full disk, does not stop the training: a line on standard error
+    says so, and nothing more is written.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Terminal:
                 print(line, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Close the bar and leave it on the screen."""
         if self._bar is not None:
             with self._while_it_lasts():
                 self._bar.close()
@@ -122,8 +122,8 @@ class Terminal:
                 os.close(null)
             with contextlib.suppress(OSError):
                 print(
-                    f"c4: note: standard output takes no more ({error.strerror}): training goes "
-                    "on, metrics.jsonl has every step",
+                    f"c4: note: standard output cannot be written ({error.strerror}): training "
+                    "goes on, metrics.jsonl has every step",
                     file=sys.stderr,
                     flush=True,
                 )

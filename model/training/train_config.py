@@ -185,10 +185,10 @@ class TrainConfig:
         self.rate()
 
     def settings(self, data: InputConfig) -> dict[str, Any]:
-        """Return what a run may not change while it goes on: all that its results depend on.
+        """Return what a resumed run must not change: everything that its results depend on.
 
         Not among them: where and how it is computed (mesh, microbatches, rematerialisation,
-        attention's kernel, workers), how long, and what is told of it. ``data`` is that of this
+        attention's kernel, workers), how long, and what is logged. ``data`` is that of this
         run with its number of input shards decided.
         """
         model = dataclasses.asdict(self.model)

@@ -34,7 +34,7 @@ class TrainState(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What a step tells; float32 scalars of the whole batch on all hosts."""
+    """The metrics of a step: float32 scalars of the whole batch on all hosts."""
 
     sums: LossSums
     tokens: Array  #: that encoder and decoder read, padding not counted
@@ -96,7 +96,7 @@ class Learner:
                 LossSums(*(jnp.zeros(()) for _ in LossSums._fields)),
             )
             numbers = jnp.arange(config.accumulate)
-            microbatches = jax.tree.map(lambda rows: _dealt(rows, config.accumulate), batch)
+            microbatches = jax.tree.map(lambda rows: _microbatches(rows, config.accumulate), batch)
             (gradient, sums), _ = jax.lax.scan(add_microbatch, nothing, (numbers, microbatches))
         divisor = divisor_of(config.loss_divisor, batch["decoder_target_tokens"].shape, sums.tokens)
         gradient = jax.tree.map(lambda array: array / divisor, gradient)
@@ -105,14 +105,14 @@ class Learner:
         )
         params = optax.apply_updates(state.params, updates)
         gradient_norm, param_norm = optax.tree.norm(gradient), optax.tree.norm(params)
-        told = jnp.stack([sums.loss, sums.z_loss, gradient_norm, param_norm])
+        scalars = jnp.stack([sums.loss, sums.z_loss, gradient_norm, param_norm])
         metrics = StepMetrics(
             sums=sums,
             tokens=_tokens_read(batch),
             learning_rate=self.rate(state.step),
             gradient_norm=gradient_norm,
             param_norm=param_norm,
-            finite=jnp.all(jnp.isfinite(told)).astype(jnp.float32),
+            finite=jnp.all(jnp.isfinite(scalars)).astype(jnp.float32),
         )
         return TrainState(params, optimizer_state, state.step + 1), metrics
 
@@ -141,7 +141,7 @@ def batch_loss(
 
 
 def make_eval_step(model: T5) -> Callable[[Any, Batch], LossSums]:
-    """Cross-entropy of a batch without dropout or z-loss: pure, to be compiled by the caller."""
+    """Return a function, not compiled: cross-entropy of a batch without dropout or z-loss."""
     loss = batch_loss(model, StepConfig(z_loss=0))
 
     def eval_step(params: Any, batch: Batch) -> LossSums:
@@ -150,13 +150,13 @@ def make_eval_step(model: T5) -> Callable[[Any, Batch], LossSums]:
     return eval_step
 
 
-def _dealt(rows: Array, microbatches: int) -> Array:
-    """Microbatches along a new first axis: [microbatches, batch / microbatches, ...].
+def _microbatches(rows: Array, count: int) -> Array:
+    """Return microbatches along a new first axis: [microbatches, batch / microbatches, ...].
 
-    Row r goes to microbatch r mod their number: where rows are divided over devices, each device
-    deals its own and none travels.
+    Row r goes to microbatch r mod ``count``: if rows are divided over devices, each device divides
+    its own, and none is sent to another device.
     """
-    parts = rows.reshape(rows.shape[0] // microbatches, microbatches, *rows.shape[1:])
+    parts = rows.reshape(rows.shape[0] // count, count, *rows.shape[1:])
     return jnp.moveaxis(parts, 1, 0)
 
 

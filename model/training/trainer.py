@@ -1,10 +1,10 @@
-"""Training, from nothing or from where it stopped: the loop and all that stands around it.
+"""Training, from the start or resumed: the loop and everything around it.
 
 A run starts in one of three ways:
 
 1. new, with parameters drawn from the seed;
 2. new, with the parameters of another checkpoint (``init_from``);
-3. going on from the newest whole checkpoint in its folder, which the other two give way to.
+3. resumed from the newest whole checkpoint in its folder; this takes precedence over the others.
 
 The third continues as if nothing had happened: parameters, optimizer state, place in the data and
 dropout's masks are functions of the checkpoint and the settings. On CPUs losses are then those of
@@ -72,7 +72,7 @@ PATIENCE_S = 0.8
 
 
 def check(config: TrainConfig, describe: Callable[[Placement, InputConfig], None]) -> None:
-    """Find what would keep a run from beginning or going on; write nothing, train nothing.
+    """Find what would keep a run from beginning or resuming; write nothing, train nothing.
 
     Args:
       config: the run.
@@ -104,7 +104,7 @@ def train(config: TrainConfig, interruption: Interruption | None = None) -> None
 
     Raises:
       KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, if a step was done.
-      TrainingStoppedError: the loss is no number or diverges; the last good checkpoint is kept.
+      TrainingStoppedError: the loss is NaN or diverges; the last good checkpoint is kept.
       OutOfMemoryError: a step does not fit a device, which is found before the first one, or
         memory ran out.
       ValueError: settings, corpus, folder or devices do not fit; found before anything is
@@ -140,10 +140,12 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         if distributed.is_first():
             vocabulary = getattr(data.vocabulary, "path", None)
             if folder.begin(plan.settings, config.model, vocabulary, config.defaults):
-                notes.append("note: no step was done with other settings here: these replace them")
+                notes.append(
+                    "note: this folder had other settings and no finished step: replacing them"
+                )
         distributed.barrier("run folder")
 
-        # 3. Where the run stands, and what it will be.
+        # 3. Which steps are done, and what is left to do.
         checkpoints = open_checkpoints(folder, config.keep_last, config.keep_every)
         stack.callback(checkpoints.close)
         guard = DivergenceGuard(config.divergence)
@@ -162,7 +164,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         for note in notes:
             records.say(note)
         if done >= config.steps and not missed:
-            records.say(f"step {done} is done already: give more --steps to go on")
+            records.say(f"step {done} is already done: give a larger --steps to continue")
             return
         stop = stack.enter_context(
             StopSignal(records.say, interruption.asked if interruption else lambda: False)
@@ -214,7 +216,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         def expect_at(step: int) -> None:
             nonlocal named
             named = step
-            again = f"run the same command again to go on from the checkpoint of step {step}"
+            again = f"run the same command again to resume from the checkpoint of step {step}"
             expect(f"in training: {again if step else 'no checkpoint was written yet'}")
 
         expect_at(done)
@@ -224,7 +226,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
             profiler.step(step - done)
             try:
                 batch = records.waiting(batches)
-            except Exception:  # the steps before have not to be lost with the input
+            except Exception:  # the steps before must not be lost with the input
                 if running is not None:
                     records.write_step(*running)
                 if step - 1 > kept and jax.process_count() == 1:  # the others know nothing of it
@@ -233,10 +235,10 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
                     checkpoints.wait()
                 raise
             epoch = batches.epoch(size.rows_per_element)
-            state, told = train_step(state, batch)
+            state, metrics = train_step(state, batch)
             if running is not None:
                 records.write_step(*running)
-            running = step, told, epoch
+            running = step, metrics, epoch
             if named != kept and (folder.checkpoints / str(kept)).is_dir():  # the save is done
                 expect_at(kept)
             stopping = stop.asked_for(step)
@@ -281,7 +283,7 @@ def _plan(config: TrainConfig) -> _Plan:
 
 
 def _input_shards(asked: int | None, folder: RunFolder, parts: int) -> int:
-    """As many as the run was begun with, so that it may go on with other hosts."""
+    """Return as many as the run was begun with, so that it can resume on other hosts."""
     begun = folder.begun_with()
     if asked is not None:
         return asked
@@ -308,7 +310,7 @@ def _validation_batches(
 ) -> list[HostBatch]:
     """Return what every evaluation goes through, this host's part of it; nothing where it is off.
 
-    ``say`` is told how many pages there are, and why there is no evaluation if the corpus is why.
+    ``say`` takes a line about the number of pages, or about why the corpus allows no evaluation.
     """
     if config.eval_every == 0:
         return []

@@ -2,7 +2,6 @@
 
 import collections
 import itertools
-import re
 import shlex
 import shutil
 import sys
@@ -11,8 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from pipelines import storage
 from pipelines.config import BuildConfig
+from pipelines.corpus import layout
 from pipelines.corpus.manifest import Counts, Manifest
-from pipelines.printing import painter, printable
+from pipelines.printing import counted, painter, printable
 from pipelines.stages.clean_files import CHANGED_INPUT
 
 __all__ = ["print_summary"]
@@ -110,14 +110,14 @@ def _notes(config: BuildConfig, made: Manifest) -> Iterator[str]:
         yield f"records rejected: {reasons} (listed in {storage.join(config.output, 'rejects')})"
     for reason, count in collections.Counter(file.reason for file in made.recleaned).items():
         what = _RECLEANED.get(reason, "cleaned again ({})").format(reason)
-        yield f"{_counted(count, 'cleaned file')} {'was' if count == 1 else 'were'} {what}"
+        yield f"{counted(count, 'cleaned file')} {'was' if count == 1 else 'were'} {what}"
     yield f"why a page was dropped: {_explain_command(config, made)}"
     yield "what the names of the rules mean: docs/rules.md"
 
 
 def _result(config: BuildConfig, made: Manifest, wall_s: float | None) -> Iterator[str]:
     """Yield where the corpus is, and how much."""
-    files, resumed = _counted(made.counts.files_read, "file"), made.timing.files_resumed
+    files, resumed = counted(made.counts.files_read, "file"), made.timing.files_resumed
     before = f" ({resumed:,} cleaned before)" if resumed else ""
     took, seconds = ("built earlier", "") if wall_s is None else ("built", f" in {wall_s:.1f} s")
     built = f"{took} from {files}{before}{seconds} with recipe {config.recipe.name}"
@@ -125,10 +125,9 @@ def _result(config: BuildConfig, made: Manifest, wall_s: float | None) -> Iterat
     rows = []
     for split, sums in made.splits.items():
         shards = [shard.name for shard in made.shards if shard.split == split]
-        # train-00000-of-00004.parquet -> train-*-of-00004.parquet, once a format
-        patterns = dict.fromkeys(re.sub(r"-\d+-of-", "-*-of-", name) for name in shards)
+        patterns = dict.fromkeys(layout.shards_in_split(name)[0] for name in shards)  # per format
         size = f"{sums.text_bytes:,}"
-        rows.append((split, _counted(sums.pages, "page"), size, " ".join(patterns)))
+        rows.append((split, counted(sums.pages, "page"), size, " ".join(patterns)))
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     for split, pages, size, names in rows:
         text = f" {split:<{widths[0]}} {pages:>{widths[1]}} {size:>{widths[2]}} bytes of text"
@@ -138,14 +137,10 @@ def _result(config: BuildConfig, made: Manifest, wall_s: float | None) -> Iterat
 def _explain_command(config: BuildConfig, made: Manifest) -> str:
     """Return the command that explains a page of this corpus, for people to complete."""
     words = ["c4", "explain", "--corpus", config.output]
-    if made.keep != "all":  # nothing that says in which file a page is
+    if made.keep != "all":  # without cleaned files, c4 explain needs the WET file
         words.insert(2, "FILE")
     words += ["--url", "URL"]
     for name, path in config.lists().items():
         option_name, _, language = name.partition(" ")
         words += [option_name, f"{language}={path}" if language else path]
     return printable(shlex.join(words))
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

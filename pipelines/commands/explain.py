@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 def _path(file: str) -> str:
     paths = storage.match(file)
     if len(paths) > 1:
-        raise ValueError(f"one file at a time, {file!r} names {len(paths)}")
+        raise ValueError(f"{file!r} matches {len(paths)} files: give one")
     return layout.absolute(paths[0].path)
 
 
@@ -165,7 +165,7 @@ def _without_dedup(
     if path is None:
         raise ValueError(f"{lacks}; give a WET file to see it without deduplication (FILE)")
     if options.verdict in _OF_DEDUP:
-        raise ValueError(f"{lacks}, so that no page can be seen to be {options.verdict}")
+        raise ValueError(f"{lacks}, so it cannot say which pages are {options.verdict}")
     print(printable(f"c4: note: {lacks}; deduplication is not considered"), file=sys.stderr)
     return _Explainer(config, None, options.url, options.verdict, advice="")
 
@@ -239,7 +239,7 @@ class _Explainer:
                 if found is None:
                     raise ValueError(
                         f"{path} and what {self._corpus and self._corpus.folder} keeps of it do "
-                        f"not fit together: {item.page.url} is missing there"
+                        f"not match: {item.page.url} is missing there"
                     )
             self._print_page(path, explained, item.place.offset, found)
 
@@ -458,7 +458,7 @@ def _print_removed(kept: KeptPage, keepers: dict[int, str], recipe: Recipe) -> N
             last = None
             continue
         print(f"  {'duplicate':>15} | {_shortened(text)}")
-        where = "a page that was not found, or not looked for in so many files"
+        where = "a page that was not found, or not searched for in so many files"
         if keeper is not None and keeper in keepers:
             own = normalize_url(keepers[keeper]) == normalize_url(kept.url)
             where = "this page" if own else keepers[keeper]

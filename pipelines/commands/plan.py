@@ -16,7 +16,7 @@ from pipelines.number_options import MOST_SHARDS
 from pipelines.options import add_options, check_bounds, given_values, option
 from pipelines.plan import Fleet, Plan, Profile, Rates, Stage, Work, make_plan
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
-from pipelines.printing import printable
+from pipelines.printing import counted, printable
 
 __all__ = ["add_arguments", "run"]
 
@@ -77,7 +77,7 @@ class _Options:
         "take pages and CPU from this finished corpus", default=None, metavar="DIR"
     )
     cpu_factor: float = option(
-        "how many times slower a vCPU is than the one that was measured on",
+        "how many times slower a vCPU is than the one of the measurements",
         default=1.0, metavar="F", least=0.001, most=1000,
     )  # fmt: skip
     prices: str | None = option(
@@ -90,7 +90,7 @@ class _Options:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Print the plan. Returns the exit status."""
+    """Print the plan and return the exit status."""
     del rest
     options = _Options(**given_values(arguments, _Options))
     build = given_values(arguments, BuildConfig, "shards", "formats")
@@ -149,11 +149,11 @@ def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
         return
     fleets = {name: Fleet(1, *kind, tables.engine) for name, kind in tables.machines.items()}
     fits = [name for name, one in fleets.items() if one.process_bytes >= widest.process_bytes]
-    out = f"such as {fits[0]}" if fits else "of more memory a vCPU than any in the table"
+    out = f"such as {fits[0]}" if fits else "with more memory per vCPU than any in the table"
     can_be_more = widest.name == "write" and plan.shards < MOST_SHARDS
     more = ", or more shards (--shards)" if can_be_more else ""
     raise ValueError(
-        f"stage {widest.name} takes {widest.process_bytes / 1e9:.1f} GB a process, and {machine} "
+        f"stage {widest.name} takes {widest.process_bytes / 1e9:.1f} GB per process, and {machine} "
         f"leaves {has / 1e9:.1f} GB for each: take a machine {out} (--machine){more}"
     )
 
@@ -210,9 +210,9 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
     """Print the plan for people."""
     work, fleet = plan.work, plan.fleet
     print(
-        f"{_counted(work.files, 'WET file')}, {_bytes(work.of('stored_bytes'))}, "
+        f"{counted(work.files, 'WET file')}, {_bytes(work.of('stored_bytes'))}, "
         f"{_pages(work.pages)}, on {fleet.workers:,} x {printable(options.machine)} and an "
-        f"object store\n{_counted(fleet.slots, 'process', 'es')}, "
+        f"object store\n{counted(fleet.slots, 'process', 'es')}, "
         f"{fleet.process_bytes / 1e9:.1f} GB each\n\n{_COLUMNS.format(*_HEADINGS.split())}"
     )
     for stage in plan.stages:
@@ -223,10 +223,10 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
     most = plan.widest.process_bytes
     tasks = int(plan.total("tasks"))
     print(_row(Stage("total", tasks, **sums, process_bytes=most, wall_s=plan.wall_s)))
-    pieces = f", {_counted(plan.pieces, 'merged piece')}" if plan.pieces else ""
+    pieces = f", {counted(plan.pieces, 'merged piece')}" if plan.pieces else ""
     merged = plan.disk_bytes["merged"]
     print(
-        f"\n{_counted(plan.buckets, 'bucket')}, {_counted(plan.shards, 'train shard')}{pieces}\n"
+        f"\n{counted(plan.buckets, 'bucket')}, {counted(plan.shards, 'train shard')}{pieces}\n"
         "writes and reads are requests to the object store\n"
         f"kept: {', '.join(f'{name} {_bytes(size)}' for name, size in _kept(plan).items())}"
         + (f"; while it runs also merged {_bytes(merged)}" if merged else "")
@@ -248,12 +248,12 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
         if options.crawl == "CC-MAIN-2019-18":
             compared = f"{REFERENCE_CPU_DAYS / days:.0f} times less"
         else:
-            compared = f"or {days / work.pages * _TYPICAL.pages:.1f} for as many pages"
+            compared = f"or {days / work.pages * _TYPICAL.pages:.1f} for that many pages"
         print(
             f"the reference took about {REFERENCE_CPU_DAYS} CPU-days for CC-MAIN-2019-18; this is "
             f"{days:.1f}, {compared}"
         )
-    advice = "" if options.like else "; --like CORPUS makes it one of your own pages"
+    advice = "" if options.like else "; --like CORPUS bases it on your own pages"
     print(f"an estimate: docs/scale.md has its limits{advice}")
 
 
@@ -262,7 +262,7 @@ def _fewer(plan: Plan, tables: Tables, plan_for: Callable[[int], Plan]) -> str:
     while plan.busy < 0.5 and plan.fleet.workers > 1:
         plan = plan_for(max(1, math.ceil(plan.fleet.workers * 0.8) - 1))
     return (
-        f"{_counted(plan.fleet.workers, 'worker')} would take {_time(plan.wall_s)} and "
+        f"{counted(plan.fleet.workers, 'worker')} would take {_time(plan.wall_s)} and "
         f"${sum(_costs(plan, tables).values()):,.2f}"
     )
 
@@ -276,21 +276,17 @@ def _row(stage: Stage) -> str:
     return _COLUMNS.format(stage.name, *(cell.replace(" ", "") for cell in cells))
 
 
-def _counted(count: int, what: str, plural: str = "s") -> str:
-    return f"{count:,} {what}{'' if count == 1 else plural}"
-
-
 def _pages(pages: float) -> str:
-    """Pages, in millions where they are.
+    """Return a number of pages, in millions from one million on.
 
     >>> _pages(2_497_818_607), _pages(44_603.9), _pages(1)
     ('2,497.8 M pages', '44,604 pages', '1 page')
     """
-    return f"{pages / 1e6:,.1f} M pages" if pages >= 1e6 else _counted(round(pages), "page")
+    return f"{pages / 1e6:,.1f} M pages" if pages >= 1e6 else counted(round(pages), "page")
 
 
 def _cpu(seconds: float) -> str:
-    """Hours, or seconds below one hour.
+    """Return a CPU time in hours, or in seconds below one hour.
 
     >>> _cpu(9_000_000.0), _cpu(5_400.0), _cpu(740.0), _cpu(0.031)
     ('2,500 h', '1.5 h', '740 s', '0.031 s')
@@ -317,7 +313,7 @@ def _scaled(value: float, units: Sequence[str] = ("", "k", "M", "G")) -> str:
 
 
 def _time(seconds: float) -> str:
-    """Hours and minutes, or minutes and seconds.
+    """Return a time in hours and minutes, or in minutes and seconds.
 
     >>> _time(3.5 * 3600), _time(75)
     ('3h30m', '1m15s')

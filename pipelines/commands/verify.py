@@ -11,7 +11,7 @@ from typing import Any
 from pipelines import storage, verify_corpus
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Manifest
-from pipelines.printing import printable
+from pipelines.printing import counted, printable
 from pipelines.verify_corpus import Problem
 
 __all__ = ["add_arguments", "print_foreign_shards", "run", "verify"]
@@ -47,10 +47,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         advice = "run the same c4 build with --verify to rebuild what is damaged"
         if problems[0]["problem"] == verify_corpus.NO_MANIFEST:
             advice = "check the path, or run the same c4 build again to finish it"
-        print(
-            f"{output}: {len(problems):,} problem{'s' if len(problems) > 1 else ''} ({checked} "
-            f"checked): {advice}"
-        )
+        print(f"{output}: {counted(len(problems), 'problem')} ({checked} checked): {advice}")
         return 1
     print(f"{output}: no problems ({checked} checked)")
     return 0
@@ -81,10 +78,10 @@ def verify(output: str) -> dict[str, Any]:
 
 
 def print_foreign_shards(output: str, made: Manifest) -> None:
-    """Say on standard error which files beside the shards are no part of a corpus."""
+    """Print on standard error which files look like shards of this corpus but are not."""
     for name in verify_corpus.foreign_shards(output, made)[:10]:
         print(
-            f"c4: note: {storage.join(output, name)} is no part of this corpus, but readers of "
+            f"c4: note: {storage.join(output, name)} is not part of this corpus, but readers of "
             f"{re.sub(r'[0-9]{5}', '*', name)} read it too: move it elsewhere",
             file=sys.stderr,
         )

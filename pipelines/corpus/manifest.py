@@ -154,7 +154,7 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The manifest of a corpus that ``c4 build`` made, as it stands in the file.
+    """The manifest of a corpus that ``c4 build`` made, with the fields of the file.
 
     Fields with defaults are absent from corpora of version 0.1.
     """
@@ -307,7 +307,7 @@ def read_listed(folder: str) -> Listed:
 
 
 class _Raw(NamedTuple):
-    """A manifest as it stands in the file, and the path of the file."""
+    """The content of a manifest file before it is checked, and its path."""
 
     path: str
     content: dict[str, Any]
@@ -387,7 +387,7 @@ def _built(content: dict[str, Any]) -> Manifest:
     made: Manifest = typed_json.decode(Manifest, content)
     for name in ("name", "description"):
         typed_json.decode(str, made.recipe.get(name), f"recipe.{name}")
-    if set(made.splits) != {"train", "validation"}:
+    if set(made.splits) != set(layout.SPLITS):
         raise ValueError(f"splits are {sorted(made.splits)}")
     for shard in made.shards:
         _require_readable(shard)

@@ -16,7 +16,7 @@ __all__ = ["Opened", "OpenedFiles"]
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 
-#: Of each file, its last 64 kB stay in memory: 32 MB in all.
+#: Files that stay open. The last 64 kB of each stay in memory: 32 MB in all.
 MOST_SOURCES = 256
 
 

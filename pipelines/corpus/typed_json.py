@@ -80,7 +80,7 @@ def _decoder(kind: Any) -> Callable[[Any, str], Any]:
         return functools.partial(_dict, _decoder(arguments[1]))
     if origin in (typing.Union, types.UnionType):
         return functools.partial(_union, [_decoder(each) for each in arguments])
-    # Not isinstance: True is no number. A whole number is written for a float such as 1.0 too.
+    # Not isinstance: True is not a number. A whole number is written for a float such as 1.0 too.
     return functools.partial(_plain, (float, int) if kind is float else (kind,))
 
 

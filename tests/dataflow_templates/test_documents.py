@@ -37,7 +37,7 @@ def test_the_documented_number_of_shards_is_one_that_c4_plan_accepts(
     assert c4_main.main([*words, shown[0]]) == 0
     assert f"on {workers} x {machine}" in capsys.readouterr().out
     assert c4_main.main([*words, "1024"]) == 1  # so that the document says why
-    assert "takes 4.2 GB a process" in capsys.readouterr().err
+    assert "takes 4.2 GB per process" in capsys.readouterr().err
 
 
 def test_what_the_transfer_writes_is_what_the_launch_reads() -> None:

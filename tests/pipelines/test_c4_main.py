@@ -184,6 +184,15 @@ def test_help_of_every_command(command: str) -> None:
     assert "--recipe" in outcome.out
 
 
+def test_examples_in_a_help_text_keep_their_lines() -> None:
+    words = " ".join(["word"] * 30)
+    epilog = f"{words}\n\n  c4 vocab --corpus A  first\n  c4 vocab --corpus B  second\n\n{words}"
+    parser = argparse.ArgumentParser(formatter_class=c4_main._Paragraphs, epilog=epilog)
+    shown = parser.format_help()
+    assert "\n\n  c4 vocab --corpus A  first\n  c4 vocab --corpus B  second\n\nword " in shown
+    assert words not in shown  # which is wrapped
+
+
 def raising(error: BaseException) -> Any:
     def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         raise error
@@ -229,7 +238,7 @@ def test_an_interrupted_build_says_what_it_kept(monkeypatch: pytest.MonkeyPatch)
     assert run_c4("build", "--input", "a", "--output", "b") == (
         130,
         "",
-        "\nc4: interrupted; run the same command again to go on: cleaned files are kept\n",
+        "\nc4: interrupted; run the same command again to resume: cleaned files are kept\n",
     )
 
 

@@ -425,7 +425,7 @@ def test_interrupt_is_one_line_and_the_next_run_goes_on(
         if not line.startswith(("clean:", "dedup:", "write:"))
     ]
     assert [line for line in said if line] == [
-        "c4: interrupted; run the same command again to go on: cleaned files are kept"
+        "c4: interrupted; run the same command again to resume: cleaned files are kept"
     ]
     assert run_c4(*arguments).status == 0
 

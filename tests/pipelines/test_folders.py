@@ -366,7 +366,7 @@ def test_a_foreign_shard_is_named(out: pathlib.Path, again: Callable[..., Outcom
     (out / "train-00003-of-00009.tfrecord").write_text("of no format of this corpus")
     for outcome in (again(), again("--verify"), run_c4("verify", out)):
         assert outcome.status == 0, outcome.err
-        assert "train-00003-of-00009.parquet is no part of this corpus" in outcome.err
+        assert "train-00003-of-00009.parquet is not part of this corpus" in outcome.err
         assert "train-*-of-*.parquet" in outcome.err
         assert "tfrecord" not in outcome.err
     assert (out / "train-00003-of-00009.parquet").read_text() == "mine"

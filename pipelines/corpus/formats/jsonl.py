@@ -24,8 +24,8 @@ __all__ = ["Texts", "read_pages", "write"]
 
 # AllenAI's three in their order, then the two others of the TensorFlow build.
 _NAMES = ("text", "timestamp", "url", "content-length", "content-type")
-# Microseconds of CPU and bytes a page of 2.2 KB, levels 1 to 6, on real pages: 42, 926; 43, 895;
-# 54, 871; 57, 837; 81, 816; 114, 810. From 5 on, zlib asks much for little.
+# Microseconds of CPU and bytes per page of 2.2 KB, levels 1 to 6, on real pages: 42, 926; 43, 895;
+# 54, 871; 57, 837; 81, 816; 114, 810. From 5 on, zlib takes much more time for little.
 _LEVEL = 4
 _BUFFER_BYTES = 1 << 20
 
@@ -54,8 +54,8 @@ def write(table: pa.Table, binary_file: BinaryIO) -> None:
 class Texts:
     """Texts of pages out of lines, which can only be found one after the other.
 
-    The checksum of a gzip file stands at its end. So a file is read once as a whole before any of
-    its pages is given out: a flipped bit must not train.
+    The checksum of a gzip file is at its end. So a file is read once as a whole before any of its
+    pages is returned: no model may train on a flipped bit.
     """
 
     def __init__(self, open_places: int) -> None:

@@ -43,14 +43,14 @@ def write(table: pa.Table, binary_file: BinaryIO) -> None:
         binary_file,
         _SCHEMA,
         compression="zstd",
-        # Microseconds of CPU and bytes a page of 2.2 KB, levels 1, 2, 3, 5: 7.4, 897; 8.8, 822;
+        # Microseconds of CPU and bytes per page of 2.2 KB, levels 1, 2, 3, 5: 7.4, 897; 8.8, 822;
         # 11.3, 777; 19.8, 746. Level 1 is no smaller than gzip.
         compression_level=3,
         # Few values, many pages; the rest never repeats, and a dictionary of it is given up late.
         use_dictionary=["content-type", "language"],
         # Smallest and largest text help no query and would cost a look at every page.
         write_statistics=["url", "timestamp", "language", "language-probability"],
-        write_page_checksum=True,  # costs 1 microsecond a page; a flipped bit must not train
+        write_page_checksum=True,  # 1 microsecond per page; no model may train on a flipped bit
         store_schema=False,  # readers get plain strings, and 32 or 64-bit offsets leave no trace
     ) as writer:
         for start, stop in row_groups(pages["text"]):
@@ -137,7 +137,7 @@ def read_pages(path: str) -> Iterator[Page]:
 
 
 def _open(path: str, stored: int | None = None) -> _Opened:
-    # Page checksums are checked: a flipped bit must not train.
+    # Page checksums are compared: no model may train on a flipped bit.
     file = pq.ParquetFile(arrow_file(path), page_checksum_verification=True, pre_buffer=True)
     metadata = file.metadata
     if stored is not None and metadata.num_rows != stored:

@@ -103,7 +103,7 @@ def test_the_same_command_goes_on(material, tmp_path):
         "pretrain", "--corpus", material.corpus, "--vocab", material.vocab,
         "--out", tmp_path / "run", "--workers", "0", "--eval-every", "0",
     ]  # fmt: skip
-    for said in ("step 1/1  loss", "step 1 is done already"):
+    for said in ("step 1/1  loss", "step 1 is already done"):
         outcome = run_c4(*command, "--steps", "1")
         assert outcome.status == 0, outcome
         assert "--size tiny" in outcome.out

@@ -79,7 +79,7 @@ def uncompiled(monkeypatch):
         (["--set", "d_modle=3"], "names: d_ff, d_kv, d_model"),
         (["--set", "vocab_size=3"], "given by --vocab"),
         (["--set", "d_model=big"], "d_model must be a positive integer, got 'big'"),
-        (["--set", "tied_logits=3"], "'3' is no value of tied_logits"),
+        (["--set", "tied_logits=3"], "'3' is not a value of tied_logits"),
         (["--init-from", "/nowhere"], "leave --size out"),
         (["--out", "ftp://host/run"], "ftp:// is not supported"),
         (["--coordinator", "localhost:1"], "--processes"),
@@ -110,7 +110,7 @@ def test_missing_options(material, tmp_path):
 def test_folders_of_others(material, tmp_path):
     (tmp_path / "thesis.txt").write_text("do not lose")
     assert "holds thesis.txt" in _c4(material, tmp_path).err
-    assert "is no folder" in _c4(material, tmp_path / "thesis.txt").err
+    assert "is not a folder" in _c4(material, tmp_path / "thesis.txt").err
 
 
 def test_evaluation_without_validation_pages(material, tmp_path):

@@ -237,7 +237,7 @@ def test_a_folder_that_is_no_checkpoint_is_told_and_not_gone_on_from(tmp_path):
     (tmp_path / "7").mkdir()
     assert newest_step(tmp_path) is None
     checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(ValueError, match="7 is not a whole checkpoint; delete it to go on"):
+    with pytest.raises(ValueError, match="7 is not a whole checkpoint; delete it to resume"):
         checkpoints.newest()
     checkpoints.close()
 
@@ -299,6 +299,6 @@ def test_another_place_in_the_data_is_not_gone_on_from(tmp_path, content):
     checkpoints.save(7, _state(), {"input": {"shards": {}}, "guard": []})
     checkpoints.wait()
     (tmp_path / "checkpoints" / "7" / "progress" / "metadata").write_text(content)
-    with pytest.raises(ValueError, match="cannot be restored; delete it to go on from the one"):
+    with pytest.raises(ValueError, match="cannot be restored; delete it to resume from the one"):
         checkpoints.restore(7, _like(_state(), _alone()))
     checkpoints.close()

@@ -94,7 +94,7 @@ def test_the_guard_waits_for_a_full_window_and_goes_on_from_its_state():
     twin.set_state(json.loads(json.dumps(guard.get_state())))
     for each in (guard, twin):
         each.see(5, 10.0)  # mean 5.25
-        with pytest.raises(TrainingStoppedError, match=r"step 6.* is 6\.250, and has been 5\.000"):
+        with pytest.raises(TrainingStoppedError, match=r"step 6.* from 5\.000 to 6\.250"):
             each.see(6, 6.0)
 
 
@@ -182,5 +182,5 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
 @pytest.mark.slow
 def test_files_of_another_kind_are_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe is no file: move it away"):
+    with pytest.raises(ValueError, match="pipe is not a file: move it away"):
         MetricsFile(tmp_path / "pipe", 0)

@@ -79,7 +79,7 @@ def test_a_run_killed_in_an_upload_goes_on_bit_for_bit(
     run = start_remote()
     text, _ = run.communicate(timeout=300)
     assert run.returncode == 0, text
-    assert f"going on from step 10 in {RUN}" in text
+    assert f"resuming from step 10 in {RUN}" in text
     said, _ = refused[0].communicate(timeout=120)
     assert refused[0].returncode == 1
     assert "another training run is running in gs://bucket/runs/a" in said
@@ -153,7 +153,7 @@ def test_a_folder_of_something_else_is_refused(material, cloud, name):
     cloud.objects[f"{RUN}/{name}"] = b"mine"
     done = pretrain(material, RUN, *_TINY, "--vocab", material.vocab, "--steps", "1")
     assert done.status == 1
-    assert f"{RUN} is no run's folder: it holds {name.partition('/')[0]}" in done.err
+    assert f"{RUN} is not the folder of a run: it holds {name.partition('/')[0]}" in done.err
     assert [*cloud.objects] == [f"{RUN}/{name}"]
 
 

@@ -106,5 +106,5 @@ def test_a_package_that_is_missing_is_named(monkeypatch, module):
 @pytest.mark.slow
 def test_files_of_another_kind_are_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe is no folder: move it away"):
+    with pytest.raises(ValueError, match="pipe is not a folder: move it away"):
         TensorBoard(tmp_path / "pipe", 0)

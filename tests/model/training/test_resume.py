@@ -70,7 +70,7 @@ def test_stopped_and_killed_runs_go_on_bit_for_bit(start_run, uninterrupted, tmp
     run = start_run(out)
     text, _ = run.communicate(timeout=300)
     assert run.returncode == 0, text
-    assert "going on from step" in text
+    assert "resuming from step" in text
     assert _losses(out) == _losses(uninterrupted)
     _same_params(out, uninterrupted)
     assert (out / "loss.png").stat().st_size > 1000
@@ -97,8 +97,8 @@ def test_a_log_that_nobody_reads_any_more_ends_no_training(start_run, tmp_path):
     _, said = run.communicate(timeout=120)
     assert run.returncode == 0, said
     assert said == (
-        "c4: note: standard output takes no more (Broken pipe): training goes on, metrics.jsonl "
-        "has every step\n"
+        "c4: note: standard output cannot be written (Broken pipe): training goes on, "
+        "metrics.jsonl has every step\n"
     )
     assert newest_step(tmp_path / "run" / "checkpoints") == 12
 

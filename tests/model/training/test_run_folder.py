@@ -163,11 +163,11 @@ def test_a_start_that_is_killed_anywhere_can_be_repeated(tmp_path):
 def test_links_that_lead_to_no_folder(tmp_path, target):
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "run").symlink_to(target)
-    with pytest.raises(ValueError, match=rf"is a link to {target}, which is no folder; .*--out"):
+    with pytest.raises(ValueError, match=rf"is a link to {target}, which is not a folder; .*--out"):
         RunFolder(tmp_path / "run")
 
 
 def test_a_lock_of_another_kind(begun):
     os.mkfifo(begun.path / ".lock")
-    with pytest.raises(ValueError, match="lock is no file: move it away"), begun.locked():
+    with pytest.raises(ValueError, match="lock is not a file: move it away"), begun.locked():
         pass

@@ -103,7 +103,7 @@ def test_a_terminal_that_is_full_is_left_alone(capsys):
         terminal.close()
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "standard output takes no more (No space left on device): training goes on" in said
+    assert "standard output cannot be written (No space left on device): training goes on" in said
 
 
 def test_a_bar_on_a_terminal_that_is_closed(capsys):

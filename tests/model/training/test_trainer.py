@@ -123,7 +123,7 @@ def test_utilisation_is_model_flops_over_what_could_be(run30):
 
 
 def test_a_finished_run_takes_more_steps(material, run30, tmp_path):
-    assert "done already" in _run(material, run30, "--steps", 30, *_QUIET).out
+    assert "already done" in _run(material, run30, "--steps", 30, *_QUIET).out
     out = tmp_path / "run"
     _run(material, out, "--steps", 20, *_QUIET)
     _run(material, out, "--steps", 30, *_QUIET)
@@ -180,7 +180,7 @@ def test_memory_that_runs_out_in_the_first_step_is_one_line(material, tmp_path, 
     assert "; a smaller --batch-size, or --remat full" in outcome.err
     # No step was done: the folder takes other settings.
     outcome = _run(material, out, "--steps", 3, *_QUIET)
-    assert "no step was done with other settings here: these replace them" in outcome.out
+    assert "this folder had other settings and no finished step: replacing them" in outcome.out
     assert json.loads((out / "run.json").read_text())["settings"]["input"]["seed"] == 0
     assert len(_losses(out)) == 3
 
@@ -290,7 +290,7 @@ def test_an_interrupt_names_the_newest_whole_checkpoint(material, tmp_path, monk
     )  # fmt: skip
     assert outcome.status == 0, outcome
     assert at_save[0].endswith("no checkpoint was written yet")
-    assert at_save[1].endswith("to go on from the checkpoint of step 2")
+    assert at_save[1].endswith("to resume from the checkpoint of step 2")
     assert lines[-1] == "c4: interrupted after the last step: its checkpoint is good"
 
 
@@ -328,7 +328,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(material, run20):
     assert outcome.err.count("\n") == 1
     # Each of these losses is some 2.5 above the others.
     assert "step 22: the mean loss of 100 steps" in outcome.err
-    assert "it diverges (--divergence 0.05); checkpoint 21 is good" in outcome.err
+    assert "the run diverges (--divergence 0.05); checkpoint 21 is good" in outcome.err
     assert newest_step(run20 / "checkpoints") == 21
 
 
@@ -357,7 +357,7 @@ def test_a_folder_takes_one_process_at_a_time(material, run30):
 
     with RunFolder(run30).locked():
         outcome = _run(material, run30, "--steps", 40, *_QUIET, status=1)
-    assert "another process trains into it" in outcome.err
+    assert "another process is training into it" in outcome.err
 
 
 def test_without_input_what_was_trained_is_kept(material, run30, tmp_path, monkeypatch):

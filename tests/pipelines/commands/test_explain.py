@@ -157,7 +157,7 @@ def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
     [
         (["{dir}/absent.gz"], "no input file matches"),
         (["{dir}/not_wet"], "not_wet: no WARC record in its"),
-        (["{dir}/*.wet.gz"], "names 2"),
+        (["{dir}/*.wet.gz"], "matches 2 files: give one"),
         (["{wet}", "--verdict", "fine"], "unknown verdict 'fine'; known: kept, no_text,"),
         (["{wet}", "--recipe", "enn"], "did you mean 'en'?"),
         (["{wet}", "--recipe", "realnewslike"], "--domain-list FILE"),
@@ -635,7 +635,7 @@ def test_without_its_file_a_page_is_explained_from_what_is_kept(
         assert " kept | " not in outcome.out
     whole = run_c4("explain", "--corpus", corpus, "--verdict", "kept")
     if how == "other":
-        assert "do not fit together" in whole.err
+        assert "do not match" in whole.err
         return
     assert (whole.status, whole.out) == (1, "")
     assert whole.err.startswith(f"c4: note: {path} {what}: skipped\n")
@@ -669,7 +669,7 @@ def test_a_corpus_without_cleaned_pages_says_so(
     assert outcome.err == f"c4: note: {lacks}; deduplication is not considered\n"
     assert outcome.out.endswith("\n  page kept: en 1.0000 (deduplication not considered)\n\n")
     outcome = run_c4("explain", wet, "--corpus", out, "--verdict", "duplicate_url")
-    assert outcome.err == f"c4: error: {lacks}, so that no page can be seen to be duplicate_url\n"
+    assert outcome.err == f"c4: error: {lacks}, so it cannot say which pages are duplicate_url\n"
 
 
 def test_a_page_is_read_from_its_record_on(
@@ -716,10 +716,9 @@ def test_keepers_are_looked_for_within_bounds(
     monkeypatch.setattr(explain_corpus, "_LOOKUPS", 0)
     out = run_c4("explain", path, "--corpus", corpus).out
     found = pages_of(out)
-    assert out.count("of | a page that was not found, or not looked for in so many files\n") == 1
+    assert out.count("of | a page that was not found, or not searched for in so many files\n") == 1
     assert found["http://c.example/ferry"].endswith(
-        "  page duplicate_url: not looked for among so many files: give --url "
-        "http://c.example/ferry"
+        "  page duplicate_url: not searched for in so many files: give --url http://c.example/ferry"
     )
     by_url = run_c4("explain", "--corpus", corpus, "--url", "c.example/ferry").out
     assert f"  page duplicate_url: the copy of {NEW} in {path} at offset " in by_url
