@@ -15,8 +15,9 @@ from testing.material import _ROOT
 
 #: The shipped command, whose compiler takes a minute.
 _SLOW_COMPILER = """
-import sys, time
+import signal, sys, time
 import jax
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs begin without
 from pipelines.c4_main import main
 jax.stages.Lowered.compile = lambda *_: time.sleep(60)
 sys.exit(main())
