@@ -1,6 +1,8 @@
 """Runs whose folder is in an object store."""
 
+import contextlib
 import pathlib
+import subprocess
 
 import jax
 import numpy as np
@@ -73,6 +75,11 @@ def test_a_run_killed_in_an_upload_goes_on_bit_for_bit(
     def start_another_at_step_30(method, what):
         if method == "PUT" and "/checkpoints/30/files.json" in what and not refused:
             refused.append(start_remote())
+        if method == "PUT" and "/checkpoints/40/files.json" in what:
+            # The run may not end before the other has looked: it tries again a little later.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                refused[0].wait(timeout=5)
+            return 503 if refused[0].poll() is None else None
         return None
 
     cloud.fail = start_another_at_step_30
