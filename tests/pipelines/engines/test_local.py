@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,11 +36,11 @@ MOMENTS = int(os.environ.get("C4_KILLS", "6"))
 INPUTS = str(WET_DIR / "*.wet*")
 
 
-def start(out: pathlib.Path, **environment: str) -> "subprocess.Popen[str]":
+def start(out: pathlib.Path, inputs: str = INPUTS, **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "pipelines.c4_main", "build", "--workers", "2", "--quiet"),
-            *("--input", INPUTS, "--output", str(out)),
+            *("--input", inputs, "--output", str(out)),
         ],
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -146,7 +147,9 @@ def test_a_broken_interpreter_is_an_error_of_the_library(
 def test_workers_end_with_their_launcher(
     seconds: float, sent: signal.Signals, tmp_path: pathlib.Path
 ) -> None:
-    process = start(tmp_path / "out")
+    for number in range(200):  # some seconds of work for two workers
+        shutil.copy(WET_DIR / "sample-00000.warc.wet.gz", tmp_path / f"{number}.warc.wet.gz")
+    process = start(tmp_path / "out", str(tmp_path / "*.wet.gz"))
     workers = wait_for_workers(process, 2)
     time.sleep(seconds)
     if sent == signal.SIGSTOP:  # one that hangs when another is killed is ended by the launcher
