@@ -9,7 +9,7 @@ from scripts import walks
 def test_every_walk_is_short(capsys):
     found = dict(walks.walks())
     assert found["build --max-file-mb"][0] == "pipelines.commands.build"
-    assert found["build --max-file-mb"][-1] == "pipelines.wet.records"
+    assert found["explain --max-file-mb"][-1] == "pipelines.wet.records"
     assert found["pretrain --keep-last"][-1] == "model.training.checkpoints"
     assert walks.main() == 0
     assert len(capsys.readouterr().out.splitlines()) == len(found) > 80

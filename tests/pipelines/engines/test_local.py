@@ -249,7 +249,7 @@ def test_a_starter_reports_what_becomes_of_its_workers(
     monkeypatch.setattr(local.subprocess, "Popen", popen)
     with local.Workers() as workers:
         workers.start({"CONTROL_API_SERVICE_DESCRIPTOR": "no address"})
-        with pytest.raises(local.WorkerDiedError, match=r"with status 1: .*no address"):
+        with pytest.raises(local.WorkerDiedError, match=r"with status 1: .*ParseError"):
             workers.run(threading.Event().wait)
         starter = workers._starter
     assert starter is not None
