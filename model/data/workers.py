@@ -94,7 +94,7 @@ class Workers:
         return len(self._coming)
 
     def submit(self, worker: int, *arguments: Any) -> int:
-        """Asks a worker for a result, and return the ticket to fetch it with."""
+        """Ask a worker for a result, and return the ticket to fetch it with."""
         self._check_open()
         ticket = self._tickets
         self._tickets += 1
@@ -125,7 +125,7 @@ class Workers:
         raise error
 
     def cancel(self, ticket: int) -> None:
-        """Forgets a result that was asked for."""
+        """Forget a result that was asked for."""
         worker = self._worker_of.pop(ticket)
         if self._results.pop(ticket, None) is None:
             self._coming[worker] = collections.deque(
