@@ -1,5 +1,6 @@
 """Runs a command and says what it cost: CPU seconds of all its processes, and their memory."""
 
+import contextlib
 import ctypes
 import dataclasses
 import os
@@ -40,6 +41,7 @@ def run(command: Sequence[str]) -> Cost:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    own = {child.pid for child in psutil.Process().children()}  # of whoever measures
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -47,7 +49,7 @@ def run(command: Sequence[str]) -> Cost:
     sampler.start()
     output, _ = process.communicate()
     wall_s = time.monotonic() - started
-    _reap_orphans()
+    _reap_orphans(own)
     sampler.stop()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode:
@@ -56,12 +58,12 @@ def run(command: Sequence[str]) -> Cost:
     return Cost(wall_s, cpu_s, sampler.peak_bytes, output, sampler.worker_peak_bytes)
 
 
-def _reap_orphans() -> None:
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+def _reap_orphans(own: set[int]) -> None:
+    """Wait for all children but ``own``, which may run on: multiprocessing's tracker, say."""
+    while orphans := {child.pid for child in psutil.Process().children()} - own:
+        for pid in orphans:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
 
 
 class _Sampler(threading.Thread):
