@@ -146,17 +146,7 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
             try:
                 modules[name] = importlib.import_module(command.module)
             except ModuleNotFoundError as error:
-                if (error.name or "").split(".")[0] in _OURS:
-                    raise
-                comes, extra = "it comes with c4", ""
-                if command.extra is not None:
-                    comes, extra = f"it comes with the extra {command.extra}", f"[{command.extra}]"
-                print(
-                    f"c4: error: c4 {name} needs {error.name}, which is not installed: "
-                    f"{comes} (in a clone: {shlex.join(['pip', 'install', '-e', f'.{extra}'])})",
-                    file=sys.stderr,
-                )
-                return 1
+                return _refuse_missing(name, error)
             modules[name].add_arguments(sub)
     if asked and asked not in _COMMANDS:
         near = difflib.get_close_matches(asked, _COMMANDS, n=1)
@@ -165,8 +155,32 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
     arguments, rest = parser.parse_known_args(words, known)
     if rest and not _COMMANDS[arguments.command].passes_on:
         parsers[arguments.command].error(f"unknown argument {rest[0]!r}")
-    status: int = modules[arguments.command].run(arguments, rest)
+    try:
+        status: int = modules[arguments.command].run(arguments, rest)
+    except ModuleNotFoundError as error:  # of a command that imports its extra when it runs
+        if _COMMANDS[arguments.command].extra is None:
+            raise
+        return _refuse_missing(arguments.command, error)
     return status
+
+
+def _refuse_missing(name: str, error: ModuleNotFoundError) -> int:
+    """Say how to install the package that a command lacks, and return the exit status.
+
+    Raises the error again if it is a module of our own.
+    """
+    if (error.name or "").split(".")[0] in _OURS:
+        raise error
+    extra = _COMMANDS[name].extra
+    comes, brackets = "it comes with c4", ""
+    if extra is not None:
+        comes, brackets = f"it comes with the extra {extra}", f"[{extra}]"
+    print(
+        f"c4: error: c4 {name} needs {error.name}, which is not installed: "
+        f"{comes} (in a clone: {shlex.join(['pip', 'install', '-e', f'.{brackets}'])})",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _protect_streams() -> None:

@@ -1,4 +1,5 @@
 import argparse
+import importlib
 import io
 import os
 import pathlib
@@ -249,6 +250,30 @@ def test_training_without_its_extra_says_what_to_install(monkeypatch: pytest.Mon
     assert (status, out) == (1, "")
     assert err == (
         "c4: error: c4 vocab needs model.commands.vocab, which is not installed: "
+        "it comes with the extra train (in a clone: pip install -e '.[train]')\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("pretrain", ["--corpus", "a", "--out", "b"]),
+        ("vocab", ["--corpus", "a", "--output", "b"]),
+        ("import-hf", ["a", "--output", "b"]),
+        ("export-hf", ["a", "--output", "b"]),
+    ],
+)
+def test_a_command_that_runs_without_its_extra_says_so_too(
+    command: str, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not every command imports its extra with its module; the first import of it may come later.
+    module = importlib.import_module(c4_main._COMMANDS[command].module)
+    absent = ModuleNotFoundError("No module named 'sentencepiece'", name="sentencepiece")
+    monkeypatch.setattr(module, "run", raising(absent))
+    status, _, err = run_c4(command, *options)
+    assert status == 1
+    assert err == (
+        f"c4: error: c4 {command} needs sentencepiece, which is not installed: "
         "it comes with the extra train (in a clone: pip install -e '.[train]')\n"
     )
 
