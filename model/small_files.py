@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines import storage
 
-__all__ = ["naming", "read_json_object", "read_small_file"]
+__all__ = ["json_object", "naming", "read_json_object", "read_small_file"]
 
 #: Bytes; the largest such file of a published T5, mT5's tokenizer.json, has 16 MB.
 LIMIT = 256 << 20
@@ -40,13 +40,17 @@ def _require_small(path: str | os.PathLike[str], size: int) -> None:
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a small file that is one JSON object. Raises ValueError, naming it, if it is not."""
-    content = read_small_file(path)
+    return json_object(read_small_file(path), f"{path}: damaged")
+
+
+def json_object(content: str | bytes, place: str) -> dict[str, Any]:
+    """Return the JSON object that a text is. Raises ValueError, naming the place, if it is none."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: damaged: no JSON object")
+        raise ValueError(f"{place}: no JSON object")
     return found
 
 

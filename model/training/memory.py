@@ -21,6 +21,7 @@ __all__ = [
     "Room",
     "StepMemory",
     "available_room",
+    "device_limit",
     "host_memory",
     "one_line_out_of_memory",
     "require_host_room",
@@ -93,14 +94,19 @@ def available_room(devices: Any) -> Room:
     """
     here = [device for device in devices if device.process_index == jax.process_index()]
     if here[0].platform != "cpu":
-        limit = (here[0].memory_stats() or {}).get("bytes_limit")
-        return Room(bytes=None if limit is None else float(limit))
+        return Room(bytes=device_limit(here[0]))
     processes = 1
     if jax.process_count() > 1:
         host = np.uint32(zlib.crc32(socket.gethostname().encode()))
         hosts = np.asarray(multihost_utils.process_allgather(host))
         processes = int(np.sum(hosts == host))
     return Room(bytes=host_memory(), devices=len(here) * processes, of_host=True)
+
+
+def device_limit(device: Any) -> float | None:
+    """Return the bytes that JAX may use of a device; None if it is unknown, as of a CPU."""
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    return None if limit is None else float(limit)
 
 
 def host_memory(root: str = "/") -> float | None:

@@ -13,7 +13,7 @@ from model.t5.network import T5
 from model.training import sharding
 from model.training.checkpoints import load_params
 from model.training.losses import LossSums
-from model.training.memory import StepMemory, available_room, require_room
+from model.training.memory import StepMemory, available_room, device_limit, require_room
 from model.training.stop_signal import interruptible
 from model.training.train_config import TrainConfig
 from model.training.train_step import Learner, StepMetrics, TrainState, make_eval_step
@@ -93,7 +93,9 @@ def plan_placement(config: TrainConfig) -> Placement:
     """Place a run on the devices of this machine. Raises ValueError as `possible_meshes`."""
     learner, devices = learner_of(config), jax.devices()
     batch = config.data.batch_spec()
-    shapes = possible_meshes(learner, config.mesh, batch, devices, _device_bytes())
+    shapes = possible_meshes(
+        learner, config.mesh, batch, devices, device_limit(jax.local_devices()[0])
+    )
     return place(learner, shapes[0], devices)
 
 
@@ -228,9 +230,3 @@ def _shapes(spec: BatchSpec, placement: Placement) -> dict[str, jax.ShapeDtypeSt
         name: jax.ShapeDtypeStruct(shape, kind, sharding=placement.batch)  # type: ignore[no-untyped-call]
         for name, (shape, kind) in spec.arrays.items()
     }
-
-
-def _device_bytes() -> float | None:
-    stats = jax.local_devices()[0].memory_stats()
-    limit = (stats or {}).get("bytes_limit")
-    return None if limit is None else float(limit)

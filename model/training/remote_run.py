@@ -27,11 +27,11 @@ from collections.abc import Iterable, Iterator
 from pipelines import builders, storage
 from pipelines.corpus import json_files
 
-__all__ = ["COPIED", "RemoteRun", "whole_steps"]
+__all__ = ["COPIED", "STEPS", "RemoteRun", "whole_steps"]
 
 COPIED = "files.json"
-_STEPS = "checkpoints"
-_NOT_COPIED = re.compile(rf"({_STEPS}/|wandb/|\.).*|.*\.tmp")
+STEPS = "checkpoints"
+_NOT_COPIED = re.compile(rf"({STEPS}/|wandb/|\.).*|.*\.tmp")
 _LOCK = ".lock"
 _NEW_S = 60.0  # a folder this new may not be locked yet
 
@@ -139,8 +139,8 @@ class RemoteRun:
 
     def publish(self, step: int) -> None:
         """Copy a whole checkpoint to the store; ``files.json`` comes last. Raises OSError."""
-        files = storage.walk(str(self.path / _STEPS / str(step)))
-        local, remote = str(self.path / _STEPS / str(step)), self._in_store(_STEPS, str(step))
+        files = storage.walk(str(self.path / STEPS / str(step)))
+        local, remote = str(self.path / STEPS / str(step)), self._in_store(STEPS, str(step))
         storage.copy_files((storage.join(local, n), storage.join(remote, n)) for n in files)
         self._require_ours()
         with storage.write_atomically(storage.join(remote, COPIED)) as file:
@@ -157,20 +157,20 @@ class RemoteRun:
     def remove_steps(self, steps: Iterable[int]) -> None:
         """Remove checkpoints from the store; ``files.json`` goes first."""
         for step in steps:
-            folder = self._in_store(_STEPS, str(step))
+            folder = self._in_store(STEPS, str(step))
             storage.remove([storage.join(folder, COPIED)])
             storage.remove(storage.join(folder, name) for name in storage.walk(folder))
 
     def sweep(self) -> None:
         """Remove checkpoints that are not whole. Call this with the folder claimed."""
         whole = self.steps()
-        found = storage.folders(self._in_store(_STEPS))
+        found = storage.folders(self._in_store(STEPS))
         self.remove_steps(int(name) for name in found if _is_step(name) and int(name) not in whole)
 
 
 def whole_steps(url: str) -> list[int]:
     """Return the steps of the whole checkpoints of a run in an object store, ascending."""
-    steps = storage.join(url, _STEPS)
+    steps = storage.join(url, STEPS)
     names = [name for name in storage.folders(steps) if _is_step(name)]
     return sorted(int(name) for name in names if _files(url, int(name)))
 
@@ -180,7 +180,7 @@ def fetch_step(url: str, path: pathlib.Path, step: int, items: tuple[str, ...] =
 
     Raises OSError if a file cannot be read or has another size than when it was written.
     """
-    remote, local = storage.join(url, _STEPS, str(step)), path / _STEPS / str(step)
+    remote, local = storage.join(url, STEPS, str(step)), path / STEPS / str(step)
     scratch = local.with_name(f".{step}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     wanted = [
@@ -193,7 +193,7 @@ def fetch_step(url: str, path: pathlib.Path, step: int, items: tuple[str, ...] =
 
 def _files(url: str, step: int) -> dict[str, int]:
     """Return the sizes of a checkpoint's files by name; none if it is not whole."""
-    folder = storage.join(url, _STEPS, str(step))
+    folder = storage.join(url, STEPS, str(step))
     listed = (json_files.read_object(storage.join(folder, COPIED)) or {}).get("files")
     if not isinstance(listed, dict) or not listed:
         return {}

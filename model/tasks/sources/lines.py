@@ -1,9 +1,10 @@
 """Lines and JSON of files from strangers, with errors that name the file and the line."""
 
 import io
-import json
 from collections.abc import Iterator
 from typing import IO, Any
+
+from model.small_files import json_object
 
 __all__ = ["json_document", "json_lines", "text_lines"]
 
@@ -37,7 +38,7 @@ def json_lines(stream: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file that has one on each line. Blank lines are skipped."""
     for number, line in enumerate(text_lines(stream, name), 1):
         if line.strip():
-            yield _object(line, f"{name}: line {number:,}")
+            yield json_object(line, f"{name}: line {number:,}")
 
 
 def json_document(stream: IO[bytes], name: str) -> dict[str, Any]:
@@ -45,14 +46,4 @@ def json_document(stream: IO[bytes], name: str) -> dict[str, Any]:
     content = stream.read(_LARGEST_DOCUMENT + 1)
     if len(content) > _LARGEST_DOCUMENT:
         raise ValueError(f"{name}: larger than {_LARGEST_DOCUMENT:,} bytes")
-    return _object(content, name)
-
-
-def _object(content: str | bytes, place: str) -> dict[str, Any]:
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{place}: no JSON object")
-    return found
+    return json_object(content, name)
