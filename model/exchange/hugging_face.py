@@ -386,6 +386,11 @@ def config_to_hf(
             f"a {config.architecture} cannot be exported: T5ForConditionalGeneration is an encoder "
             "and a decoder with parameters of their own"
         )
+    if config.adapter is not None:
+        raise ExchangeError(
+            f"a model with adapter layers (adapter {config.adapter}) cannot be exported: "
+            "T5ForConditionalGeneration has none; fine-tune without --adapter to export"
+        )
     gated = config.feed_forward == "gated-gelu"
     return {
         "architectures": ["T5ForConditionalGeneration"],
