@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     add_options(group, TrainConfig, "steps")
     add_options(group, StepConfig, "accumulate")
-    add_options(group, TrainConfig, "schedule", "learning_rate", "warmup")
+    add_options(
+        group, TrainConfig, "schedule", "learning_rate", "warmup", "schedule_offset", "cooldown"
+    )
     add_options(group, StepConfig, "z_loss", "label_smoothing", "loss_divisor")
     add_options(group, InputConfig, "seed")
 

@@ -27,7 +27,13 @@ from typing import Any
 from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
 from model.training import compile_cache
-from model.training.checkpoints import MODEL_FILE, STEPS, VOCABULARY_FILE, write_model_file
+from model.training.checkpoints import (
+    MODEL_FILE,
+    RUN_FILE,
+    STEPS,
+    VOCABULARY_FILE,
+    write_model_file,
+)
 from model.training.metrics import read_rows
 from model.training.remote_run import RemoteRun
 from model.training.train_config import option_of
@@ -35,7 +41,6 @@ from pipelines import storage
 
 __all__ = ["RUN_FILE", "RunFolder"]
 
-RUN_FILE = "run.json"
 _RUN_SCRATCH = f".{RUN_FILE}.tmp"
 _LOCK_FILE = ".lock"
 _CLAIMS = "builders"  # who trains into a folder of an object store
