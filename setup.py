@@ -13,6 +13,7 @@ setup(
         "model",
         "model.commands",
         "model.data",
+        "model.evaluation",
         "model.exchange",
         "model.pods",
         "model.t5",
