@@ -29,5 +29,5 @@ setup(
         "pipelines.storage",
         "pipelines.wet",
     ],
-    package_data={"": ["py.typed", "*.toml"]},
+    package_data={"": ["py.typed", "*.csv", "*.toml"]},
 )

@@ -55,6 +55,11 @@ _COMMANDS = {
         interrupted="interrupted before the first step: nothing was saved",
     ),
     "tasks": _Command("model.commands.tasks", "lists the paper's tasks and prepares their data"),
+    "evaluate": _Command(
+        "model.commands.evaluate",
+        "scores a trained model on tasks, beside the paper's scores",
+        extra="train",
+    ),
     "import-hf": _Command(
         "model.commands.import_hf",
         "makes a checkpoint from a T5 in Hugging Face's layout",
