@@ -16,6 +16,7 @@ setup(
         "model.evaluation",
         "model.exchange",
         "model.pods",
+        "model.studies",
         "model.t5",
         "model.tasks",
         "model.tasks.sources",

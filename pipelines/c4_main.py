@@ -60,6 +60,12 @@ _COMMANDS = {
         "scores a trained model on tasks, beside the paper's scores",
         extra="train",
     ),
+    "ablate": _Command(
+        "model.commands.ablate",
+        "compares two corpora, or two recipes, by the models that they make",
+        extra="train",
+        interrupted="interrupted; run the same command again to resume: finished runs are kept",
+    ),
     "import-hf": _Command(
         "model.commands.import_hf",
         "makes a checkpoint from a T5 in Hugging Face's layout",

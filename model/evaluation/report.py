@@ -29,7 +29,7 @@ def columns_of(scores: Sequence[TaskScores]) -> dict[str, float]:
 
     A test set fills the column of its validation set.
     """
-    found = {}
+    found: dict[str, float] = {}
     for entry in scores:
         found |= {name: entry.scores[metric] for name, metric in _columns(entry).items()}
     return averages(found) | found
@@ -142,7 +142,9 @@ class Report:
             "examples",
         )
         rows: list[tuple[str, ...]] = [header]
-        ours, intervals, examples = self.columns, {}, {}
+        ours = self.columns
+        intervals: dict[str, Interval | None] = {}
+        examples: dict[str, str] = {}
         others: list[tuple[str, ...]] = []
         for found, of_found in zip(self.scores, self.intervals, strict=True):
             count = f"{len(found.predictions):,}"
@@ -186,7 +188,8 @@ def example_lines(found: TaskScores, count: int) -> Iterator[str]:
     Wrong is what is parsed as another value than the gold one; for text, what is not one of the
     gold texts.
     """
-    wrong, right = [], []
+    wrong: list[tuple[int, bool, bool, bool]] = []
+    right: list[tuple[int, bool, bool, bool]] = []
     for place, (raw, prediction) in enumerate(zip(found.raws, found.predictions, strict=True)):
         gold = found.task.gold(raw)
         parsed = found.task.parse(prediction, raw)
