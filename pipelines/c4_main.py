@@ -60,6 +60,12 @@ _COMMANDS = {
         "scores a trained model on tasks, beside the paper's scores",
         extra="train",
     ),
+    "study": _Command(
+        "model.commands.study",
+        "lists, runs and tabulates the paper's experiments",
+        extra="train",
+        interrupted="interrupted; run the same command again to resume: finished runs are kept",
+    ),
     "ablate": _Command(
         "model.commands.ablate",
         "compares two corpora, or two recipes, by the models that they make",

@@ -19,7 +19,6 @@ import dataclasses
 import hashlib
 import heapq
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +27,7 @@ from typing import Any, NamedTuple
 from c4_filters.urls import normalize_url
 from model.data.objectives import OBJECTIVES
 from model.small_files import naming, read_json_object
-from model.studies.commands import run_c4, run_python
+from model.studies.commands import run_c4, run_python, write_json
 from model.studies.held_out import write_texts
 from model.studies.statistics import Comparison, compare_paired
 from model.t5.config import ARCHITECTURES, SIZES
@@ -254,7 +253,7 @@ class _Work:
             return
         if self._out.exists() and any(self._out.iterdir()):
             raise ValueError(f"{self._out} holds something else: give a new folder (--out)")
-        _write_json(path, settings)
+        write_json(path, settings)
 
     def corpora(self) -> dict[str, str]:
         config = self._config
@@ -294,7 +293,7 @@ class _Work:
                 raise ValueError(
                     "too little text to judge on: use larger corpora or --held-out-share"
                 )
-            _write_json(done, sizes)
+            write_json(done, sizes)
         sizes = read_json_object(done)
         return training, {str(texts / f"{name}.jsonl"): size for name, size in sizes.items()}
 
@@ -363,7 +362,7 @@ class _Work:
                 name: {pathlib.Path(path).stem: bits for path, bits in line["texts"].items()}
                 for name, line in zip(todo, lines, strict=True)
             }
-            _write_json(self._out / "results.json", results)
+            write_json(self._out / "results.json", results)
         return results
 
     def fine_tune(self, arm: str, seed: int, task: str) -> float:
@@ -449,17 +448,9 @@ def _write_corpus(pages: Iterator[Any], folder: pathlib.Path) -> None:
             writer.write_table(pa.Table.from_pylist(rows, schema))
             count += len(rows)
     shard = {"name": path.name, "split": "train", "pages": count}
-    _write_json(folder / "manifest.json", {"shards": [shard]})
+    write_json(folder / "manifest.json", {"shards": [shard]})
 
 
 def _newest_step(run: pathlib.Path) -> int | None:
     steps = [int(path.name) for path in run.glob("checkpoints/*") if path.name.isdigit()]
     return max(steps, default=None)
-
-
-def _write_json(path: pathlib.Path, content: Any) -> None:
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        scratch.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-        scratch.replace(path)
