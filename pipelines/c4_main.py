@@ -54,6 +54,12 @@ _COMMANDS = {
         extra="train",
         interrupted="interrupted before the first step: nothing was saved",
     ),
+    "finetune": _Command(
+        "model.commands.finetune",
+        "trains a model further on tasks",
+        extra="train",
+        interrupted="interrupted before the first step: nothing was saved",
+    ),
     "tasks": _Command("model.commands.tasks", "lists the paper's tasks and prepares their data"),
     "evaluate": _Command(
         "model.commands.evaluate",

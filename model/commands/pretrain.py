@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group("model")
     add_options(group, ModelOptions)
-    add_options(group, TrainConfig, "init_from")
+    add_options(group, TrainConfig, "init_from", "optimizer_state")
     add_options(group, ModelConfig)
 
     group = parser.add_argument_group("objective")

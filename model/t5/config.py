@@ -38,7 +38,7 @@ class ModelConfig:
     tied_logits: bool = True  #: logits from the embedding, scaled by d_model ** -0.5
     num_decoder_layers: int | None = None  #: where it differs from num_layers
     #: Width of the adapter layer after each feed-forward layer; None for no adapter layers.
-    adapter: int | None = set_by("c4 finetune --adapter", default=None)
+    adapter: int | None = set_by("--adapter", default=None)
     relative_buckets: int = 32
     relative_max_distance: int = 128
     norm_epsilon: float = 1e-6

@@ -33,6 +33,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from model.exchange.hugging_face import CONFIG, import_model
 from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
 from model.training import remote_run
@@ -48,6 +49,7 @@ __all__ = [
     "Checkpoints",
     "LoadedParams",
     "Origin",
+    "is_hugging_face",
     "load_params",
     "load_state",
     "newest_step",
@@ -130,6 +132,15 @@ def _uncopied() -> ocp.PyTreeCheckpointHandler:
         (jax.Array, kinds.ArrayHandler()),
     )
     return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
+def is_hugging_face(path: Path) -> bool:
+    """Return whether a path is a folder of this machine in Hugging Face's layout."""
+    where = os.fspath(path)
+    if not storage.is_local(where):
+        return False
+    root = pathlib.Path(storage.local_path(where))
+    return (root / CONFIG).is_file() and not (root / MODEL_FILE).exists()
 
 
 def read_model(path: Path) -> tuple[ModelConfig, str | pathlib.Path | None]:
@@ -242,8 +253,10 @@ def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
 def read_origin(path: Path) -> Origin | None:
     """Return the run that a folder's parameters are of; None where there are no statistics.
 
-    Raises ValueError as :func:`load_params` does.
+    The folder is one that :func:`load_state` takes. Raises ValueError as it does.
     """
+    if is_hugging_face(path):
+        return None
     with _on_this_machine(path) as local:
         root, params = _find_params(local)
         step = params.parent.name
@@ -265,7 +278,7 @@ def load_state(
     """Read parameters, and perhaps the optimizer's statistics, for a run to start with.
 
     Args:
-      path: as of :func:`load_params`.
+      path: as of :func:`load_params`, or of a folder in Hugging Face's layout.
       like: ``jax.ShapeDtypeStruct`` with shardings in the place of arrays.
       statistics: whether those are read, if there are any.
       may_lack: says of a path of keys in the tree of parameters whether it may be missing; it is
@@ -274,6 +287,10 @@ def load_state(
     Raises:
       ValueError: as :func:`load_params`; or the checkpoint has other parameters.
     """
+    if is_hugging_face(path):
+        params = import_model(path).params
+        where = jax.tree.map(lambda leaf: leaf.sharding, _part(like.params, params))
+        return jax.device_put(params, where), None
     with _on_this_machine(path, [PARAMS, _OPTIMIZER] if statistics else [PARAMS]) as local:
         folder = _find_params(local)[1]
         params = _load_like(folder, like.params, may_lack)
@@ -296,6 +313,13 @@ def _load_like(folder: pathlib.Path, like: Any, may_lack: Callable[[Any], bool])
     found = _without(like, lacking)
     _check_same_names(folder, stored, found)
     return _load(handler, folder, _restore_args(found))
+
+
+def _part(tree: Any, found: Any) -> Any:
+    """Return of nested dictionaries the nodes that are in others, too."""
+    if not isinstance(tree, dict):
+        return tree
+    return {name: _part(tree[name], node) for name, node in found.items()}
 
 
 def _without(tree: Any, left_out: Any) -> Any:
@@ -412,13 +436,16 @@ class Checkpoints:
                 force=True,
             )
 
-    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    def restore(
+        self, step: int, like: TrainState, first_step: int = 0
+    ) -> tuple[TrainState, dict[str, Any]]:
         """Read a state and what was saved beside it.
 
         Args:
           step: of a whole checkpoint.
           like: ``jax.ShapeDtypeStruct`` with shardings in the place of arrays; how the arrays
             were divided when they were saved does not matter.
+          first_step: the global step at which the run started; the state's is ``step`` more.
 
         Raises:
           ValueError: the checkpoint is of other arrays, or damaged.
@@ -445,7 +472,7 @@ class Checkpoints:
                 f"{self.folder / str(step)} cannot be restored; delete it to resume from the one "
                 f"before ({str(error).partition(' [tensorstore_spec')[0]})"
             ) from error
-        counter = jax.device_put(np.int32(step), like.step.sharding)
+        counter = jax.device_put(np.int32(first_step + step), like.step.sharding)
         return state._replace(step=counter), dict(progress)
 
     def wait(self) -> None:

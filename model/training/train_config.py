@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from model.data.input_config import InputConfig, input_option_of
 from model.t5.config import ModelConfig
 from pipelines import options
-from pipelines.options import check_bounds, option
+from pipelines.options import check_bounds, option, set_by
 
 if TYPE_CHECKING:
     from model.training.optimizer import Schedule
@@ -129,7 +129,7 @@ class TrainConfig:
         "lower the learning rate linearly to 0 over the last N steps",
         default=0, metavar="N", least=0,
     )  # fmt: skip
-    trained: Trained = "all"
+    trained: Trained = set_by("--adapter, --adapter-norms, --unfreeze", default="all")
     init_from: str | None = option(
         "start with the parameters of a folder of c4 import-hf or of another run, and its "
         "vocabulary unless --vocab is given",
@@ -140,7 +140,9 @@ class TrainConfig:
         "keeps the step and the statistics of that run",
         default="new",
     )
-    first_step: int = 0  #: the global step this run starts at; of --init-from where it is kept
+    first_step: int = set_by(
+        "--optimizer-state", default=0
+    )  #: the global step this run starts at; of --init-from where it is kept
 
     mesh: str = option(
         "data=2,fsdp=4,tensor=1, any of the three, -1 for what is left",
@@ -182,6 +184,8 @@ class TrainConfig:
         "--profile", default=0, metavar="N", least=0,
     )  # fmt: skip
     quiet: bool = option("no progress", default=False)
+    #: Options of ``c4 pretrain`` to those of the command that was typed, for messages.
+    option_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     defaults: str = "paper"  #: what filled in the options not given: "paper" or "cpu"
 
     def __post_init__(self) -> None:
