@@ -99,7 +99,7 @@ class Task:
         return self.checked_examples(self._checked(raw), split)
 
     def checked_examples(self, raw: Raw, split: str) -> list[Pair]:
-        """Return what `examples` does, for a raw example of JSON's types, such as a prepared one."""
+        """Return what `examples` does of an example in JSON's types, such as a prepared one."""
         if split == "train" and self.trains_on and not self._naming(self.trains_on, raw):
             return []
         pairs: list[Pair] = self._naming(self.make, raw)
