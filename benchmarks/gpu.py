@@ -302,7 +302,7 @@ def card(options: argparse.Namespace) -> None:
     versions: dict[str, str | None] = {"python": sys.version.split()[0]}
     for package in (
         "jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cudnn-cu13", "nvidia-cublas", "torch",
-        "triton", "transformers", "numpy", "flax", "optax", "orbax-checkpoint", "grain",
+        "triton", "transformers", "numpy", "flax", "optax", "orbax-checkpoint",
     ):  # fmt: skip
         try:
             versions[package] = metadata.version(package)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from c4_filters.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from model.data.input_config import InputConfig
     from model.data.objectives import objective
-    from model.data.rows import InputConfig
     from model.data.vocabulary import Vocabulary
     from model.exchange.loaded_model import LoadedModel, load_hf
     from model.t5.config import ModelConfig, model_config
@@ -35,7 +35,7 @@ __all__ = [
 # JAX takes a second to import, and the processes that read data need none of it.
 _PLACES = {
     "T5": "model.t5.network",
-    "InputConfig": "model.data.rows",
+    "InputConfig": "model.data.input_config",
     "LoadedModel": "model.exchange.loaded_model",
     "ModelConfig": "model.t5.config",
     "TrainConfig": "model.training.train_config",
