@@ -55,6 +55,12 @@ _COMMANDS = {
         interrupted="interrupted before the first step: nothing was saved",
     ),
     "tasks": _Command("model.commands.tasks", "lists the paper's tasks and prepares their data"),
+    "predict": _Command(
+        "model.commands.predict",
+        "predicts a text for each line with a trained model",
+        extra="train",
+        interrupted="interrupted: predictions written so far are good",
+    ),
     "import-hf": _Command(
         "model.commands.import_hf",
         "makes a checkpoint from a T5 in Hugging Face's layout",

@@ -1,0 +1,1 @@
+"""Evaluates trained models: predicts texts, scores tasks, writes reports."""
