@@ -13,8 +13,10 @@ setup(
         "model",
         "model.commands",
         "model.data",
+        "model.evaluation",
         "model.exchange",
         "model.pods",
+        "model.studies",
         "model.t5",
         "model.tasks",
         "model.tasks.sources",
@@ -28,5 +30,5 @@ setup(
         "pipelines.storage",
         "pipelines.wet",
     ],
-    package_data={"": ["py.typed", "*.toml"]},
+    package_data={"": ["py.typed", "*.csv", "*.toml"]},
 )

@@ -61,6 +61,23 @@ _COMMANDS = {
         extra="train",
         interrupted="interrupted: predictions written so far are good",
     ),
+    "evaluate": _Command(
+        "model.commands.evaluate",
+        "scores a trained model on tasks, beside the paper's scores",
+        extra="train",
+    ),
+    "study": _Command(
+        "model.commands.study",
+        "lists, runs and tabulates the paper's experiments",
+        extra="train",
+        interrupted="interrupted; run the same command again to resume: finished runs are kept",
+    ),
+    "ablate": _Command(
+        "model.commands.ablate",
+        "compares two corpora, or two recipes, by the models that they make",
+        extra="train",
+        interrupted="interrupted; run the same command again to resume: finished runs are kept",
+    ),
     "import-hf": _Command(
         "model.commands.import_hf",
         "makes a checkpoint from a T5 in Hugging Face's layout",

@@ -17,6 +17,7 @@ from model.tasks.sources.libraries import (
 from model.tasks.sources.pairs import read_pairs
 from model.tasks.sources.published import expected_files, read_published
 from model.tasks.values import Raw
+from model.text_table import text_table
 
 __all__ = ["add_arguments", "run"]
 
@@ -151,7 +152,7 @@ def _print_list() -> None:
         ]
         cells = [f"{size:,}" if size else "-" for size in sizes]
         rows.append((entry.name, entry.title, *cells, ", ".join(entry.metric_names) or "none"))
-    _print_rows(rows, right=range(2, 5))
+    print(*text_table(rows, right=range(2, 5)), sep="\n")
     print("\nmixtures: all, glue, super_glue (c4 tasks show all)")
 
 
@@ -160,7 +161,7 @@ def _print_rates(name: str) -> None:
     limit = f"each task counts for at most {mixed.limit:,} examples" if mixed.limit else "no limit"
     print(f"{name}: {len(mixed.tasks)} tasks, drawn by their examples; {limit}")
     rows = [(f"  {task_name}", f"{rate:.6f}") for task_name, rate in mixed.rates().items()]
-    _print_rows(rows, right=[1])
+    print(*text_table(rows, right=[1]), sep="\n")
 
 
 def _print_task(shown: Task) -> None:
@@ -179,14 +180,4 @@ def _print_task(shown: Task) -> None:
     for place in ("DIR", "tfds", "hf"):
         label = "prepare" if place == "DIR" else ""
         rows.append((label, f"c4 tasks prepare {shown.name} --from {place} --to data"))
-    _print_rows(rows)
-
-
-def _print_rows(rows: Sequence[tuple[str, ...]], right: Sequence[int] = ()) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+    print(*text_table(rows), sep="\n")

@@ -22,6 +22,9 @@ __all__ = [
     "ROUGE",
     "SQUAD",
     "Metric",
+    "bleu_counts",
+    "bleu_of_counts",
+    "rouge_of_examples",
 ]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -135,14 +138,24 @@ def _squad(gold: Sequence[Sequence[str]], parsed: Sequence[str], _: object) -> t
     return 100 * exact / len(gold), 100 * overlap / len(gold)
 
 
-def _rouge(gold: Sequence[str], parsed: Sequence[str], _: object) -> tuple[float, ...]:
-    """Compute ROUGE F1 without stemming: the median of a bootstrap of fixed seed."""
+def rouge_of_examples(gold: Sequence[str], parsed: Sequence[str]) -> list[tuple[float, ...]]:
+    """Return ROUGE-1, 2 and Lsum of each example, F1 from 0 to 1 without stemming."""
+    return [tuple(score[name].fmeasure for name in _ROUGE) for score in _rouge_scores(gold, parsed)]
+
+
+def _rouge_scores(gold: Sequence[str], parsed: Sequence[str]) -> Iterator[Any]:
     scorer = _library("rouge_score.rouge_scorer", "rouge-score").RougeScorer(_ROUGE)
-    aggregator = _library("rouge_score.scoring", "rouge-score").BootstrapAggregator()
     for wanted, found in zip(gold, parsed, strict=True):
         # ROUGE-Lsum takes a line for a sentence.
         wanted, found = (summary.replace(" . ", " .\n") for summary in (wanted, found))
-        aggregator.add_scores(scorer.score(target=wanted, prediction=found))
+        yield scorer.score(target=wanted, prediction=found)
+
+
+def _rouge(gold: Sequence[str], parsed: Sequence[str], _: object) -> tuple[float, ...]:
+    """Compute ROUGE F1 without stemming: the median of a bootstrap of fixed seed."""
+    aggregator = _library("rouge_score.scoring", "rouge-score").BootstrapAggregator()
+    for score in _rouge_scores(gold, parsed):
+        aggregator.add_scores(score)
     state = np.random.get_state()
     np.random.seed(0)
     try:
@@ -152,14 +165,35 @@ def _rouge(gold: Sequence[str], parsed: Sequence[str], _: object) -> tuple[float
     return tuple(100 * result[name].mid.fmeasure for name in _ROUGE)
 
 
+def _sacrebleu() -> Any:
+    # Case-sensitive. force: hypotheses that look tokenized are no reason to print a warning.
+    library = _library("sacrebleu", "sacrebleu")
+    return library.metrics.BLEU(smooth_method="exp", tokenize="intl", force=True)
+
+
 def _bleu(gold: Sequence[str], parsed: Sequence[str], _: object) -> tuple[float]:
     """Compute SacreBLEU: case-sensitive, ``intl`` tokens, exponential smoothing."""
-    sacrebleu = _library("sacrebleu", "sacrebleu")
-    # force: hypotheses that look tokenized are no reason to print a warning.
-    score = sacrebleu.corpus_bleu(
-        list(parsed), [list(gold)], smooth_method="exp", tokenize="intl", force=True
+    return (_sacrebleu().corpus_score(list(parsed), [list(gold)]).score,)
+
+
+def bleu_counts(gold: Sequence[str], parsed: Sequence[str]) -> list[list[int]]:
+    """Return what BLEU sums over examples: n-grams that match, n-grams, and both lengths."""
+    scorer = _sacrebleu()
+    scores = [
+        scorer.corpus_score([found], [[wanted]]) for wanted, found in zip(gold, parsed, strict=True)
+    ]
+    return [[*score.counts, *score.totals, score.sys_len, score.ref_len] for score in scores]
+
+
+def bleu_of_counts(sums: Sequence[float]) -> float:
+    """Return BLEU of the sums of `bleu_counts`."""
+    whole = [round(value) for value in sums]
+    found: float = (
+        _sacrebleu()
+        .compute_bleu(whole[:4], whole[4:8], whole[8], whole[9], smooth_method="exp")
+        .score
     )
-    return (score.score,)
+    return found
 
 
 ACCURACY = Metric(("accuracy",), _accuracy)

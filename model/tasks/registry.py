@@ -14,7 +14,7 @@ from model.tasks import metrics, text, winograd
 from model.tasks.metrics import Metric
 from model.tasks.values import Pair, Raw, field, label_index, plain
 
-__all__ = ["FORMS", "TASKS", "Source", "Task", "mixed_tasks", "own_task", "task"]
+__all__ = ["FORMS", "TASKS", "Source", "Task", "is_invalid", "mixed_tasks", "own_task", "task"]
 
 #: The released code's forms, and those that the paper prints or used where they differ.
 FORMS = ("code", "paper")
@@ -121,6 +121,24 @@ class Task:
         equal predictions. Raises ValueError if there is nothing to score, an example has no gold
         label, or a library is missing (extra ``tasks``).
         """
+        if not self.metrics:
+            return {}
+        gold, parsed, groups = self.compared(raws, predictions)
+        if not gold:
+            raise ValueError(f"{self.name}: no examples to score")
+        scores: dict[str, float] = {}
+        for metric in self.metrics:
+            scores |= metric(gold, parsed, groups)
+        return scores
+
+    def compared(
+        self, raws: Sequence[Raw], predictions: Sequence[str]
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Return what metrics compare: gold values, parsed predictions, and groups of examples.
+
+        Of a task that scores one example of each group, only those are left. For the arguments
+        and errors see `score`.
+        """
         raws = [self._checked(raw) for raw in raws]
         if len(predictions) != len(raws):
             raws = [raw for raw in raws for _ in self._naming(self.make, raw)]
@@ -128,10 +146,6 @@ class Task:
             raise ValueError(
                 f"{self.name}: {len(predictions):,} predictions for {len(raws):,} examples"
             )
-        if not self.metrics:
-            return {}
-        if not raws:
-            raise ValueError(f"{self.name}: no examples to score")
         pairs = list(zip(raws, predictions, strict=True))
         if self.one_per_group:
             first: dict[Any, tuple[Raw, str]] = {}
@@ -145,19 +159,12 @@ class Task:
                 f"{self.name}: {missing:,} of {len(gold):,} examples have no gold label: "
                 "test sets cannot be scored here"
             )
-        parsed = [self.parse(prediction, raw) for raw, prediction in pairs]
-        scores: dict[str, float] = {}
-        for metric in self.metrics:
-            scores |= metric(gold, parsed, groups)
-        return scores
+        return gold, [self.parse(prediction, raw) for raw, prediction in pairs], groups
 
     def invalid(self, raws: Sequence[Raw], predictions: Sequence[str]) -> int:
         """Return how many predictions are outside the labels; scores count them as wrong."""
         parsed = map(self.parse, predictions, raws)
-        return sum(
-            isinstance(value, int | float) and (value == -1 or not math.isfinite(value))
-            for value in parsed
-        )
+        return sum(map(is_invalid, parsed))
 
     def column(self, scores: Mapping[str, float]) -> float:
         """Return the task's number in the paper's tables: the mean over its metrics, mostly."""
@@ -231,6 +238,11 @@ def mixed_tasks(group: str | None = None) -> tuple[str, ...]:
         for name, entry in TASKS.items()
         if entry.mixing_examples and group in (None, entry.group)
     )
+
+
+def is_invalid(parsed: Any) -> bool:
+    """Return whether what `Task.parse` returned is none of a task's labels or numbers."""
+    return isinstance(parsed, int | float) and (parsed == -1 or not math.isfinite(parsed))
 
 
 def _as_text(prediction: str, raw: Raw) -> str:

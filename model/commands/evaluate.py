@@ -1,0 +1,84 @@
+"""``c4 evaluate``: score a trained model on tasks, beside the paper's scores."""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Sequence
+
+from model.evaluation.evaluate import EvaluateConfig, evaluate, write_submissions
+from model.evaluation.report import example_lines
+from model.small_files import naming
+from model.training.processes import Processes
+from pipelines.options import add_options, given_values
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``c4 evaluate``."""
+    parser.epilog = (
+        "Tasks whose data are not in --data are listed and do not fail the others.\n\n"
+        "  c4 evaluate --from run --task all --data data\n"
+        "  c4 evaluate --from run --task glue_cola,squad --data data --show 5\n"
+        "  c4 evaluate --from run --task glue --data data --split test --submission upload\n\n"
+        "exit status: 0 at least one task was evaluated; 1 none was, or it failed; 2 wrong usage"
+    )
+    add_options(parser, EvaluateConfig)
+    parser.add_argument(
+        "--show",
+        metavar="N",
+        type=int,
+        default=0,
+        help="print N examples of each set: inputs, target, prediction; wrong ones first",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON, too")
+    parser.add_argument(
+        "--submission",
+        metavar="DIR",
+        help="with --split test: write the files for the servers of GLUE and SuperGLUE; an "
+        "invalid prediction becomes the most frequent label",
+    )
+    group = parser.add_argument_group(
+        "several processes",
+        "Not needed on TPU pods or under srun or mpirun, where they are detected.",
+    )
+    add_options(group, Processes)
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Evaluate as the options say. Returns the exit status."""
+    del rest
+    config = EvaluateConfig(**given_values(arguments, EvaluateConfig))
+    if arguments.show < 0:
+        raise ValueError(f"--show must be at least 0, got {arguments.show}")
+    if arguments.submission is not None and config.split != "test":
+        raise ValueError("--submission needs the test sets: give --split test")
+    from model.devices import pass_over_absent_tpus
+    from model.training import distributed
+
+    pass_over_absent_tpus()
+    distributed.initialize(Processes(**given_values(arguments, Processes)))
+    try:
+        report = evaluate(config, progress=distributed.print_first)
+        if not distributed.is_first():
+            return 0
+        print()
+        print(*report.lines(), sep="\n")
+        for found in report.scores:
+            if arguments.show:
+                print()
+                print(*example_lines(found, arguments.show), sep="\n")
+        if arguments.json is not None:
+            path = pathlib.Path(arguments.json)
+            with naming(path):
+                path.write_text(json.dumps(report.json(), indent=1) + "\n", "utf-8")
+        if arguments.submission is not None:
+            for written in write_submissions(config, report, arguments.submission):
+                replaced = f", {written.replaced:,} invalid ones became {written.majority}"
+                print(
+                    f"{written.path}: {written.examples:,} predictions"
+                    f"{replaced if written.replaced else ''}"
+                )
+        return 0
+    finally:
+        distributed.shutdown()

@@ -1,0 +1,171 @@
+"""Files for the servers of GLUE and SuperGLUE, which score test sets.
+
+The layouts are those of gluebenchmark.com/faq (``NAME.tsv`` with ``index`` and ``prediction``) and
+super.gluebenchmark.com/faq (``NAME.jsonl``, with the label's own string where the data have one).
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from model.evaluation.scores import TaskScores
+from model.small_files import naming
+from model.tasks.prepared import Prepared
+from model.tasks.registry import is_invalid
+from model.tasks.values import Raw
+
+__all__ = ["Written", "majority_label", "submission_name", "write_submission"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """One file of a submission.
+
+    Attributes:
+        file: its name.
+        label: what stands for a value that `Task.parse` returns; None for the value itself.
+    """
+
+    file: str
+    label: Callable[[Any], Any] | None = None
+
+    def shown(self, value: Any) -> Any:
+        return value if self.label is None else self.label(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A file of a submission.
+
+    Attributes:
+        path: the file.
+        examples: its predictions.
+        replaced: invalid predictions, each replaced by ``majority``.
+        majority: the most frequent label.
+    """
+
+    path: pathlib.Path
+    examples: int
+    replaced: int
+    majority: Any
+
+
+def _word(*words: str) -> Callable[[Any], str]:
+    return lambda index: words[int(index)]
+
+
+_TWO_WAY = _word("entailment", "not_entailment")
+_THREE_WAY = _word("entailment", "neutral", "contradiction")
+_TRUE_FALSE = _word("false", "true")
+
+#: By task and, of MNLI, by test set.
+_LAYOUTS: Mapping[tuple[str, str], _Layout] = {
+    ("glue_cola", "test"): _Layout("CoLA.tsv"),
+    ("glue_sst2", "test"): _Layout("SST-2.tsv"),
+    ("glue_mrpc", "test"): _Layout("MRPC.tsv"),
+    ("glue_stsb", "test"): _Layout("STS-B.tsv", lambda value: f"{min(max(value, 0), 5):.3f}"),
+    ("glue_qqp", "test"): _Layout("QQP.tsv"),
+    ("glue_mnli", "test_matched"): _Layout("MNLI-m.tsv", _THREE_WAY),
+    ("glue_mnli", "test_mismatched"): _Layout("MNLI-mm.tsv", _THREE_WAY),
+    ("glue_qnli", "test"): _Layout("QNLI.tsv", _TWO_WAY),
+    ("glue_rte", "test"): _Layout("RTE.tsv", _TWO_WAY),
+    ("glue_wnli", "test"): _Layout("WNLI.tsv"),
+    ("glue_ax", "test"): _Layout("AX.tsv", _THREE_WAY),
+    ("super_glue_boolq", "test"): _Layout("BoolQ.jsonl", _TRUE_FALSE),
+    ("super_glue_cb", "test"): _Layout("CB.jsonl", _word("entailment", "contradiction", "neutral")),
+    ("super_glue_copa", "test"): _Layout("COPA.jsonl"),
+    ("super_glue_multirc", "test"): _Layout("MultiRC.jsonl"),
+    ("super_glue_record", "test"): _Layout("ReCoRD.jsonl"),
+    ("super_glue_rte", "test"): _Layout("RTE.jsonl", _TWO_WAY),
+    ("super_glue_wic", "test"): _Layout("WiC.jsonl", _TRUE_FALSE),
+    ("super_glue_wsc", "test"): _Layout("WSC.jsonl", _word("False", "True")),
+    ("super_glue_axb", "test"): _Layout("AX-b.jsonl", _TWO_WAY),
+    ("super_glue_axg", "test"): _Layout("AX-g.jsonl", _TWO_WAY),
+}
+
+
+def submission_name(task: str, split: str) -> str | None:
+    """Return the file that a benchmark's server expects; None for other tasks and splits."""
+    layout = _LAYOUTS.get((task, split))
+    return None if layout is None else layout.file
+
+
+def write_submission(found: TaskScores, folder: str | os.PathLike[str], majority: Any) -> Written:
+    """Write a test set's predictions to the file that the benchmark's server expects.
+
+    An invalid prediction is replaced by ``majority``, which `majority_label` computes.
+
+    Raises ValueError for a task or split without such a file, and if examples have no ``idx``.
+    """
+    layout = _LAYOUTS.get((found.name, found.split))
+    if layout is None:
+        raise ValueError(
+            f"{found.name}: the servers of GLUE and SuperGLUE have no file for {found.split}"
+        )
+    values, replaced = [], 0
+    for raw, prediction in zip(found.raws, found.predictions, strict=True):
+        value = found.task.parse(prediction, raw)
+        if is_invalid(value):
+            value, replaced = majority, replaced + 1
+        if "idx" not in raw:
+            raise ValueError(f"{found.name}: an example has no idx: prepare the task again")
+        values.append((raw["idx"], layout.shown(value)))
+    path = pathlib.Path(folder, layout.file)
+    if layout.file.endswith(".tsv"):
+        lines: Iterable[str] = ["index\tprediction", *(f"{idx}\t{value}" for idx, value in values)]
+    else:
+        rows = _nested(values) if found.name == "super_glue_multirc" else _flat(values)
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return Written(path, len(values), replaced, layout.shown(majority))
+
+
+def majority_label(prepared: Prepared, found: TaskScores) -> Any:
+    """Return a task's most frequent label, as `Task.parse` returns labels.
+
+    It is that of the training data if they are prepared, else of the valid predictions; 0 without
+    either.
+    """
+    labels: collections.Counter[Any] = collections.Counter()
+    if "train" in prepared.splits:
+        golds = map(prepared.task.gold, prepared.raws("train"))
+        labels.update(gold for gold in golds if isinstance(gold, int | float))
+    if not labels:
+        parsed = map(found.task.parse, found.predictions, found.raws)
+        labels.update(value for value in parsed if not is_invalid(value))
+    return labels.most_common(1)[0][0] if labels else 0
+
+
+def _flat(values: Iterable[tuple[Any, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each example, of ReCoRD for each query."""
+    rows: dict[Any, dict[str, Any]] = {}
+    for idx, value in values:
+        if isinstance(idx, Mapping):
+            idx = idx["query"]
+        rows.setdefault(idx, {"idx": idx, "label": value})
+    return list(rows.values())
+
+
+def _nested(values: Iterable[tuple[Raw, Any]]) -> list[dict[str, Any]]:
+    """Return MultiRC's rows: a paragraph's questions, and each one's answers."""
+    paragraphs: dict[int, dict[int, list[dict[str, int]]]] = {}
+    for idx, value in values:
+        answers = paragraphs.setdefault(idx["paragraph"], {}).setdefault(idx["question"], [])
+        answers.append({"idx": idx["answer"], "label": value})
+    return [
+        {
+            "idx": paragraph,
+            "passage": {
+                "questions": [
+                    {"idx": question, "answers": answers} for question, answers in asked.items()
+                ]
+            },
+        }
+        for paragraph, asked in paragraphs.items()
+    ]
