@@ -20,7 +20,6 @@ from pipelines.collector import without_collector
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
-    SPLITS,
     CleanedSource,
     key_range,
     shard_order,
@@ -152,7 +151,7 @@ def _gather(
             contextlib.closing(OpenedFiles()) as files,
             files.open(source, build_id) as opened,
         ):
-            for pages, gone, units in opened.slices(range(len(SPLITS)), low, high):
+            for pages, gone, units in opened.slices(range(len(layout.SPLITS)), low, high):
                 batches.append(pages)
                 pages_gone.append(gone)
                 units_gone.append(units)

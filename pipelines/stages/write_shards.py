@@ -19,7 +19,8 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
-from pipelines.corpus.cleaned import SPLITS, CleanedSource, key_range, shard_order
+from pipelines.corpus.cleaned import CleanedSource, key_range, shard_order
+from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.number_options import MOST_SHARDS
 
