@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from pipelines import builders, corpus_folder, finish_corpus, progress, storage, verify_corpus
-from pipelines.config import KEEP, BuildConfig
+from pipelines.config import KEEP, BuildConfig, RunConfig
 from pipelines.corpus import layout
 from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.errors import CorpusError
@@ -74,16 +74,10 @@ def build(
             files could not be read than allowed.
         BuildError: The build failed on its runner.
     """
-    made = run(
-        config,
-        options=options,
-        workers=workers,
-        start_over=start_over,
-        verify=verify,
-        show_progress=show_progress,
-        note=note,
-        detached=False,
-    ).manifest
+    running = RunConfig(
+        workers=workers, start_over=start_over, verify=verify, quiet=not show_progress
+    )
+    made = run(config, running, options=options, note=note, detached=False).manifest
     if made is None:
         raise OSError(f"the job ended, but {config.output} has no {layout.MANIFEST}")
     require_readable(config, made)
@@ -92,12 +86,9 @@ def build(
 
 def run(
     config: BuildConfig,
+    running: RunConfig,
     *,
     options: Sequence[str] = (),
-    workers: int | None = None,
-    start_over: bool = False,
-    verify: bool = False,
-    show_progress: bool = True,
     note: Note = print_note,
     known_options: Sequence[str] = (),
     detached: bool = True,
@@ -108,13 +99,13 @@ def run(
     options may say not to wait for the end of the job.
     """
     storage.use_options(options)  # an address or a key may be among them
-    prepared = prepare(config, start_over=start_over, note=note)
+    prepared = prepare(config, start_over=running.start_over, note=note)
     config, sizes = prepared.config, [(file.path, file.size) for file in prepared.files]
     with Workers() as processes:
-        if expects_workers(options, workers, sizes):
+        if expects_workers(options, running.workers, sizes):
             processes.prepare()  # while Beam is imported here
-        beam, local = beam_options(list(options), workers, sizes, known_options)
-        prepared.look_for_finished(verify)
+        beam, local = beam_options(list(options), running.workers, sizes, known_options)
+        prepared.look_for_finished(running.verify)
         if prepared.is_done:
             return Built(prepared.finished, True)
         chosen = beam.get_all_options()
@@ -131,7 +122,7 @@ def run(
         with prepared.claimed(kind, str(chosen.get("runner"))) as claim:
             made = prepared.finished
             if made is None:
-                shown = _progress(config, sizes, local) if show_progress else None
+                shown = None if running.quiet else _progress(config, sizes, local)
                 made = run_build(config, beam, shown, claim, processes)
             if made is not None:
                 made = _tidy(config, made, note)
