@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         print(line, file=sys.stderr, flush=True)
     if arguments.interruption.own_process and runs_on_own_engine(rest):
         leave_out_unused()
-    from pipelines import builds  # after the first line: Arrow takes a while
+    from pipelines import builds, prepared  # after the first line: Arrow takes a while
     from pipelines.commands.build_summary import print_summary
 
     made, was_complete = builds.run(config, running, options=rest, known_options=_own_options())
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if len(made.unreadable_inputs) > config.allow_unreadable_files:
         for file in made.unreadable_inputs[:10]:
             print(printable(f"c4: unreadable: {file.path}: {file.error}"), file=sys.stderr)
-    builds.require_readable(config, made)
+    prepared.require_readable(config, made)
     return 0
 
 
@@ -72,7 +72,7 @@ def _own_options() -> list[str]:
 
 def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     """Print warnings and notes about a corpus on standard error."""
-    from pipelines import builds
+    from pipelines import prepared
     from pipelines.commands.verify import print_foreign_shards
     from pipelines.corpus.dataset_info import side_files
 
@@ -91,7 +91,7 @@ def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
                 "left unchanged",
                 file=sys.stderr,
             )
-    if config.keep != builds.kept_folders(config, made):
+    if config.keep != prepared.kept_folders(config, made):
         print(
             f"c4: note: an earlier build of {config.output} removed kept folders (--keep "
             f"{made.keep}); to get them back, run with --keep {config.keep} --start-over",

@@ -26,13 +26,13 @@ from typing import Any
 from c4_filters.pages import PageRules
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
 from pipelines import builders, corpus_folder, storage, verify_corpus
-from pipelines.builds import prepare, require_readable
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
+from pipelines.prepared import prepare, require_readable
 from pipelines.progress import Notes
 from pipelines.quiet_beam import beam
 from pipelines.stages import dedup
@@ -125,7 +125,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             ) as claim:
                 if prepared.finished is None:
                     return self._stages(begin, config, claim, alone=True)
-                prepared.tidy()
+                prepared.tidy_up()
                 claim.end()
         made = prepared.finished
         # Of no declared type: Beam would take a dataclass for a row of its own kinds of columns.
