@@ -66,7 +66,7 @@ def run_reference(paths: Sequence[str]) -> measure.Cost:
     """Run the reference on some files, in a process of its own."""
     script = (
         "import sys; from benchmarks import reference as r; "
-        "run = r.run_reference(sys.argv[1:], r.packaged_english_badwords(), dedup_engine='beam'); "
+        "run = r.run_reference(sys.argv[1:], r.packaged_english_badwords()); "
         "print(len(run.pages))"
     )
     return measure.run([sys.executable, "-c", script, *paths])
@@ -208,9 +208,7 @@ def parity(paths: Sequence[str]) -> bool:
     """Compare recipe ``tfds`` with the reference; True when every page is the same."""
     import pyarrow.parquet
 
-    wanted = reference.run_reference(
-        paths, reference.packaged_english_badwords(), dedup_engine="beam"
-    ).pages
+    wanted = reference.run_reference(paths, reference.packaged_english_badwords()).pages
     with tempfile.TemporaryDirectory(prefix="c4-parity-") as name:
         output = pathlib.Path(name) / "tfds"
         build(paths, output, "tfds")
