@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
-from pipelines import builders, builds, corpus_folder, finish_corpus, storage
+from pipelines import builders, corpus_folder, finish_corpus, prepared, storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import container, layout
-from pipelines.corpus.cleaned import CLEANED_SCHEMA, SPLITS, CleanedFile, write_cleaned
+from pipelines.corpus.cleaned import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.fingerprints import FINGERPRINT_SCHEMA, write_fingerprints
 from pipelines.corpus.formats import tfrecord
@@ -130,7 +130,7 @@ def _good() -> dict[str, bytes]:
         sources = cleaned_sources(_OUTPUT, [_NAME])
         shards = [
             write_shard(ShardTask(split, 0, 1), sources, _OUTPUT, ["parquet"], rules)
-            for split in SPLITS
+            for split in layout.SPLITS
         ]
         made = finish_corpus.make_manifest(config, [found], shards)
         made = finish_corpus.write_side_files(_OUTPUT, made)
@@ -222,7 +222,7 @@ def _explain(size: int) -> None:
 def _lists(size: int) -> None:
     config = _config()
     read_input_list(_OUTPUT)
-    builds._finished(config, [storage.FileInfo(_INPUT, size, "etag:1")], digests=False)
+    prepared._finished(config, [storage.FileInfo(_INPUT, size, "etag:1")], digests=False)
     corpus_folder.claim_folder(config, start_over=False)
     read_manifest(_OUTPUT)
 
