@@ -12,7 +12,7 @@ pages, one after the other and twice over, and takes off both what a run of one 
 seconds are those of all processes; the ratio is what to quote, since machines are shared and noisy.
 ``stages`` times each part of the build in one process, and the floor: gunzip and decode of the same
 bytes. ``parity`` compares recipe ``tfds`` with the reference page by page. ``growth`` builds
-corpora of generated pages and prints CPU a page and the memory of all processes together.
+corpora of generated pages and prints CPU per page and the memory of all processes together.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
             costs[what].append((start_up.cpu_s, cost.cpu_s))
             print(
                 f"{what:<10}{cost.cpu_s:8.2f} CPU s, {start_up.cpu_s:.2f} of them start-up: "
-                f"{(cost.cpu_s - start_up.cpu_s) / pages * 1e3:.3f} ms a page, "
+                f"{(cost.cpu_s - start_up.cpu_s) / pages * 1e3:.3f} ms per page, "
                 f"{cost.wall_s:.1f} s wall",
                 flush=True,
             )
@@ -100,7 +100,7 @@ def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
 
 
 def stages(paths: Sequence[str]) -> None:
-    """Print CPU a page of each part of recipe ``en``, in one process."""
+    """Print the CPU per page of each part of recipe ``en``, in one process."""
     from c4_filters.badwords import BadWords
     from c4_filters.language import detect_language
     from c4_filters.lines import clean_text
@@ -189,7 +189,7 @@ def stages(paths: Sequence[str]) -> None:
             "write one Parquet shard",
             lambda: write_shard(task, sources, output, ["parquet"], rules),
         )
-    print(f"CPU milliseconds a page read ({count:,} pages, {len(english):,} English)")
+    print(f"CPU milliseconds per page read ({count:,} pages, {len(english):,} English)")
     for what, cost in times.items():
         print(f"  {what:<32}{cost:8.4f}")
 
@@ -215,7 +215,7 @@ def parity(paths: Sequence[str]) -> bool:
 
 
 def growth(sizes: Iterable[int], seed: int, workers: int | None) -> None:
-    """Print CPU a page and memory for corpora of each size."""
+    """Print CPU per page and memory for corpora of each size."""
     first = 0.0
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="c4-growth-") as name:

@@ -1,10 +1,10 @@
-"""Writes large WET files of made-up English pages, for measuring the pipeline without a crawl.
+"""Write large WET files of generated English pages, to measure the pipeline without a crawl.
 
     python benchmarks/generate_wet.py --pages 1000000 --files 16 --seed 1 --out /data/synthetic
 
 A page is a menu, paragraphs of generated sentences, and a footer; the menu and the footer have no
-end marks, so the line rules have something to drop. A share of the sentences stands in boilerplate
-paragraphs that many pages have in common, a few of them extremely popular, and a tenth of that
+end marks, so the line rules have something to drop. A share of the sentences is in boilerplate
+paragraphs that many pages share, a few of them extremely popular, and a tenth of that
 share of the pages is a visit to the url of an earlier page. Sentences are put together from four
 pools of phrases and practically never repeat outside the boilerplate.
 
@@ -281,7 +281,7 @@ class SyntheticCrawl:
       seed: 0 to 2**64 - 1.
       page_bytes: mean size of a page's text in bytes of UTF-8, menu and footer included.
       sentences: mean number of sentences of a page; pages have half to one and a half times it.
-      duplicate_share: share of all sentences that stand in boilerplate, at least 0 and below 0.9.
+      duplicate_share: share of all sentences that are in boilerplate, at least 0 and below 0.9.
 
     Raises:
       ValueError: a value out of its range, or sentences that cannot be made so short.
@@ -413,7 +413,7 @@ class SyntheticCrawl:
         wanted = total * self.duplicate_share / float(popularity @ lengths)
         copies = np.floor(wanted + _spread(head[0], 20, 20) / 2**20).astype(np.int64)
         # The third power makes a few paragraphs extremely popular: one copy in eight is of the
-        # first. `popularity` above is what it comes to for each paragraph.
+        # first. `popularity` above is the resulting share of each paragraph.
         most = int(copies.max(initial=0))
         uniform = _spread(bits.random_raw(n * most), 0, 32).reshape(n, most) / 2**32
         chosen = np.floor(_BOILERPLATES * uniform**3).astype(np.int64)

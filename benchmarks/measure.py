@@ -40,11 +40,11 @@ def run(command: Sequence[str]) -> Cost:
     """Run a command to its end. Raises CalledProcessError when it fails, with its output.
 
     Processes that outlive their parent are adopted and waited for, so that none goes uncounted.
-    Memory is the unique set where the system tells it: pages that processes share count once each.
+    Memory is the unique set size if the system reports it: shared memory counts once.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    own = {child.pid for child in psutil.Process().children()}  # of whoever measures
+    own = {child.pid for child in psutil.Process().children()}  # of the caller
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -162,7 +162,7 @@ def overhead(paths: Sequence[str], cache: pathlib.Path) -> float:
 
             on_flink(one, folder / "first")  # the JVMs load and compile what they need
             for turn in range(_RUNS):
-                # Two processes for one page too: what starting them costs is no page's.
+                # Two processes for one page too: the cost of starting them is subtracted.
                 start_up = run(one, folder / f"local-one-{turn}", ["--workers", "2"]).cpu_s
                 cost = run(paths, folder / f"local-{turn}", ["--workers", "2"]).cpu_s
                 pages = manifest_of(folder / f"local-{turn}")["counts"]["pages_read"]
@@ -180,7 +180,7 @@ def overhead(paths: Sequence[str], cache: pathlib.Path) -> float:
         least = {what: min(costs) / pages * 1e3 for what, costs in net.items()}
         ratio = least["Flink"] / least["local"]
         print(
-            f"{pages:,} pages: {least['local']:.3f} ms a page locally, {least['Flink']:.3f} on "
+            f"{pages:,} pages: {least['local']:.3f} ms per page locally, {least['Flink']:.3f} on "
             f"Flink: {ratio:.2f} times the CPU"
         )
         return ratio

@@ -44,7 +44,7 @@ def crawl_of(total: int, files: int | None, **shape: float) -> SpanCrawl:
 
 
 def buckets_of(total: int) -> int:
-    """Return the build's choice: it counts units, of which a page has two more than spans."""
+    """Return the number of buckets that a build takes: a page has two more units than spans."""
     units = round(total * UNITS_PER_PAGE / (UNITS_PER_PAGE - _WINDOW + 1))
     return dedup.bucket_count(units, spans.SPAN_BYTES)
 
@@ -143,7 +143,7 @@ def spread(values: Iterable[float]) -> str:
 
 
 def total(values: Iterable[float], count: int) -> tuple[float, float]:
-    """Sum over ``count`` things by the mean of some of them, and its standard error."""
+    """Return the sum over ``count`` things, extrapolated from some, and its standard error."""
     found = np.array(list(values))
     error = count * found.std(ddof=len(found) > 1) / np.sqrt(len(found))
     return count * float(found.mean()), float(error) * np.sqrt(max(0.0, 1 - len(found) / count))
@@ -172,7 +172,7 @@ def report(arguments: argparse.Namespace, crawl: SpanCrawl) -> None:
         print(
             f"  bucket {bucket:>5}{' hot' if run['hot'] else '    '} {int(run['rows']):>11,} rows "
             f"({int(run['settled']):>10,} settled by their files), "
-            f"{int(run['repeated']):>9,} go, {run['cpu_s']:6.2f} CPU s, "
+            f"{int(run['repeated']):>9,} removed, {run['cpu_s']:6.2f} CPU s, "
             f"{run['payload_bytes'] / 2**20:6.1f} MiB of buffers, "
             f"{run['peak_bytes'] / 2**20:6.0f} MiB at most",
             flush=True,
@@ -212,7 +212,7 @@ def report(arguments: argparse.Namespace, crawl: SpanCrawl) -> None:
     payload += sum(run["payload_bytes"] for run in special)
     print(f"all {buckets} buckets: {reduce_s:.0f} ± {error_s:.0f} CPU s, "
           f"{reduce_s / rows * 1e6:.3f} us a row; {rows:,.0f} rows, {payload / 1e9:.1f} GB moved, "
-          f"{gone / crawl.spans:.1%} of the spans go")  # fmt: skip
+          f"{gone / crawl.spans:.1%} of the spans removed")  # fmt: skip
     if files:
         map_s, error_s = total((run["cpu_s"] for run in files), crawl.files)
         each = np.mean([run["cpu_s"] / run["spans"] for run in files])

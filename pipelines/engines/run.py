@@ -96,12 +96,12 @@ def _runner(options: Any, workers: local.Workers) -> Any:
 
 @contextlib.contextmanager
 def _frozen_heap() -> Iterator[None]:
-    """Keep the collector from walking again and again what is imported and stays."""
+    """Keep the garbage collector from visiting imported modules again and again."""
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()  # a notebook goes on after a build
+        gc.unfreeze()  # a notebook lives on after a build
 
 
 @contextlib.contextmanager

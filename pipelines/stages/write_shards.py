@@ -26,8 +26,8 @@ from pipelines.number_options import MOST_SHARDS
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
 
-# What one worker holds a few times over: 64 MB of text, more where shards are very many already,
-# since each of them opens some hundred files.
+# One worker holds a few copies of it: 64 MB of text, more if there are very many shards, since each
+# of them opens some hundred files.
 _TEXT_BYTES_PER_SHARD = 64 << 20
 _MOST_TEXT_BYTES_PER_SHARD = 256 << 20
 _MANY_SHARDS = 4096
@@ -65,7 +65,7 @@ class ShardTask:
 
 @dataclasses.dataclass(frozen=True)
 class ShardSummary:
-    """What one shard came to."""
+    """The result of writing one shard."""
 
     split: str
     index: int
@@ -288,7 +288,7 @@ def _replace(
 
 
 class _HashedFile:
-    """Passes bytes on to a file, and knows their number and digest."""
+    """Passes bytes on to a file, and counts and hashes them."""
 
     closed = False
 
