@@ -1,9 +1,9 @@
 """``c4 build`` on a Flink cluster: checks before the job, and how the job is followed.
 
 The job goes to the JobManager over its REST interface, as one jar that contains Beam's runner: no
-job server has to run, and only the corpus folder has to be shared. Beam submits it; this module checks
-the cluster, fills in defaults that fit it, and follows the job. It tolerates a JobManager that is
-silent for a while, and reports a failure in one line.
+job server has to run, and only the corpus folder has to be shared. Beam submits it; this module
+checks the cluster, fills in defaults that fit it, and follows the job. It tolerates a JobManager
+that is silent for a while, and reports a failure in one line.
 """
 
 import dataclasses
