@@ -65,7 +65,7 @@ def _step(kind: str, size: str, rows: int, *more: str) -> list[str]:
 
 _FUSED = ("--attention", "fused")
 _DOTS = (*_FUSED, "--remat", "dots")
-_WHOLE = ("--compile", "whole")
+_WHOLE = ("--peer-compile", "whole")
 _BF16 = ("--params", "bfloat16")
 
 STAGES: Mapping[str, Stage] = {
@@ -86,7 +86,7 @@ STAGES: Mapping[str, Stage] = {
     ),
     "ours-large-dots": Stage(100, 45, _step("ours", "large", 64, *_DOTS)),
     "peer-large-bf16": Stage(
-        100, 45, _step("peer", "large", 64, *_BF16, "--compile", "blocks"), {}
+        100, 45, _step("peer", "large", 64, *_BF16, "--peer-compile", "blocks"), {}
     ),
     "ours-small-fused": Stage(60, 30, _step("ours", "small", 128, *_FUSED)),
     "peer-small-bf16": Stage(80, 40, _step("peer", "small", 128, *_BF16, *_WHOLE), {}),
@@ -540,18 +540,8 @@ def peer(options: argparse.Namespace) -> None:
     """Time Hugging Face's T5; this process leaves the card to it."""
     from benchmarks import hf_peer
     from benchmarks.step_process import MissingError
-    from model.t5.config import model_config
 
-    settings = hf_peer.Settings(
-        sizes=hf_peer.sizes_of(model_config(options.size)),
-        rows=options.batch,
-        inputs=options.inputs,
-        targets=options.targets,
-        dropout=options.dropout,
-        params=options.params,
-        attention=options.peer_attention,
-        compiled=options.compile,
-    )
+    settings = hf_peer.settings_of(options, options.params)
     with hf_peer.start_peer(options.peer_python or sys.executable, settings) as process:
         try:
             process.start()
@@ -624,31 +614,31 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--corpus", type=os.path.abspath, help="of the stage pretrain")
     parser.add_argument("--vocab", type=os.path.abspath, help="of the stage pretrain")
     parser.add_argument("--peer-python", help="interpreter with torch and transformers")
+    parser.set_defaults(stage=None)
 
-    def hidden(name: str, **settings: Any) -> None:  # of one stage
-        parser.add_argument(name, help=argparse.SUPPRESS, **settings)
-
-    hidden("--stage", choices=["card", "golden", "check", "ours", "step", "peer", "pretrain"])
-    hidden("--size", default="base")
-    hidden("--batch", type=int, default=128)
-    hidden("--inputs", type=int, default=512)
-    hidden("--targets", type=int, default=114)
-    hidden("--dtype", default="bfloat16")
-    hidden("--dropout", type=float, default=0.1)
-    hidden("--remat", default="none")
-    hidden("--attention", default="auto")
-    hidden("--repeat", type=int, default=10)
-    hidden("--trace", action="store_true")
-    hidden("--params", default="bfloat16")
-    hidden("--peer-attention", default="sdpa")
-    hidden("--compile", default="no")
+    if argv[:1] == ["--stage"]:
+        return _parse_stage(argv, parser)
     options = parser.parse_args(argv)
-    if options.stage is None and options.out is None:
+    if options.out is None:
         parser.error("--out is required")
+    return options
+
+
+def _parse_stage(argv: Sequence[str], parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the options of one stage: those of the command, and those of benchmarks.train_step."""
+    from benchmarks.train_step import step_parser
+
+    of_step = step_parser()
+    of_step.add_argument("--stage")
+    of_step.add_argument("--trace", action="store_true")
+    of_step.add_argument("--params", default="bfloat16")
+    of_step.set_defaults(batch=128, dtype="bfloat16", size="base", repeat=10)
+    found, rest = of_step.parse_known_args(argv)
+    options = parser.parse_args(rest, found)
     if options.tiny:
         options.size, options.batch, options.inputs, options.targets = "tiny", 2, 32, 16
         options.attention, options.repeat = "auto", 2
-        options.compile = "no"  # PyTorch takes minutes on a CPU
+        options.peer_compile = "no"  # PyTorch takes minutes on a CPU
     return options
 
 
