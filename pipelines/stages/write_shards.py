@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import io
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -287,15 +288,16 @@ def _replace(
     return pages.set_column(pages.schema.get_field_index(column), column, new)
 
 
-class _HashedFile:
-    """Passes bytes on to a file, and counts and hashes them."""
-
-    closed = False
+class _HashedFile(io.BufferedIOBase):
+    """Passes bytes on to a file, and counts and hashes them. Closing it leaves the file open."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.bytes = 0
         self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, data: Any) -> int:
         self.digest.update(data)
@@ -305,18 +307,3 @@ class _HashedFile:
 
     def tell(self) -> int:
         return self.bytes
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        """Do nothing: the owner of the file below closes it."""
