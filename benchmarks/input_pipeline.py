@@ -29,7 +29,6 @@ from collections.abc import Mapping
 if __package__ in (None, ""):  # run as a file: the repository is the place to import from
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-
 from model.data.input_config import InputConfig, TaskInput
 from model.data.input_pipeline import make_input
 from model.data.objectives import OBJECTIVES, objective

@@ -121,6 +121,8 @@ class Sequences:
 
     def take(self, which: Iterable[int]) -> "Sequences":
         """Return the sequences numbered in ``which``, in that order."""
-        starts, lengths = self.starts, self.lengths
-        parts = [self.tokens[starts[i] : starts[i] + lengths[i]] for i in which]
-        return Sequences.of(parts)
+        numbers = np.fromiter(which, dtype=np.int64)
+        starts, ends = self.starts[numbers].tolist(), self.ends[numbers].tolist()
+        parts = [self.tokens[start:end] for start, end in zip(starts, ends, strict=True)]
+        tokens = np.concatenate(parts) if parts else self.tokens[:0]
+        return Sequences(tokens, self.lengths[numbers])

@@ -15,9 +15,18 @@ from model.t5.config import ModelConfig
 from model.t5.network import T5, Params
 from model.t5.search import Beam, Greedy, How, search
 from model.training import distributed, sharding
+from model.training.memory import device_limit
 from model.training.programs import Placement
+from model.training.train_step import TrainState
 
-__all__ = ["LONGEST_OUTPUT", "Predictor", "bucket_of", "output_length"]
+__all__ = [
+    "LONGEST_OUTPUT",
+    "Predictor",
+    "bucket_of",
+    "output_length",
+    "place_on_all_devices",
+    "place_params",
+]
 
 #: Tokens, unless told otherwise: the released code's (eval.gin) for quick evaluations.
 LONGEST_OUTPUT = 128
@@ -117,7 +126,7 @@ class Predictor:
             digest = hashlib.sha256("\0".join(inputs).encode(errors="surrogatepass")).hexdigest()
             distributed.require_agreement("the inputs to predict", digest)
         ids = self._ids(inputs)
-        params = self._placed(params)
+        params = self.placed(params)
         outputs: list[Ids | None] = [None] * len(inputs)
         for length, numbers in self._batches([len(each) for each in ids]):
             batch = self._batch(ids, numbers, length)
@@ -165,7 +174,8 @@ class Predictor:
             "decoder_segments": segments.astype(np.int32),
         }
 
-    def _placed(self, params: Params) -> Params:
+    def placed(self, params: Params) -> Params:
+        """Return parameters on the devices, so that later calls need not copy them."""
         if self._placement is None:
             placed: Params = jax.tree.map(jax.numpy.asarray, params)
             return placed
@@ -207,6 +217,40 @@ class Predictor:
     def _text(self, row: Ids) -> str:
         ends = np.flatnonzero(np.isin(row, self._config.eos_ids))
         return self._vocabulary.decode(row[: ends[0]] if ends.size else row)
+
+
+def place_on_all_devices(config: ModelConfig) -> Placement | None:
+    """Return who holds what where there are several accelerators, None where there is one device.
+
+    Each has all parameters, and its part of the batch; parameters that take more than half of a
+    device are divided as well. The devices of a CPU, which only tests have, count as one.
+    """
+    devices = jax.devices()
+    if len(devices) == 1 or devices[0].platform == "cpu":
+        return None
+    limit = device_limit(jax.local_devices()[0])
+    whole = limit is None or 4 * config.parameter_count() <= limit / 2
+    shape = sharding.MeshShape(**{"data" if whole else "fsdp": len(devices)})
+    return place_params(config, shape, devices)
+
+
+def place_params(
+    config: ModelConfig, shape: sharding.MeshShape, devices: Sequence[Any]
+) -> Placement:
+    """Place the parameters of a model on a mesh of devices; there is no optimizer."""
+    mesh, model = sharding.make_mesh(shape, devices), T5(config)
+    shapes = model.param_shapes()
+    params = jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+            leaf.shape, leaf.dtype, sharding=where
+        ),
+        shapes,
+        sharding.params_shardings(mesh, model.param_axes(), shapes),
+    )
+    return Placement(
+        mesh, shape, TrainState(params, {}, None),  # type: ignore[arg-type]
+        sharding.batch_sharding(mesh), sharding.replicated(mesh),
+    )  # fmt: skip
 
 
 def bucket_of(length: int, longest: int) -> int:

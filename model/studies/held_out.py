@@ -1,18 +1,24 @@
 """Bits per byte on held-out text: one number for models of any vocabulary.
 
-Definition. Pages are split into words at white space and cut into windows of at most 512 bytes. In
-each window 15 % of the words are masked in runs of 2 words on average (the rule of random spans,
-paper section 3.3.4, on words instead of tokens). Which words are masked depends on the window's
-text alone: not on the model, the vocabulary or other pages. The inputs are the other words, with a
-sentinel for each run; the targets are the runs, each after its sentinel, and the end id, as in the
-paper's span corruption. Then::
+Pages are split into words at white space and cut into windows of at most 512 bytes. A model's score
+is what it costs to predict text, in bits, for each byte of it in UTF-8 (with one for the space
+before each word)::
 
-    bits per byte = -sum of log2 p(target token | inputs, targets before)  /  bytes masked
+    bits per byte  =  -sum of log2 p(target token | what came before)  /  bytes predicted
 
-The sum includes sentinels and the end id. The bytes are those of the masked words in UTF-8, one
-more for the space before each. All models predict the same bytes from the same context, so models
-with different vocabularies can be compared. A model without an encoder reads the inputs and an end
-id, and then predicts the targets.
+What is predicted depends on how the model was trained:
+
+- A model of the objective ``causal_lm`` predicts each window from its beginning to its end, and
+  the end id: the chain rule of a language model.
+- All others fill in masked words. In each window 15 % of the words are masked in runs of 2 words on
+  average (the rule of random spans, paper section 3.3.4, on words instead of tokens). Which ones
+  depends on the window's text alone: not on the model, the vocabulary or other pages. The inputs
+  are the other words with a sentinel for each run; the targets are the runs, each after its
+  sentinel, and the end id, as in the paper's span corruption. Sentinels and the end id count in the
+  sum. A model without an encoder reads the inputs and an end id, and then predicts the targets.
+
+Either way all models predict the same bytes from the same context, so models with different
+vocabularies can be compared; the two kinds of models cannot.
 
 ``python -m model.studies.held_out --texts FILE RUN...`` measures runs in a process of its own.
 """
@@ -55,14 +61,15 @@ class Window(NamedTuple):
 
     runs: tuple[str, ...]
 
-    @property
-    def masked_bytes(self) -> int:
-        """Bytes of the masked words, one more for the space before each."""
-        return sum(len(text.encode()) + 1 for text in self.runs[1::2])
+    def bytes(self, whole: bool) -> int:
+        """Return the bytes of the masked words or of all, one more for the space before each."""
+        return sum(
+            len(text.encode()) + 1 for text in self.runs[0 if whole else 1 :: 1 if whole else 2]
+        )
 
 
 class Bits(NamedTuple):
-    """What it costs a model to predict the masked bytes."""
+    """What it costs a model to predict bytes."""
 
     bits: float
     bytes: int
@@ -103,11 +110,13 @@ def _masked(words: Sequence[str]) -> Window:
     return Window(tuple(" ".join(words[start:stop]) for start, stop in itertools.pairwise(bounds)))
 
 
-def measure(path: str, found: Sequence[Window], vocabulary: "Vocabulary | None" = None) -> Bits:
-    """Measure the model of a run's newest checkpoint, or of another checkpoint.
+def measure(path: str, found: Sequence[Window], *, whole: bool = False) -> Bits:
+    """Measure the model of a run's newest checkpoint.
 
-    The vocabulary is that of the run unless another is given. Raises ValueError if there is no text
-    or no vocabulary, and as `model.training.checkpoints.load_params` does.
+    ``whole`` predicts whole windows, for a language model that was trained to.
+
+    Raises ValueError if there is no text, if the folder has no vocabulary, and as
+    `model.training.checkpoints.load_params` does.
     """
     import jax
 
@@ -119,11 +128,9 @@ def measure(path: str, found: Sequence[Window], vocabulary: "Vocabulary | None" 
     if not found:
         raise ValueError("there is no held-out text to measure on")
     config, kept = read_model(path)
-    if vocabulary is None:
-        if kept is None:
-            raise ValueError(f"{path} has no vocabulary: measure a run's folder")
-        vocabulary = Vocabulary(kept)
-    rows = _rows(found, vocabulary, config)
+    if kept is None:
+        raise ValueError(f"{path} has no vocabulary: measure a run's folder")
+    rows = _rows(found, Vocabulary(kept), config, whole)
     step = jax.jit(make_eval_step(T5(config)))
     params = load_params(path).params
     nats, tokens = 0.0, 0
@@ -131,26 +138,25 @@ def measure(path: str, found: Sequence[Window], vocabulary: "Vocabulary | None" 
         sums = jax.device_get(step(params, _padded(rows, start)))
         nats += float(sums.loss)
         tokens += int(sums.tokens)
-    return Bits(nats / math.log(2), sum(window.masked_bytes for window in found), tokens)
+    return Bits(nats / math.log(2), sum(window.bytes(whole) for window in found), tokens)
 
 
-def _rows(found: Sequence[Window], vocabulary: "Vocabulary", config: "ModelConfig") -> HostBatch:
+def _rows(
+    found: Sequence[Window], vocabulary: "Vocabulary", config: "ModelConfig", whole: bool
+) -> HostBatch:
     """Return all windows as packed rows, as long as the longest window needs."""
-    texts = [text for window in found for text in window.runs]
-    ids = iter(vocabulary.encode_batch(texts))
-    sides: tuple[list[list[int]], list[list[int]]] = ([], [])
-    for window in found:
-        both: tuple[list[int], list[int]] = ([], [])
-        for place in range(len(window.runs)):
-            run, masked = next(ids).tolist(), place % 2
-            if masked:
-                sentinel = vocabulary.sentinel(place // 2)
-                both[0].append(sentinel)
-                both[1].append(sentinel)
-            both[masked].extend(run)
-        for side, of_window in zip(sides, both, strict=True):
-            side.append([*of_window, vocabulary.eos_id])
-    inputs, targets = (Sequences.of([np.array(each, np.int32) for each in side]) for side in sides)
+    if whole:
+        texts = [" ".join(window.runs) for window in found]
+        sides: tuple[list[list[int]], list[list[int]]] = (
+            [[] for _ in texts],
+            [ids.tolist() for ids in vocabulary.encode_batch(texts)],
+        )
+    else:
+        sides = _filled_in(found, vocabulary)
+    eos = [vocabulary.eos_id]
+    ended = ([[*ids, *eos] if not whole else ids for ids in sides[0]],
+             [[*ids, *eos] for ids in sides[1]])  # fmt: skip
+    inputs, targets = (Sequences.of([np.array(ids, np.int32) for ids in side]) for side in ended)
     if config.has_encoder:
         return pack_pairs(inputs, targets, *(_length(each.lengths) for each in (inputs, targets)))
     return pack_joined(
@@ -160,6 +166,26 @@ def _rows(found: Sequence[Window], vocabulary: "Vocabulary", config: "ModelConfi
         prefix=config.architecture == "prefix-language-model",
         loss_on_inputs=False,
     )
+
+
+def _filled_in(
+    found: Sequence[Window], vocabulary: "Vocabulary"
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the ids of inputs and targets, without end ids."""
+    ids = iter(vocabulary.encode_batch([text for window in found for text in window.runs]))
+    inputs, targets = [], []
+    for window in found:
+        both: tuple[list[int], list[int]] = ([], [])
+        for place in range(len(window.runs)):
+            run, masked = next(ids).tolist(), place % 2
+            if masked:
+                sentinel = vocabulary.sentinel(place // 2)
+                both[0].append(sentinel)
+                both[1].append(sentinel)
+            both[masked].extend(run)
+        inputs.append(both[0])
+        targets.append(both[1])
+    return inputs, targets
 
 
 def _length(lengths: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> int:
@@ -195,11 +221,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure runs; print a line of JSON for each."""
     parser = argparse.ArgumentParser(description="Bits per byte of runs on held-out text.")
     parser.add_argument("--texts", action="append", required=True, help="of write_texts")
+    parser.add_argument("--whole", action="store_true", help="predict whole windows")
     parser.add_argument("runs", nargs="+", metavar="RUN")
     arguments = parser.parse_args(argv)
     found = {path: read_texts(pathlib.Path(path)) for path in arguments.texts}
     for run in arguments.runs:
-        measured = {path: measure(run, each)._asdict() for path, each in found.items()}
+        measured = {
+            path: measure(run, each, whole=arguments.whole)._asdict()
+            for path, each in found.items()
+        }
         print(json.dumps({"run": run, "texts": measured}), flush=True)
     return 0
 

@@ -168,7 +168,7 @@ class RawExamples(Sequence[Raw]):
             self._file = self._path.open("rb")
         line = os.pread(self._file.fileno(), int(self._ends[place]) - start, start)
         try:
-            raw = json.loads(line)
+            raw = json.loads(line.decode("utf-8"))
         except ValueError as error:
             raise ValueError(f"{self._path}: line {place + 1:,} is damaged") from error
         if not isinstance(raw, dict):
@@ -200,7 +200,7 @@ class Pairs(Sequence[Pair]):
         self._task, self._split, self._raws = found, split, raws
         self._places: Any = None  # of each pair: its example, and its place among that one's pairs
         if not one_each:
-            counts = [len(found.examples(raw, split)) for raw in raws]
+            counts = [len(found.checked_examples(raw, split)) for raw in raws]
             owners = np.repeat(np.arange(len(counts)), counts)
             starts = np.cumsum([0, *counts])[owners]
             self._places = np.stack([owners, np.arange(len(owners)) - starts], axis=1)
@@ -219,8 +219,8 @@ class Pairs(Sequence[Pair]):
             return [self[place] for place in range(*index.indices(len(self)))]
         place = range(len(self))[index]
         owner, among = (place, 0) if self._places is None else self._places[place]
-        return self._task.examples(self._raws[int(owner)], self._split)[int(among)]
+        return self._task.checked_examples(self._raws[int(owner)], self._split)[int(among)]
 
     def __iter__(self) -> Iterator[Pair]:
         for raw in self._raws:
-            yield from self._task.examples(raw, self._split)
+            yield from self._task.checked_examples(raw, self._split)

@@ -81,9 +81,8 @@ def test_predictions_are_those_of_each_text_alone_and_in_order(vocabulary, archi
     assert len(set(found)) > 2, "outputs that are all the same prove no order"
     assert found[4] == alone(config, vocabulary, TEXTS[4], how, 6, 4)
     assert predictor.truncated == 0
-    # In parts, and in other batches.
-    other = Predictor(config, vocabulary, how=how, batch_size=2, max_new_tokens=6)
-    assert other(params_of(config), TEXTS[5:], first=5) == found[5:]
+    # In parts, and so in other batches.
+    assert predictor(params_of(config), TEXTS[5:], first=5) == found[5:]
 
 
 @pytest.mark.slow

@@ -15,15 +15,12 @@ import jax
 import numpy as np
 
 from model.data.vocabulary import Vocabulary
-from model.evaluation.predictor import Predictor
+from model.evaluation.predictor import Predictor, place_params
 from model.t5.config import model_config
 from model.t5.network import T5
-from model.training import distributed, programs
-from model.training.optimizer import constant
+from model.training import distributed
 from model.training.processes import Processes
 from model.training.sharding import MeshShape
-from model.training.train_config import StepConfig
-from model.training.train_step import Learner
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -36,9 +33,8 @@ def config():
 
 
 def placement(config, **mesh):
-    learner = Learner(T5(config), constant(1e-3), StepConfig())
     shape = MeshShape(**mesh)
-    return programs.place(learner, shape, jax.devices()[: shape.data * shape.fsdp])
+    return place_params(config, shape, jax.devices()[: shape.devices])
 
 
 def params(config):
