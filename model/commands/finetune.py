@@ -6,6 +6,7 @@ import os
 import textwrap
 from collections.abc import Sequence
 
+from model.commands.pretrain_config import ModelOptions, model_of
 from model.data.input_config import InputConfig
 from model.t5.config import ModelConfig
 from model.training.processes import Processes
@@ -44,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         """
     )
     add_options(parser, FinetuneConfig, "source", "tasks", "validation", "data", "form", "out")
+    group = parser.add_argument_group(
+        "a model with new parameters", "Without --from: what the tasks alone teach a model."
+    )
+    add_options(group, FinetuneConfig, "vocabulary")
+    add_options(group, ModelOptions)
     group = parser.add_argument_group("what is trained")
     add_options(
         group, FinetuneConfig, "random_weights", "optimizer_state", "adapter", "adapter_norms",
@@ -73,6 +79,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(group, Processes)
 
 
+def _new_model(arguments: argparse.Namespace) -> ModelConfig:
+    """Return the model asked for by its size, with an embedding for the vocabulary."""
+    if not hasattr(arguments, "vocab"):
+        return model_of(arguments)
+    from model.data.vocabulary import Vocabulary
+
+    return model_of(arguments, Vocabulary(arguments.vocab).padded_size)
+
+
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Fine-tune as the options say. Returns the exit status."""
     del rest
@@ -85,7 +100,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         for config, names in _OTHERS.items()
         for name, value in given_values(arguments, config, *names).items()
     }
-    config = FinetuneConfig(**given_values(arguments, FinetuneConfig), others=others)
+    given = given_values(arguments, FinetuneConfig)
+    if hasattr(arguments, "vocab") or given_values(arguments, ModelOptions):
+        given["model"] = _new_model(arguments)
+    config = FinetuneConfig(**given, others=others)
     if interruption is not None:
         interruption.expect("c4: interrupted before the first step: nothing was saved", 0.8)
     if not os.environ.get("C4_TRACEBACK"):

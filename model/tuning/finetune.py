@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from model.data.input_config import InputConfig, TaskInput
+from model.data.vocabulary import Vocabulary
 from model.evaluation.predictor import Predictor
 from model.t5.config import ModelConfig
 from model.tasks.mixtures import mixture
@@ -20,7 +21,7 @@ from model.training.trainer import Interruption, Plan, train
 from model.tuning.best import BestCheckpoints
 from model.tuning.finetune_config import FinetuneConfig
 from model.tuning.own_pairs import is_pairs_file, prepare_own
-from model.tuning.source import Source, open_source
+from model.tuning.source import Source, open_source, require_trainable
 from model.tuning.task_scores import (
     EvaluatedTask,
     evaluated_tasks,
@@ -111,12 +112,21 @@ class _Job:
     def __init__(self, asked: FinetuneConfig, scratch: pathlib.Path) -> None:
         self._asked, self._scratch = asked, scratch
         self.notes: list[str] = []
-        source = open_source(asked.source, scratch)
+        source = self._source()
         tasks = self._task_inputs()
         self.config = self._train_config(source, tasks)
         self._tasks = evaluated_tasks(tasks, asked.keep_best)
         self._require_validation(tasks)
         self._best: BestCheckpoints | None = None
+
+    def _source(self) -> Source:
+        asked = self._asked
+        if asked.source is not None:
+            return open_source(asked.source, self._scratch)
+        assert asked.model is not None
+        assert asked.vocabulary is not None
+        vocabulary = Vocabulary(asked.vocabulary)
+        return require_trainable(Source(asked.model, vocabulary), f"{vocabulary.path} (--vocab)")
 
     def _task_inputs(self) -> tuple[TaskInput, ...]:
         """Return the tasks at the rates of their mixture, in proportion to their examples."""
@@ -175,8 +185,8 @@ class _Job:
             | {
                 "model": model, "data": data, "step": step, "out": asked.out, "steps": steps,
                 "schedule": asked.schedule, "learning_rate": asked.learning_rate,
-                "init_from": None if asked.random_weights else asked.source,
-                "optimizer_state": "new" if asked.random_weights else asked.optimizer_state,
+                "init_from": None if asked.draws_parameters else asked.source,
+                "optimizer_state": "new" if asked.draws_parameters else asked.optimizer_state,
                 "trained": asked.trained, "checkpoint_every": asked.checkpoint_every,
                 "eval_every": eval_every, "option_names": _OPTION_NAMES,
             },

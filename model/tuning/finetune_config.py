@@ -31,6 +31,8 @@ def _read_names(asked: Sequence[str]) -> tuple[str, ...]:
 class FinetuneConfig:
     """A fine-tuning. Raises ValueError for what cannot be.
 
+    It starts from ``source``; or, as the paper's "no pre-training", from new parameters: with
+    ``random_weights`` of the source's model, or of ``model`` and ``vocabulary`` without a source.
     Where a value is None, it is decided by the device: the paper's (section 3.1) on accelerators,
     a small one on a CPU.
 
@@ -38,11 +40,16 @@ class FinetuneConfig:
     0.001
     """
 
-    source: str = option(
+    source: str | None = option(
         "what to start from: a run (its newest checkpoint), one of its checkpoints, RUN/best/TASK, "
         "a folder of c4 import-hf, or one in Hugging Face's layout",
-        "--from", metavar="RUN|CKPT|HF_DIR", dest="source",
+        "--from", metavar="RUN|CKPT|HF_DIR", dest="source", default=None,
     )  # fmt: skip
+    vocabulary: str | None = option(
+        "without --from: SentencePiece model, for a model with new parameters",
+        "--vocab", metavar="FILE", default=None,
+    )  # fmt: skip
+    model: ModelConfig | None = None  #: without a source: of how many layers, and so on
     tasks: tuple[str, ...] = option(
         "tasks separated by commas, glue and super_glue for all of theirs; or a file of your own "
         "pairs: TSV, CSV or JSONL with inputs and targets",
@@ -141,6 +148,16 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.source is None and (self.model is None or self.vocabulary is None):
+            raise ValueError(
+                "there is nothing to start from: name a trained model (--from), or for one with "
+                "new parameters its vocabulary and size (--vocab, --size)"
+            )
+        if self.source is not None and (self.model or self.vocabulary):
+            raise ValueError(
+                "--from says which model it is and keeps its vocabulary: leave --size and --vocab "
+                "out"
+            )
         if not self.tasks:
             raise ValueError("there is nothing to train on: name a task (--task)")
         files = [name for name in self.tasks if is_pairs_file(name)]
@@ -155,9 +172,9 @@ class FinetuneConfig:
             raise ValueError("--data is missing: the folder of c4 tasks prepare")
         if self.unfreeze and self.adapter is not None:
             raise ValueError("--unfreeze and --adapter are two ways to fine-tune: give one")
-        if self.random_weights and (self.unfreeze or self.adapter is not None):
+        if self.draws_parameters and (self.unfreeze or self.adapter is not None):
             raise ValueError(
-                "--random-weights leaves nothing that could stay as it is: leave out "
+                "all parameters are new, so nothing can stay as it is: leave out "
                 f"{'--unfreeze' if self.unfreeze else '--adapter'}"
             )
         if self.out.startswith(("gs://", "s3://")) or "://" in self.out:
@@ -170,6 +187,11 @@ class FinetuneConfig:
         for name in self.others:
             if name in _OWN or not any(name in fields for fields in _FIELDS):
                 raise ValueError(f"there is no setting {name!r} to give in others")
+
+    @property
+    def draws_parameters(self) -> bool:
+        """Whether the run starts with new parameters."""
+        return self.random_weights or self.source is None
 
     @property
     def trained(self) -> Trained:

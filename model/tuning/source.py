@@ -11,11 +11,11 @@ from model.t5.config import ModelConfig
 from model.training.checkpoints import is_hugging_face, read_model
 from pipelines import storage
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "open_source", "require_trainable"]
 
 
 class Source(NamedTuple):
-    """What :func:`open_source` gives."""
+    """A model and its vocabulary."""
 
     config: ModelConfig
     vocabulary: Vocabulary
@@ -50,17 +50,23 @@ def open_source(path: str, scratch: pathlib.Path) -> Source:
         vocabulary = Vocabulary(kept)
         if not storage.is_local(os.fspath(kept)):
             vocabulary = _written(vocabulary.content, scratch)
+    return require_trainable(Source(config, vocabulary), f"{path} (--from)")
+
+
+def require_trainable(source: Source, name: str) -> Source:
+    """Return a source. Raises ValueError, naming it, for a vocabulary that does not suit it."""
+    config, vocabulary = source
     if vocabulary.id_count > config.vocab_size:
         raise ValueError(
-            f"{path}: its vocabulary has {vocabulary.id_count:,} ids, its model "
-            f"{config.vocab_size:,}: it is another model's vocabulary (--from)"
+            f"{name}: the vocabulary has {vocabulary.id_count:,} ids, the model "
+            f"{config.vocab_size:,}: it is another model's vocabulary"
         )
     if vocabulary.obstacle is not None:
         raise ValueError(
-            f"{path}: {vocabulary.obstacle}, so T5's tokenizer, with which the trained model would "
-            "be used, would give other ids (--from)"
+            f"{name}: {vocabulary.obstacle}, so T5's tokenizer, with which the trained model would "
+            "be used, would give other ids"
         )
-    return Source(config, vocabulary)
+    return source
 
 
 def _written(content: bytes, scratch: pathlib.Path) -> Vocabulary:
