@@ -1,9 +1,9 @@
 """Processes that call a function many times, each for its own share of the calls.
 
-Not `multiprocessing`, whose workers import what their parent has imported, JAX among it, and may go
-on when it is killed. A worker here is a plain Python process on the end of a socket. It imports what its function needs, and ends when the socket does, however its parent
-came to its end; it leaves interrupts and SIGTERM to its parent. One that is killed, as the kernel
-does where memory runs out, is started again.
+A worker is a plain Python process on the end of a socket. It imports what its function needs (JAX
+takes 200 MB), and ends when the socket does, however its parent came to its end; it leaves
+interrupts and SIGTERM to its parent. One that is killed, as the kernel does where memory runs out,
+is started again.
 """
 
 import collections
