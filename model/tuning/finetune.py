@@ -7,16 +7,20 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from model.data.input_config import InputConfig, TaskInput
 from model.data.vocabulary import Vocabulary
 from model.evaluation.predictor import Predictor
 from model.t5.config import ModelConfig
+from model.t5.network import T5
 from model.tasks.mixtures import mixture
 from model.tasks.prepared import OWN, Prepared
 from model.training import distributed
 from model.training.evaluations import Evaluator
 from model.training.metrics import read_rows
 from model.training.train_config import StepConfig, TrainConfig
+from model.training.trainable import adapter_mask
 from model.training.trainer import Interruption, Plan, train
 from model.tuning.best import BestCheckpoints
 from model.tuning.finetune_config import FinetuneConfig
@@ -118,6 +122,22 @@ class _Job:
         self._tasks = evaluated_tasks(tasks, asked.keep_best)
         self._require_validation(tasks)
         self._best: BestCheckpoints | None = None
+        if self.config.trained in ("adapters", "adapters-and-norms"):
+            self.notes.append(self._trained_share())
+
+    def _trained_share(self) -> str:
+        """Return how much of the model an adapter layers' mask trains."""
+        model, norms = T5(self.config.model), self._asked.adapter_norms
+        sizes = jax.tree.map(
+            lambda trained, leaf: leaf.size if trained else 0,
+            adapter_mask(model, norms),
+            model.param_shapes(),
+        )
+        count = sum(jax.tree.leaves(sizes))
+        return (
+            f"adapter layers of width {self._asked.adapter}: {count:,} of "
+            f"{self.config.model.parameter_count():,} parameters are trained"
+        )
 
     def _source(self) -> Source:
         asked = self._asked
@@ -153,8 +173,6 @@ class _Job:
         )
 
     def _train_config(self, source: Source, tasks: tuple[TaskInput, ...]) -> TrainConfig:
-        import jax
-
         asked = self._asked
         on_cpu = jax.default_backend() == "cpu"
         given = (asked.steps, asked.batch_size, asked.input_length)
