@@ -56,6 +56,12 @@ _COMMANDS = {
         extra="train",
         interrupted="interrupted before the first step: nothing was saved",
     ),
+    "finetune": _Command(
+        "model.commands.finetune",
+        "trains a model further on tasks",
+        extra="train",
+        interrupted="interrupted before the first step: nothing was saved",
+    ),
     "tasks": _Command("model.commands.tasks", "lists the paper's tasks and prepares their data"),
     "predict": _Command(
         "model.commands.predict",

@@ -33,6 +33,7 @@ __all__ = [
     "config_to_hf",
     "export_model",
     "import_model",
+    "read_config",
     "tensor_places",
     "unapplied_decoding",
 ]
@@ -386,6 +387,11 @@ def config_to_hf(
             f"a {config.architecture} cannot be exported: T5ForConditionalGeneration is an encoder "
             "and a decoder with parameters of their own"
         )
+    if config.adapter is not None:
+        raise ExchangeError(
+            f"a model with adapter layers (adapter {config.adapter}) cannot be exported: "
+            "T5ForConditionalGeneration has none; fine-tune without --adapter to export"
+        )
     gated = config.feed_forward == "gated-gelu"
     return {
         "architectures": ["T5ForConditionalGeneration"],
@@ -466,6 +472,11 @@ def import_model(folder: str | os.PathLike[str]) -> ImportedModel:
             source.T if place.transposed else source
         )
     return ImportedModel(config, params, tuple(unapplied_decoding(generation)))
+
+
+def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
+    """Return the model of a folder of ``config.json``. Raises ValueError as `import_model`."""
+    return _read_config(pathlib.Path(folder))[0]
 
 
 def _read_config(root: pathlib.Path) -> tuple[ModelConfig, dict[str, Any], dict[str, Any]]:

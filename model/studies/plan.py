@@ -183,7 +183,7 @@ def _finetuning(
     if pretrained is None:
         base = Pretrain()
         size = study.scale.sizes.get(base.size, ("--size", base.size))
-        words += ["--from", "random", "--vocab", study.vocabulary, *size]
+        words += ["--vocab", study.vocabulary, *size]
         return _job("finetune", name, words, out=True)
     words += ["--from", f"{{out}}/{pretrained.name}"]
     return _job("finetune", name, words, (pretrained,), out=True)

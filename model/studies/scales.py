@@ -63,9 +63,9 @@ class Scale:
             "--batch-size", str(self._batch(batch)), "--input-length", str(self.input_length),
         ]  # fmt: skip
         if finetune.adapter is not None:
-            found += ["--adapters", str(max(1, finetune.adapter * self.adapter // 2048))]
+            found += ["--adapter", str(max(1, finetune.adapter * self.adapter // 2048))]
         if finetune.trained == "unfreezing":
-            found.append("--unfreezing")
+            found.append("--unfreeze")
         return found
 
     def _batch(self, rows: int) -> int:
