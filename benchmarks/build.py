@@ -12,12 +12,11 @@ pages, one after the other and twice over, and takes off both what a run of one 
 seconds are those of all processes; the ratio is what to quote, since machines are shared and noisy.
 ``stages`` times each part of the build in one process, and the floor: gunzip and decode of the same
 bytes. ``parity`` compares recipe ``tfds`` with the reference page by page. ``growth`` builds
-corpora of generated pages and prints CPU a page and the memory of all processes together.
+corpora of generated pages and prints CPU per page and the memory of all processes together.
 """
 
 import argparse
 import glob
-import json
 import os
 import pathlib
 import sys
@@ -33,6 +32,7 @@ if __package__ in (None, ""):  # run as a file: the repository is the place to i
 
 from benchmarks import measure, reference
 from benchmarks.generate_wet import SyntheticCrawl, generate
+from testing.helpers import manifest_of, write_wet
 
 _DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
 _PAGES_A_FILE = 10_000
@@ -49,24 +49,15 @@ def build(
     return measure.run(command)
 
 
-def manifest_of(output: pathlib.Path) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
-    return made
-
-
 def one_page_file(folder: pathlib.Path) -> str:
-    path = folder / "one-page.warc.wet.gz"
-    reference.write_wet(
-        path, [(reference.ONE_PAGE_URL, "2026-03-08T12:00:00Z", reference.ONE_PAGE_TEXT)]
-    )
-    return str(path)
+    return write_wet(folder / "one-page.warc.wet.gz", [reference.ONE_PAGE])[0]
 
 
 def run_reference(paths: Sequence[str]) -> measure.Cost:
     """Run the reference on some files, in a process of its own."""
     script = (
         "import sys; from benchmarks import reference as r; "
-        "run = r.run_reference(sys.argv[1:], r.packaged_english_badwords(), dedup_engine='beam'); "
+        "run = r.run_reference(sys.argv[1:], r.packaged_english_badwords()); "
         "print(len(run.pages))"
     )
     return measure.run([sys.executable, "-c", script, *paths])
@@ -85,7 +76,7 @@ def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
             costs[what].append((start_up.cpu_s, cost.cpu_s))
             print(
                 f"{what:<10}{cost.cpu_s:8.2f} CPU s, {start_up.cpu_s:.2f} of them start-up: "
-                f"{(cost.cpu_s - start_up.cpu_s) / pages * 1e3:.3f} ms a page, "
+                f"{(cost.cpu_s - start_up.cpu_s) / pages * 1e3:.3f} ms per page, "
                 f"{cost.wall_s:.1f} s wall",
                 flush=True,
             )
@@ -109,7 +100,7 @@ def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
 
 
 def stages(paths: Sequence[str]) -> None:
-    """Print CPU a page of each part of recipe ``en``, in one process."""
+    """Print the CPU per page of each part of recipe ``en``, in one process."""
     from c4_filters.badwords import BadWords
     from c4_filters.language import detect_language
     from c4_filters.lines import clean_text
@@ -178,7 +169,6 @@ def stages(paths: Sequence[str]) -> None:
         )
 
         def deduplicate() -> None:
-
             buckets: dict[int, list[tuple[str, bytes]]] = {}
             lost: dict[str, list[bytes]] = {}
             for file in files:
@@ -199,7 +189,7 @@ def stages(paths: Sequence[str]) -> None:
             "write one Parquet shard",
             lambda: write_shard(task, sources, output, ["parquet"], rules),
         )
-    print(f"CPU milliseconds a page read ({count:,} pages, {len(english):,} English)")
+    print(f"CPU milliseconds per page read ({count:,} pages, {len(english):,} English)")
     for what, cost in times.items():
         print(f"  {what:<32}{cost:8.4f}")
 
@@ -208,9 +198,7 @@ def parity(paths: Sequence[str]) -> bool:
     """Compare recipe ``tfds`` with the reference; True when every page is the same."""
     import pyarrow.parquet
 
-    wanted = reference.run_reference(
-        paths, reference.packaged_english_badwords(), dedup_engine="beam"
-    ).pages
+    wanted = reference.run_reference(paths, reference.packaged_english_badwords()).pages
     with tempfile.TemporaryDirectory(prefix="c4-parity-") as name:
         output = pathlib.Path(name) / "tfds"
         build(paths, output, "tfds")
@@ -227,7 +215,7 @@ def parity(paths: Sequence[str]) -> bool:
 
 
 def growth(sizes: Iterable[int], seed: int, workers: int | None) -> None:
-    """Print CPU a page and memory for corpora of each size."""
+    """Print CPU per page and memory for corpora of each size."""
     first = 0.0
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="c4-growth-") as name:

@@ -1,24 +1,19 @@
-"""Measures exact span deduplication: packed buffers against one Beam element a span.
+"""Measure exact span deduplication: packed buffers against one Beam element a span.
 
-    python -m benchmarks.dedup              # both graphs, the cost beyond, plain NumPy
+    python -m benchmarks.dedup              # both graphs, and the cost beyond
     python -m benchmarks.dedup --large 0    # without the 20 million spans
 
-Both graphs read the same spans (identity and page key, one pair of .npy files a WET file), name the
-spans that go, and write them file by file; the lists must be the same. Each measurement is a
-process of its own with Beam already imported and a small pipeline already run, on FnApiRunner,
-in memory. Time is the CPU time of that process and its children, the best of the repeats, so that
-busy neighbours disturb little. Bars: the packed graph takes at most 1/12 of the naive one's
-time at 2 million spans, and at most 0.6 us for each span beyond that; the program fails
-otherwise.
+Both graphs read the same spans (identity and page key, one pair of .npy files per WET file) and
+write, file by file, which spans are removed; the lists must be the same. Each measurement runs in
+its own process, after the import of Beam and a small pipeline, on FnApiRunner in memory. Time is
+the CPU time of that process and its children, the best of the repeats, so that other load on the
+machine matters little. Bars: the packed graph takes at most 1/12 of the naive one's time at 2
+million spans, and at most 0.6 us for each span beyond that; otherwise the program fails.
 """
 
 import argparse
-import json
 import os
 import pathlib
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -28,14 +23,13 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from benchmarks import measure
 from c4_filters import spans
 
 BAR_RATIO = 12.0  # measured for such a graph elsewhere: 11 to 12
 BAR_MICROSECONDS = 0.6  # a span, beyond the first two million
 BUCKET_BYTES = 64 * 2**20  # of packed spans: a sort of that size still works in little memory
 UNITS_PER_PAGE = 25  # about what a kept page of Common Crawl has
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 FILE_AND_INDEX = np.dtype([("id", "V16"), ("key", ">u8"), ("file", ">u4"), ("index", ">u4")])
 
@@ -176,28 +170,6 @@ def naive_graph(pipeline: beam.Pipeline, folder: str, files: int) -> None:
     )
 
 
-# ------------------------------------------------------------------------------- no Beam at all
-
-
-def without_beam(folder: str, files: int, buckets: int) -> None:
-    """Call the functions of the packed graph in a loop."""
-    sent: dict[int, list[tuple[str, bytes]]] = {}
-    losers: dict[str, list[npt.NDArray[np.uint32]]] = {}
-    for file in range(files):
-        ids, keys = read_spans(folder, file)
-        found = spans.span_winners(ids, keys)
-        winners = found.rows
-        losers[str(file)] = [found.losers.astype(np.uint32)]
-        packed = spans.pack_spans_by_bucket(ids[winners], keys[winners], winners, buckets)
-        for bucket, buffer in packed.items():
-            sent.setdefault(bucket, []).append((str(file), buffer))
-    for buffers in sent.values():
-        for name, lost in spans.repeated_spans(buffers).items():
-            losers[name].append(lost.indices)
-    for name, lists in losers.items():
-        write_losers(folder, "numpy", int(name), np.concatenate(lists))
-
-
 # ------------------------------------------------------------------------------------ measuring
 
 
@@ -206,36 +178,27 @@ def cpu_seconds() -> float:
     return used.user + used.system + used.children_user + used.children_system
 
 
-def measure(graph: str, folder: str, files: int, buckets: int) -> dict[str, float]:
-    """Run one graph in this process; CPU and wall seconds and the peak memory, in MB."""
+def run_graph(graph: str, folder: str, files: int, buckets: int) -> dict[str, float]:
+    """Run one graph in this process; return CPU and wall seconds, and the peak memory in MB."""
     options = PipelineOptions(["--runner=FnApiRunner", "--direct_running_mode=in_memory"])
-    if graph != "numpy":
-        with beam.Pipeline(options=options) as warm_up:
-            _ = warm_up | beam.Create([(1, b"")]) | beam.GroupByKey() | beam.Map(str)
+    with beam.Pipeline(options=options) as warm_up:
+        _ = warm_up | beam.Create([(1, b"")]) | beam.GroupByKey() | beam.Map(str)
     cpu, wall = cpu_seconds(), time.perf_counter()
-    if graph == "numpy":
-        without_beam(folder, files, buckets)
-    else:
-        with beam.Pipeline(options=options) as pipeline:
-            if graph == "packed":
-                packed_graph(pipeline, folder, files, buckets)
-            else:
-                naive_graph(pipeline, folder, files)
+    with beam.Pipeline(options=options) as pipeline:
+        if graph == "packed":
+            packed_graph(pipeline, folder, files, buckets)
+        else:
+            naive_graph(pipeline, folder, files)
     return {
         "cpu_s": cpu_seconds() - cpu,
         "wall_s": time.perf_counter() - wall,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": measure.memory("VmHWM") / 2**20,
     }
 
 
 def best(graph: str, folder: str, files: int, buckets: int, repeats: int) -> dict[str, float]:
     """Return the repeat that took the least CPU, each in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.dedup", "--graph", graph, "--folder", folder]
-    command += ["--files", str(files), "--buckets", str(buckets)]
-    runs = []
-    for _ in range(repeats):
-        ran = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-        runs.append(json.loads(ran.stdout.splitlines()[-1]))
+    runs = [measure.in_process(run_graph, graph, folder, files, buckets) for _ in range(repeats)]
     return min(runs, key=lambda run: run["cpu_s"])
 
 
@@ -275,17 +238,11 @@ def main() -> None:
     parser.add_argument("--removed", type=float, default=0.27, help="part of the spans that goes")
     parser.add_argument("--buckets", type=int, default=0, help="0: as many as 64 MB each make")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--graph", choices=["packed", "naive", "numpy"], help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.graph:
-        print(json.dumps(measure(args.graph, args.folder, args.files, args.buckets)))
-        return
-
     failed = []
     packed = {}
     for total in filter(None, (args.spans, args.large)):
-        graphs = ["packed", "numpy", "naive"] if total == args.spans else ["packed", "numpy"]
+        graphs = ["packed", "naive"] if total == args.spans else ["packed"]
         with tempfile.TemporaryDirectory() as folder:
             write_spans(pathlib.Path(folder), total, args.files, args.removed, seed=total)
             runs = {}
@@ -295,7 +252,7 @@ def main() -> None:
                 runs[graph] = best(graph, folder, args.files, buckets, repeats)
                 report(graph, total, runs[graph])
             removed = same_losers(folder, args.files, graphs)
-        print(f"{'':>8} {removed:>12,} go ({removed / total:.1%}), the same on every way")
+        print(f"{'':>8} {removed:>12,} removed ({removed / total:.1%}), the same by every graph")
         packed[total] = runs["packed"]["cpu_s"]
         if "naive" in runs:
             ratio = runs["naive"]["cpu_s"] / runs["packed"]["cpu_s"]

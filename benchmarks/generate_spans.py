@@ -1,6 +1,6 @@
 """Made-up fingerprints of a whole crawl, of which any bucket of any file can be asked for alone.
 
-The skew is that of web text. A few spans stand on a quarter of all pages each (cookie notices,
+The skew is that of web text. A few spans are on a quarter of all pages each (cookie notices,
 footers of the large platforms). Behind them comes a long tail whose copies fall off with the rank
 by Zipf's law, down to spans that are expected twice in the crawl; all others occur once. Every row
 is a function of the seed, the file, the bucket and its number there, by one mixing function of 64
@@ -56,7 +56,7 @@ class SpanCrawl:
       spans: all occurrences of spans, in expectation.
       files: WET files that they lie in.
       pages_per_file: kept pages of a file.
-      hot: spans that stand on a share ``hot_share`` of all pages each.
+      hot: spans that are on a share ``hot_share`` of all pages each.
       hot_share: above 0, at most 1.
       repeated_share: part of all occurrences that belong to spans of the Zipf tail.
       exponent: of Zipf's law in the tail: copies of rank r are as r ** -exponent.

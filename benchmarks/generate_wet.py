@@ -1,10 +1,10 @@
-"""Writes large WET files of made-up English pages, for measuring the pipeline without a crawl.
+"""Write large WET files of generated English pages, to measure the pipeline without a crawl.
 
     python benchmarks/generate_wet.py --pages 1000000 --files 16 --seed 1 --out /data/synthetic
 
 A page is a menu, paragraphs of generated sentences, and a footer; the menu and the footer have no
-end marks, so the line rules have something to drop. A share of the sentences stands in boilerplate
-paragraphs that many pages have in common, a few of them extremely popular, and a tenth of that
+end marks, so the line rules have something to drop. A share of the sentences is in boilerplate
+paragraphs that many pages share, a few of them extremely popular, and a tenth of that
 share of the pages is a visit to the url of an earlier page. Sentences are put together from four
 pools of phrases and practically never repeat outside the boilerplate.
 
@@ -22,6 +22,8 @@ import itertools
 import math
 import pathlib
 import time
+import tomllib
+import types
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -44,102 +46,13 @@ _GZIP_WINDOW_4K = 16 + 12
 _GZIP_MEM_LEVEL = 6
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
+def _read_words() -> dict[str, list[str]]:
+    text = pathlib.Path(__file__).with_name("words.toml").read_text(encoding="utf-8")
+    lists = tomllib.loads(text).items()
+    return {name: words.split() if isinstance(words, str) else words for name, words in lists}
 
 
-_NAMES = _words("""
-Ada Amal Anneke Bashir Beatrix Bruno Carlotta Cyril Dagny Desmond Edda Emeka Farida Felix Greta
-Gustavo Hanne Hiroshi Ingrid Ismael Joanna Jonas Katarina Kwame Laurent Leonie Magnus Marisol
-Nadia Niklas Odette Oskar Petra Quentin Renée Ruben Sabine Søren Tamsin Tobias Ursula Viktor
-Wanda Yusuf Zoë
-""")
-_TOWNS = _words("""
-Alderby Brackwater Calverton Dunmere Eastwold Farnleigh Greystone Hartwick Inverlea Kestrel
-Larkfield Millbrook Norhaven Oakhollow Pennyford Quarrydale Ravensby Saltmarsh Thornbeck
-Upperton Vellmouth Westerholm Yarrowdale
-""")
-_ROLES = _words("""
-accountant archivist baker beekeeper bookbinder bricklayer captain caretaker carpenter
-cartographer clockmaker composer conductor dentist engineer farmer ferryman gardener geologist
-glazier historian innkeeper journalist librarian locksmith mechanic merchant miller musician
-nurse painter pharmacist photographer postman potter printer professor sailor schoolteacher
-shepherd surveyor tailor translator undertaker watchman weaver
-""")
-_ADJECTIVES = _words("""
-ancient borrowed broken careful cheerful clumsy crooked curious dusty elegant enormous faded
-famous forgotten fragile generous heavy honest impatient invisible lonely missing modest narrow
-nervous noisy old ordinary patient peculiar polite precious quiet reluctant rusty secret shy
-sleepy slender stubborn tired unfinished unusual valuable weathered wooden young
-""")
-_THINGS = _words("""
-accordion almanac anchor barometer basket bell banner bicycle boat bridge bucket cabinet calendar
-candle carpet chair chimney clock cushion cupboard drum drawer engine fence fountain gate globe
-hammer kettle ladder lamp lantern letter lighthouse map microscope mirror notebook orchard organ
-parcel piano picture portrait pump quilt saddle sailcloth ship staircase stove suitcase table
-telescope tower trumpet typewriter umbrella violin wagon wardrobe weathervane wheel window
-""")
-_VERBS = _words("""
-admired arranged borrowed bought carried catalogued cleaned collected counted copied delivered
-described discovered dismantled drew examined exchanged exhibited found hid inspected inherited
-invented labelled lost measured mended moved noticed ordered packed painted photographed
-polished rebuilt recognised remembered repaired returned rescued restored sketched sold sorted
-stored studied unpacked weighed wrapped
-""")
-_PARTICIPLES = _words("""
-claimed cleaned delivered forgotten found inspected measured mentioned missed moved noticed
-opened painted paid promised repaired returned sold stolen touched used wanted
-""")
-_STATES = [
-    "almost finished",
-    "already sold",
-    "beyond repair",
-    "cheaper than expected",
-    "covered with snow",
-    "difficult to reach",
-    "full of holes",
-    "hard to find",
-    "impossible to open",
-    "in excellent condition",
-    "much too heavy",
-    "nowhere to be seen",
-    "older than the house",
-    "surprisingly light",
-    "too large for the room",
-    "worth a fortune",
-]
-_PLACES = [
-    "at the edge of the forest",
-    "behind the railway station",
-    "beside the frozen lake",
-    "in a quiet corner of the library",
-    "in the cellar of the town hall",
-    "in the house across the street",
-    "near the old harbour",
-    "on the far side of the valley",
-    "on the second floor of the museum",
-    "on the top shelf of the pantry",
-    "under the arches of the viaduct",
-    "within sight of the mountains",
-]
-_EVENTS = _words("""
-auction ceremony concert drought election exhibition festival flood harvest holiday landslide
-storm strike thunderstorm wedding winter
-""")
-_MONTHS = _words("""
-January February March April May June July August September October November December
-""")
-_WEEKDAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
-_NUMBERS = _words("""
-two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty fifty
-sixty ninety
-""")
-_RELATIVES = _words("aunt brother cousin grandfather grandmother neighbour sister uncle")
-_MENU = _words("""
-About Account Archive Articles Basket Blog Calendar Categories Contact Donate Downloads Events
-Forum Gallery Guides Help Home Imprint Jobs Login Maps Newsletter Opinion Photos Press Recipes
-Reviews Search Shop Sitemap Subscribe Tags Topics Travel Videos Weather
-""")
+_WORDS = types.SimpleNamespace(**_read_words())
 
 
 class SyntheticPage(NamedTuple):
@@ -166,31 +79,31 @@ class _Chooser:
 def _noun_phrase(c: _Chooser) -> str:
     """Return a thing, or several: "the rusty kettle", "nine umbrellas", "a map of Dunmere"."""
     kind = c.below(5)
-    thing = c.pick(_THINGS)
+    thing = c.pick(_WORDS.things)
     if kind == 0:
-        return f"the {c.pick(_ADJECTIVES)} {thing}"
+        return f"the {c.pick(_WORDS.adjectives)} {thing}"
     if kind == 1:
-        return f"{c.pick(_NUMBERS)} {c.pick(_ADJECTIVES)} {thing}s"
+        return f"{c.pick(_WORDS.numbers)} {c.pick(_WORDS.adjectives)} {thing}s"
     if kind == 2:
-        return f"the {thing} from {c.pick(_TOWNS)}"
+        return f"the {thing} from {c.pick(_WORDS.towns)}"
     if kind == 3:
-        return f"her {c.pick(_RELATIVES)}'s {thing}"
-    return f"the {c.pick(_ADJECTIVES)} {thing} of the {c.pick(_ROLES)}"
+        return f"her {c.pick(_WORDS.relatives)}'s {thing}"
+    return f"the {c.pick(_WORDS.adjectives)} {thing} of the {c.pick(_WORDS.roles)}"
 
 
 def _clause(c: _Chooser) -> str:
     kind = c.below(6)
     if kind == 0:
-        return f"the {c.pick(_THINGS)} was {c.pick(_STATES)}"
+        return f"the {c.pick(_WORDS.things)} was {c.pick(_WORDS.states)}"
     if kind == 1:
-        return f"nobody had {c.pick(_PARTICIPLES)} the {c.pick(_THINGS)}"
+        return f"nobody had {c.pick(_WORDS.participles)} the {c.pick(_WORDS.things)}"
     if kind == 2:
-        return f"it had rained for {c.pick(_NUMBERS)} days"
+        return f"it had rained for {c.pick(_WORDS.numbers)} days"
     if kind == 3:
-        return f"{c.pick(_NAMES)} had promised to help the {c.pick(_ROLES)}"
+        return f"{c.pick(_WORDS.names)} had promised to help the {c.pick(_WORDS.roles)}"
     if kind == 4:
-        return f"the {c.pick(_ROLES)} from {c.pick(_TOWNS)} was waiting"
-    return f"everyone in {c.pick(_TOWNS)} was talking about the {c.pick(_EVENTS)}"
+        return f"the {c.pick(_WORDS.roles)} from {c.pick(_WORDS.towns)} was waiting"
+    return f"everyone in {c.pick(_WORDS.towns)} was talking about the {c.pick(_WORDS.events)}"
 
 
 def _subject(c: _Chooser) -> str:
@@ -200,57 +113,58 @@ def _subject(c: _Chooser) -> str:
     if kind == 0:
         lead = f"In {1850 + c.below(160)}, "
     elif kind == 1:
-        lead = f"After the {c.pick(_EVENTS)}, "
+        lead = f"After the {c.pick(_WORDS.events)}, "
     elif kind == 2:
-        lead = f"Late in {c.pick(_MONTHS)}, "
+        lead = f"Late in {c.pick(_WORDS.months)}, "
     elif kind == 3:
-        lead = f"On a {c.pick(_ADJECTIVES)} {c.pick(_WEEKDAYS)}, "
+        lead = f"On a {c.pick(_WORDS.adjectives)} {c.pick(_WORDS.weekdays)}, "
     kind = c.below(6)
     if kind == 0:
-        who = f"{c.pick(_NAMES)} and the {c.pick(_ROLES)}"
+        who = f"{c.pick(_WORDS.names)} and the {c.pick(_WORDS.roles)}"
     elif kind == 1:
-        who = f"the {c.pick(_ADJECTIVES)} {c.pick(_ROLES)}"
+        who = f"the {c.pick(_WORDS.adjectives)} {c.pick(_WORDS.roles)}"
     elif kind == 2:
-        who = f"the {c.pick(_ROLES)} of {c.pick(_TOWNS)}"
+        who = f"the {c.pick(_WORDS.roles)} of {c.pick(_WORDS.towns)}"
     elif kind == 3:
-        who = f"my {c.pick(_RELATIVES)} {c.pick(_NAMES)}"
+        who = f"my {c.pick(_WORDS.relatives)} {c.pick(_WORDS.names)}"
     elif kind == 4:
-        who = f"{c.pick(_NAMES)}, the {c.pick(_ADJECTIVES)} {c.pick(_ROLES)},"
+        who = f"{c.pick(_WORDS.names)}, the {c.pick(_WORDS.adjectives)} {c.pick(_WORDS.roles)},"
     else:
-        who = f"the {c.pick(_ROLES)} who had {c.pick(_VERBS[:8])} the {c.pick(_THINGS)}"
+        who = f"the {c.pick(_WORDS.roles)} who had {c.pick(_WORDS.verbs[:8])}"
+        who += f" the {c.pick(_WORDS.things)}"
     start = lead + who
     return start[0].upper() + start[1:]
 
 
 def _action(c: _Chooser) -> str:
-    return f" {c.pick(_VERBS)} {_noun_phrase(c)}"
+    return f" {c.pick(_WORDS.verbs)} {_noun_phrase(c)}"
 
 
 def _further_action(c: _Chooser) -> str:
     joint = c.pick([" and", " and then", " and later", ", and also"])
-    return f"{joint} {c.pick(_VERBS)} {_noun_phrase(c)}"
+    return f"{joint} {c.pick(_WORDS.verbs)} {_noun_phrase(c)}"
 
 
 def _ending(c: _Chooser) -> str:
     kind = c.below(4)
     mark = "!" if c.below(16) == 0 else "."
     if kind == 0:
-        return f" {c.pick(_PLACES)}{mark}"
+        return f" {c.pick(_WORDS.places)}{mark}"
     joint = c.pick([" because", " while", " before anybody knew that", ", although", " as if"])
     return f"{joint} {_clause(c)}{mark}"
 
 
 def _menu(c: _Chooser) -> str:
-    lines = [f"{c.pick(_TOWNS)} {c.pick(_THINGS).title()} Society", *_menu_words(c)]
-    return "\n".join([*lines, f"The {c.pick(_ADJECTIVES)} {c.pick(_THINGS)}", ""])
+    lines = [f"{c.pick(_WORDS.towns)} {c.pick(_WORDS.things).title()} Society", *_menu_words(c)]
+    return "\n".join([*lines, f"The {c.pick(_WORDS.adjectives)} {c.pick(_WORDS.things)}", ""])
 
 
 def _menu_words(c: _Chooser) -> list[str]:
-    return [c.pick(_MENU) for _ in range(3 + c.below(5))]
+    return [c.pick(_WORDS.menu) for _ in range(3 + c.below(5))]
 
 
 def _footer(c: _Chooser) -> str:
-    last = f"© {2005 + c.below(15)} {c.pick(_NAMES)} and friends, {c.pick(_TOWNS)}"
+    last = f"© {2005 + c.below(15)} {c.pick(_WORDS.names)} and friends, {c.pick(_WORDS.towns)}"
     return "\n".join([*_menu_words(c)[:4], last])
 
 
@@ -281,7 +195,7 @@ class SyntheticCrawl:
       seed: 0 to 2**64 - 1.
       page_bytes: mean size of a page's text in bytes of UTF-8, menu and footer included.
       sentences: mean number of sentences of a page; pages have half to one and a half times it.
-      duplicate_share: share of all sentences that stand in boilerplate, at least 0 and below 0.9.
+      duplicate_share: share of all sentences that are in boilerplate, at least 0 and below 0.9.
 
     Raises:
       ValueError: a value out of its range, or sentences that cannot be made so short.
@@ -413,7 +327,7 @@ class SyntheticCrawl:
         wanted = total * self.duplicate_share / float(popularity @ lengths)
         copies = np.floor(wanted + _spread(head[0], 20, 20) / 2**20).astype(np.int64)
         # The third power makes a few paragraphs extremely popular: one copy in eight is of the
-        # first. `popularity` above is what it comes to for each paragraph.
+        # first. `popularity` above is the resulting share of each paragraph.
         most = int(copies.max(initial=0))
         uniform = _spread(bits.random_raw(n * most), 0, 32).reshape(n, most) / 2**32
         chosen = np.floor(_BOILERPLATES * uniform**3).astype(np.int64)
@@ -480,9 +394,9 @@ class SyntheticCrawl:
     def _address(self, i: int) -> str:
         """Return the address of page ``i`` without scheme."""
         k = (i * 2654435761 + self.seed) & 0xFFFFFFFF  # Knuth's multiplicative hash
-        town = _TOWNS[k % len(_TOWNS)].lower()
-        thing = _THINGS[k // 31 % len(_THINGS)]
-        topic = _EVENTS[k // 1009 % len(_EVENTS)]
+        town = _WORDS.towns[k % len(_WORDS.towns)].lower()
+        thing = _WORDS.things[k // 31 % len(_WORDS.things)]
+        topic = _WORDS.events[k // 1009 % len(_WORDS.events)]
         return f"{town}-{thing}{k % 97}.example/{topic}/{i}"
 
     def pages(self, start: int, stop: int) -> Iterator[SyntheticPage]:

@@ -1,4 +1,4 @@
-"""Checks and times the trainer on one NVIDIA GPU in a few minutes.
+"""Check and time the trainer on one NVIDIA GPU in a few minutes.
 
     python -m benchmarks.gpu --out DIR --seconds 320         # all stages that fit, in this order
     python -m benchmarks.gpu --out DIR --only check,step-base
@@ -65,7 +65,7 @@ def _step(kind: str, size: str, rows: int, *more: str) -> list[str]:
 
 _FUSED = ("--attention", "fused")
 _DOTS = (*_FUSED, "--remat", "dots")
-_WHOLE = ("--compile", "whole")
+_WHOLE = ("--peer-compile", "whole")
 _BF16 = ("--params", "bfloat16")
 
 STAGES: Mapping[str, Stage] = {
@@ -86,7 +86,7 @@ STAGES: Mapping[str, Stage] = {
     ),
     "ours-large-dots": Stage(100, 45, _step("ours", "large", 64, *_DOTS)),
     "peer-large-bf16": Stage(
-        100, 45, _step("peer", "large", 64, *_BF16, "--compile", "blocks"), {}
+        100, 45, _step("peer", "large", 64, *_BF16, "--peer-compile", "blocks"), {}
     ),
     "ours-small-fused": Stage(60, 30, _step("ours", "small", 128, *_FUSED)),
     "peer-small-bf16": Stage(80, 40, _step("peer", "small", 128, *_BF16, *_WHOLE), {}),
@@ -228,11 +228,11 @@ def run_as_stage(options: argparse.Namespace) -> int:
             require_gpu(in_this_process=options.stage != "pretrain")
         globals()[options.stage](options)
     except SkipError as reason:
-        tell(skipped=str(reason))
+        report(skipped=str(reason))
     except Exception as error:
         traceback.print_exc()
         first = (str(error).strip() or "no message").splitlines()[0]
-        tell(error=f"{type(error).__name__}: {first[:300]}")
+        report(error=f"{type(error).__name__}: {first[:300]}")
         return 1
     return 0
 
@@ -255,12 +255,12 @@ def require_gpu(*, in_this_process: bool) -> None:
         raise RuntimeError(f"JAX sees no GPU, only {backend} (--tiny runs on a CPU)")
 
 
-def tell(**what: Any) -> None:
-    """Report results to the driver; those told later are added."""
+def report(**what: Any) -> None:
+    """Report results to the driver; later ones are added."""
     print(_RESULT + json.dumps(what), flush=True)
 
 
-def tell_step(options: argparse.Namespace, seconds: float, **what: Any) -> None:
+def report_step(options: argparse.Namespace, seconds: float, **what: Any) -> None:
     """Report a step of `options.size`: `flops` are the model's, see model/t5/flops.py."""
     from model.t5.config import model_config
     from model.t5.flops import step_flops
@@ -269,7 +269,7 @@ def tell_step(options: argparse.Namespace, seconds: float, **what: Any) -> None:
         "encoder_tokens": (options.batch, options.inputs),
         "decoder_input_tokens": (options.batch, options.targets),
     }
-    tell(
+    report(
         size=options.size,
         batch=options.batch,
         dropout=options.dropout,
@@ -302,7 +302,7 @@ def card(options: argparse.Namespace) -> None:
     versions: dict[str, str | None] = {"python": sys.version.split()[0]}
     for package in (
         "jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cudnn-cu13", "nvidia-cublas", "torch",
-        "triton", "transformers", "numpy", "flax", "optax", "orbax-checkpoint", "grain",
+        "triton", "transformers", "numpy", "flax", "optax", "orbax-checkpoint",
     ):  # fmt: skip
         try:
             versions[package] = metadata.version(package)
@@ -314,7 +314,7 @@ def card(options: argparse.Namespace) -> None:
     product, copy = jax.jit(lambda a, b: a @ b), jax.jit(lambda x: x + 1)
     product_s = median_seconds(lambda: product(a, b).block_until_ready(), 20)
     copy_s = median_seconds(lambda: copy(x).block_until_ready(), 10)
-    tell(
+    report(
         device=jax.devices()[0].device_kind,
         versions=versions,
         matmul_tflops=round(2 * side**3 / product_s / 1e12, 4),
@@ -349,7 +349,7 @@ def golden(options: argparse.Namespace) -> None:
          "-o", "filterwarnings=default", "tests/model/t5/test_golden.py"],
         plugins=[outcome],
     )  # fmt: skip
-    tell(backend=jax.default_backend(), passed=outcome.passed, failed=outcome.failed)
+    report(backend=jax.default_backend(), passed=outcome.passed, failed=outcome.failed)
     if status or not outcome.passed:
         raise RuntimeError(
             f"pytest ended with status {int(status)}: {outcome.passed} tests passed, failed "
@@ -436,7 +436,7 @@ def check(options: argparse.Namespace) -> None:
                 bad.append(
                     [dropout, leaf, round(error_of_leaf, 4), round(errors["plain"][leaf], 4)]
                 )
-    tell(backend=jax.default_backend(), bad=bad, **compared)
+    report(backend=jax.default_backend(), bad=bad, **compared)
     if bad:
         raise RuntimeError(f"{len(bad)} gradients or losses are off, the first: {bad[0]}")
 
@@ -450,9 +450,9 @@ def ours(options: argparse.Namespace) -> None:
     loss = run()
     first = round(time.perf_counter() - start, 1)
     seconds = median_seconds(run, options.repeat)
-    tell_step(options, seconds, first_s=first, loss=loss, peak_gb=train_step.peak_gb())
+    report_step(options, seconds, first_s=first, loss=loss, peak_gb=train_step.peak_gb())
     if options.trace:
-        tell(kernels=kernels_of(run))
+        report(kernels=kernels_of(run))
 
 
 def step(options: argparse.Namespace) -> None:
@@ -487,7 +487,7 @@ def step(options: argparse.Namespace) -> None:
     run()
     first = round(time.perf_counter() - start, 1)
     seconds = median_seconds(run, options.repeat)
-    tell_step(
+    report_step(
         options, seconds, first_s=first, losses=[losses[0], losses[-1]],
         peak_gb=train_step.peak_gb(),
     )  # fmt: skip
@@ -540,26 +540,16 @@ def peer(options: argparse.Namespace) -> None:
     """Time Hugging Face's T5; this process leaves the card to it."""
     from benchmarks import hf_peer
     from benchmarks.step_process import MissingError
-    from model.t5.config import model_config
 
-    settings = hf_peer.Settings(
-        sizes=hf_peer.sizes_of(model_config(options.size)),
-        rows=options.batch,
-        inputs=options.inputs,
-        targets=options.targets,
-        dropout=options.dropout,
-        params=options.params,
-        attention=options.peer_attention,
-        compiled=options.compile,
-    )
+    settings = hf_peer.settings_of(options, options.params)
     with hf_peer.start_peer(options.peer_python or sys.executable, settings) as process:
         try:
             process.start()
         except MissingError as error:
             raise SkipError(f"no {error}: pip install torch transformers") from error
-        tell(peer=hf_peer.describe(process.about, settings))
+        report(peer=hf_peer.describe(process.about, settings))
         steps = [process.step() for _ in range(3 + options.repeat)]  # three to warm up
-    tell_step(
+    report_step(
         options,
         statistics.median(step["seconds"] for step in steps[3:]),
         first_s=round(process.about["seconds"], 1),
@@ -588,13 +578,13 @@ def pretrain(options: argparse.Namespace) -> None:
                                stderr=subprocess.STDOUT, text=True)  # fmt: skip
         print(ended.stdout)
         if ended.returncode:
-            said = [line for line in ended.stdout.splitlines() if line.strip()]
-            reason = next((line for line in said if line.startswith("c4: error")), said[-1])
+            lines = [line for line in ended.stdout.splitlines() if line.strip()]
+            reason = next((line for line in lines if line.startswith("c4: error")), lines[-1])
             raise RuntimeError(f"c4 pretrain ended with status {ended.returncode}: {reason}")
         lines = pathlib.Path(folder, "metrics.jsonl").read_text().splitlines()
     steps = [row for row in map(json.loads, lines) if "data_wait_fraction" in row]
     late = steps[len(steps) // 2 :]  # compiled, and the input pipeline filled
-    tell(
+    report(
         steps=steps[-1]["step"],
         waiting=statistics.mean(row["data_wait_fraction"] for row in late),
         last=steps[-1],
@@ -624,31 +614,31 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--corpus", type=os.path.abspath, help="of the stage pretrain")
     parser.add_argument("--vocab", type=os.path.abspath, help="of the stage pretrain")
     parser.add_argument("--peer-python", help="interpreter with torch and transformers")
+    parser.set_defaults(stage=None)
 
-    def hidden(name: str, **settings: Any) -> None:  # of one stage
-        parser.add_argument(name, help=argparse.SUPPRESS, **settings)
-
-    hidden("--stage", choices=["card", "golden", "check", "ours", "step", "peer", "pretrain"])
-    hidden("--size", default="base")
-    hidden("--batch", type=int, default=128)
-    hidden("--inputs", type=int, default=512)
-    hidden("--targets", type=int, default=114)
-    hidden("--dtype", default="bfloat16")
-    hidden("--dropout", type=float, default=0.1)
-    hidden("--remat", default="none")
-    hidden("--attention", default="auto")
-    hidden("--repeat", type=int, default=10)
-    hidden("--trace", action="store_true")
-    hidden("--params", default="bfloat16")
-    hidden("--peer-attention", default="sdpa")
-    hidden("--compile", default="no")
+    if argv[:1] == ["--stage"]:
+        return _parse_stage(argv, parser)
     options = parser.parse_args(argv)
-    if options.stage is None and options.out is None:
+    if options.out is None:
         parser.error("--out is required")
+    return options
+
+
+def _parse_stage(argv: Sequence[str], parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the options of one stage: those of the command, and those of benchmarks.train_step."""
+    from benchmarks.train_step import step_parser
+
+    of_step = step_parser()
+    of_step.add_argument("--stage")
+    of_step.add_argument("--trace", action="store_true")
+    of_step.add_argument("--params", default="bfloat16")
+    of_step.set_defaults(batch=128, dtype="bfloat16", size="base", repeat=10)
+    found, rest = of_step.parse_known_args(argv)
+    options = parser.parse_args(rest, found)
     if options.tiny:
         options.size, options.batch, options.inputs, options.targets = "tiny", 2, 32, 16
         options.attention, options.repeat = "auto", 2
-        options.compile = "no"  # PyTorch takes minutes on a CPU
+        options.peer_compile = "no"  # PyTorch takes minutes on a CPU
     return options
 
 

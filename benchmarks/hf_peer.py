@@ -53,6 +53,22 @@ def sizes_of(config: Any) -> dict[str, Any]:
     }
 
 
+def settings_of(options: Any, params: Literal["float32", "bfloat16", "autocast"]) -> Settings:
+    """Return the settings for the options of benchmarks.train_step."""
+    from model.t5.config import model_config  # imports no JAX
+
+    return Settings(
+        sizes=sizes_of(model_config(options.size)),
+        rows=options.batch,
+        inputs=options.inputs,
+        targets=options.targets,
+        dropout=options.dropout,
+        params=params,
+        attention=options.peer_attention,
+        compiled=options.peer_compile,
+    )
+
+
 def start_peer(python: str, settings: Settings) -> StepProcess:
     """Start the peer in the interpreter `python`."""
     python = os.path.abspath(shutil.which(python) or python)  # the process has another folder

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 from benchmarks import build, measure
 from benchmarks.generate_wet import SyntheticCrawl, SyntheticPage, generate
+from testing.helpers import manifest_of
 
 BAR = 1.2
 _PAGES_A_FILE = 10_000
@@ -46,7 +47,7 @@ def built(crawl: SyntheticCrawl, pages: int, folder: pathlib.Path) -> measure.Co
         generate(pathlib.Path(name) / "wet", pages=pages, files=files, crawl=crawl)
         output = pathlib.Path(name) / "out"
         cost = build.build([f"{name}/wet/*.gz"], output, workers=2)
-        counts = build.manifest_of(output)["counts"]
+        counts = manifest_of(output)["counts"]
     print(
         f"{type(crawl).__name__:<15} {counts['pages_read']:>10,} pages, "
         f"{counts['lines_dropped'].get('duplicate', 0):>11,} duplicate lines: worker "

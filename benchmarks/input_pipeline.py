@@ -5,6 +5,10 @@
     python benchmarks/input_pipeline.py --corpus DIR --vocab FILE
     python benchmarks/input_pipeline.py --corpus DIR --vocab FILE --objective prefix_lm
     python benchmarks/input_pipeline.py --corpus DIR --vocab FILE --workers 2
+    python benchmarks/input_pipeline.py --corpus DIR --vocab FILE --data TASKS --tasks squad,dpr
+
+With ``--tasks``, a mixture of the corpus and prepared tasks, each drawn equally often, is measured
+beside the corpus alone, against encoding the texts of as many examples of each.
 
 Both do the same pages on one core each, several times in turn: SentencePiece turns texts that lie
 in memory into arrays of ids, by its fastest call; the pipeline reads them from the corpus, encodes,
@@ -20,25 +24,41 @@ import pathlib
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 
 if __package__ in (None, ""):  # run as a file: the repository is the place to import from
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from model.data.input_pipeline import InputConfig, make_input
+from model.data.input_config import InputConfig, TaskInput
+from model.data.input_pipeline import make_input
 from model.data.objectives import OBJECTIVES, objective
-from model.data.page_groups import PageGroups
-from model.data.rows import GROUP_PAGES, RowMaker
 from model.data.vocabulary import Vocabulary
 from pipelines.corpus.reading import PageReader
 
 Texts = list[list[bytes]]
+_GROUP = 128  # texts encoded at a time, as the pipeline does
 
 
 def texts_of(config: InputConfig) -> Texts:
-    """All pages, in groups as the pipeline reads them."""
+    """All pages, in groups."""
     corpus = config.open()
-    groups, reader = PageGroups(corpus, GROUP_PAGES), PageReader(corpus, 1)
-    return [reader.read(*groups[i]) for i in range(len(groups))]
+    reader, pages = PageReader(corpus, 1), corpus.page_count
+    return [
+        reader.read_span(begin, min(begin + _GROUP, pages)) for begin in range(0, pages, _GROUP)
+    ]
+
+
+def texts_of_tasks(config: InputConfig, draws: Mapping[str, int]) -> Texts:
+    """Return inputs and targets of so many examples of each task, again and again, in groups."""
+    groups: Texts = []
+    for task in config.tasks:
+        pairs = task.open().pairs(task.split)
+        chosen = [pairs[n % len(pairs)] for n in range(draws[task.name])]
+        groups += [
+            [text.encode() for pair in chosen[begin : begin + _GROUP] for text in pair]
+            for begin in range(0, len(chosen), _GROUP)
+        ]
+    return groups
 
 
 def encode(vocabulary: Vocabulary, texts: Texts) -> int:
@@ -46,20 +66,29 @@ def encode(vocabulary: Vocabulary, texts: Texts) -> int:
     return sum(len(ids) for group in texts for ids in vocabulary.encode_batch(group))
 
 
-def one_epoch(config: InputConfig) -> None:
-    """Run the whole pipeline, from opening the corpus to the last page's batch."""
-    epoch = RowMaker(config, 1).order.elements(0)
+def one_epoch(config: InputConfig) -> dict[str, float]:
+    """Run the whole pipeline until the corpus has been read once; return the passes of each source.
+
+    From opening the corpus to the last batch.
+    """
     iterator = make_input(config)
-    while iterator.get_state()["shards"]["0"][0] < epoch:
+    while iterator.epoch() < 1:
         next(iterator)
+    passes = iterator.epochs()
     iterator.close()
+    return passes
 
 
 def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
     """Print tokens a CPU second of both, and their ratio; return the ratio."""
-    texts = texts_of(config)
+    passes = one_epoch(config)  # loads what is loaded once, for both
+    pages = texts_of(config)
+    draws = {
+        task.name: round(passes[task.name] * task.open().pair_counts[task.split])
+        for task in config.tasks
+    }
+    texts = pages + texts_of_tasks(config, draws)
     tokens = encode(vocabulary, texts)
-    one_epoch(config)  # loads what is loaded once, for both
     turns: dict[str, list[float]] = {"sentencepiece": [], "pipeline": []}
     for _ in range(repeats):
         for what, work in (
@@ -69,8 +98,11 @@ def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
             started = time.process_time()
             work()
             turns[what].append(time.process_time() - started)
-    pages = sum(map(len, texts))
-    print(f"{pages:,} pages, {tokens:,} tokens, {config.objective.name}, {config.architecture}")
+    examples = "".join(f" and {count:,} of {name}" for name, count in draws.items())
+    print(
+        f"{sum(map(len, pages)):,} pages{examples}, {tokens:,} tokens, {config.objective.name}, "
+        f"{config.architecture}"
+    )
     for what, cpu_s in turns.items():
         print(f"  {what:<14}{tokens / min(cpu_s) / 1e6:8.3f} million tokens a CPU second, at best")
     # What a shared machine's other work does to one, it mostly does to its neighbour in time.
@@ -112,6 +144,8 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--batches", type=int, default=100, help="with --workers")
+    parser.add_argument("--data", metavar="DIR", help="prepared tasks")
+    parser.add_argument("--tasks", default="", metavar="NAME,NAME")
     arguments = parser.parse_args()
     vocabulary = Vocabulary(arguments.vocab)
     config = InputConfig(
@@ -123,6 +157,12 @@ def main() -> int:
         max_pages=arguments.pages,
     )
     speed(config, vocabulary, arguments.repeats)
+    if arguments.tasks:
+        tasks = tuple(
+            TaskInput(data=arguments.data, name=name) for name in arguments.tasks.split(",")
+        )
+        print("mixture with tasks, each drawn equally often:")
+        speed(dataclasses.replace(config, tasks=tasks), vocabulary, arguments.repeats)
     if arguments.workers:
         with_workers(dataclasses.replace(config, workers=arguments.workers), arguments.batches)
     return 0

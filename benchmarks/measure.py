@@ -1,8 +1,9 @@
-"""Runs a command and says what it cost: CPU seconds of all its processes, and their memory."""
+"""What commands and functions cost: CPU seconds of all their processes, and memory."""
 
 import contextlib
 import ctypes
 import dataclasses
+import multiprocessing
 import os
 import pathlib
 import resource
@@ -10,12 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _SAMPLE_S = 0.2
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +40,11 @@ def run(command: Sequence[str]) -> Cost:
     """Run a command to its end. Raises CalledProcessError when it fails, with its output.
 
     Processes that outlive their parent are adopted and waited for, so that none goes uncounted.
-    Memory is the unique set where the system tells it: pages that processes share count once each.
+    Memory is the unique set size if the system reports it: shared memory counts once.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    own = {child.pid for child in psutil.Process().children()}  # of whoever measures
+    own = {child.pid for child in psutil.Process().children()}  # of the caller
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -84,7 +87,7 @@ class _Sampler(threading.Thread):
                 except (psutil.NoSuchProcess, psutil.AccessDenied):
                     continue
                 if child.pid != self._command:
-                    held = _most_held(child.pid)
+                    held = memory("VmHWM", child.pid)
                     self.worker_peak_bytes = max(self.worker_peak_bytes, held)
             self.peak_bytes = max(self.peak_bytes, total)
 
@@ -93,10 +96,46 @@ class _Sampler(threading.Thread):
         self.join()
 
 
-def _most_held(pid: int) -> int:
-    """Return the most memory that a process ever held, in bytes; 0 if it is unknown."""
+def in_process(work: Callable[..., _T], *arguments: Any, start: str = "spawn") -> _T:
+    """Return the result of a function, called in a process of its own.
+
+    Args:
+        work: The function.
+        arguments: Of the function.
+        start: "spawn" for a fresh interpreter, whose memory is its own; "fork" for a copy of this
+            process.
+
+    Raises:
+        EOFError: The function failed; its process prints the traceback.
+    """
+    context = multiprocessing.get_context(start)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_send_result, args=(theirs, work, arguments))
+    process.start()
+    theirs.close()
     try:
-        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(ln.split()[1]) * 1024 for ln in lines if ln.startswith("VmHWM:")), 0)
+        result: _T = ours.recv()
+    finally:
+        process.join()
+    return result
+
+
+def _send_result(connection: Any, work: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    connection.send(work(*arguments))
+
+
+def reset_peak() -> None:
+    """Let VmHWM begin at the memory of now (proc(5): clear_refs). Linux only."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def memory(field: str, pid: str | int = "self") -> int:
+    """Return the bytes that a process holds now (VmRSS), or at most held so far (VmHWM).
+
+    0 if the process has ended, or on another system than Linux.
+    """
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) << 10
+    return 0

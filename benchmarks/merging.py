@@ -1,17 +1,15 @@
-"""Measures what merging cleaned files costs, and what it saves when shards are written.
+"""Measure what merging cleaned files costs, and what it saves when shards are written.
 
     python -m benchmarks.merging --wet '../shared/wet/*.wet.gz' --files 400
 
-The pages of the WET files named are cleaned once, into one cleaned file that stands in the folder
-under as many names as are asked for (links, so that it takes its place once). A few pieces are then
-made, and a few shards written from files and from pieces, each in a process of its own; both ways
-must give the same shard. CPU seconds and peak memory are those processes', the sums what they come
-to for all pieces and shards.
+The pages of the WET files are cleaned once, into one cleaned file, which is linked under as many
+names as --files says. Then a few pieces are made, and a few shards are written from files and from
+pieces, each in its own process; both ways must give the same shard. CPU seconds and peak memory are
+those of the processes; the sums are extrapolated to all pieces and shards.
 """
 
 import argparse
 import glob
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks import measure
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from pipelines import storage
@@ -119,31 +118,15 @@ def _row(what: str, cpu_s: float, opened: int, made: Sequence[tuple[float, int, 
 
 
 def _measured(work: Callable[[], Any]) -> tuple[float, int, Any]:
-    """CPU seconds and peak memory (bytes over what the process began with) of ``work``."""
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
+    """Return CPU seconds, peak memory in bytes over that of the start, and the result."""
 
-    def run() -> None:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-            file.write("5")  # the peak is the parent's until then: proc(5)
-        began = _resident("VmRSS")
-        started = time.process_time()
+    def measured() -> tuple[float, int, Any]:
+        measure.reset_peak()
+        began, started = measure.memory("VmRSS"), time.process_time()
         result = work()
-        theirs.send((time.process_time() - started, _resident("VmHWM") - began, result))
+        return time.process_time() - started, measure.memory("VmHWM") - began, result
 
-    process = context.Process(target=run)
-    process.start()
-    theirs.close()
-    try:
-        found: tuple[float, int, Any] = ours.recv()
-    finally:
-        process.join()
-    return found
-
-
-def _resident(field: str) -> int:
-    with open("/proc/self/status", encoding="ascii") as file:
-        return int(next(line for line in file if line.startswith(field)).split()[1]) << 10
+    return measure.in_process(measured, start="fork")
 
 
 if __name__ == "__main__":

@@ -12,25 +12,25 @@ our own: removing a statement, and removing one item of a call, a list or a cond
 do not compile, and changes in annotations and in `__all__`, are not drawn.
 
 The tests run in a copy of the repository, one mutant at a time, each in a fork of a process that
-has imported the slow libraries. First a run without a mutant records which lines each test runs;
-then each mutant gets the tests of its module, `tests/c4_filters/test_urls.py` and the doctests for
-`c4_filters/urls.py`: those that run its line, the fastest first, and then the rest. For the kept
-files these are all tests that run the file. Slow tests are left out. Hypothesis draws the same
-examples every time, so results repeat.
+has imported the slow libraries. A mutant gets the tests of its module, such as
+`tests/c4_filters/test_urls.py` and the doctests for `c4_filters/urls.py`; for the kept files, the
+tests of all of them. Slow tests are left out. Hypothesis draws the same examples every time, so
+results repeat.
 
 `--record FILE` keeps the results: run again with it to continue an interrupted run, or to run only
 the survivors after adding tests.
 """
 
 import argparse
+import collections
 import contextlib
 import dataclasses
 import difflib
 import functools
-import gc
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import pathlib
 import pickle
@@ -43,12 +43,10 @@ import sys
 import tempfile
 import time
 import tomllib
-import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import coverage
 import hypothesis
 import parso
 import pytest
@@ -57,6 +55,8 @@ from cosmic_ray.ast.ast_query import ASTQuery
 from cosmic_ray.mutating import MutationVisitor
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator, operator_names
+
+from benchmarks import measure
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _EQUIVALENT = _ROOT / "benchmarks" / "equivalent_mutants.toml"
@@ -73,8 +73,7 @@ _OURS = (
     *("testing", "tests"),
 )
 # A failure's report, with its diffs, may take longer than the test.
-_OPTIONS = ("-q", "--assert=plain", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow")
-_LONG = 3.0  # seconds; longer tests are left out where they do not run the mutant's line
+_OPTIONS = ("-qx", "--assert=plain", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow")
 _MOST_MEMORY = 4 << 30  # bytes that a mutant may allocate more than the unchanged code at its start
 
 
@@ -82,13 +81,12 @@ class Target(NamedTuple):
     """Code to mutate, and the tests that answer for it."""
 
     sources: tuple[str, ...]  # globs
-    tests: tuple[str, ...]  # files and folders for pytest
-    shared: bool  # whether tests of one module answer for another, too
+    tests: tuple[str, ...] = ()  # files and folders for pytest; none: those of the module
 
 
 _KEPT = ("cleaned", "container", "fingerprints", "removals")
 TARGETS = {
-    "c4_filters": Target(("c4_filters/*.py",), ("tests/c4_filters", "c4_filters"), shared=False),
+    "c4_filters": Target(("c4_filters/*.py",)),
     "kept": Target(
         (*(f"pipelines/corpus/{name}.py" for name in _KEPT), "pipelines/stages/clean_files.py"),
         (
@@ -100,7 +98,6 @@ TARGETS = {
             ),
             *(f"pipelines/corpus/{name}.py" for name in _KEPT),
         ),
-        shared=True,
     ),
 }
 
@@ -108,7 +105,14 @@ TARGETS = {
 # ----------------------------------------------------------------------------------- operators
 
 
-class RemoveStatement(Operator):  # type: ignore[misc]
+class _Own(Operator):  # type: ignore[misc]
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        """Return no examples; cosmic-ray asks for them."""
+        return ()
+
+
+class RemoveStatement(_Own):
     """Replace a simple statement inside a function by ``pass``."""
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
@@ -124,13 +128,8 @@ class RemoveStatement(Operator):  # type: ignore[misc]
         replacement.get_first_leaf().prefix = node.get_first_leaf().prefix
         return replacement
 
-    @classmethod
-    def examples(cls) -> tuple[()]:
-        """Return no examples; cosmic-ray asks for them."""
-        return ()
 
-
-class RemoveItem(Operator):  # type: ignore[misc]
+class RemoveItem(_Own):
     """Remove one of several items of a call, a list, a tuple, a set, a dict or a condition."""
 
     _LISTS = ("arglist", "testlist_comp", "testlist_star_expr", "dictorsetmaker")
@@ -168,18 +167,13 @@ class RemoveItem(Operator):  # type: ignore[misc]
         del node.children[start:end]
         return node
 
-    @classmethod
-    def examples(cls) -> tuple[()]:
-        """Return no examples; cosmic-ray asks for them."""
-        return ()
-
 
 @functools.cache
 def _operators() -> dict[str, Operator]:
     found = {"ours/RemoveStatement": RemoveStatement(), "ours/RemoveItem": RemoveItem()}
     for name in operator_names():
         operator = get_operator(name)
-        if not operator.arguments():  # the others need to be told what to replace
+        if not operator.arguments():  # the others need arguments
             found[name] = operator()
     return found
 
@@ -302,8 +296,6 @@ def draw(files: Sequence[str], count: int, seed: int) -> tuple[list[Mutant], int
 
 def _read_equivalents() -> dict[tuple[str, str, str, str], str]:
     """Return the listed mutants, and why no test can tell each from the code."""
-    if not _EQUIVALENT.exists():
-        return {}
     with _EQUIVALENT.open("rb") as file:
         entries = tomllib.load(file)["mutant"]
     return {
@@ -325,139 +317,80 @@ def _outdated(files: Sequence[str], listed: Iterable[tuple[str, str, str, str]])
             yield f"{file}: {before}"
 
 
-# -------------------------------------------------------------------------------------- pytest
+# ---------------------------------------------------------------------------------------- runs
 
 
-class _Plugin:
-    """What every run of the tests shares: the same examples each time, no shrinking of failures."""
+class _SameExamples:
+    """Let Hypothesis draw the same examples in every run, and not shrink failures."""
 
     def pytest_configure(self) -> None:
+        phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
         hypothesis.settings.register_profile(
-            "mutants",
-            deadline=None,
+            "mutants", deadline=None, derandomize=True, database=None, phases=phases,
             suppress_health_check=list(hypothesis.HealthCheck),
-            derandomize=True,
-            database=None,
-            phases=[hypothesis.Phase.explicit, hypothesis.Phase.reuse, hypothesis.Phase.generate],
-        )
+        )  # fmt: skip
         hypothesis.settings.load_profile("mutants")
-
-
-class _Baseline(_Plugin):
-    """Record how long each test takes and which lines it runs."""
-
-    def __init__(self, sources: Sequence[str]) -> None:
-        self.coverage = coverage.Coverage(data_file=None, include=list(sources), config_file=False)
-        self.seconds: dict[str, float] = {}
-        self.failed: list[str] = []
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        self.coverage.switch_context(item.nodeid)
-        try:
-            return (yield)
-        finally:
-            self.coverage.switch_context("")
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
-        if report.failed:
-            self.failed.append(report.nodeid)
-
-
-class _Selected(_Plugin):
-    """Run the given tests in the given order, each for a limited time."""
-
-    def __init__(self, tests: Mapping[str, float], killer: pathlib.Path) -> None:
-        self.seconds = tests
-        self.order = {name: at for at, name in enumerate(tests)}
-        self.killer = killer
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = sorted(
-            (item for item in items if item.nodeid in self.order),
-            key=lambda item: self.order[item.nodeid],
-        )
-
-    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
-        self.killer.write_text(item.nodeid)
-        # The kernel ends the process when the test has used up its CPU time.
-        signal.setitimer(signal.ITIMER_PROF, 10 + 8 * self.seconds[item.nodeid])
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            os._exit(int(pytest.ExitCode.TESTS_FAILED))  # pytest's own end takes half a second
-
-
-_TIMED_OUT = 1000
-_NO_ANSWER = (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
-
-
-def _fork(task: Callable[[], int], output: pathlib.Path, wall_seconds: float) -> int:
-    """Run a task in a fork and returns its status, or _TIMED_OUT."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.setpgid(0, 0)
-            with open(output, "wb") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
-            signal.signal(signal.SIGPROF, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_PROF, 120)  # imports and collection
-            status = task()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    with contextlib.suppress(OSError):
-        os.setpgid(child, child)
-    deadline = time.monotonic() + wall_seconds
-    status = None
-    wait = 0.005
-    while status is None:
-        done, raw = os.waitpid(child, os.WNOHANG)
-        if done:
-            status = os.waitstatus_to_exitcode(raw)
-        elif time.monotonic() > deadline:
-            status = _TIMED_OUT
-        else:
-            time.sleep(wait)
-            wait = min(0.1, wait * 1.5)
-    with contextlib.suppress(OSError):  # commands that a test started, too
-        os.killpg(child, signal.SIGKILL)
-    if status == _TIMED_OUT:
-        os.waitpid(child, 0)
-    return _TIMED_OUT if status == -signal.SIGPROF else status
-
-
-# ----------------------------------------------------------------------------------- the runs
 
 
 class Laboratory:
     """A copy of the repository, where one file at a time is mutated."""
 
-    def __init__(self, folder: pathlib.Path, target: Target) -> None:
-        self.folder = folder
+    def __init__(self, folder: pathlib.Path) -> None:
         self.tree = folder / "tree"
-        self.target = target
+        self.output = folder / "output.txt"
         listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        names = subprocess.run(listed, cwd=_ROOT, check=True, capture_output=True).stdout
-        for name in filter(None, names.decode().split("\0")):
+        names = subprocess.run(listed, cwd=_ROOT, check=True, capture_output=True, text=True).stdout
+        for name in filter(None, names.split("\0")):
             if (_ROOT / name).is_file():
                 (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(_ROOT / name, self.tree / name)
-        shared = _ROOT.parent / "shared"
-        if shared.exists():
-            (folder / "shared").symlink_to(shared)
-        self.seconds: dict[str, float] = {}
-        self.lines: dict[str, dict[int, list[str]]] = {}
+        if (_ROOT.parent / "shared").exists():
+            (folder / "shared").symlink_to(_ROOT.parent / "shared")
+        self._seconds: dict[tuple[str, ...], float] = {}
 
-    def _enter(self) -> None:
-        """Make this forked process run in the copy."""
+    def run(self, mutant: Mutant, tests: tuple[str, ...]) -> str:
+        """Run tests on a mutant, and return "killed", "timeout" or "survived".
+
+        Raises RuntimeError if the tests fail without the mutant, or pytest itself fails.
+        """
+        if tests not in self._seconds:
+            began = time.monotonic()
+            if self._pytest(tests, 3600):
+                raise RuntimeError(f"the tests fail without a mutant:\n{self._last_output()}")
+            self._seconds[tests] = time.monotonic() - began
+        path = self.tree / mutant.file
+        original = path.read_bytes()
+        path.write_text(mutant.text, encoding="utf-8")
+        try:
+            status = self._pytest(tests, 30 + 8 * self._seconds[tests])
+        finally:
+            path.write_bytes(original)
+        if status is None:
+            return "timeout"
+        if status in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
+            raise RuntimeError(f"pytest fails for {mutant.file}:{mutant.line}:\n"
+                               f"{self._last_output()}")  # fmt: skip
+        return "killed" if status else "survived"
+
+    def _pytest(self, tests: Sequence[str], wall_seconds: float) -> int | None:
+        """Return the exit status of pytest in a fork of this process; None: out of time."""
+        fork = multiprocessing.get_context("fork").Process(target=self._test, args=(tests,))
+        fork.start()
+        fork.join(wall_seconds)
+        status = fork.exitcode
+        with contextlib.suppress(ProcessLookupError):  # commands that a test started, too
+            os.killpg(fork.pid, signal.SIGKILL)
+        fork.join()
+        return status
+
+    def _test(self, tests: Sequence[str]) -> None:
+        """Run the tests in the copy, in a group of processes of its own, and exit."""
+        os.setpgid(0, 0)
+        with open(self.output, "wb") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        used = measure.memory("VmSize")
+        resource.setrlimit(resource.RLIMIT_AS, (used + _MOST_MEMORY, used + _MOST_MEMORY))
         os.chdir(self.tree)
         sys.path[:] = [str(self.tree), *(path for path in sys.path if path not in ("", str(_ROOT)))]
         os.environ["PYTHONPATH"] = str(self.tree)
@@ -465,138 +398,12 @@ class Laboratory:
             if name.split(".")[0] in _OURS:
                 del sys.modules[name]
         importlib.invalidate_caches()
+        status = pytest.main([*_OPTIONS, *tests], [_SameExamples()])
+        sys.stdout.flush()
+        os._exit(int(status))
 
-    def _digest(self) -> str:
-        """Name the code and the tests."""
-        folders = [f"{test}/**/*.py" for test in self.target.tests]
-        contents = [
-            path.read_bytes()
-            for name in (*self.target.sources, *self.target.tests, *folders)
-            for path in sorted(self.tree.glob(name))
-            if path.is_file()
-        ]
-        return hashlib.sha256(b"\0".join(contents)).hexdigest()
-
-    def measure(self, kept: pathlib.Path | None) -> None:
-        """Run all tests on the unchanged code; they must pass. The result is read from ``kept``
-        where that is of this very code, else written to it.
-        """
-        result = self.folder / "baseline.json"
-        sources = [str(self.tree / name) for name in source_files(self.target)]
-
-        def task() -> int:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            self._enter()
-            plugin = _Baseline(sources)
-            plugin.coverage.start()
-            status = pytest.main(
-                ["-q", "--assert=plain", "-p", "no:cacheprovider", *self.target.tests], [plugin]
-            )
-            plugin.coverage.stop()
-            data = plugin.coverage.get_data()
-            lines = {
-                str(pathlib.Path(file).relative_to(self.tree)): data.contexts_by_lineno(file)
-                for file in data.measured_files()
-            }
-            result.write_text(json.dumps([self._digest(), plugin.seconds, lines]))
-            return int(status)
-
-        if kept is not None and kept.exists():
-            result.write_bytes(kept.read_bytes())
-        if not result.exists() or json.loads(result.read_text())[0] != self._digest():
-            output = self.folder / "baseline.txt"
-            status = _fork(task, output, 3600)
-            if status:
-                raise SystemExit(
-                    f"the tests fail without a mutant, status {status}:\n"
-                    f"{output.read_text()[-4000:]}"
-                )
-            if kept is not None:
-                kept.write_bytes(result.read_bytes())
-        _, seconds, lines = json.loads(result.read_text())
-        self.seconds = seconds
-        self.lines = {
-            file: {int(line): contexts for line, contexts in by_line.items()}
-            for file, by_line in lines.items()
-        }
-
-    def _tests_for(self, mutant: Mutant) -> tuple[list[str], list[str]]:
-        """Return the tests that run the mutant's line, and others of its file, fastest first.
-
-        Tests that do not run the line matter where a test uses what an earlier one has left in a
-        cache, or starts a process.
-        """
-        path = pathlib.Path(mutant.file)
-        own = (f"tests/{path.parent}/test_{path.name}::", f"{mutant.file}::")
-        names = [name for name in self.seconds if name.startswith(own)]
-        by_line = self.lines.get(mutant.file, {})
-        if self.target.shared:
-            reaching = {name for names in by_line.values() for name in names} - {""}
-            names += reaching.difference(names)
-        names.sort(key=lambda name: (not name.startswith(own), self.seconds[name]))
-        # A statement of several lines counts as its first.
-        line = max((line for line in by_line if line <= mutant.line), default=0)
-        running = {*by_line.get(mutant.line, ()), *by_line.get(line, ())}
-        if "" in running:  # runs on import
-            return names, []
-        return (
-            [name for name in names if name in running],
-            [name for name in names if name not in running and self.seconds[name] < _LONG],
-        )
-
-    def run(self, mutant: Mutant) -> tuple[str, str]:
-        """Run the tests on a mutant.
-
-        Returns:
-            ``("killed" | "timeout" | "survived", the test that decided)``.
-        """
-        path = self.tree / mutant.file
-        original = path.read_bytes()
-        killer = self.folder / "killer.txt"
-        path.write_text(mutant.text, encoding="utf-8")
-        try:
-            for names in self._tests_for(mutant):
-                if not names:
-                    continue
-                tests = {name: self.seconds[name] for name in names}
-                killer.write_text("import")
-                status = _fork(
-                    functools.partial(self._test, tests, killer),
-                    self.folder / "output.txt",
-                    300 + 20 * sum(tests.values()),
-                )
-                if status == _TIMED_OUT:
-                    return "timeout", killer.read_text()
-                output = (self.folder / "output.txt").read_text(errors="replace")
-                if status in _NO_ANSWER or (
-                    # Right where the mutant keeps a conftest.py from being imported.
-                    status == pytest.ExitCode.USAGE_ERROR and "while loading conftest" not in output
-                ):
-                    raise RuntimeError(
-                        f"pytest itself failed for {mutant.file}:{mutant.line}:\n{output[-4000:]}"
-                    )
-                if status:
-                    by = killer.read_text()
-                    if by == "import":
-                        errors = [line for line in output.splitlines() if line.startswith("E ")]
-                        by = f"import: {(errors or [output[-200:]])[-1][1:].strip()}"
-                    return "killed", by
-        finally:
-            path.write_bytes(original)
-        return "survived", ""
-
-    def _test(self, tests: Mapping[str, float], killer: pathlib.Path) -> int:
-        _limit_memory()
-        self._enter()
-        files = dict.fromkeys(name.partition("::")[0] for name in tests)
-        plugin = _Selected(tests, killer)
-        return int(pytest.main([*_OPTIONS, "-x", *files], [plugin]))
-
-
-def _limit_memory() -> None:
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + _MOST_MEMORY, used + _MOST_MEMORY))
+    def _last_output(self) -> str:
+        return self.output.read_text(errors="replace")[-4000:]
 
 
 def source_files(target: Target) -> list[str]:
@@ -604,6 +411,13 @@ def source_files(target: Target) -> list[str]:
     return sorted(
         str(path.relative_to(_ROOT)) for glob in target.sources for path in _ROOT.glob(glob)
     )
+
+
+def tests_for(mutant: Mutant, target: Target) -> tuple[str, ...]:
+    """Return the tests that answer for a mutant: those of its module, or all of the target."""
+    path = pathlib.Path(mutant.file)
+    own = (f"tests/{path.parent}/test_{path.name}", mutant.file)
+    return target.tests or tuple(name for name in own if (_ROOT / name).exists())
 
 
 # -------------------------------------------------------------------------------- command line
@@ -639,67 +453,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     equivalents = _read_equivalents()
     for entry in _outdated(source_files(target), equivalents):
         print(f"listed as equivalent, but no longer in the code: {entry}", flush=True)
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[str, str] = {}
     if options.record and options.record.exists():
-        for line in options.record.read_text().splitlines():
-            entry = json.loads(line)
-            known[entry["key"]] = entry
+        known = dict(map(json.loads, options.record.read_text().splitlines()))
     for name in _SLOW_IMPORTS:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # pytest collects twice, and need not look at what is imported here
-    results: list[tuple[Mutant, str, str]] = []
+    results: list[tuple[Mutant, str]] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        laboratory = Laboratory(pathlib.Path(folder).resolve(), target)
-        started = time.monotonic()
-        record = options.record
-        laboratory.measure(record.with_suffix(".baseline") if record else None)
-        print(
-            f"{len(laboratory.seconds)} tests pass in {time.monotonic() - started:.0f} s without a "
-            "mutant",
-            flush=True,
-        )
+        laboratory = Laboratory(pathlib.Path(folder).resolve())
         for number, mutant in enumerate(mutants, 1):
-            listed = (mutant.file, mutant.within, mutant.before, mutant.after)
             began = time.monotonic()
-            if listed in equivalents:
-                status, by = "equivalent", equivalents[listed]
-            elif known.get(mutant.key, {}).get("status") in ("killed", "timeout"):
-                status, by = known[mutant.key]["status"], known[mutant.key]["by"]
-            else:
-                status, by = laboratory.run(mutant)
+            status = known.get(mutant.key, "survived")
+            if (mutant.file, mutant.within, mutant.before, mutant.after) in equivalents:
+                status = "equivalent"
+            elif status == "survived":
+                status = laboratory.run(mutant, tests_for(mutant, target))
                 if options.record:
-                    entry = dataclasses.asdict(mutant) | {"key": mutant.key}
-                    del entry["text"]
-                    entry |= {"status": status, "by": by}
                     with options.record.open("a") as file:
-                        file.write(json.dumps(entry) + "\n")
-            results.append((mutant, status, by))
+                        file.write(json.dumps([mutant.key, status]) + "\n")
+            results.append((mutant, status))
             print(
                 f"{number:4} {time.monotonic() - began:5.1f} s {status:10} "
-                f"{mutant.file}:{mutant.line} {mutant.operator.split('/')[1]}  {by}",
+                f"{mutant.file}:{mutant.line} {mutant.operator.split('/')[1]}",
                 flush=True,
             )
     return _report(results, seed)
 
 
-def _report(results: Sequence[tuple[Mutant, str, str]], seed: int) -> int:
-    counts = {
-        wanted: sum(status == wanted for _, status, _ in results)
-        for wanted in ("killed", "timeout", "survived", "equivalent")
-    }
+def _report(results: Sequence[tuple[Mutant, str]], seed: int) -> int:
     print("\nSurvivors:\n")
-    for mutant, status, _ in results:
+    for mutant, status in results:
         if status == "survived":
             print(_describe(mutant), end="\n\n")
-    files = sorted({mutant.file for mutant, _, _ in results})
-    for file in files:
-        own = [status for mutant, status, _ in results if mutant.file == file]
-        judged = len(own) - own.count("equivalent")
-        print(f"{file:32} {judged - own.count('survived'):4} of {judged:4} killed")
-    judged = len(results) - counts["equivalent"]
-    score = (counts["killed"] + counts["timeout"]) / max(judged, 1)
+    for file in sorted({mutant.file for mutant, _ in results}):
+        own = collections.Counter(status for mutant, status in results if mutant.file == file)
+        judged = own.total() - own["equivalent"]
+        print(f"{file:32} {judged - own['survived']:4} of {judged:4} killed")
+    counts = collections.Counter(status for _, status in results)
+    score = (counts["killed"] + counts["timeout"]) / max(len(results) - counts["equivalent"], 1)
     print(
         f"score {score:.1%}: {counts['killed']} killed by a test, {counts['timeout']} by time, "
         f"{counts['survived']} survived, {counts['equivalent']} equivalent; "

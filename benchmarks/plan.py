@@ -1,4 +1,4 @@
-"""How far the figures of ``c4 plan`` are right.
+"""Compare the estimates of ``c4 plan`` with builds.
 
 ::
 
@@ -115,7 +115,7 @@ def shuffled_bytes(output: pathlib.Path) -> int:
 def predicted(
     work: Work, workers: int, rates: Rates, slowness: float, waiting: float
 ) -> dict[str, float]:
-    """Return what the model says of a build on this machine, so slow and so busy."""
+    """Return what the model says of a build on this machine, with its slowness and load."""
     fleet = Fleet(workers, 1, 64.0, _ENGINE, slowness, local=True)
     made = make_plan(work, fleet, rates)
     return {

@@ -1,11 +1,11 @@
-"""Compiles the training step of every size for pods that could train it, and writes the table.
+"""Compile the training step of every size for pods that could train it, and writes the table.
 
     pip install 'colossal-c4[train,tpu]'
     python -m benchmarks.pods --output docs/pods.md --results pods.jsonl   # half an hour
     python -m benchmarks.pods --only "base v5e"                            # some rows, printed
 
-Needs no TPU. With --results each row is kept as it comes, and rows that are there are not compiled
-again, so that an interrupted run goes on. Fails when a row does not fit its pod.
+Needs no TPU. With --results each row is kept, and kept rows are not compiled
+again, so that an interrupted run resumes. Fails when a row does not fit its pod.
 """
 
 import argparse
@@ -75,7 +75,7 @@ ROWS = (
 
 
 def measure(row: Row) -> dict[str, Any]:
-    """Compiles a row. Raises DoesNotFitError where no mesh of the pod fits it."""
+    """Compile a row. Raises DoesNotFitError where no mesh of the pod fits it."""
     plan = StepPlan(
         topology=parse_topology(row.pod),
         config=model_config(row.size, dtype="bfloat16", remat=row.remat),
@@ -145,13 +145,14 @@ PAGE = """\
 # Pods
 
 Every size of T5, compiled for slices of TPUs that could train it. Nothing here has run on a TPU:
-XLA's compiler says what each step needs and expects it to take, and refuses what does not fit.
+XLA's compiler reports the memory that each step needs and the time that it expects, and refuses
+steps that do not fit.
 
 This page is written by
 
     python -m benchmarks.pods --output docs/pods.md
 
-and one line of it is told by
+and the figures of one row by
 
     c4 pretrain --compile-only v3:32x32 --size 11B --batch-size 2048 --remat full
 
@@ -170,7 +171,7 @@ and one line of it is told by
   of the torus that their group spans. *Step* is the work, the exchanges that it waits for, and what
   of the others takes longer than the work; a real step takes longer.
 - *Of peak* is model FLOPs, three forward passes by arithmetic, over the peak of all chips in that
-  time. What rematerialisation computes again does not count.
+  time. Rematerialisation does not count.
 
 Compiling took {cpu:.0f} CPU seconds a row in the middle and {most:.0f} at most, and
 {memory:.1f} GiB of memory, with jax {jax} and libtpu {libtpu}.
@@ -200,7 +201,7 @@ def page(rows: Sequence[tuple[Row, dict[str, Any]]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and writes. Returns 1 when a row does not fit."""
+    """Measure and write; return 1 when a row does not fit."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="page to write")
     parser.add_argument("--results", type=pathlib.Path, metavar="FILE", help="rows to keep")

@@ -1,4 +1,4 @@
-"""The same build on several engines: whether the bytes are the same, and what an engine costs.
+"""Compare the bytes and the cost of the same build on several engines.
 
 ::
 
@@ -28,12 +28,10 @@ from collections.abc import Iterator, Sequence
 
 import psutil
 
-if __package__ in (None, ""):  # run as a file: the repository is the place to import from
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
 from benchmarks import build, measure
 from scripts import flink_packages
 from scripts.flink_cluster import ClusterConfig, FlinkCluster
+from testing.helpers import manifest_of
 
 _DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
 _PARALLELISMS = (1, 2, 4)
@@ -41,25 +39,16 @@ _RUNS = 2
 _SHARDS = "40"  # so many that 13 files are merged before shards are written
 
 
-# In a process of its own: measure waits for every process below it, the cluster would be one.
-_MEASURE = (
-    "import dataclasses, json, sys; from benchmarks import measure; "
-    "print(json.dumps(dataclasses.asdict(measure.run(sys.argv[1:]))))"
-)
-
-
 def run(inputs: Sequence[str], output: pathlib.Path, options: Sequence[str]) -> measure.Cost:
     """Run ``c4 build`` with options of Beam's. Raises CalledProcessError when it fails."""
     command = [sys.executable, "-m", "pipelines.c4_main", "build", "--input", *inputs]
     command += ["--output", str(output), "--shards", _SHARDS, *options]
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURE, *command], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return measure.Cost(**json.loads(done.stdout))
+    # In a process of its own: measure waits for all below it, and the cluster is below this one.
+    return measure.in_process(measure.run, command)
 
 
 def shard_digests(output: pathlib.Path) -> dict[str, str]:
-    return {shard["name"]: shard["sha256"] for shard in build.manifest_of(output)["shards"]}
+    return {shard["name"]: shard["sha256"] for shard in manifest_of(output)["shards"]}
 
 
 @contextlib.contextmanager
@@ -83,16 +72,14 @@ def portable(folder: pathlib.Path) -> Iterator[list[str]]:
         job, pool = (sock.getsockname()[1] for sock in sockets)
     folder.mkdir(parents=True, exist_ok=True)
     service = "apache_beam.runners.portability.local_job_service_main"
-    words = [["-m", service, "--port", str(job)]]
-    words += [["-m", "pipelines.c4_main", "worker-pool", "--port", str(pool)]]
-    processes = []
+    commands = [[service, f"--port={job}"], ["pipelines.c4_main", "worker-pool", f"--port={pool}"]]
     with (folder / "portable.log").open("wb") as log:
-        for word in words:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, *word], stdout=log, stderr=log, start_new_session=True
-                )
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", *command], stdout=log, stderr=log, start_new_session=True
             )
+            for command in commands
+        ]
     try:
         for port in (job, pool):
             deadline = time.monotonic() + 120
@@ -175,25 +162,25 @@ def overhead(paths: Sequence[str], cache: pathlib.Path) -> float:
 
             on_flink(one, folder / "first")  # the JVMs load and compile what they need
             for turn in range(_RUNS):
-                # Two processes for one page too: what starting them costs is no page's.
+                # Two processes for one page too: the cost of starting them is subtracted.
                 start_up = run(one, folder / f"local-one-{turn}", ["--workers", "2"]).cpu_s
                 cost = run(paths, folder / f"local-{turn}", ["--workers", "2"]).cpu_s
-                pages = build.manifest_of(folder / f"local-{turn}")["counts"]["pages_read"]
+                pages = manifest_of(folder / f"local-{turn}")["counts"]["pages_read"]
                 net["local"].append(cost - start_up)
                 print(f"local  {cost:7.1f} CPU s, {start_up:.1f} of them start-up", flush=True)
                 parts_one = on_flink(one, folder / f"flink-one-{turn}")
                 parts = on_flink(paths, folder / f"flink-{turn}")
                 start_up, cost = sum(parts_one.values()), sum(parts.values())
                 net["Flink"].append(cost - start_up)
-                told = ", ".join(f"{what} {cpu:.1f}" for what, cpu in parts.items())
+                shares = ", ".join(f"{what} {cpu:.1f}" for what, cpu in parts.items())
                 print(
-                    f"Flink  {cost:7.1f} CPU s, {start_up:.1f} of them start-up ({told})",
+                    f"Flink  {cost:7.1f} CPU s, {start_up:.1f} of them start-up ({shares})",
                     flush=True,
                 )
         least = {what: min(costs) / pages * 1e3 for what, costs in net.items()}
         ratio = least["Flink"] / least["local"]
         print(
-            f"{pages:,} pages: {least['local']:.3f} ms a page locally, {least['Flink']:.3f} on "
+            f"{pages:,} pages: {least['local']:.3f} ms per page locally, {least['Flink']:.3f} on "
             f"Flink: {ratio:.2f} times the CPU"
         )
         return ratio

@@ -1,7 +1,7 @@
 """A training step in a process of its own, run once for each request: ours, or a peer's.
 
 Two frameworks in one process would share its memory and, on a GPU, the card. `serve` is the
-process's side, `StepProcess` the side of whoever times it. Imports neither JAX nor PyTorch.
+process's side, `StepProcess` the side of the caller that times it. Imports neither JAX nor PyTorch.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ def serve(run: Callable[[], float], memory: Callable[[], float], **about: Any) -
     Args:
       run: one whole step; returns its loss.
       memory: returns the most device memory used so far, in GB.
-      about: what the first message says of this process.
+      about: what the first message says about this process.
     """
     send(**about, **_timed(run), peak_gb=memory())
     for _ in sys.stdin:
@@ -72,7 +72,7 @@ class StepProcess:
 
     def __init__(self, command: Sequence[str]) -> None:
         self.name = command[0]
-        self.about: dict[str, Any] = {}  #: what it said of itself, and of its first step
+        self.about: dict[str, Any] = {}  #: what it reported about itself and its first step
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
         )

@@ -28,10 +28,9 @@ from benchmarks.step_process import MissingError, StepProcess, make_batch, serve
 _OURS = "--as-ours"
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.train_step", description=(__doc__ or "").partition("\n")[0]
-    )
+def step_parser() -> argparse.ArgumentParser:
+    """Return a parser of the options that describe a training step."""
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--size", default="small", help="a size of model/t5/config.py")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--inputs", type=int, default=512, help="tokens of an input")
@@ -47,6 +46,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--peer-compile", choices=["no", "whole", "blocks"], default="no",
         help="what torch.compile takes of the peer",
     )  # fmt: skip
+    return parser
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.train_step",
+        description=(__doc__ or "").partition("\n")[0],
+        parents=[step_parser()],
+    )
     parser.add_argument("--peak-tflops", type=float, help="of the device; prints utilisation")
     parser.add_argument(_OURS, action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -106,23 +114,6 @@ def serve_ours(options: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
-def peers(options: argparse.Namespace, config: Any) -> list[hf_peer.Settings]:
-    """Return what the peer is run with: each way that it has for the precision asked for."""
-    return [
-        hf_peer.Settings(
-            sizes=hf_peer.sizes_of(config),
-            rows=options.batch,
-            inputs=options.inputs,
-            targets=options.targets,
-            dropout=options.dropout,
-            params=params,
-            attention=options.peer_attention,
-            compiled=options.peer_compile,
-        )
-        for params in (("float32",) if options.dtype == "float32" else ("bfloat16", "autocast"))
-    ]
-
-
 def fastest_of(process: StepProcess, repeat: int) -> float:
     return min(process.step()["seconds"] for _ in range(repeat))
 
@@ -137,7 +128,8 @@ def main(argv: list[str]) -> int:
     from model.t5.config import model_config  # imports no JAX
 
     config = model_config(options.size)
-    settings = peers(options, config) if options.peer_python else []
+    ways = ["float32"] if options.dtype == "float32" else ["bfloat16", "autocast"]
+    settings = [hf_peer.settings_of(options, way) for way in ways if options.peer_python]
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(
             StepProcess([sys.executable, "-m", "benchmarks.train_step", *argv, _OURS])

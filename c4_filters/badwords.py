@@ -1,4 +1,4 @@
-"""The bad-word rule: a page goes when it contains a listed entry standing on its own."""
+"""The bad-word rule: a page that contains a listed entry as a word of its own is dropped."""
 
 import functools
 import importlib.resources

@@ -56,7 +56,7 @@ class FinishedPage(NamedTuple):
     result: CleanPage
 
 
-# TF c4_utils: lines that split_wet_file takes for a record's header, wherever they stand.
+# TF c4_utils: lines that split_wet_file takes for a record's header, anywhere in a page.
 _TF_PREFIXES = ("WARC", "CONTENT-", "Content-")
 _TF_FIELDS = {
     "WARC-Target-URI:": "url",

@@ -108,7 +108,7 @@ class Recipe:
             self._require(
                 language in LANGUAGES,
                 "languages",
-                f'must be langdetect codes such as "en" or "zh-cn", {language!r} is none{near}',
+                f'must be langdetect codes such as "en" or "zh-cn", got {language!r}{near}',
             )
         for mark in self.end_marks:  # a line ends in no blank, and a citation is cut out of it
             self._require(

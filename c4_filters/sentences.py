@@ -58,7 +58,7 @@ PUNKT_MODEL: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 # Character classes, as the insides of a [...]. NLTK matches with the `regex` package, whose \s is
-# Unicode's White_Space; Python's \s has U+001C-U+001F in addition, so it cannot stand in for it.
+# Unicode's White_Space; Python's \s has U+001C-U+001F in addition, so it cannot replace it.
 _ASCII_BLANKS = r" \t\n\r\x0b\x0c"
 _BLANKS_IN_LINE = (
     r" \t\r\x0b\x0c\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # White_Space less \n
@@ -67,8 +67,8 @@ _BLANKS = r"\n" + _BLANKS_IN_LINE
 _INFORMATION_SEPARATORS = "\x1c\x1d\x1e\x1f"  # blank to str.strip, not to White_Space
 _CLOSERS = "\"')]}\u2018\u2019\u201c\u201d\u00ab\u00bb"  # moved to the sentence they follow
 _MORE_CLOSERS = "」』）］｝】》〉〕"  # the same in scripts that Punkt does not know
-_WORD_BREAKS = r"""\]);"}*:@'({\[?!‘’“”«»"""  # cannot stand inside a word
-_NO_WORD_STARTS = r"""\]("`{\[:;&#*@)}\-,"""  # stand alone when they would start a word
+_WORD_BREAKS = r"""\]);"}*:@'({\[?!‘’“”«»"""  # cannot be inside a word
+_NO_WORD_STARTS = r"""\]("`{\[:;&#*@)}\-,"""  # are words of their own at the start of a word
 
 # Decimal digits (first of each ten) that `regex` 2026.11.15 knows and Unicode 14 (Python 3.11)
 # does not.
@@ -118,16 +118,16 @@ class _Bounds(NamedTuple):
 
     marks: re.Pattern[str]  # on the reversed text: last possible mark of a word, and that word
     blank_run: re.Pattern[str]  # blanks between a mark and the next word
-    separator: str  # what stands between two lines, or nothing
+    separator: str  # between two lines, or nothing
     rest_is_blank: re.Pattern[str]  # nothing but what str.strip removes, up to the end
 
 
 def _bounds(blanks: str, separator: str) -> _Bounds:
-    """Compiles the patterns: `blanks` may stand between two words, `separator` between two lines.
+    """Compile the patterns: `blanks` may be between two words, `separator` between two lines.
 
     In `marks`, group 1 takes part when one space and then an ordinary character follow the mark:
     no closing quote, no second blank, so the next sentence starts just there. A mark before a
-    mark is let through because the searched copy does not tell `.` from `?`.
+    mark is let through because the searched copy does not distinguish `.` from `?`.
     """
     end = rf"(?:\Z|{separator})" if separator else r"\Z"
     return _Bounds(
@@ -254,7 +254,7 @@ class SentenceSplitter:
         return len(self._text_starts(text))
 
     def line_starts(self, text: str) -> list[int]:
-        r"""Says where the sentences of a page start, each line split as if it were alone.
+        r"""Return where the sentences of a page start, each line split by itself.
 
         Args:
             text: lines joined by `"\n"`.
@@ -335,7 +335,7 @@ class SentenceSplitter:
             starts.append(_after_closers(text, following, bounds))
         if mark > word_start and _MARK_IN_WORD.match(text, word_start):
             # NLTK passes over all marks of a word but the last, save one that opens the word,
-            # save if that word is the first and one blank stands before it.
+            # except if that word is the first, with one blank before it.
             blank = word_start - 1
             if (
                 blank < 0
@@ -356,7 +356,9 @@ class SentenceSplitter:
             return True
         word = text[word_start : mark + 1]
         before = self._before.get(word) or self._judge_before(word)
-        if word[-3:-2] == "." and word[-2].isspace():  # the row of dots may go on after the blank
+        if (
+            word[-3:-2] == "." and word[-2].isspace()
+        ):  # the row of dots may continue after the blank
             return self._ends_sentence_in_full(text, word_start, mark, following)
         if before.kind == _ALWAYS and not before.collocates:
             return True
@@ -589,7 +591,7 @@ def _is_letter(char: str) -> bool:
 
 
 def _remember(table: dict[str, _Value], key: str, value: _Value) -> None:
-    """Put an entry into a table that starts anew when full."""
+    """Put an entry into a table, which is emptied first if it is full."""
     if len(table) >= _MAX_REMEMBERED:
         table.clear()
     table[key] = value

@@ -15,11 +15,11 @@ The way through this module, once per file and then once per bucket of identitie
 
 Only packed buffers travel between the two, :data:`SPAN_BYTES` a span. Inside a file the losers are
 known at once and only the winner of each identity is sent, so that a span on every page of a crawl
-costs one row a file: there is no hot key. Which occurrence stays is decided by the page's key, a
+costs one row per file: there is no hot key. Which occurrence stays is decided by the page's key, a
 hash of its url, never by the order of files, pages or buckets. Pages with the same url go the same
 way before that: ``page_winners -> pack_pages_by_bucket``, then ``outdated_pages``.
 
-Each loser is told its keeper. Inside a file that is the row of the winner, which may itself lose to
+Each loser gets its keeper. Inside a file that is the row of the winner, which may itself lose to
 another file; a bucket says which page keeps the copy. :func:`final_keepers` follows both steps.
 """
 
@@ -76,7 +76,7 @@ def unit_identities(text: str, starts: Sequence[int]) -> bytes:
     r"""Hashes every unit of a page: 16 bytes each, MurmurHash3 x64 128, seed 0.
 
     Hashed is the UTF-8 of the unit's text lower-cased and stripped. Every unit is lower-cased by
-    itself, since a capital sigma becomes one letter or another by what stands around it; that is
+    itself, since a capital sigma becomes one letter or another by its neighbours; that is
     also the faster way wherever most units are ASCII. View the results, also of many
     pages joined, as an array with ``np.frombuffer(ids, "<u8").reshape(-1, 2)``.
 
@@ -121,7 +121,7 @@ def span_identities(units: UInt64s, units_per_page: npt.ArrayLike, window: int) 
     """List the spans of a file: every ``window`` consecutive units that lie on one page.
 
     The identity of a span is MurmurHash3 x64 128 (seed 0) of its units' identities, joined; for
-    ``window=1`` it is the unit's own. As units hold no newline, this tells spans apart exactly as
+    ``window=1`` it is the unit's own. As units hold no newline, this distinguishes spans exactly as
     their lower-cased sentences joined by newlines do, up to collisions of 128 bits: other units,
     another order or another cut of the same words give another identity.
 
@@ -239,7 +239,7 @@ class Losers:
 def span_winners(ids: UInt64s, page_keys: UInt64s) -> Winners:
     """Split the spans of one file into the smallest occurrence of each identity and the rest.
 
-    Occurrences are ordered by page key, then by row, so rows must stand in the order of pages and
+    Occurrences are ordered by page key, then by row, so rows must be in the order of pages and
     positions, as :func:`span_identities` gives them. Two pages share a key only if their urls'
     hashes collide; the file's own order then decides, which is as good as any and always the same.
 
@@ -248,7 +248,7 @@ def span_winners(ids: UInt64s, page_keys: UInt64s) -> Winners:
         page_keys: uint64 ``[spans]``, the key of the page that each span lies in.
 
     Returns:
-        Row numbers. Winners, which are to be sent on, come in the order of their identities, which
+        Row numbers. Winners, which are sent on, come in the order of their identities, which
         makes the later sort in a bucket cheaper.
 
     Raises:
@@ -406,7 +406,7 @@ def unpack_spans(buffer: bytes) -> SpanRows:
     """Read what :func:`pack_spans` wrote; the columns are views of the buffer.
 
     Raises:
-        ValueError: the buffer is no buffer of spans, was cut or was changed.
+        ValueError: the buffer does not hold spans, or was cut or changed.
 
     >>> buffer = pack_spans(np.array([[1, 2]], np.uint64), np.array([3], np.uint64), [4])
     >>> unpack_spans(buffer).page_keys
@@ -441,7 +441,7 @@ def unpack_pages(buffer: bytes) -> PageRows:
     """Read what :func:`pack_pages_by_bucket` wrote; the columns are views of the buffer.
 
     Raises:
-        ValueError: the buffer is no buffer of pages, was cut or was changed.
+        ValueError: the buffer does not hold pages, or was cut or changed.
 
     """
     first, second, stamps, hashes, indices = _unpack(
@@ -455,7 +455,7 @@ def pack_pages_by_bucket(
 ) -> dict[int, bytes]:
     """Packs the winners of a file into one buffer for each bucket that has any.
 
-    A buffer has 68 bytes a page after a header of 24 bytes. Layout as that of :func:`pack_spans`,
+    A buffer has 68 bytes per page after a header of 24 bytes. Layout as that of :func:`pack_spans`,
     with ``C4PAGES1``: first lanes, second lanes (uint64), timestamps (32 bytes), digests (16
     bytes), indices (uint32).
 
@@ -495,7 +495,7 @@ def unpack_settled(buffer: bytes) -> tuple[UInt32s, UInt32s]:
     """Read what :func:`pack_settled` wrote, as views of the buffer: losers, keepers.
 
     Raises:
-        ValueError: the buffer is no such buffer, was cut or was changed.
+        ValueError: the buffer is of another kind, or was cut or changed.
 
     """
     losers, keepers = _unpack(buffer, _SETTLED_MAGIC, "<u4", "<u4")
@@ -524,7 +524,7 @@ def unpack_losers(buffer: bytes) -> Losers:
     """Read what :func:`pack_losers` wrote; the columns are views of the buffer.
 
     Raises:
-        ValueError: the buffer is no such buffer, was cut or was changed.
+        ValueError: the buffer is of another kind, or was cut or changed.
 
     """
     keepers, indices = _unpack(buffer, _LOSER_MAGIC, "<u8", "<u4")
@@ -817,10 +817,10 @@ def _groups(order: Rows, same: Bools, identity: tuple[_Column, _Column]) -> tupl
 def _smallest(rows: Rows, starts: Rows, columns: Sequence[_Column]) -> tuple[Rows, Rows]:
     """Return the smallest row of each group by the columns in turn.
 
-    Each column is read only for the rows that those before it could not tell apart.
+    Each column is read only for rows that are equal in all columns before it.
 
     Returns:
-        The smallest rows, and those among them that no column tells apart.
+        The smallest rows, and those among them that are equal in every column.
 
     """
     for column in columns:
@@ -945,7 +945,7 @@ def cut(text: str, starts: Sequence[int], removed: Sequence[bool] | Bools) -> st
 
     Raises:
         ValueError: ``removed`` is not as long as ``starts``, starts do not ascend within the
-            text, or a unit goes on beyond the end of its line.
+            text, or a unit extends beyond the end of its line.
 
     >>> cut("One. Two.  Three.\nFour.\nFive.", [0, 5, 11, 18, 24], [0, 1, 0, 1, 0])
     'One. Three.\nFive.'
@@ -962,7 +962,7 @@ def cut(text: str, starts: Sequence[int], removed: Sequence[bool] | Bools) -> st
     if bounds[0] < 0 or bounds != sorted(bounds):
         raise ValueError(f"starts must ascend from 0 to {len(text)} at most, got {bounds[:-1]}")
 
-    # From one line that loses units to the next: what stands between is copied as it is.
+    # From one line that loses units to the next: the text between is copied as it is.
     pieces: list[str] = []
     copied = 0
     unit = gone.index(True)
@@ -976,7 +976,7 @@ def cut(text: str, starts: Sequence[int], removed: Sequence[bool] | Bools) -> st
         if bounds[after] > line_end and text[line_end : bounds[after]].strip():
             raise ValueError(
                 f"a unit must end on the line that it starts on, got one at {starts[after - 1]} "
-                f"that goes on after the newline at {line_end}"
+                f"that continues after the newline at {line_end}"
             )
         pieces.append(text[copied:line_start])
         line_gone = gone[first:after]

@@ -21,7 +21,7 @@ __all__ = [
 
 Split = Literal["train", "validation"]
 
-# TF c4_utils.normalize_url; note that the prefix goes wherever it stands in the url.
+# TF c4_utils.normalize_url; note that the prefix is removed anywhere in the url.
 _SCHEME = re.compile(r"https?://(www\.)?")
 _TRACKING = re.compile(r"\?(utm_|ref|feed).*")
 _VALIDATION_ONE_IN = 1000  # TF c4.py: train_predicate_fn and validation_predicate_fn

@@ -1,7 +1,7 @@
-"""``python -m fuzz TARGET``: feeds a target with inputs until one breaks a promise.
+"""``python -m fuzz TARGET``: feed a target with inputs until one fails.
 
 With atheris (the extra ``fuzz``) inputs follow the branches that earlier ones have reached; without
-it they are mutations of the seeds alone. An input that fails is written down, and the command to
+it they are mutations of the seeds alone. A failing input is saved, and the command to
 try it again is printed.
 """
 
@@ -90,7 +90,7 @@ def _plain(arguments: argparse.Namespace) -> int:
 
 
 def _guided(arguments: argparse.Namespace) -> None:
-    """Hands over to libFuzzer, which ends the process; its last lines tell the inputs tried."""
+    """Run libFuzzer, which ends the process; its last lines report the number of inputs."""
     import atheris
 
     with atheris.instrument_imports(include=[*_CODE]):

@@ -1,6 +1,6 @@
-"""Files of corpus folders, damaged and made up, as a build that goes on and a training read them.
+"""Damaged and generated files of corpus folders, as a resumed build and a training read them.
 
-Only ValueError and OSError may come of them, which commands tell in one line.
+They may cause only ValueError and OSError, which commands report in one line.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
-from pipelines import builders, builds, corpus_folder, finish_corpus, storage
+from pipelines import builders, corpus_folder, finish_corpus, prepared, storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import container, layout
-from pipelines.corpus.cleaned import CLEANED_SCHEMA, SPLITS, CleanedFile, write_cleaned
+from pipelines.corpus.cleaned import CLEANED_SCHEMA, CleanedFile, write_cleaned
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.fingerprints import FINGERPRINT_SCHEMA, write_fingerprints
 from pipelines.corpus.formats import tfrecord
@@ -130,7 +130,7 @@ def _good() -> dict[str, bytes]:
         sources = cleaned_sources(_OUTPUT, [_NAME])
         shards = [
             write_shard(ShardTask(split, 0, 1), sources, _OUTPUT, ["parquet"], rules)
-            for split in SPLITS
+            for split in layout.SPLITS
         ]
         made = finish_corpus.make_manifest(config, [found], shards)
         made = finish_corpus.write_side_files(_OUTPUT, made)
@@ -157,7 +157,7 @@ _MADE_UP = len(_KINDS)  # cleaned, and the next: fingerprints, with good checksu
 
 @timed
 def check_files(data: bytes) -> None:
-    """One file of a folder in which a build is to go on; the first byte says which."""
+    """Check one file of a folder in which a build resumes; the first byte says which."""
     if not data:
         return
     kind, content = data[0] % (_MADE_UP + 2), data[1:]
@@ -178,9 +178,7 @@ def _resume(size: int) -> None:
     identity = clean_files.clean_identity(config)
     found = clean_files.finished_summary(_INPUT, size, _OUTPUT, identity)
     if found is not None:
-        with contextlib.suppress(
-            finish_corpus.BalanceError
-        ):  # other numbers are told as what they are
+        with contextlib.suppress(finish_corpus.BalanceError):  # wrong numbers are reported as such
             finish_corpus.make_manifest(config, [found], [])
 
 
@@ -222,7 +220,7 @@ def _explain(size: int) -> None:
 def _lists(size: int) -> None:
     config = _config()
     read_input_list(_OUTPUT)
-    builds._finished(config, [storage.FileInfo(_INPUT, size, "etag:1")], digests=False)
+    prepared._finished(config, [storage.FileInfo(_INPUT, size, "etag:1")], digests=False)
     corpus_folder.claim_folder(config, start_over=False)
     read_manifest(_OUTPUT)
 
@@ -321,17 +319,17 @@ def _framed(record: bytes) -> bytes:
 
 def _records(content: bytes) -> bytes:
     """Return the same bytes with good checksums wherever a record is framed."""
-    mended = bytearray(content)
+    repaired = bytearray(content)
     at = 0
-    while at + 16 <= len(mended):
-        length = int.from_bytes(mended[at : at + 8], "little")
-        mended[at + 8 : at + 12] = tfrecord._masked_crc(bytes(mended[at : at + 8]))
+    while at + 16 <= len(repaired):
+        length = int.from_bytes(repaired[at : at + 8], "little")
+        repaired[at + 8 : at + 12] = tfrecord._masked_crc(bytes(repaired[at : at + 8]))
         end = at + 12 + length
-        if end + 4 > len(mended):
+        if end + 4 > len(repaired):
             break
-        mended[end : end + 4] = tfrecord._masked_crc(bytes(mended[at + 12 : end]))
+        repaired[end : end + 4] = tfrecord._masked_crc(bytes(repaired[at + 12 : end]))
         at = end + 4
-    return bytes(mended)
+    return bytes(repaired)
 
 
 # Seeds --------------------------------------------------------------------------

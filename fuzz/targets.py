@@ -1,7 +1,7 @@
-"""What is fuzzed: each target takes any bytes, and raises AssertionError where a promise is broken.
+"""The fuzzing targets: each takes any bytes and raises AssertionError if a property fails.
 
-Any other exception is a finding, too, but for those that the code under test declares, which the
-targets catch. Where a slow and plain way to the same answer is cheap, both ways are compared.
+Any other exception is a finding too, except those that the code under test declares, which the
+targets catch. If a slow and plain implementation is cheap enough, both results are compared.
 """
 
 import functools
@@ -44,8 +44,8 @@ from pipelines.wet.results import ReadStats, Reject, UnreadableWetError, WetReco
 
 Check = Callable[[bytes], None]
 
-# Far above what any input of this length costs, far below what one costs that is gone over again
-# for each of its bytes. A busy machine may be slow once: the input is tried again then.
+# Far above what any input of this length costs, far below the cost of an input that is read
+# again for each of its bytes. A busy machine may be slow once: the input is tried again then.
 _MOST_S = 0.1
 _MOST_S_PER_BYTE = 20e-6
 
@@ -84,7 +84,9 @@ def check_reader(data: bytes) -> None:
     found = _read_checked(stored, limits)
     plain, reader._plain_record = reader._plain_record, lambda *_: None
     try:
-        assert _read_checked(stored, limits) == found, "the fast way and the careful way disagree"
+        assert _read_checked(stored, limits) == found, (
+            "the fast path and the tolerant path disagree"
+        )
     finally:
         reader._plain_record = plain
 
@@ -284,7 +286,7 @@ def check_urls(data: bytes) -> None:
     assert isinstance(BadWords({}, 0.5).kept_by_chance(normalized), bool)
     assert _DOMAINS.allows(normalized) in (True, False)
     assert printable(url).isprintable()
-    # A path holds no zero byte; this one is of whoever starts the build, and may hold all else.
+    # A path holds no zero byte; this one comes from the user, and may hold anything else.
     name = layout.file_name(data.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
     assert _PARTS.search(name) is None
     assert name not in ("", ".", "..")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from c4_filters.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from model.data.input_config import InputConfig
     from model.data.objectives import objective
-    from model.data.rows import InputConfig
     from model.data.vocabulary import Vocabulary
+    from model.evaluation.predictor import Predictor
+    from model.evaluation.trained import open_trained
     from model.exchange.loaded_model import LoadedModel, load_hf
     from model.t5.config import ModelConfig, model_config
     from model.t5.network import T5
@@ -24,25 +26,29 @@ __all__ = [
     "InputConfig",
     "LoadedModel",
     "ModelConfig",
+    "Predictor",
     "TrainConfig",
     "Vocabulary",
     "load_hf",
     "model_config",
     "objective",
+    "open_trained",
     "pretrain",
 ]
 
 # JAX takes a second to import, and the processes that read data need none of it.
 _PLACES = {
     "T5": "model.t5.network",
-    "InputConfig": "model.data.rows",
+    "InputConfig": "model.data.input_config",
     "LoadedModel": "model.exchange.loaded_model",
     "ModelConfig": "model.t5.config",
+    "Predictor": "model.evaluation.predictor",
     "TrainConfig": "model.training.train_config",
     "Vocabulary": "model.data.vocabulary",
     "load_hf": "model.exchange.loaded_model",
     "model_config": "model.t5.config",
     "objective": "model.data.objectives",
+    "open_trained": "model.evaluation.trained",
     "pretrain": "model.training.trainer:train",
 }
 __getattr__, __dir__ = lazy_names(__name__, _PLACES)

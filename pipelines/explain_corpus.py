@@ -18,8 +18,9 @@ from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
-from pipelines.corpus.cleaned import SPLITS, CleanedFile
+from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.fingerprints import read_fingerprints
+from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import read_manifest
 from pipelines.corpus.removals import open_removals
 from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content

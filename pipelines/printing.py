@@ -1,10 +1,10 @@
-"""Text for people: counts, text of web pages, and colour if a terminal shows it."""
+"""Text for people: counts, sizes, times, text of web pages, and colour if a terminal shows it."""
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-__all__ = ["counted", "painter", "printable"]
+__all__ = ["counted", "duration", "painter", "printable", "scaled", "size"]
 
 
 def printable(text: str) -> str:
@@ -23,6 +23,42 @@ def counted(count: int, what: str, plural: str = "s") -> str:
     ('1 page', '1,200 processes')
     """
     return f"{count:,} {what}{'' if count == 1 else plural}"
+
+
+def scaled(value: float, units: Sequence[str] = ("", "k", "M", "G")) -> str:
+    """Return an amount in the largest unit of which it has one.
+
+    >>> scaled(12.0), scaled(2_200.0), scaled(37.4e9)
+    ('12', '2.2 k', '37.4 G')
+    """
+    power = max((n for n in range(len(units)) if value >= 1000**n), default=0)
+    digits = 1 if power and value < 100 * 1000**power else 0
+    return f"{value / 1000**power:,.{digits}f} {units[power]}".rstrip()
+
+
+def size(n_bytes: float) -> str:
+    """Return a number of bytes.
+
+    >>> size(0), size(2_200), size(419e6)
+    ('0 B', '2.2 kB', '419 MB')
+    """
+    return scaled(n_bytes, ("B", "kB", "MB", "GB", "TB"))
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units.
+
+    >>> duration(59), duration(75), duration(3599), duration(86_399), duration(1e6)
+    ('59s', '1m15s', '59m59s', '23h59m', '11d13h')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02}h"
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
 
 
 def painter(code: str) -> Callable[[str], str]:

@@ -4,10 +4,11 @@
 
     python -m scripts.walks            # the longest walk of every option, the longest first
 
-An option passes through the file of its command, the file that declares it, the files that read it
-from a configuration (``config.NAME``, ``options.NAME``), and the files that these import whose
-functions take a parameter of that name. A walk is the way from the command to one of them over
-imports; the farthest is shown. Exits with 1 if one is longer than `BAR`.
+An option is used in the file that declares it as a field of a configuration, in files that read
+this field from a configuration, and in files whose functions take a parameter of that name. From
+the file of its command it passes from file to file: to functions and classes that take a parameter
+of its name, or a whole configuration that has the field. The walk to the farthest use is shown.
+Exits with 1 if one is longer than `BAR`.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import ast
 import importlib
 import pathlib
 import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 
 from pipelines import c4_main
 
@@ -22,44 +25,122 @@ __all__ = ["BAR", "main", "walks"]
 
 BAR = 6
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-#: What configurations and parsed options are called.
-_HOLDERS = {"arguments", "asked", "config", "_config", "data", "options", "step", "model"}
 
 
 class _File:
     """The names in a file that tell whether an option passes through it."""
 
     def __init__(self, path: pathlib.Path) -> None:
-        self.imports: set[str] = set()
-        self.reads: set[str] = set()
-        self.parameters: set[str] = set()
-        self.declares: dict[str, str] = {}  # option to field
+        self.imports: dict[str, set[str]] = defaultdict(set)  # module to names taken from it
+        self.takes: dict[str, set[str]] = {}  # function or class to its parameters and their types
+        self.reads: set[tuple[str, str]] = set()  # name of an object, and of its attribute
+        self.typed: dict[str, set[str]] = defaultdict(set)  # class to names of its objects
+        self.renamed: list[tuple[str, str]] = []  # name of a value, and what it is assigned to
+        self.fields: set[tuple[str, str]] = set()  # class, and a class that it has a field of
+        self.declares: dict[str, tuple[str, str]] = {}  # option to class and field
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:
-                self.imports |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+                self.imports[node.module] |= {alias.name for alias in node.names}
             elif isinstance(node, ast.Attribute):
-                holder = node.value
-                name = holder.attr if isinstance(holder, ast.Attribute) else vars(holder).get("id")
-                if name in _HOLDERS:
-                    self.reads.add(node.attr)
+                self.reads.add((_name(node.value), node.attr))
             elif isinstance(node, ast.arg):
-                self.parameters.add(node.arg)
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call):
-                name = vars(node.target).get("id", "")
-                if vars(node.value.func).get("id") == "option":
-                    flags = [ast.literal_eval(flag) for flag in node.value.args[1:]]
-                    self.declares[(flags or [f"--{name.replace('_', '-')}"])[0]] = name
+                self._note_type(node.annotation, node.arg)
+            elif isinstance(node, ast.Assign):
+                self.renamed += [(_name(node.value), _name(target)) for target in node.targets]
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                self.takes[node.name] = _taken(node)
+                if isinstance(node, ast.ClassDef):
+                    self._read_fields(node)
+
+    def _note_type(self, annotation: ast.expr | None, name: str) -> None:
+        for part in ast.walk(annotation) if annotation else ():
+            self.typed[_name(part)].add(name)
+
+    def _read_fields(self, owner: ast.ClassDef) -> None:
+        for node in owner.body:
+            if not isinstance(node, ast.AnnAssign):
+                continue
+            name = _name(node.target)
+            self._note_type(node.annotation, name)
+            self.fields |= {(owner.name, _name(part)) for part in ast.walk(node.annotation)}
+            if isinstance(node.value, ast.Call) and _name(node.value) == "option":
+                flags = [ast.literal_eval(flag) for flag in node.value.args[1:]]
+                flag = (flags or [f"--{name.replace('_', '-')}"])[0]
+                self.declares[flag] = owner.name, name
+
+    def objects_of(self, classes: set[str]) -> set[str]:
+        """Return the names that objects of these classes have in this file."""
+        names = classes.union(*(self.typed.get(each, ()) for each in classes))
+        for value, target in self.renamed:
+            if value in names:
+                names.add(target)
+        return names
 
 
-def _farthest(command: str, file: _File, through: dict[str, _File]) -> list[str]:
-    """Return the way to the file that is the most imports away from the command."""
-    ways = {command: [command]}
-    following = [(command, file)]
-    for name, current in following:
-        for other in sorted(current.imports & through.keys() - ways.keys()):
-            ways[other] = [*ways[name], other]
-            following.append((other, through[other]))
-    return max(ways.values(), key=len)
+def _name(node: ast.AST) -> str:
+    """Return the last name of an expression: ``c`` of ``a.b.c`` and of ``a.b.c()``."""
+    if isinstance(node, ast.Call):
+        return _name(node.func)
+    if isinstance(node, ast.Constant):  # an annotation in quotes
+        return str(node.value)
+    return str(vars(node).get("attr") or vars(node).get("id") or "")
+
+
+def _taken(definition: ast.AST) -> set[str]:
+    """Return the names and types of the parameters of a function, or of a class's methods."""
+    taken = set()
+    for node in ast.walk(definition):
+        if isinstance(node, ast.arg | ast.AnnAssign):
+            taken.add(node.arg if isinstance(node, ast.arg) else _name(node.target))
+            taken |= {_name(part) for part in ast.walk(node.annotation or ast.Pass())}
+    return taken
+
+
+def _holders(declaring: str, files: Mapping[str, _File]) -> set[str]:
+    """Return the class of a field, and those that have an object of it among their own fields."""
+    fields = {pair for file in files.values() for pair in file.fields}
+    found = {declaring}
+    while more := {owner for owner, kind in fields if kind in found} - found:
+        found |= more
+    return found
+
+
+def _farthest(command: str, files: Mapping[str, _File], flag: str, field: str) -> list[str]:
+    """Return the way to the use of an option that is the most steps away from the command."""
+    declared = next((file.declares[flag] for file in files.values() if flag in file.declares), None)
+    holders = set()
+    if declared is not None:
+        field, holders = declared[1], _holders(declared[0], files)
+
+    def uses(file: _File) -> bool:
+        objects = {*file.objects_of(holders), "arguments"}
+        return flag in file.declares or bool(
+            any(field in taken for taken in file.takes.values())
+            or any((name, field) in file.reads for name in objects)
+        )
+
+    def reaches(file: _File, other: str) -> bool:
+        package, _, module = other.rpartition(".")
+        taken = set(file.imports.get(other, ()))
+        if module in file.imports.get(package, ()):
+            taken |= {name for held, name in file.reads if held == module}
+        return any({field, *holders} & {*files[other].takes.get(name, ()), name} for name in taken)
+
+    ways, following = {command: [command]}, [command]
+    for current in following:
+        for other in sorted(files.keys() - ways.keys()):
+            if reaches(files[current], other):
+                ways[other] = [*ways[current], other]
+                following.append(other)
+    return max((way for name, way in ways.items() if name == command or uses(files[name])), key=len)
+
+
+def _options(module: str) -> Iterator[tuple[str, str]]:
+    """Yield the first flag of each option of a command, and its name among parsed arguments."""
+    parser = argparse.ArgumentParser(add_help=False)
+    importlib.import_module(module).add_arguments(parser)
+    for action in parser._actions:
+        yield (action.option_strings or [action.dest])[0], action.dest
 
 
 def walks() -> list[tuple[str, list[str]]]:
@@ -71,28 +152,14 @@ def walks() -> list[tuple[str, list[str]]]:
     }
     found = []
     for command, entry in c4_main._COMMANDS.items():
-        package = entry.module.split(".")[0]
-        parser = argparse.ArgumentParser(add_help=False)
-        importlib.import_module(entry.module).add_arguments(parser)
-        for action in parser._actions:
-            flag = action.option_strings[0] if action.option_strings else action.dest
-            ours = {
-                name: file
-                for name, file in files.items()
-                if name.startswith(package) and (".commands." not in name or name == entry.module)
-            }
-            field = next(
-                (file.declares[flag] for file in ours.values() if flag in file.declares),
-                action.dest,
-            )
-            through = {
-                name: file
-                for name, file in ours.items()
-                if field in file.reads or field in file.parameters or flag in file.declares
-            }
-            found.append(
-                (f"{command} {flag}", _farthest(entry.module, ours[entry.module], through))
-            )
+        ours = {
+            name: file
+            for name, file in files.items()
+            if name.startswith(entry.module.split(".")[0])
+            and (".commands." not in name or name == entry.module)
+        }
+        for flag, field in _options(entry.module):
+            found.append((f"{command} {flag}", _farthest(entry.module, ours, flag, field)))
     return sorted(found, key=lambda walk: (-len(walk[1]), walk[0]))
 
 

@@ -24,7 +24,10 @@ FORBIDDEN = {
     "model": {"apache_beam", "tensorflow", "tensorflow_datasets"},
 }
 #: The rooms of ``pipelines`` that others may use, and that use nothing else of it.
-ROOMS = ("pipelines.builders", "pipelines.corpus", "pipelines.options", "pipelines.storage")
+ROOMS = (
+    *("pipelines.builders", "pipelines.corpus", "pipelines.options", "pipelines.printing"),
+    "pipelines.storage",
+)
 # Says of each module which heavy libraries are there once it is imported too.
 IMPORT_EVERYTHING = """
 import importlib, json, sys

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from model.commands.pretrain_config import model_of, objective_of, step_of
-from model.data.rows import InputConfig
+from model.data.input_config import InputConfig
 from model.data.vocabulary import Vocabulary
 from model.pods.compile_step import StepPlan, compile_step, report_lines
 from model.pods.topologies import parse_topology

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from model.commands.pretrain_config import ModelOptions
-from model.data.rows import InputConfig
+from model.data.input_config import InputConfig
 from model.training.train_config import TrainConfig
 from pipelines.options import on_cpu
 

@@ -9,9 +9,10 @@ import textwrap
 from collections.abc import Sequence
 
 from model.commands.cpu_defaults import apply_cpu_defaults
+from model.commands.mixture_options import MixtureOptions
 from model.commands.pretrain_config import ModelOptions, Start, objective_of, train_config
+from model.data.input_config import InputConfig
 from model.data.objectives import Objective
-from model.data.rows import InputConfig
 from model.t5.config import ModelConfig
 from model.training.processes import Processes
 from model.training.train_config import StepConfig, TrainConfig
@@ -50,7 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("objective")
     add_options(group, InputConfig, "objective")
     add_options(group, Objective)
-    add_options(group, InputConfig, "batch_size", "input_length", "max_pages", "format")
+    add_options(group, InputConfig, "batch_size", "input_length", "target_length")
+    add_options(group, InputConfig, "max_pages", "format")
+
+    group = parser.add_argument_group(
+        "tasks",
+        "With --corpus, its objective is mixed with the tasks; without, only tasks are trained on.",
+    )
+    add_options(group, MixtureOptions)
 
     group = parser.add_argument_group("training")
     add_options(group, TrainConfig, "steps")
@@ -98,7 +106,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
         return compile_only.run(arguments)
     for name in ("corpus", "out"):
-        if not hasattr(arguments, name):
+        if not hasattr(arguments, name) and not (name == "corpus" and hasattr(arguments, "tasks")):
             raise ValueError(
                 f"--{name} is missing: c4 pretrain --corpus DIR --vocab FILE --out DIR"
             )

@@ -7,8 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from model.commands.mixture_options import mixed_inputs
+from model.data.input_config import InputConfig
 from model.data.objectives import Objective
-from model.data.rows import InputConfig
 from model.t5.config import ARCHITECTURES, SIZES, ModelConfig, model_config
 from model.training.train_config import StepConfig, TrainConfig
 from pipelines.options import given_values, option, option_of
@@ -161,6 +162,7 @@ def train_config(arguments: argparse.Namespace, noise: Objective, start: Start) 
             )
     made = {
         "vocabulary": start.vocabulary, "objective": noise, "architecture": model.architecture,
+        **mixed_inputs(arguments),
     }  # fmt: skip
     workers = {"workers": min(8, len(os.sched_getaffinity(0)) // 2)}
     return TrainConfig(

@@ -3,9 +3,10 @@
 import dataclasses
 import sys
 
+from model.data.input_config import InputConfig
 from model.data.objectives import OBJECTIVES
-from model.data.passes import corpus_size
-from model.data.rows import InputConfig
+from model.data.passes import input_size
+from model.tasks.mixtures import C4
 from model.training.distributed import is_first
 from model.training.programs import Placement
 from model.training.train_config import TrainConfig
@@ -18,6 +19,8 @@ def check_sentinels(data: InputConfig) -> None:
 
     Raises ValueError where the objective needs sentinels and there are none.
     """
+    if C4 not in data.rates:
+        return
     needed, there = data.objective.most_sentinels(data.lengths.raw), data.vocabulary.extra_ids
     if data.objective.sentinels and not there:
         without = ", ".join(name for name, other in OBJECTIVES.items() if not other.sentinels)
@@ -51,21 +54,27 @@ def print_plan(config: TrainConfig, placement: Placement, data: InputConfig) -> 
     print(f"mesh         {placement.shape} of {placement.mesh.devices.flat[0].device_kind}")
     state = placement.bytes_per_device() / 2**20
     print(f"state        {state:,.1f} MiB per device, without activations")
-    noise = {
-        name.replace("_", " "): value
-        for name, value in dataclasses.asdict(config.data.objective).items()
-        if value is not None and name not in ("name", "approach")
-    }
+    pieces = ""
+    if C4 in data.rates:
+        noise = {
+            name.replace("_", " "): value
+            for name, value in dataclasses.asdict(data.objective).items()
+            if value is not None and name not in ("name", "approach")
+        }
+        print(
+            f"objective    {data.objective.name}: {data.objective.approach}, "
+            + ", ".join(f"{name} {value}" for name, value in noise.items())
+        )
+        pieces = f" from pieces of {lengths.raw}"
     print(
-        f"objective    {config.data.objective.name}: {config.data.objective.approach}, "
-        + ", ".join(f"{name} {value}" for name, value in noise.items())
-    )
-    print(
-        f"batch        {spec.batch_size} sequences of {lengths.inputs} + {lengths.targets} tokens "
-        f"from pieces of {lengths.raw}, in {config.step.accumulate} microbatch(es)"
+        f"batch        {spec.batch_size} sequences of {lengths.inputs} + {lengths.targets} tokens"
+        f"{pieces}, in {config.step.accumulate} microbatch(es)"
     )
     rate = "the paper's" if config.learning_rate is None else config.learning_rate
     print(f"schedule     {config.schedule}, scale {rate}, warmup {config.warmup:,}")
     print(f"steps        {config.steps:,}: {config.steps * spec.tokens:,} tokens")
-    size = corpus_size(data, data.input_shards or 1)
-    print(f"corpus       {size.described(config.steps * config.data.batch_size)}")
+    size = input_size(data, data.input_shards or 1)
+    for line in (*size.lines(config.steps * config.data.batch_size), size.mixture()):
+        if line:
+            what, _, rest = line.partition(": ")
+            print(f"{what:<12} {rest}")

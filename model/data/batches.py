@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.data.packing import Packing, first_fit
+from model.data.packing import Packing, first_fit, one_each
 from model.data.sequences import Sequences
 
 __all__ = ["BatchSpec", "HostBatch", "pack_joined", "pack_pairs", "shift_right"]
@@ -121,14 +121,20 @@ def shift_right(
 
 
 def pack_pairs(
-    inputs: Sequences, targets: Sequences, encoder_length: int, decoder_length: int
+    inputs: Sequences,
+    targets: Sequences,
+    encoder_length: int,
+    decoder_length: int,
+    *,
+    packed: bool = True,
 ) -> HostBatch:
     """Rows for a model with an encoder, of examples that end in their end-of-sequence ids.
 
-    Raises ValueError for an example longer than its row.
+    Several examples share a row, unless ``packed`` is False. Raises ValueError for an example
+    longer than its row.
     """
     sizes = np.stack([inputs.lengths, targets.lengths], axis=1)
-    packing = first_fit(sizes, (encoder_length, decoder_length))
+    packing = (first_fit if packed else one_each)(sizes, (encoder_length, decoder_length))
     at = _places(inputs, packing, 0, encoder_length)
     encoder_tokens = _laid_out(packing.rows, encoder_length, at, inputs.tokens)
     encoder_segments = _laid_out(packing.rows, encoder_length, at, _segments(inputs, packing))
@@ -152,6 +158,7 @@ def pack_joined(
     *,
     prefix: bool,
     loss_on_inputs: bool,
+    packed: bool = True,
 ) -> HostBatch:
     """Rows for a model without an encoder: each example is its inputs, then its targets.
 
@@ -164,11 +171,13 @@ def pack_joined(
             the separator is read belongs to it (Mesh TensorFlow ``unitransformer``; seqio
             ``PrefixLMFeatureConverter``).
         loss_on_inputs: Whether predicting the inputs counts too.
+        packed: Whether several examples share a row.
 
     Raises:
         ValueError: An example is longer than a row.
     """
-    packing = first_fit((inputs.lengths + targets.lengths)[:, np.newaxis], (decoder_length,))
+    sizes = (inputs.lengths + targets.lengths)[:, np.newaxis]
+    packing = (first_fit if packed else one_each)(sizes, (decoder_length,))
     rows = packing.rows
     before = _places(inputs, packing, 0, decoder_length)
     after = _places(targets, packing, 0, decoder_length) + np.repeat(

@@ -1,5 +1,6 @@
 """Batches on devices, made there before the step that needs them asks."""
 
+import math
 import queue
 import threading
 import weakref
@@ -46,6 +47,7 @@ class DeviceBatches:
             self._arrays[name] = shape, of_name
         self._ahead = ahead
         self._state = batches.get_state()
+        self._epoch = math.nan
         self._stop: weakref.finalize[Any, Any] | None = None
         self._ready: queue.Queue[Any] = queue.Queue()
 
@@ -55,11 +57,11 @@ class DeviceBatches:
     def __next__(self) -> dict[str, jax.Array]:
         """Return the next batch. Raises what the iterator raised, each time it is called."""
         self.start()
-        outcome, value, state = self._ready.get()
+        outcome, value, state, epoch = self._ready.get()
         if outcome == "error":
             self._halt()
             raise value
-        self._state = state
+        self._state, self._epoch = state, epoch
         arrays: dict[str, jax.Array] = value
         return arrays
 
@@ -83,9 +85,9 @@ class DeviceBatches:
         """Return the iterator's state after the batch that was returned last."""
         return self._state
 
-    def epoch(self, rows_per_element: float) -> float:
-        """Return how often the corpus has been read up to the batch returned last."""
-        return self._batches.epoch(self._state, rows_per_element)
+    def epoch(self) -> float:
+        """Return how often the data has been read up to the batch returned last; NaN before it."""
+        return self._epoch
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes to where a state was taken; raises ValueError as the iterator does."""
@@ -112,7 +114,7 @@ def _fill(
     stopping: threading.Event,
 ) -> None:
     while not stopping.is_set():
-        entry: tuple[str, Any, Any]
+        entry: tuple[str, Any, Any, float]
         try:
             batch = next(batches)
             sent = {
@@ -121,9 +123,9 @@ def _fill(
                 )
                 for name, (shape, sharding) in arrays.items()
             }
-            entry = "batch", sent, batches.get_state()
+            entry = "batch", sent, batches.get_state(), batches.epoch()
         except BaseException as error:
-            entry = "error", error, None
+            entry = "error", error, None, math.nan
         while not stopping.is_set():
             try:
                 ready.put(entry, timeout=_POLL_S)

@@ -1,28 +1,50 @@
-"""Batches for a host: a Grain iterator that stops and resumes at any batch, exactly.
+"""Batches for a host: an iterator that stops and resumes at any batch, exactly.
 
-The rows are `model.data.rows`'s; here they are made ahead of time, in processes of their own when
-asked, and cut into batches. A batch is a function of the configuration and of its number in the
-run: workers and hosts change how fast it comes, and nothing in it. Its position is two small
-numbers for each input shard.
+::
 
-Grain imports JAX, and worker processes do not import this module.
+    sources      pairs of inputs and targets, in elements (``model.data.sources``)
+    blocks       of an input shard: which sources the next 512 examples are drawn from
+                 (``model.data.mixing``)
+    rows         the examples of a block, packed (``model.data.rows``)
+    batches      rows of all input shards
+
+Elements are made ahead of time, in processes of their own when asked; this process draws and packs.
+A batch is a function of the configuration and of its number in the run: workers and hosts change
+how fast it comes, and nothing in it. Its position is some small numbers for each input shard: the
+block, how many of its rows were given out, and where each source stood when the block began.
 """
 
 import collections
 import dataclasses
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-import grain
+import numpy as np
 
 from model.data.batches import HostBatch, concatenated
-from model.data.rows import InputConfig, RowMaker, RowOrder, input_option_of
+from model.data.input_config import InputConfig, input_option_of
+from model.data.mixing import BLOCK_DRAWS, draw_block
+from model.data.rows import RowPacker
+from model.data.sequences import Sequences
+from model.data.sources.source import Pairs, Source
 from model.data.workers import Workers
+from model.tasks.mixtures import C4
 
-__all__ = ["InputConfig", "InputIterator", "make_input", "merged_states", "validation_batches"]
+__all__ = [
+    "InputConfig",
+    "InputIterator",
+    "PairMaker",
+    "make_input",
+    "merged_states",
+    "validation_batches",
+    "validation_inputs",
+]
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 _AHEAD = 2  # elements asked for of each worker: one being made, one made
+_TYPICAL_PAIRS = 128  # of an element, before one was seen
 _VALIDATION_SEED = 0  # every evaluation of every run masks the same tokens
 
 
@@ -30,28 +52,46 @@ def make_input(config: InputConfig, host: tuple[int, int] = (0, 1)) -> "InputIte
     """Endless batches for host ``host[0]`` of ``host[1]``: its rows of each global batch.
 
     The global batch is the hosts' batches one behind the other. Raises ValueError (CorpusError)
-    for a corpus that cannot be read so, before any worker starts.
+    for a corpus or tasks that cannot be read so, before any worker starts.
     """
-    iterator = iter(_InputDataset(config, host))
-    assert isinstance(iterator, InputIterator)
-    return iterator
+    return InputIterator(config, host)
+
+
+def validation_inputs(config: InputConfig) -> dict[str, InputConfig]:
+    """Return the inputs that evaluate a run: of each source, its validation split alone.
+
+    Their rows have the lengths of the run's. The corpus is ``c4``; a task has its own name, with
+    the split's behind it where there are several, and is absent without a validation split.
+    """
+    alone = dataclasses.replace(
+        config, split="validation", seed=_VALIDATION_SEED, max_pages=None, workers=0
+    )
+    inputs: dict[str, InputConfig] = {}
+    if C4 in config.rates:
+        others = tuple(dataclasses.replace(task, rate=0.0) for task in config.tasks)
+        inputs[C4] = dataclasses.replace(alone, corpus_rate=1.0, tasks=others)
+    for task in config.tasks:
+        for split in task.validation_splits if task.rate else ():
+            name = f"{task.name}{split.removeprefix('validation')}"
+            of_split = dataclasses.replace(task, split=split, rate=1.0)
+            inputs[name] = dataclasses.replace(alone, corpus_rate=0.0, tasks=(of_split,))
+    return inputs
 
 
 def validation_batches(
-    config: InputConfig, batches: int, host: tuple[int, int] = (0, 1)
+    config: InputConfig, batches: int, host: tuple[int, int] = (0, 1), name: str = C4
 ) -> Iterator[HostBatch]:
-    """Yield the first ``batches`` batches of the corpus's validation split, always the same.
+    """Yield the first ``batches`` batches of one of `validation_inputs`, always the same.
 
-    As ``config`` says but for split, seed, ``max_pages`` and workers. A split with less comes
-    again, with other tokens masked. Raises CorpusError where the corpus has no validation pages.
+    A corpus with less comes again, with other tokens masked; a task gives no more batches than its
+    examples fill with a row each. Raises CorpusError where the corpus has no validation pages.
     """
-    iterator = make_input(
-        dataclasses.replace(
-            config, split="validation", seed=_VALIDATION_SEED, max_pages=None, workers=0
-        ),
-        host,
-    )
-    return (next(iterator) for _ in range(batches))
+    inputs = validation_inputs(config)[name]
+    for task in inputs.tasks:
+        if task.rate:
+            examples = task.open().pair_counts[task.split]
+            batches = min(batches, -(-examples // config.batch_size))
+    return itertools.islice(make_input(inputs, host), batches)
 
 
 def merged_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -66,37 +106,37 @@ def merged_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-class _InputDataset(grain.IterDataset[HostBatch]):  # type: ignore[misc]
-    def __init__(self, config: InputConfig, host: tuple[int, int]) -> None:
-        super().__init__()
-        self._config = config
-        self._host = host
+class PairMaker:
+    """Makes any element of any source of an input."""
 
-    def __iter__(self) -> "InputIterator":
-        return InputIterator(self._config, self._host)
+    def __init__(self, config: InputConfig, shards: int, readers: int = 1) -> None:
+        """Of ``shards`` input shards; ``readers`` of its like share the elements out."""
+        self.sources = config.sources(shards, readers)
 
-    def __str__(self) -> str:
-        return f"InputDataset({self._config.corpus!r}, host {self._host[0]} of {self._host[1]})"
+    def __call__(self, source: int, shard: int, element: int) -> Pairs:
+        """Return the pairs of an element, which is counted from the run's beginning."""
+        made = self.sources[source]
+        return made.pairs(shard, *divmod(element, made.elements(shard)))
 
 
-class InputIterator(grain.DatasetIterator[HostBatch]):  # type: ignore[misc]
+class InputIterator(Iterator[HostBatch]):
     """Batches of one host. For one thread at a time; `close` ends its workers."""
 
-    def __init__(self, config: InputConfig, host: tuple[int, int]) -> None:
-        super().__init__()
-        self._elements: _Elements | None = None  # Grain closes what could not be made, too
+    def __init__(self, config: InputConfig, host: tuple[int, int] = (0, 1)) -> None:
         shards = config.shards_of(*host)
         count = config.input_shards or host[1]
-        maker = RowMaker(config, count)
+        maker = PairMaker(config, count)
         self._identity = config.identity(count)
         self._spec = config.batch_spec(host[1])
         self._rows_each = self._spec.batch_size // len(shards)
-        elements: _Elements = _InThisProcess(maker)
+        self._elements: _Elements = _InThisProcess(maker)
         if config.workers:
-            workers = Workers(config.workers, RowMaker, config, count, config.workers)
-            elements = _FromWorkers(workers, maker.order, len(shards))
-        self._elements = elements
-        self._streams = [_Stream(shard, maker.order.elements(shard), elements) for shard in shards]
+            workers = Workers(config.workers, PairMaker, config, count, config.workers)
+            self._elements = _FromWorkers(workers, maker.sources, len(shards))
+        packer = RowPacker(config)
+        self._streams = [
+            _ShardStream(config, shard, maker.sources, self._elements, packer) for shard in shards
+        ]
 
     def __next__(self) -> HostBatch:
         """Return the next batch: this host's rows, as `InputConfig.batch_spec` describes them.
@@ -109,7 +149,7 @@ class InputIterator(grain.DatasetIterator[HostBatch]):  # type: ignore[misc]
             parts = [part for stream in self._streams for part in stream.take(self._rows_each)]
         except BaseException:
             for stream, position in zip(self._streams, positions, strict=True):
-                stream.go_to(*position)
+                stream.go_to(position)
             raise
         batch = concatenated(parts)
         self._spec.check(batch)
@@ -118,24 +158,27 @@ class InputIterator(grain.DatasetIterator[HostBatch]):  # type: ignore[misc]
     def get_state(self) -> dict[str, Any]:
         """Where the next batch begins, as JSON values.
 
-        ``shards`` maps each input shard's number to its next element and the rows of it that
-        were given out already; ``identity`` is what the numbers mean.
+        ``shards`` maps each input shard's number to its block, the rows of it that were given out
+        already, and each source's element and examples of it that earlier blocks took;
+        ``identity`` is what the numbers mean.
         """
         return {
             "version": _STATE_VERSION,
             "identity": dict(self._identity),
-            "shards": {str(stream.shard): list(stream.position) for stream in self._streams},
+            "shards": {str(stream.shard): stream.position for stream in self._streams},
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes to where a state was taken, by this host or, merged, by any.
 
         Raises ValueError, naming the difference, for a state of another input: another corpus,
-        seed, objective, length, or number of input shards.
+        seed, objective, length, mixture, or number of input shards.
         """
         if state.get("version") != _STATE_VERSION:
             raise ValueError(
-                f"input state must be of version {_STATE_VERSION}, got {state.get('version')!r}"
+                f"the saved position in the data is of version {state.get('version')!r}, and this "
+                f"program reads version {_STATE_VERSION}: begin a new run (--out), which may start "
+                "with the parameters of this one (--init-from)"
             )
         if differing := _difference(state["identity"], self._identity):
             raise ValueError(
@@ -148,62 +191,62 @@ class InputIterator(grain.DatasetIterator[HostBatch]):  # type: ignore[misc]
                 f"the saved position lacks input shards {lacking}: merge the states of all hosts"
             )
         for stream in self._streams:
-            element, row = state["shards"][str(stream.shard)]
-            stream.go_to(int(element), int(row))
+            stream.go_to(state["shards"][str(stream.shard)])
 
-    def epoch(self, state: Mapping[str, Any], rows_per_element: float) -> float:
-        """Return how many times the corpus has been read before a position; 1.5 is halfway.
+    def epochs(self) -> dict[str, float]:
+        """Return how many times each source has been read by this host; 1.5 is halfway."""
+        names = self._streams[0].names
+        return {
+            name: sum(stream.passes(k) for stream in self._streams) / len(self._streams)
+            for k, name in enumerate(names)
+        }
 
-        Args:
-          state: of ``get_state``.
-          rows_per_element: on average, to tell how much of an element has been read.
+    def epoch(self) -> float:
+        """Return how many times the corpus has been read; without one, the tasks on average.
+
+        Tasks weigh as much as they have elements.
         """
-        total = 0.0
-        for stream in self._streams:
-            element, row = state["shards"][str(stream.shard)]
-            part = min(1.0, row / rows_per_element) if rows_per_element else 0.0
-            total += (element + part) / stream.elements
-        return total / len(self._streams)
-
-    def start_prefetch(self) -> None:
-        """Lets the workers begin before the first batch is asked for."""
-        for stream in self._streams:
-            stream.expect()
+        epochs = self.epochs()
+        if C4 in epochs:
+            return epochs[C4]
+        weights = [sum(each) for each in zip(*(s.elements for s in self._streams), strict=True)]
+        return float(np.average(list(epochs.values()), weights=weights))
 
     def close(self) -> None:
         """End the workers; no batch can be asked for any more."""
-        self._closed = True
-        if self._elements is not None:
-            self._elements.close()
+        self._elements.close()
 
     def __str__(self) -> str:
         return f"InputIterator(input shards {[stream.shard for stream in self._streams]})"
 
 
 class _Elements(Protocol):
-    """Rows of elements, each input shard's in order."""
+    """Pairs of elements, those of a source and an input shard in order."""
 
-    def expect(self, shard: int, element: int) -> None:
-        """Says which element of a shard is asked for next."""
+    def expect(self, source: int, shard: int, element: int, share: float, least: int) -> None:
+        """Say which element is asked for next, and how many behind it are wanted soon.
 
-    def get(self, shard: int, element: int) -> HostBatch:
-        """One element's rows."""
+        These are at least ``least``, or this source's ``share`` of what the shard may have ahead.
+        """
+
+    def get(self, source: int, shard: int, element: int) -> Pairs:
+        """Return one element's pairs."""
 
     def close(self) -> None:
         """End what makes them."""
 
 
 class _InThisProcess:
-    def __init__(self, maker: RowMaker) -> None:
-        self._maker: RowMaker | None = maker
+    def __init__(self, maker: PairMaker) -> None:
+        self._maker: PairMaker | None = maker
 
-    def expect(self, shard: int, element: int) -> None:
-        """Nothing is made ahead."""
+    def expect(self, source: int, shard: int, element: int, share: float, least: int) -> None:
+        """Make nothing ahead."""
 
-    def get(self, shard: int, element: int) -> HostBatch:
+    def get(self, source: int, shard: int, element: int) -> Pairs:
         if self._maker is None:
             raise ValueError("the input was closed")
-        return self._maker(shard, element)
+        return self._maker(source, shard, element)
 
     def close(self) -> None:
         self._maker = None
@@ -212,91 +255,213 @@ class _InThisProcess:
 class _FromWorkers:
     """Elements by the process that reads their lane, asked for ahead of time."""
 
-    def __init__(self, workers: Workers, order: RowOrder, shards: int) -> None:
+    def __init__(self, workers: Workers, sources: Sequence[Source], shards: int) -> None:
         self._workers = workers
-        self._order = order
-        self._ahead = max(1, -(-_AHEAD * len(workers) // shards))
-        # Of each shard: the first element asked for and not given out, and its ticket and others'.
-        self._first: dict[int, int] = {}
-        self._tickets: dict[int, collections.deque[int]] = {}
+        self._sources = sources
+        self._ahead = _AHEAD * len(workers) / shards
+        # Of each source and shard: the first element asked for and not given out, and its ticket
+        # and others'.
+        self._first: dict[tuple[int, int], int] = {}
+        self._tickets: dict[tuple[int, int], collections.deque[int]] = {}
 
-    def expect(self, shard: int, element: int) -> None:
-        if self._first.get(shard) != element:
-            self._forget(shard)
-            self._first[shard] = element
-        tickets = self._tickets[shard]
-        while len(tickets) < self._ahead:
+    def expect(self, source: int, shard: int, element: int, share: float, least: int) -> None:
+        key = source, shard
+        if self._first.get(key) != element:
+            self._forget(key)
+            self._first[key] = element
+        tickets, of_epoch = self._tickets[key], self._sources[source].elements(shard)
+        while len(tickets) < max(1, least, math.ceil(self._ahead * share)):
             coming = element + len(tickets)
-            worker = (shard + self._order.lane(shard, coming)) % len(self._workers)
-            tickets.append(self._workers.submit(worker, shard, coming))
+            lane = self._sources[source].lane(shard, coming % of_epoch)
+            worker = (source + shard + lane) % len(self._workers)
+            tickets.append(self._workers.submit(worker, source, shard, coming))
 
-    def get(self, shard: int, element: int) -> HostBatch:
-        self.expect(shard, element)
+    def get(self, source: int, shard: int, element: int) -> Pairs:
+        key = source, shard
+        if self._first.get(key) != element or not self._tickets[key]:
+            self.expect(source, shard, element, 0.0, 1)
         try:
-            rows: HostBatch = self._workers.fetch(self._tickets[shard].popleft())
+            pairs: Pairs = self._workers.fetch(self._tickets[key].popleft())
         except BaseException:
-            self._forget(shard)
+            self._forget(key)
             raise
-        self._first[shard] = element + 1
-        self.expect(shard, element + 1)
-        return rows
+        self._first[key] = element + 1
+        return pairs
 
-    def _forget(self, shard: int) -> None:
-        for ticket in self._tickets.get(shard, ()):
+    def _forget(self, key: tuple[int, int]) -> None:
+        for ticket in self._tickets.get(key, ()):
             self._workers.cancel(ticket)
-        self._tickets[shard] = collections.deque()
-        self._first.pop(shard, None)
+        self._tickets[key] = collections.deque()
+        self._first.pop(key, None)
 
     def close(self) -> None:
         self._workers.close()
 
 
-class _Stream:
-    """Rows of one input shard, one element's behind the other's."""
+class _SourceStream:
+    """Pairs of one source in one input shard, one element's behind the other's."""
 
-    def __init__(self, shard: int, count: int, elements: _Elements) -> None:
-        self.shard = shard
-        self.elements = count  # until every page was there once
-        self._elements = elements
-        self.go_to(0, 0)
+    def __init__(
+        self, number: int, source: Source, shard: int, rate: float, elements: _Elements
+    ) -> None:
+        self.name = source.name
+        self.elements = source.elements(shard)  # of one epoch
+        self.has_inputs = source.has_inputs
+        self._number, self._shard, self._rate = number, shard, rate
+        self._made = elements
+        self._typical = _TYPICAL_PAIRS
+        self.go_to((0, 0))
 
     @property
     def position(self) -> tuple[int, int]:
-        """The element that the next row is of, and the rows before it there."""
-        return self._element, self._row
+        """The element that the next pair is of, and the pairs before it there."""
+        return self._element, self._offset
 
-    def go_to(self, element: int, row: int) -> None:
-        """Make the next row another."""
-        self._element, self._row = element, row
-        self._rows: HostBatch | None = None
+    def go_to(self, position: tuple[int, int]) -> None:
+        """Make the next pair another."""
+        self._element, self._offset = position
+        self._pairs: Pairs | None = None
+
+    @property
+    def passes(self) -> float:
+        """How many times the source has been read before the next pair."""
+        part = self._offset / len(self._loaded()[1]) if self._offset else 0.0
+        return (self._element + part) / self.elements
 
     def expect(self) -> None:
-        """Lets what comes next be made ahead."""
-        self._elements.expect(self.shard, self._element)
+        """Let what the next block takes be made ahead."""
+        least = math.ceil(self._rate * BLOCK_DRAWS / self._typical)
+        element = self._element + (self._pairs is not None)
+        self._made.expect(self._number, self._shard, element, self._rate, least)
+
+    def take(self, count: int) -> list[Pairs]:
+        """Return the next ``count`` pairs, in parts."""
+        parts: list[Pairs] = []
+        empty = 0
+        while count:
+            inputs, targets = self._loaded()
+            held, begin = len(targets), self._offset
+            if begin < held:
+                self._typical, empty = held, 0
+                self._offset = min(held, begin + count)
+                count -= self._offset - begin
+                parts.append(
+                    (inputs.part(begin, self._offset), targets.part(begin, self._offset))
+                )  # fmt: skip
+            if self._offset >= held:
+                empty += not held
+                if empty > self.elements:
+                    raise ValueError(
+                        f"input shard {self._shard} has no page with a token to train on: build "
+                        "a larger corpus"
+                    )
+                self.go_to((self._element + 1, 0))
+                self.expect()
+        return parts
+
+    def _loaded(self) -> Pairs:
+        if self._pairs is None:
+            self._pairs = self._made.get(self._number, self._shard, self._element)
+            self.expect()
+        return self._pairs
+
+
+class _ShardStream:
+    """Rows of one input shard, one block's behind the other's."""
+
+    def __init__(
+        self,
+        config: InputConfig,
+        shard: int,
+        sources: Sequence[Source],
+        elements: _Elements,
+        packer: RowPacker,
+    ) -> None:
+        self.shard = shard
+        self._seed, self._rates = config.seed, list(config.rates.values())
+        self._packer = packer
+        self._streams = [
+            _SourceStream(number, source, shard, rate, elements)
+            for number, (source, rate) in enumerate(zip(sources, self._rates, strict=True))
+        ]
+        self._has_inputs = np.array([stream.has_inputs for stream in self._streams])
+        self._rows: HostBatch | None = None
+        self._begin_block(0)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sources."""
+        return [stream.name for stream in self._streams]
+
+    @property
+    def elements(self) -> list[int]:
+        """Elements of an epoch of each source."""
+        return [stream.elements for stream in self._streams]
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """The block, the rows of it given out, and where its sources began, as JSON values."""
+        begun = {name: list(p) for name, p in zip(self.names, self._begun, strict=True)}
+        return {"block": self._block, "row": self._row, "sources": begun}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        """Make the next row another."""
+        for stream in self._streams:
+            element, offset = position["sources"][stream.name]
+            stream.go_to((int(element), int(offset)))
+        self._begin_block(int(position["block"]))
+        self._row = int(position["row"])
+
+    def passes(self, source: int) -> float:
+        """How many times a source has been read before the next row."""
+        before = self._passes_begun(source)
+        if self._rows is None:
+            return before
+        part = self._row / len(self._rows["decoder_segments"])
+        return before + part * (self._streams[source].passes - before)
 
     def take(self, count: int) -> list[HostBatch]:
         """Return the next ``count`` rows, in parts."""
         parts: list[HostBatch] = []
-        empty = 0
         while count:
             if self._rows is None:
-                self._rows = self._elements.get(self.shard, self._element)
+                self._rows = self._made()
             held = len(self._rows["decoder_segments"])
-            if self._row < held:
-                until = min(held, self._row + count)
-                parts.append({name: a[self._row : until] for name, a in self._rows.items()})
-                count -= until - self._row
-                self._row = until
-                empty = 0
-            if self._row >= held:
-                empty += not held
-                if empty > self.elements:
-                    raise ValueError(
-                        f"input shard {self.shard} has no page with a token to train on: build "
-                        "a larger corpus"
-                    )
-                self.go_to(self._element + 1, 0)
+            until = min(held, self._row + count)
+            parts.append({name: a[self._row : until] for name, a in self._rows.items()})
+            count -= until - self._row
+            self._row = until
+            if until == held:
+                self._begin_block(self._block + 1)
         return parts
+
+    def _begin_block(self, block: int) -> None:
+        self._block, self._row = block, 0
+        self._begun = [stream.position for stream in self._streams]
+        self._passes: list[float] | None = None
+        self._rows = None
+
+    def _passes_begun(self, source: int) -> float:
+        if self._passes is None:
+            self._passes = [stream.passes for stream in self._streams]
+        return self._passes[source]
+
+    def _made(self) -> HostBatch:
+        """Draw and pack the block's examples."""
+        for stream in self._streams:
+            stream.expect()
+        self._passes = [stream.passes for stream in self._streams]
+        drawn = draw_block(self._rates, self._seed, self.shard, self._block)
+        parts = [
+            part
+            for stream, count in zip(self._streams, drawn.counts.tolist(), strict=True)
+            for part in stream.take(count)
+        ]
+        inputs, targets = (
+            Sequences.concatenated(each).take(drawn.order) for each in zip(*parts, strict=True)
+        )
+        with_inputs = np.repeat(self._has_inputs, drawn.counts)[drawn.order]
+        return self._packer(inputs, targets, with_inputs)
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import operator
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Packing", "first_fit"]
+__all__ = ["Packing", "first_fit", "one_each"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,6 +24,17 @@ class Packing:
     row: npt.NDArray[np.int64]
     segment: npt.NDArray[np.int64]
     offset: npt.NDArray[np.int64]
+
+
+def one_each(sizes: npt.NDArray[np.int64], capacity: tuple[int, ...]) -> Packing:
+    """Give each example a row of its own.
+
+    Arguments and errors are those of `first_fit`.
+    """
+    examples, _ = sizes.shape
+    _require_fitting(sizes, capacity)
+    numbers = np.arange(examples, dtype=np.int64)
+    return Packing(examples, numbers, np.ones_like(numbers), np.zeros_like(sizes))
 
 
 def first_fit(sizes: npt.NDArray[np.int64], capacity: tuple[int, ...]) -> Packing:
@@ -46,9 +57,7 @@ def first_fit(sizes: npt.NDArray[np.int64], capacity: tuple[int, ...]) -> Packin
     offset = np.zeros((examples, features), dtype=np.int64)
     if not examples:
         return Packing(0, segment, segment, offset)
-    longest = sizes.max(axis=0)
-    if bool((longest > capacity).any()):
-        raise ValueError(f"an example of {longest} tokens fits no row of {capacity}: cut it first")
+    _require_fitting(sizes, capacity)
     least = sizes.min(axis=0)
     # Beside these there is no room for the smallest: each has a row of its own. Where all examples
     # are long, as with random spans, there are hardly any others to find a row for.
@@ -71,3 +80,9 @@ def first_fit(sizes: npt.NDArray[np.int64], capacity: tuple[int, ...]) -> Packin
             del free[first], held[first]
     number = np.cumsum(opens) - 1
     return Packing(int(opens.sum()), number[opener], segment, offset)
+
+
+def _require_fitting(sizes: npt.NDArray[np.int64], capacity: tuple[int, ...]) -> None:
+    longest = sizes.max(axis=0, initial=0)
+    if bool((longest > capacity).any()):
+        raise ValueError(f"an example of {longest} tokens fits no row of {capacity}: cut it first")

@@ -1,75 +1,194 @@
-"""How much text a corpus holds for a run, and how many times the run reads all of it."""
+"""How much a run's sources hold, and how many times the run reads all of each."""
 
 import dataclasses
+import itertools
 
-from model.data.rows import InputConfig, RowMaker
+import numpy as np
 
-__all__ = ["CorpusSize", "corpus_size"]
+from model.data.input_config import InputConfig
+from model.data.mixing import BLOCK_DRAWS, draw_block
+from model.data.rows import RowPacker
+from model.data.sequences import Sequences
+from model.data.sources.corpus import CorpusSource
+from model.data.sources.source import Pairs
+from model.data.sources.task import TaskSource
+
+__all__ = ["InputSize", "SourceSize", "input_size"]
 
 #: Tokens after which an estimate is good enough. Shards hold pages in the order of a hash, so the
-#: first groups of a corpus are a random sample of it.
+#: elements of a corpus are random samples of it.
 _ENOUGH_TOKENS = 500_000
+_MEASURED_BLOCKS = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class CorpusSize:
-    """The size of a corpus after tokenization and packing, measured on its first pages."""
+class SourceSize:
+    """The size of a source.
 
-    pages: int
-    tokens: int  #: of all pages, without end-of-sequence ids
-    rows: float  #: packed rows in one pass over the corpus
-    rows_per_element: float
-    exact: bool  #: whether all pages were measured
+    Attributes:
+        name: Of the source.
+        rate: The probability that a draw takes it.
+        examples: Pairs of one pass over it.
+        pages: Of a corpus; None for a task.
+        tokens: Of all pages, without end-of-sequence ids; None for a task.
+        exact: Whether all pages were measured.
+    """
 
-    def passes(self, rows: int) -> float:
-        """Return how many times reading ``rows`` packed rows reads the whole corpus."""
-        return rows / self.rows if self.rows else float("inf")
+    name: str
+    rate: float
+    examples: float
+    pages: int | None = None
+    tokens: int | None = None
+    exact: bool = True
 
-    def described(self, rows: int) -> str:
-        """Return a line about a run that reads ``rows`` packed rows.
+    def described(self, passes: float) -> str:
+        """Return a line about a run that reads the source so many times.
 
-        >>> CorpusSize(100, 80_000, 160.0, 160.0, True).described(524_288 * 128)
+        >>> SourceSize("c4", 1.0, 160.0, 100, 80_000).described(419_430.4)
         '100 pages, 80,000 tokens: the run reads the corpus 419,430.4 times'
+        >>> SourceSize("glue_cola", 0.1, 8551).described(3.065)
+        '8,551 examples: the run reads them 3.06 times'
         """
         about = "" if self.exact else "about "
-        passes = self.passes(rows)
         digits = 1 if passes >= 10 else 2 if passes >= 0.1 else 4
+        times = f"{about}{passes:,.{digits}f} times"
+        if self.pages is None:
+            return f"{self.examples:,.0f} examples: the run reads them {times}"
         return (
-            f"{self.pages:,} pages, {about}{self.tokens:,} tokens: the run reads the corpus "
-            f"{about}{passes:,.{digits}f} times"
+            f"{self.pages:,} pages, {about}{self.tokens:,} tokens: the run reads the corpus {times}"
         )
 
 
-def corpus_size(config: InputConfig, shards: int = 1) -> CorpusSize:
-    """Measure the corpus of a run.
+@dataclasses.dataclass(frozen=True)
+class InputSize:
+    """The sizes of a run's sources, and how many examples a packed row holds on average."""
 
-    Small corpora are measured whole; of large ones, the first half a million tokens.
+    sources: tuple[SourceSize, ...]
+    examples_per_row: float
+
+    def passes(self, rows: int) -> dict[str, float]:
+        """Return how many times reading ``rows`` packed rows reads all of each source."""
+        return {
+            size.name: rows * self.examples_per_row * size.rate / size.examples
+            if size.examples
+            else float("inf")
+            for size in self.sources
+        }
+
+    def lines(self, rows: int) -> list[str]:
+        """Return a line on each source: how often a run of ``rows`` rows reads it."""
+        passes = self.passes(rows)
+        return [
+            f"{'corpus' if size.pages is not None else size.name}: "
+            f"{size.described(passes[size.name])}"
+            for size in self.sources
+        ]
+
+    def mixture(self) -> str:
+        """Return the rates in a line; empty for a single source.
+
+        >>> cola, c4 = SourceSize("glue_cola", 0.0123, 8551), SourceSize("c4", 0.9877, 10.0)
+        >>> InputSize((c4, cola), 1.0).mixture()
+        'mixture: c4 0.988, glue_cola 0.0123'
+        """
+        if len(self.sources) == 1:
+            return ""
+        rates = ", ".join(f"{size.name} {_shown(size.rate)}" for size in self.sources)
+        return f"mixture: {rates}"
+
+
+def input_size(config: InputConfig, shards: int = 1) -> InputSize:
+    """Measure the sources of a run.
+
+    Small corpora are measured whole; of large ones, half a million tokens.
 
     Args:
       config: the run's input.
       shards: input shards of the run.
 
-    Raises CorpusError and ValueError as ``RowMaker`` does.
+    Raises CorpusError and ValueError as ``InputConfig.sources`` does.
     """
-    maker = RowMaker(config, shards)
-    corpus = config.open()
-    counts = [maker.order.elements(shard) for shard in range(shards)]
-    pages = tokens = rows = elements = 0
-    turns = ((shard, turn) for turn in range(max(counts)) for shard in range(shards))
-    for shard, turn in turns:
-        if turn >= counts[shard]:
-            continue
-        _, start, stop = maker.order.group(shard, turn)
-        found, made = maker.measure(shard, turn)
-        pages, tokens = pages + stop - start, tokens + found
-        rows, elements = rows + made, elements + 1
-        if tokens >= _ENOUGH_TOKENS:
-            break
-    share = pages / corpus.page_count
-    return CorpusSize(
-        pages=corpus.page_count,
-        tokens=round(tokens / share),
-        rows=rows / share,
-        rows_per_element=rows / elements,
-        exact=elements == sum(counts),
-    )
+    measure = _Measure(config, shards)
+    sizes = tuple(map(measure.size, range(len(config.rates))))
+    return InputSize(sizes, measure.examples_per_row())
+
+
+class _Measure:
+    """Measures sources, and keeps the first pairs of each to measure their rows."""
+
+    def __init__(self, config: InputConfig, shards: int) -> None:
+        self._config, self._shards = config, shards
+        self._sources = config.sources(shards)
+        self._rates = list(config.rates.values())
+        self._kept: list[list[Pairs]] = [[] for _ in self._sources]
+
+    def size(self, number: int) -> SourceSize:
+        source, rate = self._sources[number], self._rates[number]
+        if isinstance(source, TaskSource):
+            first = source.pairs(0, 0, 0)
+            self._kept[number].append(first)
+            return SourceSize(source.name, rate, source.examples)
+        assert isinstance(source, CorpusSource)
+        counts = [source.elements(shard) for shard in range(self._shards)]
+        pages = tokens = examples = elements = 0
+        for turn, shard in itertools.product(range(max(counts)), range(self._shards)):
+            if turn >= counts[shard]:
+                continue
+            found, pairs = source.measured_pairs(shard, 0, turn)
+            pages += sum(end - begin for begin, end in source.order.ranges(shard, 0, turn))
+            tokens, examples, elements = tokens + found, examples + len(pairs[1]), elements + 1
+            if len(pairs[1]):
+                self._kept[number].append(pairs)
+            if tokens >= _ENOUGH_TOKENS:
+                break
+        share = pages / source.page_count
+        return SourceSize(
+            name=source.name,
+            rate=rate,
+            examples=examples / share,
+            pages=source.page_count,
+            tokens=round(tokens / share),
+            exact=elements == sum(counts),
+        )
+
+    def examples_per_row(self) -> float:
+        """Return the examples of a row, packing the pairs kept as the run will pack its own."""
+        pools = [
+            tuple(map(Sequences.concatenated, zip(*kept, strict=True)))
+            for kept in self._kept
+            if kept
+        ]
+        if len(pools) < len(self._kept):
+            return 0.0  # a source has nothing to train on, which the run will say
+        pools = [tuple(map(Sequences.concatenated, zip(*each, strict=True))) for each in self._kept]
+        packer, drawn, rows = RowPacker(self._config), 0, 0
+        for number in range(_MEASURED_BLOCKS):
+            block = draw_block(self._rates, self._config.seed, 0, number)
+            chosen = [
+                # In the order in which they come, and again where they are few.
+                np.arange(count) + number * count
+                for count in block.counts.tolist()
+            ]
+            inputs, targets = (
+                Sequences.concatenated(
+                    [
+                        pool[side].take((which % len(pool[side])).tolist())
+                        for pool, which in zip(pools, chosen, strict=True)
+                        if len(which)
+                    ]
+                ).take(block.order)
+                for side in (0, 1)
+            )
+            has_inputs = np.repeat([s.has_inputs for s in self._sources], block.counts)
+            packed = packer(inputs, targets, has_inputs[block.order])
+            drawn, rows = drawn + BLOCK_DRAWS, rows + len(packed["decoder_segments"])
+        return drawn / rows
+
+
+def _shown(rate: float) -> str:
+    """Return a probability with three digits that say something.
+
+    >>> _shown(0.145467), _shown(0.00006925)
+    ('0.145', '6.93e-05')
+    """
+    return f"{rate:.3g}"

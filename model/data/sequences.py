@@ -105,8 +105,24 @@ class Sequences:
         """All of them as one sequence."""
         return Sequences(self.tokens, np.array([len(self.tokens)], dtype=np.int64))
 
+    @classmethod
+    def concatenated(cls, parts: Sequence["Sequences"]) -> "Sequences":
+        """Return the sequences of all parts, one part's behind the other's."""
+        return cls(
+            np.concatenate([part.tokens for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+        )
+
+    def part(self, begin: int, end: int) -> "Sequences":
+        """Return the sequences from number ``begin`` to before ``end``."""
+        first = int(self.lengths[:begin].sum())
+        last = first + int(self.lengths[begin:end].sum())
+        return Sequences(self.tokens[first:last], self.lengths[begin:end])
+
     def take(self, which: Iterable[int]) -> "Sequences":
         """Return the sequences numbered in ``which``, in that order."""
-        starts, lengths = self.starts, self.lengths
-        parts = [self.tokens[starts[i] : starts[i] + lengths[i]] for i in which]
-        return Sequences.of(parts)
+        numbers = np.fromiter(which, dtype=np.int64)
+        starts, ends = self.starts[numbers].tolist(), self.ends[numbers].tolist()
+        parts = [self.tokens[start:end] for start, end in zip(starts, ends, strict=True)]
+        tokens = np.concatenate(parts) if parts else self.tokens[:0]
+        return Sequences(tokens, self.lengths[numbers])

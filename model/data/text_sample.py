@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from model.data.page_groups import PageGroups
 from pipelines.corpus.reading import CorpusSplit, PageReader
 
 __all__ = ["LINE_CHARACTERS", "Sample", "TextSource", "draw"]
@@ -109,12 +108,14 @@ def draw(
 
 
 def _lines(source: TextSource, seed: int) -> Iterator[str]:
-    groups = PageGroups(source.corpus, _GROUP_PAGES)
+    pages = source.corpus.page_count
+    groups = -(-pages // _GROUP_PAGES)
     reader = PageReader(source.corpus, open_places=1)
     rng = np.random.default_rng([seed, zlib.crc32(source.name.encode())])
-    start = int(rng.integers(len(groups)))
-    for number in range(len(groups)):
-        for text in reader.read(*groups[(start + number) % len(groups)]):
+    start = int(rng.integers(groups))
+    for number in range(groups):
+        begin = (start + number) % groups * _GROUP_PAGES
+        for text in reader.read_span(begin, min(begin + _GROUP_PAGES, pages)):
             for line in text.decode(errors="replace").split("\n"):
                 yield from _cut(line.strip())
 

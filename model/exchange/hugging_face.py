@@ -21,7 +21,7 @@ import numpy.typing as npt
 from model.data.vocabulary import Vocabulary
 from model.exchange import safetensors_files, tokenizer_files
 from model.exchange.safetensors_files import StoredTensor
-from model.small_files import read_json_object
+from model.small_files import read_json_object, write_json
 from model.t5.config import ModelConfig
 
 __all__ = [
@@ -614,11 +614,8 @@ def export_model(
     scratch = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     try:
         scratch.mkdir()
-        _write_json(scratch / CONFIG, content)
-        _write_json(
-            scratch / GENERATION_CONFIG,
-            {name: content[name] for name in sorted(_IDS)},
-        )
+        write_json(scratch / CONFIG, content)
+        write_json(scratch / GENERATION_CONFIG, {name: content[name] for name in sorted(_IDS)})
         if opened is not None:
             tokenizer_files.write(scratch, opened)
         safetensors_files.write(
@@ -648,7 +645,3 @@ def _paths(tree: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
         return
     for key, value in tree.items():
         yield from _paths(value, (*above, key))
-
-
-def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

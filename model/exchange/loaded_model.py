@@ -13,8 +13,8 @@ import numpy.typing as npt
 from model.devices import pass_over_absent_tpus
 from model.exchange.hugging_face import import_model
 from model.t5.config import ModelConfig
-from model.t5.decode import greedy
 from model.t5.network import T5
+from model.t5.search import Beam, Greedy, How, search
 
 __all__ = ["LoadedModel", "load_hf"]
 
@@ -41,8 +41,8 @@ class LoadedModel:
         self._precision = "float32" if config.dtype == "float32" else None
         self._encode = jax.jit(self._network.encode)
         self._logits = jax.jit(self._network.logits)
-        self._greedy = jax.jit(
-            functools.partial(greedy, self._network), static_argnames="max_new_tokens"
+        self._search = jax.jit(
+            functools.partial(search, self._network), static_argnames=("max_new_tokens", "how")
         )
 
     def encode(
@@ -91,21 +91,27 @@ class LoadedModel:
         input_ids: npt.ArrayLike,
         input_mask: npt.ArrayLike,
         max_new_tokens: int = 128,
+        beams: int | None = None,
+        length_penalty: float = 0.6,
     ) -> npt.NDArray[np.int32]:
-        """Decode greedily: ids [batch, max_new_tokens], padding after each row's end of sequence.
+        """Decode: ids [batch, max_new_tokens], padding after each row's end of sequence.
+
+        Without ``beams`` this is greedy; with them, even with one, it is the beam search of
+        :class:`model.t5.search.Beam`, whose exponent is ``length_penalty``.
 
         Start, end and padding are the ids that the folder's files name; other settings of
         ``generation_config.json``, such as ``num_beams``, are not applied. The start token is not
-        in the result. Raises ValueError for arrays that are not as the class
-        says, and unless ``max_new_tokens`` is positive.
+        in the result. Raises ValueError for arrays that are not as the class says, unless
+        ``max_new_tokens`` and ``beams`` are positive, and for a negative ``length_penalty``.
         """
         tokens, mask = self._inputs(input_ids, input_mask)
-        whole = isinstance(max_new_tokens, int | np.integer)
-        if not whole or isinstance(max_new_tokens, bool) or max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be a positive integer, got {max_new_tokens!r}")
+        length = _positive("max_new_tokens", max_new_tokens)
+        how: How = Greedy()
+        if beams is not None:
+            how = Beam(_positive("beams", beams), length_penalty)
         inputs = {"encoder_tokens": tokens, "encoder_segments": mask}
         with jax.default_matmul_precision(self._precision):
-            found = self._greedy(self._params, inputs, max_new_tokens=int(max_new_tokens))
+            found = self._search(self._params, inputs, max_new_tokens=length, how=how)
         return np.asarray(found, np.int32)
 
     def _inputs(
@@ -136,6 +142,13 @@ class LoadedModel:
                 f"{least if least < 0 else most}"
             )
         return array.astype(np.int32)
+
+
+def _positive(name: str, value: object) -> int:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1:  # type: ignore[operator]
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def _array(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from model.small_files import read_json_object
+from model.small_files import read_json_object, write_json
 
 __all__ = ["DTYPES", "INDEX", "SINGLE", "StoredTensor", "TensorFileError", "read", "write"]
 
@@ -155,7 +155,7 @@ def write(
         places.update(dict.fromkeys(names, path.name))
         paths.append(path)
     index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places}
-    (root / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    write_json(root / INDEX, index)
     return [*paths, root / INDEX]
 
 

@@ -27,7 +27,7 @@ from model.data.sentencepiece_model import (
     without_notes,
 )
 from model.data.vocabulary import EXTRA_IDS, Vocabulary, VocabularyError
-from model.small_files import read_json_object, read_small_file
+from model.small_files import read_json_object, read_small_file, write_json
 
 __all__ = ["SPIECE", "read_model", "read_vocabulary", "write"]
 
@@ -348,8 +348,8 @@ def write(folder: str | os.PathLike[str], vocabulary: Vocabulary) -> None:
     }
     marks = [*sentinels, *(token.content for token in vocabulary.added if token.special)]
     whole = _tokenizer(model, vocabulary, sentinels)
-    _write_json(root / _WHOLE, whole)
-    _write_json(
+    write_json(root / _WHOLE, whole)
+    write_json(
         root / _SETTINGS,
         {
             "tokenizer_class": "T5Tokenizer",
@@ -361,9 +361,9 @@ def write(folder: str | os.PathLike[str], vocabulary: Vocabulary) -> None:
             "model_max_length": 512,
         },
     )
-    _write_json(root / _SPECIAL, {**names, "additional_special_tokens": marks})
+    write_json(root / _SPECIAL, {**names, "additional_special_tokens": marks})
     if above := {t.content: t.id for t in vocabulary.added if t.id >= vocabulary.size}:
-        _write_json(root / _ADDED, above)
+        write_json(root / _ADDED, above)
 
 
 def _decoder(whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -430,7 +430,3 @@ def _tokenizer(
             "byte_fallback": model.byte_fallback,
         },
     }
-
-
-def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

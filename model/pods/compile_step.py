@@ -70,15 +70,15 @@ class PodReport:
 
     @property
     def tokens_per_s(self) -> float:
-        """Positions of encoder and decoder, at best."""
+        """Positions of encoder and decoder per second, at best."""
         return self.sequences_per_s / self.plan.batch.batch_size * self.plan.batch.tokens
 
 
 def compile_step(plan: StepPlan, say: Callable[[str], None] | None = None) -> PodReport:
-    """Compiles one training step as ``c4 pretrain`` would run it, Adafactor and all.
+    """Compile one training step as ``c4 pretrain`` would run it, Adafactor and all.
 
     With ``mesh="auto"`` the candidates of :func:`model.training.sharding.mesh_candidates` are
-    compiled one after another until one fits. ``say`` is told of each before it is compiled.
+    compiled one after another until one fits. ``say`` gets a line before each is compiled.
 
     Raises:
       DoesNotFitError: the mesh, or each of the meshes tried, needs more memory than there is.
@@ -91,7 +91,7 @@ def compile_step(plan: StepPlan, say: Callable[[str], None] | None = None) -> Po
     refused: list[str] = []
     for shape in meshes:
         if say is not None:
-            say(f"compiling for mesh {shape}, a matter of one to three minutes")
+            say(f"compiling for mesh {shape}, which takes one to three minutes")
         try:
             return _compiled(plan, learner, place(learner, shape, devices), tuple(refused))
         except DoesNotFitError as error:
@@ -102,7 +102,7 @@ def compile_step(plan: StepPlan, say: Callable[[str], None] | None = None) -> Po
     )
 
 
-#: Candidates of ``auto`` that are compiled before it gives up.
+#: How many candidates of ``auto`` are compiled.
 _TRIES = 4
 
 
@@ -119,7 +119,9 @@ def _compiled(
     seconds = time.monotonic() - start
     memory, text = compiled.memory_analysis(), compiled.as_text()
     if memory is None or text is None:
-        raise ValueError("this release of JAX tells nothing of compiled programs: update jax[tpu]")
+        raise ValueError(
+            "this release of JAX reports no memory use of compiled programs: update jax[tpu]"
+        )
     state_bytes = int(memory.alias_size_in_bytes)
     in_order = list(placement.mesh.devices.flat)
     cost = program_cost(text, len(in_order))

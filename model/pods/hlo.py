@@ -111,7 +111,7 @@ class _Program:
         return ProgramCost(sums.flops, sums.cycles, tuple(collectives))
 
     def _walk(self, name: str) -> tuple[_Sums, list[Collective]]:
-        """Return what the instructions of a computation that runs by itself come to."""
+        """Return the sums over the instructions of a computation, unless it is fused."""
         total = _Sums()
         collectives: list[Collective] = []
         seen: set[str] = set()  # an exchange in pieces has one channel
@@ -130,7 +130,7 @@ class _Program:
                 total.add(sums)
                 collectives += inner
             elif opcode == "conditional":
-                # One branch runs; which one is not known, so the dearest stands for it.
+                # One branch runs; which one is unknown, so the most expensive one is counted.
                 branches = [self._walk(branch) for branch in _branches(instruction)]
                 sums, inner = max(branches, key=lambda branch: branch[0].cycles)
                 total.add(sums)
@@ -147,7 +147,7 @@ class _Program:
         return total, collectives
 
     def _inside(self, instruction: _Instruction, name: str) -> Iterator[tuple[_Instruction, str]]:
-        """Return the instruction and all that it is fused of, each with its computation's name."""
+        """Yield the instruction and all that are fused into it, with their computations' names."""
         yield instruction, name
         called = _CALLS.search(instruction.attributes)
         if called:
@@ -185,17 +185,17 @@ class _Program:
         return [scope[operand].type for operand in instruction.operands if operand in scope]
 
     def _trips(self, loop: _Instruction) -> float:
-        """How often the body runs: told by XLA, or the constant the counter is compared with."""
-        told = _TRIPS.search(loop.attributes)
-        if told:
-            return float(told[1])
+        """Return how often the body runs: as XLA notes it, or the constant in the condition."""
+        noted = _TRIPS.search(loop.attributes)
+        if noted:
+            return float(noted[1])
         condition = self._computations[_called(loop, "condition")]
         constants = [
             int(each.operands[0])
             for each in condition.values()
             if each.opcode == "constant" and re.fullmatch(r"\d+", each.operands[0])
         ]
-        # A loop that ends by what it computed has no such constant, or several: T5's have one.
+        # A loop whose end depends on its results has none, or several; T5's have one.
         return math.ceil(constants[0] / self._stride(loop)) if len(constants) == 1 else 1.0
 
     def _stride(self, loop: _Instruction) -> int:
@@ -289,8 +289,7 @@ def window_products(size_in: int, size_out: int, window: _Window) -> int:
 def first_group(attributes: str, devices: int) -> tuple[int, ...]:
     """Return the first of the groups of devices that exchange among themselves.
 
-    Reads the three ways in which XLA writes them. All devices where there is none of these: what
-    costs most.
+    Reads the three notations of XLA. Without any, all devices: the most expensive case.
 
     >>> first_group("replica_groups={{0,2},{1,3}}", 4), first_group("replica_groups=[2,2]<=[4]", 4)
     ((0, 2), (0, 1))

@@ -1,4 +1,4 @@
-"""How long a step takes at best, from what XLA compiled and what the chip's pages promise.
+"""Estimate how long a step takes at best, from the compiled program and the chip's data sheet.
 
 Nothing here has run on a TPU. Work is XLA's own estimate, in cycles, of each instruction; exchanges
 are bytes over links, every ring at full speed; so a real step takes longer.
@@ -17,11 +17,11 @@ __all__ = ["Roofline", "exchange_seconds", "roofline"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Roofline:
-    """Seconds of one step, by what it might wait for."""
+    """Seconds of one step, by cause."""
 
     topology: Topology
     model_flops: float  #: of the whole batch, by arithmetic: three times the forward pass
-    program_flops: float  #: of matrix products on one device, what is computed again counted
+    program_flops: float  #: of matrix products on one device, rematerialisation included
     products_s: float  #: those products at the chip's peak
     work_s: float  #: what XLA expects of all instructions
     waiting_s: float  #: exchanges during which the program computes nothing
@@ -30,7 +30,7 @@ class Roofline:
 
     @property
     def step_s(self) -> float:
-        """Work, exchanges waited for, and what of the others takes longer than the work."""
+        """Blocking exchanges, and the longer of work and overlapping exchanges."""
         return max(self.work_s, self.overlapped_s) + self.waiting_s
 
     @property
@@ -43,7 +43,7 @@ class Roofline:
 def roofline(
     cost: ProgramCost, topology: Topology, devices: Sequence[Any], model_flops: float
 ) -> Roofline:
-    """Add up a program.
+    """Add up the cost of a program.
 
     Args:
       cost: of one device in one step.
@@ -70,7 +70,7 @@ def roofline(
 def exchange_seconds(
     collective: Collective, topology: Topology, devices: Sequence[Any]
 ) -> float:  # fmt: skip
-    """One exchange, over the links of the torus that its group of chips spans.
+    """Return the seconds of one exchange over the links of the torus that its group spans.
 
     A ring of n chips sends (n - 1) / n of the array past each of them, an all-reduce twice that; a
     permutation sends it once, to a neighbour. Rings run along each dimension that the group spans,

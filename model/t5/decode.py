@@ -1,9 +1,12 @@
 """Decoding one token at a time, with the keys and values of the tokens before kept in a cache.
 
 `start` runs the encoder or the prompt once and gives the logits of the first new token; `step`
-takes the token chosen in each row and gives the logits of the next. Both are pure and know nothing
-of how tokens are chosen: greedy decoding is here, and other searches reorder rows with
-`DecoderCache.take`.
+reads the tokens chosen and gives the logits of the next. Both are pure and know nothing of how
+tokens are chosen: see `model.t5.search`.
+
+A row may follow several sequences, its beams. They share its prompt and what cross-attention looks
+at, and every beam may read what any beam wrote: `DecoderCache.take` moves no keys and values, only
+the note of which beam wrote the past of which.
 """
 
 import dataclasses
@@ -18,45 +21,51 @@ from model.t5.attention import attention_mask, lookup_bias
 from model.t5.layers import Block, KeysValues
 from model.t5.network import T5, Params
 
-__all__ = ["DecoderCache", "greedy", "start", "step"]
+__all__ = ["DecoderCache", "start", "step"]
 
 
 @flax.struct.dataclass
 class DecoderCache:
     """What decoding remembers of its rows.
 
-    `keys` and `values` are [layers, rows, positions, heads, kv] of self-attention; `length`
-    [rows] counts the positions read so far, and the next token goes there. `memory` holds those
-    of cross-attention, and `memory_mask` [rows, 1, 1, encoder length] which of them are seen; both
-    are None without an encoder.
+    `keys` and `values` are [layers, rows, positions, heads, kv] of self-attention. First come the
+    positions of the prompts, `prompt_mask` [rows, prompt length] being True where there is a
+    token; then those of new tokens, `beams` for each of them, of which `read` were read so far.
+    `writers` [rows, beams, new tokens] is the beam that wrote each token of a beam's past.
+    `memory` holds keys and values of cross-attention, and `memory_mask` [rows, 1, 1, encoder
+    length] which of them are seen; both are None without an encoder.
     """
 
     keys: jax.Array
     values: jax.Array
-    length: jax.Array
+    prompt_mask: jax.Array
+    read: jax.Array
+    writers: jax.Array
     memory: KeysValues | None
     memory_mask: jax.Array | None
 
-    def take(self, rows: jax.Array) -> "DecoderCache":
-        """Return the cache of other rows: `rows` has, for each new row, the old number."""
-        by_layer: tuple[Any, ...] = (self.keys, self.values, self.memory)
-        by_row = (self.length, self.memory_mask)
-        keys, values, memory = jax.tree.map(lambda x: jnp.take(x, rows, axis=1), by_layer)
-        length, mask = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), by_row)
-        return DecoderCache(keys, values, length, memory, mask)
+    def take(self, beams: jax.Array) -> "DecoderCache":
+        """Return the cache of other beams: `beams` [rows, beams] has the old number of each."""
+        return dataclasses.replace(
+            self, writers=jnp.take_along_axis(self.writers, beams[:, :, None], axis=1)
+        )
 
 
 def start(
-    model: T5, params: Params, inputs: Mapping[str, jax.Array], max_new_tokens: int
+    model: T5,
+    params: Params,
+    inputs: Mapping[str, jax.Array],
+    max_new_tokens: int,
+    beams: int = 1,
 ) -> tuple[jax.Array, DecoderCache]:
     """Return logits [rows, vocabulary] of each first new token, and the cache after the prompts.
 
     With an encoder `inputs` holds "encoder_tokens" and "encoder_segments", one segment a row.
     Without, "decoder_input_tokens" and "decoder_segments" [rows, length]: the prompts as training
     reads them (0, inputs, EOS), 1 as their segment and 0 after their end; all of a prompt is a
-    prefix language model's prefix unless "prefix" says otherwise. The cache has room for
-    `max_new_tokens` more.
-    Raises ValueError if that is not positive.
+    prefix language model's prefix unless "prefix" says otherwise. The cache has room for all new
+    tokens but the last, which nothing comes after, of `beams` sequences for each row.
+    Raises ValueError if `max_new_tokens` is not positive.
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be positive, got {max_new_tokens}")
@@ -74,89 +83,83 @@ def start(
         memory_mask = (segments > 0)[:, None, None, :]
         prompt = jnp.full((segments.shape[0], 1), config.start_id, jnp.int32)
         prompt_segments = jnp.ones_like(prompt)
-        positions = 1 + max_new_tokens
     else:
         prompt, prompt_segments = inputs["decoder_input_tokens"], inputs["decoder_segments"]
-        positions = prompt.shape[1] + max_new_tokens
     rows, length = prompt.shape
+    steps = max_new_tokens - 1
+    positions = length + steps * beams
     shape = (config.decoder_layers, rows, positions, config.num_heads, config.d_kv)
     cache = DecoderCache(
         jnp.zeros(shape, config.dtype),
         jnp.zeros(shape, config.dtype),
-        jnp.zeros(rows, jnp.int32),
+        prompt_segments > 0,
+        jnp.int32(0),
+        jnp.zeros((rows, beams, steps), jnp.int32),
         memory,
         memory_mask,
     )
     prefix = inputs.get("prefix", prompt_segments) if model.bidirectional_decoder else None
     mask = attention_mask(prompt_segments, prompt_segments, causal=True, prefix=prefix)
     mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 0), (0, positions - length)))
-    hidden, cache = _extend(model, params, cache, prompt, mask)
-    lengths = jnp.sum(prompt_segments > 0, axis=1)
-    last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
-    return model.unembed(params, last)[:, 0], dataclasses.replace(cache, length=lengths)
+    distance = jnp.arange(positions)[None, None, :] - jnp.arange(length)[None, :, None]
+    hidden, cache = _extend(model, params, cache, prompt, jnp.int32(0), distance, mask)
+    last = jnp.sum(prompt_segments > 0, axis=1) - 1
+    hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
+    return model.unembed(params, hidden)[:, 0], cache
 
 
 def step(
     model: T5, params: Params, cache: DecoderCache, tokens: jax.Array
 ) -> tuple[jax.Array, DecoderCache]:
-    """Read one token [rows] in each row: logits [rows, vocabulary] of the next, and the cache."""
-    positions = jnp.arange(cache.keys.shape[2])
-    mask = (positions[None, :] <= cache.length[:, None])[:, None, None, :]
-    hidden, cache = _extend(model, params, cache, tokens[:, None], mask)
-    return model.unembed(params, hidden)[:, 0], cache
+    """Read a token of each beam [rows, beams]: logits [rows, beams, vocabulary] of the next.
 
-
-def greedy(
-    model: T5,
-    params: Params,
-    inputs: Mapping[str, jax.Array],
-    max_new_tokens: int,
-) -> jax.Array:
-    """Decode greedily: int32 [rows, max_new_tokens], `pad_id` after a row's first end id.
-
-    For `inputs` see `start`. Stops when every row has one of the model's `eos_ids`. Under
-    `jax.jit`, `model` and `max_new_tokens` are static.
+    Returns the cache, too. Reading more tokens than `start` made room for is undefined.
     """
-    config = model.config
-    logits, cache = start(model, params, inputs, max_new_tokens)
-    rows = logits.shape[0]
-    outputs = jnp.full((rows, max_new_tokens), config.pad_id, jnp.int32)
-    ends = jnp.array(config.eos_ids, jnp.int32)
-
-    def unfinished(state: Any) -> jax.Array:
-        index, _, _, ended, _ = state
-        going: jax.Array = (index < max_new_tokens) & ~jnp.all(ended)
-        return going
-
-    def choose(state: Any) -> Any:
-        index, logits, cache, ended, outputs = state
-        likeliest = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        tokens = jnp.where(ended, jnp.int32(config.pad_id), likeliest)
-        outputs = jax.lax.dynamic_update_slice(outputs, tokens[:, None], (0, index))
-        logits, cache = step(model, params, cache, tokens)
-        return index + 1, logits, cache, ended | jnp.isin(tokens, ends), outputs
-
-    state = (jnp.int32(0), logits, cache, jnp.zeros(rows, bool), outputs)
-    result: jax.Array = jax.lax.while_loop(unfinished, choose, state)[-1]
-    return result
+    rows, beams = tokens.shape
+    prompt, steps = cache.prompt_mask.shape[1], cache.writers.shape[2]
+    time, beam = jnp.arange(steps), jnp.arange(beams)
+    # [rows, beams, steps, writers]
+    writers = jnp.where((time == cache.read)[None, None, :], beam[None, :, None], cache.writers)
+    wrote = writers[..., None] == beam[None, None, None, :]
+    seen = wrote & (time <= cache.read)[None, None, :, None]
+    mask = jnp.concatenate(
+        [
+            jnp.broadcast_to(cache.prompt_mask[:, None, :], (rows, beams, prompt)),
+            seen.reshape(rows, beams, steps * beams),
+        ],
+        axis=2,
+    )[:, None]
+    # Without an encoder, new tokens of a row come after its own prompt, whatever its padding.
+    lengths = jnp.sum(cache.prompt_mask, axis=1) if prompt > 1 else jnp.ones(1, jnp.int32)
+    past = jnp.arange(prompt)[None, :] - lengths[:, None] - cache.read
+    new = jnp.broadcast_to(jnp.repeat(time, beams) - cache.read, (len(lengths), steps * beams))
+    distance = jnp.concatenate([past, new], axis=1)[:, None, :]
+    at = prompt + cache.read * beams
+    hidden, cache = _extend(model, params, cache, tokens, at, distance, mask)
+    cache = dataclasses.replace(cache, read=cache.read + 1, writers=writers)
+    return model.unembed(params, hidden), cache
 
 
 def _extend(
-    model: T5, params: Params, cache: DecoderCache, tokens: jax.Array, mask: jax.Array
+    model: T5,
+    params: Params,
+    cache: DecoderCache,
+    tokens: jax.Array,
+    at: jax.Array,
+    distance: jax.Array,
+    mask: jax.Array,
 ) -> tuple[jax.Array, DecoderCache]:
-    """Read `tokens` [rows, n] after what the cache holds: the decoder's output, and the cache.
+    """Read `tokens` [rows, n] into the positions from `at`: the decoder's output, and the cache.
 
-    `mask` [rows, 1, n, positions] says what they see of the cache, themselves included.
+    `distance` [rows or 1, n or 1, positions] is how far each position of the cache is to the
+    right, and `mask` [rows, 1, n, positions] says what they see of it, themselves included.
     """
     stack = model.decoder_stack(params)
-    positions = cache.length[:, None] + jnp.arange(tokens.shape[1])[None, :]
-    distance = jnp.arange(cache.keys.shape[2])[None, None, :] - positions[:, :, None]
     bias = lookup_bias(
         stack["relative_bias"], distance,
         bidirectional=model.bidirectional_decoder,
         max_distance=model.config.relative_max_distance,
     ).transpose(1, 0, 2, 3)  # fmt: skip
-    row = jnp.arange(tokens.shape[0])[:, None]
     block: Block = model.decoder_block
 
     # The caches of all layers are carried along rather than cut up and put together again: each
@@ -168,7 +171,9 @@ def _extend(
 
         def extend(new: KeysValues) -> KeysValues:
             written.extend(
-                kept.at[index, row, positions].set(fresh.astype(kept.dtype))
+                jax.lax.dynamic_update_slice(
+                    kept, fresh[None].astype(kept.dtype), (index, 0, at, 0, 0)
+                )
                 for kept, fresh in zip((keys, values), new, strict=True)
             )
             return written[0][index], written[1][index]
@@ -181,6 +186,4 @@ def _extend(
     layers = (jnp.arange(cache.keys.shape[0]), stack["layers"], cache.memory)
     carry = (model.embed(params, tokens), cache.keys, cache.values)
     (hidden, keys, values), _ = jax.lax.scan(body, carry, layers)
-    length = cache.length + tokens.shape[1]
-    cache = dataclasses.replace(cache, keys=keys, values=values, length=length)
-    return model.finish(stack, hidden), cache
+    return model.finish(stack, hidden), dataclasses.replace(cache, keys=keys, values=values)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from types import EllipsisType
 
+from model.tasks.prepared import OWN
 from model.tasks.registry import TASKS, mixed_tasks
 
 __all__ = ["C4", "C4_EXAMPLES", "Mixture", "mixture", "mixture_tasks"]
@@ -112,9 +113,9 @@ def mixture(
     if isinstance(limit, EllipsisType):
         limit = _LIMIT if name == "all" else None
     names = (name,) if isinstance(name, str) else name
-    tasks = tuple(task for entry in names for task in mixture_tasks(entry))
+    tasks = tuple(dict.fromkeys(task for entry in names for task in mixture_tasks(entry)))
     for task in tasks:
-        if task not in TASKS and task != C4:
+        if task not in (*TASKS, OWN, C4):
             raise ValueError(f"no task or mixture {task!r}: c4 tasks list shows the tasks")
     if unsupervised or (unsupervised is None and name == "all"):
         tasks = (*tasks, C4)

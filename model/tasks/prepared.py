@@ -101,6 +101,8 @@ class Prepared:
     Attributes:
         task: the task, in the form asked for.
         splits: the number of raw examples of each split.
+        pair_counts: the number of pairs of each split.
+        digests: the SHA-256 of each split's file, when it was written.
 
     Raises ValueError if the folder has no such task, or is damaged.
     """
@@ -114,17 +116,16 @@ class Prepared:
                 f"{folder} has no data of {name}: c4 tasks prepare {name} --from DIR --to {folder}"
             )
         try:
-            self._counts = {
-                str(split): (int(count["examples"]), int(count["pairs"]))
-                for split, count in read_json_object(path)["splits"].items()
-            }
-        except (KeyError, TypeError, AttributeError) as error:
+            found = {str(k): dict(v) for k, v in read_json_object(path)["splits"].items()}
+            self.splits = {split: int(count["examples"]) for split, count in found.items()}
+            self.pair_counts = {split: int(count["pairs"]) for split, count in found.items()}
+            self.digests = {split: str(count["sha256"]) for split, count in found.items()}
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path}: damaged: no splits in it") from error
-        self.splits = {split: examples for split, (examples, _) in self._counts.items()}
 
     def raws(self, split: str) -> "RawExamples":
         """Return the raw examples of a split. Raises ValueError if there is no such split."""
-        if split not in self._counts:
+        if split not in self.splits:
             raise ValueError(f"{self._folder} has no split {split!r}: {', '.join(self.splits)}")
         examples = RawExamples(self._folder / f"{split}.jsonl")
         if len(examples) != self.splits[split]:
@@ -137,8 +138,8 @@ class Prepared:
     def pairs(self, split: str) -> "Pairs":
         """Return the (inputs, targets) of a split. Raises ValueError if there is no such split."""
         raws = self.raws(split)
-        examples, pairs = self._counts[split]
-        return Pairs(self.task, split, raws, one_each=examples == pairs)
+        one_each = self.splits[split] == self.pair_counts[split]
+        return Pairs(self.task, split, raws, one_each)
 
 
 class RawExamples(Sequence[Raw]):
@@ -167,7 +168,7 @@ class RawExamples(Sequence[Raw]):
             self._file = self._path.open("rb")
         line = os.pread(self._file.fileno(), int(self._ends[place]) - start, start)
         try:
-            raw = json.loads(line)
+            raw = json.loads(line.decode("utf-8"))
         except ValueError as error:
             raise ValueError(f"{self._path}: line {place + 1:,} is damaged") from error
         if not isinstance(raw, dict):
@@ -199,7 +200,7 @@ class Pairs(Sequence[Pair]):
         self._task, self._split, self._raws = found, split, raws
         self._places: Any = None  # of each pair: its example, and its place among that one's pairs
         if not one_each:
-            counts = [len(found.examples(raw, split)) for raw in raws]
+            counts = [len(found.checked_examples(raw, split)) for raw in raws]
             owners = np.repeat(np.arange(len(counts)), counts)
             starts = np.cumsum([0, *counts])[owners]
             self._places = np.stack([owners, np.arange(len(owners)) - starts], axis=1)
@@ -218,8 +219,8 @@ class Pairs(Sequence[Pair]):
             return [self[place] for place in range(*index.indices(len(self)))]
         place = range(len(self))[index]
         owner, among = (place, 0) if self._places is None else self._places[place]
-        return self._task.examples(self._raws[int(owner)], self._split)[int(among)]
+        return self._task.checked_examples(self._raws[int(owner)], self._split)[int(among)]
 
     def __iter__(self) -> Iterator[Pair]:
         for raw in self._raws:
-            yield from self._task.examples(raw, self._split)
+            yield from self._task.checked_examples(raw, self._split)

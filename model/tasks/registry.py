@@ -96,7 +96,10 @@ class Task:
         There is one pair, except for ReCoRD (one per gold answer) and for an example that
         training leaves out (``split="train"``). Raises ValueError for an example that is none.
         """
-        raw = self._checked(raw)
+        return self.checked_examples(self._checked(raw), split)
+
+    def checked_examples(self, raw: Raw, split: str) -> list[Pair]:
+        """Return what `examples` does of an example in JSON's types, such as a prepared one."""
         if split == "train" and self.trains_on and not self._naming(self.trains_on, raw):
             return []
         pairs: list[Pair] = self._naming(self.make, raw)

@@ -38,7 +38,7 @@ def field(raw: Raw, name: str) -> Any:
     """
     found: Any = raw
     for part in name.split("/"):
-        if not isinstance(found, Mapping) or part not in found:
+        if not (type(found) is dict or isinstance(found, Mapping)) or part not in found:
             has = ", ".join(sorted(raw)) or "none"
             raise ValueError(f"an example has no field {name!r}; its fields: {has}")
         found = found[part]

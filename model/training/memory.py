@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 
 from model.training.sharding import MeshShape
 from model.training.train_config import TrainConfig
+from pipelines.printing import size
 
 __all__ = [
     "OutOfMemoryError",
@@ -28,7 +29,6 @@ __all__ = [
     "require_room",
 ]
 
-_GB = 1e9
 _MARGIN = 0.95  # of the room that an estimate may fill
 
 
@@ -134,7 +134,7 @@ def require_host_room(option: str, needed: float) -> None:
     there = host_memory()
     if there is not None and needed > there / 2:
         raise OutOfMemoryError(
-            f"{option} needs {_size(needed)} of this machine's memory, of which {_size(there)} are "
+            f"{option} needs {size(needed)} of this machine's memory, of which {size(there)} are "
             "free: give a smaller number"
         )
 
@@ -200,15 +200,15 @@ def require_room(
     if jax.process_count() > 1:
         there = np.min(np.asarray(multihost_utils.process_allgather(there)))
     parts = (
-        f"{_size(memory.parameters)} parameters, {_size(memory.optimizer)} optimizer, "
-        f"{_size(memory.temporaries)} activations and temporaries"
+        f"{size(memory.parameters)} parameters, {size(memory.optimizer)} optimizer, "
+        f"{size(memory.temporaries)} activations and temporaries"
     )
     if memory.total > there:
         each = f" on each of {room.devices} devices" if room.devices > 1 else ""
         owner = "this machine" if room.of_host else "the device"
         raise OutOfMemoryError(
-            f"{name} needs {_size(memory.total)}{each} ({parts}), and {owner} has "
-            f"{_size(float(there) * room.devices)}: {_advice(memory, float(there), config, mesh)}"
+            f"{name} needs {size(memory.total)}{each} ({parts}), and {owner} has "
+            f"{size(float(there) * room.devices)}: {_advice(memory, float(there), config, mesh)}"
         )
     share = ""
     if np.isfinite(there):
@@ -216,9 +216,9 @@ def require_room(
         each = f" for {room.devices} devices" if room.devices > 1 else ""
         share = (
             f", {_share(memory.total / float(there))} of {what} "
-            f"{_size(float(there) * room.devices)}{each}"
+            f"{size(float(there) * room.devices)}{each}"
         )
-    return f"{name} keeps {_size(memory.total)} per device{share}: {parts}"
+    return f"{name} keeps {size(memory.total)} per device{share}: {parts}"
 
 
 def _share(share: float) -> str:
@@ -237,7 +237,7 @@ def _advice(memory: StepMemory, there: float, config: TrainConfig, mesh: MeshSha
     for more in range(now + 1, rows + 1):
         needed = fixed + activations / more
         if rows % more == 0 and needed <= _MARGIN * there:
-            helps.append(f"--accumulate {more} should fit (about {_size(needed)})")
+            helps.append(f"--accumulate {more} should fit (about {size(needed)})")
             break
     else:
         if fixed > there and mesh.fsdp * mesh.tensor < mesh.devices:
@@ -296,14 +296,3 @@ def _out_of_memory(error: BaseException | None) -> str | None:
             found = first
         error = error.__cause__ or error.__context__
     return found
-
-
-def _size(size: float) -> str:
-    """Return a number of bytes for people.
-
-    >>> _size(37.47e9), _size(2.43e8), _size(1.25e6), _size(300)
-    ('37.5 GB', '243 MB', '1.2 MB', '0.0 MB')
-    """
-    if size >= _GB:
-        return f"{size / _GB:.1f} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"

@@ -15,8 +15,10 @@ Fields of ``metrics.jsonl``, one object a line; losses are nats a target token.
 ``tokens_per_s``          tokens that encoder and decoder read, padding not counted
 ``data_wait_fraction``    share of the time spent waiting for the input
 ``mfu``                   model FLOPs over what the devices could do; where that is known
-``epoch``                 times that the corpus has been read, 1.5 being once and a half
-``validation_loss``       with ``validation_accuracy``, in lines of their own
+``epoch``                 times that the corpus has been read, 1.5 being once and a half; without
+                          a corpus, the tasks on average
+``validation_loss``       with ``validation_accuracy``, in lines of their own; of several sources
+                          also ``validation/NAME/loss`` and ``validation/NAME/accuracy`` of each
 ========================  ====================================================================
 """
 

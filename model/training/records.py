@@ -172,21 +172,28 @@ class Records:
                 f"note: {waited:.0%} of the time goes to waiting for data: more --workers may help"
             )
 
-    def write_validation(self, step: int, sums: LossSums) -> None:
-        """Record an evaluation of the state after ``step``."""
-        count = max(float(sums.tokens), 1.0)
-        row = {
-            "step": step,
-            "validation_loss": float(sums.loss) / count,
-            "validation_accuracy": float(sums.correct) / count,
-        }
+    def write_validation(self, step: int, sums: Mapping[str, LossSums]) -> None:
+        """Record an evaluation of the state after ``step``: of each source, and of all tokens."""
+        row: Row = {"step": step}
+        whole = LossSums(*map(sum, zip(*sums.values(), strict=True)))  # type: ignore[arg-type]
+        losses = {"validation_": whole}
+        if len(sums) > 1:
+            losses |= {f"validation/{name}/": each for name, each in sums.items()}
+        for prefix, each in losses.items():
+            count = max(float(each.tokens), 1.0)
+            row[f"{prefix}loss"] = float(each.loss) / count
+            row[f"{prefix}accuracy"] = float(each.correct) / count
         if self._file is not None:
             self._file.write(row)
         for report in self._reports:
             report.write(row)
+        by_source = "".join(
+            f"  {name} {row[f'validation/{name}/loss']:.3f}" for name in sums if len(sums) > 1
+        )
         self.say(
             f"step {step}/{self._config.steps}  validation loss {row['validation_loss']:.3f}  "
-            f"acc {row['validation_accuracy']:.3f}  {count:,.0f} target tokens"
+            f"acc {row['validation_accuracy']:.3f}  {float(whole.tokens):,.0f} target tokens"
+            f"{by_source}"
         )
 
     def evaluated(self, step: int) -> bool:

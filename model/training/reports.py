@@ -97,6 +97,8 @@ class TensorBoard:
 
 
 def _tag(name: str) -> str:
+    if "/" in name:
+        return name
     group, _, rest = name.partition("_")
     return f"validation/{rest}" if group == "validation" else f"train/{name}"
 

@@ -42,7 +42,7 @@ _CLAIMS = "builders"  # who trains into a folder of an object store
 #: What a start reads from an object store.
 _FETCHED = (RUN_FILE, "metrics.jsonl", "wandb-id.txt")
 _FORMAT = 1
-_PACKAGES = ("colossal-c4", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_PACKAGES = ("colossal-c4", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class RunFolder:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from model.training.metrics import Row
+from pipelines.printing import duration
 
 __all__ = ["Terminal"]
 
@@ -69,8 +70,8 @@ class Terminal:
             (0, f"loss {row['loss']:.3f}"),
             (4, f"lr {row['learning_rate']:.3g}"),
             (3, f"epoch {_passes(row['epoch'])}"),
-            (2, f"{_short(row['tokens_per_s'])} tok/s"),
-            (1, f"eta {_duration(self._seconds_left(row))}"),
+            (2, f"{tqdm.format_sizeof(row['tokens_per_s'])} tok/s"),
+            (1, f"eta {duration(self._seconds_left(row))}"),
         ]
         if row["data_wait_fraction"] >= 0.01:
             parts.append((5, f"wait {row['data_wait_fraction']:.0%}"))
@@ -144,33 +145,4 @@ def _fitted(head: str, parts: Sequence[tuple[int, str]], width: int) -> str:
 
 
 def _passes(epoch: float) -> str:
-    return f"{epoch:.2f}" if epoch < 100 else _short(epoch)
-
-
-def _short(number: float) -> str:
-    """Return a number in four characters or five.
-
-    >>> _short(1.234), _short(123.4), _short(12_345), _short(21_000), _short(1_234_567)
-    ('1.23', '123', '12.3k', '21.0k', '1.23M')
-    """
-    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= 0.9995 * factor:
-            return f"{number / factor:#.3g}".rstrip(".") + unit
-    return f"{number:#.3g}".rstrip(".")
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in two units.
-
-    >>> _duration(59), _duration(3599), _duration(86_399), _duration(1e6)
-    ('59s', '59m59s', '23h59m', '11d13h')
-    """
-    whole = round(seconds)
-    for size, unit, smaller, name in (
-        (86_400, "d", 3600, "h"),
-        (3600, "h", 60, "m"),
-        (60, "m", 1, "s"),
-    ):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // smaller}{name}"
-    return f"{whole}s"
+    return f"{epoch:.2f}" if epoch < 100 else tqdm.format_sizeof(epoch)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from model.data.rows import InputConfig, input_option_of
+from model.data.input_config import InputConfig, input_option_of
 from model.t5.config import ModelConfig
 from pipelines import options
 from pipelines.options import check_bounds, option

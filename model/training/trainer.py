@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -25,8 +25,15 @@ from jax.experimental import multihost_utils
 
 from model.data.batches import HostBatch
 from model.data.device_batches import DeviceBatches
-from model.data.input_pipeline import InputConfig, make_input, merged_states, validation_batches
-from model.data.passes import corpus_size
+from model.data.input_config import InputConfig
+from model.data.input_pipeline import (
+    make_input,
+    merged_states,
+    validation_batches,
+    validation_inputs,
+)
+from model.data.passes import input_size
+from model.tasks.mixtures import C4
 from model.training import distributed
 from model.training.compile_cache import compile_cache
 from model.training.losses import LossSums
@@ -65,7 +72,7 @@ class Interruption(Protocol):
         """Say this line from here on, and end so many seconds after a signal, if not None."""
 
 
-_FEW_PAGES = 100  # of the validation split
+_FEW_EXAMPLES = 100  # pages or examples of a validation split
 
 #: For whatever a run is doing before its first step, when there is nothing to save.
 PATIENCE_S = 0.8
@@ -158,11 +165,11 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
         missed = bool(
             validation and done and _is_due(done, config.steps, eval_every)
         ) and not records.evaluated(done)  # stopped between a checkpoint and its evaluation
-        size = corpus_size(data, data.input_shards or 1)
+        size = input_size(data, data.input_shards or 1)
         records.introduce()
-        records.say(f"corpus: {size.described(config.steps * data.batch_size)}")
-        for note in notes:
-            records.say(note)
+        for line in (*size.lines(config.steps * data.batch_size), size.mixture(), *notes):
+            if line:
+                records.say(line)
         if done >= config.steps and not missed:
             records.say(f"step {done} is already done: give a larger --steps to continue")
             return
@@ -234,7 +241,7 @@ def _train(config: TrainConfig, interruption: Interruption | None) -> None:
                     keep(step - 1)
                     checkpoints.wait()
                 raise
-            epoch = batches.epoch(size.rows_per_element)
+            epoch = batches.epoch()
             state, metrics = train_step(state, batch)
             if running is not None:
                 records.write_step(*running)
@@ -307,48 +314,71 @@ def _is_due(step: int, steps: int, every: int) -> bool:
 
 def _validation_batches(
     config: TrainConfig, data: InputConfig, host: tuple[int, int], say: Callable[[str], None]
-) -> list[HostBatch]:
-    """Return what every evaluation goes through, this host's part of it; nothing where it is off.
+) -> dict[str, list[HostBatch]]:
+    """Return what every evaluation goes through, this host's part of it, by source.
 
-    ``say`` takes a line about the number of pages, or about why the corpus allows no evaluation.
+    Nothing where evaluation is off. ``say`` takes a line about the number of pages or examples, or
+    about why a source allows no evaluation.
     """
     if config.eval_every == 0:
-        return []
+        return {}
     rows = config.evaluation_rows(data)
     if rows.batch_size % (rows.input_shards or 1):  # hosts are fewer than shards then
         rows = dataclasses.replace(rows, input_shards=host[1])
     count = config.eval_batches * config.step.accumulate
     arrays = rows.batch_spec().arrays.values()
     each = sum(math.prod(shape) * kind.itemsize for shape, kind in arrays) // host[1]
-    require_host_room(f"--eval-batches {config.eval_batches}", count * each)
-    try:
-        pages = dataclasses.replace(rows, split="validation", max_pages=None).open().page_count
-        batches = validation_batches(rows, count, host)
-        found = list(batches)
-    except ValueError as error:  # no such pages, or too few
+    inputs = validation_inputs(rows)
+    require_host_room(f"--eval-batches {config.eval_batches}", len(inputs) * count * each)
+    found: dict[str, list[HostBatch]] = {}
+    for name, of_source in inputs.items():
+        try:
+            size = _validation_size(of_source)
+            found[name] = list(validation_batches(rows, count, host, name))
+        except ValueError as error:  # no such pages, or too few
+            if config.eval_every is not None:
+                raise
+            say(f"no evaluation: {error}")
+            continue
+        say(f"validation: {size}" if len(inputs) == 1 else f"validation: {name}, {size}")
+    if not inputs:
+        line = "no evaluation: the tasks have no validation split"
         if config.eval_every is not None:
-            raise
-        say(f"no evaluation: {error}")
-        return []
-    few = ": too few to trust its loss" if pages < _FEW_PAGES else ""
-    say(f"validation: {pages:,} page{'s'[: pages != 1]}{few}")
+            raise ValueError(f"{line} (--eval-every)")
+        say(line)
     return found
+
+
+def _validation_size(data: InputConfig) -> str:
+    """Return how much an input of evaluation has."""
+    if C4 in data.rates:
+        number, what = data.open().page_count, "page"
+    else:
+        (task,) = data.tasks
+        number, what = task.open().pair_counts[task.split], "example"
+    few = ": too few to trust its loss" if number < _FEW_EXAMPLES else ""
+    return f"{number:,} {what}{'s'[: number != 1]}{few}"
 
 
 def _evaluate(
     eval_step: Callable[[Any, Any], LossSums],
-    batches: list[HostBatch],
+    batches: Mapping[str, list[HostBatch]],
     rows: int,
     placement: Placement,
     params: Any,
-) -> LossSums:
-    """Return the sum over the validation batches, fetched."""
-    sums = [
-        eval_step(params, distributed.global_batch(placement.batch, batch, rows))
-        for batch in batches
-    ]
-    fetched = jax.device_get(sums)
-    return LossSums(*(sum(float(part) for part in parts) for parts in zip(*fetched, strict=True)))  # type: ignore[arg-type]
+) -> dict[str, LossSums]:
+    """Return the sums over the validation batches of each source, fetched."""
+    sums = {
+        name: [
+            eval_step(params, distributed.global_batch(placement.batch, batch, rows))
+            for batch in of_source
+        ]
+        for name, of_source in batches.items()
+    }
+    return {
+        name: LossSums(*(sum(float(part) for part in parts) for parts in zip(*each, strict=True)))  # type: ignore[arg-type]
+        for name, each in jax.device_get(sums).items()
+    }
 
 
 def _gathered(state: dict[str, Any]) -> dict[str, Any]:

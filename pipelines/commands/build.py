@@ -1,19 +1,18 @@
 """``c4 build``: read the options, build, print the summary."""
 
 import argparse
-import dataclasses
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
 
 from pipelines import storage
-from pipelines.config import BuildConfig
+from pipelines.config import BuildConfig, RunConfig
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Manifest
 from pipelines.engines.lean_imports import leave_out_unused
 from pipelines.engines.options import runs_on_own_engine
-from pipelines.options import add_options, given_values, option
+from pipelines.options import add_options, given_values
 from pipelines.printing import printable
 
 __all__ = ["add_arguments", "run"]
@@ -31,63 +30,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         option is missing or has no value; 130 interrupted
         """
     )
-    for config in (BuildConfig, _Options):
+    for config in (BuildConfig, RunConfig):
         add_options(parser, config)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options:
-    """How to build, besides what."""
-
-    workers: int | None = option(
-        "local processes (default: one per core, fewer for a small input)",
-        default=None, metavar="N",
-    )  # fmt: skip
-    start_over: bool = option(
-        "first remove what earlier builds wrote in the output folder, and nothing else",
-        default=False,
-    )
-    verify: bool = option(
-        "check every checksum of a finished corpus, and rebuild what is damaged", default=False
-    )
-    quiet: bool = option("no progress, no summary", default=False)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Build the corpus that the options describe and return the exit status."""
     storage.use_options(rest)  # an address or a key may be among them
     config = BuildConfig(**given_values(arguments, BuildConfig)).absolute()
-    options = _Options(**given_values(arguments, _Options))
-    if not options.quiet:
+    running = RunConfig(**given_values(arguments, RunConfig))
+    if not running.quiet:
         line = printable(f"c4: building a corpus in {arguments.output}")
         print(line, file=sys.stderr, flush=True)
     if arguments.interruption.own_process and runs_on_own_engine(rest):
         leave_out_unused()
-    from pipelines import builds  # after the first line: Arrow takes a while
+    from pipelines import builds, prepared  # after the first line: Arrow takes a while
     from pipelines.commands.build_summary import print_summary
 
-    made, was_complete = builds.run(
-        config,
-        options=rest,
-        workers=options.workers,
-        start_over=options.start_over,
-        verify=options.verify,
-        show_progress=not options.quiet,
-        known_options=_own_options(),
-    )
+    made, was_complete = builds.run(config, running, options=rest, known_options=_own_options())
     if made is None:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
         return 0
-    if was_complete and not options.quiet:
-        checked = ", every checksum matches" if options.verify else ""
+    if was_complete and not running.quiet:
+        checked = ", every checksum matches" if running.verify else ""
         print(f"{config.output} is complete already: same files, same settings{checked}")
     _warn(config, made, was_complete)
-    if not options.quiet:
+    if not running.quiet:
         print_summary(config, made, None if was_complete else time.monotonic() - arguments.started)
     if len(made.unreadable_inputs) > config.allow_unreadable_files:
         for file in made.unreadable_inputs[:10]:
             print(printable(f"c4: unreadable: {file.path}: {file.error}"), file=sys.stderr)
-    builds.require_readable(config, made)
+    prepared.require_readable(config, made)
     return 0
 
 
@@ -99,7 +72,7 @@ def _own_options() -> list[str]:
 
 def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     """Print warnings and notes about a corpus on standard error."""
-    from pipelines import builds
+    from pipelines import prepared
     from pipelines.commands.verify import print_foreign_shards
     from pipelines.corpus.dataset_info import side_files
 
@@ -118,7 +91,7 @@ def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
                 "left unchanged",
                 file=sys.stderr,
             )
-    if config.keep != builds.kept_folders(config, made):
+    if config.keep != prepared.kept_folders(config, made):
         print(
             f"c4: note: an earlier build of {config.output} removed kept folders (--keep "
             f"{made.keep}); to get them back, run with --keep {config.keep} --start-over",

@@ -16,7 +16,7 @@ from pipelines.number_options import MOST_SHARDS
 from pipelines.options import add_options, check_bounds, given_values, option
 from pipelines.plan import Fleet, Plan, Profile, Rates, Stage, Work, make_plan
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
-from pipelines.printing import counted, printable
+from pipelines.printing import counted, duration, printable, scaled, size
 
 __all__ = ["add_arguments", "run"]
 
@@ -210,14 +210,14 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
     """Print the plan for people."""
     work, fleet = plan.work, plan.fleet
     print(
-        f"{counted(work.files, 'WET file')}, {_bytes(work.of('stored_bytes'))}, "
+        f"{counted(work.files, 'WET file')}, {size(work.of('stored_bytes'))}, "
         f"{_pages(work.pages)}, on {fleet.workers:,} x {printable(options.machine)} and an "
         f"object store\n{counted(fleet.slots, 'process', 'es')}, "
         f"{fleet.process_bytes / 1e9:.1f} GB each\n\n{_COLUMNS.format(*_HEADINGS.split())}"
     )
     for stage in plan.stages:
         print(_row(stage))
-    print(f"{'start':<15}{_time(fleet.engine.start_s):>65}")
+    print(f"{'start':<15}{duration(fleet.engine.start_s):>65}")
     names = ("cpu_s", "read_bytes", "written_bytes", "shuffle_bytes", "class_a", "class_b")
     sums = {name: plan.total(name) for name in names}
     most = plan.widest.process_bytes
@@ -228,8 +228,8 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
     print(
         f"\n{counted(plan.buckets, 'bucket')}, {counted(plan.shards, 'train shard')}{pieces}\n"
         "writes and reads are requests to the object store\n"
-        f"kept: {', '.join(f'{name} {_bytes(size)}' for name, size in _kept(plan).items())}"
-        + (f"; while it runs also merged {_bytes(merged)}" if merged else "")
+        f"kept: {', '.join(f'{name} {size(kept)}' for name, kept in _kept(plan).items())}"
+        + (f"; while it runs also merged {size(merged)}" if merged else "")
     )
     paid = _costs(plan, tables)
     print(f"\ncost: ${sum(paid.values()):,.2f}")
@@ -262,17 +262,17 @@ def _fewer(plan: Plan, tables: Tables, plan_for: Callable[[int], Plan]) -> str:
     while plan.busy < 0.5 and plan.fleet.workers > 1:
         plan = plan_for(max(1, math.ceil(plan.fleet.workers * 0.8) - 1))
     return (
-        f"{counted(plan.fleet.workers, 'worker')} would take {_time(plan.wall_s)} and "
+        f"{counted(plan.fleet.workers, 'worker')} would take {duration(plan.wall_s)} and "
         f"${sum(_costs(plan, tables).values()):,.2f}"
     )
 
 
 def _row(stage: Stage) -> str:
-    amounts = (stage.read_bytes, stage.written_bytes, stage.shuffle_bytes)
-    requests = (_scaled(stage.class_a), _scaled(stage.class_b))
-    tasks, cpu = f"{stage.tasks:,}", _cpu(stage.cpu_s)
-    memory, wall = _bytes(stage.process_bytes), _time(stage.wall_s)
-    cells = (tasks, cpu, *map(_bytes, amounts), *requests, memory, wall)
+    moved = (stage.read_bytes, stage.written_bytes, stage.shuffle_bytes)
+    amounts = [size(amount) if amount else "-" for amount in moved]
+    amounts += [scaled(amount) if amount else "-" for amount in (stage.class_a, stage.class_b)]
+    amounts += [size(stage.process_bytes), duration(stage.wall_s)]
+    cells = (f"{stage.tasks:,}", _cpu(stage.cpu_s), *amounts)
     return _COLUMNS.format(stage.name, *(cell.replace(" ", "") for cell in cells))
 
 
@@ -295,30 +295,3 @@ def _cpu(seconds: float) -> str:
         hours = seconds / 3600
         return f"{hours:,.{0 if hours >= 1000 else 1}f} h"
     return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
-
-
-def _bytes(value: float) -> str:
-    return _scaled(value, ("B", "kB", "MB", "GB", "TB"))
-
-
-def _scaled(value: float, units: Sequence[str] = ("", "k", "M", "G")) -> str:
-    """Return an amount in the largest unit of which it has one.
-
-    >>> _scaled(0.0), _scaled(12.0), _scaled(2_200.0), _bytes(419e6)
-    ('-', '12', '2.2 k', '419 MB')
-    """
-    power = max((n for n in range(len(units)) if value >= 1000**n), default=0)
-    digits = 1 if power and value < 100 * 1000**power else 0
-    return f"{value / 1000**power:,.{digits}f} {units[power]}".rstrip() if value else "-"
-
-
-def _time(seconds: float) -> str:
-    """Return a time in hours and minutes, or in minutes and seconds.
-
-    >>> _time(3.5 * 3600), _time(75)
-    ('3h30m', '1m15s')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02}s"
-    return f"{minutes // 60}h{minutes % 60:02}m"

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -80,8 +79,9 @@ def verify(output: str) -> dict[str, Any]:
 def print_foreign_shards(output: str, made: Manifest) -> None:
     """Print on standard error which files look like shards of this corpus but are not."""
     for name in verify_corpus.foreign_shards(output, made)[:10]:
+        pattern, count = layout.shards_in_split(name)
         print(
             f"c4: note: {storage.join(output, name)} is not part of this corpus, but readers of "
-            f"{re.sub(r'[0-9]{5}', '*', name)} read it too: move it elsewhere",
+            f"{pattern.replace(f'{count:05}', '*')} read it too: move it elsewhere",
             file=sys.stderr,
         )

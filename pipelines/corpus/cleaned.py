@@ -24,11 +24,9 @@ from pipelines.corpus.container import (
     unpack_batch,
     write_container,
 )
-from pipelines.corpus.layout import SPLITS
 
 __all__ = [
     "CLEANED_SCHEMA",
-    "SPLITS",
     "CleanedFile",
     "CleanedSource",
     "Dropped",
@@ -83,7 +81,7 @@ _DROPPED_ROWS = 1 << 16
 class _Batch(NamedTuple):
     """The numbers of a section: the range of its pages in shard order."""
 
-    split: int  # index into SPLITS
+    split: int  # index into layout.SPLITS
     first_key: int
     last_key: int
     first_row: int

@@ -22,7 +22,7 @@ from typing import Any
 
 from pipelines.corpus.formats import format_named, shard_file_name
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
-from pipelines.corpus.layout import SPLITS
+from pipelines.corpus.layout import SPLITS, shards_in_split
 from pipelines.corpus.manifest import Manifest
 
 __all__ = [
@@ -143,7 +143,7 @@ def dataset_card(formats: Sequence[str], splits: Splits, description: str, confi
                     "data_files": [
                         {
                             "split": split,
-                            "path": f"{split}-*-of-{_last_number(shards)}{suffixes[hugging_face]}",
+                            "path": _pattern(split, len(shards), hugging_face),
                         }
                         for split, shards in filled.items()
                     ],
@@ -188,5 +188,5 @@ def _with_examples(splits: Splits) -> Splits:
     return {s: shards for s, shards in splits.items() if any(n for _, n, _ in shards)}
 
 
-def _last_number(shards: Sequence[tuple[str, int, int]]) -> str:
-    return shards[0][0].split("-of-")[1].split(".")[0]
+def _pattern(split: str, shards: int, format: str) -> str:  # noqa: A002
+    return shards_in_split(shard_file_name(split, 0, shards, format))[0]

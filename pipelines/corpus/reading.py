@@ -4,6 +4,7 @@ Shards hold pages in the order of a hash, each page's shard being chosen by a ha
 pages of a corpus, and pages read one after the other, are a random sample of it.
 """
 
+import bisect
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
@@ -217,6 +218,7 @@ class PageReader:
 
     def __init__(self, corpus: CorpusSplit, open_places: int) -> None:
         self._shards = list(zip(corpus.paths, corpus.shards, strict=True))
+        self._ends = list(itertools.accumulate(shard.pages for shard in corpus.shards))
         self._texts = FORMATS[corpus.format].texts(max(1, open_places))
 
     def read(self, shard: int, start: int, stop: int) -> list[bytes]:
@@ -228,6 +230,23 @@ class PageReader:
         path, listed = self._shards[shard]
         with _naming(path):
             return self._texts.read(path, listed.stored, start, stop)
+
+    def read_span(self, start: int, stop: int) -> list[bytes]:
+        """Return the texts of pages ``start`` to ``stop`` of the split, from one file or several.
+
+        Raises IndexError for pages that the split does not have, CorpusError as `read` does.
+        """
+        if not 0 <= start <= stop <= (self._ends[-1] if self._ends else 0):
+            raise IndexError(f"pages {start} to {stop} of {self._ends[-1]}")
+        texts: list[bytes] = []
+        shard = bisect.bisect_right(self._ends, start)
+        while start < stop:
+            begin = self._ends[shard] - self._shards[shard][1].pages
+            end = min(stop, self._ends[shard])
+            if end > start:  # not of a file without pages
+                texts += self.read(shard, start - begin, end - begin)
+            start, shard = end, shard + 1
+        return texts
 
 
 class _naming:  # noqa: N801

@@ -1,9 +1,9 @@
-"""``c4 build`` on a Flink cluster: what is looked at before, and how the job is followed.
+"""``c4 build`` on a Flink cluster: checks before the job, and how the job is followed.
 
-The job goes to the JobManager over its REST interface as one jar, with Beam's runner in it: no job
-server has to run, and nothing but the corpus folder has to be shared. Beam's own submission is
-used for that; here are the checks before it, defaults that fit the cluster, and a watch over the
-job that outlasts a JobManager's short silence and says in one line what became of it.
+The job goes to the JobManager over its REST interface, as one jar that contains Beam's runner: no
+job server has to run, and only the corpus folder has to be shared. Beam submits it; this module
+checks the cluster, fills in defaults that fit it, and follows the job. It tolerates a JobManager
+that is silent for a while, and reports a failure in one line.
 """
 
 import dataclasses
@@ -76,7 +76,7 @@ class FlinkError(OSError):
 
 @dataclasses.dataclass(frozen=True)
 class FlinkCluster:
-    """What a JobManager says of its cluster."""
+    """A cluster, as its JobManager describes it."""
 
     address: str  # of the REST interface, with its scheme
     version: str
@@ -85,7 +85,7 @@ class FlinkCluster:
 
     @property
     def minor_version(self) -> str:
-        """Major and minor version, by which Beam's runners are told apart.
+        """Major and minor version, which name Beam's runners.
 
         >>> FlinkCluster("http://localhost:8081", "1.19.3", 4, 2).minor_version
         '1.19'
@@ -94,7 +94,7 @@ class FlinkCluster:
 
 
 def on_cluster(options: Any) -> bool:
-    """Whether options ask for a Flink cluster that is to be spoken to from here."""
+    """Return whether the options name a Flink cluster that this process talks to."""
     portable = options.view_as(pipeline_options.PortableOptions)
     flink = options.view_as(pipeline_options.FlinkRunnerOptions)
     standard = options.view_as(pipeline_options.StandardOptions)
@@ -107,7 +107,7 @@ def on_cluster(options: Any) -> bool:
 
 
 def look_at(master: str) -> FlinkCluster:
-    """Asks a JobManager what its cluster is. Raises FlinkError when it is of no use."""
+    """Ask a JobManager about its cluster. Raises FlinkError if it cannot run a build."""
     address = flink_runner.FlinkRunner.add_http_scheme(master)
     try:
         overview = _answer(requests.get(f"{address}/v1/overview", timeout=_ANSWER_S))
@@ -129,7 +129,7 @@ def look_at(master: str) -> FlinkCluster:
 
 
 def complete(rest: Sequence[str], given: Set[str], options: Any) -> list[str]:
-    """Return the options given and those that fit the cluster, after a look at it.
+    """Return the given options, completed with defaults that fit the cluster.
 
     Raises FlinkError or ValueError when it cannot run the build.
     """
@@ -163,7 +163,7 @@ def complete(rest: Sequence[str], given: Set[str], options: Any) -> list[str]:
         "--sdk_worker_parallelism": cluster.slots_per_manager,
     }
     if version not in flink.PUBLISHED_FLINK_VERSIONS:
-        del defaults["--flink_version"]  # of no use with a jar, and refused by the option
+        del defaults["--flink_version"]  # not needed with a jar, and refused by the option
     if portable.environment_type in (None, "EXTERNAL"):
         defaults["--environment_type"] = "EXTERNAL"
         if not portable.environment_options:
@@ -176,10 +176,10 @@ def complete(rest: Sequence[str], given: Set[str], options: Any) -> list[str]:
 
 
 class Runner(_FlinkRunner):  # type: ignore[misc]
-    """Beam's Flink runner, with our watch over the job when there is no job server."""
+    """Beam's Flink runner that follows the job itself if there is no job server."""
 
     def default_job_server(self, options: Any) -> Any:
-        """Beam's choice, with ours in the place of its submission by REST."""
+        """Return Beam's choice, or our server where Beam would submit by REST."""
         server = super().default_job_server(options)
         if isinstance(server, _UberJarServer):
             return _JobServer(server._master_url, options)
@@ -209,7 +209,7 @@ class _Job(_UberJarJob):  # type: ignore[misc]
             super().run()
         except requests.RequestException as error:
             raise FlinkError(
-                f"the JobManager at {self._master_url} broke off while it was given the job: "
+                f"the JobManager at {self._master_url} closed the connection: "
                 f"{_reason(error)}; run the same command again (--flink_master)"
             ) from None
         except RuntimeError as error:  # another status than 200
@@ -218,13 +218,13 @@ class _Job(_UberJarJob):  # type: ignore[misc]
             ) from None
 
     def cancel(self) -> None:
-        """Stop the job on the cluster: without its launcher nobody would wait for it."""
+        """Stop the job on the cluster: no launcher waits for it any more."""
         job = f"{self._master_url}/v1/jobs/{self._flink_job_id}"
         requests.patch(job, params={"mode": "cancel"}, timeout=_ANSWER_S)
         self.delete_jar()
 
     def get_state_stream(self) -> Iterator[Any]:
-        """States as they come, the last one the end. Raises FlinkError when it cannot be told."""
+        """Yield states up to the last. Raises FlinkError if the JobManager stops answering."""
         pause, silent_since = _FIRST_POLL_S, None
         while True:
             try:
@@ -247,7 +247,7 @@ class _Job(_UberJarJob):  # type: ignore[misc]
             pause = min(_LAST_POLL_S, pause * 1.2)
 
     def get_message_stream(self) -> Iterator[Any]:
-        """Nothing until the job has ended, then why it failed."""
+        """Yield states and, if the job fails, the reason."""
         for state, timestamp in self.get_state_stream():
             if state == _JOB_STATE.FAILED:
                 yield beam_job_api_pb2.JobMessage(
@@ -270,10 +270,10 @@ class _Job(_UberJarJob):  # type: ignore[misc]
 
     def _failure(self) -> str:
         try:
-            told = self.get(f"v1/jobs/{self._flink_job_id}/exceptions", timeout=_ANSWER_S)
+            answer = self.get(f"v1/jobs/{self._flink_job_id}/exceptions", timeout=_ANSWER_S)
         except (RuntimeError, requests.RequestException) as error:
             return f"the job failed, and the cluster does not say why: {_reason(error)}"
-        return root_failure(told) or "the job failed without a reason"
+        return root_failure(answer) or "the job failed without a reason"
 
 
 def _answer(response: requests.Response) -> Any:
@@ -282,14 +282,14 @@ def _answer(response: requests.Response) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """One short line: requests wraps what the system said three times over."""
+    """Return a short line: requests wraps the system's message in three others."""
     text = " ".join(str(error).split())
     plain = re.search(r"\[Errno -?\d+\] ([^'\")]+)", text)
     return plain[1] if plain else text[:200]
 
 
 def refusal(text: str) -> str:
-    r"""Return what is of use in the page of Java that a JobManager answers.
+    r"""Return the last cause in a JobManager's page of Java.
 
     >>> refusal('failed: {"errors":["Error","<x: java.lang.Oops: no\\n\\tat a.b(C.java:1)\\n'
     ...         'Caused by: java.io.IOException: disk full\\n\\tat d.e(F.java:2)"]}')
@@ -299,14 +299,14 @@ def refusal(text: str) -> str:
     return " ".join((causes[-1] if causes else text).split())[:300]
 
 
-def root_failure(told: Mapping[str, Any]) -> str:
+def root_failure(answer: Mapping[str, Any]) -> str:
     """Return the stack trace of what failed first, from a JobManager's answer about a job.
 
-    Tasks that this failure interrupted report an exception of their own, now and then before it:
-    Flink then keeps the real one among those that came at the same time.
+    Tasks that it interrupted report exceptions too, sometimes earlier: Flink then lists the first
+    failure among the concurrent ones.
     """
-    root = str(told.get("root-exception") or "")
-    entries = told.get("exceptionHistory", {}).get("entries", [])
+    root = str(answer.get("root-exception") or "")
+    entries = answer.get("exceptionHistory", {}).get("entries", [])
     if _INTERRUPTED not in root or not entries:
         return root
     traces = [str(other["stacktrace"]) for other in entries[0].get("concurrentExceptions", [])]
@@ -320,7 +320,7 @@ _NO_POOL = (
     "TaskManager, or give the address that it listens on (--environment_config)"
 )
 
-#: What is found in a failure that has no Python traceback, and what it means: first match wins.
+#: Patterns in failures without a Python traceback, and their meaning; the first match wins.
 _FAILURES = (
     (
         r"TaskManager with id \S+ is no longer reachable|Connection unexpectedly closed by remote "

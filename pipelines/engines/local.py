@@ -26,7 +26,7 @@ __all__ = ["WorkerDiedError", "Workers", "cores", "has_own_workers", "has_worker
 # Workers share 1.3 CPU seconds of imports, for which one cleans some 16 MB.
 _BYTES_WORTH_A_PROCESS = 8 << 20
 
-#: Time for the runner to report by itself why a worker died.
+#: How long the runner may take to report why a worker died.
 _REPORT_S = 2.0
 #: Time for the runner's threads, or the starter, to end after the workers have.
 _END_S = 2.0
@@ -38,7 +38,7 @@ class WorkerDiedError(RuntimeError):
 
 
 def worker_count(files: Sequence[tuple[str, int]]) -> int:
-    """Return one process per core, but none that starts for longer than it works."""
+    """Return one process per core, but fewer for inputs too small to be worth a start."""
     worth_starting = sum(size for _, size in files) // _BYTES_WORTH_A_PROCESS
     return max(1, min(cores(), len(files), worth_starting))
 
@@ -57,7 +57,7 @@ def has_workers(options: Any) -> bool:
 
 
 def has_own_workers(options: Any) -> bool:
-    """Whether the workers are ours: Beam's own command is left to who asks for it by its option."""
+    """Whether the workers are ours: with ``--direct_running_mode`` they are Beam's."""
     given = options.get_all_options(drop_default=True)
     return given.get("direct_num_workers", 1) > 1 and "direct_running_mode" not in given
 
@@ -131,7 +131,7 @@ class Workers:
     def run(self, build: Callable[[], Any]) -> Any:
         """Return what ``build`` returns, called in a thread, or raise what it raises.
 
-        What threads of the runner raise meanwhile is not printed: they fail with the worker that
+        Exceptions in the runner's threads are not printed: these threads fail with the worker that
         they listen to.
 
         Raises:
@@ -164,7 +164,7 @@ class Workers:
             threading.excepthook = _without(left_behind, hook) if left_behind else hook
         if results:
             return results[0]
-        # What a worker raised while it cleaned says more than that another one died.
+        # A worker's own exception says more than the death of another.
         if errors and (not self._deaths or "[while running" in str(errors[0])):
             raise errors[0]
         raise WorkerDiedError(self._deaths[0])

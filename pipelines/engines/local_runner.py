@@ -74,7 +74,7 @@ class _LocalWorkerHandler(_GrpcWorkerHandler):  # type: ignore[misc]
 def runner(options: Any, workers: Workers) -> Any:
     """Return Beam's engine for one machine.
 
-    It does not tell its worker processes the pipeline's options by itself: without them no address
+    It does not pass the pipeline's options to its worker processes: without them no address
     or key of a file system reaches a worker, nor the level of its log.
     """
     given = {

@@ -113,10 +113,10 @@ def _ended() -> Iterator[tuple[int, int]]:
 
 
 def _work(starter: int) -> None:
-    """Be a worker: Beam's own, but quiet. Does not return.
+    """Run Beam's worker in this process, without its output. Does not return.
 
     Beam prints the traceback of every failure when it happens. The launcher says what failed, once;
-    C4_TRACEBACK=1 lets workers speak.
+    With C4_TRACEBACK=1, workers print it too.
     """
     status = 0
     try:
@@ -142,7 +142,7 @@ def _work(starter: int) -> None:
 
 
 def _end_with(starter: int) -> None:
-    """End this process when its starter has ended: nobody waits for this worker any more."""
+    """End this process when its starter has ended, since no build uses it any more."""
     while os.getppid() == starter:
         time.sleep(_POLL_S)
     os._exit(0)

@@ -1,47 +1,48 @@
 """Run the graph of a build on the engine that the options name."""
 
 import contextlib
+import dataclasses
 import gc
 import logging
 import os
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines import builders, progress, storage
-from pipelines.config import BuildConfig
+from pipelines import progress, storage
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.engines import local
 from pipelines.engines.failures import BuildError, cause
 from pipelines.engines.options import waits
 
+if TYPE_CHECKING:
+    from pipelines.stages.graph import BuildCorpus
+
 __all__ = ["run_build"]
 
 
 def run_build(
-    config: BuildConfig,
+    corpus: "BuildCorpus",
     options: Any,
     shown: progress.Opener | None,
-    claim: builders.Claim,
     workers: local.Workers | None = None,
 ) -> Manifest | None:
     """Run the graph, and return the manifest, or None if the launcher does not wait for the job.
 
     Args:
-        config: The build. The list of input files must be in its folder (`pipelines.input_list`).
+        corpus: The build, with the claim on its folder, which holds the list of input files
+            (`pipelines.input_list`).
         options: Beam's.
         shown: Source of the progress to show; None shows none.
-        claim: The claim on the folder.
         workers: Starts processes of this machine, if the options ask for any; ended afterwards.
 
     Raises:
         BuildError: The build failed; the message is one line.
     """
     from pipelines.quiet_beam import beam
-    from pipelines.stages.graph import BuildCorpus
 
-    has_workers = local.has_workers(options)
+    output, has_workers = corpus.config.output, local.has_workers(options)
     with (
         progress.shown(source=shown) if shown else contextlib.nullcontext() as source,
         _quiet_loggers(),
@@ -51,12 +52,8 @@ def run_build(
     ):
         notes = source if isinstance(source, progress.Notes) else None
         pipeline = beam.Pipeline(runner=_runner(options, workers), options=options)
-        _ = pipeline | "BuildCorpus" >> BuildCorpus(
-            config,
-            notes,
-            alone=not waits(options),
-            claim=claim,
-        )
+        corpus = dataclasses.replace(corpus, notes=notes, alone=not waits(options))
+        _ = pipeline | "BuildCorpus" >> corpus
         result = None
         try:
             if has_workers:
@@ -75,10 +72,10 @@ def run_build(
                 raise
             if "KeyboardInterrupt" in str(error):  # wrapped by the runner
                 raise KeyboardInterrupt from None
-            raise BuildError(cause(error, config.output)) from None
-    if state is None and not storage.exists(storage.join(config.output, layout.MANIFEST)):
+            raise BuildError(cause(error, output)) from None
+    if state is None and not storage.exists(storage.join(output, layout.MANIFEST)):
         return None
-    return read_manifest(config.output)
+    return read_manifest(output)
 
 
 def _runner(options: Any, workers: local.Workers) -> Any:
@@ -99,12 +96,12 @@ def _runner(options: Any, workers: local.Workers) -> Any:
 
 @contextlib.contextmanager
 def _frozen_heap() -> Iterator[None]:
-    """Keep the collector from walking again and again what is imported and stays."""
+    """Keep the garbage collector from visiting imported modules again and again."""
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()  # a notebook goes on after a build
+        gc.unfreeze()  # a notebook lives on after a build
 
 
 @contextlib.contextmanager

@@ -49,10 +49,10 @@ class _Options:
 
     port: int = option("port to listen on", default=50000, least=1, most=65_535)
     host: str = option(
-        "address to listen on (default: 127.0.0.1); whoever reaches it can run code here",
+        "address to listen on (default: 127.0.0.1); anyone who can reach it can run code here",
         default="127.0.0.1",
     )
-    label: str | None = option("any text, to tell this process from others in a list", default=None)
+    label: str | None = option("any text, to recognise this process in a list", default=None)
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -161,7 +161,7 @@ def _end(worker: multiprocessing.process.BaseProcess) -> None:
 
 def _work(environment: Mapping[str, str]) -> None:
     """Run Beam's worker in a forked process, until the engine or the pool is gone."""
-    os.dup2(2, 1)  # print as much as you like
+    os.dup2(2, 1)  # what rules or libraries print goes to the pool's standard error
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool's to handle; it ends its workers
     threading.Thread(target=_end_with_pool, daemon=True).start()
     os.environ.update(environment)

@@ -60,9 +60,9 @@ _SAMPLE_CHARS = 300
 _REJECTS_LISTED = 10_000  # per file; all are counted
 _PROGRESS_EVERY_S = 0.3
 _PAGES_AT_A_TIME = 64
-#: Verdicts that TF comes to before it deduplicates urls.
+#: Verdicts that TF reaches before it deduplicates urls.
 BEFORE_URLS = frozenset({PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN})
-#: Why a file is cleaned again although an output of it is there: FileSummary.recleaned.
+#: Why a file is cleaned again despite an existing output: FileSummary.recleaned.
 DAMAGED = "damaged"
 OLDER_FORMAT = "older format"
 CHANGED_INPUT = "changed input"
@@ -73,7 +73,7 @@ _UUID = re.compile(r"<?urn:uuid:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})>?"
 
 @dataclasses.dataclass(frozen=True)
 class FileSummary:
-    """What one WET file came to: the small value that travels, and the head of its cleaned file."""
+    """The result of cleaning one WET file. Workers return it; the cleaned file holds it."""
 
     path: str
     name: str  # of its outputs, see pipelines.corpus.layout
@@ -132,7 +132,7 @@ def clean_file(
     """Clean one WET file, unless a good output of the same recipe is there already.
 
     Writes rejects, fingerprints and, last, cleaned pages: the cleaned file is the mark that the
-    others are whole. ``progress`` is told bytes read and pages read now and then. ``content`` is
+    others are whole. ``progress`` is called now and then with bytes and pages read. ``content`` is
     the identity of the WET file (`storage.FileInfo`); where it is not the one that was cleaned, or
     with ``verify``, the file's SHA-256 decides whether it is cleaned again.
 
@@ -243,7 +243,7 @@ def _clean(
 
 
 def _changed(path: str, size: int, content: str, stats: ReadStats) -> str:
-    """Say how what was read is not the file that the build began with; empty if it is."""
+    """Return how the file has changed since the build began; empty if it has not."""
     try:
         if stats.bytes_read == size and (
             not (content and storage.is_local(path))  # a stream of a remote file is of one version
@@ -268,10 +268,10 @@ def finished_summary(path: str, size: int, output: str, identity: str) -> FileSu
 def _finished(
     path: str, size: int, output: str, name: str, identity: str, new: bool = False
 ) -> FileSummary | str:
-    """Return the summary of a good output, or why there is none: see ``FileSummary.recleaned``.
+    """Return the summary of a good output, or else the value of ``FileSummary.recleaned``.
 
-    Every byte of the cleaned file and of the fingerprints is checked: what is damaged is made again
-    now, and not found by a shard's task after hours.
+    Every byte of the cleaned file and of the fingerprints is checked, so that a damaged file is
+    rebuilt now and not found hours later by the task of a shard.
     """
     cleaned, fingerprints = layout.cleaned(output, name), layout.fingerprints(output, name)
     try:
@@ -359,7 +359,7 @@ def read_pages(
 def pages_of(
     records: Iterable[WetRecord | Reject], recipe: Recipe, counts: Counter[str]
 ) -> Iterator[tuple[Place, RawPage] | Reject]:
-    """Yield the pages of a WET file as a recipe's rules get them, and what is no page.
+    """Yield the pages of a WET file as a recipe's rules get them, and the rejects.
 
     Args:
         records: What `pipelines.wet.records.read_wet` yields.
@@ -410,7 +410,7 @@ class _Cleaner:
         self.pages_read = 0
         self.unit_count = 0
         self._waiting: list[RawPage] = []
-        self._places: list[Place] = []  # of those that wait
+        self._places: list[Place] = []  # of the waiting pages
         self._dropped_keys = array.array("Q")
         self._dropped_offsets = array.array("Q")
         self._dropped_codes = bytearray()
@@ -437,8 +437,9 @@ class _Cleaner:
             self._judge()
 
     def _judge(self) -> None:
-        """Judges the pages that wait. One step after the other over all of them, not page by page:
-        the tables of each step then stay in the processor's cache, for a tenth less CPU.
+        """Judge the waiting pages, step by step over all of them, not page by page.
+
+        The tables of each step then stay in the processor's cache, which saves a tenth of the CPU.
         """
         pages, self._waiting = self._waiting, []
         places, self._places = self._places, []
@@ -502,12 +503,12 @@ class _Cleaner:
             rank = md5_key(page.url)  # TF: md5 of the url as written
         elif self._recipe.dedup_urls:
             rank = key
-        else:  # pages may share a url: only their content tells them apart
+        else:  # pages may share a url: only their content distinguishes them
             rank = int.from_bytes(digest[:8], "little")
         self._kept_prints.append((url_identity(normalized), self._date(page), digest, rank))
 
     def _date(self, page: RawPage) -> str:
-        """Return what says which of two copies is newer: its time, or for TF its date's text."""
+        """Return what orders copies by age: the page's time, or for TF its date's text."""
         return page.timestamp if self._recipe.drop_parser_accidents else date_key(page.timestamp)
 
     def dropped(self) -> Dropped:
@@ -545,7 +546,7 @@ class _Cleaner:
 
 
 def page_digest(page: RawPage, text: str) -> bytes:
-    """16 bytes of all that would be published of a page: a tie-break that no file order changes.
+    """Return 16 bytes of a digest of all published fields: a tie-break independent of file order.
 
     ``text``: as kept, or as read for a page that the rules dropped.
     """

@@ -1,7 +1,7 @@
 """Fingerprints -> removals: urls first, then the spans of the pages that remain.
 
-Only identities move between workers: packed buffers, one a file and bucket. What a file can settle
-by itself it settles at once and sends nothing about, so no line is popular enough to hurt.
+Only identities move between workers: packed buffers, one per file and bucket. Copies within one
+file are removed there and not sent, so even a very popular line is sent once per file.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -28,12 +28,12 @@ __all__ = [
 Buffers = dict[int, bytes]
 
 _BYTES_PER_BUCKET = 64 << 20  # a worker sorts one bucket in about twice that
-_FEWEST_BUCKETS = 4  # more of them cost time, fewer leave workers idle
+_FEWEST_BUCKETS = 4  # fewer leave workers idle
 _MOST_BUCKETS = 1 << 14
 
 
 def bucket_count(rows: int, row_bytes: int) -> int:
-    """How many buckets so many packed rows are spread over. No result depends on it.
+    """Return over how many buckets packed rows are spread. No result depends on it.
 
     >>> bucket_count(0, spans.SPAN_BYTES), bucket_count(10**9, spans.SPAN_BYTES)
     (4, 418)

@@ -26,13 +26,13 @@ from typing import Any
 from c4_filters.pages import PageRules
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
 from pipelines import builders, corpus_folder, storage, verify_corpus
-from pipelines.builds import prepare, require_readable
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
+from pipelines.prepared import prepare, require_readable
 from pipelines.progress import Notes
 from pipelines.quiet_beam import beam
 from pipelines.stages import dedup
@@ -51,7 +51,7 @@ __all__ = ["BuildCorpus"]
 
 @dataclasses.dataclass(frozen=True)
 class Totals:
-    """What all cleaned files come to together: decides the number of buckets and shards."""
+    """Sums over all cleaned files: they decide the number of buckets and shards."""
 
     units: int = 0
     pages: int = 0
@@ -67,7 +67,7 @@ class Totals:
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What the stages know of the build that they are part of."""
+    """The build that the stages are part of."""
 
     config: BuildConfig
     claim: builders.Claim
@@ -104,7 +104,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
 
     config: BuildConfig
     notes: Notes | None = None  # progress, on this machine only
-    alone: bool = False  # nobody waits: the job itself must fail when too little could be read
+    alone: bool = False  # no launcher waits: the job itself fails when too little could be read
     claim: builders.Claim | None = None  # on the folder, if the launcher has taken it
 
     def __post_init__(self) -> None:
@@ -125,7 +125,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             ) as claim:
                 if prepared.finished is None:
                     return self._stages(begin, config, claim, alone=True)
-                prepared.tidy()
+                prepared.tidy_up()
                 claim.end()
         made = prepared.finished
         # Of no declared type: Beam would take a dataclass for a row of its own kinds of columns.
@@ -137,7 +137,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
 
     def _stages(self, begin: Any, config: BuildConfig, claim: builders.Claim, alone: bool) -> Any:
         """Add the stages of this module's head."""
-        # The patterns, of which there may be as many as files, stay with whoever made the list.
+        # The patterns, as many as files perhaps, stay with the launcher, which made the list.
         listed = storage.join(config.output, layout.INPUTS)
         config = dataclasses.replace(config, inputs=(listed,))
         job, recipe = _Job(config, claim, self.notes), config.recipe

@@ -2,9 +2,9 @@
 
 A shard holds a range of page keys, of which every cleaned file has some: 56,000 files and 20,000
 shards would be a billion openings, each of a few requests to an object store. So neighbouring
-files (by name) form groups, and what a group has in one of some ranges of keys becomes a *piece*: a
-cleaned file and a removal file like any other. Then every file is opened once a range, and a shard
-opens one piece a group. Builds of few files skip the step: no page or order depends on it.
+files (by name) form groups, and the pages of a group in one range of keys become a *piece*: a
+cleaned file and a removal file like any other. Then every file is opened once per range, and a
+shard opens one piece per group. Builds of few files skip the step: no page or order depends on it.
 """
 
 import contextlib
@@ -20,7 +20,6 @@ from pipelines.collector import without_collector
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
-    SPLITS,
     CleanedSource,
     key_range,
     shard_order,
@@ -32,8 +31,8 @@ from pipelines.corpus.removals import write_removals
 __all__ = ["MergePlan", "MergeTask", "cleaned_sources", "merge_files", "plan_merge"]
 
 _TEXT_BYTES_PER_PIECE = 128 << 20  # a worker holds it some three times over
-#: Openings without the step over openings with it, from which on it is taken. It reads and writes
-#: all cleaned text once more: docs/log.md has what both cost.
+#: Merge if it saves this factor of openings. It reads and writes all cleaned text once more:
+#: docs/log.md has the cost of both.
 _WORTH = 8
 
 
@@ -70,7 +69,7 @@ class MergePlan:
         return names[begin:end]
 
     def piece(self, output: str, task: MergeTask) -> CleanedSource:
-        """Where a piece stands."""
+        """Return the paths of a piece."""
         name = layout.piece_name(task.group, self.groups, task.key_range, self.ranges)
         return CleanedSource(layout.merged(output, name), layout.merged_removals(output, name))
 
@@ -85,7 +84,7 @@ class MergePlan:
 
 
 def plan_merge(files: int, text_bytes: int, shards: int) -> MergePlan | None:
-    """How cleaned files are merged before ``shards`` shards are written; None: not at all.
+    """Plan how cleaned files are merged before ``shards`` shards are written; None: not at all.
 
     The number of pieces follows from their size. Of the ways to lay them out, the one with the
     fewest openings is taken: files x ranges while merging, shards x groups while writing.
@@ -152,7 +151,7 @@ def _gather(
             contextlib.closing(OpenedFiles()) as files,
             files.open(source, build_id) as opened,
         ):
-            for pages, gone, units in opened.slices(range(len(SPLITS)), low, high):
+            for pages, gone, units in opened.slices(range(len(layout.SPLITS)), low, high):
                 batches.append(pages)
                 pages_gone.append(gone)
                 units_gone.append(units)
@@ -172,7 +171,7 @@ def _write_piece(
     first_units = np.cumsum(units) - units
     begins = np.cumsum(units[order]) - units[order]  # of each page's units, in the new order
     unit_order = np.repeat(first_units[order] - begins, units[order]) + np.arange(units.sum())
-    # The pages last: a piece that is there is whole.
+    # The pages last, so that an existing piece is complete.
     write_removals(piece.removals, pages_gone[order], units_gone[unit_order], None, None, build_id)
     summary = {"merged": os.path.basename(piece.cleaned), "build_id": build_id}
     write_cleaned(piece.cleaned, table.take(order), summary)

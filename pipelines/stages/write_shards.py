@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import io
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -19,14 +20,15 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
-from pipelines.corpus.cleaned import SPLITS, CleanedSource, key_range, shard_order
+from pipelines.corpus.cleaned import CleanedSource, key_range, shard_order
+from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.number_options import MOST_SHARDS
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
 
-# What one worker holds a few times over: 64 MB of text, more where shards are very many already,
-# since each of them opens some hundred files.
+# One worker holds a few copies of it: 64 MB of text, more if there are very many shards, since each
+# of them opens some hundred files.
 _TEXT_BYTES_PER_SHARD = 64 << 20
 _MOST_TEXT_BYTES_PER_SHARD = 256 << 20
 _MANY_SHARDS = 4096
@@ -64,7 +66,7 @@ class ShardTask:
 
 @dataclasses.dataclass(frozen=True)
 class ShardSummary:
-    """What one shard came to."""
+    """The result of writing one shard."""
 
     split: str
     index: int
@@ -286,15 +288,16 @@ def _replace(
     return pages.set_column(pages.schema.get_field_index(column), column, new)
 
 
-class _HashedFile:
-    """Passes bytes on to a file, and knows their number and digest."""
-
-    closed = False
+class _HashedFile(io.BufferedIOBase):
+    """Passes bytes on to a file, and counts and hashes them. Closing it leaves the file open."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.bytes = 0
         self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, data: Any) -> int:
         self.digest.update(data)
@@ -304,18 +307,3 @@ class _HashedFile:
 
     def tell(self) -> int:
         return self.bytes
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        """Do nothing: the owner of the file below closes it."""

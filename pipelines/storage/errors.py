@@ -1,10 +1,12 @@
 """Convert failures of remote file systems to `OSError`, one line each, with the path."""
 
+import contextlib
 import errno
 import os
 import re
+from collections.abc import Iterator
 
-__all__ = ["as_oserror", "of_status", "require"]
+__all__ = ["as_oserror", "of_status", "raising_oserror", "require"]
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _ERRNO_OF_STATUS = {
@@ -36,6 +38,15 @@ def as_oserror(error: Exception, path: str) -> OSError:
     if found and int(found[1]) in _ERRNO_OF_STATUS:
         return of_status(int(found[1]), path)
     return OSError(errno.EIO, line, path)
+
+
+@contextlib.contextmanager
+def raising_oserror(path: str) -> Iterator[None]:
+    """Turn whatever a client raises about a path inside the block into an OSError."""
+    try:
+        yield
+    except Exception as error:
+        raise as_oserror(error, path) from error
 
 
 def require(extra: str, scheme: str) -> OSError:

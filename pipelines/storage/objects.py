@@ -1,5 +1,6 @@
 """Objects of Google Cloud Storage (``gs://``) and S3 (``s3://``), through obstore."""
 
+import contextlib
 import datetime
 import errno
 import math
@@ -10,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 from pipelines.storage import options, patterns
 from pipelines.storage.credentials import amazon_arguments, environment, google_arguments
-from pipelines.storage.errors import as_oserror, require
+from pipelines.storage.errors import raising_oserror, require
 from pipelines.storage.paths import FileInfo, NoInputError, folder_error, is_temporary, last_part
 from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES, RangeFile, Upload
 
@@ -40,12 +41,8 @@ class Objects:
     def stat(self, path: str) -> FileInfo:
         """Return size and identity of an object."""
         store, key = self._store(path)
-        import obstore
-
-        try:
-            return _info(path, obstore.head(store, key))
-        except Exception as error:
-            raise as_oserror(error, path) from error
+        with raising_oserror(path):
+            return _info(path, store.head(key))
 
     def exists(self, path: str) -> bool:
         """Return whether there is such an object."""
@@ -60,28 +57,24 @@ class Objects:
         import obstore
 
         def fetch(start: int, length: int) -> bytes:
-            try:
-                found = obstore.get(store, key, options={"range": (start, start + length)})
+            with raising_oserror(path):
+                found = store.get(key, options={"range": (start, start + length)})
                 if found.meta["e_tag"] != etag:
                     raise OSError(errno.ESTALE, "changed while it was read", path)
                 return bytes(found.bytes())
-            except Exception as error:
-                raise as_oserror(error, path) from error
 
         kept = b""
         block = SCATTERED_BYTES if scattered else SEQUENTIAL_BYTES
-        # The end of a file that is read in parts holds its table. The answer tells the size, too.
+        # The end of a file that is read in parts holds its table. The answer has the size, too.
         wanted: Any = {"suffix": block} if scattered else (0, block)
-        try:
+        with raising_oserror(path):
             try:
-                got = obstore.get(store, key, options={"range": wanted})
+                got = store.get(key, options={"range": wanted})
                 meta, kept = got.meta, bytes(got.bytes())
             except obstore.exceptions.GenericError:
-                meta = obstore.head(store, key)
+                meta = store.head(key)
                 if meta["size"]:  # an empty object has no byte to request
                     raise
-        except Exception as error:
-            raise as_oserror(error, path) from error
         etag, size = meta["e_tag"], meta["size"]
         kept_from = size - len(kept) if scattered else 0
         return cast(BinaryIO, RangeFile(fetch, size, block, kept, kept_from))
@@ -99,51 +92,33 @@ class Objects:
     def remove(self, path: str) -> None:
         """Delete an object. A missing object is ignored."""
         store, key = self._store(path)
-        import obstore
-
-        try:
-            obstore.delete(store, key)
-        except FileNotFoundError:
-            pass
-        except Exception as error:
-            raise as_oserror(error, path) from error
+        with raising_oserror(path), contextlib.suppress(FileNotFoundError):
+            store.delete(key)
 
     def create_if_absent(self, path: str, content: bytes) -> bool:
         """Create an object unless it exists, with a conditional request."""
         store, key = self._store(path)
         import obstore
 
-        try:
-            obstore.put(store, key, content, mode="create", use_multipart=False)
-        except obstore.exceptions.AlreadyExistsError:
-            return False
-        except Exception as error:
-            raise as_oserror(error, path) from error
-        return True
+        with raising_oserror(path):
+            try:
+                store.put(key, content, mode="create", use_multipart=False)
+            except obstore.exceptions.AlreadyExistsError:
+                return False
+            return True
 
     def open_output(self, path: str) -> Upload:
         """Start an upload. If it is abandoned, its parts are deleted and not billed."""
         store, key = self._store(path)
-        import obstore
+        in_parts = {"chunk_size": _PART_BYTES, "max_concurrency": _PARTS_AT_A_TIME}
 
         def send_whole(content: bytes) -> None:
-            try:
-                obstore.put(store, key, content, use_multipart=False)
-            except Exception as error:
-                raise as_oserror(error, path) from error
+            with raising_oserror(path):
+                store.put(key, content, use_multipart=False)
 
         def send_parts(parts: Iterable[bytes]) -> None:
-            try:
-                obstore.put(
-                    store,
-                    key,
-                    parts,
-                    use_multipart=True,
-                    chunk_size=_PART_BYTES,
-                    max_concurrency=_PARTS_AT_A_TIME,
-                )
-            except Exception as error:
-                raise as_oserror(error, path) from error
+            with raising_oserror(path):
+                store.put(key, parts, use_multipart=True, **in_parts)
 
         return Upload(send_whole, send_parts, _PART_BYTES)
 
@@ -183,18 +158,14 @@ class Objects:
     def below(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
         """Return the wanted objects below a folder."""
         store, key = self._store(folder)
-        import obstore
-
         found = []
-        try:
-            for page in obstore.list(store, key or None, chunk_size=1000):
+        with raising_oserror(folder):
+            for page in store.list(key or None, chunk_size=1000):
                 for meta in page:
                     path = f"{self._root(folder)}{meta['path']}"
                     inside = path.removeprefix(folder)
                     if wanted.fullmatch(inside) and not is_temporary(last_part(path)):
                         found.append(_info(path, meta))
-        except Exception as error:
-            raise as_oserror(error, folder) from error
         # obstore drops the final slash of an empty object that represents a folder.
         empty = [file for file in found if not file.size]
         here = dict(zip(empty, patterns.in_parallel(self, [f.path for f in empty], self.find),
@@ -204,12 +175,8 @@ class Objects:
     def _level(self, folder: str) -> tuple[list[tuple[str, Any]], list[str]]:
         """Return objects and folders directly in a folder, by their paths."""
         store, key = self._store(folder)
-        import obstore
-
-        try:
-            found = obstore.list_with_delimiter(store, key or None)
-        except Exception as error:
-            raise as_oserror(error, folder) from error
+        with raising_oserror(folder):
+            found = store.list_with_delimiter(key or None)
         root = self._root(folder)
         # An object that represents the folder itself is listed too, without its final slash.
         above = f"{root}{key}"

@@ -1,10 +1,10 @@
-"""Where a record of a run ends, as far as its header and its neighbours tell.
+"""Find where a record of a run ends, by its header and its neighbours.
 
 How far a record reaches, in this order:
 
 1. ``Content-Length`` bytes, if a record header or the end of the text follows, if the block digest
-   agrees, or if the blank lines that end a record follow and only then something else; bar line
-   ends that were rewritten, which show in a length that is off by the number of lines;
+   agrees, or if the blank lines that end a record follow and only then something else; except if
+   line ends were rewritten, so that the length is off by the number of lines;
 2. otherwise up to the next record header, less the blank lines that end a record;
 3. otherwise, at the end of the text, up to that end if it closes like a record.
 
@@ -36,7 +36,7 @@ class _Header:
     """A record header read leniently; names lower-cased, the first of equal names wins."""
 
     fields: dict[bytes, bytes]
-    bad_line: bytes | None  # the first line that is no field
+    bad_line: bytes | None  # the first line that is not a field
 
     def text(self, name: bytes) -> str:
         """Return the value, stripped; raises UnicodeDecodeError if it is not UTF-8."""
@@ -45,7 +45,7 @@ class _Header:
     def length(self) -> int | None:
         """Return the value of Content-Length if it is a plain number."""
         value = self.fields.get(b"content-length", b"").strip()
-        # Longer numbers are no length, and Python refuses to convert very long ones.
+        # No record is longer, and Python refuses to convert very long numbers.
         return int(value) if value.isdigit() and len(value) < 20 else None
 
 
@@ -110,7 +110,7 @@ def find_extent(
         return RejectReason.TOO_LARGE
     if found is not None:
         return _Extent(end, length == end - body)
-    # The text ends first, and only the record itself can tell whether it is whole.
+    # The text ends here; only the record itself can show whether it is complete.
     if run.in_damage(run.left):
         assert run.damage is not None
         return run.damage
@@ -132,7 +132,7 @@ def _at(run: Run, start: int, size: int) -> bytes:
 
 
 def _settle_newlines(run: Run, body: int, end: int, stop: int) -> _Extent:
-    """Chooses among the line ends before ``stop``, where the next record or nothing follows.
+    """Choose among the line ends before ``stop``, where the next record or nothing follows.
 
     ``end`` is where Content-Length points. When line ends were rewritten it may, by a text's last
     blank lines, point a few bytes off and still land before the next record.
@@ -159,7 +159,7 @@ def _without_closing_lines(run: Run, body: int, stop: int) -> int:
 
 
 def _digest_agrees(run: Run, header: _Header, body: int, end: int) -> bool | None:
-    """Whether WARC-Block-Digest is that of the payload; None if there is none to compare."""
+    """Whether WARC-Block-Digest matches the payload; None if it cannot be compared."""
     value = header.fields.get(b"warc-block-digest", b"").decode("ascii", "replace").strip()
     parts = _DIGEST.fullmatch(value)
     if not parts:
@@ -179,8 +179,8 @@ def _digest_agrees(run: Run, header: _Header, body: int, end: int) -> bool | Non
 def damage_within(run: Run, header: _Header, body: int, end: int) -> RejectReason | None:
     """Whether damage to the record's gzip member must be taken to have hit this whole record.
 
-    The checksum of a member of several records does not tell which of them is broken; a block
-    digest does, of the payload. Without one, a record is lost if it is all that the member holds.
+    The checksum of a member of several records does not show which of them is damaged; the block
+    digest of a payload does. Without one, a record is lost if it is all that the member holds.
     """
     if run.damage is None or not run.in_damage(end):
         return None

@@ -1,4 +1,4 @@
-"""What a file is that should be a WET file and is not, told by its first bytes."""
+"""Recognise files that are not WET files by their first bytes."""
 
 import re
 from collections.abc import Mapping

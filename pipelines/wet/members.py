@@ -34,8 +34,8 @@ _WHOLE_MEMBER_BYTES = 4 << 20  # members that inflate to more are not held whole
 PIECE_BYTES = 1 << 20  # text taken at once from a large member or from a file stored as it is
 _TRIAL_BYTES = 1 << 10  # stored bytes that must inflate before unknown ones pass as gzip
 _TRIAL_STEP_BYTES = 16  # of those at once: what comes right before an error is lost
-# Work that came to nothing is allowed in proportion to the file: one that is made up could else ask
-# for it again and again. Real damage stays far below.
+# Wasted work is limited in proportion to the file, since a malicious file could cause it again and
+# again. Real damage stays far below.
 _VAIN_BYTES = 64 << 20
 _VAIN_PER_STORED_BYTE = 16
 GZIP_MAGIC = b"\x1f\x8b\x08"
@@ -45,7 +45,7 @@ VERSION_LINE = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n", re.IGNORECASE)
 
 
 def first_text(stored: "Stored") -> bytes:
-    """Return the first bytes of text of the first gzip member, as far as it can be read."""
+    """Return the first bytes of text of the first gzip member, as far as it is readable."""
     inflater = zlib.decompressobj(_GZIP_WBITS)
     text = b""
     try:
@@ -59,7 +59,7 @@ def first_text(stored: "Stored") -> bytes:
 
 
 class Stored:
-    """The stored bytes, hashed once each as they come by, with cheap steps back."""
+    """The stored bytes, each hashed once when it is read, with cheap steps back."""
 
     def __init__(self, stream: BinaryIO, stats: ReadStats, text_left: int) -> None:
         self.sha256 = hashlib.sha256()
@@ -79,11 +79,11 @@ class Stored:
         return self._stats.bytes_read
 
     def in_vain(self, size: int) -> None:
-        """Note that ``size`` bytes were worked on for nothing."""
+        """Note that the work on ``size`` bytes was wasted."""
         self._vain_bytes += size
 
     def may_try(self) -> bool:
-        """Whether work that may come to nothing is still worth it."""
+        """Whether the limit of wasted work is not yet reached."""
         return self._vain_bytes <= _VAIN_BYTES + _VAIN_PER_STORED_BYTE * self._stats.bytes_read
 
     def read_rest(self) -> None:
@@ -100,7 +100,7 @@ class Stored:
         return self._view[i : i + size]
 
     def find_gzip(self, pos: int) -> int | None:
-        """Where the next three bytes that open a gzip member stand, from ``pos`` on."""
+        """Return where the first three bytes of a gzip member occur next, from ``pos`` on."""
         while True:
             self.view(pos, _READ_BYTES)
             found = self._window.find(GZIP_MAGIC, pos - self._start)
@@ -164,7 +164,7 @@ def opens_member(stored: Stored, pos: int) -> bool:
                 return True
     except zlib.error:
         return False
-    return len(text) >= _TRIAL_BYTES // 4  # one that goes on with a record of the member before
+    return len(text) >= _TRIAL_BYTES // 4  # it may continue a record of the member before
 
 
 def next_member(stored: Stored, pos: int) -> tuple[int, bool]:
@@ -179,9 +179,9 @@ def next_member(stored: Stored, pos: int) -> tuple[int, bool]:
 
 
 def probe_member(codec: Any, stored: Stored, pos: int) -> tuple[RejectReason | None, int, int]:
-    """Inflates a member and keeps nothing: (its fault or None, where that shows, bytes of text).
+    """Inflate a member and keep nothing: (its fault or None, where it was found, bytes of text).
 
-    What lies beyond the limit of the file is not looked at: it will not be read.
+    Text beyond the limit of the file is not examined: it will not be read.
     """
     inflater = codec.decompressobj(_GZIP_WBITS)
     inflated = 0
@@ -211,7 +211,7 @@ def inflate_pieces(codec: Any, stored: Stored, pos: int) -> Iterator[bytes]:
 
 
 def salvage_pieces(stored: Stored, pos: int) -> Iterator[bytes]:
-    """All text of a member before its first error; zlib's word is final."""
+    """Yield all text of a member before its first error, which zlib decides."""
     inflater = zlib.decompressobj(_GZIP_WBITS)
     while not inflater.eof and (window := stored.view(pos, INFLATE_BYTES)):
         before = inflater.copy()

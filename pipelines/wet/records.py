@@ -1,11 +1,11 @@
-"""WET file -> records: one fast pass over good files, and on bad ones nothing lost but the damage.
+"""WET file -> records: one fast pass over good files; of bad ones only the damaged parts are lost.
 
 Common Crawl stores one WARC record in one gzip member. Such a member is inflated in one go and its
-few header lines are split: that is the fast way, and nearly every record takes it. Whatever does
-not look exactly like that (several records in a member, stored text, other line ends, a wrong
-``Content-Length``, damage) goes through the careful way, which reads from that member on until a
-member ends where a record ends. Both work on the bytes of one file; this module imports no Beam,
-the caller opens the stream.
+few header lines are split: this fast path handles nearly every record. Whatever does not look
+exactly like that (several records in a member, stored text, other line ends, a wrong
+``Content-Length``, damage) takes the tolerant path, which reads from that member on until a member
+ends where a record ends. Both work on the bytes of one file; this module imports no Beam, and the
+caller opens the stream.
 
 Layout of records: WARC 1.0 (ISO 28500:2009) and 1.1, section 4.
 """
@@ -41,8 +41,8 @@ from pipelines.wet.runs import Run
 
 __all__ = ["read_wet"]
 
-_VERSION_LINE_BYTES = 64  # a version line is no longer
-_MOST_HELD = 1_000  # rejects before the first record; what follows is told in one
+_VERSION_LINE_BYTES = 64  # of the longest version line
+_MOST_HELD = 1_000  # rejects before the first record; the rest is one reject
 _OTHER_TYPES = frozenset(
     ["warcinfo", "response", "resource", "request", "metadata", "revisit", "continuation"]
 )
@@ -56,7 +56,7 @@ def read_wet(
     max_file_bytes: int = MAX_FILE_BYTES,
     as_tf: bool = False,
 ) -> Iterator[WetRecord | Reject]:
-    r"""Yield every page of a WET file, and a Reject for all else that should not be there.
+    r"""Yield every page of a WET file, and a Reject for everything else that should not be there.
 
     ``stream`` is seekable, holds the file's bytes as stored (gzip or not) and is read from its
     start. Records of other types are only counted. A page may be empty. However much a member
@@ -128,7 +128,9 @@ def _read(
             stored.read_rest()
             break
         if run.after <= pos:
-            raise AssertionError(f"reader stands still at byte {pos}: a bug, please report it")
+            raise AssertionError(
+                f"the reader makes no progress at byte {pos}: a bug, please report it"
+            )
         pos = run.after
     stats.sha256 = stored.sha256.hexdigest()
     if stats.records == 0:
@@ -144,7 +146,7 @@ def _hold(held: list[Reject], reject: Reject) -> None:
     if len(held) < _MOST_HELD:
         held.append(reject)
     elif len(held) == _MOST_HELD:
-        detail = f"damage goes on from here to the first record: {reject.detail}"
+        detail = f"damage continues from here to the first record: {reject.detail}"
         held.append(dataclasses.replace(reject, detail=short_line(detail)))
 
 
@@ -182,8 +184,8 @@ def _plain_record(
 ) -> WetRecord | str | None:
     """Return the record that fills a member exactly, written as Common Crawl does; else None.
 
-    Of a good record that is no page only its type is returned. None is no verdict: it sends the
-    member the careful way, which must agree wherever this answers.
+    Of a good record of another type only the type is returned. None sends the member to the
+    tolerant path, which must agree wherever this function returns a record.
     """
     head_end = text.find(CRLF2)
     body_bytes = len(text) - head_end - 8
@@ -203,7 +205,7 @@ def _plain_record(
         names = "\n".join(fields).lower()
         if (
             len(set(names.split("\n"))) != len(lines) - 1  # a name twice
-            or ":" in names  # a value that no blank stands before
+            or ":" in names  # no blank before a value
             or " " in names
             or "\t" in names
             or ("Content-Type" not in fields and "content-type" in names)
@@ -245,13 +247,13 @@ def _without_brackets(url: str) -> str:
     return url[1:-1].strip() if url[:1] == "<" and url[-1:] == ">" and len(url) > 1 else url
 
 
-_OVER_LIMIT = "the file unpacks to more than may be read of it: its rest is left (--max-file-mb)"
+_OVER_LIMIT = "the file unpacks to more than may be read of it: its rest is skipped (--max-file-mb)"
 
 
 def _read_run(
     run: Run, stats: ReadStats, max_record_bytes: int, as_tf: bool
 ) -> Iterator[WetRecord | Reject]:
-    """Everything in a run, or up to where the fast way can take over again."""
+    """Yield everything in a run, or up to where the fast path can take over again."""
     begun = False
     while run.fill(1):
         blank = BLANK.match(run.buffer, run.at)
@@ -263,7 +265,7 @@ def _read_run(
         begun = True
         run.fill(_VERSION_LINE_BYTES)
         if VERSION_LINE.match(run.buffer, run.at, run.at + _VERSION_LINE_BYTES) and (
-            # In damage any line may come to stand here; at its begin the record is cut off at most.
+            # Damaged text may hold any line; where it starts, the record is at most cut off.
             run.over_limit
             or not run.in_damage(1)
             or run.starts_damage()
@@ -276,17 +278,17 @@ def _read_run(
         else:
             found = _skip_garbage(run)
         if isinstance(found, Reject) and found.reason is RejectReason.TOO_LARGE and run.cut_off():
-            run.limit_told = True  # here, where it cut a record, and not once more for the rest
+            run.limit_reported = True  # reported here, with the record, and not again for the rest
             found = dataclasses.replace(found, detail=short_line(f"{_OVER_LIMIT}: {found.detail}"))
         if found is not None:
             yield found
         if run.left == 0 and run.may_stop():
             return
     if run.over_limit:
-        if not run.limit_told:
+        if not run.limit_reported:
             offset, inner_offset = run.locate()
             yield Reject(offset, RejectReason.TOO_LARGE, _OVER_LIMIT, inner_offset, is_record=False)
-    elif run.damage is not None and not run.damage_told:
+    elif run.damage is not None and not run.damage_reported:
         offset, inner_offset = run.locate()
         detail = f"gzip member damaged after {inner_offset:,} bytes of text"
         yield Reject(offset, run.damage, detail, inner_offset, is_record=False)
@@ -299,7 +301,7 @@ def _skip_garbage(run: Run) -> Reject:
     size = run.skip_to_header(1)
     reason = RejectReason.NOT_WARC
     if run.left == 0 and run.ended and run.damage is not None and run.in_damage(0):
-        reason, run.damage_told = run.damage, True
+        reason, run.damage_reported = run.damage, True
     detail = short_line(f"{size:,} bytes outside records: {shown}")
     return Reject(offset, reason, detail, inner_offset, is_record=False)
 
@@ -307,9 +309,9 @@ def _skip_garbage(run: Run) -> Reject:
 def _read_record(
     run: Run, stats: ReadStats, max_record_bytes: int, as_tf: bool
 ) -> WetRecord | Reject | None:
-    """Return the record that begins right here, consumed; None if it is good but no page."""
+    """Return the record that begins here, consumed; None if it is good but of another type."""
     offset, inner_offset = run.locate()
-    # A header that breaks off must not take the next record's header for its own last lines.
+    # A cut header must not take the next record's header for its own last lines.
     body, next_header = run.find_body()
     head_stop = body or next_header or min(run.left, MAX_HEADER_BYTES)
     head = bytes(run.buffer[run.at : run.at + head_stop])
@@ -323,7 +325,7 @@ def _read_record(
 
     if next_header is not None:
         run.at += next_header
-        return reject(RejectReason.BAD_HEADER, f"header breaks off: {label}")
+        return reject(RejectReason.BAD_HEADER, f"header is cut: {label}")
     if body is None:
         if head_stop == MAX_HEADER_BYTES:
             run.skip_to_header(1)
@@ -331,7 +333,7 @@ def _read_record(
                 RejectReason.BAD_HEADER, f"header of more than {MAX_HEADER_BYTES} bytes: {label}"
             )
         run.at += run.left
-        run.damage_told = run.damage is not None
+        run.damage_reported = run.damage is not None
         return reject(run.damage or RejectReason.TRUNCATED, f"cut in its header: {label}")
 
     extent = find_extent(run, header, body, max_record_bytes)
@@ -342,7 +344,7 @@ def _read_record(
                 detail = f"more than {max_record_bytes} bytes: {label}"
             run.skip_to_header(body)
         else:
-            run.damage_told = extent is run.damage
+            run.damage_reported = extent is run.damage
             run.at += run.left
         return reject(extent, detail)
     damage = damage_within(run, header, body, extent.end)
@@ -355,7 +357,7 @@ def _read_record(
             payload = None
     run.at += extent.end
     if damage is not None:
-        run.damage_told = True
+        run.damage_reported = True
         return reject(damage, f"in a damaged gzip member: {label}")
     if header.bad_line is not None and not extent.as_declared:
         return reject(RejectReason.BAD_HEADER, f"{ascii(header.bad_line)[1:]} in header: {label}")

@@ -19,9 +19,8 @@ __all__ = [
 ]
 
 MAX_RECORD_BYTES = 64 << 20  # our choice: pages of Common Crawl are cut at 1 MiB before extraction
-MAX_HEADER_BYTES = (
-    64 << 10
-)  # our choice: FastWARC's bound is half of it, real headers stay under 4k
+# Our choice: FastWARC's bound is half of it, real headers stay under 4k.
+MAX_HEADER_BYTES = 64 << 10
 MAX_FILE_BYTES = 1 << 30  # our choice: twice and more what Common Crawl's files unpack to
 MAX_DETAIL_CHARS = 200
 
@@ -55,7 +54,7 @@ class Reject:
     """Bytes that did not become a page, and why.
 
     Offsets are those of ``WetRecord``. ``detail`` is one printable line of at most
-    ``MAX_DETAIL_CHARS`` characters. ``is_record`` tells whether a record header was seen there, so
+    ``MAX_DETAIL_CHARS`` characters. ``is_record`` says whether a record header was seen there, so
     that it counts in ``ReadStats.records``; garbage, padding and members that show no header do
     not count.
     """
@@ -82,7 +81,7 @@ class ReadStats:
     wrong_lengths: int = 0  # records with a wrong or no Content-Length whose end is sure
     bytes_read: int = 0  # stored bytes, each counted once; in the end the file's size
     sha256: str = ""  # hex, of all stored bytes; empty until the end
-    tolerant: bool = False  # the careful way was needed: more than one good member a record
+    tolerant: bool = False  # whether the tolerant path was needed
 
 
 def short_line(text: str) -> str:

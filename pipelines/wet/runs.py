@@ -25,7 +25,7 @@ from pipelines.wet.results import MAX_HEADER_BYTES
 __all__ = ["PROBE_BYTES", "Run"]
 
 _RESCAN_BYTES = 1 << 20  # how far before the point of failure the next good member is looked for
-PROBE_BYTES = 4 << 10  # text looked at to tell a record header from a line that quotes one
+PROBE_BYTES = 4 << 10  # bytes of text examined to distinguish a record header from a quoted one
 # Where a length or a member's begin says that a record begins, a field that only WARC headers have
 # is enough, in the lines right below the version line.
 _LIKELY_HEADER = re.compile(
@@ -44,9 +44,9 @@ _HEADER_STOP = re.compile(rb"\n\r?\n|WARC/")
 class Run:
     """Text that follows without a gap: of gzip members end to end, or stored as it is.
 
-    A run of members ends before bytes that are no gzip member, or with what could be saved of a
-    damaged one (``damage``); a stored one ends before the next gzip member. ``after`` then says
-    where to go on in the file. ``buffer[at:]`` is the text not yet consumed.
+    A run of members ends before bytes that are not a gzip member, or with the readable part of a
+    damaged one (``damage``); a stored one ends before the next gzip member. Reading of the file
+    then continues at ``after``. ``buffer[at:]`` is the text not yet consumed.
     """
 
     def __init__(self, stored: Stored, pos: int) -> None:
@@ -55,9 +55,9 @@ class Run:
         self.ended = False
         self.after = pos
         self.damage: RejectReason | None = None
-        self.damage_told = False  # a Reject has already said so
+        self.damage_reported = False  # a Reject has already said so
         self.over_limit = False  # the rest of the file is not read
-        self.limit_told = False  # a Reject has already said so
+        self.limit_reported = False  # a Reject has already said so
         self._stored = stored
         self._base = 0  # bytes of the run before buffer[0]
         self._marks: collections.deque[tuple[int, int]] = collections.deque()
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def left(self) -> int:
-        """Bytes at hand."""
+        """Unread bytes in the buffer."""
         return len(self.buffer) - self.at
 
     def locate(self) -> tuple[int, int]:
@@ -104,13 +104,13 @@ class Run:
         return self.damage is not None and self._base + self.at == self._damage_start
 
     def cut_off(self) -> bool:
-        """Whether the limit of the file, and no end of its own, ended what was read last."""
+        """Whether the limit of the file cut off what was read last."""
         return self.over_limit and self.left == 0
 
     # Reading
 
     def fill(self, size: int) -> bool:
-        """Brings ``size`` bytes to hand if the run has them."""
+        """Fill the buffer with ``size`` unread bytes if the run has them; return whether it has."""
         while len(self.buffer) - self.at < size and not self.ended:
             if self.at > PIECE_BYTES:
                 del self.buffer[: self.at]
@@ -133,7 +133,7 @@ class Run:
     def find_header(self, start: int, limit: int) -> int | None:
         """Distance to the next whole record header at ``start`` or beyond, before ``limit``."""
         while start < limit:
-            # No more than needed: text of the next member would keep the fast way from resuming.
+            # No more than needed: text of the next member would keep the fast path from resuming.
             self.fill(min(start + PROBE_BYTES, limit + 4))
             found = self.buffer.find(b"WARC/", self.at + start, self.at + limit + 4)
             if found < 0:
@@ -143,7 +143,7 @@ class Run:
                 continue
             start = found - self.at
             whole, stop = self._whole_header(start)
-            # Members begin with records as a rule, so there a header may break off in damage.
+            # Members begin with records as a rule, so there a header may be cut by damage.
             if whole or (self.between_members(start) and self.header_at(start)):
                 return start if start < limit else None
             start = stop
@@ -162,8 +162,8 @@ class Run:
     def _whole_header(self, start: int) -> tuple[bool, int]:
         """Whether a whole record header begins at ``start``, else from where another one may.
 
-        All that could be a header within the fields of one that is not whole breaks off where
-        these do, so nothing is looked at twice.
+        A header within the fields of an incomplete one ends where these end, so no text is examined
+        twice.
         """
         size = PROBE_BYTES
         while True:

@@ -25,6 +25,6 @@ def test_graphs_agree_and_packing_pays() -> None:
         check=False,
         timeout=120,
     )
-    assert "the same on every way" in done.stdout, done.stderr
+    assert "the same by every graph" in done.stdout, done.stderr
     [ratio] = re.findall(r"naive / packed: (\d+\.\d)", done.stdout)
     assert float(ratio) > 1.5

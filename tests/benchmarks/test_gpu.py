@@ -223,4 +223,4 @@ def test_golden_models_come_first_and_every_peer_has_our_match():
     peers = [option for option in parsed.values() if option.stage == "peer"]
     assert {option.params for option in peers} == {"bfloat16", "autocast"}
     assert {option.peer_attention for option in peers} == {"sdpa"}
-    assert all(option.compile != "no" for option in peers)
+    assert all(option.peer_compile != "no" for option in peers)

@@ -5,9 +5,9 @@ import io
 import pytest
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="the train extra is not installed")
-pytest.importorskip("grain", reason="the train extra is not installed")
 
 from benchmarks import input_pipeline  # noqa: E402
+from model.tasks.prepared import prepare  # noqa: E402
 from testing.corpora import make_corpus, numbered  # noqa: E402
 
 
@@ -51,3 +51,15 @@ def test_workers_too(arguments, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [*arguments, "--workers", "1", "--batches", "2"])
     assert input_pipeline.main() == 0
     assert "1 workers: " in capsys.readouterr().out
+
+
+def test_a_mixture_too(arguments, tmp_path, monkeypatch, capsys):
+    rows = [("train", {"inputs": f"{n} 3", "targets": "4"}) for n in range(50)]
+    prepare("own", rows, tmp_path / "tasks", "x")
+    more = ["--data", str(tmp_path / "tasks"), "--tasks", "own"]
+    monkeypatch.setattr("sys.argv", [*arguments, *more])
+    assert input_pipeline.main() == 0
+    alone, mixed = capsys.readouterr().out.split("mixture with tasks")
+    assert "of own" not in alone
+    assert "of own, " in mixed
+    assert "pipeline at " in mixed

@@ -2,7 +2,6 @@
 
 import gzip
 import importlib.util
-import itertools
 import json
 import pathlib
 
@@ -12,6 +11,7 @@ pytest.importorskip("tensorflow_datasets", reason="needs the extra `tfds`")
 pytest.importorskip("nltk", reason="needs the extra `dev`")
 
 from benchmarks import reference
+from testing.helpers import write_wet
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared"
 SMALLEST_WET = SHARED / "wet" / "orig-04-CC-MAIN-2013-2014-2015-2024.warc.wet.gz"
@@ -60,16 +60,15 @@ PAGES = [
 ]
 
 
-def build(tmp_path, pages, **options):
+def build(tmp_path, pages):
     path = tmp_path / "pages.warc.wet.gz"
-    reference.write_wet(path, pages)
-    return reference.run_reference([path], WORDS, **options)
+    write_wet(path, pages)
+    return reference.run_reference([path], WORDS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", reference.DEDUP_ENGINES)
-def test_a_hand_made_corpus_comes_out_as_read_off_the_published_rules(tmp_path, engine):
-    run = build(tmp_path, PAGES, dedup_engine=engine)
+def test_a_hand_made_corpus_comes_out_as_read_off_the_published_rules(tmp_path):
+    run = build(tmp_path, PAGES)
 
     # The later copy of the bridge stays. The gate line stays where the md5 of the url is smaller:
     # e4dd... for the bridge, e6c6... for the garden, which comes first in the file.
@@ -116,82 +115,18 @@ def test_a_hand_made_corpus_comes_out_as_read_off_the_published_rules(tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("left_out", "urls_more"),
-    [
-        ("newest", {"http://www.bridge.example/"}),
-        ("clean", {"http://code.example"}),
-        ("language", {"http://bruecke.example", "http://rude.example"}),
-        ("badwords", {"http://rude.example"}),
-    ],
-)
-def test_a_stage_left_out_drops_nothing(tmp_path, left_out, urls_more):
-    stages = [stage for stage in reference.STAGES if stage not in {left_out, "dedup"}]
-    if left_out == "language":
-        stages.remove("badwords")  # which reads what the language stage writes
-    every_stage = {"http://bridge.example?utm_source=mail", "http://garden.example/beds"}
-    urls = {page["url"] for page in build(tmp_path, PAGES, stages=stages).pages}
-    assert urls == every_stage | urls_more
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"stages": ["split", "klean"]}, "klean"),
-        ({"stages": ["clean", "split"]}, "keep the order"),
-        ({"stages": ["clean"]}, "start with 'split'"),
-        ({"stages": ["split", "badwords"]}, "add 'language'"),
-        ({"dedup_engine": "spark"}, "spark"),
-    ],
-)
-def test_settings_that_make_no_build_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        reference.run_reference([], WORDS, **options)
-
-
-def test_time_per_page_takes_the_one_page_run_off_both_sides():
-    many, one = {"clean": 1.25, "dedup": 2.0}, {"clean": 0.25, "dedup": 2.0}
-    costs = reference.milliseconds_a_page(many, one, page_count=101)
-    assert costs == {"clean": 10.0, "dedup": 0.0}
-
-
-def test_time_per_page_needs_a_page_beside_the_one_taken_off():
-    with pytest.raises(ValueError, match="at least 2"):
-        reference.milliseconds_a_page({"clean": 1.0}, {"clean": 1.0}, page_count=1)
-
-
 def test_without_tensorflow_the_stand_in_gives_the_same_pages(tmp_path, monkeypatch):
-    expected = build(tmp_path, PAGES, dedup_engine="loop")
+    expected = build(tmp_path, PAGES)
     c4_utils = reference.load_reference()
     monkeypatch.setattr(c4_utils, "tf", c4_utils.tf)  # put back afterwards
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name)
     )
-    run = build(tmp_path, PAGES, dedup_engine="loop")
+    run = build(tmp_path, PAGES)
     assert type(c4_utils.tf).__name__ == "SimpleNamespace"
     assert (run.pages, run.counters) == (expected.pages, expected.counters)
     assert c4_utils.tf.compat.as_text("Brücke".encode()) == "Brücke"
-
-
-def test_command_line_writes_the_pages_and_the_time_of_each_stage(tmp_path, capsys):
-    wet, words = tmp_path / "a.warc.wet.gz", tmp_path / "words.txt"
-    reference.write_wet(wet, PAGES)
-    words.write_text("\n".join(WORDS), encoding="utf-8")
-    out, counters = tmp_path / "pages.jsonl.gz", tmp_path / "counters.json"
-    flags = {"--wet": tmp_path / "*.wet.gz", "--badwords": words, "--dedup": "loop"}
-    flags |= {"--out": out, "--counters": counters}
-    status = reference.main([str(part) for flag in flags.items() for part in flag])
-    run = reference.run_reference([wet], WORDS, dedup_engine="loop")
-    lines = gzip.decompress(out.read_bytes()).decode("utf-8").splitlines()
-    assert status == 0
-    assert [json.loads(line) for line in lines] == run.pages
-    assert lines == sorted(lines)
-    assert json.loads(counters.read_text()) == run.counters
-    printed = capsys.readouterr().out
-    assert "1 files, 6 pages read, 2 pages kept" in printed
-    stages = [line.split()[0] for line in printed.splitlines() if line.endswith("a page read")]
-    assert stages == [*reference.STAGES, "total"]
 
 
 @needs_golden
@@ -227,15 +162,3 @@ def is_subsequence(part, whole):
 def test_the_packaged_word_list_is_the_one_the_golden_pages_were_made_with():
     golden = (GOLDEN / "badwords-en.txt").read_text(encoding="utf-8").splitlines()
     assert set(reference.packaged_english_badwords()) == set(golden)
-
-
-def test_stages_can_only_be_left_out_never_moved():
-    """Every order but the builder's is refused, by brute force over all orders of four stages."""
-    accepted = []
-    for stages in itertools.permutations(["split", "newest", "clean", "language"]):
-        try:
-            reference.run_reference([], WORDS, stages)
-        except ValueError:
-            continue
-        accepted.append(stages)
-    assert accepted == [("split", "newest", "clean", "language")]

@@ -11,6 +11,7 @@ from pipelines.builders import Claim
 from pipelines.config import BuildConfig
 from pipelines.engines.run import run_build
 from pipelines.quiet_beam import beam
+from pipelines.stages.graph import BuildCorpus
 from testing.fake_google_cloud import FakeGoogleCloud
 from testing.helpers import run_c4, wet_bytes
 
@@ -64,10 +65,9 @@ def dry_run(config: BuildConfig, options: list[str], monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(dataflow_runner.DataflowRunner, "run_pipeline", run_pipeline)
     made = run_build(
-        config,
+        BuildCorpus(config, claim=Claim(config.output, 1, "run")),
         beam.options.pipeline_options.PipelineOptions(options),
         None,
-        Claim(config.output, 1, "run"),
     )
     assert made is None, "a dry run builds nothing"
     [job] = kept

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from model.commands import pretrain
+from model.data.input_config import InputConfig
 from model.data.objectives import OBJECTIVES
-from model.data.rows import InputConfig
 from model.data.sentencepiece_model import Notes, with_notes
 from model.t5.config import ModelConfig, model_config
 from model.training.run_folder import RunFolder, _flat

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import builders, builds, c4_main
+from pipelines import builds, c4_main
 from pipelines.commands import build as build_command
 from pipelines.commands import explain as explain_command
 from pipelines.version import VERSION
@@ -30,9 +30,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Configurations and Beam options that would have been built."""
     found: list[Any] = []
 
-    def run_build(config: Any, options: Any, show: Any, claim: builders.Claim, _: Any) -> None:
-        claim.require(now=True)
-        found.append((config, options, show))
+    def run_build(corpus: Any, options: Any, show: Any, _: Any) -> None:
+        corpus.claim.require(now=True)
+        found.append((corpus.config, options, show))
 
     monkeypatch.setattr(builds, "run_build", run_build)
     return found

@@ -23,6 +23,7 @@ from pipelines.config import BuildConfig
 from pipelines.engines.failures import BuildError
 from pipelines.engines.run import run_build
 from pipelines.quiet_beam import beam
+from pipelines.stages.graph import BuildCorpus
 from samples.make_samples import WET_DIR
 from testing.helpers import (
     digests,
@@ -349,7 +350,7 @@ def test_a_folder_that_a_worker_does_not_see_is_one_line(tmp_path: pathlib.Path)
     with pytest.raises(
         BuildError, match=r"does not see the folder \S+/disk: .* \(--output\)"
     ) as got:
-        run_build(config, options, None, Claim(config.output, 1, "run"))
+        run_build(BuildCorpus(config, claim=Claim(config.output, 1, "run")), options, None)
     assert socket.gethostname() in str(got.value)
     assert not list(tmp_path.iterdir()), "nothing is scattered there"
 

@@ -77,7 +77,9 @@ OPTIONS = options_with_numbers()
 
 def test_the_commands_have_options_with_numbers() -> None:
     names = {name for name, _ in OPTIONS}
-    assert names == {"build", "explain", "plan", "worker-pool", "vocab", "pretrain", "tasks"}
+    assert names == {
+        "build", "explain", "plan", "worker-pool", "vocab", "pretrain", "tasks", "predict",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS)

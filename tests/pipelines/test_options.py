@@ -127,7 +127,7 @@ def test_a_file_changes_a_recipe(tmp_path: pathlib.Path) -> None:
         ('name = "a"\nmin_sentence = 4', "'min_sentence'; did you mean 'min_sentences'?"),
         ('name = "a"\nbase = "enn"', "unknown recipe 'enn'; did you mean 'en'?"),
         ('name = "a"\nmin_sentences = "4"', "min_sentences must be a whole number, got '4'"),
-        ('name = "a"\nlanguages = ["eng"]', "'eng' is none; did you mean 'en'?"),
+        ('name = "a"\nlanguages = ["eng"]', "got 'eng'; did you mean 'en'?"),
         ('name = "a"\ndedup_window = 0', "dedup_window must be at least 1, got 0"),
     ],
 )

@@ -112,6 +112,9 @@ def test_an_error_comes_out_where_the_batch_would_have(config, sharding):
             self.position += 1
             return host_batches(config, 1)[0]
 
+        def epoch(self):
+            return self.position / 2
+
         def close(self):
             self.position = -1
 
@@ -122,6 +125,7 @@ def test_an_error_comes_out_where_the_batch_would_have(config, sharding):
         with pytest.raises(ValueError, match="damaged"):
             next(batches)
     assert batches.get_state() == {"position": 2}
+    assert batches.epoch() == 1.0
     batches.close()
 
 

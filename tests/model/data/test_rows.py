@@ -1,19 +1,17 @@
-"""What a run goes through, once an epoch; every objective on every architecture."""
+"""Rows: every objective on every architecture, tasks beside them, packed or one by one."""
 
-import collections
-import itertools
+import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from model.data.input_config import InputConfig, TaskInput
 from model.data.objectives import OBJECTIVES, objective
-from model.data.page_groups import PageGroups
-from model.data.rows import MAX_PAGE_TOKENS, InputConfig, RowMaker, RowOrder, _one_chunk
+from model.data.rows import RowPacker
+from model.data.sequences import Sequences
 from model.t5.config import ARCHITECTURES
-from pipelines.corpus.reading import CorpusSplit, Shard, open_corpus
-from testing.corpora import FIRST_ID, NumberVocabulary, make_corpus, numbered
+from model.tasks.prepared import prepare
+from testing.corpora import NumberVocabulary, make_corpus, numbered
 
 PAGES = [300, 150, 61]
 
@@ -28,144 +26,11 @@ def config(corpus, **changes):
     return InputConfig(corpus=corpus, **(options | changes))
 
 
-# --- the order of groups ------------------------------------------------------------------------
-
-
-@given(
-    st.lists(st.integers(1, 900), min_size=1, max_size=5),
-    st.integers(1, 5),
-    st.integers(0, 3),
-)
-def test_every_page_once_an_epoch_in_any_number_of_shards(pages, shards, seed):
-    listed = tuple(Shard(str(i), n, n) for i, n in enumerate(pages))
-    corpus = CorpusSplit("", "train", "parquet", listed)
-    if sum(pages) < shards:
-        with pytest.raises(ValueError, match=r"pages in its split 'train', too few for"):
-            RowOrder(corpus, shards, seed)
-        return
-    schedule = RowOrder(corpus, shards, seed)
-    everything = collections.Counter(
-        (number, page) for number, count in enumerate(pages) for page in range(count)
-    )
-    for epoch in range(2):
-        found = collections.Counter()
-        for shard in range(shards):
-            n = schedule.elements(shard)
-            assert n >= 1
-            for element in range(epoch * n, (epoch + 1) * n):
-                number, start, stop = schedule.group(shard, element)
-                found.update((number, page) for page in range(start, stop))
-        assert found == everything
-
-
-def test_lanes_are_read_in_order_taken_in_turn_and_begin_anywhere():
-    corpus = CorpusSplit("", "train", "parquet", (Shard("a", 128 * 100, 128 * 100),))
-    schedule = RowOrder(corpus, 1, seed=3)
-    groups = PageGroups(corpus, 128)
-    numbers = {groups[i]: i for i in range(len(groups))}
-    by_lane = collections.defaultdict(list)
-    for element in range(2 * schedule.elements(0)):
-        by_lane[schedule.lane(0, element)].append(numbers[schedule.group(0, element)])
-    assert [schedule.lane(0, element) for element in range(24)] == [*range(8)] * 3
-    assert sorted(map(len, by_lane.values())) == [24] * 4 + [26] * 4
-    begins = []
-    for visited in by_lane.values():
-        for epoch in (visited[: len(visited) // 2], visited[len(visited) // 2 :]):
-            low, high = min(epoch), max(epoch)
-            assert sorted(epoch) == list(range(low, high + 1))  # contiguous, each once
-            steps = {(b - a) % len(epoch) for a, b in itertools.pairwise(epoch)}
-            assert steps == {1}
-            begins.append(epoch[0] - low)
-    assert len(set(begins)) > 4
-
-
-def test_small_corpora_are_cut_into_smaller_groups():
-    corpus = CorpusSplit("", "validation", "parquet", (Shard("a", 6, 6),))
-    assert [RowOrder(corpus, 4, 0).elements(shard) for shard in range(4)] == [1, 2, 1, 2]
-
-
-# --- rows ---------------------------------------------------------------------------------------
-
-
-def targets_of_an_epoch(made, shards=1):
-    for shard in range(shards):
-        for element in range(made.order.elements(shard)):
-            yield made(shard, element)["decoder_target_tokens"]
-
-
-@pytest.mark.parametrize("shards", [1, 3])
-def test_every_token_of_every_page_comes_once(corpus, shards):
-    causal = config(corpus, objective=OBJECTIVES["causal_lm"], architecture="language-model")
-    made = RowMaker(causal, shards)
-    found = collections.Counter(
-        np.concatenate([rows.ravel() for rows in targets_of_an_epoch(made, shards)]).tolist()
-    )
-    wanted = collections.Counter(
-        FIRST_ID + int(word) for text in itertools.chain(*numbered(PAGES)) for word in text.split()
-    )
-    assert {token: n for token, n in found.items() if token >= FIRST_ID} == wanted
-
-
-def test_pages_are_joined_or_kept_apart(corpus):
-    def most_pages_in_a_segment(name):
-        made = RowMaker(config(corpus, objective=OBJECTIVES[name]), 1)
-        rows = made(0, 0)
-        most = 0
-        for tokens, segments in zip(
-            rows["decoder_target_tokens"], rows["decoder_segments"], strict=True
-        ):
-            for segment in range(1, segments.max() + 1):
-                of_segment = tokens[segments == segment]
-                most = max(most, len(np.unique(of_segment[of_segment >= FIRST_ID])))
-        return most
-
-    assert most_pages_in_a_segment("mass") > 1
-    assert most_pages_in_a_segment("deshuffle") == 1
-
-
-def test_rows_are_in_a_random_order(corpus):
-    causal = config(corpus, objective=OBJECTIVES["causal_lm"], architecture="language-model")
-    first = RowMaker(causal, 1)(0, 0)["decoder_target_tokens"][:, 0]
-    assert len(first) > 10
-    assert first.tolist() != sorted(first)  # page numbers rise along the group
-
-
-@pytest.mark.parametrize("name", ["span3", "bert", "prefix_lm"])
-def test_an_element_depends_on_seed_shard_and_number_alone(corpus, name):
-    def made(seed, shard, element, before=()):
-        maker = RowMaker(config(corpus, objective=OBJECTIVES[name], seed=seed), 2)
-        for other in before:
-            maker(*other)
-        return {key: array.tobytes() for key, array in maker(shard, element).items()}
-
-    one = made(1, 1, 5)
-    assert one == made(1, 1, 5, before=[(0, 0), (1, 6), (1, 5)])
-    assert one != made(2, 1, 5)
-    assert one != made(1, 0, 5)
-    assert one != made(1, 1, 6)
-
-
-def test_equal_pages_are_masked_differently_everywhere(tmp_path):
-    folder = make_corpus(tmp_path / "c", {"train": [[" ".join(map(str, range(70)))] * 256] * 2})
-    made = RowMaker(config(folder), 2)
-    places = [(shard, element) for shard in range(2) for element in range(4)]
-    assert len({made(*place)["encoder_tokens"].tobytes() for place in places}) == len(places)
-
-
-def test_long_pages_give_one_aligned_part():
-    ids = np.arange(2 * MAX_PAGE_TOKENS + 10, dtype=np.int32)
-    rng = np.random.default_rng(0)
-    parts = [_one_chunk(ids, rng) for _ in range(60)]
-    begins = collections.Counter(int(part[0]) // MAX_PAGE_TOKENS for part in parts)
-    assert begins.keys() == {0, 1, 2}
-    assert {len(part) for part in parts} == {MAX_PAGE_TOKENS, 10}
-    assert all(part[0] % MAX_PAGE_TOKENS == 0 for part in parts)
-    assert all(np.array_equal(part, np.arange(part[0], part[0] + len(part))) for part in parts)
-    short = ids[:MAX_PAGE_TOKENS]
-    assert _one_chunk(short, rng) is short
-
-
-# --- every objective on every architecture ------------------------------------------------------
+def rows_of(settings):
+    """Rows of an element of the only source."""
+    (source,) = settings.sources(1)
+    inputs, targets = source.pairs(0, 0, 0)
+    return RowPacker(settings)(inputs, targets, np.full(len(targets), source.has_inputs))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -177,7 +42,7 @@ def test_every_objective_on_every_architecture(corpus, name, architecture):
             config(corpus, **options)
         return
     settings = config(corpus, **options)
-    rows = RowMaker(settings, 1)(0, 0)
+    rows = rows_of(settings)
     count = len(rows["decoder_segments"])
     spec = settings.batch_spec()
     assert {key: (shape[1], kind) for key, (shape, kind) in spec.arrays.items()} == {
@@ -220,12 +85,10 @@ def segments_of(rows):
 
 @pytest.mark.parametrize(("separator", "ids"), [("eos", [1]), ("target:", [3])])
 def test_what_stands_between_inputs_and_targets(corpus, separator, ids):
-    spans = RowMaker(
-        config(corpus, architecture="prefix-language-model", separator=separator), 1
-    )  # fmt: skip
+    spans = rows_of(config(corpus, architecture="prefix-language-model", separator=separator))
     first_sentinel = NumberVocabulary().size - 1
     seen = 0
-    for tokens, prefix, weights in segments_of(spans(0, 0)):
+    for tokens, prefix, weights in segments_of(spans):
         end = tokens.index(ids[0])
         # The next thing said is the first sentinel again, and then what it stands for.
         assert tokens[end + 1] == first_sentinel
@@ -246,19 +109,108 @@ def test_what_stands_between_inputs_and_targets(corpus, separator, ids):
     ],
 )
 def test_where_the_loss_counts(corpus, architecture, loss_on_inputs, share):
-    made = RowMaker(
-        config(corpus, architecture=architecture, loss_on_inputs=loss_on_inputs), 1
-    )  # fmt: skip
-    for tokens, _, weights in segments_of(made(0, 0)):
+    made = rows_of(config(corpus, architecture=architecture, loss_on_inputs=loss_on_inputs))
+    for tokens, _, weights in segments_of(made):
         end = tokens.index(1) + 1
         assert weights == [float(share == "all")] * end + [1.0] * (len(tokens) - end)
 
 
 def test_a_full_row_of_random_spans_is_filled_to_the_last_token(corpus):
-    made = RowMaker(config(corpus, architecture="language-model"), 1)
-    rows = made(0, 0)
+    rows = rows_of(config(corpus, architecture="language-model"))
     assert rows["decoder_segments"].shape[1] == config(corpus).batch_spec().decoder_length + 64
     assert (rows["decoder_segments"] > 0).all(axis=1).mean() > 0.9
+
+
+# --- lengths of the run -------------------------------------------------------------------------
+
+
+PAIRS = [("5 6 7", "8"), ("9 " * 99, "10 " * 50), ("11", "")]
+
+
+def packed(settings, pairs=PAIRS, with_inputs=True):
+    vocabulary = settings.vocabulary
+    inputs, targets = (
+        Sequences.of([vocabulary.encode(text) for text in texts])
+        for texts in zip(*pairs, strict=True)
+    )
+    return RowPacker(settings)(inputs, targets, np.full(len(pairs), with_inputs))
+
+
+def test_long_pairs_are_cut_and_still_end_in_their_ids(corpus):
+    rows = packed(config(corpus, target_length=20))
+    assert rows["decoder_target_tokens"].shape[1] == 20
+    long = rows["encoder_tokens"][rows["encoder_tokens"][:, 40] == 19][0]
+    assert long.tolist() == [19] * 63 + [1]
+    (target,) = (row for row in rows["decoder_target_tokens"].tolist() if 20 in row)
+    assert target == [20] * 19 + [1]
+
+
+@pytest.mark.parametrize("architecture", ["encoder-decoder", "language-model"])
+def test_unpacked_rows_hold_one_example_each_in_their_order(corpus, architecture):
+    settings = config(corpus, architecture=architecture, target_length=60, packed=False)
+    rows, together = packed(settings), packed(dataclasses.replace(settings, packed=True))
+    assert rows["decoder_segments"].max(axis=1).tolist() == [1, 1, 1]
+    assert together["decoder_segments"].max() > 1
+    lengths = (rows["decoder_segments"] > 0).sum(axis=1).tolist()
+    assert lengths == ([2, 51, 1] if architecture == "encoder-decoder" else [6, 115, 3])
+    assert (
+        settings.identity(1)["rows"]
+        != dataclasses.replace(settings, packed=True).identity(1)["rows"]
+    )
+
+
+def test_only_pairs_with_inputs_have_a_separator(corpus):
+    settings = config(corpus, architecture="language-model", packed=False)
+    alone = packed(settings, [("", "7 8")], with_inputs=False)["decoder_target_tokens"]
+    after = packed(settings, [("6", "7 8")])["decoder_target_tokens"]
+    assert alone[0, :4].tolist() == [17, 18, 1, 0]
+    assert after[0, :6].tolist() == [16, 1, 17, 18, 1, 0]
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    """Folder of two tasks; the longest target has 30 numbers."""
+    folder = tmp_path_factory.mktemp("tasks")
+    own = [{"inputs": str(n), "targets": "3 " * (30 if n == 7 else 4)} for n in range(20)]
+    prepare("own", [("train", row) for row in own], folder, "x")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lengths"),
+    [
+        ({"corpus": None}, (64, 31, None)),
+        ({"corpus": None, "input_length": 16}, (16, 16, None)),
+        ({"corpus": None, "target_length": 9}, (64, 9, None)),
+        ({}, (64, 14, None)),  # the objective's
+        ({"target_length": 40}, (64, 40, None)),
+        ({"corpus": None, "architecture": "language-model"}, (64, 31, 64 - 1 + 1 + 31)),
+        (
+            {"architecture": "language-model", "objective": OBJECTIVES["causal_lm"]},
+            (64, 64, 64 - 1 + 1 + 64),
+        ),
+        (
+            {"architecture": "prefix-language-model", "objective": OBJECTIVES["prefix_lm"]},
+            (64, 64, 64 - 1 + 1 + 64),
+        ),
+    ],
+)
+def test_lengths_with_tasks(corpus, tasks, changes, lengths):
+    found = config(**{"corpus": corpus, "tasks": (TaskInput(data=tasks, name="own"),)} | changes)
+    assert (found.lengths.inputs, found.lengths.targets, found.lengths.joined) == lengths
+    assert dataclasses.replace(found, seed=3).lengths == found.lengths
+
+
+def test_labels_decide_how_long_targets_are(tmp_path):
+    prepare("glue_sst2", [("train", {"sentence": "a", "label": 1, "idx": 0})], tmp_path, "x")
+
+    class Letters(NumberVocabulary):
+        def encode_batch(self, texts):
+            return [np.arange(len(text), dtype=np.int32) + 10 for text in texts]
+
+    task = TaskInput(data=str(tmp_path), name="glue_sst2")
+    settings = config(None, tasks=(task,), vocabulary=Letters())
+    assert settings.target_length == len("negative") + 1
 
 
 # --- refusals -----------------------------------------------------------------------------------
@@ -281,11 +233,16 @@ def test_a_full_row_of_random_spans_is_filled_to_the_last_token(corpus):
         ({"separator": "target:"}, "for models without an encoder, and encoder-decoder has one"),
         ({"loss_on_inputs": True}, "for models without an encoder"),
         ({"input_length": 3}, "input_length must be at least 4, got 3"),
+        ({"target_length": 1}, "target_length must be between 2 and 1,048,576, got 1"),
+        ({"corpus": None}, r"nothing to read: give a corpus or tasks \(--corpus, --tasks\)"),
+        ({"corpus_rate": -1.0}, "corpus_rate must be at least 0"),
+        ({"corpus_rate": 0.0}, "all rates are 0"),
+        ({"tasks": (TaskInput(data="d", name="own"),) * 2}, "own must be in a mixture once"),
     ],
 )
 def test_configurations_that_cannot_be(corpus, changes, message):
     with pytest.raises(ValueError, match=message):
-        config(corpus, **changes)
+        config(**{"corpus": corpus} | changes)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +264,3 @@ def test_a_row_is_as_long_as_the_objective_needs():
     spec = settings.batch_spec(hosts=4)
     assert (spec.batch_size, spec.encoder_length, spec.decoder_length) == (32, 512, 114)
     assert spec.tokens == 32 * (512 + 114)
-
-
-def test_the_corpus_is_opened_by_its_name(corpus):
-    assert open_corpus(corpus).split().page_count == sum(PAGES)

@@ -62,6 +62,27 @@ def test_greedy_ids_are_theirs_without_the_start_token(golden):
     np.testing.assert_array_equal(found, theirs[:, 1:])
 
 
+def test_beams_are_theirs_without_the_start_token(golden):
+    loaded, expected = golden
+    theirs = expected["beam4_alpha06"]
+    found = loaded.generate(expected["input_ids"], expected["input_mask"], 16, beams=4)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, theirs[:, 1:])
+
+
+@pytest.mark.slow
+def test_one_beam_is_not_greedy_and_the_penalty_counts():
+    # Ends that are likely.
+    loaded = model.LoadedModel(V1_0.replace(eos_ids=tuple(range(1, 30))), random_params(V1_0))
+    ids = np.random.default_rng(1).integers(3, 320, (24, 6))
+    greedy, one, longer = (
+        loaded.generate(ids, np.ones_like(ids), 12, **options)
+        for options in ({}, {"beams": 1}, {"beams": np.int64(1), "length_penalty": 5.0})
+    )
+    assert (greedy != one).any()
+    assert (longer != 0).sum() > (one != 0).sum(), "a larger penalty prefers longer sequences"
+
+
 @pytest.mark.slow
 def test_ids_after_the_end_are_padding(tiny):
     rng = np.random.default_rng(1)
@@ -158,6 +179,9 @@ GOOD = {"input_ids": np.full((2, 3), 5), "input_mask": np.ones((2, 3), int)}
         ("generate", {"max_new_tokens": 0}, "max_new_tokens must be a positive integer, got 0"),
         ("generate", {"max_new_tokens": 2.5}, "max_new_tokens must be a positive integer, got 2.5"),
         ("generate", {"input_ids": np.full((2, 3), 320)}, "got 320"),
+        ("generate", {"beams": 0}, "beams must be a positive integer, got 0"),
+        ("generate", {"beams": True}, "beams must be a positive integer, got True"),
+        ("generate", {"beams": 2, "length_penalty": -1}, "length_penalty must be a number from 0"),
     ],
 )  # fmt: skip
 def test_wrong_arrays_are_refused_with_what_is_wrong(tiny, method, arguments, message):

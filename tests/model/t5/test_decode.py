@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 
 from model.t5.config import ModelConfig
-from model.t5.decode import greedy, start, step
+from model.t5.decode import start, step
 from model.t5.network import T5
+from model.t5.search import Greedy, search
 
 _NEW, _VOCABULARY = 9, 12
-_CONFIG = ModelConfig(
+CONFIG = ModelConfig(
     d_model=16, d_ff=24, d_kv=4, num_heads=2, num_layers=2, vocab_size=_VOCABULARY,
     relative_buckets=8, relative_max_distance=6,
 )  # fmt: skip
-_ARCHITECTURES = [
+ARCHITECTURES = [
     "encoder-decoder", "shared-encoder-decoder", "language-model", "prefix-language-model",
 ]  # fmt: skip
-_ROWS = 6
+ROWS = 6
 
 
 def random_params(model, seed):
@@ -32,7 +33,7 @@ def random_params(model, seed):
 def random_inputs(model, seed, longest=7):
     """Prompts of different lengths, from one token to the longest."""
     random = np.random.default_rng(seed)
-    lengths = np.concatenate([[1, longest], random.integers(1, longest + 1, _ROWS - 2)])
+    lengths = np.concatenate([[1, longest], random.integers(1, longest + 1, ROWS - 2)])
     segments = (np.arange(longest) < lengths[:, None]).astype(np.int32)
     # Padding holds tokens too: none may matter.
     tokens = random.integers(2, _VOCABULARY, segments.shape).astype(np.int32)
@@ -40,6 +41,10 @@ def random_inputs(model, seed, longest=7):
         return {"encoder_tokens": tokens, "encoder_segments": segments}
     tokens[:, 0] = 0
     return {"decoder_input_tokens": tokens, "decoder_segments": segments}
+
+
+def greedy(model, max_new_tokens=_NEW):
+    return functools.partial(search, model, max_new_tokens=max_new_tokens, how=Greedy())
 
 
 class Uncached:
@@ -67,8 +72,8 @@ class Uncached:
         return np.asarray(self.logits(params, batch))[0, len(sequence) - 1]
 
     def greedy(self, params, inputs):
-        outputs = np.zeros((_ROWS, _NEW), np.int32)
-        for row in range(_ROWS):
+        outputs = np.zeros((ROWS, _NEW), np.int32)
+        for row in range(ROWS):
             generated = []
             while len(generated) < _NEW and 1 not in generated:
                 generated.append(int(self.next_logits(params, inputs, row, generated).argmax()))
@@ -76,10 +81,10 @@ class Uncached:
         return outputs
 
 
-@pytest.fixture(scope="module", params=_ARCHITECTURES)
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def decoder(request):
-    model = T5(_CONFIG.replace(architecture=request.param))
-    compiled = jax.jit(functools.partial(greedy, model, max_new_tokens=_NEW))
+    model = T5(CONFIG.replace(architecture=request.param))
+    compiled = jax.jit(greedy(model))
     return model, compiled, Uncached(model)
 
 
@@ -97,26 +102,32 @@ def test_greedy_is_the_argmax_of_the_whole_model(decoder):
 
 
 @pytest.mark.slow
-def test_logits_of_each_step_and_of_rows_taken_from_others(decoder):
+def test_logits_of_each_step_and_of_beams_taken_from_others(decoder):
     model, _, uncached = decoder
+    beams, random = 3, np.random.default_rng(0)
     params, inputs = random_params(model, 7), random_inputs(model, 7)
-    tokens = np.random.default_rng(0).integers(2, _VOCABULARY, (3, _ROWS)).astype(np.int32)
     stepped = jax.jit(functools.partial(step, model))
-    logits, cache = jax.jit(functools.partial(start, model, max_new_tokens=4))(params, inputs)
-    rows, histories = np.arange(_ROWS), [[] for _ in range(_ROWS)]
-    for time in range(4):
-        for row in range(_ROWS):
-            expected = uncached.next_logits(params, inputs, rows[row], histories[row])
-            np.testing.assert_allclose(logits[row], expected, atol=2e-4)
-        if time == 3:
+    begin = functools.partial(start, model, max_new_tokens=5, beams=beams)
+    logits, cache = jax.jit(begin)(params, inputs)
+    logits = jnp.broadcast_to(logits[:, None], (ROWS, beams, _VOCABULARY))
+    histories = [[[] for _ in range(beams)] for _ in range(ROWS)]
+    for time in range(5):
+        for row, beam in np.ndindex(ROWS, beams):
+            expected = uncached.next_logits(params, inputs, row, histories[row][beam])
+            np.testing.assert_allclose(logits[row, beam], expected, atol=2e-4)
+        if time == 4:
             break
-        if time == 1:  # as a beam search would: rows 0 and 2 go on twice, rows 1 and 3 end
-            taken = np.array([2, 0, 0, 2, 5, 4])
-            cache = cache.take(taken)
-            rows, histories = rows[taken], [list(histories[row]) for row in taken]
-        logits, cache = stepped(params, cache, tokens[time])
-        for row in range(_ROWS):
-            histories[row].append(int(tokens[time, row]))
+        if time:  # as beam search does: some go on twice, others end
+            taken = random.integers(0, beams, (ROWS, beams))
+            cache = cache.take(jnp.asarray(taken))
+            histories = [
+                [list(of_row[beam]) for beam in old]
+                for of_row, old in zip(histories, taken, strict=True)
+            ]
+        tokens = random.integers(2, _VOCABULARY, (ROWS, beams)).astype(np.int32)
+        logits, cache = stepped(params, cache, tokens)
+        for row, beam in np.ndindex(ROWS, beams):
+            histories[row][beam].append(int(tokens[row, beam]))
 
 
 @pytest.mark.slow
@@ -129,54 +140,54 @@ def test_decoding_ends_with_the_last_row(decoder, monkeypatch):
         jax.debug.callback(lambda: calls.append(1))
         return real(model, params, cache, tokens)
 
-    monkeypatch.setattr("model.t5.decode.step", counted)
-    counting = jax.jit(functools.partial(greedy, model, max_new_tokens=_NEW))
+    monkeypatch.setattr("model.t5.search.step", counted)
+    counting = jax.jit(greedy(model))
     for seed in range(6):
         params, inputs = random_params(model, seed), random_inputs(model, seed)
         calls.clear()
         found = np.asarray(counting(params, inputs))
         jax.effects_barrier()
         ends = [(row == 1).argmax() + 1 if 1 in row else _NEW for row in found]
-        assert len(calls) == max(ends)
+        assert len(calls) == max(ends) - 1  # the last token is not read
     one = {name: array[:1] for name, array in inputs.items()}
     # Another id as the end: decoding stops at the first token of all.
     first = int(compiled(params, one)[0, 0])
     for ends in ((first,), (1, first)):
         calls.clear()
         other = T5(model.config.replace(eos_ids=ends, pad_id=7))
-        stopped = greedy(other, params, one, _NEW)
+        stopped = greedy(other)(params, one)
         jax.effects_barrier()
         assert stopped.tolist() == [[first] + [7] * (_NEW - 1)]
-        assert len(calls) == 1
+        assert not calls
     # No end at all: all tokens are chosen.
     calls.clear()
-    greedy(T5(model.config.replace(eos_ids=())), params, one, _NEW)
+    greedy(T5(model.config.replace(eos_ids=())))(params, one)
     jax.effects_barrier()
-    assert len(calls) == _NEW
+    assert len(calls) == _NEW - 1
 
 
 @pytest.mark.slow
 def test_the_decoder_starts_with_the_id_that_the_model_names():
-    params, inputs = random_params(T5(_CONFIG), 0), random_inputs(T5(_CONFIG), 0)
+    params, inputs = random_params(T5(CONFIG), 0), random_inputs(T5(CONFIG), 0)
     by_start = [
-        np.asarray(start(T5(_CONFIG.replace(start_id=first)), params, inputs, 1)[0])
+        np.asarray(start(T5(CONFIG.replace(start_id=first)), params, inputs, 1)[0])
         for first in (0, 5)
     ]
     assert np.abs(by_start[0] - by_start[1]).max() > 1e-3
 
 
 def test_no_new_tokens_is_an_error():
-    model = T5(_CONFIG)
+    model = T5(CONFIG)
     with pytest.raises(ValueError, match="max_new_tokens must be positive, got 0"):
-        greedy(model, model.param_shapes(), random_inputs(model, 0), 0)
+        greedy(model, 0)(model.param_shapes(), random_inputs(model, 0))
 
 
 @pytest.mark.slow
 def test_bfloat16_decodes_in_bfloat16():
-    model = T5(_CONFIG.replace(dtype="bfloat16", architecture="language-model"))
+    model = T5(CONFIG.replace(dtype="bfloat16", architecture="language-model"))
     inputs = random_inputs(model, 0)
     logits, cache = jax.eval_shape(
         lambda params: start(model, params, inputs, 4), model.param_shapes()
     )
     assert (logits.dtype, cache.keys.dtype) == (jnp.float32, jnp.bfloat16)
-    assert cache.keys.shape == (2, _ROWS, 7 + 4, 2, 4)
+    assert cache.keys.shape == (2, ROWS, 7 + 3, 2, 4)

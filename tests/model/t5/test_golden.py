@@ -12,8 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from model.t5.config import ModelConfig
-from model.t5.decode import greedy
 from model.t5.network import T5
+from model.t5.search import Beam, Greedy, search
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 # benchmarks/gpu.py reads them from elsewhere on a machine that has only the checkout.
@@ -86,6 +86,10 @@ def golden(request):
     return T5(config), params, batch, expected
 
 
+def decode(model, how, params, batch):
+    return jax.jit(functools.partial(search, model, max_new_tokens=16, how=how))(params, batch)
+
+
 def test_encoder_output(golden):
     model, params, batch, expected = golden
     found = jax.jit(model.encode)(params, batch["encoder_tokens"], batch["encoder_segments"])
@@ -108,6 +112,22 @@ def test_logits_and_loss(golden):
 def test_greedy_decoding(golden):
     model, params, batch, expected = golden
     theirs = expected["greedy"][:, 1:]  # without the start token
-    found = jax.jit(functools.partial(greedy, model, max_new_tokens=16))(params, batch)
+    found = decode(model, Greedy(), params, batch)
     np.testing.assert_array_equal(found[:, : theirs.shape[1]], theirs)
     assert not np.asarray(found)[:, theirs.shape[1] :].any()
+
+
+def test_beams_after_re_scoring(golden):
+    model, params, batch, expected = golden
+    theirs = expected["beam4_alpha06"][:, 1:].astype(np.int32)
+    found = np.asarray(decode(model, Beam(4), params, batch))
+    targets = {
+        "decoder_input_tokens": np.pad(found, ((0, 0), (1, 0)))[:, :-1],
+        "decoder_segments": np.ones_like(found),
+    }
+    each = jax.nn.log_softmax(jax.jit(model.logits)(params, batch | targets))
+    totals = jnp.take_along_axis(each, found[..., None], axis=-1)[..., 0].sum(axis=1)
+    # Nothing finishes: theirs still has a penalty, of its own kind, and ours has none.
+    assert not (theirs == 1).any()
+    np.testing.assert_allclose(totals / 16**0.6, expected["beam4_scores"], rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(found, theirs)

@@ -6,7 +6,7 @@ import types
 import jax
 import pytest
 
-from model.data.rows import InputConfig
+from model.data.input_config import InputConfig
 from model.t5.config import model_config
 from model.training.memory import (
     OutOfMemoryError,

@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
+from model.tasks.prepared import prepare
 from model.training.checkpoints import load_params, newest_step
 from model.training.metrics import read_rows
 
@@ -76,6 +77,35 @@ def test_stopped_and_killed_runs_go_on_bit_for_bit(start_run, uninterrupted, tmp
     assert (out / "loss.png").stat().st_size > 1000
     left = sorted(path.name for path in (out / "checkpoints").iterdir())
     assert left == ["110", "120"]  # nothing half-written
+
+
+def test_a_mixture_that_is_killed_goes_on_bit_for_bit(start_run, tmp_path):
+    rows = [
+        (split, {"sentence": f"the {who} sees the {what}", "label": len(what) % 2, "idx": 0})
+        for split in ("train", "validation")
+        for who in ("fox", "cat", "miller", "town")
+        for what in ("clock", "boat", "letter")
+    ]
+    prepare("glue_cola", rows, tmp_path / "tasks", "x")
+    mixture = ["--data", tmp_path / "tasks", "--tasks", "glue_cola", "--equal", "--steps", "40"]
+    mixture += ["--eval-every", "20"]
+
+    def finished(out, *more):
+        run = start_run(out, *map(str, mixture), *more)
+        text, _ = run.communicate(timeout=300)
+        assert run.returncode == 0, text
+        return text
+
+    assert "mixture: c4 0.5, glue_cola 0.5" in finished(tmp_path / "straight")
+    run = start_run(tmp_path / "killed", *map(str, mixture))
+    _wait_for_step(tmp_path / "killed", random.Random(3).randint(12, 30), run)
+    run.kill()
+    run.communicate()
+    assert "resuming from step" in finished(tmp_path / "killed", "--workers", "1")
+    assert _losses(tmp_path / "killed") == _losses(tmp_path / "straight")
+    _same_params(tmp_path / "killed", tmp_path / "straight")
+    rows = _losses(tmp_path / "killed")
+    assert [row["step"] for row in rows if "validation/glue_cola/loss" in row] == [20, 40]
 
 
 def test_the_straight_run_told_every_step(uninterrupted):

@@ -57,7 +57,7 @@ def test_the_time_left_is_by_the_clock_evaluations_included(monkeypatch):
     now[0] += 30.0
     terminal.step(_row(4))
     terminal.line(_row(4))
-    assert stream.getvalue().endswith("eta 1m0s\n")
+    assert stream.getvalue().endswith("eta 1m00s\n")
 
 
 @pytest.mark.parametrize(("columns", "shown"), [(60, "eta"), (80, "epoch"), (120, "mfu")])

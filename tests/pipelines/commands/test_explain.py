@@ -12,8 +12,7 @@ import pytest
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from c4_filters.urls import normalize_url, page_key
-from pipelines import corpus_folder, explain_corpus, finish_corpus, storage
-from pipelines.commands import explain as explain_command
+from pipelines import corpus_folder, explain_corpus, explain_pages, finish_corpus, storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import read_manifest
@@ -677,13 +676,13 @@ def test_a_page_is_read_from_its_record_on(
 ) -> None:
     _, corpus = own
     places: list[int] = []
-    original = explain_command._Tail.read
+    original = explain_pages._Tail.read
 
     def read(tail: Any, size: int) -> bytes:
         places.append(tail._stream.tell())
         return original(tail, size)
 
-    monkeypatch.setattr(explain_command._Tail, "read", read)
+    monkeypatch.setattr(explain_pages._Tail, "read", read)
     for url in ("d.example/short", "c.example/ferry"):
         out = run_c4("explain", "--corpus", corpus, "--url", url).out
         offsets = [int(offset) for offset in re.findall(r", offset (\d+) in", out)]

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipelines import storage
-from pipelines.corpus import cleaned
+from pipelines.corpus import cleaned, layout
 from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
     CleanedFile,
@@ -314,7 +314,7 @@ def test_batches_have_256_rows_wherever_they_begin(tmp_path: pathlib.Path) -> No
     write_cleaned(path, table_of(rows), {})
     with CleanedFile(path) as file:
         assert [len(pages) for pages, _, _ in file.slices(0, 0, 2**64)] == [1, 256, 44]
-    assert cleaned.SPLITS == ("train", "validation")
+    assert layout.SPLITS == ("train", "validation")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 1000])

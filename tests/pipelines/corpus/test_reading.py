@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data.page_groups import PageGroups
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import FORMATS
 from pipelines.corpus.reading import CorpusSplit, PageReader, Shard, open_corpus
@@ -44,17 +43,19 @@ def small_row_groups(tmp_path_factory):
     )
 
 
-def texts_of(corpus, reader, group):
-    return [text.decode() for text in reader.read(*group)]
+def spans_of(corpus, group_pages):
+    """All pages of a split, ``group_pages`` at a time."""
+    reader, pages = PageReader(corpus, 2), corpus.page_count
+    for begin in range(0, pages, group_pages):
+        found = reader.read_span(begin, min(begin + group_pages, pages))
+        yield from (text.decode() for text in found)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "tfrecord", "json"])
 @pytest.mark.parametrize("group_pages", [1, 5, 128])
 def test_all_pages_in_order(folder, kind, group_pages):
     corpus = open_corpus(folder).split(format=kind)
-    groups, reader = PageGroups(corpus, group_pages), PageReader(corpus, 2)
-    found = [text for i in range(len(groups)) for text in texts_of(corpus, reader, groups[i])]
-    assert found == ALL
+    assert list(spans_of(corpus, group_pages)) == ALL
 
 
 @pytest.mark.slow
@@ -71,7 +72,8 @@ def test_any_pages_in_any_order(folder, small_row_groups, kind, open_places, dat
         texts = [TEXTS[0], TEXTS[2]][shard]  # the one between has no pages, and is no shard to read
         start = data.draw(st.integers(0, len(texts) - 1))
         stop = data.draw(st.integers(start + 1, len(texts)))
-        assert texts_of(corpus, reader, (shard, start, stop)) == texts[start:stop]
+        found = reader.read(shard, start, stop)
+        assert [text.decode() for text in found] == texts[start:stop]
 
 
 def test_parquet_comes_first_and_formats_hold_the_same(folder):
@@ -84,29 +86,25 @@ def test_parquet_comes_first_and_formats_hold_the_same(folder):
 def test_the_first_pages_alone(folder):
     corpus = open_corpus(folder).split(max_pages=25)
     assert [shard.pages for shard in corpus.shards] == [23, 2]  # the empty shard is not opened
-    reader = PageReader(corpus, 1)
-    groups = PageGroups(corpus, 10)
-    found = [text for i in range(len(groups)) for text in texts_of(corpus, reader, groups[i])]
-    assert found == ALL[:25]
+    assert list(spans_of(corpus, 10)) == ALL[:25]
     assert [s.pages for s in open_corpus(folder).split(max_pages=23).shards] == [23]
     assert open_corpus(folder).split(max_pages=99).page_count == 30
     with pytest.raises(CorpusError, match="max_pages must be positive, got 0"):
         open_corpus(folder).split(max_pages=0)
 
 
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 17))
-def test_groups_against_counting_pages(pages, group_pages):
-    shards = tuple(Shard(str(n), n, n) for n in pages)
-    corpus = CorpusSplit("", "train", "parquet", shards)
-    wanted = [
-        (shard, start, min(start + group_pages, count))
-        for shard, count in enumerate(pages)
-        for start in range(0, count, group_pages)
-    ]
-    groups = PageGroups(corpus, group_pages)
-    assert [groups[i] for i in range(len(groups))] == wanted
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.data())
+def test_spans_against_counting_pages(pages, data):
+    shards = tuple(Shard(str(n), count, count) for n, count in enumerate(pages))
+    reader = PageReader(CorpusSplit("", "train", "parquet", shards), 1)
+    everything = [(shard, page) for shard, count in enumerate(pages) for page in range(count)]
+    start = data.draw(st.integers(0, len(everything)))
+    stop = data.draw(st.integers(start, len(everything)))
+    reader.read = lambda shard, first, end: [(shard, page) for page in range(first, end)]
+    found = reader.read_span(start, stop)
+    assert found == everything[start:stop]
     with pytest.raises(IndexError):
-        groups[len(groups)]
+        reader.read_span(start, len(everything) + 1)
 
 
 def test_a_uri(folder):
@@ -171,8 +169,7 @@ def test_corpora_that_cannot_be_read(tmp_path, shards, options, message):
 
 def read_all(folder, kind):
     corpus = open_corpus(str(folder)).split(format=kind)
-    groups, reader = PageGroups(corpus, 5), PageReader(corpus, 1)
-    return [text for i in range(len(groups)) for text in reader.read(*groups[i])]
+    return list(spans_of(corpus, 5))
 
 
 @pytest.mark.parametrize("kind", ["parquet", "tfrecord", "json"])
@@ -320,7 +317,7 @@ def test_strings_of_every_width(tmp_path, kind):
     texts = pa.array(ALL, pa.string()).cast(kind)
     pq.write_table(pa.table({"text": texts}), tmp_path / "train-00000-of-00001.parquet")
     folder = manifest_with(tmp_path, [entry(pages=len(ALL))])
-    assert [text.decode() for text in read_all(folder, "parquet")] == ALL
+    assert read_all(folder, "parquet") == ALL
 
 
 def test_a_page_without_text(tmp_path):
@@ -342,10 +339,10 @@ def test_records_of_another_kind(folder, tmp_path):
         read_all(copy, "tfrecord")
 
 
-def test_reading_needs_neither_jax_nor_grain():
+def test_reading_needs_no_jax():
     script = (
-        "import sys; import model.data.rows, model.data.workers, model.data.vocabulary; "
-        "print(sorted({'jax', 'grain', 'flax', 'apache_beam'} & set(sys.modules)))"
+        "import sys; import model.data.input_pipeline, model.data.workers, model.data.vocabulary; "
+        "print(sorted({'jax', 'flax', 'apache_beam'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -25,6 +25,7 @@ from pipelines.engines.failures import BuildError
 from pipelines.engines.run import run_build
 from pipelines.input_list import write_input_list
 from pipelines.quiet_beam import beam
+from pipelines.stages.graph import BuildCorpus
 from samples.make_samples import WET_DIR
 from testing.helpers import digests, run_c4
 
@@ -137,7 +138,7 @@ def test_a_broken_interpreter_is_an_error_of_the_library(
     hook = threading.excepthook
     began = time.monotonic()
     with pytest.raises(BuildError, match="no python"):
-        run_build(config, options, None, Claim(config.output, 1, "run"))
+        run_build(BuildCorpus(config, claim=Claim(config.output, 1, "run")), options, None)
     assert time.monotonic() - began < ENDS_S
     assert threading.excepthook is hook or threading.excepthook.__name__ == "mute"
 

@@ -13,6 +13,7 @@ from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from pipelines import storage
 from pipelines.corpus import cleaned as cleaned_files
+from pipelines.corpus import layout
 from pipelines.stages.merge_files import cleaned_sources
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 from testing.helpers import read_corpus
@@ -140,7 +141,7 @@ def test_shards_are_the_pages_cut_and_sorted(
     spread.shuffle(names)
     # Units are lines, but only the late recipe says so; the other counts units as sentences.
     rules = late_rules if late else any_rules
-    tasks = [ShardTask(split, n, count) for split in cleaned_files.SPLITS for n in range(count)]
+    tasks = [ShardTask(split, n, count) for split in layout.SPLITS for n in range(count)]
     shards = [write(task, names, folder, rules) for task in tasks]
 
     expected: dict[str, list[tuple[str, str]]] = {"train": [], "validation": []}

@@ -143,7 +143,7 @@ def test_rejects_before_the_first_record_are_told_but_not_all_held() -> None:
     found, rejects, _ = read(stored + member(pages(1)[0]))
     assert numbers(found) == [1]
     assert len(rejects) == 1001
-    assert rejects[-1].detail.startswith("damage goes on from here to the first record: ")
+    assert rejects[-1].detail.startswith("damage continues from here to the first record: ")
 
 
 def test_record_after_long_garbage_is_read() -> None:
@@ -257,7 +257,7 @@ def test_a_limit_of_the_file_keeps_the_pages_before_it(layout: str, limit: int) 
         assert limit // 220 - 1 <= len(found) <= limit // 190 + 1
         [reject] = rejects
         assert reject.reason is Reason.TOO_LARGE
-        assert "its rest is left (--max-file-mb)" in reject.detail
+        assert "its rest is skipped (--max-file-mb)" in reject.detail
         assert "more than 67108864 bytes" not in reject.detail
         assert reject.is_record == (": http" in reject.detail or "cut in" in reject.detail)
 

@@ -1,7 +1,7 @@
 """Starts two builds of different inputs in one folder, some time apart, many times.
 
-    python -m benchmarks.overlap --offsets 50
-    python -m benchmarks.overlap --offsets 50 --store gs
+    python -m tests.pipelines.overlapping_builds --offsets 50
+    python -m tests.pipelines.overlapping_builds --offsets 50 --store gs
 
 The second must be refused in one line, or, if the first has ended by then, build its own corpus. It
 counts wrong corpora, builds that hang, and builds that fail in other ways; all must be 0. ``gs`` is

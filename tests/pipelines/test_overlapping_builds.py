@@ -1,10 +1,10 @@
-"""Two builds in one folder, a handful of times; the command does it fifty times."""
+"""Two builds in one folder, a handful of times; overlapping_builds.py does it fifty times."""
 
 import pathlib
 
 import pytest
 
-from benchmarks import overlap
+from tests.pipelines import overlapping_builds as overlap
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,184 @@
+"""A corpus with an objective, as a source.
+
+How an epoch goes through a corpus::
+
+    corpus        pages, in the order of its files
+    input shard   a contiguous part of the pages, the same in each epoch
+    lane          a contiguous part of an input shard, read from a page that is drawn anew for each
+                  epoch to the page before it
+    element       the next pages of a lane, up to 128 and as many as in the lane's other elements,
+                  in a random order
+
+So the order of pages, the elements, the places where texts are cut and the noise are others in each
+epoch, and every page comes once. Elements take lanes in turn, so that processes can share the lanes
+out and each still reads its files in order.
+"""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model.data.objectives import Objective
+from model.data.seeds import Purpose, generator, number_of
+from model.data.sequences import Sequences
+from model.data.sources.source import Pairs, TextIds
+from pipelines.corpus.reading import CorpusSplit, PageReader
+
+__all__ = ["MAX_PAGE_TOKENS", "CorpusSource", "PageOrder"]
+
+#: Pages that become one text before it is cut (preprocessors.py, reduce_concat_tokens).
+GROUP_PAGES = 128
+#: Of a longer page, one part of this many tokens is taken (select_random_chunk).
+MAX_PAGE_TOKENS = 65_536
+#: Lengths of pieces that epochs take in turn: the objective's, and one token less each time; where
+#: it is longer than the second number.
+_CUTS, _RARE_CUT = 4, 16
+_LANES = 8  # of an input shard, where each has a group of pages at least
+
+
+class PageOrder:
+    """Which pages each element of each epoch of each input shard is.
+
+    Raises ValueError for fewer pages than input shards.
+    """
+
+    def __init__(self, corpus: CorpusSplit, shards: int, seed: int, number: int = 0) -> None:
+        """Of ``shards`` input shards; ``number`` is the source's, for `generator`."""
+        if corpus.page_count < shards:
+            raise ValueError(
+                f"{corpus.folder} has {corpus.page_count} pages in its split {corpus.split!r}, too "
+                f"few for {shards} input shards: build a larger corpus, or use fewer hosts"
+            )
+        self._pages, self._shards = corpus.page_count, shards
+        self._seed, self._number = seed, number
+
+    def elements(self, shard: int) -> int:
+        """Return the elements of one epoch."""
+        return sum(self._elements_of_lanes(shard))
+
+    def lanes(self, shard: int) -> int:
+        """Return the lanes of an input shard."""
+        return min(_LANES, max(1, (self._end(shard) - self._begin(shard)) // GROUP_PAGES))
+
+    def lane(self, shard: int, element: int) -> int:
+        """Return the lane that an element comes from."""
+        return self._locate(shard, element)[0]
+
+    def ranges(self, shard: int, epoch: int, element: int) -> list[tuple[int, int]]:
+        """Return an element's pages: the first, and the one after the last, of one or two runs."""
+        lane, place = self._locate(shard, element)
+        begin, end = self._lane_begin(shard, lane), self._lane_begin(shard, lane + 1)
+        length = end - begin
+        rng = generator(self._seed, Purpose.ROTATION, self._number, shard, lane, epoch)
+        parts = self._elements_of_lanes(shard)[lane]
+        start, stop = (part * length // parts for part in (place, place + 1))
+        count, first = stop - start, (int(rng.integers(length)) + start) % length
+        before_end = min(count, length - first)
+        runs = [(begin + first, begin + first + before_end), (begin, begin + count - before_end)]
+        return runs if count > before_end else runs[:1]
+
+    def _begin(self, shard: int) -> int:
+        return shard * self._pages // self._shards
+
+    def _end(self, shard: int) -> int:
+        return self._begin(shard + 1)
+
+    def _lane_begin(self, shard: int, lane: int) -> int:
+        begin = self._begin(shard)
+        return begin + lane * (self._end(shard) - begin) // self.lanes(shard)
+
+    def _elements_of_lanes(self, shard: int) -> list[int]:
+        begins = [self._lane_begin(shard, lane) for lane in range(self.lanes(shard) + 1)]
+        return [-(-(end - begin) // GROUP_PAGES) for begin, end in itertools.pairwise(begins)]
+
+    def _locate(self, shard: int, element: int) -> tuple[int, int]:
+        """Return the lane of an element, and which of the lane's elements it is."""
+        counts = self._elements_of_lanes(shard)
+        place, turn = divmod(element, len(counts))
+        if place < min(counts):
+            return turn, place
+        # Lanes differ by one element at most; the last turn of an epoch is the longer ones'.
+        return [lane for lane, count in enumerate(counts) if count > place][turn], place
+
+
+class CorpusSource:
+    """Pairs that an objective makes of a corpus. Keeps the files that it reads open.
+
+    Raises ValueError as `PageOrder` does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        corpus: CorpusSplit,
+        objective: Objective,
+        raw_length: int,
+        vocabulary: TextIds,
+        seed: int,
+        shards: int,
+        readers: int = 1,
+    ) -> None:
+        """Of texts cut to ``raw_length`` tokens; ``readers`` of its like share its lanes out."""
+        self.name = name
+        self.has_inputs = objective.inputs != "nothing"
+        self.page_count = corpus.page_count
+        self._number, self._seed = number_of(name), seed
+        self.order = PageOrder(corpus, shards, seed, self._number)
+        self._corpus, self._objective, self._raw_length = corpus, objective, raw_length
+        self._vocabulary = vocabulary
+        self._reader = PageReader(corpus, -(-_LANES // readers) + 1)
+
+    def elements(self, shard: int) -> int:
+        """Return the elements of one epoch of an input shard."""
+        return self.order.elements(shard)
+
+    def lane(self, shard: int, element: int) -> int:
+        """Return the lane that an element comes from."""
+        return self.order.lane(shard, element)
+
+    def pairs(self, shard: int, epoch: int, element: int) -> Pairs:
+        """Return the pairs of an element. Raises CorpusError for a damaged file."""
+        return self.measured_pairs(shard, epoch, element)[1]
+
+    def measured_pairs(self, shard: int, epoch: int, element: int) -> tuple[int, Pairs]:
+        """Return the tokens of an element's pages, all counted, and its pairs."""
+        ranges = self.order.ranges(shard, epoch, element)
+        pages = [page for start, stop in ranges for page in self._reader.read_span(start, stop)]
+        rng = generator(self._seed, Purpose.ELEMENT, self._number, shard, epoch, element)
+        ids = self._vocabulary.encode_batch([pages[i] for i in rng.permutation(len(pages))])
+        texts = Sequences.of([_one_chunk(page, rng) for page in ids])
+        pieces = self._cut(texts, epoch, rng)
+        return sum(map(len, ids)), self._objective(pieces, self._vocabulary, rng)
+
+    def _cut(self, texts: Sequences, epoch: int, rng: np.random.Generator) -> Sequences:
+        """Cut texts to the raw length, elsewhere in each epoch."""
+        most = self._raw_length
+        if most > _RARE_CUT:
+            # Inside a long page, one piece in `most` would by chance have the ends of one of the
+            # epoch before; without noise, or with few noise tokens, it would be the same piece.
+            most -= epoch % _CUTS
+        if self._objective.concatenate:
+            return texts.joined().cut(most)
+        return _begun_anywhere(texts, most, rng).cut(most)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the digest of what is read."""
+        return {"corpus": self._corpus.digest}
+
+
+def _one_chunk(ids: npt.NDArray[np.int32], rng: np.random.Generator) -> npt.NDArray[np.int32]:
+    """Return a page, or one of its parts of `MAX_PAGE_TOKENS` tokens, each equally likely."""
+    if len(ids) <= MAX_PAGE_TOKENS:
+        return ids
+    begin = MAX_PAGE_TOKENS * int(rng.integers(-(-len(ids) // MAX_PAGE_TOKENS)))
+    return ids[begin : begin + MAX_PAGE_TOKENS]
+
+
+def _begun_anywhere(texts: Sequences, most: int, rng: np.random.Generator) -> Sequences:
+    """Split a piece of random length, up to ``most``, from the beginning of each longer text."""
+    lengths = texts.lengths
+    drawn = rng.integers(min(2, most), most + 1, size=len(lengths))  # one token has no two parts
+    first = np.where(lengths > most, drawn, lengths)
+    return Sequences(texts.tokens, np.stack([first, lengths - first], axis=1).ravel())

@@ -1,0 +1,149 @@
+"""Opens a trained model with the vocabulary that it was trained with."""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from model.data.vocabulary import Vocabulary
+from model.exchange import tokenizer_files
+from model.exchange.hugging_face import CONFIG, import_model
+from model.small_files import json_object, read_small_file
+from model.t5.config import ModelConfig
+from model.training import remote_run
+from model.training.checkpoints import MODEL_FILE, STEPS, load_params, newest_step
+from pipelines import storage
+
+__all__ = ["BEST", "BEST_FILE", "Trained", "kept_best", "open_trained"]
+
+#: Of a run: the folder of the checkpoints that are kept for their scores, and what they scored.
+BEST, BEST_FILE = "best", "best.json"
+
+Path = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What :func:`open_trained` gives."""
+
+    config: ModelConfig
+    params: Any  #: nested, of float32 NumPy arrays
+    vocabulary: Vocabulary
+    name: str  #: of the folder, for people
+    step: int | None  #: of the run that it is of; None where that is unknown
+
+
+def open_trained(path: Path, task: str | None = None) -> Trained:
+    """Open the model of a run, a checkpoint, or a folder in Hugging Face's layout.
+
+    Args:
+      path: of a run: its kept best checkpoint of ``task``, or its last if it keeps none; of one
+        checkpoint, or a folder of parameters; or of ``config.json``, safetensors and the
+        tokenizer's files. All but the last may be in an object store.
+      task: which of several kept checkpoints; not needed for one.
+
+    Raises:
+      ValueError: there is no such model, it is damaged or has no vocabulary, ``task`` is not among
+        the kept, or several are kept and ``task`` is None.
+    """
+    where = os.fspath(path)
+    local = storage.is_local(where)
+    root = pathlib.Path(storage.local_path(where)).absolute() if local else None
+    if root is not None and _is_hugging_face(root):
+        return _open_hugging_face(root)
+    kept = kept_best(where)
+    if kept:
+        task = _chosen(where, kept, task)
+        config, params, vocabulary = load_params(storage.join(where, f"{BEST}/{task}"))
+        found = kept[task].get("step")
+        step = found if type(found) is int else None
+    else:
+        step = _step_of(where)
+        # By its number: a run that is still training may write another meanwhile.
+        source = where if step is None else storage.join(_run_of(where), f"{STEPS}/{step}")
+        config, params, vocabulary = load_params(source)
+    if vocabulary is None:
+        raise ValueError(
+            f"{where} has no vocabulary: give a folder that keeps the one it was trained with, or "
+            "import the model again with c4 import-hf --vocab"
+        )
+    opened = _opened(vocabulary)
+    return Trained(config, params, opened, _run_of(where).rstrip("/").rpartition("/")[2], step)
+
+
+def kept_best(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Return what a run says of the best checkpoints that it keeps, by task; often nothing.
+
+    Raises ValueError for a damaged record.
+    """
+    where = os.fspath(path)
+    file = storage.join(where, BEST_FILE)
+    if not storage.exists(file):
+        return {}
+    kept = json_object(read_small_file(file), f"{file}: damaged")
+    if not all(isinstance(each, dict) for each in kept.values()):
+        raise ValueError(f"{file}: damaged: not an object for each task")
+    return kept
+
+
+def _chosen(where: str, kept: Mapping[str, Any], task: str | None) -> str:
+    if task is None and len(kept) == 1:
+        return next(iter(kept))
+    if task in kept:
+        return str(task)
+    what = "several checkpoints" if task is None else f"no checkpoint of {task}"
+    raise ValueError(f"{where} keeps {what}: choose of {', '.join(sorted(kept))} (--task)")
+
+
+def _run_of(where: str) -> str:
+    """Return the folder of the run, of what may be one of its checkpoints.
+
+    >>> _run_of("gs://b/run/checkpoints/20/"), _run_of("runs/first")
+    ('gs://b/run', 'runs/first')
+    """
+    parts = where.rstrip("/").split("/")
+    if len(parts) > 1 and parts[-1].isdigit() and parts[-2] == STEPS:
+        return "/".join(parts[:-2]) or "."
+    return "/".join(parts[:-1] if parts[-1] == STEPS else parts) or "."
+
+
+def _step_of(where: str) -> int | None:
+    """Return the step of the checkpoint that a folder stands for, None if it is not of a run."""
+    run, last = _run_of(where), where.rstrip("/").rpartition("/")[2]
+    if run != where.rstrip("/") and last.isdigit():
+        return int(last)
+    if storage.is_local(where):
+        return newest_step(pathlib.Path(storage.local_path(run)) / STEPS)
+    if STEPS not in storage.folders(run):
+        return None
+    return max(remote_run.whole_steps(run), default=None)
+
+
+def _is_hugging_face(root: pathlib.Path) -> bool:
+    return (root / CONFIG).is_file() and not (root / MODEL_FILE).exists()
+
+
+def _open_hugging_face(root: pathlib.Path) -> Trained:
+    model = import_model(root)
+    content = tokenizer_files.read_vocabulary(root)
+    if content is None:
+        raise ValueError(
+            f"{root} has no tokenizer: add its {tokenizer_files.SPIECE} or tokenizer.json"
+        )
+    return Trained(model.config, model.params, _from_content(content), root.name, None)
+
+
+def _opened(path: str | pathlib.Path) -> Vocabulary:
+    if storage.is_local(os.fspath(path)):
+        return Vocabulary(path)
+    return _from_content(read_small_file(path))
+
+
+def _from_content(content: bytes) -> Vocabulary:
+    """Open a vocabulary that is in no file of this machine. It cannot be pickled."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = pathlib.Path(scratch) / "vocabulary.model"
+        path.write_bytes(content)
+        return Vocabulary(path)
