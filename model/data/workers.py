@@ -1,11 +1,9 @@
 """Processes that call a function many times, each for its own share of the calls.
 
-Why not Grain's ``mp_prefetch``: a worker of Grain 0.2.18 imports JAX (200 MB resident where these
-have 65, and a second and a half to start), goes on for ever when its parent is killed, and leaves
-blocks of shared memory behind in ``/dev/shm``. A worker here is a plain Python process on the end
-of a socket. It imports what its function needs, and ends when the socket does, however its parent
-came to its end; it leaves interrupts and SIGTERM to its parent. One that is killed, as the kernel
-does where memory runs out, is started again.
+A worker is a plain Python process on the end of a socket. It imports what its function needs (JAX
+takes 200 MB), and ends when the socket does, however its parent came to its end; it leaves
+interrupts and SIGTERM to its parent. One that is killed, as the kernel does where memory runs out,
+is started again.
 """
 
 import collections
