@@ -129,17 +129,20 @@ def test_the_commands_of_the_baseline():
     (pretrain,) = found["pretrain"].values()
     assert words_of(pretrain) == (
         "pretrain --vocab VOCAB --seed 3 --size base --architecture encoder-decoder "
-        "--objective iid --steps 524288 --batch-size 128 --input-length 512 --corpus C4 "
+        "--objective iid --steps 524288 --batch-size 128 --input-length 512 "
+        "--checkpoint-every 5000 --quiet --corpus C4 "
         f"--out OUT/{pretrain.name}"
     )
     glue, squad = found["finetune"].values()
     assert words_of(glue) == (
         "finetune --task glue_cola,glue_rte --data DATA --seed 3 --steps 262144 --batch-size 128 "
-        f"--input-length 512 --from OUT/{pretrain.name} --out OUT/{glue.name}"
+        "--input-length 512 --checkpoint-every 5000 --eval-every 5000 --quiet "
+        f"--from OUT/{pretrain.name} --out OUT/{glue.name}"
     )
     _, evaluation = found["evaluate"].values()
     assert words_of(evaluation) == (
         "evaluate --task squad --data DATA --resamples 0 --input-length 512 "
+        "--max-new-tokens 512 "
         f"--from OUT/{squad.name} --json OUT/{evaluation.name}.json"
     )
 
@@ -199,6 +202,14 @@ def test_the_final_models_are_tuned_for_each_task_and_search_with_beams():
     assert beams == ["cnn_dailymail"]
 
 
+def test_no_pretraining_takes_the_baseline_s_model_without_its_parameters():
+    none = jobs(plan_row(study(), row_of("table1", "no pre-training"), 0))
+    baseline = jobs(plan_row(study(), row_of("table1", "baseline"), 0))
+    assert set(none["pretrain"]) == set(baseline["pretrain"])
+    assert all("--random-weights" in job.words for job in none["finetune"].values())
+    assert not set(none["finetune"]) & set(baseline["finetune"])
+
+
 def test_dpr_is_tuned_on_with_super_glue():
     found = jobs(plan_row(study(tasks=("super_glue_wsc", "dpr")), row_of("table1", "baseline"), 0))
     (finetune,), (evaluation,) = found["finetune"].values(), found["evaluate"].values()
@@ -229,7 +240,8 @@ def test_tiny_keeps_the_ratios_of_the_paper():
     assert tiny.tokens(wide) == 4 * tiny.tokens(Pretrain())
     adapters = [tiny.finetune_options(row_of("table10", f"adapter layers, d = {d}").finetune, True)
                 for d in (32, 2048)]  # fmt: skip
-    assert [found[found.index("--adapters") + 1] for found in adapters] == ["2", "128"]
+    assert [found[found.index("--adapter") + 1] for found in adapters] == ["2", "128"]
+    assert {found[found.index("--adapter-norms") + 1] for found in adapters} == {"all"}
     assert paper.finetune_options(FineTune(glue_batch_size=8), True)[3] == "8"
     assert mixture("all").limit == Mixing().limit
 
@@ -365,9 +377,9 @@ def test_differences_beyond_two_standard_deviations_are_marked(tmp_path, data, c
     assert baseline.split()[-1] == "53.00"
     assert "81.00 " in baseline
     assert "standard deviations: for ours, Table 1; for the paper's, Table 1" in lines
-    files = sorted((tmp_path / "out" / "evaluate").glob("glue_cola*.json"))
-    for file in files[:1]:
-        file.write_text(json.dumps({"columns": {"cola_mcc": 10.0}}))
+    rows = json.loads((tmp_path / "out" / "rows.json").read_text())
+    (glue, _) = rows["table5"]["BERT-style"]["0"]
+    (tmp_path / "out" / glue).write_text(json.dumps({"columns": {"cola_mcc": 10.0}}))
     assert "10.00*!" in "\n".join(lines_of(tmp_path, "table5"))
 
 
