@@ -31,7 +31,7 @@ _SWITCH = {"true": True, "false": False}
 
 
 def template_options() -> dict[str, argparse.Action]:
-    """Parameter name to the option of ``c4 build`` that it sets.
+    """Return the option of ``c4 build`` that each parameter sets, by its name.
 
     >>> template_options()["max_record_mb"].option_strings
     ['--max-record-mb']

@@ -1,4 +1,4 @@
-"""Where fuzzing starts: the made-up pages of ``samples/``, and words that the code looks for."""
+"""The seeds of fuzzing: the pages of ``samples/``, and words that the code looks for."""
 
 import gzip
 import io
@@ -86,7 +86,7 @@ def seeds_of(target: str) -> list[bytes]:
 
 
 def _inflated(content: bytes) -> bytes:
-    """As much of the text as comes before a cut."""
+    """Return the text up to where the file is cut."""
     text = b""
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
         try:

@@ -82,7 +82,7 @@ class Interruption:
         self._line, self.patience_s = line, patience_s
 
     def tell(self) -> int:
-        """Says that the command was interrupted, and returns the exit status.
+        """Say that the command was interrupted, and return the exit status.
 
         Where the process is the command's own it ends here.
         """

@@ -210,7 +210,7 @@ def _worker_environment(request: Any) -> dict[str, str]:
 
 
 def _whole_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as they were before they travelled in a message that knows no whole numbers.
+    """Return options as they were before they were sent in a message without whole numbers.
 
     >>> _whole_numbers({"parallelism": 2.0, "share": 0.5})
     {'parallelism': 2, 'share': 0.5}
