@@ -47,11 +47,6 @@ class ProgramCost:
     cycles: float
     collectives: tuple[Collective, ...]
 
-    @property
-    def bytes_sent(self) -> float:
-        """Bytes of all exchanges, each as large as its larger end."""
-        return sum(each.num_bytes * each.times for each in self.collectives)
-
 
 @dataclasses.dataclass(frozen=True)
 class _Instruction:

@@ -26,7 +26,6 @@ class Roofline:
     work_s: float  #: what XLA expects of all instructions
     waiting_s: float  #: exchanges during which the program computes nothing
     overlapped_s: float  #: exchanges beside which it computes
-    sent_bytes: float  #: by one device in all exchanges
 
     @property
     def step_s(self) -> float:
@@ -63,7 +62,6 @@ def roofline(
         work_s=cost.cycles / chip.clock,
         waiting_s=seconds[False],
         overlapped_s=seconds[True],
-        sent_bytes=cost.bytes_sent,
     )
 
 
