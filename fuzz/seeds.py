@@ -21,28 +21,10 @@ WORDS: tuple[bytes, ...] = (
     *(b"\r\n\r\n", b"\n\n", b"\x1f\x8b\x08", b"WARC-Block-Digest: sha1:", b"99999999999999999"),
     *(b"javascript", b"lorem ipsum", b"{", b"privacy policy", b"uses cookies", b"[12]", b"[edit]"),
     *(b"[citation needed]", b"...", b". ", b"? ", b"! ", b'." ', b"Dr. ", b"e.g. ", b"J. "),
-    *(
-        b"heck",
-        b"\xc4\xb0",
-        b"\xe2\x84\xaa",
-        b"\xc2\xa0",
-        b"\x1c",
-        b"\xe2\x80\xa8",
-        b"\xe3\x80\x80",
-    ),
-    *(
-        b"http://",
-        b"https://www.",
-        b"?utm_",
-        b"?ref",
-        b"?feed",
-        b"xn--",
-        b"[::1]",
-        b"@",
-        b":80",
-        b"%",
-    ),
-    *(b"../", b"\\", b"\0", b"\x1b[31m", b"--", b"' ", b")", b"\xef\xbb\xbf", b"\xff"),
+    *(b"heck", b"\xc4\xb0", b"\xe2\x84\xaa", b"\xc2\xa0", b"\x1c", b"\xe2\x80\xa8"),
+    *(b"\xe3\x80\x80", b"http://", b"https://www.", b"?utm_", b"?ref", b"?feed", b"xn--"),
+    *(b"[::1]", b"@", b":80", b"%", b"../", b"\\", b"\0", b"\x1b[31m", b"--", b"' ", b")"),
+    *(b"\xef\xbb\xbf", b"\xff"),
 )
 
 
