@@ -1,6 +1,6 @@
 """Run the Dockerfile's steps without Docker, then the shipped command without network.
 
-    python -m dataflow_templates.rehearse_image [--keep FOLDER]
+    python -m tests.dataflow_templates.rehearse_image [--keep FOLDER]
 
 In an empty folder and a virtual environment of its own: every COPY from the tree, every RUN, every
 ENV, in order, read from the Dockerfile itself. What comes from other images (Beam's boot program,
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 __all__ = ["Step", "read_steps", "rehearse"]
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _DOCKERFILE = _ROOT / "dataflow_templates" / "Dockerfile"
 _STEP_SECONDS = 1200
 _NO_SOCKETS = """
@@ -162,7 +162,7 @@ def _folder(keep: str | None) -> Iterator[pathlib.Path]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the Dockerfile's steps; return 0 if a corpus was built without network."""
     parser = argparse.ArgumentParser(
-        prog="python -m dataflow_templates.rehearse_image", allow_abbrev=False
+        prog="python -m tests.dataflow_templates.rehearse_image", allow_abbrev=False
     )
     parser.add_argument("--keep", metavar="FOLDER", help="work in this new folder, and keep it")
     keep = parser.parse_args(arguments).keep
