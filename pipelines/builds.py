@@ -18,7 +18,7 @@ __all__ = ["Built", "build", "launch"]
 class Built(NamedTuple):
     """The result of a build."""
 
-    manifest: Manifest | None  # None: the job was submitted, and nobody waits for it
+    manifest: Manifest | None  # None: the job was submitted, and the launcher does not wait
     was_complete: bool = False  # the same corpus was there already
 
 

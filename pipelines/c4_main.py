@@ -250,9 +250,9 @@ def _drop_stdout() -> None:
 
 
 def _print_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Print an exception that nobody can catch, unless it follows an error reported in one line."""
+    """Print an exception that cannot be caught, unless it follows an error reported in one line."""
     of_interrupt = issubclass(unraisable.exc_type, KeyboardInterrupt)
-    # In threads of TensorStore: an array could not be written, and nobody waits for the others.
+    # In threads of TensorStore: an array could not be written, and the others are not awaited.
     of_failure = str(unraisable.exc_value) == "Event loop is closed"
     if os.environ.get("C4_TRACEBACK") or not (of_interrupt or of_failure):
         sys.__unraisablehook__(unraisable)

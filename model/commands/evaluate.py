@@ -23,16 +23,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  c4 evaluate --from run --task glue --data data --split test --submission upload\n\n"
         "exit status: 0 at least one task was evaluated; 1 none was, or it failed; 2 wrong usage"
     )
-    add_options(parser, EvaluateConfig)
-    parser.add_argument(
+    add_options(parser, EvaluateConfig, "source", "tasks", "data", "split", "limit")
+    group = parser.add_argument_group("decoding")
+    add_options(
+        group, EvaluateConfig, "beams", "length_penalty", "sample", "temperature", "top_p", "seed",
+        "max_new_tokens", "batch_size", "input_length",
+    )  # fmt: skip
+    group = parser.add_argument_group("report")
+    add_options(group, EvaluateConfig, "against", "resamples", "form")
+    group.add_argument(
         "--show",
         metavar="N",
         type=int,
         default=0,
         help="print N examples of each set: inputs, target, prediction; wrong ones first",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON, too")
-    parser.add_argument(
+    group.add_argument("--json", metavar="FILE", help="write the report as JSON, too")
+    group.add_argument(
         "--submission",
         metavar="DIR",
         help="with --split test: write the files for the servers of GLUE and SuperGLUE; an "

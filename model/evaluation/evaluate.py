@@ -4,13 +4,15 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
+from model.evaluation.decoding import Decoding
 from model.evaluation.published import BASELINE, published_row
 from model.evaluation.report import Report
 from model.evaluation.scores import TaskScores, evaluate_task, validation_splits
 from model.evaluation.submissions import Written, majority_label, submission_name, write_submission
 from model.tasks.prepared import OWN, Prepared, prepared_tasks
 from model.tasks.registry import FORMS, TASKS
-from pipelines.options import check_bounds, option
+from pipelines import storage
+from pipelines.options import option
 
 __all__ = ["EvaluateConfig", "evaluate", "splits_of", "task_names", "write_submissions"]
 
@@ -37,29 +39,27 @@ def task_names(asked: str) -> tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(Decoding):
     """An evaluation. Raises ValueError for what cannot be.
+
+    The options of decoding are those of `c4 predict`.
 
     Attributes:
         source: a run's folder (its kept best checkpoint of each task, else its last), a
-            checkpoint, or a folder in Hugging Face's layout.
+            checkpoint, or a folder in Hugging Face's layout; several are an ensemble.
         tasks: names of tasks.
         data: folder of prepared tasks.
         split: the validation sets, or the test sets.
-        beams: width of the beam search; None for greedy decoding.
         limit: use only the first examples of each split.
-        batch_size: inputs that are decoded together.
-        input_length: longer inputs are cut to so many tokens.
-        max_new_tokens: longest prediction; None for 1.5 times the inputs' length and 10 more.
         form: of the tasks: the released code's, or the paper's.
         against: the paper's row beside ours.
         resamples: of the bootstrap.
     """
 
-    source: str = option(
-        "a run's folder (its kept best checkpoint of each task, else its last), a checkpoint, or "
-        "a folder in Hugging Face's layout",
-        "--from", metavar="RUN|CKPT|HF_DIR",
+    source: tuple[str, ...] = option(
+        "RUN (its kept best checkpoint of each task, else its last), a checkpoint, or a folder in "
+        "Hugging Face's layout; given several times, their ensemble: logits are averaged",
+        "--from", metavar="RUN|CKPT|HF_DIR", action="append", read=tuple, dest="source",
     )  # fmt: skip
     tasks: tuple[str, ...] = option(
         "tasks, or all, glue, super_glue; own for your own pairs",
@@ -67,20 +67,9 @@ class EvaluateConfig:
     )  # fmt: skip
     data: str = option("folder of data that c4 tasks prepare wrote", metavar="DIR")
     split: Literal["validation", "test"] = option("the sets to evaluate on", default="validation")
-    beams: int | None = option(
-        "beam search of this width (default: greedy decoding)", default=None, metavar="K", least=1
-    )
     limit: int | None = option(
         "only the first N examples of each set", default=None, metavar="N", least=1
     )
-    batch_size: int = option("inputs decoded together", default=32, metavar="N", least=1)
-    input_length: int = option(
-        "longest inputs, in tokens; longer ones are cut", default=512, metavar="N", least=2
-    )
-    max_new_tokens: int | None = option(
-        "longest prediction, in tokens (default: 1.5 times the inputs and 10 more)",
-        default=None, metavar="N", least=1,
-    )  # fmt: skip
     form: Literal["code", "paper"] = option(
         "form of the tasks: the released code's, or the paper's where it differs", default="code"
     )
@@ -94,7 +83,11 @@ class EvaluateConfig:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        super().__post_init__()
+        if isinstance(self.source, str):
+            object.__setattr__(self, "source", (self.source,))
+        if not all(self.source):
+            raise ValueError("--from is empty")
         if not self.tasks:
             raise ValueError("no task to evaluate (--task)")
         for name in self.tasks:
@@ -159,7 +152,13 @@ def evaluate(
         shown = f"{column:.2f}" if column == column else "predicted"
         progress(f"{name} {split}: {shown}, {len(scores[-1].predictions):,} examples")
     return Report(
-        config.source, config.split, scores, missing, steps, config.against, config.resamples
+        " + ".join(config.source),
+        config.split,
+        scores,
+        missing,
+        steps,
+        config.against,
+        config.resamples,
     )
 
 
@@ -182,34 +181,58 @@ def _has_split(name: str, split: str) -> bool:
     return name == OWN or any(each.partition("_")[0] == split for each in TASKS[name].splits)
 
 
+#: Test sets without training data, and the task whose best checkpoint predicts them.
+_FOLLOWS = {
+    "glue_ax": "glue_mnli", "super_glue_axb": "super_glue_rte", "super_glue_axg": "super_glue_rte",
+}  # fmt: skip
+
+
 def _opener(config: EvaluateConfig) -> Opener:
-    """Return what opens the source: once for all tasks, or for each task its own best."""
+    """Return what opens the sources: once for all tasks, or for each task its own best."""
     import functools
 
-    from model.evaluation.predictor import Predictor
-    from model.evaluation.trained import kept_best, open_trained
-    from model.t5.search import Beam, Greedy
+    from model.evaluation.trained import Trained, kept_best, open_trained
+    from model.training.checkpoints import STEPS
 
-    kept = kept_best(config.source)
-    predictors: dict[Any, Predictor] = {}
-    how = Greedy() if config.beams is None else Beam(config.beams)
-    last: dict[str | None, Any] = {}
+    kept = [kept_best(source) for source in config.source]
+    predictors: dict[Any, Any] = {}
+    opened: dict[tuple[str, ...], tuple[Any, list[Trained]]] = {}
 
-    def opened(task: str) -> tuple[Callable[[Sequence[str]], Sequence[str]], int | None]:
-        key = task if task in kept else None
-        if key not in last:
-            last.clear()  # one model in memory at a time
-            last[key] = open_trained(config.source, key)
-        trained = last[key]
-        if trained.config not in predictors:
-            predictors[trained.config] = Predictor(
-                trained.config,
-                trained.vocabulary,
-                how=how,
-                batch_size=config.batch_size,
-                input_length=config.input_length,
-                max_new_tokens=config.max_new_tokens,
+    def checkpoint(source: str, of_source: Any, task: str) -> tuple[str, str | None]:
+        """Return the folder of the checkpoint, and the task that it is the best of."""
+        for name in (task, _FOLLOWS.get(task, task)):
+            if name in of_source:
+                return source, name
+        # Nothing was kept for the task: the only best one, or else the last.
+        return (source, None) if len(of_source) < 2 else (storage.join(source, STEPS), None)
+
+    def open_for(task: str) -> tuple[Callable[[Sequence[str]], Sequence[str]], int | None]:
+        places = [checkpoint(*each, task) for each in zip(config.source, kept, strict=True)]
+        key = tuple(f"{folder} {name}" for folder, name in places)
+        if key not in opened:
+            opened.clear()  # one model in memory at a time
+            members = [open_trained(folder, name) for folder, name in places]
+            _check_members(members)
+            first = members[0]
+            if first.config not in predictors:
+                predictors[first.config] = config.predictor(first)
+            params = tuple(member.params for member in members)
+            placed = predictors[first.config].placed(params if len(params) > 1 else params[0])
+            opened[key] = placed, members
+        placed, members = opened[key]
+        return functools.partial(predictors[members[0].config], placed), members[0].step
+
+    return open_for
+
+
+def _check_members(members: Sequence[Any]) -> None:
+    """Raise ValueError unless models can be an ensemble."""
+    first = members[0]
+    for other in members[1:]:
+        same_words = first.vocabulary.same_as(other.vocabulary)
+        if other.config != first.config or not same_words:
+            what = "model" if same_words else "vocabulary"
+            raise ValueError(
+                f"{other.name} has another {what} than {first.name}: an ensemble is of models of "
+                "one size that read the same ids (--from)"
             )
-        return functools.partial(predictors[trained.config], trained.params), trained.step
-
-    return opened

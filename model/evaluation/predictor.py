@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from model.data.vocabulary import Vocabulary
 from model.t5.config import ModelConfig
+from model.t5.decode import Members
 from model.t5.network import T5, Params
 from model.t5.search import Beam, Greedy, How, search
 from model.training import distributed, sharding
@@ -108,13 +109,15 @@ class Predictor:
             self._part = distributed.input_part(placement.batch, batch_size)
         self._search = self._jitted()
 
-    def __call__(self, params: Params, inputs: Sequence[str], *, first: int = 0) -> list[str]:
+    def __call__(
+        self, params: Params | Members, inputs: Sequence[str], *, first: int = 0
+    ) -> list[str]:
         """Return a prediction for each input, in order.
 
         With several processes each calls this with the same inputs, and gets all predictions.
 
         Args:
-          params: nested, NumPy's or JAX's arrays.
+          params: nested, NumPy's or JAX's arrays; a tuple of several models' averages logits.
           inputs: texts.
           first: number of the first input, which sampling depends on: for calls with parts of what
             might be one.
@@ -174,8 +177,13 @@ class Predictor:
             "decoder_segments": segments.astype(np.int32),
         }
 
-    def placed(self, params: Params) -> Params:
+    def placed(self, params: Params | Members) -> Params | Members:
         """Return parameters on the devices, so that later calls need not copy them."""
+        if isinstance(params, tuple):
+            return tuple(self._placed(member) for member in params)
+        return self._placed(params)
+
+    def _placed(self, params: Params) -> Params:
         if self._placement is None:
             placed: Params = jax.tree.map(jax.numpy.asarray, params)
             return placed
@@ -183,7 +191,7 @@ class Predictor:
         placed = jax.device_put(params, where)
         return placed
 
-    def _run(self, params: Params, batch: dict[str, Ids], length: int) -> tuple[Ids, Ids]:
+    def _run(self, params: Params | Members, batch: dict[str, Ids], length: int) -> tuple[Ids, Ids]:
         """Return the numbers of inputs and their outputs [rows, length of outputs]."""
         steps = output_length(self._how, length, self._max_new_tokens)
         arrays: Any = batch
@@ -198,7 +206,9 @@ class Predictor:
     def _jitted(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
         model, how = T5(self._config), self._how
 
-        def run(params: Params, batch: Any, max_new_tokens: int) -> tuple[jax.Array, jax.Array]:
+        def run(
+            params: Params | Members, batch: Any, max_new_tokens: int
+        ) -> tuple[jax.Array, jax.Array]:
             return batch["numbers"], search(model, params, batch, max_new_tokens, how)
 
         if self._placement is None:
@@ -206,7 +216,7 @@ class Predictor:
         placement = self._placement
 
         @functools.wraps(run)
-        def on_mesh(params: Params, batch: Any, max_new_tokens: int) -> Any:
+        def on_mesh(params: Params | Members, batch: Any, max_new_tokens: int) -> Any:
             with sharding.use_rules(placement.mesh):
                 return run(params, batch, max_new_tokens)
 

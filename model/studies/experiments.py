@@ -357,7 +357,7 @@ _TABLES = (
     Experiment(
         name="table14", title="final models; the paper's scores are of test sets", section="3.7",
         rows=tuple(
-            _final(f"T5-{size.capitalize()}", f"test_{size.lower()}", size, examples)
+            _final(f"T5-{size[0].upper()}{size[1:]}", f"test_{size.lower()}", size, examples)
             for size, examples in _FINAL.items()
         ),
     ),

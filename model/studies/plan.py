@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from model.studies.experiments import CORPORA, FineTune, Mixing, Pretrain, Row
+from model.studies.experiments import CORPORA, Mixing, Pretrain, Row
 from model.studies.scales import Scale
 from model.tasks.prepared import Prepared, prepared_tasks
 from model.tasks.registry import TASKS
@@ -133,18 +133,23 @@ def _trained(
     # Seeds of members are far from those of repetitions.
     member_seed = seed + 1000 * member
     pretrain_seed = member_seed if row.ensemble == "pretrain" else seed
-    pretrained = None
-    if row.pretrain is not None:
-        pretrained = _pretraining(study, row.pretrain, pretrain_seed, tasks)
+    # A fine-tuning from random weights takes the baseline's model, and not its parameters.
+    pretrained = _pretraining(study, row.pretrain or Pretrain(), pretrain_seed, tasks)
     if row.finetune is None:
-        assert pretrained is not None
         return pretrained
-    return _finetuning(study, row.finetune, pretrained, member_seed, name, tasks)
+    glue = TASKS[tasks[0]].group != ""
+    words = ["--task", ",".join(tasks), "--data", study.data, "--seed", str(member_seed)]
+    words += [*study.scale.finetune_options(row.finetune, glue), "--quiet"]
+    if row.pretrain is None:
+        words.append("--random-weights")
+    words += ["--from", f"{{out}}/{pretrained.name}"]
+    return _job("finetune", name, words, (pretrained,), out=True)
 
 
 def _pretraining(study: Study, pretrain: Pretrain, seed: int, finetuned: tuple[str, ...]) -> Job:
     scale, mixing = study.scale, pretrain.mixing
     words = ["--vocab", study.vocabulary, "--seed", str(seed), *scale.pretrain_options(pretrain)]
+    words.append("--quiet")
     if mixing is None or mixing.unsupervised:
         words += ["--corpus", _corpus(study, pretrain.corpus)]
     if pretrain.repeats is not None:
@@ -169,31 +174,11 @@ def _mixture(study: Study, mixing: Mixing, finetuned: tuple[str, ...]) -> list[s
     return words
 
 
-def _finetuning(
-    study: Study,
-    finetune: FineTune,
-    pretrained: Job | None,
-    seed: int,
-    name: str,
-    tasks: tuple[str, ...],
-) -> Job:
-    glue = TASKS[tasks[0]].group != ""
-    words = ["--task", ",".join(tasks), "--data", study.data, "--seed", str(seed)]
-    words += study.scale.finetune_options(finetune, glue)
-    if pretrained is None:
-        base = Pretrain()
-        size = study.scale.sizes.get(base.size, ("--size", base.size))
-        words += ["--vocab", study.vocabulary, *size]
-        return _job("finetune", name, words, out=True)
-    words += ["--from", f"{{out}}/{pretrained.name}"]
-    return _job("finetune", name, words, (pretrained,), out=True)
-
-
 def _evaluation(
     study: Study, tasks: tuple[str, ...], members: Sequence[Job], beams: int | None
 ) -> Job:
     words = ["--task", ",".join(tasks), "--data", study.data, "--resamples", "0"]
-    words += ["--input-length", str(study.scale.input_length)]
+    words += ["--input-length", str(study.scale.input_length), *study.scale.evaluate]
     for member in members:
         words += ["--from", f"{{out}}/{member.name}"]
     if beams is not None and set(tasks) <= set(_GENERATED):

@@ -21,7 +21,9 @@ class Scale:
         input_length: tokens of the inputs.
         adapter: width of adapter layers in the place of 2,048.
         sizes: options in the place of ``--size``; a size that is missing is kept.
-        options: further options of pre-training.
+        pretrain: further options of pre-training.
+        finetune: further options of fine-tuning.
+        evaluate: further options of evaluation.
         vocabulary_size: pieces of a vocabulary that is made; None: one must be given.
     """
 
@@ -31,7 +33,9 @@ class Scale:
     input_length: int
     adapter: int
     sizes: Mapping[str, tuple[str, ...]]
-    options: tuple[str, ...]
+    pretrain: tuple[str, ...]
+    finetune: tuple[str, ...]
+    evaluate: tuple[str, ...]
     vocabulary_size: int | None
 
     def pretrain_options(self, pretrain: Pretrain) -> list[str]:
@@ -41,7 +45,7 @@ class Scale:
             *size, "--architecture", pretrain.architecture, "--objective", pretrain.objective,
             "--steps", str(self.pretrain_steps(pretrain)),
             "--batch-size", str(self._batch(pretrain.batch_size)),
-            "--input-length", str(self.input_length), *self.options,
+            "--input-length", str(self.input_length), *self.pretrain,
         ]  # fmt: skip
 
     def pretrain_steps(self, pretrain: Pretrain) -> int:
@@ -61,9 +65,11 @@ class Scale:
         found = [
             "--steps", str(max(1, finetune.steps * self.steps[1] // 2**18)),
             "--batch-size", str(self._batch(batch)), "--input-length", str(self.input_length),
+            *self.finetune,
         ]  # fmt: skip
         if finetune.adapter is not None:
-            found += ["--adapter", str(max(1, finetune.adapter * self.adapter // 2048))]
+            width = max(1, finetune.adapter * self.adapter // 2048)
+            found += ["--adapter", str(width), "--adapter-norms", "all"]
         if finetune.trained == "unfreezing":
             found.append("--unfreeze")
         return found
@@ -89,7 +95,9 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
                 "base": ("--size", "tiny"), "small": _layers(1), "large": _layers(3),
                 "2x": _layers(3), "4x": _layers(4), "3B": _layers(4), "11B": _layers(5),
             },
-            options=("--warmup", "1000", "--dtype", "float32"),
+            pretrain=("--warmup", "1000", "--eval-every", "0", "--workers", "0"),
+            finetune=("--eval-every", "20", "--eval-limit", "32", "--workers", "0"),
+            evaluate=("--limit", "32", "--max-new-tokens", "16"),
             vocabulary_size=2000,
         ),
         "paper": Scale(
@@ -99,7 +107,10 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
             input_length=512,
             adapter=2048,
             sizes={},
-            options=(),
+            # Checkpoints and evaluations of the paper (section 3.1.2).
+            pretrain=("--checkpoint-every", "5000"),
+            finetune=("--checkpoint-every", "5000", "--eval-every", "5000"),
+            evaluate=("--max-new-tokens", "512"),
             vocabulary_size=None,
         ),
     }

@@ -10,7 +10,7 @@ the note of which beam wrote the past of which.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax
@@ -21,7 +21,10 @@ from model.t5.attention import attention_mask, lookup_bias
 from model.t5.layers import Block, KeysValues
 from model.t5.network import T5, Params
 
-__all__ = ["DecoderCache", "start", "step"]
+__all__ = ["Cache", "DecoderCache", "EnsembleCache", "Members", "start", "step"]
+
+#: Parameters of several models of one configuration: an ensemble, which averages logits.
+Members = tuple[Params, ...]
 
 
 @flax.struct.dataclass
@@ -51,13 +54,27 @@ class DecoderCache:
         )
 
 
+@flax.struct.dataclass
+class EnsembleCache:
+    """What decoding remembers of each member of an ensemble."""
+
+    members: tuple[DecoderCache, ...]
+
+    def take(self, beams: jax.Array) -> "EnsembleCache":
+        """Return the cache of other beams; see `DecoderCache.take`."""
+        return EnsembleCache(tuple(member.take(beams) for member in self.members))
+
+
+Cache = DecoderCache | EnsembleCache
+
+
 def start(
     model: T5,
-    params: Params,
+    params: Params | Members,
     inputs: Mapping[str, jax.Array],
     max_new_tokens: int,
     beams: int = 1,
-) -> tuple[jax.Array, DecoderCache]:
+) -> tuple[jax.Array, Cache]:
     """Return logits [rows, vocabulary] of each first new token, and the cache after the prompts.
 
     With an encoder `inputs` holds "encoder_tokens" and "encoder_segments", one segment a row.
@@ -65,10 +82,32 @@ def start(
     reads them (0, inputs, EOS), 1 as their segment and 0 after their end; all of a prompt is a
     prefix language model's prefix unless "prefix" says otherwise. The cache has room for all new
     tokens but the last, which nothing comes after, of `beams` sequences for each row.
+
+    `params` may be a tuple of the parameters of several models, whose logits are averaged: the
+    paper's ensembles (section 3.6).
     Raises ValueError if `max_new_tokens` is not positive.
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be positive, got {max_new_tokens}")
+    if isinstance(params, tuple):
+        return _averaged([_start(model, each, inputs, max_new_tokens, beams) for each in params])
+    return _start(model, params, inputs, max_new_tokens, beams)
+
+
+def _averaged(
+    members: Sequence[tuple[jax.Array, DecoderCache]],
+) -> tuple[jax.Array, EnsembleCache]:
+    logits = jnp.mean(jnp.stack([logits for logits, _ in members]), axis=0)
+    return logits, EnsembleCache(tuple(cache for _, cache in members))
+
+
+def _start(
+    model: T5,
+    params: Params,
+    inputs: Mapping[str, jax.Array],
+    max_new_tokens: int,
+    beams: int,
+) -> tuple[jax.Array, DecoderCache]:
     config = model.config
     stack = model.decoder_stack(params)
     memory = memory_mask = None
@@ -109,12 +148,23 @@ def start(
 
 
 def step(
-    model: T5, params: Params, cache: DecoderCache, tokens: jax.Array
-) -> tuple[jax.Array, DecoderCache]:
+    model: T5, params: Params | Members, cache: Cache, tokens: jax.Array
+) -> tuple[jax.Array, Cache]:
     """Read a token of each beam [rows, beams]: logits [rows, beams, vocabulary] of the next.
 
     Returns the cache, too. Reading more tokens than `start` made room for is undefined.
     """
+    if isinstance(params, tuple):
+        assert isinstance(cache, EnsembleCache)
+        pairs = zip(params, cache.members, strict=True)
+        return _averaged([_step(model, each, kept, tokens) for each, kept in pairs])
+    assert isinstance(cache, DecoderCache)
+    return _step(model, params, cache, tokens)
+
+
+def _step(
+    model: T5, params: Params, cache: DecoderCache, tokens: jax.Array
+) -> tuple[jax.Array, DecoderCache]:
     rows, beams = tokens.shape
     prompt, steps = cache.prompt_mask.shape[1], cache.writers.shape[2]
     time, beam = jnp.arange(steps), jnp.arange(beams)

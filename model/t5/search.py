@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from model.t5.config import ModelConfig
-from model.t5.decode import DecoderCache, start, step
+from model.t5.decode import Cache, Members, start, step
 from model.t5.network import T5, Params
 
 __all__ = ["Beam", "Greedy", "How", "Sample", "search"]
@@ -87,7 +87,7 @@ How = Greedy | Beam | Sample
 
 def search(
     model: T5,
-    params: Params,
+    params: Params | Members,
     inputs: Mapping[str, jax.Array],
     max_new_tokens: int,
     how: How,
@@ -99,7 +99,7 @@ def search(
 
     Args:
       model: of any architecture.
-      params: its parameters.
+      params: its parameters; a tuple of those of several models is an ensemble.
       inputs: see `model.t5.decode.start`. For `Sample`, "numbers" [rows] may give each row another
         number than its place in the batch: what is drawn depends on it.
       max_new_tokens: the longest output; also the length in the bound of beam search.
@@ -121,7 +121,11 @@ _Choose = Callable[[jax.Array, jax.Array | int], jax.Array]  # of logits and the
 
 
 def _one_by_one(
-    model: T5, params: Params, inputs: Mapping[str, jax.Array], max_new_tokens: int, choose: _Choose
+    model: T5,
+    params: Params | Members,
+    inputs: Mapping[str, jax.Array],
+    max_new_tokens: int,
+    choose: _Choose,
 ) -> jax.Array:
     config = model.config
     logits, cache = start(model, params, inputs, max_new_tokens)
@@ -182,7 +186,11 @@ class _Beams(NamedTuple):
 
 
 def _beam_search(
-    model: T5, params: Params, inputs: Mapping[str, jax.Array], max_new_tokens: int, how: Beam
+    model: T5,
+    params: Params | Members,
+    inputs: Mapping[str, jax.Array],
+    max_new_tokens: int,
+    how: Beam,
 ) -> jax.Array:
     config = model.config
     logits, cache = start(model, params, inputs, max_new_tokens, how.beams)
@@ -194,7 +202,7 @@ def _beam_search(
     # The first token has one past, the prompt; the others have `how.beams`.
     beams, _ = _grow(config, how, beams, logits[:, None])
 
-    def unsettled(state: tuple[_Beams, DecoderCache]) -> jax.Array:
+    def unsettled(state: tuple[_Beams, Cache]) -> jax.Array:
         # Log-probabilities only fall, and the penalty divides by no more than that of the longest
         # sequence. The reference goes on until the worst of as many finished sequences as there
         # are beams is out of reach: the best one, which alone is returned, is not another then.
@@ -203,7 +211,7 @@ def _beam_search(
         going: jax.Array = (beams.length < max_new_tokens) & jnp.any(bound >= beams.score)
         return going
 
-    def advance(state: tuple[_Beams, DecoderCache]) -> tuple[_Beams, DecoderCache]:
+    def advance(state: tuple[_Beams, Cache]) -> tuple[_Beams, Cache]:
         beams, cache = state
         tokens = jax.lax.dynamic_index_in_dim(beams.alive, beams.length - 1, 2, keepdims=False)
         logits, cache = step(model, params, cache, tokens)

@@ -286,3 +286,27 @@ def reference_of_pasts(logits, pasts, length, how):
 def test_settings_out_of_range(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+class Averaged(Uncached):
+    """An ensemble, row by row and token by token."""
+
+    def next_logits(self, params, inputs, row, generated):
+        each = [super(Averaged, self).next_logits(one, inputs, row, generated) for one in params]
+        return np.mean(each, axis=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["encoder-decoder", "language-model"])
+def test_an_ensemble_averages_logits(architecture):
+    model = T5(CONFIG.replace(architecture=architecture))
+    members = tuple(random_params(model, seed) for seed in (1, 2, 3))
+    inputs = random_inputs(model, 4)
+    run = jax.jit(functools.partial(search, model, max_new_tokens=9, how=Greedy()))
+    found = np.asarray(run(members, inputs))
+    assert found.tolist() == Averaged(model).greedy(members, inputs).tolist()
+    assert found.tolist() != np.asarray(run(members[0], inputs)).tolist()
+
+    beams = jax.jit(functools.partial(search, model, max_new_tokens=9, how=Beam(3)))
+    one, copies = members[0], (members[0],) * 2
+    assert np.asarray(beams(copies, inputs)).tolist() == np.asarray(beams(one, inputs)).tolist()
