@@ -17,7 +17,7 @@ from model.t5.network import T5
 from model.tasks.mixtures import mixture
 from model.tasks.prepared import OWN, Prepared
 from model.training import distributed
-from model.training.evaluations import Evaluator
+from model.training.evaluations import Evaluation, Evaluator
 from model.training.metrics import read_rows
 from model.training.train_config import StepConfig, TrainConfig
 from model.training.trainable import adapter_mask
@@ -249,7 +249,8 @@ class _Job:
             max_new_tokens=data.lengths.targets,
             placement=plan.placement,
         )
-        return [task_evaluator(self._tasks, predictor, self._best, self._asked.eval_limit)]
+        evaluate = task_evaluator(self._tasks, predictor, self._best, self._asked.eval_limit)
+        return [_naming_cuts(evaluate, predictor, data.input_length)]
 
     def _keep_pairs(self, kept: pathlib.Path) -> None:
         """Keep the user's pairs with the run, so that it can be evaluated on the same."""
@@ -275,6 +276,20 @@ class _Job:
             last=next((value for value in found if value is not None), None),
             majority=majority_score(task, self._asked.eval_limit),
         )
+
+
+def _naming_cuts(evaluate: Evaluator, predictor: Predictor, length: int) -> Evaluator:
+    """Return an evaluator whose first line says how many inputs were too long, if any were."""
+
+    def named(step: int, params: Any) -> Evaluation:
+        before = predictor.truncated
+        found = evaluate(step, params)
+        if before or not predictor.truncated:
+            return found
+        note = f"{predictor.truncated:,} inputs were cut to {length} tokens (--input-length)"
+        return found._replace(line=f"{found.line}; {note}")
+
+    return named
 
 
 def _names(name: str) -> tuple[str, ...]:

@@ -183,6 +183,7 @@ def test_several_tasks_keep_a_best_checkpoint_each(base, glue, tmp_path):
         "glue_cola": "matthews_corrcoef", "glue_sst2": "accuracy",
     }  # fmt: skip
     assert "note: no validation data of glue_rte" in said
+    assert len(re.findall(r"; \d+ inputs were cut to 32 tokens \(--input-length\)", said)) == 1
     assert [line.split()[0] for line in said.splitlines()[-2:]] == ["glue_cola", "glue_sst2"]
     with pytest.raises(ValueError, match=r"choose of glue_cola, glue_sst2 \(--task\)"):
         open_trained(out)
