@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from model.t5.config import ModelConfig
-from model.t5.decode import DecoderCache, start, step
+from model.t5.decode import DecoderCache, start, step, step_weights
 from model.t5.network import T5, Params
 
 __all__ = ["Beam", "Greedy", "How", "Sample", "search"]
@@ -125,6 +125,7 @@ def _one_by_one(
 ) -> jax.Array:
     config = model.config
     logits, cache = start(model, params, inputs, max_new_tokens)
+    weights = step_weights(model, params)
     tokens = choose(logits, 0)
     outputs = jnp.full((len(tokens), max_new_tokens), config.pad_id, jnp.int32)
     outputs = outputs.at[:, 0].set(tokens)
@@ -136,7 +137,7 @@ def _one_by_one(
 
     def advance(state: Any) -> Any:
         index, tokens, ended, outputs, cache = state
-        logits, cache = step(model, params, cache, tokens[:, None])
+        logits, cache = step(model, weights, cache, tokens[:, None])
         chosen = choose(logits[:, 0], index)
         tokens = jnp.where(ended, jnp.int32(config.pad_id), chosen)
         outputs = jax.lax.dynamic_update_slice(outputs, tokens[:, None], (0, index))
@@ -186,6 +187,7 @@ def _beam_search(
 ) -> jax.Array:
     config = model.config
     logits, cache = start(model, params, inputs, max_new_tokens, how.beams)
+    weights = step_weights(model, params)
     rows = logits.shape[0]
     empty = jnp.full((rows, max_new_tokens), config.pad_id, jnp.int32)
     beams = _Beams(
@@ -206,7 +208,7 @@ def _beam_search(
     def advance(state: tuple[_Beams, DecoderCache]) -> tuple[_Beams, DecoderCache]:
         beams, cache = state
         tokens = jax.lax.dynamic_index_in_dim(beams.alive, beams.length - 1, 2, keepdims=False)
-        logits, cache = step(model, params, cache, tokens)
+        logits, cache = step(model, weights, cache, tokens)
         beams, parents = _grow(config, how, beams, logits)
         return beams, cache.take(parents)
 
