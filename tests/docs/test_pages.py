@@ -109,6 +109,7 @@ def test_the_examples_of_models(
     place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from model.exchange.hugging_face import export_model
+    from model.training.checkpoints import save_params
     from testing.tiny_t5 import V1_0, random_params
 
     monkeypatch.chdir(place)
@@ -124,9 +125,15 @@ def test_the_examples_of_models(
     assert " tok/s " in run(f"c4 pretrain{trained}", place, place)
     assert (place / "trial" / "checkpoints").is_dir()
 
-    (place / "run").mkdir()
-    shutil.copy("corpus.model", "run/vocabulary.model")
     config = V1_0.replace(vocab_size=2048)
+    save_params(place / "run", config, random_params(config), "corpus.model")
+    run("\n".join(blocks("decoding.md", "sh")), place, place)
+    for name in ("greedy.txt", "beams.txt"):
+        assert len((place / name).read_text().splitlines()) == 2
+    [library] = blocks("decoding.md", "python")
+    exec(library, {})
+    assert re.search(r"\['.*', '.*'\]\n", capsys.readouterr().out)
+
     export_model(place / "served", config, random_params(config))
     [ours] = [block for block in blocks("using-a-model.md", "python") if "load_hf" in block]
     exec(ours, {})
