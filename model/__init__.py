@@ -20,15 +20,19 @@ if TYPE_CHECKING:
     from model.t5.network import T5
     from model.training.train_config import TrainConfig
     from model.training.trainer import train as pretrain
+    from model.tuning.finetune import finetune
+    from model.tuning.finetune_config import FinetuneConfig
 
 __all__ = [
     "T5",
+    "FinetuneConfig",
     "InputConfig",
     "LoadedModel",
     "ModelConfig",
     "Predictor",
     "TrainConfig",
     "Vocabulary",
+    "finetune",
     "load_hf",
     "model_config",
     "objective",
@@ -39,12 +43,14 @@ __all__ = [
 # JAX takes a second to import, and the processes that read data need none of it.
 _PLACES = {
     "T5": "model.t5.network",
+    "FinetuneConfig": "model.tuning.finetune_config",
     "InputConfig": "model.data.input_config",
     "LoadedModel": "model.exchange.loaded_model",
     "ModelConfig": "model.t5.config",
     "Predictor": "model.evaluation.predictor",
     "TrainConfig": "model.training.train_config",
     "Vocabulary": "model.data.vocabulary",
+    "finetune": "model.tuning.finetune",
     "load_hf": "model.exchange.loaded_model",
     "model_config": "model.t5.config",
     "objective": "model.data.objectives",

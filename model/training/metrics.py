@@ -18,7 +18,8 @@ Fields of ``metrics.jsonl``, one object a line; losses are nats a target token.
 ``epoch``                 times that the corpus has been read, 1.5 being once and a half; without
                           a corpus, the tasks on average
 ``validation_loss``       with ``validation_accuracy``, in lines of their own; of several sources
-                          also ``validation/NAME/loss`` and ``validation/NAME/accuracy`` of each
+                          also ``validation/NAME/loss`` and ``validation/NAME/accuracy`` of each;
+                          in fine-tuning ``validation/TASK/METRIC``, from 0 to 100
 ========================  ====================================================================
 """
 

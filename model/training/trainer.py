@@ -90,6 +90,9 @@ def check(config: TrainConfig, describe: Callable[[Placement, InputConfig], None
         make_input(dataclasses.replace(plan.data, workers=0), plan.host).close()
         validation = read_validation(plan.config, plan.data, plan.host, distributed.print_first)
         describe(plan.placement, plan.data)
+        if plan.folder.begun_with() is None:
+            for line in start_notes(plan.config):
+                distributed.print_first(line)
         compile_programs(
             plan.config, plan.placement, trains=True, evaluates=bool(validation),
             say=distributed.print_first,

@@ -7,16 +7,20 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from model.data.input_config import InputConfig, TaskInput
 from model.data.vocabulary import Vocabulary
 from model.evaluation.predictor import Predictor
 from model.t5.config import ModelConfig
+from model.t5.network import T5
 from model.tasks.mixtures import mixture
 from model.tasks.prepared import OWN, Prepared
 from model.training import distributed
-from model.training.evaluations import Evaluator
+from model.training.evaluations import Evaluation, Evaluator
 from model.training.metrics import read_rows
 from model.training.train_config import StepConfig, TrainConfig
+from model.training.trainable import adapter_mask
 from model.training.trainer import Interruption, Plan, train
 from model.tuning.best import BestCheckpoints
 from model.tuning.finetune_config import FinetuneConfig
@@ -118,6 +122,22 @@ class _Job:
         self._tasks = evaluated_tasks(tasks, asked.keep_best)
         self._require_validation(tasks)
         self._best: BestCheckpoints | None = None
+        if self.config.trained in ("adapters", "adapters-and-norms"):
+            self.notes.append(self._trained_share())
+
+    def _trained_share(self) -> str:
+        """Return how much of the model an adapter layers' mask trains."""
+        model, norms = T5(self.config.model), self._asked.adapter_norms
+        sizes = jax.tree.map(
+            lambda trained, leaf: leaf.size if trained else 0,
+            adapter_mask(model, norms),
+            model.param_shapes(),
+        )
+        count = sum(jax.tree.leaves(sizes))
+        return (
+            f"adapter layers of width {self._asked.adapter}: {count:,} of "
+            f"{self.config.model.parameter_count():,} parameters are trained"
+        )
 
     def _source(self) -> Source:
         asked = self._asked
@@ -153,8 +173,6 @@ class _Job:
         )
 
     def _train_config(self, source: Source, tasks: tuple[TaskInput, ...]) -> TrainConfig:
-        import jax
-
         asked = self._asked
         on_cpu = jax.default_backend() == "cpu"
         given = (asked.steps, asked.batch_size, asked.input_length)
@@ -231,7 +249,8 @@ class _Job:
             max_new_tokens=data.lengths.targets,
             placement=plan.placement,
         )
-        return [task_evaluator(self._tasks, predictor, self._best, self._asked.eval_limit)]
+        evaluate = task_evaluator(self._tasks, predictor, self._best, self._asked.eval_limit)
+        return [_naming_cuts(evaluate, predictor, data.input_length)]
 
     def _keep_pairs(self, kept: pathlib.Path) -> None:
         """Keep the user's pairs with the run, so that it can be evaluated on the same."""
@@ -257,6 +276,20 @@ class _Job:
             last=next((value for value in found if value is not None), None),
             majority=majority_score(task, self._asked.eval_limit),
         )
+
+
+def _naming_cuts(evaluate: Evaluator, predictor: Predictor, length: int) -> Evaluator:
+    """Return an evaluator whose first line says how many inputs were too long, if any were."""
+
+    def named(step: int, params: Any) -> Evaluation:
+        before = predictor.truncated
+        found = evaluate(step, params)
+        if before or not predictor.truncated:
+            return found
+        note = f"{predictor.truncated:,} inputs were cut to {length} tokens (--input-length)"
+        return found._replace(line=f"{found.line}; {note}")
+
+    return named
 
 
 def _names(name: str) -> tuple[str, ...]:

@@ -24,8 +24,9 @@ PUBLIC = {
         "load_rules", "normalize_url",
     ],
     "model": [
-        "InputConfig", "LoadedModel", "ModelConfig", "Predictor", "T5", "TrainConfig",
-        "Vocabulary", "load_hf", "model_config", "objective", "open_trained", "pretrain",
+        "FinetuneConfig", "InputConfig", "LoadedModel", "ModelConfig", "Predictor", "T5",
+        "TrainConfig", "Vocabulary", "finetune", "load_hf", "model_config", "objective",
+        "open_trained", "pretrain",
     ],
     "pipelines": [
         "BuildConfig", "BuildCorpus", "Corpus", "CorpusError", "Manifest", "Page", "build",
@@ -65,7 +66,7 @@ def clone(tmp_path_factory):
 def test_every_example_is_run_by_a_test():
     words = (
         "made = build(", "BuildCorpus", ".pages(", ".dataset(", "Page(", "PageRules", "pretrain(",
-        "load_hf(",
+        "finetune(", "load_hf(",
     )  # fmt: skip
     assert sorted(block for word in words for block in blocks(word)) == sorted(BLOCKS)
 
@@ -105,6 +106,9 @@ def test_the_examples_of_training(clone, monkeypatch):
     [block] = blocks("pretrain(")
     exec(block, {})
     assert (clone / "run" / "checkpoints").is_dir()
+    [block] = blocks("finetune(")
+    exec(block, {})
+    assert (clone / "reviews" / "best" / "own").is_dir()
     config = V1_0.replace(vocab_size=2048)
     export_model(clone / "served", config, random_params(config))
     [block] = blocks("load_hf(")

@@ -109,6 +109,7 @@ def test_the_examples_of_models(
     place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from model.exchange.hugging_face import export_model
+    from model.t5.config import model_config
     from model.training.checkpoints import save_params
     from testing.tiny_t5 import V1_0, random_params
 
@@ -125,8 +126,15 @@ def test_the_examples_of_models(
     assert " tok/s " in run(f"c4 pretrain{trained}", place, place)
     assert (place / "trial" / "checkpoints").is_dir()
 
+    config = model_config("tiny", vocab_size=512, d_model=32, d_ff=64, d_kv=8, num_layers=1)
+    params = random_params(config)
+    save_params("run", config, params, "corpus.model")
+    (place / "samples").symlink_to(ROOT / "samples")
+    tune = blocks("finetuning.md", "sh")[0].replace("--steps 300", "--steps 3")
+    assert re.search(r"\nown +accuracy", run(tune, place, place))
+    assert len((place / "answers.txt").read_text().splitlines()) == 200
+
     config = V1_0.replace(vocab_size=2048)
-    save_params(place / "run", config, random_params(config), "corpus.model")
     run("\n".join(blocks("decoding.md", "sh")), place, place)
     for name in ("greedy.txt", "beams.txt"):
         assert len((place / name).read_text().splitlines()) == 2

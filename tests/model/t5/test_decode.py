@@ -86,7 +86,8 @@ class Uncached:
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def decoder(request):
-    model = T5(CONFIG.replace(architecture=request.param))
+    adapter = 3 if request.param == "shared-encoder-decoder" else None
+    model = T5(CONFIG.replace(architecture=request.param, adapter=adapter))
     compiled = jax.jit(greedy(model))
     return model, compiled, Uncached(model)
 

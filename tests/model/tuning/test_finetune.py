@@ -132,15 +132,20 @@ def test_a_finished_run_prints_its_table_again(learned, base, own):
 
 def test_adapters_alone_change_and_statistics_go_on(base, own, tmp_path):
     out = tmp_path / "run"
-    said = _finetune(base, out, "--task", own, "--adapter", 4, "--steps", 2, "--eval-every", 0).out
+    said = _finetune(
+        base, out, "--task", own, "--adapter", 4, "--steps", 2, "--eval-every", 2,
+        "--eval-limit", 4,
+    ).out  # fmt: skip
     assert "holds no statistics" not in said
+    # Two blocks in each of two stacks: two kernels of 32 x 4, and a norm of 32.
+    assert "adapter layers of width 4: 1,152 of " in said
+    assert open_trained(out).config.adapter == 4
     settings = json.loads((out / "run.json").read_text())["settings"]
     assert (settings["first_step"], settings["trained"]) == (4, "adapters")
     before, after = (_flat(load_params(run).params) for run in (base, out))
     added = {name for name in after if "adapter" in name}
     assert set(after) - added == set(before)
     assert all(_same(after[name], before[name]) for name in before)
-    assert not (out / "best").exists()
     exported = run_c4("export-hf", out, "--output", tmp_path / "hf")
     assert exported.status == 1
     assert "a model with adapter layers (adapter 4) cannot be exported" in exported.err
@@ -178,6 +183,7 @@ def test_several_tasks_keep_a_best_checkpoint_each(base, glue, tmp_path):
         "glue_cola": "matthews_corrcoef", "glue_sst2": "accuracy",
     }  # fmt: skip
     assert "note: no validation data of glue_rte" in said
+    assert len(re.findall(r"; \d+ inputs were cut to 32 tokens \(--input-length\)", said)) == 1
     assert [line.split()[0] for line in said.splitlines()[-2:]] == ["glue_cola", "glue_sst2"]
     with pytest.raises(ValueError, match=r"choose of glue_cola, glue_sst2 \(--task\)"):
         open_trained(out)

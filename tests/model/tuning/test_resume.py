@@ -41,7 +41,7 @@ def start(material, tmp_path):
             sys.executable, "-c", _COMMAND,
             "finetune", "--task", pairs, "--out", out, "--vocab", material.vocab, "--size", "tiny",
             "--set", "d_model=32", "--set", "d_ff=64", "--set", "d_kv=8", "--set", "num_layers=1",
-            "--steps", "60", "--batch-size", "8", "--input-length", "32", "--dropout", "0.1",
+            "--steps", "60", "--batch-size", "8", "--input-length", "16", "--dropout", "0.1",
             "--learning-rate", "0.02", "--seed", "3", "--workers", "0",
             "--checkpoint-every", "10", "--eval-every", "6", "--eval-batches", "1",
             "--keep-last", "2", "--report-to", "none",
