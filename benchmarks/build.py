@@ -1,4 +1,4 @@
-"""What ``c4 build`` costs: against the reference, stage by stage, and as a corpus grows.
+"""Measure ``c4 build``: against the reference, stage by stage, and as a corpus grows.
 
 ::
 
@@ -8,8 +8,8 @@
     python benchmarks/build.py growth --pages 10000 100000 1000000
 
 ``speed`` runs the reference's own functions (benchmarks/reference.py) and ``c4 build`` on the same
-pages, one after the other and twice over, and takes off both what a run of one page costs. CPU
-seconds are those of all processes; the ratio is what to quote, since machines are shared and noisy.
+pages, alternately, and subtracts the cost of a run of one page from both. CPU seconds are those of
+all processes; quote the ratio, since machines are shared and noisy.
 ``stages`` times each part of the build in one process, and the floor: gunzip and decode of the same
 bytes. ``parity`` compares recipe ``tfds`` with the reference page by page. ``growth`` builds
 corpora of generated pages and prints CPU per page and the memory of all processes together.

@@ -1,4 +1,4 @@
-"""Measure exact span deduplication: packed buffers against one Beam element a span.
+"""Measure exact span deduplication: packed buffers against one Beam element per span.
 
     python -m benchmarks.dedup              # both graphs, and the cost beyond
     python -m benchmarks.dedup --large 0    # without the 20 million spans
@@ -35,7 +35,7 @@ FILE_AND_INDEX = np.dtype([("id", "V16"), ("key", ">u8"), ("file", ">u4"), ("ind
 
 
 def write_spans(folder: pathlib.Path, total: int, files: int, removed: float, seed: int) -> None:
-    """Write spans of which the given part is to go: identities random, repeats anywhere.
+    """Write spans of which a given share is removed: random identities, repeats anywhere.
 
     One repeat in ten is of one of a hundred popular spans, the others are of any span.
     """
@@ -72,14 +72,14 @@ def write_losers(folder: str, name: str, file: int, indices: npt.NDArray[np.uint
 
 
 class PackFile(beam.DoFn):
-    """A file's number in; its winners out by bucket, and its own losers by file as ``local``."""
+    """Turns a file's number into its winners by bucket and, as ``local``, its own losers."""
 
     def __init__(self, folder: str, buckets: int) -> None:
         self.folder = folder
         self.buckets = buckets
 
     def process(self, file: int) -> Iterator[tuple[int, tuple[str, bytes]]]:
-        """Read, reduces and packs one file."""
+        """Read, reduce and pack one file."""
         ids, keys = read_spans(self.folder, file)
         found = spans.span_winners(ids, keys)
         winners = found.rows
@@ -134,7 +134,7 @@ def packed_graph(pipeline: beam.Pipeline, folder: str, files: int, buckets: int)
 
 
 def one_by_one(file: int, folder: str) -> Iterator[tuple[bytes, bytes]]:
-    """Identity, and key, file and index as bytes: the cheapest value that orders the copies."""
+    """Yield the identity, and key, file and index as bytes: the cheapest value with an order."""
     ids, keys = read_spans(folder, file)
     rows = np.empty(len(ids), FILE_AND_INDEX)
     rows["id"] = ids.view("V16")[:, 0]
@@ -203,7 +203,7 @@ def best(graph: str, folder: str, files: int, buckets: int, repeats: int) -> dic
 
 
 def same_losers(folder: str, files: int, names: list[str]) -> int:
-    """How many spans go, after checking that every graph named the same ones."""
+    """Return how many spans are removed, after a check that every graph removes the same ones."""
     total = 0
     for file in range(files):
         lists = [np.load(f"{folder}/{name}.{file}.npy") for name in names]
@@ -217,7 +217,7 @@ def same_losers(folder: str, files: int, names: list[str]) -> int:
 def report(graph: str, total: int, run: dict[str, float]) -> None:
     print(
         f"{graph:>8} {total:>12,} spans  cpu {run['cpu_s']:7.2f} s  wall {run['wall_s']:7.2f} s  "
-        f"{run['cpu_s'] / total * 1e6:6.3f} us a span  peak {run['peak_mb']:6.0f} MB",
+        f"{run['cpu_s'] / total * 1e6:6.3f} us per span  peak {run['peak_mb']:6.0f} MB",
         flush=True,
     )
 
@@ -235,8 +235,10 @@ def main() -> None:
         "--large", type=int, default=20_000_000, help="for the cost beyond; 0: none"
     )
     parser.add_argument("--files", type=int, default=32)
-    parser.add_argument("--removed", type=float, default=0.27, help="part of the spans that goes")
-    parser.add_argument("--buckets", type=int, default=0, help="0: as many as 64 MB each make")
+    parser.add_argument(
+        "--removed", type=float, default=0.27, help="share of the spans that is removed"
+    )
+    parser.add_argument("--buckets", type=int, default=0, help="0: buckets of 64 MB")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     failed = []
@@ -261,7 +263,7 @@ def main() -> None:
                 failed.append("ratio")
     if args.large > args.spans:
         beyond = (packed[args.large] - packed[args.spans]) / (args.large - args.spans) * 1e6
-        print(f"{'':>8} beyond: {beyond:.3f} us a span (bar: below {BAR_MICROSECONDS:g})")
+        print(f"{'':>8} beyond: {beyond:.3f} us per span (bar: below {BAR_MICROSECONDS:g})")
         if beyond >= BAR_MICROSECONDS:
             failed.append("cost beyond")
     if failed:

@@ -1,10 +1,10 @@
-"""Made-up fingerprints of a whole crawl, of which any bucket of any file can be asked for alone.
+"""Generate fingerprints of a whole crawl; any bucket of any file can be generated alone.
 
 The skew is that of web text. A few spans are on a quarter of all pages each (cookie notices,
-footers of the large platforms). Behind them comes a long tail whose copies fall off with the rank
-by Zipf's law, down to spans that are expected twice in the crawl; all others occur once. Every row
+footers of the large platforms). A long tail follows, whose copies decrease with the rank by
+Zipf's law, down to spans that are expected twice in the crawl; all others occur once. Every row
 is a function of the seed, the file, the bucket and its number there, by one mixing function of 64
-bits, so that a bucket is the same whatever else was made before it, and nothing has to be kept.
+bits, so that a bucket does not depend on what was generated before it, and nothing has to be kept.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ def _mix(values: UInt64s) -> UInt64s:
 
 
 def _draw(*parts: int | UInt64s) -> UInt64s:
-    """64 random bits for each combination of the parts, which are broadcast."""
+    """Return 64 random bits for each combination of the parts, which are broadcast."""
     drawn = np.zeros(1, np.uint64)  # an array: NumPy warns of scalars that overflow
     for part in parts:
         drawn = _mix(drawn ^ np.asarray(part, np.uint64))
@@ -44,13 +44,13 @@ def _draw(*parts: int | UInt64s) -> UInt64s:
 
 
 def _uniform(*parts: int | UInt64s) -> np.ndarray:
-    """As :func:`_draw`, between 0 and 1, neither of them."""
+    """Return random numbers like :func:`_draw`, above 0 and below 1."""
     return ((_draw(*parts) >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
 
 
 @dataclasses.dataclass(frozen=True)
 class SpanCrawl:
-    """A made-up crawl of spans.
+    """A generated crawl of spans.
 
     Attributes:
       spans: all occurrences of spans, in expectation.

@@ -6,9 +6,9 @@
 
 Stages that check results come first, then those that measure speed, the most telling first.
 The checkout need not be installed, and Beam is not needed. Each stage is a process of its own with
-its own time limit: one that fails or runs out of memory costs only itself, and JAX and PyTorch
-never share the card. A stage is skipped if less time is left than it needs. After each stage,
-`DIR/gpu.json` is written again, with one object for each stage by name: what it measured, or
+its own time limit: a stage that fails or runs out of memory does not stop the others, and JAX and
+PyTorch never share the card. A stage is skipped if less time is left than it needs. After each
+stage, `DIR/gpu.json` is written again, with one object for each stage by name: what it measured, or
 "error" or "skipped" with one line; `DIR/stages.log` has all that the stages printed.
 
 The golden models are read from ../shared/golden or .gpu/golden, the corpus and vocabulary of

@@ -1,4 +1,4 @@
-"""What one span on every page costs in memory: a whole build with it against one without.
+"""Measure the memory cost of one span on every page: a build with it against one without.
 
 ::
 
@@ -6,8 +6,8 @@
     python -m benchmarks.hot_spans --pages 100000
 
 Both corpora have the same generated pages; in one of them every page ends with the same three
-sentences. Each is built by ``c4 build`` with two workers, and what counts is the most that any one
-worker process ever held (VmHWM, libraries included), printed with the sum of all processes. Bar: at
+sentences. Each is built by ``c4 build`` with two workers, and the most memory of any
+worker process counts (VmHWM, libraries included), printed with the sum of all processes. Bar: at
 most 1.2 times the corpus without it; the program fails otherwise.
 """
 

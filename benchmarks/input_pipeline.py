@@ -1,4 +1,4 @@
-"""Tokens a second that the input pipeline makes of a corpus, against bare SentencePiece.
+"""Measure the tokens per second of the input pipeline against bare SentencePiece.
 
 ::
 
@@ -10,12 +10,12 @@
 With ``--tasks``, a mixture of the corpus and prepared tasks, each drawn equally often, is measured
 beside the corpus alone, against encoding the texts of as many examples of each.
 
-Both do the same pages on one core each, several times in turn: SentencePiece turns texts that lie
-in memory into arrays of ids, by its fastest call; the pipeline reads them from the corpus, encodes,
-corrupts, packs and batches them. Tokens are those of the texts. The ratio is what to quote, of CPU
-seconds, since machines are shared and noisy. The first pages of the corpus are read, as many as
-``--pages`` says. With ``--workers`` the time on the clock is given too, of that many processes and
-their parent, with what a batch makes the parent wait for when nothing else is done.
+Both process the same pages on one core each, several times in turn: SentencePiece turns texts in
+memory into arrays of ids, by its fastest call; the pipeline reads them from the corpus, encodes,
+corrupts, packs and batches them. Tokens are those of the texts. Quote the ratio of CPU
+seconds, since machines are shared and noisy. ``--pages`` sets how many pages of the corpus are
+read. With ``--workers``, the wall time with that many processes is printed too, and the CPU of the
+parent per batch.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def one_epoch(config: InputConfig) -> dict[str, float]:
 
 
 def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
-    """Print tokens a CPU second of both, and their ratio; return the ratio."""
+    """Print tokens per CPU second of both, and their ratio; return the ratio."""
     passes = one_epoch(config)  # loads what is loaded once, for both
     pages = texts_of(config)
     draws = {
@@ -104,7 +104,9 @@ def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
         f"{config.architecture}"
     )
     for what, cpu_s in turns.items():
-        print(f"  {what:<14}{tokens / min(cpu_s) / 1e6:8.3f} million tokens a CPU second, at best")
+        print(
+            f"  {what:<14}{tokens / min(cpu_s) / 1e6:8.3f} million tokens per CPU second, at best"
+        )
     # What a shared machine's other work does to one, it mostly does to its neighbour in time.
     ratio: float = statistics.median(
         bare / ours for bare, ours in zip(*turns.values(), strict=True)
@@ -114,7 +116,7 @@ def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
 
 
 def with_workers(config: InputConfig, batches: int) -> None:
-    """Print tokens on the clock, and the parent's own share of the work."""
+    """Print tokens per second of wall time, and the parent's share of the work."""
     iterator = make_input(config)
     next(iterator)  # the processes are up
     started, busy = time.monotonic(), time.process_time()

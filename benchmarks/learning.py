@@ -1,4 +1,4 @@
-r"""Trains every architecture and every objective on a corpus, and holds each against unigrams.
+r"""Train every architecture and every objective on a corpus, and compare each with unigrams.
 
     python -m benchmarks.learning --corpus DIR --vocab FILE
     python -m benchmarks.learning --corpus DIR --vocab FILE --steps 3000 \
@@ -7,9 +7,9 @@ r"""Trains every architecture and every objective on a corpus, and holds each ag
 Runs the shipped command, `c4 pretrain`, with a model small enough for two cores. A row of the
 table is one run: validation loss before training and after it, and that of the best predictor that
 sees no context (the frequencies of target tokens in training, in nats a token): a model that
-learnt nothing but frequencies would end there. Fails unless every run of span corruption ends
-`--margin` nats below it and every other run below it. A loss that only copies what the inputs show
-(bert, mass) falls far below, one that has little to go by (deshuffle, prefix_lm) less so.
+learns nothing but frequencies ends there. Fails unless every run of span corruption ends
+`--margin` nats below it and every other run below it. Objectives whose targets are mostly in the
+inputs (bert, mass) end far below, those with little context (deshuffle, prefix_lm) less so.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Measure the tests by mutation: changes one place of the code at a time and runs the tests.
+"""Measure the tests by mutation: change one place of the code at a time and run the tests.
 
     pip install -e '.[dev,mutation]'
     python -m benchmarks.mutants c4_filters --mutants 400 --seed 8

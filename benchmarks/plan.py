@@ -6,10 +6,10 @@
     python -m benchmarks.plan speed   # this machine, for c4 plan --cpu-factor
 
 ``check`` builds generated corpora of several sizes as a user would, and compares CPU, stored bytes,
-bytes shuffled, memory of a worker and wall time with what the model says, once by its own rates and
-once by the figures of the smallest of these builds (``--like``). Bar: no figure of the model is off
+bytes shuffled, memory of a worker and wall time with the model, once by its own rates and once by
+the figures of the smallest of these builds (``--like``). Bar: no figure of the model is off
 by more than a quarter. The speed of a shared machine changes: a fixed piece of work is timed before
-and after each build, and the model is asked about a machine that slow and that busy.
+and after each build, and the model gets the speed and load of the machine.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def machine() -> tuple[float, float]:
 
 
 class Build(NamedTuple):
-    """One build: its corpus, the machine meanwhile as `machine` says, and its figures by name."""
+    """One build: its corpus, the result of `machine` meanwhile, and its figures by name."""
 
     corpus: MeasuredCorpus
     slowness: float

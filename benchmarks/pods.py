@@ -1,11 +1,11 @@
-"""Compile the training step of every size for pods that could train it, and writes the table.
+"""Compile the training step of every size for pods that could train it, and write the table.
 
     pip install 'colossal-c4[train,tpu]'
     python -m benchmarks.pods --output docs/pods.md --results pods.jsonl   # half an hour
     python -m benchmarks.pods --only "base v5e"                            # some rows, printed
 
-Needs no TPU. With --results each row is kept, and kept rows are not compiled
-again, so that an interrupted run resumes. Fails when a row does not fit its pod.
+Needs no TPU. With --results each row is kept, and kept rows are not compiled again, so that an
+interrupted run resumes. Fails when a row does not fit its pod.
 """
 
 import argparse
@@ -127,7 +127,7 @@ def table(rows: Iterable[tuple[Row, dict[str, Any]]]) -> list[str]:
 
 
 def chips() -> list[str]:
-    """Return what the estimates take of each chip, as a Markdown table."""
+    """Return the figures of each chip that the estimates use, as a Markdown table."""
     lines = [
         "| chip | devices | memory of a device, usable | peak bfloat16 | HBM | link, one way |",
         "|---|--:|--:|--:|--:|--:|",

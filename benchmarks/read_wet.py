@@ -1,4 +1,4 @@
-"""CPU time a page of reading WET files: ours, FastWARC, warcio, and gunzip + decode alone.
+"""Measure CPU time per page of reading WET files: ours, FastWARC, warcio, and gunzip + decode.
 
 python -m benchmarks.read_wet ../shared/wet/*.warc.wet.gz
 
@@ -112,7 +112,7 @@ def main() -> None:
             best[name] = min(best[name], time.process_time() - started)
     size = sum(map(len, files))
     print(f"{pages:,} pages in {len(files)} files, {size:,} bytes; best of {options.rounds} rounds")
-    print(f"{'':32}{'CPU ms a page':>14}{'of FastWARC':>14}")
+    print(f"{'':32}{'CPU ms per page':>14}{'of FastWARC':>14}")
     for name, seconds in best.items():
         ratio = seconds / best["FastWARC, same work"]
         print(f"{name:32}{1000 * seconds / pages:>14.4f}{ratio:>14.2f}")

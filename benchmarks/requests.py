@@ -1,4 +1,4 @@
-"""Counts the requests of a build on an object store.
+"""Count the requests of a build on an object store.
 
     python -m benchmarks.requests
     python -m benchmarks.requests --files 40 --shards 8 --where

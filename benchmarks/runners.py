@@ -7,8 +7,8 @@
 
 ``bytes`` builds on this machine, on Beam's portable job service with a worker pool, and on Flink
 with parallelism 1, 2 and 4, and compares the digests of all shards. ``overhead`` takes the CPU
-seconds of all processes of both, JobManager and launcher included, and takes off what a build of
-one page costs there; the ratio is what to quote. Both start a Flink cluster of their own
+seconds of all processes of both, JobManager and launcher included, and subtracts the cost of a
+build of one page; quote the ratio. Both start a Flink cluster of their own
 (scripts/flink_cluster.py), which needs Java, Maven and, the first time, a network.
 """
 

@@ -1,18 +1,18 @@
-"""Deduplication at the size of a crawl, bucket by bucket, in the memory of one bucket.
+"""Measure deduplication at the size of a crawl, bucket by bucket, in the memory of one bucket.
 
 ::
 
     python -m benchmarks.scale                    # a billion spans, a sample of their buckets
     python -m benchmarks.scale --measure all      # every bucket: half an hour of CPU or so
 
-A billion spans are never in one place: ``benchmarks/generate_spans.py`` makes any bucket of any
-file by itself. What is measured is the build's own code: what each file settles by itself and packs
+The billion spans never exist at once: ``benchmarks/generate_spans.py`` makes any bucket of any file
+by itself. The build's own code is measured: what each file removes by itself and packs
 (`c4_filters.spans.span_winners`, ``pack_spans``), then `pipelines.stages.dedup.repeated_spans` on
 each bucket at its full size, in as many buckets as the build would take (`dedup.bucket_count`).
 Each bucket is deduplicated in its own process; its memory is the most that this process held (VmHWM
-of Linux) once it had read the bucket's buffers. Buckets of the hot spans
-are always in the sample, the others are spread evenly; totals are means over the others times their
-number, with their standard error.
+of Linux) once it had read the bucket's buffers. Buckets of the hot spans are always in the sample,
+the others are spread evenly; totals are means over the others times their number, with their
+standard error.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def measure_bucket(crawl: SpanCrawl, path: str) -> dict[str, float]:
 
 
 def measure_file(crawl: SpanCrawl, file: int, buckets: int) -> dict[str, float]:
-    """Do a whole file's work before anything moves: settle what it can, pack for all buckets."""
+    """Measure the work on one file: remove its own repeats, pack the rest for all buckets."""
     parts = [
         rows
         for bucket in range(buckets)

@@ -1,11 +1,11 @@
-"""Measures the sentence splitter against NLTK's, and checks that both agree everywhere.
+"""Measure the sentence splitter against NLTK's, and check that both agree everywhere.
 
-    python -m benchmarks.sentences             # milliseconds a kept page, ours and NLTK's
+    python -m benchmarks.sentences             # milliseconds per kept page, ours and NLTK's
     python -m benchmarks.sentences --check     # every boundary on every page: minutes
 
 A kept page has lines that survive the line rules, and at least three sentences. `cold` starts with
 nothing remembered, `warm` is the best of further passes; NLTK remembers nothing. Times are CPU
-time. Bar: at most 0.25 ms a kept page, cold or warm; the program fails beyond it, and when a
+time. Bar: at most 0.25 ms per kept page, cold or warm; the program fails beyond it, and when a
 boundary differs.
 """
 

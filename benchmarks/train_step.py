@@ -1,4 +1,4 @@
-"""Times one training step of T5 against Hugging Face's in PyTorch: forward and backward passes.
+"""Time one training step of T5 against Hugging Face's in PyTorch: forward and backward passes.
 
     python -m benchmarks.train_step --peer-python PYTHON            # small, float32, on the CPU
     python -m benchmarks.train_step --peer-python PYTHON --size base --batch 128 \

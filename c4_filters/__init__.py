@@ -11,28 +11,20 @@ from typing import TYPE_CHECKING
 from c4_filters.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from c4_filters.explain import ExplainedLine, ExplainedPage, explain_page
-    from c4_filters.pages import CleanPage, PageRules, RawPage, load_rules
-    from c4_filters.recipes import RECIPES, Recipe, load_recipe
-    from c4_filters.urls import normalize_url
-    from c4_filters.verdicts import LineVerdict, PageVerdict, RejectReason
-
-__all__ = [
-    "RECIPES",
-    "CleanPage",
-    "ExplainedLine",
-    "ExplainedPage",
-    "LineVerdict",
-    "PageRules",
-    "PageVerdict",
-    "RawPage",
-    "Recipe",
-    "RejectReason",
-    "explain_page",
-    "load_recipe",
-    "load_rules",
-    "normalize_url",
-]
+    from c4_filters.explain import ExplainedLine as ExplainedLine
+    from c4_filters.explain import ExplainedPage as ExplainedPage
+    from c4_filters.explain import explain_page as explain_page
+    from c4_filters.pages import CleanPage as CleanPage
+    from c4_filters.pages import PageRules as PageRules
+    from c4_filters.pages import RawPage as RawPage
+    from c4_filters.pages import load_rules as load_rules
+    from c4_filters.recipes import RECIPES as RECIPES
+    from c4_filters.recipes import Recipe as Recipe
+    from c4_filters.recipes import load_recipe as load_recipe
+    from c4_filters.urls import normalize_url as normalize_url
+    from c4_filters.verdicts import LineVerdict as LineVerdict
+    from c4_filters.verdicts import PageVerdict as PageVerdict
+    from c4_filters.verdicts import RejectReason as RejectReason
 
 _PLACES = {
     "RECIPES": "c4_filters.recipes",
@@ -51,3 +43,4 @@ _PLACES = {
     "normalize_url": "c4_filters.urls",
 }
 __getattr__, __dir__ = lazy_names(__name__, _PLACES)
+__all__ = list(_PLACES)

@@ -8,7 +8,7 @@ _BECOME_ASCII = ("\u0130", "\u212a")
 
 
 def ascii_lowered(text: str) -> bytes | None:
-    r"""UTF-8 of ``text`` with A to Z lowered, or None where that might hide an ASCII word.
+    r"""Return ``text`` in UTF-8 with A to Z lowered, or None if that might hide an ASCII word.
 
     Caseless bytes occur in the result exactly if they occur in
     ``text.lower().encode()``. Few pages need the None: the caller then takes the long way.

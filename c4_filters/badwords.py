@@ -28,7 +28,7 @@ def badword_languages() -> tuple[str, ...]:
 
 
 def parse_badwords(text: str) -> frozenset[str]:
-    r"""Entries of a word list, one a line, lower-cased; blank and ``#`` lines are none.
+    r"""Return the entries of a word list, one per line, lower-cased, without blank and ``#`` lines.
 
     A blank entry would match every page, so it can never become one.
 

@@ -63,7 +63,7 @@ def _detector() -> Callable[[str], Language | None]:
 
 
 def rust_detector() -> Callable[[str], Language | None]:
-    """langdetect-rs: the same numbers as langdetect, some 40 times faster."""
+    """Return langdetect-rs, with the same numbers as langdetect, some 40 times faster."""
     from langdetect_rs import DetectorFactory, _core
     from langdetect_rs._seed import seed_state
 
@@ -80,7 +80,7 @@ def rust_detector() -> Callable[[str], Language | None]:
 
 
 def python_detector() -> Callable[[str], Language | None]:
-    """Langdetect itself: where the Rust wheel is missing, and the twin that tests compare with."""
+    """Return langdetect itself, for platforms without the Rust wheel and for tests."""
     import langdetect
     from langdetect.detector_factory import PROFILES_DIRECTORY, DetectorFactory
     from langdetect.lang_detect_exception import LangDetectException

@@ -59,7 +59,7 @@ PAGE_DROPPING = {
 
 
 def judge_line(line: str, recipe: Recipe) -> tuple[LineVerdict, str]:
-    """Says what becomes of one line, and how it reads when kept (citations removed).
+    """Return the verdict on a line and, for a kept one, its text without citations.
 
     >>> from c4_filters.recipes import RECIPES
     >>> judge_line("Read more", RECIPES["en"])[0]
@@ -79,7 +79,7 @@ def judge_line(line: str, recipe: Recipe) -> tuple[LineVerdict, str]:
 
 
 def _judge_words(line: str) -> LineVerdict:
-    """Rules 5 to 8, for a line that passed the others."""
+    """Apply rules 5 to 8 to a line that passed the others."""
     lowered = line.lower()
     if "lorem ipsum" in lowered:
         return LineVerdict.LOREM_IPSUM
@@ -169,7 +169,7 @@ def clean_text(text: str, recipe: Recipe, counts: Counter[str]) -> CleanLines:
 
 
 def _lines_at(text: bytes, matches: Iterable[tuple[int, int, int]]) -> list[int]:
-    """Numbers of the lines that matches (what, start, end) begin on, once each; all ascend."""
+    """Yield the numbers of the lines that matches (what, start, end) begin on, once each."""
     lines: list[int] = []
     line = counted = 0
     for _, start, _ in matches:

@@ -250,7 +250,7 @@ class PageRules:
         return result if result.verdict is PageVerdict.KEPT else result._replace(text="", lines=0)
 
     def _judge_contents(self, pages: Sequence[RawPage], results: list[CleanPage]) -> None:
-        """Language, then bad words of that language, of the pages still kept; changes results."""
+        """Judge the language, then its bad words, of the pages still kept; change ``results``."""
         waiting = [at for at, result in enumerate(results) if result.verdict is PageVerdict.KEPT]
         languages = [detect_language(results[at].text) for at in waiting]
         for at, language in zip(waiting, languages, strict=True):

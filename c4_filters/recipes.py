@@ -127,7 +127,7 @@ class Recipe:
             raise ValueError(f"recipe {self.name}: {field} {rule}, got {getattr(self, field)!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Every field, as JSON-ready values."""
+        """Return every field, as JSON-ready values."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()

@@ -226,7 +226,7 @@ class SentenceSplitter:
         self._after: dict[str, _After] = {}
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Says where each sentence of a text starts and ends, in characters.
+        """Return where each sentence of a text starts and ends, in characters.
 
         Equals `list(PunktSentenceTokenizer(...).span_tokenize(text))`: newlines are blanks like
         any other, blanks between sentences belong to none, those that open the text to the first.
@@ -348,7 +348,7 @@ class SentenceSplitter:
         return [start for start in starts if start]
 
     def _ends_sentence(self, text: str, word_start: int, mark: int, following: int) -> bool:
-        """Decides about the mark of a word; what follows it, blanks left out, is at `following`."""
+        """Return whether a word's mark ends a sentence; `following` is after it and blanks."""
         if text[following] in _INFORMATION_SEPARATORS and "\n" in text[mark:following]:
             # A last line of nothing else holds no word for NLTK.
             return self._ends_sentence_in_full(text, word_start, mark, following)
@@ -434,7 +434,7 @@ class SentenceSplitter:
         return stem in self._abbreviations or stem.split("-")[-1] in self._abbreviations
 
     def _before_token(self, token: str) -> _Before:
-        """How a token that ends in a full stop behaves before a boundary (Punkt's first pass)."""
+        """Return how a token with a full stop behaves before a boundary (Punkt's first pass)."""
         word_type = _without_stop(_type_of(token))
         initial = len(token) == 2 and _is_letter(token[0])
         if token == ".":
@@ -458,7 +458,7 @@ class SentenceSplitter:
         return _Before(kind, collocates) if collocates else _ALONE[kind]
 
     def _after_token(self, token: str) -> _After:
-        """How a token behaves after a possible boundary (Punkt's second pass)."""
+        """Return how a token behaves after a possible boundary (Punkt's second pass)."""
         word_type = _type_of(token)
         if token[-1] == "." and not token.endswith("..") and not self._is_abbreviation(token):
             word_type = _without_stop(word_type)

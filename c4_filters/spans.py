@@ -73,7 +73,7 @@ _Column: TypeAlias = Callable[[Rows], UInt64s]
 
 
 def unit_identities(text: str, starts: Sequence[int]) -> bytes:
-    r"""Hashes every unit of a page: 16 bytes each, MurmurHash3 x64 128, seed 0.
+    r"""Hash every unit of a page: 16 bytes each, MurmurHash3 x64 128, seed 0.
 
     Hashed is the UTF-8 of the unit's text lower-cased and stripped. Every unit is lower-cased by
     itself, since a capital sigma becomes one letter or another by its neighbours; that is
@@ -159,14 +159,14 @@ def span_identities(units: UInt64s, units_per_page: npt.ArrayLike, window: int) 
 
 
 def _rotate(values: UInt64s, bits: int, spare: UInt64s) -> None:
-    """Rotates every value left, in place."""
+    """Rotate every value left, in place."""
     np.right_shift(values, np.uint64(64 - bits), out=spare)
     np.left_shift(values, np.uint64(bits), out=values)
     np.bitwise_or(values, spare, out=values)
 
 
 def _finish(values: UInt64s, spare: UInt64s) -> None:
-    """Murmur's finaliser of 64 bits, in place."""
+    """Apply Murmur's finaliser of 64 bits, in place."""
     for factor in (_FINAL1, _FINAL2, None):
         np.right_shift(values, np.uint64(33), out=spare)
         np.bitwise_xor(values, spare, out=values)
@@ -175,7 +175,7 @@ def _finish(values: UInt64s, spare: UInt64s) -> None:
 
 
 def _hash_windows(units: UInt64s, first_unit: Rows, window: int) -> UInt64s:
-    """MurmurHash3 x64 128 of the ``window`` identities from each first unit on, as ``[n, 2]``."""
+    """Return MurmurHash3 x64 128 of ``window`` identities from each first unit on, ``[n, 2]``."""
     # The first half of a round depends on the unit alone: done once a unit, not once a window.
     spare = np.empty(len(units), np.uint64)
     mixed1 = units[:, 0] * _C1
@@ -324,7 +324,7 @@ def digest_keys(digests: UInt8s) -> UInt64s:
 
 
 def _split_winners(ids: UInt64s, columns: Sequence[_Column]) -> Winners:
-    """Winners, in order of the second lane, and losers of one file."""
+    """Return the winners of a file, in order of the second lane, and its losers."""
     order, same = _order_by_prefix(ids[:, 1].copy(), "quicksort")
     rows, starts = _groups(order, same, (ids[:, 0].__getitem__, ids[:, 1].__getitem__))
     lost = np.zeros(len(ids), np.bool_)
@@ -341,7 +341,7 @@ def _split_winners(ids: UInt64s, columns: Sequence[_Column]) -> Winners:
 
 
 def bucket_of(ids: UInt64s, buckets: int) -> Rows:
-    """Names the bucket of each identity, in ``range(buckets)``: equal shares of the first lane.
+    """Return the bucket of each identity, in ``range(buckets)``: equal shares of the first lane.
 
     Raises:
         ValueError: the number of buckets is not in 1..2**32.
@@ -380,7 +380,7 @@ class PageRows:
 
 
 def pack_spans(ids: UInt64s, page_keys: UInt64s, indices: npt.ArrayLike) -> bytes:
-    """Packs spans into one buffer: 28 bytes a span after a header of 24 bytes.
+    """Pack spans into one buffer: 28 bytes per span after a header of 24 bytes.
 
     Layout, all little-endian: ``C4SPANS1``, number of rows and checksum (each uint64), then the
     columns one after the other: first lanes, second lanes, page keys (uint64), indices (uint32).
@@ -420,7 +420,7 @@ def unpack_spans(buffer: bytes) -> SpanRows:
 def pack_spans_by_bucket(
     ids: UInt64s, page_keys: UInt64s, indices: npt.ArrayLike, buckets: int
 ) -> dict[int, bytes]:
-    """Packs the winners of a file into one buffer for each bucket that has any.
+    """Pack the winners of a file into one buffer for each bucket that has any.
 
     Arguments and errors are those of :func:`pack_spans` and :func:`bucket_of`. Rows keep their
     order inside a bucket.
@@ -453,7 +453,7 @@ def unpack_pages(buffer: bytes) -> PageRows:
 def pack_pages_by_bucket(
     ids: UInt64s, timestamps: UInt8s, digests: UInt8s, indices: npt.ArrayLike, buckets: int
 ) -> dict[int, bytes]:
-    """Packs the winners of a file into one buffer for each bucket that has any.
+    """Pack the winners of a file into one buffer for each bucket that has any.
 
     A buffer has 68 bytes per page after a header of 24 bytes. Layout as that of :func:`pack_spans`,
     with ``C4PAGES1``: first lanes, second lanes (uint64), timestamps (32 bytes), digests (16
@@ -471,7 +471,7 @@ def pack_pages_by_bucket(
 
 
 def pack_settled(losers: npt.ArrayLike, keepers: npt.ArrayLike) -> bytes:
-    """Packs what one file settles by itself: 8 bytes a loser after a header of 24 bytes.
+    """Pack the losers found within one file: 8 bytes per loser after a header of 24 bytes.
 
     Layout as that of :func:`pack_spans`, with ``C4SETTL1``: losers, keepers (uint32).
 
@@ -503,7 +503,7 @@ def unpack_settled(buffer: bytes) -> tuple[UInt32s, UInt32s]:
 
 
 def pack_losers(losers: Losers) -> bytes:
-    """Packs what one bucket says about one file: 12 bytes a loser after a header of 24 bytes.
+    """Pack the losers of one file in one bucket: 12 bytes per loser after a header of 24 bytes.
 
     Layout as that of :func:`pack_spans`, with ``C4LOSER1``: keepers (uint64), indices (uint32).
 
@@ -532,7 +532,7 @@ def unpack_losers(buffer: bytes) -> Losers:
 
 
 def is_settled(buffer: bytes) -> bool:
-    """Says whether a buffer is of :func:`pack_settled`, and not of :func:`pack_losers`."""
+    """Return whether a buffer is of :func:`pack_settled`, and not of :func:`pack_losers`."""
     return buffer[: len(_SETTLED_MAGIC)] == _SETTLED_MAGIC
 
 
@@ -686,7 +686,7 @@ def _losers_of_bucket(
     indices: Sequence[UInt32s],
     names_of: _Column,
 ) -> dict[str, Losers]:
-    """All rows but the smallest of each identity, by file; files come sorted.
+    """Return all rows but the smallest of each identity, by file, sorted.
 
     ``names_of``: what to name a row by, where it keeps what others lose.
     """
@@ -747,7 +747,7 @@ def _byte_column(parts: Sequence[UInt8s]) -> Callable[[Rows], UInt8s]:
 
 
 def _words(column: Callable[[Rows], UInt8s], count: int, largest: bool = False) -> list[_Column]:
-    """Bytes as ``count`` big-endian numbers, whose order is that of the bytes, or its reverse."""
+    """Return bytes as ``count`` big-endian numbers in the order of the bytes, or its reverse."""
 
     def word(number: int, rows: Rows) -> UInt64s:
         taken = column(rows)[:, 8 * number : 8 * number + 8]
@@ -761,7 +761,7 @@ def _words(column: Callable[[Rows], UInt8s], count: int, largest: bool = False) 
 
 
 def _order_by_prefix(lane: UInt64s, kind: Literal["quicksort", "stable"]) -> tuple[Rows, Bools]:
-    """Orders rows by the upper bits of a lane, which is overwritten.
+    """Order rows by the upper bits of a lane, which is overwritten.
 
     Row numbers take the place of the lowest bits, so that one plain sort of numbers does the work
     of an argsort at two thirds of its time, and rows ascend where the upper bits are equal.
@@ -781,7 +781,7 @@ def _order_by_prefix(lane: UInt64s, kind: Literal["quicksort", "stable"]) -> tup
 
 
 def _groups(order: Rows, same: Bools, identity: tuple[_Column, _Column]) -> tuple[Rows, Rows]:
-    """Rows that share their whole identity with another row, group by group.
+    """Return the rows that share their whole identity with another row, group by group.
 
     A row that shares only the upper bits of its lane may come along, as a group of its own.
 
@@ -873,7 +873,7 @@ def units_removed(first_units: npt.ArrayLike, window: int, total_units: int) -> 
 def unit_keepers(
     first_units: npt.ArrayLike, keepers: UInt64s, window: int, removed: Bools
 ) -> UInt64s:
-    """Names the keeper of each removed unit: uint64 ``[removed units]``, in order.
+    """Return the keeper of each removed unit: uint64 ``[removed units]``, in order.
 
     A unit inside several removed spans has the smallest of their keepers.
 

@@ -37,12 +37,12 @@ def normalize_url(url: str) -> str:
 
 
 def url_identity(normalized_url: str) -> bytes:
-    """16 bytes that are equal exactly for equal normalised urls (mmh3, 128 bits)."""
+    """Return 16 bytes that are equal exactly for equal normalised urls (mmh3, 128 bits)."""
     return mmh3.mmh3_x64_128_digest(normalized_url.encode())
 
 
 def page_key(normalized_url: str) -> int:
-    """64 bits that order pages by content, not by domain, file or worker.
+    """Return 64 bits that order pages by content, not by domain, file or worker.
 
     The high half of :func:`url_identity` read as a number: it decides which copy of a span stays,
     in which shard a page goes, and where in the shard.
@@ -56,7 +56,7 @@ def md5_key(url: str) -> int:
 
 
 def hash_fraction(normalized_url: str, denominator: int) -> int:
-    """md5(normalised url) mod ``denominator``, TF's source of chance."""
+    """Return md5(normalised url) mod ``denominator``, TF's source of randomness."""
     digest = hashlib.md5(normalized_url.encode(), usedforsecurity=False).digest()
     return int.from_bytes(digest, "big") % denominator
 
@@ -124,5 +124,5 @@ def parse_domain_list(text: str) -> DomainList:
 
 
 def parse_url_list(lines: Iterable[str]) -> frozenset[bytes]:
-    """Identities of the urls of an OpenWebText-like list, one url a line, blank lines skipped."""
+    """Return the identities of an OpenWebText-like list: one url per line, blank lines skipped."""
     return frozenset(url_identity(normalize_url(line.strip())) for line in lines if line.strip())

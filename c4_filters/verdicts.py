@@ -55,4 +55,4 @@ class RejectReason(enum.StrEnum):
     TRUNCATED = "truncated"  # the file ends inside the record
     CORRUPT_GZIP = "corrupt_gzip"
     TOO_LARGE = "too_large"  # larger than the reader's bound on one record
-    NOT_WARC = "not_warc"  # bytes between records, or a whole file, that are no record
+    NOT_WARC = "not_warc"  # bytes between records, or a whole file, that are not a record

@@ -31,7 +31,7 @@ _SWITCH = {"true": True, "false": False}
 
 
 def template_options() -> dict[str, argparse.Action]:
-    """Parameter name to the option of ``c4 build`` that it sets.
+    """Return the option of ``c4 build`` that each parameter sets, by its name.
 
     >>> template_options()["max_record_mb"].option_strings
     ['--max-record-mb']
@@ -105,10 +105,10 @@ def main(words: Sequence[str] | None = None) -> int:
         status = c4_main.main(["build", *arguments])
         template = dict(word.partition("=")[::2] for word in words).get("--template_location")
         if status == 0 and template and not storage.exists(template):
-            # Dataflow would report that it cannot open a file of which nobody has heard.
+            # Otherwise Dataflow reports that it cannot open an unknown file.
             print(
                 "launcher: no job to run: the corpus is complete already (same files, same "
-                "settings); --start_over=true builds it anew",
+                "settings); --start_over=true rebuilds it",
                 file=sys.stderr,
             )
             return 1

@@ -63,7 +63,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
     for parameter in metadata["parameters"]:
         name = parameter.get("name", "")
         if not _NAME.fullmatch(name) or name in seen:
-            raise MetadataError(f"{name!r} is no name, or stands there twice")
+            raise MetadataError(f"{name!r} is not a valid name, or is used twice")
         seen.add(name)
         _check_parameter(name, parameter)
 

@@ -53,7 +53,7 @@ class _Folder:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Lets ``pipelines.storage`` read and write here."""
+        """Make ``pipelines.storage`` read and write here."""
         names = (
             "open_raw", "read_bytes", "read_if_exists", "exists", "size", "stat",
             "write_atomically", "listdir",
@@ -336,7 +336,7 @@ def _records(content: bytes) -> bytes:
 
 
 def file_seeds(target: str) -> list[bytes]:
-    """Good files of each kind."""
+    """Return good files of each kind."""
     if target == "files":
         good = _good()
         found = [bytes([kind]) + good[path()] for kind, path in enumerate(_KINDS)]

@@ -1,4 +1,4 @@
-"""Mutations without a guide: for machines where atheris cannot be had, and for the short form."""
+"""Random mutations, for machines without atheris and for the tests."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ _MOST_BYTES = 16_384  # a whole file of a small corpus
 
 
 def mutated(seeds: Sequence[bytes], seed: int) -> Iterator[bytes]:
-    """Endless inputs made of ``seeds``, the same ones for the same ``seed``."""
+    """Yield endless inputs made of ``seeds``, the same ones for the same ``seed``."""
     chance = random.Random(seed)
     while True:
         data = bytearray(chance.choice(seeds))

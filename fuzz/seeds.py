@@ -1,4 +1,4 @@
-"""Where fuzzing starts: the made-up pages of ``samples/``, and words that the code looks for."""
+"""The seeds of fuzzing: the pages of ``samples/``, and words that the code looks for."""
 
 import gzip
 import io
@@ -21,28 +21,10 @@ WORDS: tuple[bytes, ...] = (
     *(b"\r\n\r\n", b"\n\n", b"\x1f\x8b\x08", b"WARC-Block-Digest: sha1:", b"99999999999999999"),
     *(b"javascript", b"lorem ipsum", b"{", b"privacy policy", b"uses cookies", b"[12]", b"[edit]"),
     *(b"[citation needed]", b"...", b". ", b"? ", b"! ", b'." ', b"Dr. ", b"e.g. ", b"J. "),
-    *(
-        b"heck",
-        b"\xc4\xb0",
-        b"\xe2\x84\xaa",
-        b"\xc2\xa0",
-        b"\x1c",
-        b"\xe2\x80\xa8",
-        b"\xe3\x80\x80",
-    ),
-    *(
-        b"http://",
-        b"https://www.",
-        b"?utm_",
-        b"?ref",
-        b"?feed",
-        b"xn--",
-        b"[::1]",
-        b"@",
-        b":80",
-        b"%",
-    ),
-    *(b"../", b"\\", b"\0", b"\x1b[31m", b"--", b"' ", b")", b"\xef\xbb\xbf", b"\xff"),
+    *(b"heck", b"\xc4\xb0", b"\xe2\x84\xaa", b"\xc2\xa0", b"\x1c", b"\xe2\x80\xa8"),
+    *(b"\xe3\x80\x80", b"http://", b"https://www.", b"?utm_", b"?ref", b"?feed", b"xn--"),
+    *(b"[::1]", b"@", b":80", b"%", b"../", b"\\", b"\0", b"\x1b[31m", b"--", b"' ", b")"),
+    *(b"\xef\xbb\xbf", b"\xff"),
 )
 
 
@@ -86,7 +68,7 @@ def seeds_of(target: str) -> list[bytes]:
 
 
 def _inflated(content: bytes) -> bytes:
-    """As much of the text as comes before a cut."""
+    """Return the text up to where the file is cut."""
     text = b""
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
         try:

@@ -92,7 +92,7 @@ def check_reader(data: bytes) -> None:
 
 
 def _packed(text: bytes, how: int, more: int, spot: int) -> bytes:
-    """0: as it is; 1: one gzip member; 2 to 7: one a record, with garbage or damage."""
+    """Pack a text: 0 not at all, 1 as one gzip member, 2 to 7 one per record, with damage."""
     if how == 0:
         return text
     parts = [text] if how == 1 else [part for part in re.split(rb"(?=WARC/1)", text) if part]

@@ -10,26 +10,15 @@ from typing import TYPE_CHECKING
 from c4_filters.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from pipelines.builds import build
-    from pipelines.config import BuildConfig
-    from pipelines.corpus.errors import CorpusError
-    from pipelines.corpus.formats.pages import Page
-    from pipelines.corpus.manifest import Manifest
-    from pipelines.corpus.reading import Corpus, open_corpus
-    from pipelines.explain_text import explain
-    from pipelines.stages.graph import BuildCorpus
-
-__all__ = [
-    "BuildConfig",
-    "BuildCorpus",
-    "Corpus",
-    "CorpusError",
-    "Manifest",
-    "Page",
-    "build",
-    "explain",
-    "open_corpus",
-]
+    from pipelines.builds import build as build
+    from pipelines.config import BuildConfig as BuildConfig
+    from pipelines.corpus.errors import CorpusError as CorpusError
+    from pipelines.corpus.formats.pages import Page as Page
+    from pipelines.corpus.manifest import Manifest as Manifest
+    from pipelines.corpus.reading import Corpus as Corpus
+    from pipelines.corpus.reading import open_corpus as open_corpus
+    from pipelines.explain_text import explain as explain
+    from pipelines.stages.graph import BuildCorpus as BuildCorpus
 
 _PLACES = {
     "BuildConfig": "pipelines.config",
@@ -43,3 +32,4 @@ _PLACES = {
     "open_corpus": "pipelines.corpus.reading",
 }
 __getattr__, __dir__ = lazy_names(__name__, _PLACES)
+__all__ = list(_PLACES)

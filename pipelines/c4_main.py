@@ -26,6 +26,7 @@ class _Command(NamedTuple):
     passes_on: bool = False  # options it does not know go to Beam
     extra: str | None = None  # of the package, without which its module cannot be imported
     interrupted: str = "interrupted"  # the line on an interrupt: what is kept, how to resume
+    has_workers: bool = False  # that may start before the module is imported
 
 
 _COMMANDS = {
@@ -33,6 +34,7 @@ _COMMANDS = {
         "pipelines.commands.build",
         "builds a corpus from WET files",
         passes_on=True,
+        has_workers=True,
         interrupted="interrupted; run the same command again to resume: cleaned files are kept",
     ),
     "verify": _Command(
@@ -51,6 +53,12 @@ _COMMANDS = {
     "pretrain": _Command(
         "model.commands.pretrain",
         "trains T5 on a corpus",
+        extra="train",
+        interrupted="interrupted before the first step: nothing was saved",
+    ),
+    "finetune": _Command(
+        "model.commands.finetune",
+        "trains a model further on tasks",
         extra="train",
         interrupted="interrupted before the first step: nothing was saved",
     ),
@@ -109,8 +117,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     own_process = argv is None
     with Interruption(line, own_process=own_process) as interruption:
         status = 1  # of what is raised
+        known = argparse.Namespace(started=started, interruption=interruption, workers_early=None)
         try:
-            known = argparse.Namespace(started=started, interruption=interruption)
+            if own_process and asked in _COMMANDS and _COMMANDS[asked].has_workers:
+                from pipelines.engines.early import start_early
+
+                known.workers_early = start_early(words)
             status = _run(words, asked, known)
             _flush_stdout()
         except KeyboardInterrupt:
@@ -128,6 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return interruption.tell()
             raise
         finally:
+            if known.workers_early is not None:
+                known.workers_early.end()
             if own_process and interruption.patience_s is not None:
                 limit_exit(status)
         return status
@@ -236,9 +250,9 @@ def _drop_stdout() -> None:
 
 
 def _print_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Print an exception that nobody can catch, unless it follows an error reported in one line."""
+    """Print an exception that cannot be caught, unless it follows an error reported in one line."""
     of_interrupt = issubclass(unraisable.exc_type, KeyboardInterrupt)
-    # In threads of TensorStore: an array could not be written, and nobody waits for the others.
+    # In threads of TensorStore: an array could not be written, and the others are not awaited.
     of_failure = str(unraisable.exc_value) == "Event loop is closed"
     if os.environ.get("C4_TRACEBACK") or not (of_interrupt or of_failure):
         sys.__unraisablehook__(unraisable)

@@ -158,7 +158,7 @@ class BuildConfig:
         for language in languages:  # the list of a mistyped one would never be looked at
             if language not in {*LANGUAGES, *badword_languages()}:
                 raise ValueError(
-                    f"{language!r} is no language code such as en, de or zh (--badwords LANG=FILE)"
+                    f"{language!r} is not a language code such as en or zh (--badwords LANG=FILE)"
                 )
         if len(set(languages)) != len(languages):
             raise ValueError("give one list of bad words per language (--badwords)")

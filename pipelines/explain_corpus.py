@@ -129,7 +129,7 @@ class KeptFile:
                 unit += len(starts)
 
     def current_urls(self, key: int) -> Iterator[tuple[str, bytes]]:
-        """Yield address and digest of the pages of a key that are no outdated copies."""
+        """Yield address and digest of the pages of a key, without outdated copies."""
         for rows, first_page, _ in self._slices(key, range(len(SPLITS))):
             gone = self._removals.pages(first_page, len(rows)).tolist()
             values = rows.select(["url", "digest"]).to_pylist()

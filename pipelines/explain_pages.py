@@ -49,7 +49,7 @@ class Explainer:
         self._url = url
         self._wanted = normalize_url(url) if url else None
         self._verdict = verdict
-        self._advice = advice  # to those who want to see deduplication
+        self._advice = advice  # how to see deduplication
         self._names_files = False
         self.printed = 0  # pages
 
@@ -120,7 +120,7 @@ class Explainer:
                 raise ValueError(f"{path}: {error}") from None
 
     def _explain_copies(self, corpus: KeptCorpus, path: str | None) -> None:
-        """Explain every page of the address that is asked for."""
+        """Explain every page of the given address."""
         assert self._url is not None
         copies = corpus.find(self._url, None if path is None else [path])
         known = copies if path is None else None  # all of the address
@@ -142,7 +142,7 @@ class Explainer:
             self._explain_rejects(corpus, [path] if path is not None else sorted(corpus.inputs))
 
     def _explain_rejects(self, corpus: KeptCorpus, paths: Sequence[str]) -> None:
-        """Print the rejected records that name the address that is asked for."""
+        """Print the rejected records that name the given address."""
         for path in paths:
             lines = [
                 _rejected(self._where(reject["offset"], path), reject["reason"], reject["detail"])
@@ -154,13 +154,13 @@ class Explainer:
                 self.printed += len(lines)
 
     def _names(self, detail: str) -> bool:
-        """Return whether a reject names the address that is asked for."""
+        """Return whether a reject names the given address."""
         return any(normalize_url(word.strip(",;:()<>")) == self._wanted for word in detail.split())
 
     def _read(self, path: str, copies: Sequence[Copy]) -> list[_Found]:
         """Read the pages that a corpus knows, record by record; as many as are found there.
 
-        Records of a damaged file cannot always be read by themselves: then the whole is read.
+        Records of a damaged file cannot always be read by themselves; then the whole file is read.
         """
         offsets = dict.fromkeys(copy.page.offset for copy in copies)
         pages = [page for offset in offsets for page in self._record(path, offset)]
@@ -209,7 +209,7 @@ class Explainer:
         kept: KeptPage | None,
         copies: Sequence[Copy] | None = None,
     ) -> None:
-        """Print a page if it has the verdict that is asked for."""
+        """Print a page if it has the given verdict."""
         page, judgement = explained.page, Judgement(explained.result, explained.note)
         if kept is not None:
             judgement = kept.judge(self._rules)
@@ -228,7 +228,7 @@ class Explainer:
         self.printed += 1
 
     def _print_kept(self, copy: Copy, copies: Sequence[Copy] | None, change: str) -> None:
-        """Print what is known of a page without its WET file."""
+        """Print what is known about a page without its WET file."""
         assert self._url is not None
         kept, url, timestamp = None, self._url, ""
         if isinstance(copy.page, KeptPage):
@@ -261,7 +261,7 @@ class Explainer:
         print(printable(f"  page {verdict}{f': {note}' if note else ''}"), end="")
 
     def _where(self, offset: int, path: str) -> str:
-        """Return an offset, with its file where people do not know it."""
+        """Return an offset, with its file if several are searched."""
         return f"{offset} in {path}" if self._names_files else str(offset)
 
     def _dedups(self) -> bool:

@@ -25,24 +25,26 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """What a command is asked by SIGINT and SIGTERM, from entering to leaving it as a context.
+    """Handles SIGINT and SIGTERM while a command runs. Use as a context manager.
 
-    The first raises KeyboardInterrupt in the main thread and is remembered: Python drops what a
-    finalizer or a callback of the garbage collector raises, and the command would go on.
+    The first signal raises KeyboardInterrupt in the main thread and is remembered, because Python
+    drops exceptions in finalizers and callbacks of the garbage collector.
 
-    A process of the command's own is ended by the second within the moment, and by the first when
-    the command has not ended in its time: also in the middle of a compilation, when no handler of
-    Python's runs. Its children end with it, and it goes without Python's finalisation, which
-    threads inside JAX would crash, and which waits for threads of Beam that wait for workers.
+    If the process is the command's own, a second signal ends it at once, and so does the first if
+    the command does not end in time, even during a compilation, when no Python handler runs. Its
+    children end too. Python's finalisation is skipped: threads inside JAX would crash it, and it
+    would wait for threads of Beam that wait for workers.
     """
 
     def __init__(
         self, line: str, *, own_process: bool, patience_s: float | None = PATIENCE_S
     ) -> None:
-        """Of a command that says ``line`` of its interruption.
+        """Make a handler for one command.
 
-        ``own_process``: nothing goes on in this process after the command. ``patience_s``: how
-        long it may take to end; None for one that saves its work, however long that takes.
+        Args:
+            line: Printed when the command is interrupted.
+            own_process: Whether the process ends with the command.
+            patience_s: Seconds that the command may take to end; None: as long as saving takes.
         """
         self._line = line
         self.own_process = own_process
@@ -59,7 +61,7 @@ class Interruption:
             if signal.getsignal(number) is not signal.SIG_IGN:  # of a job in the background
                 self._before[number] = signal.signal(number, self._receive)
         if self.own_process:
-            # The only thing that happens at the moment of a signal: its number is written here.
+            # At the moment of a signal, only its number is written, to this socket.
             receiving, self._sending = socket.socketpair()
             self._sending.setblocking(False)
             signal.set_wakeup_fd(self._sending.fileno(), warn_on_full_buffer=False)
@@ -69,22 +71,22 @@ class Interruption:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over = True  # no further signal changes what this command came to
+        self._over = True  # no further signal changes the result of the command
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_IGN if self.own_process else handler)
 
     def asked(self) -> bool:
-        """Whether a signal came."""
+        """Return whether a signal has arrived."""
         return self._asked
 
     def expect(self, line: str, patience_s: float | None) -> None:
-        """Say another line from here on, and give the command another time to end."""
+        """Print another line from now on, and give the command another time to end."""
         self._line, self.patience_s = line, patience_s
 
     def tell(self) -> int:
-        """Says that the command was interrupted, and returns the exit status.
+        """Say that the command was interrupted, and return the exit status.
 
-        Where the process is the command's own it ends here.
+        If the process is the command's own, it ends here.
         """
         self._over = True
         if self.own_process:
@@ -109,8 +111,8 @@ class Interruption:
                 late = True
             if came and not self._over:
                 receiving.settimeout(self.patience_s)
-            # Over may mean that the command is done, and the process at its end: no status then
-            # changes. Or that it was told to end, and waits for its output to be read.
+            # Over means that the command is done, and its status must not change, or that it was
+            # interrupted and waits for its output to be read.
             if (came > 1 or (late and not self._over)) and self._ending.acquire(blocking=False):
                 self._end()
 

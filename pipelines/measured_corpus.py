@@ -1,4 +1,4 @@
-"""What a finished corpus says about the next one: its pages' profile, and what they cost."""
+"""Extrapolate from a finished corpus: the profile of its pages, and their cost."""
 
 import contextlib
 import dataclasses
@@ -114,7 +114,7 @@ def _measured(output: str) -> MeasuredCorpus:
 
 
 def _head(cleaned: str) -> FileSummary:
-    """Return what a cleaned file says of itself. Raises ValueError naming it if that cannot be."""
+    """Return the summary in a cleaned file. Raises ValueError naming the file if it is invalid."""
     if not storage.exists(cleaned):
         raise ValueError(f"{cleaned} is gone: --like needs the cleaned files of a corpus")
     with CleanedFile(cleaned) as file:

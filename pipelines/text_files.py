@@ -18,12 +18,11 @@ _MARKS = re.compile("^\ufeff+", re.MULTILINE)
 def decode_text(content: bytes) -> str:
     r"""Return the text of a file in UTF-8, with or without a byte order mark, lines ending in LF.
 
-    Lines may end in CR LF, LF or CR. A mark at the beginning of a later line goes too: files that
-    were joined have them.
+    Lines may end in CR LF, LF or CR. A mark at the beginning of a later line is removed too:
+    joined files have them.
 
     Raises:
-        ValueError: It is not UTF-8. The message goes on from "the file is", or from its name and a
-            colon.
+        ValueError: It is not UTF-8. The message completes "the file is …" or "NAME: …".
 
     >>> decode_text(b"\xef\xbb\xbfone\r\ntwo\r")
     'one\ntwo\n'

@@ -1,4 +1,4 @@
-"""Makes the sample WET files from the hand-written pages beside this file.
+"""Make the sample WET files from the hand-written pages beside this file.
 
     python -m samples.make_samples            # rewrites samples/wet/
     python -m samples.make_samples --output D # writes elsewhere
@@ -60,12 +60,12 @@ class SamplePage:
     Attributes:
       name: identifies the page among all samples.
       shows: one line on what the page is there to show.
-      wet: stem of the WET file the page stands in.
+      wet: stem of the page's WET file.
       expect: verdict under recipe ``en`` (:class:`PageVerdict`), or, for a record that never
         becomes a page, the :class:`RejectReason`.
       text: the page, line by line.
       url, date, language: headers of the record; ``None`` leaves the header out.
-      also: recipe name -> verdict under that recipe, where it is worth telling.
+      also: recipe name -> verdict under that recipe, where it differs.
       keeps, loses: pieces of text that the cleaned page must, or must not, contain.
       copies: set of pages of which exactly one (the smallest page key) is kept; ``expect`` holds
         for every other page of the set.
@@ -111,7 +111,7 @@ class SamplePage:
 
 
 def _fill(text: str, chars: int) -> str:
-    """``text`` lengthened to exactly ``chars`` characters by lines of a made-up farm ledger.
+    """Lengthen ``text`` to exactly ``chars`` characters by lines of a farm's ledger.
 
     No two lines are equal, so the filler is never a repeated span.
 
@@ -136,7 +136,7 @@ def _fill(text: str, chars: int) -> str:
 
 
 def _word(letters: int) -> str:
-    """One word whose letters follow each other as in English, so that no detector is misled."""
+    """Return a word whose letters look English, so that no detector is misled."""
     return ("otherwisetheminewithhershand" * letters)[:letters]
 
 
@@ -162,7 +162,7 @@ def _page(table: Mapping[str, Any], wet: str, texts: Mapping[str, str]) -> Sampl
 
 
 def read_pages(folder: pathlib.Path = PAGES_DIR) -> list[SamplePage]:
-    """All sample pages of the TOML files of ``folder``, in the order of file names and tables.
+    """Return the pages of the TOML files of ``folder``, in the order of file names and tables.
 
     Raises:
       ValueError: two pages have one name, or a page is not as :class:`SamplePage` asks.
@@ -236,7 +236,7 @@ def record_bytes(page: SamplePage) -> bytes:
 
 
 def gzip_member(data: bytes) -> bytes:
-    """One gzip member with neither time nor file name.
+    """Return a gzip member without time and file name.
 
     >>> import gzip
     >>> gzip.decompress(gzip_member(b"page"))
@@ -258,7 +258,7 @@ def _compressed(page: SamplePage) -> bytes:
 
 
 def wet_files(pages: Iterable[SamplePage]) -> dict[str, bytes]:
-    """File name -> content of every WET file that ``pages`` ask for.
+    """Return the content of every WET file of ``pages``, by file name.
 
     A file is its warcinfo record followed by its pages in the order given, one gzip member a
     record, except for the file named ``uncompressed``.
@@ -283,7 +283,7 @@ def wet_files(pages: Iterable[SamplePage]) -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Rewrites the sample files."""
+    """Write the sample files."""
     parser = argparse.ArgumentParser(description="Makes the sample WET files.")
     parser.add_argument("--output", type=pathlib.Path, default=WET_DIR, metavar="FOLDER")
     folder = parser.parse_args().output

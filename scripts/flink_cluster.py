@@ -1,4 +1,4 @@
-"""A Flink session cluster on this machine's loopback: one JobManager, TaskManagers, Python workers.
+"""Run a Flink cluster on loopback: one JobManager, TaskManagers, Python workers.
 
 ::
 
@@ -74,7 +74,7 @@ class ClusterError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class ClusterConfig:
-    """What the cluster is to be; ports that are 0 are chosen when it starts."""
+    """Settings of the cluster; ports that are 0 are chosen when it starts."""
 
     folder: pathlib.Path
     cache: pathlib.Path
@@ -98,7 +98,7 @@ class ClusterConfig:
 
 
 class FlinkCluster:
-    """The cluster whose state stands in ``config.folder``: ``conf``, ``log``, ``pid``, ``tmp``."""
+    """The cluster whose state is in ``config.folder``: ``conf``, ``log``, ``pid``, ``tmp``."""
 
     def __init__(
         self,
@@ -212,11 +212,11 @@ class FlinkCluster:
         child = self._children.get(name)
         if child is not None and child.pid == pid:
             return pid if child.poll() is None else None
-        # A number may long be another's: ours carry the folder in their command line.
+        # Another process may have the number by now: ours have the folder as an argument.
         return pid if str(self.config.folder) in _command_line(pid) else None
 
     def log(self, name: str) -> pathlib.Path:
-        """Where a process writes; the pool's workers write into the pool's."""
+        """Return the log of a process; the pool's workers write into the pool's."""
         return self.config.folder / "log" / f"{name}.log"
 
     def rest(self, path: str, timeout_s: float = 10.0) -> Any:
@@ -232,7 +232,7 @@ class FlinkCluster:
             ) from None
 
     def task_managers(self) -> int:
-        """How many TaskManagers have registered and are not yet missed."""
+        """Return how many TaskManagers have registered and are alive."""
         return int(self.rest("/overview")["taskmanagers"])
 
     def _choose_ports(self) -> None:
@@ -452,14 +452,14 @@ def _print_status(cluster: FlinkCluster) -> int:
 
 
 def _report(what: str) -> None:
-    """Tell how far the start has come: Flink takes a minute, and downloads take several."""
+    """Report the progress of the start: Flink takes a minute, and downloads take several."""
     print(f"flink_cluster: {what}", file=sys.stderr, flush=True)
 
 
 def _print(text: str) -> None:
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # whoever read has seen enough; the exit status still tells
+    except BrokenPipeError:  # the reader has closed the pipe; the exit status still counts
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # or the interpreter fails at its end
         os.close(nowhere)

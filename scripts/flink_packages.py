@@ -1,4 +1,4 @@
-"""What a Flink cluster of our own needs, fetched once: Flink from PyPI, Beam's runner from Maven.
+"""Fetch what a local Flink cluster needs: Flink from PyPI, Beam's runner from Maven.
 
 Flink's jars come from the package ``apache-flink-libraries``; pip checks the digest. Beam's runner
 is its Maven module for that Flink with everything it needs; each jar's digest is checked here, and
@@ -37,7 +37,7 @@ _FETCH_S = 1800
 
 
 class PackageError(RuntimeError):
-    """Something could not be fetched or is not what it should be; one line with the way out."""
+    """A package could not be fetched, or has another digest; the message is one line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,14 +125,14 @@ def _run(command: Sequence[str], what: str) -> None:
         )
     except subprocess.TimeoutExpired:
         raise PackageError(
-            f"fetching {what} took over {_FETCH_S} s; run it again to go on"
+            f"fetching {what} took over {_FETCH_S} s; run it again to continue"
         ) from None
     if done.returncode:
         errors = [line for line in done.stdout.splitlines() if "ERROR" in line]
         said = re.sub(r"\x1b\[[\d;]*m", "", (errors or done.stdout.splitlines() or ["?"])[0])
         raise PackageError(
             f"{what} could not be fetched: {said.strip()[:300]}; "
-            "check the network and run it again: what came is kept"
+            "check the network and run it again: complete downloads are kept"
         )
 
 

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group("model")
     add_options(group, ModelOptions)
-    add_options(group, TrainConfig, "init_from")
+    add_options(group, TrainConfig, "init_from", "optimizer_state")
     add_options(group, ModelConfig)
 
     group = parser.add_argument_group("objective")
@@ -63,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     add_options(group, TrainConfig, "steps")
     add_options(group, StepConfig, "accumulate")
-    add_options(group, TrainConfig, "schedule", "learning_rate", "warmup")
+    add_options(
+        group, TrainConfig, "schedule", "learning_rate", "warmup", "schedule_offset", "cooldown"
+    )
     add_options(group, StepConfig, "z_loss", "label_smoothing", "loss_divisor")
     add_options(group, InputConfig, "seed")
 

@@ -36,6 +36,7 @@ def _set_values(assignments: Sequence[str]) -> dict[str, Any]:
         if not _is_set(name):
             raise ValueError(
                 f"--set {assignment}: {name} is given by {option_of(ModelConfig, name)}"
+                f"{' of c4 finetune' if name == 'adapter' else ''}"
             )
         try:
             value = json.loads(text)

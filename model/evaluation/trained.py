@@ -9,11 +9,11 @@ from typing import Any
 
 from model.data.vocabulary import Vocabulary
 from model.exchange import tokenizer_files
-from model.exchange.hugging_face import CONFIG, import_model
+from model.exchange.hugging_face import import_model
 from model.small_files import json_object, read_small_file
 from model.t5.config import ModelConfig
 from model.training import remote_run
-from model.training.checkpoints import MODEL_FILE, STEPS, load_params, newest_step
+from model.training.checkpoints import STEPS, is_hugging_face, load_params, newest_step
 from pipelines import storage
 
 __all__ = ["BEST", "BEST_FILE", "Trained", "kept_best", "open_trained"]
@@ -51,7 +51,7 @@ def open_trained(path: Path, task: str | None = None) -> Trained:
     where = os.fspath(path)
     local = storage.is_local(where)
     root = pathlib.Path(storage.local_path(where)).absolute() if local else None
-    if root is not None and _is_hugging_face(root):
+    if root is not None and is_hugging_face(root):
         return _open_hugging_face(root)
     kept = kept_best(where)
     if kept:
@@ -119,10 +119,6 @@ def _step_of(where: str) -> int | None:
     if STEPS not in storage.folders(run):
         return None
     return max(remote_run.whole_steps(run), default=None)
-
-
-def _is_hugging_face(root: pathlib.Path) -> bool:
-    return (root / CONFIG).is_file() and not (root / MODEL_FILE).exists()
 
 
 def _open_hugging_face(root: pathlib.Path) -> Trained:

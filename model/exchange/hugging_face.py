@@ -33,6 +33,7 @@ __all__ = [
     "config_to_hf",
     "export_model",
     "import_model",
+    "read_config",
     "tensor_places",
     "unapplied_decoding",
 ]
@@ -73,7 +74,7 @@ _EMBEDDING = "shared.weight"
 _LOGITS = "lm_head.weight"
 #: Files may repeat the embedding under these names, or have it under one of them alone.
 _EMBEDDING_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-#: Trained by nobody: the first released decoders had this table, and no step that read it.
+#: Not trained: the first released decoders had this table, but no step that read it.
 _UNUSED = re.compile(
     r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"
 )
@@ -207,8 +208,8 @@ _IDS: Mapping[str, tuple[str, int | None]] = MappingProxyType(
         "eos_token_id": ("eos_ids", 1),
     }
 )
-#: Settings of decoding that greedy decoding would have to follow and ours does not, with the
-#: values that ask for nothing.
+#: Settings that greedy decoding would have to follow and ours does not, with the values that
+#: change nothing.
 _DECODING: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
         "bad_words_ids": (None, []),
@@ -248,7 +249,7 @@ def config_from_hf(
       raw: the content of ``config.json``.
       generation: that of ``generation_config.json``, whose ids come first.
 
-    Raises ExchangeError, or ValueError from ModelConfig, for what is no T5 of the paper's layout.
+    Raises ExchangeError, or ValueError from ModelConfig, for a model of another layout.
 
     >>> config_from_hf({"model_type": "t5", "tie_word_embeddings": False}).tied_logits
     False
@@ -386,6 +387,11 @@ def config_to_hf(
             f"a {config.architecture} cannot be exported: T5ForConditionalGeneration is an encoder "
             "and a decoder with parameters of their own"
         )
+    if config.adapter is not None:
+        raise ExchangeError(
+            f"a model with adapter layers (adapter {config.adapter}) cannot be exported: "
+            "T5ForConditionalGeneration has none; fine-tune without --adapter to export"
+        )
     gated = config.feed_forward == "gated-gelu"
     return {
         "architectures": ["T5ForConditionalGeneration"],
@@ -468,11 +474,16 @@ def import_model(folder: str | os.PathLike[str]) -> ImportedModel:
     return ImportedModel(config, params, tuple(unapplied_decoding(generation)))
 
 
+def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
+    """Return the model of a folder of ``config.json``. Raises ValueError as `import_model`."""
+    return _read_config(pathlib.Path(folder))[0]
+
+
 def _read_config(root: pathlib.Path) -> tuple[ModelConfig, dict[str, Any], dict[str, Any]]:
     """Return our configuration, the content of config.json and of generation_config.json."""
     path = root / CONFIG
     if not path.exists():
-        raise ExchangeError(f"{root} has no {CONFIG}: it is no model in Hugging Face's layout")
+        raise ExchangeError(f"{root} has no {CONFIG}: it is not a model in Hugging Face's layout")
     beside = root / GENERATION_CONFIG
     try:
         raw = read_json_object(path)
@@ -488,7 +499,7 @@ def _read_config(root: pathlib.Path) -> tuple[ModelConfig, dict[str, Any], dict[
 def _settle_embedding(
     root: pathlib.Path, config: ModelConfig, tensors: dict[str, StoredTensor]
 ) -> None:
-    """Leaves the embedding under one name; repeated, it must be the same everywhere."""
+    """Keep the embedding under one name; if it is repeated, all copies must be equal."""
     aliases = [*_EMBEDDING_ALIASES, _LOGITS] if config.tied_logits else list(_EMBEDDING_ALIASES)
     for alias in aliases:
         repeated = tensors.pop(alias, None)

@@ -60,12 +60,12 @@ class PodReport:
 
     @property
     def used_bytes(self) -> int:
-        """All that the step needs at once."""
+        """Bytes of one device that the step needs at once."""
         return self.state_bytes + self.batch_bytes + self.temporary_bytes
 
     @property
     def sequences_per_s(self) -> float:
-        """At best."""
+        """Sequences per second, at best."""
         return self.plan.batch.batch_size / self.roofline.step_s
 
     @property

@@ -47,11 +47,6 @@ class ProgramCost:
     cycles: float
     collectives: tuple[Collective, ...]
 
-    @property
-    def bytes_sent(self) -> float:
-        """Bytes of all exchanges, each as large as its larger end."""
-        return sum(each.num_bytes * each.times for each in self.collectives)
-
 
 @dataclasses.dataclass(frozen=True)
 class _Instruction:
@@ -74,7 +69,7 @@ class _Sums:
 
 
 def program_cost(text: str, devices: int) -> ProgramCost:
-    """Walk a program.
+    """Add up the cost of a program.
 
     Args:
       text: ``jax.stages.Compiled.as_text()``.
@@ -199,7 +194,7 @@ class _Program:
         return math.ceil(constants[0] / self._stride(loop)) if len(constants) == 1 else 1.0
 
     def _stride(self, loop: _Instruction) -> int:
-        """By how much the counter grows: by two where XLA has written two trips as one."""
+        """Return the step of the counter: two if XLA has joined two iterations."""
         condition = self._computations[_called(loop, "condition")]
         body = self._computations[_called(loop, "body")]
         compared = [each for each in condition.values() if each.opcode == "compare"]
@@ -257,7 +252,7 @@ class _Window:
 
 
 def _window_of(text: str, number: int) -> _Window:
-    """One dimension of ``size=16x8 stride=15x7 lhs_dilate=16x8``."""
+    """Return one dimension of ``size=16x8 stride=15x7 lhs_dilate=16x8``."""
     fields = dict(part.split("=", 1) for part in text.split())
 
     def at(name: str, default: str) -> str:
@@ -274,7 +269,7 @@ def _window_of(text: str, number: int) -> _Window:
 
 @functools.lru_cache(maxsize=4096)
 def window_products(size_in: int, size_out: int, window: _Window) -> int:
-    """How often a kernel's element meets an element of the input, along one dimension.
+    """Return how often a kernel's element meets an element of the input, along one dimension.
 
     XLA writes products of many small matrices as convolutions whose windows mostly meet padding
     or holes; these cost nothing and are not counted.
@@ -354,7 +349,7 @@ def _instruction(line: str) -> _Instruction | None:
 
 
 def _closing(text: str, start: int) -> int:
-    """Position of the bracket that closes the one at ``start``."""
+    """Return the position of the bracket that closes the one at ``start``."""
     depth = 0
     for bracket in _BRACKETS.finditer(text, start):
         depth += 1 if bracket[0] == "(" else -1
@@ -381,7 +376,7 @@ def _branches(instruction: _Instruction) -> Sequence[str]:
 
 
 def _dims(text: str) -> list[int]:
-    """Dimensions of the first array of a type.
+    """Return the dimensions of the first array of a type.
 
     >>> _dims("bf16[16,512]{1,0:T(8,128)(2,1)}")
     [16, 512]
@@ -391,7 +386,7 @@ def _dims(text: str) -> list[int]:
 
 
 def _size_of(text: str) -> int:
-    """Bytes of all arrays of a type, padding of their layout not counted.
+    """Return the bytes of all arrays of a type, without padding of their layout.
 
     >>> _size_of("(f32[2,3]{1,0:T(8,128)}, /*index=1*/s32[]{:T(256)})")
     28

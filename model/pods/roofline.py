@@ -26,7 +26,6 @@ class Roofline:
     work_s: float  #: what XLA expects of all instructions
     waiting_s: float  #: exchanges during which the program computes nothing
     overlapped_s: float  #: exchanges beside which it computes
-    sent_bytes: float  #: by one device in all exchanges
 
     @property
     def step_s(self) -> float:
@@ -35,7 +34,7 @@ class Roofline:
 
     @property
     def utilization(self) -> float:
-        """Model FLOPs a second of all chips over their peak (MFU)."""
+        """Model FLOPs per second of all chips over their peak (MFU)."""
         peak = self.topology.chip_count * self.topology.chip.peak_flops
         return self.model_flops / self.step_s / peak
 
@@ -63,7 +62,6 @@ def roofline(
         work_s=cost.cycles / chip.clock,
         waiting_s=seconds[False],
         overlapped_s=seconds[True],
-        sent_bytes=cost.bytes_sent,
     )
 
 
@@ -110,7 +108,7 @@ def exchange_seconds(
 def by_kind(
     collectives: Sequence[Collective], topology: Topology, devices: Sequence[Any]
 ) -> dict[tuple[str, int], tuple[float, float]]:
-    """(Kind, devices of a group) to (bytes, seconds) of one step, the slowest first."""
+    """Return (bytes, seconds) of one step by (kind, devices of a group), the slowest first."""
     sums: dict[tuple[str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for each in collectives:
         entry = sums[each.kind, len(each.group)]

@@ -37,6 +37,8 @@ class ModelConfig:
     feed_forward: Literal["relu", "gated-gelu"] = "relu"
     tied_logits: bool = True  #: logits from the embedding, scaled by d_model ** -0.5
     num_decoder_layers: int | None = None  #: where it differs from num_layers
+    #: Width of the adapter layer after each feed-forward layer; None for no adapter layers.
+    adapter: int | None = set_by("--adapter", default=None)
     relative_buckets: int = 32
     relative_max_distance: int = 128
     norm_epsilon: float = 1e-6
@@ -74,8 +76,10 @@ class ModelConfig:
             "relative_buckets", "relative_max_distance",
         ):  # fmt: skip
             _check_positive(name, getattr(self, name))
+        for name in ("num_decoder_layers", "adapter"):
+            if getattr(self, name) is not None:
+                _check_positive(name, getattr(self, name))
         if self.num_decoder_layers is not None:
-            _check_positive("num_decoder_layers", self.num_decoder_layers)
             if not self.has_encoder:
                 raise ValueError(
                     f"num_decoder_layers is for models with an encoder, and {self.architecture} "
@@ -157,6 +161,8 @@ class ModelConfig:
         d, inner = self.d_model, self.inner_dim
         attention = 4 * d * inner + d
         feed_forward = (3 if self.feed_forward == "gated-gelu" else 2) * d * self.d_ff + d
+        if self.adapter is not None:
+            feed_forward += 2 * d * self.adapter + d
         stack_ends = self.relative_buckets * self.num_heads + d  # bias table, final norm
         count = self.vocab_size * d * (1 if self.tied_logits else 2)
         count += self.decoder_layers * (attention + feed_forward) + stack_ends

@@ -31,6 +31,8 @@ def forward_flops(config: ModelConfig, shapes: Shapes) -> dict[str, int]:
     batch, length = _shape(shapes, "decoder_input_tokens")
     width, inner = config.d_model, config.inner_dim
     feed_forward = (3 if config.feed_forward == "gated-gelu" else 2) * width * config.d_ff
+    if config.adapter is not None:
+        feed_forward += 2 * width * config.adapter
     attention = 4 * width * inner  # query, key, value and output of one token
 
     def pairs(queries: int, keys: int) -> int:

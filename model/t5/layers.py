@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Literal, cast
 
 import flax.linen as nn
 import jax
@@ -217,14 +217,23 @@ class FeedForward(_Layer):
     """Two dense layers with the norm before them, without the residual around them.
 
     Version 1.0 has a relu between; 1.1 multiplies the gelu of `wi_0` with `wi_1`. Normal, cut at
-    two standard deviations of `d_model ** -0.5` and `d_ff ** -0.5` without scaling up again what
-    the cut takes off, as Mesh TensorFlow initialises.
+    two standard deviations of `d_model ** -0.5` and `output_scale * inner ** -0.5` without scaling
+    up again what the cut takes off, as Mesh TensorFlow initialises.
+
+    Attributes:
+      inner: the width between the two layers.
+      kind: what is between them.
+      output_scale: factor of the second layer's standard deviation.
     """
+
+    inner: int
+    kind: Literal["relu", "gated-gelu"]
+    output_scale: float = 1.0
 
     def setup(self) -> None:
         """Declare the parameters."""
-        width, inner = self.config.d_model, self.config.d_ff
-        names = ["wi"] if self.config.feed_forward == "relu" else ["wi_0", "wi_1"]
+        width, inner = self.config.d_model, self.inner
+        names = ["wi"] if self.kind == "relu" else ["wi_0", "wi_1"]
         self.norm = self.norm_scale()
         self.inward = [
             self.kernel(
@@ -233,17 +242,18 @@ class FeedForward(_Layer):
             for name in names
         ]
         self.outward = self.kernel(
-            "wo", inner**-0.5, (inner, width), ("mlp", "embed"), initializers.truncated_normal
-        )
+            "wo", self.output_scale * inner**-0.5, (inner, width), ("mlp", "embed"),
+            initializers.truncated_normal,
+        )  # fmt: skip
 
     def __call__(self, hidden: jax.Array, keep: jax.Array | None = None) -> jax.Array:
         """Return the layer's result for `hidden` [batch, length, d_model], in the same shape.
 
-        `keep` [batch, length or 1, d_ff] is dropout's mask.
+        `keep` [batch, length or 1, inner] is dropout's mask.
         """
         normed = self.normed(hidden)
         inner = [jnp.dot(normed, kernel.astype(normed.dtype)) for kernel in self.inward]
-        if self.config.feed_forward == "relu":
+        if self.kind == "relu":
             factor = self.drop(jnp.ones((1, 1, 1), normed.dtype), keep)
             activated = _relu_dropout(inner[0], factor)
         else:
@@ -252,8 +262,19 @@ class FeedForward(_Layer):
         return jnp.dot(activated, self.outward.astype(activated.dtype))
 
 
+#: Scale of a new adapter layer's output. Small, so that the model starts close to what it was:
+#: the output's RMS is below 0.1, an embedding's is 1. Not 0: Adafactor's steps are relative to the
+#: RMS of a parameter, 0.001 at least, so that a layer of zeros would need thousands of steps to
+#: grow; for each width of the paper (32 to 2,048) the initial RMS is above that bound.
+_ADAPTER_SCALE = 0.1
+
+
 class Block(_Layer):
-    """One block of a stack: self-attention, perhaps cross-attention, feed-forward."""
+    """One block of a stack: self-attention, perhaps cross-attention, feed-forward.
+
+    With `config.adapter`, an adapter layer follows: a narrow relu feed-forward layer with a norm
+    and a residual of its own (paper, section 3.5.1).
+    """
 
     cross: bool = False
 
@@ -262,7 +283,9 @@ class Block(_Layer):
         self.self_attention = Attention(self.config)
         if self.cross:
             self.cross_attention = Attention(self.config)
-        self.feed_forward = FeedForward(self.config)
+        self.feed_forward = FeedForward(self.config, self.config.d_ff, self.config.feed_forward)
+        if self.config.adapter is not None:
+            self.adapter = FeedForward(self.config, self.config.adapter, "relu", _ADAPTER_SCALE)
 
     def __call__(
         self,
@@ -291,7 +314,10 @@ class Block(_Layer):
             seen = memory if isinstance(memory, tuple) else self.memory_keys_values(memory)
             attended = self.cross_attention(hidden, None, memory_mask, lambda _: seen, next(keep))
             hidden = self._add(hidden, attended, next(keep))
-        return self._add(hidden, self.feed_forward(hidden, next(keep)), next(keep))
+        hidden = self._add(hidden, self.feed_forward(hidden, next(keep)), next(keep))
+        if self.config.adapter is not None:
+            hidden = self._add(hidden, self.adapter(hidden, next(keep)), next(keep))
+        return hidden
 
     def memory_keys_values(self, memory: jax.Array) -> KeysValues:
         """Return what cross-attention looks at in the encoder's output [batch, length, d_model]."""
@@ -304,14 +330,16 @@ class Block(_Layer):
         """Yield dropout's masks in the order of their sites."""
         config = self.config
         masks = [mask] if memory_mask is None else [mask, memory_mask]
+        widths = [config.d_ff] if config.adapter is None else [config.d_ff, config.adapter]
         if rng is None or not config.dropout_rate:
-            return [None] * (2 * len(masks) + 2)
+            return [None] * 2 * (len(masks) + len(widths))
         length = 1 if config.dropout_broadcast else mask.shape[2]
         result = (length, config.d_model)
         shapes: list[tuple[int, ...]] = []
         for each in masks:
             shapes += [(config.num_heads, length, each.shape[3]), result]
-        shapes += [(length, config.d_ff), result]
+        for width in widths:
+            shapes += [(length, width), result]
         return draw_keep(rng, config.dropout_rate, mask.shape[0], shapes)
 
     def _add(self, hidden: jax.Array, result: jax.Array, keep: jax.Array | None) -> jax.Array:

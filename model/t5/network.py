@@ -44,8 +44,8 @@ class T5:
     each with "layers" (arrays of all blocks, one after another along a first axis),
     "relative_bias" [heads, buckets] and "final_norm" [d_model]; "logits" [d_model, vocabulary]
     where they are not tied to the embedding. A model without an encoder lacks "encoder"; a shared
-    one has "shared" in the place of both, and under "decoder" only its cross-attention. Kernels
-    are [inputs, outputs].
+    one has "shared" in the place of both, and under "decoder" only its cross-attention. Adapter
+    layers are "adapter" in "layers". Kernels are [inputs, outputs].
     """
 
     def __init__(self, config: ModelConfig) -> None:

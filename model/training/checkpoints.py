@@ -26,13 +26,14 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from model.exchange.hugging_face import CONFIG, import_model
 from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
 from model.training import remote_run
@@ -42,19 +43,25 @@ from pipelines import storage
 
 __all__ = [
     "MODEL_FILE",
+    "RUN_FILE",
     "STEPS",
     "VOCABULARY_FILE",
     "Checkpoints",
     "LoadedParams",
+    "Origin",
+    "is_hugging_face",
     "load_params",
+    "load_state",
     "newest_step",
     "read_model",
     "read_model_file",
+    "read_origin",
     "save_params",
     "write_model_file",
 ]
 
 MODEL_FILE = "model.json"
+RUN_FILE = "run.json"  # the settings of a run
 VOCABULARY_FILE = "vocabulary.model"
 PARAMS = "params"
 STEPS = remote_run.STEPS
@@ -67,6 +74,13 @@ _ITEMS = (PARAMS, _OPTIMIZER, _PROGRESS, _CHECKSUMS)  # of a checkpoint of a run
 _FORMAT = 1
 
 Path = str | os.PathLike[str]
+
+
+class Origin(NamedTuple):
+    """The run whose statistics and step another one can carry on, up to a checkpoint."""
+
+    step: int  #: global steps done
+    settings: Mapping[str, Any]  #: of its ``run.json``
 
 
 class LoadedParams(NamedTuple):
@@ -120,12 +134,21 @@ def _uncopied() -> ocp.PyTreeCheckpointHandler:
     return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
+def is_hugging_face(path: Path) -> bool:
+    """Return whether a path is a folder of this machine in Hugging Face's layout."""
+    where = os.fspath(path)
+    if not storage.is_local(where):
+        return False
+    root = pathlib.Path(storage.local_path(where))
+    return (root / CONFIG).is_file() and not (root / MODEL_FILE).exists()
+
+
 def read_model(path: Path) -> tuple[ModelConfig, str | pathlib.Path | None]:
     """Return model and vocabulary of a folder that :func:`load_params` reads, but no array.
 
     Raises ValueError as it does.
     """
-    with _on_this_machine(path, arrays=False) as local:
+    with _on_this_machine(path) as local:
         root, _ = _find_params(local)
         config, vocabulary = read_model_file(root), root / VOCABULARY_FILE
         if not vocabulary.exists():
@@ -148,10 +171,10 @@ def _parts_of(url: str) -> tuple[str, int | None]:
 
 
 @contextlib.contextmanager
-def _on_this_machine(path: Path, arrays: bool = True) -> Iterator[pathlib.Path]:
+def _on_this_machine(path: Path, arrays: Sequence[str] = ()) -> Iterator[pathlib.Path]:
     """Yield the folder; if it is in an object store, a copy of what is needed of it.
 
-    Errors then name the folder in the store. Without ``arrays``, only small files are copied.
+    Errors then name the folder in the store. Only the ``arrays`` named are copied, and small files.
     """
     url = os.fspath(path)
     if storage.is_local(url):
@@ -167,12 +190,14 @@ def _on_this_machine(path: Path, arrays: bool = True) -> Iterator[pathlib.Path]:
             raise ValueError(str(error).replace(scratch, root)) from None
 
 
-def _copy_model(root: str, step: int | None, local: pathlib.Path, arrays: bool) -> None:
+def _copy_model(
+    root: str, step: int | None, local: pathlib.Path, arrays: Sequence[str]
+) -> None:  # fmt: skip
     """Copy a folder of parameters, or what is needed of one checkpoint of a run.
 
     Raises ValueError if there is none.
     """
-    names = [MODEL_FILE, VOCABULARY_FILE, f"{_CHECKSUMS}.json"]
+    names = [MODEL_FILE, VOCABULARY_FILE, RUN_FILE, f"{_CHECKSUMS}.json"]
     folders = storage.folders(root)
     if STEPS in folders:
         whole = remote_run.whole_steps(root)
@@ -183,7 +208,8 @@ def _copy_model(root: str, step: int | None, local: pathlib.Path, arrays: bool) 
         for item in _ITEMS:
             (local / STEPS / str(step) / item).mkdir(parents=True)
         if arrays:
-            remote_run.fetch_step(root, local, step, (f"{PARAMS}/", f"{_CHECKSUMS}/"))
+            wanted = tuple(f"{item}/" for item in (*arrays, _CHECKSUMS))
+            remote_run.fetch_step(root, local, step, wanted)
             for item in _ITEMS:
                 (local / STEPS / str(step) / item).mkdir(exist_ok=True)
     elif PARAMS in folders:
@@ -211,31 +237,122 @@ def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
       ValueError: when there is no model or no whole checkpoint at ``path``, or it is damaged.
     """
     config, vocabulary = read_model(path)
-    with _on_this_machine(path) as local:
-        return LoadedParams(config, _load(_find_params(local)[1], shardings), vocabulary)
-
-
-def _load(folder: pathlib.Path, shardings: Any | None) -> Any:
-    try:
+    with _on_this_machine(path, [PARAMS]) as local:
+        folder = _find_params(local)[1]
         handler = ocp.PyTreeCheckpointHandler()
-        stored = handler.metadata(folder).tree  # Checkpointer's warns of a file less
+        stored = _stored_tree(handler, folder)
+        if shardings is None:
+            how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+        else:
+            _check_same_names(folder, stored, shardings)
+            how = jax.tree.map(lambda s: ocp.ArrayRestoreArgs(sharding=s), shardings)
+        params = _load(handler, folder, ocp.args.PyTreeRestore(restore_args=how))
+    return LoadedParams(config, params, vocabulary)
+
+
+def read_origin(path: Path) -> Origin | None:
+    """Return the run that a folder's parameters are of; None where there are no statistics.
+
+    The folder is one that :func:`load_state` takes. Raises ValueError as it does.
+    """
+    if is_hugging_face(path):
+        return None
+    with _on_this_machine(path) as local:
+        root, params = _find_params(local)
+        step = params.parent.name
+        if not (params.parent / _OPTIMIZER).is_dir() or not step.isdigit():
+            return None
+        settings: Any = {}
+        if (root / RUN_FILE).is_file():
+            try:
+                settings = json.loads(read_small_file(root / RUN_FILE))["settings"]
+                return Origin(int(step) + int(settings.get("first_step", 0)), settings)
+            except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+                raise ValueError(f"{root / RUN_FILE}: not a run of this version: {error}") from None
+        return Origin(int(step), {})
+
+
+def load_state(
+    path: Path, like: TrainState, *, statistics: bool, may_lack: Callable[[Any], bool]
+) -> tuple[Any, Any | None]:
+    """Read parameters, and perhaps the optimizer's statistics, for a run to start with.
+
+    Args:
+      path: as of :func:`load_params`, or of a folder in Hugging Face's layout.
+      like: ``jax.ShapeDtypeStruct`` with shardings in the place of arrays.
+      statistics: whether those are read, if there are any.
+      may_lack: says of a path of keys in the tree of parameters whether it may be missing; it is
+        then missing in what is returned.
+
+    Raises:
+      ValueError: as :func:`load_params`; or the checkpoint has other parameters.
+    """
+    if is_hugging_face(path):
+        params = import_model(path).params
+        where = jax.tree.map(lambda leaf: leaf.sharding, _part(like.params, params))
+        return jax.device_put(params, where), None
+    with _on_this_machine(path, [PARAMS, _OPTIMIZER] if statistics else [PARAMS]) as local:
+        folder = _find_params(local)[1]
+        params = _load_like(folder, like.params, may_lack)
+        kept = folder.parent / _OPTIMIZER
+        if not (statistics and kept.is_dir()):
+            return params, None
+        return params, _load_like(kept, like.optimizer, may_lack)
+
+
+def _load_like(folder: pathlib.Path, like: Any, may_lack: Callable[[Any], bool]) -> Any:
+    """Read the arrays of ``like``, without those that may be missing and are."""
+    handler = ocp.PyTreeCheckpointHandler()
+    stored = _stored_tree(handler, folder)
+    there = _names(stored)
+
+    def lacks(path: Any, _: Any) -> bool:
+        return may_lack(path) and _name(path) not in there
+
+    lacking = jax.tree_util.tree_map_with_path(lacks, like)
+    found = _without(like, lacking)
+    _check_same_names(folder, stored, found)
+    return _load(handler, folder, _restore_args(found))
+
+
+def _part(tree: Any, found: Any) -> Any:
+    """Return of nested dictionaries the nodes that are in others, too."""
+    if not isinstance(tree, dict):
+        return tree
+    return {name: _part(tree[name], node) for name, node in found.items()}
+
+
+def _without(tree: Any, left_out: Any) -> Any:
+    """Return nested dictionaries without the nodes all of whose leaves are left out."""
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        name: _without(node, left_out[name])
+        for name, node in tree.items()
+        if not all(jax.tree.leaves(left_out[name]))
+    }
+
+
+def _stored_tree(handler: ocp.PyTreeCheckpointHandler, folder: pathlib.Path) -> Any:
+    try:
+        return handler.metadata(folder).tree  # Checkpointer's warns of a file less
     except Exception as error:  # Orbax and TensorStore raise many kinds
         raise _damaged(folder, error) from error
-    if shardings is None:
-        how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-    else:
-        _check_same_names(folder, stored, shardings)
-        how = jax.tree.map(lambda s: ocp.ArrayRestoreArgs(sharding=s), shardings)
+
+
+def _load(handler: ocp.PyTreeCheckpointHandler, folder: pathlib.Path, args: Any) -> Any:
+    """Read a folder of arrays, and compare their checksums."""
     try:
         with ocp.Checkpointer(handler) as checkpointer:
-            params = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=how))
+            arrays = checkpointer.restore(folder, args=args)
     except Exception as error:
         raise _damaged(folder, error) from error
-    if name := first_difference(array_checksums(params), _stored_checksums(folder).get(PARAMS)):
+    stored = _stored_checksums(folder).get(folder.name)
+    if name := first_difference(array_checksums(arrays), stored):
         raise ValueError(
             f"{folder} is damaged ({name}: checksum mismatch): give another checkpoint"
         )
-    return params
+    return arrays
 
 
 def _stored_checksums(folder: pathlib.Path) -> dict[str, Any]:
@@ -319,13 +436,16 @@ class Checkpoints:
                 force=True,
             )
 
-    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    def restore(
+        self, step: int, like: TrainState, first_step: int = 0
+    ) -> tuple[TrainState, dict[str, Any]]:
         """Read a state and what was saved beside it.
 
         Args:
           step: of a whole checkpoint.
           like: ``jax.ShapeDtypeStruct`` with shardings in the place of arrays; how the arrays
             were divided when they were saved does not matter.
+          first_step: the global step at which the run started; the state's is ``step`` more.
 
         Raises:
           ValueError: the checkpoint is of other arrays, or damaged.
@@ -352,7 +472,7 @@ class Checkpoints:
                 f"{self.folder / str(step)} cannot be restored; delete it to resume from the one "
                 f"before ({str(error).partition(' [tensorstore_spec')[0]})"
             ) from error
-        counter = jax.device_put(np.int32(step), like.step.sharding)
+        counter = jax.device_put(np.int32(first_step + step), like.step.sharding)
         return state._replace(step=counter), dict(progress)
 
     def wait(self) -> None:
@@ -464,12 +584,16 @@ def _damaged(folder: pathlib.Path, error: Exception) -> ValueError:
     return ValueError(f"{folder} cannot be read, give another checkpoint: {why}")
 
 
-def _check_same_names(folder: pathlib.Path, stored: Any, wanted: Any) -> None:
-    def names(tree: Any) -> set[str]:
-        leaves = jax.tree.flatten_with_path(tree)[0]
-        return {"/".join(str(key.key) for key in keys) for keys, _ in leaves}
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
-    missing, unknown = names(wanted) - names(stored), names(stored) - names(wanted)
+
+def _names(tree: Any) -> set[str]:
+    return {_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _check_same_names(folder: pathlib.Path, stored: Any, wanted: Any) -> None:
+    missing, unknown = _names(wanted) - _names(stored), _names(stored) - _names(wanted)
     if missing or unknown:
         what = f"lacks {min(missing)}" if missing else f"holds {min(unknown)}, which it has not"
         raise ValueError(f"{folder} is not of this model: it {what}")

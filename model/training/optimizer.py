@@ -1,6 +1,7 @@
 """Adafactor as the paper trains with it, and learning rate schedules."""
 
 import difflib
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -15,10 +16,14 @@ __all__ = [
     "Moment",
     "Schedule",
     "adafactor",
+    "apply_updates",
     "constant",
     "inverse_square_root",
+    "linear_tail",
+    "offset",
     "schedule",
     "state_axes",
+    "where_trainable",
 ]
 
 Schedule = Callable[[Array], Array]
@@ -61,7 +66,9 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
     were written out.
 
     The state is a tree like the parameters of :class:`Moment`. ``update`` takes the global step
-    as the keyword argument ``step``: the state keeps no count of its own.
+    as the keyword argument ``step``: the state keeps no count of its own. With the keyword
+    argument ``trainable``, a mask as :func:`apply_updates` takes it, the statistics of what is
+    frozen stay as they are and its updates are zero.
 
     Args:
       learning_rate: global step to step size.
@@ -75,7 +82,13 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
         )
 
     def update(
-        gradients: Any, state: Any, params: Any = None, *, step: Array, **_: Any
+        gradients: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        step: Array,
+        trainable: Any | None = None,
+        **_: Any,
     ) -> tuple[Any, Any]:
         if params is None:
             raise ValueError("Adafactor scales its steps by the parameters: pass them to update")
@@ -86,17 +99,46 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
             return _update_one(gradient, moment, param, decay, rate)
 
         def any_rank(
-            axes: tuple[str, ...], gradient: Array, moment: Moment, param: Array
+            axes: tuple[str, ...], gradient: Array, moment: Moment, param: Array, mask: Any
         ) -> tuple[Array, Moment]:
             rule = jax.vmap(one) if axes[0] == _LAYERS else one
-            return rule(gradient, moment, param)
+            step, new = rule(gradient, moment, param)
+            kept = jax.tree.map(functools.partial(where_trainable, mask), new, moment)
+            return where_trainable(mask, step, jnp.zeros_like(step)), kept
 
-        both = jax.tree.map(any_rank, param_axes, gradients, state, params, is_leaf=_is_axes)
+        masks = jax.tree.map(lambda _: True, params) if trainable is None else trainable
+        both = jax.tree.map(any_rank, param_axes, gradients, state, params, masks, is_leaf=_is_axes)
         updates = jax.tree.map(lambda _, pair: pair[0], param_axes, both, is_leaf=_is_axes)
         moments = jax.tree.map(lambda _, pair: pair[1], param_axes, both, is_leaf=_is_axes)
         return updates, moments
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def apply_updates(params: Any, updates: Any, trainable: Any | None = None) -> Any:
+    """Return the parameters plus their updates; frozen ones are the same bytes.
+
+    Args:
+      params: tree of arrays.
+      updates: the same tree, as the optimizer gives it.
+      trainable: the same tree of booleans: for each parameter one, or [layers], one for each of
+        the layers that are stacked in it. Arrays may be traced; plain ``False`` freezes for good,
+        so that nothing is computed for the parameter. None: everything is trained.
+    """
+    if trainable is None:
+        return jax.tree.map(jnp.add, params, updates)
+    # Selected, not added to 0: -0.0 + 0.0 is 0.0, and devices flush denormal sums.
+    return jax.tree.map(
+        lambda param, update, mask: where_trainable(mask, param + update, param),
+        params, updates, trainable,
+    )  # fmt: skip
+
+
+def where_trainable(mask: Any, new: Array, old: Array) -> Array:
+    """Return ``new`` where ``mask``, one boolean or one for each layer, is true, else ``old``."""
+    if isinstance(mask, bool):
+        return new if mask else old
+    return jnp.where(jnp.reshape(mask, mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
 
 
 def state_axes(param_axes: Any, param_shapes: Any) -> Any:
@@ -190,6 +232,34 @@ def constant(rate: float = 1e-3) -> Schedule:
     """
     _check_scale(rate)
     return lambda step: jnp.full((), rate, jnp.float32)
+
+
+def linear_tail(rate: Schedule, steps: int, end: int) -> Schedule:
+    """Return a schedule whose last steps go down linearly, to 0 at the step ``end``.
+
+    Args:
+      rate: the schedule before that.
+      steps: length of the tail; with 0 it is ``rate``.
+      end: the first step that is not trained any more.
+
+    >>> tailed = linear_tail(constant(1.0), 4, 10)
+    >>> [float(tailed(jnp.int32(step))) for step in (0, 6, 7, 9)]
+    [1.0, 1.0, 0.75, 0.25]
+    """
+    if steps < 0:
+        raise ValueError(f"cooldown must be at least 0 steps, got {steps} (--cooldown)")
+    if steps == 0:
+        return rate
+    return lambda step: rate(step) * jnp.clip((end - step) / steps, 0.0, 1.0)
+
+
+def offset(rate: Schedule, steps: int) -> Schedule:
+    """Return a schedule whose rate at a step is that of ``rate`` so many steps later.
+
+    >>> float(offset(inverse_square_root(100), 300)(jnp.int32(100)))
+    0.05000000074505806
+    """
+    return (lambda step: rate(step + steps)) if steps else rate
 
 
 def _check_scale(scale: float) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 from model.data.batches import BatchSpec
 from model.t5.network import T5
 from model.training import sharding
-from model.training.checkpoints import load_params
+from model.training.checkpoints import load_state
 from model.training.losses import LossSums
 from model.training.memory import StepMemory, available_room, device_limit, require_room
 from model.training.stop_signal import interruptible
 from model.training.train_config import TrainConfig
 from model.training.train_step import Learner, StepMetrics, TrainState, make_eval_step
+from model.training.trainable import is_adapter
 
 __all__ = [
     "Placement",
@@ -54,7 +55,7 @@ class Placement:
 
 def learner_of(config: TrainConfig) -> Learner:
     """Return the model of a run with its optimizer."""
-    return Learner(T5(config.model), config.rate(), config.step)
+    return Learner(T5(config.model), config.rate(), config.step, config.trainable())
 
 
 def possible_meshes(
@@ -100,15 +101,47 @@ def plan_placement(config: TrainConfig) -> Placement:
 
 
 def new_state(config: TrainConfig, placement: Placement) -> TrainState:
-    """Make a state without a step: with drawn parameters, or those of another checkpoint."""
+    """Make a state before the run's first step.
+
+    Parameters are drawn, or those of another checkpoint; adapter layers that it lacks are drawn.
+    Statistics are new, or that checkpoint's, too, and so is the step.
+
+    Raises ValueError where the checkpoint cannot be read or has other parameters.
+    """
     learner, where = learner_of(config), placement.state_shardings
+    seed = jax.random.key(config.data.seed)
     if config.init_from is None:
-        draw = jax.jit(learner.init, out_shardings=where)
-        state: TrainState = draw(jax.random.key(config.data.seed))
+        state: TrainState = jax.jit(learner.init, out_shardings=where)(seed)
         return state
-    params = load_params(config.init_from, where.params).params
-    statistics = jax.jit(learner.optimizer.init, out_shardings=where.optimizer)(params)
-    return TrainState(params, statistics, jax.device_put(np.int32(0), where.step))
+    kept = config.optimizer_state == "keep"
+    params, statistics = load_state(
+        config.init_from, placement.state, statistics=kept, may_lack=is_adapter
+    )
+
+    # Only what is missing is drawn: what `merged` does not take is not computed.
+    def with_new(found: Any) -> Any:
+        return merged(learner.model.init(seed), found)
+
+    params = jax.jit(with_new, out_shardings=where.params, donate_argnums=0)(params)
+    statistics = jax.jit(
+        lambda params, found: merged(learner.optimizer.init(params), found),
+        out_shardings=where.optimizer,
+    )(params, statistics or {})
+    step = np.int32(config.first_step if kept else 0)
+    return TrainState(params, statistics, jax.device_put(step, where.step))
+
+
+def merged(tree: Any, found: Any) -> Any:
+    """Return nested dictionaries with what ``found``, a part of the same tree, has in its place.
+
+    >>> merged({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 4}})
+    {'a': 1, 'b': {'c': 2, 'd': 4}}
+    """
+    if not isinstance(tree, dict):
+        return found
+    return {
+        name: merged(node, found[name]) if name in found else node for name, node in tree.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Where metrics go: file, TensorBoard and terminal of the first process, the guard of each."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from model.t5.flops import step_flops
 from model.t5.network import T5
 from model.training import distributed, sharding
 from model.training.checkpoints import Checkpoints
-from model.training.losses import LossSums
+from model.training.evaluations import Evaluation
 from model.training.metrics import (
     DivergenceGuard,
     MetricsFile,
@@ -172,34 +172,22 @@ class Records:
                 f"note: {waited:.0%} of the time goes to waiting for data: more --workers may help"
             )
 
-    def write_validation(self, step: int, sums: Mapping[str, LossSums]) -> None:
-        """Record an evaluation of the state after ``step``: of each source, and of all tokens."""
+    def write_evaluation(self, step: int, found: Sequence[Evaluation]) -> None:
+        """Record the evaluations of the state after ``step``."""
         row: Row = {"step": step}
-        whole = LossSums(*map(sum, zip(*sums.values(), strict=True)))  # type: ignore[arg-type]
-        losses = {"validation_": whole}
-        if len(sums) > 1:
-            losses |= {f"validation/{name}/": each for name, each in sums.items()}
-        for prefix, each in losses.items():
-            count = max(float(each.tokens), 1.0)
-            row[f"{prefix}loss"] = float(each.loss) / count
-            row[f"{prefix}accuracy"] = float(each.correct) / count
+        for evaluation in found:
+            row |= evaluation.values
         if self._file is not None:
             self._file.write(row)
         for report in self._reports:
             report.write(row)
-        by_source = "".join(
-            f"  {name} {row[f'validation/{name}/loss']:.3f}" for name in sums if len(sums) > 1
-        )
-        self.say(
-            f"step {step}/{self._config.steps}  validation loss {row['validation_loss']:.3f}  "
-            f"acc {row['validation_accuracy']:.3f}  {float(whole.tokens):,.0f} target tokens"
-            f"{by_source}"
-        )
+        for evaluation in found:
+            self.say(f"step {step}/{self._config.steps}  {evaluation.line}")
 
     def evaluated(self, step: int) -> bool:
         """Return whether the state after ``step`` was evaluated by the run before."""
         found = self._file is not None and any(
-            row["step"] == step and "validation_loss" in row
+            row["step"] == step and any(name.startswith("validation") for name in row)
             for row in read_rows(self._folder.metrics)
         )
         if jax.process_count() == 1:

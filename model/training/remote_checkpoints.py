@@ -64,12 +64,14 @@ class RemoteCheckpoints(Checkpoints):
         except BaseException as error:
             self._failure = error
 
-    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    def restore(
+        self, step: int, like: TrainState, first_step: int = 0
+    ) -> tuple[TrainState, dict[str, Any]]:
         """Read a state and what was saved beside it; see :meth:`Checkpoints.restore`."""
         if not (self.folder / str(step)).exists():
             self._remote.fetch_step(step)
             self._manager.reload()
-        return super().restore(step, like)
+        return super().restore(step, like, first_step)
 
     def wait(self) -> None:
         """Wait until what was begun is in the store. Raises OSError if it could not be written."""

@@ -27,7 +27,13 @@ from typing import Any
 from model.small_files import naming, read_small_file
 from model.t5.config import ModelConfig
 from model.training import compile_cache
-from model.training.checkpoints import MODEL_FILE, STEPS, VOCABULARY_FILE, write_model_file
+from model.training.checkpoints import (
+    MODEL_FILE,
+    RUN_FILE,
+    STEPS,
+    VOCABULARY_FILE,
+    write_model_file,
+)
 from model.training.metrics import read_rows
 from model.training.remote_run import RemoteRun
 from model.training.train_config import option_of
@@ -35,7 +41,6 @@ from pipelines import storage
 
 __all__ = ["RUN_FILE", "RunFolder"]
 
-RUN_FILE = "run.json"
 _RUN_SCRATCH = f".{RUN_FILE}.tmp"
 _LOCK_FILE = ".lock"
 _CLAIMS = "builders"  # who trains into a folder of an object store
@@ -48,14 +53,18 @@ _PACKAGES = ("colossal-c4", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"
 class RunFolder:
     """A run's folder, new or begun before."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], option_names: Mapping[str, str] | None = None
+    ) -> None:
         """Raise ValueError for a folder that holds something else, or is not a folder.
 
         Args:
+          option_names: options of ``c4 pretrain`` to those of the command that runs, for messages.
           path: a folder, of this machine or of an object store (``gs://…``, ``s3://…``). ``path``
             is then the folder of this machine that the run works in, and ``remote`` the one in the
             store.
         """
+        self._option_names = option_names or {}
         name = os.fspath(path)
         self.remote = None if storage.is_local(name) else RemoteRun(name)
         local = pathlib.Path(storage.local_path(name)) if self.remote is None else self.remote.path
@@ -139,13 +148,17 @@ class RunFolder:
         # Another checkpoint to start from brings another model: name what was typed.
         for name in ("init_from", *found, *(name for name in wanted if name not in found)):
             if found.get(name) != wanted.get(name):
-                option = option_of(name)
+                option = self._option_of(name)
                 field = name.rpartition(".")[2]
                 raise ValueError(
                     f"{self.where} was begun with {field} {_shown(found, name)}, now it is "
                     f"{_shown(wanted, name)}: give it as it was, or another --out"
                     f"{f' ({option})' if option else ''}"
                 )
+
+    def _option_of(self, setting: str) -> str:
+        options = option_of(setting).split(", ")
+        return ", ".join(dict.fromkeys(self._option_names.get(each, each) for each in options))
 
     def changed_versions(self) -> list[str]:
         """Return packages that have another version than when the run was begun, one line each."""

@@ -410,8 +410,10 @@ def _traffic(
     sent = 3 * accumulate * ring(shape.fsdp) * one_layer_set
     sent += 2 * ring(shape.data) * held / 2
     sequences = batch.batch_size / shape.batch_ways
-    halves = (3 if config.has_encoder else 2) * config.decoder_layers * batch.decoder_length
-    halves += 2 * config.num_layers * (batch.encoder_length or 0)
+    adapters = config.adapter is not None
+    sublayers = (3 if config.has_encoder else 2) + adapters
+    halves = sublayers * config.decoder_layers * batch.decoder_length
+    halves += (2 + adapters) * config.num_layers * (batch.encoder_length or 0)
     # All-reduced forwards and backwards, and an all-reduce sends everything twice.
     sent += 4 * ring(shape.tensor) * sequences * halves * config.d_model * 2
     return sent

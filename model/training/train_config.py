@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from model.data.input_config import InputConfig, input_option_of
 from model.t5.config import ModelConfig
 from pipelines import options
-from pipelines.options import check_bounds, option
+from pipelines.options import check_bounds, option, set_by
 
 if TYPE_CHECKING:
     from model.training.optimizer import Schedule
+    from model.training.trainable import Trainable
 
-__all__ = ["LossDivisor", "StepConfig", "TrainConfig", "option_of"]
+__all__ = ["LossDivisor", "StepConfig", "TrainConfig", "Trained", "option_of"]
 
 #: What the sum of the losses is divided by before its gradient is taken: sequences times target
 #: length, padding included (Mesh TensorFlow, ``transformer.py``, ``_compute_loss``); target tokens
 #: that are not padding; or nothing (T5X). Adafactor does not see the difference until another loss
 #: continues from its statistics.
 LossDivisor = Literal["batch-length", "tokens", "sum"]
+
+#: What is trained: every parameter; adapter layers, with their own norms or all norms; or one more
+#: block of each stack in each of equal parts of the run (`model.training.trainable`).
+Trained = Literal["all", "adapters", "adapters-and-norms", "unfreezing"]
 
 _REPORTS = ("tensorboard", "wandb")
 _MOST_STEPS = 2**31 - 1  # steps are counted in 32 bits
@@ -116,11 +121,28 @@ class TrainConfig:
         "steps at the first learning rate, 1/sqrt(N)",
         default=10_000, metavar="N", most=_MOST_STEPS, on_cpu=1000,
     )  # fmt: skip
+    schedule_offset: int = option(
+        "use the learning rate of N steps later, as a model that was trained for N steps does",
+        default=0, metavar="N", least=0, most=_MOST_STEPS,
+    )  # fmt: skip
+    cooldown: int = option(
+        "lower the learning rate linearly to 0 over the last N steps",
+        default=0, metavar="N", least=0,
+    )  # fmt: skip
+    trained: Trained = set_by("--adapter, --adapter-norms, --unfreeze", default="all")
     init_from: str | None = option(
         "start with the parameters of a folder of c4 import-hf or of another run, and its "
         "vocabulary unless --vocab is given",
         default=None, metavar="CKPT",
     )  # fmt: skip
+    optimizer_state: Literal["new", "keep"] = option(
+        "whether a run with --init-from starts at step 0 with new statistics of Adafactor, or "
+        "keeps the step and the statistics of that run",
+        default="new",
+    )
+    first_step: int = set_by(
+        "--optimizer-state", default=0
+    )  #: the global step this run starts at; of --init-from where it is kept
 
     mesh: str = option(
         "data=2,fsdp=4,tensor=1, any of the three, -1 for what is left",
@@ -162,6 +184,8 @@ class TrainConfig:
         "--profile", default=0, metavar="N", least=0,
     )  # fmt: skip
     quiet: bool = option("no progress", default=False)
+    #: Options of ``c4 pretrain`` to those of the command that was typed, for messages.
+    option_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     defaults: str = "paper"  #: what filled in the options not given: "paper" or "cpu"
 
     def __post_init__(self) -> None:
@@ -182,7 +206,18 @@ class TrainConfig:
                 )
         if not self.divergence > 0:
             raise ValueError(f"divergence must be positive, got {self.divergence} (--divergence)")
+        if self.first_step < 0 or self.first_step + self.steps > _MOST_STEPS:
+            raise ValueError(
+                f"{self.first_step:,} steps of {self.init_from} and {self.steps:,} more are over "
+                f"{_MOST_STEPS:,} (--steps)"
+            )
+        if self.cooldown > self.steps:
+            raise ValueError(
+                f"cooldown must be at most the run's {self.steps:,} steps, got {self.cooldown:,} "
+                "(--cooldown)"
+            )
         self.rate()
+        self.trainable()
 
     def settings(self, data: InputConfig) -> dict[str, Any]:
         """Return what a resumed run must not change: everything that its results depend on.
@@ -207,7 +242,17 @@ class TrainConfig:
             "loss_divisor": self.step.loss_divisor,
             "label_smoothing": self.step.label_smoothing,
             "init_from": self.init_from,
+            **self._settings_of_later_versions(),
         }
+
+    def _settings_of_later_versions(self) -> dict[str, Any]:
+        """Return those that the first version did not have, where they are not its behaviour."""
+        settings = {
+            name: getattr(self, name)
+            for name in ("schedule_offset", "trained", "optimizer_state", "first_step")
+            if getattr(self, name) != getattr(TrainConfig, name)
+        }
+        return settings | ({"steps": self.steps} if self.trained == "unfreezing" else {})
 
     @property
     def line_every(self) -> int:
@@ -216,9 +261,24 @@ class TrainConfig:
 
     def rate(self) -> "Schedule":
         """Return the learning rate at each step."""
-        from model.training.optimizer import schedule  # with JAX, which --help does not need
+        from model.training import optimizer  # with JAX, which --help does not need
 
-        return schedule(self.schedule, self.learning_rate, self.warmup)
+        rate = optimizer.schedule(self.schedule, self.learning_rate, self.warmup)
+        rate = optimizer.offset(rate, self.schedule_offset)
+        return optimizer.linear_tail(rate, self.cooldown, self.first_step + self.steps)
+
+    def trainable(self) -> "Trainable | None":
+        """Return what is trained at each step; None: every parameter."""
+        if self.trained == "all":
+            return None
+        from model.t5.network import T5
+        from model.training import trainable
+
+        model = T5(self.model)
+        if self.trained == "unfreezing":
+            return trainable.gradual_unfreezing(model, self.steps, self.first_step)
+        mask = trainable.adapter_mask(model, "own" if self.trained == "adapters" else "all")
+        return lambda _: mask
 
     def evaluation_rows(self, data: InputConfig) -> InputConfig:
         """Return the input of evaluation: as many sequences at once as training holds."""

@@ -13,8 +13,9 @@ from jax import Array
 
 from model.t5.network import T5, Batch
 from model.training.losses import LossSums, divisor_of, loss_sums
-from model.training.optimizer import Schedule, adafactor, state_axes
+from model.training.optimizer import Schedule, adafactor, apply_updates, state_axes
 from model.training.train_config import StepConfig
+from model.training.trainable import Trainable, keep_trainable
 
 __all__ = [
     "Learner",
@@ -51,11 +52,20 @@ class Learner:
       model: the network.
       rate: global step to learning rate.
       config: how a step is computed.
+      trainable: global step to the mask of what is trained then, as
+        ``optimizer.apply_updates`` takes it; None: everything.
       optimizer: Adafactor at that rate.
     """
 
-    def __init__(self, model: T5, rate: Schedule, config: StepConfig | None = None) -> None:
+    def __init__(
+        self,
+        model: T5,
+        rate: Schedule,
+        config: StepConfig | None = None,
+        trainable: Trainable | None = None,
+    ) -> None:
         self.model, self.rate, self.config = model, rate, config or StepConfig()
+        self.trainable = trainable
         self.optimizer = adafactor(rate, model.param_axes())
 
     def init(self, rng: Array) -> TrainState:
@@ -100,10 +110,12 @@ class Learner:
             (gradient, sums), _ = jax.lax.scan(add_microbatch, nothing, (numbers, microbatches))
         divisor = divisor_of(config.loss_divisor, batch["decoder_target_tokens"].shape, sums.tokens)
         gradient = jax.tree.map(lambda array: array / divisor, gradient)
+        trainable = None if self.trainable is None else self.trainable(state.step)
+        gradient = keep_trainable(gradient, trainable)
         updates, optimizer_state = self.optimizer.update(
-            gradient, state.optimizer, state.params, step=state.step
+            gradient, state.optimizer, state.params, step=state.step, trainable=trainable
         )
-        params = optax.apply_updates(state.params, updates)
+        params = apply_updates(state.params, updates, trainable)
         gradient_norm, param_norm = optax.tree.norm(gradient), optax.tree.norm(params)
         scalars = jnp.stack([sums.loss, sums.z_loss, gradient_norm, param_norm])
         metrics = StepMetrics(

@@ -3,7 +3,8 @@
 A run starts in one of three ways:
 
 1. new, with parameters drawn from the seed;
-2. new, with the parameters of another checkpoint (``init_from``);
+2. new, with the parameters of another checkpoint (``init_from``), and perhaps its statistics of the
+   optimizer and its step;
 3. resumed from the newest whole checkpoint in its folder; this takes precedence over the others.
 
 The third continues as if nothing had happened: parameters, optimizer state, place in the data and
@@ -13,48 +14,47 @@ a run that was never stopped, bit for bit.
 
 import contextlib
 import dataclasses
-import functools
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from model.data.batches import HostBatch
 from model.data.device_batches import DeviceBatches
 from model.data.input_config import InputConfig
-from model.data.input_pipeline import (
-    make_input,
-    merged_states,
-    validation_batches,
-    validation_inputs,
-)
+from model.data.input_pipeline import make_input, merged_states
 from model.data.passes import input_size
-from model.tasks.mixtures import C4
 from model.training import distributed
 from model.training.compile_cache import compile_cache
-from model.training.losses import LossSums
-from model.training.memory import one_line_out_of_memory, require_host_room
+from model.training.evaluations import Evaluator, read_validation, validation_loss
+from model.training.memory import one_line_out_of_memory
 from model.training.metrics import DivergenceGuard
 from model.training.profiler import Profiler
-from model.training.programs import Placement, compile_programs, new_state, plan_placement
+from model.training.programs import (
+    Placement,
+    TrainProgram,
+    compile_programs,
+    new_state,
+    plan_placement,
+)
 from model.training.records import Records
 from model.training.remote_checkpoints import open_checkpoints
 from model.training.reports import require_installed
 from model.training.run_folder import RunFolder
+from model.training.start import first_step, start_notes
 from model.training.stop_signal import StopSignal, interruptible
 from model.training.train_config import TrainConfig
-from model.training.train_step import StepMetrics
+from model.training.train_step import StepMetrics, TrainState
 
-__all__ = ["check", "train"]
+__all__ = ["Interruption", "Plan", "check", "train"]
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """What of a run is known before anything is read or written."""
 
+    config: TrainConfig  #: with its first step decided
     folder: RunFolder
     placement: Placement
     data: InputConfig  #: with its number of input shards decided
@@ -72,8 +72,6 @@ class Interruption(Protocol):
         """Say this line from here on, and end so many seconds after a signal, if not None."""
 
 
-_FEW_EXAMPLES = 100  # pages or examples of a validation split
-
 #: For whatever a run is doing before its first step, when there is nothing to save.
 PATIENCE_S = 0.8
 
@@ -90,15 +88,20 @@ def check(config: TrainConfig, describe: Callable[[Placement, InputConfig], None
     with one_line_out_of_memory(config):
         plan = _plan(config)
         make_input(dataclasses.replace(plan.data, workers=0), plan.host).close()
-        validation = _validation_batches(config, plan.data, plan.host, distributed.print_first)
+        validation = read_validation(plan.config, plan.data, plan.host, distributed.print_first)
         describe(plan.placement, plan.data)
         compile_programs(
-            config, plan.placement, trains=True, evaluates=bool(validation),
+            plan.config, plan.placement, trains=True, evaluates=bool(validation),
             say=distributed.print_first,
         )  # fmt: skip
 
 
-def train(config: TrainConfig, interruption: Interruption | None = None) -> None:
+def train(
+    config: TrainConfig,
+    interruption: Interruption | None = None,
+    evaluators: Callable[[Plan], Sequence[Evaluator]] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
     """Train until ``config.steps`` steps are done.
 
     The caller initialises ``jax.distributed`` where there are several processes; each calls this
@@ -108,6 +111,8 @@ def train(config: TrainConfig, interruption: Interruption | None = None) -> None
       config: the run.
       interruption: says whether a signal to stop came before this could listen for one, and is
         told what an interrupt leaves.
+      evaluators: returns what is evaluated besides the loss, when the run's folder is there.
+      notes: lines to say of the run before it begins.
 
     Raises:
       KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, if a step was done.
@@ -120,173 +125,271 @@ def train(config: TrainConfig, interruption: Interruption | None = None) -> None
         does with ValueError where a shard is damaged: the state before it is saved then, but for
         runs of several processes.
     """
-    with one_line_out_of_memory(config):
-        _train(config, interruption)
+    with one_line_out_of_memory(config), contextlib.ExitStack() as stack:
+        run = _Run(_plan(config), _Prospects(interruption), stack)
+        run.open(notes, evaluators)
+        if run.is_done():
+            return
+        run.prepare()
+        run.train()
 
 
-def _train(config: TrainConfig, interruption: Interruption | None) -> None:
-    def expect(line: str, patience_s: float | None = None) -> None:
-        if interruption is not None:
+class _Prospects:
+    """What an interrupt would leave, said when one ends the process."""
+
+    def __init__(self, interruption: Interruption | None) -> None:
+        self._interruption = interruption
+
+    def expect(self, line: str, patience_s: float | None = None) -> None:
+        """Say this line from here on; see :class:`Interruption`."""
+        if self._interruption is not None:
             alone = jax.process_count() == 1  # the others have to be told, which takes a step
-            interruption.expect(f"c4: interrupted {line}", patience_s if alone else None)
+            self._interruption.expect(f"c4: interrupted {line}", patience_s if alone else None)
 
-    with contextlib.ExitStack() as stack:
-        # 1. The folder, and whether it is this run's.
-        plan = _plan(config)
-        placement, folder, data, host = plan.placement, plan.folder, plan.data, plan.host
+    def asked(self) -> bool:
+        """Return whether a signal came."""
+        return self._interruption is not None and self._interruption.asked()
+
+
+class _Run:
+    """One start of a run: opened, prepared, trained; each once, in this order."""
+
+    def __init__(self, plan: Plan, prospects: _Prospects, stack: contextlib.ExitStack) -> None:
+        self._plan, self._config, self._folder = plan, plan.config, plan.folder
+        self._prospects, self._stack = prospects, stack
+        self._evaluators: list[Evaluator] = []
+        self._train_step: TrainProgram | None = None
+        self._state: TrainState
+
+    def open(
+        self, notes: Sequence[str], evaluators: Callable[[Plan], Sequence[Evaluator]] | None
+    ) -> None:
+        """Claim the folder, open what is read and written, and say what will be trained."""
+        plan, config, folder, stack = self._plan, self._config, self._folder, self._stack
         distributed.require_agreement("settings", json.dumps(plan.settings, sort_keys=True))
         if distributed.is_first():
             stack.enter_context(folder.locked())
+        # What is read comes first: a corpus that cannot be read leaves no folder behind.
+        self._batches = DeviceBatches(
+            make_input(plan.data, plan.host), plan.data.batch_spec(), plan.placement.batch
+        )
+        stack.callback(self._batches.close)
+        lines = list(notes)
+        self._validation = read_validation(config, plan.data, plan.host, lines.append)
+        lines += self._begin_folder()
+        if evaluators is not None and config.eval_every != 0:
+            self._evaluators += evaluators(plan)
+        self._checkpoints = open_checkpoints(folder, config.keep_last, config.keep_every)
+        stack.callback(self._checkpoints.close)
+        self._guard = DivergenceGuard(config.divergence)
+        self._done = self._checkpoints.newest() or 0
+        good = f"the checkpoint of step {self._done} is still good"
+        self._prospects.expect(
+            f"before the first step: {good if self._done else 'nothing was saved'}", PATIENCE_S
+        )
+        self._records = stack.enter_context(
+            Records(
+                config, folder, plan.placement, self._guard, self._checkpoints, self._done,
+                plan.settings,
+            )
+        )  # fmt: skip
+        if not self._done:
+            lines += start_notes(config)
+        size = input_size(plan.data, plan.data.input_shards or 1)
+        self._records.introduce()
+        for line in (*size.lines(config.steps * plan.data.batch_size), size.mixture(), *lines):
+            if line:
+                self._records.say(line)
 
-        # 2. What is read. A corpus that cannot be read leaves no folder behind.
-        batches = DeviceBatches(make_input(data, host), data.batch_spec(), placement.batch)
-        stack.callback(batches.close)
-        notes: list[str] = []
-        validation = _validation_batches(config, data, host, notes.append)
-        eval_every = config.checkpoint_every if config.eval_every is None else config.eval_every
+    def _begin_folder(self) -> list[str]:
+        """Write the records of the run, in its first process; return what to say of it."""
+        lines, config, data = [], self._config, self._plan.data
         if distributed.is_first():
             vocabulary = getattr(data.vocabulary, "path", None)
-            if folder.begin(plan.settings, config.model, vocabulary, config.defaults):
-                notes.append(
+            if self._folder.begin(self._plan.settings, config.model, vocabulary, config.defaults):
+                lines.append(
                     "note: this folder had other settings and no finished step: replacing them"
                 )
         distributed.barrier("run folder")
+        return lines
 
-        # 3. Which steps are done, and what is left to do.
-        checkpoints = open_checkpoints(folder, config.keep_last, config.keep_every)
-        stack.callback(checkpoints.close)
-        guard = DivergenceGuard(config.divergence)
-        done = checkpoints.newest() or 0
-        good = f"the checkpoint of step {done} is still good" if done else "nothing was saved"
-        expect(f"before the first step: {good}", PATIENCE_S)
-        records = stack.enter_context(
-            Records(config, folder, placement, guard, checkpoints, done, plan.settings)
-        )
-        missed = bool(
-            validation and done and _is_due(done, config.steps, eval_every)
-        ) and not records.evaluated(done)  # stopped between a checkpoint and its evaluation
-        size = input_size(data, data.input_shards or 1)
-        records.introduce()
-        for line in (*size.lines(config.steps * data.batch_size), size.mixture(), *notes):
-            if line:
-                records.say(line)
-        if done >= config.steps and not missed:
-            records.say(f"step {done} is already done: give a larger --steps to continue")
-            return
-        stop = stack.enter_context(
-            StopSignal(records.say, interruption.asked if interruption else lambda: False)
-        )
+    def is_done(self) -> bool:
+        """Return whether there is nothing to do, and say so."""
+        # Stopped between a checkpoint and its evaluation.
+        self._missed = bool(
+            self._done and self._evaluates_after(self._done)
+        ) and not self._records.evaluated(self._done)
+        if self._done < self._config.steps or self._missed:
+            return False
+        self._records.say(f"step {self._done} is already done: give a larger --steps to continue")
+        return True
 
-        # 4. Programs, before the arrays that they need. The input comes ahead meanwhile.
-        trains = done < config.steps
-        if trains and not done:
-            batches.start()
-        with compile_cache(folder.path):
-            train_step, eval_step = compile_programs(
-                config, placement, trains=trains, evaluates=bool(validation), say=records.say
+    def _evaluates_after(self, step: int) -> bool:
+        every = self._config.eval_every
+        every = self._config.checkpoint_every if every is None else every
+        measures = self._evaluators or self._validation
+        return bool(measures and every) and (step % every == 0 or step == self._config.steps)
+
+    def prepare(self) -> None:
+        """Compile the programs, then make or read the state, and do an evaluation left undone."""
+        config, placement, say = self._config, self._plan.placement, self._records.say
+        self._stop = self._stack.enter_context(StopSignal(say, self._prospects.asked))
+        # Programs before the arrays that they need. The input comes ahead meanwhile.
+        trains = self._done < config.steps
+        if trains and not self._done:
+            self._batches.start()
+        with compile_cache(self._folder.path):
+            self._train_step, eval_step = compile_programs(
+                config, placement, trains=trains, evaluates=bool(self._validation), say=say
             )
-
-        # 5. The state: of the newest checkpoint, or new.
-        if done:
-            state, progress = checkpoints.restore(done, placement.state)
-            batches.set_state(progress["input"])
-            guard.set_state(progress["guard"])
-            if trains:
-                batches.start()
-        else:
-            state = interruptible(lambda: new_state(config, placement))
-        evaluate = None
         if eval_step is not None:
-            rows = config.evaluation_rows(data).batch_size
-            evaluate = functools.partial(_evaluate, eval_step, validation, rows, placement)
-            if missed:
-                records.write_validation(done, evaluate(state.params))
-        if train_step is None:
-            stop.now_if_asked()
-            records.finish()
+            rows = config.evaluation_rows(self._plan.data).batch_size
+            loss = validation_loss(eval_step, self._validation, rows, placement)
+            self._evaluators.insert(0, loss)
+        if self._done:
+            self._restore()
+            if trains:
+                self._batches.start()
+        else:
+            self._state = interruptible(lambda: new_state(config, placement))
+        if self._missed:
+            self._evaluate(self._done)
+
+    def _restore(self) -> None:
+        done, first = self._done, self._config.first_step
+        self._state, progress = self._checkpoints.restore(done, self._plan.placement.state, first)
+        self._check_cooldown(progress)
+        self._batches.set_state(progress["input"])
+        self._guard.set_state(progress["guard"])
+
+    def _check_cooldown(self, progress: Mapping[str, Any]) -> None:
+        """Raise ValueError if steps that are done would have had another learning rate."""
+        before, now = progress.get("cooldown", [0, 0]), self._cooldown()
+        for steps, end in (before, now):
+            if before != now and steps and self._done > end - steps:
+                raise ValueError(
+                    f"{self._folder.where}: step {self._done} is done, and with --cooldown "
+                    f"{now[0]} --steps {now[1]} it would have had another learning rate than with "
+                    f"--cooldown {before[0]} --steps {before[1]}: give a larger --steps, or begin "
+                    "another run (--init-from, --optimizer-state keep)"
+                )
+
+    def _cooldown(self) -> list[int]:
+        return [self._config.cooldown, self._config.steps if self._config.cooldown else 0]
+
+    def train(self) -> None:
+        """Do the steps. Raises KeyboardInterrupt after a signal, when the state is saved."""
+        if self._train_step is None:
+            self._stop.now_if_asked()
+            self._records.finish()
             return
-
-        # 6. The loop. A step runs on the devices while the one before it is looked at; where
-        # something is to be kept, the step itself is looked at first.
-        profiler = stack.enter_context(Profiler(folder.profile, config.profile_steps))
-        running: tuple[int, StepMetrics, float] | None = None
-        kept = named = done  # the newest checkpoint, and that which an interrupt names
-
-        def keep(step: int) -> None:
-            nonlocal kept
-            records.flush()  # metrics up to a checkpoint are on disk before it is
-            position = _gathered(batches.get_state())
-            checkpoints.save(step, state, {"input": position, "guard": guard.get_state()})
-            expect_at(kept)  # which is whole now
-            kept = step
-
-        def expect_at(step: int) -> None:
-            nonlocal named
-            named = step
-            again = f"run the same command again to resume from the checkpoint of step {step}"
-            expect(f"in training: {again if step else 'no checkpoint was written yet'}")
-
-        expect_at(done)
-        stop.begin_steps()
+        config, records = self._config, self._records
+        profiler = self._stack.enter_context(Profiler(self._folder.profile, config.profile_steps))
+        self._kept = self._done  # the newest checkpoint
+        self._expect_at(self._done)
+        self._stop.begin_steps()
         records.start_clock()
-        for step in range(done + 1, config.steps + 1):
-            profiler.step(step - done)
-            try:
-                batch = records.waiting(batches)
-            except Exception:  # the steps before must not be lost with the input
-                if running is not None:
-                    records.write_step(*running)
-                if step - 1 > kept and jax.process_count() == 1:  # the others know nothing of it
-                    records.say(f"no input for step {step}: saving")
-                    keep(step - 1)
-                    checkpoints.wait()
-                raise
-            epoch = batches.epoch()
-            state, metrics = train_step(state, batch)
+        # A step runs on the devices while the one before it is looked at; where something is to be
+        # kept, the step itself is looked at first.
+        running: tuple[int, StepMetrics, float] | None = None
+        for step in range(self._done + 1, config.steps + 1):
+            profiler.step(step - self._done)
+            batch, epoch = self._next_batch(step, running)
+            self._state, metrics = self._train_step(self._state, batch)
             if running is not None:
                 records.write_step(*running)
             running = step, metrics, epoch
-            if named != kept and (folder.checkpoints / str(kept)).is_dir():  # the save is done
-                expect_at(kept)
-            stopping = stop.asked_for(step)
+            if self._named != self._kept and self._is_saved(self._kept):
+                self._expect_at(self._kept)
+            stopping = self._stop.asked_for(step)
             saving = stopping or step == config.steps or step % config.checkpoint_every == 0
-            evaluating = evaluate is not None and _is_due(step, config.steps, eval_every)
+            evaluating = self._evaluates_after(step)
             if not (saving or evaluating):
                 continue
             records.write_step(*running)
             running = None
             if saving:
-                keep(step)
+                self._keep(step)
             if stopping:
-                records.say(f"stopping after step {step}: saving")
-                checkpoints.wait()
-                expect_at(step)
-                raise KeyboardInterrupt
-            if evaluating and evaluate is not None:
-                records.write_validation(step, evaluate(state.params))
+                self._stop_after(step)
+            if evaluating:
+                self._evaluate(step)
             records.start_clock()
-
-        # 7. The end.
-        checkpoints.wait()
-        expect("after the last step: its checkpoint is good")
+        self._checkpoints.wait()
+        self._prospects.expect("after the last step: its checkpoint is good")
         records.finish()
 
+    def _next_batch(
+        self, step: int, running: tuple[int, StepMetrics, float] | None
+    ) -> tuple[Any, float]:
+        """Return the batch of a step, and how often the data has been read with it.
 
-def _plan(config: TrainConfig) -> _Plan:
+        If the input fails, the steps before it are saved. ``running`` is the step whose metrics
+        are not written yet.
+        """
+        try:
+            batch = self._records.waiting(self._batches)
+        except Exception:
+            if running is not None:
+                self._records.write_step(*running)
+            # Other processes know nothing of it.
+            if step - 1 > self._kept and jax.process_count() == 1:
+                self._records.say(f"no input for step {step}: saving")
+                self._keep(step - 1)
+                self._checkpoints.wait()
+            raise
+        return batch, self._batches.epoch()
+
+    def _keep(self, step: int) -> None:
+        """Begin to save the state after a step."""
+        self._records.flush()  # metrics up to a checkpoint are on disk before it is
+        progress = {
+            "input": _gathered(self._batches.get_state()),
+            "guard": self._guard.get_state(),
+            "cooldown": self._cooldown(),
+        }
+        self._checkpoints.save(step, self._state, progress)
+        self._expect_at(self._kept)  # which is whole now
+        self._kept = step
+
+    def _is_saved(self, step: int) -> bool:
+        return (self._folder.checkpoints / str(step)).is_dir()
+
+    def _expect_at(self, step: int) -> None:
+        """Name a checkpoint, the newest that is whole, if an interrupt comes."""
+        self._named = step
+        again = f"run the same command again to resume from the checkpoint of step {step}"
+        self._prospects.expect(f"in training: {again if step else 'no checkpoint was written yet'}")
+
+    def _stop_after(self, step: int) -> None:
+        self._records.say(f"stopping after step {step}: saving")
+        self._checkpoints.wait()
+        self._expect_at(step)
+        raise KeyboardInterrupt
+
+    def _evaluate(self, step: int) -> None:
+        """Evaluate the state after a step, and record what was found."""
+        with compile_cache(self._folder.path):
+            found = [evaluate(step, self._state.params) for evaluate in self._evaluators]
+        self._records.write_evaluation(step, found)
+
+
+def _plan(config: TrainConfig) -> Plan:
     require_installed(config.report_to)
-    folder = RunFolder(config.out)
+    folder = RunFolder(config.out, config.option_names)
     if folder.remote is not None and jax.process_count() > 1:
         raise ValueError(
             f"--out {folder.where}: several processes that train as one need a folder that all of "
             "them see, such as one of a mounted, shared file system"
         )
+    config = dataclasses.replace(config, first_step=first_step(config, folder.begun_with()))
     placement = plan_placement(config)
     host = distributed.input_part(placement.batch, config.data.batch_size)
     input_shards = _input_shards(config.data.input_shards, folder, host[1])
     data = dataclasses.replace(config.data, input_shards=input_shards)
     settings = config.settings(data)
     folder.check(settings)
-    return _Plan(folder, placement, data, host, settings)
+    return Plan(config, folder, placement, data, host, settings)
 
 
 def _input_shards(asked: int | None, folder: RunFolder, parts: int) -> int:
@@ -306,79 +409,6 @@ def _input_shards(asked: int | None, folder: RunFolder, parts: int) -> int:
         f"{folder.where}: run.json is damaged: its batch is not of {found!r} input shards "
         "(input_shards); give another --out"
     )
-
-
-def _is_due(step: int, steps: int, every: int) -> bool:
-    return bool(every) and (step % every == 0 or step == steps)
-
-
-def _validation_batches(
-    config: TrainConfig, data: InputConfig, host: tuple[int, int], say: Callable[[str], None]
-) -> dict[str, list[HostBatch]]:
-    """Return what every evaluation goes through, this host's part of it, by source.
-
-    Nothing where evaluation is off. ``say`` takes a line about the number of pages or examples, or
-    about why a source allows no evaluation.
-    """
-    if config.eval_every == 0:
-        return {}
-    rows = config.evaluation_rows(data)
-    if rows.batch_size % (rows.input_shards or 1):  # hosts are fewer than shards then
-        rows = dataclasses.replace(rows, input_shards=host[1])
-    count = config.eval_batches * config.step.accumulate
-    arrays = rows.batch_spec().arrays.values()
-    each = sum(math.prod(shape) * kind.itemsize for shape, kind in arrays) // host[1]
-    inputs = validation_inputs(rows)
-    require_host_room(f"--eval-batches {config.eval_batches}", len(inputs) * count * each)
-    found: dict[str, list[HostBatch]] = {}
-    for name, of_source in inputs.items():
-        try:
-            size = _validation_size(of_source)
-            found[name] = list(validation_batches(rows, count, host, name))
-        except ValueError as error:  # no such pages, or too few
-            if config.eval_every is not None:
-                raise
-            say(f"no evaluation: {error}")
-            continue
-        say(f"validation: {size}" if len(inputs) == 1 else f"validation: {name}, {size}")
-    if not inputs:
-        line = "no evaluation: the tasks have no validation split"
-        if config.eval_every is not None:
-            raise ValueError(f"{line} (--eval-every)")
-        say(line)
-    return found
-
-
-def _validation_size(data: InputConfig) -> str:
-    """Return how much an input of evaluation has."""
-    if C4 in data.rates:
-        number, what = data.open().page_count, "page"
-    else:
-        (task,) = data.tasks
-        number, what = task.open().pair_counts[task.split], "example"
-    few = ": too few to trust its loss" if number < _FEW_EXAMPLES else ""
-    return f"{number:,} {what}{'s'[: number != 1]}{few}"
-
-
-def _evaluate(
-    eval_step: Callable[[Any, Any], LossSums],
-    batches: Mapping[str, list[HostBatch]],
-    rows: int,
-    placement: Placement,
-    params: Any,
-) -> dict[str, LossSums]:
-    """Return the sums over the validation batches of each source, fetched."""
-    sums = {
-        name: [
-            eval_step(params, distributed.global_batch(placement.batch, batch, rows))
-            for batch in of_source
-        ]
-        for name, of_source in batches.items()
-    }
-    return {
-        name: LossSums(*(sum(float(part) for part in parts) for parts in zip(*each, strict=True)))  # type: ignore[arg-type]
-        for name, each in jax.device_get(sums).items()
-    }
 
 
 def _gathered(state: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "build, and --url finds the page in all of its WET files."
     )
     add_options(parser, _Options)
-    # Of a corpus, what is not given is as its build had it.
+    # With a corpus, options that are not given are those of its build.
     add_options(parser, BuildConfig, *_OF_BUILD)
     parser.set_defaults(refuse=parser.error)
 
@@ -63,7 +63,7 @@ _OF_DEDUP = {
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Print the explanation. Return 1 when no page fits what was asked for."""
+    """Print the explanation. Return 1 if no page matches."""
     del rest
     options = _Options(**given_values(arguments, _Options))
     if options.file is None and options.corpus is None:
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     explainer = Explainer(config, corpus, options.url, options.verdict)
     if corpus is not None:
         corpus.require_lists(config)
-        _tell_of_versions(corpus, config)
+        _note_versions(corpus, config)
         if path is not None and path not in corpus.inputs:
             raise ValueError(f"{corpus.folder} was not built from {path} (--corpus)")
         if not corpus.has_pages:
@@ -113,14 +113,14 @@ def _path(file: str) -> str:
 def _config(
     arguments: argparse.Namespace, file: str | None, corpus: KeptCorpus | None
 ) -> BuildConfig:
-    """Return the settings of the corpus, or those asked for, with the checks of a build."""
+    """Return the settings of the corpus, or the given ones, with the checks of a build."""
     asked = given_values(arguments, BuildConfig, *_OF_BUILD)
     if corpus is not None:
         built = {name: getattr(corpus, name) for name in _OF_BUILD if hasattr(corpus, name)}
         if "recipe" in asked and _rules(asked["recipe"]) != _rules(corpus.recipe):
             raise ValueError(
-                f"{corpus.folder} was built with recipe {corpus.recipe.name}, not "
-                f"{asked['recipe'].name} as it stands: leave --recipe out (--corpus)"
+                f"{corpus.folder} was built with recipe {corpus.recipe.name}, not with "
+                f"today's {asked['recipe'].name}: leave --recipe out (--corpus)"
             )
         for name in ("max_record_bytes", "max_file_bytes"):
             if asked.get(name, built[name]) != built[name]:
@@ -131,11 +131,11 @@ def _config(
 
 
 def _rules(recipe: Recipe) -> dict[str, object]:
-    """Return what of a recipe changes pages."""
+    """Return the parts of a recipe that change pages."""
     return {key: value for key, value in recipe.as_dict().items() if key != "description"}
 
 
-def _tell_of_versions(corpus: KeptCorpus, config: BuildConfig) -> None:
+def _note_versions(corpus: KeptCorpus, config: BuildConfig) -> None:
     if versions := corpus.other_versions(config):
         print(
             printable(

@@ -80,7 +80,7 @@ class Corpus:
         return self.split(split).read_pages()
 
     def dataset(self, split: str = "train") -> Any:
-        """Return a split as a `pyarrow.dataset.Dataset`, which reads only what is asked for.
+        """Return a split as a `pyarrow.dataset.Dataset`, which reads only what is requested.
 
         Raises:
             CorpusError: There is no such split, or it has no Parquet shards.

@@ -1,9 +1,9 @@
 """``c4 worker-pool``: Python workers for an engine that runs elsewhere on this host.
 
-Beam's own pool starts whatever ``python`` is first on the path, hears connections from every
-network, gives workers none of the build's options (so no address or key of a file system), and
-never reads what they print: 64 kB of it stop a job for ever. This one listens on loopback, passes
-the options on, sends what workers print to its log, and takes its workers with it when it dies.
+Beam's own pool starts the first ``python`` on the path, accepts connections from every network,
+passes none of the build's options to workers (so no address or key of a file system), and never
+reads their output: 64 kB of it block a job for ever. This one listens on loopback, passes the
+options on, writes the workers' output to its log, and its workers end with it.
 
 Flink ends its workers after every stage of a batch job and starts others for the next. So workers
 are forked from a process that has imported everything: 20 ms each, where an interpreter of its own
@@ -94,8 +94,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 class WorkerPool:
     """Beam's protocol for workers that an engine does not start itself.
 
-    Two TaskManagers of one host number their workers alike, so a worker is known by who asked for
-    it too: the connection over which it is started is the one over which it is stopped.
+    Two TaskManagers of one host use the same numbers for their workers, so a worker is identified
+    by its connection too: it is started and stopped over the same one.
     """
 
     def __init__(self) -> None:
@@ -210,7 +210,7 @@ def _worker_environment(request: Any) -> dict[str, str]:
 
 
 def _whole_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as they were before they travelled in a message that knows no whole numbers.
+    """Return options as they were before they were sent in a message without whole numbers.
 
     >>> _whole_numbers({"parallelism": 2.0, "share": 0.5})
     {'parallelism': 2, 'share': 0.5}

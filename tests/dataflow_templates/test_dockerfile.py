@@ -11,8 +11,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from dataflow_templates import launcher, rehearse_image
-from dataflow_templates.rehearse_image import Step, read_steps
+from dataflow_templates import launcher
+from tests.dataflow_templates import rehearse_image
+from tests.dataflow_templates.rehearse_image import Step, read_steps
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "dataflow_templates"
@@ -115,7 +116,7 @@ def test_a_rehearsal_stops_at_the_first_step_that_fails(
 @pytest.mark.skipif(
     not os.environ.get("C4_REHEARSE_IMAGE"),
     reason="takes minutes and a network: C4_REHEARSE_IMAGE=1, or "
-    "python -m dataflow_templates.rehearse_image",
+    "python -m tests.dataflow_templates.rehearse_image",
 )
 def test_the_image_builds_a_corpus_without_network(capsys: Any) -> None:
     assert rehearse_image.main([]) == 0, capsys.readouterr().err

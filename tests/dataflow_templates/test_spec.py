@@ -117,8 +117,8 @@ def test_every_parameter_has_values_that_pass_and_values_that_do_not() -> None:
         ({"helpText": "How many."}, "must end with 'Example"),
         ({"helpText": " "}, "empty helpText"),
         ({"help": "How many."}, r"\['help'\]"),
-        ({"name": "Shards"}, "'Shards' is no name"),
-        ({"name": "input"}, "stands there twice"),
+        ({"name": "Shards"}, "'Shards' is not a valid name"),
+        ({"name": "input"}, "is used twice"),
     ],
 )
 def test_a_mistake_in_the_metadata_is_named(changes: dict[str, Any], message: str) -> None:

@@ -24,8 +24,8 @@ PUBLIC = {
         "load_rules", "normalize_url",
     ],
     "model": [
-        "InputConfig", "LoadedModel", "ModelConfig", "Predictor", "T5", "TrainConfig", "Vocabulary",
-        "load_hf", "model_config", "objective", "open_trained", "pretrain",
+        "InputConfig", "LoadedModel", "ModelConfig", "Predictor", "T5", "TrainConfig",
+        "Vocabulary", "load_hf", "model_config", "objective", "open_trained", "pretrain",
     ],
     "pipelines": [
         "BuildConfig", "BuildCorpus", "Corpus", "CorpusError", "Manifest", "Page", "build",

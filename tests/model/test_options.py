@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from model.commands import pretrain
+from model.commands import finetune, pretrain
 from model.data.input_config import InputConfig
 from model.data.objectives import OBJECTIVES
 from model.data.sentencepiece_model import Notes, with_notes
@@ -23,9 +23,12 @@ __all__ = ["material", "quick_xla"]
 
 
 def _known_options():
-    parser = argparse.ArgumentParser()
-    pretrain.add_arguments(parser)
-    return {option for action in parser._actions for option in action.option_strings}
+    parsers = [argparse.ArgumentParser(), argparse.ArgumentParser()]
+    pretrain.add_arguments(parsers[0])
+    finetune.add_arguments(parsers[1])
+    return {
+        option for each in parsers for action in each._actions for option in action.option_strings
+    }
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Starts two builds of different inputs in one folder, some time apart, many times.
+"""Start two builds of different inputs in one folder, some time apart, many times.
 
     python -m tests.pipelines.overlapping_builds --offsets 50
     python -m tests.pipelines.overlapping_builds --offsets 50 --store gs

@@ -47,7 +47,7 @@ BAD_BUILDS = [
     (["--recipe", "realnewslike", "--domain-list", "{wet}"], "is not UTF-8"),
     (["--recipe", "realnewslike", "--domain-list", "{dir}/words"], "domain list: not valid JSON"),
     (["--badwords", "en"], "--badwords wants LANG=FILE"),
-    (["--badwords", "eng={dir}/words"], "'eng' is no language code"),
+    (["--badwords", "eng={dir}/words"], "'eng' is not a language code"),
     (["--badwords", "en={dir}/absent"], "cannot read the list"),
     (["--format", "parket"], "did you mean 'parquet'?"),
     (["--format", "json,json"], "name each format once"),

@@ -55,7 +55,7 @@ def test_paths_and_texts_are_read_as_options_are() -> None:
             {"badwords": (("en", "a"), ("en", "b"))},
             "one list of bad words per language",
         ),
-        ({"badwords": (("eng", "a"),)}, "'eng' is no language code such as en, de or zh"),
+        ({"badwords": (("eng", "a"),)}, "'eng' is not a language code such as en or zh"),
         ({"badwords": (("de", "a"),)}, "keeps no page in 'de', only in en (--badwords)"),
         (
             {"recipe": RECIPES["en.noblocklist"], "badwords": (("en", "a"),)},

@@ -6,8 +6,8 @@ How an epoch goes through a corpus::
     input shard   a contiguous part of the pages, the same in each epoch
     lane          a contiguous part of an input shard, read from a page that is drawn anew for each
                   epoch to the page before it
-    element       the next pages of a lane, up to 128 and as many as in the lane's other elements,
-                  in a random order
+    element       the next pages of a lane, up to 128 and as many as in all other elements, in a
+                  random order
 
 So the order of pages, the elements, the places where texts are cut and the noise are others in each
 epoch, and every page comes once. Elements take lanes in turn, so that processes can share the lanes
@@ -55,12 +55,12 @@ class PageOrder:
         self._seed, self._number = seed, number
 
     def elements(self, shard: int) -> int:
-        """Return the elements of one epoch."""
-        return sum(self._elements_of_lanes(shard))
+        """Return the elements of one epoch, all of as many pages, or of one less."""
+        return -(-self._pages_of(shard) // GROUP_PAGES)
 
     def lanes(self, shard: int) -> int:
         """Return the lanes of an input shard."""
-        return min(_LANES, max(1, (self._end(shard) - self._begin(shard)) // GROUP_PAGES))
+        return min(_LANES, self.elements(shard))
 
     def lane(self, shard: int, element: int) -> int:
         """Return the lane that an element comes from."""
@@ -82,16 +82,19 @@ class PageOrder:
     def _begin(self, shard: int) -> int:
         return shard * self._pages // self._shards
 
-    def _end(self, shard: int) -> int:
-        return self._begin(shard + 1)
+    def _pages_of(self, shard: int) -> int:
+        return self._begin(shard + 1) - self._begin(shard)
+
+    def _elements_before(self, shard: int, lane: int) -> int:
+        return lane * self.elements(shard) // self.lanes(shard)
 
     def _lane_begin(self, shard: int, lane: int) -> int:
-        begin = self._begin(shard)
-        return begin + lane * (self._end(shard) - begin) // self.lanes(shard)
+        pages = self._elements_before(shard, lane) * self._pages_of(shard) // self.elements(shard)
+        return self._begin(shard) + pages
 
     def _elements_of_lanes(self, shard: int) -> list[int]:
-        begins = [self._lane_begin(shard, lane) for lane in range(self.lanes(shard) + 1)]
-        return [-(-(end - begin) // GROUP_PAGES) for begin, end in itertools.pairwise(begins)]
+        before = [self._elements_before(shard, lane) for lane in range(self.lanes(shard) + 1)]
+        return [end - begin for begin, end in itertools.pairwise(before)]
 
     def _locate(self, shard: int, element: int) -> tuple[int, int]:
         """Return the lane of an element, and which of the lane's elements it is."""

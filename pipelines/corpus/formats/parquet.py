@@ -156,7 +156,7 @@ def _open(path: str, stored: int | None = None) -> _Opened:
 def _decoded(path: str, opened: _Opened, number: int, columns: list[str]) -> pa.Table:
     """Return columns of a row group. Raises CorpusError before they take all memory.
 
-    A few kB may stand for any number of GB: compressed, or one text that many rows refer to.
+    A few kB may unpack to any number of GB: compressed, or one text that many rows share.
     """
     file = opened.file
     too_large = CorpusError(

@@ -234,8 +234,8 @@ class _Records:
 class Texts:
     """Texts of pages out of records.
 
-    Each read leaves a cursor where it ended, for the next to go on from, and remembers the place
-    for longer: a corpus that is read again and again is not searched again.
+    Each read leaves a cursor where it ended, from which the next one continues, and the place is
+    remembered for longer: a corpus that is read repeatedly is not searched again.
     """
 
     def __init__(self, open_places: int) -> None:

@@ -455,6 +455,13 @@ def test_other_architectures_have_no_place_there(architecture, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_adapter_layers_have_no_place_there(tmp_path):
+    config = V1_0.replace(adapter=4)
+    with pytest.raises(ExchangeError, match=r"adapter layers \(adapter 4\) cannot be exported"):
+        export_model(tmp_path / "out", config, random_params(config))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_export_is_whole_or_not_there(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError("no space left on device")

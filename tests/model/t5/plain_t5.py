@@ -65,7 +65,7 @@ class PlainT5:
         return np.concatenate(outputs, axis=1) @ layer["output"]
 
     def _feed_forward(self, layer, x):
-        if self.config.feed_forward == "relu":
+        if "wi" in layer:
             inner = np.maximum(x @ layer["wi"], 0)
         else:
             gate = x @ layer["wi_0"]
@@ -90,6 +90,8 @@ class PlainT5:
                 hidden = hidden + self._attention(part, normed, memory, memory_seen)
             part = layer["feed_forward"]
             hidden = hidden + self._feed_forward(part, self._norm(hidden, part["norm"]))
+            if part := layer.get("adapter"):
+                hidden = hidden + self._feed_forward(part, self._norm(hidden, part["norm"]))
         return self._norm(hidden, stack["final_norm"])
 
     def encode(self, tokens, segments):

@@ -71,6 +71,7 @@ GOOD = {"d_model": 8, "d_ff": 16, "d_kv": 4, "num_heads": 2, "num_layers": 2}
         ({"dtype": "float16"}, "dtype must be one of float32, bfloat16; got 'float16'"),
         ({"remat": "some"}, "remat must be one of"),
         ({"attention": "flash"}, "attention must be one of"),
+        ({"adapter": 0}, "adapter must be a positive integer, got 0"),
         ({"architecture": "language-model", "num_decoder_layers": 2}, "language-model has none"),
         (
             {"architecture": "shared-encoder-decoder", "num_decoder_layers": 3},

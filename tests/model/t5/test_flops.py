@@ -15,11 +15,11 @@ _SHAPES = {"encoder_tokens": (3, 96), "decoder_input_tokens": (3, 40)}
 
 
 @pytest.mark.parametrize("architecture", ["encoder-decoder", "language-model"])
-@pytest.mark.parametrize("feed_forward", ["relu", "gated-gelu"])
-def test_products_are_those_that_xla_counts(architecture, feed_forward):
-    config = _WIDE.replace(
-        architecture=architecture, feed_forward=feed_forward, tied_logits=False
-    )  # fmt: skip
+@pytest.mark.parametrize("changes", [
+    {"feed_forward": "relu"}, {"feed_forward": "gated-gelu"}, {"adapter": 192},
+])  # fmt: skip
+def test_products_are_those_that_xla_counts(architecture, changes):
+    config = _WIDE.replace(architecture=architecture, tied_logits=False, **changes)
     model = T5(config)
     names = ["encoder_tokens", "encoder_segments"], ["decoder_input_tokens", "decoder_segments"]
     batch = {

@@ -93,7 +93,9 @@ def test_the_rest_of_the_initial_values(initial):
 
 def test_a_block_draws_a_mask_at_each_of_its_sites():
     # One layer of each kind with weights of one: what is zero tells which mask it was.
-    config = ModelConfig(d_model=8, d_ff=16, d_kv=4, num_heads=2, num_layers=1, dropout_rate=0.5)
+    config = ModelConfig(
+        d_model=8, d_ff=16, d_kv=4, num_heads=2, num_layers=1, dropout_rate=0.5, adapter=8
+    )
     block = Block(config)
     hidden = jax.random.normal(jax.random.key(0), (4, 6, 8))
     bias, mask = jnp.zeros((1, 2, 6, 6)), jnp.ones((4, 1, 6, 6), bool)
@@ -108,9 +110,13 @@ def test_a_block_draws_a_mask_at_each_of_its_sites():
         return np.asarray(block.apply(changed, hidden, bias, mask, dropout_rng=rng))
 
     attention, feed_forward = params["params"]["self_attention"], params["params"]["feed_forward"]
+    adapter = params["params"]["adapter"]
     no_attention = {"self_attention": {**attention, "output": attention["output"] * 0}}
     no_feed_forward = {"feed_forward": {**feed_forward, "wo": feed_forward["wo"] * 0}}
-    for silent in (no_attention, no_feed_forward):
+    no_adapter = {"adapter": {**adapter, "wo": adapter["wo"] * 0}}
+    for silent in (
+        no_attention | no_feed_forward, no_attention | no_adapter, no_feed_forward | no_adapter,
+    ):  # fmt: skip
         exact, dropped = run(silent, None), run(silent, 0)
         kept = (dropped == hidden).all(axis=1)  # [sequence, width]: the mask on the result
         assert 0.2 < kept.mean() < 0.8

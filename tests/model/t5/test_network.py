@@ -21,6 +21,8 @@ _MODELS = {
     "shared": _SMALL.replace(architecture="shared-encoder-decoder"),
     "language model": _SMALL.replace(architecture="language-model"),
     "prefix language model": _SMALL.replace(architecture="prefix-language-model"),
+    "adapters": _SMALL.replace(feed_forward="gated-gelu", adapter=5),
+    "shared adapters": _SMALL.replace(architecture="shared-encoder-decoder", adapter=5),
 }
 
 
@@ -142,6 +144,39 @@ def test_arrays_hold_as_many_parameters_as_the_paper_says(size, architecture):
     assert ranks == jax.tree.map(lambda shape: len(shape.shape), shapes)
 
 
+@pytest.mark.parametrize(
+    ("width", "millions"), [(32, 1.20), (128, 4.74), (512, 18.9), (2048, 75.5)]
+)
+def test_adapter_layers_add_what_the_paper_says(width, millions):
+    """Section 3.5.1; the other arrays keep their names, shapes and values."""
+    config = model_config("base", adapter=width)
+    with_adapters = T5(config).param_shapes()
+    count = sum(x.size for x in jax.tree.leaves(with_adapters))
+    added = count - model_config("base").parameter_count()
+    assert added / 1e6 == pytest.approx(millions, rel=0.005)
+    assert config.parameter_count() == count
+    for stack in ("encoder", "decoder"):
+        del with_adapters[stack]["layers"]["adapter"]
+    assert with_adapters == T5(model_config("base")).param_shapes()
+
+
+@pytest.mark.slow
+def test_a_new_adapter_changes_little_and_draws_the_rest_as_without():
+    config = _SMALL.replace(d_model=64, d_ff=128, d_kv=16)
+    plain, adapted = T5(config), T5(config.replace(adapter=32))
+    without, params = (jax.jit(model.init)(jax.random.key(0)) for model in (plain, adapted))
+    batch = packed_batch()
+    before, after = plain.logits(without, batch), adapted.logits(params, batch)
+    change = np.std(after - before) / np.std(before)
+    assert 0 < change < 0.1
+    for stack in ("encoder", "decoder"):
+        adapter = params[stack]["layers"].pop("adapter")
+        scale = 0.1 * 32**-0.5 * 0.8796  # cut at two standard deviations
+        assert np.std(adapter["wo"]) == pytest.approx(scale, rel=0.05)
+        assert np.std(adapter["wi"]) == pytest.approx(64**-0.5 * 0.8796, rel=0.05)
+    jax.tree.map(np.testing.assert_array_equal, params, without)
+
+
 def test_the_tree_and_its_axes():
     attention = {
         "norm": ("layers", "norm"),
@@ -165,6 +200,9 @@ def test_the_tree_and_its_axes():
             **ends,
         },
     }  # fmt: skip
+    adapters = T5(_MODELS["adapters"]).param_axes()
+    assert adapters["encoder"]["layers"]["adapter"] == relu
+    assert adapters["decoder"]["layers"]["adapter"] == relu
     layers = {"self_attention": attention, "feed_forward": relu}
     assert T5(_MODELS["language model"]).param_axes() == {
         "embedding": ("vocab", "embed"), "decoder": {"layers": layers, **ends},

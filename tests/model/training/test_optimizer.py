@@ -12,6 +12,8 @@ from model.training.optimizer import (
     adafactor,
     constant,
     inverse_square_root,
+    linear_tail,
+    offset,
     schedule,
     state_axes,
 )
@@ -39,8 +41,8 @@ def _arrays(seed, scale=1.0, shapes=_SHAPES):
 
 def _run(optimizer, params, gradients, step=0):
     state = optimizer.init(params)
-    for offset, gradient in enumerate(gradients):
-        updates, state = optimizer.update(gradient, state, params, step=jnp.int32(step + offset))
+    for number, gradient in enumerate(gradients, step):
+        updates, state = optimizer.update(gradient, state, params, step=jnp.int32(number))
         params = optax.apply_updates(params, updates)
     return params, state
 
@@ -186,3 +188,23 @@ def test_impossible_rates_are_refused(name, rate):
 def test_impossible_warmup_is_refused():
     with pytest.raises(ValueError, match=r"--warmup"):
         inverse_square_root(0)
+
+
+def test_a_tail_goes_down_to_zero_at_the_end():
+    plain = inverse_square_root(4)
+    tailed = linear_tail(plain, 8, 30)
+    for step in range(40):
+        share = min(1.0, max(0.0, (30 - step) / 8))
+        expected = float(plain(jnp.int32(step))) * share
+        assert float(tailed(jnp.int32(step))) == pytest.approx(expected)
+    assert linear_tail(plain, 0, 30) is plain
+    with pytest.raises(ValueError, match="--cooldown"):
+        linear_tail(plain, -1, 30)
+
+
+def test_an_offset_gives_the_rate_of_later_steps():
+    plain = inverse_square_root(4)
+    later = offset(plain, 12)
+    assert [float(later(jnp.int32(s))) for s in (0, 9)] == [
+        float(plain(jnp.int32(s))) for s in (12, 21)
+    ]

@@ -189,7 +189,7 @@ def test_memory_that_runs_out_in_the_first_step_is_one_line(material, tmp_path, 
     ("place", "options"),
     [
         ("model.training.trainer.new_state", []),
-        ("model.training.trainer._evaluate", ["--eval-every", 1, "--eval-batches", 1]),
+        ("model.training.trainer._Run._evaluate", ["--eval-every", 1, "--eval-batches", 1]),
         ("model.training.programs.Program.__call__", []),
         ("model.training.trainer.DeviceBatches.__next__", []),
     ],
@@ -383,13 +383,13 @@ def test_without_input_what_was_trained_is_kept(material, run30, tmp_path, monke
 
 def test_a_signal_in_an_evaluation_is_seen(material, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    evaluate = trainer._evaluate
+    evaluate = trainer._Run._evaluate
 
     def signalled(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(*arguments)
 
-    monkeypatch.setattr(trainer, "_evaluate", signalled)
+    monkeypatch.setattr(trainer._Run, "_evaluate", signalled)
     outcome = _run(
         material, out, "--steps", 30, "--eval-every", 5, "--eval-batches", 1, *_QUIET, status=130
     )

@@ -160,7 +160,7 @@ def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
         (["{wet}", "--verdict", "fine"], "unknown verdict 'fine'; known: kept, no_text,"),
         (["{wet}", "--recipe", "enn"], "did you mean 'en'?"),
         (["{wet}", "--recipe", "realnewslike"], "--domain-list FILE"),
-        (["{wet}", "--badwords", "eng={wet}"], "'eng' is no language code"),
+        (["{wet}", "--badwords", "eng={wet}"], "'eng' is not a language code"),
         (["{wet}", "--corpus", "{dir}"], "has no manifest.json"),
         (
             ["{wet}", "--corpus", "{corpus}", "--badwords", "en={corpus}/build.json"],
@@ -178,7 +178,7 @@ def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
         (["{wet}", "--max-file-mb", "0"], "(--max-file-mb)"),
         (
             ["{wet}", "--corpus", "{corpus}", "--recipe", "de"],
-            "was built with recipe en, not de as it stands",
+            "was built with recipe en, not with today's de",
         ),
         (["{dir}/1.wet.gz", "--corpus", "{corpus}"], "was not built from"),
         *(

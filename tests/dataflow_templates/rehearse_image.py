@@ -1,12 +1,12 @@
-"""Runs the Dockerfile's steps without Docker, then the shipped command without network.
+"""Run the Dockerfile's steps without Docker, then the shipped command without network.
 
-    python -m dataflow_templates.rehearse_image [--keep FOLDER]
+    python -m tests.dataflow_templates.rehearse_image [--keep FOLDER]
 
 In an empty folder and a virtual environment of its own: every COPY from the tree, every RUN, every
 ENV, in order, read from the Dockerfile itself. What comes from other images (Beam's boot program,
 Dataflow's launcher) is left out, and starts no worker. Then ``c4 build`` builds a corpus of the
 sample pages in a network namespace without network (``unshare``; where that is not allowed, with
-all of Python's sockets shut). It takes some minutes, most of them pip's, and 1.5 GB of disk.
+all of Python's sockets closed). It takes some minutes, mostly for pip, and 1.5 GB of disk.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 __all__ = ["Step", "read_steps", "rehearse"]
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _DOCKERFILE = _ROOT / "dataflow_templates" / "Dockerfile"
 _STEP_SECONDS = 1200
 _NO_SOCKETS = """
@@ -59,7 +59,7 @@ def read_steps(text: str) -> list[Step]:
 
 
 def rehearse(folder: pathlib.Path, steps: Sequence[Step], image: str) -> None:
-    """Carries the steps out in ``folder``, then builds a corpus there without network.
+    """Run the steps in ``folder``, then build a corpus there without network.
 
     Raises:
         RuntimeError: A step failed; the message has its last lines.
@@ -160,9 +160,9 @@ def _folder(keep: str | None) -> Iterator[pathlib.Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rehearses the Dockerfile; return 0 when a corpus was built without network."""
+    """Run the Dockerfile's steps; return 0 if a corpus was built without network."""
     parser = argparse.ArgumentParser(
-        prog="python -m dataflow_templates.rehearse_image", allow_abbrev=False
+        prog="python -m tests.dataflow_templates.rehearse_image", allow_abbrev=False
     )
     parser.add_argument("--keep", metavar="FOLDER", help="work in this new folder, and keep it")
     keep = parser.parse_args(arguments).keep

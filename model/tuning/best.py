@@ -1,0 +1,153 @@
+"""The best checkpoint of each task, kept in the folder of a run.
+
+::
+
+    RUN/best.json      {TASK: {"step", "metric", "value", "scores"}}
+        best/TASK/     parameters as `model.training.checkpoints.save_params` writes them, and
+                       score.json, which best.json is made of
+
+A folder takes the place of the one before when it is whole. A process killed in between leaves both
+under other names, and the next start puts them right.
+"""
+
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from model.evaluation.trained import BEST, BEST_FILE
+from model.small_files import naming, read_json_object
+from model.t5.config import ModelConfig
+from model.training import distributed
+from model.training.checkpoints import save_params
+
+__all__ = ["BestCheckpoints", "is_better"]
+
+_SCORE = "score.json"
+
+
+def is_better(value: float, than: float | None) -> bool:
+    """Return whether a score is better than another; NaN, and None, are the worst.
+
+    >>> is_better(2.0, math.nan), is_better(math.nan, 1.0), is_better(1.0, 1.0)
+    (True, False, False)
+    """
+    if than is None:
+        return True
+    return not math.isnan(value) and (math.isnan(than) or value > than)
+
+
+class BestCheckpoints:
+    """The best checkpoints of a run, one a task.
+
+    The run decides: it evaluates the same steps when it is resumed, and finds the same scores. So
+    one that is newer than the checkpoint that a run resumes from is found again.
+    """
+
+    def __init__(
+        self, run: pathlib.Path, config: ModelConfig, vocabulary: str | os.PathLike[str]
+    ) -> None:
+        """Open those in the folder of a run, and repair what a killed process left.
+
+        Args:
+          run: the run's folder, which exists; on a file system that all processes see.
+          config: the model.
+          vocabulary: the file to keep with each.
+
+        Raises ValueError for a record that is damaged.
+        """
+        self._run, self._folder = run, run / BEST
+        self._config, self._vocabulary = config, vocabulary
+        if distributed.is_first():
+            self._repair()
+        distributed.barrier("best checkpoints")
+        self._kept = {
+            path.parent.name: read_json_object(path)
+            for path in sorted(self._folder.glob(f"[!.]*/{_SCORE}"))
+        }
+        if distributed.is_first() and self._kept:
+            self._write_record()
+
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """Return the records of what is kept, by task."""
+        return dict(self._kept)
+
+    def value(self, task: str, metric: str) -> float | None:
+        """Return the best score of a task so far; None if there is none, or of another metric."""
+        found = self._kept.get(task)
+        if found is None or found.get("metric") != metric:
+            return None
+        value = found.get("value")
+        return float(value) if isinstance(value, int | float) else math.nan
+
+    def keep(
+        self, task: str, step: int, metric: str, value: float, scores: Mapping[str, float],
+        params: Any,
+    ) -> None:  # fmt: skip
+        """Keep parameters in the place of those kept before; every process of a run calls this.
+
+        Args:
+          task: its name.
+          step: steps done.
+          metric: what was compared.
+          value: the score.
+          scores: all scores of the task.
+          params: nested, of arrays.
+        """
+        record = {
+            "step": step,
+            "metric": metric,
+            "value": _finite(value),
+            "scores": {name: _finite(score) for name, score in scores.items()},
+        }
+        whole = _on_this_host(params)
+        if distributed.is_first():
+            new = self._folder / f".{task}.new"
+            shutil.rmtree(new, ignore_errors=True)
+            save_params(new, self._config, whole, self._vocabulary)
+            with naming(new):
+                (new / _SCORE).write_text(json.dumps(record, indent=1) + "\n")
+                self._exchange(new, self._folder / task)
+        self._kept[task] = record
+        if distributed.is_first():
+            self._write_record()
+
+    def _exchange(self, new: pathlib.Path, final: pathlib.Path) -> None:
+        old = final.with_name(f".{final.name}.old")
+        if final.exists():
+            final.rename(old)
+        new.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _repair(self) -> None:
+        for old in self._folder.glob(".*.old"):
+            final = old.with_name(old.name[1:].removesuffix(".old"))
+            if final.exists():
+                shutil.rmtree(old)
+            else:
+                old.rename(final)
+        for left in self._folder.glob(".*"):
+            shutil.rmtree(left)
+
+    def _write_record(self) -> None:
+        scratch = self._run / f".{BEST_FILE}.tmp"
+        with naming(scratch):
+            scratch.write_text(json.dumps(self._kept, indent=1) + "\n")
+            scratch.replace(self._run / BEST_FILE)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _on_this_host(params: Any) -> Any:
+    """Return the whole arrays, wherever their parts are."""
+    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(params)):
+        return jax.device_get(params)
+    return multihost_utils.process_allgather(params, tiled=True)

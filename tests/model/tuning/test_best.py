@@ -1,0 +1,128 @@
+"""The best checkpoint of each task: chosen, whole at every moment, and repaired after a kill."""
+
+import functools
+import json
+import math
+import pathlib
+import shutil
+
+import pytest
+
+from model.evaluation.trained import kept_best
+from model.t5.config import model_config
+from model.training.checkpoints import load_params
+from model.tuning.best import BestCheckpoints, is_better
+
+_CONFIG = model_config("tiny", "language-model", vocab_size=128)
+
+
+def _params(value):
+    import jax.numpy as jnp
+
+    return {"embedding": jnp.full((4, 2), value, jnp.float32)}
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "vocabulary.model").write_bytes(b"pieces")
+    return tmp_path
+
+
+def _open(run):
+    return BestCheckpoints(run, _CONFIG, run / "vocabulary.model")
+
+
+def _embedding(run, task):
+    return float(load_params(run / "best" / task).params["embedding"][0, 0])
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ([1.0, 2.0, 2.0, 1.5], 1),
+        ([math.nan, 0.0, math.nan], 1),
+        ([math.nan, math.nan], 0),
+        ([-0.5, 0.0, -0.0], 1),
+    ],
+)
+def test_the_first_of_the_best_wins_and_nan_is_the_worst(scores, best):
+    kept, at = None, None
+    for number, score in enumerate(scores):
+        if is_better(score, kept):
+            kept, at = score, number
+    assert at == best
+
+
+def test_what_is_kept_is_found_again(run):
+    best = _open(run)
+    assert best.value("own", "accuracy") is None
+    best.keep("own", 10, "accuracy", 50.0, {"accuracy": 50.0}, _params(1))
+    best.keep("own", 20, "accuracy", 75.0, {"accuracy": 75.0}, _params(2))
+    best.keep("glue_stsb", 20, "mean", math.nan, {"pearson_corrcoef": math.nan}, _params(3))
+    again = _open(run)
+    assert again.value("own", "accuracy") == 75.0
+    assert again.value("own", "loss") is None  # another metric: not to be compared
+    assert math.isnan(again.value("glue_stsb", "mean"))
+    assert json.loads((run / "best.json").read_text()) == kept_best(run) == {
+        "glue_stsb": {
+            "step": 20, "metric": "mean", "value": None, "scores": {"pearson_corrcoef": None},
+        },
+        "own": {"step": 20, "metric": "accuracy", "value": 75.0, "scores": {"accuracy": 75.0}},
+    }  # fmt: skip
+    assert _embedding(run, "own") == 2
+    assert load_params(run / "best" / "own").vocabulary.read_bytes() == b"pieces"
+    assert sorted(path.name for path in (run / "best").iterdir()) == ["glue_stsb", "own"]
+
+
+class _KilledError(Exception):
+    pass
+
+
+def _kill_at(moment, monkeypatch, act):
+    """Act, but end before the rename of that number; return whether there was one."""
+    left = [moment]
+
+    def counted(move):
+        def moved(self, target):
+            if left[0] == 0:
+                raise _KilledError
+            left[0] -= 1
+            return move(self, target)
+
+        return moved
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pathlib.Path, "rename", counted(pathlib.Path.rename))
+        patched.setattr(pathlib.Path, "replace", counted(pathlib.Path.replace))
+        patched.setattr("shutil.rmtree", lambda *_, **__: None)  # a killed process cleans nothing
+        try:
+            act()
+        except _KilledError:
+            return True
+    return False
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_any_moment_leaves_one_of_the_two(run, monkeypatch):
+    """Renames are the moments: before and after each, the folder and its score belong together."""
+    found = []
+    for moment in range(20):
+        for path in (run / "best", run / "best.json"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        best = _open(run)
+        best.keep("own", 10, "accuracy", 50.0, {}, _params(1))
+        second = functools.partial(best.keep, "own", 20, "accuracy", 75.0, {}, _params(2))
+        killed = _kill_at(moment, monkeypatch, second)
+        again = _open(run)
+        record = kept_best(run)["own"]
+        assert (record["step"], record["value"]) in ((10, 50.0), (20, 75.0))
+        assert _embedding(run, "own") == {10: 1, 20: 2}[record["step"]]
+        assert again.value("own", "accuracy") == record["value"]
+        assert [path.name for path in (run / "best").iterdir()] == ["own"]
+        found.append(record["step"])
+        if not killed:
+            break
+    assert not killed
+    assert len(found) > 4, "no rename was a moment"
+    assert found == sorted(found)
+    assert found[-2:] == [20, 20], "when only best.json is old"
