@@ -42,7 +42,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || :
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help corpus model test test-fast test-all check lint layout types format lock audit fuzz \
+.PHONY: help corpus model studies test test-fast test-all check lint layout types format lock audit fuzz \
     bench clean
 
 help:  ## list the targets
@@ -83,6 +83,9 @@ model: $(INSTALLED) $(WITH_TRAIN) $(OUT)/manifest.json  ## train a vocabulary an
 	$(BIN)/c4 pretrain --corpus $(OUT) --vocab $(RUN)/samples.model --out $(RUN)/run \
 	    --size tiny --input-length 128 --batch-size 16 --steps 200 --warmup 1000 --log-every 20 \
 	    --workers 0
+
+studies: $(INSTALLED) $(WITH_TESTS)  ## run the paper's experiments at scale tiny: half an hour on two cores
+	C4_ALL_STUDIES=1 $(BIN)/python -m pytest tests/model/studies/test_all_studies.py $(PYTEST_ARGS)
 
 test: $(INSTALLED) $(WITH_TESTS)  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

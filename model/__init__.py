@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from model.data.input_config import InputConfig
     from model.data.objectives import objective
     from model.data.vocabulary import Vocabulary
+    from model.evaluation.evaluate import EvaluateConfig, evaluate
     from model.evaluation.predictor import Predictor
     from model.evaluation.trained import open_trained
     from model.exchange.loaded_model import LoadedModel, load_hf
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "T5",
+    "EvaluateConfig",
     "InputConfig",
     "LoadedModel",
     "ModelConfig",
     "Predictor",
     "TrainConfig",
     "Vocabulary",
+    "evaluate",
     "load_hf",
     "model_config",
     "objective",
@@ -39,12 +42,14 @@ __all__ = [
 # JAX takes a second to import, and the processes that read data need none of it.
 _PLACES = {
     "T5": "model.t5.network",
+    "EvaluateConfig": "model.evaluation.evaluate",
     "InputConfig": "model.data.input_config",
     "LoadedModel": "model.exchange.loaded_model",
     "ModelConfig": "model.t5.config",
     "Predictor": "model.evaluation.predictor",
     "TrainConfig": "model.training.train_config",
     "Vocabulary": "model.data.vocabulary",
+    "evaluate": "model.evaluation.evaluate",
     "load_hf": "model.exchange.loaded_model",
     "model_config": "model.t5.config",
     "objective": "model.data.objectives",

@@ -24,8 +24,9 @@ PUBLIC = {
         "load_rules", "normalize_url",
     ],
     "model": [
-        "InputConfig", "LoadedModel", "ModelConfig", "Predictor", "T5", "TrainConfig",
-        "Vocabulary", "load_hf", "model_config", "objective", "open_trained", "pretrain",
+        "EvaluateConfig", "InputConfig", "LoadedModel", "ModelConfig", "Predictor", "T5",
+        "TrainConfig", "Vocabulary", "evaluate", "load_hf", "model_config", "objective",
+        "open_trained", "pretrain",
     ],
     "pipelines": [
         "BuildConfig", "BuildCorpus", "Corpus", "CorpusError", "Manifest", "Page", "build",
@@ -65,7 +66,7 @@ def clone(tmp_path_factory):
 def test_every_example_is_run_by_a_test():
     words = (
         "made = build(", "BuildCorpus", ".pages(", ".dataset(", "Page(", "PageRules", "pretrain(",
-        "load_hf(",
+        "load_hf(", "evaluate(",
     )  # fmt: skip
     assert sorted(block for word in words for block in blocks(word)) == sorted(BLOCKS)
 
