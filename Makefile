@@ -7,7 +7,7 @@ VENV ?= .venv
 # What is installed for which purpose: one row with the extras of pyproject.toml that it needs, locked
 # in requirements/PURPOSE.lock. `make lock` gives all locks the same versions.
 EXTRAS.build :=
-EXTRAS.train := train
+EXTRAS.train := train tasks
 EXTRAS.test  := dev gcp aws tfds train tasks
 EXTRAS.pods  := train tpu
 EXTRAS.image := gcp
@@ -17,7 +17,7 @@ SAMPLES := samples/wet/*
 # What `make bench` reads. The reference stops at a damaged file, so the broken samples are not in.
 WET ?= samples/wet/sample-0*
 OUT ?= out/samples
-RUN ?= out/model
+TOUR ?= out/tour
 
 BIN := $(VENV)/bin
 LOCKS ?= requirements
@@ -42,7 +42,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || :
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help corpus model studies test test-fast test-all check lint layout types format lock audit fuzz \
+.PHONY: help corpus tour studies test test-fast test-all check lint layout types format lock audit fuzz \
     bench clean
 
 help:  ## list the targets
@@ -78,11 +78,15 @@ $(OUT)/manifest.json:
 	@$(MAKE) --no-print-directory corpus
 
 # Sizes for 116 pages and a minute or two; --workers 0: so little input needs no processes.
-model: $(INSTALLED) $(WITH_TRAIN) $(OUT)/manifest.json  ## train a vocabulary and a tiny T5 on that corpus
-	$(BIN)/c4 vocab --corpus en=$(OUT) --size 1000 --output $(RUN)/samples.model --overwrite
-	$(BIN)/c4 pretrain --corpus $(OUT) --vocab $(RUN)/samples.model --out $(RUN)/run \
-	    --size tiny --input-length 128 --batch-size 16 --steps 200 --warmup 1000 --log-every 20 \
+tour: $(INSTALLED) $(WITH_TRAIN) $(OUT)/manifest.json  ## from that corpus to a vocabulary, a tiny T5, a task and its score
+	$(BIN)/c4 vocab --corpus en=$(OUT) --size 1000 --output $(TOUR)/samples.model --overwrite
+	$(BIN)/c4 pretrain --corpus $(OUT) --vocab $(TOUR)/samples.model --out $(TOUR)/pretrained \
+	    --size tiny --input-length 128 --batch-size 16 --steps 200 --warmup 1000 --log-every 40 \
 	    --workers 0
+	$(BIN)/c4 finetune --from $(TOUR)/pretrained --out $(TOUR)/reviews \
+	    --task samples/tasks/reviews-train.tsv --validation samples/tasks/reviews-validation.tsv \
+	    --input-length 64 --batch-size 16 --steps 200 --eval-every 100 --log-every 40 --workers 0
+	$(BIN)/c4 evaluate --from $(TOUR)/reviews --task own --data $(TOUR)/reviews/data --show 2
 
 studies: $(INSTALLED) $(WITH_TESTS)  ## run the paper's experiments at scale tiny: half an hour on two cores
 	C4_ALL_STUDIES=1 $(BIN)/python -m pytest tests/model/studies/test_all_studies.py $(PYTEST_ARGS)

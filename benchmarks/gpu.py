@@ -12,7 +12,7 @@ stage, `DIR/gpu.json` is written again, with one object for each stage by name: 
 "error" or "skipped" with one line; `DIR/stages.log` has all that the stages printed.
 
 The golden models are read from ../shared/golden or .gpu/golden, the corpus and vocabulary of
-`pretrain` from `make model` or .gpu/ (.gpu/corpus, .gpu/vocab.model). The peer is Hugging Face's T5
+`pretrain` from `make tour` or .gpu/ (.gpu/corpus, .gpu/vocab.model). The peer is Hugging Face's T5
 (hf_peer.py) in this interpreter, or in that of --peer-python.
 """
 
@@ -561,9 +561,9 @@ def peer(options: argparse.Namespace) -> None:
 def pretrain(options: argparse.Namespace) -> None:
     """Run `c4 pretrain` as a user does, and report how long the card waits for data."""
     corpus = options.corpus or _first_of(".gpu/corpus", "out/samples")
-    vocab = options.vocab or _first_of(".gpu/vocab.model", "out/model/samples.model")
+    vocab = options.vocab or _first_of(".gpu/vocab.model", "out/tour/samples.model")
     if not (corpus and vocab):
-        raise SkipError("no corpus and vocabulary: run make model, or give --corpus and --vocab")
+        raise SkipError("no corpus and vocabulary: run make tour, or give --corpus and --vocab")
     size = ["--size", "base", "--steps", "60"]
     if options.tiny:
         size = ["--size", "tiny", "--input-length", "64", "--batch-size", "8", "--steps", "4"]

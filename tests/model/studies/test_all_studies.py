@@ -34,7 +34,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
     languages.corpus(folder / "corpus", "en", count=2000)
     made = run_c4(
-        "vocab", "--corpus", f"c4={folder / 'corpus'}", "--size", "300", "--output",
+        "vocab", "--corpus", f"c4={folder / 'corpus'}", "--size", "120", "--output",
         folder / "vocab.model",
     )  # fmt: skip
     assert made.status == 0, made.err
