@@ -42,7 +42,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || :
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help corpus tour test test-fast test-all check lint layout types format lock audit fuzz \
+.PHONY: help corpus tour studies test test-fast test-all check lint layout types format lock audit fuzz \
     bench clean
 
 help:  ## list the targets
@@ -87,6 +87,9 @@ tour: $(INSTALLED) $(WITH_TRAIN) $(OUT)/manifest.json  ## from that corpus to a 
 	    --task samples/tasks/reviews-train.tsv --validation samples/tasks/reviews-validation.tsv \
 	    --input-length 64 --batch-size 16 --steps 200 --eval-every 100 --log-every 40 --workers 0
 	$(BIN)/c4 evaluate --from $(TOUR)/reviews --task own --data $(TOUR)/reviews/data --show 2
+
+studies: $(INSTALLED) $(WITH_TESTS)  ## run the paper's experiments at scale tiny: half an hour on two cores
+	C4_ALL_STUDIES=1 $(BIN)/python -m pytest tests/model/studies/test_all_studies.py $(PYTEST_ARGS)
 
 test: $(INSTALLED) $(WITH_TESTS)  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

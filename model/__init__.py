@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from model.data.input_config import InputConfig
     from model.data.objectives import objective
     from model.data.vocabulary import Vocabulary
+    from model.evaluation.evaluate import EvaluateConfig, evaluate
     from model.evaluation.predictor import Predictor
     from model.evaluation.trained import open_trained
     from model.exchange.loaded_model import LoadedModel, load_hf
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "T5",
+    "EvaluateConfig",
     "FinetuneConfig",
     "InputConfig",
     "LoadedModel",
@@ -32,6 +34,7 @@ __all__ = [
     "Predictor",
     "TrainConfig",
     "Vocabulary",
+    "evaluate",
     "finetune",
     "load_hf",
     "model_config",
@@ -43,6 +46,7 @@ __all__ = [
 # JAX takes a second to import, and the processes that read data need none of it.
 _PLACES = {
     "T5": "model.t5.network",
+    "EvaluateConfig": "model.evaluation.evaluate",
     "FinetuneConfig": "model.tuning.finetune_config",
     "InputConfig": "model.data.input_config",
     "LoadedModel": "model.exchange.loaded_model",
@@ -50,6 +54,7 @@ _PLACES = {
     "Predictor": "model.evaluation.predictor",
     "TrainConfig": "model.training.train_config",
     "Vocabulary": "model.data.vocabulary",
+    "evaluate": "model.evaluation.evaluate",
     "finetune": "model.tuning.finetune",
     "load_hf": "model.exchange.loaded_model",
     "model_config": "model.t5.config",

@@ -4,11 +4,12 @@
 
     python -m scripts.walks            # the longest walk of every option, the longest first
 
-An option is used in the file that declares it as a field of a configuration, in files that read
-this field from a configuration, and in files whose functions take a parameter of that name. From
-the file of its command it passes from file to file: to functions and classes that take a parameter
-of its name, or a whole configuration that has the field. The walk to the farthest use is shown.
-Exits with 1 if one is longer than `BAR`.
+An option is used in the file that declares it as a field of a configuration, in files that take
+this configuration and read the field, and in files whose functions take a parameter of its name.
+From the file of its command it passes from file to file: to functions and classes that take a
+parameter of its name, or a whole configuration that has the field. The walk to the farthest use is
+shown. Exits with 1 if one is longer
+than `BAR`.
 """
 
 import argparse
@@ -34,8 +35,6 @@ class _File:
         self.imports: dict[str, set[str]] = defaultdict(set)  # module to names taken from it
         self.takes: dict[str, set[str]] = {}  # function or class to its parameters and their types
         self.reads: set[tuple[str, str]] = set()  # name of an object, and of its attribute
-        self.typed: dict[str, set[str]] = defaultdict(set)  # class to names of its objects
-        self.renamed: list[tuple[str, str]] = []  # name of a value, and what it is assigned to
         self.fields: set[tuple[str, str]] = set()  # class, and a class that it has a field of
         self.declares: dict[str, tuple[str, str]] = {}  # option to class and field
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -43,38 +42,18 @@ class _File:
                 self.imports[node.module] |= {alias.name for alias in node.names}
             elif isinstance(node, ast.Attribute):
                 self.reads.add((_name(node.value), node.attr))
-            elif isinstance(node, ast.arg):
-                self._note_type(node.annotation, node.arg)
-            elif isinstance(node, ast.Assign):
-                self.renamed += [(_name(node.value), _name(target)) for target in node.targets]
             elif isinstance(node, ast.FunctionDef | ast.ClassDef):
                 self.takes[node.name] = _taken(node)
-                if isinstance(node, ast.ClassDef):
-                    self._read_fields(node)
+                for part in node.body if isinstance(node, ast.ClassDef) else ():
+                    if isinstance(part, ast.AnnAssign):
+                        self._read_field(node.name, part)
 
-    def _note_type(self, annotation: ast.expr | None, name: str) -> None:
-        for part in ast.walk(annotation) if annotation else ():
-            self.typed[_name(part)].add(name)
-
-    def _read_fields(self, owner: ast.ClassDef) -> None:
-        for node in owner.body:
-            if not isinstance(node, ast.AnnAssign):
-                continue
-            name = _name(node.target)
-            self._note_type(node.annotation, name)
-            self.fields |= {(owner.name, _name(part)) for part in ast.walk(node.annotation)}
-            if isinstance(node.value, ast.Call) and _name(node.value) == "option":
-                flags = [ast.literal_eval(flag) for flag in node.value.args[1:]]
-                flag = (flags or [f"--{name.replace('_', '-')}"])[0]
-                self.declares[flag] = owner.name, name
-
-    def objects_of(self, classes: set[str]) -> set[str]:
-        """Return the names that objects of these classes have in this file."""
-        names = classes.union(*(self.typed.get(each, ()) for each in classes))
-        for value, target in self.renamed:
-            if value in names:
-                names.add(target)
-        return names
+    def _read_field(self, owner: str, field: ast.AnnAssign) -> None:
+        name, value = _name(field.target), field.value
+        self.fields |= {(owner, _name(part)) for part in ast.walk(field.annotation)}
+        if isinstance(value, ast.Call) and _name(value) == "option":
+            flags = [ast.literal_eval(flag) for flag in value.args[1:]]
+            self.declares[(flags or [f"--{name.replace('_', '-')}"])[0]] = owner, name
 
 
 def _name(node: ast.AST) -> str:
@@ -113,10 +92,12 @@ def _farthest(command: str, files: Mapping[str, _File], flag: str, field: str) -
         field, holders = declared[1], _holders(declared[0], files)
 
     def uses(file: _File) -> bool:
-        objects = {*file.objects_of(holders), "arguments"}
-        return flag in file.declares or bool(
-            any(field in taken for taken in file.takes.values())
-            or any((name, field) in file.reads for name in objects)
+        taken = set().union(*file.takes.values())
+        configured = holders & taken or ("arguments", field) in file.reads
+        return (
+            flag in file.declares
+            or field in taken
+            or bool(configured and any(field == name for _, name in file.reads))
         )
 
     def reaches(file: _File, other: str) -> bool:

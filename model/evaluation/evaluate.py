@@ -86,6 +86,8 @@ class EvaluateConfig(Decoding):
         super().__post_init__()
         if isinstance(self.source, str):
             object.__setattr__(self, "source", (self.source,))
+        if isinstance(self.tasks, str):
+            object.__setattr__(self, "tasks", task_names(self.tasks))
         if not all(self.source):
             raise ValueError("--from is empty")
         if not self.tasks:

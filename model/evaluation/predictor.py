@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from model.data.vocabulary import Vocabulary
 from model.t5.config import ModelConfig
-from model.t5.decode import Members
+from model.t5.ensemble import Members
 from model.t5.network import T5, Params
 from model.t5.search import Beam, Greedy, How, search
 from model.training import distributed, sharding

@@ -41,6 +41,7 @@ def run_python(
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                process_group=0,  # Ctrl-C asks this process, which asks that one, once
             )
             try:
                 status = process.wait()

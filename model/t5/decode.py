@@ -10,8 +10,8 @@ the note of which beam wrote the past of which.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import flax
 import jax
@@ -21,30 +21,35 @@ from model.t5.attention import attention_mask, lookup_bias
 from model.t5.layers import Block, KeysValues
 from model.t5.network import T5, Params
 
-__all__ = ["Cache", "DecoderCache", "EnsembleCache", "Members", "start", "step"]
+__all__ = ["DecoderCache", "StepWeights", "start", "step", "step_weights"]
 
-#: Parameters of several models of one configuration: an ensemble, which averages logits.
-Members = tuple[Params, ...]
+
+class StepWeights(NamedTuple):
+    """Parameters as steps read them: each step reads all, so none is cut out of an array anew."""
+
+    params: Params
+    layers: tuple[Params, ...]  #: of the decoder's blocks; matrices in the type of activations
+    head: jax.Array  #: [d_model, vocabulary], in that type
 
 
 @flax.struct.dataclass
 class DecoderCache:
     """What decoding remembers of its rows.
 
-    `keys` and `values` are [layers, rows, positions, heads, kv] of self-attention. First come the
-    positions of the prompts, `prompt_mask` [rows, prompt length] being True where there is a
-    token; then those of new tokens, `beams` for each of them, of which `read` were read so far.
-    `writers` [rows, beams, new tokens] is the beam that wrote each token of a beam's past.
-    `memory` holds keys and values of cross-attention, and `memory_mask` [rows, 1, 1, encoder
-    length] which of them are seen; both are None without an encoder.
+    `layers` holds keys and values of self-attention for each layer, [rows, heads, positions, kv].
+    First come the positions of the prompts, `prompt_mask` [rows, prompt length] being True where
+    there is a token; then those of new tokens, `beams` for each of them, of which `read` were read
+    so far. `writers` [rows, beams, new tokens] is the beam that wrote each token of a beam's past.
+    `memory` holds keys and values of cross-attention for each layer, in the same layout, and
+    `memory_mask` [rows, 1, 1, encoder length] which of them are seen; without an encoder there is
+    none.
     """
 
-    keys: jax.Array
-    values: jax.Array
+    layers: tuple[KeysValues, ...]
     prompt_mask: jax.Array
     read: jax.Array
     writers: jax.Array
-    memory: KeysValues | None
+    memory: tuple[KeysValues, ...]
     memory_mask: jax.Array | None
 
     def take(self, beams: jax.Array) -> "DecoderCache":
@@ -54,27 +59,28 @@ class DecoderCache:
         )
 
 
-@flax.struct.dataclass
-class EnsembleCache:
-    """What decoding remembers of each member of an ensemble."""
+def step_weights(model: T5, params: Params) -> StepWeights:
+    """Return parameters as `step` reads them; make them once, before a loop of steps."""
+    kind = model.config.dtype
+    stack = model.decoder_stack(params)["layers"]
 
-    members: tuple[DecoderCache, ...]
+    def layer(number: int) -> Params:
+        cut = jax.tree.map(lambda array: array[number], stack)
+        # Scales of norms stay float32, as their products are.
+        cast: Params = jax.tree.map(lambda x: x.astype(kind) if x.ndim > 1 else x, cut)
+        return cast
 
-    def take(self, beams: jax.Array) -> "EnsembleCache":
-        """Return the cache of other beams; see `DecoderCache.take`."""
-        return EnsembleCache(tuple(member.take(beams) for member in self.members))
-
-
-Cache = DecoderCache | EnsembleCache
+    layers = tuple(layer(number) for number in range(model.config.decoder_layers))
+    return StepWeights(params, layers, model.head(params).astype(kind).T)
 
 
 def start(
     model: T5,
-    params: Params | Members,
+    params: Params,
     inputs: Mapping[str, jax.Array],
     max_new_tokens: int,
     beams: int = 1,
-) -> tuple[jax.Array, Cache]:
+) -> tuple[jax.Array, DecoderCache]:
     """Return logits [rows, vocabulary] of each first new token, and the cache after the prompts.
 
     With an encoder `inputs` holds "encoder_tokens" and "encoder_segments", one segment a row.
@@ -82,39 +88,16 @@ def start(
     reads them (0, inputs, EOS), 1 as their segment and 0 after their end; all of a prompt is a
     prefix language model's prefix unless "prefix" says otherwise. The cache has room for all new
     tokens but the last, which nothing comes after, of `beams` sequences for each row.
-
-    `params` may be a tuple of the parameters of several models, whose logits are averaged: the
-    paper's ensembles (section 3.6).
     Raises ValueError if `max_new_tokens` is not positive.
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be positive, got {max_new_tokens}")
-    if isinstance(params, tuple):
-        return _averaged([_start(model, each, inputs, max_new_tokens, beams) for each in params])
-    return _start(model, params, inputs, max_new_tokens, beams)
-
-
-def _averaged(
-    members: Sequence[tuple[jax.Array, DecoderCache]],
-) -> tuple[jax.Array, EnsembleCache]:
-    logits = jnp.mean(jnp.stack([logits for logits, _ in members]), axis=0)
-    return logits, EnsembleCache(tuple(cache for _, cache in members))
-
-
-def _start(
-    model: T5,
-    params: Params,
-    inputs: Mapping[str, jax.Array],
-    max_new_tokens: int,
-    beams: int,
-) -> tuple[jax.Array, DecoderCache]:
-    config = model.config
+    config, block = model.config, model.decoder_block
     stack = model.decoder_stack(params)
     memory = memory_mask = None
     if config.has_encoder:
         segments = inputs["encoder_segments"]
         encoded = model.encode(params, inputs["encoder_tokens"], segments)
-        block = model.decoder_block
         memory = jax.lax.map(
             lambda layer: block.apply({"params": layer}, encoded, method="memory_keys_values"),
             stack["layers"],
@@ -125,46 +108,67 @@ def _start(
     else:
         prompt, prompt_segments = inputs["decoder_input_tokens"], inputs["decoder_segments"]
     rows, length = prompt.shape
+    prefix = inputs.get("prefix", prompt_segments) if model.bidirectional_decoder else None
+    mask = attention_mask(prompt_segments, prompt_segments, causal=True, prefix=prefix)
+    place = jnp.arange(length)
+    bias = _bias(model, params, (place[None, :] - place[:, None])[None])
+
+    def read(hidden: jax.Array, layer: Any) -> tuple[jax.Array, KeysValues]:
+        layer_params, seen = layer
+        kept: list[KeysValues] = []
+
+        def keep(new: KeysValues) -> KeysValues:
+            kept.append(new)
+            return new
+
+        result: Any = block.apply(
+            {"params": layer_params}, hidden, bias, mask, seen, memory_mask, keep
+        )
+        return result, kept[0]
+
+    hidden, own = jax.lax.scan(read, model.embed(params, prompt), (stack["layers"], memory))
     steps = max_new_tokens - 1
-    positions = length + steps * beams
-    shape = (config.decoder_layers, rows, positions, config.num_heads, config.d_kv)
     cache = DecoderCache(
-        jnp.zeros(shape, config.dtype),
-        jnp.zeros(shape, config.dtype),
+        _by_layer(config.decoder_layers, own, steps * beams),
         prompt_segments > 0,
         jnp.int32(0),
         jnp.zeros((rows, beams, steps), jnp.int32),
-        memory,
+        () if memory is None else _by_layer(config.decoder_layers, memory, 0),
         memory_mask,
     )
-    prefix = inputs.get("prefix", prompt_segments) if model.bidirectional_decoder else None
-    mask = attention_mask(prompt_segments, prompt_segments, causal=True, prefix=prefix)
-    mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 0), (0, positions - length)))
-    distance = jnp.arange(positions)[None, None, :] - jnp.arange(length)[None, :, None]
-    hidden, cache = _extend(model, params, cache, prompt, jnp.int32(0), distance, mask)
     last = jnp.sum(prompt_segments > 0, axis=1) - 1
     hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
-    return model.unembed(params, hidden)[:, 0], cache
+    return model.unembed(params, model.finish(stack, hidden))[:, 0], cache
+
+
+def _by_layer(layers: int, stacked: KeysValues, room: int) -> tuple[KeysValues, ...]:
+    """Return keys and values of each layer as the cache has them, with more positions behind.
+
+    `stacked` are [layers, rows, positions, heads, kv].
+    """
+    keys, values = (
+        jnp.pad(x.transpose(0, 1, 3, 2, 4), ((0, 0), (0, 0), (0, 0), (0, room), (0, 0)))
+        for x in stacked
+    )
+    return tuple((keys[number], values[number]) for number in range(layers))
+
+
+def _bias(model: T5, params: Params, distance: jax.Array) -> jax.Array:
+    """Return the bias [rows or 1, heads, n, positions] of distances [rows or 1, n, positions]."""
+    return lookup_bias(
+        model.decoder_stack(params)["relative_bias"], distance,
+        bidirectional=model.bidirectional_decoder,
+        max_distance=model.config.relative_max_distance,
+    ).transpose(1, 0, 2, 3)  # fmt: skip
 
 
 def step(
-    model: T5, params: Params | Members, cache: Cache, tokens: jax.Array
-) -> tuple[jax.Array, Cache]:
+    model: T5, weights: StepWeights, cache: DecoderCache, tokens: jax.Array
+) -> tuple[jax.Array, DecoderCache]:
     """Read a token of each beam [rows, beams]: logits [rows, beams, vocabulary] of the next.
 
     Returns the cache, too. Reading more tokens than `start` made room for is undefined.
     """
-    if isinstance(params, tuple):
-        assert isinstance(cache, EnsembleCache)
-        pairs = zip(params, cache.members, strict=True)
-        return _averaged([_step(model, each, kept, tokens) for each, kept in pairs])
-    assert isinstance(cache, DecoderCache)
-    return _step(model, params, cache, tokens)
-
-
-def _step(
-    model: T5, params: Params, cache: DecoderCache, tokens: jax.Array
-) -> tuple[jax.Array, DecoderCache]:
     rows, beams = tokens.shape
     prompt, steps = cache.prompt_mask.shape[1], cache.writers.shape[2]
     time, beam = jnp.arange(steps), jnp.arange(beams)
@@ -184,56 +188,34 @@ def _step(
     past = jnp.arange(prompt)[None, :] - lengths[:, None] - cache.read
     new = jnp.broadcast_to(jnp.repeat(time, beams) - cache.read, (len(lengths), steps * beams))
     distance = jnp.concatenate([past, new], axis=1)[:, None, :]
-    at = prompt + cache.read * beams
-    hidden, cache = _extend(model, params, cache, tokens, at, distance, mask)
-    cache = dataclasses.replace(cache, read=cache.read + 1, writers=writers)
-    return model.unembed(params, hidden), cache
+    bias = _bias(model, weights.params, distance)
+    # A few queries at a time are a matter of reading the cache: nothing to fuse.
+    block = Block(model.config.replace(attention="plain"), cross=model.config.has_encoder)
+    hidden: Any = model.embed(weights.params, tokens)
+    layers: list[KeysValues] = []
 
-
-def _extend(
-    model: T5,
-    params: Params,
-    cache: DecoderCache,
-    tokens: jax.Array,
-    at: jax.Array,
-    distance: jax.Array,
-    mask: jax.Array,
-) -> tuple[jax.Array, DecoderCache]:
-    """Read `tokens` [rows, n] into the positions from `at`: the decoder's output, and the cache.
-
-    `distance` [rows or 1, n or 1, positions] is how far each position of the cache is to the
-    right, and `mask` [rows, 1, n, positions] says what they see of it, themselves included.
-    """
-    stack = model.decoder_stack(params)
-    bias = lookup_bias(
-        stack["relative_bias"], distance,
-        bidirectional=model.bidirectional_decoder,
-        max_distance=model.config.relative_max_distance,
-    ).transpose(1, 0, 2, 3)  # fmt: skip
-    block: Block = model.decoder_block
-
-    # The caches of all layers are carried along rather than cut up and put together again: each
-    # layer then writes its few new positions in place.
-    def body(carry: Any, layer: Any) -> tuple[Any, None]:
-        hidden, keys, values = carry
-        index, layer_params, memory = layer
-        written: list[jax.Array] = []
-
-        def extend(new: KeysValues) -> KeysValues:
-            written.extend(
-                jax.lax.dynamic_update_slice(
-                    kept, fresh[None].astype(kept.dtype), (index, 0, at, 0, 0)
-                )
-                for kept, fresh in zip((keys, values), new, strict=True)
-            )
-            return written[0][index], written[1][index]
-
-        hidden = block.apply(
-            {"params": layer_params}, hidden, bias, mask, memory, cache.memory_mask, extend
+    def extend(new: KeysValues) -> KeysValues:
+        """Write what the next layer makes of the tokens; return all that it has made."""
+        at = (0, 0, prompt + cache.read * beams, 0)
+        keys, values = (
+            jax.lax.dynamic_update_slice(kept, _heads_first(fresh).astype(kept.dtype), at)
+            for kept, fresh in zip(cache.layers[len(layers)], new, strict=True)
         )
-        return (hidden, *written), None
+        layers.append((keys, values))
+        return _heads_first(keys), _heads_first(values)
 
-    layers = (jnp.arange(cache.keys.shape[0]), stack["layers"], cache.memory)
-    carry = (model.embed(params, tokens), cache.keys, cache.values)
-    (hidden, keys, values), _ = jax.lax.scan(body, carry, layers)
-    return model.finish(stack, hidden), dataclasses.replace(cache, keys=keys, values=values)
+    for number, layer in enumerate(weights.layers):
+        memory = None
+        if cache.memory:
+            memory = tuple(_heads_first(x) for x in cache.memory[number])
+        hidden = block.apply(
+            {"params": layer}, hidden, bias, mask, memory, cache.memory_mask, extend
+        )
+    hidden = model.finish(model.decoder_stack(weights.params), hidden)
+    cache = dataclasses.replace(cache, layers=tuple(layers), read=cache.read + 1, writers=writers)
+    return model.unembed(weights.params, hidden, head=weights.head), cache
+
+
+def _heads_first(x: jax.Array) -> jax.Array:
+    """Swap positions and heads, of [rows, positions, heads, kv] or back."""
+    return x.transpose(0, 2, 1, 3)

@@ -208,9 +208,19 @@ class T5:
         normed = rms_norm(hidden, stack["final_norm"], self.config.norm_epsilon)
         return self._drop(normed, keep)
 
-    def unembed(self, params: Params, hidden: jax.Array) -> jax.Array:
-        """Return float32 logits [batch, length, vocabulary] of the decoder's output."""
-        return product_with_head(self._scaled(hidden), self.head(params).astype(hidden.dtype))
+    def unembed(
+        self, params: Params, hidden: jax.Array, *, head: jax.Array | None = None
+    ) -> jax.Array:
+        """Return float32 logits [batch, length, vocabulary] of the decoder's output.
+
+        `head` [d_model, vocabulary] is `head(params)` transposed and in the type of `hidden`, where
+        somebody has it at hand: a product with few rows is faster with it.
+        """
+        features = self._scaled(hidden)
+        if head is None:
+            return product_with_head(features, self.head(params).astype(features.dtype))
+        logits = jnp.dot(features, head, preferred_element_type=jnp.float32)
+        return constrain(logits, "batch", "length", "vocab")
 
     def _scaled(self, hidden: jax.Array) -> jax.Array:
         if not self.config.tied_logits:

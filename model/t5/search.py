@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from model.t5.config import ModelConfig
-from model.t5.decode import Cache, Members, start, step
+from model.t5.ensemble import EnsembleCache, Members, start, step, step_weights
 from model.t5.network import T5, Params
 
 __all__ = ["Beam", "Greedy", "How", "Sample", "search"]
@@ -108,13 +108,14 @@ def search(
     Raises:
       ValueError: `max_new_tokens` is not positive.
     """
+    members = params if isinstance(params, tuple) else (params,)
     if isinstance(how, Beam):
-        return _beam_search(model, params, inputs, max_new_tokens, how)
+        return _beam_search(model, members, inputs, max_new_tokens, how)
     choose: _Choose = _likeliest
     if isinstance(how, Sample):
         rows = next(iter(inputs.values())).shape[0]
         choose = _drawn(how, inputs.get("numbers", jnp.arange(rows)))
-    return _one_by_one(model, params, inputs, max_new_tokens, choose)
+    return _one_by_one(model, members, inputs, max_new_tokens, choose)
 
 
 _Choose = Callable[[jax.Array, jax.Array | int], jax.Array]  # of logits and the token's index
@@ -122,13 +123,14 @@ _Choose = Callable[[jax.Array, jax.Array | int], jax.Array]  # of logits and the
 
 def _one_by_one(
     model: T5,
-    params: Params | Members,
+    members: Members,
     inputs: Mapping[str, jax.Array],
     max_new_tokens: int,
     choose: _Choose,
 ) -> jax.Array:
     config = model.config
-    logits, cache = start(model, params, inputs, max_new_tokens)
+    logits, cache = start(model, members, inputs, max_new_tokens)
+    weights = step_weights(model, members)
     tokens = choose(logits, 0)
     outputs = jnp.full((len(tokens), max_new_tokens), config.pad_id, jnp.int32)
     outputs = outputs.at[:, 0].set(tokens)
@@ -140,7 +142,7 @@ def _one_by_one(
 
     def advance(state: Any) -> Any:
         index, tokens, ended, outputs, cache = state
-        logits, cache = step(model, params, cache, tokens[:, None])
+        logits, cache = step(model, weights, cache, tokens[:, None])
         chosen = choose(logits[:, 0], index)
         tokens = jnp.where(ended, jnp.int32(config.pad_id), chosen)
         outputs = jax.lax.dynamic_update_slice(outputs, tokens[:, None], (0, index))
@@ -187,13 +189,14 @@ class _Beams(NamedTuple):
 
 def _beam_search(
     model: T5,
-    params: Params | Members,
+    members: Members,
     inputs: Mapping[str, jax.Array],
     max_new_tokens: int,
     how: Beam,
 ) -> jax.Array:
     config = model.config
-    logits, cache = start(model, params, inputs, max_new_tokens, how.beams)
+    logits, cache = start(model, members, inputs, max_new_tokens, how.beams)
+    weights = step_weights(model, members)
     rows = logits.shape[0]
     empty = jnp.full((rows, max_new_tokens), config.pad_id, jnp.int32)
     beams = _Beams(
@@ -202,7 +205,7 @@ def _beam_search(
     # The first token has one past, the prompt; the others have `how.beams`.
     beams, _ = _grow(config, how, beams, logits[:, None])
 
-    def unsettled(state: tuple[_Beams, Cache]) -> jax.Array:
+    def unsettled(state: tuple[_Beams, EnsembleCache]) -> jax.Array:
         # Log-probabilities only fall, and the penalty divides by no more than that of the longest
         # sequence. The reference goes on until the worst of as many finished sequences as there
         # are beams is out of reach: the best one, which alone is returned, is not another then.
@@ -211,10 +214,10 @@ def _beam_search(
         going: jax.Array = (beams.length < max_new_tokens) & jnp.any(bound >= beams.score)
         return going
 
-    def advance(state: tuple[_Beams, Cache]) -> tuple[_Beams, Cache]:
+    def advance(state: tuple[_Beams, EnsembleCache]) -> tuple[_Beams, EnsembleCache]:
         beams, cache = state
         tokens = jax.lax.dynamic_index_in_dim(beams.alive, beams.length - 1, 2, keepdims=False)
-        logits, cache = step(model, params, cache, tokens)
+        logits, cache = step(model, weights, cache, tokens)
         beams, parents = _grow(config, how, beams, logits)
         return beams, cache.take(parents)
 

@@ -24,8 +24,9 @@ PUBLIC = {
         "load_rules", "normalize_url",
     ],
     "model": [
-        "FinetuneConfig", "InputConfig", "LoadedModel", "ModelConfig", "Predictor", "T5",
-        "TrainConfig", "Vocabulary", "finetune", "load_hf", "model_config", "objective",
+        "EvaluateConfig", "FinetuneConfig", "InputConfig", "LoadedModel", "ModelConfig",
+        "Predictor", "T5", "TrainConfig", "Vocabulary", "evaluate", "finetune", "load_hf",
+        "model_config", "objective",
         "open_trained", "pretrain",
     ],
     "pipelines": [
@@ -66,7 +67,7 @@ def clone(tmp_path_factory):
 def test_every_example_is_run_by_a_test():
     words = (
         "made = build(", "BuildCorpus", ".pages(", ".dataset(", "Page(", "PageRules", "pretrain(",
-        "finetune(", "load_hf(",
+        "finetune(", "load_hf(", "evaluate(",
     )  # fmt: skip
     assert sorted(block for word in words for block in blocks(word)) == sorted(BLOCKS)
 

@@ -135,6 +135,13 @@ def test_the_examples_of_models(
     assert len((place / "answers.txt").read_text().splitlines()) == 200
 
     config = V1_0.replace(vocab_size=2048)
+    run("\n".join(blocks("decoding.md", "sh")), place, place)
+    for name in ("greedy.txt", "beams.txt"):
+        assert len((place / name).read_text().splitlines()) == 2
+    [library] = blocks("decoding.md", "python")
+    exec(library, {})
+    assert re.search(r"\['.*', '.*'\]\n", capsys.readouterr().out)
+
     export_model(place / "served", config, random_params(config))
     [ours] = [block for block in blocks("using-a-model.md", "python") if "load_hf" in block]
     exec(ours, {})

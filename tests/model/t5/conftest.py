@@ -3,6 +3,9 @@
 import pytest
 
 from model.t5 import attention
+from testing.material import material, quick_xla
+
+__all__ = ["cuda", "material", "quick_xla"]
 
 
 @pytest.fixture

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from model.t5.config import ModelConfig
-from model.t5.decode import start, step
+from model.t5.decode import start, step, step_weights
 from model.t5.network import T5
 from model.t5.search import Greedy, search
+
+# Most of the time goes into compiling.
+pytestmark = pytest.mark.usefixtures("quick_xla")
 
 _NEW, _VOCABULARY = 9, 12
 CONFIG = ModelConfig(
@@ -108,6 +111,7 @@ def test_logits_of_each_step_and_of_beams_taken_from_others(decoder):
     beams, random = 3, np.random.default_rng(0)
     params, inputs = random_params(model, 7), random_inputs(model, 7)
     stepped = jax.jit(functools.partial(step, model))
+    weights = jax.jit(functools.partial(step_weights, model))(params)
     begin = functools.partial(start, model, max_new_tokens=5, beams=beams)
     logits, cache = jax.jit(begin)(params, inputs)
     logits = jnp.broadcast_to(logits[:, None], (ROWS, beams, _VOCABULARY))
@@ -126,7 +130,7 @@ def test_logits_of_each_step_and_of_beams_taken_from_others(decoder):
                 for of_row, old in zip(histories, taken, strict=True)
             ]
         tokens = random.integers(2, _VOCABULARY, (ROWS, beams)).astype(np.int32)
-        logits, cache = stepped(params, cache, tokens)
+        logits, cache = stepped(weights, cache, tokens)
         for row, beam in np.ndindex(ROWS, beams):
             histories[row][beam].append(int(tokens[row, beam]))
 
@@ -190,5 +194,6 @@ def test_bfloat16_decodes_in_bfloat16():
     logits, cache = jax.eval_shape(
         lambda params: start(model, params, inputs, 4), model.param_shapes()
     )
-    assert (logits.dtype, cache.keys.dtype) == (jnp.float32, jnp.bfloat16)
-    assert cache.keys.shape == (2, ROWS, 7 + 3, 2, 4)
+    assert (logits.dtype, cache.layers[0][0].dtype) == (jnp.float32, jnp.bfloat16)
+    assert len(cache.layers) == 2
+    assert cache.layers[0][0].shape == (ROWS, 2, 7 + 3, 4)

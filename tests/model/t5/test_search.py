@@ -24,6 +24,8 @@ from tests.model.t5.test_decode import (
     random_params,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 _STATES = 997
 
 
@@ -54,6 +56,7 @@ def tables(monkeypatch):
         return jax.vmap(lambda table, of: table[of])(params, state), TableCache(state)
 
     monkeypatch.setattr(search_module, "start", start)
+    monkeypatch.setattr(search_module, "step_weights", lambda model, params: params)
     monkeypatch.setattr(search_module, "step", step)
 
     def run(config, params, max_new_tokens, how, **inputs):
