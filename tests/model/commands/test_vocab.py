@@ -115,8 +115,9 @@ def test_the_same_command_gives_the_same_file(corpora, tmp_path):
     assert run_c4("vocab", *corpora_, *common, "--output", tmp_path / "a").status == 0
     assert run_c4("vocab", *corpora_[::-1], *common, "--output", tmp_path / "b").status == 0
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    # A seed that begins to read the German pages elsewhere; there are two places to begin.
     assert (
-        run_c4("vocab", *corpora_, *common[:2], "--seed=4", "--output", tmp_path / "c").status == 0
+        run_c4("vocab", *corpora_, *common[:2], "--seed=8", "--output", tmp_path / "c").status == 0
     )
     assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
 
