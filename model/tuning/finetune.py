@@ -16,6 +16,7 @@ from model.t5.config import ModelConfig
 from model.t5.network import T5
 from model.tasks.mixtures import mixture
 from model.tasks.prepared import OWN, Prepared
+from model.text_table import text_table
 from model.training import distributed
 from model.training.evaluations import Evaluation, Evaluator
 from model.training.metrics import read_rows
@@ -100,14 +101,7 @@ def result_table(results: Sequence[TaskResult]) -> list[str]:
         )
         for each in results
     ]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return list(text_table(rows, right=range(2, 6)))
 
 
 class _Job:
