@@ -12,7 +12,10 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["add_options", "check_bounds", "given_values", "on_cpu", "option", "option_of", "set_by"]
+__all__ = [
+    "add_options", "check_bounds", "given_values", "on_cpu", "option", "option_of", "refuse_empty",
+    "set_by",
+]  # fmt: skip
 
 _KEY = "option"
 
@@ -117,11 +120,23 @@ def given_values(arguments: argparse.Namespace, config: type, *names: str) -> di
     for name in names or options:
         declared: _Option = options[name].metadata[_KEY]
         dest = _flags(options[name])[0].lstrip("-").replace("-", "_")
-        dest = declared.words.get("dest", dest)
         if hasattr(arguments, dest):
             value = getattr(arguments, dest)
             values[name] = value if declared.read is None else declared.read(value)
     return values
+
+
+def refuse_empty(arguments: argparse.Namespace) -> None:
+    """Raise ValueError, naming the option, for one that was given without a value.
+
+    >>> refuse_empty(argparse.Namespace(keep_best="", task=["own"]))
+    Traceback (most recent call last):
+        ...
+    ValueError: --keep-best is empty
+    """
+    for name, value in vars(arguments).items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise ValueError(f"--{name.replace('_', '-')} is empty")
 
 
 def check_bounds(config: Any) -> None:

@@ -9,7 +9,7 @@ from model.evaluation.evaluate import EvaluateConfig, evaluate, write_submission
 from model.evaluation.report import example_lines
 from model.small_files import naming
 from model.training.processes import Processes
-from pipelines.options import add_options, given_values
+from pipelines.options import add_options, given_values, refuse_empty
 
 __all__ = ["add_arguments", "run"]
 
@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Evaluate as the options say. Returns the exit status."""
     del rest
+    refuse_empty(arguments)
     config = EvaluateConfig(**given_values(arguments, EvaluateConfig))
     if arguments.show < 0:
         raise ValueError(f"--show must be at least 0, got {arguments.show}")

@@ -12,7 +12,7 @@ from model.t5.config import ModelConfig
 from model.training.processes import Processes
 from model.training.train_config import StepConfig, TrainConfig
 from model.tuning.finetune_config import FinetuneConfig
-from pipelines.options import add_options, given_values
+from pipelines.options import add_options, given_values, refuse_empty
 
 __all__ = ["add_arguments", "run"]
 
@@ -92,9 +92,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Fine-tune as the options say. Returns the exit status."""
     del rest
     interruption = getattr(arguments, "interruption", None)  # None for callers from Python
-    for name, value in vars(arguments).items():
-        if value == "":
-            raise ValueError(f"--{name.replace('_', '-')} is empty")
+    refuse_empty(arguments)
     others = {
         name: value
         for config, names in _OTHERS.items()

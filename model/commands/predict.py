@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from model.evaluation.decoding import Decoding
 from pipelines import storage
-from pipelines.options import add_options, given_values, option
+from pipelines.options import add_options, given_values, option, refuse_empty
 
 __all__ = ["PredictConfig", "add_arguments", "chunks_of", "run"]
 
@@ -32,7 +32,7 @@ class PredictConfig(Decoding):
     source: str = option(
         "RUN of c4 pretrain or c4 finetune (its kept best checkpoint, else its last), one "
         "checkpoint, what c4 import-hf wrote, or a folder in Hugging Face's layout",
-        "--from", metavar="RUN|CKPT|HF_DIR", dest="source",
+        "--from", metavar="RUN|CKPT|HF_DIR",
     )  # fmt: skip
     task: str | None = option(
         "the kept best checkpoint of this task, where a run keeps several",
@@ -71,10 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Predict every line. Returns the exit status."""
     del rest
-    for name, value in vars(arguments).items():
-        if value == "":
-            written = "from" if name == "source" else name.replace("_", "-")
-            raise ValueError(f"--{written} is empty")
+    refuse_empty(arguments)
     config = PredictConfig(**given_values(arguments, PredictConfig))
     interruption = getattr(arguments, "interruption", None)
     if interruption is not None and config.output != "-":

@@ -16,7 +16,7 @@ from model.data.objectives import Objective
 from model.t5.config import ModelConfig
 from model.training.processes import Processes
 from model.training.train_config import StepConfig, TrainConfig
-from pipelines.options import add_options, given_values
+from pipelines.options import add_options, given_values, refuse_empty
 
 __all__ = ["add_arguments", "run"]
 
@@ -112,9 +112,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             raise ValueError(
                 f"--{name} is missing: c4 pretrain --corpus DIR --vocab FILE --out DIR"
             )
-    for name, value in vars(arguments).items():
-        if value == "":
-            raise ValueError(f"--{name.replace('_', '-')} is empty")
+    refuse_empty(arguments)
     noise = objective_of(arguments)
     if interruption is not None:
         interruption.expect("c4: interrupted before the first step: nothing was saved", 0.8)

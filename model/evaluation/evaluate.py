@@ -59,7 +59,7 @@ class EvaluateConfig(Decoding):
     source: tuple[str, ...] = option(
         "RUN (its kept best checkpoint of each task, else its last), a checkpoint, or a folder in "
         "Hugging Face's layout; given several times, their ensemble: logits are averaged",
-        "--from", metavar="RUN|CKPT|HF_DIR", action="append", read=tuple, dest="source",
+        "--from", metavar="RUN|CKPT|HF_DIR", action="append", read=tuple,
     )  # fmt: skip
     tasks: tuple[str, ...] = option(
         "tasks, or all, glue, super_glue; own for your own pairs",

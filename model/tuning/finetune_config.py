@@ -43,7 +43,7 @@ class FinetuneConfig:
     source: str | None = option(
         "what to start from: a run (its newest checkpoint), one of its checkpoints, RUN/best/TASK, "
         "a folder of c4 import-hf, or one in Hugging Face's layout",
-        "--from", metavar="RUN|CKPT|HF_DIR", dest="source", default=None,
+        "--from", metavar="RUN|CKPT|HF_DIR", default=None,
     )  # fmt: skip
     vocabulary: str | None = option(
         "without --from: SentencePiece model, for a model with new parameters",

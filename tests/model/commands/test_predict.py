@@ -139,6 +139,7 @@ def test_chunks_are_bounded_and_keep_every_line():
         (["--length-penalty", "1"], "--length-penalty belongs to --beams"),
         (["--top-p", "0.5"], "--top-p belongs to --sample"),
         (["--input", ""], "--input is empty"),
+        (["--from", ""], "--from is empty"),
         (["--input", "absent.txt"], "absent.txt: No such file"),
         (["--input", __file__], "no such folder"),
     ],
