@@ -138,6 +138,8 @@ def test_chunks_are_bounded_and_keep_every_line():
         (["--beams", "2", "--sample"], "--beams and --sample are two ways of decoding"),
         (["--length-penalty", "1"], "--length-penalty belongs to --beams"),
         (["--top-p", "0.5"], "--top-p belongs to --sample"),
+        (["--sample", "--top-p", "0"], "top_p must be above 0 and at most 1, got 0.0 (--top-p)"),
+        (["--sample", "--seed", "-1"], "seed must be an integer from 0 to 2**32 - 1, got -1"),
         (["--input", ""], "--input is empty"),
         (["--from", ""], "--from is empty"),
         (["--input", "absent.txt"], "absent.txt: No such file"),
