@@ -71,7 +71,7 @@ def validation_inputs(config: InputConfig) -> dict[str, InputConfig]:
         others = tuple(dataclasses.replace(task, rate=0.0) for task in config.tasks)
         inputs[C4] = dataclasses.replace(alone, corpus_rate=1.0, tasks=others)
     for task in config.tasks:
-        for split in task.validation_splits if task.rate else ():
+        for split in task.open().validation_splits if task.rate else ():
             name = f"{task.name}{split.removeprefix('validation')}"
             of_split = dataclasses.replace(task, split=split, rate=1.0)
             inputs[name] = dataclasses.replace(alone, corpus_rate=0.0, tasks=(of_split,))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from model.evaluation.decoding import Decoding
 from model.evaluation.published import BASELINE, published_row
 from model.evaluation.report import Report
-from model.evaluation.scores import TaskScores, evaluate_task, validation_splits
+from model.evaluation.scores import TaskScores, evaluate_task
 from model.evaluation.submissions import Written, majority_label, submission_name, write_submission
 from model.tasks.prepared import OWN, Prepared, prepared_tasks
 from model.tasks.registry import FORMS, TASKS
@@ -103,7 +103,7 @@ class EvaluateConfig(Decoding):
 def splits_of(prepared: Prepared, split: str) -> tuple[str, ...]:
     """Return the prepared splits of a task that are its validation or its test sets."""
     if split == "validation":
-        return validation_splits(prepared)
+        return prepared.validation_splits
     return tuple(name for name in prepared.splits if name.partition("_")[0] == split)
 
 

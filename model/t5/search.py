@@ -1,4 +1,4 @@
-"""Choosing the tokens of an output: greedy, by beam search, or drawn from the model's distribution."""
+"""Choosing the tokens of an output: greedy, by beam search, or by drawing from the distribution."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -58,12 +58,6 @@ class TaskInput:
             )
         return data
 
-    @property
-    def validation_splits(self) -> tuple[str, ...]:
-        """The validation splits that the data has: two of MNLI, one of most others, or none."""
-        data = prepared.Prepared(self.data, self.name, self.form)
-        return tuple(split for split in data.splits if split.startswith("validation"))
-
 
 class TaskSource:
     """Pairs of a task's split. Raises ValueError as `TaskInput.open` does."""
