@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 __all__ = [
-    "add_options", "check_bounds", "given_values", "on_cpu", "option", "option_of", "refuse_empty",
-    "set_by",
+    "add_options", "check_bounds", "comma_separated", "given_values", "on_cpu", "option",
+    "option_of", "refuse_empty", "set_by",
 ]  # fmt: skip
 
 _KEY = "option"
@@ -137,6 +137,25 @@ def refuse_empty(arguments: argparse.Namespace) -> None:
     for name, value in vars(arguments).items():
         if value == "" or (isinstance(value, list) and "" in value):
             raise ValueError(f"--{name.replace('_', '-')} is empty")
+
+
+def comma_separated(flag: str) -> Callable[[str | Sequence[str]], tuple[str, ...]]:
+    """Return a reader of lists such as ``a,b``, given once or several times; each name is once.
+
+    The reader raises ValueError, naming ``flag``, for an empty name.
+
+    >>> comma_separated("--task")(["glue_cola,glue_rte", "glue_cola"])
+    ('glue_cola', 'glue_rte')
+    """
+
+    def read(asked: str | Sequence[str]) -> tuple[str, ...]:
+        lists = [asked] if isinstance(asked, str) else asked
+        names = [name.strip() for each in lists for name in each.split(",")]
+        if not all(names):
+            raise ValueError(f"{flag} has an empty name: write {flag} NAME,NAME")
+        return tuple(dict.fromkeys(names))
+
+    return read
 
 
 def check_bounds(config: Any) -> None:

@@ -33,7 +33,7 @@ from model.studies.statistics import Comparison, compare_paired
 from model.t5.config import ARCHITECTURES, SIZES
 from model.text_table import text_table
 from pipelines.corpus.reading import open_corpus
-from pipelines.options import check_bounds, option
+from pipelines.options import check_bounds, comma_separated, option
 
 __all__ = [
     "ARMS",
@@ -52,10 +52,6 @@ _TEXT_BYTES = 1_000_000
 #: Lines that both corpora have are judged on if they come to so much.
 _ENOUGH_COMMON = 20_000
 _ROW_GROUP = 10_000
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text.split(",")))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,8 +131,9 @@ class AblateConfig:
     )
 
     tasks: tuple[str, ...] = option(
-        "fine-tune on these tasks as well", "--task", default=(), metavar="NAME[,NAME]", read=_names
-    )
+        "fine-tune on these tasks as well",
+        "--task", default=(), metavar="NAME[,NAME]", read=comma_separated("--task"),
+    )  # fmt: skip
     data: str | None = option(
         "folder of data that c4 tasks prepare wrote", default=None, metavar="DIR"
     )

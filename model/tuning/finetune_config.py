@@ -1,30 +1,18 @@
 """What a fine-tuning is: where it starts, on which tasks, and what of the model it trains."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from model.data.input_config import InputConfig
 from model.t5.config import ModelConfig
 from model.training.train_config import LossDivisor, StepConfig, TrainConfig, Trained
 from model.tuning.own_pairs import is_pairs_file
-from pipelines.options import check_bounds, option
+from pipelines.options import check_bounds, comma_separated, option
 
 __all__ = ["FinetuneConfig"]
 
 _MOST_STEPS = 2**31 - 1
-
-
-def _read_names(asked: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that ``--task`` gives, each once.
-
-    >>> _read_names(["glue_cola,glue_rte", "glue_cola"])
-    ('glue_cola', 'glue_rte')
-    """
-    names = [name.strip() for each in asked for name in each.split(",")]
-    if not all(names):
-        raise ValueError("--task has an empty name: write --task NAME,NAME")
-    return tuple(dict.fromkeys(names))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +41,7 @@ class FinetuneConfig:
     tasks: tuple[str, ...] = option(
         "tasks separated by commas, glue and super_glue for all of theirs; or a file of your own "
         "pairs: TSV, CSV or JSONL with inputs and targets",
-        "--task", metavar="NAMES|FILE", action="append", read=_read_names,
+        "--task", metavar="NAMES|FILE", action="append", read=comma_separated("--task"),
     )  # fmt: skip
     validation: str | None = option(
         "with a file of your own: pairs to validate on (default: a tenth of it, by hash, is held "
