@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 from c4_filters.urls import normalize_url
 from model.data.objectives import OBJECTIVES
 from model.small_files import naming, read_json_object
-from model.studies.commands import run_c4, run_python, write_json
+from model.studies.commands import run_c4, run_python
+from model.studies.folders import begin_folder, write_json
 from model.studies.held_out import write_texts
 from model.studies.statistics import Comparison, compare_paired
 from model.t5.config import ARCHITECTURES, SIZES
@@ -253,20 +254,7 @@ class Work:
 
     def begin(self) -> None:
         """Check that the folder is of this comparison, or begin it. Raises ValueError if not."""
-        path = self._out / "ablate.json"
-        settings = json.loads(json.dumps(self._config.settings))
-        if path.is_file():
-            found = read_json_object(path)
-            for name, value in settings.items():
-                if found.get(name) != value:
-                    raise ValueError(
-                        f"{self._out} was begun with {name} {found.get(name)!r}, now it is "
-                        f"{value!r}: give it as it was, or another --out"
-                    )
-            return
-        if self._out.exists() and any(self._out.iterdir()):
-            raise ValueError(f"{self._out} holds something else: give a new folder (--out)")
-        write_json(path, settings)
+        begin_folder(self._out / "ablate.json", self._config.settings)
 
     def corpora(self) -> dict[str, str]:
         """Return the corpus of each arm, built if the arms are recipes."""
