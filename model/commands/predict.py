@@ -3,8 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import logging
-import os
 import queue
 import re
 import sys
@@ -13,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
+from model.commands.starting import report_failures_once
 from model.evaluation.decoding import Decoding
 from pipelines import storage
 from pipelines.options import add_options, given_values, option, refuse_empty
@@ -78,9 +77,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         interruption.expect(f"c4: interrupted: {config.output} was not written", 0.8)
     elif interruption is not None:
         interruption.expect("c4: interrupted: predictions written so far are good", 0.8)
-    if not os.environ.get("C4_TRACEBACK"):  # a failure is reported once, in a line
-        for name in ("absl", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+    report_failures_once()
     with _open_input(config.input) as lines:  # before the model, which takes longer
         return _predict(config, lines)
 
