@@ -172,7 +172,10 @@ class InputConfig:
         return self.lengths.batch_spec(self.batch_size // hosts)
 
     def shards_of(self, host: int, hosts: int) -> range:
-        """Numbers of the input shards that a host reads. Raises ValueError for what cannot be."""
+        """Return the numbers of the input shards that a host reads.
+
+        Raises ValueError for shards that do not divide over the hosts, or rows over the shards.
+        """
         if not 0 <= host < hosts:
             raise ValueError(f"host must be in 0..{hosts - 1}, got {host}")
         shards = self.input_shards or hosts
@@ -215,7 +218,7 @@ class InputConfig:
         return tuple(sources)
 
     def identity(self, shards: int) -> dict[str, Any]:
-        """All that the rows depend on, as JSON values: what a saved position is a position in."""
+        """Return all that the rows depend on, as JSON values: a saved position is valid for it."""
         rows = "pairs" if self.has_encoder else f"joined by {self.separator}"
         facts: dict[str, Any] = {
             "vocabulary": [getattr(self.vocabulary, "sha256", ""), self.vocabulary.size],

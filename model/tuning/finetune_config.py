@@ -165,7 +165,7 @@ class FinetuneConfig:
                 "all parameters are new, so nothing can stay as it is: leave out "
                 f"{'--unfreeze' if self.unfreeze else '--adapter'}"
             )
-        if self.out.startswith(("gs://", "s3://")) or "://" in self.out:
+        if "://" in self.out:
             raise ValueError(
                 f"{self.out}: c4 finetune writes to a folder of this machine; copy it afterwards "
                 "(--out)"

@@ -34,12 +34,7 @@ def open_source(path: str, scratch: pathlib.Path) -> Source:
     """
     if is_hugging_face(path):
         config = read_config(path)
-        content = tokenizer_files.read_vocabulary(path)
-        if content is None:
-            raise ValueError(
-                f"{path} has no tokenizer: add its {tokenizer_files.SPIECE} or tokenizer.json"
-            )
-        vocabulary = _written(content, scratch)
+        vocabulary = _written(tokenizer_files.require_vocabulary(path), scratch)
     else:
         config, kept = read_model(path)
         if kept is None:
