@@ -52,6 +52,8 @@ def start_notes(config: TrainConfig) -> list[str]:
             f"note: {config.init_from} holds no statistics of the optimizer: they are new, and "
             "steps count from 0"
         )
+    if config.schedule == "constant":
+        return notes  # a rate that was chosen
     now = _rate_at(config.rate(), config.first_step)
     before = _FINE_TUNING_RATE if origin is None else _last_rate(origin)
     if before is None or now <= _JUMP * before:

@@ -24,8 +24,8 @@ class FinetuneConfig:
     Where a value is None, it is decided by the device: the paper's (section 3.1) on accelerators,
     a small one on a CPU.
 
-    >>> FinetuneConfig(source="run", tasks=("glue_cola",), data="tasks", out="tuned").learning_rate
-    0.001
+    >>> FinetuneConfig(source="run", tasks=("glue_cola",), data="tasks", out="tuned").trained
+    'all'
     """
 
     source: str | None = option(
@@ -103,9 +103,10 @@ class FinetuneConfig:
         "constant or inverse-square-root",
         "--learning-rate-schedule", default="constant", metavar="NAME",
     )  # fmt: skip
-    learning_rate: float = option(
-        "scale of the schedule: of a constant one, the rate", default=1e-3, metavar="RATE"
-    )
+    learning_rate: float | None = option(
+        "scale of the schedule (default: 0.001 for constant, 1 for inverse-square-root)",
+        default=None, metavar="RATE",
+    )  # fmt: skip
     dropout_rate: float = option("dropout rate", "--dropout", default=0.1, metavar="RATE")
     #: Target tokens: then the gradient has the scale of pre-training's mean over tokens, which the
     #: statistics that are carried on are of, however much of the rows is padding.

@@ -78,7 +78,8 @@ OPTIONS = options_with_numbers()
 def test_the_commands_have_options_with_numbers() -> None:
     names = {name for name, _ in OPTIONS}
     assert names == {
-        "build", "explain", "plan", "worker-pool", "vocab", "pretrain", "tasks", "predict",
+        "build", "explain", "plan", "worker-pool", "vocab", "pretrain", "finetune", "tasks",
+        "predict", "evaluate", "study", "ablate",
     }  # fmt: skip
 
 

@@ -138,8 +138,9 @@ def test_a_checkpoint_without_its_run_counts_from_zero(origin, tmp_path):
 def _config(folder, kept, schedule="inverse-square-root", rate=None, first=0):
     made = schedules.schedule(schedule, rate, 100)
     return types.SimpleNamespace(
-        init_from=folder and str(folder), optimizer_state=kept, rate=lambda: made, first_step=first
-    )
+        init_from=folder and str(folder), optimizer_state=kept, rate=lambda: made,
+        schedule=schedule, first_step=first,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_a_rate_that_jumps_is_noted(slow_run):
     keep = _config(slow_run, "keep")
     assert first_step(keep, None) == 400
     assert start_notes(_config(slow_run, "keep", first=400)) == []
-    assert start_notes(_config(slow_run, "new", "constant")) == []
+    assert start_notes(_config(slow_run, "new", "constant", 0.5)) == []
 
 
 def test_parameters_alone_have_no_statistics_to_keep(tmp_path):
