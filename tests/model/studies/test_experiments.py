@@ -341,7 +341,9 @@ def test_what_cannot_be_run_is_refused(tmp_path, data):
         config(tmp_path, data, scale="big")
     with pytest.raises(ValueError, match="--corpus c4=DIR"):
         config(tmp_path, data, corpora={})
-    with pytest.raises(ValueError, match=r"no experiment has a corpus c5; they have c4, .*--corpus"):
+    with pytest.raises(
+        ValueError, match=r"no experiment has a corpus c5; they have c4, .*--corpus"
+    ):
         config(tmp_path, data, corpora={"c4": "C4", "c5": "C5"})
     prepare("own", [("train", TASKS["dpr"].sample | {"inputs": "a", "targets": "b"})],
             tmp_path / "own", "x")  # fmt: skip
