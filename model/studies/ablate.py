@@ -25,13 +25,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from c4_filters.urls import normalize_url
-from model.data.objectives import OBJECTIVES
+from model.data.input_config import require_encoder_inputs
+from model.data.objectives import OBJECTIVES, objective
 from model.small_files import naming, read_json_object
 from model.studies.commands import run_c4, run_python
 from model.studies.folders import begin_folder, write_json
 from model.studies.held_out import write_texts
 from model.studies.statistics import Comparison, compare_paired
-from model.t5.config import ARCHITECTURES, SIZES
+from model.t5.config import ARCHITECTURES, SIZES, model_config
+from model.tasks.prepared import Prepared
 from model.text_table import text_table
 from pipelines.corpus.reading import open_corpus
 from pipelines.options import check_bounds, comma_separated, option
@@ -152,6 +154,8 @@ class AblateConfig:
             raise ValueError("two corpora are needed: c4 ablate A B --out DIR")
         if self.tasks and self.data is None:
             raise ValueError("--task needs --data, the folder that c4 tasks prepare wrote")
+        model_config(self.size, self.architecture)
+        require_encoder_inputs(objective(self.objective), self.architecture)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -182,6 +186,7 @@ def ablate(config: AblateConfig, progress: Callable[[str], None] = lambda line: 
     Raises ValueError for a folder of another comparison, for corpora without text to judge on, and
     if a command fails, with its last line.
     """
+    _require_tasks(config)
     work = Work(config, progress)
     work.begin()
     corpora = work.corpora()
@@ -204,6 +209,17 @@ def ablate(config: AblateConfig, progress: Callable[[str], None] = lambda line: 
         comparisons[task] = compare_paired(*values, level=config.level, higher_is_better=True)
     sizes = {pathlib.Path(path).stem: size for path, size in texts.items()}
     return Outcome((corpora["a"], corpora["b"]), sizes, comparisons)
+
+
+def _require_tasks(config: AblateConfig) -> None:
+    """Raise ValueError for tasks that cannot be compared, before hours are spent on the runs."""
+    for name in config.tasks:
+        prepared = Prepared(str(config.data), name)
+        if not (prepared.pair_counts.get("train") and prepared.validation_splits):
+            raise ValueError(
+                f"{config.data}/{name} lacks training or validation data, it has "
+                f"{', '.join(prepared.splits)} (--task)"
+            )
 
 
 def outcome_lines(config: AblateConfig, outcome: Outcome) -> Iterator[str]:
