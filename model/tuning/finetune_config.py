@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from model.data.input_config import InputConfig
 from model.t5.config import ModelConfig
-from model.training.train_config import LossDivisor, StepConfig, TrainConfig, Trained
+from model.training.train_config import LossDivisor, StepConfig, TrainConfig, TrainedPart
 from model.tuning.own_pairs import is_pairs_file
 from pipelines.options import check_bounds, comma_separated, option
 
@@ -183,7 +183,7 @@ class FinetuneConfig:
         return self.random_weights or self.source is None
 
     @property
-    def trained(self) -> Trained:
+    def trained(self) -> TrainedPart:
         """What is trained, as `TrainConfig` names it."""
         if self.unfreeze:
             return "unfreezing"
