@@ -141,7 +141,8 @@ def run_study(
         dry_run: say the commands instead of running them.
     """
     out = pathlib.Path(config.out)
-    settings = {"scale": config.scale, "data": config.data, "vocabulary": config.vocabulary}
+    vocabulary = config.vocabulary or f"made from {config.corpora['c4']}"
+    settings = {"scale": config.scale, "data": config.data, "vocabulary": vocabulary}
     begin_folder(out / "study.json", settings, write=not dry_run)
     study = _study(config, out, say, dry_run)
     failures: dict[str, str] = {}

@@ -326,6 +326,10 @@ def test_the_folder_of_another_study_is_refused(tmp_path, data, commands):
     run_study(config(tmp_path, data))
     with pytest.raises(ValueError, match="was begun with scale 'tiny', now it is 'paper'"):
         run_study(config(tmp_path, data, scale="paper", vocabulary="v.model"))
+    with pytest.raises(
+        ValueError, match="was begun with vocabulary 'made from C4', now it is 'made"
+    ):
+        run_study(config(tmp_path, data, corpora={"c4": "another"}))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     other = StudyConfig(names=("table4",), out=str(tmp_path / "other"), data=data,
