@@ -18,7 +18,9 @@ Everything that is there is not done again.
 import dataclasses
 import hashlib
 import heapq
+import itertools
 import json
+import math
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -206,7 +208,11 @@ def ablate(config: AblateConfig, progress: Callable[[str], None] = lambda line: 
     }  # fmt: skip
     for task in config.tasks:
         values = [[work.fine_tune(arm, seed, task) for seed in range(config.seeds)] for arm in ARMS]
-        comparisons[task] = compare_paired(*values, level=config.level, higher_is_better=True)
+        undefined = sum(map(math.isnan, itertools.chain(*values)))
+        if undefined:
+            progress(f"{task}: not compared: the score of {undefined} runs is undefined")
+        else:
+            comparisons[task] = compare_paired(*values, level=config.level, higher_is_better=True)
     sizes = {pathlib.Path(path).stem: size for path, size in texts.items()}
     return Outcome((corpora["a"], corpora["b"]), sizes, comparisons)
 
@@ -391,7 +397,7 @@ class Work:
         return results
 
     def fine_tune(self, arm: str, seed: int, task: str) -> float:
-        """Return the task's validation score of the best checkpoint."""
+        """Return the task's validation score of the best checkpoint; NaN if it is undefined."""
         config = self._config
         run = self._out / "tasks" / task / f"{arm}-seed-{seed}"
         best = run / "best.json"
@@ -405,7 +411,8 @@ class Work:
             ]  # fmt: skip
             run_c4(words, self._log(f"finetune-{task}-{arm}-{seed}"), self._cache)
             (run / "done").touch()
-        return float(read_json_object(best)[task]["value"])
+        value = read_json_object(best)[task]["value"]
+        return math.nan if value is None else float(value)
 
     def _run(self, arm: str, seed: int) -> pathlib.Path:
         return self._out / "runs" / f"{arm}-seed-{seed}"

@@ -109,10 +109,12 @@ def fakes(monkeypatch):
         if words[0] == "finetune":
             out = pathlib.Path(words[words.index("--out") + 1])
             out.mkdir(parents=True)
-            value = 80 if "b-seed" in str(out) else 70
             seed = int(words[words.index("--seed") + 1])
             task = words[words.index("--task") + 1]
-            (out / "best.json").write_text(json.dumps({task: {"value": value + seed}}))
+            value = (80 if "b-seed" in str(out) else 70) + seed
+            # A correlation with equal predictions is undefined.
+            written = None if task == "glue_stsb" and seed == 1 else value
+            (out / "best.json").write_text(json.dumps({task: {"value": written}}))
 
     def measure(module, words, log, cache=None):
         ran.append(["measure", *words])
@@ -194,6 +196,20 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             AblateConfig(out=str(tmp_path), **options)
+
+
+def test_undefined_scores_are_not_compared(tmp_path, fakes):
+    data = str(tmp_path / "data")
+    for name in ("glue_stsb", "glue_cola"):
+        splits = [(split, TASKS[name].sample) for split in ("train", "validation")]
+        prepare(name, splits, data, "samples")
+    said = []
+    asked = config(tmp_path, seeds=2, held_out_share=0.2, tasks=("glue_stsb", "glue_cola"),
+                   data=data)  # fmt: skip
+    outcome = ablate(asked, said.append)
+    assert said[-1].startswith("fine-tuning B with seed 1 on glue_cola")
+    assert "glue_stsb: not compared: the score of 2 runs is undefined" in said
+    assert list(outcome.comparisons) == ["bits per byte", "glue_cola"]
 
 
 def test_tasks_are_looked_at_before_anything_is_trained(tmp_path):
