@@ -12,7 +12,10 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["add_options", "check_bounds", "given_values", "on_cpu", "option", "option_of", "set_by"]
+__all__ = [
+    "add_options", "check_bounds", "comma_separated", "given_values", "on_cpu", "option",
+    "option_of", "refuse_empty", "set_by",
+]  # fmt: skip
 
 _KEY = "option"
 
@@ -117,11 +120,42 @@ def given_values(arguments: argparse.Namespace, config: type, *names: str) -> di
     for name in names or options:
         declared: _Option = options[name].metadata[_KEY]
         dest = _flags(options[name])[0].lstrip("-").replace("-", "_")
-        dest = declared.words.get("dest", dest)
         if hasattr(arguments, dest):
             value = getattr(arguments, dest)
             values[name] = value if declared.read is None else declared.read(value)
     return values
+
+
+def refuse_empty(arguments: argparse.Namespace) -> None:
+    """Raise ValueError, naming the option, for one that was given without a value.
+
+    >>> refuse_empty(argparse.Namespace(keep_best="", task=["own"]))
+    Traceback (most recent call last):
+        ...
+    ValueError: --keep-best is empty
+    """
+    for name, value in vars(arguments).items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise ValueError(f"--{name.replace('_', '-')} is empty")
+
+
+def comma_separated(flag: str) -> Callable[[str | Sequence[str]], tuple[str, ...]]:
+    """Return a reader of lists such as ``a,b``, given once or several times; each name is once.
+
+    The reader raises ValueError, naming ``flag``, for an empty name.
+
+    >>> comma_separated("--task")(["glue_cola,glue_rte", "glue_cola"])
+    ('glue_cola', 'glue_rte')
+    """
+
+    def read(asked: str | Sequence[str]) -> tuple[str, ...]:
+        lists = [asked] if isinstance(asked, str) else asked
+        names = [name.strip() for each in lists for name in each.split(",")]
+        if not all(names):
+            raise ValueError(f"{flag} has an empty name: write {flag} NAME,NAME")
+        return tuple(dict.fromkeys(names))
+
+    return read
 
 
 def check_bounds(config: Any) -> None:

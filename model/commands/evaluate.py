@@ -5,11 +5,11 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+from model.commands.starting import add_process_options, joined_processes, report_failures_once
 from model.evaluation.evaluate import EvaluateConfig, evaluate, write_submissions
 from model.evaluation.report import example_lines
 from model.small_files import naming
-from model.training.processes import Processes
-from pipelines.options import add_options, given_values
+from pipelines.options import add_options, given_values, refuse_empty
 
 __all__ = ["add_arguments", "run"]
 
@@ -45,27 +45,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --split test: write the files for the servers of GLUE and SuperGLUE; an "
         "invalid prediction becomes the most frequent label",
     )
-    group = parser.add_argument_group(
-        "several processes",
-        "Not needed on TPU pods or under srun or mpirun, where they are detected.",
-    )
-    add_options(group, Processes)
+    add_process_options(parser)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Evaluate as the options say. Returns the exit status."""
     del rest
+    refuse_empty(arguments)
     config = EvaluateConfig(**given_values(arguments, EvaluateConfig))
     if arguments.show < 0:
         raise ValueError(f"--show must be at least 0, got {arguments.show}")
     if arguments.submission is not None and config.split != "test":
         raise ValueError("--submission needs the test sets: give --split test")
-    from model.devices import pass_over_absent_tpus
-    from model.training import distributed
+    report_failures_once()
+    with joined_processes(arguments):
+        from model.training import distributed
 
-    pass_over_absent_tpus()
-    distributed.initialize(Processes(**given_values(arguments, Processes)))
-    try:
         report = evaluate(config, progress=distributed.print_first)
         if not distributed.is_first():
             return 0
@@ -87,5 +82,3 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
                     f"{replaced if written.replaced else ''}"
                 )
         return 0
-    finally:
-        distributed.shutdown()

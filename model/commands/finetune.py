@@ -1,18 +1,16 @@
 """``c4 finetune``: check the options, fine-tune, print a table of the results."""
 
 import argparse
-import logging
-import os
 import textwrap
 from collections.abc import Sequence
 
 from model.commands.pretrain_config import ModelOptions, model_of
+from model.commands.starting import add_process_options, joined_processes, report_failures_once
 from model.data.input_config import InputConfig
 from model.t5.config import ModelConfig
-from model.training.processes import Processes
 from model.training.train_config import StepConfig, TrainConfig
 from model.tuning.finetune_config import FinetuneConfig
-from pipelines.options import add_options, given_values
+from pipelines.options import add_options, given_values, refuse_empty
 
 __all__ = ["add_arguments", "run"]
 
@@ -72,11 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(group, ModelConfig, *_OTHERS[ModelConfig])
     add_options(group, TrainConfig, "mesh")
     add_options(group, InputConfig, *_OTHERS[InputConfig])
-    group = parser.add_argument_group(
-        "several processes",
-        "Not needed on TPU pods or under srun or mpirun, where they are detected.",
-    )
-    add_options(group, Processes)
+    add_process_options(parser)
 
 
 def _new_model(arguments: argparse.Namespace) -> ModelConfig:
@@ -92,9 +86,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Fine-tune as the options say. Returns the exit status."""
     del rest
     interruption = getattr(arguments, "interruption", None)  # None for callers from Python
-    for name, value in vars(arguments).items():
-        if value == "":
-            raise ValueError(f"--{name.replace('_', '-')} is empty")
+    refuse_empty(arguments)
     others = {
         name: value
         for config, names in _OTHERS.items()
@@ -106,24 +98,12 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     config = FinetuneConfig(**given, others=others)
     if interruption is not None:
         interruption.expect("c4: interrupted before the first step: nothing was saved", 0.8)
-    if not os.environ.get("C4_TRACEBACK"):
-        # Orbax logs the traceback of what it raises, asyncio that of what failed beside it; a
-        # failure is reported once, in a line.
-        for name in ("absl", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-
-    # Before anything asks JAX for devices.
-    from model.devices import pass_over_absent_tpus
-    from model.training import distributed
-
-    pass_over_absent_tpus()
-    distributed.initialize(Processes(**given_values(arguments, Processes)))
-    try:
+    report_failures_once()
+    with joined_processes(arguments):
+        from model.training import distributed
         from model.tuning.finetune import finetune, result_table
 
         results = finetune(config, interruption)
         if distributed.is_first():
             print("\n".join(result_table(results)))
         return 0
-    finally:
-        distributed.shutdown()

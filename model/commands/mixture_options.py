@@ -2,27 +2,14 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 from model.data.input_config import TaskInput
 from model.tasks.mixtures import C4, mixture
 from model.tasks.prepared import Prepared, prepared_tasks
-from pipelines.options import check_bounds, given_values, option
+from pipelines.options import check_bounds, comma_separated, given_values, option
 
 __all__ = ["MixtureOptions", "mixed_inputs"]
-
-
-def _read_names(asked: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that ``--tasks`` gives, each once.
-
-    >>> _read_names(["glue_cola,glue_rte", "glue_cola"])
-    ('glue_cola', 'glue_rte')
-    """
-    names = [name.strip() for each in asked for name in each.split(",")]
-    if not all(names):
-        raise ValueError("--tasks has an empty name: write --tasks NAME,NAME")
-    return tuple(dict.fromkeys(names))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +21,7 @@ class MixtureOptions:
     )
     tasks: tuple[str, ...] = option(
         "tasks to draw examples from: names, glue, super_glue or all, separated by commas",
-        default=(), metavar="NAMES", action="append", read=_read_names,
+        default=(), metavar="NAMES", action="append", read=comma_separated("--tasks"),
     )  # fmt: skip
     mixing_limit: int = option(  # that of the paper's multi-task pre-training (section 3.5.3)
         "a task counts for at most N examples", default=2**19, metavar="N", least=1

@@ -3,8 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import logging
-import os
 import queue
 import re
 import sys
@@ -13,9 +11,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
+from model.commands.starting import report_failures_once
 from model.evaluation.decoding import Decoding
 from pipelines import storage
-from pipelines.options import add_options, given_values, option
+from pipelines.options import add_options, given_values, option, refuse_empty
 
 __all__ = ["PredictConfig", "add_arguments", "chunks_of", "run"]
 
@@ -32,7 +31,7 @@ class PredictConfig(Decoding):
     source: str = option(
         "RUN of c4 pretrain or c4 finetune (its kept best checkpoint, else its last), one "
         "checkpoint, what c4 import-hf wrote, or a folder in Hugging Face's layout",
-        "--from", metavar="RUN|CKPT|HF_DIR", dest="source",
+        "--from", metavar="RUN|CKPT|HF_DIR",
     )  # fmt: skip
     task: str | None = option(
         "the kept best checkpoint of this task, where a run keeps several",
@@ -71,19 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Predict every line. Returns the exit status."""
     del rest
-    for name, value in vars(arguments).items():
-        if value == "":
-            written = "from" if name == "source" else name.replace("_", "-")
-            raise ValueError(f"--{written} is empty")
+    refuse_empty(arguments)
     config = PredictConfig(**given_values(arguments, PredictConfig))
     interruption = getattr(arguments, "interruption", None)
     if interruption is not None and config.output != "-":
         interruption.expect(f"c4: interrupted: {config.output} was not written", 0.8)
     elif interruption is not None:
         interruption.expect("c4: interrupted: predictions written so far are good", 0.8)
-    if not os.environ.get("C4_TRACEBACK"):  # a failure is reported once, in a line
-        for name in ("absl", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+    report_failures_once()
     with _open_input(config.input) as lines:  # before the model, which takes longer
         return _predict(config, lines)
 

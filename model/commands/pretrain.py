@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import functools
-import logging
 import os
 import textwrap
 from collections.abc import Sequence
@@ -11,12 +10,12 @@ from collections.abc import Sequence
 from model.commands.cpu_defaults import apply_cpu_defaults
 from model.commands.mixture_options import MixtureOptions
 from model.commands.pretrain_config import ModelOptions, Start, objective_of, train_config
+from model.commands.starting import add_process_options, joined_processes, report_failures_once
 from model.data.input_config import InputConfig
 from model.data.objectives import Objective
 from model.t5.config import ModelConfig
-from model.training.processes import Processes
 from model.training.train_config import StepConfig, TrainConfig
-from pipelines.options import add_options, given_values
+from pipelines.options import add_options, refuse_empty
 
 __all__ = ["add_arguments", "run"]
 
@@ -91,11 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check the options and the corpus, compile the steps to see whether they fit, "
         "print what would be trained, and train nothing",
     )
-    group = parser.add_argument_group(
-        "several processes",
-        "Not needed on TPU pods or under srun or mpirun, where they are detected.",
-    )
-    add_options(group, Processes)
+    add_process_options(parser)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -112,28 +107,14 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             raise ValueError(
                 f"--{name} is missing: c4 pretrain --corpus DIR --vocab FILE --out DIR"
             )
-    for name, value in vars(arguments).items():
-        if value == "":
-            raise ValueError(f"--{name.replace('_', '-')} is empty")
+    refuse_empty(arguments)
     noise = objective_of(arguments)
     if interruption is not None:
         interruption.expect("c4: interrupted before the first step: nothing was saved", 0.8)
     _announce(arguments, "starting JAX and looking at devices, corpus and vocabulary")
     start = Start.of(arguments)
-    if not os.environ.get("C4_TRACEBACK"):
-        # Orbax logs the traceback of what it raises, asyncio that of what failed beside it; a
-        # failure is reported once, in a line.
-        for name in ("absl", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-
-    # Before anything asks JAX for devices.
-    from model.devices import pass_over_absent_tpus
-    from model.training import distributed
-
-    pass_over_absent_tpus()
-
-    distributed.initialize(Processes(**given_values(arguments, Processes)))
-    try:
+    report_failures_once()
+    with joined_processes(arguments):
         apply_cpu_defaults(arguments, functools.partial(_announce, arguments))
         config = train_config(arguments, noise, start)
         from model.commands.pretrain_plan import check_sentinels, print_plan
@@ -145,8 +126,6 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         else:
             trainer.train(config, interruption)
         return 0
-    finally:
-        distributed.shutdown()
 
 
 #: Where launchers tell a process its number.

@@ -14,7 +14,7 @@ from model.tasks.mixtures import C4
 from pipelines.corpus.reading import CorpusSplit, open_corpus
 from pipelines.options import check_bounds, option, option_of, set_by
 
-__all__ = ["InputConfig", "TaskInput", "input_option_of"]
+__all__ = ["InputConfig", "TaskInput", "input_option_of", "require_encoder_inputs"]
 
 _MIXING = "--tasks, --mixing-limit, --temperature, --equal, --leave-out, --unsupervised-size"
 
@@ -103,11 +103,8 @@ class InputConfig:
         self._check_sources()
         if self.separator not in ("eos", "target:"):
             raise ValueError(f"separator must be 'eos' or 'target:', got {self.separator!r}")
-        if self.corpus is not None and self.has_encoder and self.objective.inputs == "nothing":
-            raise ValueError(
-                f"objective {self.objective.name} leaves an encoder nothing to read: for "
-                f"{self.architecture} take prefix_lm, as the paper does (--objective prefix_lm)"
-            )
+        if self.corpus is not None:
+            require_encoder_inputs(self.objective, self.architecture)
         if self.has_encoder and (self.loss_on_inputs or self.separator != "eos"):
             raise ValueError(
                 "loss_on_inputs and separator are for models without an encoder, and "
@@ -147,7 +144,7 @@ class InputConfig:
     @property
     def has_encoder(self) -> bool:
         """Whether inputs and targets stand in rows of their own."""
-        return "language-model" not in self.architecture
+        return _has_encoder(self.architecture)
 
     @property
     def separator_ids(self) -> list[int]:
@@ -172,7 +169,10 @@ class InputConfig:
         return self.lengths.batch_spec(self.batch_size // hosts)
 
     def shards_of(self, host: int, hosts: int) -> range:
-        """Numbers of the input shards that a host reads. Raises ValueError for what cannot be."""
+        """Return the numbers of the input shards that a host reads.
+
+        Raises ValueError for shards that do not divide over the hosts, or rows over the shards.
+        """
         if not 0 <= host < hosts:
             raise ValueError(f"host must be in 0..{hosts - 1}, got {host}")
         shards = self.input_shards or hosts
@@ -215,7 +215,7 @@ class InputConfig:
         return tuple(sources)
 
     def identity(self, shards: int) -> dict[str, Any]:
-        """All that the rows depend on, as JSON values: what a saved position is a position in."""
+        """Return all that the rows depend on, as JSON values: a saved position is valid for it."""
         rows = "pairs" if self.has_encoder else f"joined by {self.separator}"
         facts: dict[str, Any] = {
             "vocabulary": [getattr(self.vocabulary, "sha256", ""), self.vocabulary.size],
@@ -232,6 +232,19 @@ class InputConfig:
         if len(self.rates) > 1:
             facts |= {f"rate of {name}": rate for name, rate in self.rates.items()}
         return facts
+
+
+def require_encoder_inputs(objective: Objective, architecture: str) -> None:
+    """Raise ValueError for an objective without inputs where the architecture has an encoder."""
+    if _has_encoder(architecture) and objective.inputs == "nothing":
+        raise ValueError(
+            f"objective {objective.name} leaves an encoder nothing to read: for {architecture} "
+            "take prefix_lm, as the paper does (--objective prefix_lm)"
+        )
+
+
+def _has_encoder(architecture: str) -> bool:
+    return "language-model" not in architecture
 
 
 def input_option_of(name: str) -> str:

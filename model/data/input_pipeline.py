@@ -49,7 +49,7 @@ _VALIDATION_SEED = 0  # every evaluation of every run masks the same tokens
 
 
 def make_input(config: InputConfig, host: tuple[int, int] = (0, 1)) -> "InputIterator":
-    """Endless batches for host ``host[0]`` of ``host[1]``: its rows of each global batch.
+    """Return endless batches for host ``host[0]`` of ``host[1]``: its rows of each global batch.
 
     The global batch is the hosts' batches one behind the other. Raises ValueError (CorpusError)
     for a corpus or tasks that cannot be read so, before any worker starts.
@@ -71,7 +71,7 @@ def validation_inputs(config: InputConfig) -> dict[str, InputConfig]:
         others = tuple(dataclasses.replace(task, rate=0.0) for task in config.tasks)
         inputs[C4] = dataclasses.replace(alone, corpus_rate=1.0, tasks=others)
     for task in config.tasks:
-        for split in task.validation_splits if task.rate else ():
+        for split in task.open().validation_splits if task.rate else ():
             name = f"{task.name}{split.removeprefix('validation')}"
             of_split = dataclasses.replace(task, split=split, rate=1.0)
             inputs[name] = dataclasses.replace(alone, corpus_rate=0.0, tasks=(of_split,))
@@ -95,7 +95,7 @@ def validation_batches(
 
 
 def merged_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All hosts' states as one, from which any number of hosts may go on."""
+    """Merge all hosts' states into one, from which any number of hosts may go on."""
     if not states:
         raise ValueError("there must be at least one state to merge")
     merged = {**states[0], "shards": {}}
@@ -110,7 +110,7 @@ class PairMaker:
     """Makes any element of any source of an input."""
 
     def __init__(self, config: InputConfig, shards: int, readers: int = 1) -> None:
-        """Of ``shards`` input shards; ``readers`` of its like share the elements out."""
+        """Open the sources of ``shards`` input shards; ``readers`` makers share the elements."""
         self.sources = config.sources(shards, readers)
 
     def __call__(self, source: int, shard: int, element: int) -> Pairs:
@@ -156,7 +156,7 @@ class InputIterator(Iterator[HostBatch]):
         return batch
 
     def get_state(self) -> dict[str, Any]:
-        """Where the next batch begins, as JSON values.
+        """Return where the next batch begins, as JSON values.
 
         ``shards`` maps each input shard's number to its block, the rows of it that were given out
         already, and each source's element and examples of it that earlier blocks took;
@@ -169,7 +169,7 @@ class InputIterator(Iterator[HostBatch]):
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes to where a state was taken, by this host or, merged, by any.
+        """Go on from where a state was taken: by this host or, if merged, by any.
 
         Raises ValueError, naming the difference, for a state of another input: another corpus,
         seed, objective, length, mixture, or number of input shards.
@@ -318,13 +318,13 @@ class _SourceStream:
         return self._element, self._offset
 
     def go_to(self, position: tuple[int, int]) -> None:
-        """Make the next pair another."""
+        """Continue with the pair at a position."""
         self._element, self._offset = position
         self._pairs: Pairs | None = None
 
     @property
     def passes(self) -> float:
-        """How many times the source has been read before the next pair."""
+        """The number of times that the source has been read before the next pair."""
         part = self._offset / len(self._loaded()[1]) if self._offset else 0.0
         return (self._element + part) / self.elements
 
@@ -405,7 +405,7 @@ class _ShardStream:
         return {"block": self._block, "row": self._row, "sources": begun}
 
     def go_to(self, position: Mapping[str, Any]) -> None:
-        """Make the next row another."""
+        """Continue with the row at a position."""
         for stream in self._streams:
             element, offset = position["sources"][stream.name]
             stream.go_to((int(element), int(offset)))
@@ -413,7 +413,7 @@ class _ShardStream:
         self._row = int(position["row"])
 
     def passes(self, source: int) -> float:
-        """How many times a source has been read before the next row."""
+        """Return how many times a source has been read before the next row."""
         before = self._passes_begun(source)
         if self._rows is None:
             return before

@@ -153,12 +153,7 @@ class _Measure:
 
     def examples_per_row(self) -> float:
         """Return the examples of a row, packing the pairs kept as the run will pack its own."""
-        pools = [
-            tuple(map(Sequences.concatenated, zip(*kept, strict=True)))
-            for kept in self._kept
-            if kept
-        ]
-        if len(pools) < len(self._kept):
+        if not all(self._kept):
             return 0.0  # a source has nothing to train on, which the run will say
         pools = [tuple(map(Sequences.concatenated, zip(*each, strict=True))) for each in self._kept]
         packer, drawn, rows = RowPacker(self._config), 0, 0

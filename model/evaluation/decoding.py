@@ -3,12 +3,12 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
+from model.t5.strategies import Beam, Greedy, How, Sample
 from pipelines.options import check_bounds, option
 
 if TYPE_CHECKING:
     from model.evaluation.predictor import Predictor
     from model.evaluation.trained import Trained
-    from model.t5.search import How
 
 __all__ = ["Decoding"]
 
@@ -57,11 +57,10 @@ class Decoding:
         for name in ("temperature", "top_p", "seed"):
             if getattr(self, name) is not None and not self.sample:
                 raise ValueError(f"--{name.replace('_', '-')} belongs to --sample")
+        self.how()  # checks the values
 
-    def how(self) -> "How":
-        """Return the way to choose tokens. Raises ValueError for a value out of range."""
-        from model.t5.search import Beam, Greedy, Sample
-
+    def how(self) -> How:
+        """Return the way to choose tokens."""
         if self.beams is not None:
             penalty = self.length_penalty
             return Beam(self.beams) if penalty is None else Beam(self.beams, penalty)

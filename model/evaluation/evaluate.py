@@ -2,16 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from model.evaluation.decoding import Decoding
 from model.evaluation.published import BASELINE, published_row
 from model.evaluation.report import Report
-from model.evaluation.scores import TaskScores, evaluate_task, validation_splits
+from model.evaluation.scores import TaskScores, evaluate_task
 from model.evaluation.submissions import Written, majority_label, submission_name, write_submission
 from model.tasks.prepared import OWN, Prepared, prepared_tasks
 from model.tasks.registry import FORMS, TASKS
-from pipelines import storage
 from pipelines.options import option
 
 __all__ = ["EvaluateConfig", "evaluate", "splits_of", "task_names", "write_submissions"]
@@ -59,7 +58,7 @@ class EvaluateConfig(Decoding):
     source: tuple[str, ...] = option(
         "RUN (its kept best checkpoint of each task, else its last), a checkpoint, or a folder in "
         "Hugging Face's layout; given several times, their ensemble: logits are averaged",
-        "--from", metavar="RUN|CKPT|HF_DIR", action="append", read=tuple, dest="source",
+        "--from", metavar="RUN|CKPT|HF_DIR", action="append", read=tuple,
     )  # fmt: skip
     tasks: tuple[str, ...] = option(
         "tasks, or all, glue, super_glue; own for your own pairs",
@@ -103,7 +102,7 @@ class EvaluateConfig(Decoding):
 def splits_of(prepared: Prepared, split: str) -> tuple[str, ...]:
     """Return the prepared splits of a task that are its validation or its test sets."""
     if split == "validation":
-        return validation_splits(prepared)
+        return prepared.validation_splits
     return tuple(name for name in prepared.splits if name.partition("_")[0] == split)
 
 
@@ -127,7 +126,10 @@ def evaluate(
 
     Raises ValueError if nothing could be evaluated, or if the model cannot be opened.
     """
-    opener = opener or _opener(config)
+    if opener is None:
+        from model.evaluation.task_predictors import TaskPredictors  # with JAX
+
+        opener = TaskPredictors(config.source, config)
     there = prepared_tasks(config.data)
     missing: dict[str, str] = {}
     work: list[tuple[Prepared, str]] = []
@@ -150,6 +152,7 @@ def evaluate(
         name = prepared.task.name
         predict, steps[name] = opener(name)
         scores.append(evaluate_task(prepared, split, predict, config.limit))
+        del predict  # with its parameters, before others are opened
         column = scores[-1].column
         shown = f"{column:.2f}" if column == column else "predicted"
         progress(f"{name} {split}: {shown}, {len(scores[-1].predictions):,} examples")
@@ -181,60 +184,3 @@ def write_submissions(config: EvaluateConfig, report: Report, folder: str) -> It
 def _has_split(name: str, split: str) -> bool:
     """Return whether a task was published with such a set."""
     return name == OWN or any(each.partition("_")[0] == split for each in TASKS[name].splits)
-
-
-#: Test sets without training data, and the task whose best checkpoint predicts them.
-_FOLLOWS = {
-    "glue_ax": "glue_mnli", "super_glue_axb": "super_glue_rte", "super_glue_axg": "super_glue_rte",
-}  # fmt: skip
-
-
-def _opener(config: EvaluateConfig) -> Opener:
-    """Return what opens the sources: once for all tasks, or for each task its own best."""
-    import functools
-
-    from model.evaluation.trained import Trained, kept_best, open_trained
-    from model.training.checkpoints import STEPS
-
-    kept = [kept_best(source) for source in config.source]
-    predictors: dict[Any, Any] = {}
-    opened: dict[tuple[str, ...], tuple[Any, list[Trained]]] = {}
-
-    def checkpoint(source: str, of_source: Any, task: str) -> tuple[str, str | None]:
-        """Return the folder of the checkpoint, and the task that it is the best of."""
-        for name in (task, _FOLLOWS.get(task, task)):
-            if name in of_source:
-                return source, name
-        # Nothing was kept for the task: the only best one, or else the last.
-        return (source, None) if len(of_source) < 2 else (storage.join(source, STEPS), None)
-
-    def open_for(task: str) -> tuple[Callable[[Sequence[str]], Sequence[str]], int | None]:
-        places = [checkpoint(*each, task) for each in zip(config.source, kept, strict=True)]
-        key = tuple(f"{folder} {name}" for folder, name in places)
-        if key not in opened:
-            opened.clear()  # one model in memory at a time
-            members = [open_trained(folder, name) for folder, name in places]
-            _check_members(members)
-            first = members[0]
-            if first.config not in predictors:
-                predictors[first.config] = config.predictor(first)
-            params = tuple(member.params for member in members)
-            placed = predictors[first.config].placed(params if len(params) > 1 else params[0])
-            opened[key] = placed, members
-        placed, members = opened[key]
-        return functools.partial(predictors[members[0].config], placed), members[0].step
-
-    return open_for
-
-
-def _check_members(members: Sequence[Any]) -> None:
-    """Raise ValueError unless models can be an ensemble."""
-    first = members[0]
-    for other in members[1:]:
-        same_words = first.vocabulary.same_as(other.vocabulary)
-        if other.config != first.config or not same_words:
-            what = "model" if same_words else "vocabulary"
-            raise ValueError(
-                f"{other.name} has another {what} than {first.name}: an ensemble is of models of "
-                "one size that read the same ids (--from)"
-            )

@@ -8,7 +8,7 @@ from model.tasks.prepared import Prepared
 from model.tasks.registry import Task
 from model.tasks.values import Pair, Raw
 
-__all__ = ["TaskScores", "evaluate_task", "score_predictions", "validation_splits"]
+__all__ = ["TaskScores", "evaluate_task", "score_predictions"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +45,6 @@ class TaskScores:
     def name(self) -> str:
         """The task's name."""
         return self.task.name
-
-
-def validation_splits(prepared: Prepared) -> tuple[str, ...]:
-    """Return the splits that validation scores come from, of those that are prepared.
-
-    MNLI has two, most tasks one; tasks with test sets only have none.
-    """
-    return tuple(split for split in prepared.task.evaluated if split in prepared.splits)
 
 
 def evaluate_task(

@@ -123,11 +123,7 @@ def _step_of(where: str) -> int | None:
 
 def _open_hugging_face(root: pathlib.Path) -> Trained:
     model = import_model(root)
-    content = tokenizer_files.read_vocabulary(root)
-    if content is None:
-        raise ValueError(
-            f"{root} has no tokenizer: add its {tokenizer_files.SPIECE} or tokenizer.json"
-        )
+    content = tokenizer_files.require_vocabulary(root)
     return Trained(model.config, model.params, _from_content(content), root.name, None)
 
 

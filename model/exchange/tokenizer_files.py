@@ -29,7 +29,7 @@ from model.data.sentencepiece_model import (
 from model.data.vocabulary import EXTRA_IDS, Vocabulary, VocabularyError
 from model.small_files import read_json_object, read_small_file, write_json
 
-__all__ = ["SPIECE", "read_model", "read_vocabulary", "write"]
+__all__ = ["SPIECE", "read_model", "read_vocabulary", "require_vocabulary", "write"]
 
 SPIECE = "spiece.model"
 _WHOLE, _SETTINGS, _SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
@@ -54,6 +54,14 @@ class _Pieces:
     content: bytes  #: of a SentencePiece model
     model: SentencePieceModel
     beside: tuple[AddedToken, ...]  #: sentinels and added tokens, pieces among them too
+
+
+def require_vocabulary(folder: str | os.PathLike[str]) -> bytes:
+    """Return what `read_vocabulary` does. Raises ValueError for a folder without a tokenizer."""
+    content = read_vocabulary(folder)
+    if content is None:
+        raise ValueError(f"{folder} has no tokenizer: add its {SPIECE} or {_WHOLE}")
+    return content
 
 
 def read_vocabulary(folder: str | os.PathLike[str]) -> bytes | None:

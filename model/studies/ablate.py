@@ -18,22 +18,27 @@ Everything that is there is not done again.
 import dataclasses
 import hashlib
 import heapq
+import itertools
 import json
+import math
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from c4_filters.urls import normalize_url
-from model.data.objectives import OBJECTIVES
+from model.data.input_config import require_encoder_inputs
+from model.data.objectives import OBJECTIVES, objective
 from model.small_files import naming, read_json_object
-from model.studies.commands import run_c4, run_python, write_json
+from model.studies.commands import run_c4, run_python
+from model.studies.folders import begin_folder, write_json
 from model.studies.held_out import write_texts
 from model.studies.statistics import Comparison, compare_paired
-from model.t5.config import ARCHITECTURES, SIZES
+from model.t5.config import ARCHITECTURES, SIZES, model_config
+from model.tasks.prepared import Prepared
 from model.text_table import text_table
 from pipelines.corpus.reading import open_corpus
-from pipelines.options import check_bounds, option
+from pipelines.options import check_bounds, comma_separated, option
 
 __all__ = [
     "ARMS",
@@ -52,10 +57,6 @@ _TEXT_BYTES = 1_000_000
 #: Lines that both corpora have are judged on if they come to so much.
 _ENOUGH_COMMON = 20_000
 _ROW_GROUP = 10_000
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text.split(",")))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,8 +136,9 @@ class AblateConfig:
     )
 
     tasks: tuple[str, ...] = option(
-        "fine-tune on these tasks as well", "--task", default=(), metavar="NAME[,NAME]", read=_names
-    )
+        "fine-tune on these tasks as well",
+        "--task", default=(), metavar="NAME[,NAME]", read=comma_separated("--task"),
+    )  # fmt: skip
     data: str | None = option(
         "folder of data that c4 tasks prepare wrote", default=None, metavar="DIR"
     )
@@ -154,6 +156,8 @@ class AblateConfig:
             raise ValueError("two corpora are needed: c4 ablate A B --out DIR")
         if self.tasks and self.data is None:
             raise ValueError("--task needs --data, the folder that c4 tasks prepare wrote")
+        model_config(self.size, self.architecture)
+        require_encoder_inputs(objective(self.objective), self.architecture)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -184,6 +188,7 @@ def ablate(config: AblateConfig, progress: Callable[[str], None] = lambda line: 
     Raises ValueError for a folder of another comparison, for corpora without text to judge on, and
     if a command fails, with its last line.
     """
+    _require_tasks(config)
     work = Work(config, progress)
     work.begin()
     corpora = work.corpora()
@@ -203,9 +208,24 @@ def ablate(config: AblateConfig, progress: Callable[[str], None] = lambda line: 
     }  # fmt: skip
     for task in config.tasks:
         values = [[work.fine_tune(arm, seed, task) for seed in range(config.seeds)] for arm in ARMS]
-        comparisons[task] = compare_paired(*values, level=config.level, higher_is_better=True)
+        undefined = sum(map(math.isnan, itertools.chain(*values)))
+        if undefined:
+            progress(f"{task}: not compared: the score of {undefined} runs is undefined")
+        else:
+            comparisons[task] = compare_paired(*values, level=config.level, higher_is_better=True)
     sizes = {pathlib.Path(path).stem: size for path, size in texts.items()}
     return Outcome((corpora["a"], corpora["b"]), sizes, comparisons)
+
+
+def _require_tasks(config: AblateConfig) -> None:
+    """Raise ValueError for tasks that cannot be compared, before hours are spent on the runs."""
+    for name in config.tasks:
+        prepared = Prepared(str(config.data), name)
+        if not (prepared.pair_counts.get("train") and prepared.validation_splits):
+            raise ValueError(
+                f"{config.data}/{name} lacks training or validation data, it has "
+                f"{', '.join(prepared.splits)} (--task)"
+            )
 
 
 def outcome_lines(config: AblateConfig, outcome: Outcome) -> Iterator[str]:
@@ -256,20 +276,7 @@ class Work:
 
     def begin(self) -> None:
         """Check that the folder is of this comparison, or begin it. Raises ValueError if not."""
-        path = self._out / "ablate.json"
-        settings = json.loads(json.dumps(self._config.settings))
-        if path.is_file():
-            found = read_json_object(path)
-            for name, value in settings.items():
-                if found.get(name) != value:
-                    raise ValueError(
-                        f"{self._out} was begun with {name} {found.get(name)!r}, now it is "
-                        f"{value!r}: give it as it was, or another --out"
-                    )
-            return
-        if self._out.exists() and any(self._out.iterdir()):
-            raise ValueError(f"{self._out} holds something else: give a new folder (--out)")
-        write_json(path, settings)
+        begin_folder(self._out / "ablate.json", self._config.settings)
 
     def corpora(self) -> dict[str, str]:
         """Return the corpus of each arm, built if the arms are recipes."""
@@ -390,7 +397,7 @@ class Work:
         return results
 
     def fine_tune(self, arm: str, seed: int, task: str) -> float:
-        """Return the task's validation score of the best checkpoint."""
+        """Return the task's validation score of the best checkpoint; NaN if it is undefined."""
         config = self._config
         run = self._out / "tasks" / task / f"{arm}-seed-{seed}"
         best = run / "best.json"
@@ -404,7 +411,8 @@ class Work:
             ]  # fmt: skip
             run_c4(words, self._log(f"finetune-{task}-{arm}-{seed}"), self._cache)
             (run / "done").touch()
-        return float(read_json_object(best)[task]["value"])
+        value = read_json_object(best)[task]["value"]
+        return math.nan if value is None else float(value)
 
     def _run(self, arm: str, seed: int) -> pathlib.Path:
         return self._out / "runs" / f"{arm}-seed-{seed}"

@@ -1,16 +1,14 @@
 """Runs commands of ``c4`` in processes of their own, so that memory and devices are freed."""
 
-import json
 import os
 import pathlib
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from model.small_files import naming
 
-__all__ = ["run_c4", "run_python", "write_json"]
+__all__ = ["run_c4", "run_python"]
 
 
 def run_c4(words: Sequence[str], log: pathlib.Path, cache: pathlib.Path | None = None) -> None:
@@ -23,8 +21,8 @@ def run_python(
 ) -> str:
     """Run a module with arguments, and return what it printed, which is kept in ``log``.
 
-    Programs that JAX compiles are kept in ``cache`` for
-    the next command, unless the user has set up a cache.
+    Programs that JAX compiles are kept in ``cache`` for the next command, unless the user has set
+    up a cache.
 
     Raises ValueError with the command's last line if it fails, KeyboardInterrupt if it was
     interrupted.
@@ -64,12 +62,3 @@ _KEEP_ALL = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
 }
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Write a JSON file whole or not at all, its folder with it."""
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        scratch.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-        scratch.replace(path)

@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from model.small_files import read_json_object
-from model.studies.commands import run_c4, write_json
-from model.studies.experiments import EXPERIMENTS, Experiment, Row, experiment
+from model.studies.commands import run_c4
+from model.studies.experiments import CORPORA, EXPERIMENTS, Row, experiment
+from model.studies.folders import begin_folder, write_json
 from model.studies.plan import Job, MissingError, RowPlan, Study, plan_row
 from model.studies.scales import SCALES
 from pipelines.corpus.reading import open_corpus
@@ -72,8 +73,8 @@ class StudyConfig:
     out: str = option("folder for the runs; the same command resumes there", metavar="DIR")
     data: str = option("folder of data that c4 tasks prepare wrote", metavar="DIR")
     corpora: dict[str, str] = option(
-        "a corpus by its name in the paper: c4, unfiltered, realnewslike, webtextlike, wikipedia, "
-        "wikipedia_tbc; may be repeated. Rows of other corpora are left out",
+        f"a corpus by its name in the paper: {', '.join(CORPORA)}; may be repeated. Rows of other "
+        "corpora are left out",
         "--corpus", default_factory=dict, metavar="NAME=DIR", action="append",
         read=_read_corpora,
     )  # fmt: skip
@@ -95,6 +96,12 @@ class StudyConfig:
             raise ValueError(f"no scale {self.scale!r}: {', '.join(SCALES)} (--scale)")
         for name in self.names:
             experiment(name)
+        unknown = [name for name in self.corpora if name not in CORPORA]
+        if unknown:
+            raise ValueError(
+                f"no experiment has a corpus {', '.join(unknown)}; they have "
+                f"{', '.join(CORPORA)} (--corpus)"
+            )
         if self.vocabulary is None:
             if SCALES[self.scale].vocabulary_size is None:
                 raise ValueError(
@@ -134,7 +141,9 @@ def run_study(
         dry_run: say the commands instead of running them.
     """
     out = pathlib.Path(config.out)
-    _begin(config, out, dry_run)
+    vocabulary = config.vocabulary or f"made from {config.corpora['c4']}"
+    settings = {"scale": config.scale, "data": config.data, "vocabulary": vocabulary}
+    begin_folder(out / "study.json", settings, write=not dry_run)
     study = _study(config, out, say, dry_run)
     failures: dict[str, str] = {}
     said: set[str] = set()
@@ -159,24 +168,6 @@ def run_study(
                 if failed is None and not dry_run:
                     _record(out, name, plan)
     return results
-
-
-def _begin(config: StudyConfig, out: pathlib.Path, dry_run: bool) -> None:
-    """Check that the folder is of this study, or begin it."""
-    path = out / "study.json"
-    settings = {"scale": config.scale, "data": config.data, "vocabulary": config.vocabulary}
-    if path.is_file():
-        found = read_json_object(path)
-        for name, value in settings.items():
-            if found.get(name) != value:
-                raise ValueError(
-                    f"{out} was begun with {name} {found.get(name)!r}, now it is {value!r}: give "
-                    "it as it was, or another --out"
-                )
-    elif out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} holds something else: give a new folder (--out)")
-    elif not dry_run:
-        write_json(path, settings)
 
 
 def _study(
@@ -249,9 +240,3 @@ def _record(out: pathlib.Path, name: str, plan: RowPlan) -> None:
     of_row = rows.setdefault(name, {}).setdefault(plan.row.title, {})
     of_row[str(plan.seed)] = [f"{job.name}.json" for job in plan.evaluations]
     write_json(path, rows)
-
-
-def corpora_of(entry: Experiment) -> list[str]:
-    """Return the names of the corpora that an experiment reads."""
-    names = [row.pretrain.corpus for row in entry.rows if row.pretrain is not None]
-    return list(dict.fromkeys(names))

@@ -123,6 +123,14 @@ class Prepared:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path}: damaged: no splits in it") from error
 
+    @property
+    def validation_splits(self) -> tuple[str, ...]:
+        """The splits that validation scores come from, of those that are prepared.
+
+        MNLI has two, most tasks one; tasks with test sets only have none.
+        """
+        return tuple(split for split in self.task.evaluated if split in self.splits)
+
     def raws(self, split: str) -> "RawExamples":
         """Return the raw examples of a split. Raises ValueError if there is no such split."""
         if split not in self.splits:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from model.training.optimizer import Schedule
     from model.training.trainable import Trainable
 
-__all__ = ["LossDivisor", "StepConfig", "TrainConfig", "Trained", "option_of"]
+__all__ = ["LossDivisor", "StepConfig", "TrainConfig", "TrainedPart", "option_of"]
 
 #: What the sum of the losses is divided by before its gradient is taken: sequences times target
 #: length, padding included (Mesh TensorFlow, ``transformer.py``, ``_compute_loss``); target tokens
@@ -24,7 +24,7 @@ LossDivisor = Literal["batch-length", "tokens", "sum"]
 
 #: What is trained: every parameter; adapter layers, with their own norms or all norms; or one more
 #: block of each stack in each of equal parts of the run (`model.training.trainable`).
-Trained = Literal["all", "adapters", "adapters-and-norms", "unfreezing"]
+TrainedPart = Literal["all", "adapters", "adapters-and-norms", "unfreezing"]
 
 _REPORTS = ("tensorboard", "wandb")
 _MOST_STEPS = 2**31 - 1  # steps are counted in 32 bits
@@ -129,7 +129,7 @@ class TrainConfig:
         "lower the learning rate linearly to 0 over the last N steps",
         default=0, metavar="N", least=0,
     )  # fmt: skip
-    trained: Trained = set_by("--adapter, --adapter-norms, --unfreeze", default="all")
+    trained: TrainedPart = set_by("--adapter, --adapter-norms, --unfreeze", default="all")
     init_from: str | None = option(
         "start with the parameters of a folder of c4 import-hf or of another run, and its "
         "vocabulary unless --vocab is given",

@@ -16,16 +16,17 @@ from model.t5.config import ModelConfig
 from model.t5.network import T5
 from model.tasks.mixtures import mixture
 from model.tasks.prepared import OWN, Prepared
+from model.text_table import text_table
 from model.training import distributed
 from model.training.evaluations import Evaluation, Evaluator
 from model.training.metrics import read_rows
 from model.training.train_config import StepConfig, TrainConfig
 from model.training.trainable import adapter_mask
 from model.training.trainer import Interruption, Plan, train
+from model.tuning.base_model import BaseModel, open_base_model, require_trainable
 from model.tuning.best import BestCheckpoints
 from model.tuning.finetune_config import FinetuneConfig
 from model.tuning.own_pairs import is_pairs_file, prepare_own
-from model.tuning.source import Source, open_source, require_trainable
 from model.tuning.task_scores import (
     EvaluatedTask,
     evaluated_tasks,
@@ -100,14 +101,7 @@ def result_table(results: Sequence[TaskResult]) -> list[str]:
         )
         for each in results
     ]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return list(text_table(rows, right=range(2, 6)))
 
 
 class _Job:
@@ -116,9 +110,9 @@ class _Job:
     def __init__(self, asked: FinetuneConfig, scratch: pathlib.Path) -> None:
         self._asked, self._scratch = asked, scratch
         self.notes: list[str] = []
-        source = self._source()
+        base = self._base_model()
         tasks = self._task_inputs()
-        self.config = self._train_config(source, tasks)
+        self.config = self._train_config(base, tasks)
         self._tasks = evaluated_tasks(tasks, asked.keep_best)
         self._require_validation(tasks)
         self._best: BestCheckpoints | None = None
@@ -139,14 +133,14 @@ class _Job:
             f"{self.config.model.parameter_count():,} parameters are trained"
         )
 
-    def _source(self) -> Source:
+    def _base_model(self) -> BaseModel:
         asked = self._asked
         if asked.source is not None:
-            return open_source(asked.source, self._scratch)
+            return open_base_model(asked.source, self._scratch)
         assert asked.model is not None
         assert asked.vocabulary is not None
         vocabulary = Vocabulary(asked.vocabulary)
-        return require_trainable(Source(asked.model, vocabulary), f"{vocabulary.path} (--vocab)")
+        return require_trainable(BaseModel(asked.model, vocabulary), f"{vocabulary.path} (--vocab)")
 
     def _task_inputs(self) -> tuple[TaskInput, ...]:
         """Return the tasks at the rates of their mixture, in proportion to their examples."""
@@ -172,7 +166,7 @@ class _Job:
             for name, folder in folders.items()
         )
 
-    def _train_config(self, source: Source, tasks: tuple[TaskInput, ...]) -> TrainConfig:
+    def _train_config(self, base: BaseModel, tasks: tuple[TaskInput, ...]) -> TrainConfig:
         asked = self._asked
         on_cpu = jax.default_backend() == "cpu"
         given = (asked.steps, asked.batch_size, asked.input_length)
@@ -180,12 +174,12 @@ class _Job:
             chosen if value is None else value
             for value, chosen in zip(given, _CPU if on_cpu else _PAPER, strict=True)
         )
-        model = self._model(source.config, "float32" if on_cpu else "bfloat16")
+        model = self._model(base.config, "float32" if on_cpu else "bfloat16")
         data = InputConfig(
             **{"workers": min(8, len(os.sched_getaffinity(0)) // 2)}
             | asked.others_of(InputConfig)
             | {
-                "tasks": tasks, "vocabulary": source.vocabulary, "batch_size": batch_size,
+                "tasks": tasks, "vocabulary": base.vocabulary, "batch_size": batch_size,
                 "input_length": input_length, "target_length": asked.target_length,
                 "seed": asked.seed, "architecture": model.architecture,
             },

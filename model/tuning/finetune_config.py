@@ -1,30 +1,18 @@
 """What a fine-tuning is: where it starts, on which tasks, and what of the model it trains."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from model.data.input_config import InputConfig
 from model.t5.config import ModelConfig
-from model.training.train_config import LossDivisor, StepConfig, TrainConfig, Trained
+from model.training.train_config import LossDivisor, StepConfig, TrainConfig, TrainedPart
 from model.tuning.own_pairs import is_pairs_file
-from pipelines.options import check_bounds, option
+from pipelines.options import check_bounds, comma_separated, option
 
 __all__ = ["FinetuneConfig"]
 
 _MOST_STEPS = 2**31 - 1
-
-
-def _read_names(asked: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that ``--task`` gives, each once.
-
-    >>> _read_names(["glue_cola,glue_rte", "glue_cola"])
-    ('glue_cola', 'glue_rte')
-    """
-    names = [name.strip() for each in asked for name in each.split(",")]
-    if not all(names):
-        raise ValueError("--task has an empty name: write --task NAME,NAME")
-    return tuple(dict.fromkeys(names))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +31,7 @@ class FinetuneConfig:
     source: str | None = option(
         "what to start from: a run (its newest checkpoint), one of its checkpoints, RUN/best/TASK, "
         "a folder of c4 import-hf, or one in Hugging Face's layout",
-        "--from", metavar="RUN|CKPT|HF_DIR", dest="source", default=None,
+        "--from", metavar="RUN|CKPT|HF_DIR", default=None,
     )  # fmt: skip
     vocabulary: str | None = option(
         "without --from: SentencePiece model, for a model with new parameters",
@@ -53,7 +41,7 @@ class FinetuneConfig:
     tasks: tuple[str, ...] = option(
         "tasks separated by commas, glue and super_glue for all of theirs; or a file of your own "
         "pairs: TSV, CSV or JSONL with inputs and targets",
-        "--task", metavar="NAMES|FILE", action="append", read=_read_names,
+        "--task", metavar="NAMES|FILE", action="append", read=comma_separated("--task"),
     )  # fmt: skip
     validation: str | None = option(
         "with a file of your own: pairs to validate on (default: a tenth of it, by hash, is held "
@@ -178,7 +166,7 @@ class FinetuneConfig:
                 "all parameters are new, so nothing can stay as it is: leave out "
                 f"{'--unfreeze' if self.unfreeze else '--adapter'}"
             )
-        if self.out.startswith(("gs://", "s3://")) or "://" in self.out:
+        if "://" in self.out:
             raise ValueError(
                 f"{self.out}: c4 finetune writes to a folder of this machine; copy it afterwards "
                 "(--out)"
@@ -195,7 +183,7 @@ class FinetuneConfig:
         return self.random_weights or self.source is None
 
     @property
-    def trained(self) -> Trained:
+    def trained(self) -> TrainedPart:
         """What is trained, as `TrainConfig` names it."""
         if self.unfreeze:
             return "unfreezing"

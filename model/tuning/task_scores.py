@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model.data.input_config import TaskInput
-from model.evaluation.scores import evaluate_task, validation_splits
+from model.evaluation.scores import evaluate_task
 from model.tasks.prepared import OWN, Prepared
 from model.tasks.registry import Task
 from model.training.evaluations import Evaluation, Evaluator
@@ -36,7 +36,7 @@ class EvaluatedTask:
         Raises ValueError for a metric that the task does not have, or whose library is missing.
         """
         self.prepared, self.name = prepared, prepared.task.name
-        self.splits = validation_splits(prepared)
+        self.splits = prepared.validation_splits
         task = prepared.task
         if keep_best is not None and keep_best not in task.metric_names:
             raise ValueError(
@@ -72,7 +72,7 @@ class EvaluatedTask:
 def evaluated_tasks(tasks: Sequence[TaskInput], keep_best: str | None) -> list[EvaluatedTask]:
     """Return the tasks of a run that have validation data. Raises as `EvaluatedTask` does."""
     opened = [task.open() for task in tasks]
-    return [EvaluatedTask(each, keep_best) for each in opened if validation_splits(each)]
+    return [EvaluatedTask(each, keep_best) for each in opened if each.validation_splits]
 
 
 def task_evaluator(

@@ -9,9 +9,9 @@ How an epoch goes through a corpus::
     element       the next pages of a lane, up to 128 and as many as in all other elements, in a
                   random order
 
-So the order of pages, the elements, the places where texts are cut and the noise are others in each
-epoch, and every page comes once. Elements take lanes in turn, so that processes can share the lanes
-out and each still reads its files in order.
+So the order of pages, the elements, the places where texts are cut and the noise differ between
+epochs, and each epoch has every page once. Elements take lanes in turn, so that processes can share
+the lanes and each still reads its files in order.
 """
 
 import itertools
@@ -45,7 +45,7 @@ class PageOrder:
     """
 
     def __init__(self, corpus: CorpusSplit, shards: int, seed: int, number: int = 0) -> None:
-        """Of ``shards`` input shards; ``number`` is the source's, for `generator`."""
+        """Order the pages of ``shards`` input shards; ``number`` is the source's in `generator`."""
         if corpus.page_count < shards:
             raise ValueError(
                 f"{corpus.folder} has {corpus.page_count} pages in its split {corpus.split!r}, too "
@@ -123,7 +123,7 @@ class CorpusSource:
         shards: int,
         readers: int = 1,
     ) -> None:
-        """Of texts cut to ``raw_length`` tokens; ``readers`` of its like share its lanes out."""
+        """Make pairs of texts cut to ``raw_length`` tokens; ``readers`` processes share lanes."""
         self.name = name
         self.has_inputs = objective.inputs != "nothing"
         self.page_count = corpus.page_count

@@ -44,7 +44,7 @@ class Source(Protocol):
         """Return the elements of one epoch of an input shard."""
 
     def lane(self, shard: int, element: int) -> int:
-        """Return a number that elements share which one process had better make."""
+        """Return a number; elements with the same one are best made by the same process."""
 
     def pairs(self, shard: int, epoch: int, element: int) -> Pairs:
         """Return the pairs of an element; none where there is nothing to train on."""

@@ -28,7 +28,7 @@ _MEASURED_PAIRS = 50_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskInput:
-    """A task to draw examples from. Raises ValueError for a rate that is none.
+    """A task to draw examples from. Raises ValueError for a rate that is negative or not finite.
 
     Attributes:
         data: Folder of prepared tasks (``c4 tasks prepare``).
@@ -58,12 +58,6 @@ class TaskInput:
             )
         return data
 
-    @property
-    def validation_splits(self) -> tuple[str, ...]:
-        """The validation splits that the data has: two of MNLI, one of most others, or none."""
-        data = prepared.Prepared(self.data, self.name, self.form)
-        return tuple(split for split in data.splits if split.startswith("validation"))
-
 
 class TaskSource:
     """Pairs of a task's split. Raises ValueError as `TaskInput.open` does."""
@@ -84,7 +78,7 @@ class TaskSource:
         return -(-(end - begin) // _ELEMENT_PAIRS)
 
     def lane(self, shard: int, element: int) -> int:
-        """Return the element: any process reads it as well."""
+        """Return the element's own number: any process may make it."""
         del shard
         return element
 

@@ -143,6 +143,8 @@ def test_members_of_an_ensemble_have_one_size(model, vocabulary, samples, tmp_pa
         (["--task", "all", "--show", "-1"], "--show must be at least 0, got -1"),
         (["--task", "all", "--limit", "0"], "limit must be at least 1, got 0 (--limit)"),
         (["--task", "all", "--against", "best"], "the paper has no row 'best'; its rows: base"),
+        (["--task", "all", "--json", ""], "--json is empty"),
+        (["--task", "all", "--from", ""], "--from is empty"),
         (["--task", "all", "--beams", "2", "--sample"], "--beams and --sample are two ways"),
     ],
 )

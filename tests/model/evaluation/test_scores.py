@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from model.evaluation.scores import evaluate_task, validation_splits
+from model.evaluation.scores import evaluate_task
 from model.tasks import TASKS
 from model.tasks.prepared import Prepared, prepare
 from tests.model.tasks.extra import needs_extra
@@ -34,7 +34,7 @@ def cola(tmp_path, labels, split="validation"):
 def test_gold_predictions_score_100_on_every_task_with_a_validation_split(tmp_path):
     for name, entry in TASKS.items():
         prepared = prepare(name, [(split, entry.sample) for split in entry.splits], tmp_path, "x")
-        assert validation_splits(prepared) == entry.evaluated
+        assert prepared.validation_splits == entry.evaluated
         for split in entry.evaluated:
             found = evaluate_task(prepared, split, gold(prepared, split))
             assert (found.name, found.split, found.invalid) == (name, split, 0)
@@ -82,7 +82,7 @@ def test_test_splits_have_predictions_and_no_scores(tmp_path):
     assert found.scores == {}
     assert math.isnan(found.column)
     assert found.predictions == ["acceptable"] * 2
-    assert validation_splits(prepared) == ()
+    assert prepared.validation_splits == ()
 
 
 def test_training_data_is_scored_whole(tmp_path):

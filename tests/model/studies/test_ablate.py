@@ -12,6 +12,8 @@ from benchmarks import ablate as proof
 from model.studies import ablate as ablation
 from model.studies import held_out
 from model.studies.ablate import AblateConfig, Work, ablate, outcome_lines, write_corpus
+from model.tasks import TASKS
+from model.tasks.prepared import prepare
 from pipelines import open_corpus
 from pipelines.corpus.formats.pages import Page
 from testing import languages
@@ -107,10 +109,12 @@ def fakes(monkeypatch):
         if words[0] == "finetune":
             out = pathlib.Path(words[words.index("--out") + 1])
             out.mkdir(parents=True)
-            value = 80 if "b-seed" in str(out) else 70
             seed = int(words[words.index("--seed") + 1])
             task = words[words.index("--task") + 1]
-            (out / "best.json").write_text(json.dumps({task: {"value": value + seed}}))
+            value = (80 if "b-seed" in str(out) else 70) + seed
+            # A correlation with equal predictions is undefined.
+            written = None if task == "glue_stsb" and seed == 1 else value
+            (out / "best.json").write_text(json.dumps({task: {"value": written}}))
 
     def measure(module, words, log, cache=None):
         ran.append(["measure", *words])
@@ -134,7 +138,10 @@ def kinds(ran):
 
 
 def test_pairs_are_trained_and_compared(tmp_path, fakes):
-    asked = config(tmp_path, seeds=3, held_out_share=0.2, tasks=("glue_cola",), data="data")
+    data = str(tmp_path / "data")
+    splits = [(split, TASKS["glue_cola"].sample) for split in ("train", "validation")]
+    prepare("glue_cola", splits, data, "samples")
+    asked = config(tmp_path, seeds=3, held_out_share=0.2, tasks=("glue_cola",), data=data)
     outcome = ablate(asked)
     assert kinds(fakes) == ["pretrain"] * 6 + ["measure"] + ["finetune"] * 6
     seeds = [words[words.index("--seed") + 1] for words in fakes[:6]]
@@ -152,7 +159,7 @@ def test_pairs_are_trained_and_compared(tmp_path, fakes):
 
     # More pairs later; what is there stays.
     fakes.clear()
-    ablate(config(tmp_path, seeds=4, held_out_share=0.2, tasks=("glue_cola",), data="data"))
+    ablate(config(tmp_path, seeds=4, held_out_share=0.2, tasks=("glue_cola",), data=data))
     assert kinds(fakes) == ["pretrain"] * 2 + ["measure"] + ["finetune"] * 2
     with pytest.raises(ValueError, match="was begun with steps 300, now it is 7"):
         ablate(config(tmp_path, steps=7, held_out_share=0.2))
@@ -179,10 +186,42 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         ({"a": "x", "b": "y", "inputs": "z"}, "not both"),
         ({"recipe_a": "en", "inputs": "z"}, "recipes need all of"),
         ({"a": "x", "b": "y", "tasks": ("glue_cola",)}, "--task needs --data"),
+        ({"a": "x", "b": "y", "size": "tinny"}, "no size 'tinny', perhaps 'tiny'"),
+        ({"a": "x", "b": "y", "objective": "span4"}, "no objective 'span4'"),
+        (
+            {"a": "x", "b": "y", "architecture": "encoder-decoder"},
+            "objective causal_lm leaves an encoder nothing to read",
+        ),
         ({"a": "x", "b": "y", "seeds": 1}, r"seeds must be between 2 and 1000, got 1 \(--seeds\)"),
     ):
         with pytest.raises(ValueError, match=message):
             AblateConfig(out=str(tmp_path), **options)
+
+
+def test_undefined_scores_are_not_compared(tmp_path, fakes):
+    data = str(tmp_path / "data")
+    for name in ("glue_stsb", "glue_cola"):
+        splits = [(split, TASKS[name].sample) for split in ("train", "validation")]
+        prepare(name, splits, data, "samples")
+    said = []
+    asked = config(tmp_path, seeds=2, held_out_share=0.2, tasks=("glue_stsb", "glue_cola"),
+                   data=data)  # fmt: skip
+    outcome = ablate(asked, said.append)
+    assert said[-1].startswith("fine-tuning B with seed 1 on glue_cola")
+    assert "glue_stsb: not compared: the score of 2 runs is undefined" in said
+    assert list(outcome.comparisons) == ["bits per byte", "glue_cola"]
+
+
+def test_tasks_are_looked_at_before_anything_is_trained(tmp_path):
+    sample = {"inputs": "a", "targets": "b"}
+    prepare("own", [("train", sample)], tmp_path / "data", "made up")
+    for task, message in (("own", "lacks training or validation data, it has train"),
+                          ("glue_cola", "has no data of glue_cola")):  # fmt: skip
+        asked = AblateConfig(a="x", b="y", tasks=(task,), data=str(tmp_path / "data"),
+                             out=str(tmp_path / "out"))  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            ablate(asked)
+        assert not (tmp_path / "out").exists()
 
 
 # The proof in short: a coarse difference, a small model, few steps.

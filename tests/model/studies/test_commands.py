@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from model.studies.commands import run_c4, run_python, write_json
+from model.studies.commands import run_c4, run_python
+from model.studies.folders import write_json
 
 
 def test_what_a_command_prints_is_returned_and_kept(tmp_path):

@@ -326,6 +326,10 @@ def test_the_folder_of_another_study_is_refused(tmp_path, data, commands):
     run_study(config(tmp_path, data))
     with pytest.raises(ValueError, match="was begun with scale 'tiny', now it is 'paper'"):
         run_study(config(tmp_path, data, scale="paper", vocabulary="v.model"))
+    with pytest.raises(
+        ValueError, match="was begun with vocabulary 'made from C4', now it is 'made"
+    ):
+        run_study(config(tmp_path, data, corpora={"c4": "another"}))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     other = StudyConfig(names=("table4",), out=str(tmp_path / "other"), data=data,
@@ -341,6 +345,10 @@ def test_what_cannot_be_run_is_refused(tmp_path, data):
         config(tmp_path, data, scale="big")
     with pytest.raises(ValueError, match="--corpus c4=DIR"):
         config(tmp_path, data, corpora={})
+    with pytest.raises(
+        ValueError, match=r"no experiment has a corpus c5; they have c4, .*--corpus"
+    ):
+        config(tmp_path, data, corpora={"c4": "C4", "c5": "C5"})
     prepare("own", [("train", TASKS["dpr"].sample | {"inputs": "a", "targets": "b"})],
             tmp_path / "own", "x")  # fmt: skip
     with pytest.raises(ValueError, match="no training data of the paper's tasks"):

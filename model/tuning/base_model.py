@@ -11,17 +11,17 @@ from model.t5.config import ModelConfig
 from model.training.checkpoints import is_hugging_face, read_model
 from pipelines import storage
 
-__all__ = ["Source", "open_source", "require_trainable"]
+__all__ = ["BaseModel", "open_base_model", "require_trainable"]
 
 
-class Source(NamedTuple):
+class BaseModel(NamedTuple):
     """A model and its vocabulary."""
 
     config: ModelConfig
     vocabulary: Vocabulary
 
 
-def open_source(path: str, scratch: pathlib.Path) -> Source:
+def open_base_model(path: str, scratch: pathlib.Path) -> BaseModel:
     """Read which model a folder holds, and its vocabulary.
 
     Args:
@@ -34,12 +34,7 @@ def open_source(path: str, scratch: pathlib.Path) -> Source:
     """
     if is_hugging_face(path):
         config = read_config(path)
-        content = tokenizer_files.read_vocabulary(path)
-        if content is None:
-            raise ValueError(
-                f"{path} has no tokenizer: add its {tokenizer_files.SPIECE} or tokenizer.json"
-            )
-        vocabulary = _written(content, scratch)
+        vocabulary = _written(tokenizer_files.require_vocabulary(path), scratch)
     else:
         config, kept = read_model(path)
         if kept is None:
@@ -50,12 +45,12 @@ def open_source(path: str, scratch: pathlib.Path) -> Source:
         vocabulary = Vocabulary(kept)
         if not storage.is_local(os.fspath(kept)):
             vocabulary = _written(vocabulary.content, scratch)
-    return require_trainable(Source(config, vocabulary), f"{path} (--from)")
+    return require_trainable(BaseModel(config, vocabulary), f"{path} (--from)")
 
 
-def require_trainable(source: Source, name: str) -> Source:
-    """Return a source. Raises ValueError, naming it, for a vocabulary that does not suit it."""
-    config, vocabulary = source
+def require_trainable(base: BaseModel, name: str) -> BaseModel:
+    """Return a base model. Raises ValueError, naming it, if its vocabulary does not suit it."""
+    config, vocabulary = base
     if vocabulary.id_count > config.vocab_size:
         raise ValueError(
             f"{name}: the vocabulary has {vocabulary.id_count:,} ids, the model "
@@ -66,7 +61,7 @@ def require_trainable(source: Source, name: str) -> Source:
             f"{name}: {vocabulary.obstacle}, so T5's tokenizer, with which the trained model would "
             "be used, would give other ids"
         )
-    return source
+    return base
 
 
 def _written(content: bytes, scratch: pathlib.Path) -> Vocabulary:
