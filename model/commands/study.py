@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from model.studies.experiments import EXPERIMENTS, experiment
 from model.studies.run import StudyConfig, run_study, study_names
 from model.studies.table import described, read_scores, study_table
-from pipelines.options import add_options, given_values
+from pipelines.options import add_options, given_values, option_of
 
 __all__ = ["add_arguments", "run"]
-
-_RUN_ONLY = ("out", "data", "corpus", "scale", "seeds", "vocab")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +42,9 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """List, run or print experiments. Returns the exit status."""
     del rest
     if arguments.action != "run":
-        given = [name for name in _RUN_ONLY if hasattr(arguments, name)]
+        given = [option_of(StudyConfig, name) for name in given_values(arguments, StudyConfig)]
         if given or arguments.dry_run:
-            raise ValueError(f"--{given[0] if given else 'dry-run'} belongs to c4 study run")
+            raise ValueError(f"{given[0] if given else '--dry-run'} belongs to c4 study run")
     if arguments.runs is not None and arguments.action != "table":
         raise ValueError("--runs belongs to c4 study table")
     if arguments.action == "run":

@@ -10,6 +10,7 @@ import pytest
 
 from model.studies.commands import run_c4, run_python
 from model.studies.folders import write_json
+from testing.helpers import run_c4 as run_main
 
 
 def test_what_a_command_prints_is_returned_and_kept(tmp_path):
@@ -67,3 +68,10 @@ def test_an_interrupt_is_passed_on_once_and_waited_for(tmp_path):
     out, _ = process.communicate(timeout=60)
     assert out == "True\n"
     assert (tmp_path / "signals").read_text() == "x"
+
+
+@pytest.mark.parametrize("words", [("--corpus", "c4=d"), ("--vocab", "v"), ("--dry-run",)])
+def test_options_of_a_run_belong_to_it(words):
+    refused = run_main("study", "table", "table4", *words)
+    assert refused.status == 1
+    assert f"{words[0]} belongs to c4 study run" in refused.err
