@@ -92,9 +92,6 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Fine-tune as the options say. Returns the exit status."""
     del rest
     interruption = getattr(arguments, "interruption", None)  # None for callers from Python
-    for name, value in vars(arguments).items():
-        if value == "":
-            raise ValueError(f"--{name.replace('_', '-')} is empty")
     others = {
         name: value
         for config, names in _OTHERS.items()

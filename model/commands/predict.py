@@ -71,10 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Predict every line. Returns the exit status."""
     del rest
-    for name, value in vars(arguments).items():
-        if value == "":
-            written = "from" if name == "source" else name.replace("_", "-")
-            raise ValueError(f"--{written} is empty")
     config = PredictConfig(**given_values(arguments, PredictConfig))
     interruption = getattr(arguments, "interruption", None)
     if interruption is not None and config.output != "-":
