@@ -114,7 +114,7 @@ def given_values(arguments: argparse.Namespace, config: type, *names: str) -> di
     """Return the values of the fields whose options were given; see `add_options`.
 
     Raises:
-        ValueError: A value cannot be read.
+        ValueError: A value cannot be read, or is empty.
     """
     options, values = _options(config), {}
     for name in names or options:
@@ -122,6 +122,8 @@ def given_values(arguments: argparse.Namespace, config: type, *names: str) -> di
         dest = _flags(options[name])[0].lstrip("-").replace("-", "_")
         if hasattr(arguments, dest):
             value = getattr(arguments, dest)
+            if value == "":
+                raise ValueError(f"{_flags(options[name])[0]} is empty")
             values[name] = value if declared.read is None else declared.read(value)
     return values
 

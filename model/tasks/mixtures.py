@@ -1,6 +1,7 @@
 """Mixtures: how often each task is drawn, by its number of examples."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from types import EllipsisType
 
@@ -52,7 +53,8 @@ class Mixture:
         """Return the probability of each task.
 
         ``examples`` gives numbers of training examples, in place of the published ones, as of
-        prepared data. Raises ValueError for a task whose number is unknown.
+        prepared data. Raises ValueError for a task whose number is unknown, and for a temperature
+        so low that rates cannot be computed.
         """
         known = {C4: C4_EXAMPLES} | {
             name: task.mixing_examples for name, task in TASKS.items() if task.mixing_examples
@@ -74,7 +76,16 @@ class Mixture:
             examples *= 0.5  # GLUE and SuperGLUE have the same examples of it
         if self.limit is not None:
             examples = min(examples, self.limit)
-        return float(examples ** (1.0 / self.temperature))
+        try:
+            weight = float(examples ** (1.0 / self.temperature))
+        except OverflowError:
+            weight = math.inf
+        if weight == math.inf:
+            raise ValueError(
+                f"a temperature of {self.temperature:g} is too low for {examples:,} examples of "
+                f"{name}: no number holds their weight (--temperature)"
+            )
+        return weight
 
 
 def mixture_tasks(name: str) -> tuple[str, ...]:

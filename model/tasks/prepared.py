@@ -77,9 +77,14 @@ def _write_splits(
             raw = plain(row)
             try:
                 pairs = found.examples(raw, split)
+                line = json.dumps(raw, ensure_ascii=False).encode("utf-8") + b"\n"
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f"{split} example {count['examples']:,}: half of a surrogate pair, which is no "
+                    "text: repair the example or leave it out"
+                ) from error
             except ValueError as error:
                 raise ValueError(f"{split} example {count['examples']:,}: {error}") from error
-            line = json.dumps(raw, ensure_ascii=False).encode("utf-8") + b"\n"
             files[split].write(line)
             digests[split].update(line)
             count["examples"] += 1

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from model.data.input_config import InputConfig
 from model.t5.config import ModelConfig
+from model.tasks.prepared import OWN
 from model.training.train_config import LossDivisor, StepConfig, TrainConfig, TrainedPart
 from model.tuning.own_pairs import is_pairs_file
 from pipelines.options import check_bounds, comma_separated, option
@@ -152,6 +153,10 @@ class FinetuneConfig:
         files = [name for name in self.tasks if is_pairs_file(name)]
         if len(files) > 1:
             raise ValueError(f"one file of pairs at a time, got {', '.join(files)} (--task)")
+        if files and OWN in self.tasks:
+            raise ValueError(
+                f"{OWN} is also the name of the pairs in {files[0]}: give one of the two (--task)"
+            )
         if self.validation is not None and not files:
             raise ValueError(
                 "--validation is for a file of your own pairs: a prepared task has its own "

@@ -19,16 +19,22 @@ def text_lines(stream: IO[bytes], name: str, newline: str | None = None) -> Iter
 
     ``newline`` is as for ``open``: by default a carriage return ends a line too.
     """
-    reader = io.TextIOWrapper(stream, encoding="utf-8-sig", newline=newline)
+    # Bytes that are not UTF-8 come through as lone surrogates, which no UTF-8 is read as: the
+    # reader decodes ahead, and would raise lines too early.
+    reader = io.TextIOWrapper(
+        stream, encoding="utf-8-sig", errors="surrogateescape", newline=newline
+    )
     try:
         number = 0
         while line := reader.readline(_LONGEST_LINE):
             number += 1
             if len(line) >= _LONGEST_LINE and not line.endswith("\n"):
                 raise ValueError(f"{name}: line {number:,} is longer than {_LONGEST_LINE:,}")
+            if not line.isascii():
+                line.encode()
             yield line.removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: not UTF-8 after line {number:,}") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name}: line {number:,}: not UTF-8") from error
     finally:
         if not reader.closed:  # the stream is the caller's to close
             reader.detach()

@@ -37,7 +37,9 @@ def read_pairs(path: str | os.PathLike[str]) -> Iterator[Raw]:
                         raise ValueError(f"{name}: row {number:,}: {error}") from error
             elif kind in (".tsv", ".csv", ".txt"):
                 lines = text_lines(stream, name)
-                yield from _table(_csv_rows(lines) if kind == ".csv" else _tsv_rows(lines), name)
+                yield from _table(
+                    _csv_rows(lines, name) if kind == ".csv" else _tsv_rows(lines), name
+                )
             else:
                 raise ValueError(f"{name}: pairs are read from .tsv, .csv or .jsonl files")
 
@@ -46,12 +48,12 @@ def _tsv_rows(lines: Iterable[str]) -> Iterator[Sequence[str]]:
     return (line.split("\t") for line in lines)
 
 
-def _csv_rows(lines: Iterable[str]) -> Iterator[Sequence[str]]:
+def _csv_rows(lines: Iterable[str], name: str) -> Iterator[Sequence[str]]:
     before = csv.field_size_limit(_LONGEST_FIELD)
     try:
-        yield from csv.reader((f"{line}\n" for line in lines), strict=True)
+        yield from (reader := csv.reader((f"{line}\n" for line in lines), strict=True))
     except csv.Error as error:
-        raise ValueError(f"no CSV: {error}") from error
+        raise ValueError(f"{name}: line {reader.line_num:,}: no CSV: {error}") from error
     finally:
         csv.field_size_limit(before)
 

@@ -131,6 +131,12 @@ def test_wrong_mixtures_are_refused(arguments, message):
         mixture(**arguments)
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-320])
+def test_a_temperature_beyond_all_numbers_is_refused(temperature):
+    with pytest.raises(ValueError, match=r"too low for [\d,]+ examples of .* \(--temperature\)"):
+        mixture("all", temperature=temperature).rates()
+
+
 def test_a_task_that_is_never_trained_on_has_no_rate():
     with pytest.raises(ValueError, match="no training examples are known of glue_wnli"):
         mixture("glue_wnli").rates()

@@ -78,6 +78,13 @@ def test_a_bad_example_is_named_and_nothing_is_left(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_half_a_surrogate_pair_is_no_text(tmp_path):
+    rows = [("train", {"inputs": text, "targets": "x"}) for text in ("a", "\ud800")]
+    with pytest.raises(ValueError, match=r"train example 1: half of a surrogate pair"):
+        prepare("own", rows, tmp_path, "test")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_prepared_data_is_not_overwritten(tmp_path):
     rows = [("train", TASKS["glue_cola"].sample)]
     prepare("glue_cola", rows, tmp_path, "x")
@@ -148,7 +155,7 @@ def test_a_csv_field_may_hold_a_line_break(tmp_path):
         ("p.tsv", "", r"p.tsv: the first line must be a header"),
         ("p.tsv", "a\tb\n", "a header with the columns inputs and targets"),
         ("p.tsv", "inputs\ttargets\na\tb\tc\n", r"p.tsv: row 2 has 3 columns, the header 2"),
-        ("p.csv", 'inputs,targets\n"a,b\n', "no CSV: "),
+        ("p.csv", 'inputs,targets\n"a,b\n', r"p.csv: line 2: no CSV: unexpected end"),
         ("p.jsonl", '{"inputs": "a"}\n', "row 1: an example has no field 'targets'"),
         ("p.jsonl", '{"inputs": "a", "targets": 3}\n', "row 1: field 'targets' must be text"),
         ("p.parquet", "", "read from .tsv, .csv or .jsonl files"),

@@ -441,7 +441,7 @@ def test_pairs_of_ones_own_names_are_read_as_translations(tmp_path, name, langua
         ),
         ("glue_cola", "train.tsv", "just text\n", "not a file of this task"),
         ("glue_sst2", "train.tsv", "sentence\tlabel\nx\tGood!\n", "row 1: 'Good!' is no label"),
-        ("glue_rte", "train.tsv", "sentence1\tsentence2\tlabel\n\udcff", "not UTF-8 after line"),
+        ("glue_rte", "train.tsv", "sentence1\tsentence2\tlabel\n\udcff", "line 2: not UTF-8"),
         ("super_glue_cb", "train.jsonl", '{"premise": "p"}\n', "line 1 is no example: KeyError"),
         ("super_glue_cb", "train.jsonl", "\n[1]\n", "line 2: no JSON object"),
         ("super_glue_cb", "train.jsonl", "[" * 100_000, "line 1: no JSON object"),

@@ -246,6 +246,7 @@ def test_pre_training_carries_on_and_cools_down(material, base, tmp_path):
         (["--data", "d", "--adapter", 0], "adapter must be at least 1, got 0"),
         (["--data", "d", "--keep-best", ""], "--keep-best is empty"),
         (["--data", "d", "--from", ""], "--from is empty"),
+        (["--data", "d", "--task", "x.tsv,own"], "own is also the name of the pairs in x.tsv"),
         (["--data", "d", "--from", "nowhere"], "nowhere: no such folder"),
     ],
 )
