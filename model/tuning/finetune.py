@@ -24,16 +24,11 @@ from model.training.train_config import StepConfig, TrainConfig
 from model.training.trainable import adapter_mask
 from model.training.trainer import Interruption, Plan, train
 from model.tuning.base_model import BaseModel, open_base_model, require_trainable
+from model.tuning.baselines import bag_of_words_score, majority_score
 from model.tuning.best import BestCheckpoints
 from model.tuning.finetune_config import FinetuneConfig
 from model.tuning.own_pairs import is_pairs_file, prepare_own
-from model.tuning.task_scores import (
-    EvaluatedTask,
-    evaluated_tasks,
-    majority_score,
-    scores_in,
-    task_evaluator,
-)
+from model.tuning.task_scores import EvaluatedTask, evaluated_tasks, scores_in, task_evaluator
 
 __all__ = ["TaskResult", "finetune", "result_table"]
 
@@ -57,6 +52,7 @@ class TaskResult(NamedTuple):
     step: int | None  #: of the best
     last: float | None  #: of the last evaluation
     majority: float | None  #: of always giving the most frequent target; None for free text
+    words: float | None  #: of a logistic regression on bags of words; None for free text
 
 
 def finetune(
@@ -83,25 +79,25 @@ def finetune(
 def result_table(results: Sequence[TaskResult]) -> list[str]:
     """Return the lines of a table of results.
 
-    >>> for line in result_table([TaskResult("own", "accuracy", 91.25, 400, 90.5, 50.0)]):
+    >>> for line in result_table([TaskResult("own", "accuracy", 91.25, 400, 90.5, 50.0, 88.5)]):
     ...     print(line)
-    task  metric     best  step   last  majority
-    own   accuracy  91.25   400  90.50     50.00
+    task  metric     best  step   last  majority  bag of words
+    own   accuracy  91.25   400  90.50     50.00         88.50
     """
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}"
 
-    rows = [("task", "metric", "best", "step", "last", "majority")]
+    rows = [("task", "metric", "best", "step", "last", "majority", "bag of words")]
     rows += [
         (
             each.task, each.metric, number(each.best),
             "-" if each.step is None else f"{each.step:,}",
-            number(each.last), number(each.majority),
+            number(each.last), number(each.majority), number(each.words),
         )
         for each in results
     ]  # fmt: skip
-    return list(text_table(rows, right=range(2, 6)))
+    return list(text_table(rows, right=range(2, 7)))
 
 
 class _Job:
@@ -269,6 +265,7 @@ class _Job:
             step=record.get("step"),
             last=next((value for value in found if value is not None), None),
             majority=majority_score(task, self._asked.eval_limit),
+            words=bag_of_words_score(task, self._asked.eval_limit),
         )
 
 

@@ -1,23 +1,20 @@
 """Scores of tasks while a model is trained on them: predict, score, keep the best."""
 
-import collections
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model.data.input_config import TaskInput
 from model.evaluation.scores import evaluate_task
-from model.tasks.prepared import OWN, Prepared
+from model.tasks.prepared import Prepared
 from model.tasks.registry import Task
 from model.training.evaluations import Evaluation, Evaluator
 from model.tuning.best import BestCheckpoints, is_better
 
-__all__ = ["EvaluatedTask", "evaluated_tasks", "majority_score", "scores_in", "task_evaluator"]
+__all__ = ["EvaluatedTask", "evaluated_tasks", "scores_in", "task_evaluator"]
 
 #: Takes parameters and inputs; returns a prediction for each input.
 Predict = Callable[[Any, Sequence[str]], Sequence[str]]
-
-_COUNTED = 50_000  # targets, to find the most frequent one
 
 
 class EvaluatedTask:
@@ -131,25 +128,6 @@ def scores_in(row: Mapping[str, Any], task: EvaluatedTask) -> float | None:
         found = {name: row[f"{prefix}{name}"] for name in names}
         scores[split] = {n: math.nan if score is None else score for n, score in found.items()}
     return task.compared(scores)
-
-
-def majority_score(task: EvaluatedTask, limit: int | None) -> float | None:
-    """Return the score of always predicting the most frequent target of the training data.
-
-    None for a task whose targets are free text.
-    """
-    if not task.prepared.task.labels and task.name != OWN:
-        return None
-    pairs = task.prepared.pairs("train")
-    counts = collections.Counter(
-        pairs[place][1] for place in range(0, len(pairs), max(1, len(pairs) // _COUNTED))
-    )
-    target = counts.most_common(1)[0][0]
-    found = {
-        split: evaluate_task(task.prepared, split, lambda inputs: [target] * len(inputs), limit)
-        for split in task.splits
-    }
-    return task.compared({split: each.scores for split, each in found.items()})
 
 
 def _mean(values: Sequence[float]) -> float:
