@@ -19,18 +19,23 @@ import dataclasses
 import hashlib
 import heapq
 import json
+import math
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from c4_filters.urls import normalize_url
 from model.data.objectives import OBJECTIVES
+from model.evaluation.scores import validation_splits
 from model.small_files import naming, read_json_object
-from model.studies.commands import run_c4, run_python, write_json
+from model.studies.commands import is_empty, locked, run_c4, run_python, write_json
 from model.studies.held_out import write_texts
 from model.studies.statistics import Comparison, compare_paired
 from model.t5.config import ARCHITECTURES, SIZES
+from model.tasks.prepared import OWN, Prepared
+from model.tasks.registry import TASKS
 from model.text_table import text_table
 from pipelines.corpus.reading import open_corpus
 from pipelines.options import check_bounds, option
@@ -55,7 +60,10 @@ _ROW_GROUP = 10_000
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text.split(",")))
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ValueError("--task has an empty name: write --task NAME,NAME")
+    return tuple(dict.fromkeys(names))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,6 +152,13 @@ class AblateConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        for name, known in (
+            ("size", SIZES), ("architecture", ARCHITECTURES), ("objective", OBJECTIVES),
+        ):  # fmt: skip
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"no {name} {getattr(self, name)!r}: {', '.join(known)} (--{name})"
+                )
         recipes = (self.recipe_a, self.recipe_b)
         if self.inputs is not None or any(recipes):
             if self.a is not None or self.b is not None:
@@ -184,7 +199,11 @@ def ablate(config: AblateConfig, progress: Callable[[str], None] = lambda line: 
     Raises ValueError for a folder of another comparison, for corpora without text to judge on, and
     if a command fails, with its last line.
     """
-    work = Work(config, progress)
+    with locked(pathlib.Path(config.out)):
+        return _ablate(Work(config, progress), config)
+
+
+def _ablate(work: "Work", config: AblateConfig) -> Outcome:
     work.begin()
     corpora = work.corpora()
     training, texts = work.split(corpora)
@@ -202,10 +221,18 @@ def ablate(config: AblateConfig, progress: Callable[[str], None] = lambda line: 
         )
     }  # fmt: skip
     for task in config.tasks:
-        values = [[work.fine_tune(arm, seed, task) for seed in range(config.seeds)] for arm in ARMS]
-        comparisons[task] = compare_paired(*values, level=config.level, higher_is_better=True)
+        a, b = ([work.fine_tune(arm, seed, task) for seed in range(config.seeds)] for arm in ARMS)
+        comparisons[task] = _compared_scores(a, b, config.level)
     sizes = {pathlib.Path(path).stem: size for path, size in texts.items()}
     return Outcome((corpora["a"], corpora["b"]), sizes, comparisons)
+
+
+def _compared_scores(a: Sequence[float], b: Sequence[float], level: float) -> Comparison:
+    """Compare scores. A correlation with constant predictions is NaN: then nothing can be told."""
+    if all(map(math.isfinite, (*a, *b))):
+        return compare_paired(a, b, level=level, higher_is_better=True)
+    means = statistics.fmean(a), statistics.fmean(b)
+    return Comparison(*means, len(a), math.nan, -math.inf, math.inf, level, True)
 
 
 def outcome_lines(config: AblateConfig, outcome: Outcome) -> Iterator[str]:
@@ -225,7 +252,7 @@ def outcome_lines(config: AblateConfig, outcome: Outcome) -> Iterator[str]:
     yield f"bits per byte, lower is better, on held-out text: {judged}"
     yield ""
     rows: list[tuple[str, ...]] = [
-        ("", "A", "B", "B - A", f"{config.level:.0%} interval", "verdict")
+        ("", "A", "B", "B - A", f"{100 * config.level:g}% interval", "verdict")
     ]
     for name, found in outcome.comparisons.items():
         digits = 4 if name == "bits per byte" else 2
@@ -256,6 +283,7 @@ class Work:
 
     def begin(self) -> None:
         """Check that the folder is of this comparison, or begin it. Raises ValueError if not."""
+        self._require_material()
         path = self._out / "ablate.json"
         settings = json.loads(json.dumps(self._config.settings))
         if path.is_file():
@@ -267,9 +295,26 @@ class Work:
                         f"{value!r}: give it as it was, or another --out"
                     )
             return
-        if self._out.exists() and any(self._out.iterdir()):
+        if self._out.exists() and not is_empty(self._out):
             raise ValueError(f"{self._out} holds something else: give a new folder (--out)")
         write_json(path, settings)
+
+    def _require_material(self) -> None:
+        """Raise ValueError or OSError for what is not there: hours of training need it later."""
+        config = self._config
+        for corpus in (config.a, config.b, config.held_out):
+            if corpus is not None:
+                open_corpus(corpus)
+        if config.vocabulary is not None and not pathlib.Path(config.vocabulary).is_file():
+            raise ValueError(f"{config.vocabulary}: no such file (--vocab)")
+        for name in config.tasks:
+            if name not in (*TASKS, OWN):
+                raise ValueError(f"no task {name!r}: c4 tasks list shows the tasks (--task)")
+            prepared = Prepared(str(config.data), name)
+            if not (prepared.pair_counts.get("train") and validation_splits(prepared)):
+                raise ValueError(
+                    f"{name}: {config.data} has no examples to train on and to validate on (--task)"
+                )
 
     def corpora(self) -> dict[str, str]:
         """Return the corpus of each arm, built if the arms are recipes."""
@@ -390,7 +435,7 @@ class Work:
         return results
 
     def fine_tune(self, arm: str, seed: int, task: str) -> float:
-        """Return the task's validation score of the best checkpoint."""
+        """Return the task's validation score of the best checkpoint; NaN where none is a number."""
         config = self._config
         run = self._out / "tasks" / task / f"{arm}-seed-{seed}"
         best = run / "best.json"
@@ -404,7 +449,8 @@ class Work:
             ]  # fmt: skip
             run_c4(words, self._log(f"finetune-{task}-{arm}-{seed}"), self._cache)
             (run / "done").touch()
-        return float(read_json_object(best)[task]["value"])
+        value = read_json_object(best)[task]["value"]
+        return math.nan if value is None else float(value)
 
     def _run(self, arm: str, seed: int) -> pathlib.Path:
         return self._out / "runs" / f"{arm}-seed-{seed}"

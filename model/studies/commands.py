@@ -1,16 +1,17 @@
 """Runs commands of ``c4`` in processes of their own, so that memory and devices are freed."""
 
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from model.small_files import naming
+from model.small_files import locked_file, naming
 
-__all__ = ["run_c4", "run_python", "write_json"]
+__all__ = ["is_empty", "locked", "run_c4", "run_python", "write_json"]
 
 
 def run_c4(words: Sequence[str], log: pathlib.Path, cache: pathlib.Path | None = None) -> None:
@@ -64,6 +65,22 @@ _KEEP_ALL = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
 }
+
+
+def is_empty(folder: pathlib.Path) -> bool:
+    """Return whether a folder holds nothing but what a killed start leaves: hidden files."""
+    return all(path.name.startswith(".") for path in folder.iterdir())
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keep other processes of this machine out of a folder, which is made; see `locked_file`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked_file(
+        folder / ".lock", f"{folder}: another process works in it; wait for it, or give another "
+        "folder (--out)",
+    ):  # fmt: skip
+        yield
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -11,6 +11,7 @@
         logs/
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -19,8 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from model.small_files import read_json_object
-from model.studies.commands import run_c4, write_json
-from model.studies.experiments import EXPERIMENTS, Experiment, Row, experiment
+from model.studies.commands import is_empty, locked, run_c4, write_json
+from model.studies.experiments import CORPORA, EXPERIMENTS, Experiment, Row, experiment
 from model.studies.plan import Job, MissingError, RowPlan, Study, plan_row
 from model.studies.scales import SCALES
 from pipelines.corpus.reading import open_corpus
@@ -44,11 +45,13 @@ def study_names(asked: str) -> tuple[str, ...]:
 
 
 def _read_corpora(given: Sequence[str]) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for entry in given:
         name, equals, folder = entry.partition("=")
         if not equals or not folder:
             raise ValueError(f"--corpus {entry}: write NAME=DIR, such as c4=corpus")
+        if name in found:
+            raise ValueError(f"--corpus {name}= is given twice, as {found[name]} and {folder}")
         found[name] = folder
     return found
 
@@ -95,6 +98,9 @@ class StudyConfig:
             raise ValueError(f"no scale {self.scale!r}: {', '.join(SCALES)} (--scale)")
         for name in self.names:
             experiment(name)
+        for name in self.corpora:
+            if name not in CORPORA:
+                raise ValueError(f"no corpus {name!r}: {', '.join(CORPORA)} (--corpus)")
         if self.vocabulary is None:
             if SCALES[self.scale].vocabulary_size is None:
                 raise ValueError(
@@ -126,7 +132,8 @@ def run_study(
     A row whose corpus was not given is missing, and a command that fails fails the rows that need
     it; the others are run. Rows share what they have in common.
 
-    Raises ValueError for a folder of another study, and for unusable tasks or vocabulary.
+    Raises ValueError for a folder of another study or that another process works in, and for
+    unusable tasks or vocabulary.
 
     Args:
         config: what to run.
@@ -134,8 +141,16 @@ def run_study(
         dry_run: say the commands instead of running them.
     """
     out = pathlib.Path(config.out)
+    with contextlib.nullcontext() if dry_run else locked(out):
+        return _run_locked(config, out, say, dry_run)
+
+
+def _run_locked(
+    config: StudyConfig, out: pathlib.Path, say: Callable[[str], None], dry_run: bool
+) -> list[Result]:
+    tasks = Study.usable_tasks(config.data)  # before the folder is that of a study with these data
     _begin(config, out, dry_run)
-    study = _study(config, out, say, dry_run)
+    study = _study(config, out, tasks, say, dry_run)
     failures: dict[str, str] = {}
     said: set[str] = set()
     results = []
@@ -173,17 +188,22 @@ def _begin(config: StudyConfig, out: pathlib.Path, dry_run: bool) -> None:
                     f"{out} was begun with {name} {found.get(name)!r}, now it is {value!r}: give "
                     "it as it was, or another --out"
                 )
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and not is_empty(out):
         raise ValueError(f"{out} holds something else: give a new folder (--out)")
+    elif config.vocabulary is not None and not pathlib.Path(config.vocabulary).is_file():
+        raise ValueError(f"{config.vocabulary}: no such file (--vocab)")
     elif not dry_run:
         write_json(path, settings)
 
 
 def _study(
-    config: StudyConfig, out: pathlib.Path, say: Callable[[str], None], dry_run: bool
+    config: StudyConfig,
+    out: pathlib.Path,
+    tasks: tuple[str, ...],
+    say: Callable[[str], None],
+    dry_run: bool,
 ) -> Study:
     scale = SCALES[config.scale]
-    tasks = Study.usable_tasks(config.data)
     vocabulary = config.vocabulary
     if vocabulary is None:
         vocabulary = str(out / "vocab.model")

@@ -79,7 +79,9 @@ class Sample:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p!r} (--top-p)")
         whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
         if not (whole and 0 <= self.seed < 2**32):
-            raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
+            raise ValueError(
+                f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r} (--seed)"
+            )
 
 
 How = Greedy | Beam | Sample

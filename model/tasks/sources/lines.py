@@ -19,8 +19,8 @@ def text_lines(stream: IO[bytes], name: str, newline: str | None = None) -> Iter
 
     ``newline`` is as for ``open``: by default a carriage return ends a line too.
     """
-    # Bytes that are not UTF-8 come through as lone surrogates, which no UTF-8 is read as: the reader
-    # decodes ahead, and would raise lines too early.
+    # Bytes that are not UTF-8 come through as lone surrogates, which nothing else is read as: the
+    # reader decodes ahead, and would raise lines too early.
     reader = io.TextIOWrapper(
         stream, encoding="utf-8-sig", errors="surrogateescape", newline=newline
     )

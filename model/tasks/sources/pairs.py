@@ -37,7 +37,9 @@ def read_pairs(path: str | os.PathLike[str]) -> Iterator[Raw]:
                         raise ValueError(f"{name}: row {number:,}: {error}") from error
             elif kind in (".tsv", ".csv", ".txt"):
                 lines = text_lines(stream, name)
-                yield from _table(_csv_rows(lines, name) if kind == ".csv" else _tsv_rows(lines), name)
+                yield from _table(
+                    _csv_rows(lines, name) if kind == ".csv" else _tsv_rows(lines), name
+                )
             else:
                 raise ValueError(f"{name}: pairs are read from .tsv, .csv or .jsonl files")
 
