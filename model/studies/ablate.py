@@ -26,11 +26,12 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from c4_filters.recipes import load_recipe
 from c4_filters.urls import normalize_url
 from model.data.objectives import OBJECTIVES
 from model.evaluation.scores import validation_splits
 from model.small_files import naming, read_json_object
-from model.studies.commands import is_empty, locked, run_c4, run_python, write_json
+from model.studies.commands import locked, run_c4, run_python, write_json
 from model.studies.held_out import write_texts
 from model.studies.statistics import Comparison, compare_paired
 from model.t5.config import ARCHITECTURES, SIZES
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 ARMS = ("a", "b")
+_SETTINGS = "ablate.json"
 #: Of each held-out text; a million bytes are measured in seconds, and seeds differ by more.
 _TEXT_BYTES = 1_000_000
 #: Lines that both corpora have are judged on if they come to so much.
@@ -160,6 +162,8 @@ class AblateConfig:
                     f"no {name} {getattr(self, name)!r}: {', '.join(known)} (--{name})"
                 )
         recipes = (self.recipe_a, self.recipe_b)
+        if "" in (self.a, self.b):
+            raise ValueError("the name of a corpus is empty: c4 ablate A B --out DIR")
         if self.inputs is not None or any(recipes):
             if self.a is not None or self.b is not None:
                 raise ValueError("give two corpora, or --recipe-a and --recipe-b, not both")
@@ -199,8 +203,10 @@ def ablate(config: AblateConfig, progress: Callable[[str], None] = lambda line: 
     Raises ValueError for a folder of another comparison, for corpora without text to judge on, and
     if a command fails, with its last line.
     """
-    with locked(pathlib.Path(config.out)):
-        return _ablate(Work(config, progress), config)
+    work = Work(config, progress)
+    work.require_material()
+    with locked(pathlib.Path(config.out), _SETTINGS):
+        return _ablate(work, config)
 
 
 def _ablate(work: "Work", config: AblateConfig) -> Outcome:
@@ -283,8 +289,7 @@ class Work:
 
     def begin(self) -> None:
         """Check that the folder is of this comparison, or begin it. Raises ValueError if not."""
-        self._require_material()
-        path = self._out / "ablate.json"
+        path = self._out / _SETTINGS
         settings = json.loads(json.dumps(self._config.settings))
         if path.is_file():
             found = read_json_object(path)
@@ -295,16 +300,17 @@ class Work:
                         f"{value!r}: give it as it was, or another --out"
                     )
             return
-        if self._out.exists() and not is_empty(self._out):
-            raise ValueError(f"{self._out} holds something else: give a new folder (--out)")
         write_json(path, settings)
 
-    def _require_material(self) -> None:
+    def require_material(self) -> None:
         """Raise ValueError or OSError for what is not there: hours of training need it later."""
         config = self._config
         for corpus in (config.a, config.b, config.held_out):
             if corpus is not None:
-                open_corpus(corpus)
+                next(_read(corpus), None)
+        for recipe in (config.recipe_a, config.recipe_b):
+            if recipe is not None and not recipe.endswith(".toml"):
+                load_recipe(recipe)
         if config.vocabulary is not None and not pathlib.Path(config.vocabulary).is_file():
             raise ValueError(f"{config.vocabulary}: no such file (--vocab)")
         for name in config.tasks:

@@ -11,7 +11,7 @@ from typing import Any
 
 from model.small_files import locked_file, naming
 
-__all__ = ["is_empty", "locked", "run_c4", "run_python", "write_json"]
+__all__ = ["locked", "run_c4", "run_python", "write_json"]
 
 
 def run_c4(words: Sequence[str], log: pathlib.Path, cache: pathlib.Path | None = None) -> None:
@@ -67,14 +67,16 @@ _KEEP_ALL = {
 }
 
 
-def is_empty(folder: pathlib.Path) -> bool:
-    """Return whether a folder holds nothing but what a killed start leaves: hidden files."""
-    return all(path.name.startswith(".") for path in folder.iterdir())
-
-
 @contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keep other processes of this machine out of a folder, which is made; see `locked_file`."""
+def locked(folder: pathlib.Path, record: str) -> Iterator[None]:
+    """Keep other processes of this machine out of a folder, which is made.
+
+    Raises ValueError where one works already, and for a folder that holds something but no
+    ``record``, which the first start writes. Hidden files are what a killed start leaves.
+    """
+    names = os.listdir(folder) if folder.is_dir() else []
+    if record not in names and not all(name.startswith(".") for name in names):
+        raise ValueError(f"{folder} holds something else: give a new folder (--out)")
     folder.mkdir(parents=True, exist_ok=True)
     with locked_file(
         folder / ".lock", f"{folder}: another process works in it; wait for it, or give another "

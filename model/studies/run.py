@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from model.small_files import read_json_object
-from model.studies.commands import is_empty, locked, run_c4, write_json
+from model.studies.commands import locked, run_c4, write_json
 from model.studies.experiments import CORPORA, EXPERIMENTS, Experiment, Row, experiment
 from model.studies.plan import Job, MissingError, RowPlan, Study, plan_row
 from model.studies.scales import SCALES
@@ -31,6 +31,7 @@ __all__ = ["ROWS", "Result", "StudyConfig", "run_study", "study_names"]
 
 #: Lists the scores of each row.
 ROWS = "rows.json"
+_SETTINGS = "study.json"
 _MEASURED_PAGES = 1000
 
 
@@ -141,14 +142,18 @@ def run_study(
         dry_run: say the commands instead of running them.
     """
     out = pathlib.Path(config.out)
-    with contextlib.nullcontext() if dry_run else locked(out):
-        return _run_locked(config, out, say, dry_run)
+    tasks = Study.usable_tasks(config.data)  # before the folder is that of a study with these data
+    with contextlib.nullcontext() if dry_run else locked(out, _SETTINGS):
+        return _run_locked(config, out, tasks, say, dry_run)
 
 
 def _run_locked(
-    config: StudyConfig, out: pathlib.Path, say: Callable[[str], None], dry_run: bool
+    config: StudyConfig,
+    out: pathlib.Path,
+    tasks: tuple[str, ...],
+    say: Callable[[str], None],
+    dry_run: bool,
 ) -> list[Result]:
-    tasks = Study.usable_tasks(config.data)  # before the folder is that of a study with these data
     _begin(config, out, dry_run)
     study = _study(config, out, tasks, say, dry_run)
     failures: dict[str, str] = {}
@@ -178,7 +183,7 @@ def _run_locked(
 
 def _begin(config: StudyConfig, out: pathlib.Path, dry_run: bool) -> None:
     """Check that the folder is of this study, or begin it."""
-    path = out / "study.json"
+    path = out / _SETTINGS
     settings = {"scale": config.scale, "data": config.data, "vocabulary": config.vocabulary}
     if path.is_file():
         found = read_json_object(path)
@@ -188,8 +193,6 @@ def _begin(config: StudyConfig, out: pathlib.Path, dry_run: bool) -> None:
                     f"{out} was begun with {name} {found.get(name)!r}, now it is {value!r}: give "
                     "it as it was, or another --out"
                 )
-    elif out.exists() and not is_empty(out):
-        raise ValueError(f"{out} holds something else: give a new folder (--out)")
     elif config.vocabulary is not None and not pathlib.Path(config.vocabulary).is_file():
         raise ValueError(f"{config.vocabulary}: no such file (--vocab)")
     elif not dry_run:

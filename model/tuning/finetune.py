@@ -42,7 +42,8 @@ __all__ = ["TaskResult", "finetune", "result_table"]
 _PAPER, _CPU = (2**18, 128, 512), (500, 32, 128)
 #: Options of ``c4 pretrain`` that have another name here.
 _OPTION_NAMES = {
-    "--init-from": "--from, --random-weights", "--tasks": "--task, --form", "--size": "--from", "--set d_model": "--from",
+    "--init-from": "--from, --random-weights", "--tasks": "--task, --form",
+    "--size": "--from", "--set d_model": "--from",
     "--architecture": "--from", "--vocab": "--from", "--validation": "--validation, --data",
 }  # fmt: skip
 _EVALUATIONS, _MOST_BETWEEN = 10, 1000

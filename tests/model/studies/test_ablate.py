@@ -174,21 +174,30 @@ def test_what_is_not_there_is_named_before_anything_is_written(tmp_path, fakes):
     for options, message in (
         ({"a": str(tmp_path / "none")}, "none"),
         ({"held_out": str(tmp_path / "none")}, "none"),
+        ({"b": corpus(tmp_path / "empty", count=0)}, "has no pages in its split"),
         ({"vocabulary": "none.model"}, r"none.model: no such file \(--vocab\)"),
         ({"tasks": ("glue",), "data": data}, r"no task 'glue': .* \(--task\)"),
         ({"tasks": ("glue_rte",), "data": data}, "has no data of glue_rte"),
     ):
         with pytest.raises((ValueError, OSError), match=message):
             ablate(config(tmp_path, **options))
-        assert not (tmp_path / "out" / "ablate.json").exists()
+        assert not (tmp_path / "out").exists()
     assert fakes == []
     ablate(config(tmp_path, seeds=2, held_out_share=0.2))  # what was refused is no hindrance
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path, fakes):
+    asked = config(tmp_path, out=str(tmp_path / "a"))
+    before = sorted(path.name for path in (tmp_path / "a").iterdir())
+    with pytest.raises(ValueError, match=r"holds something else: .* \(--out\)"):
+        ablate(asked)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == before
 
 
 def test_one_process_at_a_time_works_in_a_folder(tmp_path, fakes):
     asked = config(tmp_path, seeds=2, held_out_share=0.2)
     with (
-        locked(pathlib.Path(asked.out)),
+        locked(pathlib.Path(asked.out), "ablate.json"),
         pytest.raises(ValueError, match=r"another process works in it.*\(--out\)"),
     ):
         ablate(asked)
@@ -231,6 +240,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     for options, message in (
         ({}, "two corpora are needed"),
         ({"a": "x"}, "two corpora are needed"),
+        ({"a": "", "b": "x"}, "the name of a corpus is empty"),
         ({"a": "x", "b": "y", "inputs": "z"}, "not both"),
         ({"recipe_a": "en", "inputs": "z"}, "recipes need all of"),
         ({"a": "x", "b": "y", "size": "tny"}, r"no size 'tny': .* \(--size\)"),
