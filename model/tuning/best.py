@@ -119,8 +119,8 @@ class BestCheckpoints:
         if distributed.is_first():
             new = self._folder / f".{task}.new"
             shutil.rmtree(new, ignore_errors=True)
-            save_params(new, self._config, whole, self._vocabulary)
             with naming(new):
+                save_params(new, self._config, whole, self._vocabulary)
                 (new / _SCORE).write_text(json.dumps(record, indent=1) + "\n")
                 self._exchange(new, self._folder / task)
         self._kept[task] = record
