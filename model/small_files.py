@@ -1,6 +1,7 @@
 """Small files read whole, as configurations and indices are; and errors that name their file."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -10,7 +11,9 @@ from typing import Any
 
 from pipelines import storage
 
-__all__ = ["json_object", "naming", "read_json_object", "read_small_file", "write_json"]
+__all__ = [
+    "json_object", "locked_file", "naming", "read_json_object", "read_small_file", "write_json",
+]  # fmt: skip
 
 #: Bytes; the largest such file of a published T5, mT5's tokenizer.json, has 16 MB.
 LIMIT = 256 << 20
@@ -70,6 +73,25 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         if error.filename is not None or error.errno is None:
             raise
         raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
+
+
+@contextlib.contextmanager
+def locked_file(path: pathlib.Path, taken: str) -> Iterator[None]:
+    """Hold a lock, which goes with its process, however that ends.
+
+    Raises ValueError, saying ``taken``, when another process of this machine holds it, and for
+    what is not a file. On a file system without locks nothing is locked.
+    """
+    if path.exists() and not path.is_file():  # a pipe would wait for its other end
+        raise ValueError(f"{path} is not a file: move it away")
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(taken) from None
+        except OSError:
+            pass
+        yield
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from model.commands.starting import add_process_options, joined_processes, repor
 from model.evaluation.evaluate import EvaluateConfig, evaluate, write_submissions
 from model.evaluation.report import example_lines
 from model.small_files import naming
+from pipelines import storage
 from pipelines.options import add_options, given_values, refuse_empty
 
 __all__ = ["add_arguments", "run"]
@@ -48,6 +50,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_process_options(parser)
 
 
+def _require_writable(report: str | None, submission: str | None) -> None:
+    """Raise ValueError for what could not be written when all is predicted, which takes long."""
+    for option, name in (("--json", report), ("--submission", submission)):
+        if name == "":
+            raise ValueError(f"{option} is empty")
+        if name is not None and not storage.is_local(name):
+            raise ValueError(f"{name}: c4 evaluate writes to this machine ({option})")
+    if report is not None:
+        path = pathlib.Path(report)
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: name a file (--json)")
+        if not path.parent.is_dir():
+            raise ValueError(f"{path.parent}: no such folder (--json)")
+    if submission is not None and os.path.lexists(submission) and not os.path.isdir(submission):
+        raise ValueError(f"{submission} is not a folder (--submission)")
+
+
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Evaluate as the options say. Returns the exit status."""
     del rest
@@ -57,6 +76,9 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         raise ValueError(f"--show must be at least 0, got {arguments.show}")
     if arguments.submission is not None and config.split != "test":
         raise ValueError("--submission needs the test sets: give --split test")
+    if arguments.submission is not None and config.limit is not None:
+        raise ValueError("--submission is of whole test sets: leave --limit out")
+    _require_writable(arguments.json, arguments.submission)
     report_failures_once()
     with joined_processes(arguments):
         from model.training import distributed

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from model.commands.starting import report_failures_once
 from model.evaluation.decoding import Decoding
+from model.small_files import naming
 from pipelines import storage
 from pipelines.options import add_options, given_values, option, refuse_empty
 
@@ -122,6 +123,9 @@ def _one_line(text: str) -> str:
 def _open_input(path: str) -> Iterator[BinaryIO]:
     # Standard input is opened again: a thread that waits in sys.stdin would hold its lock while
     # Python ends.
+    # Its number may be another file's by now, where it was closed at the start.
+    if path == "-" and sys.stdin is None:
+        raise ValueError("standard input is closed: give a file (--input)")
     file = open(0, "rb", closefd=False) if path == "-" else storage.open_raw(path)  # noqa: SIM115
     try:
         yield file
@@ -145,11 +149,12 @@ def _open_output(path: str) -> Iterator[Callable[[bytes], None]]:
 
     def write(content: bytes) -> None:
         binary = getattr(sys.stdout, "buffer", None)
-        if binary is None:  # a caller's own
-            sys.stdout.write(content.decode())
-        else:
-            binary.write(content)
-        sys.stdout.flush()
+        with naming("standard output"):
+            if binary is None:  # a caller's own
+                sys.stdout.write(content.decode())
+            else:
+                binary.write(content)
+            sys.stdout.flush()
 
     yield write
 

@@ -37,15 +37,15 @@ class Decoding:
         default=None, metavar="P",
     )  # fmt: skip
     seed: int | None = option("seed of --sample (default: 0)", default=None, metavar="N")
-    batch_size: int = option("inputs at a time", default=32, least=1, metavar="N")
+    batch_size: int = option("inputs at a time", default=32, least=1, most=2**16, metavar="N")
     input_length: int = option(
         "longest input in tokens, the end of sequence included; more is cut off",
-        default=512, least=2, metavar="N",
+        default=512, least=2, most=2**20, metavar="N",
     )  # fmt: skip
     max_new_tokens: int | None = option(
         "longest output in tokens (default: 128); with --beams at most 1.5 times the length that "
         "the input is padded to, and 10 more",
-        default=None, least=1, metavar="N",
+        default=None, least=1, most=2**20, metavar="N",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -12,6 +12,8 @@ from model.exchange import tokenizer_files
 from model.exchange.hugging_face import import_model
 from model.small_files import json_object, read_small_file
 from model.t5.config import ModelConfig
+from model.tasks.prepared import OWN
+from model.tasks.registry import TASKS
 from model.training import remote_run
 from model.training.checkpoints import STEPS, is_hugging_face, load_params, newest_step
 from pipelines import storage
@@ -83,6 +85,8 @@ def kept_best(path: Path) -> dict[str, Mapping[str, Any]]:
     if not storage.exists(file):
         return {}
     kept = json_object(read_small_file(file), f"{file}: damaged")
+    if not all(task in (*TASKS, OWN) for task in kept):  # also: no way out of the folder
+        raise ValueError(f"{file}: damaged: names what is no task")
     if not all(isinstance(each, dict) for each in kept.values()):
         raise ValueError(f"{file}: damaged: not an object for each task")
     return kept

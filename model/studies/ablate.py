@@ -26,16 +26,18 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from c4_filters.recipes import load_recipe
 from c4_filters.urls import normalize_url
 from model.data.input_config import require_encoder_inputs
 from model.data.objectives import OBJECTIVES, objective
 from model.small_files import naming, read_json_object
 from model.studies.commands import run_c4, run_python
-from model.studies.folders import begin_folder, write_json
+from model.studies.folders import begin_folder, locked, write_json
 from model.studies.held_out import write_texts
 from model.studies.statistics import Comparison, compare_paired
 from model.t5.config import ARCHITECTURES, SIZES, model_config
-from model.tasks.prepared import Prepared
+from model.tasks.prepared import OWN, Prepared
+from model.tasks.registry import TASKS
 from model.text_table import text_table
 from pipelines.corpus.reading import open_corpus
 from pipelines.options import check_bounds, comma_separated, option
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 ARMS = ("a", "b")
+_SETTINGS = "ablate.json"
 #: Of each held-out text; a million bytes are measured in seconds, and seeds differ by more.
 _TEXT_BYTES = 1_000_000
 #: Lines that both corpora have are judged on if they come to so much.
@@ -147,6 +150,8 @@ class AblateConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         recipes = (self.recipe_a, self.recipe_b)
+        if "" in (self.a, self.b):
+            raise ValueError("the name of a corpus is empty: c4 ablate A B --out DIR")
         if self.inputs is not None or any(recipes):
             if self.a is not None or self.b is not None:
                 raise ValueError("give two corpora, or --recipe-a and --recipe-b, not both")
@@ -188,8 +193,13 @@ def ablate(config: AblateConfig, progress: Callable[[str], None] = lambda line: 
     Raises ValueError for a folder of another comparison, for corpora without text to judge on, and
     if a command fails, with its last line.
     """
-    _require_tasks(config)
     work = Work(config, progress)
+    work.require_material()
+    with locked(pathlib.Path(config.out), _SETTINGS):
+        return _ablate(work, config, progress)
+
+
+def _ablate(work: "Work", config: AblateConfig, progress: Callable[[str], None]) -> Outcome:
     work.begin()
     corpora = work.corpora()
     training, texts = work.split(corpora)
@@ -217,17 +227,6 @@ def ablate(config: AblateConfig, progress: Callable[[str], None] = lambda line: 
     return Outcome((corpora["a"], corpora["b"]), sizes, comparisons)
 
 
-def _require_tasks(config: AblateConfig) -> None:
-    """Raise ValueError for tasks that cannot be compared, before hours are spent on the runs."""
-    for name in config.tasks:
-        prepared = Prepared(str(config.data), name)
-        if not (prepared.pair_counts.get("train") and prepared.validation_splits):
-            raise ValueError(
-                f"{config.data}/{name} lacks training or validation data, it has "
-                f"{', '.join(prepared.splits)} (--task)"
-            )
-
-
 def outcome_lines(config: AblateConfig, outcome: Outcome) -> Iterator[str]:
     """Yield a report as text."""
     yield f"A  {outcome.corpora[0]}"
@@ -245,7 +244,7 @@ def outcome_lines(config: AblateConfig, outcome: Outcome) -> Iterator[str]:
     yield f"bits per byte, lower is better, on held-out text: {judged}"
     yield ""
     rows: list[tuple[str, ...]] = [
-        ("", "A", "B", "B - A", f"{config.level:.0%} interval", "verdict")
+        ("", "A", "B", "B - A", f"{100 * config.level:g}% interval", "verdict")
     ]
     for name, found in outcome.comparisons.items():
         digits = 4 if name == "bits per byte" else 2
@@ -276,7 +275,27 @@ class Work:
 
     def begin(self) -> None:
         """Check that the folder is of this comparison, or begin it. Raises ValueError if not."""
-        begin_folder(self._out / "ablate.json", self._config.settings)
+        begin_folder(self._out / _SETTINGS, self._config.settings)
+
+    def require_material(self) -> None:
+        """Raise ValueError or OSError for what is not there: hours of training need it later."""
+        config = self._config
+        for corpus in (config.a, config.b, config.held_out):
+            if corpus is not None:
+                next(_read(corpus), None)
+        for recipe in (config.recipe_a, config.recipe_b):
+            if recipe is not None and not recipe.endswith(".toml"):
+                load_recipe(recipe)
+        if config.vocabulary is not None and not pathlib.Path(config.vocabulary).is_file():
+            raise ValueError(f"{config.vocabulary}: no such file (--vocab)")
+        for name in config.tasks:
+            if name not in (*TASKS, OWN):
+                raise ValueError(f"no task {name!r}: c4 tasks list shows the tasks (--task)")
+            prepared = Prepared(str(config.data), name)
+            if not (prepared.pair_counts.get("train") and prepared.validation_splits):
+                raise ValueError(
+                    f"{name}: {config.data} has no examples to train on and to validate on (--task)"
+                )
 
     def corpora(self) -> dict[str, str]:
         """Return the corpus of each arm, built if the arms are recipes."""

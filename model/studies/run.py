@@ -11,6 +11,7 @@
         logs/
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -21,7 +22,7 @@ from typing import Any
 from model.small_files import read_json_object
 from model.studies.commands import run_c4
 from model.studies.experiments import CORPORA, EXPERIMENTS, Row, experiment
-from model.studies.folders import begin_folder, write_json
+from model.studies.folders import begin_folder, locked, write_json
 from model.studies.plan import Job, MissingError, RowPlan, Study, plan_row
 from model.studies.scales import SCALES
 from pipelines.corpus.reading import open_corpus
@@ -31,6 +32,7 @@ __all__ = ["ROWS", "Result", "StudyConfig", "run_study", "study_names"]
 
 #: Lists the scores of each row.
 ROWS = "rows.json"
+_SETTINGS = "study.json"
 _MEASURED_PAGES = 1000
 
 
@@ -45,11 +47,13 @@ def study_names(asked: str) -> tuple[str, ...]:
 
 
 def _read_corpora(given: Sequence[str]) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for entry in given:
         name, equals, folder = entry.partition("=")
         if not equals or not folder:
             raise ValueError(f"--corpus {entry}: write NAME=DIR, such as c4=corpus")
+        if name in found:
+            raise ValueError(f"--corpus {name}= is given twice, as {found[name]} and {folder}")
         found[name] = folder
     return found
 
@@ -133,7 +137,8 @@ def run_study(
     A row whose corpus was not given is missing, and a command that fails fails the rows that need
     it; the others are run. Rows share what they have in common.
 
-    Raises ValueError for a folder of another study, and for unusable tasks or vocabulary.
+    Raises ValueError for a folder of another study or that another process works in, and for
+    unusable tasks or vocabulary.
 
     Args:
         config: what to run.
@@ -141,10 +146,24 @@ def run_study(
         dry_run: say the commands instead of running them.
     """
     out = pathlib.Path(config.out)
+    tasks = Study.usable_tasks(config.data)  # before the folder is that of a study with these data
+    with contextlib.nullcontext() if dry_run else locked(out, _SETTINGS):
+        return _run_locked(config, out, tasks, say, dry_run)
+
+
+def _run_locked(
+    config: StudyConfig,
+    out: pathlib.Path,
+    tasks: tuple[str, ...],
+    say: Callable[[str], None],
+    dry_run: bool,
+) -> list[Result]:
+    if config.vocabulary is not None and not pathlib.Path(config.vocabulary).is_file():
+        raise ValueError(f"{config.vocabulary}: no such file (--vocab)")
     vocabulary = config.vocabulary or f"made from {config.corpora['c4']}"
     settings = {"scale": config.scale, "data": config.data, "vocabulary": vocabulary}
-    begin_folder(out / "study.json", settings, write=not dry_run)
-    study = _study(config, out, say, dry_run)
+    begin_folder(out / _SETTINGS, settings, write=not dry_run)
+    study = _study(config, out, tasks, say, dry_run)
     failures: dict[str, str] = {}
     said: set[str] = set()
     results = []
@@ -171,10 +190,13 @@ def run_study(
 
 
 def _study(
-    config: StudyConfig, out: pathlib.Path, say: Callable[[str], None], dry_run: bool
+    config: StudyConfig,
+    out: pathlib.Path,
+    tasks: tuple[str, ...],
+    say: Callable[[str], None],
+    dry_run: bool,
 ) -> Study:
     scale = SCALES[config.scale]
-    tasks = Study.usable_tasks(config.data)
     vocabulary = config.vocabulary
     if vocabulary is None:
         vocabulary = str(out / "vocab.model")

@@ -15,7 +15,6 @@ In an object store there is more: see `model.training.remote_run`.
 """
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -24,7 +23,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.small_files import naming, read_small_file
+from model.small_files import locked_file, naming, read_small_file
 from model.t5.config import ModelConfig
 from model.training import compile_cache
 from model.training.checkpoints import (
@@ -108,12 +107,16 @@ class RunFolder:
 
     def has_steps(self) -> bool:
         """Return whether a step was finished: there is a checkpoint of it, or a line of metrics."""
-        steps = self.checkpoints
-        if self.remote is not None and self.remote.steps():
-            return True
-        if steps.is_dir() and any(path.name.isdigit() for path in steps.iterdir()):
+        if self.has_checkpoint():
             return True
         return self.metrics.is_file() and bool(read_rows(self.metrics))
+
+    def has_checkpoint(self) -> bool:
+        """Return whether there is a checkpoint to resume from."""
+        if self.remote is not None and self.remote.steps():
+            return True
+        steps = self.checkpoints
+        return steps.is_dir() and any(path.name.isdigit() for path in steps.iterdir())
 
     def defaults(self) -> str | None:
         """Return which defaults the run was begun with; None as long as it has no step."""
@@ -235,19 +238,8 @@ class RunFolder:
                 yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = self.path / _LOCK_FILE
-        if lock.exists() and not lock.is_file():  # a pipe would wait for its other end
-            raise ValueError(f"{lock} is not a file: move it away")
-        with open(lock, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"{self.path}: another process is training into it; wait for it, or give "
-                    "another --out"
-                ) from None
-            except OSError:
-                pass  # a file system without locks
+        taken = "another process is training into it; wait for it, or give another --out"
+        with locked_file(self.path / _LOCK_FILE, f"{self.path}: {taken}"):
             yield
 
 

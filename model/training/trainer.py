@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -104,6 +105,7 @@ def train(
     interruption: Interruption | None = None,
     evaluators: Callable[[Plan], Sequence[Evaluator]] | None = None,
     notes: Sequence[str] = (),
+    more_settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Train until ``config.steps`` steps are done.
 
@@ -116,6 +118,8 @@ def train(
         told what an interrupt leaves.
       evaluators: returns what is evaluated besides the loss, when the run's folder is there.
       notes: lines to say of the run before it begins.
+      more_settings: what besides the configuration must stay the same when the run is resumed, by
+        the names of options with underscores.
 
     Raises:
       KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, if a step was done.
@@ -129,7 +133,7 @@ def train(
         runs of several processes.
     """
     with one_line_out_of_memory(config), contextlib.ExitStack() as stack:
-        run = _Run(_plan(config), _Prospects(interruption), stack)
+        run = _Run(_plan(config, more_settings), _Prospects(interruption), stack)
         run.open(notes, evaluators)
         if run.is_done():
             return
@@ -377,7 +381,7 @@ class _Run:
         self._records.write_evaluation(step, found)
 
 
-def _plan(config: TrainConfig) -> Plan:
+def _plan(config: TrainConfig, more_settings: Mapping[str, Any] = MappingProxyType({})) -> Plan:
     require_installed(config.report_to)
     folder = RunFolder(config.out, config.option_names)
     if folder.remote is not None and jax.process_count() > 1:
@@ -390,7 +394,7 @@ def _plan(config: TrainConfig) -> Plan:
     host = distributed.input_part(placement.batch, config.data.batch_size)
     input_shards = _input_shards(config.data.input_shards, folder, host[1])
     data = dataclasses.replace(config.data, input_shards=input_shards)
-    settings = config.settings(data)
+    settings = {**config.settings(data), **more_settings}
     folder.check(settings)
     return Plan(config, folder, placement, data, host, settings)
 

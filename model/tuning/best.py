@@ -51,7 +51,12 @@ class BestCheckpoints:
     """
 
     def __init__(
-        self, run: pathlib.Path, config: ModelConfig, vocabulary: str | os.PathLike[str]
+        self,
+        run: pathlib.Path,
+        config: ModelConfig,
+        vocabulary: str | os.PathLike[str],
+        *,
+        resumes: bool = True,
     ) -> None:
         """Open those in the folder of a run, and repair what a killed process left.
 
@@ -59,12 +64,16 @@ class BestCheckpoints:
           run: the run's folder, which exists; on a file system that all processes see.
           config: the model.
           vocabulary: the file to keep with each.
+          resumes: whether the run has a checkpoint to go on from. One without begins again, maybe
+            with other settings: what a killed start kept is not of it, and is removed.
 
         Raises ValueError for a record that is damaged.
         """
         self._run, self._folder = run, run / BEST
         self._config, self._vocabulary = config, vocabulary
         if distributed.is_first():
+            if not resumes:
+                self._clear()
             self._repair()
         distributed.barrier("best checkpoints")
         self._kept = {
@@ -110,8 +119,8 @@ class BestCheckpoints:
         if distributed.is_first():
             new = self._folder / f".{task}.new"
             shutil.rmtree(new, ignore_errors=True)
-            save_params(new, self._config, whole, self._vocabulary)
             with naming(new):
+                save_params(new, self._config, whole, self._vocabulary)
                 (new / _SCORE).write_text(json.dumps(record, indent=1) + "\n")
                 self._exchange(new, self._folder / task)
         self._kept[task] = record
@@ -124,6 +133,11 @@ class BestCheckpoints:
             final.rename(old)
         new.rename(final)
         shutil.rmtree(old, ignore_errors=True)
+
+    def _clear(self) -> None:
+        (self._run / BEST_FILE).unlink(missing_ok=True)  # first: it names what is in the folder
+        if self._folder.is_dir():
+            shutil.rmtree(self._folder)
 
     def _repair(self) -> None:
         for old in self._folder.glob(".*.old"):

@@ -1,5 +1,6 @@
 """Fine-tunes a trained model on tasks; the trainer's loop, with scores of tasks beside the loss."""
 
+import hashlib
 import os
 import pathlib
 import shutil
@@ -37,8 +38,9 @@ __all__ = ["TaskResult", "finetune", "result_table"]
 _PAPER, _CPU = (2**18, 128, 512), (500, 32, 128)
 #: Options of ``c4 pretrain`` that have another name here.
 _OPTION_NAMES = {
-    "--init-from": "--from", "--tasks": "--task", "--size": "--from", "--set d_model": "--from",
-    "--architecture": "--from", "--vocab": "--from",
+    "--init-from": "--from, --random-weights", "--tasks": "--task, --form",
+    "--size": "--from", "--set d_model": "--from",
+    "--architecture": "--from", "--vocab": "--from", "--validation": "--validation, --data",
 }  # fmt: skip
 _EVALUATIONS, _MOST_BETWEEN = 10, 1000
 
@@ -72,7 +74,7 @@ def finetune(
     """
     with tempfile.TemporaryDirectory() as scratch:
         job = _Job(config, pathlib.Path(scratch))
-        train(job.config, interruption, job.evaluators, job.notes)
+        train(job.config, interruption, job.evaluators, job.notes, job.judged())
         return job.results()
 
 
@@ -224,13 +226,27 @@ class _Job:
         if without and there:
             self.notes.append(f"note: no validation data of {', '.join(without)}")
 
+    def judged(self) -> dict[str, Any]:
+        """Return what the best checkpoint depends on: only the same run resumes."""
+        digest = hashlib.sha256()
+        for task in self._tasks:
+            for split in task.splits:
+                digest.update(f"{task.name} {split} {task.prepared.digests[split]}\n".encode())
+        return {
+            "validation": digest.hexdigest() if self._tasks else None,
+            "keep_best": self._asked.keep_best,
+            "eval_limit": self._asked.eval_limit,
+        }
+
     def evaluators(self, plan: Plan) -> list[Evaluator]:
         """Return the evaluator of the tasks; called when the run's folder is there."""
         folder, data = plan.folder.path, plan.data
         if distributed.is_first() and (self._scratch / OWN).is_dir():
             self._keep_pairs(folder / "data" / OWN)
         vocabulary: Any = data.vocabulary
-        self._best = BestCheckpoints(folder, plan.config.model, vocabulary.path)
+        self._best = BestCheckpoints(
+            folder, plan.config.model, vocabulary.path, resumes=plan.folder.has_checkpoint()
+        )
         predictor = Predictor(
             plan.config.model,
             vocabulary,

@@ -179,6 +179,7 @@ class LocalOutput:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        _require_replaceable(path)
         self._temporary = temporary_for(path)
         os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
         self._file = open(self._temporary, "wb")  # noqa: SIM115
@@ -197,6 +198,20 @@ class LocalOutput:
             self._file.close()
         with contextlib.suppress(OSError):
             os.remove(self._temporary)
+
+
+def _require_replaceable(path: str) -> None:
+    """Raise OSError for what a file must not take the place of, such as ``/dev/null``."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # nothing is there, or making the file says what is wrong
+    if modes.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not modes.S_ISREG(mode):
+        raise OSError(
+            errno.EINVAL, "a device or a pipe, which no file can replace: give another name", path
+        )
 
 
 def _info(path: str, found: os.stat_result) -> FileInfo:

@@ -479,3 +479,16 @@ def test_a_pattern_with_a_reversed_range_is_named(crawl: pathlib.Path) -> None:
     wanted = r"'\[z-a\]\*' is not a valid pattern: bad character range.*--input"
     with pytest.raises(storage.NoInputError, match=wanted):
         storage.match("crawl/[z-a]*")
+
+
+def test_a_file_takes_the_place_of_no_pipe_and_no_folder(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name, message in (("pipe", "a device or a pipe"), ("folder", "Is a directory")):
+        with (
+            pytest.raises(OSError, match=message),
+            storage.write_atomically(str(tmp_path / name)) as file,
+        ):
+            file.write(b"x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]

@@ -140,6 +140,16 @@ def test_members_of_an_ensemble_have_one_size(model, vocabulary, samples, tmp_pa
     [
         (["--task", "cola"], "no task 'cola': c4 tasks list shows the tasks (--task)"),
         (["--task", "all", "--submission", "x"], "--submission needs the test sets"),
+        (
+            ["--task", "all", "--split", "test", "--limit", "1", "--submission", "x"],
+            "whole test set",
+        ),
+        (["--task", "all", "--json", "."], ". is a folder: name a file (--json)"),
+        (["--task", "all", "--json", "no/x.json"], "no: no such folder (--json)"),
+        (["--task", "all", "--json", "gs://b/x.json"], "writes to this machine (--json)"),
+        (["--task", "all", "--split", "test", "--submission", __file__], "(--submission)"),
+        (["--task", "all", "--against", ""], "--against is empty"),
+        (["--task", "all", "--batch-size", "999999999"], "batch_size must be between 1 and 65"),
         (["--task", "all", "--show", "-1"], "--show must be at least 0, got -1"),
         (["--task", "all", "--limit", "0"], "limit must be at least 1, got 0 (--limit)"),
         (["--task", "all", "--against", "best"], "the paper has no row 'best'; its rows: base"),

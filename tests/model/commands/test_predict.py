@@ -1,5 +1,6 @@
 """``c4 predict``: lines in, lines out, as a process and in this one."""
 
+import errno
 import io
 import os
 import pathlib
@@ -9,7 +10,7 @@ import sys
 
 import pytest
 
-from model.commands.predict import chunks_of
+from model.commands.predict import _open_output, chunks_of
 from model.evaluation.predictor import Predictor
 from model.evaluation.trained import open_trained
 from model.exchange.hugging_face import export_model
@@ -151,3 +152,20 @@ def test_wrong_usage_is_a_line(tmp_path, options, message):
     assert (outcome.status, outcome.out) == (1, "")
     assert message in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_closed_standard_input_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    done = run_c4("predict", "--from", tmp_path)
+    assert done.status == 1
+    assert done.err == "c4: error: standard input is closed: give a file (--input)\n"
+
+
+def test_standard_output_that_is_full_is_named(monkeypatch):
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stdout", Full())
+    with pytest.raises(OSError, match="standard output"), _open_output("-") as write:
+        write(b"x")

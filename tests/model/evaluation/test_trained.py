@@ -92,7 +92,7 @@ def test_the_kept_best_checkpoint_comes_before_the_last(run_folder, keeps):
         open_trained(run_folder)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"glue_cola": 3}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"glue_cola": 3}', '{"../x": {}}'])
 def test_a_damaged_record_of_the_best(run_folder, keeps, content):
     del keeps
     (run_folder / "best.json").write_text(content)

@@ -12,8 +12,9 @@ from benchmarks import ablate as proof
 from model.studies import ablate as ablation
 from model.studies import held_out
 from model.studies.ablate import AblateConfig, Work, ablate, outcome_lines, write_corpus
-from model.tasks import TASKS
+from model.studies.folders import locked
 from model.tasks.prepared import prepare
+from model.tasks.registry import TASKS
 from pipelines import open_corpus
 from pipelines.corpus.formats.pages import Page
 from testing import languages
@@ -37,9 +38,10 @@ def first_line_shouted(text):
 
 
 def config(tmp_path, **options):
+    (tmp_path / "v.model").touch()
     options = {
         "a": corpus(tmp_path / "a"), "b": corpus(tmp_path / "b", first_line_shouted),
-        "out": str(tmp_path / "out"), "vocabulary": "v.model",
+        "out": str(tmp_path / "out"), "vocabulary": str(tmp_path / "v.model"),
     } | options  # fmt: skip
     return AblateConfig(**options)
 
@@ -133,15 +135,19 @@ def fakes(monkeypatch):
     return ran
 
 
+def cola(folder):
+    rows = [(split, TASKS["glue_cola"].sample) for split in ("train", "validation")]
+    prepare("glue_cola", rows, folder, "x")
+    return str(folder)
+
+
 def kinds(ran):
     return [words[0] for words in ran]
 
 
 def test_pairs_are_trained_and_compared(tmp_path, fakes):
-    data = str(tmp_path / "data")
-    splits = [(split, TASKS["glue_cola"].sample) for split in ("train", "validation")]
-    prepare("glue_cola", splits, data, "samples")
-    asked = config(tmp_path, seeds=3, held_out_share=0.2, tasks=("glue_cola",), data=data)
+    of_task = {"tasks": ("glue_cola",), "data": cola(tmp_path / "data")}
+    asked = config(tmp_path, seeds=3, held_out_share=0.2, **of_task)
     outcome = ablate(asked)
     assert kinds(fakes) == ["pretrain"] * 6 + ["measure"] + ["finetune"] * 6
     seeds = [words[words.index("--seed") + 1] for words in fakes[:6]]
@@ -159,10 +165,63 @@ def test_pairs_are_trained_and_compared(tmp_path, fakes):
 
     # More pairs later; what is there stays.
     fakes.clear()
-    ablate(config(tmp_path, seeds=4, held_out_share=0.2, tasks=("glue_cola",), data=data))
+    ablate(config(tmp_path, seeds=4, held_out_share=0.2, **of_task))
     assert kinds(fakes) == ["pretrain"] * 2 + ["measure"] + ["finetune"] * 2
     with pytest.raises(ValueError, match="was begun with steps 300, now it is 7"):
         ablate(config(tmp_path, steps=7, held_out_share=0.2))
+
+
+def test_what_is_not_there_is_named_before_anything_is_written(tmp_path, fakes):
+    data = cola(tmp_path / "data")
+    for options, message in (
+        ({"a": str(tmp_path / "none")}, "none"),
+        ({"held_out": str(tmp_path / "none")}, "none"),
+        ({"b": corpus(tmp_path / "empty", count=0)}, "has no pages in its split"),
+        ({"vocabulary": "none.model"}, r"none.model: no such file \(--vocab\)"),
+        ({"tasks": ("glue",), "data": data}, r"no task 'glue': .* \(--task\)"),
+        ({"tasks": ("glue_rte",), "data": data}, "has no data of glue_rte"),
+    ):
+        with pytest.raises((ValueError, OSError), match=message):
+            ablate(config(tmp_path, **options))
+        assert not (tmp_path / "out").exists()
+    assert fakes == []
+    ablate(config(tmp_path, seeds=2, held_out_share=0.2))  # what was refused is no hindrance
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path, fakes):
+    asked = config(tmp_path, out=str(tmp_path / "a"))
+    before = sorted(path.name for path in (tmp_path / "a").iterdir())
+    with pytest.raises(ValueError, match=r"holds something else: .* \(--out\)"):
+        ablate(asked)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == before
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path, fakes):
+    asked = config(tmp_path, seeds=2, held_out_share=0.2)
+    with (
+        locked(pathlib.Path(asked.out), "ablate.json"),
+        pytest.raises(ValueError, match=r"another process works in it.*\(--out\)"),
+    ):
+        ablate(asked)
+
+
+def test_a_score_that_is_no_number_cannot_tell(tmp_path, fakes, monkeypatch):
+    asked = config(tmp_path, seeds=2, held_out_share=0.2, level=0.999, tasks=("glue_cola",),
+                   data=cola(tmp_path / "data"))  # fmt: skip
+    run = ablation.run_c4
+
+    def without_a_score(words, log, cache=None):
+        run(words, log, cache)
+        if words[0] == "finetune":
+            best = pathlib.Path(words[words.index("--out") + 1]) / "best.json"
+            best.write_text('{"glue_cola": {"value": null}}')
+
+    monkeypatch.setattr(ablation, "run_c4", without_a_score)
+    lines = list(outcome_lines(asked, ablate(asked)))
+    assert "99.9% interval" in lines[-3]
+    assert lines[-1].split()[:3] == ["glue_cola", "nan", "nan"]
+    assert lines[-1].endswith("cannot tell")
+    assert "A is better" in lines[-2]
 
 
 def test_recipes_are_built_first(tmp_path, fakes, monkeypatch):
@@ -183,8 +242,10 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     for options, message in (
         ({}, "two corpora are needed"),
         ({"a": "x"}, "two corpora are needed"),
+        ({"a": "", "b": "x"}, "the name of a corpus is empty"),
         ({"a": "x", "b": "y", "inputs": "z"}, "not both"),
         ({"recipe_a": "en", "inputs": "z"}, "recipes need all of"),
+        ({"a": "x", "b": "y", "size": "tny"}, r"no size 'tny': .* \(--size\)"),
         ({"a": "x", "b": "y", "tasks": ("glue_cola",)}, "--task needs --data"),
         ({"a": "x", "b": "y", "size": "tinny"}, "no size 'tinny', perhaps 'tiny'"),
         ({"a": "x", "b": "y", "objective": "span4"}, "no objective 'span4'"),

@@ -10,7 +10,7 @@ from model.evaluation.published import published
 from model.studies import run as running
 from model.studies.experiments import CORPORA, EXPERIMENTS, FineTune, Mixing, Pretrain, experiment
 from model.studies.plan import MissingError, Study, plan_row
-from model.studies.run import StudyConfig, run_study, study_names
+from model.studies.run import StudyConfig, _read_corpora, run_study, study_names
 from model.studies.scales import SCALES
 from model.studies.table import described, read_scores, study_table
 from model.tasks import TASKS, mixture
@@ -338,7 +338,19 @@ def test_the_folder_of_another_study_is_refused(tmp_path, data, commands):
         run_study(other)
 
 
+def test_a_refused_start_leaves_no_study(tmp_path, data, commands):
+    with pytest.raises(ValueError, match="has no training data"):
+        run_study(config(tmp_path, str(tmp_path / "none")))
+    with pytest.raises(ValueError, match=r"none.model: no such file \(--vocab\)"):
+        run_study(config(tmp_path, data, vocabulary=str(tmp_path / "none.model")))
+    run_study(config(tmp_path, data))
+
+
 def test_what_cannot_be_run_is_refused(tmp_path, data):
+    with pytest.raises(ValueError, match=r"no corpus 'C4': c4, .*\(--corpus\)"):
+        config(tmp_path, data, corpora={"c4": "x", "C4": "y"})
+    with pytest.raises(ValueError, match="c4= is given twice, as x and y"):
+        _read_corpora(["c4=x", "c4=y"])
     with pytest.raises(ValueError, match="--vocab is missing"):
         config(tmp_path, data, scale="paper")
     with pytest.raises(ValueError, match=r"no scale 'big': tiny, paper \(--scale\)"):

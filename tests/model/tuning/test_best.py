@@ -74,6 +74,23 @@ def test_what_is_kept_is_found_again(run):
     assert sorted(path.name for path in (run / "best").iterdir()) == ["glue_stsb", "own"]
 
 
+def test_a_run_that_begins_again_keeps_nothing_of_a_killed_start(run):
+    _open(run).keep("own", 10, "accuracy", 90.0, {"accuracy": 90.0}, _params(1))
+    again = BestCheckpoints(run, _CONFIG, run / "vocabulary.model", resumes=False)
+    assert again.value("own", "accuracy") is None
+    assert kept_best(run) == {}
+    assert not (run / "best").exists()
+
+
+def test_a_full_disk_is_named(run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("model.tuning.best.save_params", full)
+    with pytest.raises(OSError, match=r"best/\.own\.new"):
+        _open(run).keep("own", 10, "accuracy", 90.0, {"accuracy": 90.0}, _params(1))
+
+
 class _KilledError(Exception):
     pass
 

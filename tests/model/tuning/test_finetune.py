@@ -121,10 +121,14 @@ def test_a_finished_run_prints_its_table_again(learned, base, own):
     outcome = _finetune(base, learned, *options, "--steps", 90)
     assert "step 90 is already done" in outcome.out
     assert re.search(r"\nown +accuracy +\d", outcome.out)
+    for changed in (["--eval-limit", 3], ["--keep-best", "accuracy"], ["--validation", own]):
+        refused = _finetune(base, learned, *options, "--steps", 99, *changed, status=1)
+        assert f"({changed[0]}" in refused.err or changed[0] == "--validation"
+        assert "was begun with" in refused.err
     with own.open("a") as file:
         file.write("nobody here sees a letter\ta boat\n")
     refused = _finetune(base, learned, *options, "--steps", 99, status=1)
-    assert "--data, --task)" in refused.err
+    assert "--data, --task, --form)" in refused.err
     write_pairs(own, 400)
     refused = _finetune(base, learned, *options, "--steps", 99, "--unfreeze", status=1)
     assert "--adapter, --adapter-norms, --unfreeze" in refused.err
