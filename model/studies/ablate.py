@@ -280,14 +280,6 @@ class Work:
     def require_material(self) -> None:
         """Raise ValueError or OSError for what is not there: hours of training need it later."""
         config = self._config
-        for corpus in (config.a, config.b, config.held_out):
-            if corpus is not None:
-                next(_read(corpus), None)
-        for recipe in (config.recipe_a, config.recipe_b):
-            if recipe is not None and not recipe.endswith(".toml"):
-                load_recipe(recipe)
-        if config.vocabulary is not None and not pathlib.Path(config.vocabulary).is_file():
-            raise ValueError(f"{config.vocabulary}: no such file (--vocab)")
         for name in config.tasks:
             if name not in (*TASKS, OWN):
                 raise ValueError(f"no task {name!r}: c4 tasks list shows the tasks (--task)")
@@ -296,6 +288,14 @@ class Work:
                 raise ValueError(
                     f"{name}: {config.data} has no examples to train on and to validate on (--task)"
                 )
+        for corpus in (config.a, config.b, config.held_out):
+            if corpus is not None:
+                next(_read(corpus), None)
+        for recipe in (config.recipe_a, config.recipe_b):
+            if recipe is not None and not recipe.endswith(".toml"):
+                load_recipe(recipe)
+        if config.vocabulary is not None and not pathlib.Path(config.vocabulary).is_file():
+            raise ValueError(f"{config.vocabulary}: no such file (--vocab)")
 
     def corpora(self) -> dict[str, str]:
         """Return the corpus of each arm, built if the arms are recipes."""

@@ -158,10 +158,11 @@ def _run_locked(
     say: Callable[[str], None],
     dry_run: bool,
 ) -> list[Result]:
-    if config.vocabulary is not None and not pathlib.Path(config.vocabulary).is_file():
-        raise ValueError(f"{config.vocabulary}: no such file (--vocab)")
     vocabulary = config.vocabulary or f"made from {config.corpora['c4']}"
     settings = {"scale": config.scale, "data": config.data, "vocabulary": vocabulary}
+    begin_folder(out / _SETTINGS, settings, write=False)
+    if config.vocabulary is not None and not pathlib.Path(config.vocabulary).is_file():
+        raise ValueError(f"{config.vocabulary}: no such file (--vocab)")
     begin_folder(out / _SETTINGS, settings, write=not dry_run)
     study = _study(config, out, tasks, say, dry_run)
     failures: dict[str, str] = {}

@@ -347,7 +347,7 @@ def test_a_refused_start_leaves_no_study(tmp_path, data, commands):
 
 
 def test_what_cannot_be_run_is_refused(tmp_path, data):
-    with pytest.raises(ValueError, match=r"no corpus 'C4': c4, .*\(--corpus\)"):
+    with pytest.raises(ValueError, match=r"no experiment has a corpus C4; .*\(--corpus\)"):
         config(tmp_path, data, corpora={"c4": "x", "C4": "y"})
     with pytest.raises(ValueError, match="c4= is given twice, as x and y"):
         _read_corpora(["c4=x", "c4=y"])
