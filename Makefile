@@ -94,7 +94,7 @@ studies: $(INSTALLED) $(WITH_TESTS)  ## run the paper's experiments at scale tin
 test: $(INSTALLED) $(WITH_TESTS)  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-fast: $(INSTALLED) $(WITH_TESTS)  ## run the tests that are not marked slow: about two minutes
+test-fast: $(INSTALLED) $(WITH_TESTS)  ## run the tests that are not marked slow: three to four minutes
 	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
 
 # Includes Flink (Java, Maven), the compiler for TPUs and the image's rehearsal, which `make test`
