@@ -145,7 +145,7 @@ def test_decoding_ends_with_the_last_row(decoder, monkeypatch):
         jax.debug.callback(lambda: calls.append(1))
         return real(model, params, cache, tokens)
 
-    monkeypatch.setattr("model.t5.search.step", counted)
+    monkeypatch.setattr("model.t5.decode.step", counted)
     counting = jax.jit(greedy(model))
     for seed in range(6):
         params, inputs = random_params(model, seed), random_inputs(model, seed)

@@ -55,9 +55,9 @@ def tables(monkeypatch):
         state = next_state(cache.state, tokens)
         return jax.vmap(lambda table, of: table[of])(params, state), TableCache(state)
 
-    monkeypatch.setattr(search_module, "start", start)
-    monkeypatch.setattr(search_module, "step_weights", lambda model, params: params)
-    monkeypatch.setattr(search_module, "step", step)
+    monkeypatch.setattr("model.t5.decode.start", start)
+    monkeypatch.setattr("model.t5.decode.step_weights", lambda model, params: params)
+    monkeypatch.setattr("model.t5.decode.step", step)
 
     def run(config, params, max_new_tokens, how, **inputs):
         inputs = {"encoder_tokens": jnp.zeros((len(params), 1), jnp.int32), **inputs}
