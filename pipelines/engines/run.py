@@ -110,15 +110,16 @@ def _quiet_loggers() -> Iterator[None]:
     if os.environ.get("C4_TRACEBACK"):
         yield
         return
-    loggers = [logging.getLogger(), logging.getLogger("apache_beam")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
+    root, beam_logger = logging.getLogger(), logging.getLogger("apache_beam")
+    levels = root.level, beam_logger.level
+    for logger in (root, beam_logger):
         logger.setLevel(logging.CRITICAL)
     try:
         yield
+        # Not after a failure or an interrupt: threads of the runner may log its end later still.
+        beam_logger.setLevel(levels[1])
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        root.setLevel(levels[0])
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import pytest
 pytest.importorskip("jax", reason="the train extra is not installed")
 
 from benchmarks import train_step
-from model.t5.config import model_config
 
 pytestmark = pytest.mark.slow
 
@@ -84,8 +83,7 @@ def test_on_a_gpu_the_peer_starts_after_ours_has_ended(fake_peer):
             events.append("closed")
 
     options = train_step.parse([*_TOY, "--dtype", "bfloat16", "--peer-python", fake_peer(4)])
-    settings = train_step.peers(options, model_config("tiny"))
-    assert [setting.params for setting in settings] == ["bfloat16", "autocast"]
+    settings = [train_step.hf_peer.settings_of(options, way) for way in ("bfloat16", "autocast")]
     taken, theirs = train_step.race(options, Ours(), settings)
     assert events == ["step", "step", "closed"]
     assert (taken, list(theirs.values())) == (2.0, [4.0])
