@@ -69,7 +69,7 @@ BAD_BUILDS = [
     (["--input", "{dir}/none-*"], "no input file matches"),
     (["--input", "{dir}"], "is a folder"),
     (["--input", ""], "no input: give at least one"),
-    (["--output", ""], "no output folder (--output)"),
+    (["--output", ""], "--output is empty"),
     (["--output", "{dir}"], "holds files that c4 build did not write"),
     (["--output", "{wet}"], "Not a directory"),
 ]

@@ -174,7 +174,7 @@ def test_prices_of_ones_own(tmp_path: pathlib.Path) -> None:
         (("--files", "9", "--shards", "0"), ("--shards", "99999")),
         (("--input", ""), ("no input", "--input")),
         (("--input", SAMPLES, ""), ("no input", "--input")),
-        (("--files", "9", "--like", ""), ("no corpus folder", "--like")),
+        (("--files", "9", "--like", ""), ("--like is empty",)),
         (("--files", "9", "--like", "nowhere"), ("nowhere", "--like")),
         (("--files", "9", "--prices", "nowhere.toml"), ("nowhere.toml",)),
         (("--input", "nowhere/*.gz"), ("nowhere",)),
@@ -230,7 +230,6 @@ def test_a_bad_table_is_told_in_one_line(text: str, said: str, tmp_path: pathlib
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("", "no price table"),
         ("nowhere.toml", "No such file"),
         (".", "directory"),
         ("/dev/zero", "not a regular file"),
