@@ -95,5 +95,10 @@ def locked_file(path: pathlib.Path, taken: str) -> Iterator[None]:
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object for people and programs: indented, in UTF-8."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write a JSON object for people and programs, whole or not at all, and its folder with it."""
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}.tmp")
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        scratch.write_text(f"{text}\n", encoding="utf-8")
+        scratch.replace(path)

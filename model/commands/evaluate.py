@@ -1,7 +1,6 @@
 """``c4 evaluate``: score a trained model on tasks, beside the paper's scores."""
 
 import argparse
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from model.commands.starting import add_process_options, joined_processes, report_failures_once
 from model.evaluation.evaluate import EvaluateConfig, evaluate, write_submissions
 from model.evaluation.report import example_lines
-from model.small_files import naming
+from model.small_files import write_json
 from pipelines import storage
 from pipelines.options import add_options, given_values, refuse_empty
 
@@ -53,8 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _require_writable(report: str | None, submission: str | None) -> None:
     """Raise ValueError for what could not be written when all is predicted, which takes long."""
     for option, name in (("--json", report), ("--submission", submission)):
-        if name == "":
-            raise ValueError(f"{option} is empty")
         if name is not None and not storage.is_local(name):
             raise ValueError(f"{name}: c4 evaluate writes to this machine ({option})")
     if report is not None:
@@ -93,9 +90,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
                 print()
                 print(*example_lines(found, arguments.show), sep="\n")
         if arguments.json is not None:
-            path = pathlib.Path(arguments.json)
-            with naming(path):
-                path.write_text(json.dumps(report.json(), indent=1) + "\n", "utf-8")
+            write_json(pathlib.Path(arguments.json), report.json())
         if arguments.submission is not None:
             for written in write_submissions(config, report, arguments.submission):
                 replaced = f", {written.replaced:,} invalid ones became {written.majority}"

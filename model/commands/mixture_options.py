@@ -71,7 +71,8 @@ def mixed_inputs(arguments: argparse.Namespace) -> dict[str, Any]:
         unsupervised_size=options.unsupervised_size,
     )
     names = [name for name in mixed.tasks if name != C4]
-    lacking = [name for name in names if name not in prepared_tasks(options.data)]
+    there = prepared_tasks(options.data)
+    lacking = [name for name in names if name not in there]
     if lacking:
         raise ValueError(
             f"{options.data} has no data of {', '.join(lacking)}: c4 tasks prepare "

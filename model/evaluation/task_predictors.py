@@ -4,9 +4,10 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from model.evaluation.best_files import kept_best
 from model.evaluation.decoding import Decoding
 from model.evaluation.predictor import Predictor
-from model.evaluation.trained import Trained, kept_best, open_trained
+from model.evaluation.trained import Trained, open_trained
 from model.t5.config import ModelConfig
 from model.training.checkpoints import STEPS
 from pipelines import storage

@@ -8,20 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.data.vocabulary import Vocabulary
+from model.evaluation.best_files import BEST, kept_best
 from model.exchange import tokenizer_files
 from model.exchange.hugging_face import import_model
-from model.small_files import json_object, read_small_file
+from model.small_files import read_small_file
 from model.t5.config import ModelConfig
-from model.tasks.prepared import OWN
-from model.tasks.registry import TASKS
 from model.training import remote_run
 from model.training.checkpoints import STEPS, is_hugging_face, load_params, newest_step
 from pipelines import storage
 
-__all__ = ["BEST", "BEST_FILE", "Trained", "kept_best", "open_trained"]
-
-#: Of a run: the folder of the checkpoints that are kept for their scores, and what they scored.
-BEST, BEST_FILE = "best", "best.json"
+__all__ = ["Trained", "open_trained"]
 
 Path = str | os.PathLike[str]
 
@@ -73,23 +69,6 @@ def open_trained(path: Path, task: str | None = None) -> Trained:
         )
     opened = _opened(vocabulary)
     return Trained(config, params, opened, _run_of(where).rstrip("/").rpartition("/")[2], step)
-
-
-def kept_best(path: Path) -> dict[str, Mapping[str, Any]]:
-    """Return what a run says of the best checkpoints that it keeps, by task; often nothing.
-
-    Raises ValueError for a damaged record.
-    """
-    where = os.fspath(path)
-    file = storage.join(where, BEST_FILE)
-    if not storage.exists(file):
-        return {}
-    kept = json_object(read_small_file(file), f"{file}: damaged")
-    if not all(task in (*TASKS, OWN) for task in kept):  # also: no way out of the folder
-        raise ValueError(f"{file}: damaged: names what is no task")
-    if not all(isinstance(each, dict) for each in kept.values()):
-        raise ValueError(f"{file}: damaged: not an object for each task")
-    return kept
 
 
 def _chosen(where: str, kept: Mapping[str, Any], task: str | None) -> str:

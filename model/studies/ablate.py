@@ -30,9 +30,10 @@ from c4_filters.recipes import load_recipe
 from c4_filters.urls import normalize_url
 from model.data.input_config import require_encoder_inputs
 from model.data.objectives import OBJECTIVES, objective
-from model.small_files import naming, read_json_object
+from model.evaluation.best_files import kept_best
+from model.small_files import naming, read_json_object, write_json
 from model.studies.commands import run_c4, run_python
-from model.studies.folders import begin_folder, locked, write_json
+from model.studies.folders import begin_folder, locked
 from model.studies.held_out import write_texts
 from model.studies.statistics import Comparison, compare_paired
 from model.t5.config import ARCHITECTURES, SIZES, model_config
@@ -419,7 +420,6 @@ class Work:
         """Return the task's validation score of the best checkpoint; NaN if it is undefined."""
         config = self._config
         run = self._out / "tasks" / task / f"{arm}-seed-{seed}"
-        best = run / "best.json"
         if not (run / "done").is_file():
             self._say(f"fine-tuning {arm.upper()} with seed {seed} on {task}")
             words = [
@@ -430,7 +430,7 @@ class Work:
             ]  # fmt: skip
             run_c4(words, self._log(f"finetune-{task}-{arm}-{seed}"), self._cache)
             (run / "done").touch()
-        value = read_json_object(best)[task]["value"]
+        value = kept_best(run)[task]["value"]
         return math.nan if value is None else float(value)
 
     def _run(self, arm: str, seed: int) -> pathlib.Path:

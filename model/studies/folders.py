@@ -7,9 +7,9 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.small_files import locked_file, naming, read_json_object
+from model.small_files import locked_file, read_json_object, write_json
 
-__all__ = ["begin_folder", "locked", "write_json"]
+__all__ = ["begin_folder", "locked"]
 
 
 @contextlib.contextmanager
@@ -58,12 +58,3 @@ def begin_folder(record: pathlib.Path, settings: Mapping[str, Any], *, write: bo
         _require_empty(folder)
         if write:
             write_json(record, wanted)
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Write a JSON file whole or not at all, its folder with it."""
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        scratch.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-        scratch.replace(path)

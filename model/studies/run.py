@@ -13,16 +13,17 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from model.small_files import read_json_object
+from model.small_files import read_json_object, write_json
 from model.studies.commands import run_c4
 from model.studies.experiments import CORPORA, EXPERIMENTS, Row, experiment
-from model.studies.folders import begin_folder, locked, write_json
+from model.studies.folders import begin_folder, locked
 from model.studies.plan import Job, MissingError, RowPlan, Study, plan_row
 from model.studies.scales import SCALES
 from pipelines.corpus.reading import open_corpus
@@ -224,8 +225,6 @@ def _study(
 
 def _tokens_per_page(corpus: str, vocabulary: str) -> float:
     """Return the mean tokens of a corpus's first pages, which are a random sample of it."""
-    import itertools
-
     from model.data.vocabulary import Vocabulary
 
     pages = itertools.islice(open_corpus(corpus).pages("train"), _MEASURED_PAGES)

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from model.evaluation.scores import evaluate_task
 from model.tasks.prepared import OWN
 from model.tasks.values import Pair
 from model.tuning.task_scores import EvaluatedTask
@@ -71,5 +70,5 @@ def _pairs(task: EvaluatedTask, most: int) -> list[Pair]:
 def _score(
     task: EvaluatedTask, predict: Callable[[Sequence[str]], Sequence[str]], limit: int | None
 ) -> float:
-    found = {split: evaluate_task(task.prepared, split, predict, limit) for split in task.splits}
+    found = task.evaluate(predict, limit)
     return task.compared({split: each.scores for split, each in found.items()})

@@ -10,7 +10,6 @@ A folder takes the place of the one before when it is whole. A process killed in
 under other names, and the next start puts them right.
 """
 
-import json
 import math
 import os
 import pathlib
@@ -21,8 +20,8 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from model.evaluation.trained import BEST, BEST_FILE
-from model.small_files import naming, read_json_object
+from model.evaluation.best_files import BEST, BEST_FILE
+from model.small_files import naming, read_json_object, write_json
 from model.t5.config import ModelConfig
 from model.training import distributed
 from model.training.checkpoints import save_params
@@ -81,7 +80,7 @@ class BestCheckpoints:
             for path in sorted(self._folder.glob(f"[!.]*/{_SCORE}"))
         }
         if distributed.is_first() and self._kept:
-            self._write_record()
+            write_json(self._run / BEST_FILE, self._kept)
 
     def kept(self) -> dict[str, dict[str, Any]]:
         """Return the records of what is kept, by task."""
@@ -121,11 +120,11 @@ class BestCheckpoints:
             shutil.rmtree(new, ignore_errors=True)
             with naming(new):
                 save_params(new, self._config, whole, self._vocabulary)
-                (new / _SCORE).write_text(json.dumps(record, indent=1) + "\n")
+                write_json(new / _SCORE, record)
                 self._exchange(new, self._folder / task)
         self._kept[task] = record
         if distributed.is_first():
-            self._write_record()
+            write_json(self._run / BEST_FILE, self._kept)
 
     def _exchange(self, new: pathlib.Path, final: pathlib.Path) -> None:
         old = final.with_name(f".{final.name}.old")
@@ -148,12 +147,6 @@ class BestCheckpoints:
                 old.rename(final)
         for left in self._folder.glob(".*"):
             shutil.rmtree(left)
-
-    def _write_record(self) -> None:
-        scratch = self._run / f".{BEST_FILE}.tmp"
-        with naming(scratch):
-            scratch.write_text(json.dumps(self._kept, indent=1) + "\n")
-            scratch.replace(self._run / BEST_FILE)
 
 
 def _finite(value: float) -> float | None:

@@ -1,11 +1,12 @@
 """Scores of tasks while a model is trained on them: predict, score, keep the best."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model.data.input_config import TaskInput
-from model.evaluation.scores import evaluate_task
+from model.evaluation.scores import TaskScores, evaluate_task
 from model.tasks.prepared import Prepared
 from model.tasks.registry import Task
 from model.training.evaluations import Evaluation, Evaluator
@@ -57,6 +58,12 @@ class EvaluatedTask:
         """Return the name of a split in metrics: the task, and what sets the split apart."""
         return f"{self.name}{split.removeprefix('validation')}"
 
+    def evaluate(
+        self, predict: Callable[[Sequence[str]], Sequence[str]], limit: int | None
+    ) -> dict[str, TaskScores]:
+        """Return the scores of each validation split, of its first ``limit`` raw examples."""
+        return {split: evaluate_task(self.prepared, split, predict, limit) for split in self.splits}
+
     def compared(self, scores: Mapping[str, Mapping[str, float]]) -> float:
         """Return the score to compare, of the scores of each split."""
         return _mean([self._of_split(each) for each in scores.values()])
@@ -88,12 +95,7 @@ def task_evaluator(
         values: dict[str, float] = {}
         parts: list[str] = []
         for task in tasks:
-            found = {
-                split: evaluate_task(
-                    task.prepared, split, lambda inputs: predict(params, inputs), limit
-                )
-                for split in task.splits
-            }
+            found = task.evaluate(functools.partial(predict, params), limit)
             for split, of_split in found.items():
                 for name, score in of_split.scores.items():
                     values[f"validation/{task.label(split)}/{name}"] = score

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from model.evaluation.trained import kept_best, open_trained
+from model.evaluation.best_files import kept_best
+from model.evaluation.trained import open_trained
 from model.exchange.hugging_face import export_model
 from model.training.checkpoints import Checkpoints, save_params, write_model_file
 from model.training.train_step import TrainState

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from model.evaluation.trained import kept_best
+from model.evaluation.best_files import kept_best
 from model.t5.config import model_config
 from model.training.checkpoints import load_params
 from model.tuning.best import BestCheckpoints, is_better
