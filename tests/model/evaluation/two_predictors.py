@@ -5,10 +5,7 @@ the texts in FOLDER/texts.json and writes FOLDER/ID.json.
 """
 
 import json
-import os
 import pathlib
-import socket
-import subprocess
 import sys
 
 import jax
@@ -21,8 +18,7 @@ from model.t5.network import T5
 from model.training import distributed
 from model.training.processes import Processes
 from model.training.sharding import MeshShape
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+from testing.two_processes import run_two_processes
 
 
 def config():
@@ -45,31 +41,12 @@ def params(config):
 
 def run(folder, vocabulary):
     """Return what both processes predict."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environ = dict(
-        os.environ,
-        JAX_PLATFORMS="cpu",
-        XLA_FLAGS="--xla_force_host_platform_device_count=2",
-        PYTHONPATH=str(ROOT),
+    run_two_processes(
+        __name__,
+        lambda where, number: [where, str(number), str(folder), str(vocabulary)],
+        devices=2,
+        timeout_s=300,
     )
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", __name__, f"127.0.0.1:{port}", str(number),
-             str(folder), str(vocabulary)],
-            env=environ, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for number in range(2)
-    ]  # fmt: skip
-    try:
-        for process in running:
-            _, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, errors
-    finally:
-        for process in running:
-            process.kill()
-            process.communicate()
     return [json.loads((folder / f"{number}.json").read_text()) for number in range(2)]
 
 

@@ -2,10 +2,6 @@
 
 import json
 import os
-import pathlib
-import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -18,9 +14,8 @@ from model.training.checkpoints import Checkpoints
 from model.training.distributed import detect_cluster
 from model.training.processes import Processes
 from model.training.sharding import MeshShape
+from testing.two_processes import run_two_processes
 from tests.model.training import tiny_training
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
@@ -119,33 +114,6 @@ def test_a_global_batch_has_the_rows_where_they_belong():
     assert {shard.data.shape for shard in made.addressable_shards} == {(2, 3)}
 
 
-def _two_processes(folder, mesh):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environ = dict(
-        os.environ,
-        JAX_PLATFORMS="cpu",
-        XLA_FLAGS="--xla_force_host_platform_device_count=4",
-        PYTHONPATH=str(ROOT),
-    )
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.model.training.tiny_training",
-             f"127.0.0.1:{port}", "2", str(number), str(folder), mesh],
-            env=environ, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for number in range(2)
-    ]  # fmt: skip
-    try:
-        outcomes = [process.communicate(timeout=150) for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    for process, (_, err) in zip(running, outcomes, strict=True):
-        assert process.returncode == 0, err[-3000:]
-
-
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     """Two of four devices each, over the loopback.
@@ -153,7 +121,12 @@ def test_two_processes_train_as_one(tmp_path):
     Parameters are divided across the two, and neither holds neighbouring sequences of a batch.
     """
     folder = tmp_path / "state"
-    _two_processes(folder, "data=2,fsdp=2,tensor=2")
+    run_two_processes(
+        "tests.model.training.tiny_training",
+        lambda where, number: [where, "2", str(number), str(folder), "data=2,fsdp=2,tensor=2"],
+        devices=4,
+        timeout_s=150,
+    )
     (said,) = folder.glob("told-*.json")  # by one process
     told = json.loads(said.read_text())
     assert "number of process 1 differs from that of process 0" in told["refused"]
