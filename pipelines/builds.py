@@ -12,7 +12,7 @@ from pipelines.engines.options import beam_options, expects_workers, waits
 from pipelines.engines.run import run_build
 from pipelines.prepared import Note, prepare, print_note, require_readable, tidy
 
-__all__ = ["Built", "build", "launch"]
+__all__ = ["Built", "build", "run"]
 
 
 class Built(NamedTuple):
@@ -60,14 +60,14 @@ def build(
     running = RunConfig(
         workers=workers, start_over=start_over, verify=verify, quiet=not show_progress
     )
-    made = launch(config, running, options=options, note=note, detached=False).manifest
+    made = run(config, running, options=options, note=note, detached=False).manifest
     if made is None:
         raise OSError(f"the job ended, but {config.output} has no {layout.MANIFEST}")
     require_readable(config, made)
     return made
 
 
-def launch(
+def run(
     config: BuildConfig,
     running: RunConfig,
     *,
@@ -75,18 +75,16 @@ def launch(
     note: Note = print_note,
     known_options: Sequence[str] = (),
     detached: bool = True,
-    workers: Workers | None = None,
 ) -> Built:
     """Build a corpus, even if some inputs cannot be read; see `build`.
 
     ``known_options`` are suggested for a mistyped one among ``options``. ``detached``: whether the
-    options may say not to wait for the end of the job. ``workers``: those of this machine, if they
-    are starting already; they have ended when this function returns.
+    options may say not to wait for the end of the job.
     """
     storage.use_options(options)  # an address or a key may be among them
     prepared = prepare(config, start_over=running.start_over, note=note)
     config, sizes = prepared.config, [(file.path, file.size) for file in prepared.files]
-    with workers or Workers() as processes:
+    with Workers() as processes:
         if expects_workers(options, running.workers, sizes):
             processes.prepare()  # while Beam is imported here
         beam, local = beam_options(list(options), running.workers, sizes, known_options)

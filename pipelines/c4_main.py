@@ -26,7 +26,6 @@ class _Command(NamedTuple):
     passes_on: bool = False  # options it does not know go to Beam
     extra: str | None = None  # of the package, without which its module cannot be imported
     interrupted: str = "interrupted"  # the line on an interrupt: what is kept, how to resume
-    has_workers: bool = False  # that may start before the module is imported
 
 
 _COMMANDS = {
@@ -34,7 +33,6 @@ _COMMANDS = {
         "pipelines.commands.build",
         "builds a corpus from WET files",
         passes_on=True,
-        has_workers=True,
         interrupted="interrupted; run the same command again to resume: cleaned files are kept",
     ),
     "verify": _Command(
@@ -117,12 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     own_process = argv is None
     with Interruption(line, own_process=own_process) as interruption:
         status = 1  # of what is raised
-        known = argparse.Namespace(started=started, interruption=interruption, workers_early=None)
         try:
-            if own_process and asked in _COMMANDS and _COMMANDS[asked].has_workers:
-                from pipelines.engines.early import start_early
-
-                known.workers_early = start_early(words)
+            known = argparse.Namespace(started=started, interruption=interruption)
             status = _run(words, asked, known)
             _flush_stdout()
         except KeyboardInterrupt:
@@ -140,8 +134,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return interruption.tell()
             raise
         finally:
-            if known.workers_early is not None:
-                known.workers_early.end()
             if own_process and interruption.patience_s is not None:
                 limit_exit(status)
         return status

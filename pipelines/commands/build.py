@@ -47,9 +47,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from pipelines import builds, prepared  # after the first line: Arrow takes a while
     from pipelines.commands.build_summary import print_summary
 
-    made, was_complete = builds.launch(
-        config, running, options=rest, known_options=_own_options(), workers=arguments.workers_early
-    )
+    made, was_complete = builds.run(config, running, options=rest, known_options=_own_options())
     if made is None:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
         return 0
