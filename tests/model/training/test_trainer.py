@@ -403,10 +403,10 @@ def test_a_signal_in_an_evaluation_is_seen(material, tmp_path, monkeypatch):
 def test_a_signal_that_python_drops_is_not_forgotten(material, tmp_path, monkeypatch):
     plan = trainer._plan
 
-    def dropped(config):
+    def dropped(*arguments):
         with contextlib.suppress(KeyboardInterrupt):  # as in a finalizer
             signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-        return plan(config)
+        return plan(*arguments)
 
     monkeypatch.setattr(trainer, "_plan", dropped)
     outcome = _run(material, tmp_path / "run", "--steps", 30, *_QUIET, status=130)
