@@ -1,0 +1,559 @@
+"""Wikitext -> plain text: sentences without markup, one line per paragraph, item or heading.
+
+The parser is mwparserfromhell. What it leaves to its callers is here: which namespaces are no text,
+which templates hold words of a sentence, where a line ends. Extension tags (``<ref>``, ``<math>``)
+and comments are cut out first, as MediaWiki's preprocessor does (Parser::extractTagsAndParams): of
+such a tag everything up to the first end tag is raw text.
+
+The parser is quadratic in unclosed marks, and any page may be hostile. So a page with many of
+them, or with marks nested deeper than the parser follows, loses those marks first.
+"""
+
+import functools
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["PARSER", "LinkNames", "plain_text", "require_parser"]
+
+PARSER = "mwparserfromhell"
+
+# Our own marks in text under construction. XML holds none of these characters. (The parser takes
+# a zero byte for the end.)
+_HOLE, _BREAK, _ITEM, _HEADING = "\x01\x02\x03\x04"
+_MARKS = re.compile("[\x00-\x08]")
+_ITEMS = frozenset(("li", "dd", "dt"))
+_BLOCKS = frozenset(
+    "address article blockquote caption center dd div dl dt fieldset figure footer form h1 h2 h3 h4"
+    " h5 h6 header hr li nav ol p section td th tr ul".split()
+)
+_DROPPED_TAGS = frozenset(("table", "style", "script"))
+
+#: Extension tags whose content is no text of the article, and those whose content is kept.
+_RAW_TAGS = (
+    "ref", "references", "math", "chem", "ce", "gallery", "timeline", "score", "syntaxhighlight",
+    "source", "imagemap", "hiero", "graph", "mapframe", "maplink", "templatedata", "templatestyles",
+    "indicator", "inputbox", "categorytree", "section", "includeonly", "pre", "nowiki", "poem",
+)  # fmt: skip
+_OPENS = re.compile(rf"<!--|<({'|'.join(_RAW_TAGS)})(?=[\s/>])([^<>]*)>", re.IGNORECASE)
+_LITERAL = str.maketrans({char: f"&#{ord(char)};" for char in "[]{}<>|'=*#:;_~"})
+
+_NESTING = re.compile(
+    r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|</?[A-Za-z]+|\[(?=[A-Za-z]{0,9}:|//)|\]"
+)
+_CLOSES = {"}}": "{{", "]]": "[[", "|}": "{|", "]": "["}
+_VOID_TAGS = frozenset(("br", "hr", "img", "wbr", "li", "dt", "dd", "th", "td", "tr", "meta", "link"))
+_MOST_UNCLOSED = 24  # our choice: articles have a few at most; 1,000 cost the parser 30 ms
+_DEEPEST = 30  # mwparserfromhell's tokenizer follows 40 levels (MAX_DEPTH)
+
+_QUOTES = re.compile(r"'{2,}")
+_MAGIC_WORD = re.compile(r"__[^\W\d_]+__")
+_LEFTOVERS = re.compile(
+    r"\{\{\{?|\}\}\}?|\[\[|\]\]|\{\||\|\}|</?[A-Za-z][^<>\n]{0,200}>|<br\b|~{3,5}|-{4,}"
+)
+_MAY_BE_LEFT = re.compile(r"[{}<~]|\[\[|\]\]|__|----")
+
+_EMPTY_BRACKETS = re.compile(r"\(([\s,;:\x01]*+)\)")
+_HOLES = re.compile(r"\x01(?:[ \t]*+\x01)++")
+_AFTER_BRACKET = re.compile(r"\([ ]?\x01[ ,;:]{0,3}")
+_BEFORE_BRACKET = re.compile(r"[ ,;]{0,3}\x01[ ]?\)")
+_AT_PUNCTUATION = re.compile(r"[ ]?\x01[ ]?(?=[.,;:!?\]])")
+_HOLE_BETWEEN = re.compile(r"([ ]?)\x01([ ]?)")
+_BLANKS = re.compile(r"[ \t\xa0]+")
+
+#: Sections that list sources, which the paper's Wikipedia omits (P 3.4), in its four languages.
+_REFERENCES = frozenset(
+    (
+        "references", "citations", "footnotes", "notes and references", "references and notes",
+        "works cited", "einzelnachweise", "références", "notes et références", "referințe",
+        "note și referințe",
+    )
+)  # fmt: skip
+
+#: Prefixes of sister projects: a link there shows its words. Other short ones are languages.
+_PROJECTS = frozenset(
+    (
+        "b", "c", "commons", "d", "foundation", "m", "media", "mediawiki", "meta", "mw", "n", "q",
+        "s", "special", "species", "v", "voy", "w", "wikibooks", "wikidata", "wikinews",
+        "wikipedia", "wikiquote", "wikisource", "wikispecies", "wikiversity", "wikivoyage", "wikt",
+        "wiktionary", "wmf",
+    )
+)  # fmt: skip
+_LANGUAGE = re.compile(r"(?:[a-z]{2,3}|simple)(?:-[a-z]{2,12})*")
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", " ").strip().casefold()
+
+
+_ENGLISH_NAMESPACES = frozenset(
+    ("talk", "user", "user talk", "wikipedia", "project", "help", "template", "portal", "draft",
+     "module", "special", "media", "mediawiki")
+)  # fmt: skip
+
+
+class LinkNames:
+    """The names of namespaces in links of one wiki, compared without case.
+
+    Args:
+        namespaces: Number of a namespace -> its name, as the head of a dump lists them.
+    """
+
+    def __init__(self, namespaces: Mapping[int, str] | None = None) -> None:
+        found = namespaces or {}
+        self.dropped = {"file", "image", "category", *(_folded(found.get(n, "")) for n in (6, 14))}
+        self.dropped.discard("")
+        self.shown = {_folded(name) for name in found.values() if name} | _ENGLISH_NAMESPACES
+
+
+_ENGLISH = LinkNames()
+
+
+def require_parser() -> None:
+    """Raise ModuleNotFoundError, in one line, if the parser is not installed."""
+    _parse()
+
+
+@functools.cache
+def _parse() -> Callable[[str], Any]:
+    """Return the parser's function, and fill the table of its kinds of nodes."""
+    try:
+        parser = importlib.import_module(PARSER)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != PARSER:
+            raise
+        raise ModuleNotFoundError(
+            f"reading wikitext needs {PARSER}: pip install 'colossal-c4[import]'", name=PARSER
+        ) from None
+    nodes = parser.nodes
+    _NODES.update(
+        {
+            nodes.Text: _Writer.text,
+            nodes.Template: _Writer.template,
+            nodes.Wikilink: _Writer.wikilink,
+            nodes.ExternalLink: _Writer.external_link,
+            nodes.Tag: _Writer.tag,
+            nodes.Heading: _Writer.heading,
+            nodes.HTMLEntity: _Writer.entity,
+            nodes.Argument: _Writer.argument,
+            nodes.Comment: _Writer.hole,
+        }
+    )
+
+    def parse(text: str) -> Any:
+        return parser.parse(text, skip_style_tags=True)
+
+    return parse
+
+
+_NODES: dict[type, Callable[["_Writer", Any], None]] = {}
+
+
+def plain_text(wikitext: str, names: LinkNames = _ENGLISH) -> str:
+    """Return the text of an article.
+
+    Args:
+        wikitext: As a dump holds it.
+        names: Of the wiki's namespaces.
+
+    Raises:
+        ModuleNotFoundError: The parser is not installed.
+
+    >>> plain_text("'''Pons''' needed {{convert|5|km}} of [[rope|ropes]].<ref>Smith</ref> [[de:P]]")
+    'Pons needed 5 km of ropes.'
+    """
+    parse = _parse()
+    text = _without_raw_tags(_MARKS.sub("", wikitext))
+    if "''" in text:
+        text = "\n".join(map(_without_quotes, text.split("\n")))
+    writer = _Writer(names)
+    writer.write(parse(_bounded(text)))
+    return "\n".join(_lines("".join(writer.parts)))
+
+
+def _without_raw_tags(text: str) -> str:
+    """Cut out comments and extension tags; make the content of ``<nowiki>`` literal."""
+    parts, done = [], 0
+    unclosed: set[str] = set()
+    for opening in _OPENS.finditer(text):
+        start, end = opening.span()
+        if start < done:
+            continue
+        name = (opening[1] or "").lower()
+        content = ""
+        if not name:
+            close = text.find("-->", end)
+            end = len(text) if close < 0 else close + 3
+            # MediaWiki removes a line that holds nothing but a comment.
+            alone = text[:start].endswith("\n") and text[end : end + 1] == "\n"
+            end += alone
+        elif not opening[2].endswith("/"):
+            found = None if name in unclosed else _end_tag(name).search(text, end)
+            if found is None:
+                unclosed.add(name)
+            else:
+                content, end = text[end : found.start()], found.end()
+        parts.append(text[done:start])
+        done = end
+        if name == "nowiki":
+            parts.append(content.translate(_LITERAL))
+        elif name == "poem":
+            parts.append(content.replace("\n", _BREAK))
+        elif name:
+            parts.append(_HOLE)
+    parts.append(text[done:])
+    return "".join(parts)
+
+
+@functools.cache
+def _end_tag(name: str) -> re.Pattern[str]:
+    return re.compile(rf"</{name}\s*>", re.IGNORECASE)
+
+
+def _without_quotes(line: str) -> str:
+    """Remove the marks of bold and italic text, as MediaWiki's doQuotes counts them."""
+    if "''" not in line:
+        return line
+    runs = list(_QUOTES.finditer(line))
+    # Four quotes are an apostrophe and bold; more than five, bold italic after apostrophes.
+    sizes = [3 if len(run[0]) == 4 else min(5, len(run[0])) for run in runs]
+    apostrophes = [len(run[0]) - size for run, size in zip(runs, sizes, strict=True)]
+    if sum(size in (3, 5) for size in sizes) % 2 and sum(size in (2, 5) for size in sizes) % 2:
+        # One bold mark is an apostrophe before italics: after a word of one letter, else another.
+        bold = [at for at, size in enumerate(sizes) if size == 3]
+        words = [at for at in bold if line[: runs[at].start()][-1:].strip()]
+        single = [at for at in words if len(line[: runs[at].start()].rpartition(" ")[2]) == 1]
+        if chosen := (single or words or bold)[:1]:
+            apostrophes[chosen[0]] = 1
+    parts, done = [], 0
+    for run, kept in zip(runs, apostrophes, strict=True):
+        parts += [line[done : run.start()], "'" * kept]
+        done = run.end()
+    return "".join([*parts, line[done:]])
+
+
+def _bounded(text: str) -> str:
+    """Return a text that the parser reads in time proportional to its length."""
+    stack: list[tuple[str, int]] = []  # of open marks: what, where
+    unclosed: list[tuple[int, int]] = []
+    deep: list[tuple[int, int]] = []
+    for found in _NESTING.finditer(text):
+        mark, at = found[0], found.start()
+        if mark[0] == "<":
+            mark = mark.lower()
+            name = mark.strip("</")
+            if name in _VOID_TAGS:
+                if text.find(">", at, at + 500) < 0:
+                    unclosed.append((at, at + len(mark)))
+                continue
+            opens = None if mark[1] != "/" else f"<{name}"
+        else:
+            opens = _CLOSES.get(mark)
+        if opens is None:
+            stack.append((mark, at))
+            if len(stack) == _DEEPEST + 1 and mark[0] != "<":
+                deep.append((at, at))
+            continue
+        # What was opened inside and never closed. Looked for near the top only: linear time.
+        near = stack[-_DEEPEST:]
+        for above, (what, _) in enumerate(reversed(near)):
+            if what == opens:
+                lost = stack[len(stack) - above :]
+                unclosed += [(begin, begin + len(mark)) for mark, begin in lost]
+                if len(stack) - above == _DEEPEST + 1 and deep and deep[-1][0] == deep[-1][1]:
+                    deep[-1] = (deep[-1][0], found.end())
+                del stack[len(stack) - above - 1 :]
+                break
+    unclosed += [(begin, begin + len(mark)) for mark, begin in stack]
+    if not deep and len(unclosed) <= _MOST_UNCLOSED:
+        return text
+    parts, done = [], 0
+    for begin, end in sorted([*unclosed, *deep]):
+        if begin >= done:
+            parts += [text[done:begin], _HOLE]
+            done = end
+    return "".join([*parts, text[done:]])
+
+
+class _Writer:
+    """Writes the text of nodes, with our marks where something was left out or a line ends."""
+
+    def __init__(self, names: LinkNames) -> None:
+        self.parts: list[str] = []
+        self._names = names
+
+    def write(self, code: Any) -> None:
+        """Write the nodes of a piece of parsed wikitext; None is nothing."""
+        if code is None:
+            return
+        for node in code.nodes:
+            _NODES[type(node)](self, node)
+
+    def _rendered(self, code: Any) -> str:
+        """Return the text of a piece, as `write` would write it."""
+        inner = _Writer(self._names)
+        inner.write(code)
+        return "".join(inner.parts)
+
+    def hole(self, node: Any) -> None:
+        del node
+        self.parts.append(_HOLE)
+
+    def text(self, node: Any) -> None:
+        value = node.value
+        if _MAY_BE_LEFT.search(value):
+            value = _LEFTOVERS.sub("", _MAGIC_WORD.sub("", value))
+        self.parts.append(value)
+
+    def entity(self, node: Any) -> None:
+        try:
+            char = node.normalize()
+        except (ValueError, OverflowError):
+            char = ""
+        if char and not "\ud800" <= char[0] <= "\udfff":
+            self.parts.append(_MARKS.sub("", char).replace("\xad", ""))
+
+    def argument(self, node: Any) -> None:
+        self.write(node.default)
+
+    def external_link(self, node: Any) -> None:
+        if node.title is not None:
+            self.write(node.title)
+        elif node.brackets:
+            self.parts.append(_HOLE)
+        else:
+            self.parts.append(str(node.url))
+
+    def heading(self, node: Any) -> None:
+        title = self._rendered(node.title).replace("\n", " ")
+        self.parts.append(f"{_BREAK}{_HEADING}{node.level}{title}{_BREAK}")
+
+    def tag(self, node: Any) -> None:
+        name = str(node.tag).strip().lower()
+        if node.wiki_markup and name in _ITEMS:
+            self.parts.append(_ITEM)
+            return
+        if name == "br":
+            self.parts.append(_BREAK)
+            return
+        if name in _DROPPED_TAGS:
+            self.parts += (_HOLE, _BREAK)
+            return
+        if name not in _BLOCKS:
+            self.write(node.contents)
+            return
+        self.parts.append(_BREAK)
+        self.write(node.contents)
+        self.parts.append(_BREAK)
+
+    def wikilink(self, node: Any) -> None:
+        title = str(node.title).strip()
+        shown = title.startswith(":")  # a link to what would else be a category, a language
+        title = title.removeprefix(":")
+        prefix, colon, rest = title.partition(":")
+        if colon:
+            folded = _folded(prefix)
+            if not shown and folded in self._names.dropped:
+                self.parts.append(_HOLE)
+                return
+            known = folded in _PROJECTS or folded in self._names.shown
+            language = not known and rest[:1].strip() and _LANGUAGE.fullmatch(prefix.strip())
+            if language and not shown:
+                self.parts.append(_HOLE)
+                return
+            if known or language or folded in self._names.dropped:
+                title = rest.rpartition(":")[2] if _is_prefix(rest) else rest
+        if node.text is not None and str(node.text).strip():
+            self.write(node.text)
+        else:
+            self.parts.append(_LEFTOVERS.sub("", title.strip(" #").replace("_", " ")))
+
+    def template(self, node: Any) -> None:
+        name = _folded(str(node.name))
+        if name in _CHARACTERS:
+            self.parts.append(_CHARACTERS[name])
+            return
+        if name.startswith("formatnum:"):
+            self.parts.append(name.partition(":")[2])
+            return
+        kept = _KEPT.get(name)
+        if kept is None and name.startswith("lang-"):
+            kept = _first
+        if kept is None:
+            self.parts.append(_HOLE)
+            return
+        values = [
+            self._rendered(param.value).strip() for param in node.params if _is_positional(param)
+        ]
+        self.parts.append((kept(values) if values else "") or _HOLE)
+
+
+def _is_positional(param: Any) -> bool:
+    return not param.showkey or str(param.name).strip().isdigit()
+
+
+def _is_prefix(rest: str) -> bool:
+    """Return whether a second prefix follows, as in ``:wikt:fr:pont``."""
+    prefix, colon, _ = rest.partition(":")
+    return bool(colon) and (_folded(prefix) in _PROJECTS or _LANGUAGE.fullmatch(prefix) is not None)
+
+
+def _first(values: list[str]) -> str:
+    return values[0]
+
+
+def _last(values: list[str]) -> str:
+    return values[-1]
+
+
+def _second(values: list[str]) -> str:
+    return values[1] if len(values) > 1 else values[0]
+
+
+def _all(values: list[str]) -> str:
+    return " ".join(filter(None, values))
+
+
+def _joined(values: list[str]) -> str:
+    return "".join(values)
+
+
+def _before(sign: str) -> Callable[[list[str]], str]:
+    return lambda values: f"{sign}{values[0]}"
+
+
+def _ship(values: list[str]) -> str:
+    return " ".join(filter(None, values[:2]))
+
+
+_NUMBER = re.compile(r"[-+−]?[\d.,/]+")
+_RANGES = {"-": "–", "–": "–", "to(-)": "–", "to": " to ", "and": " and ", "or": " or ",
+           "by": " by ", "x": " × ", "*": " × ", "+/-": " ± ", "±": " ± "}  # fmt: skip
+_UNITS = {"m2": "m²", "km2": "km²", "cm2": "cm²", "m3": "m³", "km3": "km³", "sqmi": "sq mi",
+          "sqkm": "km²", "sqft": "sq ft", "cuft": "cu ft", "C": "°C", "F": "°F", "K": "K",
+          "impgal": "imp gal", "usgal": "US gal", "kg/m3": "kg/m³"}  # fmt: skip
+
+
+def _convert(values: list[str]) -> str:
+    """Return a quantity as it was given, without what it is converted to.
+
+    >>> _convert(["5", "km"]), _convert(["3", "to", "4", "ft", "m"]), _convert(["6", "ft", "2", "in"])
+    ('5 km', '3 to 4 ft', '6 ft 2 in')
+    """
+    text, at = values[0], 1
+    while len(values) > at + 1 and values[at] in _RANGES:
+        text += _RANGES[values[at]] + values[at + 1]
+        at += 2
+    if len(values) > at:
+        text += f" {_UNITS.get(values[at], values[at])}"
+        if len(values) > at + 2 and _NUMBER.fullmatch(values[at + 1]):
+            text += f" {values[at + 1]} {_UNITS.get(values[at + 2], values[at + 2])}"
+    return text
+
+
+def _fraction(values: list[str]) -> str:
+    """Return a fraction, such as 2 1/3 of three arguments."""
+    if len(values) == 1:
+        return f"1/{values[0]}"
+    return " ".join([*values[:-2], f"{values[-2]}/{values[-1]}"])
+
+
+#: Templates that hold words of the sentence that they stand in. All others leave a hole.
+_KEPT: dict[str, Callable[[list[str]], str]] = {
+    **dict.fromkeys(("convert", "cvt", "unité", "unit"), _convert),
+    **dict.fromkeys(("lang", "langx", "langue", "color", "colour", "font color"), _second),
+    **dict.fromkeys(("transl", "transliteration", "script"), _last),
+    **dict.fromkeys(("circa", "c.", "ca.", "ca"), _before("c. ")),
+    **dict.fromkeys(("floruit", "fl."), _before("fl. ")),
+    **dict.fromkeys(("born in", "b."), _before("b. ")),
+    "as of": lambda values: f"As of {'-'.join(values)}",
+    "us$": _before("US$"), "usd": _before("US$"), "£": _before("£"), "gbp": _before("£"),
+    "€": _before("€"), "eur": _before("€"), "¥": _before("¥"), "jpy": _before("¥"),
+    "inr": _before("₹"), "a$": _before("A$"), "aud": _before("A$"),
+    **dict.fromkeys(("frac", "fraction", "sfrac"), _fraction),
+    "gaps": _joined,
+    **dict.fromkeys(("ship", "sclass", "sclass2"), _ship),
+    **{name: _before(f"{name.upper()} ") for name in ("hms", "uss", "ss", "rms", "hmas", "hmcs")},
+    **dict.fromkeys(
+        ("nowrap", "nobr", "nobreak", "nbr", "nobold", "noitalic", "nowrap begin", "small",
+         "smaller", "big", "larger", "large", "sup", "sub", "em", "strong", "b", "i", "u", "bold",
+         "italic", "smallcaps", "sc", "sc1", "sc2", "small caps", "abbr", "abbrlink", "abbr.",
+         "tooltip", "hover title", "sic", "val", "mvar", "var", "nihongo", "ill", "interlanguage link",
+         "illm", "link-interwiki", "quote", "blockquote", "cquote", "quotation", "poemquote",
+         "poem quote", "linktext", "angbr", "angle bracket", "angled brackets", "bracket", "not a typo",
+         "proper name", "keypress", "code", "mono", "tt", "kbd", "samp", "midsize", "resize", "plainlist",
+         "ubl", "translation", "lit", "literal translation", "gloss", "wikt-lang", "wt", "w",
+         "age in years", "number", "formatnum", "num", "rp text", "text", "1x", "zwnj",
+         "term", "visible anchor", "vanchor", "section link", "slink", "citation needed span",
+         "cn span", "clarify span", "lien", "siècle", "nobr.", "date", "film date text"),
+        _first,
+    ),
+}  # fmt: skip
+_KEPT["langx"] = _KEPT["wikt-lang"] = _second
+_CHARACTERS = {
+    "!": "|", "=": "=", "'": "'", "'s": "'s", "(": "{", ")": "}", "·": " · ", "dot": " · ",
+    "•": " • ", "bull": " • ", "nbsp": " ", "spaces": " ", "space": " ", "thinsp": " ", "snd": " – ",
+    "spnd": " – ", "spaced ndash": " – ", "spaced en dash": " – ", "ndash": "–", "en dash": "–",
+    "–": "–", "mdash": "—", "em dash": "—", "emdash": "—", "—": "—", "spaced mdash": " — ",
+    "-": "\n\n", "clear": "\n", "break": _BREAK, "br": _BREAK, "paragraph break": "\n\n",
+    "pb": "\n\n", "zwj": "", "zwsp": "", "shy": "", "wbr": "", "minus": "−", "times": "×",
+    "degree": "°", "deg": "°", "euro": "€", "asterisk": "*", "hash": "#", "sdot": "⋅",
+}  # fmt: skip
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text with our marks: paragraphs, items, and headings with text below."""
+    waiting: list[tuple[int, str]] = []  # headings with nothing below them yet
+    skipped = 0  # level of the section of references that is being left out
+    for line in _paragraphs(text):
+        if line[0] == _HEADING:
+            level, title = int(line[1]), _tidied(line[2:])
+            while waiting and waiting[-1][0] >= level:
+                waiting.pop()
+            if skipped and level > skipped:
+                continue
+            skipped = level if title.casefold() in _REFERENCES else 0
+            waiting.append((level, title))
+        elif not skipped and (tidied := _tidied(line)):
+            yield from (title for _, title in waiting if title)
+            waiting.clear()
+            yield tidied
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Yield paragraphs on one line each, as MediaWiki joins the lines of one."""
+    for block in text.split(_BREAK):
+        lines: list[str] = []
+        for line in block.split("\n"):
+            if line[:1] == _HEADING:
+                yield line
+                continue
+            *before, item = line.split(_ITEM)
+            parts = [part for part in before if part.strip()]
+            stripped = item.strip()
+            # An item, a line of leftovers, a blank line and preformatted text end a paragraph.
+            if before or not stripped.strip(_HOLE) or line[:1] == " ":
+                if lines:
+                    yield " ".join(lines)
+                    lines = []
+                yield from parts
+                if stripped.strip(_HOLE):
+                    yield stripped
+            else:
+                lines.append(stripped)
+        if lines:
+            yield " ".join(lines)
+
+
+def _tidied(line: str) -> str:
+    """Return a line without our marks and without what they leave; empty if no word is left."""
+    if _HOLE in line:
+        line = _HOLES.sub(_HOLE, line)
+        line = _EMPTY_BRACKETS.sub(lambda m: _HOLE if _HOLE in m[1] else m[0], line)
+        line = _AFTER_BRACKET.sub("(", line)
+        line = _BEFORE_BRACKET.sub(")", line)
+        line = _AT_PUNCTUATION.sub("", line)
+        line = _HOLE_BETWEEN.sub(lambda m: " " if m[1] or m[2] else "", line)
+    line = _BLANKS.sub(" ", line.replace(_ITEM, " ").replace(_HEADING, "")).strip()
+    return line if any(map(str.isalnum, line)) else ""
