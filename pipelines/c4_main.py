@@ -35,6 +35,12 @@ _COMMANDS = {
         passes_on=True,
         interrupted="interrupted; run the same command again to resume: cleaned files are kept",
     ),
+    "import": _Command(
+        "pipelines.commands.import_pages",
+        "makes a corpus of Wikipedia, books, JSON lines or data sets",
+        passes_on=True,
+        interrupted="interrupted; run the same command again to resume: finished files are kept",
+    ),
     "verify": _Command(
         "pipelines.commands.verify", "checks a finished corpus, byte for byte, without its inputs"
     ),

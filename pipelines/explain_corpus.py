@@ -167,6 +167,7 @@ class KeptCorpus:
         self.keep = self._made.keep
         self.max_record_bytes = self._made.settings.max_record_bytes
         self.max_file_bytes = self._made.settings.max_file_bytes
+        self.source = self._made.settings.source
         self._recipe = Recipe.from_mapping(self._made.recipe)
         self._lookups = _LOOKUPS
         self._urls_of_ranks: dict[int, str] = {}

@@ -15,6 +15,7 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.explain_corpus import Copy, KeptCorpus, KeptFile, KeptPage
+from pipelines.imports import sources
 from pipelines.printing import printable
 from pipelines.stages.clean_files import Place, page_digest, read_pages
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
@@ -108,6 +109,8 @@ class Explainer:
                 Counter(),
                 self._config.max_record_bytes,
                 self._config.max_file_bytes,
+                self._config.source,
+                path,
             )
             try:
                 for page in pages:
@@ -162,7 +165,8 @@ class Explainer:
 
         Records of a damaged file cannot always be read by themselves; then the whole file is read.
         """
-        offsets = dict.fromkeys(copy.page.offset for copy in copies)
+        wet = self._config.source == sources.WET  # others are read from their begin only
+        offsets = dict.fromkeys(copy.page.offset for copy in copies if wet)
         pages = [page for offset in offsets for page in self._record(path, offset)]
         found = self._matched(copies, pages)
         if len(found) < len(copies):

@@ -14,6 +14,7 @@ from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import Manifest, read_manifest, write_manifest
 from pipelines.engines.local import cores
+from pipelines.imports import sources
 from pipelines.input_list import build_id, write_input_list
 from pipelines.printing import counted
 from pipelines.storage import FileInfo
@@ -42,7 +43,10 @@ def prepare(
     config.page_rules()  # a bad list stops here, not on a worker
     for option, path in config.empty_lists().items():
         note(f"c4: warning: the list {path} has no entries ({option})")
-    files = storage.match(config.inputs)
+    files = sources.input_files(config.source, config.inputs)
+    if config.recipe.dedup_urls:
+        paths = [file.path for file in files]
+        sources.require_distinct_names(config.source, paths, config.recipe.name)
     _require_utf8([file.path for file in files], "--input")
     _require_utf8([config.output], "--output")
     corpus_folder.require_own_folder(config.output, start_over)

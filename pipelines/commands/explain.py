@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 #: What judges pages, of the options of a build.
 _OF_BUILD = (
-    "recipe", "badwords", "domain_list", "url_list", "max_record_bytes", "max_file_bytes",
+    "source", "recipe", "badwords", "domain_list", "url_list", "max_record_bytes", "max_file_bytes",
 )  # fmt: skip
 
 
@@ -122,6 +122,8 @@ def _config(
                 f"{corpus.folder} was built with recipe {corpus.recipe.name}, not with "
                 f"today's {asked['recipe'].name}: leave --recipe out (--corpus)"
             )
+        if asked.get("source", corpus.source) != corpus.source:
+            raise ValueError(f"{corpus.folder} was made of {corpus.source}: leave --from out")
         for name in ("max_record_bytes", "max_file_bytes"):
             if asked.get(name, built[name]) != built[name]:
                 limit = f"{option_of(BuildConfig, name)} {built[name] >> 20}"

@@ -57,6 +57,7 @@ class Settings:
     max_file_bytes: int
     formats: tuple[str, ...]
     shards: int | str  # train shards, or "auto"
+    source: str = "wet"  # what the inputs are; not in the file unless they are something else
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +193,8 @@ class Manifest:
         for name in ("side_files", "checksum"):
             if not content[name] and content[name] != []:
                 del content[name]
+        if self.settings.source == "wet":
+            del content["settings"]["source"]
         return content
 
     def wrong_sums(self) -> list[str]:

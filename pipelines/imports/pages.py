@@ -95,7 +95,7 @@ def _date(value: Any) -> str:
     if isinstance(value, datetime.datetime):
         if value.tzinfo is not None:
             value = value.astimezone(datetime.UTC)
-        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"{value.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode().strip()
     return ""

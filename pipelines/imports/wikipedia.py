@@ -32,7 +32,7 @@ def read(path: str, stored: Stored, limits: Limits) -> Iterator[Found]:
     Raises:
         UnreadableSourceError: The file is no dump, or has a DTD or entities.
         BrokenError: It is cut off or damaged; see `pipelines.imports.inflated.pieces`.
-        ModuleNotFoundError: The parser of wikitext is not installed.
+        ValueError: The parser of wikitext is not installed.
     """
     del path
     require_parser()
@@ -57,8 +57,6 @@ def _article(page: "_Page", names: LinkNames, base: str) -> Found:
         return reject(page.number, RejectReason.NO_URL, "a page without a title")
     try:
         text = plain_text("".join(page.text), names)
-    except ModuleNotFoundError:
-        raise
     except Exception as error:  # of the parser's own, on wikitext that it cannot follow
         detail = f"{page.title}: {type(error).__name__}: {error}"
         return reject(page.number, RejectReason.BAD_MARKUP, detail)
@@ -186,8 +184,9 @@ class _Dump:
     def _end(self, name: str) -> None:
         depth = len(self._path)
         self._path.pop()
-        if depth == 2 and name == "page" and self._page is not None:
-            page, self._page = self._page, None
+        page = self._page
+        if depth == 2 and page is not None:
+            self._page = None
             if kind := page.other_kind():
                 self._stats.other_records[kind] += 1
             else:
@@ -199,7 +198,6 @@ class _Dump:
             return
         value, self._field = "".join(self._field).strip(), None
         self._parser.CharacterDataHandler = None
-        page = self._page
         if page is None:
             if name == "base":
                 self.base = value[: value.rfind("/") + 1]

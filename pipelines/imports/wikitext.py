@@ -25,9 +25,12 @@ _HOLE, _BREAK, _ITEM, _HEADING = "\x01\x02\x03\x04"
 _MARKS = re.compile("[\x00-\x08]")
 _ITEMS = frozenset(("li", "dd", "dt"))
 _BLOCKS = frozenset(
-    "address article blockquote caption center dd div dl dt fieldset figure footer form h1 h2 h3 h4"
-    " h5 h6 header hr li nav ol p section td th tr ul".split()
-)
+    (
+        "address", "article", "blockquote", "caption", "center", "dd", "div", "dl", "dt",
+        "fieldset", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr",
+        "li", "nav", "ol", "p", "section", "td", "th", "tr", "ul",
+    )
+)  # fmt: skip
 _DROPPED_TAGS = frozenset(("table", "style", "script"))
 
 #: Extension tags whose content is no text of the article, and those whose content is kept.
@@ -39,11 +42,11 @@ _RAW_TAGS = (
 _OPENS = re.compile(rf"<!--|<({'|'.join(_RAW_TAGS)})(?=[\s/>])([^<>]*)>", re.IGNORECASE)
 _LITERAL = str.maketrans({char: f"&#{ord(char)};" for char in "[]{}<>|'=*#:;_~"})
 
-_NESTING = re.compile(
-    r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|</?[A-Za-z]+|\[(?=[A-Za-z]{0,9}:|//)|\]"
-)
+_NESTING = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|</?[A-Za-z]+|\[(?=[A-Za-z]{0,9}:|//)|\]")
 _CLOSES = {"}}": "{{", "]]": "[[", "|}": "{|", "]": "["}
-_VOID_TAGS = frozenset(("br", "hr", "img", "wbr", "li", "dt", "dd", "th", "td", "tr", "meta", "link"))
+_VOID_TAGS = frozenset(
+    ("br", "hr", "img", "wbr", "li", "dt", "dd", "th", "td", "tr", "meta", "link")
+)
 _MOST_UNCLOSED = 24  # our choice: articles have a few at most; 1,000 cost the parser 30 ms
 _DEEPEST = 30  # mwparserfromhell's tokenizer follows 40 levels (MAX_DEPTH)
 
@@ -111,7 +114,7 @@ _ENGLISH = LinkNames()
 
 
 def require_parser() -> None:
-    """Raise ModuleNotFoundError, in one line, if the parser is not installed."""
+    """Raise ValueError, in one line, if the parser is not installed."""
     _parse()
 
 
@@ -123,8 +126,9 @@ def _parse() -> Callable[[str], Any]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != PARSER:
             raise
-        raise ModuleNotFoundError(
-            f"reading wikitext needs {PARSER}: pip install 'colossal-c4[import]'", name=PARSER
+        raise ValueError(
+            f"reading wikitext needs {PARSER}, which is not installed: pip install "
+            "'colossal-c4[import]'"
         ) from None
     nodes = parser.nodes
     _NODES.update(
@@ -158,10 +162,7 @@ def plain_text(wikitext: str, names: LinkNames = _ENGLISH) -> str:
         names: Of the wiki's namespaces.
 
     Raises:
-        ModuleNotFoundError: The parser is not installed.
-
-    >>> plain_text("'''Pons''' needed {{convert|5|km}} of [[rope|ropes]].<ref>Smith</ref> [[de:P]]")
-    'Pons needed 5 km of ropes.'
+        ValueError: The parser is not installed.
     """
     parse = _parse()
     text = _without_raw_tags(_MARKS.sub("", wikitext))
@@ -315,6 +316,8 @@ class _Writer:
             self.parts.append(_MARKS.sub("", char).replace("\xad", ""))
 
     def argument(self, node: Any) -> None:
+        if node.default is None:
+            self.parts.append(_HOLE)
         self.write(node.default)
 
     def external_link(self, node: Any) -> None:
@@ -411,20 +414,8 @@ def _second(values: list[str]) -> str:
     return values[1] if len(values) > 1 else values[0]
 
 
-def _all(values: list[str]) -> str:
-    return " ".join(filter(None, values))
-
-
-def _joined(values: list[str]) -> str:
-    return "".join(values)
-
-
 def _before(sign: str) -> Callable[[list[str]], str]:
     return lambda values: f"{sign}{values[0]}"
-
-
-def _ship(values: list[str]) -> str:
-    return " ".join(filter(None, values[:2]))
 
 
 _NUMBER = re.compile(r"[-+−]?[\d.,/]+")
@@ -438,8 +429,8 @@ _UNITS = {"m2": "m²", "km2": "km²", "cm2": "cm²", "m3": "m³", "km3": "km³",
 def _convert(values: list[str]) -> str:
     """Return a quantity as it was given, without what it is converted to.
 
-    >>> _convert(["5", "km"]), _convert(["3", "to", "4", "ft", "m"]), _convert(["6", "ft", "2", "in"])
-    ('5 km', '3 to 4 ft', '6 ft 2 in')
+    >>> _convert(["5", "km"]), _convert(["3", "to", "4", "ft", "m"])
+    ('5 km', '3 to 4 ft')
     """
     text, at = values[0], 1
     while len(values) > at + 1 and values[at] in _RANGES:
@@ -461,41 +452,39 @@ def _fraction(values: list[str]) -> str:
 
 #: Templates that hold words of the sentence that they stand in. All others leave a hole.
 _KEPT: dict[str, Callable[[list[str]], str]] = {
-    **dict.fromkeys(("convert", "cvt", "unité", "unit"), _convert),
-    **dict.fromkeys(("lang", "langx", "langue", "color", "colour", "font color"), _second),
-    **dict.fromkeys(("transl", "transliteration", "script"), _last),
-    **dict.fromkeys(("circa", "c.", "ca.", "ca"), _before("c. ")),
-    **dict.fromkeys(("floruit", "fl."), _before("fl. ")),
-    **dict.fromkeys(("born in", "b."), _before("b. ")),
-    "as of": lambda values: f"As of {'-'.join(values)}",
-    "us$": _before("US$"), "usd": _before("US$"), "£": _before("£"), "gbp": _before("£"),
-    "€": _before("€"), "eur": _before("€"), "¥": _before("¥"), "jpy": _before("¥"),
-    "inr": _before("₹"), "a$": _before("A$"), "aud": _before("A$"),
-    **dict.fromkeys(("frac", "fraction", "sfrac"), _fraction),
-    "gaps": _joined,
-    **dict.fromkeys(("ship", "sclass", "sclass2"), _ship),
-    **{name: _before(f"{name.upper()} ") for name in ("hms", "uss", "ss", "rms", "hmas", "hmcs")},
     **dict.fromkeys(
-        ("nowrap", "nobr", "nobreak", "nbr", "nobold", "noitalic", "nowrap begin", "small",
-         "smaller", "big", "larger", "large", "sup", "sub", "em", "strong", "b", "i", "u", "bold",
-         "italic", "smallcaps", "sc", "sc1", "sc2", "small caps", "abbr", "abbrlink", "abbr.",
-         "tooltip", "hover title", "sic", "val", "mvar", "var", "nihongo", "ill", "interlanguage link",
-         "illm", "link-interwiki", "quote", "blockquote", "cquote", "quotation", "poemquote",
-         "poem quote", "linktext", "angbr", "angle bracket", "angled brackets", "bracket", "not a typo",
-         "proper name", "keypress", "code", "mono", "tt", "kbd", "samp", "midsize", "resize", "plainlist",
-         "ubl", "translation", "lit", "literal translation", "gloss", "wikt-lang", "wt", "w",
-         "age in years", "number", "formatnum", "num", "rp text", "text", "1x", "zwnj",
-         "term", "visible anchor", "vanchor", "section link", "slink", "citation needed span",
-         "cn span", "clarify span", "lien", "siècle", "nobr.", "date", "film date text"),
+        ("nowrap", "nobr", "nobreak", "nobold", "noitalic", "small", "smaller", "big", "larger",
+         "large", "sup", "sub", "em", "strong", "b", "i", "u", "bold", "italic", "smallcaps", "sc",
+         "small caps", "abbr", "abbr.", "abbrlink", "tooltip", "hover title", "sic", "not a typo",
+         "val", "number", "num", "mvar", "var", "angbr", "angle bracket", "bracket", "code", "mono",
+         "kbd", "samp", "nihongo", "ill", "interlanguage link", "lien", "link-interwiki", "w",
+         "linktext", "quote", "blockquote", "cquote", "quotation", "poemquote", "poem quote",
+         "proper name", "translation", "lit", "literal translation", "gloss", "visible anchor",
+         "vanchor", "section link", "slink", "citation needed span", "cn span", "date"),
         _first,
     ),
+    **dict.fromkeys(("lang", "langx", "langue", "wikt-lang", "color", "colour"), _second),
+    **dict.fromkeys(("transl", "transliteration", "script", "font color"), _last),
+    **dict.fromkeys(("convert", "cvt", "unité", "unit"), _convert),
+    **dict.fromkeys(("circa", "c.", "ca.", "ca"), _before("c. ")),
+    **dict.fromkeys(("floruit", "fl."), _before("fl. ")),
+    **dict.fromkeys(("us$", "usd"), _before("US$")),
+    **dict.fromkeys(("£", "gbp"), _before("£")),
+    **dict.fromkeys(("€", "eur"), _before("€")),
+    **dict.fromkeys(("¥", "jpy"), _before("¥")),
+    **dict.fromkeys(("a$", "aud"), _before("A$")),
+    "inr": _before("₹"),
+    **dict.fromkeys(("frac", "fraction", "sfrac"), _fraction),
+    "gaps": "".join,
+    "as of": lambda values: f"As of {'-'.join(values)}",
+    "ship": lambda values: " ".join(filter(None, values[:2])),
+    **{name: _before(f"{name.upper()} ") for name in ("hms", "uss", "ss", "rms", "hmas", "hmcs")},
 }  # fmt: skip
-_KEPT["langx"] = _KEPT["wikt-lang"] = _second
 _CHARACTERS = {
     "!": "|", "=": "=", "'": "'", "'s": "'s", "(": "{", ")": "}", "·": " · ", "dot": " · ",
-    "•": " • ", "bull": " • ", "nbsp": " ", "spaces": " ", "space": " ", "thinsp": " ", "snd": " – ",
-    "spnd": " – ", "spaced ndash": " – ", "spaced en dash": " – ", "ndash": "–", "en dash": "–",
-    "–": "–", "mdash": "—", "em dash": "—", "emdash": "—", "—": "—", "spaced mdash": " — ",
+    "•": " • ", "bull": " • ", "nbsp": " ", "spaces": " ", "space": " ", "thinsp": " ",
+    "snd": " – ", "spnd": " – ", "spaced ndash": " – ", "spaced en dash": " – ", "ndash": "–",
+    "en dash": "–", "–": "–", "mdash": "—", "em dash": "—", "—": "—", "spaced mdash": " — ",
     "-": "\n\n", "clear": "\n", "break": _BREAK, "br": _BREAK, "paragraph break": "\n\n",
     "pb": "\n\n", "zwj": "", "zwsp": "", "shy": "", "wbr": "", "minus": "−", "times": "×",
     "degree": "°", "deg": "°", "euro": "€", "asterisk": "*", "hash": "#", "sdot": "⋅",
