@@ -161,7 +161,7 @@ class PageRules:
             and len(self.splitter.line_starts("\n".join(lines))) < recipe.min_sentences
         ):
             return CleanPage(PageVerdict.FEW_SENTENCES, lines=len(lines))
-        text = "\n".join(lines).strip() if recipe.strip_lines else page.text
+        text = "\n".join(lines).strip() if not recipe.verbatim else page.text
         return CleanPage(PageVerdict.KEPT, text, len(lines))
 
     def _judge_whole(self, page: RawPage) -> PageVerdict:
@@ -252,7 +252,7 @@ class PageRules:
 
     def _judge_contents(self, pages: Sequence[RawPage], results: list[CleanPage]) -> None:
         """Judge the language, then its bad words, of the pages still kept; change ``results``."""
-        if not self.recipe.detect_language:
+        if self.recipe.skip_language:
             return
         waiting = [at for at, result in enumerate(results) if result.verdict is PageVerdict.KEPT]
         languages = [detect_language(results[at].text) for at in waiting]

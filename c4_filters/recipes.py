@@ -23,6 +23,9 @@ _LARGEST = 10**9  # of any whole number in a recipe
 DedupUnit = Literal["none", "sentences", "lines"]
 Order = Literal["filters_first", "dedup_first"]
 
+#: Fields that came after version 0.2: recipes that leave them alone keep their digest.
+_ABSENT_BY_DEFAULT = ("verbatim", "skip_language")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -44,8 +47,6 @@ class Recipe:
     max_page_chars: int = 190_000  # TF: is_valid_length
     drop_parser_accidents: bool = False  # TF: body lines that look like WARC headers
 
-    strip_lines: bool = True  # lines stripped, blank ones dropped; else the text stays as read
-
     # Line rules.
     line_rules: bool = True
     max_word_chars: int = 1_000  # TF: _MAX_WORD_LENGTH
@@ -58,7 +59,6 @@ class Recipe:
     min_paragraph_chars: int = 200  # TF multilingual
 
     # Page rules.
-    detect_language: bool = True  # else pages have none, and no rule looks at it
     languages: tuple[str, ...] = ("en",)  # empty: any detected language
     min_language_probability: float = 0.99  # P, TF; 0.95 for mC4
     bad_words: bool = True
@@ -72,6 +72,10 @@ class Recipe:
     dedup_window: int = 3  # P: three-sentence spans; TF: one line
     min_sentences_after_dedup: int = 3
     sentence_language: str = "english"  # Punkt model
+
+    # Off in most recipes here, and absent from as_dict() while they are.
+    verbatim: bool = False  # the text stays as read: lines not stripped, blank ones not dropped
+    skip_language: bool = False  # no language is detected, and pages have none
 
     def __post_init__(self) -> None:
         if not _is_name(self.name):
@@ -125,15 +129,15 @@ class Recipe:
             "must name a mark: without one, line_rules drop every line",
         )
         self._require(
-            self.detect_language or not (self.languages or self.bad_words),
-            "detect_language",
-            "must be true: languages and bad_words need the language of a page",
+            not (self.skip_language and (self.languages or self.bad_words)),
+            "skip_language",
+            "must be false where languages or bad_words need the language of a page",
         )
         self._require(
-            self.strip_lines
+            not self.verbatim
             or not (self.line_rules or self.drop_parser_accidents or self.dedup_unit != "none"),
-            "strip_lines",
-            'must be true, unless line_rules are false and dedup_unit is "none"',
+            "verbatim",
+            'must be false, unless line_rules are false and dedup_unit is "none"',
         )
 
     def _require(self, holds: bool, field: str, rule: str) -> None:
@@ -141,15 +145,11 @@ class Recipe:
             raise ValueError(f"recipe {self.name}: {field} {rule}, got {getattr(self, field)!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every field, as JSON-ready values.
-
-        Fields added since version 0.1 are left out while they have their defaults, so that corpora
-        built before keep their settings.
-        """
+        """Return every field, as JSON-ready values; ``verbatim`` and such only if they are on."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
-            if _ADDED.get(key) != value
+            if value or key not in _ABSENT_BY_DEFAULT
         }
 
     def digest(self) -> str:
@@ -194,10 +194,6 @@ class Recipe:
             if languages and UNSPACED.issuperset(languages):
                 values.setdefault("min_words_per_line", 1)
         return cls(**{**base, **values})
-
-
-#: Fields added since version 0.1 -> their defaults, which keep its rules.
-_ADDED = {"strip_lines": True, "detect_language": True}
 
 
 def _as_tuple(value: object) -> object:
@@ -330,15 +326,15 @@ RECIPES: dict[str, Recipe] = {
             name="as_is",
             description="No rule and no deduplication: every page that has text, as it was read",
             max_page_chars=_LARGEST,
-            strip_lines=False,
             line_rules=False,
             min_sentences=0,
-            detect_language=False,
             languages=(),
             bad_words=False,
             dedup_urls=False,
             dedup_unit="none",
             min_sentences_after_dedup=0,
+            verbatim=True,
+            skip_language=True,
         ),
     )
 }

@@ -6,6 +6,7 @@ A file is a unit of work, as a WET file is. Readers are imported when their kind
 import dataclasses
 import importlib
 import importlib.metadata
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -165,7 +166,9 @@ def _files(source: Source, pattern: Any) -> list[storage.FileInfo]:
 
 
 def _is_file(path: str) -> bool:
-    if not storage.is_local(path) and path.startswith(("http://", "https://")):
+    if storage.is_local(path):
+        return not os.path.isdir(os.path.expanduser(storage.local_path(path)))
+    if path.startswith(("http://", "https://")):
         return True
     try:
         storage.stat(path)

@@ -7,6 +7,7 @@ A dump has neither a DTD nor entities of its own. A file that declares any is re
 entity may unpack to any size and may name other files.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -38,14 +39,20 @@ def read(path: str, stored: Stored, limits: Limits) -> Iterator[Found]:
     require_parser()
     dump = _Dump(limits, stored)
     names: LinkNames | None = None
-    for piece in pieces(stored, limits.file):
-        dump.feed(piece)
-        if dump.pages and names is None:
+    broken: BrokenError | None = None
+    for piece in itertools.chain(pieces(stored, limits.file), [b""]):
+        try:
+            dump.feed(piece)
+        except BrokenError as error:
+            broken = error  # once the pages before it are out
+        pages, dump.pages = dump.pages, []
+        if pages and names is None:
             names = LinkNames(dump.namespaces)
-        for page in dump.taken():
+        for page in pages:
             assert names is not None
             yield _article(page, names, dump.base)
-    dump.feed(b"", last=True)
+        if broken is not None:
+            raise broken
 
 
 def _article(page: "_Page", names: LinkNames, base: str) -> Found:
@@ -107,8 +114,9 @@ class _Dump:
         parser.EntityDeclHandler = self._refuse
         parser.SkippedEntityHandler = self._refuse
 
-    def feed(self, piece: bytes, last: bool = False) -> None:
-        """Parse the next bytes of the dump."""
+    def feed(self, piece: bytes) -> None:
+        """Parse the next bytes of the dump; none are its end."""
+        last = not piece
         self._fed += len(piece)
         try:
             self._parser.Parse(piece, last)
@@ -122,11 +130,6 @@ class _Dump:
         # What expat holds of a token that does not end.
         if self._fed - self._parser.CurrentByteIndex > 2 * _MOST_WIKITEXT_BYTES:
             raise BrokenError(RejectReason.DAMAGED, "not well-formed XML: a tag that does not end")
-
-    def taken(self) -> list[_Page]:
-        """Return the articles completed since the last call."""
-        pages, self.pages = self.pages, []
-        return pages
 
     def _refuse(self, *declared: Any) -> None:
         raise UnreadableSourceError(
