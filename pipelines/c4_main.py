@@ -51,6 +51,18 @@ _COMMANDS = {
     "explain": _Command(
         "pipelines.commands.explain", "shows why pages of a file or corpus were kept or dropped"
     ),
+    "mix": _Command(
+        "model.commands.mix",
+        "mixes corpora by weight, in pages or tokens",
+        extra="train",
+        interrupted="interrupted; run the same command again: it begins from the start",
+    ),
+    "head": _Command(
+        "model.commands.head",
+        "takes the first tokens of a corpus, to train on little data repeated",
+        extra="train",
+        interrupted="interrupted; run the same command again: it begins from the start",
+    ),
     "vocab": _Command(
         "model.commands.vocab", "trains a SentencePiece vocabulary on corpora", extra="train"
     ),

@@ -16,7 +16,7 @@ from c4_filters.recipes import RECIPES, Recipe, load_recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.corpus import layout
-from pipelines.corpus.formats import format_named
+from pipelines.corpus.formats import formats_named, require_formats
 from pipelines.imports import sources
 from pipelines.number_options import MOST_SHARDS, shard_count
 from pipelines.options import check_bounds, option
@@ -49,12 +49,6 @@ def read_recipe(name: str) -> Recipe:
     return load_recipe(name, text)
 
 
-def _read_formats(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    _require_formats(names)
-    return names
-
-
 def _badword_lists(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Return (language, path) of each --badwords. Raises ValueError for one of another form."""
     lists = []
@@ -64,14 +58,6 @@ def _badword_lists(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
             raise ValueError(f"--badwords wants LANG=FILE, such as en=words.txt, got {value!r}")
         lists.append((language, layout.absolute(path)))
     return tuple(lists)
-
-
-def _require_formats(names: Sequence[str]) -> None:
-    """Raise ValueError for an unknown format, for one named twice, and for none."""
-    for name in names:
-        format_named(name)
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"name each format once, got {','.join(names)!r} (--format)")
 
 
 #: Of an option in megabytes, whose field has bytes.
@@ -103,7 +89,7 @@ class BuildConfig:
     )  # fmt: skip
     formats: tuple[str, ...] = option(
         "tfrecord, parquet, json, or several separated by commas (default: parquet)",
-        "--format", default=("parquet",), metavar="LIST", read=_read_formats,
+        "--format", default=("parquet",), metavar="LIST", read=formats_named,
     )  # fmt: skip
     shards: int | None = option(
         "train shards (default: auto, 64 to 256 MB of text each)",
@@ -148,7 +134,7 @@ class BuildConfig:
         if isinstance(self.recipe, str):
             given["recipe"] = read_recipe(self.recipe)
         if isinstance(self.formats, str):
-            given["formats"] = _read_formats(self.formats)
+            given["formats"] = formats_named(self.formats)
         for name, value in given.items():
             object.__setattr__(self, name, value)
         if not self.inputs or not all(self.inputs):
@@ -157,7 +143,7 @@ class BuildConfig:
             raise ValueError("no output folder (--output)")
         if self.source != sources.WET:
             sources.source_named(self.source)
-        _require_formats(self.formats)
+        require_formats(self.formats)
         check_bounds(self)
         if self.keep not in KEEP:
             raise ValueError(f"keep must be one of {', '.join(KEEP)}, got {self.keep!r} (--keep)")

@@ -19,6 +19,8 @@ from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
+from pipelines.corpus.derived import CORPORA
+from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import read_manifest
@@ -163,6 +165,12 @@ class KeptCorpus:
         """Read the manifest. Raises CorpusError if it is missing or damaged."""
         self.folder = folder
         self._made = read_manifest(folder)
+        if self._made.settings.source == CORPORA:
+            of = " or ".join(file.path for file in self._made.inputs)
+            raise CorpusError(
+                f"{folder} was made of other corpora, by c4 mix or c4 head: ask about its pages "
+                f"with --corpus {of}"
+            )
         self.inputs = {file.path: file for file in self._made.inputs}
         self.keep = self._made.keep
         self.max_record_bytes = self._made.settings.max_record_bytes

@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import io
 import json
 import lzma
 import sys
@@ -105,7 +104,7 @@ def test_damage_makes_a_file_unreadable_and_a_cut_costs_the_rest(tmp_path, pack)
         return  # frames of pyarrow's codec carry no checksum
     damaged = bytearray(packed)
     damaged[len(damaged) // 2] ^= 0x55
-    with pytest.raises(UnreadableSourceError, match="is damaged .*: fetch it again"):
+    with pytest.raises(UnreadableSourceError, match=r"is damaged .*: fetch it again"):
         read("jsonl", write(tmp_path / "a.jsonl", bytes(damaged)))
 
 
@@ -366,5 +365,5 @@ class TestHub:
             input_files("hf", ["hf://allenai/c4"])
         with pytest.raises(FileNotFoundError, match="no data file"):
             input_files("hf", ["hf://datasets/allenai/c4/de/*"])
-        with pytest.raises(OSError, match="does not list this data set: 404 Client Error$"):
+        with pytest.raises(OSError, match=r"does not list this data set: 404 Client Error$"):
             input_files("hf", ["hf://datasets/nobody/none"])
