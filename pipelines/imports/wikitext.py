@@ -187,7 +187,7 @@ def _without_raw_tags(text: str) -> str:
             close = text.find("-->", end)
             end = len(text) if close < 0 else close + 3
             # MediaWiki removes a line that holds nothing but a comment.
-            alone = text[:start].endswith("\n") and text[end : end + 1] == "\n"
+            alone = text[max(0, start - 1) : start] == "\n" == text[end : end + 1]
             end += alone
         elif not opening[2].endswith("/"):
             found = None if name in unclosed else _end_tag(name).search(text, end)
@@ -223,8 +223,9 @@ def _without_quotes(line: str) -> str:
     if sum(size in (3, 5) for size in sizes) % 2 and sum(size in (2, 5) for size in sizes) % 2:
         # One bold mark is an apostrophe before italics: after a word of one letter, else another.
         bold = [at for at, size in enumerate(sizes) if size == 3]
-        words = [at for at in bold if line[: runs[at].start()][-1:].strip()]
-        single = [at for at in words if len(line[: runs[at].start()].rpartition(" ")[2]) == 1]
+        starts = {at: runs[at].start() for at in bold}
+        words = [at for at in bold if line[max(0, starts[at] - 1) : starts[at]].strip()]
+        single = [at for at in words if not line[max(0, starts[at] - 2) : starts[at] - 1].strip()]
         if chosen := (single or words or bold)[:1]:
             apostrophes[chosen[0]] = 1
     parts, done = [], 0
