@@ -47,7 +47,7 @@ def file_urls(path: str, is_data: Callable[[str], bool]) -> list[str]:
         ) from None
     try:
         found = hub.HfApi().dataset_info(name, revision=revision)
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+    except Exception as error:  # of whichever HTTP client it uses
         line = str(error).strip().split("\n", 1)[0]
         raise OSError(f"{path}: the Hub does not list this data set: {line}") from None
     wanted = compile_pattern(pattern or "**")
