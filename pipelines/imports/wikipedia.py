@@ -137,6 +137,12 @@ class _Dump:
             "dump of a wiki has: refused, since they could unpack to any size"
         )
 
+    def _kind_by_title(self, page: _Page) -> str:
+        """Return the kind of a page of a dump that has no ``<ns>``, as before 2012."""
+        prefix, colon, _ = page.title.partition(":")
+        other = not page.namespace and colon and prefix in self.namespaces.values()
+        return "other namespace" if other else ""
+
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         path = self._path
         if not path and name != "mediawiki":
@@ -190,7 +196,7 @@ class _Dump:
         page = self._page
         if depth == 2 and page is not None:
             self._page = None
-            if kind := page.other_kind():
+            if kind := page.other_kind() or self._kind_by_title(page):
                 self._stats.other_records[kind] += 1
             else:
                 self.pages.append(page)

@@ -53,7 +53,7 @@ _DEEPEST = 30  # mwparserfromhell's tokenizer follows 40 levels (MAX_DEPTH)
 _QUOTES = re.compile(r"'{2,}")
 _MAGIC_WORD = re.compile(r"__[^\W\d_]+__")
 _LEFTOVERS = re.compile(
-    r"\{\{\{?|\}\}\}?|\[\[|\]\]|\{\||\|\}|</?[A-Za-z][^<>\n]{0,200}>|<br\b|~{3,5}|-{4,}"
+    r"\{\{\{?(?:[^|{}\[\]\n.]{0,40}(?=[|\n]|$))?|\}\}\}?|\[\[|\]\]|\{\||\|\}|</?[A-Za-z][^<>\n]{0,200}>|<br\b|~{3,5}|-{4,}"
 )
 _MAY_BE_LEFT = re.compile(r"[{}<~]|\[\[|\]\]|__|----")
 
@@ -387,10 +387,14 @@ class _Writer:
         if kept is None:
             self.parts.append(_HOLE)
             return
-        values = [
-            self._rendered(param.value).strip() for param in node.params if _is_positional(param)
-        ]
-        self.parts.append((kept(values) if values else "") or _HOLE)
+        params = node.params
+        # Quotations may name their text; all others are kept by what has no name.
+        chosen = [p for p in params if _is_positional(p)] or [p for p in params if p.name == "text"]
+        values = [self._rendered(param.value).strip() for param in chosen]
+        text = kept(values) if values else _WITHOUT_VALUES.get(name, "")
+        if name == "as of" and node.has("lc"):
+            text = text.lower()
+        self.parts.append(text or _HOLE)
 
 
 def _is_positional(param: Any) -> bool:
@@ -461,7 +465,8 @@ _KEPT: dict[str, Callable[[list[str]], str]] = {
          "kbd", "samp", "nihongo", "ill", "interlanguage link", "lien", "link-interwiki", "w",
          "linktext", "quote", "blockquote", "cquote", "quotation", "poemquote", "poem quote",
          "proper name", "translation", "lit", "literal translation", "gloss", "visible anchor",
-         "vanchor", "section link", "slink", "citation needed span", "cn span", "date"),
+         "vanchor", "flag", "flagcountry", "section link",
+         "slink", "citation needed span", "cn span", "date"),
         _first,
     ),
     **dict.fromkeys(("lang", "langx", "langue", "wikt-lang", "color", "colour"), _second),
@@ -481,6 +486,7 @@ _KEPT: dict[str, Callable[[list[str]], str]] = {
     "ship": lambda values: " ".join(filter(None, values[:2])),
     **{name: _before(f"{name.upper()} ") for name in ("hms", "uss", "ss", "rms", "hmas", "hmcs")},
 }  # fmt: skip
+_WITHOUT_VALUES = dict.fromkeys(("circa", "c.", "ca.", "ca"), "c.")
 _CHARACTERS = {
     "!": "|", "=": "=", "'": "'", "'s": "'s", "(": "{", ")": "}", "·": " · ", "dot": " · ",
     "•": " • ", "bull": " • ", "nbsp": " ", "spaces": " ", "space": " ", "thinsp": " ",
@@ -522,6 +528,8 @@ def _paragraphs(text: str) -> Iterator[str]:
             *before, item = line.split(_ITEM)
             parts = [part for part in before if part.strip()]
             stripped = item.strip()
+            if stripped[:1] == "|":  # a row of a table or template that was never closed
+                stripped = ""
             # An item, a line of leftovers, a blank line and preformatted text end a paragraph.
             if before or not stripped.strip(_HOLE) or line[:1] == " ":
                 if lines:

@@ -5,15 +5,20 @@ import gzip
 import json
 import pathlib
 import shutil
+from collections.abc import Iterator
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines import BuildConfig, build, open_corpus, storage
+from pipelines.engines import local
 from pipelines.wet.records import read_wet
 from pipelines.wet.results import ReadStats, WetRecord
 from testing.dumps import WikiPage, dump_bytes
-from testing.helpers import digests, manifest_of, read_corpus, run_c4
+from testing.fake_object_store import FakeStore, fake_s3
+from testing.fake_web import fake_web
+from testing.helpers import digests, manifest_of, read_corpus, run_c4, write_wet
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared" / "wet"
 REAL = SHARED / "orig-02-CC-MAIN-2026-12.warc.wet.gz"
@@ -179,3 +184,62 @@ def test_a_corpus_of_ours_can_be_imported_again(tmp_path: pathlib.Path) -> None:
         assert done.status == 0, done.err
         assert rows(tmp_path / source) == rows(out)
     assert pq.ParquetFile(next((tmp_path / "hf").glob("train*"))).schema_arrow.names[0] == "text"
+
+
+@pytest.fixture
+def s3() -> Iterator[FakeStore]:
+    pytest.importorskip("obstore", reason="needs the extra aws")
+    with fake_s3(page_size=2) as store:
+        yield store
+    storage.use_options([])
+
+
+@pytest.mark.slow
+def test_a_folder_of_a_bucket_is_imported_by_worker_processes(
+    s3: FakeStore, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setattr(local, "_BYTES_WORTH_A_PROCESS", 1)
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        line = json.dumps({"text": f"Page {number}.", "url": f"http://a.example/{number}"})
+        (tmp_path / "in" / f"{number}.jsonl").write_text(line)
+        s3.objects[f"s3://bucket/in/{number}.jsonl"] = line.encode()
+    s3.objects["s3://bucket/in/README.md"] = b"x"
+    options = [f"--s3_endpoint_url={s3.address}", "--s3_access_key_id=KEY",
+               "--s3_secret_access_key=SECRET", "--s3_region_name=eu-north-1"]  # fmt: skip
+    command = ("import", "--from", "jsonl", "--workers", "2", "--input")
+    done = run_c4(*command, "s3://bucket/in", "--output", "s3://bucket/out", *options)
+    assert done.status == 0, done.err
+    done = run_c4(*command, tmp_path / "in", "--output", tmp_path / "out")
+    assert done.status == 0, done.err
+    assert len(rows(tmp_path / "out")) == 4
+    for shard in (tmp_path / "out").glob("*.parquet"):
+        assert s3.objects[f"s3://bucket/out/{shard.name}"] == shard.read_bytes()
+
+
+@pytest.mark.slow
+def test_files_are_read_over_http(tmp_path: pathlib.Path) -> None:
+    table = pa.table(
+        {"text": ["One.", "Two."], "url": ["http://a.example/1", "http://a.example/2"]}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    with fake_web() as web:
+        web.objects["/data/a.parquet"] = (tmp_path / "a.parquet").read_bytes()
+        given = f"{web.address}/data/a.parquet"
+        done = run_c4("import", "--from", "hf", "--input", given, "--output", tmp_path / "out")
+    assert done.status == 0, done.err
+    assert sorted(text for _, _, text in rows(tmp_path / "out")) == ["One.", "Two."]
+
+
+@pytest.mark.slow
+def test_wet_files_too_can_be_taken_as_they_are(tmp_path: pathlib.Path) -> None:
+    page = ("http://a.example/", "2019-04-18T10:00:00Z", "  Read more\n\nlorem ipsum { \n")
+    write_wet(tmp_path / "a.warc.wet.gz", [page])
+    done = run_c4(
+        "build", "--input", tmp_path / "a.warc.wet.gz", "--output", tmp_path / "out",
+        "--recipe", "as_is",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert rows(tmp_path / "out") == [page]
+    explained = run_c4("explain", tmp_path / "a.warc.wet.gz", "--corpus", tmp_path / "out")
+    assert "page kept" in explained.out

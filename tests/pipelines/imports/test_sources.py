@@ -243,6 +243,13 @@ class TestWikipedia:
             "redirect": 1, "other namespace": 1, "other content model": 1,
         }  # fmt: skip
 
+    def test_an_old_dump_without_numbers_of_namespaces(self, tmp_path):
+        pages = [WikiPage("Bridge: a history", "It stood."), WikiPage("Talk:Bridge", "I like it.")]
+        path = write(tmp_path / "d.xml", dump_bytes(pages).replace(b"<ns>0</ns>", b""))
+        found, _, stats = read("wikipedia", path)
+        assert [page.page.text for page in found] == ["It stood."]
+        assert stats.other_records == {"other namespace": 1}
+
     def test_a_multistream_dump_is_read_to_its_end(self, tmp_path):
         pages = [WikiPage(f"Page {n}", f"It has number {n}.") for n in range(9)]
         found, rejects, _ = read("wikipedia", write(tmp_path / "m.xml.bz2", multistream(pages)))

@@ -58,6 +58,10 @@ SENTENCES = {
     ),
     "Old ({{IPA|x}}) and ({{a}}, {{b}}) is old.": "Old and is old.",
     "A {{ship|HMS|Victory}}, {{frac|2|1|3}} {{ndash}} {{US$|5}}.": "A HMS Victory, 2 1/3 – US$5.",
+    "{{Quote|text=It fell.|author=A}} Then {{circa}} 1931, {{as of|2020|lc=y}}.": (
+        "It fell. Then c. 1931, as of 2020."
+    ),
+    "{{Infobox\n| name = Old\nIt stood.\n{|\n| 1 || 2\nIt fell.": "It stood.\nIt fell.",
     # Lines of a paragraph, magic words, entities, quotes.
     "The bridge\nwas built\nin 1931.\n\nIt fell.": "The bridge was built in 1931.\nIt fell.",
     "__NOTOC__It fell.__NOINDEX__ {{DEFAULTSORT:Old}}": "It fell.",
