@@ -53,7 +53,9 @@ _DEEPEST = 30  # mwparserfromhell's tokenizer follows 40 levels (MAX_DEPTH)
 _QUOTES = re.compile(r"'{2,}")
 _MAGIC_WORD = re.compile(r"__[^\W\d_]+__")
 _LEFTOVERS = re.compile(
-    r"\{\{\{?(?:[^|{}\[\]\n.]{0,40}(?=[|\n]|$))?|\}\}\}?|\[\[|\]\]|\{\||\|\}|</?[A-Za-z][^<>\n]{0,200}>|<br\b|~{3,5}|-{4,}"
+    # What follows {{ is the name of a template that was never closed.
+    r"\{\{\{?(?:[^|{}\[\]\n.]{0,40}(?=[|\n]|$))?|\}\}\}?"
+    r"|\[\[|\]\]|\{\||\|\}|</?[A-Za-z][^<>\n]{0,200}>|<br\b|~{3,5}|-{4,}"
 )
 _MAY_BE_LEFT = re.compile(r"[{}<~]|\[\[|\]\]|__|----")
 
@@ -472,7 +474,7 @@ _KEPT: dict[str, Callable[[list[str]], str]] = {
     **dict.fromkeys(("lang", "langx", "langue", "wikt-lang", "color", "colour"), _second),
     **dict.fromkeys(("transl", "transliteration", "script", "font color"), _last),
     **dict.fromkeys(("convert", "cvt", "unité", "unit"), _convert),
-    **dict.fromkeys(("circa", "c.", "ca.", "ca"), _before("c. ")),
+    **dict.fromkeys(("circa", "c.", "ca.", "ca"), lambda values: f"c. {' – c. '.join(values[:2])}"),
     **dict.fromkeys(("floruit", "fl."), _before("fl. ")),
     **dict.fromkeys(("us$", "usd"), _before("US$")),
     **dict.fromkeys(("£", "gbp"), _before("£")),
@@ -528,15 +530,16 @@ def _paragraphs(text: str) -> Iterator[str]:
             *before, item = line.split(_ITEM)
             parts = [part for part in before if part.strip()]
             stripped = item.strip()
-            if stripped[:1] == "|":  # a row of a table or template that was never closed
+            # No words, or a row of a table or template that was never closed.
+            if stripped[:1] == "|" or not any(map(str.isalnum, stripped)):
                 stripped = ""
             # An item, a line of leftovers, a blank line and preformatted text end a paragraph.
-            if before or not stripped.strip(_HOLE) or line[:1] == " ":
+            if before or not stripped or line[:1] == " ":
                 if lines:
                     yield " ".join(lines)
                     lines = []
                 yield from parts
-                if stripped.strip(_HOLE):
+                if stripped:
                     yield stripped
             else:
                 lines.append(stripped)

@@ -62,6 +62,9 @@ SENTENCES = {
         "It fell. Then c. 1931, as of 2020."
     ),
     "{{Infobox\n| name = Old\nIt stood.\n{|\n| 1 || 2\nIt fell.": "It stood.\nIt fell.",
+    "It stood from {{circa|1031|1040}}.<ref>A</ref>\n.\nIt fell.": (
+        "It stood from c. 1031 – c. 1040.\nIt fell."
+    ),
     # Lines of a paragraph, magic words, entities, quotes.
     "The bridge\nwas built\nin 1931.\n\nIt fell.": "The bridge was built in 1931.\nIt fell.",
     "__NOTOC__It fell.__NOINDEX__ {{DEFAULTSORT:Old}}": "It fell.",
