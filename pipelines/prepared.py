@@ -44,6 +44,8 @@ def prepare(
     for option, path in config.empty_lists().items():
         note(f"c4: warning: the list {path} has no entries ({option})")
     files = sources.input_files(config.source, config.inputs)
+    if line := sources.note_on_sizes(config.source, files):
+        note(f"c4: note: {line}")
     if config.recipe.dedup_urls:
         paths = [file.path for file in files]
         sources.require_distinct_names(config.source, paths, config.recipe.name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipelines import storage
 from pipelines.corpus import layout
+from pipelines.printing import size
 from pipelines.storage.paths import NoInputError
 from pipelines.storage.patterns import has_magic
 
@@ -25,6 +26,7 @@ __all__ = [
     "WET",
     "Source",
     "input_files",
+    "note_on_sizes",
     "read_source",
     "require_distinct_names",
     "source_named",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 WET = "wet"
+_LARGE_BYTES = 2 << 30
 _PACKED = r"(\.(gz|bz2|xz|zst))?"
 _HUB = "hf://"
 _JSON = rf"(jsonl|ndjson|json){_PACKED}"
@@ -204,6 +207,22 @@ def require_distinct_names(name: str, paths: Sequence[str], recipe: str) -> None
                 f"and recipe {recipe} would drop one of two as duplicates: rename one, or import "
                 "them one at a time (--input)"
             )
+
+
+def note_on_sizes(name: str, files: Sequence[storage.FileInfo]) -> str:
+    """Return a line about files that a worker may have no memory for; empty if there are none.
+
+    >>> note_on_sizes("jsonl", [storage.FileInfo("a.jsonl", 3 << 30)])[:50]
+    'a.jsonl has 3.2 GB, and a worker holds all text of'
+    """
+    large = [file for file in files if name != WET and file.size > _LARGE_BYTES]
+    if not large:
+        return ""
+    more = f" ({len(large) - 1:,} more are as large)" if len(large) > 1 else ""
+    return (
+        f"{large[0].path} has {size(large[0].size)}{more}, and a worker holds all text of its file "
+        "in memory, four bytes a byte: give the parts of a dump, or split the file"
+    )
 
 
 def read_source(
