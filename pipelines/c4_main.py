@@ -35,12 +35,6 @@ _COMMANDS = {
         passes_on=True,
         interrupted="interrupted; run the same command again to resume: cleaned files are kept",
     ),
-    "import": _Command(
-        "pipelines.commands.import_pages",
-        "makes a corpus of Wikipedia, books, JSON lines or data sets",
-        passes_on=True,
-        interrupted="interrupted; run the same command again to resume: finished files are kept",
-    ),
     "verify": _Command(
         "pipelines.commands.verify", "checks a finished corpus, byte for byte, without its inputs"
     ),
@@ -50,6 +44,12 @@ _COMMANDS = {
     "plan": _Command("pipelines.commands.plan", "estimates what a build would take and cost"),
     "explain": _Command(
         "pipelines.commands.explain", "shows why pages of a file or corpus were kept or dropped"
+    ),
+    "import": _Command(
+        "pipelines.commands.import_pages",
+        "makes a corpus of Wikipedia, books, JSON lines or data sets",
+        passes_on=True,
+        interrupted="interrupted; run the same command again to resume: finished files are kept",
     ),
     "mix": _Command(
         "model.commands.mix",
