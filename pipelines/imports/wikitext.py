@@ -6,7 +6,7 @@ and comments are cut out first, as MediaWiki's preprocessor does (Parser::extrac
 such a tag everything up to the first end tag is raw text.
 
 The parser is quadratic in unclosed marks, and any page may be hostile. So a page with many of
-them, or with marks nested deeper than the parser follows, loses those marks first.
+them, or with marks nested very deep, loses those marks first.
 """
 
 import functools
@@ -47,8 +47,9 @@ _CLOSES = {"}}": "{{", "]]": "[[", "|}": "{|", "]": "["}
 _VOID_TAGS = frozenset(
     ("br", "hr", "img", "wbr", "li", "dt", "dd", "th", "td", "tr", "meta", "link")
 )
+_TAG = re.compile(r"<[^<>]{0,300}>")
 _MOST_UNCLOSED = 24  # our choice: articles have a few at most; 1,000 cost the parser 30 ms
-_DEEPEST = 30  # mwparserfromhell's tokenizer follows 40 levels (MAX_DEPTH)
+_DEEPEST = 30  # our choice: articles stay below 15; the parser's own bound is 100 (MAX_DEPTH)
 
 _QUOTES = re.compile(r"'{2,}")
 _MAGIC_WORD = re.compile(r"__[^\W\d_]+__")
@@ -274,6 +275,9 @@ def _bounded(text: str) -> str:
         return text
     parts, done = [], 0
     for begin, end in sorted([*unclosed, *deep]):
+        if text[begin] == "<":  # the tag to its end
+            tag = _TAG.match(text, begin)
+            end = tag.end() if tag else end
         if begin >= done:
             parts += [text[done:begin], _HOLE]
             done = end

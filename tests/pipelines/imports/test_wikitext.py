@@ -119,9 +119,14 @@ def test_time_is_proportional_to_the_length_of_hostile_wikitext(unit):
     assert time.process_time() - began < 3
 
 
+def test_tags_that_are_never_closed_go_to_their_end():
+    wikitext = "".join(f"<span class=x>Line {number}.\n\n" for number in range(40))
+    assert plain_text(wikitext).split("\n") == [f"Line {number}." for number in range(40)]
+
+
 @pytest.mark.parametrize(("opens", "closes"), [("{{a|", "}}"), ("[[a|", "]]"), ("<b>", "</b>")])
 @pytest.mark.parametrize("depth", [20, 100, 5000])
-def test_marks_nested_deeper_than_the_parser_follows_are_left_out(opens, closes, depth):
+def test_marks_nested_very_deep_are_left_out(opens, closes, depth):
     text = plain_text(f"It stood. {opens * depth}x{closes * depth} It fell.")
     assert text.startswith("It stood.")
     assert text.endswith("It fell.")
