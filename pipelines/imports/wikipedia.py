@@ -15,7 +15,7 @@ from xml.parsers import expat
 
 from c4_filters.verdicts import RejectReason
 from pipelines.imports.inflated import BrokenError, Stored, UnreadableSourceError, pieces
-from pipelines.imports.pages import Found, Limits, Numbered, raw_page, reject
+from pipelines.imports.pages import Found, Limits, Numbered, raw_page, reject, url_of_file
 from pipelines.imports.wikitext import LinkNames, plain_text, require_parser
 
 __all__ = ["read"]
@@ -35,7 +35,6 @@ def read(path: str, stored: Stored, limits: Limits) -> Iterator[Found]:
         BrokenError: It is cut off or damaged; see `pipelines.imports.inflated.pieces`.
         ValueError: The parser of wikitext is not installed.
     """
-    del path
     require_parser()
     dump = _Dump(limits, stored)
     names: LinkNames | None = None
@@ -50,7 +49,7 @@ def read(path: str, stored: Stored, limits: Limits) -> Iterator[Found]:
             names = LinkNames(dump.namespaces)
         for page in pages:
             assert names is not None
-            yield _article(page, names, dump.base)
+            yield _article(page, names, dump.base or f"{url_of_file(path)}#")
         if broken is not None:
             raise broken
 
@@ -139,9 +138,10 @@ class _Dump:
 
     def _kind_by_title(self, page: _Page) -> str:
         """Return the kind of a page of a dump that has no ``<ns>``, as before 2012."""
-        prefix, colon, _ = page.title.partition(":")
-        other = not page.namespace and colon and prefix in self.namespaces.values()
-        return "other namespace" if other else ""
+        if page.namespace or ":" not in page.title:
+            return ""
+        names = LinkNames(self.namespaces)
+        return "other namespace" if names.is_namespace(page.title.partition(":")[0]) else ""
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         path = self._path

@@ -112,6 +112,10 @@ class LinkNames:
         self.dropped.discard("")
         self.shown = {_folded(name) for name in found.values() if name} | _ENGLISH_NAMESPACES
 
+    def is_namespace(self, prefix: str) -> bool:
+        """Return whether what comes before the colon of a title is a namespace."""
+        return _folded(prefix) in self.dropped | self.shown
+
 
 _ENGLISH = LinkNames()
 

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import sys
 import types
 
@@ -245,10 +246,18 @@ class TestWikipedia:
 
     def test_an_old_dump_without_numbers_of_namespaces(self, tmp_path):
         pages = [WikiPage("Bridge: a history", "It stood."), WikiPage("Talk:Bridge", "I like it.")]
-        path = write(tmp_path / "d.xml", dump_bytes(pages).replace(b"<ns>0</ns>", b""))
-        found, _, stats = read("wikipedia", path)
-        assert [page.page.text for page in found] == ["It stood."]
-        assert stats.other_records == {"other namespace": 1}
+        path = write(
+            tmp_path / "d.xml",
+            dump_bytes(pages).replace(b"<ns>0</ns>", b"").replace(b"<ns>1</ns>", b""),
+        )
+        for content in (
+            path.read_bytes(),
+            re.sub(rb"<siteinfo>.*</siteinfo>", b"", path.read_bytes()),
+        ):
+            found, _, stats = read("wikipedia", write(path, content))
+            assert [page.page.text for page in found] == ["It stood."]
+            assert stats.other_records == {"other namespace": 1}
+        assert found[0].page.url == "file:d.xml#Bridge:_a_history"
 
     def test_a_multistream_dump_is_read_to_its_end(self, tmp_path):
         pages = [WikiPage(f"Page {n}", f"It has number {n}.") for n in range(9)]
