@@ -15,7 +15,7 @@ import tempfile
 import time
 from typing import Any
 
-TARGETS = ("reader", "lines", "pages", "sentences", "urls", "growth", "files", "shards")
+TARGETS = ("reader", "lines", "pages", "sentences", "urls", "growth", "files", "shards", "imports")
 _CODE = ("c4_filters", "pipelines", "model.data")  # whose branches guide
 _MOST_BYTES = 16_384  # whole files of a small corpus
 _MOST_MIB = 2500
@@ -60,6 +60,8 @@ def _has_atheris() -> bool:
 def _check_of(target: str) -> Any:
     if target in ("files", "shards"):
         return importlib.import_module("fuzz.file_targets").FILE_TARGETS[target]
+    if target == "imports":
+        return importlib.import_module("fuzz.import_targets").IMPORT_TARGETS[target]
     return importlib.import_module("fuzz.targets").TEXT_TARGETS[target]
 
 

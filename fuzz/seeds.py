@@ -50,6 +50,10 @@ def seeds_of(target: str) -> list[bytes]:
                 text = b"".join(parts[i : i + 3])[:2500]
                 found += [bytes([how, 1, 9]) + text for how in (0, 2, 3, 18)]
         return found
+    if target == "imports":
+        from fuzz.import_targets import import_seeds
+
+        return import_seeds()
     records = list(_records())
     if target == "urls":
         return [record.url.encode() for record in records]

@@ -42,7 +42,12 @@ _RAW_TAGS = (
 _OPENS = re.compile(rf"<!--|<({'|'.join(_RAW_TAGS)})(?=[\s/>])([^<>]*)>", re.IGNORECASE)
 _LITERAL = str.maketrans({char: f"&#{ord(char)};" for char in "[]{}<>|'=*#:;_~"})
 
-_NESTING = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|</?[A-Za-z]+|\[(?=[A-Za-z]{0,9}:|//)|\]")
+# Tables begin and end on lines of their own.
+_NESTING = re.compile(
+    r"^[ \t:]*+\{\||^[ \t]*+\|\}(?!\})|\{\{|\}\}|\[\[|\]\]|</?[A-Za-z]+"
+    r"|\[(?=[A-Za-z]{0,9}:|//)|\]",
+    re.MULTILINE,
+)
 _CLOSES = {"}}": "{{", "]]": "[[", "|}": "{|", "]": "["}
 _VOID_TAGS = frozenset(
     ("br", "hr", "img", "wbr", "li", "dt", "dd", "th", "td", "tr", "meta", "link")
@@ -248,7 +253,7 @@ def _bounded(text: str) -> str:
     unclosed: list[tuple[int, int]] = []
     deep: list[tuple[int, int]] = []
     for found in _NESTING.finditer(text):
-        mark, at = found[0], found.start()
+        mark, at = found[0].strip(" \t:"), found.start()
         if mark[0] == "<":
             mark = mark.lower()
             name = mark.strip("</")
@@ -260,7 +265,7 @@ def _bounded(text: str) -> str:
         else:
             opens = _CLOSES.get(mark)
         if opens is None:
-            stack.append((mark, at))
+            stack.append((mark, found.end() - len(mark)))
             if len(stack) == _DEEPEST + 1 and mark[0] != "<":
                 deep.append((at, at))
             continue
@@ -269,12 +274,12 @@ def _bounded(text: str) -> str:
         for above, (what, _) in enumerate(reversed(near)):
             if what == opens:
                 lost = stack[len(stack) - above :]
-                unclosed += [(begin, begin + len(mark)) for mark, begin in lost]
+                unclosed += [(begin, begin + len(what)) for what, begin in lost]
                 if len(stack) - above == _DEEPEST + 1 and deep and deep[-1][0] == deep[-1][1]:
                     deep[-1] = (deep[-1][0], found.end())
                 del stack[len(stack) - above - 1 :]
                 break
-    unclosed += [(begin, begin + len(mark)) for mark, begin in stack]
+    unclosed += [(begin, begin + len(what)) for what, begin in stack]
     if not deep and len(unclosed) <= _MOST_UNCLOSED:
         return text
     parts, done = [], 0
