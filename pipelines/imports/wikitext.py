@@ -5,15 +5,16 @@ which templates hold words of a sentence, where a line ends. Extension tags (``<
 and comments are cut out first, as MediaWiki's preprocessor does (Parser::extractTagsAndParams): of
 such a tag everything up to the first end tag is raw text.
 
-The parser is quadratic in unclosed marks, and any page may be hostile. So a page with many of
-them, or with marks nested very deep, loses those marks first.
+The parser's time grows with the square of unclosed marks, and any page may be hostile. So what has
+no words of the article is cut out before, unclosed marks too where they are many, and the rest is
+parsed in short pieces.
 """
 
 import functools
 import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["PARSER", "LinkNames", "plain_text", "require_parser"]
 
@@ -53,7 +54,9 @@ _VOID_TAGS = frozenset(
     ("br", "hr", "img", "wbr", "li", "dt", "dd", "th", "td", "tr", "meta", "link")
 )
 _TAG = re.compile(r"<[^<>]{0,300}>")
-_MOST_UNCLOSED = 24  # our choice: articles have a few at most; 1,000 cost the parser 30 ms
+_NAME = re.compile(r"[^|{}\[\]<>]*")  # of a template
+_CHUNK_CHARS = 8_000  # our choice: parsed at once; a longer template or link is left out
+_MOST_UNCLOSED = 24  # our choice: articles have a few at most
 _DEEPEST = 30  # our choice: articles stay below 15; the parser's own bound is 100 (MAX_DEPTH)
 
 _QUOTES = re.compile(r"'{2,}")
@@ -181,7 +184,8 @@ def plain_text(wikitext: str, names: LinkNames = _ENGLISH) -> str:
     if "''" in text:
         text = "\n".join(map(_without_quotes, text.split("\n")))
     writer = _Writer(names)
-    writer.write(parse(_bounded(text)))
+    for chunk in _chunks(text):
+        writer.write(parse(chunk))
     return "\n".join(_lines("".join(writer.parts)))
 
 
@@ -247,11 +251,24 @@ def _without_quotes(line: str) -> str:
     return "".join([*parts, line[done:]])
 
 
-def _bounded(text: str) -> str:
-    """Return a text that the parser reads in time proportional to its length."""
-    stack: list[tuple[str, int]] = []  # of open marks: what, where
+class _Span(NamedTuple):
+    """An opening mark and what closes it."""
+
+    begin: int
+    end: int
+    mark: str
+    height: int  # levels of marks in it, itself included
+
+
+def _pair_marks(text: str) -> tuple[list[_Span], list[tuple[int, int]]]:
+    """Return the marks that are closed, in the order of their ends, and those that are not."""
+    stack: list[list[Any]] = []  # mark, begin, levels in it
+    spans: list[_Span] = []
     unclosed: list[tuple[int, int]] = []
-    deep: list[tuple[int, int]] = []
+
+    def lose(lost: list[list[Any]]) -> None:
+        unclosed.extend((begin, begin + len(mark)) for mark, begin, _ in lost)
+
     for found in _NESTING.finditer(text):
         mark, at = found[0].strip(" \t:"), found.start()
         if mark[0] == "<":
@@ -265,32 +282,92 @@ def _bounded(text: str) -> str:
         else:
             opens = _CLOSES.get(mark)
         if opens is None:
-            stack.append((mark, found.end() - len(mark)))
-            if len(stack) == _DEEPEST + 1 and mark[0] != "<":
-                deep.append((at, at))
+            stack.append([mark, found.end() - len(mark), 0])
             continue
-        # What was opened inside and never closed. Looked for near the top only: linear time.
-        near = stack[-_DEEPEST:]
-        for above, (what, _) in enumerate(reversed(near)):
+        # Looked for near the top only, so that the time stays linear.
+        for above, (what, begin, levels) in enumerate(reversed(stack[-_DEEPEST:])):
             if what == opens:
                 lost = stack[len(stack) - above :]
-                unclosed += [(begin, begin + len(what)) for what, begin in lost]
-                if len(stack) - above == _DEEPEST + 1 and deep and deep[-1][0] == deep[-1][1]:
-                    deep[-1] = (deep[-1][0], found.end())
+                lose(lost)
+                height = 1 + max([levels, *(each[2] for each in lost)])
                 del stack[len(stack) - above - 1 :]
+                if stack:
+                    stack[-1][2] = max(stack[-1][2], height)
+                spans.append(_Span(begin, found.end(), opens, height))
                 break
-    unclosed += [(begin, begin + len(what)) for what, begin in stack]
-    if not deep and len(unclosed) <= _MOST_UNCLOSED:
-        return text
-    parts, done = [], 0
-    for begin, end in sorted([*unclosed, *deep]):
-        if text[begin] == "<":  # the tag to its end
-            tag = _TAG.match(text, begin)
-            end = tag.end() if tag else end
+    lose(stack)
+    return spans, unclosed
+
+
+def _segments(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield a text in segments, and whether each may be cut, without what is left out anyway.
+
+    Left out are templates without words, tables, and marks that are very long, nested very deep or,
+    where they are many, never closed.
+    """
+    spans, unclosed = _pair_marks(text)
+    found = [(begin, _end_of_tag(text, begin, end), _HOLE) for begin, end in unclosed]
+    if len(found) <= _MOST_UNCLOSED:
+        found = []
+    reach = 0
+    for span in sorted(spans, key=lambda span: (span.begin, -span.end)):
+        if span.begin >= reach and (span.mark[0] != "<" or span.mark == "<table"):
+            reach = span.end
+            found.append((span.begin, span.end, _kept_of(text, span)))
+    done = 0
+    for begin, end, kept in sorted(found):
         if begin >= done:
-            parts += [text[done:begin], _HOLE]
+            yield text[done:begin], True
+            yield kept, False
             done = end
-    return "".join([*parts, text[done:]])
+    yield text[done:], True
+
+
+def _end_of_tag(text: str, begin: int, end: int) -> int:
+    tag = _TAG.match(text, begin)
+    return tag.end() if tag else end
+
+
+def _kept_of(text: str, span: _Span) -> str:
+    """Return what is left of a template, table or link before it is parsed."""
+    if span.mark in ("{|", "<table"):
+        return _HOLE + _BREAK
+    if span.end - span.begin > _CHUNK_CHARS or span.height > _DEEPEST:
+        return _HOLE
+    if span.mark == "{{" and text[span.begin + 2] != "{":  # not an argument, such as {{{1|word}}}
+        name = _folded(_NAME.match(text, span.begin + 2)[0])  # type: ignore[index]
+        if not (name in _KEPT or name in _CHARACTERS or name.startswith(_KEPT_PREFIXES)):
+            return _HOLE
+    return text[span.begin : span.end]
+
+
+def _chunks(text: str) -> Iterator[str]:
+    """Yield a text in pieces that are parsed one by one: the parser's time grows with the square.
+
+    A piece ends with a line, unless its last line is very long.
+    """
+    held: list[str] = []
+    size = 0
+    for segment, may_be_cut in _segments(text):
+        while may_be_cut and size + len(segment) > _CHUNK_CHARS:
+            room = max(0, _CHUNK_CHARS - size)
+            cut = _place_to_cut(segment, room)
+            if not cut and not held:
+                cut = room
+            yield "".join([*held, segment[:cut]])
+            segment, held, size = segment[cut:], [], 0
+        held.append(segment)
+        size += len(segment)
+    yield "".join(held)
+
+
+def _place_to_cut(segment: str, room: int) -> int:
+    """Return where to cut, at ``room`` or before: after a line or a word, not within a tag."""
+    if cut := segment.rfind("\n", 0, room) + 1:
+        return cut
+    cut = segment.rfind(" ", 0, room) + 1 or room
+    tag = segment.rfind("<", 0, cut)
+    return tag if tag > segment.rfind(">", 0, cut) else cut
 
 
 class _Writer:
@@ -393,11 +470,11 @@ class _Writer:
         if name in _CHARACTERS:
             self.parts.append(_CHARACTERS[name])
             return
-        if name.startswith("formatnum:"):
+        if name.startswith(_NUMBER_PREFIX):
             self.parts.append(name.partition(":")[2])
             return
         kept = _KEPT.get(name)
-        if kept is None and name.startswith("lang-"):
+        if kept is None and name.startswith(_KEPT_PREFIXES):
             kept = _first
         if kept is None:
             self.parts.append(_HOLE)
@@ -501,6 +578,8 @@ _KEPT: dict[str, Callable[[list[str]], str]] = {
     "ship": lambda values: " ".join(filter(None, values[:2])),
     **{name: _before(f"{name.upper()} ") for name in ("hms", "uss", "ss", "rms", "hmas", "hmcs")},
 }  # fmt: skip
+_NUMBER_PREFIX = "formatnum:"
+_KEPT_PREFIXES = ("lang-", _NUMBER_PREFIX)
 _WITHOUT_VALUES = dict.fromkeys(("circa", "c.", "ca.", "ca"), "c.")
 _CHARACTERS = {
     "!": "|", "=": "=", "'": "'", "'s": "'s", "(": "{", ")": "}", "·": " · ", "dot": " · ",

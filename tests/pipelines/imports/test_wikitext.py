@@ -108,7 +108,8 @@ def test_any_wikitext_becomes_lines_without_our_marks(wikitext):
 @pytest.mark.parametrize(
     "unit",
     ["{{a|", "[[a|", "{|\n", "<ref>", "<b>", " <br", "\n*[[a|", "{{a|b}", "[//a ", "[http://a ",
-     "<!--", "<nowiki>", "{{a|[[b|<i>", "{{", "(", "( , ", "<div ", "\n:;", "''' ", "{{a}}", "//\n{||}",
+     "<!--", "<nowiki>", "{{a|[[b|<i>", "{{", "(", "( , ", "<div ", "\n:;", "''' ", "{{a}}",
+     "//\n{||}", "|{{{|}}",
      "<!---->", "''a '''b "],
 )  # fmt: skip
 def test_time_is_proportional_to_the_length_of_hostile_wikitext(unit):
