@@ -264,14 +264,21 @@ class CleanedFile:
                 keys = rows.column("page_key").to_numpy()
                 begin = bisect.bisect_left(keys, low)
                 end = bisect.bisect_left(keys, high)
-            if begin >= end:
-                continue
-            first_unit = batch.first_unit
-            if begin:
-                # The list offsets give the number of units in the rows before.
-                offsets = rows.column("unit_starts").offsets
-                first_unit += offsets[begin].as_py() - offsets[0].as_py()
-            yield rows.slice(begin, end - begin), batch.first_row + begin, first_unit
+            if begin < end:
+                yield _part(rows, batch, begin, end)
+
+    def page(self, row: int) -> tuple[pa.RecordBatch, int, int]:
+        """Return one page as `slices` does, by its index in the file.
+
+        Raises:
+            ValueError: There is no such page, or its batch is damaged; the message names the file.
+        """
+        for number, batch in self._batches:
+            if 0 <= row - batch.first_row < batch.rows:
+                at = row - batch.first_row
+                rows = self._rows(number, CLEANED_SCHEMA, batch.rows)
+                return _part(rows, batch, at, at + 1)
+        raise DamagedFileError(self.path, f"no page {row} among {self.pages}")
 
     def dropped(self) -> Dropped:
         """Read the pages that the rules dropped.
@@ -294,6 +301,18 @@ class CleanedFile:
         if len(rows) != count:
             raise DamagedFileError(self.path, f"{len(rows)} rows of {count} in section {number}")
         return rows
+
+
+def _part(
+    rows: pa.RecordBatch, batch: _Batch, begin: int, end: int
+) -> tuple[pa.RecordBatch, int, int]:
+    """Return rows of a batch, and the indices in the file of the first and of its first unit."""
+    first_unit = batch.first_unit
+    if begin:
+        # The list offsets give the number of units in the rows before.
+        offsets = rows.column("unit_starts").offsets
+        first_unit += offsets[begin].as_py() - offsets[0].as_py()
+    return rows.slice(begin, end - begin), batch.first_row + begin, first_unit
 
 
 def _joined(batches: Iterable[pa.RecordBatch], name: str) -> npt.NDArray[Any]:

@@ -2,6 +2,9 @@
 
 import concurrent.futures
 import contextlib
+import functools
+import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,16 +16,18 @@ from c4_filters.explain import Judgement, judge_after_dedup
 from c4_filters.language import Language
 from c4_filters.pages import CleanPage, PageRules
 from c4_filters.recipes import Recipe
+from c4_filters.spans import unit_identities
 from c4_filters.urls import normalize_url, page_key, split_of
 from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
-from pipelines.corpus.cleaned import CleanedFile
-from pipelines.corpus.fingerprints import read_fingerprints
+from pipelines.corpus.cleaned import CleanedFile, Dropped
+from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import read_manifest
-from pipelines.corpus.removals import open_removals
+from pipelines.corpus.removals import PAGE_VERDICTS, open_removals
+from pipelines.provenance.index import Entries, Index, Place, find_index, pack_places, write_index
 from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
 
 __all__ = ["Copy", "DroppedPage", "KeptCorpus", "KeptFile", "KeptPage"]
@@ -44,13 +49,13 @@ class KeptPage(NamedTuple):
     starts: list[int]  # of its units in text
     removed: npt.NDArray[np.bool_]  # whether deduplication removes each unit
     unit_keepers: list[int | None]  # see pipelines.corpus.removals
-    outdated: bool  # another page of its url was preferred
+    lost: PageVerdict  # why deduplication drops the whole page; KEPT: it does not
     page_keeper: int | None
 
     def judge(self, rules: PageRules) -> Judgement:
-        """Return what the build made of the page; the note on a duplicate url is empty."""
-        if self.outdated:
-            return Judgement(CleanPage(PageVerdict.DUPLICATE_URL), "")
+        """Return what the build made of the page; without a note if it was dropped as a whole."""
+        if self.lost is not PageVerdict.KEPT:
+            return Judgement(CleanPage(self.lost), "")
         lines = self.text.count("\n") + 1
         before = CleanPage(PageVerdict.KEPT, self.text, lines, self.language)
         return judge_after_dedup(rules, before, self.starts, self.removed, self.url)
@@ -104,46 +109,101 @@ class KeptFile:
     def pages(self, key: int, splits: Iterable[int] = range(len(SPLITS))) -> Iterator[KeptPage]:
         """Yield the pages of a page key, in the order of the file."""
         for rows, first_page, first_unit in self._slices(key, splits):
-            unit = first_unit
-            for number, row in enumerate(rows.to_pylist()):
-                starts = row["unit_starts"]
-                removed = self._removals.units(unit, len(starts))
-                code, probability = row["language"], row["language_probability"]
-                yield KeptPage(
-                    url=row["url"],
-                    text=row["text"],
-                    timestamp=row["timestamp"],
-                    language=None if code is None else Language(code, probability),
-                    offset=row["offset"],
-                    inner_offset=row["inner_offset"],
-                    digest=row["digest"],
-                    starts=starts,
-                    removed=removed,
-                    unit_keepers=[
-                        self._removals.keeper_of_unit(unit + at) if gone else None
-                        for at, gone in enumerate(removed.tolist())
-                    ],
-                    outdated=bool(self._removals.pages(first_page + number, 1)[0]),
-                    page_keeper=self._removals.keeper_of_page(first_page + number),
-                )
-                unit += len(starts)
+            yield from self._pages(rows, first_page, first_unit)
+
+    def page(self, row: int) -> KeptPage:
+        """Return one page, by its number in the cleaned file."""
+        [page] = self._pages(*self._cleaned.page(row))
+        return page
+
+    def _pages(self, rows: Any, first_page: int, first_unit: int) -> Iterator[KeptPage]:
+        unit = first_unit
+        for number, row in enumerate(rows.to_pylist()):
+            starts = row["unit_starts"]
+            removed = self._removals.units(unit, len(starts))
+            code, probability = row["language"], row["language_probability"]
+            yield KeptPage(
+                url=row["url"],
+                text=row["text"],
+                timestamp=row["timestamp"],
+                language=None if code is None else Language(code, probability),
+                offset=row["offset"],
+                inner_offset=row["inner_offset"],
+                digest=row["digest"],
+                starts=starts,
+                removed=removed,
+                unit_keepers=[
+                    self._removals.keeper_of_unit(unit + at) if gone else None
+                    for at, gone in enumerate(removed.tolist())
+                ],
+                lost=PAGE_VERDICTS[self._removals.pages(first_page + number, 1)[0]],
+                page_keeper=self._removals.keeper_of_page(first_page + number),
+            )
+            unit += len(starts)
 
     def current_urls(self, key: int) -> Iterator[tuple[str, bytes]]:
-        """Yield address and digest of the pages of a key, without outdated copies."""
+        """Yield address and digest of the pages of a key that deduplication does not drop."""
         for rows, first_page, _ in self._slices(key, range(len(SPLITS))):
             gone = self._removals.pages(first_page, len(rows)).tolist()
             values = rows.select(["url", "digest"]).to_pylist()
-            for row, outdated in zip(values, gone, strict=True):
-                if not outdated:
+            for row, lost in zip(values, gone, strict=True):
+                if not lost:
                     yield row["url"], row["digest"]
 
     def dropped(self, key: int) -> list[DroppedPage]:
         """Return the pages of a key that the rules before deduplication dropped."""
-        dropped = self._cleaned.dropped()
-        return [
-            DroppedPage(int(dropped.offsets[at]), PageVerdict(dropped.names[dropped.codes[at]]))
-            for at in np.flatnonzero(dropped.keys == np.uint64(key)).tolist()
-        ]
+        rows = np.flatnonzero(self._dropped.keys == np.uint64(key))
+        return [self.dropped_page(row) for row in rows.tolist()]
+
+    def dropped_page(self, row: int) -> DroppedPage:
+        """Return one page that the rules dropped, by its number in their list."""
+        dropped = self._dropped
+        return DroppedPage(
+            int(dropped.offsets[row]), PageVerdict(dropped.names[dropped.codes[row]])
+        )
+
+    @functools.cached_property
+    def _dropped(self) -> Dropped:
+        return self._cleaned.dropped()
+
+    def entries(self, prints: Fingerprints, units: UnitsOf | None) -> Entries:
+        """Return what the index lists of the file, with 0 for the file's number.
+
+        Args:
+            prints: The file's fingerprints.
+            units: Returns the units of a text to list; None: those of the fingerprints.
+        """
+        pages = self._cleaned.pages
+        lost = self._removals.pages(0, pages) > 0
+        rows = np.arange(pages)
+        per_page = prints.units_per_page[:pages]
+        unit_rows = np.repeat(rows, per_page)
+        unit_keys = prints.units[: len(unit_rows), 0]
+        gone = self._removals.units(0, len(unit_rows)) | lost[unit_rows]
+        if units is not None:
+            texts = self._texts()
+            found = [b"".join(identity[:8] for identity in set(units(text))) for text in texts]
+            unit_keys = np.frombuffer(b"".join(found), "<u8")
+            unit_rows = np.repeat(rows, [len(keys) // 8 for keys in found])
+            gone = lost[unit_rows]
+        keys = prints.url_identities[:pages, 0]
+        dropped = self._dropped.keys
+        entries = {
+            "units": (unit_keys, pack_places(unit_rows, gone)),
+            "pages": (
+                np.concatenate([keys, dropped]),
+                np.concatenate([pack_places(rows, lost), pack_places(np.arange(len(dropped)))]),
+            ),
+        }
+        ranks = prints.ranks[:pages]
+        if not np.array_equal(ranks, keys):
+            entries["ranks"] = ranks, pack_places(rows, lost)
+        return entries
+
+    def _texts(self) -> Iterator[str]:
+        for split in range(len(SPLITS)):
+            for rows, _, _ in self._cleaned.slices(split, 0, 1 << 64):
+                yield from rows.column("text").to_pylist()
 
     def _slices(self, key: int, splits: Iterable[int]) -> Iterator[tuple[Any, int, int]]:
         for split in splits:
