@@ -19,7 +19,9 @@ from c4_filters.spans import cut
 from c4_filters.urls import DomainList, normalize_url, url_identity
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
-__all__ = ["CleanPage", "FinishedPage", "PageRules", "RawPage", "load_rules", "tf_pages"]
+__all__ = [
+    "CleanPage", "FinishedPage", "PageRules", "RawPage", "line_starts", "load_rules", "tf_pages",
+]  # fmt: skip
 
 
 class RawPage(NamedTuple):
@@ -191,11 +193,7 @@ class PageRules:
         if unit == "sentences":
             return self.splitter.line_starts(text)
         if unit == "lines":
-            starts, at = [0], text.find("\n")
-            while at >= 0:
-                starts.append(at + 1)
-                at = text.find("\n", at + 1)
-            return starts
+            return line_starts(text)
         return []
 
     def are_judged_after_dedup(
@@ -284,6 +282,19 @@ class PageRules:
         wanted = self.recipe.min_paragraphs
         longest = heapq.nlargest(wanted, map(len, lines))
         return len(longest) == wanted and longest[-1] >= self.recipe.min_paragraph_chars
+
+
+def line_starts(text: str) -> list[int]:
+    r"""Return where each line of a text begins.
+
+    >>> line_starts("One.\nTwo.")
+    [0, 5]
+    """
+    starts, at = [0], text.find("\n")
+    while at >= 0:
+        starts.append(at + 1)
+        at = text.find("\n", at + 1)
+    return starts
 
 
 @functools.lru_cache(maxsize=8)

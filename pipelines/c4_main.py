@@ -45,6 +45,10 @@ _COMMANDS = {
     "explain": _Command(
         "pipelines.commands.explain", "shows why pages of a file or corpus were kept or dropped"
     ),
+    "why": _Command(
+        "pipelines.commands.why",
+        "says where a page or a sentence came from, and why it is in or out",
+    ),
     "vocab": _Command(
         "model.commands.vocab", "trains a SentencePiece vocabulary on corpora", extra="train"
     ),

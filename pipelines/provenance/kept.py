@@ -1,21 +1,24 @@
 """What a finished corpus knows of its pages: where they are, and what deduplication removed."""
 
+import bisect
 import concurrent.futures
 import contextlib
 import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from c4_filters.end_marks import sentence_ends
 from c4_filters.explain import Judgement, judge_after_dedup
 from c4_filters.language import Language
-from c4_filters.pages import CleanPage, PageRules
+from c4_filters.pages import CleanPage, PageRules, line_starts
 from c4_filters.recipes import Recipe
+from c4_filters.sentences import SentenceSplitter, sentence_splitter
 from c4_filters.spans import unit_identities
 from c4_filters.urls import normalize_url, page_key, split_of
 from c4_filters.verdicts import PageVerdict, RejectReason
@@ -23,17 +26,23 @@ from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, Dropped
+from pipelines.corpus.container import DamagedFileError
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import read_manifest
 from pipelines.corpus.removals import PAGE_VERDICTS, open_removals
+from pipelines.options import option_of
 from pipelines.provenance.index import Entries, Index, Place, find_index, pack_places, write_index
 from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
 
-__all__ = ["Copy", "DroppedPage", "KeptCorpus", "KeptFile", "KeptPage"]
+__all__ = ["Copy", "DroppedPage", "Held", "KeptCorpus", "KeptFile", "KeptPage"]
 
 _LOOKUPS = 10_000  # of a page in a kept file, for keepers of copies: some 10 to 30 s
 _THREADS = 8  # that read kept files; most of their time is waiting for a file system
+
+_Key, _Found = TypeVar("_Key"), TypeVar("_Found")
+#: Returns the 16-byte identities of the units of a text.
+UnitsOf: TypeAlias = Callable[[str], Iterable[bytes]]
 
 
 class KeptPage(NamedTuple):
@@ -81,6 +90,14 @@ class Copy(NamedTuple):
 
     path: str  # of the WET file
     page: KeptPage | DroppedPage
+
+
+class Held(NamedTuple):
+    """A page that has a sentence, and the numbers of its units that overlap the sentence."""
+
+    path: str  # of the WET file
+    page: KeptPage
+    units: list[int]
 
 
 class KeptFile:
@@ -225,9 +242,8 @@ class KeptCorpus:
         self._made = read_manifest(folder)
         self.inputs = {file.path: file for file in self._made.inputs}
         self.keep = self._made.keep
-        self.max_record_bytes = self._made.settings.max_record_bytes
-        self.max_file_bytes = self._made.settings.max_file_bytes
         self._recipe = Recipe.from_mapping(self._made.recipe)
+        self._paths = sorted(self.inputs)
         self._lookups = _LOOKUPS
         self._urls_of_ranks: dict[int, str] = {}
 
@@ -241,7 +257,41 @@ class KeptCorpus:
         """Whether the files that say what became of each page were kept."""
         return self.keep == "all"
 
-    def require_lists(self, config: BuildConfig) -> None:
+    @property
+    def lacks_pages(self) -> str:
+        """Says, for people, that they were not."""
+        return f"{self.folder} was built with --keep {self.keep}: it has no cleaned pages"
+
+    def config(self, asked: Mapping[str, Any], file: str | None = None) -> BuildConfig:
+        """Return the settings of the build, to judge its pages again.
+
+        Args:
+            asked: Fields of `BuildConfig` that were given, such as lists.
+            file: One of its WET files.
+
+        Raises:
+            OSError: A list cannot be read.
+            ValueError: A field differs from the build's, or a list of the build is missing.
+        """
+        built = {
+            "recipe": self.recipe,
+            "max_record_bytes": self._made.settings.max_record_bytes,
+            "max_file_bytes": self._made.settings.max_file_bytes,
+        }
+        if "recipe" in asked and _rules(asked["recipe"]) != _rules(self.recipe):
+            raise ValueError(
+                f"{self.folder} was built with recipe {self.recipe.name}, not with "
+                f"today's {asked['recipe'].name}: leave --recipe out (--corpus)"
+            )
+        for name in ("max_record_bytes", "max_file_bytes"):
+            if asked.get(name, built[name]) != built[name]:
+                limit = f"{option_of(BuildConfig, name)} {built[name] >> 20}"
+                raise ValueError(f"{self.folder} was built with {limit}: leave it out")
+        config = BuildConfig(inputs=(file or "none",), output="none", **{**built, **asked})
+        self._require_lists(config)
+        return config
+
+    def _require_lists(self, config: BuildConfig) -> None:
         """Raise ValueError, naming the option, unless the lists are those of the build."""
         built = self._made.settings.lists
         given: dict[str, str] = config.identity["lists"]
@@ -283,6 +333,55 @@ class KeptCorpus:
             return f"has changed since {self.folder} was built"
         return ""
 
+    @functools.cached_property
+    def splitter(self) -> SentenceSplitter:
+        """Splits texts into sentences as the build did."""
+        ends = sentence_ends(self._recipe.end_marks)
+        return sentence_splitter(self._recipe.sentence_language, ends)
+
+    @functools.cached_property
+    def index(self) -> Index | None:
+        """The index of this corpus, if there is one."""
+        return find_index(self._index_path, self._digest)
+
+    def require_index(self) -> Index:
+        """Return the index; write it first if there is none, or one of another build.
+
+        Raises:
+            OSError: A kept file cannot be read, or the index cannot be written.
+            ValueError: A kept file is damaged, or of another build.
+        """
+        if self.index is None:
+            write_index(self._index_path, self._digest, map(self._entries, self._paths))
+            del self.index
+        if self.index is None:
+            raise DamagedFileError(self._index_path, "another build has replaced it")
+        return self.index
+
+    @property
+    def _index_path(self) -> str:
+        return layout.why_index(self.folder)
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        """Name what the kept files depend on: the manifest without what differs between builds."""
+        content = self._made.as_dict()
+        for name in ("timing", "checksum", "recleaned"):
+            content.pop(name, None)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _entries(self, path: str) -> Entries:
+        prints = read_fingerprints(layout.fingerprints(self.folder, layout.file_name(path)))
+        of_texts = None if self._recipe.dedup_unit == "sentences" else self._units_of
+        with self.open(path) as file:
+            return file.entries(prints, of_texts)
+
+    def _units_of(self, text: str) -> Iterator[bytes]:
+        """Yield the identities of the sentences and lines of a text."""
+        for starts in (self.splitter.line_starts(text), line_starts(text)):
+            identities = unit_identities(text, starts)
+            yield from (identities[at : at + 16] for at in range(0, len(identities), 16))
+
     def open(self, path: str) -> KeptFile:
         """Open the kept files of one of its WET files."""
         return KeptFile(self.folder, path)
@@ -299,16 +398,81 @@ class KeptCorpus:
         """
         wanted = normalize_url(url)
         key, split = page_key(wanted), SPLITS.index(split_of(wanted))
+        if self.index is not None:
+            places, _ = self.index.find("pages", key)
+            copies = [copy for copy in self._at(places) if paths is None or copy.path in paths]
+        else:
 
-        def look(path: str) -> list[Copy]:
+            def look(path: str) -> list[Copy]:
+                with self.open(path) as file:
+                    found = [*file.pages(key, [split]), *file.dropped(key)]
+                return [Copy(path, page) for page in found]
+
+            copies = _in_threads(look, self._paths if paths is None else paths)
+        found = [
+            copy
+            for copy in copies
+            if isinstance(copy.page, DroppedPage) or normalize_url(copy.page.url) == wanted
+        ]
+        return sorted(found, key=lambda copy: (copy.path, *_place(copy.page)))
+
+    def holding(self, sentence: str, most: int) -> tuple[list[Held], int]:
+        """Find the pages that passed the rules with a sentence in them; uses the index.
+
+        Args:
+            sentence: Compared stripped and in lower case.
+            most: How many pages to return at most: those that deduplication left whole come first.
+
+        Returns:
+            The pages, and how often the sentence is on such pages.
+
+        Raises:
+            OSError: As `require_index`.
+            ValueError: As `require_index`.
+        """
+        wanted = sentence.lower().strip()
+        key = int.from_bytes(unit_identities(sentence, [0])[:8], "little")
+        places, total = self.require_index().find("units", key, most)
+        found = [
+            Held(path, page, units)
+            for path, page in self._at(places)
+            if isinstance(page, KeptPage) and (units := self._overlapped(page, wanted)) is not None
+        ]
+        return found, total if found else 0
+
+    def _overlapped(self, page: KeptPage, wanted: str) -> list[int] | None:
+        """Return the units of a page that overlap a sentence; None if it is not on the page."""
+        text, all_starts = page.text, [page.starts]
+        if self._recipe.dedup_unit != "sentences":
+            all_starts = [self.splitter.line_starts(text), line_starts(text)]
+        found: set[int] | None = None
+        for starts in all_starts:
+            for start, end in itertools.pairwise([*starts, len(text)]):
+                if text[start:end].lower().strip() == wanted:
+                    first = bisect.bisect_right(page.starts, start) - 1
+                    last = bisect.bisect_left(page.starts, end)
+                    found = (found or set()).union(range(max(first, 0), last))
+        return None if found is None else sorted(found)
+
+    def _at(self, places: Iterable[Place]) -> list[Copy]:
+        """Return the pages at places of the index, in their order."""
+        by_file: dict[int, list[Place]] = {}
+        for place in places:
+            by_file.setdefault(place.file, []).append(place)
+
+        def read(number: int) -> list[tuple[Place, Copy]]:
+            path, found = self._paths[number], []
             with self.open(path) as file:
-                kept = [page for page in file.pages(key, [split]) if _is_of(page.url, wanted)]
-                found: list[KeptPage | DroppedPage] = [*kept, *file.dropped(key)]
-            return [Copy(path, page) for page in sorted(found, key=_place)]
+                for place in by_file[number]:
+                    read_page = file.dropped_page if place.dropped else file.page
+                    found.append((place, Copy(path, read_page(place.row))))
+            return found
 
-        searched = sorted(self.inputs) if paths is None else paths
-        with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-            return [copy for copies in pool.map(look, searched) for copy in copies]
+        try:
+            copies = dict(_in_threads(read, list(by_file)))
+        except IndexError:
+            raise DamagedFileError(self._index_path, "it names a page that is not there") from None
+        return [copies[place] for places in by_file.values() for place in places]
 
     def rejects(self, path: str) -> list[dict[str, Any]]:
         """Return the records of a WET file that did not become a page, as the build wrote them.
@@ -345,7 +509,7 @@ class KeptCorpus:
             found = copy.page
             if (
                 isinstance(found, KeptPage)
-                and not found.outdated
+                and found.lost is PageVerdict.KEPT
                 and _short(found.digest) == page.page_keeper
             ):
                 return _described(found.timestamp, copy)
@@ -383,21 +547,32 @@ class KeptCorpus:
         One that is not found, or not looked for because that takes too long, is left out.
         """
         wanted = {keeper for keeper in page.unit_keepers if keeper is not None}
-        missing = wanted.difference(self._urls_of_ranks)
-        paths = [path, *(other for other in sorted(self.inputs) if other != path)]
-        for other in paths:
+        self._find_keepers(wanted.difference(self._urls_of_ranks), path)
+        return {rank: url for rank in wanted if (url := self._urls_of_ranks.get(rank)) is not None}
+
+    def _find_keepers(self, missing: set[int], path: str) -> None:
+        if self.index is not None:
+            for rank in missing:
+                places, _ = self.index.find("pages" if self._ranks_are_keys else "ranks", rank)
+                for copy in self._at(place for place in places if not place.dropped):
+                    if isinstance(copy.page, KeptPage) and copy.page.lost is PageVerdict.KEPT:
+                        self._urls_of_ranks[rank] = copy.page.url
+            return
+        for other in [path, *(other for other in self._paths if other != path)]:
             if not missing or not self._may_look(len(missing)):
                 break
             found = dict(self._urls_in(other, sorted(missing)))
             self._urls_of_ranks.update(found)
             missing.difference_update(found)
-        return {rank: url for rank in wanted if (url := self._urls_of_ranks.get(rank)) is not None}
+
+    @property
+    def _ranks_are_keys(self) -> bool:
+        return self._recipe.dedup_urls and self._recipe.order != "dedup_first"
 
     def _urls_in(self, path: str, ranks: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Yield rank and address of pages of a WET file that have one of these ranks."""
-        recipe = self._recipe
         with self.open(path) as file:
-            if recipe.dedup_urls and recipe.order != "dedup_first":  # a page's rank is its key
+            if self._ranks_are_keys:
                 for rank in ranks:
                     for url, _ in file.current_urls(rank):
                         yield rank, url
@@ -417,8 +592,17 @@ class KeptCorpus:
         return True
 
 
-def _is_of(url: str, normalized: str) -> bool:
-    return normalize_url(url) == normalized
+def _rules(recipe: Recipe) -> dict[str, object]:
+    """Return the parts of a recipe that change pages."""
+    return {key: value for key, value in recipe.as_dict().items() if key != "description"}
+
+
+def _in_threads(read: Callable[[_Key], list[_Found]], keys: Sequence[_Key]) -> list[_Found]:
+    """Return what a function finds for each key, joined; several keys at a time."""
+    if len(keys) < 2:
+        return [found for key in keys for found in read(key)]
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        return [found for each in pool.map(read, keys) for found in each]
 
 
 def _place(page: KeptPage | DroppedPage) -> tuple[int, int]:
