@@ -139,7 +139,8 @@ class Index:
             if section.name not in _NAMES or len(section.numbers) != 3:
                 raise DamagedFileError(file.path, f"a section {section.name:.40}")
             self._sections[section.name].append((section.numbers[1], *section.numbers[::2], number))
-        self._last: tuple[int, _UInt64s, _UInt64s] = (-1, *2 * [np.empty(0, np.uint64)])
+        nothing = np.empty(0, np.uint64)
+        self._last: tuple[int, _UInt64s, _UInt64s] = (-1, nothing, nothing)
 
     def __enter__(self) -> "Index":
         return self
@@ -192,7 +193,7 @@ class Index:
             if len(words) != 2 * count:
                 raise DamagedFileError(self._file.path, f"{len(words)} words in section {number}")
             self._last = number, words[:count], words[count:]
-        return self._last[1:]
+        return self._last[1], self._last[2]
 
 
 def _place(place: int) -> Place:

@@ -40,7 +40,8 @@ __all__ = ["Copy", "DroppedPage", "Held", "KeptCorpus", "KeptFile", "KeptPage"]
 _LOOKUPS = 10_000  # of a page in a kept file, for keepers of copies: some 10 to 30 s
 _THREADS = 8  # that read kept files; most of their time is waiting for a file system
 
-_Key, _Found = TypeVar("_Key"), TypeVar("_Found")
+_Key = TypeVar("_Key")
+_Found = TypeVar("_Found")
 #: Returns the 16-byte identities of the units of a text.
 UnitsOf: TypeAlias = Callable[[str], Iterable[bytes]]
 
@@ -273,7 +274,7 @@ class KeptCorpus:
             OSError: A list cannot be read.
             ValueError: A field differs from the build's, or a list of the build is missing.
         """
-        built = {
+        built: dict[str, Any] = {
             "recipe": self.recipe,
             "max_record_bytes": self._made.settings.max_record_bytes,
             "max_file_bytes": self._made.settings.max_file_bytes,
@@ -405,8 +406,8 @@ class KeptCorpus:
 
             def look(path: str) -> list[Copy]:
                 with self.open(path) as file:
-                    found = [*file.pages(key, [split]), *file.dropped(key)]
-                return [Copy(path, page) for page in found]
+                    kept = [Copy(path, page) for page in file.pages(key, [split])]
+                    return [*kept, *(Copy(path, page) for page in file.dropped(key))]
 
             copies = _in_threads(look, self._paths if paths is None else paths)
         found = [
@@ -469,7 +470,7 @@ class KeptCorpus:
             return found
 
         try:
-            copies = dict(_in_threads(read, list(by_file)))
+            copies: dict[Place, Copy] = dict(_in_threads(read, list(by_file)))
         except IndexError:
             raise DamagedFileError(self._index_path, "it names a page that is not there") from None
         return [copies[place] for places in by_file.values() for place in places]
