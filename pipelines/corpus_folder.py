@@ -324,7 +324,7 @@ def _clear(output: str) -> None:
     ordered = [layout.MANIFEST, *shards, *side, layout.INPUTS]
     storage.remove(storage.join(output, name) for name in ordered if name in names)
     _drop_pieces_and_leftovers(output)
-    storage.remove(kept)
+    storage.remove([*kept, layout.why_index(output)])
     _write_record(output, (), {})
 
 
@@ -352,7 +352,10 @@ def drop_pieces(output: str) -> None:
 
 def kept_to_drop(output: str, keep: str) -> list[str]:
     """Return the paths of kept files that ``--keep`` removes from a finished corpus."""
-    return own_kept(output, KEEP[keep]) if KEEP[keep] else []
+    if not KEEP[keep]:
+        return []
+    index = layout.why_index(output)  # of no use without them
+    return [*own_kept(output, KEEP[keep]), *([index] if storage.exists(index) else [])]
 
 
 def interrupted_inputs(output: str) -> list[str]:

@@ -1,8 +1,10 @@
 """Answers the question of `c4 why`: where a page or a sentence came from, and why it is in or out.
 
-A question is an address or a sentence. An address has an answer for each record that has it, a
-sentence one for each page that passed the rules with it, whether deduplication left it there or
-not. At most 20 pages of a sentence are looked at; those that keep it come first.
+A question is an address or a sentence; what reads like an address is looked up as one first, and as
+a sentence if no record has it, unless it names a scheme such as ``https://``. An address has an
+answer for each record that has it, a sentence one for each page that passed the rules with it,
+whether deduplication left it there or not. At most 20 pages of a sentence are looked at; those that
+keep it come first.
 """
 
 import bisect
@@ -19,11 +21,11 @@ from pipelines.corpus import layout
 from pipelines.provenance.explainer import Account, Explainer, Rejected
 from pipelines.provenance.kept import Copy, KeptCorpus, KeptPage
 
-__all__ = ["Answer", "Asked", "KeptBy", "Line", "Source", "answer_of", "ask", "why"]
+__all__ = ["Answer", "Asked", "KeptBy", "Line", "Source", "answer_of", "ask", "is_address", "why"]
 
 _MOST_PAGES = 20  # of a sentence
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S")
-_HOST = re.compile(r"[^\s/?#]+\.[^\s/?#.][^\s/?#]*([/?#]\S*)?")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S")  # http://a.example, file:b.jsonl#3
+_HOST = re.compile(r"[^\s/?#]+\.[^\s/?#.][^\s/?#]*([/?#]\S*)?")  # a.example/b, also "etc.html"
 
 
 class Source(NamedTuple):
@@ -136,11 +138,20 @@ def ask(corpus: KeptCorpus, config: BuildConfig, question: str) -> Asked:
     question = question.strip()
     if not question:
         raise ValueError("the question is empty: give an address or a sentence")
-    if _SCHEME.match(question) or _HOST.fullmatch(question):
+    if is_address(question):
         found = list(Explainer(config, corpus, question).explain(None))
-        if found or " " not in question:
-            return Asked(_written_first(found))
+        if found or re.fullmatch(r"\w+://\S+", question):
+            return Asked(_written_first(found))  # else it may be a sentence that looks like one
     return _ask_sentence(corpus, config, question)
+
+
+def is_address(question: str) -> bool:
+    """Return whether a question reads like an address, and is looked up as one first.
+
+    >>> is_address("example.org/a"), is_address("It rained.")
+    (True, False)
+    """
+    return bool(_SCHEME.match(question) or _HOST.fullmatch(question))
 
 
 def _ask_sentence(corpus: KeptCorpus, config: BuildConfig, question: str) -> Asked:

@@ -72,10 +72,10 @@ class KeptPage(NamedTuple):
 
     def units(self) -> list[tuple[str, bool]]:
         """Return each unit's text, and whether it is removed."""
-        ends = [*self.starts[1:], len(self.text)]
+        bounds = itertools.pairwise([*self.starts, len(self.text)])
         return [
             (self.text[start:end].rstrip(), bool(gone))
-            for start, end, gone in zip(self.starts, ends, self.removed, strict=True)
+            for (start, end), gone in zip(bounds, self.removed, strict=True)
         ]
 
 
