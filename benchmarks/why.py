@@ -101,7 +101,13 @@ def check(folder: str, urls: int, sentences: int, seed: int) -> dict[str, float]
     Raises:
         AssertionError: An answer is wrong.
     """
-    corpus = KeptCorpus(folder)
+    with KeptCorpus(folder) as corpus:
+        return _check(folder, corpus, urls, sentences, seed)
+
+
+def _check(
+    folder: str, corpus: KeptCorpus, urls: int, sentences: int, seed: int
+) -> dict[str, float]:
     config = corpus.config({})
     corpus.require_index()
     material = _Material(folder, corpus, config.page_rules())

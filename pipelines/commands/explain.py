@@ -82,7 +82,13 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             f"deduplication decides which pages are {options.verdict}, over the whole corpus: "
             "give --corpus DIR"
         )
-    corpus = None if options.corpus is None else KeptCorpus(layout.absolute(options.corpus))
+    if options.corpus is None:
+        return _explain(arguments, options, None)
+    with KeptCorpus(layout.absolute(options.corpus)) as corpus:
+        return _explain(arguments, options, corpus)
+
+
+def _explain(arguments: argparse.Namespace, options: _Options, corpus: KeptCorpus | None) -> int:
     path = _path(options.file) if options.file is not None else None
     asked = given_values(arguments, BuildConfig, *_OF_BUILD)
     if corpus is None:

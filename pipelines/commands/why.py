@@ -53,14 +53,14 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     options = _Options(**given_values(arguments, _Options))
     if options.question is None and not options.index:
         arguments.refuse("give a URL or a sentence, or --index")
-    corpus = KeptCorpus(layout.absolute(options.corpus))
-    config = corpus.config(given_values(arguments, BuildConfig, *_LISTS))
-    note_versions(corpus, config)
-    if options.index:
-        corpus.require_index()
-    if options.question is None:
-        return 0
-    found = ask(corpus, config, options.question)
+    with KeptCorpus(layout.absolute(options.corpus)) as corpus:
+        config = corpus.config(given_values(arguments, BuildConfig, *_LISTS))
+        note_versions(corpus, config)
+        if options.index:
+            corpus.require_index()
+        if options.question is None:
+            return 0
+        found = ask(corpus, config, options.question)
     if options.json:
         answers = [answer_of(each, options.question).as_dict() for each in found.accounts]
         shown = answers[0] if len(answers) == 1 else answers

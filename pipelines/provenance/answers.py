@@ -126,8 +126,8 @@ def why(corpus: str | os.PathLike[str], question: str, **settings: Any) -> list[
         ValueError: The corpus kept no pages; a kept file is damaged; a setting does not fit; or
             the question is more than one sentence.
     """
-    kept = KeptCorpus(layout.absolute(os.fspath(corpus)))
-    found = ask(kept, kept.config(settings), question)
+    with KeptCorpus(layout.absolute(os.fspath(corpus))) as kept:
+        found = ask(kept, kept.config(settings), question)
     return [answer_of(account, question) for account in found.accounts]
 
 

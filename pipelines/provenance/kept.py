@@ -229,7 +229,7 @@ class KeptFile:
 
 
 class KeptCorpus:
-    """A finished corpus: its settings and its kept files.
+    """A finished corpus: its settings and its kept files. Use as a context manager.
 
     Attributes:
         folder: Where it is.
@@ -247,6 +247,17 @@ class KeptCorpus:
         self._paths = sorted(self.inputs)
         self._lookups = _LOOKUPS
         self._urls_of_ranks: dict[int, str] = {}
+
+    def __enter__(self) -> "KeptCorpus":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the index. Safe to call more than once."""
+        if (index := self.__dict__.pop("index", None)) is not None:
+            index.close()
 
     @property
     def recipe(self) -> Recipe:
