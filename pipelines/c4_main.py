@@ -49,6 +49,9 @@ _COMMANDS = {
         "pipelines.commands.why",
         "says where a page or a sentence came from, and why it is in or out",
     ),
+    "diff": _Command(
+        "pipelines.commands.diff", "lists the pages that differ between two corpora, and why"
+    ),
     "vocab": _Command(
         "model.commands.vocab", "trains a SentencePiece vocabulary on corpora", extra="train"
     ),

@@ -130,6 +130,9 @@ class BuildConfig:
         "compare the SHA-256 of every input with that of the finished build (default: compare "
         "path, size, and modification time or etag)", default=False,
     )  # fmt: skip
+    provenance: bool = option(
+        "add the columns source-file, source-offset and record-id to Parquet shards", default=False
+    )
     keep: Literal["all", "fingerprints", "none"] = option(
         "what to keep beside the shards: all; fingerprints (removes cleaned/ and removals/); or "
         "none. Without cleaned/, a later build cleans every input again",
@@ -152,6 +155,11 @@ class BuildConfig:
             raise ValueError("no output folder (--output)")
         _require_formats(self.formats)
         check_bounds(self)
+        if self.provenance and "parquet" not in self.formats:
+            raise ValueError(
+                f"--provenance adds columns to Parquet shards, not to {','.join(self.formats)} "
+                "(--format)"
+            )
         if self.keep not in KEEP:
             raise ValueError(f"keep must be one of {', '.join(KEEP)}, got {self.keep!r} (--keep)")
         languages = [language for language, _ in self.badwords]
@@ -228,6 +236,7 @@ class BuildConfig:
         versions["langdetect"] = detector_name()
         recipe = self.recipe.as_dict()
         del recipe["description"]  # other words for the same rules are the same build
+        columns = {"provenance": True} if self.provenance else {}
         return {
             "recipe": recipe,
             "lists": lists,
@@ -236,6 +245,7 @@ class BuildConfig:
             "max_file_bytes": self.max_file_bytes,
             "formats": sorted(self.formats),
             "shards": self.shards if self.shards is not None else "auto",
+            **columns,
         }
 
     def page_rules(self) -> PageRules:

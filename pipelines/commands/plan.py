@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     add_options(what, _Options, *_WHAT)
     add_options(parser, _Options, "workers", "machine")
-    add_options(parser, BuildConfig, "shards", "formats")
+    add_options(parser, BuildConfig, "shards", "formats", "provenance")
     add_options(parser, _Options, "like", "cpu_factor", "prices", "json")
 
 
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Print the plan and return the exit status."""
     del rest
     options = _Options(**given_values(arguments, _Options))
-    build = given_values(arguments, BuildConfig, "shards", "formats")
+    build = given_values(arguments, BuildConfig, "shards", "formats", "provenance")
     tables = read_tables(options.prices)
     machine = tables.machine(options.machine)
     work, rates = _work(options)

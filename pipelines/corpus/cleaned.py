@@ -58,7 +58,8 @@ CLEANED_SCHEMA = pa.schema(
         ("lines", pa.uint32()),  # kept lines
         ("unit_starts", pa.large_list(pa.uint32())),  # character offsets of dedup units in text
         ("offset", pa.uint64()),  # of the record's gzip member in the WET file
-        ("inner_offset", pa.uint64()),  # of the record in the unpacked member
+        # Of the record in the unpacked member; in a merged file, the number of the page's WET file.
+        ("inner_offset", pa.uint64()),
         ("record_id", pa.binary(16)),  # UUID of WARC-Record-ID; null if it has none
     ]
 )
@@ -236,6 +237,19 @@ class CleanedFile:
     def units(self) -> int:
         """Dedup units on these pages."""
         return sum(batch.units for _, batch in self._batches)
+
+    def sources(self, rows: pa.RecordBatch) -> pa.Array:
+        """Return the path of the WET file that each page is from, ``[pages]``.
+
+        Raises:
+            ValueError: The file does not say so; the message names it.
+        """
+        try:
+            if (paths := self.summary.get("sources")) is not None:  # of a merged file
+                return pa.array(paths, pa.large_string()).take(rows.column("inner_offset"))
+            return pa.repeat(pa.scalar(self.summary["file"]["path"], pa.large_string()), len(rows))
+        except (KeyError, TypeError, pa.ArrowException) as error:
+            raise DamagedFileError(self.path, error) from None
 
     def verify(self) -> None:
         """Read the whole file and check every byte of it. Raises ValueError naming the file."""

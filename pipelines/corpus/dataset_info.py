@@ -22,6 +22,7 @@ from typing import Any
 
 from pipelines.corpus.formats import format_named, shard_file_name
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
+from pipelines.corpus.formats.provenance import PROVENANCE_FEATURES
 from pipelines.corpus.layout import SPLITS, shards_in_split
 from pipelines.corpus.manifest import Manifest
 
@@ -115,7 +116,13 @@ def dataset_info_files(
     }
 
 
-def dataset_card(formats: Sequence[str], splits: Splits, description: str, config_name: str) -> str:
+def dataset_card(
+    formats: Sequence[str],
+    splits: Splits,
+    description: str,
+    config_name: str,
+    provenance: bool = False,
+) -> str:
     """Return the content of ``README.md``, with the header that Hugging Face reads.
 
     Args:
@@ -123,6 +130,7 @@ def dataset_card(formats: Sequence[str], splits: Splits, description: str, confi
         splits: As for `dataset_info`, of any one of the formats.
         description: What the corpus is, for people.
         config_name: The recipe, as in ``c4/en``.
+        provenance: Whether Parquet shards have columns that say where each record is.
 
     Raises:
         ValueError: There is no format, or an unknown one.
@@ -136,6 +144,11 @@ def dataset_card(formats: Sequence[str], splits: Splits, description: str, confi
     if hugging_face is not None and filled:
         names = [*TEXT_FEATURES, *(LANGUAGE_FEATURES if hugging_face == "parquet" else ())]
         kinds = [(n, "float32" if n == "language-probability" else "string") for n in names]
+        if provenance and hugging_face == "parquet":
+            kinds += [
+                (field.name, str(field.type).removeprefix("large_"))
+                for field in PROVENANCE_FEATURES
+            ]
         header = {
             "configs": [
                 {
@@ -180,7 +193,8 @@ def side_files(made: Manifest) -> dict[str, bytes]:
     name = made.recipe["name"]
     description = f"C4-style corpus, recipe {name}: {made.recipe['description']}"
     files = dataset_info_files(described, splits, description, name, _DATASET_VERSION)
-    return {**files, "README.md": dataset_card(made.formats, splits, description, name).encode()}
+    card = dataset_card(made.formats, splits, description, name, made.settings.provenance)
+    return {**files, "README.md": card.encode()}
 
 
 def _with_examples(splits: Splits) -> Splits:

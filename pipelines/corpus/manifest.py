@@ -57,6 +57,7 @@ class Settings:
     max_file_bytes: int
     formats: tuple[str, ...]
     shards: int | str  # train shards, or "auto"
+    provenance: bool = False  # whether Parquet shards have columns of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +190,8 @@ class Manifest:
     def as_dict(self) -> dict[str, Any]:
         """Return the content of the file."""
         content: dict[str, Any] = typed_json.encode(self)
+        if not self.settings.provenance:  # as before there was the option
+            del content["settings"]["provenance"]
         for name in ("side_files", "checksum"):
             if not content[name] and content[name] != []:
                 del content[name]

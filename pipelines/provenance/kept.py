@@ -38,6 +38,7 @@ from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
 __all__ = ["Copy", "DroppedPage", "Held", "KeptCorpus", "KeptFile", "KeptPage"]
 
 _LOOKUPS = 10_000  # of a page in a kept file, for keepers of copies: some 10 to 30 s
+_MOST_OPEN = 64  # kept files, between questions
 _THREADS = 8  # that read kept files; most of their time is waiting for a file system
 
 _Key = TypeVar("_Key")
@@ -122,6 +123,10 @@ class KeptFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files. Safe to call more than once."""
         self._opened.close()
 
     def pages(self, key: int, splits: Iterable[int] = range(len(SPLITS))) -> Iterator[KeptPage]:
@@ -245,6 +250,7 @@ class KeptCorpus:
         self.keep = self._made.keep
         self._recipe = Recipe.from_mapping(self._made.recipe)
         self._paths = sorted(self.inputs)
+        self._opened: dict[str, KeptFile] = {}  # files that stay open, the last used ones last
         self._lookups = _LOOKUPS
         self._urls_of_ranks: dict[int, str] = {}
 
@@ -255,7 +261,9 @@ class KeptCorpus:
         self.close()
 
     def close(self) -> None:
-        """Close the index. Safe to call more than once."""
+        """Close the index and kept files. Safe to call more than once."""
+        while self._opened:
+            self._opened.popitem()[1].close()
         if (index := self.__dict__.pop("index", None)) is not None:
             index.close()
 
@@ -474,16 +482,19 @@ class KeptCorpus:
 
         def read(number: int) -> list[tuple[Place, Copy]]:
             path, found = self._paths[number], []
-            with self.open(path) as file:
-                for place in by_file[number]:
-                    read_page = file.dropped_page if place.dropped else file.page
-                    found.append((place, Copy(path, read_page(place.row))))
+            file = self._opened.pop(path) if path in self._opened else self.open(path)
+            self._opened[path] = file
+            for place in by_file[number]:
+                read_page = file.dropped_page if place.dropped else file.page
+                found.append((place, Copy(path, read_page(place.row))))
             return found
 
         try:
             copies: dict[Place, Copy] = dict(_in_threads(read, list(by_file)))
         except IndexError:
             raise DamagedFileError(self._index_path, "it names a page that is not there") from None
+        while len(self._opened) > _MOST_OPEN:
+            self._opened.pop(next(iter(self._opened))).close()
         return [copies[place] for places in by_file.values() for place in places]
 
     def rejects(self, path: str) -> list[dict[str, Any]]:

@@ -113,9 +113,8 @@ def read_summary(values: dict[str, Any]) -> FileSummary:
 
 def clean_identity(config: BuildConfig) -> str:
     """Return a digest of all that a cleaned file depends on besides its WET file."""
-    needed = {
-        key: value for key, value in config.identity.items() if key not in ("formats", "shards")
-    }
+    of_shards = ("formats", "shards", "provenance")
+    needed = {key: value for key, value in config.identity.items() if key not in of_shards}
     return hashlib.sha256(json.dumps(needed, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -446,7 +446,7 @@ class _WriteShard(beam.DoFn):
             sources = plan.sources(output, *task.key_range())
         summary = write_shard(
             task, sources, output, job.config.formats, self._rules, job.claim.build_id,
-            lambda: job.require(now=True), self._opened,
+            lambda: job.require(now=True), self._opened, job.config.provenance,
         )  # fmt: skip
         job.note("write", f"{task.split}-{task.index}", 1, summary.pages)
         yield summary

@@ -20,7 +20,8 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
-from pipelines.corpus.cleaned import CleanedSource, key_range, shard_order
+from pipelines.corpus.cleaned import CleanedFile, CleanedSource, key_range, shard_order
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
@@ -108,6 +109,7 @@ def write_shard(
     build_id: str | None = None,
     require: Callable[[], None] = lambda: None,
     opened: OpenedFiles | None = None,
+    provenance: bool = False,
 ) -> ShardSummary:
     """Write one shard in every format asked for.
 
@@ -123,12 +125,13 @@ def write_shard(
         build_id: The build that the removals must belong to; None: any.
         require: Called before each file is published; what it raises keeps the file unpublished.
         opened: Holds files that stay open from one shard to the next; the caller closes it.
+        provenance: Whether formats that can store it say where each page's record is.
 
     Raises:
         ValueError: A file that it reads is damaged, or of another build; the message names it.
     """
     started = time.process_time()
-    writer = _Shard(rules)
+    writer = _Shard(rules, provenance)
     low, high = task.key_range()
     split = SPLITS.index(task.split)
     # Files of the caller stay open.
@@ -137,7 +140,7 @@ def write_shard(
         for source in sources:
             with files.open(source, build_id) as opened_source:
                 for batch in opened_source.slices([split], low, high):
-                    writer.add(*batch)
+                    writer.add(*batch, opened_source.cleaned)
     table = writer.table()
     written = []
     for format_name in format_names:
@@ -180,8 +183,10 @@ def write_shard(
 class _Shard:
     """Collects the pages of a shard, removals applied and late rules judged."""
 
-    def __init__(self, rules: PageRules) -> None:
+    def __init__(self, rules: PageRules, provenance: bool = False) -> None:
         self._rules = rules
+        self._provenance = provenance
+        self._columns = [*_OUTPUT_COLUMNS, *(PROVENANCE_COLUMNS if provenance else ())]
         self._late = rules.recipe.order == "dedup_first"
         self._batches: list[pa.RecordBatch] = []
         self.lines = 0
@@ -194,6 +199,7 @@ class _Shard:
         pages: pa.RecordBatch,
         page_codes: npt.NDArray[np.uint8],
         unit_gone: npt.NDArray[np.bool_],
+        source: CleanedFile,
     ) -> None:
         """Take a slice of a cleaned file: [pages], [pages] and [units of these pages]."""
         offsets = pages.column("unit_starts").offsets.to_numpy()[: len(pages) + 1]
@@ -247,7 +253,9 @@ class _Shard:
                 pages = _replace(pages, "language", changed_mask, codes)
                 pages = _replace(pages, "language_probability", changed_mask, odds)
         self.lines += int(lines[keep].sum())
-        pages = pages.select([*_OUTPUT_COLUMNS, "validation", "page_key", "digest"])
+        if self._provenance:
+            pages = with_provenance(pages, source)
+        pages = pages.select([*self._columns, "validation", "page_key", "digest"])
         self._batches.append(pages if keep.all() else pages.filter(pa.array(keep)))
 
     def table(self) -> pa.Table:
@@ -257,7 +265,7 @@ class _Shard:
         table = pa.Table.from_batches(self._batches)
         if not len(table):
             return _EMPTY
-        table = table.select(_OUTPUT_COLUMNS).take(shard_order(table))
+        table = table.select(self._columns).take(shard_order(table))
         if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
             return table
         at = table.schema.get_field_index("timestamp")

@@ -17,6 +17,9 @@ content-type              bytes     string   yes   content_type
 content-length            bytes     string   yes   content_length
 language                  no        string   no    language, may be null
 language-probability      no        float32  no    language_probability, same
+source-file               no        string   no    source_file, if the table has it
+source-offset             no        int64    no    source_offset, same
+record-id                 no        string   no    record_id, same; may be null
 ========================  ========  =======  ====  ==========================
 
 JSON begins each object with text, timestamp, url, as the files that AllenAI released do
