@@ -28,6 +28,7 @@ setup(
         "pipelines.corpus",
         "pipelines.engines",
         "pipelines.corpus.formats",
+        "pipelines.provenance",
         "pipelines.stages",
         "pipelines.storage",
         "pipelines.wet",

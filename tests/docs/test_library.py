@@ -30,8 +30,8 @@ PUBLIC = {
         "open_trained", "pretrain",
     ],
     "pipelines": [
-        "BuildConfig", "BuildCorpus", "Corpus", "CorpusError", "Manifest", "Page", "build",
-        "explain", "open_corpus",
+        "Answer", "BuildConfig", "BuildCorpus", "Corpus", "CorpusError", "Manifest", "Page",
+        "build", "explain", "open_corpus", "why",
     ],
 }  # fmt: skip
 
@@ -67,7 +67,7 @@ def clone(tmp_path_factory):
 def test_every_example_is_run_by_a_test():
     words = (
         "made = build(", "BuildCorpus", ".pages(", ".dataset(", "Page(", "PageRules", "pretrain(",
-        "finetune(", "load_hf(", "evaluate(",
+        "finetune(", "load_hf(", "evaluate(", "why(",
     )  # fmt: skip
     assert sorted(block for word in words for block in blocks(word)) == sorted(BLOCKS)
 
@@ -84,6 +84,10 @@ def test_the_examples_of_building_and_reading(clone):
     assert len(shown) == 1 + 67
     dataset = dataset.replace(".to_pandas()", "")  # pandas is no dependency
     assert "language-probability: float" in run_in_clone(clone, dataset).stdout
+    [why] = blocks("why(")
+    place, lines = run_in_clone(clone, why).stdout.splitlines()
+    assert place.endswith("sample-00000.warc.wet.gz 1490 written kept en 1.0000")
+    assert lines.endswith("'no_end_mark'] ()")
 
 
 def test_the_examples_of_explaining(capsys):
