@@ -120,7 +120,9 @@ def _wrong_pages(
                 best = newest.get(url)
                 if best is None or date > best[0] or (date == best[0] and digest < best[1]):
                     newest[url] = date, digest
-            kept.update(_short(row) for row, code in file.pages() if code is PageVerdict.KEPT)
+            kept.update(
+                _rank(row, recipe) for row, code in file.pages() if code is PageVerdict.KEPT
+            )
     staying = Counter[bytes]()  # pages of each url
     for name in names:
         with _File(folder, name) as file:

@@ -50,10 +50,11 @@ class Line(NamedTuple):
 class KeptBy(NamedTuple):
     """A sentence (or line) that deduplication removed, and the page that has its copy.
 
-    The url is None if that page is not in the kept files.
+    The sentence is None for a near duplicate: the page as a whole. The url is None if that page is
+    not in the kept files.
     """
 
-    sentence: str
+    sentence: str | None
     url: str | None
 
 
@@ -223,6 +224,8 @@ def _removed_lines(page: KeptPage | None) -> set[int]:
 
 def _kept_by(account: Account) -> Iterator[KeptBy]:
     page = account.kept
+    if page is not None and page.lost is PageVerdict.NEAR_DUPLICATE:
+        yield KeptBy(None, account.keepers.get(page.page_keeper or 0))
     if page is None or page.lost is not PageVerdict.KEPT:
         return
     for (text, _), keeper in zip(page.units(), page.unit_keepers, strict=True):

@@ -271,12 +271,19 @@ class Explainer:
         kept, corpus = account.kept, self._corpus
         if kept is None or corpus is None:
             return account
-        if kept.lost is PageVerdict.KEPT:
-            return account._replace(keepers=corpus.keepers(kept, account.path))
-        if kept.lost is PageVerdict.DUPLICATE_URL:
+        note, keepers = account.judgement.note, {}
+        if kept.lost is PageVerdict.OPTED_OUT:
+            note = "its address is on the list of --opt-out"
+        elif kept.lost is PageVerdict.DUPLICATE_URL:
             note = corpus.preferred(kept, account.path, copies)
-            return account._replace(judgement=account.judgement._replace(note=note))
-        return account
+        else:
+            keepers = corpus.keepers(kept, account.path)
+        if kept.lost is PageVerdict.NEAR_DUPLICATE:
+            note = "the page that has its text was not found, or not searched for in so many files"
+            for url in keepers.values():
+                note = f"much of it is in {url}"
+        judgement = account.judgement._replace(note=note)
+        return account._replace(judgement=judgement, keepers=keepers)
 
 
 class _Tail:

@@ -38,6 +38,7 @@ from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
 __all__ = ["Copy", "DroppedPage", "Held", "KeptCorpus", "KeptFile", "KeptPage"]
 
 _LOOKUPS = 10_000  # of a page in a kept file, for keepers of copies: some 10 to 30 s
+_BEFORE_SPANS = (PageVerdict.DUPLICATE_URL, PageVerdict.OPTED_OUT)  # of pages that keep no copy
 _MOST_OPEN = 64  # kept files, between questions
 _THREADS = 8  # that read kept files; most of their time is waiting for a file system
 
@@ -165,12 +166,12 @@ class KeptFile:
             unit += len(starts)
 
     def current_urls(self, key: int) -> Iterator[tuple[str, bytes]]:
-        """Yield address and digest of the pages of a key that deduplication does not drop."""
+        """Yield address and digest of the pages of a key whose spans were compared."""
         for rows, first_page, _ in self._slices(key, range(len(SPLITS))):
             gone = self._removals.pages(first_page, len(rows)).tolist()
             values = rows.select(["url", "digest"]).to_pylist()
             for row, lost in zip(values, gone, strict=True):
-                if not lost:
+                if PAGE_VERDICTS[lost] not in _BEFORE_SPANS:
                     yield row["url"], row["digest"]
 
     def dropped(self, key: int) -> list[DroppedPage]:
@@ -475,7 +476,10 @@ class KeptCorpus:
         return None if found is None else sorted(found)
 
     def _at(self, places: Iterable[Place]) -> list[Copy]:
-        """Return the pages at places of the index, in their order."""
+        """Return the pages at places of the index, file by file."""
+        return [copy for _, copy in self._pages_at(places)]
+
+    def _pages_at(self, places: Iterable[Place]) -> list[tuple[Place, Copy]]:
         by_file: dict[int, list[Place]] = {}
         for place in places:
             by_file.setdefault(place.file, []).append(place)
@@ -490,12 +494,12 @@ class KeptCorpus:
             return found
 
         try:
-            copies: dict[Place, Copy] = dict(_in_threads(read, list(by_file)))
+            pages = _in_threads(read, list(by_file))
         except IndexError:
             raise DamagedFileError(self._index_path, "it names a page that is not there") from None
         while len(self._opened) > _MOST_OPEN:
             self._opened.pop(next(iter(self._opened))).close()
-        return [copies[place] for places in by_file.values() for place in places]
+        return pages
 
     def rejects(self, path: str) -> list[dict[str, Any]]:
         """Return the records of a WET file that did not become a page, as the build wrote them.
@@ -567,19 +571,27 @@ class KeptCorpus:
     def keepers(self, page: KeptPage, path: str) -> dict[int, str]:
         """Return the address of the page that has the copy of each removed unit, by its keeper.
 
-        One that is not found, or not looked for because that takes too long, is left out.
+        Of a near duplicate, that of the page that stays. One that is not found, or not looked for
+        because that takes too long, is left out.
         """
         wanted = {keeper for keeper in page.unit_keepers if keeper is not None}
+        if page.lost is PageVerdict.NEAR_DUPLICATE and page.page_keeper is not None:
+            wanted = {page.page_keeper}
         self._find_keepers(wanted.difference(self._urls_of_ranks), path)
         return {rank: url for rank in wanted if (url := self._urls_of_ranks.get(rank)) is not None}
 
     def _find_keepers(self, missing: set[int], path: str) -> None:
         if self.index is not None:
-            for rank in missing:
-                places, _ = self.index.find("pages" if self._ranks_are_keys else "ranks", rank)
-                for copy in self._at(place for place in places if not place.dropped):
-                    if isinstance(copy.page, KeptPage) and copy.page.lost is PageVerdict.KEPT:
-                        self._urls_of_ranks[rank] = copy.page.url
+            name = "pages" if self._ranks_are_keys else "ranks"
+            ranks = {
+                place: rank
+                for rank in missing
+                for place in self.index.find(name, rank)[0]
+                if not place.dropped
+            }
+            for place, copy in self._pages_at(ranks):
+                if isinstance(copy.page, KeptPage) and copy.page.lost not in _BEFORE_SPANS:
+                    self._urls_of_ranks[ranks[place]] = copy.page.url
             return
         for other in [path, *(other for other in self._paths if other != path)]:
             if not missing or not self._may_look(len(missing)):

@@ -5,12 +5,15 @@ import pathlib
 import shutil
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import why as proof
 from c4_filters.urls import normalize_url, page_key
+from c4_filters.verdicts import PageVerdict
 from pipelines import why
 from pipelines.corpus import layout
+from pipelines.corpus.removals import PAGE_VERDICTS, Removals, write_removals
 from pipelines.provenance import kept
 from testing.helpers import Page, run_c4, wet_bytes, write_wet
 
@@ -239,7 +242,7 @@ def test_what_cannot_be_asked_is_one_line(built: pathlib.Path, tmp_path: pathlib
     )
 
 
-@pytest.mark.parametrize("recipe", ["en", "tfds", "en.noclean", "multilingual"])
+@pytest.mark.parametrize("recipe", ["en", "tfds", "en.noclean"])
 @pytest.mark.skipif(not WET.is_dir(), reason="no ../shared/wet here")
 def test_answers_on_real_pages_are_what_another_reader_finds(
     recipe: str, tmp_path: pathlib.Path
@@ -268,3 +271,30 @@ def test_pages_are_found_by_the_index_alone(
     monkeypatch.setattr(kept.KeptCorpus, "open", open_)
     assert ask(out, MILL) == wanted
     assert [path for path in opened if path.endswith("2.warc.wet.gz")] in ([], opened[1:])
+
+
+@pytest.mark.parametrize("verdict", ["near_duplicate", "opted_out"])
+def test_pages_that_are_removed_whole_say_why(
+    wet: pathlib.Path, corpus: pathlib.Path, verdict: str
+) -> None:
+    path = layout.removals(str(corpus), layout.file_name(str(wet / "1.warc.wet.gz")))
+    with Removals(path) as file:
+        pages, units = file.pages(0, file.page_count), file.units(0, file.unit_count)
+        keepers = [file.keeper_of_unit(at) for at in np.flatnonzero(units)]
+        [outdated] = np.flatnonzero(pages)
+        of_pages = {int(outdated): file.keeper_of_page(int(outdated))}
+    [mill] = np.flatnonzero(pages == 0)
+    pages = pages.copy()
+    pages[mill] = PAGE_VERDICTS.index(PageVerdict(verdict))
+    of_pages[int(mill)] = page_key(normalize_url(INN)) if verdict == "near_duplicate" else 0
+    in_order = np.array([of_pages[at] for at in sorted(of_pages)], np.uint64)
+    write_removals(path, pages, units, in_order, np.array(keepers, np.uint64), "")
+    answer = ask(corpus, MILL)
+    assert (answer["fate"], answer["verdict"]) == ("dropped", verdict)
+    assert {line["verdict"] for line in answer["lines"]} == {"no_end_mark", "kept"}
+    near = verdict == "near_duplicate"
+    assert answer["kept_by"] == ([{"sentence": None, "url": INN}] if near else [])
+    note = f"much of it is in {INN}" if near else "its address is on the list of --opt-out"
+    for words in (["why", MILL], ["explain", "--url", MILL]):
+        shown = run_c4(words[0], "--corpus", corpus, *words[1:]).out
+        assert shown.endswith(f"\n  page {verdict}: {note}\n\n")
