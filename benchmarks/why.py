@@ -132,6 +132,7 @@ def _check(
         assert written == len(material.written[normalize_url(url)]), (url, written)
         for answer in given:
             _check_answer(material, answer)
+            _check_duplicates(material, answer)
     passed = [key for key in keys if material.records[key].before.text]
     asked = [
         (key, sentence)
@@ -200,6 +201,18 @@ def _check_answer(material: _Material, answer: Answer) -> None:
             for each in material.records[key].before.text.split("\n")
         ]
         assert any(sentence in line for line in held), (answer.source, keeper)
+
+
+def _check_duplicates(material: _Material, answer: Answer) -> None:
+    """Check that deduplication removed every sentence of a line that is "duplicate"."""
+    assert answer.lines is not None
+    removed = {part for keeper in answer.kept_by for part in (keeper.sentence or "").split("\n")}
+    for line in answer.lines if material.rules.recipe.dedup_unit == "sentences" else ():
+        kept_as = judge_line(line.text, material.rules.recipe)[1]
+        starts = material.rules.splitter.line_starts(kept_as)
+        parts = {kept_as[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)}
+        if line.verdict == LineVerdict.DUPLICATE:
+            assert parts <= removed, (answer.source, line)
 
 
 def _line_verdicts(rules: PageRules, record: _Record) -> list[tuple[str, str]]:

@@ -168,8 +168,17 @@ def _ask_sentence(corpus: KeptCorpus, config: BuildConfig, question: str) -> Ask
                 f"the question reads as {sentences} sentences, and no cleaned page has them as "
                 "one: ask for one sentence"
             )
-    copies = [Copy(each.path, _asked_units(each.page, each.units)) for each in held]
-    accounts = Explainer(config, corpus).explain_copies(corpus, copies)
+    stays: list[Copy] = []
+    removed: list[Copy] = []
+    for path, page, units in held:
+        gone = bool(units) and bool(page.removed[units].all())
+        (removed if gone else stays).append(Copy(path, _asked_units(page, units)))
+    explainer = Explainer(config, corpus)
+    accounts = [
+        account
+        for copies in (stays, removed)
+        for account in explainer.explain_copies(corpus, copies)
+    ]
     return Asked(_written_first(accounts), question, total)
 
 
