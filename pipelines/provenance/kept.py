@@ -7,11 +7,13 @@ import functools
 import hashlib
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from c4_filters.end_marks import sentence_ends
 from c4_filters.explain import Judgement, judge_after_dedup
@@ -373,7 +375,8 @@ class KeptCorpus:
             ValueError: A kept file is damaged, or of another build.
         """
         if self.index is None:
-            write_index(self._index_path, self._digest, map(self._entries, self._paths))
+            files = tqdm(self._paths, desc="index", unit="file", disable=None, file=sys.stderr)
+            write_index(self._index_path, self._digest, map(self._entries, files))
             del self.index
         if self.index is None:
             raise DamagedFileError(self._index_path, "another build has replaced it")
