@@ -22,6 +22,7 @@ import argparse
 import dataclasses
 import glob
 import random
+import re
 import sys
 import time
 from collections import Counter, defaultdict
@@ -40,6 +41,7 @@ from pipelines.provenance.kept import KeptCorpus
 __all__ = ["check"]
 
 _BAR_S = 1.0
+_ACCIDENT = re.compile(r"^\s*(WARC|CONTENT-|Content-)", re.MULTILINE)  # TF takes it for a header
 _MOST_PAGES = 20  # of a sentence: pipelines.provenance.answers
 
 Key = tuple[str, int]  # WET file, offset
@@ -62,8 +64,10 @@ class _Material:
         for path in sorted(corpus.inputs):
             rejected = {reject["offset"] for reject in corpus.rejects(path)}
             for key, url, text in _read(path):
-                if key[1] in rejected:
-                    continue
+                if key[1] in rejected or (
+                    rules.recipe.drop_parser_accidents and _ACCIDENT.search(text)
+                ):
+                    continue  # no page, or read as another text
                 page = RawPage(url, "", "", "", text)
                 self.records[key] = _Record(url, text, rules.clean(page, Counter()))
                 self.by_url[normalize_url(url)].add(key)
