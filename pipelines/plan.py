@@ -26,7 +26,7 @@ _AHEAD_BYTES = 4 << 20  # and where a range of sections is read
 _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.corpus.cleaned
 _REPEATED = 0.15  # of the spans sent, the part that is removed: python -m benchmarks.scale
 _INDEX_BYTES = 110  # of a batch in a cleaned file's table of sections
-_PROVENANCE_BYTES = 25  # a page in a Parquet shard: python -m benchmarks.why
+_PROVENANCE_BYTES = 25  # a page in a Parquet shard: docs/reading.md
 _REMOVAL_BYTES = 0.2  # a unit: its bit, and the keeper of each removed one (0.12 en, 0.30 tfds)
 
 
