@@ -169,7 +169,7 @@ def _watch(
         show.finish()
 
 
-_UNITS = {"clean": "B", "dedup": "files", "merge": "pieces", "write": "shards"}
+_UNITS = {"fetch": "B", "clean": "B", "dedup": "files", "merge": "pieces", "write": "shards"}
 
 
 class _Bar:

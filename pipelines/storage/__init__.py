@@ -69,6 +69,7 @@ __all__ = [
     "read_bytes",
     "read_if_exists",
     "remove",
+    "scheme",
     "size",
     "sizes",
     "stat",
