@@ -26,6 +26,7 @@ __all__ = [
     "address",
     "base_of",
     "input_paths",
+    "is_list",
     "list_address",
     "parse_paths",
     "read_paths",
@@ -47,8 +48,8 @@ _MOST_NAME_BYTES = 200  # file systems allow 255; suffixes are added
 _MOST_STORED_BYTES = 16 << 20
 _MOST_LIST_BYTES = 64 << 20
 #: Help texts of options that several commands have.
-FILES_HELP = "only the files at these positions of each list, from 0 (default: all)"
-BASE_URL_HELP = f"address that the paths in lists are relative to (default: {BASE_URL})"
+FILES_HELP = "only the files at these positions of each list, counted from 0"
+BASE_URL_HELP = f"what the paths in lists are relative to, instead of {BASE_URL}"
 Positions = tuple[int, int | None]
 _GZIP = b"\x1f\x8b"
 
@@ -86,7 +87,7 @@ def read_positions(text: str) -> Positions:
 def require_crawls(crawls: Iterable[str]) -> None:
     """Raise ValueError for what is neither the id of a crawl nor the path of a list."""
     for crawl in crawls:
-        if not (_is_list(crawl) or _CRAWL_ID.fullmatch(crawl)):
+        if not (is_list(crawl) or _CRAWL_ID.fullmatch(crawl)):
             raise ValueError(
                 f"{printable(crawl[:100])!r} is neither a crawl such as CC-MAIN-2019-18 nor a list "
                 "such as wet.paths.gz (--crawl)"
@@ -108,7 +109,7 @@ def list_address(crawl: str, base_url: str) -> str:
     >>> list_address("lists/wet.paths.gz", "")
     'lists/wet.paths.gz'
     """
-    if _is_list(crawl):
+    if is_list(crawl):
         return crawl
     return address(base_url or BASE_URL, f"{_CRAWL_DATA}{crawl}/wet.paths.gz")
 
@@ -271,7 +272,8 @@ def _problem(line: bytes, path: str) -> str:
     return ""
 
 
-def _is_list(crawl: str) -> bool:
+def is_list(crawl: str) -> bool:
+    """Return whether ``--crawl`` names a list and not the id of a crawl."""
     return "/" in crawl or "\\" in crawl or crawl.endswith((".gz", ".paths", ".txt"))
 
 

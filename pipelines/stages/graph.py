@@ -139,7 +139,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         """Add the stages of this module's head."""
         # The patterns, as many as files perhaps, stay with the launcher, which made the list.
         listed = storage.join(config.output, layout.INPUTS)
-        config = dataclasses.replace(config, inputs=(listed,))
+        config = dataclasses.replace(config, inputs=(listed,), crawl=(), files=None, base_url="")
         job, recipe = _Job(config, claim, self.notes), config.recipe
         files = (
             begin
