@@ -82,12 +82,18 @@ class Notes:
 class CorpusFolder:
     """Progress by the files that workers, wherever they are, leave in the corpus folder."""
 
-    def __init__(self, output: str, sizes: Mapping[str, int]) -> None:
-        """``sizes``: bytes of each input file, by the name of its outputs (see layout)."""
+    def __init__(self, output: str, sizes: Mapping[str, int], since: float | None = None) -> None:
+        """Begin to look at a folder.
+
+        Args:
+            output: The corpus folder.
+            sizes: Bytes of each input file, by the name of its outputs (see layout).
+            since: When the build began (Unix, s); None: now.
+        """
         self._output = output
         self._sizes = sizes
         self._every_s = _LIST_S if storage.is_local(output) else _LIST_REMOTE_S
-        self._since = time.time()
+        self._since = time.time() if since is None else since
         self._read_at = float("-inf")
         self._last = ("clean", 0, 0, 0)
 

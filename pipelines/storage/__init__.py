@@ -61,6 +61,7 @@ __all__ = [
     "folders",
     "is_local",
     "join",
+    "last_part",
     "listdir",
     "local_path",
     "match",
@@ -74,6 +75,7 @@ __all__ = [
     "sizes",
     "stat",
     "sweep_temporaries",
+    "times",
     "use_options",
     "walk",
     "write_atomically",
@@ -293,12 +295,16 @@ def changed_since(folder: str, when: float) -> list[str]:
 
     Times are those of the file system. If it has none, every file is returned.
     """
+    return sorted(name for name, changed in times(folder).items() if changed >= when)
+
+
+def times(folder: str) -> dict[str, float]:
+    """Return when each file directly in a folder was last written (Unix, s), by name.
+
+    Times are those of the file system; infinity if it has none.
+    """
     system, name = _system(folder)
-    return sorted(
-        found
-        for found, _, changed in system.listdir(name)
-        if changed >= when and not is_temporary(found)
-    )
+    return {found: changed for found, _, changed in system.listdir(name) if not is_temporary(found)}
 
 
 def remove(paths: Iterable[str]) -> None:

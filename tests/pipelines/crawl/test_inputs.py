@@ -64,8 +64,9 @@ def test_local_lists_name_files_beside_them(tmp_path: pathlib.Path) -> None:
 @pytest.mark.slow
 def test_a_crawl_is_built_over_http_as_from_files(web: FakeWeb, tmp_path: pathlib.Path) -> None:
     names = [sample.name for sample in SAMPLES[:2]]
-    done = run_c4("build", "--crawl", "CC-MAIN-2019-18", "--base-url", web.address, "--files", "0:2",
-                  "--output", tmp_path / "web", "--shards", "2", "--quiet")  # fmt: skip
+    words = ["--crawl", "CC-MAIN-2019-18", "--base-url", web.address, "--files", "0:2"]
+    output = ["--output", tmp_path / "web", "--shards", "2"]
+    done = run_c4("build", *words, *output, "--quiet")
     assert done.status == 0, done.err
     (tmp_path / "wet").mkdir()
     for name in names:
@@ -78,8 +79,7 @@ def test_a_crawl_is_built_over_http_as_from_files(web: FakeWeb, tmp_path: pathli
     addresses = [f"{web.address}/{PREFIX}{name}" for name in names]
     assert [file.path for file in read_input_list(str(tmp_path / "web"))] == addresses
     assert [file["path"] for file in manifest_of(tmp_path / "web")["inputs"]] == addresses
-    again = run_c4("build", "--crawl", "CC-MAIN-2019-18", "--base-url", web.address, "--files",
-                   "0:2", "--output", tmp_path / "web", "--shards", "2")  # fmt: skip
+    again = run_c4("build", *words, *output)
     assert again.status == 0, again.err
     assert "is complete already" in again.out
 
