@@ -1,7 +1,7 @@
 """How far the workers of a build are within their files, on every runner and file system.
 
 Each worker keeps one small file, ``builders/NUMBER.WORKER.progress``, and writes it again every
-five seconds while it cleans files (every 15 s on an object store, where a write costs money), and
+five seconds while it cleans files (every 30 s on an object store, where a write costs money), and
 at once when a file could not be read. Files that are done need no note: the kept folder shows them.
 So a build of a few seconds leaves none.
 """
@@ -19,7 +19,7 @@ from pipelines.corpus import json_files, typed_json
 __all__ = ["WorkerNote", "WorkerNotes", "drop_notes", "read_notes"]
 
 _EVERY_S = 5.0
-_EVERY_STORE_S = 15.0
+_EVERY_STORE_S = 30.0
 _READS_AT_A_TIME = 16
 
 

@@ -267,6 +267,7 @@ class _Run:
         threads = min(self.config.connections, len(files))
         pool = concurrent.futures.ThreadPoolExecutor(max(1, threads), "c4-fetch")
         running: dict[concurrent.futures.Future[None], _File] = {}
+        wait = True
         try:
             while True:
                 while len(running) < threads and (file := next(waiting, None)) is not None:
@@ -280,12 +281,11 @@ class _Run:
                     file = running.pop(future)
                     failures += _failure(file, future)
         except KeyboardInterrupt:
-            self.manners.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
+            wait = False  # for a read that may take 20 s
             raise
         finally:
             self.manners.stop()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=wait, cancel_futures=True)
 
     def _fetch(self, file: _File) -> None:
         """Fetch one file, from its beginning if what is there cannot be continued.

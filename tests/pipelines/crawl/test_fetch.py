@@ -1,11 +1,14 @@
 import email.utils
 import fcntl
 import gzip
-import hashlib
 import json
 import os
 import pathlib
 import random
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -75,7 +78,6 @@ def test_a_crawl_is_fetched_once(web: FakeWeb, tmp_path: pathlib.Path) -> None:
     done = c4_fetch(web, tmp_path / "wet")
     assert done.status == 0, done.err
     assert content(tmp_path / "wet") == WHOLE
-    assert os.listdir(tmp_path / "wet") == [*os.listdir(tmp_path / "wet")]
     assert not (tmp_path / "wet" / ".c4-fetch").exists()
     assert web.asked == dict.fromkeys([LIST, *PATHS], 1)
     assert web.requests["HEAD"] == 0
@@ -443,12 +445,44 @@ def test_the_contact_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_ends_at_once_and_continues(
+    number: int, web: FakeWeb, tmp_path: pathlib.Path
+) -> None:
+    hold = threading.Event()
+    web.block = 4000
+
+    def after_block(path: str, position: int) -> None:
+        if path == PATHS[0]:
+            hold.wait(30)
+
+    web.after_block = after_block
+    words = ["fetch", "--crawl", "T", "--base-url", web.address, "--to", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.c4_main", *words, "--files", "0:1"],
+        stderr=subprocess.PIPE,
+    )
+    part = tmp_path / ".c4-fetch" / f"{NAMES[0]}.unfinished"
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not (part.exists() and part.stat().st_size == 4000):
+        threading.Event().wait(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=8)
+    assert process.returncode == (130 if number == signal.SIGTERM else -number)
+    if number == signal.SIGTERM:
+        assert err.endswith(b"c4: interrupted; run the same command again to continue\n")
+    assert not (tmp_path / NAMES[0]).exists()
+    web.block, web.after_block = 1 << 30, lambda path, position: None
+    web.sent.clear()
+    assert c4_fetch(web, tmp_path, "--files", "0:1").status == 0
+    assert web.sent[PATHS[0]] == len(A) - 4000
+    hold.set()
+    assert content(tmp_path) == {NAMES[0]: A}
+
+
+@pytest.mark.slow
 def test_kills_at_random_points_cost_no_byte(tmp_path: pathlib.Path) -> None:
     result = kill_and_finish(tmp_path, kills=4, seed=1)
     assert result.identical
     assert result.kills == 4
     assert result.twice <= result.allowed
-
-
-def test_digest_of_the_material() -> None:
-    assert len({hashlib.sha256(file).digest() for file in FILES}) == 4

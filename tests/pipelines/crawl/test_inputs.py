@@ -16,6 +16,7 @@ from testing.helpers import digests, manifest_of, run_c4
 
 PREFIX = "crawl-data/CC-MAIN-2019-18/segments/1.1/wet/"
 LIST = "crawl-data/CC-MAIN-2019-18/wet.paths.gz"
+SHARED = pathlib.Path(__file__).resolve().parents[3] / ".." / "shared" / "wet"
 SAMPLES = sorted(pathlib.Path(WET_DIR).iterdir())[:3]
 
 
@@ -82,6 +83,28 @@ def test_a_crawl_is_built_over_http_as_from_files(web: FakeWeb, tmp_path: pathli
     again = run_c4("build", *words, *output)
     assert again.status == 0, again.err
     assert "is complete already" in again.out
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/wet here")
+@pytest.mark.slow
+def test_real_pages_are_fetched_and_built(web: FakeWeb, tmp_path: pathlib.Path) -> None:
+    real = sorted(SHARED.glob("orig-*.warc.wet.gz"))[:3]
+    web.objects |= {f"/{PREFIX}{path.name}": path.read_bytes() for path in real}
+    paths = "\n".join(f"{PREFIX}{path.name}" for path in real)
+    web.objects[f"/{LIST}"] = gzip.compress(paths.encode())
+    web.breaks_after, web.breaks = 100_000, 4
+    words = ["--crawl", "CC-MAIN-2019-18", "--base-url", web.address]
+    assert run_c4("fetch", *words, "--to", tmp_path / "wet", "--quiet").status == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "wet").iterdir()} == {
+        path.name: path.read_bytes() for path in real
+    }
+    web.breaks = 4
+    one = ["--shards", "1", "--quiet", "--output"]
+    assert run_c4("build", *words, *one, tmp_path / "web").status == 0
+    inputs = ["--input", tmp_path / "wet" / "*.gz"]
+    assert run_c4("build", *inputs, *one, tmp_path / "files").status == 0
+    assert digests(tmp_path / "web") == digests(tmp_path / "files") != {}
+    assert manifest_of(tmp_path / "web")["counts"]["pages_written"] > 10
 
 
 def test_a_hostile_list_stops_a_build(web: FakeWeb, tmp_path: pathlib.Path) -> None:
