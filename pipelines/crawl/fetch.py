@@ -283,6 +283,10 @@ class _Run:
         except KeyboardInterrupt:
             wait = False  # for a read that may take 20 s
             raise
+        except OSError:
+            for failure in failures:  # nobody else would name them
+                self.manners.note(f"c4: error: {failure.path}: {failure.reason}")
+            raise
         finally:
             self.manners.stop()
             pool.shutdown(wait=wait, cancel_futures=True)

@@ -125,12 +125,16 @@ class _Host:
 
 
 class Manners:
-    """The connections of a process or run. Threads may share it."""
+    """The connections of a process or run. Threads may share it.
+
+    Attributes:
+        note: Takes lines for the user.
+    """
 
     def __init__(self, note: Callable[[str], None] | None = None) -> None:
         """Make the state of a run. ``note`` takes lines about waits (default: print them)."""
         self._stop = threading.Event()
-        self._note = note or _note
+        self.note = note or _note
         self._noted: set[str] = set()
         self._hosts: dict[str, _Host] = {}
         self._lock = threading.Lock()
@@ -265,7 +269,7 @@ class Manners:
                 pause = min(_MOST_REFUSED_S, _REFUSED_S * 2 ** (times - 1))
                 host.paused_at = _clock()
                 host.paused_until = host.paused_at + pause
-                self._note(
+                self.note(
                     f"c4: note: {name} refuses requests (status 403){said}: waiting {pause:.0f} s"
                 )
 
@@ -274,7 +278,7 @@ class Manners:
             is_new = line not in self._noted
             self._noted.add(line)
         if is_new:
-            self._note(line)
+            self.note(line)
 
 
 class Patience:

@@ -263,6 +263,20 @@ def test_a_server_that_refuses_one_file_only_serves_the_others(
     assert [round(wait) for wait in skipped.waits] == [2, 4, 8, 16, 32, 64, 128]
 
 
+def test_what_failed_before_the_run_is_refused_is_named_too(
+    web: FakeWeb, tmp_path: pathlib.Path, skipped: SkippedWaits
+) -> None:
+    web.replace = lambda path, headers: (
+        Answer(404 if path == PATHS[0] else 403) if (path in PATHS) else None
+    )
+    done = c4_fetch(web, tmp_path, "--connections", "1")
+    assert done.status == 1
+    first, last = [line for line in done.err.splitlines() if "c4: error: " in line]
+    assert first == f"c4: error: {web.address}{PATHS[0]}: No such file or directory"
+    assert last.startswith(f"c4: error: {web.address}{PATHS[1]}: the server refuses requests")
+    assert web.asked[PATHS[2]] == 0
+
+
 def test_a_version_that_changes_between_ranges_is_fetched_anew(
     web: FakeWeb, tmp_path: pathlib.Path, skipped: SkippedWaits
 ) -> None:
