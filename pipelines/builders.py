@@ -48,6 +48,7 @@ __all__ = [
     "last_claim",
     "progress_path",
     "progress_paths",
+    "remove_progress",
     "require_not_running",
 ]
 
@@ -71,6 +72,7 @@ _PATIENCE_DETACHED_S = 15 * 60.0
 _RECHECK_S = 2.0
 _CLAIMS_KEPT = 16
 _OWN = re.compile(r"(\d{5,})\.(json|beat|ended|[0-9a-f]{32}\.progress)")
+_PROGRESS = re.compile(r"\.?\d{5,}\.[0-9a-f]{32}\.progress")
 _WRITTEN = "written.json"
 
 _lock = threading.Lock()
@@ -269,10 +271,15 @@ def progress_paths(output: str) -> list[str]:
     """Return the paths of all workers' notes in a folder."""
     folder = storage.join(output, layout.BUILDERS)
     return [
-        storage.join(folder, name)
-        for name in storage.listdir(folder)
-        if (found := _OWN.fullmatch(name)) and found[2].endswith(".progress")
+        storage.join(folder, name) for name in storage.listdir(folder) if _PROGRESS.fullmatch(name)
     ]
+
+
+def remove_progress(output: str) -> None:
+    """Remove all workers' notes, and those that killed workers left unfinished."""
+    folder = storage.join(output, layout.BUILDERS)
+    names = list(storage.sizes(folder))
+    storage.remove(storage.join(folder, name) for name in names if _PROGRESS.match(name))
 
 
 def claimed_by_us(output: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from c4_filters.end_marks import ENGLISH_END_MARKS
-from pipelines import builders, storage, worker_notes
+from pipelines import builders, storage
 from pipelines.config import KEEP, BuildConfig, flatten
 from pipelines.corpus import json_files, layout
 from pipelines.corpus.manifest import read_listed
@@ -348,7 +348,7 @@ def drop_pieces(output: str) -> None:
     storage.sweep_temporaries(folder)
     names = [name for name in storage.listdir(folder) if layout.pieces_like(name)]
     storage.remove(storage.join(folder, name) for name in names)
-    worker_notes.drop_notes(output)
+    builders.remove_progress(output)
 
 
 def kept_to_drop(output: str, keep: str) -> list[str]:

@@ -45,7 +45,7 @@ from pipelines.stages.merge_files import (
     plan_merge,
 )
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
-from pipelines.worker_notes import WorkerNotes, drop_notes
+from pipelines.worker_notes import WorkerNotes
 
 __all__ = ["BuildCorpus"]
 
@@ -474,7 +474,7 @@ def _write_manifest(
     made = finish_corpus(config, made, lambda: job.require(now=True))
     if alone:
         storage.remove(corpus_folder.kept_to_drop(config.output, config.keep))
-        drop_notes(config.output)
+        builders.remove_progress(config.output)
         job.claim.end()
         require_readable(config, made)
     return made

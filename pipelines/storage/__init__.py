@@ -337,7 +337,7 @@ def sweep_temporaries(folder: str) -> int:
 
 
 @contextlib.contextmanager
-def write_atomically(path: str) -> Iterator[BinaryIO]:
+def write_atomically(path: str, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a binary file that appears under its name only if the block ends without an exception.
 
     Parent folders are created. Closing the file inside the block does not publish it. The table in
@@ -345,6 +345,7 @@ def write_atomically(path: str) -> Iterator[BinaryIO]:
 
     Args:
         path: The final name. An existing file is replaced.
+        durable: Whether a local file must survive a loss of power, which takes a disk some time.
 
     Yields:
         A file with ``write``, ``tell``, ``flush``; neither readable nor seekable.
@@ -354,7 +355,8 @@ def write_atomically(path: str) -> Iterator[BinaryIO]:
     """
     system, name = _system(path)
     with _naming(path):
-        output = system.open_output(name)
+        local = system is _LOCAL
+        output = _LOCAL.open_output(name, durable) if local else system.open_output(name)
     file = _Output(output, path)
     try:
         yield cast(BinaryIO, file)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ def kept(output: pathlib.Path) -> int:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_notes, "_EVERY_S", 0.0)
+    monkeypatch.setattr(worker_notes, "_EVERY_LOCAL_S", 0.0)
 
 
 def spied(
@@ -205,13 +206,38 @@ def test_notes_of_other_runs_and_damaged_ones_count_for_nothing(tmp_path: pathli
     assert status(out).state == "died"
 
 
-def test_notes_are_seldom(tmp_path: pathlib.Path) -> None:
-    with builders.hold(str(tmp_path)) as held:
-        notes = WorkerNotes(held)
-        for number in range(1000):
-            notes.report("a", number, number)
-        notes.finish("a", 1000, 1000, "")
-        assert builders.progress_paths(str(tmp_path)) == []
+def test_notes_are_seldom_where_they_cost_something(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    @contextlib.contextmanager
+    def write_atomically(path: str, durable: bool = True) -> Iterator[io.BytesIO]:
+        written.append(path)
+        yield io.BytesIO()
+
+    monkeypatch.setattr(storage, "write_atomically", write_atomically)
+    clock = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    for output, expected in ((str(tmp_path), 60), ("hdfs://a/b", 12), ("gs://a/b", 2)):
+        clock = 0.0
+        notes = WorkerNotes(builders.Claim(output, 1, "run"))
+        written.clear()
+        while clock < 60.1:
+            notes.report("a", 1, 1)
+            clock += 0.25
+        assert expected - 2 <= len(written) <= expected + 1, output
+
+
+def test_notes_of_killed_workers_are_removed(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / layout.BUILDERS
+    folder.mkdir()
+    name = f"00003.{'a' * 32}.progress"
+    kept = ["00003.json", "00003.beat", "x.progress", f"00003.{'a' * 31}.progress"]
+    for each in (name, f".{name}.tmp-{'b' * 32}", *kept):
+        (folder / each).write_text("")
+    builders.remove_progress(str(tmp_path))
+    assert sorted(os.listdir(folder)) == sorted(kept)
 
 
 def test_prometheus_can_read_it(tmp_path: pathlib.Path) -> None:
