@@ -66,16 +66,17 @@ def kill_and_finish(
         web.objects = {f"/{path}": content for path, content in contents.items()}
         listed = gzip.compress("\n".join(contents).encode())
         web.objects["/crawl-data/CC-MAIN-2019-18/wet.paths.gz"] = listed
-        web.after_block = lambda path, position: _await_disk(folder, path, position)
+        running: list[subprocess.Popen[bytes]] = []
+        web.after_block = lambda path, position: _await_disk(folder, path, position, running[-1])
         command = [
             *(sys.executable, "-m", "pipelines.c4_main", "fetch", "--crawl", "CC-MAIN-2019-18"),
             *("--base-url", web.address, "--to", str(folder), "--connections", str(connections)),
             "--quiet",
         ]
         for point in points:
-            with _started(command) as process:
+            with _started(command, running) as process:
                 _await_bytes(web, point, process)
-        with _started(command) as process:
+        with _started(command, running) as process:
             status = process.wait(_PATIENCE_S)
         sent = sum(web.sent[f"/{path}"] for path in contents)
         requests = sum(web.asked[f"/{path}"] for path in contents)
@@ -94,9 +95,12 @@ def _gzip(content: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def _started(command: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
+def _started(
+    command: list[str], running: list["subprocess.Popen[bytes]"]
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Start a command, and kill it at the end of the block unless it has ended."""
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    running.append(process)
     try:
         yield process
     finally:
@@ -114,12 +118,19 @@ def _await_bytes(web: FakeWeb, wanted: int, process: "subprocess.Popen[bytes]") 
         threading.Event().wait(0.001)
 
 
-def _await_disk(folder: pathlib.Path, path: str, position: int) -> None:
-    """Wait until the client has written a file up to a position, or seems to be dead."""
+def _await_disk(
+    folder: pathlib.Path, path: str, position: int, process: "subprocess.Popen[bytes]"
+) -> None:
+    """Wait until the client has written a file up to a position.
+
+    Raises:
+        ConnectionError: The client is dead; nothing more may be sent to it.
+    """
     name = path.rpartition("/")[2]
     unfinished = folder / ".c4-fetch" / f"{name}.unfinished"
-    deadline = time.monotonic() + 1.0
-    while ".wet." in name and time.monotonic() < deadline and not (folder / name).exists():
+    while ".wet." in name and not (folder / name).exists():
+        if process.poll() is not None:
+            raise ConnectionError
         with contextlib.suppress(FileNotFoundError):
             if unfinished.stat().st_size >= position:
                 return

@@ -1,4 +1,5 @@
 import email.utils
+import errno
 import fcntl
 import gzip
 import json
@@ -17,6 +18,7 @@ import pytest
 from benchmarks.fetch import kill_and_finish
 from pipelines.crawl.fetch import FetchConfig, Fetched, fetch
 from pipelines.storage import manners
+from pipelines.storage.web import Source, WebFile
 from testing.fake_web import Answer, FakeWeb, SkippedWaits, fake_web
 from testing.helpers import Outcome, run_c4, wet_bytes
 
@@ -248,6 +250,24 @@ def test_a_lasting_fault_is_named(
     assert web.asked[PATHS[0]] <= 12
 
 
+def test_a_file_that_is_not_compressed_is_bounded_too(web: FakeWeb, tmp_path: pathlib.Path) -> None:
+    web.objects |= {LIST: stored([FOLDER + "a.wet", FOLDER + "b.wet"]), FOLDER + "a.wet": b"text"}
+    web.objects[FOLDER + "b.wet"] = bytes((2 << 20) + 1)
+    done = c4_fetch(web, tmp_path, "--max-file-mb", "2")
+    assert "b.wet: is larger than 2 MB (--max-file-mb)\n" in done.err
+    assert content(tmp_path) == {"a.wet": b"text"}
+
+
+def test_another_version_is_noticed_before_its_bytes_are_read(web: FakeWeb) -> None:
+    for source in (Source('"other"', "", len(A)), Source("", "", len(A) + 1)):
+        web.tells_validators = bool(source.etag)
+        with pytest.raises(OSError, match="changed while it was read") as caught:
+            WebFile(web.address + PATHS[0], start=5000, source=source)
+        assert caught.value.errno == errno.ESTALE
+    with WebFile(web.address + PATHS[0], start=5000, source=Source("", "", len(A))) as file:
+        assert file.read() == A[5000:]
+
+
 def test_a_server_that_refuses_one_file_only_serves_the_others(
     web: FakeWeb, tmp_path: pathlib.Path, skipped: SkippedWaits
 ) -> None:
@@ -376,6 +396,7 @@ def test_a_killed_run_is_continued_where_it_was(
     assert fetched(web, tmp_path) == Fetched(1, left, 0, ())
     assert content(tmp_path) == {NAMES[0]: A}
     assert web.sent[PATHS[0]] == left
+    assert web.seen_headers[-1].get("If-Range") == (ETAG if left < len(A) else None)
 
 
 @pytest.mark.parametrize("size_known", [True, False])
@@ -389,6 +410,7 @@ def test_a_kill_before_the_rename_downloads_nothing(
     assert fetched(web, tmp_path) == Fetched(1, 0, 0, ())
     assert content(tmp_path) == {NAMES[0]: A}
     assert web.sent[PATHS[0]] == 0
+    assert web.asked[PATHS[0]] == (0 if size_known else 1)
 
 
 @pytest.mark.parametrize("spoilt", ["etag", "source", "bytes", "address", "longer"])
@@ -406,6 +428,8 @@ def test_what_is_no_beginning_of_the_file_is_fetched_anew(
     if spoilt == "longer":
         part.write_bytes(A + A[:7000])
     assert fetched(web, tmp_path).failures == ()
+    if spoilt in ("source", "address"):
+        assert not any("Range" in headers for headers in web.seen_headers)
     assert content(tmp_path) == {NAMES[0]: A}
 
 
