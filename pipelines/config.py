@@ -17,7 +17,7 @@ from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.formats import format_named
-from pipelines.crawl.inputs import LIST_MARK
+from pipelines.crawl.inputs import LIST_MARK, absolute_input
 from pipelines.crawl.paths_file import (
     BASE_URL_HELP,
     FILES_HELP,
@@ -72,11 +72,6 @@ def _badword_lists(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
             raise ValueError(f"--badwords wants LANG=FILE, such as en=words.txt, got {value!r}")
         lists.append((language, layout.absolute(path)))
     return tuple(lists)
-
-
-def _absolute_input(path: str) -> str:
-    mark = LIST_MARK if path.startswith(LIST_MARK) else ""
-    return mark + layout.absolute(path.removeprefix(mark))
 
 
 def _require_formats(names: Sequence[str]) -> None:
@@ -218,7 +213,7 @@ class BuildConfig:
         """Return this build with paths that mean the same from every folder."""
         return dataclasses.replace(
             self,
-            inputs=tuple(map(_absolute_input, self.inputs)),
+            inputs=tuple(map(absolute_input, self.inputs)),
             crawl=tuple(layout.absolute(name) if is_list(name) else name for name in self.crawl),
             base_url=layout.absolute(self.base_url),
             output=layout.absolute(self.output),

@@ -4,15 +4,26 @@ import concurrent.futures
 from collections.abc import Callable, Iterable, Sequence
 
 from pipelines import storage
+from pipelines.corpus import layout
 from pipelines.crawl.paths_file import Positions, input_paths, list_address
 from pipelines.storage import FileInfo
 
-__all__ = ["LIST_MARK", "input_files"]
+__all__ = ["LIST_MARK", "absolute_input", "input_files"]
 
 #: An input that begins so is a list of inputs.
 LIST_MARK = "@"
 _SIZES_AT_A_TIME = 10  # requests, see pipelines.storage.manners
 _MANY = 1000  # sizes that take a while
+
+
+def absolute_input(path: str) -> str:
+    """Return an input with a path that means the same from every folder.
+
+    >>> absolute_input("@/lists/wet.paths.gz")
+    '@/lists/wet.paths.gz'
+    """
+    mark = LIST_MARK if path.startswith(LIST_MARK) else ""
+    return mark + layout.absolute(path.removeprefix(mark))
 
 
 def input_files(
