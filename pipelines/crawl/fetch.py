@@ -28,8 +28,7 @@ from pipelines.crawl.paths_file import (
     Positions,
     address,
     base_of,
-    list_address,
-    read_paths,
+    read_crawl,
     read_positions,
     require_base_url,
     require_crawls,
@@ -151,8 +150,7 @@ def _listed(
     everything: set[str] = set()
     failures = []
     for crawl in config.crawl:
-        listed = list_address(crawl, config.base_url)
-        found = read_paths(listed, manners)
+        listed, found = read_crawl(crawl, config.base_url, manners)
         failures += [Failure(listed, problem) for problem in found.problems]
         part = found.part(config.files)
         if not part and not found.problems:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pipelines import storage
 from pipelines.corpus import layout
-from pipelines.crawl.paths_file import Positions, input_paths, list_address
+from pipelines.crawl.paths_file import Positions, input_addresses, read_crawl, read_paths
 from pipelines.storage import FileInfo
 
 __all__ = ["LIST_MARK", "absolute_input", "input_files"]
@@ -52,10 +52,12 @@ def input_files(
     listed: dict[str, None] = {}
     for path in inputs:
         if path.startswith(LIST_MARK):
-            listed |= dict.fromkeys(input_paths(path[1:], files, base_url, "--input"))
+            paths = read_paths(path.removeprefix(LIST_MARK))
+            named = input_addresses(path.removeprefix(LIST_MARK), paths, files, base_url, "--input")
+            listed |= dict.fromkeys(named)
     for name in crawl:
-        address = list_address(name, base_url)
-        listed |= dict.fromkeys(input_paths(address, files, base_url, "--crawl"))
+        where, paths = read_crawl(name, base_url)
+        listed |= dict.fromkeys(input_addresses(where, paths, files, base_url, "--crawl"))
     unknown = [path for path in listed if path not in found]
     if len(unknown) > _MANY:
         note(f"c4: asking for the sizes of {len(unknown):,} files")

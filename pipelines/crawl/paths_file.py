@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from pipelines import storage
 from pipelines.printing import counted, printable
+from pipelines.storage import NoInputError
 from pipelines.storage.manners import Manners
 from pipelines.storage.web import WebFile, shared_manners
 
@@ -25,10 +26,11 @@ __all__ = [
     "Positions",
     "address",
     "base_of",
-    "input_paths",
+    "input_addresses",
     "is_list",
     "list_address",
     "parse_paths",
+    "read_crawl",
     "read_paths",
     "read_positions",
     "require_base_url",
@@ -180,6 +182,24 @@ def read_paths(listed: str, manners: Manners | None = None) -> PathsFile:
         patience.fault(what)
 
 
+def read_crawl(crawl: str, base_url: str, manners: Manners | None = None) -> tuple[str, PathsFile]:
+    """Return where the list that ``--crawl`` names is, and its paths; see `read_paths`.
+
+    Raises:
+        NoInputError: There is no crawl of this id.
+    """
+    listed = list_address(crawl, base_url)
+    try:
+        return listed, read_paths(listed, manners)
+    except FileNotFoundError:
+        if is_list(crawl):
+            raise
+        raise NoInputError(
+            f"{crawl} is not a crawl: there is no {listed}; the names of crawls are on "
+            "commoncrawl.org/get-started (--crawl)"
+        ) from None
+
+
 def _paths_in(file: BinaryIO | io.BufferedReader, listed: str) -> PathsFile:
     stored = file.read(_MOST_STORED_BYTES + 1)
     try:
@@ -277,20 +297,25 @@ def is_list(crawl: str) -> bool:
     return "/" in crawl or "\\" in crawl or crawl.endswith((".gz", ".paths", ".txt"))
 
 
-def input_paths(
-    listed: str, files: Positions | None, base_url: str, option_name: str
+def input_addresses(
+    listed: str, found: PathsFile, files: Positions | None, base_url: str, flag: str
 ) -> tuple[str, ...]:
     """Return the inputs of a build that a list names.
 
+    Args:
+        listed: Where the list is.
+        found: Its paths.
+        files: Which of them.
+        base_url: See `base_of`.
+        flag: The option that names the list, for messages.
+
     Raises:
-        OSError: The list cannot be read.
         ValueError: It has a line that is no path of a file, or no file at these positions.
     """
-    found = read_paths(listed)
     if found.problems:
         more = len(found.problems) - 1
         also = f" (and {counted(more, 'more line')})" if more else ""
-        raise ValueError(f"{listed}: {found.problems[0]}{also} ({option_name})")
+        raise ValueError(f"{listed}: {found.problems[0]}{also} ({flag})")
     paths = found.part(files)
     if not paths:
         raise ValueError(f"{listed} has {counted(len(found.paths), 'file')}, none of --files")

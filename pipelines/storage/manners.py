@@ -32,6 +32,7 @@ import sys
 import threading
 import time
 import urllib.parse
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -389,8 +390,10 @@ def _retry_after(answer: "requests.Response") -> float:
 def body_words(answer: "requests.Response") -> str:
     """Return the words of an error page, without markup, in one short line."""
     try:
-        body: bytes = answer.raw.read(_WORDS_READ, decode_content=True)
-    except Exception:  # broken, or compressed in a way of its own
+        body: bytes = answer.raw.read(_WORDS_READ, decode_content=False)
+        if body.startswith(b"\x1f\x8b"):
+            body = zlib.decompressobj(31).decompress(body, _WORDS_READ)
+    except Exception:  # the connection breaks, or the gzip is damaged
         return ""
     text = body.decode("utf-8", "replace")
     text = re.sub(r"(?is)<(script|style|head)\b.*?</\1\s*>", " ", text)

@@ -108,6 +108,17 @@ def test_a_part_of_a_list_by_its_address(web: FakeWeb, tmp_path: pathlib.Path) -
     assert done.err == f"c4: error: {web.address}{LIST} has 4 files, none of --files\n"
 
 
+def test_a_crawl_that_is_none_is_named(web: FakeWeb, tmp_path: pathlib.Path) -> None:
+    done = run_c4("fetch", "--crawl", "CC-MAIN-2019-99", "--base-url", web.address, "--to",
+                  tmp_path)  # fmt: skip
+    assert done.status == 1
+    assert done.err.startswith(
+        f"c4: error: CC-MAIN-2019-99 is not a crawl: there is no {web.address}/crawl-data/"
+    )
+    done = run_c4("fetch", "--crawl", f"{web.address}/x.paths", "--to", tmp_path)
+    assert done.err == f"c4: error: {web.address}/x.paths: No such file or directory\n"
+
+
 def test_several_crawls_and_files_of_one_name(web: FakeWeb, tmp_path: pathlib.Path) -> None:
     other = PATHS[0].replace("1.1", "2.2")
     web.objects |= {"/crawl-data/U/wet.paths.gz": stored([other, PATHS[1]]), other: FILES[3]}
@@ -227,6 +238,7 @@ NAMED = {
     "loop": (Answer(301, {"Location": PATHS[0]}), "redirects more than 5 times"),
     "gone": (Answer(410), "No such file"),
     "asked wrongly": (Answer(400, {}, b"<p>no\x1b such\npath</p>"), "status 400 no· such path"),
+    "refused in gzip": (Answer(400, {}, gzip.compress(b"no " + bytes(99 << 20), 1)), "400 no ··"),
     "refused": (Answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>"), "AccessDenied"),
 }  # fmt: skip
 

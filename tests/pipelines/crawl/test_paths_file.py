@@ -1,5 +1,4 @@
 import gzip
-import pathlib
 
 import pytest
 
@@ -7,7 +6,7 @@ from pipelines.crawl import paths_file
 from pipelines.crawl.paths_file import (
     address,
     base_of,
-    input_paths,
+    input_addresses,
     parse_paths,
     read_paths,
     read_positions,
@@ -98,17 +97,16 @@ def test_paths_are_relative_to_the_server_or_the_folder_of_their_list() -> None:
     assert address("http://h", "a#b?c%.gz") == "http://h/a%23b%3Fc%25.gz"
 
 
-def test_inputs_of_a_list(tmp_path: pathlib.Path) -> None:
-    listed = tmp_path / "wet.paths"
-    listed.write_text("a.gz\nsub/b.gz\n")
-    wanted = (f"{tmp_path}/a.gz", f"{tmp_path}/sub/b.gz")
-    assert input_paths(str(listed), None, "", "--input") == wanted
-    assert input_paths(str(listed), (1, 9), "", "--input") == wanted[1:]
+def test_inputs_of_a_list() -> None:
+    found = parse_paths(b"a.gz\nsub/b.gz\n")
+    wanted = ("/x/a.gz", "/x/sub/b.gz")
+    assert input_addresses("/x/wet.paths", found, None, "", "--input") == wanted
+    assert input_addresses("/x/wet.paths", found, (1, 9), "", "--input") == wanted[1:]
     with pytest.raises(ValueError, match="has 2 files, none of --files"):
-        input_paths(str(listed), (2, 9), "", "--input")
-    listed.write_text("a.gz\n../b.gz\n/c.gz\n")
+        input_addresses("/x/wet.paths", found, (2, 9), "", "--input")
+    found = parse_paths(b"a.gz\n../b.gz\n/c.gz\n")
     with pytest.raises(ValueError, match=r"line 2 is no plain path.*and 1 more line.*--input"):
-        input_paths(str(listed), None, "", "--input")
+        input_addresses("/x/wet.paths", found, None, "", "--input")
 
 
 def test_a_list_that_a_server_spoils_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
