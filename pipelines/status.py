@@ -130,12 +130,8 @@ def _unfinished(
     over = cleaned | errors.keys()
     marks = {name.removesuffix(layout.STARTED) for name in kept if name.endswith(layout.STARTED)}
     in_progress = (marks & sizes.keys()) - over
-    partly: dict[str, int] = {}
-    for note in notes:
-        if note.name in sizes and note.name not in over:
-            read = min(note.bytes, sizes[note.name])
-            partly[note.name] = max(read, partly.get(note.name, 0))
-    bytes_read = sum(sizes[name] for name in over) + sum(partly.values())
+    bytes_read = sum(sizes[name] for name in over)
+    bytes_read += worker_notes.bytes_within(notes, sizes, over)
     bytes_total = sum(sizes.values())
     began = datetime.datetime.fromisoformat(claim.started).timestamp() if claim.started else 0.0
     stage = Stage(*progress.CorpusFolder(output, sizes, began).read(ended=True)[:3])

@@ -11,12 +11,13 @@ import contextlib
 import dataclasses
 import time
 import uuid
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from pipelines import builders, storage
 from pipelines.corpus import json_files, typed_json
 
-__all__ = ["WorkerNote", "WorkerNotes", "read_notes"]
+__all__ = ["WorkerNote", "WorkerNotes", "bytes_within", "read_notes"]
 
 _EVERY_LOCAL_S = 1.0
 _EVERY_S = {"hdfs": 5.0, "gs": 30.0, "s3": 30.0}
@@ -97,6 +98,24 @@ def read_notes(output: str, run_id: str) -> list[WorkerNote]:
     with concurrent.futures.ThreadPoolExecutor(_READS_AT_A_TIME) as pool:
         found = list(pool.map(_read, paths))
     return [note for note in found if note is not None and note.run == run_id]
+
+
+def bytes_within(
+    notes: Iterable[WorkerNote], sizes: Mapping[str, int], done: Container[str]
+) -> int:
+    """Return the bytes read of files in progress.
+
+    Args:
+        notes: Of the workers.
+        sizes: Bytes of each input file, by name.
+        done: Names of the files that are over.
+    """
+    within: dict[str, int] = {}
+    for note in notes:
+        if note.name in sizes and note.name not in done:
+            read = min(note.bytes, sizes[note.name])
+            within[note.name] = max(read, within.get(note.name, 0))
+    return sum(within.values())
 
 
 def _read(path: str) -> WorkerNote | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import builders, storage, worker_notes
+from pipelines import builders, progress, storage, worker_notes
 from pipelines.corpus import layout
 from pipelines.input_list import write_input_list
 from pipelines.stages import graph
@@ -190,6 +190,9 @@ def test_notes_of_other_runs_and_damaged_ones_count_for_nothing(tmp_path: pathli
         notes._due = 0.0
         notes.report(name, 400, 7)
         assert (status(out).bytes_read, status(out).pages_read) == (400, 7)
+        # A launcher shows the same of workers elsewhere.
+        launcher = progress.CorpusFolder(out, {name: 1000}, run_id=held.run_id)
+        assert launcher.read(ended=True) == ("clean", 400, 1000, 0)
         other = WorkerNotes(dataclasses.replace(held, run_id="x"))
         other._due = 0.0
         other.report(name, 900, 9)
