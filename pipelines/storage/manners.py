@@ -174,7 +174,7 @@ class Manners:
             OSError: The host cannot be reached, has refused this file eight times, redirects to
                 where no redirect may lead, or patience has ended.
         """
-        name = urllib.parse.urlsplit(url).netloc
+        name = urllib.parse.urlsplit(url).netloc.rpartition("@")[2]  # without a password
         with self._lock:
             host = self._hosts.setdefault(name, _Host(_clock()))
         while True:
@@ -183,12 +183,7 @@ class Manners:
             try:
                 answer = self._follow(method, url, headers, host)
             except _NoAnswerError as error:
-                waited = _clock() - host.first_asked
-                final = error.final or (not host.answered and waited > _UNANSWERED_S)
-                if final:
-                    raise UnreachableError(errno.EIO, str(error), url) from None
-                most = None if host.answered else max(0.0, _UNANSWERED_S - waited)
-                patience.busy(str(error), most_s=most)
+                self._await_answer(host, error, url, patience)
                 continue
             status = answer.status_code
             if status == 403 and method != "HEAD":
@@ -205,6 +200,23 @@ class Manners:
                     if status < 300 and asked >= host.paused_until:
                         host.refusals = 0
                 return answer
+
+    def _await_answer(
+        self, host: _Host, error: "_NoAnswerError", url: str, patience: "Patience"
+    ) -> None:
+        """Wait before a retry, or raise the error of a host that is given up."""
+        if host.answered:
+            if error.final:
+                raise OSError(errno.EIO, str(error), url) from None
+            if error.redirected:
+                patience.fault(str(error))
+            else:
+                patience.busy(str(error))
+            return
+        left = _UNANSWERED_S - (_clock() - host.first_asked)
+        if error.final or left < 0:
+            raise UnreachableError(errno.EIO, str(error), url) from None
+        patience.busy(str(error), most_s=left)
 
     def wait(self, seconds: float) -> None:
         """Wait. Raises StoppedError as soon as the run is stopped."""
@@ -224,8 +236,8 @@ class Manners:
                     allow_redirects=False,
                 )  # fmt: skip
             except (requests.RequestException, ValueError) as error:
-                never = isinstance(error, ValueError) or "CERTIFICATE_VERIFY" in str(error)
-                raise _NoAnswerError(reason(error), never) from error
+                final = isinstance(error, ValueError) or "CERTIFICATE_VERIFY" in str(error)
+                raise _NoAnswerError(reason(error), final, at != url) from error
             host.answered = True
             to = answer.headers.get("Location", "")
             if answer.status_code not in _REDIRECTS or not to:
@@ -337,9 +349,10 @@ class Patience:
 
 
 class _NoAnswerError(Exception):
-    def __init__(self, why: str, final: bool) -> None:
+    def __init__(self, why: str, final: bool, redirected: bool) -> None:
         super().__init__(why)
         self.final = final  # another try would fail too
+        self.redirected = redirected  # by a server that has answered
 
 
 def _new_session() -> "requests.Session":

@@ -224,7 +224,7 @@ def test_retry_after_may_be_a_date(
 
 # --- a fault that stays: named, in one line; the other files are fetched
 
-ELSEWHERE = "http://127.0.0.1:9/x"
+ELSEWHERE = "http://127.0.0.1:9/x"  # where nobody listens
 NAMED = {
     "empty": (Answer(200), "the server sends an empty file, 6 times in a row"),
     "cut off": (Answer(200, {}, A[:5000], -1), "is cut off: its gzip does not end (fetched 3"),
@@ -234,6 +234,8 @@ NAMED = {
     "a part": (part(5, 99, len(A), A[5:100]), "the server sends a part that was not"),
     "endless": (Answer(200, {}, gzip.compress(bytes(3 << 20), 1)), "unpacks to more than 2 MB"),
     "to a file": (Answer(302, {"Location": "file:///etc/passwd"}), "no web address: refused"),
+    "to a dead host": (Answer(302, {"Location": ELSEWHERE}), "cannot be reached: "),
+    "to a bad address": (Answer(302, {"Location": "http://a b/"}), "cannot be reached: "),
     "to nowhere": (Answer(302, {"Location": "http://[x"}), "no web address: refused"),
     "loop": (Answer(301, {"Location": PATHS[0]}), "redirects more than 5 times"),
     "gone": (Answer(410), "No such file"),
