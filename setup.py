@@ -26,6 +26,7 @@ setup(
         "pipelines",
         "pipelines.commands",
         "pipelines.corpus",
+        "pipelines.crawl",
         "pipelines.engines",
         "pipelines.corpus.formats",
         "pipelines.provenance",

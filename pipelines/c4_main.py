@@ -38,6 +38,12 @@ _COMMANDS = {
     "verify": _Command(
         "pipelines.commands.verify", "checks a finished corpus, byte for byte, without its inputs"
     ),
+    "status": _Command("pipelines.commands.status", "shows how far a build is"),
+    "fetch": _Command(
+        "pipelines.commands.fetch",
+        "fetches WET files of Common Crawl",
+        interrupted="interrupted; run the same command again to continue",
+    ),
     "worker-pool": _Command(
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),

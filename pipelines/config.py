@@ -17,6 +17,15 @@ from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.formats import format_named
+from pipelines.crawl.inputs import LIST_MARK, absolute_input
+from pipelines.crawl.paths_file import (
+    BASE_URL_HELP,
+    FILES_HELP,
+    Positions,
+    is_list,
+    read_positions,
+    require_crawls,
+)
 from pipelines.number_options import MOST_SHARDS, shard_count
 from pipelines.options import check_bounds, option
 from pipelines.text_files import decode_text
@@ -88,9 +97,17 @@ class BuildConfig:
     """
 
     inputs: Sequence[str] = option(  # or one; a tuple once the config is made
-        "WET files: paths or patterns, local or gs:// s3:// hdfs://, or https:// files",
-        "--input", nargs="+", action="extend", metavar="GLOB",
+        "WET files: paths or patterns, local or gs:// s3:// hdfs://, https:// files, or @LIST, "
+        "a list such as wet.paths.gz",
+        "--input", nargs="+", action="extend", metavar="GLOB", default=(),
     )  # fmt: skip
+    crawl: tuple[str, ...] = option(  # or one
+        "read the WET files of crawls such as CC-MAIN-2019-18, over HTTPS unless --base-url says "
+        "otherwise; or of a list",
+        nargs="+", action="extend", metavar="ID|LIST", default=(),
+    )  # fmt: skip
+    files: Positions | None = option(FILES_HELP, default=None, metavar="A:B", read=read_positions)
+    base_url: str = option(BASE_URL_HELP, default="", metavar="URL")
     output: str = option("folder of the corpus", metavar="DIR")
     recipe: Recipe = option(
         f"rules to apply: {', '.join(RECIPES)}, or a TOML file (default: en)",
@@ -142,6 +159,7 @@ class BuildConfig:
     def __post_init__(self) -> None:
         inputs = (self.inputs,) if isinstance(self.inputs, str | os.PathLike) else self.inputs
         given: dict[str, Any] = {"inputs": tuple(map(os.fspath, inputs))}
+        given["crawl"] = (self.crawl,) if isinstance(self.crawl, str) else tuple(self.crawl)
         given["output"] = os.fspath(self.output)
         if isinstance(self.recipe, str):
             given["recipe"] = _read_recipe(self.recipe)
@@ -149,8 +167,14 @@ class BuildConfig:
             given["formats"] = _read_formats(self.formats)
         for name, value in given.items():
             object.__setattr__(self, name, value)
-        if not self.inputs or not all(self.inputs):
-            raise ValueError("no input: give at least one WET file or pattern (--input)")
+        if not (self.inputs or self.crawl) or not all(self.inputs):
+            raise ValueError(
+                "no input: give at least one WET file or pattern (--input), or a crawl (--crawl)"
+            )
+        require_crawls(self.crawl)
+        lists = self.crawl or any(path.startswith(LIST_MARK) for path in self.inputs)
+        if not lists and (self.files is not None or self.base_url):
+            raise ValueError("--files and --base-url are of lists: give --crawl or --input @LIST")
         if not self.output:
             raise ValueError("no output folder (--output)")
         _require_formats(self.formats)
@@ -197,7 +221,9 @@ class BuildConfig:
         """Return this build with paths that mean the same from every folder."""
         return dataclasses.replace(
             self,
-            inputs=tuple(map(layout.absolute, self.inputs)),
+            inputs=tuple(map(absolute_input, self.inputs)),
+            crawl=tuple(layout.absolute(name) if is_list(name) else name for name in self.crawl),
+            base_url=layout.absolute(self.base_url),
             output=layout.absolute(self.output),
             badwords=tuple((code, layout.absolute(path)) for code, path in self.badwords),
             domain_list=self.domain_list and layout.absolute(self.domain_list),

@@ -343,11 +343,12 @@ def _drop_pieces_and_leftovers(output: str) -> None:
 
 
 def drop_pieces(output: str) -> None:
-    """Remove the merged pieces, which only a running build needs."""
+    """Remove what only a running build needs: merged pieces and workers' notes."""
     folder = storage.join(output, layout.MERGED)
     storage.sweep_temporaries(folder)
     names = [name for name in storage.listdir(folder) if layout.pieces_like(name)]
     storage.remove(storage.join(folder, name) for name in names)
+    builders.remove_progress(output)
 
 
 def kept_to_drop(output: str, keep: str) -> list[str]:

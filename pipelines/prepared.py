@@ -13,6 +13,7 @@ from pipelines.corpus import layout
 from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import Manifest, read_manifest, write_manifest
+from pipelines.crawl.inputs import input_files
 from pipelines.engines.local import cores
 from pipelines.input_list import build_id, write_input_list
 from pipelines.printing import counted
@@ -42,7 +43,7 @@ def prepare(
     config.page_rules()  # a bad list stops here, not on a worker
     for option, path in config.empty_lists().items():
         note(f"c4: warning: the list {path} has no entries ({option})")
-    files = storage.match(config.inputs)
+    files = input_files(config.inputs, config.crawl, config.files, config.base_url, note)
     _require_utf8([file.path for file in files], "--input")
     _require_utf8([config.output], "--output")
     corpus_folder.require_own_folder(config.output, start_over)

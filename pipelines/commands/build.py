@@ -32,10 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for config in (BuildConfig, RunConfig):
         add_options(parser, config)
+    parser.set_defaults(refuse=parser.error)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Build the corpus that the options describe and return the exit status."""
+    if not (hasattr(arguments, "input") or hasattr(arguments, "crawl")):
+        arguments.refuse("one of --input and --crawl is required")
     storage.use_options(rest)  # an address or a key may be among them
     config = BuildConfig(**given_values(arguments, BuildConfig)).absolute()
     running = RunConfig(**given_values(arguments, RunConfig))

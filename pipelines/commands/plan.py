@@ -9,9 +9,9 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
+from pipelines.crawl.inputs import absolute_input, input_files
 from pipelines.number_options import MOST_SHARDS
 from pipelines.options import add_options, check_bounds, given_values, option
 from pipelines.plan import Fleet, Plan, Profile, Rates, Stage, Work, make_plan
@@ -63,7 +63,7 @@ class _Options:
         "number of WET files of a crawl", default=None, metavar="N", least=1, most=10_000_000
     )
     inputs: Sequence[str] = option(
-        "these WET files; their sizes are looked up", "--input",
+        "these WET files, or @LIST, those of a list; their sizes are looked up", "--input",
         default=(), nargs="+", metavar="GLOB",
     )  # fmt: skip
     workers: int = option(
@@ -126,7 +126,7 @@ def _work(options: _Options) -> tuple[Work, Rates]:
     else:
         if not all(options.inputs):
             raise ValueError("no input: give at least one WET file or pattern (--input)")
-        found = storage.match([layout.absolute(pattern) for pattern in options.inputs])
+        found = input_files(list(map(absolute_input, options.inputs)), (), None, "")
         crawl = Crawl(len(found), float(sum(file.size for file in found)), 0)
     # Where only bytes are known, pages are as long as the profile's.
     pages = crawl.pages or max(1.0, crawl.stored_bytes / profile.stored_bytes)

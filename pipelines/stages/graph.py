@@ -45,6 +45,7 @@ from pipelines.stages.merge_files import (
     plan_merge,
 )
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
+from pipelines.worker_notes import WorkerNotes
 
 __all__ = ["BuildCorpus"]
 
@@ -139,7 +140,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         """Add the stages of this module's head."""
         # The patterns, as many as files perhaps, stay with the launcher, which made the list.
         listed = storage.join(config.output, layout.INPUTS)
-        config = dataclasses.replace(config, inputs=(listed,))
+        config = dataclasses.replace(config, inputs=(listed,), crawl=(), files=None, base_url="")
         job, recipe = _Job(config, claim, self.notes), config.recipe
         files = (
             begin
@@ -283,27 +284,34 @@ class _CleanFile(beam.DoFn):
         self._job = job
         self._identity = clean_identity(job.config)
         self._rules: PageRules | None = None
+        self._worker: WorkerNotes | None = None
 
     def setup(self) -> None:
         _require_folder(self._job.config.output)
         self._rules = self._job.config.page_rules()
+        self._worker = WorkerNotes(self._job.claim)
 
     def process(self, element: tuple[str, int, str, bool]) -> Iterator[FileSummary]:
         path, size, content, new = element
         job, config, name = self._job, self._job.config, layout.file_name(path)
+        worker = self._worker
+        assert self._rules is not None
+        assert worker is not None
         job.require()
 
         def report(bytes_read: int, pages: int) -> None:
             job.claim.show()
             job.note("clean", name, bytes_read, pages)
+            worker.report(name, bytes_read, pages)
 
-        assert self._rules is not None
         with _marked(layout.started(config.output, name), path):
             summary = clean_file(
                 path, size, config.output, self._rules, self._identity, config.max_record_bytes,
                 report, config.max_file_bytes, content, config.verify_inputs, new,
             )  # fmt: skip
         report(size, summary.pages_read)
+        read = (0, 0) if summary.resumed else (size, summary.pages_read)
+        worker.finish(name, *read, summary.unreadable)
         yield summary
 
 
@@ -466,6 +474,7 @@ def _write_manifest(
     made = finish_corpus(config, made, lambda: job.require(now=True))
     if alone:
         storage.remove(corpus_folder.kept_to_drop(config.output, config.keep))
+        builders.remove_progress(config.output)
         job.claim.end()
         require_readable(config, made)
     return made

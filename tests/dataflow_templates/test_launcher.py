@@ -14,13 +14,18 @@ ENDS_WITH = ["--runner=DataflowRunner", "--no_wait_until_finish"]
 def parsed(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser()
     build_command.add_arguments(parser)
-    return parser.parse_known_args(launcher.build_arguments(words, IMAGE))
+    ours, beams = parser.parse_known_args(launcher.build_arguments(words, IMAGE))
+    del ours.refuse  # no option: how the command refuses wrong usage
+    return ours, beams
 
 
 def test_each_parameter_sets_its_option() -> None:
     ours, beams = parsed(
         [
             "--input=gs://b/1/*.gz 'gs://b/two words/*'  gs://b/3",
+            "--crawl=CC-MAIN-2019-18 gs://b/wet.paths.gz",
+            "--files=0:20",
+            "--base_url=gs://b/crawl",
             "--output=gs://b/out",
             "--recipe=de",
             "--badwords=de=gs://b/de.txt en=gs://b/en.txt",
@@ -38,6 +43,9 @@ def test_each_parameter_sets_its_option() -> None:
     )
     assert ours == argparse.Namespace(
         input=["gs://b/1/*.gz", "gs://b/two words/*", "gs://b/3"],
+        crawl=["CC-MAIN-2019-18", "gs://b/wet.paths.gz"],
+        files="0:20",
+        base_url="gs://b/crawl",
         output="gs://b/out",
         recipe="de",
         badwords=["de=gs://b/de.txt", "en=gs://b/en.txt"],

@@ -17,7 +17,15 @@ PARAMETERS = {parameter["name"]: parameter for parameter in METADATA["parameters
 IMAGE = "us-central1-docker.pkg.dev/my-project/c4/c4:1"
 
 GOOD = {
-    "input": ["gs://a-b/x", "gs://crawl/a/*.gz gs://crawl/b/**/[12].gz", " gs://b0b/x\n"],
+    "input": [
+        "gs://a-b/x",
+        "gs://crawl/a/*.gz gs://crawl/b/**/[12].gz",
+        " gs://b0b/x\n",
+        "@gs://my-bucket/wet.paths.gz gs://crawl/a.gz",
+    ],
+    "crawl": ["CC-MAIN-2019-18", "CC-MAIN-2019-18 CC-NEWS-2019-04", "gs://a-b/wet.paths.gz"],
+    "files": ["0:20", ":5", "7:"],
+    "base_url": ["gs://my-crawl", "https://data.commoncrawl.org/", "gs://a-b/c/d"],
     "output": ["gs://my.bucket_1/corpus"],
     "recipe": [*RECIPES, "gs://bucket/mine.toml"],
     "badwords": ["de=gs://bucket/de.txt", "en=gs://bucket/en.txt zh-Hans=gs://bucket/zh.txt"],
@@ -36,6 +44,9 @@ GOOD = {
 }
 BAD = {
     "input": ["", "crawl/*.gz", "s3://commoncrawl/x", "gs://crawl", "gs://a/x gs://b", "gs://A/x"],
+    "crawl": ["", "wet.paths.gz", "CC-MAIN-2019-18,CC-MAIN-2019-22", "gs://bucket"],
+    "files": ["", ":", "20", "-1:5", "a:b", "1:2:3"],
+    "base_url": ["", "file:///etc", "http://a-b/c", "gs://", "gs://a-b/c d"],
     "output": ["", "gs://bucket", "gs://bucket/", "/corpus", "gs://bucket/two words"],
     "recipe": ["", "EN", "mine.toml", "gs://bucket/mine.json", "en,de", "en\n"],
     "badwords": ["words.txt", "gs://bucket/en.txt", "english=gs://bucket/x", "en=/words"],
