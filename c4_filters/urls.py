@@ -17,6 +17,7 @@ __all__ = [
     "parse_url_list",
     "split_of",
     "url_identity",
+    "without_tracking",
 ]
 
 Split = Literal["train", "validation"]
@@ -33,7 +34,16 @@ def normalize_url(url: str) -> str:
     >>> normalize_url("https://www.example.org/a/?utm_source=x")
     'example.org/a'
     """
-    return _TRACKING.sub("", _SCHEME.sub("", url)).rstrip("/")
+    return without_tracking(_SCHEME.sub("", url)).rstrip("/")
+
+
+def without_tracking(url: str) -> str:
+    """Return an address without a query that only tells where its reader came from (TF).
+
+    >>> without_tracking("example.org/a?utm_source=x")
+    'example.org/a'
+    """
+    return _TRACKING.sub("", url)
 
 
 def url_identity(normalized_url: str) -> bytes:
