@@ -13,7 +13,7 @@ from typing import Any
 
 from c4_filters.end_marks import ENGLISH_END_MARKS
 from pipelines import builders, storage
-from pipelines.config import KEEP, BuildConfig, flatten
+from pipelines.config import KEEP, OPT_OUT, BuildConfig, flatten
 from pipelines.corpus import json_files, layout
 from pipelines.corpus.manifest import read_listed
 from pipelines.input_list import known_inputs
@@ -91,13 +91,24 @@ def _unknown_settings(path: str, what: str) -> FolderError:
 
 
 def require_same_build(config: BuildConfig) -> None:
-    """Raise FolderError, naming the difference, if the folder has a build of other settings."""
+    """Raise FolderError, naming the difference, if the folder has a build of other settings.
+
+    Only the opt-out list may be another one: it changes no cleaned file.
+    """
     found = _read_build(config.output)
-    if found is not None and _settings(found) != _settings(config.identity):
+    if found is None:
+        return
+    old, new = _settings(found), _settings(config.identity)
+    opted_out, list_now = _take_opt_out(old), _take_opt_out(new)
+    if old != new:
         raise FolderError(
-            f"{config.output} holds a build with other settings: "
-            f"{_difference(_settings(found), _settings(config.identity))}; give another --output, "
-            "or --start-over to remove that build"
+            f"{config.output} holds a build with other settings: {_difference(old, new)}; give "
+            "another --output, or --start-over to remove that build"
+        )
+    if opted_out and not list_now:
+        raise FolderError(
+            f"{config.output} was built with an opt-out list, and without one its pages would be "
+            f"published: give the list ({OPT_OUT} FILE; an empty file takes all of them back in)"
         )
 
 
@@ -154,6 +165,12 @@ def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
         settings["recipe"] = _RECIPE_DEFAULTS | settings["recipe"]
     settings.pop(_MARK, None)
     return settings
+
+
+def _take_opt_out(settings: dict[str, Any]) -> str | None:
+    """Remove the digest of the opt-out list from settings, and return it."""
+    lists = settings.get("lists")
+    return lists.pop(OPT_OUT, None) if isinstance(lists, dict) else None
 
 
 def _foreign_files(output: str) -> list[str]:

@@ -16,7 +16,7 @@ from c4_filters.recipes import Recipe
 from c4_filters.urls import normalize_url, page_key, split_of
 from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import storage
-from pipelines.config import BuildConfig
+from pipelines.config import OPT_OUT, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.fingerprints import read_fingerprints
@@ -183,7 +183,8 @@ class KeptCorpus:
 
     def require_lists(self, config: BuildConfig) -> None:
         """Raise ValueError, naming the option, unless the lists are those of the build."""
-        built = self._made.settings.lists
+        # Which pages the opt-out list covers is in the removals.
+        built = {name: of for name, of in self._made.settings.lists.items() if name != OPT_OUT}
         given: dict[str, str] = config.identity["lists"]
         for option in sorted({*built, *given}):
             if option not in given:

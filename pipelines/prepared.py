@@ -40,6 +40,7 @@ def prepare(
     """
     config = config.absolute()
     config.page_rules()  # a bad list stops here, not on a worker
+    config.opt_out_list()
     for option, path in config.empty_lists().items():
         note(f"c4: warning: the list {path} has no entries ({option})")
     files = storage.match(config.inputs)
@@ -230,7 +231,7 @@ def _finished(
         return None, [str(made)]
     if set(made.formats) != set(config.formats):
         return None, [f"{layout.MANIFEST} is damaged: other formats"]
-    if not _same_inputs(config, made, files):
+    if not _same_inputs(config, made, files) or made.settings.lists != config.identity["lists"]:
         return None, []
     if digests:
         with verify_corpus.progress_bar(made) as bar:
