@@ -47,10 +47,13 @@ class _Pattern(NamedTuple):
 
     def matches(self, host: str, path: str) -> bool:
         """Return whether a host and a path in form match."""
-        return _matches(self.host, host) and (
-            _matches(self.path, path)
-            # The address of a folder, with or without its slash.
-            or (path.endswith("/") and _matches(self.path, path[:-1]))
+        return (
+            _matches(self.host, host)
+            and (
+                _matches(self.path, path)
+                # The address of a folder, with or without its slash.
+                or (path.endswith("/") and _matches(self.path, path[:-1]))
+            )
         )
 
     @property
@@ -80,9 +83,9 @@ def _matches(pieces: Sequence[str], text: str) -> bool:
 
 
 class OptOut:
-    """A list in the form that finds an address's entry in some microseconds.
+    r"""A list in the form that finds an address's entry in some microseconds.
 
-    >>> opt_out = parse_opt_out("example.com  # asked on 1 April\\nexample.org/private/*")
+    >>> opt_out = parse_opt_out("example.com  # asked on 1 April\nexample.org/private/*")
     >>> opt_out.entry_for("https://blog.Example.com/a")
     'example.com'
     >>> opt_out.entry_for("http://www.example.org/private/") is not None

@@ -121,6 +121,10 @@ class BuildConfig:
         "hosts and addresses whose pages are left out, one per line; a later build may give a "
         "longer list, and cleans no file again", default=None, metavar="FILE",
     )  # fmt: skip
+    card: str | None = option(
+        "what only you know of the corpus, for its card: name, creator, url, license, in TOML",
+        default=None, metavar="FILE",
+    )  # fmt: skip
     allow_unreadable_files: int = option(
         "exit with 0 although up to N files could not be read at all",
         default=0, metavar="N", least=0,
@@ -202,6 +206,7 @@ class BuildConfig:
             domain_list=self.domain_list and layout.absolute(self.domain_list),
             url_list=self.url_list and layout.absolute(self.url_list),
             opt_out=self.opt_out and layout.absolute(self.opt_out),
+            card=self.card and layout.absolute(self.card),
         )
 
     def lists(self) -> dict[str, str]:

@@ -42,7 +42,8 @@ _KEYS_OF_0_1 = frozenset(
 #: Fields added to recipes since, with the values that keep the rules of version 0.1.
 _RECIPE_DEFAULTS = {"end_marks": list(ENGLISH_END_MARKS)}
 _RECIPE_KEYS_OF_0_1 = frozenset(("name", "order", "dedup_unit", "dedup_window", "languages"))
-_SIDE_FILES = ("dataset_info.json", "features.json", "README.md")
+_CARDS = ("README.md", "CARD.md")
+_SIDE_FILES = ("dataset_info.json", "features.json", "croissant.json", *_CARDS)
 #: The lines of the README.md that version 0.1 wrote.
 _CARD_OF_0_1 = re.compile(
     r"|---|configs: \[.*\]|dataset_info: \{.*\}|# c4/\S+|C4-style corpus, recipe .*"
@@ -269,6 +270,8 @@ def _is_side_file_of_0_1(name: str, content: bytes) -> bool:
     found = json_files.as_object(content) or {}
     if name == "features.json":
         return found.keys() == {"featuresDict", "pythonClassName"}
+    if name != "dataset_info.json":
+        return False
     return found.get("name") == "c4" and {"configName", "fileFormat", "splits"} <= found.keys()
 
 
@@ -302,7 +305,7 @@ def own_shards(output: str, names: Iterable[str]) -> list[str]:
 def own_side_files(output: str, names: Iterable[str]) -> list[str]:
     """Return those of the side files that exist and that a build of this folder wrote.
 
-    A README.md that has changed since then belongs to the user.
+    A README.md or CARD.md that has changed since then belongs to the user.
     """
     _, recorded = _written(output)
     return [
@@ -310,7 +313,7 @@ def own_side_files(output: str, names: Iterable[str]) -> list[str]:
         for name in names
         if name in recorded
         and (content := storage.read_if_exists(storage.join(output, name)))
-        and (name != "README.md" or hashlib.sha256(content).hexdigest() in recorded[name])
+        and (name not in _CARDS or hashlib.sha256(content).hexdigest() in recorded[name])
     ]
 
 

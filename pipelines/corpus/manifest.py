@@ -172,6 +172,9 @@ class Manifest:
     recleaned: tuple[Recleaned, ...] = ()
     kept_page: ShownPage | None = None
     samples: dict[str, Any] = dataclasses.field(default_factory=dict)
+    languages: dict[str, int] = dataclasses.field(default_factory=dict)  # pages written, by code
+    dates: tuple[str, ...] = ()  # the oldest and the newest WARC-Date written
+    card: dict[str, Any] = dataclasses.field(default_factory=dict)  # see pipelines.card.owner
     timing: Timing
     side_files: tuple[SideFile, ...] | None = None
     checksum: str = ""
@@ -189,8 +192,8 @@ class Manifest:
     def as_dict(self) -> dict[str, Any]:
         """Return the content of the file."""
         content: dict[str, Any] = typed_json.encode(self)
-        for name in ("side_files", "checksum"):
-            if not content[name] and content[name] != []:
+        for name in ("side_files", "checksum", "languages", "dates", "card"):
+            if not content[name] and (name != "side_files" or content[name] is None):
                 del content[name]
         return content
 

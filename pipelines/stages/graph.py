@@ -349,7 +349,7 @@ class _OptedOut(beam.DoFn):
 
 
 class _UrlRows(beam.DoFn):
-    """(name, opted-out pages) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
+    """(name, opted-out pages) -> (bucket, (name, packed urls)), and (name, rows) lost at once."""
 
     def __init__(self, output: str) -> None:
         self._output = output

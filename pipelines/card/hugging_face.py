@@ -1,0 +1,163 @@
+"""``README.md``: the card as Hugging Face reads it, by which ``datasets.load_dataset(OUT)`` works.
+
+Fields and their values: huggingface/hub-docs, datasetcard.md. Without a card, ``load_dataset``
+takes every file below the folder whose name has a word such as "train", "test" or "dev" for a
+shard, and it cannot open a split of no examples at all; the card lists neither.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pipelines.card.facts import COMMON_CRAWL_TERMS, Facts
+from pipelines.corpus.dataset_info import with_examples
+from pipelines.corpus.formats import format_named, shard_file_name
+from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
+from pipelines.corpus.layout import shards_in_split
+
+__all__ = ["dataset_card", "read_by_others"]
+
+_SIZES = (  # below so many pages
+    (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"),
+    (10_000_000_000, "1B<n<10B"), (100_000_000_000, "10B<n<100B"),
+    (1_000_000_000_000, "100B<n<1T"),
+)  # fmt: skip
+_SHOWN_LANGUAGES = 20
+
+
+def read_by_others(facts: Facts) -> str | None:
+    """Return the format of the shards that Hugging Face's and Croissant's libraries open."""
+    return next((name for name in ("parquet", "json") if name in facts.formats), None)
+
+
+def pattern_of(split: str, shards: int, format: str) -> str:  # noqa: A002
+    """Return the pattern of the shards of a split."""
+    return shards_in_split(shard_file_name(split, 0, shards, format))[0]
+
+
+def dataset_card(facts: Facts) -> str:
+    """Return the content of ``README.md``.
+
+    Raises:
+        ValueError: A format is unknown.
+    """
+    for name in facts.formats:
+        format_named(name)
+    # JSON is YAML, and needs no YAML library to be quoted right.
+    header = [
+        f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in _header(facts).items()
+    ]
+    return "\n".join(["---", *header, "---", *_body(facts), ""])
+
+
+def _header(facts: Facts) -> dict[str, Any]:
+    licence = facts.licence
+    header: dict[str, Any] = {"pretty_name": facts.name}
+    codes = list(dict.fromkeys(code.split("-")[0] for code in facts.languages))
+    if codes:
+        header["language"] = codes
+        header["multilinguality"] = ["monolingual" if len(codes) == 1 else "multilingual"]
+    header["license"] = licence.name if licence.is_known else "other"
+    if not licence.is_known:
+        header |= {"license_name": licence.name, "license_link": licence.url}
+    header |= {
+        "task_categories": ["text-generation", "fill-mask"],
+        "task_ids": ["language-modeling", "masked-language-modeling"],
+        "source_datasets": ["original"],
+        "annotations_creators": ["no-annotation"],
+        "language_creators": ["found"],
+        "size_categories": [_size(facts.pages)],
+    }
+    if facts.owner.keywords:
+        header["tags"] = list(facts.owner.keywords)
+    kind, filled = read_by_others(facts), with_examples(facts.splits)
+    if kind is None or not filled:
+        return header
+    names = [*TEXT_FEATURES, *(LANGUAGE_FEATURES if kind == "parquet" else ())]
+    kinds = [(n, "float32" if n == "language-probability" else "string") for n in names]
+    files = [
+        {"split": split, "path": pattern_of(split, len(shards), kind)}
+        for split, shards in filled.items()
+    ]
+    header["configs"] = [{"config_name": facts.config_name, "data_files": files}]
+    info: dict[str, Any] = {
+        "config_name": facts.config_name,
+        "features": [{"name": name, "dtype": kind} for name, kind in kinds],
+    }
+    if facts.sums:
+        info["splits"] = [
+            {
+                "name": split,
+                "num_bytes": facts.sums[split].text_bytes,
+                "num_examples": facts.sums[split].pages,
+            }
+            for split in filled
+        ]
+        info["dataset_size"] = facts.text_bytes
+    header["dataset_info"] = info
+    return header
+
+
+def _size(pages: int) -> str:
+    return next((name for most, name in _SIZES if pages < most), "n>1T")
+
+
+def _body(facts: Facts) -> Iterator[str]:
+    owner = facts.owner
+    yield from (f"# {facts.name}", "", facts.text, "")
+    yield from ("| split | pages |", "|---|---|")
+    for split, shards in facts.splits.items():
+        yield f"| {split} | {sum(n for _, n, _ in shards):,} |"
+    yield from ("", "```python")
+    if "tfrecord" in facts.formats:
+        yield "import tensorflow_datasets as tfds"
+        yield 'tfds.builder_from_directory("PATH/OF/THIS/FOLDER").as_dataset(split="train")'
+    if read_by_others(facts) is not None:
+        yield from ("import datasets", 'datasets.load_dataset("PATH/OF/THIS/FOLDER")')
+    yield from ("```", "", "## Where the text comes from", "")
+    source = f"Common Crawl ({', '.join(facts.crawls)})" if facts.crawls else "Common Crawl"
+    yield f"- Source: WET files of {source}. `manifest.json` lists each file with its SHA-256."
+    if facts.newest:
+        yield f"- Pages were fetched between {facts.oldest} and {facts.newest}."
+    if facts.sums:
+        yield (
+            f"- {facts.pages_read:,} pages were read and {facts.pages:,} kept, with "
+            f"{facts.text_bytes:,} bytes of text. `manifest.json` counts what each rule dropped."
+        )
+    if facts.languages:
+        yield f"- Pages by language: {_languages(facts)}."
+    made_by = f" of colossal-c4 {facts.version}" if facts.version else ""
+    yield (
+        f"- Made with the recipe `{facts.config_name}`{made_by}: heuristic rules, language "
+        "detection and exact deduplication, as for C4 (Raffel et al., JMLR 21, 2020)."
+    )
+    if facts.opt_out:
+        yield f"- Pages on an opt-out list (SHA-256 {facts.opt_out}) were left out."
+    yield from ("", "## Licence", "")
+    licence = facts.licence
+    what = "The corpus as a database" if not owner.license else "The corpus"
+    yield f"{what} is under [{licence.name}]({licence.url})."
+    yield (
+        f"[Common Crawl's terms of use]({COMMON_CRAWL_TERMS}) bind besides, and each page remains "
+        "its author's."
+    )
+    yield from ("", "## Personal data", "")
+    yield (
+        "Pages are as their authors published them: names, addresses and other personal data in "
+        "them were not removed."
+    )
+    if owner.creator or owner.contact or owner.url:
+        yield from ("", "## Contact", "")
+        by = f"[{owner.creator}]({owner.creator_url})" if owner.creator_url else owner.creator
+        yield from (f"- {part}" for part in (by, owner.contact, owner.url) if part)
+    if owner.citation:
+        yield from ("", "## Citation", "", *(f"    {line}" for line in owner.citation.split("\n")))
+
+
+def _languages(facts: Facts) -> str:
+    ordered = sorted(facts.languages.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{code} {pages:,}" for code, pages in ordered[:_SHOWN_LANGUAGES]]
+    rest = ordered[_SHOWN_LANGUAGES:]
+    more = [f"{len(rest)} others {sum(pages for _, pages in rest):,}"] if rest else []
+    return ", ".join([*shown, *more])
