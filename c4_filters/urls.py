@@ -15,6 +15,7 @@ __all__ = [
     "page_key",
     "parse_domain_list",
     "parse_url_list",
+    "registered_domain",
     "split_of",
     "url_identity",
     "without_tracking",
@@ -87,6 +88,16 @@ def _extract() -> Callable[[str], Any]:
 
     # The suffix list that the package carries: nothing is downloaded, every worker agrees.
     return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+
+
+def registered_domain(host: str) -> str:
+    """Return the domain that somebody registered, by the packaged public suffix list.
+
+    >>> registered_domain("news.example.co.uk:80"), registered_domain("192.0.2.7")
+    ('example.co.uk', '192.0.2.7')
+    """
+    parts = _extract()(host)
+    return f"{parts.domain}.{parts.suffix}" if parts.domain and parts.suffix else parts.domain
 
 
 class DomainList:

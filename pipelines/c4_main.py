@@ -38,6 +38,11 @@ _COMMANDS = {
     "verify": _Command(
         "pipelines.commands.verify", "checks a finished corpus, byte for byte, without its inputs"
     ),
+    "report": _Command(
+        "pipelines.commands.report",
+        "writes a page that shows a corpus, or two beside each other",
+        extra="report",
+    ),
     "worker-pool": _Command(
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),

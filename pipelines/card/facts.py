@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pipelines.card.owner import Owner, licence_url
+from pipelines.config import OPT_OUT
 from pipelines.corpus.dataset_info import Splits, splits_of
 from pipelines.corpus.manifest import Manifest, SplitSums
 
@@ -84,7 +85,7 @@ class Facts:
             files_read=made.counts.files_read,
             pages_read=made.counts.pages_read,
             version=made.versions.get("colossal-c4", ""),
-            opt_out=made.settings.lists.get("--opt-out", ""),
+            opt_out=made.settings.lists.get(OPT_OUT, ""),
         )
 
     @property
