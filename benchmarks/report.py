@@ -4,8 +4,8 @@
     c4 build --input '/data/synthetic/*.gz' --output /data/corpus
     python benchmarks/report.py /data/corpus
 
-Prints pages, seconds of CPU, peak memory, the size of the page and the seconds until its load event.
-Bars (1,000,000 pages): 5 MB and 2 s.
+Prints pages, seconds of CPU, peak memory, the size of the page, and the seconds until its load
+event. Bars (1,000,000 pages): 5 MB and 2 s.
 """
 
 import argparse

@@ -7,7 +7,7 @@ use of data (RAI). ``mlcroissant validate --jsonld croissant.json`` checks it.
 import json
 from typing import Any
 
-from pipelines.card.facts import COMMON_CRAWL_TERMS, Facts
+from pipelines.card.facts import Facts
 from pipelines.card.hugging_face import pattern_of, read_by_others
 from pipelines.corpus.dataset_info import with_examples
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
@@ -79,7 +79,8 @@ _WHAT_FIELDS_ARE = {
 def croissant(facts: Facts) -> bytes:
     """Return the content of ``croissant.json``."""
     owner = facts.owner
-    licences = list(dict.fromkeys([facts.licence.url, COMMON_CRAWL_TERMS]))
+    links = filter(None, (facts.licence.url, facts.origin.terms))
+    licences = list(dict.fromkeys(links)) or [facts.licence.name]
     creator = {"@type": "sc:Organization", "name": owner.creator or "not stated (c4 build --card)"}
     if owner.creator_url:
         creator["url"] = owner.creator_url
@@ -116,12 +117,10 @@ def croissant(facts: Facts) -> bytes:
 
 
 def _collection(facts: Facts) -> str:
-    crawls = f" ({', '.join(facts.crawls)})" if facts.crawls else ""
-    when = f" between {facts.oldest} and {facts.newest}" if facts.newest else ""
+    when = f" with dates from {facts.oldest} to {facts.newest}" if facts.newest else ""
     return (
-        f"Web pages that Common Crawl{crawls} fetched{when}, reduced by the recipe "
-        f"{facts.config_name} of colossal-c4 {facts.version}: rules on lines and pages, language "
-        "detection, exact deduplication."
+        f"Pages of {facts.where}{when}, reduced by the recipe {facts.config_name} of colossal-c4 "
+        f"{facts.version}, whose rules and counts are in manifest.json."
     )
 
 

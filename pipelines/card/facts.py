@@ -14,11 +14,35 @@ __all__ = ["COMMON_CRAWL_TERMS", "Facts", "Licence", "crawls_of"]
 
 #: They bind whoever uses Common Crawl's data, whatever the licence of a corpus made from it.
 COMMON_CRAWL_TERMS = "https://commoncrawl.org/terms-of-use"
-_COMMON_CRAWL = "https://commoncrawl.org/"
 # The id of a crawl in the path of one of its files; news crawls are dated by month.
 _CRAWL = re.compile(r"CC-MAIN-\d{4}(?:-\d{4})*-\d{2,3}(?!\d)|CC-NEWS-\d{4}-\d{2}(?!\d)")
 _NOBODY = Owner()
 _LISTED_INPUTS = 100_000  # looked at for crawl ids
+
+
+class Origin(NamedTuple):
+    """What a kind of input is, and what holds for its text."""
+
+    what: str
+    name: str  # of the body of text that it is part of
+    url: str
+    license: str  # its name at Hugging Face
+    terms: str  # that bind besides
+    terms_name: str
+
+
+_ORIGINS = {
+    "wet": Origin(
+        "WET files of Common Crawl", "Common Crawl", "https://commoncrawl.org/",
+        "odc-by", COMMON_CRAWL_TERMS, "Common Crawl's terms of use",
+    ),
+    "wikipedia": Origin(
+        "a dump of Wikipedia", "Wikipedia", "https://dumps.wikimedia.org/",
+        "cc-by-sa-4.0", "https://dumps.wikimedia.org/legal.html", "Wikimedia's terms for dumps",
+    ),
+}  # fmt: skip
+#: Of texts whose owner alone knows where they come from.
+_ELSEWHERE = Origin("files of the owner's", "other texts", "", "unknown", "", "")
 
 
 class Licence(NamedTuple):
@@ -45,6 +69,7 @@ class Facts:
         newest: The newest.
         crawls: Ids of Common Crawl's crawls, as far as the inputs' paths show them.
         version: Of c4.
+        source: What the inputs are: "wet" files, or a source of ``c4 import``.
         opt_out: SHA-256 of the opt-out list; empty if there was none.
     """
 
@@ -61,6 +86,7 @@ class Facts:
     files_read: int = 0
     pages_read: int = 0
     version: str = ""
+    source: str = "wet"
     opt_out: str = ""
 
     def __post_init__(self) -> None:
@@ -85,6 +111,7 @@ class Facts:
             files_read=made.counts.files_read,
             pages_read=made.counts.pages_read,
             version=made.versions.get("colossal-c4", ""),
+            source=getattr(made.settings, "source", "wet"),
             opt_out=made.settings.lists.get(OPT_OUT, ""),
         )
 
@@ -100,20 +127,29 @@ class Facts:
 
     @property
     def url(self) -> str:
-        """The owner's address, or else that of the newest crawl."""
+        """The owner's address, or else that of the newest crawl or of the inputs' kind."""
         if self.owner.url:
             return self.owner.url
         if self.crawls:
             return f"https://data.commoncrawl.org/crawl-data/{self.crawls[-1]}/index.html"
-        return _COMMON_CRAWL
+        return self.origin.url
+
+    @property
+    def origin(self) -> Origin:
+        """What the inputs are."""
+        return _ORIGINS.get(self.source, _ELSEWHERE)
+
+    @property
+    def where(self) -> str:
+        """What the inputs are, with the crawls, in words."""
+        return f"{self.origin.what} ({', '.join(self.crawls)})" if self.crawls else self.origin.what
 
     @property
     def licence(self) -> Licence:
-        """The owner's licence, or else the one that the published C4 has."""
-        name = self.owner.license or "odc-by"
-        return Licence(
-            name, self.owner.license_url or licence_url(name), not self.owner.license_url
-        )
+        """The owner's licence, or else that of the inputs: of Common Crawl's, the one C4 has."""
+        name = self.owner.license or self.origin.license
+        url = self.owner.license_url or licence_url(name)
+        return Licence(name, "" if name == "unknown" else url, not self.owner.license_url)
 
     @property
     def pages(self) -> int:

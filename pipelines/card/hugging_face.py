@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.card.facts import COMMON_CRAWL_TERMS, Facts
+from pipelines.card.facts import Facts
 from pipelines.corpus.dataset_info import with_examples
 from pipelines.corpus.formats import format_named, shard_file_name
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
@@ -104,7 +104,7 @@ def _size(pages: int) -> str:
 
 
 def _body(facts: Facts) -> Iterator[str]:
-    owner = facts.owner
+    owner, origin = facts.owner, facts.origin
     yield from (f"# {facts.name}", "", facts.text, "")
     yield from ("| split | pages |", "|---|---|")
     for split, shards in facts.splits.items():
@@ -116,10 +116,9 @@ def _body(facts: Facts) -> Iterator[str]:
     if read_by_others(facts) is not None:
         yield from ("import datasets", 'datasets.load_dataset("PATH/OF/THIS/FOLDER")')
     yield from ("```", "", "## Where the text comes from", "")
-    source = f"Common Crawl ({', '.join(facts.crawls)})" if facts.crawls else "Common Crawl"
-    yield f"- Source: WET files of {source}. `manifest.json` lists each file with its SHA-256."
+    yield f"- Source: {facts.where}. `manifest.json` lists each file with its SHA-256."
     if facts.newest:
-        yield f"- Pages were fetched between {facts.oldest} and {facts.newest}."
+        yield f"- Pages are dated from {facts.oldest} to {facts.newest}."
     if facts.sums:
         yield (
             f"- {facts.pages_read:,} pages were read and {facts.pages:,} kept, with "
@@ -129,19 +128,21 @@ def _body(facts: Facts) -> Iterator[str]:
         yield f"- Pages by language: {_languages(facts)}."
     made_by = f" of colossal-c4 {facts.version}" if facts.version else ""
     yield (
-        f"- Made with the recipe `{facts.config_name}`{made_by}: heuristic rules, language "
-        "detection and exact deduplication, as for C4 (Raffel et al., JMLR 21, 2020)."
+        f"- Made with the recipe `{facts.config_name}`{made_by}, whose rules are in "
+        "`manifest.json`; C4 is described in Raffel et al., JMLR 21(140), 2020."
     )
     if facts.opt_out:
         yield f"- Pages on an opt-out list (SHA-256 {facts.opt_out}) were left out."
     yield from ("", "## Licence", "")
     licence = facts.licence
     what = "The corpus as a database" if not owner.license else "The corpus"
-    yield f"{what} is under [{licence.name}]({licence.url})."
-    yield (
-        f"[Common Crawl's terms of use]({COMMON_CRAWL_TERMS}) bind besides, and each page remains "
-        "its author's."
-    )
+    if licence.url:
+        yield f"{what} is under [{licence.name}]({licence.url})."
+    else:
+        yield "The owner has not named a licence (`--card`)."
+    if origin.terms:
+        yield f"[{origin.terms_name}]({origin.terms}) bind besides."
+    yield "Each page remains its author's."
     yield from ("", "## Personal data", "")
     yield (
         "Pages are as their authors published them: names, addresses and other personal data in "

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.card.facts import COMMON_CRAWL_TERMS, Facts
+from pipelines.card.facts import Facts
 from pipelines.corpus.manifest import Manifest
 from pipelines.report.counting import Item, SumsByName
 from pipelines.report.written import Written
@@ -24,6 +24,7 @@ __all__ = ["domains_table", "summary"]
 _SMALL_FIRM = 1_000
 _TOKENS_PER_WORD = 1.3  # of English in a vocabulary of 32,000 pieces: an estimate
 _BINS = ((10**9, "less than 1 billion"), (10**13, "1 billion to 10 trillion"))
+_ROBOTS = "CCBot obeys robots.txt when it fetches pages (commoncrawl.org/ccbot)"
 _LARGEST_BIN = "more than 10 trillion"
 
 
@@ -102,7 +103,7 @@ def summary(written: Written, made: Manifest, domain_cuts: Mapping[str, int]) ->
                 "pages": written.pages,
                 "bytes": written.bytes,
             },
-            "types_of_content": "web pages",
+            "types_of_content": facts.origin.what,
             "latest_date_of_collection": period[-1] if period else "",
             "languages": [
                 {"language": code or "not detected", "pages": sums[0], "bytes": sums[1],
@@ -118,22 +119,22 @@ def summary(written: Written, made: Manifest, domain_cuts: Mapping[str, int]) ->
                 }
                 for crawl in facts.crawls
             ]
-            or [{"name": "Common Crawl", "link": "https://commoncrawl.org/"}],
-            "terms": COMMON_CRAWL_TERMS,
+            or [{"name": facts.origin.name, "link": facts.origin.url}],
+            "terms": facts.origin.terms,
             "period_of_collection": period,
-            "wet_files": [
+            "files": [
                 {"path": file.path, "bytes": file.bytes, "sha256": file.sha256}
                 for file in made.inputs
             ],
             "processing": f"recipe {facts.config_name}: {facts.description}",
         },
         "2.3": {
-            "crawler": "Common Crawl's CCBot, not operated by or for the provider: see 2.1",
+            "crawler": f"not the provider's: {facts.origin.name}, see 2.1",
             "domains": {**domain_cuts, "list": "domains.csv"},
         },
         "3.1": {
             "opt_out_list_sha256": facts.opt_out,
-            "robots_txt": "CCBot obeys robots.txt when it fetches pages (commoncrawl.org/ccbot)",
+            "robots_txt": _ROBOTS if facts.source == "wet" else "",
         },
         "3.2": {
             "rules": {

@@ -27,6 +27,7 @@ from c4_filters.opt_out import OptOut
 from c4_filters.pages import PageRules
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
 from pipelines import builders, corpus_folder, storage, verify_corpus
+from pipelines.card.owner import read_owner
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
@@ -254,6 +255,9 @@ class _Own(beam.DoFn):
 def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, str, bool]]]:
     _require_folder(output)
     job.require(now=True)
+    job.config.opt_out_list()  # a file that workers do not see stops here, not at the end
+    if job.config.card is not None:
+        read_owner(job.config.card)
     files = read_input_list(output, job.claim.run_id)
     job.total("clean", sum(file.size for file in files))
     if job.notes is not None:

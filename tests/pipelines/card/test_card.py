@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.card.croissant import croissant
 from pipelines.card.facts import Facts, crawls_of
 from pipelines.card.hugging_face import dataset_card
 from pipelines.card.owner import Owner, parse_owner
@@ -269,3 +270,30 @@ def test_a_readme_of_the_users_stays_and_the_card_goes_beside_it(tmp_path: pathl
     build(*command, "--quiet")
     assert "# c4/en" in (folder / "README.md").read_text(encoding="utf-8")
     assert not (folder / "CARD.md").exists()
+
+
+# ------------------------------------------------------------------------------- other sources
+
+
+@pytest.mark.parametrize(
+    ("source", "licence", "url"),
+    [
+        ("wet", "odc-by", "https://commoncrawl.org/"),
+        ("wikipedia", "cc-by-sa-4.0", "https://dumps.wikimedia.org/"),
+        ("books", "unknown", None),
+    ],
+)
+def test_texts_from_elsewhere_are_not_called_common_crawls(
+    source: str, licence: str, url: str | None
+) -> None:
+    facts = Facts(
+        formats=("parquet",), splits={"train": [("train-00000-of-00001.parquet", 1, 1)]},
+        description="Texts.", config_name="as_is", source=source,
+    )  # fmt: skip
+    card = dataset_card(facts)
+    assert front_matter(card)["license"] == licence
+    content = json.loads(croissant(facts))
+    assert content.get("url") == url
+    assert content["license"]
+    assert ("Common Crawl" in card) is (source == "wet")
+    assert "commoncrawl" not in str(content["license"]) or source == "wet"

@@ -81,7 +81,7 @@ def test_the_summary_has_what_a_corpus_can_say(
     assert content["2.1"]["publicly_available_data_sets"][0]["name"] == (
         "Common Crawl CC-MAIN-2019-18"
     )
-    assert [file["sha256"] for file in content["2.1"]["wet_files"]] == [
+    assert [file["sha256"] for file in content["2.1"]["files"]] == [
         file["sha256"] for file in made["inputs"]
     ]
     assert content["2.3"]["domains"] == {
