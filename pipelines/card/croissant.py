@@ -10,16 +10,11 @@ from typing import Any
 from pipelines.card.facts import Facts
 from pipelines.card.hugging_face import pattern_of, read_by_others
 from pipelines.corpus.dataset_info import with_examples
+from pipelines.corpus.formats import format_named
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
 
 __all__ = ["croissant"]
 
-_MEDIA_TYPES = {
-    # As mlcroissant names them. Shards of JSON lines are gzipped, as their names show.
-    "parquet": "application/x-parquet",
-    "json": "application/jsonlines",
-    "tfrecord": "application/x-tfrecord",
-}
 _DEFAULT_VERSION = "1.0.0"
 _CITATION = (
     "Raffel et al., Exploring the Limits of Transfer Learning with a Unified Text-to-Text "
@@ -130,7 +125,7 @@ def _files(facts: Facts, format_name: str) -> dict[str, Any]:
         "@id": f"{format_name}-files",
         "name": f"{format_name}-files",
         "description": f"All shards as {format_name}; manifest.json has the SHA-256 of each.",
-        "encodingFormat": _MEDIA_TYPES[format_name],
+        "encodingFormat": format_named(format_name).media_type,
         "includes": [
             pattern_of(split, len(shards), format_name) for split, shards in facts.splits.items()
         ],
