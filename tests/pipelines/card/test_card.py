@@ -133,6 +133,7 @@ def test_hugging_face_reads_a_corpus_of_json_lines(
     }
 
 
+@pytest.mark.slow
 def test_the_same_corpus_has_the_same_card(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     other = tmp_path / "elsewhere"
     build(SAMPLES / "sample-0000?.warc.wet.gz", other, "--format", "parquet,json", "--workers", "2")
@@ -141,6 +142,7 @@ def test_the_same_corpus_has_the_same_card(folder: pathlib.Path, tmp_path: pathl
     assert side_files(read_manifest(str(other)))["README.md"] == (other / "README.md").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_address_is_that_of_the_newest_crawl(tmp_path: pathlib.Path) -> None:
     text = "The ferry was late. It rained all day. Nobody minded the wait at all."
     crawls = tmp_path / "crawl-data"
@@ -170,6 +172,7 @@ def test_crawl_ids_are_found_in_paths() -> None:
 # ------------------------------------------------------------------------------- the owner's file
 
 
+@pytest.mark.slow
 def test_the_owner_names_what_only_they_know(tmp_path: pathlib.Path) -> None:
     card, folder = tmp_path / "card.toml", tmp_path / "corpus"
     card.write_text(OWNER, encoding="utf-8")
@@ -250,6 +253,7 @@ def test_a_licence_of_ones_own_has_name_and_link() -> None:
 # ------------------------------------------------------------------------------ the user's README
 
 
+@pytest.mark.slow
 def test_a_readme_of_the_users_stays_and_the_card_goes_beside_it(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "corpus"
     command = (SAMPLES / "sample-00000.warc.wet.gz", folder)

@@ -152,6 +152,7 @@ def test_every_dropped_page_of_a_small_corpus_is_shown_with_its_reason(
     assert "{" in next(text for verdict, text in curly["lines"] if verdict == "curly_bracket")
 
 
+@pytest.mark.slow
 def test_repeated_spans_have_their_text_and_pages(tmp_path: pathlib.Path) -> None:
     shared = "The harbour opens at six. Boats leave on the hour. Dogs travel free of charge."
     pages = [
@@ -178,6 +179,7 @@ def test_repeated_spans_have_their_text_and_pages(tmp_path: pathlib.Path) -> Non
     assert build["url_groups"] == [["2", 1]]
 
 
+@pytest.mark.slow
 def test_samples_are_few_and_always_the_same(
     folders: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path
 ) -> None:
@@ -193,6 +195,7 @@ def test_samples_are_few_and_always_the_same(
     assert run_c4("report", folders[0], "--samples", "201").status == 1
 
 
+@pytest.mark.slow
 def test_two_builds_are_in_one_page(folders: tuple[pathlib.Path, pathlib.Path]) -> None:
     data = Page(reported(*folders)).data
     assert data["names"] == ["en", "en.noclean"]
@@ -201,6 +204,7 @@ def test_two_builds_are_in_one_page(folders: tuple[pathlib.Path, pathlib.Path]) 
     assert same["names"] == ["en (A)", "en (B)"]
 
 
+@pytest.mark.slow
 def test_without_kept_files_it_says_what_it_cannot_show(tmp_path: pathlib.Path) -> None:
     folder = built(tmp_path / "out", "--input", SAMPLES, "--keep", "none")
     [build] = Page(reported(folder)).data["builds"]
@@ -209,6 +213,7 @@ def test_without_kept_files_it_says_what_it_cannot_show(tmp_path: pathlib.Path) 
     assert build["repeated"] == build["url_groups"] == []
 
 
+@pytest.mark.slow
 def test_without_the_inputs_it_says_so(tmp_path: pathlib.Path) -> None:
     wet = tmp_path / "a.warc.wet.gz"
     wet.write_bytes((ROOT / "samples" / "wet" / "sample-00000.warc.wet.gz").read_bytes())
@@ -219,6 +224,7 @@ def test_without_the_inputs_it_says_so(tmp_path: pathlib.Path) -> None:
     assert build["samples"][PageVerdict.FEW_SENTENCES]  # those that the manifest has
 
 
+@pytest.mark.slow
 def test_pages_of_the_opt_out_list_are_counted_and_not_shown(tmp_path: pathlib.Path) -> None:
     listed = tmp_path / "opt_out.txt"
     listed.write_text("example.com\nexample.org\n")
@@ -303,6 +309,7 @@ def test_charts_are_images_in_which_labels_are_text(hostile: pathlib.Path) -> No
         assert not tags & {"script", "foreignObject", "image", "a"}
 
 
+@pytest.mark.slow
 def test_a_page_stays_small_whatever_its_samples(tmp_path: pathlib.Path) -> None:
     long = "An unusually long line about ferries, with <many> signs & more of them, follows. " * 60
     pages = [
