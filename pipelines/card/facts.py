@@ -8,6 +8,8 @@ from typing import NamedTuple
 from pipelines.card.owner import Owner, licence_url
 from pipelines.config import OPT_OUT
 from pipelines.corpus.dataset_info import Splits, splits_of
+from pipelines.corpus.errors import CorpusError
+from pipelines.corpus.layout import MANIFEST
 from pipelines.corpus.manifest import Manifest, SplitSums
 
 __all__ = ["COMMON_CRAWL_TERMS", "Facts", "Licence", "crawls_of"]
@@ -95,14 +97,18 @@ class Facts:
 
     @classmethod
     def of(cls, made: Manifest) -> "Facts":
-        """Return the facts of a corpus."""
+        """Return the facts of a corpus. Raises CorpusError if its manifest is damaged."""
         name = made.recipe["name"]
+        try:
+            owner = Owner.from_mapping(made.card)
+        except ValueError as error:
+            raise CorpusError(f"{MANIFEST} is damaged: card: {error}") from None
         return cls(
             formats=made.formats,
             splits=splits_of(made),
             description=f"C4-style corpus, recipe {name}: {made.recipe['description']}",
             config_name=name,
-            owner=Owner.from_mapping(made.card),
+            owner=owner,
             sums=made.splits,
             languages=made.languages,
             oldest=made.dates[0] if made.dates else "",

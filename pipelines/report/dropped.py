@@ -146,8 +146,8 @@ class _Reader:
                 self._take_spans(name, live, gone)
                 progress.update()
         found = Dropped({})
-        found.samples = {verdict: sample.values() for verdict, sample in self._samples.items()}
-        found.samples |= self._read_records(found.notes)
+        found.samples = self._read_records(found.notes)
+        found.samples |= {verdict: sample.values() for verdict, sample in self._samples.items()}
         found.url_groups = {1 + size: n for size, n in self._urls.sizes().items()}
         found.span_groups = {1 + size: n for size, n in self._spans.sizes().items()}
         found.urls_one_in, found.spans_one_in = self._urls.one_in, self._spans.one_in
@@ -245,6 +245,11 @@ class _Reader:
 
     def _read_records(self, notes: list[str]) -> dict[str, list[dict[str, Any]]]:
         """Read the sampled records from the WET files and explain them."""
+        if getattr(self._made.settings, "source", "wet") != "wet":
+            notes.append(
+                "The inputs are no WET files: only a few of the pages that rules dropped are shown."
+            )
+            return _samples_of_manifest(self._made)
         wanted: dict[str, list[tuple[str, int, _Place]]] = {}
         for verdict, chosen in self._places.items():
             for order, place in enumerate(chosen.values()):

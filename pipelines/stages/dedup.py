@@ -21,6 +21,7 @@ __all__ = [
     "Buffers",
     "bucket_count",
     "opted_out_pages",
+    "opted_out_rows",
     "outdated_pages",
     "repeated_spans",
     "span_buffers",
@@ -63,7 +64,8 @@ def opted_out_pages(output: str, name: str, opt_out: OptOut) -> bytes:
     return np.array(rows, "<u4").tobytes()
 
 
-def _opted_out(packed: bytes) -> npt.NDArray[np.uint32]:
+def opted_out_rows(packed: bytes) -> npt.NDArray[np.uint32]:
+    """Return the rows that `opted_out_pages` packed, ascending."""
     return np.frombuffer(packed, "<u4")
 
 
@@ -84,7 +86,7 @@ def url_buffers(
     file = read_fingerprints(layout.fingerprints(output, name))
     stamps = spans.timestamp_column(file.timestamps)
     if opted_out:
-        own = np.delete(np.arange(len(stamps)), _opted_out(opted_out))
+        own = np.delete(np.arange(len(stamps)), opted_out_rows(opted_out))
         found = spans.page_winners(file.url_identities[own], stamps[own], file.digests[own])
         found = spans.Winners(own[found.rows], own[found.losers], own[found.keepers])
     else:
@@ -122,7 +124,7 @@ def span_buffers(
     live = np.zeros(len(file.units_per_page), dtype=bool)
     live[: file.cleaned_pages] = True
     live[_rows(lost_pages)] = False
-    live[_opted_out(opted_out)] = False
+    live[opted_out_rows(opted_out)] = False
     unit_is_live = np.repeat(live, file.units_per_page)
     first_units = np.flatnonzero(unit_is_live)
     all_spans = spans.span_identities(file.units[first_units], file.units_per_page[live], window)
@@ -166,7 +168,7 @@ def write_file_removals(
     kept = lost < file.cleaned_pages  # pages that the rules dropped lose their urls, too
     pages[lost[kept]] = _DUPLICATE_URL
     keeper_of_page[lost[kept]] = page_keepers[kept]
-    pages[_opted_out(opted_out)] = _OPTED_OUT
+    pages[opted_out_rows(opted_out)] = _OPTED_OUT
     first_units, keepers = _final(lost_spans, lambda units: _ranks_of(file, units))
     units = spans.units_removed(first_units, window, len(file.units))
     write_removals(

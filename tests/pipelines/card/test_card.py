@@ -1,5 +1,6 @@
 """The card that ``c4 build`` writes: README.md, croissant.json, and what the owner says of them."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -13,6 +14,7 @@ from pipelines.card.facts import Facts, crawls_of
 from pipelines.card.hugging_face import dataset_card
 from pipelines.card.owner import Owner, parse_owner
 from pipelines.card.side_files import side_files
+from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import read_manifest
 from testing.helpers import manifest_of, run_c4, write_wet
 
@@ -301,3 +303,9 @@ def test_texts_from_elsewhere_are_not_called_common_crawls(
     assert content["license"]
     assert ("Common Crawl" in card) is (source == "wet")
     assert "commoncrawl" not in str(content["license"]) or source == "wet"
+
+
+def test_a_damaged_card_in_a_manifest_is_named(folder: pathlib.Path) -> None:
+    made = read_manifest(str(folder))
+    with pytest.raises(CorpusError, match=r"manifest\.json is damaged: card: unknown key 'x'"):
+        side_files(dataclasses.replace(made, card={"x": "y"}))
