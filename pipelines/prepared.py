@@ -6,8 +6,10 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from pipelines import builders, corpus_folder, finish_corpus, storage, verify_corpus
+from pipelines.card.owner import read_owner
 from pipelines.config import KEEP, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.digests import sha256_of
@@ -41,6 +43,9 @@ def prepare(
     """
     config = config.absolute()
     config.page_rules()  # a bad list stops here, not on a worker
+    config.opt_out_list()
+    if config.card is not None:
+        read_owner(config.card)
     for option, path in config.empty_lists().items():
         note(f"c4: warning: the list {path} has no entries ({option})")
     files = input_files(config.inputs, config.crawl, config.files, config.base_url, note)
@@ -231,7 +236,7 @@ def _finished(
         return None, [str(made)]
     if set(made.formats) != set(config.formats):
         return None, [f"{layout.MANIFEST} is damaged: other formats"]
-    if not _same_inputs(config, made, files):
+    if not _same_inputs(config, made, files) or made.settings.lists != config.identity["lists"]:
         return None, []
     if digests:
         with verify_corpus.progress_bar(made) as bar:
@@ -266,7 +271,8 @@ def _needs_tidying(config: BuildConfig, made: Manifest) -> bool:
     merged = storage.listdir(storage.join(config.output, layout.MERGED))
     keep = kept_folders(config, made)
     return (
-        bool(verify_corpus.side_file_problems(config.output, made, digests=True))
+        _card(config, made) != made.card
+        or bool(verify_corpus.side_file_problems(config.output, made, digests=True))
         or keep != made.keep
         or bool(corpus_folder.kept_to_drop(config.output, keep))
         or any(map(layout.pieces_like, merged))
@@ -278,14 +284,22 @@ def tidy(config: BuildConfig, made: Manifest, note: Note) -> Manifest:
     output = config.output
     keep = kept_folders(config, made)
     missing = verify_corpus.side_file_problems(output, made, digests=True)
-    if missing:
+    card = _card(config, made)
+    rewritten = card != made.card
+    if missing or rewritten:
+        made = dataclasses.replace(made, card=card)
         made = finish_corpus.write_side_files(output, made)
         written = {file.name for file in made.side_files or ()}
         for problem in missing:
             if problem.file in written:
                 note(f"c4: note: {output}: {problem}: written again")
-    if missing or keep != made.keep:
+    if missing or rewritten or keep != made.keep:
         made = write_manifest(output, dataclasses.replace(made, keep=keep))
     storage.remove(corpus_folder.kept_to_drop(output, keep))
     corpus_folder.drop_pieces(output)
     return made
+
+
+def _card(config: BuildConfig, made: Manifest) -> dict[str, Any]:
+    """Return what the owner says of a finished corpus: now, or else when it was built."""
+    return made.card if config.card is None else read_owner(config.card).as_dict()

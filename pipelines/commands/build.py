@@ -76,8 +76,8 @@ def _own_options() -> list[str]:
 def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     """Print warnings and notes about a corpus on standard error."""
     from pipelines import prepared
+    from pipelines.card.side_files import CARD, OTHER_CARD, side_files
     from pipelines.commands.verify import print_foreign_shards
-    from pipelines.corpus.dataset_info import side_files
 
     if not was_complete and not made.counts.pages_written:
         print(
@@ -89,9 +89,10 @@ def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     if made.side_files is not None:
         listed = {file.name for file in made.side_files}
         for name in sorted(side_files(made).keys() - listed):
+            instead = name == CARD and OTHER_CARD in listed
             print(
                 f"c4: note: {storage.join(config.output, name)} was not written by a build; it is "
-                "left unchanged",
+                f"left unchanged{f', and the card is in {OTHER_CARD}' if instead else ''}",
                 file=sys.stderr,
             )
     if config.keep != prepared.kept_folders(config, made):

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 
 from pipelines import storage
-from pipelines.config import BuildConfig
+from pipelines.config import OPT_OUT, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Counts, Manifest
 from pipelines.printing import counted, painter, printable
@@ -141,6 +141,8 @@ def _explain_command(config: BuildConfig, made: Manifest) -> str:
         words.insert(2, "FILE")
     words += ["--url", "URL"]
     for name, path in config.lists().items():
+        if name == OPT_OUT:  # its pages are in the corpus's own files
+            continue
         option_name, _, language = name.partition(" ")
         words += [option_name, f"{language}={path}" if language else path]
     return printable(shlex.join(words))

@@ -19,6 +19,8 @@
     OUT/train-00000-of-00064.parquet     the corpus
     OUT/validation-00000-of-00001.parquet
     OUT/dataset_info.json, features.json for TFRecord readers
+    OUT/README.md, croissant.json        the card, for people and other libraries; the first is
+                                         CARD.md where the user has a README.md
     OUT/inputs.jsonl                     the input files of the last build, and of those before
     OUT/manifest.json                    written last: without it the folder is not a corpus
 

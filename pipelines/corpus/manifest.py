@@ -173,6 +173,9 @@ class Manifest:
     recleaned: tuple[Recleaned, ...] = ()
     kept_page: ShownPage | None = None
     samples: dict[str, Any] = dataclasses.field(default_factory=dict)
+    languages: dict[str, int] = dataclasses.field(default_factory=dict)  # pages written, by code
+    dates: tuple[str, ...] = ()  # the oldest and the newest WARC-Date written
+    card: dict[str, Any] = dataclasses.field(default_factory=dict)  # see pipelines.card.owner
     timing: Timing
     side_files: tuple[SideFile, ...] | None = None
     checksum: str = ""
@@ -189,13 +192,7 @@ class Manifest:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of the file."""
-        content: dict[str, Any] = typed_json.encode(self)
-        if not self.settings.provenance:  # as before there was the option
-            del content["settings"]["provenance"]
-        for name in ("side_files", "checksum"):
-            if not content[name] and content[name] != []:
-                del content[name]
-        return content
+        return _encoded(self) | {"settings": _encoded(self.settings)}
 
     def wrong_sums(self) -> list[str]:
         """Return which sums are wrong, and which shards are listed twice or not at all."""
@@ -256,6 +253,22 @@ class Manifest:
         if any(number < 0 for number in numbers):
             wrong.append("it has a negative number")
         return wrong
+
+
+#: What the file lacks while it has its default: what builds wrote before there was the option.
+_ABSENT_BY_DEFAULT = frozenset(
+    {"card", "checksum", "dates", "languages", "provenance", "side_files"}
+)
+
+
+def _encoded(value: Manifest | Settings) -> dict[str, Any]:
+    content: dict[str, Any] = typed_json.encode(value)
+    for field in dataclasses.fields(value):
+        made = field.default_factory
+        default = field.default if made is dataclasses.MISSING else made()
+        if field.name in _ABSENT_BY_DEFAULT and getattr(value, field.name) == default:
+            del content[field.name]
+    return content
 
 
 @dataclasses.dataclass(frozen=True)

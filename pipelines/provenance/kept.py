@@ -25,7 +25,7 @@ from c4_filters.spans import unit_identities
 from c4_filters.urls import normalize_url, page_key, split_of
 from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import storage
-from pipelines.config import BuildConfig
+from pipelines.config import OPT_OUT, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, Dropped
 from pipelines.corpus.container import DamagedFileError
@@ -316,7 +316,8 @@ class KeptCorpus:
 
     def _require_lists(self, config: BuildConfig) -> None:
         """Raise ValueError, naming the option, unless the lists are those of the build."""
-        built = self._made.settings.lists
+        # Which pages the opt-out list covers is in the removals.
+        built = {name: of for name, of in self._made.settings.lists.items() if name != OPT_OUT}
         given: dict[str, str] = config.identity["lists"]
         for option in sorted({*built, *given}):
             if option not in given:

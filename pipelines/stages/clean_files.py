@@ -22,7 +22,7 @@ from c4_filters.urls import md5_key, normalize_url, page_key, split_of, url_iden
 from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import storage
 from pipelines.collector import without_collector
-from pipelines.config import BuildConfig
+from pipelines.config import OPT_OUT, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
@@ -115,6 +115,7 @@ def clean_identity(config: BuildConfig) -> str:
     """Return a digest of all that a cleaned file depends on besides its WET file."""
     of_shards = ("formats", "shards", "provenance")
     needed = {key: value for key, value in config.identity.items() if key not in of_shards}
+    needed["lists"] = {key: value for key, value in needed["lists"].items() if key != OPT_OUT}
     return hashlib.sha256(json.dumps(needed, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -23,9 +23,11 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from c4_filters.opt_out import OptOut
 from c4_filters.pages import PageRules
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
 from pipelines import builders, corpus_folder, storage, verify_corpus
+from pipelines.card.owner import read_owner
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
@@ -153,7 +155,12 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         totals = beam.pvalue.AsSingleton(
             readable | "Total" >> beam.Map(_totals_of) | "AddUp" >> beam.CombineGlobally(_add_up)
         )
+        # With each name go the pages that the opt-out list covers, packed.
         names = readable | "Names" >> beam.Map(lambda file: (file.name, b""))
+        if config.opt_out is not None:
+            names = names | "OptedOut" >> beam.ParDo(_OptedOut(job)).with_output_types(
+                tuple[str, bytes]
+            )
 
         lost_pages = lost_spans = begin | "Nothing" >> beam.Create([]).with_output_types(
             tuple[str, bytes]
@@ -249,6 +256,9 @@ class _Own(beam.DoFn):
 def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, str, bool]]]:
     _require_folder(output)
     job.require(now=True)
+    job.config.opt_out_list()  # a file that workers do not see stops here, not at the end
+    if job.config.card is not None:
+        read_owner(job.config.card)
     files = read_input_list(output, job.claim.run_id)
     job.total("clean", sum(file.size for file in files))
     if job.notes is not None:
@@ -334,16 +344,32 @@ def _add_up(parts: Iterable[Totals]) -> Totals:
     return sum(parts, Totals())
 
 
+class _OptedOut(beam.DoFn):
+    """(name, nothing) -> (name, packed pages that the opt-out list covers)."""
+
+    def __init__(self, job: _Job) -> None:
+        self._config = job.config
+        self._list: OptOut | None = None
+
+    def setup(self) -> None:
+        self._list = self._config.opt_out_list()
+
+    def process(self, element: tuple[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        assert self._list is not None
+        name, _ = element
+        yield name, dedup.opted_out_pages(self._config.output, name, self._list)
+
+
 class _UrlRows(beam.DoFn):
-    """(name, ...) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
+    """(name, opted-out pages) -> (bucket, (name, packed urls)), and (name, rows) lost at once."""
 
     def __init__(self, output: str) -> None:
         self._output = output
 
     def process(self, element: tuple[str, bytes], totals: Totals) -> Iterator[Any]:
-        name, _ = element
+        name, opted_out = element
         buckets = dedup.bucket_count(totals.pages, PAGE_BYTES)
-        lost, packed = dedup.url_buffers(self._output, name, buckets)
+        lost, packed = dedup.url_buffers(self._output, name, buckets, opted_out)
         if lost is not None:
             yield beam.pvalue.TaggedOutput("lost", (name, lost))
         for bucket, buffer in packed.items():
@@ -365,6 +391,7 @@ class _SpanRows(beam.DoFn):
             found["pages"],
             self._window,
             dedup.bucket_count(totals.units, SPAN_BYTES),
+            b"".join(found["file"]),
         )
         if lost is not None:
             yield beam.pvalue.TaggedOutput("lost", (name, lost))
@@ -384,7 +411,13 @@ def _write_removals(element: tuple[str, Any], job: _Job) -> str:
     name, found = element
     window, build_id = job.config.recipe.dedup_window, job.claim.build_id
     dedup.write_file_removals(
-        job.config.output, name, found["pages"], found["spans"], window, build_id
+        job.config.output,
+        name,
+        found["pages"],
+        found["spans"],
+        window,
+        build_id,
+        b"".join(found["file"]),
     )
     job.note("dedup", name, 1)
     return name

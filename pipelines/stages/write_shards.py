@@ -82,6 +82,8 @@ class ShardSummary:
     files: list[dict[str, Any]]  # name, format, bytes, sha256
     kept_page: dict[str, str] | None  # its first page, shortened, for people to look at
     cpu_s: float
+    languages: dict[str, int] = dataclasses.field(default_factory=dict)  # pages by code
+    dates: tuple[str, ...] = ()  # the oldest and the newest WARC-Date
 
 
 def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
@@ -176,6 +178,8 @@ def write_shard(
         }
         if len(table)
         else None,
+        languages=_languages(table["language"]),
+        dates=_oldest_and_newest(table["timestamp"]),
         cpu_s=time.process_time() - started,
     )
 
@@ -280,13 +284,27 @@ _EMPTY = pa.table(
 )
 
 
+_WHOLE_DATE = rf"\A(?:{COMMON_FORM})\z"
+
+
 def _in_whole_seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
     """Dates as ``YYYY-MM-DDThh:mm:ssZ``, so that readers that guess types find one."""
-    odd = pc.invert(pc.match_substring_regex(dates, rf"\A(?:{COMMON_FORM})\z"))
+    odd = pc.invert(pc.match_substring_regex(dates, _WHOLE_DATE))
     if not pc.any(odd).as_py():
         return dates
     changed = [whole_seconds(date) for date in dates.filter(odd).to_pylist()]
     return pc.replace_with_mask(dates, odd.combine_chunks(), pa.array(changed, dates.type))
+
+
+def _languages(codes: pa.ChunkedArray) -> dict[str, int]:
+    counted = pc.value_counts(codes).to_pylist()
+    return {each["values"]: each["counts"] for each in counted if each["values"] is not None}
+
+
+def _oldest_and_newest(dates: pa.ChunkedArray) -> tuple[str, ...]:
+    dates = _in_whole_seconds(dates)
+    found = pc.min_max(dates.filter(pc.match_substring_regex(dates, _WHOLE_DATE))).as_py()
+    return () if found["min"] is None else (found["min"], found["max"])
 
 
 def _replace(

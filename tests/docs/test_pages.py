@@ -103,6 +103,28 @@ def test_why_pages_were_dropped(place: pathlib.Path) -> None:
     assert file.count("\n  page ") > 30
 
 
+@pytest.mark.slow
+def test_the_card_and_the_opt_out_list(place: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    shutil.copy(SAMPLE, tmp_path / SAMPLE.name)
+    [card], [listed] = blocks("card.md", "toml"), blocks("card.md", "text")
+    (tmp_path / "card.toml").write_text(card, encoding="utf-8")
+    (tmp_path / "opt_out.txt").write_text(listed, encoding="utf-8")
+    with_card, without_pages = blocks("card.md", "sh")
+    run(with_card, tmp_path, place)
+    assert "# North Sea web corpus" in (tmp_path / "corpus" / "README.md").read_text("utf-8")
+    assert re.search(r"\n opted_out +[1-9]", run(without_pages, tmp_path, place))
+
+
+@pytest.mark.slow
+def test_the_report(place: pathlib.Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra report")
+    shutil.copytree(place / "corpus", place / "other", dirs_exist_ok=True)
+    run("\n".join(blocks("report.md", "sh")), place, place)
+    written = {path.name for path in (place / "corpus" / "report").iterdir()}
+    assert written == {"report.html", "training-content-summary.json", "domains.csv"}
+    assert (place / "compared.html").stat().st_size > 100_000
+
+
 def test_counting_tokens_without_a_tokenizer(
     place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
