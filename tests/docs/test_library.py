@@ -67,7 +67,7 @@ def clone(tmp_path_factory):
 def test_every_example_is_run_by_a_test():
     words = (
         "made = build(", "BuildCorpus", ".pages(", ".dataset(", "Page(", "PageRules", "pretrain(",
-        "finetune(", "load_hf(", "evaluate(", "why(",
+        "finetune(", "load_hf(", "evaluate(", "why(", "status(",
     )  # fmt: skip
     assert sorted(block for word in words for block in blocks(word)) == sorted(BLOCKS)
 
@@ -75,6 +75,8 @@ def test_every_example_is_run_by_a_test():
 @pytest.mark.slow
 def test_the_examples_of_building_and_reading(clone):
     [transform], [pages], [dataset] = map(blocks, ("BuildCorpus", ".pages(", ".dataset("))
+    [state] = blocks("status(")
+    assert run_in_clone(clone, state).stdout == "done 3 cleaned, 0 left\n"
     made = run_in_clone(clone, transform)
     assert made.stdout.strip().isdigit()
     assert "Traceback" not in made.stderr
