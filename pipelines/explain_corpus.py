@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
+from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import read_manifest
@@ -289,11 +291,42 @@ class KeptCorpus:
                 and _short(found.digest) == page.page_keeper
             ):
                 return _described(found.timestamp, copy)
+        if described := self._preferred_older(page):
+            return described
         for copy_path in dict.fromkeys(copy.path for copy in known):
             copies = [copy for copy in known if copy.path == copy_path]
             if described := self._preferred_dropped(page, copies):
                 return described
+        if self._made.against:
+            return f"a page of {self._names_of_older} was preferred"
         return "its copy is not in the kept files"
+
+    def _preferred_older(self, page: KeptPage) -> str:
+        """Look in the older corpora for the page that was preferred."""
+        for older in self._older:
+            for copy in older.find(page.url) if self._may_look(len(older.inputs)) else ():
+                found = copy.page
+                if isinstance(found, KeptPage) and _short(found.digest) == page.page_keeper:
+                    described = _described(found.timestamp, copy)
+                    return f"{described} (it is in the older corpus {older.folder})"
+        return ""
+
+    @functools.cached_property
+    def _older(self) -> list["KeptCorpus"]:
+        """The older corpora that this one was built against, where their pages were kept."""
+        found = []
+        for entry in self._made.against:
+            with contextlib.suppress(CorpusError):  # it is gone
+                older = KeptCorpus(entry.path)
+                if older.has_pages and older._made.root_digest == entry.root_digest:
+                    found.append(older)
+        return found
+
+    @property
+    def _names_of_older(self) -> str:
+        paths = [entry.path for entry in self._made.against]
+        one = "an older corpus" if len(paths) > 1 else "the older corpus"
+        return f"{one} {' or '.join(paths)}"
 
     def _preferred_dropped(self, page: KeptPage, copies: Sequence[Copy]) -> str:
         """Look among pages that the rules dropped, which only recipes like tfds compare."""
@@ -318,20 +351,38 @@ class KeptCorpus:
         return ""
 
     def keepers(self, page: KeptPage, path: str) -> dict[int, str]:
-        """Return the address of the page that has the copy of each removed unit, by its keeper.
+        """Return the page that has the copy of each removed unit, by its keeper.
 
-        One that is not found, or not looked for because that takes too long, is left out.
+        That is its address, and for a page of an older corpus also where that is. One that is not
+        found, or not looked for because that takes too long, is left out.
         """
         wanted = {keeper for keeper in page.unit_keepers if keeper is not None}
         missing = wanted.difference(self._urls_of_ranks)
         paths = [path, *(other for other in sorted(self.inputs) if other != path)]
-        for other in paths:
-            if not missing or not self._may_look(len(missing)):
-                break
-            found = dict(self._urls_in(other, sorted(missing)))
-            self._urls_of_ranks.update(found)
-            missing.difference_update(found)
+        searched = self._look_up(self, paths, missing)
+        for older in self._older:
+            where = f" in the older corpus {older.folder}"
+            searched = self._look_up(older, sorted(older.inputs), missing, where) and searched
+        if searched and self._made.against:
+            self._urls_of_ranks.update(dict.fromkeys(missing, f"a page of {self._names_of_older}"))
         return {rank: url for rank in wanted if (url := self._urls_of_ranks.get(rank)) is not None}
+
+    def _look_up(
+        self, corpus: "KeptCorpus", paths: Iterable[str], missing: set[int], where: str = ""
+    ) -> bool:
+        """Note the addresses of pages by rank, and where; remove what is found from ``missing``.
+
+        Returns False if that takes too long.
+        """
+        for path in paths:
+            if not missing:
+                return True
+            if not self._may_look(len(missing)):
+                return False
+            for rank, url in corpus._urls_in(path, sorted(missing)):
+                self._urls_of_ranks[rank] = f"{url}{where}"
+            missing.difference_update(self._urls_of_ranks)
+        return True
 
     def _urls_in(self, path: str, ranks: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Yield rank and address of pages of a WET file that have one of these ranks."""
