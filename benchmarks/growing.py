@@ -33,6 +33,7 @@ from c4_filters.pages import PageRules, RawPage
 from c4_filters.urls import normalize_url, page_key, split_of
 from c4_filters.verdicts import PageVerdict
 from pipelines import BuildConfig, build, storage
+from pipelines.corpus import older
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.stages.clean_files import page_digest, read_pages
 from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES, ReadStats, Reject
@@ -159,7 +160,7 @@ def draw_corpora(pages: Sequence[Page], draw: random.Random, count: int) -> list
             begin = draw.randrange(len(other))
             kind = draw.randrange(4)
             if kind == 0:  # the page once more, at another time
-                date = f"{draw.randrange(2013, 2027)}{date[4:]}"
+                date = f"{draw.randrange(2013, 2027)}-03-{draw.randrange(1, 29):02}T10:00:00Z"
             elif kind == 1:  # its text at another address
                 url = f"{url}/copy-{draw.randrange(3)}"
             elif kind == 2:  # lines of another page in the middle
@@ -185,7 +186,8 @@ def check_split(pages: Sequence[Page], seed: int, folder: pathlib.Path) -> dict[
     for number, corpus in enumerate(draw_corpora(pages, draw, 3)):
         given = {old for old in range(number) if draw.random() < 0.7}
         closures.append(given.union(*(closures[old] for old in given)))
-        cut = draw.randrange(len(corpus) + 1)
+        cut = draw.randrange(1, len(corpus))
+        older._FEWEST_GROUPS = draw.choice((1, 64))  # files of an older corpus read as one, or not
         for part, of_part in enumerate((corpus[:cut], corpus[cut:])):
             write_wet(folder / f"{number}-{part}.warc.wet.gz", of_part)
         output = folder / f"corpus-{number}"
@@ -208,9 +210,10 @@ def check_split(pages: Sequence[Page], seed: int, folder: pathlib.Path) -> dict[
         wanted = twin.add(corpus, closures[number])
         if found != wanted:
             missing, surplus = set(wanted) - set(found), set(found) - set(wanted)
+            examples = [row[1] for row in (*missing, *surplus)]
             raise SystemExit(
                 f"seed {seed}, corpus {number} against {sorted(given)}: {len(missing)} pages are "
-                f"missing and {len(surplus)} surplus, such as {[*missing, *surplus][:1]}"
+                f"missing and {len(surplus)} surplus, such as {examples[:1]}"
             )
         done["corpora"] += 1
         done["pages"] += len(found)

@@ -34,6 +34,8 @@ _UNIT_FIELDS = ("dedup_unit", "dedup_window", "sentence_language")
 _ROW_BYTES = 76  # of a page in a fingerprint file, beside its units: url, date, digest, rank
 _UNIT_BYTES = 16
 _USUAL_UNITS = 25  # of a page
+_GROUP_BYTES = 32 << 20  # of fingerprints: a worker holds a group some eight times over
+_FEWEST_GROUPS = 64  # fewer leave workers idle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +48,9 @@ class Older:
         recipe: Name of its recipe.
         fingerprints: Digest of all that its fingerprint files depend on.
         before: Places, in the same list, of the corpora that it was built against itself.
-        units: About how many dedup units it has.
-        pages: About how many pages.
+        groups: In how many groups its fingerprint files are read.
+        pages: About how many pages are in them.
+        units: About how many dedup units.
     """
 
     folder: str
@@ -55,8 +58,9 @@ class Older:
     recipe: str
     fingerprints: str
     before: tuple[int, ...]
-    units: int
+    groups: int
     pages: int
+    units: int
 
     def entry(self) -> OlderCorpus:
         """Return the entry in the manifest of a corpus that was built against it."""
@@ -64,7 +68,10 @@ class Older:
 
 
 def older_corpora(
-    folders: Iterable[str], recipe: Mapping[str, Any], versions: Mapping[str, str], output: str
+    folders: Iterable[str],
+    recipe: Mapping[str, Any] | None = None,
+    versions: Mapping[str, str] | None = None,
+    output: str = "",
 ) -> tuple[Older, ...]:
     """Look up older corpora and all that they were built against, oldest first.
 
@@ -72,7 +79,7 @@ def older_corpora(
 
     Args:
         folders: Where they are.
-        recipe: Fields of the recipe of the build that adds to them.
+        recipe: Fields of the recipe of the build that adds to them; None: any will do.
         versions: Of its software, as in a manifest.
         output: Its folder.
 
@@ -83,7 +90,7 @@ def older_corpora(
     """
     found: dict[str, tuple[str, Manifest]] = {}
     for folder in folders:
-        if folder.rstrip("/") == output.rstrip("/"):
+        if output and folder.rstrip("/") == output.rstrip("/"):
             raise CorpusError(f"{output} cannot be added to itself: give another --output")
         try:
             made = read_manifest(folder)
@@ -100,7 +107,8 @@ def older_corpora(
                 waiting.append(found[entry.fingerprints])
     for folder, made in found.values():
         _require_named(folder, made)
-        _require_fitting(folder, made, recipe, versions)
+        if recipe is not None:
+            _require_fitting(folder, made, recipe, versions or {})
     order = sorted(
         found, key=lambda each: (len(found[each][1].against), found[each][1].root_digest, each)
     )
@@ -142,9 +150,14 @@ def _older(digest: str, folder: str, made: Manifest, order: Sequence[str]) -> Ol
         str(made.recipe["name"]),
         digest,
         tuple(order.index(entry.fingerprints) for entry in made.against),
-        size // _UNIT_BYTES,
+        _groups(len(made.inputs), size),
         size // (_ROW_BYTES + _UNIT_BYTES * _USUAL_UNITS),
+        size // _UNIT_BYTES,
     )
+
+
+def _groups(files: int, size: int) -> int:
+    return min(files, max(_FEWEST_GROUPS, -(-size // _GROUP_BYTES)))
 
 
 def _fingerprint_bytes(folder: str, made: Manifest) -> int:

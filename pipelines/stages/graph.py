@@ -160,14 +160,14 @@ class BuildCorpus(beam.PTransform[Any, Any]):
 
         compared = names  # what goes through deduplication
         if older:
-            older_names = (
+            groups = (
                 begin
                 | "Older" >> beam.Create([config.output])
                 | "ListOlder" >> beam.FlatMap(_list_older, job).with_output_types(tuple[str, bytes])
                 | "SpreadOlder" >> beam.GroupByKey()
-                | "OlderNames" >> beam.MapTuple(_only_value).with_output_types(tuple[str, bytes])
+                | "OlderGroups" >> beam.MapTuple(_only_value).with_output_types(tuple[str, bytes])
             )
-            compared = (names, older_names) | "Compared" >> beam.Flatten()
+            compared = (names, groups) | "Compared" >> beam.Flatten()
 
         lost_pages = lost_spans = begin | "Nothing" >> beam.Create([]).with_output_types(
             tuple[str, bytes]
@@ -339,7 +339,7 @@ def _add_up(parts: Iterable[Totals]) -> Totals:
 
 
 def _list_older(_: str, job: _Job) -> Iterator[tuple[str, bytes]]:
-    return older_files.list_files(job.older)
+    return older_files.list_groups(job.older)
 
 
 def _only_value(name: str, values: Iterable[bytes]) -> tuple[str, bytes]:
@@ -348,7 +348,7 @@ def _only_value(name: str, values: Iterable[bytes]) -> tuple[str, bytes]:
 
 
 class _UrlRows(beam.DoFn):
-    """(name, source) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
+    """(name, files) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
 
     def __init__(self, job: _Job) -> None:
         self._output = job.config.output
@@ -356,10 +356,10 @@ class _UrlRows(beam.DoFn):
         self._older_pages = sum(corpus.pages for corpus in job.older)
 
     def process(self, element: tuple[str, bytes], totals: Totals) -> Iterator[Any]:
-        name, source = element
+        name, files = element
         buckets = dedup.bucket_count(totals.pages + self._older_pages, PAGE_BYTES)
         if older_files.is_older(name):
-            lost, packed = older_files.url_buffers(self._older, name, source, buckets)
+            lost, packed = older_files.url_buffers(self._older, name, files, buckets)
         else:
             lost, packed = dedup.url_buffers(self._output, name, buckets)
         if lost is not None:
@@ -381,9 +381,9 @@ class _SpanRows(beam.DoFn):
         name, found = element
         lost, buckets = None, dedup.bucket_count(totals.units + self._older_units, SPAN_BYTES)
         if older_files.is_older(name):
-            [source] = found["file"]
+            [files] = found["file"]
             packed = older_files.span_buffers(
-                self._older, name, source, found["pages"], self._window, buckets
+                self._older, name, files, found["pages"], self._window, buckets
             )
         else:
             lost, packed = dedup.span_buffers(

@@ -15,6 +15,7 @@ import pytest
 from benchmarks.growing import check_split, real_pages
 from c4_filters.urls import normalize_url
 from pipelines import BuildConfig, build
+from pipelines.corpus import older
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import read_manifest
 from pipelines.corpus.older import older_corpora
@@ -24,11 +25,9 @@ from testing.helpers import Outcome, digests, manifest_of, read_corpus, run_c4, 
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared"
 
-RIVER = (
-    "The river rose during the whole night. Nobody in the town had slept. The bridge was closed."
-)
+RIVER = "The river rose during the night. Nobody in town had slept. An old bridge was shut."
 MILL = "The miller sold his old mill. His brother bought it back. They never spoke of it again."
-HARBOUR = "The harbour was rebuilt by the people. They worked for two winters. Nobody was paid."
+HARBOUR = "The harbour was rebuilt by us all. They worked two winters. Nobody was paid for that."
 MARKET = "The market opens at seven every day. Fish is sold until noon. The cheese is very good."
 SCHOOL = "The school has a new roof of slate. The children sat inside. Their teacher was content."
 DAY = "2019-04-18T10:00:00Z"
@@ -196,6 +195,36 @@ def test_an_older_corpus_may_be_in_a_bucket(
     assert google_cloud.objects == stored
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fewest", [1, 64])
+def test_where_urls_are_deduplicated_first_dropped_pages_count(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, fewest: int
+) -> None:
+    """Recipe tfds: a page that its line rules drop may win a url."""
+    monkeypatch.setattr(older, "_FEWEST_GROUPS", fewest)
+    long = [text.replace(". ", ".\n") for text in (RIVER, MILL, HARBOUR, MARKET)]
+    pages = {
+        "a": [
+            ("http://a.example/1", DAY, "This line has a curly { bracket in it.\n" + long[0]),
+            ("http://a.example/2", DAY, long[1]),
+            ("http://a.example/3", LATER, long[2]),
+        ],
+        "b": [
+            ("http://a.example/1", LATER, long[0]),  # goes, its lines were on no page that stays
+            ("http://b.example/1", DAY, long[0]),
+            ("http://b.example/2", DAY, long[1]),
+            ("http://b.example/3", DAY, long[3]),
+        ],
+    }
+    for name, of_corpus in pages.items():
+        for part, page in enumerate(of_corpus):
+            write_wet(tmp_path / f"{name}-{part}.warc.wet.gz", [page])
+    for name, before in (("a", ()), ("b", ("a",))):
+        outcome = run(tmp_path, name, *(tmp_path / o for o in before), more=("--recipe", "tfds"))
+        assert outcome.status == 0, outcome.err
+    assert texts(tmp_path / "b") == {"b.example/1": long[0], "b.example/3": long[3]}
+
+
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -337,7 +366,7 @@ def test_an_older_corpus_that_changes_while_the_build_runs_is_noticed(
 ) -> None:
     old = tmp_path / "old"
     shutil.copytree(made / "a", old)
-    list_files = older_files.list_files
+    list_groups = older_files.list_groups
 
     def change() -> None:
         content = json.loads((old / "manifest.json").read_text())
@@ -348,10 +377,10 @@ def test_an_older_corpus_that_changes_while_the_build_runs_is_noticed(
     def changed(older: Any) -> Any:
         if when == "before":
             change()
-        yield from [*list_files(older)]
+        yield from [*list_groups(older)]
         change()
 
-    monkeypatch.setattr(older_files, "list_files", changed)
+    monkeypatch.setattr(older_files, "list_groups", changed)
     config = BuildConfig(
         inputs=str(made / "b-*.gz"), output=str(tmp_path / "b"), against=(str(old),)
     )
