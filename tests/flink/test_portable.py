@@ -14,8 +14,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from samples.make_samples import WET_DIR
-from testing.helpers import digests, manifest_of
 from tests.flink import builds, faulty_pool
 
 pytestmark = pytest.mark.slow
@@ -98,21 +96,7 @@ def test_the_portable_runner_gives_the_same_bytes(
 
 def test_a_corpus_that_grows_is_the_local_one(engine: Engine, tmp_path: pathlib.Path) -> None:
     engine.up()
-    for where, options in (("local", ["--workers", "1"]), ("portable", engine.options())):
-        sample = str(WET_DIR / "sample-0000{}.warc.wet.gz")
-        folder = tmp_path / where
-        for name, number, before in (
-            ("old", 0, []),
-            ("new", 1, ["--against", str(folder / "old")]),
-        ):
-            words = builds.command(folder / name, [*options, *before])
-            words[words.index(builds.WET)] = sample.format(number)
-            done = builds.run(words)
-            assert done.status == 0, done.err
-    local, portable = (tmp_path / where / "new" for where in ("local", "portable"))
-    assert digests(portable) == digests(local)
-    assert manifest_of(portable)["root_digest"] == manifest_of(local)["root_digest"]
-    assert manifest_of(local)["counts"]["pages_dropped"] != {}
+    builds.grow(tmp_path, engine.options())
 
 
 @pytest.mark.parametrize("stage", ["clean", "write"])
