@@ -206,6 +206,12 @@ class BuildConfig:
             against=tuple(map(layout.absolute, self.against)),
         )
 
+    def with_inputs(self, *inputs: str) -> "BuildConfig":
+        """Return this build with other inputs. It keeps the older corpora as they were found."""
+        other = dataclasses.replace(self, inputs=inputs)
+        vars(other)["older"] = self.older  # workers compare it with what is there by then
+        return other
+
     def lists(self) -> dict[str, str]:
         """Return the paths of the lists that the user gave, by option."""
         paths = {f"--badwords {language}": path for language, path in self.badwords}

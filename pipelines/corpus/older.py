@@ -8,6 +8,7 @@ too, and are found by the paths in its manifest, or among the given ones if they
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from pipelines.corpus.manifest import Manifest, OlderCorpus, read_manifest
 __all__ = [
     "Older",
     "older_corpora",
-    "require_unchanged",
+    "read_unchanged",
 ]
 
 #: The versions of Colossal from here to the running one normalise urls, cut units and hash both
@@ -90,8 +91,6 @@ def older_corpora(
     """
     found: dict[str, tuple[str, Manifest]] = {}
     for folder in folders:
-        if output and folder.rstrip("/") == output.rstrip("/"):
-            raise CorpusError(f"{output} cannot be added to itself: give another --output")
         try:
             made = read_manifest(folder)
         except CorpusError as error:
@@ -106,6 +105,10 @@ def older_corpora(
                 found[entry.fingerprints] = (entry.path, older)
                 waiting.append(found[entry.fingerprints])
     for folder, made in found.values():
+        if output and _real(folder) == _real(output):
+            raise CorpusError(
+                f"{output} is one of the older corpora: give another --output (--against)"
+            )
         _require_named(folder, made)
         if recipe is not None:
             _require_fitting(folder, made, recipe, versions or {})
@@ -127,6 +130,10 @@ def _followed(younger: str, entry: OlderCorpus) -> Manifest:
             f"{younger} was built against another corpus than {entry.path} holds now: {advice}"
         )
     return made
+
+
+def _real(folder: str) -> str:
+    return os.path.realpath(folder) if storage.is_local(folder) else folder.rstrip("/")
 
 
 def _require_named(folder: str, made: Manifest) -> None:
@@ -220,16 +227,19 @@ def _number(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
-def require_unchanged(folders: Iterable[Older]) -> None:
-    """Raise CorpusError if an older corpus is another than when the build began."""
-    for older in folders:
-        try:
-            same = _fingerprints_digest(read_manifest(older.folder)) == older.fingerprints
-            why = "it is another corpus now"
-        except CorpusError as error:
-            same, why = False, str(error)
-        if not same:
-            raise CorpusError(
-                f"{older.folder} has changed since this build began: {why}; run the same c4 build "
-                "again when it is finished (--against)"
-            )
+def read_unchanged(older: Older) -> Manifest:
+    """Return the manifest of an older corpus.
+
+    Raises CorpusError if it is another corpus than when the build began.
+    """
+    try:
+        made = read_manifest(older.folder)
+        if _fingerprints_digest(made) == older.fingerprints:
+            return made
+        why = "it is another corpus now"
+    except CorpusError as error:
+        why = str(error)
+    raise CorpusError(
+        f"{older.folder} has changed since this build began: {why}; run the same c4 build again "
+        "when it is finished (--against)"
+    )

@@ -30,7 +30,7 @@ from pipelines import builders, corpus_folder, storage, verify_corpus
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
-from pipelines.corpus.older import Older, require_unchanged
+from pipelines.corpus.older import Older, read_unchanged
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
@@ -74,7 +74,6 @@ class _Job:
     config: BuildConfig
     claim: builders.Claim
     notes: Notes | None  # progress, on this machine only
-    older: tuple[Older, ...] = ()  # as the launcher found them
 
     def require(self, now: bool = False) -> None:
         """Show that the build runs. Raises OSError if another build has taken the folder."""
@@ -142,9 +141,8 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         """Add the stages of this module's head."""
         # The patterns, as many as files perhaps, stay with the launcher, which made the list.
         listed = storage.join(config.output, layout.INPUTS)
-        older = config.older
-        config = dataclasses.replace(config, inputs=(listed,))
-        job, recipe = _Job(config, claim, self.notes, older), config.recipe
+        config = config.with_inputs(listed)
+        job, recipe, older = _Job(config, claim, self.notes), config.recipe, config.older
         files = (
             begin
             | "Folder" >> beam.Create([config.output])
@@ -339,7 +337,7 @@ def _add_up(parts: Iterable[Totals]) -> Totals:
 
 
 def _list_older(_: str, job: _Job) -> Iterator[tuple[str, bytes]]:
-    return older_files.list_groups(job.older)
+    return older_files.list_groups(job.config.older)
 
 
 def _only_value(name: str, values: Iterable[bytes]) -> tuple[str, bytes]:
@@ -352,8 +350,8 @@ class _UrlRows(beam.DoFn):
 
     def __init__(self, job: _Job) -> None:
         self._output = job.config.output
-        self._older = job.older
-        self._older_pages = sum(corpus.pages for corpus in job.older)
+        self._older = job.config.older
+        self._older_pages = sum(corpus.pages for corpus in job.config.older)
 
     def process(self, element: tuple[str, bytes], totals: Totals) -> Iterator[Any]:
         name, files = element
@@ -374,8 +372,8 @@ class _SpanRows(beam.DoFn):
     def __init__(self, job: _Job) -> None:
         self._output = job.config.output
         self._window = job.config.recipe.dedup_window
-        self._older = job.older
-        self._older_units = sum(corpus.units for corpus in job.older)
+        self._older = job.config.older
+        self._older_units = sum(corpus.units for corpus in job.config.older)
 
     def process(self, element: tuple[str, Any], totals: Totals) -> Iterator[Any]:
         name, found = element
@@ -491,7 +489,8 @@ def _write_manifest(
     alone: bool, job: _Job, files: list[FileSummary], shards: list[ShardSummary]
 ) -> Manifest:
     config = job.config
-    require_unchanged(job.older)
+    for older in config.older:
+        read_unchanged(older)
     made = make_manifest(config, files, shards)
     job.require(now=True)
     if wrong := verify_corpus.shard_problems(config.output, made):

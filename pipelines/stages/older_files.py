@@ -18,8 +18,7 @@ from c4_filters import spans
 from pipelines.corpus import layout
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
-from pipelines.corpus.manifest import read_manifest
-from pipelines.corpus.older import Older, require_unchanged
+from pipelines.corpus.older import Older, read_unchanged
 from pipelines.stages import dedup
 
 __all__ = [
@@ -46,12 +45,9 @@ def list_groups(older: Sequence[Older]) -> Iterator[tuple[str, bytes]]:
 
     Raises CorpusError if a corpus has changed since the build began.
     """
-    require_unchanged(older)
     for place, corpus in enumerate(older):
-        files = [
-            [layout.file_name(file.path), file.sha256]
-            for file in read_manifest(corpus.folder).inputs
-        ]
+        inputs = read_unchanged(corpus).inputs
+        files = [[layout.file_name(file.path), file.sha256] for file in inputs]
         for group in range(corpus.groups):
             yield f"{place}/{group}", json.dumps(files[group :: corpus.groups]).encode()
 

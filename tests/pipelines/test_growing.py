@@ -16,9 +16,7 @@ from benchmarks.growing import check_split, real_pages
 from c4_filters.urls import normalize_url
 from pipelines import BuildConfig, build
 from pipelines.corpus import older
-from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import read_manifest
-from pipelines.corpus.older import older_corpora
 from pipelines.stages import older_files
 from testing.fake_google_cloud import FakeGoogleCloud
 from testing.helpers import Outcome, digests, manifest_of, read_corpus, run_c4, write_wet
@@ -290,12 +288,23 @@ def test_a_folder_without_manifest_or_fingerprints_is_refused(
     gone = next(iter((old / "fingerprints").iterdir()))
     gone.unlink()
     _refused(made, tmp_path, old, f"{gone} is missing, so {old} cannot be compared with")
-    outcome = run_c4("build", "--input", "x", "--output", old, "--against", f"{old}/")
-    assert (outcome.status, "x" in outcome.err) == (1, True)
-    with pytest.raises(CorpusError, match="cannot be added to itself"):
-        older_corpora([f"{old}/"], {}, {}, str(old))
     with pytest.raises(ValueError, match=r"an older corpus has no name \(--against\)"):
         BuildConfig(inputs="a", output="b", against=("",))
+
+
+@pytest.mark.slow
+def test_an_older_corpus_is_never_the_output_folder(
+    made: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Not by another name either, nor where an older corpus was built against it."""
+    (tmp_path / "link").symlink_to(made / "a")
+    before = files_of(made / "a")
+    for against in (f"{made / 'a'}/", tmp_path / "link", made / "b"):
+        outcome = run(made, "a", against, more=("--start-over",))
+        message = f"c4: error: {made / 'a'} is one of the older corpora: give another --output"
+        assert outcome.err == f"{message} (--against)\n"
+        assert outcome.status == 1
+    assert files_of(made / "a") == before
 
 
 @pytest.mark.slow
