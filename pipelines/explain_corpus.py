@@ -24,6 +24,7 @@ from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import read_manifest
+from pipelines.corpus.older import leads_elsewhere
 from pipelines.corpus.removals import PAGE_VERDICTS, open_removals
 from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
 
@@ -316,6 +317,8 @@ class KeptCorpus:
         """The older corpora that this one was built against, where their pages were kept."""
         found = []
         for entry in self._made.against:
+            if leads_elsewhere(self.folder, entry.path):
+                continue
             with contextlib.suppress(CorpusError):  # it is gone
                 older = KeptCorpus(entry.path)
                 if older.has_pages and older._made.root_digest == entry.root_digest:

@@ -2,7 +2,8 @@
 
 A build ``--against OLD`` leaves out what OLD has (docs/growing.md). Of OLD it reads the manifest
 and the fingerprint files, never a text. OLD may itself have been built against others: these count
-too, and are found by the paths in its manifest, or among the given ones if they were moved.
+too. They are found among the given ones, or by the paths in its manifest, if these lead to where
+OLD itself is: on this machine, or in the same bucket. A manifest never leads to another place.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from pipelines.corpus.manifest import Manifest, OlderCorpus, read_manifest
 
 __all__ = [
     "Older",
+    "leads_elsewhere",
     "older_corpora",
     "read_unchanged",
 ]
@@ -121,6 +123,8 @@ def older_corpora(
 def _followed(younger: str, entry: OlderCorpus) -> Manifest:
     """Return the manifest of a corpus that a given one was built against."""
     advice = "if it was moved, give its new place too (--against)"
+    if leads_elsewhere(younger, entry.path):
+        raise CorpusError(f"{younger} was built against {entry.path}: give that too (--against)")
     try:
         made = read_manifest(entry.path)
     except CorpusError as error:
@@ -130,6 +134,21 @@ def _followed(younger: str, entry: OlderCorpus) -> Manifest:
             f"{younger} was built against another corpus than {entry.path} holds now: {advice}"
         )
     return made
+
+
+def leads_elsewhere(folder: str, path: str) -> bool:
+    """Return whether a path in a corpus's manifest leads to another machine or bucket.
+
+    >>> leads_elsewhere("/new", "/old"), leads_elsewhere("gs://a/new", "gs://a/old")
+    (False, False)
+    >>> leads_elsewhere("/new", "gs://a/old"), leads_elsewhere("gs://a/new", "gs://b/old")
+    (True, True)
+    """
+    return _place(folder) != _place(path)
+
+
+def _place(path: str) -> str:
+    return "" if storage.is_local(path) else "/".join(path.split("/", 3)[:3])
 
 
 def _real(folder: str) -> str:

@@ -151,6 +151,8 @@ def test_corpora_that_an_older_one_was_built_against_count_too(
         "--against", made / "b", "--against", made / "a",
     )  # fmt: skip
     assert "is complete already" in outcome.out, outcome.err
+    left_out = [f"left out: what {made / name} has" for name in ("a", "b")]
+    assert [line for line in outcome.out.splitlines() if line in left_out] == left_out
 
     moved = tmp_path / "moved"
     shutil.copytree(made / "b", moved)
@@ -165,6 +167,16 @@ def test_corpora_that_an_older_one_was_built_against_count_too(
     assert lost.err.startswith(f"c4: error: {moved} was built against {made / 'a'}: ")
     assert lost.err.endswith("if it was moved, give its new place too (--against)\n")
     assert found.status == 0, found.err
+    # A manifest leads to no other machine.
+    content = json.loads((moved / "manifest.json").read_text())
+    del content["checksum"]
+    content["against"][0]["path"] = "https://other.example/a"
+    (moved / "manifest.json").write_text(json.dumps(content))
+    far = run(tmp_path, "c", moved)
+    message = f"c4: error: {moved} was built against https://other.example/a: give that too"
+    assert far.err == f"{message} (--against)\n"
+    content["against"][0]["path"] = str(made / "a")
+    (moved / "manifest.json").write_text(json.dumps(content))
     # Another corpus where it was.
     shutil.move(made / "a", hidden)
     shutil.copytree(made / "c", made / "a")
