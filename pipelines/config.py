@@ -17,6 +17,7 @@ from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.formats import format_named
+from pipelines.corpus.older import Older, older_corpora
 from pipelines.number_options import MOST_SHARDS, shard_count
 from pipelines.options import check_bounds, option
 from pipelines.text_files import decode_text
@@ -114,6 +115,10 @@ class BuildConfig:
     url_list: str | None = option(
         "OpenWebText urls, one per line, for recipe webtextlike", default=None, metavar="FILE"
     )
+    against: tuple[str, ...] = option(
+        "older corpora: pages and passages that they have are left out (docs/growing.md)",
+        nargs="+", action="extend", default=(), metavar="OLD", read=tuple,
+    )  # fmt: skip
     allow_unreadable_files: int = option(
         "exit with 0 although up to N files could not be read at all",
         default=0, metavar="N", least=0,
@@ -143,6 +148,8 @@ class BuildConfig:
         inputs = (self.inputs,) if isinstance(self.inputs, str | os.PathLike) else self.inputs
         given: dict[str, Any] = {"inputs": tuple(map(os.fspath, inputs))}
         given["output"] = os.fspath(self.output)
+        older = (self.against,) if isinstance(self.against, str | os.PathLike) else self.against
+        given["against"] = tuple(map(os.fspath, older))
         if isinstance(self.recipe, str):
             given["recipe"] = _read_recipe(self.recipe)
         if isinstance(self.formats, str):
@@ -153,6 +160,8 @@ class BuildConfig:
             raise ValueError("no input: give at least one WET file or pattern (--input)")
         if not self.output:
             raise ValueError("no output folder (--output)")
+        if not all(self.against):
+            raise ValueError("an older corpus has no name (--against)")
         _require_formats(self.formats)
         check_bounds(self)
         if self.provenance and "parquet" not in self.formats:
@@ -202,7 +211,14 @@ class BuildConfig:
             badwords=tuple((code, layout.absolute(path)) for code, path in self.badwords),
             domain_list=self.domain_list and layout.absolute(self.domain_list),
             url_list=self.url_list and layout.absolute(self.url_list),
+            against=tuple(map(layout.absolute, self.against)),
         )
+
+    def with_inputs(self, *inputs: str) -> "BuildConfig":
+        """Return this build with other inputs. It keeps the older corpora as they were found."""
+        other = dataclasses.replace(self, inputs=inputs)
+        vars(other)["older"] = self.older  # workers compare it with what is there by then
+        return other
 
     def lists(self) -> dict[str, str]:
         """Return the paths of the lists that the user gave, by option."""
@@ -224,6 +240,14 @@ class BuildConfig:
         }
 
     @functools.cached_property
+    def older(self) -> tuple[Older, ...]:
+        """The older corpora of ``against``, with those that they were built against.
+
+        Reads their manifests. Raises CorpusError if one is missing or does not fit.
+        """
+        return older_corpora(self.against, self.recipe.as_dict(), _versions(), self.output)
+
+    @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What the corpus depends on besides its inputs: builds of one identity agree.
 
@@ -231,22 +255,22 @@ class BuildConfig:
         """
         lists = {option: hashlib.sha256(_read(option, path)).hexdigest()
                  for option, path in self.lists().items()}  # fmt: skip
-        versions = {"colossal-c4": VERSION}
-        versions |= {name: importlib.metadata.version(name) for name in _RULE_PACKAGES}
-        versions["langdetect"] = detector_name()
         recipe = self.recipe.as_dict()
         del recipe["description"]  # other words for the same rules are the same build
         columns = {"provenance": True} if self.provenance else {}
-        return {
+        values: dict[str, Any] = {
             "recipe": recipe,
             "lists": lists,
-            "versions": versions,
+            "versions": _versions(),
             "max_record_bytes": self.max_record_bytes,
             "max_file_bytes": self.max_file_bytes,
             "formats": sorted(self.formats),
             "shards": self.shards if self.shards is not None else "auto",
             **columns,
         }
+        if self.against:
+            values["against"] = [older.fingerprints[:16] for older in self.older]
+        return values
 
     def page_rules(self) -> PageRules:
         """Load the recipe's lists. Raises ValueError or OSError that names a bad list."""
@@ -282,6 +306,14 @@ class RunConfig:
         "check every checksum of a finished corpus, and rebuild what is damaged", default=False
     )
     quiet: bool = option("no progress, no summary", default=False)
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what can change the pages of a corpus."""
+    versions = {"colossal-c4": VERSION}
+    versions |= {name: importlib.metadata.version(name) for name in _RULE_PACKAGES}
+    versions["langdetect"] = detector_name()
+    return versions
 
 
 def _read(option: str, path: str) -> bytes:

@@ -24,6 +24,7 @@ from pipelines.corpus.manifest import (
     UnreadableFile,
     write_manifest,
 )
+from pipelines.corpus.root_digest import root_digest
 from pipelines.stages.clean_files import FileSummary
 from pipelines.stages.write_shards import ShardSummary
 
@@ -47,7 +48,7 @@ def make_manifest(
     settings = {
         name: value for name, value in config.identity.items() if name not in ("recipe", "versions")
     }
-    return Manifest(
+    made = Manifest(
         recipe=config.recipe.as_dict(),
         settings=typed_json.decode(Settings, settings),
         versions=config.identity["versions"],
@@ -82,6 +83,7 @@ def make_manifest(
         ),
         keep=config.keep,
         recleaned=tuple(Recleaned(file.path, file.recleaned) for file in read if file.recleaned),
+        against=tuple(older.entry() for older in config.older),
         kept_page=next((ShownPage(**shard.kept_page) for shard in shards if shard.kept_page), None),
         samples=_samples([part.samples for part in parts]),
         timing=Timing(
@@ -90,6 +92,10 @@ def make_manifest(
             files_resumed=sum(file.resumed for file in read),
         ),
     )
+    rows = {
+        split: [shard.rows for shard in shards if shard.split == split] for split in layout.SPLITS
+    }
+    return dataclasses.replace(made, root_digest=root_digest(made, rows))
 
 
 def _counts(

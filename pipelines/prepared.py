@@ -13,6 +13,7 @@ from pipelines.corpus import layout
 from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import Manifest, read_manifest, write_manifest
+from pipelines.corpus.root_digest import recompute
 from pipelines.engines.local import cores
 from pipelines.input_list import build_id, write_input_list
 from pipelines.printing import counted
@@ -235,6 +236,7 @@ def _finished(
     if digests:
         with verify_corpus.progress_bar(made) as bar:
             problems = verify_corpus.shard_problems(config.output, made, True, bar)
+        problems = problems or verify_corpus.root_digest_problems(config.output, made)
         problems += verify_corpus.kept_problems(config.output)[0]
     else:
         problems = verify_corpus.shard_problems(config.output, made)
@@ -267,6 +269,7 @@ def _needs_tidying(config: BuildConfig, made: Manifest) -> bool:
     return (
         bool(verify_corpus.side_file_problems(config.output, made, digests=True))
         or keep != made.keep
+        or not made.root_digest
         or bool(corpus_folder.kept_to_drop(config.output, keep))
         or any(map(layout.pieces_like, merged))
     )
@@ -283,7 +286,10 @@ def tidy(config: BuildConfig, made: Manifest, note: Note) -> Manifest:
         for problem in missing:
             if problem.file in written:
                 note(f"c4: note: {output}: {problem}: written again")
-    if missing or keep != made.keep:
+    named = bool(made.root_digest)
+    if not named:  # a corpus of an earlier version
+        made = dataclasses.replace(made, root_digest=recompute(output, made))
+    if missing or keep != made.keep or not named:
         made = write_manifest(output, dataclasses.replace(made, keep=keep))
     storage.remove(corpus_folder.kept_to_drop(output, keep))
     corpus_folder.drop_pieces(output)

@@ -113,6 +113,9 @@ def _notes(config: BuildConfig, made: Manifest) -> Iterator[str]:
         yield f"{counted(count, 'cleaned file')} {'was' if count == 1 else 'were'} {what}"
     yield f"why a page was dropped: {_explain_command(config, made)}"
     yield "what the names of the rules mean: docs/rules.md"
+    for older in made.against:
+        yield printable(f"left out: what {older.path} has")
+    yield f"root digest: {made.root_digest}"
 
 
 def _result(config: BuildConfig, made: Manifest, wall_s: float | None) -> Iterator[str]:

@@ -22,6 +22,7 @@ __all__ = [
     "InputFile",
     "Listed",
     "Manifest",
+    "OlderCorpus",
     "OwnShard",
     "OwnText",
     "Recleaned",
@@ -145,6 +146,16 @@ class SideFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class OlderCorpus:
+    """A corpus that this one was built against, see `pipelines.corpus.older`."""
+
+    path: str  # where it was
+    root_digest: str
+    recipe: str  # name
+    fingerprints: str  # digest of what its fingerprints depend on
+
+
+@dataclasses.dataclass(frozen=True)
 class Timing:
     """What a build took. The only part that differs between two builds of one corpus."""
 
@@ -158,6 +169,9 @@ class Manifest:
     """The manifest of a corpus that ``c4 build`` made, with the fields of the file.
 
     Fields with defaults are absent from corpora of version 0.1.
+
+    ``root_digest`` names the corpus: `pipelines.corpus.root_digest`. ``against`` lists the older
+    corpora that it adds to, with those that these were built against, oldest first.
     """
 
     manifest_version: int = MANIFEST_VERSION
@@ -175,6 +189,8 @@ class Manifest:
     samples: dict[str, Any] = dataclasses.field(default_factory=dict)
     timing: Timing
     side_files: tuple[SideFile, ...] | None = None
+    against: tuple[OlderCorpus, ...] = ()
+    root_digest: str = ""
     checksum: str = ""
 
     @property
@@ -192,9 +208,11 @@ class Manifest:
         content: dict[str, Any] = typed_json.encode(self)
         if not self.settings.provenance:  # as before there was the option
             del content["settings"]["provenance"]
-        for name in ("side_files", "checksum"):
+        for name in ("side_files", "checksum", "root_digest"):
             if not content[name] and content[name] != []:
                 del content[name]
+        if not self.against:
+            del content["against"]
         return content
 
     def wrong_sums(self) -> list[str]:

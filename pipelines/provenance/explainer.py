@@ -13,7 +13,7 @@ from c4_filters.verdicts import PageVerdict
 from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.printing import printable
-from pipelines.provenance.kept import Copy, KeptCorpus, KeptFile, KeptPage
+from pipelines.provenance.kept import Copy, Holder, KeptCorpus, KeptFile, KeptPage
 from pipelines.stages.clean_files import Place, page_digest, read_pages
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 
@@ -40,7 +40,7 @@ class Account(NamedTuple):
     explained: ExplainedPage | None  # None: the record cannot be read
     missing: str  # why
     kept: KeptPage | None  # None: the rules dropped it, or deduplication is not considered
-    keepers: Mapping[int, str]  # addresses of the pages that have the copies of removed units
+    keepers: Mapping[int, Holder]  # the pages that have the copies of removed units
 
 
 class _Found(NamedTuple):
@@ -271,7 +271,8 @@ class Explainer:
         kept, corpus = account.kept, self._corpus
         if kept is None or corpus is None:
             return account
-        note, keepers = account.judgement.note, {}
+        note = account.judgement.note
+        keepers: Mapping[int, Holder] = {}
         if kept.lost is PageVerdict.OPTED_OUT:
             note = "its address is on the list of --opt-out"
         elif kept.lost is PageVerdict.DUPLICATE_URL:
@@ -280,8 +281,8 @@ class Explainer:
             keepers = corpus.keepers(kept, account.path)
         if kept.lost is PageVerdict.NEAR_DUPLICATE:
             note = "the page that has its text was not found, or not searched for in so many files"
-            for url in keepers.values():
-                note = f"much of it is in {url}"
+            for holder in keepers.values():
+                note = f"much of it is in {holder}"
         judgement = account.judgement._replace(note=note)
         return account._replace(judgement=judgement, keepers=keepers)
 

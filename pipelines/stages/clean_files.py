@@ -71,6 +71,7 @@ OLDER_FORMAT = "older format"
 CHANGED_INPUT = "changed input"
 OTHER_SETTINGS = "other settings"
 INCOMPLETE = "incomplete"  # a run ended before it had written all that belongs together
+_NOT_OF_CLEANING = ("formats", "shards", "provenance", "against")  # entries of BuildConfig.identity
 _UUID = re.compile(r"<?urn:uuid:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})>?", re.IGNORECASE)
 
 
@@ -113,8 +114,7 @@ def read_summary(values: dict[str, Any]) -> FileSummary:
 
 def clean_identity(config: BuildConfig) -> str:
     """Return a digest of all that a cleaned file depends on besides its WET file."""
-    of_shards = ("formats", "shards", "provenance")
-    needed = {key: value for key, value in config.identity.items() if key not in of_shards}
+    needed = {key: value for key, value in config.identity.items() if key not in _NOT_OF_CLEANING}
     return hashlib.sha256(json.dumps(needed, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -17,7 +17,9 @@ from pipelines.corpus.removals import write_removals
 __all__ = [
     "Buffers",
     "bucket_count",
+    "live_spans",
     "outdated_pages",
+    "page_buffers",
     "repeated_spans",
     "span_buffers",
     "url_buffers",
@@ -48,7 +50,11 @@ def url_buffers(output: str, name: str, buckets: int) -> tuple[bytes | None, Buf
     Returns:
         Its pages that are older copies within it, packed, or None; its other pages by bucket.
     """
-    file = read_fingerprints(layout.fingerprints(output, name))
+    return page_buffers(read_fingerprints(layout.fingerprints(output, name)), buckets)
+
+
+def page_buffers(file: Fingerprints, buckets: int) -> tuple[bytes | None, Buffers]:
+    """Settle the urls of a file that has been read; see `url_buffers`."""
     stamps = spans.timestamp_column(file.timestamps)
     found = spans.page_winners(file.url_identities, stamps, file.digests)
     winners = found.rows
@@ -75,19 +81,29 @@ def span_buffers(
         is known by its first unit, counted through the file.
     """
     file = read_fingerprints(layout.fingerprints(output, name))
+    ids, ranks, first_of_span = live_spans(file, lost_pages, window)
+    found = spans.span_winners(ids, ranks)
+    packed = spans.pack_spans_by_bucket(
+        ids[found.rows], ranks[found.rows], first_of_span[found.rows], buckets
+    )
+    return _settled(first_of_span[found.losers], first_of_span[found.keepers]), packed
+
+
+def live_spans(
+    file: Fingerprints, lost_pages: Iterable[bytes], window: int
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """List the spans of the pages of a file that passed the rules and kept their urls.
+
+    Returns:
+        Identities [spans, 2], ranks of their pages [spans], first units [spans].
+    """
     live = np.zeros(len(file.units_per_page), dtype=bool)
     live[: file.cleaned_pages] = True
     live[_rows(lost_pages)] = False
     unit_is_live = np.repeat(live, file.units_per_page)
     first_units = np.flatnonzero(unit_is_live)
     all_spans = spans.span_identities(file.units[first_units], file.units_per_page[live], window)
-    ranks = file.ranks[live][all_spans.page]
-    found = spans.span_winners(all_spans.ids, ranks)
-    first_of_span = first_units[all_spans.first_unit]
-    packed = spans.pack_spans_by_bucket(
-        all_spans.ids[found.rows], ranks[found.rows], first_of_span[found.rows], buckets
-    )
-    return _settled(first_of_span[found.losers], first_of_span[found.keepers]), packed
+    return all_spans.ids, file.ranks[live][all_spans.page], first_units[all_spans.first_unit]
 
 
 def _settled(losers: npt.NDArray[np.int64], keepers: npt.NDArray[np.int64]) -> bytes | None:

@@ -14,7 +14,8 @@
 
 The graph carries settings, never the names of files: a worker reads these from the list that the
 launcher made (`pipelines.input_list`). Text stays in files and is read once by the shard it belongs
-to.
+to. Fingerprint files of older corpora (``--against``) join those of cleaned files on their way to
+both kinds of buckets (`pipelines.stages.older_files`).
 """
 
 import contextlib
@@ -29,13 +30,14 @@ from pipelines import builders, corpus_folder, storage, verify_corpus
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
+from pipelines.corpus.older import Older, read_unchanged
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
 from pipelines.prepared import prepare, require_readable
 from pipelines.progress import Notes
 from pipelines.quiet_beam import beam
-from pipelines.stages import dedup
+from pipelines.stages import dedup, older_files
 from pipelines.stages.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.stages.merge_files import (
     MergePlan,
@@ -139,8 +141,8 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         """Add the stages of this module's head."""
         # The patterns, as many as files perhaps, stay with the launcher, which made the list.
         listed = storage.join(config.output, layout.INPUTS)
-        config = dataclasses.replace(config, inputs=(listed,))
-        job, recipe = _Job(config, claim, self.notes), config.recipe
+        config = config.with_inputs(listed)
+        job, recipe, older = _Job(config, claim, self.notes), config.recipe, config.older
         files = (
             begin
             | "Folder" >> beam.Create([config.output])
@@ -154,28 +156,36 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         )
         names = readable | "Names" >> beam.Map(lambda file: (file.name, b""))
 
+        compared = names  # what goes through deduplication
+        if older:
+            groups = (
+                begin
+                | "Older" >> beam.Create([config.output])
+                | "ListOlder" >> beam.FlatMap(_list_older, job).with_output_types(tuple[str, bytes])
+                | "SpreadOlder" >> beam.GroupByKey()
+                | "OlderGroups" >> beam.MapTuple(_only_value).with_output_types(tuple[str, bytes])
+            )
+            compared = (names, groups) | "Compared" >> beam.Flatten()
+
         lost_pages = lost_spans = begin | "Nothing" >> beam.Create([]).with_output_types(
             tuple[str, bytes]
         )
         if recipe.dedup_urls:
-            urls = names | "UrlRows" >> beam.ParDo(_UrlRows(config.output), totals).with_outputs(
+            urls = compared | "UrlRows" >> beam.ParDo(_UrlRows(job), totals).with_outputs(
                 "lost", main="rows"
             )
             outdated = (
                 urls.rows
                 | "UrlsByBucket" >> beam.GroupByKey()
                 | "OutdatedPages"
-                >> beam.FlatMap(_outdated_pages).with_output_types(tuple[str, bytes])
+                >> beam.FlatMap(_outdated_pages, older).with_output_types(tuple[str, bytes])
             )
             lost_pages = (urls.lost, outdated) | "LostPages" >> beam.Flatten()
         if recipe.dedup_unit != "none":
             spans = (
-                {"file": names, "pages": lost_pages}
+                {"file": compared, "pages": lost_pages}
                 | "PagesByFile" >> beam.CoGroupByKey()
-                | "SpanRows"
-                >> beam.ParDo(_SpanRows(config.output, recipe.dedup_window), totals).with_outputs(
-                    "lost", main="rows"
-                )
+                | "SpanRows" >> beam.ParDo(_SpanRows(job), totals).with_outputs("lost", main="rows")
             )
             repeated = (
                 spans.rows
@@ -188,7 +198,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             {"file": names, "pages": lost_pages, "spans": lost_spans}
             | "RemovalsByFile" >> beam.CoGroupByKey()
             | "OwnBeforeRemovals" >> beam.ParDo(_Own(job))
-            | "WriteRemovals" >> beam.Map(_write_removals, job).with_output_types(str)
+            | "WriteRemovals" >> beam.FlatMap(_write_removals, job).with_output_types(str)
         )
 
         # Asking for names makes a stage wait until every file, every piece is there.
@@ -326,16 +336,30 @@ def _add_up(parts: Iterable[Totals]) -> Totals:
     return sum(parts, Totals())
 
 
-class _UrlRows(beam.DoFn):
-    """(name, ...) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
+def _list_older(_: str, job: _Job) -> Iterator[tuple[str, bytes]]:
+    return older_files.list_groups(job.config.older)
 
-    def __init__(self, output: str) -> None:
-        self._output = output
+
+def _only_value(name: str, values: Iterable[bytes]) -> tuple[str, bytes]:
+    [value] = values
+    return name, value
+
+
+class _UrlRows(beam.DoFn):
+    """(name, files) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
+
+    def __init__(self, job: _Job) -> None:
+        self._output = job.config.output
+        self._older = job.config.older
+        self._older_pages = sum(corpus.pages for corpus in job.config.older)
 
     def process(self, element: tuple[str, bytes], totals: Totals) -> Iterator[Any]:
-        name, _ = element
-        buckets = dedup.bucket_count(totals.pages, PAGE_BYTES)
-        lost, packed = dedup.url_buffers(self._output, name, buckets)
+        name, files = element
+        buckets = dedup.bucket_count(totals.pages + self._older_pages, PAGE_BYTES)
+        if older_files.is_older(name):
+            lost, packed = older_files.url_buffers(self._older, name, files, buckets)
+        else:
+            lost, packed = dedup.url_buffers(self._output, name, buckets)
         if lost is not None:
             yield beam.pvalue.TaggedOutput("lost", (name, lost))
         for bucket, buffer in packed.items():
@@ -345,41 +369,50 @@ class _UrlRows(beam.DoFn):
 class _SpanRows(beam.DoFn):
     """(name, lost pages) -> (bucket, (name, packed spans)), and (name, first units) lost."""
 
-    def __init__(self, output: str, window: int) -> None:
-        self._output = output
-        self._window = window
+    def __init__(self, job: _Job) -> None:
+        self._output = job.config.output
+        self._window = job.config.recipe.dedup_window
+        self._older = job.config.older
+        self._older_units = sum(corpus.units for corpus in job.config.older)
 
     def process(self, element: tuple[str, Any], totals: Totals) -> Iterator[Any]:
         name, found = element
-        lost, packed = dedup.span_buffers(
-            self._output,
-            name,
-            found["pages"],
-            self._window,
-            dedup.bucket_count(totals.units, SPAN_BYTES),
-        )
+        lost, buckets = None, dedup.bucket_count(totals.units + self._older_units, SPAN_BYTES)
+        if older_files.is_older(name):
+            [files] = found["file"]
+            packed = older_files.span_buffers(
+                self._older, name, files, found["pages"], self._window, buckets
+            )
+        else:
+            lost, packed = dedup.span_buffers(
+                self._output, name, found["pages"], self._window, buckets
+            )
         if lost is not None:
             yield beam.pvalue.TaggedOutput("lost", (name, lost))
         for bucket, buffer in packed.items():
             yield bucket, (name, buffer)
 
 
-def _outdated_pages(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
-    return dedup.outdated_pages(group[1])
+def _outdated_pages(
+    group: tuple[int, Iterable[tuple[str, bytes]]], older: tuple[Older, ...]
+) -> Iterator[tuple[str, bytes]]:
+    return older_files.outdated_pages(group[1], older)
 
 
 def _repeated_spans(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
-    return dedup.repeated_spans(group[1])
+    return older_files.repeated_spans(group[1])
 
 
-def _write_removals(element: tuple[str, Any], job: _Job) -> str:
+def _write_removals(element: tuple[str, Any], job: _Job) -> Iterator[str]:
     name, found = element
+    if older_files.is_older(name):  # whose pages are only looked at
+        return
     window, build_id = job.config.recipe.dedup_window, job.claim.build_id
     dedup.write_file_removals(
         job.config.output, name, found["pages"], found["spans"], window, build_id
     )
     job.note("dedup", name, 1)
-    return name
+    yield name
 
 
 def _merging(totals: Totals, names: list[str], shards: int | None) -> MergePlan | None:
@@ -456,6 +489,8 @@ def _write_manifest(
     alone: bool, job: _Job, files: list[FileSummary], shards: list[ShardSummary]
 ) -> Manifest:
     config = job.config
+    for older in config.older:
+        read_unchanged(older)
     made = make_manifest(config, files, shards)
     job.require(now=True)
     if wrong := verify_corpus.shard_problems(config.output, made):

@@ -25,6 +25,7 @@ from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provena
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
+from pipelines.corpus.root_digest import RowDigests, row_digests
 from pipelines.number_options import MOST_SHARDS
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
@@ -82,6 +83,7 @@ class ShardSummary:
     files: list[dict[str, Any]]  # name, format, bytes, sha256
     kept_page: dict[str, str] | None  # its first page, shortened, for people to look at
     cpu_s: float
+    rows: RowDigests  # for the root digest
 
 
 def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
@@ -176,6 +178,7 @@ def write_shard(
         }
         if len(table)
         else None,
+        rows=row_digests(table, writer.page_keys, (low, high)),
         cpu_s=time.process_time() - started,
     )
 
@@ -193,6 +196,7 @@ class _Shard:
         self.pages_dropped: Counter[str] = Counter()
         self.lines_dropped: Counter[str] = Counter()
         self.samples: dict[str, list[dict[str, str]]] = {}
+        self.page_keys = np.empty(0, np.uint64)  # of the table, once it is made
 
     def add(
         self,
@@ -265,7 +269,9 @@ class _Shard:
         table = pa.Table.from_batches(self._batches)
         if not len(table):
             return _EMPTY
-        table = table.select(self._columns).take(shard_order(table))
+        order = shard_order(table)
+        self.page_keys = table["page_key"].to_numpy()[order]
+        table = table.select(self._columns).take(order)
         if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
             return table
         at = table.schema.get_field_index("timestamp")

@@ -93,6 +93,17 @@ def test_why_pages_were_dropped(place: pathlib.Path) -> None:
     assert file.count("\n  page ") > 30
 
 
+@pytest.mark.slow
+def test_a_corpus_that_grows(place: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    for month, number in (("april", 0), ("may", 1), ("june", 2)):
+        (tmp_path / month).mkdir()
+        sample = SAMPLE.with_name(SAMPLE.name.replace("00000", f"0000{number}"))
+        shutil.copy(sample, tmp_path / month / sample.name)
+    out = run("\n".join(blocks("growing.md", "sh")), tmp_path, place)
+    assert out.count("root digest: ") == 3
+    assert "no problems (" in out
+
+
 def test_counting_tokens_without_a_tokenizer(
     place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
