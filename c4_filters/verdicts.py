@@ -56,3 +56,7 @@ class RejectReason(enum.StrEnum):
     CORRUPT_GZIP = "corrupt_gzip"
     TOO_LARGE = "too_large"  # larger than the reader's bound on one record
     NOT_WARC = "not_warc"  # bytes between records, or a whole file, that are not a record
+
+
+#: Names that a rule of one's own may not return (see c4_filters.own_rules).
+RESERVED = frozenset(str(name) for names in (LineVerdict, PageVerdict, RejectReason) for name in names)
