@@ -39,9 +39,11 @@ class PageVerdict(enum.StrEnum):
     OTHER_LANGUAGE = "other_language"
     LOW_CONFIDENCE = "low_confidence"  # best language below the wanted probability
     BAD_WORDS = "bad_words"
+    OPTED_OUT = "opted_out"  # its address is on the list of those who asked to be left out
     DUPLICATE_URL = "duplicate_url"  # a newer page has the same normalised url
     EMPTY_AFTER_DEDUP = "empty_after_dedup"
     FEW_SENTENCES_AFTER_DEDUP = "few_sentences_after_dedup"
+    NEAR_DUPLICATE = "near_duplicate"  # most of its word sequences are on one page that stays
 
 
 class RejectReason(enum.StrEnum):

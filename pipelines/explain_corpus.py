@@ -22,7 +22,7 @@ from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import read_manifest
-from pipelines.corpus.removals import open_removals
+from pipelines.corpus.removals import PAGE_VERDICTS, open_removals
 from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
 
 __all__ = ["Copy", "DroppedPage", "KeptCorpus", "KeptFile", "KeptPage"]
@@ -44,13 +44,13 @@ class KeptPage(NamedTuple):
     starts: list[int]  # of its units in text
     removed: npt.NDArray[np.bool_]  # whether deduplication removes each unit
     unit_keepers: list[int | None]  # see pipelines.corpus.removals
-    outdated: bool  # another page of its url was preferred
+    lost: PageVerdict  # why it goes before its units are judged; KEPT: it does not
     page_keeper: int | None
 
     def judge(self, rules: PageRules) -> Judgement:
         """Return what the build made of the page; the note on a duplicate url is empty."""
-        if self.outdated:
-            return Judgement(CleanPage(PageVerdict.DUPLICATE_URL), "")
+        if self.lost is not PageVerdict.KEPT:
+            return Judgement(CleanPage(self.lost), "")
         lines = self.text.count("\n") + 1
         before = CleanPage(PageVerdict.KEPT, self.text, lines, self.language)
         return judge_after_dedup(rules, before, self.starts, self.removed, self.url)
@@ -123,18 +123,18 @@ class KeptFile:
                         self._removals.keeper_of_unit(unit + at) if gone else None
                         for at, gone in enumerate(removed.tolist())
                     ],
-                    outdated=bool(self._removals.pages(first_page + number, 1)[0]),
+                    lost=PAGE_VERDICTS[self._removals.pages(first_page + number, 1)[0]],
                     page_keeper=self._removals.keeper_of_page(first_page + number),
                 )
                 unit += len(starts)
 
     def current_urls(self, key: int) -> Iterator[tuple[str, bytes]]:
-        """Yield address and digest of the pages of a key, without outdated copies."""
+        """Yield address and digest of the pages of a key that were not removed whole."""
         for rows, first_page, _ in self._slices(key, range(len(SPLITS))):
             gone = self._removals.pages(first_page, len(rows)).tolist()
             values = rows.select(["url", "digest"]).to_pylist()
-            for row, outdated in zip(values, gone, strict=True):
-                if not outdated:
+            for row, lost in zip(values, gone, strict=True):
+                if not lost:
                     yield row["url"], row["digest"]
 
     def dropped(self, key: int) -> list[DroppedPage]:
@@ -285,7 +285,7 @@ class KeptCorpus:
             found = copy.page
             if (
                 isinstance(found, KeptPage)
-                and not found.outdated
+                and found.lost is PageVerdict.KEPT
                 and _short(found.digest) == page.page_keeper
             ):
                 return _described(found.timestamp, copy)

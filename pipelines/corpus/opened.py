@@ -28,8 +28,8 @@ class Opened(NamedTuple):
 
     def slices(
         self, splits: Iterable[int], low: int, high: int
-    ) -> Iterator[tuple[pa.RecordBatch, _Bools, _Bools]]:
-        """Yield the pages of a range of page keys, with what deduplication removes of them.
+    ) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.uint8], _Bools]]:
+        """Yield the pages of a range of page keys, with what is removed of them.
 
         Args:
             splits: Indexes in ``SPLITS``.
@@ -37,7 +37,8 @@ class Opened(NamedTuple):
             high: The page key after the last.
 
         Yields:
-            Pages, whether each is removed ``[pages]``, whether each of their units is ``[units]``.
+            Pages, their places in `pipelines.corpus.removals.PAGE_VERDICTS` ``[pages]``, whether
+            each of their units is removed ``[units]``.
         """
         for split in splits:
             for pages, first_page, first_unit in self.cleaned.slices(split, low, high):

@@ -1,7 +1,7 @@
-"""Removal files: what deduplication removes from a cleaned file, and which page keeps each copy.
+"""Removal files: what goes from a cleaned file after cleaning, why, and which page keeps each copy.
 
-One bit for each page (1: its url is a duplicate), one bit for each unit (1: it is removed), and 8
-bytes for each removed page and unit that name the keeper:
+One bit for each page and each unit (1: it is removed), and 8 bytes for each removed one that name
+the keeper:
 
 unit
     The rank of the page that keeps the smallest copy, as in its fingerprint file. Where urls are
@@ -9,11 +9,14 @@ unit
     are deduplicated before (``tfds``), the md5 key of its url as written; where they are not
     deduplicated, the first 8 bytes of its digest.
 page
-    The first 8 bytes, little-endian, of the digest of the page that stays. It has the removed
-    page's own key, so the key cannot tell them apart.
+    The first 8 bytes, little-endian, of the digest of the page that stays. A duplicate url has the
+    removed page's own key, so the key cannot tell them apart. 0: no page stays in its place.
 
-Bits and keepers are cut into blocks of 65,536 pages or units, a section each. The bits come last,
-next to the table, so that one small read fetches all of them in most files.
+A byte for each removed page says why it goes: its place in `PAGE_VERDICTS`. A file whose removed
+pages are all duplicate urls leaves these bytes out.
+
+Bits, reasons and keepers are cut into blocks of 65,536 pages or units, a section each. The bits
+come last, next to the table, so that one small read fetches all of them in most files.
 
 A file belongs to one build: it holds that build's id, and every build writes it again.
 """
@@ -24,16 +27,28 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from c4_filters.verdicts import PageVerdict
 from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.container import Container, DamagedFileError, Part, write_container
 
-__all__ = ["OtherBuildError", "Removals", "open_removals", "write_removals"]
+__all__ = ["PAGE_VERDICTS", "OtherBuildError", "Removals", "open_removals", "write_removals"]
+
+#: What can become of a cleaned page before its units are judged; the first: it stays.
+PAGE_VERDICTS = (
+    PageVerdict.KEPT,
+    PageVerdict.DUPLICATE_URL,
+    PageVerdict.OPTED_OUT,
+    PageVerdict.NEAR_DUPLICATE,
+)
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
+_UInt8s: TypeAlias = npt.NDArray[np.uint8]
 _UInt64s: TypeAlias = npt.NDArray[np.uint64]
 
+_DUPLICATE = PAGE_VERDICTS.index(PageVerdict.DUPLICATE_URL)
 _KIND = "removals"
 _BLOCK = 1 << 16  # pages or units
+_REMOVED = np.arange(1, len(PAGE_VERDICTS), dtype=np.uint8)
 
 
 class OtherBuildError(ValueError):
@@ -52,7 +67,7 @@ class OtherBuildError(ValueError):
 
 def write_removals(
     path: str,
-    pages: _Bools,
+    pages: _UInt8s | _Bools,
     units: _Bools,
     page_keepers: _UInt64s | None,
     unit_keepers: _UInt64s | None,
@@ -62,7 +77,8 @@ def write_removals(
 
     Args:
         path: The file to write.
-        pages: Bool ``[pages]``, whether each page of the cleaned file is removed.
+        pages: uint8 ``[pages]``, what becomes of each page of the cleaned file: its place in
+            `PAGE_VERDICTS`. Bool: whether its url is a duplicate.
         units: Bool ``[units]``, whether each unit is removed.
         page_keepers: ``[removed pages]``, the keeper of each; None to store none.
         unit_keepers: ``[removed units]``, the keeper of each; None to store none.
@@ -71,17 +87,18 @@ def write_removals(
     Raises:
         ValueError: The number of keepers differs from the number of removals.
     """
-    named = {"page": (pages, page_keepers), "unit": (units, unit_keepers)}
+    codes = pages.astype(np.uint8)
+    named = {"page": (codes > 0, page_keepers), "unit": (units, unit_keepers)}
     for name, (gone, keepers) in named.items():
         if keepers is not None and keepers.shape != (np.count_nonzero(gone),):
             raise ValueError(
                 f"{path}: keepers of {len(keepers)} {name}s for {np.count_nonzero(gone)} removed"
             )
     head = {"build_id": build_id, "pages": len(pages), "units": len(units)}
-    write_container(path, _KIND, head, _parts(named))
+    write_container(path, _KIND, head, _parts(named, codes))
 
 
-def _parts(named: dict[str, tuple[_Bools, _UInt64s | None]]) -> Iterator[Part]:
+def _parts(named: dict[str, tuple[_Bools, _UInt64s | None]], codes: _UInt8s) -> Iterator[Part]:
     for name, (gone, keepers) in named.items():
         if keepers is None:
             continue
@@ -91,6 +108,10 @@ def _parts(named: dict[str, tuple[_Bools, _UInt64s | None]]) -> Iterator[Part]:
             data = keepers[at : at + count].astype("<u8").tobytes()
             yield Part(f"{name} keepers", data)
             at += count
+    if codes.max(initial=0) > _DUPLICATE:
+        for first in range(0, len(codes), _BLOCK):
+            block = codes[first : first + _BLOCK]
+            yield Part("page verdicts", block[block > 0].tobytes())
     for name, (gone, _) in named.items():
         for first in range(0, len(gone), _BLOCK):
             yield Part(f"{name}s", np.packbits(gone[first : first + _BLOCK]).tobytes())
@@ -147,9 +168,9 @@ class Removals:
         """Free what was fetched, apart from the end of the file."""
         self._file.forget()
 
-    def pages(self, first: int, count: int) -> _Bools:
-        """Return whether each of ``count`` pages from ``first`` on is removed, ``[count]``."""
-        return self._pages.gone(first, count)
+    def pages(self, first: int, count: int) -> _UInt8s:
+        """Return places in `PAGE_VERDICTS`, of ``count`` pages from ``first`` on: ``[count]``."""
+        return self._pages.codes(first, count)
 
     def units(self, first: int, count: int) -> _Bools:
         """Return whether each of ``count`` units from ``first`` on is removed, ``[count]``."""
@@ -196,9 +217,13 @@ class _Blocks:
         self._count = count
         self._name = name
         self._bits: Sequence[int] = places.get(f"{name}s", [])
+        self._verdicts: Sequence[int] = places.get(f"{name} verdicts", [])
         self._keepers: Sequence[int] = places.get(f"{name} keepers", [])
         blocks = -(-count // _BLOCK)
-        if len(self._bits) != blocks or len(self._keepers) not in (0, blocks):
+        if len(self._bits) != blocks or not {len(self._verdicts), len(self._keepers)} <= {
+            0,
+            blocks,
+        }:
             raise DamagedFileError(file.path, f"{len(self._bits)} blocks of {count} {name}s")
         self._last: tuple[int, _Bools] = (-1, np.empty(0, np.bool_))
         self._last_keepers: tuple[int, _UInt64s] = (-1, np.empty(0, np.uint64))
@@ -214,6 +239,25 @@ class _Blocks:
             base = block * _BLOCK
             parts.append(self._block(block)[max(0, first - base) : end - base])
         return np.concatenate(parts)
+
+    def codes(self, first: int, count: int) -> _UInt8s:
+        """Return why each is removed; 0: it stays."""
+        gone = self.gone(first, count)
+        if not self._verdicts:
+            return gone.astype(np.uint8)
+        parts = [np.empty(0, np.uint8)]
+        for block in range(first // _BLOCK, -(-(first + count) // _BLOCK)):
+            base, bits = block * _BLOCK, self._block(block)
+            codes = bits.astype(np.uint8)
+            codes[bits] = self._verdicts_of(block, bits)
+            parts.append(codes[max(0, first - base) : first + count - base])
+        return np.concatenate(parts)
+
+    def _verdicts_of(self, block: int, bits: _Bools) -> _UInt8s:
+        data = np.frombuffer(self._file.read(self._verdicts[block]), np.uint8)
+        if len(data) != np.count_nonzero(bits) or not np.isin(data, _REMOVED).all():
+            raise DamagedFileError(self._file.path, f"wrong verdicts of {self._name}s")
+        return data
 
     def keeper(self, place: int) -> int | None:
         if not self.gone(place, 1)[0]:

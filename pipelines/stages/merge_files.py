@@ -142,10 +142,10 @@ def merge_files(
 
 def _gather(
     sources: Iterable[CleanedSource], low: int, high: int, build_id: str
-) -> tuple[pa.Table, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Read a range: pages, and which of these [pages] and of their [units] are removed."""
+) -> tuple[pa.Table, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Read a range: pages, what becomes of these [pages], which of their [units] are removed."""
     batches: list[pa.RecordBatch] = []
-    pages_gone, units_gone = [np.zeros(0, bool)], [np.zeros(0, bool)]
+    pages_gone, units_gone = [np.zeros(0, np.uint8)], [np.zeros(0, bool)]
     for source in sources:
         with (
             contextlib.closing(OpenedFiles()) as files,
@@ -162,7 +162,7 @@ def _gather(
 def _write_piece(
     piece: CleanedSource,
     table: pa.Table,
-    pages_gone: npt.NDArray[np.bool_],
+    pages_gone: npt.NDArray[np.uint8],
     units_gone: npt.NDArray[np.bool_],
     build_id: str,
 ) -> None:

@@ -23,6 +23,7 @@ from pipelines.corpus import formats
 from pipelines.corpus.cleaned import CleanedSource, key_range, shard_order
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
+from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.number_options import MOST_SHARDS
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
@@ -191,7 +192,7 @@ class _Shard:
     def add(
         self,
         pages: pa.RecordBatch,
-        page_gone: npt.NDArray[np.bool_],
+        page_codes: npt.NDArray[np.uint8],
         unit_gone: npt.NDArray[np.bool_],
     ) -> None:
         """Take a slice of a cleaned file: [pages], [pages] and [units of these pages]."""
@@ -200,11 +201,11 @@ class _Shard:
         gone_before = np.concatenate(([0], np.cumsum(unit_gone)))
         gone_per_page = np.diff(gone_before[offsets])
         lines = pages.column("lines").to_numpy().astype(np.int64)
-        keep = ~page_gone
-        duplicates = int(page_gone.sum())
-        if duplicates:
-            self.pages_dropped[PageVerdict.DUPLICATE_URL] += duplicates
-            self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += int(lines[page_gone].sum())
+        keep = page_codes == 0
+        for code, count in enumerate(np.bincount(page_codes).tolist()):
+            if code and count:
+                self.pages_dropped[PAGE_VERDICTS[code]] += count
+        self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += int(lines[~keep].sum())
         judged = self._rules.are_judged_after_dedup(np.diff(offsets), gone_per_page)
         to_judge = np.flatnonzero(keep & judged)
         changed: list[str] = []

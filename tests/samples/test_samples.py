@@ -18,6 +18,8 @@ OTHER_RECIPES = {
     PageVerdict.DOMAIN,
     PageVerdict.URL_NOT_LISTED,
     PageVerdict.FEW_PARAGRAPHS,
+    PageVerdict.OPTED_OUT,
+    PageVerdict.NEAR_DUPLICATE,
 }
 # Would need a record larger than any bound that a reader is likely to have.
 NOT_SHOWN = {RejectReason.TOO_LARGE}

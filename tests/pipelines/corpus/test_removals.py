@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from pipelines import storage
 from pipelines.corpus import removals as removal_files
 from pipelines.corpus.container import DamagedFileError, Part, write_container
-from pipelines.corpus.removals import OtherBuildError, Removals, write_removals
+from pipelines.corpus.removals import PAGE_VERDICTS, OtherBuildError, Removals, write_removals
 
 KEYS = st.integers(0, 2**64 - 1)
 GONE = st.lists(st.none() | KEYS, max_size=40)  # of each page or unit, who keeps it
+CODES = st.lists(st.integers(1, len(PAGE_VERDICTS) - 1), min_size=40, max_size=40)
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +21,23 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage.os, "fsync", lambda descriptor: None)
 
 
-def write(path: str, pages: list[int | None], units: list[int | None], build_id: str) -> None:
-    flags = [np.array([keeper is not None for keeper in some], bool) for some in (pages, units)]
+def write(
+    path: str,
+    pages: list[int | None],
+    units: list[int | None],
+    build_id: str,
+    codes: list[int] | None = None,
+) -> None:
+    flags: list[Any] = [
+        np.array([keeper is not None for keeper in some], bool) for some in (pages, units)
+    ]
     keepers = [np.array([k for k in some if k is not None], np.uint64) for some in (pages, units)]
+    if codes is not None:
+        flags[0] = np.array(codes, np.uint8)
     write_removals(path, *flags, *keepers, build_id)
 
 
-@given(pages=GONE, units=GONE, block=st.sampled_from([1, 3, 8, 64]))
+@given(pages=GONE, units=GONE, codes=CODES | st.none(), block=st.sampled_from([1, 3, 8, 64]))
 @settings(
     deadline=None,
     max_examples=60,
@@ -37,24 +48,24 @@ def test_removals_give_any_range_and_any_keeper(
     monkeypatch: pytest.MonkeyPatch,
     pages: list[int | None],
     units: list[int | None],
+    codes: list[int] | None,
     block: int,
 ) -> None:
     monkeypatch.setattr(removal_files, "_BLOCK", block)
     path = str(tmp_path / "a.bin")
-    write(path, pages, units, "b")
+    # Without codes, what is removed is a duplicate url.
+    verdicts = [0 if k is None else code for k, code in zip(pages, codes or [1] * 40, strict=False)]
+    write(path, pages, units, "b", codes and verdicts)
     with Removals(path, "b") as removals:
         assert (removals.page_count, removals.unit_count) == (len(pages), len(units))
         # Backwards, so that no read relies on where the last one ended.
-        for of, asked, keeper in (
-            (units, removals.units, removals.keeper_of_unit),
-            (pages, removals.pages, removals.keeper_of_page),
+        for of, values, asked, keeper in (
+            (units, [k is not None for k in units], removals.units, removals.keeper_of_unit),
+            (pages, verdicts, removals.pages, removals.keeper_of_page),
         ):
             for first in range(len(of), -1, -7):
                 count = min(5, len(of) - first)
-                expected = [gone is not None for gone in of[first : first + count]]
-                found = asked(first, count)
-                assert found.dtype == bool
-                assert found.tolist() == expected
+                assert asked(first, count).tolist() == values[first : first + count]
             assert [keeper(place) for place in range(len(of))] == of
             for first, count in ((len(of), 1), (-1, 1), (len(of) + 1, 0)):
                 with pytest.raises(DamagedFileError, match=r"a\.bin is damaged \(no [a-z]+ "):
@@ -85,7 +96,7 @@ def test_a_merged_file_does_not_name_keepers(tmp_path: pathlib.Path) -> None:
     path, one = str(tmp_path / "a.bin"), np.ones(1, bool)
     write_removals(path, one, ~one, None, None, "")
     with Removals(path) as removals:
-        assert removals.pages(0, 1).tolist() == [True]
+        assert removals.pages(0, 1).tolist() == [PAGE_VERDICTS.index("duplicate_url")]
         assert removals.keeper_of_unit(0) is None
         with pytest.raises(ValueError, match="does not say who keeps pages"):
             removals.keeper_of_page(0)
@@ -93,6 +104,7 @@ def test_a_merged_file_does_not_name_keepers(tmp_path: pathlib.Path) -> None:
 
 FLAGS = Part("pages", b"\x80")
 KEEPERS = Part("page keepers", bytes(8))
+WHY = Part("page verdicts", b"\2")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +118,10 @@ KEEPERS = Part("page keepers", bytes(8))
         ({"pages": 1, "units": 0}, [FLAGS, KEEPERS, KEEPERS]),
         ({"pages": 9, "units": 0}, [FLAGS]),
         ({"pages": 1, "units": 0}, [FLAGS, Part("page keepers", bytes(16))]),
+        ({"pages": 1, "units": 0}, [FLAGS, KEEPERS, WHY, WHY]),
+        ({"pages": 1, "units": 0}, [FLAGS, KEEPERS, Part("page verdicts", b"\2\2")]),
+        ({"pages": 1, "units": 0}, [FLAGS, KEEPERS, Part("page verdicts", b"\0")]),
+        ({"pages": 1, "units": 0}, [FLAGS, KEEPERS, Part("page verdicts", b"\4")]),
     ],
 )
 def test_what_no_build_writes_is_refused(
@@ -114,4 +130,4 @@ def test_what_no_build_writes_is_refused(
     path = str(tmp_path / "a.bin")
     write_container(path, "removals", {"build_id": "", **head}, parts)
     with pytest.raises(DamagedFileError, match=r"a\.bin is damaged"), Removals(path) as removals:
-        removals.keeper_of_page(0)
+        assert removals.pages(0, 1).tolist() == [removals.keeper_of_page(0)]
