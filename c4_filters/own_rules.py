@@ -6,6 +6,7 @@ recipe is data and may come from anywhere, so naming a module imports nothing: `
 given the modules that the user allows.
 """
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -64,6 +65,14 @@ class OwnRules:
     ) -> None:
         self._rules = tuple(rules)
         self.sources = sources
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each module's source text, in UTF-8."""
+        return {
+            name: hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+            for name, text in sorted(self.sources.items())
+        }
 
     def judge(self, page: RulePage, at: int = 0) -> tuple[str, str] | None:
         """Return the verdict of the first rule that drops a page and the rule's name, or None.
@@ -163,6 +172,7 @@ def _load(name: str) -> tuple[Any, str]:
             f"install it, or give workers elsewhere --setup_file (--allow-rules {name})"
         )
     # Not by an import: what runs must be what the digest is of, also after the file has changed.
+    # While it runs it must be among the imported ones, for decorators such as dataclass.
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get(name)
     sys.modules[name] = module
@@ -171,6 +181,7 @@ def _load(name: str) -> tuple[Any, str]:
     except (Exception, SystemExit) as error:
         raise _problem(name, error) from error
     finally:
+        del sys.modules[name]
         if before is not None:
             sys.modules[name] = before
     return module, source

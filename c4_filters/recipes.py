@@ -145,9 +145,7 @@ class Recipe:
             modules_of(self.rules)
         except ValueError as error:
             raise ValueError(f"recipe {self.name}: rules {error}") from None
-        self._require(
-            len(set(self.rules)) == len(self.rules), "rules", "must name each rule once"
-        )
+        self._require(len(set(self.rules)) == len(self.rules), "rules", "must name each rule once")
         self._require(
             bool(self.end_marks) or not self.line_rules,
             "end_marks",

@@ -61,4 +61,16 @@ class RejectReason(enum.StrEnum):
 
 
 #: Names that a rule of one's own may not return (see c4_filters.own_rules).
-RESERVED = frozenset(str(name) for names in (LineVerdict, PageVerdict, RejectReason) for name in names)
+RESERVED = frozenset(map(str, (*LineVerdict, *PageVerdict, *RejectReason)))
+
+
+def page_verdict(name: str) -> str:
+    """Return the verdict of that name: a PageVerdict, or as it is that of a rule of one's own.
+
+    >>> page_verdict("bad_words"), page_verdict("a_recipe")
+    (<PageVerdict.BAD_WORDS: 'bad_words'>, 'a_recipe')
+    """
+    try:
+        return PageVerdict(name)
+    except ValueError:
+        return name

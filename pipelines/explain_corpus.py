@@ -14,7 +14,7 @@ from c4_filters.language import Language
 from c4_filters.pages import CleanPage, PageRules
 from c4_filters.recipes import Recipe
 from c4_filters.urls import normalize_url, page_key, split_of
-from c4_filters.verdicts import PageVerdict, RejectReason
+from c4_filters.verdicts import PageVerdict, RejectReason, page_verdict
 from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
@@ -68,7 +68,12 @@ class DroppedPage(NamedTuple):
     """A page that the rules before deduplication dropped."""
 
     offset: int
-    verdict: PageVerdict
+    verdict: str  # a PageVerdict, or that of a rule of one's own
+
+    @property
+    def by_own_rule(self) -> bool:
+        """Whether a rule of one's own dropped it."""
+        return not isinstance(self.verdict, PageVerdict)
 
 
 class Copy(NamedTuple):
@@ -141,7 +146,7 @@ class KeptFile:
         """Return the pages of a key that the rules before deduplication dropped."""
         dropped = self._cleaned.dropped()
         return [
-            DroppedPage(int(dropped.offsets[at]), PageVerdict(dropped.names[dropped.codes[at]]))
+            DroppedPage(int(dropped.offsets[at]), page_verdict(dropped.names[dropped.codes[at]]))
             for at in np.flatnonzero(dropped.keys == np.uint64(key)).tolist()
         ]
 
@@ -182,9 +187,19 @@ class KeptCorpus:
         return self.keep == "all"
 
     def require_lists(self, config: BuildConfig) -> None:
-        """Raise ValueError, naming the option, unless the lists are those of the build."""
+        """Raise ValueError, naming the option, unless lists and own rules are the build's.
+
+        Own rules that are not allowed now are no fault: the kept files have their verdicts.
+        """
         built = self._made.settings.lists
         given: dict[str, str] = config.identity["lists"]
+        rules = self._made.settings.rules
+        for module, digest in config.identity.get("rules", rules).items():
+            if rules.get(module) != digest:
+                raise ValueError(
+                    f"the module {module} is not the one that {self.folder} was built with: leave "
+                    "it out, and its verdicts come from the kept files (--allow-rules)"
+                )
         for option in sorted({*built, *given}):
             if option not in given:
                 raise ValueError(
@@ -322,7 +337,17 @@ class KeptCorpus:
 
         One that is not found, or not looked for because that takes too long, is left out.
         """
-        wanted = {keeper for keeper in page.unit_keepers if keeper is not None}
+        return self._urls_of({keeper for keeper in page.unit_keepers if keeper is not None}, path)
+
+    def near_copy(self, page: KeptPage, path: str) -> str:
+        """Describe the page that stayed in the place of a near duplicate."""
+        assert page.page_keeper is not None
+        for url in self._urls_of({page.page_keeper}, path).values():
+            return f"much of it is in {url}"
+        return "the page that has its text was not found, or not searched for in so many files"
+
+    def _urls_of(self, wanted: set[int], path: str) -> dict[int, str]:
+        """Return the address of the page of each rank that is found, first in the file ``path``."""
         missing = wanted.difference(self._urls_of_ranks)
         paths = [path, *(other for other in sorted(self.inputs) if other != path)]
         for other in paths:

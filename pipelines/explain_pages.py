@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple, cast
 
 from c4_filters.explain import ExplainedPage, Judgement, explain_page
+from c4_filters.own_rules import modules_of
 from c4_filters.pages import CleanPage, RawPage
 from c4_filters.recipes import Recipe
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.config import BuildConfig
-from pipelines.explain_corpus import Copy, KeptCorpus, KeptFile, KeptPage
+from pipelines.explain_corpus import Copy, DroppedPage, KeptCorpus, KeptFile, KeptPage
 from pipelines.printing import printable
 from pipelines.stages.clean_files import Place, page_digest, read_pages
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
@@ -92,6 +93,9 @@ class Explainer:
                 found = _kept_page(kept, item, digest, seen[digest])
                 seen[digest] += 1
                 if found is None:
+                    dropped = kept.dropped(page_key(normalize_url(item.page.url)))
+                    explained = self._by_own_rule(explained, dropped, item.place.offset)
+                if found is None and explained.before.verdict is PageVerdict.KEPT:
                     raise ValueError(
                         f"{path} and what {self._corpus and self._corpus.folder} keeps of it do "
                         f"not match: {item.page.url} is missing there"
@@ -136,10 +140,24 @@ class Explainer:
             for copy, found in zip(here, pages, strict=True):
                 kept = copy.page if isinstance(copy.page, KeptPage) else None
                 explained = explain_page(found.page, self._rules)
+                if isinstance(copy.page, DroppedPage):
+                    explained = self._by_own_rule(explained, [copy.page], copy.page.offset)
                 self._print_page(each, explained, found.place.offset, kept, known)
 
         if not self.printed and self._verdict is None:
             self._explain_rejects(corpus, [path] if path is not None else sorted(corpus.inputs))
+
+    def _by_own_rule(
+        self, explained: ExplainedPage, dropped: Iterable[DroppedPage], offset: int
+    ) -> ExplainedPage:
+        """Return a page with the verdict that a rule of one's own gave it, by the kept files."""
+        for page in dropped:
+            kept = explained.before.verdict is PageVerdict.KEPT
+            if page.by_own_rule and page.offset == offset and kept:
+                result = CleanPage(page.verdict)
+                note = f"by a rule of the recipe: {', '.join(self._rules.recipe.rules)}"
+                return explained._replace(before=result, result=result, note=note)
+        return explained
 
     def _explain_rejects(self, corpus: KeptCorpus, paths: Sequence[str]) -> None:
         """Print the rejected records that name the given address."""
@@ -195,6 +213,7 @@ class Explainer:
                 else:
                     digest = getattr(copy.page, "digest", None)
                     fits = page_digest(page.page, before.text) == digest
+                    fits |= isinstance(copy.page, DroppedPage) and copy.page.by_own_rule
                 if fits:
                     found.append(page)
                     del waiting[at]
@@ -222,6 +241,13 @@ class Explainer:
             if line.verdict is LineVerdict.KEPT and line.kept_as != line.text:
                 print(f"  {'kept as':>15} | {_shortened(line.kept_as)}")
         self._print_verdict(path, judgement, kept, copies)
+        if (
+            kept is None
+            and explained.before.verdict is PageVerdict.KEPT
+            and self._lacks_own_rules()
+        ):
+            modules = ",".join(modules_of(self._rules.recipe.rules))
+            print(f" (rules of your own not considered: --allow-rules {modules})", end="")
         if kept is None and explained.before.verdict is PageVerdict.KEPT and self._dedups():
             print(f" (deduplication not considered{self._advice})", end="")
         print("\n")
@@ -256,6 +282,8 @@ class Explainer:
         if kept is not None and self._corpus is not None:
             if verdict is PageVerdict.DUPLICATE_URL:
                 note = self._corpus.preferred(kept, path, copies)
+            elif verdict is PageVerdict.NEAR_DUPLICATE:
+                note = self._corpus.near_copy(kept, path)
             elif kept.starts:
                 _print_removed(kept, self._corpus.keepers(kept, path), self._rules.recipe)
         print(printable(f"  page {verdict}{f': {note}' if note else ''}"), end="")
@@ -264,9 +292,12 @@ class Explainer:
         """Return an offset, with its file if several are searched."""
         return f"{offset} in {path}" if self._names_files else str(offset)
 
+    def _lacks_own_rules(self) -> bool:
+        return bool(self._rules.recipe.rules) and not self._config.allow_rules
+
     def _dedups(self) -> bool:
         recipe = self._rules.recipe
-        return recipe.dedup_urls or recipe.dedup_unit != "none"
+        return recipe.dedup_urls or recipe.dedup_unit != "none" or recipe.near_dedup is not None
 
 
 class _Tail:

@@ -44,6 +44,7 @@ def make_manifest(
     shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
     read = [file for file in files if not file.unreadable]
     parts: list[FileSummary | ShardSummary] = [*read, *shards]
+    own = config.own_rules()
     settings = {
         name: value for name, value in config.identity.items() if name not in ("recipe", "versions")
     }
@@ -84,6 +85,7 @@ def make_manifest(
         recleaned=tuple(Recleaned(file.path, file.recleaned) for file in read if file.recleaned),
         kept_page=next((ShownPage(**shard.kept_page) for shard in shards if shard.kept_page), None),
         samples=_samples([part.samples for part in parts]),
+        rule_sources=own.sources if own is not None else {},
         timing=Timing(
             clean_cpu_s=round(sum(file.cpu_s for file in read), 3),
             write_cpu_s=round(sum(shard.cpu_s for shard in shards), 3),

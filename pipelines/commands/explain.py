@@ -5,6 +5,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
+from c4_filters.own_rules import is_verdict
 from c4_filters.recipes import Recipe
 from c4_filters.verdicts import PageVerdict
 from pipelines import storage
@@ -32,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 #: What judges pages, of the options of a build.
 _OF_BUILD = (
-    "recipe", "badwords", "domain_list", "url_list", "max_record_bytes", "max_file_bytes",
+    "recipe", "badwords", "domain_list", "url_list", "allow_rules", "max_record_bytes",
+    "max_file_bytes",
 )  # fmt: skip
 
 
@@ -57,6 +59,7 @@ class _Options:
 # Verdicts that only a whole corpus tells.
 _OF_DEDUP = {
     PageVerdict.DUPLICATE_URL,
+    PageVerdict.NEAR_DUPLICATE,
     PageVerdict.EMPTY_AFTER_DEDUP,
     PageVerdict.FEW_SENTENCES_AFTER_DEDUP,
 }
@@ -72,10 +75,6 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     if options.file is None and options.url is None and options.verdict is None:
         arguments.refuse("give FILE, --url or --verdict, to choose among the pages of --corpus")
-    if options.verdict is not None and options.verdict not in list(PageVerdict):
-        raise ValueError(
-            f"unknown verdict {options.verdict!r}; known: {', '.join(PageVerdict)} (--verdict)"
-        )
     if options.verdict in _OF_DEDUP and options.corpus is None:
         raise ValueError(
             f"deduplication decides which pages are {options.verdict}, over the whole corpus: "
@@ -83,6 +82,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     corpus = None if options.corpus is None else KeptCorpus(layout.absolute(options.corpus))
     config = _config(arguments, options.file, corpus)
+    if options.verdict is not None and not _may_be(options.verdict, config.recipe):
+        raise ValueError(
+            f"unknown verdict {options.verdict!r}; known: {', '.join(PageVerdict)} (--verdict)"
+        )
     path = _path(options.file) if options.file is not None else None
     explainer = Explainer(config, corpus, options.url, options.verdict)
     if corpus is not None:
@@ -128,6 +131,11 @@ def _config(
                 raise ValueError(f"{corpus.folder} was built with {limit}: leave it out")
         asked = built | asked
     return BuildConfig(inputs=(file or "none",), output="none", **asked)
+
+
+def _may_be(verdict: str, recipe: Recipe) -> bool:
+    """Return whether a page can have this verdict: ours, or perhaps that of a rule of one's own."""
+    return verdict in list(PageVerdict) or (bool(recipe.rules) and is_verdict(verdict))
 
 
 def _rules(recipe: Recipe) -> dict[str, object]:

@@ -57,6 +57,7 @@ class Settings:
     max_file_bytes: int
     formats: tuple[str, ...]
     shards: int | str  # train shards, or "auto"
+    rules: dict[str, str] = dataclasses.field(default_factory=dict)  # module -> SHA-256 of source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +175,7 @@ class Manifest:
     samples: dict[str, Any] = dataclasses.field(default_factory=dict)
     timing: Timing
     side_files: tuple[SideFile, ...] | None = None
+    rule_sources: dict[str, str] = dataclasses.field(default_factory=dict)  # module -> its text
     checksum: str = ""
 
     @property
@@ -192,6 +194,9 @@ class Manifest:
         for name in ("side_files", "checksum"):
             if not content[name] and content[name] != []:
                 del content[name]
+        for of, name in ((content, "rule_sources"), (content["settings"], "rules")):
+            if not of[name]:
+                del of[name]
         return content
 
     def wrong_sums(self) -> list[str]:
@@ -433,8 +438,9 @@ def _checksum(content: dict[str, Any]) -> str:
 def _source(content: dict[str, Any]) -> str:
     inputs = [each["sha256"] for each in content.get("inputs", ())]
     made_with = {name: content.get(name) for name in ("recipe", "versions")}
-    lists = content.get("settings", {}).get("lists")
-    return digest([made_with, lists, sorted(inputs)])
+    settings = content.get("settings", {})
+    rules = [settings["rules"]] if settings.get("rules") else []
+    return digest([made_with, settings.get("lists"), sorted(inputs), *rules])
 
 
 def digest(value: Any) -> str:
