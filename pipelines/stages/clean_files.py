@@ -400,7 +400,7 @@ def pages_of(
 class _Cleaner:
     """Collects the pages of one file: judged, cut into units, fingerprinted."""
 
-    def __init__(self, rules: PageRules, path: str) -> None:
+    def __init__(self, rules: PageRules, path: str = "") -> None:
         self._rules = rules
         self._path = path  # of the file, for messages
         self._recipe: Recipe = rules.recipe
