@@ -13,6 +13,7 @@ from pipelines import storage
 
 __all__ = [
     "json_object", "locked_file", "naming", "read_json_object", "read_small_file", "write_json",
+    "write_text",
 ]  # fmt: skip
 
 #: Bytes; the largest such file of a published T5, mT5's tokenizer.json, has 16 MB.
@@ -94,11 +95,15 @@ def locked_file(path: pathlib.Path, taken: str) -> Iterator[None]:
         yield
 
 
-def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object for people and programs, whole or not at all, and its folder with it."""
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a file, whole or not at all, and its folder with it."""
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.tmp")
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        scratch.write_text(f"{text}\n", encoding="utf-8")
+        scratch.write_text(text, encoding="utf-8")
         scratch.replace(path)
+
+
+def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object for people and programs as `write_text` writes."""
+    write_text(path, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n")

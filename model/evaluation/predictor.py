@@ -16,7 +16,7 @@ from model.t5.ensemble import Members
 from model.t5.network import T5, Params
 from model.t5.search import Beam, Greedy, How, search
 from model.training import distributed, sharding
-from model.training.memory import device_limit
+from model.training.memory import device_limit, one_line_of_memory
 from model.training.programs import Placement
 from model.training.train_step import TrainState
 
@@ -33,6 +33,7 @@ __all__ = [
 LONGEST_OUTPUT = 128
 
 _SHORTEST_BUCKET = 16
+_NEEDS_LESS = "a smaller --batch-size, --input-length or --max-new-tokens needs less"
 
 Ids = npt.NDArray[np.int32]
 
@@ -123,8 +124,13 @@ class Predictor:
             might be one.
 
         Raises:
-          ValueError: an input is not Unicode text, or processes have different inputs.
+          ValueError: an input is not Unicode text, processes have different inputs, or memory ran
+            out.
         """
+        with one_line_of_memory(lambda: _NEEDS_LESS):
+            return self._predict(params, inputs, first)
+
+    def _predict(self, params: Params | Members, inputs: Sequence[str], first: int) -> list[str]:
         if jax.process_count() > 1:
             digest = hashlib.sha256("\0".join(inputs).encode(errors="surrogatepass")).hexdigest()
             distributed.require_agreement("the inputs to predict", digest)
@@ -178,10 +184,14 @@ class Predictor:
         }
 
     def placed(self, params: Params | Members) -> Params | Members:
-        """Return parameters on the devices, so that later calls need not copy them."""
-        if isinstance(params, tuple):
-            return tuple(self._placed(member) for member in params)
-        return self._placed(params)
+        """Return parameters on the devices, so that later calls need not copy them.
+
+        Raises ValueError if they do not fit.
+        """
+        with one_line_of_memory(lambda: "use a device with more memory, or more devices"):
+            if isinstance(params, tuple):
+                return tuple(self._placed(member) for member in params)
+            return self._placed(params)
 
     def _placed(self, params: Params) -> Params:
         if self._placement is None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from model.evaluation.scores import TaskScores
-from model.small_files import naming
+from model.small_files import write_text
 from model.tasks.prepared import Prepared
 from model.tasks.registry import is_invalid
 from model.tasks.values import Raw
@@ -120,9 +120,7 @@ def write_submission(found: TaskScores, folder: str | os.PathLike[str], majority
     else:
         rows = _nested(values) if found.name == "super_glue_multirc" else _flat(values)
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    write_text(path, "".join(f"{line}\n" for line in lines))
     return Written(path, len(values), replaced, layout.shown(majority))
 
 

@@ -106,9 +106,8 @@ class LoadedModel:
         """
         tokens, mask = self._inputs(input_ids, input_mask)
         length = _positive("max_new_tokens", max_new_tokens)
-        how: How = Greedy()
-        if beams is not None:
-            how = Beam(_positive("beams", beams), length_penalty)
+        beam = Beam(1 if beams is None else _positive("beams", beams), length_penalty)
+        how: How = Greedy() if beams is None else beam
         inputs = {"encoder_tokens": tokens, "encoder_segments": mask}
         with jax.default_matmul_precision(self._precision):
             found = self._search(self._params, inputs, max_new_tokens=length, how=how)

@@ -6,7 +6,7 @@ import errno
 import pathlib
 import socket
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -24,9 +24,10 @@ __all__ = [
     "available_room",
     "device_limit",
     "host_memory",
-    "one_line_out_of_memory",
+    "one_line_of_memory",
     "require_host_room",
     "require_room",
+    "what_needs_less",
 ]
 
 _MARGIN = 0.95  # of the room that an estimate may fill
@@ -256,26 +257,34 @@ def _advice(memory: StepMemory, there: float, config: TrainConfig, mesh: MeshSha
 
 
 @contextlib.contextmanager
-def one_line_out_of_memory(config: TrainConfig) -> Iterator[None]:
-    """Translate what shows that memory ran out, wherever it surfaces, into OutOfMemoryError."""
+def one_line_of_memory(advice: Callable[[], str]) -> Iterator[None]:
+    """Translate what shows that memory ran out, wherever it surfaces, into OutOfMemoryError.
+
+    ``advice`` returns what would need less, for the end of the line.
+    """
     try:
         yield
     except Exception as error:
         found = None if isinstance(error, OutOfMemoryError) else _out_of_memory(error)
         if found is None:
             raise
-        now = config.step.accumulate
-        rows = config.data.batch_size // jax.device_count()  # which every mesh divides
-        more = next((n for n in range(now + 1, rows + 1) if rows % n == 0), None)
-        helps = [
-            f"--accumulate {more} or a smaller --batch-size" if more else "a smaller --batch-size",
-            *(["--remat full"] if config.model.remat != "full" else []),
-            *(["a --mesh with more fsdp"] if jax.device_count() > 1 else []),
-        ]
-        raise OutOfMemoryError(
-            f"out of memory: {found}; {', or '.join(helps)} needs less. A smaller batch needs "
-            "another --out once a step is done; the others resume from the newest checkpoint"
-        ) from error
+        raise OutOfMemoryError(f"out of memory: {found}; {advice()}") from error
+
+
+def what_needs_less(config: TrainConfig) -> str:
+    """Return which options of a training run make it need less memory."""
+    now = config.step.accumulate
+    rows = config.data.batch_size // jax.device_count()  # which every mesh divides
+    more = next((n for n in range(now + 1, rows + 1) if rows % n == 0), None)
+    helps = [
+        f"--accumulate {more} or a smaller --batch-size" if more else "a smaller --batch-size",
+        *(["--remat full"] if config.model.remat != "full" else []),
+        *(["a --mesh with more fsdp"] if jax.device_count() > 1 else []),
+    ]
+    return (
+        f"{', or '.join(helps)} needs less. A smaller batch needs another --out once a step is "
+        "done; the others resume from the newest checkpoint"
+    )
 
 
 def _out_of_memory(error: BaseException | None) -> str | None:

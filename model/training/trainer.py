@@ -30,7 +30,7 @@ from model.data.passes import input_size
 from model.training import distributed
 from model.training.compile_cache import compile_cache
 from model.training.evaluations import Evaluator, read_validation, validation_loss
-from model.training.memory import one_line_out_of_memory
+from model.training.memory import one_line_of_memory, what_needs_less
 from model.training.metrics import DivergenceGuard
 from model.training.profiler import Profiler
 from model.training.programs import (
@@ -86,7 +86,7 @@ def check(config: TrainConfig, describe: Callable[[Placement, InputConfig], None
 
     Raises ValueError as :func:`train` does.
     """
-    with one_line_out_of_memory(config):
+    with one_line_of_memory(lambda: what_needs_less(config)):
         plan = _plan(config)
         make_input(dataclasses.replace(plan.data, workers=0), plan.host).close()
         validation = read_validation(plan.config, plan.data, plan.host, distributed.print_first)
@@ -132,7 +132,7 @@ def train(
         does with ValueError where a shard is damaged: the state before it is saved then, but for
         runs of several processes.
     """
-    with one_line_out_of_memory(config), contextlib.ExitStack() as stack:
+    with one_line_of_memory(lambda: what_needs_less(config)), contextlib.ExitStack() as stack:
         run = _Run(_plan(config, more_settings), _Prospects(interruption), stack)
         run.open(notes, evaluators)
         if run.is_done():

@@ -102,6 +102,21 @@ def test_long_inputs_are_cut_and_counted_and_buckets_are_compiled_once(vocabular
     assert predictor(params_of(config), []) == []
 
 
+def test_memory_that_runs_out_is_one_line(vocabulary, monkeypatch):
+    config = tiny()
+    predictor = Predictor(config, vocabulary, batch_size=2, input_length=20, max_new_tokens=4)
+
+    def exhausted(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(predictor, "_search", exhausted)
+    with pytest.raises(ValueError, match=r"^out of memory: .* 9 bytes; a smaller --batch-size, "):
+        predictor(params_of(config), ["a"])
+    monkeypatch.setattr(predictor, "_placed", exhausted)
+    with pytest.raises(ValueError, match=r"^out of memory: .* 9 bytes; use a device with more"):
+        predictor.placed(params_of(config))
+
+
 @pytest.mark.slow
 def test_sentinels_are_parsed_where_asked_for(vocabulary):
     config = tiny()

@@ -13,8 +13,9 @@ from model.training.memory import (
     Room,
     StepMemory,
     host_memory,
-    one_line_out_of_memory,
+    one_line_of_memory,
     require_room,
+    what_needs_less,
 )
 from model.training.sharding import MeshShape
 from model.training.train_config import StepConfig, TrainConfig
@@ -156,7 +157,7 @@ def _fork():
 def test_what_runs_out_is_one_line(call, said):
     with (
         pytest.raises(OutOfMemoryError) as caught,
-        one_line_out_of_memory(_config(64, accumulate=2)),
+        one_line_of_memory(lambda: what_needs_less(_config(64, accumulate=2))),
     ):
         call()
     message = str(caught.value)
@@ -169,7 +170,7 @@ def test_one_device_is_not_told_to_divide_parameters(monkeypatch):
     monkeypatch.setattr("jax.device_count", lambda: 1)
     with (
         pytest.raises(OutOfMemoryError, match="; a smaller --batch-size needs less"),
-        one_line_out_of_memory(_config(1, remat="full")),
+        one_line_of_memory(lambda: what_needs_less(_config(1, remat="full"))),
     ):
         _host()
 
@@ -190,7 +191,7 @@ def _other(error):
     ],
 )
 def test_other_failures_stay_what_they_are(error):
-    with pytest.raises(type(error)) as caught, one_line_out_of_memory(_config()):
+    with pytest.raises(type(error)) as caught, one_line_of_memory(str):
         _other(error)()
     assert caught.value is error
 

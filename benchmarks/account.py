@@ -1,0 +1,264 @@
+"""Split the CPU of a real build completely: the parts of the account add up to the whole.
+
+::
+
+    python -m benchmarks.account --wet '../shared/wet/*.warc.wet.gz'
+    python -m benchmarks.account --batch 1 64 256 1024 1000000 --repeats 3
+
+Runs ``c4 build`` with one worker in one process, with a clock around each part of the work. A
+part's time is its own CPU, without that of the parts that it calls. What no clock sees, Beam above
+all, is a part too: the rest of the CPU that the system counts for the process. The account fails
+if the clocks themselves cost more than 5 % of the whole, and if the parts do not add up to it.
+
+``--batch``: how many pages go through each rule before the next rule begins. With 1 the parts
+alternate page by page; with 1000000 each has all pages of a file at once. What the same part costs
+more with 1 is what its tables lose in the processor's cache. CPU seconds are the least of several
+runs, taken in turn.
+"""
+
+import argparse
+import functools
+import glob
+import importlib
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+_DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
+_TOLERANCE = 0.05
+_INNER = "in-this-process"
+_REST = "Beam, Python's start, and what no clock sees"
+
+#: part -> what it is made of: module, and name in it. The part is listed where it is first named.
+_PARTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "read: inflate": (("pipelines.wet.records", "inflate_whole"),),
+    "read: digest of the input, stored bytes": (("pipelines.wet.members", "Stored._load"),),
+    "read: records": (("pipelines.stages.clean_files", "read_pages"),),
+    "rules: whole page": (("c4_filters.pages", "PageRules._judge_whole"),),
+    "rules: lines": (("c4_filters.pages", "clean_text"), ("c4_filters.pages", "split_lines")),
+    "rules: language": (("c4_filters.pages", "detect_language"),),
+    "rules: bad words": (("c4_filters.badwords", "BadWords.found"),),
+    "rules: the rest": (("c4_filters.pages", "PageRules.clean_all"),),
+    "sentences": (("c4_filters.pages", "PageRules.unit_starts"),),
+    "addresses": (
+        ("pipelines.stages.clean_files", "normalize_url"),
+        ("pipelines.stages.clean_files", "url_identity"),
+        ("pipelines.stages.clean_files", "page_key"),
+        ("pipelines.stages.clean_files", "split_of"),
+    ),
+    "hashes of units": (("pipelines.stages.clean_files", "unit_identities"),),
+    "digests of pages": (("pipelines.stages.clean_files", "page_digest"),),
+    "columns": (("pipelines.stages.clean_files", "_Cleaner.tables"),),
+    "cleaned files: cut, pack, compress": (
+        ("pipelines.corpus.cleaned", "pack_batch"),
+        ("pipelines.stages.clean_files", "write_cleaned"),
+        ("pipelines.stages.clean_files", "write_fingerprints"),
+    ),
+    "files on disk": (("pipelines.storage", "write_atomically"),),
+    "cleaning: pages to columns": (
+        ("pipelines.stages.clean_files", "_Cleaner._judge"),
+        ("pipelines.stages.clean_files", "_Cleaner._keep"),
+        ("pipelines.stages.clean_files", "_Cleaner._drop"),
+    ),
+    "cleaning: the rest": (("pipelines.stages.graph", "clean_file"),),
+    "deduplication": tuple(
+        ("pipelines.stages.dedup", name)
+        for name in (
+            "url_buffers", "outdated_pages", "span_buffers", "repeated_spans",
+            "write_file_removals",
+        )
+    ),
+    "shards: pages after deduplication": (("c4_filters.pages", "PageRules.finish_page"),),
+    "shards: format": (("pipelines.corpus.formats", "write_table"),),
+    "shards: the rest": (("pipelines.stages.graph", "write_shard"),),
+    "manifest and side files": (("pipelines.stages.graph", "finish_corpus"),),
+    "imports": (("importlib._bootstrap", "_find_and_load"),),
+}  # fmt: skip
+
+
+class _Clock(threading.local):
+    """The parts that a thread is in, innermost last: [name, CPU of its callees]."""
+
+    def __init__(self) -> None:
+        self.stack: list[list[Any]] = []
+
+
+_CLOCK = _Clock()
+_OWN: dict[str, int] = defaultdict(int)  # nanoseconds
+_CALLS: dict[str, int] = defaultdict(int)
+
+
+def _timed(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``call`` with a clock around it; of a generator, around each of its steps."""
+
+    def enter() -> int:
+        _CLOCK.stack.append([part, 0])
+        return time.thread_time_ns()
+
+    def leave(started: int) -> None:
+        spent = time.thread_time_ns() - started
+        _, below = _CLOCK.stack.pop()
+        _OWN[part] += spent - below
+        _CALLS[part] += 1
+        if _CLOCK.stack:
+            _CLOCK.stack[-1][1] += spent
+
+    def stepped(steps: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            started = enter()
+            try:
+                item = next(steps)
+            except StopIteration:
+                return
+            finally:
+                leave(started)
+            yield item
+
+    class Entered:
+        """A context manager whose beginning and end are timed, but not what is done in it."""
+
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def __enter__(self) -> Any:
+            started = enter()
+            try:
+                return self._inner.__enter__()
+            finally:
+                leave(started)
+
+        def __exit__(self, *error: Any) -> Any:
+            started = enter()
+            try:
+                return self._inner.__exit__(*error)
+            finally:
+                leave(started)
+
+    @functools.wraps(call)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        started = enter()
+        try:
+            found = call(*args, **kwargs)
+        finally:
+            leave(started)
+        if hasattr(found, "__next__"):
+            return stepped(found)
+        return Entered(found) if hasattr(found, "__exit__") and part == "files on disk" else found
+
+    return timed
+
+
+def _install(batch: int) -> None:
+    """Put clocks around all parts of the build in this process."""
+    for part, places in _PARTS.items():
+        for module_name, path in places:
+            owner: Any = importlib.import_module(module_name)
+            *outer, name = path.split(".")
+            for step in outer:
+                owner = getattr(owner, step)
+            setattr(owner, name, _timed(part, getattr(owner, name)))
+    from pipelines.stages import clean_files
+
+    clean_files._PAGES_AT_A_TIME, clean_files._CHARS_AT_A_TIME = batch, sys.maxsize
+
+
+def _clock_ns() -> float:
+    """Return what one clock around one call costs."""
+    nothing = _timed("clocks", lambda: None)
+    started = time.thread_time_ns()
+    for _ in range(10_000):
+        nothing()
+    del _OWN["clocks"], _CALLS["clocks"]
+    return (time.thread_time_ns() - started) / 10_000
+
+
+def _build(batch: int, words: Sequence[str]) -> int:
+    """Run ``c4 build`` with clocks in this process; print the account as the last line."""
+    from pipelines.c4_main import main as c4
+
+    _install(batch)
+    clock_ns = _clock_ns()
+    status = c4([*words])
+    seconds = {part: own / 1e9 for part, own in _OWN.items()}
+    clocks = sum(_CALLS.values()) * clock_ns / 1e9
+    print(json.dumps({"parts": seconds, "clocks": clocks, "whole": time.process_time()}))
+    return status
+
+
+def account(paths: Sequence[str], folder: pathlib.Path, batch: int) -> dict[str, float]:
+    """Return the CPU seconds of each part of one build, ``whole`` and ``pages`` with them."""
+    output = folder / f"batch-{batch}"
+    words = ["build", "--input", *paths, "--output", str(output), "--workers", "1", "--quiet",
+             "--start-over"]  # fmt: skip
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ran = subprocess.run(
+        [sys.executable, "-m", "benchmarks.account", _INNER, str(batch), *words],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found = json.loads(ran.stdout.splitlines()[-1])
+    parts: dict[str, float] = found["parts"]
+    parts[_REST] = whole - sum(parts.values())
+    made = json.loads((output / "manifest.json").read_text())
+    return parts | {"clocks": found["clocks"], "whole": whole,
+                    "pages": made["counts"]["pages_read"]}  # fmt: skip
+
+
+def _table(accounts: dict[int, dict[str, float]]) -> Iterator[str]:
+    """Yield the parts of each batch size in milliseconds a page, the costliest first."""
+    first = next(iter(accounts.values()))
+    pages = first["pages"]
+    yield f"CPU ms a page of {int(pages):,}" + "".join(f"{batch:>12,}" for batch in accounts)
+    names = sorted(first.keys() - {"clocks", "whole", "pages"}, key=first.__getitem__, reverse=True)
+    for name in [*names, "whole", "clocks"]:
+        cells = (1e3 * found.get(name, 0.0) / pages for found in accounts.values())
+        shown = "of these, the clocks" if name == "clocks" else name
+        yield f"{shown:<45}" + "".join(f"{cell:12.4f}" for cell in cells)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--wet", default=_DEFAULT_WET, metavar="GLOB")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256, 1024], metavar="PAGES")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    paths = sorted(map(os.path.abspath, glob.glob(arguments.wet)))
+    if not paths:
+        parser.error(f"no file matches {arguments.wet!r} (--wet)")
+    least: dict[int, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory(prefix="c4-account-") as folder:
+        for _ in range(arguments.repeats):
+            for batch in arguments.batch:
+                found = account(paths, pathlib.Path(folder), batch)
+                if batch not in least or found["whole"] < least[batch]["whole"]:
+                    least[batch] = found
+    print(*_table(least), sep="\n")
+    faults = [
+        f"batches of {batch:,}: {fault}"
+        for batch, found in least.items()
+        for holds, fault in (
+            (found[_REST] >= 0, "the parts come to more than the whole"),
+            (found["clocks"] <= _TOLERANCE * found["whole"], "the clocks cost more than 5 %"),
+        )
+        if not holds
+    ]
+    print(*faults or ["the parts add up to the whole, clocks included"], sep="\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [_INNER]:
+        sys.exit(_build(int(sys.argv[2]), sys.argv[3:]))
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""The account of a build's CPU: every part is there, and they add up."""
+
+import pathlib
+import time
+
+import pytest
+
+from benchmarks import account
+from samples.make_samples import WET_DIR
+
+
+@pytest.mark.slow
+def test_parts_of_a_build_add_up_to_the_whole(tmp_path: pathlib.Path) -> None:
+    paths = sorted(map(str, WET_DIR.glob("*.warc.wet.gz")))
+    found = account.account(paths, tmp_path, batch=1)
+    assert found["pages"] > 100
+    parts = {name: s for name, s in found.items() if name not in ("pages", "whole", "clocks")}
+    assert parts.keys() == {*account._PARTS, account._REST}
+    assert sum(parts.values()) == pytest.approx(found["whole"])
+    assert 0 < found["clocks"] < account._TOLERANCE * found["whole"]
+
+
+def test_a_part_is_without_what_it_calls() -> None:
+    def spin() -> None:
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+
+    inner = account._timed("inner", spin)
+    account._timed("outer", lambda: (inner(), spin()))()
+    assert 0.015 < account._OWN.pop("inner") / 1e9 < 0.05
+    assert 0.015 < account._OWN.pop("outer") / 1e9 < 0.035
