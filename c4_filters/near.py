@@ -45,9 +45,9 @@ BAND_ROW = np.dtype([("number", "<u8"), *((name, PAGE[name]) for name in PAGE.na
 
 
 class Bands(NamedTuple):
-    """A page has ``count`` numbers, each made of ``rows`` hashes."""
+    """A page has so many ``numbers``, each made of ``rows`` hashes."""
 
-    count: int
+    numbers: int
     rows: int
 
     def recall(self, similarity: float) -> float:
@@ -56,7 +56,7 @@ class Bands(NamedTuple):
         >>> round(bands_for(0.8).recall(0.8), 3), round(bands_for(0.8).recall(0.4), 3)
         (0.975, 0.013)
         """
-        return 1.0 - (1.0 - similarity**self.rows) ** self.count
+        return 1.0 - (1.0 - similarity**self.rows) ** self.numbers
 
 
 class Pairs(NamedTuple):
@@ -80,14 +80,15 @@ def bands_for(threshold: float) -> Bands:
     More rows in a band mean fewer candidates that are not near duplicates.
 
     >>> bands_for(0.8), bands_for(1.0)
-    (Bands(count=20, rows=8), Bands(count=1, rows=160))
+    (Bands(numbers=20, rows=8), Bands(numbers=1, rows=160))
     """
     best = Bands(_MOST_HASHES, 1)
     for rows in range(1, _MOST_HASHES + 1):
         missed = 1.0 - threshold**rows
         count = 1 if missed <= 0.0 else math.ceil(math.log(1.0 - RECALL) / math.log(missed))
-        if count * rows <= _MOST_HASHES:
-            best = Bands(count, rows)
+        if count * rows > _MOST_HASHES:  # and so for more rows
+            break
+        best = Bands(count, rows)
     return best
 
 
@@ -137,9 +138,9 @@ def band_hashes(texts: Sequence[str], bands: Bands) -> UInt64s:
         bands: How many numbers, see `bands_for`.
 
     Returns:
-        ``[texts, bands.count]``. Numbers of different bands never count as the same.
+        ``[texts, bands.numbers]``. Numbers of different bands never count as the same.
     """
-    least = np.empty((len(texts), bands.count * bands.rows), np.uint32)
+    least = np.empty((len(texts), bands.numbers * bands.rows), np.uint32)
     batch: list[bytes] = []
     size = done = 0
     for text in texts:
@@ -151,8 +152,10 @@ def band_hashes(texts: Sequence[str], bands: Bands) -> UInt64s:
             batch, size = [], 0
     if batch:
         _least_hashes(batch, least[done:])
-    by_row = least.reshape(len(texts), bands.count, bands.rows)
-    numbers = np.broadcast_to(_mixed(np.arange(1, bands.count + 1, dtype=np.uint64)), by_row.shape[:2])
+    by_row = least.reshape(len(texts), bands.numbers, bands.rows)
+    numbers = np.broadcast_to(
+        _mixed(np.arange(1, bands.numbers + 1, dtype=np.uint64)), by_row.shape[:2]
+    )
     for row in range(bands.rows):
         numbers = _mixed(numbers ^ by_row[:, :, row].astype(np.uint64))
     return np.ascontiguousarray(numbers)
@@ -210,7 +213,7 @@ def _powers(count: int) -> tuple[UInt64s, UInt64s]:
     if not _tables or len(_tables[0]) < count:
         size = 1 << max(19, count.bit_length())
         _tables[:] = [
-            np.cumprod(np.append(np.uint64(1), np.full(size - 1, base, np.uint64)))
+            np.cumprod(np.append(np.uint64(1), np.full(size - 1, base, np.uint64)), dtype=np.uint64)
             for base in (_BASE, pow(_BASE, -1, 1 << 64))
         ]
     return _tables[0], _tables[1]

@@ -5,6 +5,7 @@
     ListInputs -> CleanFiles ---> url rows by bucket --> outdated pages by file --+
                        |                                                          |
                        +--------> span rows by bucket -> repeated spans by file --+-> WriteRemovals
+                       |                                      NearDuplicates, if asked for -+
                        |                                                                    |
                        +--> MergeFiles, where files are many <------------------------------+
                        |        |                                                           |
@@ -44,6 +45,7 @@ from pipelines.stages.merge_files import (
     merge_files,
     plan_merge,
 )
+from pipelines.stages.near_dedup import NearDuplicates
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 
 __all__ = ["BuildCorpus"]
@@ -190,6 +192,10 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             | "OwnBeforeRemovals" >> beam.ParDo(_Own(job))
             | "WriteRemovals" >> beam.Map(_write_removals, job).with_output_types(str)
         )
+        if recipe.near_dedup is not None:
+            own = beam.ParDo(_Own(job))
+            near = NearDuplicates(config, claim.build_id, totals, own)
+            deduplicated = deduplicated | "NearDuplicates" >> near
 
         # Asking for names makes a stage wait until every file, every piece is there.
         ready = beam.pvalue.AsList(deduplicated)
