@@ -8,8 +8,7 @@ import shutil
 import pytest
 
 from c4_filters import near
-from c4_filters.recipes import load_recipe
-from c4_filters.urls import normalize_url, page_key
+from c4_filters.urls import md5_key, normalize_url, page_key
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.removals import Removals
@@ -21,59 +20,29 @@ pytestmark = pytest.mark.slow
 SHARED = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared"
 DATE = "2019-04-18T10:00:00Z"
 RECIPE = 'name = "near"\nbase = "en"\nnear_dedup = {threshold = 0.8}\n'
-_WORDS = [
-    "river",
-    "stone",
-    "bridge",
-    "keeper",
-    "morning",
-    "letter",
-    "garden",
-    "winter",
-    "market",
-    "window",
-    "harbour",
-    "village",
-    "miller",
-    "station",
-    "machine",
-    "summer",
-    "history",
-    "doctor",
-    "language",
-    "picture",
-    "mountain",
-    "evening",
-    "kitchen",
-    "teacher",
-]
+WORDS = [f"{one}{two}" for one in ("river", "stone", "corn", "wood") for two in range(40)]
 
 
 def sentence(rng: random.Random) -> str:
-    return f"The {' and the '.join(rng.choices(_WORDS, k=9))} were there."
+    return f"The {' and the '.join(rng.choices(WORDS, k=9))} were there."
 
 
-def versions(number: int, rng: random.Random) -> list[str]:
-    """Versions of one page, each like the one before: another sentence every third place.
+def versions(rng: random.Random) -> list[str]:
+    """Return versions of one page, each much like the one before and less like the first.
 
-    Pages share runs of two sentences at most, so exact deduplication of three leaves them whole.
+    Every third sentence ends in a word of its own, so that exact deduplication, of three sentences
+    in a row, finds nothing.
     """
     text = [sentence(rng) for _ in range(30)]
     found = []
     for _ in range(5):
-        text[number % 3 :: 3] = [
-            f"{one[:-7]} all right here." if rng.random() < 0.35 else one
-            for one in text[number % 3 :: 3]
-        ]
-        text[0::3] = [one.replace("there.", "here.") for one in text[0::3]]
-        text = [one if at % 3 else sentence_ending(one, rng) for at, one in enumerate(text)]
+        for at in range(30):
+            if at % 3 == 0:
+                text[at] = f"{text[at].rsplit(' ', 1)[0]} word{rng.randrange(10**6)}."
+            elif rng.random() < 0.04:
+                text[at] = sentence(rng)
         found.append("\n".join(text))
     return found
-
-
-def sentence_ending(text: str, rng: random.Random) -> str:
-    """The sentence with another last word, so that no three in a row are the same."""
-    return f"{text.rsplit(' ', 1)[0]} {rng.choice(_WORDS)}{rng.randrange(10_000)}."
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     pages = [
         (f"http://{rng.randrange(10**9)}.example/{number}-{version}", DATE, text)
         for number in range(30)
-        for version, text in enumerate(versions(number, rng))
+        for version, text in enumerate(versions(rng))
     ]
     rng.shuffle(pages)
     for at in range(5):
@@ -216,9 +185,20 @@ def test_every_step_may_run_again(
             assert 3 not in removals.pages(0, removals.page_count)
 
 
-@pytest.mark.parametrize("base", ["en", "tfds", "multilingual", "en.noclean"])
-def test_real_pages_lose_what_a_twin_drops(base: str, tmp_path: pathlib.Path) -> None:
-    names = ["conv-08-warc-responses", "orig-04-CC-MAIN-2013-2014-2015-2024"]
+NOTHING_BUT_NEWS = ["conv-07-news-2000-2015"]
+
+
+@pytest.mark.parametrize(
+    ("base", "names"),
+    [
+        ("en", NOTHING_BUT_NEWS),
+        ("tfds", NOTHING_BUT_NEWS),  # which detects languages after deduplication
+        ("en.noclean", ["conv-08-warc-responses", "orig-04-CC-MAIN-2013-2014-2015-2024"]),
+    ],
+)
+def test_real_pages_lose_what_a_twin_drops(
+    base: str, names: list[str], tmp_path: pathlib.Path
+) -> None:
     paths = [SHARED / "wet" / f"{name}.warc.wet.gz" for name in names]
     if not all(path.exists() for path in paths):
         pytest.skip("no ../shared/wet here")
@@ -231,14 +211,9 @@ def test_real_pages_lose_what_a_twin_drops(base: str, tmp_path: pathlib.Path) ->
         )  # fmt: skip
         assert done.status == 0, done.err
     before, after = written(tmp_path / "plain"), written(tmp_path / "near")
-    assert load_recipe("near.toml", recipe.read_text()).near_dedup is not None
-    if base == "tfds":  # whose ranks are of urls as written
-        from c4_filters.urls import md5_key
-
+    if base == "tfds":
         before = [(md5_key(url), url, text) for _, url, text in before]
     gone = twin(before, 0.6)
     assert sorted(url for _, url, _ in before) == sorted([*gone, *(url for _, url, _ in after)])
-    assert manifest_of(tmp_path / "near")["counts"]["pages_dropped"].get("near_duplicate", 0) == (
-        len(gone)
-    )
-    print(base, len(before), len(gone))
+    counts = manifest_of(tmp_path / "near")["counts"]
+    assert counts["pages_dropped"]["near_duplicate"] == len(gone) > 0
