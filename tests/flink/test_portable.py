@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from testing.helpers import digests, manifest_of
 from tests.flink import builds, faulty_pool
 
 pytestmark = pytest.mark.slow
@@ -92,6 +93,23 @@ def test_the_portable_runner_gives_the_same_bytes(
     assert first.status == 0, first.err
     assert builds.settle(tmp_path / "out", [], first, expected) == ""
     assert "write: 5 of 5 shards" in first.err, "progress is read from the corpus folder"
+
+
+def test_the_portable_runner_drops_the_same_near_duplicates(
+    engine: Engine, tmp_path: pathlib.Path
+) -> None:
+    engine.up()
+    recipe = tmp_path / "near.toml"
+    recipe.write_text('name = "near"\nbase = "en.noclean"\nnear_dedup = {threshold = 0.8}\n')
+    found = []
+    for name, options in (("local", ["--workers", "2"]), ("portable", engine.options())):
+        words = builds.command(tmp_path / name, ["--recipe", str(recipe), *options])
+        finished = builds.run(words)
+        assert finished.status == 0, finished.err
+        made = manifest_of(tmp_path / name)
+        assert made["counts"]["pages_dropped"]["near_duplicate"] == 3
+        found.append(digests(tmp_path / name))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("stage", ["clean", "write"])
