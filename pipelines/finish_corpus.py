@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from c4_filters.sources import sources_of
 from pipelines import corpus_folder, storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout, typed_json
 from pipelines.corpus.dataset_info import side_files
 from pipelines.corpus.manifest import (
+    CitedSource,
     Counts,
     InputFile,
     Manifest,
@@ -85,6 +87,7 @@ def make_manifest(
         recleaned=tuple(Recleaned(file.path, file.recleaned) for file in read if file.recleaned),
         kept_page=next((ShownPage(**shard.kept_page) for shard in shards if shard.kept_page), None),
         samples=_samples([part.samples for part in parts]),
+        sources=tuple(CitedSource(*source) for source in sources_of(config.recipe)),
         rule_sources=own.sources if own is not None else {},
         timing=Timing(
             clean_cpu_s=round(sum(file.cpu_s for file in read), 3),

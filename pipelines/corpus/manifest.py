@@ -18,6 +18,7 @@ from pipelines.corpus.errors import CorpusError, one_line
 __all__ = [
     "MANIFEST_VERSION",
     "OWN_TEXT",
+    "CitedSource",
     "Counts",
     "InputFile",
     "Listed",
@@ -153,6 +154,15 @@ class Timing:
     files_resumed: int
 
 
+@dataclasses.dataclass(frozen=True)
+class CitedSource:
+    """Where rules, or the list of an option, come from."""
+
+    of: str
+    name: str
+    url: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The manifest of a corpus that ``c4 build`` made, with the fields of the file.
@@ -175,6 +185,7 @@ class Manifest:
     samples: dict[str, Any] = dataclasses.field(default_factory=dict)
     timing: Timing
     side_files: tuple[SideFile, ...] | None = None
+    sources: tuple[CitedSource, ...] = ()
     rule_sources: dict[str, str] = dataclasses.field(default_factory=dict)  # module -> its text
     checksum: str = ""
 
@@ -194,7 +205,8 @@ class Manifest:
         for name in ("side_files", "checksum"):
             if not content[name] and content[name] != []:
                 del content[name]
-        for of, name in ((content, "rule_sources"), (content["settings"], "rules")):
+        absent = [(content, "sources"), (content, "rule_sources"), (content["settings"], "rules")]
+        for of, name in absent:
             if not of[name]:
                 del of[name]
         return content
