@@ -151,6 +151,7 @@ class BuildConfig:
             given["recipe"] = _read_recipe(self.recipe)
         if isinstance(self.formats, str):
             given["formats"] = _read_formats(self.formats)
+        given["allow_rules"] = comma_separated("--allow-rules")(self.allow_rules)
         for name, value in given.items():
             object.__setattr__(self, name, value)
         if not self.inputs or not all(self.inputs):

@@ -194,7 +194,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         )
         if recipe.near_dedup is not None:
             own = beam.ParDo(_Own(job))
-            near = NearDuplicates(config, claim.build_id, totals, own)
+            near = NearDuplicates(config, claim.build_id, totals, own, job.note)
             deduplicated = deduplicated | "NearDuplicates" >> near
 
         # Asking for names makes a stage wait until every file, every piece is there.
@@ -258,6 +258,8 @@ def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, 
     job.total("clean", sum(file.size for file in files))
     if job.notes is not None:
         job.notes.expect("dedup", len(files))
+        if job.config.recipe.near_dedup is not None:
+            job.notes.expect("near", len(files))
     files.sort(key=lambda file: (-file.size, file.path))
     kept = {
         name.rpartition(".")[0]

@@ -1,6 +1,6 @@
 """Near duplicates as a part of the build's graph: the steps of `pipelines.stages.near_files`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from c4_filters.near import BAND_ROW, bands_for
@@ -12,6 +12,7 @@ from pipelines.stages import dedup, near_files
 __all__ = ["NearDuplicates"]
 
 _Named = tuple[str, bytes]
+Note = Callable[[str, str, int], None]
 
 
 class NearDuplicates(beam.PTransform[Any, Any]):
@@ -22,21 +23,25 @@ class NearDuplicates(beam.PTransform[Any, Any]):
         build_id: The build that the removals belong to.
         totals: A side input with the number of ``pages`` of all files.
         own: A transform that passes elements on, unless another build has taken the folder.
+        note: Takes a stage, a part of it and the units of it that are done, for the progress.
     """
 
-    def __init__(self, config: BuildConfig, build_id: str, totals: Any, own: Any) -> None:
+    def __init__(
+        self, config: BuildConfig, build_id: str, totals: Any, own: Any, note: Note
+    ) -> None:
         super().__init__()
         self.config = config
         self.build_id = build_id
         self.totals = totals
         self.own = own
+        self.note = note
 
     def expand(self, names: Any) -> Any:
         """Add the steps."""
         files = names | "Files" >> beam.Map(lambda name: (name, b"")).with_output_types(_Named)
         asked = (
             files
-            | "Numbers" >> beam.ParDo(_Numbers(self.config, self.build_id), self.totals)
+            | "Numbers" >> beam.ParDo(_Numbers(self.config, self.build_id, self.note), self.totals)
             | "ByNumber" >> beam.GroupByKey()
             | "Candidates" >> beam.FlatMap(_candidates).with_output_types(tuple[str, Any])
         )
@@ -84,6 +89,10 @@ class _Step(beam.DoFn):
 class _Numbers(_Step):
     """(name, ...) -> (bucket, (name, packed numbers))."""
 
+    def __init__(self, config: BuildConfig, build_id: str, note: Note) -> None:
+        super().__init__(config, build_id)
+        self._note = note
+
     def process(self, element: _Named, totals: Any) -> Iterator[tuple[int, _Named]]:
         name, _ = element
         recipe = self._config.recipe
@@ -92,6 +101,7 @@ class _Numbers(_Step):
         buckets = dedup.bucket_count(rows, BAND_ROW.itemsize)
         for bucket, buffer in near_files.number_buffers(*self._of_file(name), buckets).items():
             yield bucket, (name, buffer)
+        self._note("near", name, 1)
 
 
 class _HubTexts(_Step):

@@ -197,7 +197,7 @@ def test_a_rule_that_makes_verdicts_up_is_stopped(folder: pathlib.Path) -> None:
 
 
 def test_workers_with_another_module_are_refused(folder: pathlib.Path) -> None:
-    config = BuildConfig(inputs="x", output="y", recipe="mine.toml", allow_rules=("my_rules",))
+    config = BuildConfig(inputs="x", output="y", recipe="mine.toml", allow_rules="my_rules")
     assert list(config.identity["rules"]) == ["my_rules"]
     assert config.page_rules().recipe is config.recipe
     (folder / "my_rules.py").write_text(SOURCE.replace("flour", "sugar"))
