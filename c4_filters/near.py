@@ -270,7 +270,7 @@ def candidate_pairs(rows: npt.NDArray[np.void], hot: int = HOT) -> Pairs:
 def greedy(better: npt.NDArray[np.void], worse: npt.NDArray[np.void]) -> Dropped:
     """Decide which pages of similar pairs go: those with a better-ranked partner that is kept.
 
-    It holds some 100 bytes a pair.
+    It holds some 400 bytes a pair.
 
     Args:
         better: PAGE, ``[pairs]``; a pair may be there more than once.

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from testing.helpers import digests, manifest_of
 from tests.flink import builds, faulty_pool
 
 pytestmark = pytest.mark.slow
@@ -99,17 +98,7 @@ def test_the_portable_runner_drops_the_same_near_duplicates(
     engine: Engine, tmp_path: pathlib.Path
 ) -> None:
     engine.up()
-    recipe = tmp_path / "near.toml"
-    recipe.write_text('name = "near"\nbase = "en.noclean"\nnear_dedup = {threshold = 0.8}\n')
-    found = []
-    for name, options in (("local", ["--workers", "2"]), ("portable", engine.options())):
-        words = builds.command(tmp_path / name, ["--recipe", str(recipe), *options])
-        finished = builds.run(words)
-        assert finished.status == 0, finished.err
-        made = manifest_of(tmp_path / name)
-        assert made["counts"]["pages_dropped"]["near_duplicate"] == 3
-        found.append(digests(tmp_path / name))
-    assert found[0] == found[1]
+    builds.require_same_near_duplicates(tmp_path, engine.options())
 
 
 @pytest.mark.parametrize("stage", ["clean", "write"])
