@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from pipelines import open_corpus
 from testing.helpers import manifest_of, read_corpus, run_c4
 
 pytestmark = pytest.mark.slow
@@ -154,3 +155,16 @@ def test_pages_in_every_language(tmp_path: pathlib.Path) -> None:
     assert text.startswith("長崎工業高等学校野球部OB会\n長工野球部\n野球部の沿革\n")
     assert sum(len(line) >= 200 for line in text.splitlines()) >= 3
     assert "mC4" in built.made["sources"][0]["name"]
+
+    done = run_c4("split", tmp_path / "out")
+    assert done.status == 0, done.err
+    assert {line.split()[0]: int(line.split()[1]) for line in done.out.splitlines()} == languages
+    [german, *_] = open_corpus(str(tmp_path / "out" / "de")).pages()
+    assert german.url in built.texts
+    assert {page["url"] for page in read_corpus(tmp_path / "out" / "de")["train"]} == {
+        "http://australien.andreg.de/tag/luxus",
+        "http://agi-treff-ruhr.de/Links/",
+        "http://de.knowledgr.com/00444056/ErieRailroad",
+        "http://bernies-garage.com/2025/01",
+        "http://caritativus.com/Zulassung-KSV/",
+    }

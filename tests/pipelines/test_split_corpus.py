@@ -5,6 +5,8 @@ import json
 import pathlib
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import open_corpus, split_corpus
@@ -167,3 +169,18 @@ def test_what_cannot_be_split_is_refused_in_a_line(
     assert shard.name in refused.err
     assert refused.err.count("\n") == 1
     assert not list((tmp_path / "parts").rglob("manifest.json"))
+
+
+def test_a_forged_language_is_no_path(corpus: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    forged = tmp_path / "forged"
+    shutil.copytree(corpus, forged)
+    shard = next(path for path in sorted(forged.glob("train-*.parquet")))
+    table = pq.read_table(shard)
+    evil = pa.array(["../evil"] * len(table), pa.large_string())
+    at = table.schema.get_field_index("language")
+    pq.write_table(table.set_column(at, "language", evil), shard, write_page_checksum=True)
+    refused = split(forged, tmp_path / "parts")
+    assert refused.status == 1
+    assert f"{shard.name}: '../evil' is not a language code" in refused.err
+    assert not (tmp_path / "parts").exists()
+    assert not (tmp_path / "evil").exists()
