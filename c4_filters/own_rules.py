@@ -169,7 +169,7 @@ def _load(name: str) -> tuple[Any, str]:
         what = "was not found" if spec is None else "has no Python source"
         raise ValueError(
             f"the module {name} {what}: put {name.replace('.', '/')}.py into the current folder, "
-            f"install it, or give workers elsewhere --setup_file (--allow-rules {name})"
+            f"or install it, on every worker (--allow-rules {name})"
         )
     # Not by an import: what runs must be what the digest is of, also after the file has changed.
     # While it runs it must be among the imported ones, for decorators such as dataclass.

@@ -284,8 +284,8 @@ class BuildConfig:
             if digest != began.get(name):
                 raise ValueError(
                     f"the module {name} on {socket.gethostname()} is not the one that the build "
-                    "began with: give every worker the same (--setup_file), and leave it "
-                    "unchanged while the build runs (--allow-rules)"
+                    "began with: install the same on every worker (such as by --setup_file), and "
+                    "leave it unchanged while the build runs (--allow-rules)"
                 )
         return own
 

@@ -160,7 +160,7 @@ def test_what_runs_is_what_the_digest_is_of(folder):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (None, "was not found: put rules_bad.py into the current folder, install it"),
+        (None, "was not found: put rules_bad.py into the current folder, or install it"),
         ("def g(page): return None\n", "has no function f"),
         ("f = 3\n", "has no function f"),
         ("def f(page)\n", r"cannot be loaded: SyntaxError \("),
