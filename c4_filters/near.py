@@ -12,7 +12,7 @@ Ullman, "Mining of Massive Datasets", chapter 3.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,8 +25,8 @@ __all__ = [
 
 SHINGLE_WORDS = 5
 #: Of the pages that share a number, all are compared with this many of the best-ranked ones, and
-#: with no others: a number that a million pages share costs 32 million comparisons, not 10^12.
-HOT = 32
+#: with no others: a number that a million pages share costs 16 million comparisons, not 10^12.
+HOT = 16
 RECALL = 0.97  # expected of pairs whose similarity is just the threshold
 _MOST_HASHES = 160  # of a page
 _BATCH_BYTES = 1 << 18  # of text that is hashed at a time
@@ -244,27 +244,29 @@ def order_of(pages: npt.NDArray[np.void]) -> Rows:
     return np.lexsort([pages[name] for name in reversed(pages.dtype.names or ())])
 
 
-def candidate_pairs(rows: npt.NDArray[np.void], hot: int = HOT) -> Pairs:
-    """Return the pairs of pages that share a number, by their places in ``rows``.
+def candidate_pairs(rows: npt.NDArray[np.void], hot: int = HOT) -> Iterator[Pairs]:
+    """Yield the pairs of pages that share a number, by their places in ``rows``.
 
     Args:
         rows: BAND_ROW; a page is there once under a number.
         hot: Of the pages of a number, the others are compared with this many of the best-ranked.
+
+    Yields:
+        The pairs with the best-ranked page of each number, then those with the next, and so on: at
+        most as many pairs at a time as there are rows.
     """
     order = order_of(rows)
     numbers = rows["number"][order]
     begins = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1])[: len(numbers)])
     sizes = np.diff(np.append(begins, len(numbers)))
-    begins, sizes = begins[sizes > 1], sizes[sizes > 1]
-    better, worse = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for place in range(min(hot, int(sizes.max(initial=1)) - 1)):
+    for place in range(hot):
         begins, sizes = begins[sizes > place + 1], sizes[sizes > place + 1]
+        if not len(begins):
+            return
         counts = sizes - place - 1
         behind = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         hubs = np.repeat(begins + place, counts)
-        better.append(order[hubs])
-        worse.append(order[hubs + 1 + behind])
-    return Pairs(np.concatenate(better), np.concatenate(worse))
+        yield Pairs(order[hubs], order[hubs + 1 + behind])
 
 
 def greedy(better: npt.NDArray[np.void], worse: npt.NDArray[np.void]) -> Dropped:

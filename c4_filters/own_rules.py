@@ -163,7 +163,7 @@ def _load(name: str) -> tuple[Any, str]:
     if spec is not None and spec.loader is not None and hasattr(spec.loader, "get_source"):
         try:
             source = spec.loader.get_source(name)
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, SyntaxError, ValueError) as error:
             raise _problem(name, error) from None
     if spec is None or source is None:
         what = "was not found" if spec is None else "has no Python source"

@@ -135,17 +135,16 @@ def candidates(buffers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, tupl
         parts.append(np.frombuffer(buffer, near.BAND_ROW))
     by_number = {_file_number(name): name for name in names}
     rows = np.concatenate(parts)
-    pairs = near.candidate_pairs(rows)
-    files = np.stack([rows["file"][pairs.better], rows["file"][pairs.worse]])
-    order = np.lexsort(files)
-    files = files[:, order]
-    packed = np.empty(len(order), _ROW_PAIR)
-    packed["hub"], packed["other"] = rows["row"][pairs.better], rows["row"][pairs.worse]
-    packed = packed[order]
-    begins = np.flatnonzero(np.append(True, (files[:, 1:] != files[:, :-1]).any(axis=0)))
-    for begin, part in zip(begins, np.split(packed, begins[1:]), strict=True) if len(order) else ():
-        hub, other = (by_number[int(number)] for number in files[:, begin])
-        yield hub, (other, np.unique(part).tobytes())
+    for pairs in near.candidate_pairs(rows):
+        files = np.stack([rows["file"][pairs.better], rows["file"][pairs.worse]])
+        order = np.lexsort(files)
+        files = files[:, order]
+        packed = np.empty(len(order), _ROW_PAIR)
+        packed["hub"], packed["other"] = rows["row"][pairs.better], rows["row"][pairs.worse]
+        begins = np.flatnonzero(np.append(True, (files[:, 1:] != files[:, :-1]).any(axis=0)))
+        for begin, part in zip(begins, np.split(packed[order], begins[1:]), strict=True):
+            hub, other = (by_number[int(number)] for number in files[:, begin])
+            yield hub, (other, part.tobytes())
 
 
 def hub_texts(

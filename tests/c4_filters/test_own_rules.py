@@ -166,11 +166,13 @@ def test_what_runs_is_what_the_digest_is_of(folder):
         ("def f(page)\n", r"cannot be loaded: SyntaxError \("),
         ("import nothing_of_that_name\n", r"cannot be loaded: ModuleNotFoundError \("),
         ("raise SystemExit\n", "cannot be loaded: SystemExit"),
+        ("# coding: nothing\n", r"cannot be loaded: SyntaxError \("),
+        ("# \xe9\n", r"cannot be loaded: \w+Error \("),
     ],
 )
 def test_a_module_that_does_not_load_is_named(folder, source, message):
     if source is not None:
-        (folder / "rules_bad.py").write_text(source)
+        (folder / "rules_bad.py").write_bytes(source.encode("latin-1"))
     with pytest.raises(ValueError, match=f"the module rules_bad {message}") as caught:
         load_own_rules(["rules_bad:f"], ["rules_bad"])
     assert str(caught.value).endswith("(--allow-rules rules_bad)")

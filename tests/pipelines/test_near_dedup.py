@@ -12,7 +12,8 @@ from c4_filters.urls import md5_key, normalize_url, page_key
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.removals import Removals
-from pipelines.stages import near_files
+from pipelines.stages import graph, near_files
+from pipelines.stages.merge_files import MergePlan
 from testing.helpers import digests, manifest_of, read_corpus, run_c4, write_wet
 
 pytestmark = pytest.mark.slow
@@ -126,6 +127,24 @@ def test_a_build_drops_what_a_twin_drops(corpora: dict[str, pathlib.Path]) -> No
 def test_workers_and_shards_do_not_matter(corpora: dict[str, pathlib.Path]) -> None:
     assert digests(corpora["1"]) == digests(corpora["2"]) == digests(corpora["4"])
     assert len(digests(corpora["1"])) == 3
+
+
+def test_merged_files_do_not_matter(
+    folder: pathlib.Path,
+    corpora: dict[str, pathlib.Path],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plans = []
+
+    def plan(*_: object) -> MergePlan:
+        plans.append(MergePlan(2, 2))
+        return plans[-1]
+
+    monkeypatch.setattr(graph, "plan_merge", plan)
+    build(folder, tmp_path / "out", "--workers", "1", "--shards", "2")
+    assert plans
+    assert digests(tmp_path / "out") == digests(corpora["1"])
 
 
 def test_each_near_duplicate_is_explained_with_the_page_that_stays(
