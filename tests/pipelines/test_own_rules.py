@@ -216,3 +216,22 @@ def test_corpora_without_own_rules_say_nothing_of_them(folder: pathlib.Path) -> 
     assert made["settings"].keys().isdisjoint({"rules"})
     assert made["recipe"].keys().isdisjoint({"rules", "near_dedup"})
     assert "rules" not in json.loads((folder / "plain" / "build.json").read_text())["recipe"]
+
+
+@pytest.mark.slow
+def test_where_urls_are_deduplicated_first_the_newest_copy_may_be_one_that_a_rule_drops(
+    folder: pathlib.Path,
+) -> None:
+    (folder / "mine.toml").write_text(RECIPE.replace('"en"', '"tfds"'))
+    (folder / "my_rules.py").write_text(SOURCE.replace('page.language == "en"', "True"))
+    done = build(folder, *ALLOWED, "--workers", "1")
+    assert done.status == 0, done.err
+    dropped = manifest_of(folder / "out")["counts"]["pages_dropped"]
+    assert dropped == {"a_draft": 1, "a_recipe": 2, "duplicate_url": 1}
+    assert [page["url"] for page in read_corpus(folder / "out")["train"]] == [
+        "http://lamp.example/"
+    ]
+    shown = run_c4("explain", "--corpus", folder / "out", "--url", "http://twice.example/")
+    assert shown.status == 0, shown.err
+    assert "  page a_recipe: by a rule of the recipe" in shown.out
+    assert "was preferred, itself dropped (a_recipe)" in shown.out
