@@ -58,3 +58,19 @@ class RejectReason(enum.StrEnum):
     CORRUPT_GZIP = "corrupt_gzip"
     TOO_LARGE = "too_large"  # larger than the reader's bound on one record
     NOT_WARC = "not_warc"  # bytes between records, or a whole file, that are not a record
+
+
+#: Names that a rule of one's own may not return (see c4_filters.own_rules).
+RESERVED = frozenset(map(str, (*LineVerdict, *PageVerdict, *RejectReason)))
+
+
+def page_verdict(name: str) -> str:
+    """Return the verdict of that name: a PageVerdict, or as it is that of a rule of one's own.
+
+    >>> page_verdict("bad_words"), page_verdict("a_recipe")
+    (<PageVerdict.BAD_WORDS: 'bad_words'>, 'a_recipe')
+    """
+    try:
+        return PageVerdict(name)
+    except ValueError:
+        return name

@@ -42,6 +42,11 @@ _COMMANDS = {
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),
     "plan": _Command("pipelines.commands.plan", "estimates what a build would take and cost"),
+    "split": _Command(
+        "pipelines.commands.split",
+        "writes a corpus for each language of a corpus",
+        interrupted="interrupted; run the same command again: finished languages are kept",
+    ),
     "explain": _Command(
         "pipelines.commands.explain", "shows why pages of a file or corpus were kept or dropped"
     ),

@@ -5,12 +5,14 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
 from c4_filters.badwords import badword_languages, parse_badwords
 from c4_filters.language import LANGUAGES, detector_name
+from c4_filters.own_rules import OwnRules, load_own_rules, modules_of
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES, Recipe, load_recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
@@ -19,7 +21,7 @@ from pipelines.corpus import layout
 from pipelines.corpus.formats import format_named
 from pipelines.corpus.older import Older, older_corpora
 from pipelines.number_options import MOST_SHARDS, shard_count
-from pipelines.options import check_bounds, option
+from pipelines.options import check_bounds, comma_separated, option
 from pipelines.text_files import decode_text
 from pipelines.version import VERSION
 from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES
@@ -119,6 +121,11 @@ class BuildConfig:
         "older corpora: pages and passages that they have are left out (docs/growing.md)",
         nargs="+", action="extend", default=(), metavar="OLD", read=tuple,
     )  # fmt: skip
+    allow_rules: tuple[str, ...] = option(
+        "run the Python code of these modules, separated by commas, for the rules in a recipe file "
+        "that are in them", default=(), metavar="MODULES", action="append",
+        read=comma_separated("--allow-rules"),
+    )  # fmt: skip
     allow_unreadable_files: int = option(
         "exit with 0 although up to N files could not be read at all",
         default=0, metavar="N", least=0,
@@ -154,6 +161,7 @@ class BuildConfig:
             given["recipe"] = _read_recipe(self.recipe)
         if isinstance(self.formats, str):
             given["formats"] = _read_formats(self.formats)
+        given["allow_rules"] = comma_separated("--allow-rules")(self.allow_rules)
         for name, value in given.items():
             object.__setattr__(self, name, value)
         if not self.inputs or not all(self.inputs):
@@ -180,6 +188,11 @@ class BuildConfig:
         if len(set(languages)) != len(languages):
             raise ValueError("give one list of bad words per language (--badwords)")
         self._check_lists()
+        for module in self.allow_rules:
+            if module not in modules_of(self.recipe.rules):
+                raise ValueError(
+                    f"recipe {self.recipe.name} has no rule in the module {module} (--allow-rules)"
+                )
 
     def _check_lists(self) -> None:
         """Raise ValueError for a list that is missing, or that no rule of the recipe reads."""
@@ -251,14 +264,15 @@ class BuildConfig:
     def identity(self) -> dict[str, Any]:
         """What the corpus depends on besides its inputs: builds of one identity agree.
 
-        Reads the lists. Raises OSError, naming the option, when one cannot be read.
+        Reads the lists, and loads the own rules that are allowed. Raises OSError or ValueError,
+        naming the option, when one cannot be read.
         """
         lists = {option: hashlib.sha256(_read(option, path)).hexdigest()
                  for option, path in self.lists().items()}  # fmt: skip
         recipe = self.recipe.as_dict()
         del recipe["description"]  # other words for the same rules are the same build
         columns = {"provenance": True} if self.provenance else {}
-        values: dict[str, Any] = {
+        identity: dict[str, Any] = {
             "recipe": recipe,
             "lists": lists,
             "versions": _versions(),
@@ -269,11 +283,52 @@ class BuildConfig:
             **columns,
         }
         if self.against:
-            values["against"] = [older.fingerprints[:16] for older in self.older]
-        return values
+            identity["against"] = [older.fingerprints[:16] for older in self.older]
+        if (own := self._own_rules()) is not None:
+            identity["rules"] = own.digests
+        return identity
+
+    def require_rules_allowed(self) -> None:
+        """Raise ValueError, naming the option, unless all modules of own rules are allowed."""
+        missing = [name for name in modules_of(self.recipe.rules) if name not in self.allow_rules]
+        if missing:
+            raise ValueError(
+                f"recipe {self.recipe.name} has rules in Python ({', '.join(self.recipe.rules)}), "
+                "and a recipe alone runs no code: look at them, then allow them with "
+                f"--allow-rules {','.join(modules_of(self.recipe.rules))}"
+            )
+
+    def _own_rules(self) -> OwnRules | None:
+        """Load the own rules, if they are allowed; without that, no code of theirs runs."""
+        if not self.allow_rules:
+            return None
+        self.require_rules_allowed()
+        return load_own_rules(self.recipe.rules, self.allow_rules)
+
+    def own_rules(self) -> OwnRules | None:
+        """Load the own rules that are allowed.
+
+        Raises:
+            ValueError: A module cannot be loaded, or is not the one that the build began with.
+        """
+        own = self._own_rules()
+        began = {} if own is None else self.identity["rules"]  # it came with the job
+        for name, digest in ({} if own is None else own.digests).items():
+            if digest != began.get(name):
+                raise ValueError(
+                    f"the module {name} on {socket.gethostname()} is not the one that the build "
+                    "began with: install the same on every worker (such as by --setup_file), and "
+                    "leave it unchanged while the build runs (--allow-rules)"
+                )
+        return own
 
     def page_rules(self) -> PageRules:
-        """Load the recipe's lists. Raises ValueError or OSError that names a bad list."""
+        """Load the recipe's lists and the own rules that are allowed.
+
+        Raises:
+            ValueError: A list is damaged, or own rules are not those that the build began with.
+            OSError: A list cannot be read. The messages name it.
+        """
         badwords = {}
         for language, path in self.badwords:
             option = f"--badwords {language}"
@@ -287,7 +342,7 @@ class BuildConfig:
                 raise ValueError(f"{self.domain_list}: {error} (--domain-list)") from None
         if self.recipe.url_list and self.url_list is not None:
             urls = parse_url_list(_text("--url-list", self.url_list).split("\n"))
-        return PageRules(self.recipe, badwords, domains, urls)
+        return PageRules(self.recipe, badwords, domains, urls, self.own_rules())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

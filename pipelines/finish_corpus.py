@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from c4_filters.sources import sources_of
 from pipelines import corpus_folder, storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout, typed_json
 from pipelines.corpus.dataset_info import side_files
 from pipelines.corpus.manifest import (
+    CitedSource,
     Counts,
     InputFile,
     Manifest,
@@ -45,6 +47,7 @@ def make_manifest(
     shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
     read = [file for file in files if not file.unreadable]
     parts: list[FileSummary | ShardSummary] = [*read, *shards]
+    own = config.own_rules()
     settings = {
         name: value for name, value in config.identity.items() if name not in ("recipe", "versions")
     }
@@ -86,6 +89,8 @@ def make_manifest(
         against=tuple(older.entry() for older in config.older),
         kept_page=next((ShownPage(**shard.kept_page) for shard in shards if shard.kept_page), None),
         samples=_samples([part.samples for part in parts]),
+        sources=tuple(CitedSource(*source) for source in sources_of(config.recipe)),
+        rule_sources=own.sources if own is not None else {},
         timing=Timing(
             clean_cpu_s=round(sum(file.cpu_s for file in read), 3),
             write_cpu_s=round(sum(shard.cpu_s for shard in shards), 3),

@@ -36,10 +36,12 @@ def prepare(
     """Check a build on the machine that starts it: lists, inputs and folder. Write nothing.
 
     Raises:
-        ValueError: A list is damaged, no input matches, or the folder holds something else.
+        ValueError: A list is damaged, a rule of one's own is not allowed or does not load, no
+            input matches, or the folder holds something else.
         OSError: A list or the folder cannot be read.
     """
     config = config.absolute()
+    config.require_rules_allowed()
     config.page_rules()  # a bad list stops here, not on a worker
     for option, path in config.empty_lists().items():
         note(f"c4: warning: the list {path} has no entries ({option})")

@@ -18,6 +18,7 @@ from pipelines.corpus.errors import CorpusError, one_line
 __all__ = [
     "MANIFEST_VERSION",
     "OWN_TEXT",
+    "CitedSource",
     "Counts",
     "InputFile",
     "Listed",
@@ -59,6 +60,7 @@ class Settings:
     formats: tuple[str, ...]
     shards: int | str  # train shards, or "auto"
     provenance: bool = False  # whether Parquet shards have columns of it
+    rules: dict[str, str] = dataclasses.field(default_factory=dict)  # module -> SHA-256 of source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +166,15 @@ class Timing:
     files_resumed: int
 
 
+@dataclasses.dataclass(frozen=True)
+class CitedSource:
+    """Where rules, or the list of an option, come from."""
+
+    of: str
+    name: str
+    url: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The manifest of a corpus that ``c4 build`` made, with the fields of the file.
@@ -191,6 +202,8 @@ class Manifest:
     side_files: tuple[SideFile, ...] | None = None
     against: tuple[OlderCorpus, ...] = ()
     root_digest: str = ""
+    sources: tuple[CitedSource, ...] = ()
+    rule_sources: dict[str, str] = dataclasses.field(default_factory=dict)  # module -> its text
     checksum: str = ""
 
     @property
@@ -213,6 +226,10 @@ class Manifest:
                 del content[name]
         if not self.against:
             del content["against"]
+        absent = [(content, "sources"), (content, "rule_sources"), (content["settings"], "rules")]
+        for of, name in absent:
+            if not of[name]:
+                del of[name]
         return content
 
     def wrong_sums(self) -> list[str]:
@@ -454,8 +471,9 @@ def _checksum(content: dict[str, Any]) -> str:
 def _source(content: dict[str, Any]) -> str:
     inputs = [each["sha256"] for each in content.get("inputs", ())]
     made_with = {name: content.get(name) for name in ("recipe", "versions")}
-    lists = content.get("settings", {}).get("lists")
-    return digest([made_with, lists, sorted(inputs)])
+    settings = content.get("settings", {})
+    rules = [settings["rules"]] if settings.get("rules") else []
+    return digest([made_with, settings.get("lists"), sorted(inputs), *rules])
 
 
 def digest(value: Any) -> str:

@@ -13,7 +13,14 @@ from c4_filters.verdicts import PageVerdict
 from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.printing import printable
-from pipelines.provenance.kept import Copy, Holder, KeptCorpus, KeptFile, KeptPage
+from pipelines.provenance.kept import (
+    Copy,
+    DroppedPage,
+    Holder,
+    KeptCorpus,
+    KeptFile,
+    KeptPage,
+)
 from pipelines.stages.clean_files import Place, page_digest, read_pages
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 
@@ -109,6 +116,9 @@ class Explainer:
                 found = _kept_page(kept, item, digest, seen[digest])
                 seen[digest] += 1
                 if found is None:
+                    dropped = kept.dropped(page_key(normalize_url(item.page.url)))
+                    explained = self._by_own_rule(explained, dropped, item.place.offset)
+                if found is None and explained.before.verdict is PageVerdict.KEPT:
                     raise ValueError(
                         f"{path} and what {self._corpus and self._corpus.folder} keeps of it do "
                         f"not match: {item.page.url} is missing there"
@@ -179,7 +189,21 @@ class Explainer:
             for copy, found in zip(here, pages, strict=True):
                 kept = copy.page if isinstance(copy.page, KeptPage) else None
                 explained = explain_page(found.page, self._rules)
+                if isinstance(copy.page, DroppedPage):
+                    explained = self._by_own_rule(explained, [copy.page], copy.page.offset)
                 yield from self._account(path, found.place.offset, explained, kept, known)
+
+    def _by_own_rule(
+        self, explained: ExplainedPage, dropped: Iterable[DroppedPage], offset: int
+    ) -> ExplainedPage:
+        """Return a page with the verdict that a rule of one's own gave it, by the kept files."""
+        for page in dropped:
+            kept = explained.before.verdict is PageVerdict.KEPT
+            if page.by_own_rule and page.offset == offset and kept:
+                result = CleanPage(page.verdict)
+                note = f"by a rule of the recipe: {', '.join(self._rules.recipe.rules)}"
+                return explained._replace(before=result, result=result, note=note)
+        return explained
 
     def _names(self, detail: str) -> bool:
         """Return whether a reject names the given address."""
@@ -225,6 +249,7 @@ class Explainer:
                 else:
                     digest = getattr(copy.page, "digest", None)
                     fits = page_digest(page.page, before.text) == digest
+                    fits |= isinstance(copy.page, DroppedPage) and copy.page.by_own_rule
                 if fits:
                     found.append(page)
                     del waiting[at]

@@ -23,7 +23,7 @@ from c4_filters.recipes import Recipe
 from c4_filters.sentences import SentenceSplitter, sentence_splitter
 from c4_filters.spans import unit_identities
 from c4_filters.urls import normalize_url, page_key, split_of
-from c4_filters.verdicts import PageVerdict, RejectReason
+from c4_filters.verdicts import PageVerdict, RejectReason, page_verdict
 from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
@@ -88,7 +88,12 @@ class DroppedPage(NamedTuple):
     """A page that the rules before deduplication dropped."""
 
     offset: int
-    verdict: PageVerdict
+    verdict: str  # a PageVerdict, or that of a rule of one's own
+
+    @property
+    def by_own_rule(self) -> bool:
+        """Whether a rule of one's own dropped it."""
+        return not isinstance(self.verdict, PageVerdict)
 
 
 class Copy(NamedTuple):
@@ -203,7 +208,7 @@ class KeptFile:
         """Return one page that the rules dropped, by its number in their list."""
         dropped = self._dropped
         return DroppedPage(
-            int(dropped.offsets[row]), PageVerdict(dropped.names[dropped.codes[row]])
+            int(dropped.offsets[row]), page_verdict(dropped.names[dropped.codes[row]])
         )
 
     @functools.cached_property
@@ -335,9 +340,19 @@ class KeptCorpus:
         return config
 
     def _require_lists(self, config: BuildConfig) -> None:
-        """Raise ValueError, naming the option, unless the lists are those of the build."""
+        """Raise ValueError, naming the option, unless lists and own rules are the build's.
+
+        Own rules that are not allowed now are no fault: the kept files have their verdicts.
+        """
         built = self._made.settings.lists
         given: dict[str, str] = config.identity["lists"]
+        rules = self._made.settings.rules
+        for module, digest in config.identity.get("rules", rules).items():
+            if rules.get(module) != digest:
+                raise ValueError(
+                    f"the module {module} is not the one that {self.folder} was built with: leave "
+                    "it out, and its verdicts come from the kept files (--allow-rules)"
+                )
         for option in sorted({*built, *given}):
             if option not in given:
                 raise ValueError(

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from c4_filters.dates import date_key
+from c4_filters.own_rules import OwnRuleError
 from c4_filters.pages import CleanPage, PageRules, RawPage, tf_pages
 from c4_filters.recipes import Recipe
 from c4_filters.spans import unit_identities
@@ -63,6 +64,7 @@ _PROGRESS_EVERY_S = 0.3
 # with 64 (benchmarks/account.py).
 _PAGES_AT_A_TIME = 1024
 _CHARS_AT_A_TIME = 8 << 20
+_MOST_VERDICTS = 256  # of a file: a byte each
 #: Verdicts that TF reaches before it deduplicates urls.
 BEFORE_URLS = frozenset({PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN})
 #: Why a file is cleaned again despite an existing output: FileSummary.recleaned.
@@ -182,7 +184,7 @@ def _clean(
     path, size, content = file
     name = layout.file_name(path)
     started = time.process_time()
-    cleaner = _Cleaner(rules)
+    cleaner = _Cleaner(rules, path)
     stats = ReadStats()
     try:
         stream = storage.open_raw(path)
@@ -400,8 +402,9 @@ def pages_of(
 class _Cleaner:
     """Collects the pages of one file: judged, cut into units, fingerprinted."""
 
-    def __init__(self, rules: PageRules) -> None:
+    def __init__(self, rules: PageRules, path: str = "") -> None:
         self._rules = rules
+        self._path = path  # of the file, for messages
         self._recipe: Recipe = rules.recipe
         self._all_urls = self._recipe.order == "dedup_first"
         self.counts: Counter[str] = Counter()
@@ -447,7 +450,11 @@ class _Cleaner:
         """
         pages, self._waiting, self._waiting_chars = self._waiting, [], 0
         places, self._places = self._places, []
-        results = self._rules.clean_all(pages, self.counts)
+        try:
+            results = self._rules.clean_all(pages, self.counts)
+        except OwnRuleError as error:
+            where = f"{self._path}, offset {places[error.at].offset}"
+            raise ValueError(error.located(where)) from error
         kept = []
         for place, page, result in zip(places, pages, results, strict=True):
             if result.verdict is PageVerdict.KEPT:
@@ -462,6 +469,11 @@ class _Cleaner:
         normalized = normalize_url(page.url)
         self._dropped_keys.append(page_key(normalized))
         self._dropped_offsets.append(place.offset)
+        if len(self._codes) == _MOST_VERDICTS and result.verdict not in self._codes:
+            raise ValueError(
+                f"rule {result.evidence} has returned too many different verdicts in {self._path}, "
+                f"the last {result.verdict!r} for {page.url}: a verdict names a reason, not a page"
+            )
         self._dropped_codes.append(self._codes.setdefault(result.verdict, len(self._codes)))
         self.pages_dropped[result.verdict] += 1
         samples = self.samples.setdefault(result.verdict, [])

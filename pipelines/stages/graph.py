@@ -5,6 +5,7 @@
     ListInputs -> CleanFiles ---> url rows by bucket --> outdated pages by file --+
                        |                                                          |
                        +--------> span rows by bucket -> repeated spans by file --+-> WriteRemovals
+                       |                                      NearDuplicates, if asked for -+
                        |                                                                    |
                        +--> MergeFiles, where files are many <------------------------------+
                        |        |                                                           |
@@ -46,6 +47,7 @@ from pipelines.stages.merge_files import (
     merge_files,
     plan_merge,
 )
+from pipelines.stages.near_dedup import NearDuplicates
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 
 __all__ = ["BuildCorpus"]
@@ -200,6 +202,10 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             | "OwnBeforeRemovals" >> beam.ParDo(_Own(job))
             | "WriteRemovals" >> beam.FlatMap(_write_removals, job).with_output_types(str)
         )
+        if recipe.near_dedup is not None:
+            own = beam.ParDo(_Own(job))
+            near = NearDuplicates(config, claim.build_id, totals, own, job.note)
+            deduplicated = deduplicated | "NearDuplicates" >> near
 
         # Asking for names makes a stage wait until every file, every piece is there.
         ready = beam.pvalue.AsList(deduplicated)
@@ -262,6 +268,8 @@ def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, 
     job.total("clean", sum(file.size for file in files))
     if job.notes is not None:
         job.notes.expect("dedup", len(files))
+        if job.config.recipe.near_dedup is not None:
+            job.notes.expect("near", len(files))
     files.sort(key=lambda file: (-file.size, file.path))
     kept = {
         name.rpartition(".")[0]

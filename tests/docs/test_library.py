@@ -19,9 +19,9 @@ TEXT = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 PUBLIC = {
     "c4_filters": [
-        "CleanPage", "ExplainedLine", "ExplainedPage", "LineVerdict", "PageRules", "PageVerdict",
-        "RECIPES", "RawPage", "Recipe", "RejectReason", "explain_page", "load_recipe",
-        "load_rules", "normalize_url",
+        "CleanPage", "ExplainedLine", "ExplainedPage", "LineVerdict", "NearDedup", "PageRules",
+        "PageVerdict", "RECIPES", "RawPage", "Recipe", "RejectReason", "explain_page",
+        "load_recipe", "load_rules", "normalize_url",
     ],
     "model": [
         "EvaluateConfig", "FinetuneConfig", "InputConfig", "LoadedModel", "ModelConfig",

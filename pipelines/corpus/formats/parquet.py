@@ -6,7 +6,7 @@ bytes of text: a group of small pages would cost a seek for little, one of large
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,7 +20,7 @@ from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, MOST_BYTES, TEXT_F
 from pipelines.corpus.formats.places import Kept, arrow_file, other_build
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, PROVENANCE_FEATURES
 
-__all__ = ["ROW_GROUP_TEXT_BYTES", "Texts", "read_pages", "row_groups", "write"]
+__all__ = ["ROW_GROUP_TEXT_BYTES", "Texts", "read_pages", "read_tables", "row_groups", "write"]
 
 ROW_GROUP_TEXT_BYTES = 32 << 20
 
@@ -139,6 +139,21 @@ def read_pages(path: str) -> Iterator[Page]:
                 if isinstance(row["text"], bytes):
                     row["text"] = row["text"].decode()
                 yield Page.of(row)
+
+
+def read_tables(path: str, stored: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield the row groups of a shard of ``stored`` pages, with columns named as `write` has them.
+
+    Raises CorpusError, naming the file, if it is damaged or lacks a column.
+    """
+    opened = _open(path, stored)
+    names = {column: name for name, column in _FEATURES.items()}
+    wanted = ["text", *(names[column] for column in columns if column != "text")]
+    if missing := [name for name in wanted if name not in opened.file.schema_arrow.names]:
+        raise CorpusError(f"{path} has no column {missing[0]!r}")
+    for number in range(len(opened.ends)):
+        group = _decoded(path, opened, number, wanted)
+        yield pa.table({column: group.column(names[column]) for column in columns})
 
 
 def _open(path: str, stored: int | None = None) -> _Opened:
