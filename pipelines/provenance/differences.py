@@ -7,12 +7,14 @@ the first comparison builds.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from c4_filters.pages import PageRules
+from c4_filters.recipes import Recipe
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import PageVerdict
 from pipelines.config import flatten
@@ -142,13 +144,25 @@ class _Side:
     def __init__(self, folder: str) -> None:
         self.made = read_manifest(folder)
         self._folder = folder
-        self._kept = KeptCorpus(folder)
-        # What is judged after deduplication needs no lists of domains and urls.
-        recipe = dataclasses.replace(self._kept.recipe, domain_list=False, url_list=False)
-        self._rules = PageRules(recipe)
 
     def close(self) -> None:
-        self._kept.close()
+        if (kept := self.__dict__.pop("_kept", None)) is not None:
+            kept.close()
+
+    @functools.cached_property
+    def _kept(self) -> KeptCorpus | None:
+        """The kept files, with their index, if there are any."""
+        if self.made.keep != "all":
+            return None
+        kept = KeptCorpus(self._folder)
+        kept.require_index()
+        return kept
+
+    @functools.cached_property
+    def _rules(self) -> PageRules:
+        # What is judged after deduplication needs no lists of domains and urls.
+        recipe = Recipe.from_mapping(self.made.recipe)
+        return PageRules(dataclasses.replace(recipe, domain_list=False, url_list=False))
 
     def pages(self, split: str) -> Iterator[tuple[int, str, Page]]:
         """Yield page key, normalised address and page, in the order of the corpus."""
@@ -168,9 +182,8 @@ class _Side:
 
     def why_missing(self, page: Page) -> str | None:
         """Return why a page is not in this corpus."""
-        if not self._kept.has_pages:
+        if self._kept is None:
             return None
-        self._kept.require_index()
         verdicts = [
             copy.page.verdict
             if isinstance(copy.page, DroppedPage)
@@ -186,9 +199,8 @@ class _Side:
 
     def kept_page(self, page: Page) -> KeptPage | None:
         """Return what the rules before deduplication kept of a page of this corpus."""
-        if not self._kept.has_pages:
+        if self._kept is None:
             return None
-        self._kept.require_index()
         for copy in self._kept.find(page.url):
             if isinstance(copy.page, KeptPage) and copy.page.lost is PageVerdict.KEPT:
                 left = copy.page.judge(self._rules).result

@@ -23,8 +23,8 @@ sorted by place, so those that stay come first.
 Units are those that the recipe deduplicates, taken from the fingerprints. Where it deduplicates no
 sentences, the sentences and lines of the cleaned texts are units here.
 
-The index belongs to one corpus: its head holds a digest of the manifest without its timing, and an
-index with another one is built again.
+The index belongs to one corpus: its head holds a digest of what the kept files depend on (recipe,
+settings, versions and inputs), and an index with another one is built again.
 """
 
 import bisect

@@ -423,10 +423,10 @@ class KeptCorpus:
 
     @functools.cached_property
     def _digest(self) -> str:
-        """Name what the kept files depend on: the manifest without what differs between builds."""
-        content = self._made.as_dict()
-        for name in ("timing", "checksum", "recleaned"):
-            content.pop(name, None)
+        """Name what the kept files depend on."""
+        made = self._made.as_dict()
+        names = ("recipe", "settings", "versions", "inputs", "against")
+        content = [made.get(name) for name in names]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _entries(self, path: str) -> Entries:
