@@ -173,7 +173,8 @@ class PageRules:
             and len(self.splitter.line_starts("\n".join(lines))) < recipe.min_sentences
         ):
             return CleanPage(PageVerdict.FEW_SENTENCES, lines=len(lines))
-        return CleanPage(PageVerdict.KEPT, "\n".join(lines).strip(), len(lines))
+        text = "\n".join(lines).strip() if not recipe.verbatim else page.text
+        return CleanPage(PageVerdict.KEPT, text, len(lines))
 
     def _judge_whole(self, page: RawPage) -> PageVerdict:
         """Apply the rules that look at a page before any of its lines is dropped."""
@@ -259,6 +260,8 @@ class PageRules:
 
     def _judge_contents(self, pages: Sequence[RawPage], results: list[CleanPage]) -> None:
         """Judge the language, then its bad words, of the pages still kept; change ``results``."""
+        if self.recipe.skip_language:
+            return
         waiting = [at for at, result in enumerate(results) if result.verdict is PageVerdict.KEPT]
         languages = [detect_language(results[at].text) for at in waiting]
         for at, language in zip(waiting, languages, strict=True):

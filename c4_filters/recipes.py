@@ -24,9 +24,8 @@ _LARGEST = 10**9  # of any whole number in a recipe
 DedupUnit = Literal["none", "sentences", "lines"]
 Order = Literal["filters_first", "dedup_first"]
 
-
 #: Fields that came after version 0.2: recipes that leave them alone keep their digest.
-_ABSENT_BY_DEFAULT = ("rules", "near_dedup")
+_ABSENT_BY_DEFAULT = ("verbatim", "skip_language", "rules", "near_dedup")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +90,9 @@ class Recipe:
     min_sentences_after_dedup: int = 3
     sentence_language: str = "english"  # Punkt model
 
-    # Off in every recipe here, and absent from as_dict() while they are.
+    # Off in most recipes here, and absent from as_dict() while they are.
+    verbatim: bool = False  # the text stays as read: lines not stripped, blank ones not dropped
+    skip_language: bool = False  # no language is detected, and pages have none
     rules: tuple[str, ...] = ()  # of one's own, "module:function", see c4_filters.own_rules
     near_dedup: NearDedup | None = None
 
@@ -151,13 +152,24 @@ class Recipe:
             "end_marks",
             "must name a mark: without one, line_rules drop every line",
         )
+        self._require(
+            not (self.skip_language and (self.languages or self.bad_words)),
+            "skip_language",
+            "must be false where languages or bad_words need the language of a page",
+        )
+        self._require(
+            not self.verbatim
+            or not (self.line_rules or self.drop_parser_accidents or self.dedup_unit != "none"),
+            "verbatim",
+            'must be false, unless line_rules are false and dedup_unit is "none"',
+        )
 
     def _require(self, holds: bool, field: str, rule: str) -> None:
         if not holds:
             raise ValueError(f"recipe {self.name}: {field} {rule}, got {getattr(self, field)!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every field, as JSON-ready values; ``rules`` and ``near_dedup`` if they are on."""
+        """Return every field, as JSON-ready values; ``verbatim`` and such only if they are on."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
@@ -349,6 +361,20 @@ RECIPES: dict[str, Recipe] = {
             drop_parser_accidents=True,
             dedup_unit="lines",
             dedup_window=1,
+        ),
+        Recipe(
+            name="as_is",
+            description="No rule and no deduplication: every page that has text, as it was read",
+            max_page_chars=_LARGEST,
+            line_rules=False,
+            min_sentences=0,
+            languages=(),
+            bad_words=False,
+            dedup_urls=False,
+            dedup_unit="none",
+            min_sentences_after_dedup=0,
+            verbatim=True,
+            skip_language=True,
         ),
     )
 }

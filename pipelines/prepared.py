@@ -15,6 +15,7 @@ from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import Manifest, read_manifest, write_manifest
 from pipelines.corpus.root_digest import recompute
 from pipelines.engines.local import cores
+from pipelines.imports import sources
 from pipelines.input_list import build_id, write_input_list
 from pipelines.printing import counted
 from pipelines.storage import FileInfo
@@ -45,7 +46,12 @@ def prepare(
     config.page_rules()  # a bad list stops here, not on a worker
     for option, path in config.empty_lists().items():
         note(f"c4: warning: the list {path} has no entries ({option})")
-    files = storage.match(config.inputs)
+    files = sources.input_files(config.source, config.inputs)
+    if line := sources.note_on_sizes(config.source, files):
+        note(f"c4: note: {line}")
+    if config.recipe.dedup_urls:
+        paths = [file.path for file in files]
+        sources.require_distinct_names(config.source, paths, config.recipe.name)
     _require_utf8([file.path for file in files], "--input")
     _require_utf8([config.output], "--output")
     corpus_folder.require_own_folder(config.output, start_over)

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 #: What judges pages, of the options of a build.
 _OF_BUILD = (
-    "recipe", "badwords", "domain_list", "url_list", "allow_rules", "max_record_bytes",
+    "source", "recipe", "badwords", "domain_list", "url_list", "allow_rules", "max_record_bytes",
     "max_file_bytes",
 )  # fmt: skip
 

@@ -61,6 +61,7 @@ class Settings:
     shards: int | str  # train shards, or "auto"
     provenance: bool = False  # whether Parquet shards have columns of it
     rules: dict[str, str] = dataclasses.field(default_factory=dict)  # module -> SHA-256 of source
+    source: str = "wet"  # what the inputs are; not in the file unless they are something else
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +231,8 @@ class Manifest:
         for of, name in absent:
             if not of[name]:
                 del of[name]
+        if self.settings.source == "wet":
+            del content["settings"]["source"]
         return content
 
     def wrong_sums(self) -> list[str]:

@@ -12,6 +12,7 @@ from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import PageVerdict
 from pipelines import storage
 from pipelines.config import BuildConfig
+from pipelines.imports import sources
 from pipelines.printing import printable
 from pipelines.provenance.kept import (
     Copy,
@@ -135,6 +136,8 @@ class Explainer:
                 Counter(),
                 self._config.max_record_bytes,
                 self._config.max_file_bytes,
+                self._config.source,
+                path,
             )
             try:
                 for page in pages:
@@ -214,7 +217,8 @@ class Explainer:
 
         Records of a damaged file cannot always be read by themselves; then the whole file is read.
         """
-        offsets = dict.fromkeys(copy.page.offset for copy in copies)
+        wet = self._config.source == sources.WET  # others are read from their begin only
+        offsets = dict.fromkeys(copy.page.offset for copy in copies if wet)
         pages = [page for offset in offsets for page in self._record(path, offset)]
         found = self._matched(copies, pages, url)
         if len(found) < len(copies):

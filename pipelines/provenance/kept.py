@@ -29,6 +29,7 @@ from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, Dropped
 from pipelines.corpus.container import DamagedFileError
+from pipelines.corpus.derived import CORPORA
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.layout import SPLITS
@@ -272,6 +273,12 @@ class KeptCorpus:
         """Read the manifest. Raises CorpusError if it is missing or damaged."""
         self.folder = folder
         self._made = read_manifest(folder)
+        if self._made.settings.source == CORPORA:
+            of = " or ".join(file.path for file in self._made.inputs)
+            raise CorpusError(
+                f"{folder} was made of other corpora, by c4 mix or c4 head: ask about its pages "
+                f"with --corpus {of}"
+            )
         self.inputs = {file.path: file for file in self._made.inputs}
         self.keep = self._made.keep
         self._recipe = Recipe.from_mapping(self._made.recipe)
@@ -321,7 +328,11 @@ class KeptCorpus:
             OSError: A list cannot be read.
             ValueError: A field differs from the build's, or a list of the build is missing.
         """
+        source = self._made.settings.source
+        if asked.get("source", source) != source:
+            raise ValueError(f"{self.folder} was made of {source}: leave --from out")
         built: dict[str, Any] = {
+            "source": source,
             "recipe": self.recipe,
             "max_record_bytes": self._made.settings.max_record_bytes,
             "max_file_bytes": self._made.settings.max_file_bytes,

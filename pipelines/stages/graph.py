@@ -319,7 +319,7 @@ class _CleanFile(beam.DoFn):
         with _marked(layout.started(config.output, name), path):
             summary = clean_file(
                 path, size, config.output, self._rules, self._identity, config.max_record_bytes,
-                report, config.max_file_bytes, content, config.verify_inputs, new,
+                report, config.max_file_bytes, content, config.verify_inputs, new, config.source,
             )  # fmt: skip
         report(size, summary.pages_read)
         yield summary

@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import io
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +19,7 @@ from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource, key_range, shard_order
+from pipelines.corpus.digests import HashedFile
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
@@ -148,7 +147,7 @@ def write_shard(
     for format_name in format_names:
         file_name = formats.shard_file_name(task.split, task.index, task.count, format_name)
         with storage.write_atomically(storage.join(output, file_name)) as file:
-            hashed = _HashedFile(file)
+            hashed = HashedFile(file)
             formats.write_table(format_name, table, cast(BinaryIO, hashed))
             require()
         written.append(
@@ -301,24 +300,3 @@ def _replace(
     old = pages.column(column)
     new = pc.replace_with_mask(old, pa.array(mask), pa.array(values, old.type))
     return pages.set_column(pages.schema.get_field_index(column), column, new)
-
-
-class _HashedFile(io.BufferedIOBase):
-    """Passes bytes on to a file, and counts and hashes them. Closing it leaves the file open."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.bytes = 0
-        self.digest = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        written = self._file.write(data)
-        self.bytes += written
-        return written
-
-    def tell(self) -> int:
-        return self.bytes

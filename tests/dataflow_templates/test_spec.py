@@ -11,6 +11,7 @@ import pytest
 from c4_filters.recipes import RECIPES
 from dataflow_templates import spec
 from dataflow_templates.launcher import template_options
+from pipelines.imports.sources import SOURCES
 
 METADATA = json.loads(pathlib.Path(spec.__file__).with_name("metadata.json").read_text("utf-8"))
 PARAMETERS = {parameter["name"]: parameter for parameter in METADATA["parameters"]}
@@ -19,6 +20,7 @@ IMAGE = "us-central1-docker.pkg.dev/my-project/c4/c4:1"
 GOOD = {
     "input": ["gs://a-b/x", "gs://crawl/a/*.gz gs://crawl/b/**/[12].gz", " gs://b0b/x\n"],
     "output": ["gs://my.bucket_1/corpus"],
+    "from": ["wet", *SOURCES],
     "recipe": [*RECIPES, "gs://bucket/mine.toml"],
     "badwords": ["de=gs://bucket/de.txt", "en=gs://bucket/en.txt zh-Hans=gs://bucket/zh.txt"],
     "domain_list": ["gs://bucket/domains.json"],
@@ -38,6 +40,7 @@ GOOD = {
 BAD = {
     "input": ["", "crawl/*.gz", "s3://commoncrawl/x", "gs://crawl", "gs://a/x gs://b", "gs://A/x"],
     "output": ["", "gs://bucket", "gs://bucket/", "/corpus", "gs://bucket/two words"],
+    "from": ["", "warc", "WET"],
     "recipe": ["", "EN", "mine.toml", "gs://bucket/mine.json", "en,de", "en\n"],
     "badwords": ["words.txt", "gs://bucket/en.txt", "english=gs://bucket/x", "en=/words"],
     "domain_list": ["domains.json", "gs://bucket", "gs://bucket/a b"],

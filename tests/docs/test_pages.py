@@ -1,6 +1,8 @@
 """The short pages of docs/: their commands run as they are written; every page is in the index."""
 
+import bz2
 import gzip
+import json
 import os
 import pathlib
 import re
@@ -10,6 +12,8 @@ import sys
 
 import pytest
 
+from testing import languages
+from testing.dumps import WikiPage, dump_bytes
 from testing.helpers import run_c4
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -24,7 +28,8 @@ for last; do :; done
 name=${last##*/}
 case $last in
     https://data.commoncrawl.org/crawl-data/*.warc.wet.gz | \\
-    https://data.commoncrawl.org/crawl-data/*/wet.paths.gz) cp "$STORE/$name" "$name" ;;
+    https://data.commoncrawl.org/crawl-data/*/wet.paths.gz | \\
+    https://dumps.wikimedia.org/enwiki/*) cp "$STORE/$name" "$name" ;;
     *) exit 22 ;;
 esac
 """
@@ -102,6 +107,29 @@ def test_a_corpus_that_grows(place: pathlib.Path, tmp_path: pathlib.Path) -> Non
     out = run("\n".join(blocks("growing.md", "sh")), tmp_path, place)
     assert out.count("root digest: ") == 3
     assert "no problems (" in out
+
+
+@pytest.mark.slow
+def test_imports_mixtures_and_heads(place: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("mwparserfromhell", reason="needs the extra import")
+    texts = languages.pages("en", 60, seed=3)
+    pages = [WikiPage(f"Page {number}", text) for number, text in enumerate(texts)]
+    name = "enwiki-20261101-pages-articles1.xml-p1p41242.bz2"
+    (place / "store" / name).write_bytes(bz2.compress(dump_bytes(pages)))
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "one.txt").write_text(texts[0])
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines" / "a.jsonl").write_text('{"text": "One page."}\nno json\n')
+    commands = "\n".join(blocks("import.md", "sh"))
+    commands = commands.replace("c4 vocab", "c4 vocab --size 100").replace("2^23", "2^11")
+    assert "-A 'my-corpus/1.0 (me@example.org)' -O https://dumps" in commands
+    out = run(commands, tmp_path, place)
+    assert "pages read    60 " in out
+    assert re.search(r"wikipedia-2\^11: 2,\d+ tokens, the first \d+ pages of wikipedia", out)
+    assert "times read" in out
+    [reject] = (tmp_path / "lines-corpus" / "rejects").iterdir()
+    [shown] = blocks("import.md", "text")
+    assert json.loads(shown).keys() == json.loads(reject.read_text()).keys()
 
 
 def test_counting_tokens_without_a_tokenizer(
