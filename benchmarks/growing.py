@@ -3,7 +3,7 @@
 ::
 
     python -m benchmarks.growing twin   --wet '../shared/wet/*.warc.wet.gz' --splits 50
-    python -m benchmarks.growing cost   --pages 20000
+    python -m benchmarks.growing cost   --pages 40000
     python -m benchmarks.growing digest --wet '../shared/wet/*.warc.wet.gz'
 
 ``twin`` splits real pages at random into several corpora, adds copies of pages, of lines and of
@@ -316,7 +316,7 @@ def main() -> None:
     if args.what == "twin":
         twin_command(paths, args.splits, args.pages or 300)
     elif args.what == "cost":
-        cost_command(args.pages or 20_000, args.repeats)
+        cost_command(args.pages or 40_000, args.repeats)
     else:
         digest_command(paths, args.repeats)
 
