@@ -10,11 +10,12 @@ paired by their seeds. Then:
   each 5 pairs in a row, as `c4 ablate` would give it with its default of 5 seeds;
 - A against A: of 200 random splits of A's 16 runs into 8 pairs, how many raise an alarm.
 
-Fails unless all 10 signs are right, all verdicts are "A is better" and at most 16 splits raise an
-alarm. The same command resumes.
+Fails unless all 10 signs are right, no verdict is wrong ("cannot tell" is none) and at most 16
+splits raise an alarm. The same command resumes.
 """
 
 import argparse
+import collections
 import pathlib
 import random
 import time
@@ -105,11 +106,14 @@ def report(a: Sequence[float], b: Sequence[float], level: float) -> bool:
         ).verdict
         for start in range(len(b) - IN_A_ROW + 1)
     ]  # fmt: skip
-    found = sum(verdict == "A is better" for verdict in verdicts)
-    print(f"verdict A is better: {found} of {len(verdicts)}, each of {IN_A_ROW} pairs")
+    found = collections.Counter(verdicts)
+    print(
+        f"verdicts, each of {IN_A_ROW} pairs:",
+        ", ".join(f"{verdict}: {count}" for verdict, count in found.most_common()),
+    )
     alarms = false_alarms(a, level)
     print(f"A against A: {alarms} alarms in {SPLITS} splits of {len(a)} runs")
-    return signs == len(differences) and found == len(verdicts) and alarms <= MOST_ALARMS
+    return signs == len(differences) and not found["B is better"] and alarms <= MOST_ALARMS
 
 
 def false_alarms(values: Sequence[float], level: float) -> int:

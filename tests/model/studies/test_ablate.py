@@ -330,7 +330,8 @@ def test_the_benchmark_judges_what_it_measures(capsys):
     a = [2 + rng.gauss(0, 0.01) for _ in range(16)]
     b = [value + 0.1 + rng.gauss(0, 0.002) for value in a[:10]]
     assert proof.report(a, b, 0.99)
-    assert "right sign: 10 of 10\nverdict A is better: 6 of 6" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "right sign: 10 of 10\nverdicts, each of 5 pairs: A is better: 6\n" in told
     assert not proof.report(a, [*b[:9], a[9] - 0.1], 0.99)
     assert not proof.report(a, a[:10], 0.99)
     text = [Page("a b c d e f g h\ni j k l m n o p") for _ in range(50)]
