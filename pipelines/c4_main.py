@@ -53,6 +53,11 @@ _COMMANDS = {
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),
     "plan": _Command("pipelines.commands.plan", "estimates what a build would take and cost"),
+    "split": _Command(
+        "pipelines.commands.split",
+        "writes a corpus for each language of a corpus",
+        interrupted="interrupted; run the same command again: finished languages are kept",
+    ),
     "explain": _Command(
         "pipelines.commands.explain", "shows why pages of a file or corpus were kept or dropped"
     ),
@@ -62,6 +67,24 @@ _COMMANDS = {
     ),
     "diff": _Command(
         "pipelines.commands.diff", "lists the pages that differ between two corpora, and why"
+    ),
+    "import": _Command(
+        "pipelines.commands.import_pages",
+        "makes a corpus of Wikipedia, books, JSON lines or data sets",
+        passes_on=True,
+        interrupted="interrupted; run the same command again to resume: finished files are kept",
+    ),
+    "mix": _Command(
+        "model.commands.mix",
+        "mixes corpora by weight, in pages or tokens",
+        extra="train",
+        interrupted="interrupted; run the same command again: it begins from the start",
+    ),
+    "head": _Command(
+        "model.commands.head",
+        "takes the first tokens of a corpus, to train on little data repeated",
+        extra="train",
+        interrupted="interrupted; run the same command again: it begins from the start",
     ),
     "vocab": _Command(
         "model.commands.vocab", "trains a SentencePiece vocabulary on corpora", extra="train"

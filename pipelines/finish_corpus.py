@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from c4_filters.sources import sources_of
 from pipelines import corpus_folder, storage
 from pipelines.card.owner import read_owner
 from pipelines.card.side_files import CARD, OTHER_CARD, side_files
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout, typed_json
 from pipelines.corpus.manifest import (
+    CitedSource,
     Counts,
     InputFile,
     Manifest,
@@ -25,6 +27,7 @@ from pipelines.corpus.manifest import (
     UnreadableFile,
     write_manifest,
 )
+from pipelines.corpus.root_digest import root_digest
 from pipelines.stages.clean_files import FileSummary
 from pipelines.stages.write_shards import ShardSummary
 
@@ -45,10 +48,11 @@ def make_manifest(
     shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
     read = [file for file in files if not file.unreadable]
     parts: list[FileSummary | ShardSummary] = [*read, *shards]
+    own = config.own_rules()
     settings = {
         name: value for name, value in config.identity.items() if name not in ("recipe", "versions")
     }
-    return Manifest(
+    made = Manifest(
         recipe=config.recipe.as_dict(),
         settings=typed_json.decode(Settings, settings),
         versions=config.identity["versions"],
@@ -83,17 +87,24 @@ def make_manifest(
         ),
         keep=config.keep,
         recleaned=tuple(Recleaned(file.path, file.recleaned) for file in read if file.recleaned),
+        against=tuple(older.entry() for older in config.older),
         kept_page=next((ShownPage(**shard.kept_page) for shard in shards if shard.kept_page), None),
         samples=_samples([part.samples for part in parts]),
         languages=_added(shard.languages for shard in shards),
         dates=_oldest_and_newest([date for shard in shards for date in shard.dates]),
         card=read_owner(config.card).as_dict() if config.card is not None else {},
+        sources=tuple(CitedSource(*source) for source in sources_of(config.recipe)),
+        rule_sources=own.sources if own is not None else {},
         timing=Timing(
             clean_cpu_s=round(sum(file.cpu_s for file in read), 3),
             write_cpu_s=round(sum(shard.cpu_s for shard in shards), 3),
             files_resumed=sum(file.resumed for file in read),
         ),
     )
+    rows = {
+        split: [shard.rows for shard in shards if shard.split == split] for split in layout.SPLITS
+    }
+    return dataclasses.replace(made, root_digest=root_digest(made, rows))
 
 
 def _counts(

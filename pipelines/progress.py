@@ -27,7 +27,7 @@ _LIST_S = 2.0
 _LIST_REMOTE_S = 30.0  # a request a thousand names
 _PLAIN_EVERY_S = 10.0
 _FIRST_RATE_S = 2.0  # before that a rate is chance
-_STAGES = ("clean", "dedup", "merge", "write")
+_STAGES = ("clean", "dedup", "near", "merge", "write")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +187,10 @@ def _watch(
         show.finish()
 
 
-_UNITS = {"fetch": "B", "clean": "B", "dedup": "files", "merge": "pieces", "write": "shards"}
+_UNITS = {
+    "fetch": "B", "clean": "B", "dedup": "files", "near": "files", "merge": "pieces",
+    "write": "shards",
+}  # fmt: skip
 
 
 class _Bar:

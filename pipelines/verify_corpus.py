@@ -28,6 +28,7 @@ __all__ = [
     "kept_problems",
     "manifest_problem",
     "progress_bar",
+    "root_digest_problems",
     "shard_problems",
     "side_file_problems",
 ]
@@ -72,6 +73,18 @@ def shard_problems(
         return wrong or (_wrong_digest(path, shard, progress) if digests else None)
 
     return _each(check, made.shards, digests)
+
+
+def root_digest_problems(output: str, made: Manifest) -> list[Problem]:
+    """Check the root digest against the pages of the shards, which must be as the manifest says."""
+    from pipelines.corpus.root_digest import recompute
+
+    if not made.root_digest:  # of an earlier version
+        return []
+    found = recompute(output, made)
+    if found == made.root_digest:
+        return []
+    return [Problem(layout.MANIFEST, f"has root digest {made.root_digest}, not {found}")]
 
 
 @contextlib.contextmanager

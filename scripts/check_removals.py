@@ -13,7 +13,8 @@ the same url or span and is itself kept:
 - of the occurrences of a span, that in the page of the smallest rank stays, and there the first;
   a sentence goes if it lies in any span that goes, and has the smallest keeper of those.
 
-An opted-out page has no keeper; that of a near duplicate must be a page that is kept. Memory holds
+Pages of older corpora (``--against``), which must have kept theirs, rank before all others. An
+opted-out page has no keeper; that of a near duplicate must be a page that is kept. Memory holds
 the pages' digests, and the spans of one part of the corpus at a time. Exits with 1 if a removal is
 wrong.
 """
@@ -41,13 +42,16 @@ __all__ = ["check", "main"]
 _SPANS_AT_ONCE = 2_000_000
 _COLUMNS = ["url", "text", "timestamp", "digest", "unit_starts"]
 _LOST = (PageVerdict.DUPLICATE_URL, PageVerdict.OPTED_OUT)  # before spans are compared
-_Place: TypeAlias = tuple[int, str, int]  # rank of the page, file, first unit of the span
+#: Generation (0: an older corpus), rank of the page, file, first unit of the span.
+_Place: TypeAlias = tuple[int, int, str, int]
+_Source: TypeAlias = tuple[int, str, str]  # generation, folder, file
 
 
 class _File:
     """What is kept of one WET file. Use as a context manager."""
 
-    def __init__(self, folder: str, name: str) -> None:
+    def __init__(self, source: _Source) -> None:
+        self.generation, folder, name = source
         self.name, self._prints = name, layout.fingerprints(folder, name)
         self._cleaned = CleanedFile(layout.cleaned(folder, name))
         self.removals = open_removals(layout.removals(folder, name), self._cleaned, None)
@@ -88,7 +92,7 @@ class _File:
             count = 0 if verdict in _LOST else len(units) - recipe.dedup_window + 1
             for first in range(count):
                 span = "\n".join(units[first : first + recipe.dedup_window]).encode()
-                place = _rank(row, recipe), self.name, before + first
+                place = self.generation, _rank(row, recipe), self.name, before + first
                 yield hashlib.blake2b(span, digest_size=16).digest(), place
             before += len(units)
 
@@ -102,33 +106,39 @@ def check(folder: str) -> tuple[Counter[str], list[str]]:
     """
     made = read_manifest(folder)
     recipe, counts = Recipe.from_mapping(made.recipe), Counter[str]()
-    names = sorted(layout.file_name(file.path) for file in made.inputs)
-    wrong = list(_wrong_pages(folder, names, recipe, counts))
+    sources: list[_Source] = []
+    for generation, each in [*((0, older.path) for older in made.against), (1, folder)]:
+        inputs = read_manifest(each).inputs
+        sources += [(generation, each, layout.file_name(file.path)) for file in inputs]
+    sources.sort()
+    wrong = list(_wrong_pages(sources, recipe, counts))
     if recipe.dedup_unit != "none":
-        wrong += _wrong_units(folder, names, recipe, counts)
+        wrong += _wrong_units(sources, recipe, counts)
     return counts, wrong
 
 
-def _wrong_pages(
-    folder: str, names: Sequence[str], recipe: Recipe, counts: Counter[str]
-) -> Iterator[str]:
-    newest: dict[bytes, tuple[str, bytes]] = {}  # url -> date and digest of the page that stays
+def _wrong_pages(sources: Sequence[_Source], recipe: Recipe, counts: Counter[str]) -> Iterator[str]:
+    # Url -> generation, date and digest of the page that stays.
+    newest: dict[bytes, tuple[int, str, bytes]] = {}
     kept: set[int] = set()
-    for name in names:
-        with _File(folder, name) as file:
+    for source in sources:
+        with _File(source) as file:
             for url, date, digest in file.compared(recipe):
                 best = newest.get(url)
-                if best is None or date > best[0] or (date == best[0] and digest < best[1]):
-                    newest[url] = date, digest
+                if best is None or (
+                    best[0] == file.generation
+                    and (date > best[1] or (date == best[1] and digest < best[2]))
+                ):
+                    newest[url] = file.generation, date, digest
             kept.update(
                 _rank(row, recipe) for row, code in file.pages() if code is PageVerdict.KEPT
             )
     staying = Counter[bytes]()  # pages of each url
-    for name in names:
-        with _File(folder, name) as file:
+    for source in (each for each in sources if each[0]):
+        with _File(source) as file:
             for number, (row, verdict) in enumerate(file.pages()):
                 keeper = file.removals.keeper_of_page(number)
-                _, digest = newest.get(_url(row), ("", b""))
+                generation, _, digest = newest.get(_url(row), (1, "", b""))
                 counts[verdict] += 1
                 staying[_url(row)] += verdict not in _LOST
                 right = {
@@ -137,41 +147,40 @@ def _wrong_pages(
                     PageVerdict.NEAR_DUPLICATE: keeper in kept,
                 }.get(verdict, True)
                 if verdict not in _LOST and recipe.dedup_urls:
-                    right = right and row["digest"] == digest and staying[_url(row)] == 1
+                    right = right and row["digest"] == digest and staying[_url(row)] == generation
                 if not right:
-                    yield f"{name}: page {number}, {row['url']}: {verdict}, keeper {keeper}"
+                    yield f"{file.name}: page {number}, {row['url']}: {verdict}, keeper {keeper}"
 
 
-def _wrong_units(
-    folder: str, names: Sequence[str], recipe: Recipe, counts: Counter[str]
-) -> Iterator[str]:
+def _wrong_units(sources: Sequence[_Source], recipe: Recipe, counts: Counter[str]) -> Iterator[str]:
     wanted: dict[tuple[str, int], int] = {}  # unit that goes -> its keeper
     units = 0
-    for name in names:
-        with _File(folder, name) as file:
+    for source in sources:
+        with _File(source) as file:
             units += file.removals.unit_count
     parts = -(-units // _SPANS_AT_ONCE)
     for part in range(parts):
         best: dict[bytes, _Place] = {}
         for judged in (False, True):
-            for name in names:
-                with _File(folder, name) as file:
+            for source in sources:
+                with _File(source) as file:
                     for span, place in file.spans(recipe):
                         if int.from_bytes(span[:4], "big") % parts != part:
                             continue
                         if not judged:
                             best[span] = min(place, best.get(span, place))
-                        elif place != best[span]:
-                            for at in range(place[2], place[2] + recipe.dedup_window):
-                                keeper = wanted.get((name, at), best[span][0])
-                                wanted[name, at] = min(keeper, best[span][0])
-    for name in names:
-        with _File(folder, name) as file:
+                        elif place != best[span] and file.generation:
+                            for at in range(place[3], place[3] + recipe.dedup_window):
+                                keeper = wanted.get((file.name, at), best[span][1])
+                                wanted[file.name, at] = min(keeper, best[span][1])
+    for source in (each for each in sources if each[0]):
+        with _File(source) as file:
             for unit, gone in enumerate(file.removals.units(0, file.removals.unit_count).tolist()):
                 keeper = file.removals.keeper_of_unit(unit) if gone else None
                 counts[recipe.dedup_unit] += gone
-                if keeper != wanted.get((name, unit)):
-                    yield f"{name}: unit {unit}: keeper {keeper}, not {wanted.get((name, unit))}"
+                right = wanted.get((file.name, unit))
+                if keeper != right:
+                    yield f"{file.name}: unit {unit}: keeper {keeper}, not {right}"
 
 
 def _url(row: dict[str, Any]) -> bytes:

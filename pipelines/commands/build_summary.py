@@ -12,6 +12,7 @@ from pipelines import storage
 from pipelines.config import OPT_OUT, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Counts, Manifest
+from pipelines.imports.sources import WET
 from pipelines.printing import counted, painter, printable
 from pipelines.stages.clean_files import CHANGED_INPUT
 
@@ -108,11 +109,17 @@ def _notes(config: BuildConfig, made: Manifest) -> Iterator[str]:
             f"{count:,} {reason}" for reason, count in counts.records_rejected_by_reason.items()
         )
         yield f"records rejected: {reasons} (listed in {storage.join(config.output, 'rejects')})"
+    if config.source != WET and counts.records_of_other_types:  # warcinfo records are no news
+        kinds = [f"{count:,} {kind}" for kind, count in counts.records_of_other_types.items()]
+        yield f"pages of other kinds, left out: {', '.join(kinds)}"
     for reason, count in collections.Counter(file.reason for file in made.recleaned).items():
         what = _RECLEANED.get(reason, "cleaned again ({})").format(reason)
         yield f"{counted(count, 'cleaned file')} {'was' if count == 1 else 'were'} {what}"
     yield f"why a page was dropped: {_explain_command(config, made)}"
     yield "what the names of the rules mean: docs/rules.md"
+    for older in made.against:
+        yield printable(f"left out: what {older.path} has")
+    yield f"root digest: {made.root_digest}"
 
 
 def _result(config: BuildConfig, made: Manifest, wall_s: float | None) -> Iterator[str]:

@@ -5,6 +5,8 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
+from c4_filters.own_rules import is_verdict, modules_of
+from c4_filters.recipes import Recipe
 from c4_filters.verdicts import PageVerdict
 from pipelines import storage
 from pipelines.config import BuildConfig
@@ -33,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 #: What judges pages, of the options of a build.
 _OF_BUILD = (
-    "recipe", "badwords", "domain_list", "url_list", "max_record_bytes", "max_file_bytes",
+    "source", "recipe", "badwords", "domain_list", "url_list", "allow_rules", "max_record_bytes",
+    "max_file_bytes",
 )  # fmt: skip
 
 
@@ -73,10 +76,6 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     if options.file is None and options.url is None and options.verdict is None:
         arguments.refuse("give FILE, --url or --verdict, to choose among the pages of --corpus")
-    if options.verdict is not None and options.verdict not in list(PageVerdict):
-        raise ValueError(
-            f"unknown verdict {options.verdict!r}; known: {', '.join(PageVerdict)} (--verdict)"
-        )
     if options.verdict in _OF_DEDUP and options.corpus is None:
         raise ValueError(
             f"deduplication decides which pages are {options.verdict}, over the whole corpus: "
@@ -98,14 +97,21 @@ def _explain(arguments: argparse.Namespace, options: _Options, corpus: KeptCorpu
         note_versions(corpus, config)
         if path is not None and path not in corpus.inputs:
             raise ValueError(f"{corpus.folder} was not built from {path} (--corpus)")
+    if options.verdict is not None and not _may_be(options.verdict, config.recipe):
+        raise ValueError(
+            f"unknown verdict {options.verdict!r}; known: {', '.join(PageVerdict)} (--verdict)"
+        )
     advice, judging = ": --corpus DIR", corpus
     if corpus is not None and not corpus.has_pages:
         _require_file(corpus, path, options)
         advice, judging = "", None
     advice = f" (deduplication not considered{advice})"
-    unit = config.recipe.dedup_unit
-    if unit == "none" and not config.recipe.dedup_urls:
+    recipe, unit = config.recipe, config.recipe.dedup_unit
+    if unit == "none" and not recipe.dedup_urls and recipe.near_dedup is None:
         advice = ""
+    if recipe.rules and not config.allow_rules:
+        modules = ",".join(modules_of(recipe.rules))
+        advice = f" (rules of your own not considered: --allow-rules {modules}){advice}"
     printed = 0
     for account in Explainer(config, judging, options.url, options.verdict).explain(path):
         if isinstance(account, Account):
@@ -128,6 +134,11 @@ def _path(file: str) -> str:
     if len(paths) > 1:
         raise ValueError(f"{file!r} matches {len(paths)} files: give one")
     return layout.absolute(paths[0].path)
+
+
+def _may_be(verdict: str, recipe: Recipe) -> bool:
+    """Return whether a page can have this verdict: ours, or perhaps that of a rule of one's own."""
+    return verdict in list(PageVerdict) or (bool(recipe.rules) and is_verdict(verdict))
 
 
 def note_versions(corpus: KeptCorpus, config: BuildConfig) -> None:

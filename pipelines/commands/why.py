@@ -18,7 +18,7 @@ from pipelines.provenance.printed import print_account, print_rejected
 
 __all__ = ["add_arguments", "run"]
 
-_LISTS = ("badwords", "domain_list", "url_list")
+_LISTS = ("badwords", "domain_list", "url_list", "allow_rules")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

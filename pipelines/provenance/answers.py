@@ -231,12 +231,17 @@ def _removed_lines(page: KeptPage | None) -> set[int]:
     return {line for line, gone in zip(lines, removed, strict=True) if gone} - stay
 
 
+def _url_of(account: Account, keeper: int | None) -> str | None:
+    holder = None if keeper is None else account.keepers.get(keeper)
+    return holder and holder.url
+
+
 def _kept_by(account: Account) -> Iterator[KeptBy]:
     page = account.kept
     if page is not None and page.lost is PageVerdict.NEAR_DUPLICATE:
-        yield KeptBy(None, account.keepers.get(page.page_keeper or 0))
+        yield KeptBy(None, _url_of(account, page.page_keeper))
     if page is None or page.lost is not PageVerdict.KEPT:
         return
     for (text, _), keeper in zip(page.units(), page.unit_keepers, strict=True):
         if keeper is not None:
-            yield KeptBy(text, account.keepers.get(keeper))
+            yield KeptBy(text, _url_of(account, keeper))

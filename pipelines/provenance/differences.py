@@ -19,6 +19,7 @@ from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import PageVerdict
 from pipelines.config import flatten
 from pipelines.corpus import layout
+from pipelines.corpus.derived import CORPORA
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import Manifest, read_manifest
@@ -152,7 +153,7 @@ class _Side:
     @functools.cached_property
     def _kept(self) -> KeptCorpus | None:
         """The kept files, with their index, if there are any."""
-        if self.made.keep != "all":
+        if self.made.keep != "all" or self.made.settings.source == CORPORA:
             return None
         kept = KeptCorpus(self._folder)
         kept.require_index()

@@ -12,8 +12,16 @@ from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import PageVerdict
 from pipelines import storage
 from pipelines.config import BuildConfig
+from pipelines.imports import sources
 from pipelines.printing import printable
-from pipelines.provenance.kept import Copy, KeptCorpus, KeptFile, KeptPage
+from pipelines.provenance.kept import (
+    Copy,
+    DroppedPage,
+    Holder,
+    KeptCorpus,
+    KeptFile,
+    KeptPage,
+)
 from pipelines.stages.clean_files import Place, page_digest, read_pages
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 
@@ -40,7 +48,7 @@ class Account(NamedTuple):
     explained: ExplainedPage | None  # None: the record cannot be read
     missing: str  # why
     kept: KeptPage | None  # None: the rules dropped it, or deduplication is not considered
-    keepers: Mapping[int, str]  # addresses of the pages that have the copies of removed units
+    keepers: Mapping[int, Holder]  # the pages that have the copies of removed units
 
 
 class _Found(NamedTuple):
@@ -109,6 +117,9 @@ class Explainer:
                 found = _kept_page(kept, item, digest, seen[digest])
                 seen[digest] += 1
                 if found is None:
+                    dropped = kept.dropped(page_key(normalize_url(item.page.url)))
+                    explained = self._by_own_rule(explained, dropped, item.place.offset)
+                if found is None and explained.before.verdict is PageVerdict.KEPT:
                     raise ValueError(
                         f"{path} and what {self._corpus and self._corpus.folder} keeps of it do "
                         f"not match: {item.page.url} is missing there"
@@ -125,6 +136,8 @@ class Explainer:
                 Counter(),
                 self._config.max_record_bytes,
                 self._config.max_file_bytes,
+                self._config.source,
+                path,
             )
             try:
                 for page in pages:
@@ -179,7 +192,21 @@ class Explainer:
             for copy, found in zip(here, pages, strict=True):
                 kept = copy.page if isinstance(copy.page, KeptPage) else None
                 explained = explain_page(found.page, self._rules)
+                if isinstance(copy.page, DroppedPage):
+                    explained = self._by_own_rule(explained, [copy.page], copy.page.offset)
                 yield from self._account(path, found.place.offset, explained, kept, known)
+
+    def _by_own_rule(
+        self, explained: ExplainedPage, dropped: Iterable[DroppedPage], offset: int
+    ) -> ExplainedPage:
+        """Return a page with the verdict that a rule of one's own gave it, by the kept files."""
+        for page in dropped:
+            kept = explained.before.verdict is PageVerdict.KEPT
+            if page.by_own_rule and page.offset == offset and kept:
+                result = CleanPage(page.verdict)
+                note = f"by a rule of the recipe: {', '.join(self._rules.recipe.rules)}"
+                return explained._replace(before=result, result=result, note=note)
+        return explained
 
     def _names(self, detail: str) -> bool:
         """Return whether a reject names the given address."""
@@ -190,7 +217,8 @@ class Explainer:
 
         Records of a damaged file cannot always be read by themselves; then the whole file is read.
         """
-        offsets = dict.fromkeys(copy.page.offset for copy in copies)
+        wet = self._config.source == sources.WET  # others are read from their begin only
+        offsets = dict.fromkeys(copy.page.offset for copy in copies if wet)
         pages = [page for offset in offsets for page in self._record(path, offset)]
         found = self._matched(copies, pages, url)
         if len(found) < len(copies):
@@ -225,6 +253,7 @@ class Explainer:
                 else:
                     digest = getattr(copy.page, "digest", None)
                     fits = page_digest(page.page, before.text) == digest
+                    fits |= isinstance(copy.page, DroppedPage) and copy.page.by_own_rule
                 if fits:
                     found.append(page)
                     del waiting[at]
@@ -271,7 +300,8 @@ class Explainer:
         kept, corpus = account.kept, self._corpus
         if kept is None or corpus is None:
             return account
-        note, keepers = account.judgement.note, {}
+        note = account.judgement.note
+        keepers: Mapping[int, Holder] = {}
         if kept.lost is PageVerdict.OPTED_OUT:
             note = "its address is on the list of --opt-out"
         elif kept.lost is PageVerdict.DUPLICATE_URL:
@@ -280,8 +310,8 @@ class Explainer:
             keepers = corpus.keepers(kept, account.path)
         if kept.lost is PageVerdict.NEAR_DUPLICATE:
             note = "the page that has its text was not found, or not searched for in so many files"
-            for url in keepers.values():
-                note = f"much of it is in {url}"
+            for holder in keepers.values():
+                note = f"much of it is in {holder}"
         judgement = account.judgement._replace(note=note)
         return account._replace(judgement=judgement, keepers=keepers)
 

@@ -23,12 +23,14 @@ from c4_filters.recipes import Recipe
 from c4_filters.sentences import SentenceSplitter, sentence_splitter
 from c4_filters.spans import unit_identities
 from c4_filters.urls import normalize_url, page_key, split_of
-from c4_filters.verdicts import PageVerdict, RejectReason
+from c4_filters.verdicts import PageVerdict, RejectReason, page_verdict
 from pipelines import storage
 from pipelines.config import OPT_OUT, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, Dropped
 from pipelines.corpus.container import DamagedFileError
+from pipelines.corpus.derived import CORPORA
+from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import read_manifest
@@ -37,7 +39,7 @@ from pipelines.options import option_of
 from pipelines.provenance.index import Entries, Index, Place, find_index, pack_places, write_index
 from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
 
-__all__ = ["Copy", "DroppedPage", "Held", "KeptCorpus", "KeptFile", "KeptPage"]
+__all__ = ["Copy", "DroppedPage", "Held", "Holder", "KeptCorpus", "KeptFile", "KeptPage"]
 
 _LOOKUPS = 10_000  # of a page in a kept file, for keepers of copies: some 10 to 30 s
 _BEFORE_SPANS = (PageVerdict.DUPLICATE_URL, PageVerdict.OPTED_OUT)  # of pages that keep no copy
@@ -87,7 +89,12 @@ class DroppedPage(NamedTuple):
     """A page that the rules before deduplication dropped."""
 
     offset: int
-    verdict: PageVerdict
+    verdict: str  # a PageVerdict, or that of a rule of one's own
+
+    @property
+    def by_own_rule(self) -> bool:
+        """Whether a rule of one's own dropped it."""
+        return not isinstance(self.verdict, PageVerdict)
 
 
 class Copy(NamedTuple):
@@ -95,6 +102,23 @@ class Copy(NamedTuple):
 
     path: str  # of the WET file
     page: KeptPage | DroppedPage
+
+
+class Holder(NamedTuple):
+    """The page that has the copy of what was removed.
+
+    Attributes:
+        url: Its address; None: it is not known.
+        older: Where it is, if that is in an older corpus, for people.
+    """
+
+    url: str | None
+    older: str = ""
+
+    def __str__(self) -> str:
+        if not self.older:
+            return self.url or "a page that was not found"
+        return f"{self.url} in {self.older}" if self.url else f"a page of {self.older}"
 
 
 class Held(NamedTuple):
@@ -185,7 +209,7 @@ class KeptFile:
         """Return one page that the rules dropped, by its number in their list."""
         dropped = self._dropped
         return DroppedPage(
-            int(dropped.offsets[row]), PageVerdict(dropped.names[dropped.codes[row]])
+            int(dropped.offsets[row]), page_verdict(dropped.names[dropped.codes[row]])
         )
 
     @functools.cached_property
@@ -249,13 +273,19 @@ class KeptCorpus:
         """Read the manifest. Raises CorpusError if it is missing or damaged."""
         self.folder = folder
         self._made = read_manifest(folder)
+        if self._made.settings.source == CORPORA:
+            of = " or ".join(file.path for file in self._made.inputs)
+            raise CorpusError(
+                f"{folder} was made of other corpora, by c4 mix or c4 head: ask about its pages "
+                f"with --corpus {of}"
+            )
         self.inputs = {file.path: file for file in self._made.inputs}
         self.keep = self._made.keep
         self._recipe = Recipe.from_mapping(self._made.recipe)
         self._paths = sorted(self.inputs)
         self._opened: dict[str, KeptFile] = {}  # files that stay open, the last used ones last
         self._lookups = _LOOKUPS
-        self._urls_of_ranks: dict[int, str] = {}
+        self._holders: dict[int, Holder] = {}  # by rank
 
     def __enter__(self) -> "KeptCorpus":
         return self
@@ -265,6 +295,8 @@ class KeptCorpus:
 
     def close(self) -> None:
         """Close the index and kept files. Safe to call more than once."""
+        for older in self.__dict__.pop("_older", ()):
+            older.close()
         while self._opened:
             self._opened.popitem()[1].close()
         if (index := self.__dict__.pop("index", None)) is not None:
@@ -296,7 +328,11 @@ class KeptCorpus:
             OSError: A list cannot be read.
             ValueError: A field differs from the build's, or a list of the build is missing.
         """
+        source = self._made.settings.source
+        if asked.get("source", source) != source:
+            raise ValueError(f"{self.folder} was made of {source}: leave --from out")
         built: dict[str, Any] = {
+            "source": source,
             "recipe": self.recipe,
             "max_record_bytes": self._made.settings.max_record_bytes,
             "max_file_bytes": self._made.settings.max_file_bytes,
@@ -315,10 +351,20 @@ class KeptCorpus:
         return config
 
     def _require_lists(self, config: BuildConfig) -> None:
-        """Raise ValueError, naming the option, unless the lists are those of the build."""
+        """Raise ValueError, naming the option, unless lists and own rules are the build's.
+
+        Own rules that are not allowed now are no fault: the kept files have their verdicts.
+        """
         # Which pages the opt-out list covers is in the removals.
         built = {name: of for name, of in self._made.settings.lists.items() if name != OPT_OUT}
         given: dict[str, str] = config.identity["lists"]
+        rules = self._made.settings.rules
+        for module, digest in config.identity.get("rules", rules).items():
+            if rules.get(module) != digest:
+                raise ValueError(
+                    f"the module {module} is not the one that {self.folder} was built with: leave "
+                    "it out, and its verdicts come from the kept files (--allow-rules)"
+                )
         for option in sorted({*built, *given}):
             if option not in given:
                 raise ValueError(
@@ -544,11 +590,44 @@ class KeptCorpus:
                 and _short(found.digest) == page.page_keeper
             ):
                 return _described(found.timestamp, copy)
+        if described := self._preferred_older(page):
+            return described
         for copy_path in dict.fromkeys(copy.path for copy in known):
             copies = [copy for copy in known if copy.path == copy_path]
             if described := self._preferred_dropped(page, copies):
                 return described
+        if self._made.against:
+            return f"a page of {self._names_of_older} was preferred"
         return "its copy is not in the kept files"
+
+    def _preferred_older(self, page: KeptPage) -> str:
+        """Look in the older corpora for the page that was preferred."""
+        for older in self._older:
+            if older.index is None and not self._may_look(len(older.inputs)):
+                continue
+            for copy in older.find(page.url):
+                found = copy.page
+                if isinstance(found, KeptPage) and _short(found.digest) == page.page_keeper:
+                    described = _described(found.timestamp, copy)
+                    return f"{described} (it is in the older corpus {older.folder})"
+        return ""
+
+    @functools.cached_property
+    def _older(self) -> list["KeptCorpus"]:
+        """The older corpora that this one was built against, where their pages were kept."""
+        found = []
+        for entry in self._made.against:
+            with contextlib.suppress(CorpusError):  # it is gone
+                older = KeptCorpus(entry.path)
+                if older.has_pages and older._made.root_digest == entry.root_digest:
+                    found.append(older)
+        return found
+
+    @property
+    def _names_of_older(self) -> str:
+        paths = [entry.path for entry in self._made.against]
+        one = "an older corpus" if len(paths) > 1 else "the older corpus"
+        return f"{one} {' or '.join(paths)}"
 
     def _preferred_dropped(self, page: KeptPage, copies: Sequence[Copy]) -> str:
         """Look among pages that the rules dropped, which only recipes like tfds compare."""
@@ -572,8 +651,8 @@ class KeptCorpus:
                 return _described(prints.timestamps[row], copy)
         return ""
 
-    def keepers(self, page: KeptPage, path: str) -> dict[int, str]:
-        """Return the address of the page that has the copy of each removed unit, by its keeper.
+    def keepers(self, page: KeptPage, path: str) -> dict[int, Holder]:
+        """Return the page that has the copy of each removed unit, by its keeper.
 
         Of a near duplicate, that of the page that stays. One that is not found, or not looked for
         because that takes too long, is left out.
@@ -581,10 +660,22 @@ class KeptCorpus:
         wanted = {keeper for keeper in page.unit_keepers if keeper is not None}
         if page.lost is PageVerdict.NEAR_DUPLICATE and page.page_keeper is not None:
             wanted = {page.page_keeper}
-        self._find_keepers(wanted.difference(self._urls_of_ranks), path)
-        return {rank: url for rank in wanted if (url := self._urls_of_ranks.get(rank)) is not None}
+        missing = wanted.difference(self._holders)
+        searched = self._find_keepers(missing, path)
+        for older in self._older:
+            left = missing.difference(self._holders)
+            searched = older._find_keepers(left, "") and searched
+            for rank in left & older._holders.keys():
+                self._holders[rank] = Holder(
+                    older._holders[rank].url, f"the older corpus {older.folder}"
+                )
+        if searched and self._made.against:
+            for rank in missing.difference(self._holders):
+                self._holders[rank] = Holder(None, self._names_of_older)
+        return {rank: self._holders[rank] for rank in wanted & self._holders.keys()}
 
-    def _find_keepers(self, missing: set[int], path: str) -> None:
+    def _find_keepers(self, missing: set[int], path: str) -> bool:
+        """Note the pages that have these ranks; return False if that takes too long."""
         if self.index is not None:
             name = "pages" if self._ranks_are_keys else "ranks"
             ranks = {
@@ -595,14 +686,16 @@ class KeptCorpus:
             }
             for place, copy in self._pages_at(ranks):
                 if isinstance(copy.page, KeptPage) and copy.page.lost not in _BEFORE_SPANS:
-                    self._urls_of_ranks[ranks[place]] = copy.page.url
-            return
-        for other in [path, *(other for other in self._paths if other != path)]:
-            if not missing or not self._may_look(len(missing)):
-                break
-            found = dict(self._urls_in(other, sorted(missing)))
-            self._urls_of_ranks.update(found)
-            missing.difference_update(found)
+                    self._holders[ranks[place]] = Holder(copy.page.url)
+            return True
+        for other in sorted(self._paths, key=lambda other: (other != path, other)):
+            if not (left := sorted(missing - self._holders.keys())):
+                return True
+            if not self._may_look(len(left)):
+                return False
+            for rank, url in self._urls_in(other, left):
+                self._holders[rank] = Holder(url)
+        return True
 
     @property
     def _ranks_are_keys(self) -> bool:

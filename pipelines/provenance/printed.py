@@ -83,11 +83,12 @@ def _print_removed(account: Account, unit: str, sentence: str | None) -> None:
     ]
     for removed, run in groupby(shown, key=lambda unit: unit[1]):
         last = None
-        for text, _, url in run if removed else ():
+        for text, _, holder in run if removed else ():
             print(f"  {'duplicate':>15} | {_shortened(text)}")
-            where = url or "a page that was not found, or not searched for in so many files"
-            if url is not None and normalize_url(url) == normalize_url(account.url):
-                where = "this page"
+            where = "a page that was not found, or not searched for in so many files"
+            if holder is not None:
+                same = holder.url and normalize_url(holder.url) == normalize_url(account.url)
+                where = "this page" if same and not holder.older else str(holder)
             if where != last:
                 print(f"  {'of' if last is None else 'and of':>15} | {_shortened(where)}")
             last = where

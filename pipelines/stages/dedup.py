@@ -20,9 +20,11 @@ from pipelines.corpus.removals import PAGE_VERDICTS, write_removals
 __all__ = [
     "Buffers",
     "bucket_count",
+    "live_spans",
     "opted_out_pages",
     "opted_out_rows",
     "outdated_pages",
+    "page_buffers",
     "repeated_spans",
     "span_buffers",
     "url_buffers",
@@ -83,7 +85,13 @@ def url_buffers(
     Returns:
         Its pages that are older copies within it, packed, or None; its other pages by bucket.
     """
-    file = read_fingerprints(layout.fingerprints(output, name))
+    return page_buffers(read_fingerprints(layout.fingerprints(output, name)), buckets, opted_out)
+
+
+def page_buffers(
+    file: Fingerprints, buckets: int, opted_out: bytes = b""
+) -> tuple[bytes | None, Buffers]:
+    """Settle the urls of a file that has been read; see `url_buffers`."""
     stamps = spans.timestamp_column(file.timestamps)
     if opted_out:
         own = np.delete(np.arange(len(stamps)), opted_out_rows(opted_out))
@@ -121,6 +129,22 @@ def span_buffers(
         is known by its first unit, counted through the file.
     """
     file = read_fingerprints(layout.fingerprints(output, name))
+    ids, ranks, first_of_span = live_spans(file, lost_pages, window, opted_out)
+    found = spans.span_winners(ids, ranks)
+    packed = spans.pack_spans_by_bucket(
+        ids[found.rows], ranks[found.rows], first_of_span[found.rows], buckets
+    )
+    return _settled(first_of_span[found.losers], first_of_span[found.keepers]), packed
+
+
+def live_spans(
+    file: Fingerprints, lost_pages: Iterable[bytes], window: int, opted_out: bytes = b""
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """List the spans of the pages of a file that passed the rules and kept their urls.
+
+    Returns:
+        Identities [spans, 2], ranks of their pages [spans], first units [spans].
+    """
     live = np.zeros(len(file.units_per_page), dtype=bool)
     live[: file.cleaned_pages] = True
     live[_rows(lost_pages)] = False
@@ -128,13 +152,7 @@ def span_buffers(
     unit_is_live = np.repeat(live, file.units_per_page)
     first_units = np.flatnonzero(unit_is_live)
     all_spans = spans.span_identities(file.units[first_units], file.units_per_page[live], window)
-    ranks = file.ranks[live][all_spans.page]
-    found = spans.span_winners(all_spans.ids, ranks)
-    first_of_span = first_units[all_spans.first_unit]
-    packed = spans.pack_spans_by_bucket(
-        all_spans.ids[found.rows], ranks[found.rows], first_of_span[found.rows], buckets
-    )
-    return _settled(first_of_span[found.losers], first_of_span[found.keepers]), packed
+    return all_spans.ids, file.ranks[live][all_spans.page], first_units[all_spans.first_unit]
 
 
 def _settled(losers: npt.NDArray[np.int64], keepers: npt.NDArray[np.int64]) -> bytes | None:

@@ -5,6 +5,7 @@
     ListInputs -> CleanFiles ---> url rows by bucket --> outdated pages by file --+
                        |                                                          |
                        +--------> span rows by bucket -> repeated spans by file --+-> WriteRemovals
+                       |                                      NearDuplicates, if asked for -+
                        |                                                                    |
                        +--> MergeFiles, where files are many <------------------------------+
                        |        |                                                           |
@@ -14,7 +15,8 @@
 
 The graph carries settings, never the names of files: a worker reads these from the list that the
 launcher made (`pipelines.input_list`). Text stays in files and is read once by the shard it belongs
-to.
+to. Fingerprint files of older corpora (``--against``) join those of cleaned files on their way to
+both kinds of buckets (`pipelines.stages.older_files`).
 """
 
 import contextlib
@@ -31,13 +33,14 @@ from pipelines.card.owner import read_owner
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
+from pipelines.corpus.older import Older, read_unchanged
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
 from pipelines.prepared import prepare, require_readable
 from pipelines.progress import Notes
 from pipelines.quiet_beam import beam
-from pipelines.stages import dedup
+from pipelines.stages import dedup, older_files
 from pipelines.stages.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.stages.merge_files import (
     MergePlan,
@@ -46,6 +49,7 @@ from pipelines.stages.merge_files import (
     merge_files,
     plan_merge,
 )
+from pipelines.stages.near_dedup import NearDuplicates
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 from pipelines.worker_notes import WorkerNotes
 
@@ -142,8 +146,8 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         """Add the stages of this module's head."""
         # The patterns, as many as files perhaps, stay with the launcher, which made the list.
         listed = storage.join(config.output, layout.INPUTS)
-        config = dataclasses.replace(config, inputs=(listed,), crawl=(), files=None, base_url="")
-        job, recipe = _Job(config, claim, self.notes), config.recipe
+        config = config.with_inputs(listed)
+        job, recipe, older = _Job(config, claim, self.notes), config.recipe, config.older
         files = (
             begin
             | "Folder" >> beam.Create([config.output])
@@ -162,28 +166,36 @@ class BuildCorpus(beam.PTransform[Any, Any]):
                 tuple[str, bytes]
             )
 
+        compared = names  # what goes through deduplication
+        if older:
+            groups = (
+                begin
+                | "Older" >> beam.Create([config.output])
+                | "ListOlder" >> beam.FlatMap(_list_older, job).with_output_types(tuple[str, bytes])
+                | "SpreadOlder" >> beam.GroupByKey()
+                | "OlderGroups" >> beam.MapTuple(_only_value).with_output_types(tuple[str, bytes])
+            )
+            compared = (names, groups) | "Compared" >> beam.Flatten()
+
         lost_pages = lost_spans = begin | "Nothing" >> beam.Create([]).with_output_types(
             tuple[str, bytes]
         )
         if recipe.dedup_urls:
-            urls = names | "UrlRows" >> beam.ParDo(_UrlRows(config.output), totals).with_outputs(
+            urls = compared | "UrlRows" >> beam.ParDo(_UrlRows(job), totals).with_outputs(
                 "lost", main="rows"
             )
             outdated = (
                 urls.rows
                 | "UrlsByBucket" >> beam.GroupByKey()
                 | "OutdatedPages"
-                >> beam.FlatMap(_outdated_pages).with_output_types(tuple[str, bytes])
+                >> beam.FlatMap(_outdated_pages, older).with_output_types(tuple[str, bytes])
             )
             lost_pages = (urls.lost, outdated) | "LostPages" >> beam.Flatten()
         if recipe.dedup_unit != "none":
             spans = (
-                {"file": names, "pages": lost_pages}
+                {"file": compared, "pages": lost_pages}
                 | "PagesByFile" >> beam.CoGroupByKey()
-                | "SpanRows"
-                >> beam.ParDo(_SpanRows(config.output, recipe.dedup_window), totals).with_outputs(
-                    "lost", main="rows"
-                )
+                | "SpanRows" >> beam.ParDo(_SpanRows(job), totals).with_outputs("lost", main="rows")
             )
             repeated = (
                 spans.rows
@@ -196,8 +208,12 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             {"file": names, "pages": lost_pages, "spans": lost_spans}
             | "RemovalsByFile" >> beam.CoGroupByKey()
             | "OwnBeforeRemovals" >> beam.ParDo(_Own(job))
-            | "WriteRemovals" >> beam.Map(_write_removals, job).with_output_types(str)
+            | "WriteRemovals" >> beam.FlatMap(_write_removals, job).with_output_types(str)
         )
+        if recipe.near_dedup is not None:
+            own = beam.ParDo(_Own(job))
+            near = NearDuplicates(config, claim.build_id, totals, own, job.note)
+            deduplicated = deduplicated | "NearDuplicates" >> near
 
         # Asking for names makes a stage wait until every file, every piece is there.
         ready = beam.pvalue.AsList(deduplicated)
@@ -263,6 +279,8 @@ def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, 
     job.total("clean", sum(file.size for file in files))
     if job.notes is not None:
         job.notes.expect("dedup", len(files))
+        if job.config.recipe.near_dedup is not None:
+            job.notes.expect("near", len(files))
     files.sort(key=lambda file: (-file.size, file.path))
     kept = {
         name.rpartition(".")[0]
@@ -317,7 +335,7 @@ class _CleanFile(beam.DoFn):
         with _marked(layout.started(config.output, name), path):
             summary = clean_file(
                 path, size, config.output, self._rules, self._identity, config.max_record_bytes,
-                report, config.max_file_bytes, content, config.verify_inputs, new,
+                report, config.max_file_bytes, content, config.verify_inputs, new, config.source,
             )  # fmt: skip
         report(size, summary.pages_read)
         read = (0, 0) if summary.resumed else (size, summary.pages_read)
@@ -344,6 +362,10 @@ def _add_up(parts: Iterable[Totals]) -> Totals:
     return sum(parts, Totals())
 
 
+def _list_older(_: str, job: _Job) -> Iterator[tuple[str, bytes]]:
+    return older_files.list_groups(job.config.older)
+
+
 class _OptedOut(beam.DoFn):
     """(name, nothing) -> (name, packed pages that the opt-out list covers)."""
 
@@ -360,16 +382,26 @@ class _OptedOut(beam.DoFn):
         yield name, dedup.opted_out_pages(self._config.output, name, self._list)
 
 
-class _UrlRows(beam.DoFn):
-    """(name, opted-out pages) -> (bucket, (name, packed urls)), and (name, rows) lost at once."""
+def _only_value(name: str, values: Iterable[bytes]) -> tuple[str, bytes]:
+    [value] = values
+    return name, value
 
-    def __init__(self, output: str) -> None:
-        self._output = output
+
+class _UrlRows(beam.DoFn):
+    """(name, files) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
+
+    def __init__(self, job: _Job) -> None:
+        self._output = job.config.output
+        self._older = job.config.older
+        self._older_pages = sum(corpus.pages for corpus in job.config.older)
 
     def process(self, element: tuple[str, bytes], totals: Totals) -> Iterator[Any]:
-        name, opted_out = element
-        buckets = dedup.bucket_count(totals.pages, PAGE_BYTES)
-        lost, packed = dedup.url_buffers(self._output, name, buckets, opted_out)
+        name, packed_rows = element  # opted-out pages, or files of an older corpus
+        buckets = dedup.bucket_count(totals.pages + self._older_pages, PAGE_BYTES)
+        if older_files.is_older(name):
+            lost, packed = older_files.url_buffers(self._older, name, packed_rows, buckets)
+        else:
+            lost, packed = dedup.url_buffers(self._output, name, buckets, packed_rows)
         if lost is not None:
             yield beam.pvalue.TaggedOutput("lost", (name, lost))
         for bucket, buffer in packed.items():
@@ -379,36 +411,44 @@ class _UrlRows(beam.DoFn):
 class _SpanRows(beam.DoFn):
     """(name, lost pages) -> (bucket, (name, packed spans)), and (name, first units) lost."""
 
-    def __init__(self, output: str, window: int) -> None:
-        self._output = output
-        self._window = window
+    def __init__(self, job: _Job) -> None:
+        self._output = job.config.output
+        self._window = job.config.recipe.dedup_window
+        self._older = job.config.older
+        self._older_units = sum(corpus.units for corpus in job.config.older)
 
     def process(self, element: tuple[str, Any], totals: Totals) -> Iterator[Any]:
         name, found = element
-        lost, packed = dedup.span_buffers(
-            self._output,
-            name,
-            found["pages"],
-            self._window,
-            dedup.bucket_count(totals.units, SPAN_BYTES),
-            b"".join(found["file"]),
-        )
+        lost, buckets = None, dedup.bucket_count(totals.units + self._older_units, SPAN_BYTES)
+        packed_rows = b"".join(found["file"])  # opted-out pages, or files of an older corpus
+        if older_files.is_older(name):
+            packed = older_files.span_buffers(
+                self._older, name, packed_rows, found["pages"], self._window, buckets
+            )
+        else:
+            lost, packed = dedup.span_buffers(
+                self._output, name, found["pages"], self._window, buckets, packed_rows
+            )
         if lost is not None:
             yield beam.pvalue.TaggedOutput("lost", (name, lost))
         for bucket, buffer in packed.items():
             yield bucket, (name, buffer)
 
 
-def _outdated_pages(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
-    return dedup.outdated_pages(group[1])
+def _outdated_pages(
+    group: tuple[int, Iterable[tuple[str, bytes]]], older: tuple[Older, ...]
+) -> Iterator[tuple[str, bytes]]:
+    return older_files.outdated_pages(group[1], older)
 
 
 def _repeated_spans(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
-    return dedup.repeated_spans(group[1])
+    return older_files.repeated_spans(group[1])
 
 
-def _write_removals(element: tuple[str, Any], job: _Job) -> str:
+def _write_removals(element: tuple[str, Any], job: _Job) -> Iterator[str]:
     name, found = element
+    if older_files.is_older(name):  # whose pages are only looked at
+        return
     window, build_id = job.config.recipe.dedup_window, job.claim.build_id
     dedup.write_file_removals(
         job.config.output,
@@ -420,7 +460,7 @@ def _write_removals(element: tuple[str, Any], job: _Job) -> str:
         b"".join(found["file"]),
     )
     job.note("dedup", name, 1)
-    return name
+    yield name
 
 
 def _merging(totals: Totals, names: list[str], shards: int | None) -> MergePlan | None:
@@ -497,6 +537,8 @@ def _write_manifest(
     alone: bool, job: _Job, files: list[FileSummary], shards: list[ShardSummary]
 ) -> Manifest:
     config = job.config
+    for older in config.older:
+        read_unchanged(older)
     made = make_manifest(config, files, shards)
     job.require(now=True)
     if wrong := verify_corpus.shard_problems(config.output, made):

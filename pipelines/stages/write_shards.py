@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import io
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -21,10 +19,12 @@ from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource, key_range, shard_order
+from pipelines.corpus.digests import HashedFile
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
+from pipelines.corpus.root_digest import RowDigests, row_digests
 from pipelines.number_options import MOST_SHARDS
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
@@ -82,8 +82,9 @@ class ShardSummary:
     files: list[dict[str, Any]]  # name, format, bytes, sha256
     kept_page: dict[str, str] | None  # its first page, shortened, for people to look at
     cpu_s: float
-    languages: dict[str, int] = dataclasses.field(default_factory=dict)  # pages by code
-    dates: tuple[str, ...] = ()  # the oldest and the newest WARC-Date
+    languages: dict[str, int]  # pages by code
+    dates: tuple[str, ...]  # the oldest and the newest WARC-Date
+    rows: RowDigests  # for the root digest
 
 
 def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
@@ -148,7 +149,7 @@ def write_shard(
     for format_name in format_names:
         file_name = formats.shard_file_name(task.split, task.index, task.count, format_name)
         with storage.write_atomically(storage.join(output, file_name)) as file:
-            hashed = _HashedFile(file)
+            hashed = HashedFile(file)
             formats.write_table(format_name, table, cast(BinaryIO, hashed))
             require()
         written.append(
@@ -180,6 +181,7 @@ def write_shard(
         else None,
         languages=_languages(table["language"]),
         dates=_oldest_and_newest(table["timestamp"]),
+        rows=row_digests(table, writer.page_keys, (low, high)),
         cpu_s=time.process_time() - started,
     )
 
@@ -197,6 +199,7 @@ class _Shard:
         self.pages_dropped: Counter[str] = Counter()
         self.lines_dropped: Counter[str] = Counter()
         self.samples: dict[str, list[dict[str, str]]] = {}
+        self.page_keys = np.empty(0, np.uint64)  # of the table, once it is made
 
     def add(
         self,
@@ -269,7 +272,9 @@ class _Shard:
         table = pa.Table.from_batches(self._batches)
         if not len(table):
             return _EMPTY
-        table = table.select(self._columns).take(shard_order(table))
+        order = shard_order(table)
+        self.page_keys = table["page_key"].to_numpy()[order]
+        table = table.select(self._columns).take(order)
         if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
             return table
         at = table.schema.get_field_index("timestamp")
@@ -313,24 +318,3 @@ def _replace(
     old = pages.column(column)
     new = pc.replace_with_mask(old, pa.array(mask), pa.array(values, old.type))
     return pages.set_column(pages.schema.get_field_index(column), column, new)
-
-
-class _HashedFile(io.BufferedIOBase):
-    """Passes bytes on to a file, and counts and hashes them. Closing it leaves the file open."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.bytes = 0
-        self.digest = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        written = self._file.write(data)
-        self.bytes += written
-        return written
-
-    def tell(self) -> int:
-        return self.bytes

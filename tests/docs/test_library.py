@@ -19,14 +19,14 @@ TEXT = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 PUBLIC = {
     "c4_filters": [
-        "CleanPage", "ExplainedLine", "ExplainedPage", "LineVerdict", "PageRules", "PageVerdict",
-        "RECIPES", "RawPage", "Recipe", "RejectReason", "explain_page", "load_recipe",
-        "load_rules", "normalize_url",
+        "CleanPage", "ExplainedLine", "ExplainedPage", "LineVerdict", "NearDedup", "PageRules",
+        "PageVerdict", "RECIPES", "RawPage", "Recipe", "RejectReason", "explain_page",
+        "load_recipe", "load_rules", "normalize_url",
     ],
     "model": [
         "EvaluateConfig", "FinetuneConfig", "InputConfig", "LoadedModel", "ModelConfig",
         "Predictor", "T5", "TrainConfig", "Vocabulary", "evaluate", "finetune", "load_hf",
-        "model_config", "objective",
+        "make_head", "make_mixture", "model_config", "objective",
         "open_trained", "pretrain",
     ],
     "pipelines": [
@@ -67,7 +67,7 @@ def clone(tmp_path_factory):
 def test_every_example_is_run_by_a_test():
     words = (
         "made = build(", "BuildCorpus", ".pages(", ".dataset(", "Page(", "PageRules", "pretrain(",
-        "finetune(", "load_hf(", "evaluate(", "why(", "status(",
+        "finetune(", "load_hf(", "evaluate(", "why(", "status(", 'source="jsonl"', "make_mixture(",
     )  # fmt: skip
     assert sorted(block for word in words for block in blocks(word)) == sorted(BLOCKS)
 
@@ -84,6 +84,9 @@ def test_the_examples_of_building_and_reading(clone):
     shown = run_in_clone(clone, pages).stdout.splitlines()
     assert shown[0].startswith("{'train': 67, 'validation': 1} {")
     assert len(shown) == 1 + 67
+    [lines], [mixture] = blocks('source="jsonl"'), blocks("make_mixture(")
+    assert run_in_clone(clone, lines).stdout == "1\n"
+    assert "14, " in run_in_clone(clone, mixture).stdout
     dataset = dataset.replace(".to_pandas()", "")  # pandas is no dependency
     assert "language-probability: float" in run_in_clone(clone, dataset).stdout
     [why] = blocks("why(")

@@ -1,6 +1,8 @@
 """The short pages of docs/: their commands run as they are written; every page is in the index."""
 
+import bz2
 import gzip
+import json
 import os
 import pathlib
 import re
@@ -11,6 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from testing import languages
+from testing.dumps import WikiPage, dump_bytes
 from testing.fake_web import fake_web
 from testing.helpers import run_c4
 
@@ -19,6 +23,15 @@ DOCS = ROOT / "docs"
 SAMPLE = ROOT / "samples" / "wet" / "sample-00000.warc.wet.gz"
 SECONDS = 300
 
+#: Stands in for what fetches the dumps of Wikipedia.
+CURL = """\
+#!/bin/sh
+for last; do :; done
+case $last in
+    https://dumps.wikimedia.org/enwiki/*) cp "$STORE/${last##*/}" . ;;
+    *) exit 22 ;;
+esac
+"""
 #: `c4`, with a server on loopback in place of Common Crawl's.
 C4 = f"""\
 #!/bin/sh
@@ -39,8 +52,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A folder with one sample's corpus, and the command that the pages use."""
     place = tmp_path_factory.mktemp("place")
     (place / "bin").mkdir()
-    (place / "bin" / "c4").write_text(C4)
-    (place / "bin" / "c4").chmod(0o755)
+    (place / "store").mkdir()
+    for name, script in (("curl", CURL), ("c4", C4)):
+        (place / "bin" / name).write_text(script)
+        (place / "bin" / name).chmod(0o755)
     shutil.copy(SAMPLE, place / SAMPLE.name)
     outcome = run_c4("build", "--input", SAMPLE, "--output", place / "corpus", "--quiet")
     assert outcome.status == 0, outcome.err
@@ -64,6 +79,7 @@ def run(script: str, folder: pathlib.Path, place: pathlib.Path, crawl: str = "")
         **os.environ,
         "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "CRAWL": crawl,
+        "STORE": str(place / "store"),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
     done = subprocess.run(
@@ -123,6 +139,40 @@ def test_the_report(place: pathlib.Path) -> None:
     written = {path.name for path in (place / "corpus" / "report").iterdir()}
     assert written == {"report.html", "training-content-summary.json", "domains.csv"}
     assert (place / "compared.html").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_a_corpus_that_grows(place: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    for month, number in (("april", 0), ("may", 1), ("june", 2)):
+        (tmp_path / month).mkdir()
+        sample = SAMPLE.with_name(SAMPLE.name.replace("00000", f"0000{number}"))
+        shutil.copy(sample, tmp_path / month / sample.name)
+    out = run("\n".join(blocks("growing.md", "sh")), tmp_path, place)
+    assert out.count("root digest: ") == 3
+    assert "no problems (" in out
+
+
+@pytest.mark.slow
+def test_imports_mixtures_and_heads(place: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("mwparserfromhell", reason="needs the extra import")
+    texts = languages.pages("en", 60, seed=3)
+    pages = [WikiPage(f"Page {number}", text) for number, text in enumerate(texts)]
+    name = "enwiki-20261101-pages-articles1.xml-p1p41242.bz2"
+    (place / "store" / name).write_bytes(bz2.compress(dump_bytes(pages)))
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "one.txt").write_text(texts[0])
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines" / "a.jsonl").write_text('{"text": "One page."}\nno json\n')
+    commands = "\n".join(blocks("import.md", "sh"))
+    commands = commands.replace("c4 vocab", "c4 vocab --size 100").replace("2^23", "2^11")
+    assert "-A 'my-corpus/1.0 (me@example.org)' -O https://dumps" in commands
+    out = run(commands, tmp_path, place)
+    assert "pages read    60 " in out
+    assert re.search(r"wikipedia-2\^11: 2,\d+ tokens, the first \d+ pages of wikipedia", out)
+    assert "times read" in out
+    [reject] = (tmp_path / "lines-corpus" / "rejects").iterdir()
+    [shown] = blocks("import.md", "text")
+    assert json.loads(shown).keys() == json.loads(reject.read_text()).keys()
 
 
 def test_counting_tokens_without_a_tokenizer(

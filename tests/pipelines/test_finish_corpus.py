@@ -15,6 +15,7 @@ from pipelines.corpus import layout
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import shard_file_name
 from pipelines.corpus.manifest import Manifest, read_manifest
+from pipelines.corpus.root_digest import RowDigests
 from pipelines.corpus_folder import FolderError, claim_folder
 from pipelines.finish_corpus import BalanceError, make_manifest
 from pipelines.input_list import write_input_list
@@ -41,7 +42,7 @@ def shard(split: str, index: int, count: int, formats: tuple[str, ...] = ("parqu
     ]  # fmt: skip
     empty: dict[str, Any] = {
         "pages": 0, "lines": 0, "text_bytes": 0, "pages_dropped": {}, "lines_dropped": {},
-        "samples": {}, "kept_page": None, "cpu_s": 0.5,
+        "samples": {}, "kept_page": None, "cpu_s": 0.5, "rows": RowDigests(),
     }  # fmt: skip
     return ShardSummary(split=split, index=index, count=count, files=files, **(empty | values))
 

@@ -32,7 +32,7 @@ that no format knows less than that one.
 
 import difflib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ __all__ = [
     "TextReader",
     "format_named",
     "format_of",
+    "formats_named",
+    "require_formats",
     "shard_file_name",
     "write_table",
 ]
@@ -119,6 +121,28 @@ def format_named(name: str) -> ShardFormat:
         raise ValueError(
             f"unknown format {name!r}; {hint}formats are {', '.join(FORMATS)} (--format)"
         ) from None
+
+
+def formats_named(text: str) -> tuple[str, ...]:
+    """Return the formats of a list with commas, as ``--format`` has it.
+
+    Raises:
+        ValueError: See `require_formats`.
+
+    >>> formats_named("tfrecord, parquet")
+    ('tfrecord', 'parquet')
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    require_formats(names)
+    return names
+
+
+def require_formats(names: Sequence[str]) -> None:
+    """Raise ValueError for an unknown format, for one named twice, and for none."""
+    for name in names:
+        format_named(name)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"name each format once, got {','.join(names)!r} (--format)")
 
 
 def format_of(file_name: str) -> str:

@@ -110,6 +110,19 @@ def test_each_option_changes_the_plan() -> None:
     assert as_json(*CRAWL, "--machine", "n2-standard-8")["wall_s"] < base["wall_s"]
 
 
+@pytest.mark.slow
+def test_an_older_corpus_adds_its_fingerprints(corpus: pathlib.Path) -> None:
+    alone, grown = (
+        as_json("plan", "--files", "3", *more) for more in ((), ("--against", str(corpus)))
+    )
+    files = len(list((corpus / "fingerprints").iterdir()))
+    for one, other in zip(alone["stages"], grown["stages"], strict=True):
+        more = files if one["name"] in ("urls of files", "spans of files") else 0
+        assert other["tasks"] == one["tasks"] + more
+    assert grown["cpu_s"] > alone["cpu_s"]
+    assert refused("--files", "3", "--against", str(corpus.parent)).endswith(" (--against)")
+
+
 def test_a_small_plan_is_in_small_units() -> None:
     out = run_c4("plan", "--files", "1", "--workers", "1", "--shards", "1").out
     first, second, *_ = out.splitlines()
