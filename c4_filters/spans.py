@@ -19,6 +19,9 @@ costs one row per file: there is no hot key. Which occurrence stays is decided b
 hash of its url, never by the order of files, pages or buckets. Pages with the same url go the same
 way before that: ``page_winners -> pack_pages_by_bucket``, then ``outdated_pages``.
 
+A data set can also grow: identities of *older* pages, which stay whatever their keys are, win over
+all others (:func:`pack_older_spans_by_bucket`, and the argument ``older`` of the last step).
+
 Each loser gets its keeper. Inside a file that is the row of the winner, which may itself lose to
 another file; a bucket says which page keeps the copy. :func:`final_keepers` follows both steps.
 """
@@ -43,6 +46,7 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 
 IDENTITY_BYTES: Final = 16
 SPAN_BYTES: Final = 28  # identity 16, page key 8, index 4
+OLDER_SPAN_BYTES: Final = 24  # identity 16, page key 8
 PAGE_BYTES: Final = 68  # identity 16, timestamp 32, digest 16, index 4
 TIMESTAMP_BYTES: Final = 32
 DIGEST_BYTES: Final = 16
@@ -61,6 +65,7 @@ _BLOCK: Final = 8192
 
 _HEADER: Final = struct.Struct("<8sQQ")  # magic, rows, checksum of what follows
 _SPAN_MAGIC: Final = b"C4SPANS1"
+_OLDER_SPAN_MAGIC: Final = b"C4OLDSP1"
 _PAGE_MAGIC: Final = b"C4PAGES1"
 _SETTLED_MAGIC: Final = b"C4SETTL1"
 _LOSER_MAGIC: Final = b"C4LOSER1"
@@ -437,6 +442,23 @@ def pack_spans_by_bucket(
     return _pack_by_bucket(_SPAN_MAGIC, bucket_of(ids, buckets), columns)
 
 
+def pack_older_spans_by_bucket(ids: UInt64s, page_keys: UInt64s, buckets: int) -> dict[int, bytes]:
+    """Pack spans of an older data set, of which none can go: 24 bytes each, without an index.
+
+    Arguments, errors and layout are otherwise those of :func:`pack_spans_by_bucket`, with
+    ``C4OLDSP1``. Send each identity of a file once.
+    """
+    ids = _checked_ids(ids, "ids")
+    keys = _checked_column(page_keys, "page_keys", len(ids))
+    columns = (ids[:, 0], ids[:, 1], keys)
+    return _pack_by_bucket(_OLDER_SPAN_MAGIC, bucket_of(ids, buckets), columns)
+
+
+def _unpack_older_spans(buffer: bytes) -> SpanRows:
+    first, second, keys = _unpack(buffer, _OLDER_SPAN_MAGIC, "<u8", "<u8", "<u8")
+    return SpanRows(first, second, keys, np.arange(len(keys), dtype=np.uint32))
+
+
 def unpack_pages(buffer: bytes) -> PageRows:
     """Read what :func:`pack_pages_by_bucket` wrote; the columns are views of the buffer.
 
@@ -599,8 +621,12 @@ def _checksum(*parts: memoryview) -> int:
 # -------------------------------------------------------------------------- across all files
 
 
-def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
+def repeated_spans(
+    buffers: Sequence[tuple[str, bytes]], older: Sequence[tuple[str, bytes]] = ()
+) -> dict[str, Losers]:
     """Find, in one bucket, the spans that go: all but the smallest occurrence of each identity.
+
+    All occurrences of an identity go that an older data set has, too.
 
     The smallest is the one with the smallest page key. Rows with the same identity and the same
     key come from one page, or from two pages whose urls' hashes collide; then the file's name and
@@ -611,10 +637,11 @@ def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
 
     Args:
         buffers: ``(file, buffer)`` in any order, buffers from :func:`pack_spans_by_bucket`.
+        older: The same of older data sets, buffers from :func:`pack_older_spans_by_bucket`.
 
     Returns:
         For each file that loses spans in this bucket their indices, and the key of the page that
-        keeps each.
+        keeps each; of older pages with the span, the smallest key.
 
     Raises:
         ValueError: a buffer is damaged, or the same span of the same file was sent twice.
@@ -628,10 +655,13 @@ def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
 
     """
     files = sorted(buffers, key=lambda item: item[0])
+    before = sorted(older, key=lambda item: item[0])
     parts = [unpack_spans(buffer) for _, buffer in files]
+    parts += [_unpack_older_spans(buffer) for _, buffer in before]
     keys = _column([part.page_keys for part in parts])
     return _losers_of_bucket(
         [file for file, _ in files],
+        [file for file, _ in before],
         _column([part.first_lane for part in parts]),
         [part.second_lane for part in parts],
         (keys,),
@@ -640,14 +670,19 @@ def repeated_spans(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
     )
 
 
-def outdated_pages(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
+def outdated_pages(
+    buffers: Sequence[tuple[str, bytes]], older: Sequence[tuple[str, bytes]] = ()
+) -> dict[str, Losers]:
     """Find, in one bucket, the pages that go: all but the newest of each normalised url.
+
+    All pages of a url go that an older data set has, whatever their timestamps.
 
     The newest has the largest timestamp, compared byte by byte; among equals the page with the
     smallest digest of its content stays, then that of the first file by name, then the first row.
 
     Args:
         buffers: ``(file, buffer)`` in any order, buffers from :func:`pack_pages_by_bucket`.
+        older: The same of older data sets.
 
     Returns:
         For each file that loses pages in this bucket their indices, and of the page that stays the
@@ -665,11 +700,13 @@ def outdated_pages(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
 
     """
     files = sorted(buffers, key=lambda item: item[0])
-    parts = [unpack_pages(buffer) for _, buffer in files]
+    before = sorted(older, key=lambda item: item[0])
+    parts = [unpack_pages(buffer) for _, buffer in (*files, *before)]
     stamps = _byte_column([part.timestamps for part in parts])
     hashes = _byte_column([part.digests for part in parts])
     return _losers_of_bucket(
         [file for file, _ in files],
+        [file for file, _ in before],
         _column([part.first_lane for part in parts]),
         [part.second_lane for part in parts],
         (*_words(stamps, 4, largest=True), *_words(hashes, 2)),
@@ -680,37 +717,43 @@ def outdated_pages(buffers: Sequence[tuple[str, bytes]]) -> dict[str, Losers]:
 
 def _losers_of_bucket(
     files: Sequence[str],
+    older: Sequence[str],
     first_lane: _Column,
     second_lanes: Sequence[UInt64s],
     columns: Sequence[_Column],
     indices: Sequence[UInt32s],
     names_of: _Column,
 ) -> dict[str, Losers]:
-    """Return all rows but the smallest of each identity, by file, sorted.
+    """Return all rows of ``files`` but the smallest of each identity, by file, sorted.
 
-    ``names_of``: what to name a row by, where it keeps what others lose.
+    Buffers of ``older`` files come after theirs; each of their rows is smaller than any of
+    ``files``. ``names_of``: what to name a row by, where it keeps what others lose.
     """
     if not files:
         return {}
+    every = [*files, *older]
     ends = np.cumsum([len(lane) for lane in second_lanes])
     # Winners of a file arrive in order of the second lane: merging such runs is what a stable
     # sort does best, three times faster here than sorting afresh.
     order, same = _order_by_prefix(np.concatenate(second_lanes), "stable")
     rows, starts = _groups(order, same, (first_lane, _column(second_lanes)))
     del order, same
-    names = {file: number for number, file in enumerate(dict.fromkeys(files))}
-    numbers = np.array([names[file] for file in files], np.uint64)
+    names = {file: number for number, file in enumerate(dict.fromkeys(every))}
+    numbers = np.array([names[file] for file in every], np.uint64)
+    own = ends[len(files) - 1]  # rows of files
 
     def file_and_index(rows: Rows) -> UInt64s:
         buffer = np.searchsorted(ends, rows, side="right")
         return numbers[buffer] << np.uint64(32) | _column(indices)(rows)
 
+    if older:
+        columns = (lambda rows: (rows < own).astype(np.uint64), *columns)
     winners, undecided = _smallest(rows, starts, (*columns, file_and_index))
     if len(undecided):
         buffer = int(np.searchsorted(ends, undecided[0], side="right"))
         index = int(_column(indices)(undecided[:1])[0])
         raise ValueError(
-            f"row {index} of file {files[buffer]!r} came twice: send each file once, under a name "
+            f"row {index} of file {every[buffer]!r} came twice: send each file once, under a name "
             "of its own"
         )
     lost = np.zeros(int(ends[-1]), np.bool_)
@@ -719,7 +762,8 @@ def _losers_of_bucket(
     keeper_of = np.empty(len(lost), np.uint64)
     keeper_of[rows] = np.repeat(names_of(winners), np.diff(starts, append=len(rows)))
     found: dict[str, list[Losers]] = {}
-    for file, end, part in zip(files, ends.tolist(), indices, strict=True):
+    of_files = slice(len(files))
+    for file, end, part in zip(files, ends[of_files].tolist(), indices[of_files], strict=True):
         places = slice(end - len(part), end)
         gone = lost[places]
         if gone.any():

@@ -63,3 +63,19 @@ class RejectReason(enum.StrEnum):
     NO_TEXT = "no_text"  # no text, or one that is empty or no string
     BAD_MARKUP = "bad_markup"  # wikitext that cannot be parsed
     DAMAGED = "damaged"  # the rest of a file cannot be unpacked or read
+
+
+#: Names that a rule of one's own may not return (see c4_filters.own_rules).
+RESERVED = frozenset(map(str, (*LineVerdict, *PageVerdict, *RejectReason)))
+
+
+def page_verdict(name: str) -> str:
+    """Return the verdict of that name: a PageVerdict, or as it is that of a rule of one's own.
+
+    >>> page_verdict("bad_words"), page_verdict("a_recipe")
+    (<PageVerdict.BAD_WORDS: 'bad_words'>, 'a_recipe')
+    """
+    try:
+        return PageVerdict(name)
+    except ValueError:
+        return name

@@ -16,7 +16,7 @@ from pipelines.stages import dedup
 from pipelines.stages.merge_files import plan_merge
 from pipelines.stages.write_shards import plan_shards
 
-__all__ = ["Engine", "Fleet", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan"]
+__all__ = ["Engine", "Fleet", "OlderWork", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan"]
 
 _BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
 ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
@@ -26,6 +26,7 @@ _AHEAD_BYTES = 4 << 20  # and where a range of sections is read
 _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.corpus.cleaned
 _REPEATED = 0.15  # of the spans sent, the part that is removed: python -m benchmarks.scale
 _INDEX_BYTES = 110  # of a batch in a cleaned file's table of sections
+_PROVENANCE_BYTES = 25  # a page in a Parquet shard: docs/reading.md
 _REMOVAL_BYTES = 0.2  # a unit: its bit, and the keeper of each removed one (0.12 en, 0.30 tfds)
 
 
@@ -64,6 +65,15 @@ class Work:
     def of(self, name: str) -> float:
         """Return the whole amount of one of the profile's fields."""
         return float(getattr(self.profile, name)) * self.pages
+
+
+@dataclasses.dataclass(frozen=True)
+class OlderWork:
+    """What a build reads of older corpora: groups of fingerprint files, all together."""
+
+    groups: int = 0
+    pages: float = 0.0
+    units: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,8 +224,12 @@ def make_plan(
     rates: Rates | None = None,
     shards: int | None = None,
     formats: tuple[str, ...] = ("parquet",),
+    provenance: bool = False,
+    older: OlderWork | None = None,
 ) -> Plan:
     """Estimate a build. ``shards``: of train, None for as many as the build would choose.
+
+    ``older``: what it is built against.
 
     >>> plan = make_plan(Work(56_000, 2.5e9, Profile()), Fleet(500, 4, 16.0))
     >>> [stage.name for stage in plan.stages if stage.name in ("merge", "write")]
@@ -223,7 +237,7 @@ def make_plan(
     >>> plan.total("cpu_s") / 86_400 < 335
     True
     """
-    rates = rates or Rates()
+    rates, older = rates or Rates(), older or OlderWork()
     files, pages, profile = work.files, work.pages, work.profile
     names = ("stored_bytes", "text_bytes", "kept_pages", "kept_bytes", "units", "written_bytes")
     stored, text, kept_pages, kept_bytes, units, written_text = map(work.of, names)
@@ -232,23 +246,33 @@ def make_plan(
     judged_bytes = kept_bytes / kept_pages * judged if kept_pages else 0.0
     # Windows of three units: two fewer than units on each page.
     sent = profile.sent_spans * max(0.0, units - 2 * kept_pages)
+    older_sent = profile.sent_spans * max(0.0, older.units - 2 * older.pages)
+    compared = files + older.groups
     lost = 8 * (max(0.0, units - 2 * kept_pages) - sent)
 
     tasks = plan_shards(round(kept_bytes), shards)
-    span_buckets = dedup.bucket_count(round(units), spans.SPAN_BYTES)
-    url_buckets = dedup.bucket_count(round(kept_pages), spans.PAGE_BYTES)
-    url_buffers = files * min(url_buckets, kept_pages / files)
-    span_buffers = files * min(span_buckets, sent / files)
-    url_moved = spans.PAGE_BYTES * kept_pages + url_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
-    span_moved = spans.SPAN_BYTES * sent + span_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+    span_buckets = dedup.bucket_count(round(units + older.units), spans.SPAN_BYTES)
+    url_buckets = dedup.bucket_count(round(kept_pages + older.pages), spans.PAGE_BYTES)
+    url_buffers = min(files * url_buckets, kept_pages) + min(
+        older.groups * url_buckets, older.pages
+    )
+    span_buffers = min(files * span_buckets, sent) + min(older.groups * span_buckets, older_sent)
+    url_moved = spans.PAGE_BYTES * (kept_pages + older.pages)
+    url_moved += url_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+    span_moved = spans.SPAN_BYTES * sent + spans.OLDER_SPAN_BYTES * older_sent
+    span_moved += span_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
     merging = plan_merge(files, round(kept_bytes), len(tasks))
     pieces = merging.groups * merging.ranges if merging else 0
 
     cleaned = profile.cleaned_ratio * kept_bytes
     prints = 16 * units + rates.print_page_bytes * kept_pages
+    all_prints = prints + 16 * older.units + rates.print_page_bytes * older.pages
     removals = _REMOVAL_BYTES * (units + kept_pages)
     written = profile.shard_ratio * written_text * sum(FORMAT_BYTES[name] for name in formats)
+    if provenance:
+        written += _PROVENANCE_BYTES * kept_pages
     print_reads = files * _fetches(prints / files)
+    all_reads = compared * _fetches(all_prints / compared)
     # Record batches of all cleaned files: 256 KiB of text or 256 pages, whichever is first.
     batches = max(kept_bytes / _BATCH_TEXT_BYTES, kept_pages / 256)
     clean_s = rates.read_page_s * pages + rates.read_byte_s * text
@@ -274,18 +298,19 @@ def make_plan(
          3 * files,  # the mark that it is under way, fingerprints, cleaned pages
          files * (1 + _fetches(stored / files)),  # is it cleaned already?
          rates.clean_byte_ratio * kept_bytes / files),
-        ("urls of files", files,
-         rates.url_page_s * kept_pages + buffer_s * url_buffers
+        ("urls of files", compared,
+         rates.url_page_s * (kept_pages + older.pages) + buffer_s * url_buffers
          + rates.shuffle_byte_s * url_moved,
-         prints, 0.0, url_moved, 0.0, print_reads, 3 * prints / files),
+         all_prints, 0.0, url_moved, 0.0, all_reads, 3 * all_prints / compared),
         ("urls by bucket", url_buckets,
-         rates.bucket_row_s * 2 * kept_pages + rates.bucket_buffer_s * url_buffers,
+         rates.bucket_row_s * 2 * (kept_pages + older.pages) + rates.bucket_buffer_s * url_buffers,
          0.0, 0.0, 0.0, 0.0, 0.0, rates.bucket_ratio * url_moved / url_buckets),
-        ("spans of files", files,
-         rates.unit_s * units + buffer_s * span_buffers + rates.shuffle_byte_s * span_moved,
-         prints, 0.0, span_moved, 0.0, print_reads, 8 * prints / files),
+        ("spans of files", compared,
+         rates.unit_s * (units + older.units) + buffer_s * span_buffers
+         + rates.shuffle_byte_s * span_moved,
+         all_prints, 0.0, span_moved, 0.0, all_reads, 8 * all_prints / compared),
         ("spans by bucket", span_buckets,
-         rates.bucket_row_s * sent + rates.bucket_buffer_s * span_buffers,
+         rates.bucket_row_s * (sent + older_sent) + rates.bucket_buffer_s * span_buffers,
          0.0, 0.0, _REPEATED * 12 * sent, 0.0, 0.0, rates.bucket_ratio * span_moved / span_buckets),
         ("removals", files, rates.removal_unit_s * units + rates.element_s * files,
          prints, removals, lost, files, print_reads, 3 * prints / files),

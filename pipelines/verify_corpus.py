@@ -13,9 +13,9 @@ from typing import NamedTuple, TypeVar
 from tqdm import tqdm
 
 from pipelines import corpus_folder, storage
+from pipelines.card.side_files import CARD, OTHER_CARD, side_files
 from pipelines.corpus import layout
 from pipelines.corpus.container import Container, DamagedFileError, OtherVersionError
-from pipelines.corpus.dataset_info import side_files
 from pipelines.corpus.digests import Progress, sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import FORMATS
@@ -28,6 +28,7 @@ __all__ = [
     "kept_problems",
     "manifest_problem",
     "progress_bar",
+    "root_digest_problems",
     "shard_problems",
     "side_file_problems",
 ]
@@ -74,6 +75,18 @@ def shard_problems(
     return _each(check, made.shards, digests)
 
 
+def root_digest_problems(output: str, made: Manifest) -> list[Problem]:
+    """Check the root digest against the pages of the shards, which must be as the manifest says."""
+    from pipelines.corpus.root_digest import recompute
+
+    if not made.root_digest:  # of an earlier version
+        return []
+    found = recompute(output, made)
+    if found == made.root_digest:
+        return []
+    return [Problem(layout.MANIFEST, f"has root digest {made.root_digest}, not {found}")]
+
+
 @contextlib.contextmanager
 def progress_bar(made: Manifest) -> Iterator[Progress]:
     """Show the progress of checking the shards, in bytes, on a terminal."""
@@ -115,7 +128,7 @@ def side_file_problems(output: str, made: Manifest, digests: bool = False) -> li
         except FileNotFoundError:
             wrong = _wrong_size(None, file)
         wrong = wrong or (_wrong_digest(path, file) if digests else None)
-        if wrong not in (None, "is missing") and file.name == "README.md":
+        if wrong not in (None, "is missing") and file.name in (CARD, OTHER_CARD):
             wrong = None  # the user has changed it, so it belongs to the user now
         return wrong
 

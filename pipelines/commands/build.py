@@ -33,10 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for config in (BuildConfig, RunConfig):
         add_options(parser, config)
+    parser.set_defaults(refuse=parser.error)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Build the corpus that the options describe and return the exit status."""
+    if not (hasattr(arguments, "input") or hasattr(arguments, "crawl")):
+        arguments.refuse("one of --input and --crawl is required")
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
     return run_build(given_values(arguments, BuildConfig), arguments, rest, parser)
@@ -89,8 +92,8 @@ def run_build(
 def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     """Print warnings and notes about a corpus on standard error."""
     from pipelines import prepared
+    from pipelines.card.side_files import CARD, OTHER_CARD, side_files
     from pipelines.commands.verify import print_foreign_shards
-    from pipelines.corpus.dataset_info import side_files
 
     if not was_complete and not made.counts.pages_written:
         print(
@@ -102,9 +105,10 @@ def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     if made.side_files is not None:
         listed = {file.name for file in made.side_files}
         for name in sorted(side_files(made).keys() - listed):
+            instead = name == CARD and OTHER_CARD in listed
             print(
                 f"c4: note: {storage.join(config.output, name)} was not written by a build; it is "
-                "left unchanged",
+                f"left unchanged{f', and the card is in {OTHER_CARD}' if instead else ''}",
                 file=sys.stderr,
             )
     if config.keep != prepared.kept_folders(config, made):

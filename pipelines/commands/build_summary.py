@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 
 from pipelines import storage
-from pipelines.config import BuildConfig
+from pipelines.config import OPT_OUT, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Counts, Manifest
 from pipelines.imports.sources import WET
@@ -117,6 +117,9 @@ def _notes(config: BuildConfig, made: Manifest) -> Iterator[str]:
         yield f"{counted(count, 'cleaned file')} {'was' if count == 1 else 'were'} {what}"
     yield f"why a page was dropped: {_explain_command(config, made)}"
     yield "what the names of the rules mean: docs/rules.md"
+    for older in made.against:
+        yield printable(f"left out: what {older.path} has")
+    yield f"root digest: {made.root_digest}"
 
 
 def _result(config: BuildConfig, made: Manifest, wall_s: float | None) -> Iterator[str]:
@@ -145,6 +148,8 @@ def _explain_command(config: BuildConfig, made: Manifest) -> str:
         words.insert(2, "FILE")
     words += ["--url", "URL"]
     for name, path in config.lists().items():
+        if name == OPT_OUT:  # its pages are in the corpus's own files
+            continue
         option_name, _, language = name.partition(" ")
         words += [option_name, f"{language}={path}" if language else path]
     return printable(shlex.join(words))

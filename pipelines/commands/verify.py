@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 verify``."""
     parser.epilog = textwrap.dedent(
         """\
-        Checks the sums in manifest.json, the SHA-256 of every shard, the files beside the shards
-        and the checksums of the kept files.
+        Checks the sums in manifest.json, the SHA-256 of every shard, the root digest, the files
+        beside the shards and the checksums of the kept files.
 
         exit status: 0 no problems; 1 problems, one per line; 2 wrong usage
         """
@@ -63,6 +63,8 @@ def verify(output: str) -> dict[str, Any]:
         shards = len(made.shards)
         with verify_corpus.progress_bar(made) as progress:
             problems += verify_corpus.shard_problems(output, made, True, progress)
+        if not problems:
+            problems += verify_corpus.root_digest_problems(output, made)
         problems += verify_corpus.side_file_problems(output, made, digests=True)
         print_foreign_shards(output, made)
         damaged, kept = verify_corpus.kept_problems(output)
@@ -70,6 +72,7 @@ def verify(output: str) -> dict[str, Any]:
     return {
         "folder": output,
         "ok": not problems,
+        "root_digest": None if isinstance(made, Problem) else made.root_digest,
         "shards": shards,
         "kept_files": kept,
         "problems": [{"file": problem.file, "problem": problem.what} for problem in problems],

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from pipelines import builders, storage
+from pipelines.card.side_files import side_files
 from pipelines.corpus import json_files, layout
-from pipelines.corpus.dataset_info import side_files
 from pipelines.corpus.digests import HashedFile
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import format_named, shard_file_name, write_table
@@ -212,7 +212,7 @@ def _manifest(
     shown = first and ShownPage(first.url, first.text[:_SHOWN_CHARS])
     return Manifest(
         recipe=plan.settings,
-        settings=Settings({}, 0, 0, tuple(sorted(formats)), "auto", CORPORA),
+        settings=Settings({}, 0, 0, tuple(sorted(formats)), "auto", source=CORPORA),
         versions=plan.versions,
         inputs=plan.inputs,
         unreadable_inputs=(),

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from c4_filters.dates import date_key
+from c4_filters.own_rules import OwnRuleError
 from c4_filters.pages import CleanPage, PageRules, RawPage, tf_pages
 from c4_filters.recipes import Recipe
 from c4_filters.spans import unit_identities
@@ -22,7 +23,7 @@ from c4_filters.urls import md5_key, normalize_url, page_key, split_of, url_iden
 from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import storage
 from pipelines.collector import without_collector
-from pipelines.config import BuildConfig
+from pipelines.config import OPT_OUT, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
@@ -64,6 +65,7 @@ _PROGRESS_EVERY_S = 0.3
 # with 64 (benchmarks/account.py).
 _PAGES_AT_A_TIME = 1024
 _CHARS_AT_A_TIME = 8 << 20
+_MOST_VERDICTS = 256  # of a file: a byte each
 #: Verdicts that TF reaches before it deduplicates urls.
 BEFORE_URLS = frozenset({PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN})
 #: Why a file is cleaned again despite an existing output: FileSummary.recleaned.
@@ -72,6 +74,7 @@ OLDER_FORMAT = "older format"
 CHANGED_INPUT = "changed input"
 OTHER_SETTINGS = "other settings"
 INCOMPLETE = "incomplete"  # a run ended before it had written all that belongs together
+_NOT_OF_CLEANING = ("formats", "shards", "provenance", "against")  # entries of BuildConfig.identity
 _UUID = re.compile(r"<?urn:uuid:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})>?", re.IGNORECASE)
 
 
@@ -114,9 +117,8 @@ def read_summary(values: dict[str, Any]) -> FileSummary:
 
 def clean_identity(config: BuildConfig) -> str:
     """Return a digest of all that a cleaned file depends on besides its WET file."""
-    needed = {
-        key: value for key, value in config.identity.items() if key not in ("formats", "shards")
-    }
+    needed = {key: value for key, value in config.identity.items() if key not in _NOT_OF_CLEANING}
+    needed["lists"] = {key: value for key, value in needed["lists"].items() if key != OPT_OUT}
     return hashlib.sha256(json.dumps(needed, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -186,7 +188,7 @@ def _clean(
     path, size, content = file
     name = layout.file_name(path)
     started = time.process_time()
-    cleaner = _Cleaner(rules)
+    cleaner = _Cleaner(rules, path)
     stats = ReadStats()
     try:
         stream = storage.open_raw(path)
@@ -434,8 +436,9 @@ def _tf_parts(
 class _Cleaner:
     """Collects the pages of one file: judged, cut into units, fingerprinted."""
 
-    def __init__(self, rules: PageRules) -> None:
+    def __init__(self, rules: PageRules, path: str = "") -> None:
         self._rules = rules
+        self._path = path  # of the file, for messages
         self._recipe: Recipe = rules.recipe
         self._all_urls = self._recipe.order == "dedup_first"
         self.counts: Counter[str] = Counter()
@@ -481,7 +484,11 @@ class _Cleaner:
         """
         pages, self._waiting, self._waiting_chars = self._waiting, [], 0
         places, self._places = self._places, []
-        results = self._rules.clean_all(pages, self.counts)
+        try:
+            results = self._rules.clean_all(pages, self.counts)
+        except OwnRuleError as error:
+            where = f"{self._path}, offset {places[error.at].offset}"
+            raise ValueError(error.located(where)) from error
         kept = []
         for place, page, result in zip(places, pages, results, strict=True):
             if result.verdict is PageVerdict.KEPT:
@@ -496,6 +503,11 @@ class _Cleaner:
         normalized = normalize_url(page.url)
         self._dropped_keys.append(page_key(normalized))
         self._dropped_offsets.append(place.offset)
+        if len(self._codes) == _MOST_VERDICTS and result.verdict not in self._codes:
+            raise ValueError(
+                f"rule {result.evidence} has returned too many different verdicts in {self._path}, "
+                f"the last {result.verdict!r} for {page.url}: a verdict names a reason, not a page"
+            )
         self._dropped_codes.append(self._codes.setdefault(result.verdict, len(self._codes)))
         self.pages_dropped[result.verdict] += 1
         samples = self.samples.setdefault(result.verdict, [])

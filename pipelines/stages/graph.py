@@ -5,6 +5,7 @@
     ListInputs -> CleanFiles ---> url rows by bucket --> outdated pages by file --+
                        |                                                          |
                        +--------> span rows by bucket -> repeated spans by file --+-> WriteRemovals
+                       |                                      NearDuplicates, if asked for -+
                        |                                                                    |
                        +--> MergeFiles, where files are many <------------------------------+
                        |        |                                                           |
@@ -14,7 +15,8 @@
 
 The graph carries settings, never the names of files: a worker reads these from the list that the
 launcher made (`pipelines.input_list`). Text stays in files and is read once by the shard it belongs
-to.
+to. Fingerprint files of older corpora (``--against``) join those of cleaned files on their way to
+both kinds of buckets (`pipelines.stages.older_files`).
 """
 
 import contextlib
@@ -23,19 +25,22 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from c4_filters.opt_out import OptOut
 from c4_filters.pages import PageRules
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
 from pipelines import builders, corpus_folder, storage, verify_corpus
+from pipelines.card.owner import read_owner
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
+from pipelines.corpus.older import Older, read_unchanged
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
 from pipelines.prepared import prepare, require_readable
 from pipelines.progress import Notes
 from pipelines.quiet_beam import beam
-from pipelines.stages import dedup
+from pipelines.stages import dedup, older_files
 from pipelines.stages.clean_files import FileSummary, clean_file, clean_identity
 from pipelines.stages.merge_files import (
     MergePlan,
@@ -44,7 +49,9 @@ from pipelines.stages.merge_files import (
     merge_files,
     plan_merge,
 )
+from pipelines.stages.near_dedup import NearDuplicates
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
+from pipelines.worker_notes import WorkerNotes
 
 __all__ = ["BuildCorpus"]
 
@@ -139,8 +146,8 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         """Add the stages of this module's head."""
         # The patterns, as many as files perhaps, stay with the launcher, which made the list.
         listed = storage.join(config.output, layout.INPUTS)
-        config = dataclasses.replace(config, inputs=(listed,))
-        job, recipe = _Job(config, claim, self.notes), config.recipe
+        config = config.with_inputs(listed)
+        job, recipe, older = _Job(config, claim, self.notes), config.recipe, config.older
         files = (
             begin
             | "Folder" >> beam.Create([config.output])
@@ -152,30 +159,43 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         totals = beam.pvalue.AsSingleton(
             readable | "Total" >> beam.Map(_totals_of) | "AddUp" >> beam.CombineGlobally(_add_up)
         )
+        # With each name go the pages that the opt-out list covers, packed.
         names = readable | "Names" >> beam.Map(lambda file: (file.name, b""))
+        if config.opt_out is not None:
+            names = names | "OptedOut" >> beam.ParDo(_OptedOut(job)).with_output_types(
+                tuple[str, bytes]
+            )
+
+        compared = names  # what goes through deduplication
+        if older:
+            groups = (
+                begin
+                | "Older" >> beam.Create([config.output])
+                | "ListOlder" >> beam.FlatMap(_list_older, job).with_output_types(tuple[str, bytes])
+                | "SpreadOlder" >> beam.GroupByKey()
+                | "OlderGroups" >> beam.MapTuple(_only_value).with_output_types(tuple[str, bytes])
+            )
+            compared = (names, groups) | "Compared" >> beam.Flatten()
 
         lost_pages = lost_spans = begin | "Nothing" >> beam.Create([]).with_output_types(
             tuple[str, bytes]
         )
         if recipe.dedup_urls:
-            urls = names | "UrlRows" >> beam.ParDo(_UrlRows(config.output), totals).with_outputs(
+            urls = compared | "UrlRows" >> beam.ParDo(_UrlRows(job), totals).with_outputs(
                 "lost", main="rows"
             )
             outdated = (
                 urls.rows
                 | "UrlsByBucket" >> beam.GroupByKey()
                 | "OutdatedPages"
-                >> beam.FlatMap(_outdated_pages).with_output_types(tuple[str, bytes])
+                >> beam.FlatMap(_outdated_pages, older).with_output_types(tuple[str, bytes])
             )
             lost_pages = (urls.lost, outdated) | "LostPages" >> beam.Flatten()
         if recipe.dedup_unit != "none":
             spans = (
-                {"file": names, "pages": lost_pages}
+                {"file": compared, "pages": lost_pages}
                 | "PagesByFile" >> beam.CoGroupByKey()
-                | "SpanRows"
-                >> beam.ParDo(_SpanRows(config.output, recipe.dedup_window), totals).with_outputs(
-                    "lost", main="rows"
-                )
+                | "SpanRows" >> beam.ParDo(_SpanRows(job), totals).with_outputs("lost", main="rows")
             )
             repeated = (
                 spans.rows
@@ -188,8 +208,12 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             {"file": names, "pages": lost_pages, "spans": lost_spans}
             | "RemovalsByFile" >> beam.CoGroupByKey()
             | "OwnBeforeRemovals" >> beam.ParDo(_Own(job))
-            | "WriteRemovals" >> beam.Map(_write_removals, job).with_output_types(str)
+            | "WriteRemovals" >> beam.FlatMap(_write_removals, job).with_output_types(str)
         )
+        if recipe.near_dedup is not None:
+            own = beam.ParDo(_Own(job))
+            near = NearDuplicates(config, claim.build_id, totals, own, job.note)
+            deduplicated = deduplicated | "NearDuplicates" >> near
 
         # Asking for names makes a stage wait until every file, every piece is there.
         ready = beam.pvalue.AsList(deduplicated)
@@ -248,10 +272,15 @@ class _Own(beam.DoFn):
 def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, str, bool]]]:
     _require_folder(output)
     job.require(now=True)
+    job.config.opt_out_list()  # a file that workers do not see stops here, not at the end
+    if job.config.card is not None:
+        read_owner(job.config.card)
     files = read_input_list(output, job.claim.run_id)
     job.total("clean", sum(file.size for file in files))
     if job.notes is not None:
         job.notes.expect("dedup", len(files))
+        if job.config.recipe.near_dedup is not None:
+            job.notes.expect("near", len(files))
     files.sort(key=lambda file: (-file.size, file.path))
     kept = {
         name.rpartition(".")[0]
@@ -283,27 +312,34 @@ class _CleanFile(beam.DoFn):
         self._job = job
         self._identity = clean_identity(job.config)
         self._rules: PageRules | None = None
+        self._worker: WorkerNotes | None = None
 
     def setup(self) -> None:
         _require_folder(self._job.config.output)
         self._rules = self._job.config.page_rules()
+        self._worker = WorkerNotes(self._job.claim)
 
     def process(self, element: tuple[str, int, str, bool]) -> Iterator[FileSummary]:
         path, size, content, new = element
         job, config, name = self._job, self._job.config, layout.file_name(path)
+        worker = self._worker
+        assert self._rules is not None
+        assert worker is not None
         job.require()
 
         def report(bytes_read: int, pages: int) -> None:
             job.claim.show()
             job.note("clean", name, bytes_read, pages)
+            worker.report(name, bytes_read, pages)
 
-        assert self._rules is not None
         with _marked(layout.started(config.output, name), path):
             summary = clean_file(
                 path, size, config.output, self._rules, self._identity, config.max_record_bytes,
                 report, config.max_file_bytes, content, config.verify_inputs, new, config.source,
             )  # fmt: skip
         report(size, summary.pages_read)
+        read = (0, 0) if summary.resumed else (size, summary.pages_read)
+        worker.finish(name, *read, summary.unreadable)
         yield summary
 
 
@@ -326,16 +362,46 @@ def _add_up(parts: Iterable[Totals]) -> Totals:
     return sum(parts, Totals())
 
 
-class _UrlRows(beam.DoFn):
-    """(name, ...) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
+def _list_older(_: str, job: _Job) -> Iterator[tuple[str, bytes]]:
+    return older_files.list_groups(job.config.older)
 
-    def __init__(self, output: str) -> None:
-        self._output = output
+
+class _OptedOut(beam.DoFn):
+    """(name, nothing) -> (name, packed pages that the opt-out list covers)."""
+
+    def __init__(self, job: _Job) -> None:
+        self._config = job.config
+        self._list: OptOut | None = None
+
+    def setup(self) -> None:
+        self._list = self._config.opt_out_list()
+
+    def process(self, element: tuple[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        assert self._list is not None
+        name, _ = element
+        yield name, dedup.opted_out_pages(self._config.output, name, self._list)
+
+
+def _only_value(name: str, values: Iterable[bytes]) -> tuple[str, bytes]:
+    [value] = values
+    return name, value
+
+
+class _UrlRows(beam.DoFn):
+    """(name, files) -> (bucket, (name, packed urls)), and (name, packed rows) lost at once."""
+
+    def __init__(self, job: _Job) -> None:
+        self._output = job.config.output
+        self._older = job.config.older
+        self._older_pages = sum(corpus.pages for corpus in job.config.older)
 
     def process(self, element: tuple[str, bytes], totals: Totals) -> Iterator[Any]:
-        name, _ = element
-        buckets = dedup.bucket_count(totals.pages, PAGE_BYTES)
-        lost, packed = dedup.url_buffers(self._output, name, buckets)
+        name, packed_rows = element  # opted-out pages, or files of an older corpus
+        buckets = dedup.bucket_count(totals.pages + self._older_pages, PAGE_BYTES)
+        if older_files.is_older(name):
+            lost, packed = older_files.url_buffers(self._older, name, packed_rows, buckets)
+        else:
+            lost, packed = dedup.url_buffers(self._output, name, buckets, packed_rows)
         if lost is not None:
             yield beam.pvalue.TaggedOutput("lost", (name, lost))
         for bucket, buffer in packed.items():
@@ -345,41 +411,56 @@ class _UrlRows(beam.DoFn):
 class _SpanRows(beam.DoFn):
     """(name, lost pages) -> (bucket, (name, packed spans)), and (name, first units) lost."""
 
-    def __init__(self, output: str, window: int) -> None:
-        self._output = output
-        self._window = window
+    def __init__(self, job: _Job) -> None:
+        self._output = job.config.output
+        self._window = job.config.recipe.dedup_window
+        self._older = job.config.older
+        self._older_units = sum(corpus.units for corpus in job.config.older)
 
     def process(self, element: tuple[str, Any], totals: Totals) -> Iterator[Any]:
         name, found = element
-        lost, packed = dedup.span_buffers(
-            self._output,
-            name,
-            found["pages"],
-            self._window,
-            dedup.bucket_count(totals.units, SPAN_BYTES),
-        )
+        lost, buckets = None, dedup.bucket_count(totals.units + self._older_units, SPAN_BYTES)
+        packed_rows = b"".join(found["file"])  # opted-out pages, or files of an older corpus
+        if older_files.is_older(name):
+            packed = older_files.span_buffers(
+                self._older, name, packed_rows, found["pages"], self._window, buckets
+            )
+        else:
+            lost, packed = dedup.span_buffers(
+                self._output, name, found["pages"], self._window, buckets, packed_rows
+            )
         if lost is not None:
             yield beam.pvalue.TaggedOutput("lost", (name, lost))
         for bucket, buffer in packed.items():
             yield bucket, (name, buffer)
 
 
-def _outdated_pages(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
-    return dedup.outdated_pages(group[1])
+def _outdated_pages(
+    group: tuple[int, Iterable[tuple[str, bytes]]], older: tuple[Older, ...]
+) -> Iterator[tuple[str, bytes]]:
+    return older_files.outdated_pages(group[1], older)
 
 
 def _repeated_spans(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
-    return dedup.repeated_spans(group[1])
+    return older_files.repeated_spans(group[1])
 
 
-def _write_removals(element: tuple[str, Any], job: _Job) -> str:
+def _write_removals(element: tuple[str, Any], job: _Job) -> Iterator[str]:
     name, found = element
+    if older_files.is_older(name):  # whose pages are only looked at
+        return
     window, build_id = job.config.recipe.dedup_window, job.claim.build_id
     dedup.write_file_removals(
-        job.config.output, name, found["pages"], found["spans"], window, build_id
+        job.config.output,
+        name,
+        found["pages"],
+        found["spans"],
+        window,
+        build_id,
+        b"".join(found["file"]),
     )
     job.note("dedup", name, 1)
-    return name
+    yield name
 
 
 def _merging(totals: Totals, names: list[str], shards: int | None) -> MergePlan | None:
@@ -446,7 +527,7 @@ class _WriteShard(beam.DoFn):
             sources = plan.sources(output, *task.key_range())
         summary = write_shard(
             task, sources, output, job.config.formats, self._rules, job.claim.build_id,
-            lambda: job.require(now=True), self._opened,
+            lambda: job.require(now=True), self._opened, job.config.provenance,
         )  # fmt: skip
         job.note("write", f"{task.split}-{task.index}", 1, summary.pages)
         yield summary
@@ -456,6 +537,8 @@ def _write_manifest(
     alone: bool, job: _Job, files: list[FileSummary], shards: list[ShardSummary]
 ) -> Manifest:
     config = job.config
+    for older in config.older:
+        read_unchanged(older)
     made = make_manifest(config, files, shards)
     job.require(now=True)
     if wrong := verify_corpus.shard_problems(config.output, made):
@@ -466,6 +549,7 @@ def _write_manifest(
     made = finish_corpus(config, made, lambda: job.require(now=True))
     if alone:
         storage.remove(corpus_folder.kept_to_drop(config.output, config.keep))
+        builders.remove_progress(config.output)
         job.claim.end()
         require_readable(config, made)
     return made

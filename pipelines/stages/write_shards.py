@@ -18,11 +18,13 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
-from pipelines.corpus.cleaned import CleanedSource, key_range, shard_order
+from pipelines.corpus.cleaned import CleanedFile, CleanedSource, key_range, shard_order
 from pipelines.corpus.digests import HashedFile
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
+from pipelines.corpus.root_digest import RowDigests, row_digests
 from pipelines.number_options import MOST_SHARDS
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
@@ -80,6 +82,9 @@ class ShardSummary:
     files: list[dict[str, Any]]  # name, format, bytes, sha256
     kept_page: dict[str, str] | None  # its first page, shortened, for people to look at
     cpu_s: float
+    languages: dict[str, int]  # pages by code
+    dates: tuple[str, ...]  # the oldest and the newest WARC-Date
+    rows: RowDigests  # for the root digest
 
 
 def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
@@ -107,6 +112,7 @@ def write_shard(
     build_id: str | None = None,
     require: Callable[[], None] = lambda: None,
     opened: OpenedFiles | None = None,
+    provenance: bool = False,
 ) -> ShardSummary:
     """Write one shard in every format asked for.
 
@@ -122,12 +128,13 @@ def write_shard(
         build_id: The build that the removals must belong to; None: any.
         require: Called before each file is published; what it raises keeps the file unpublished.
         opened: Holds files that stay open from one shard to the next; the caller closes it.
+        provenance: Whether formats that can store it say where each page's record is.
 
     Raises:
         ValueError: A file that it reads is damaged, or of another build; the message names it.
     """
     started = time.process_time()
-    writer = _Shard(rules)
+    writer = _Shard(rules, provenance)
     low, high = task.key_range()
     split = SPLITS.index(task.split)
     # Files of the caller stay open.
@@ -136,7 +143,7 @@ def write_shard(
         for source in sources:
             with files.open(source, build_id) as opened_source:
                 for batch in opened_source.slices([split], low, high):
-                    writer.add(*batch)
+                    writer.add(*batch, opened_source.cleaned)
     table = writer.table()
     written = []
     for format_name in format_names:
@@ -172,6 +179,9 @@ def write_shard(
         }
         if len(table)
         else None,
+        languages=_languages(table["language"]),
+        dates=_oldest_and_newest(table["timestamp"]),
+        rows=row_digests(table, writer.page_keys, (low, high)),
         cpu_s=time.process_time() - started,
     )
 
@@ -179,20 +189,24 @@ def write_shard(
 class _Shard:
     """Collects the pages of a shard, removals applied and late rules judged."""
 
-    def __init__(self, rules: PageRules) -> None:
+    def __init__(self, rules: PageRules, provenance: bool = False) -> None:
         self._rules = rules
+        self._provenance = provenance
+        self._columns = [*_OUTPUT_COLUMNS, *(PROVENANCE_COLUMNS if provenance else ())]
         self._late = rules.recipe.order == "dedup_first"
         self._batches: list[pa.RecordBatch] = []
         self.lines = 0
         self.pages_dropped: Counter[str] = Counter()
         self.lines_dropped: Counter[str] = Counter()
         self.samples: dict[str, list[dict[str, str]]] = {}
+        self.page_keys = np.empty(0, np.uint64)  # of the table, once it is made
 
     def add(
         self,
         pages: pa.RecordBatch,
         page_codes: npt.NDArray[np.uint8],
         unit_gone: npt.NDArray[np.bool_],
+        source: CleanedFile,
     ) -> None:
         """Take a slice of a cleaned file: [pages], [pages] and [units of these pages]."""
         offsets = pages.column("unit_starts").offsets.to_numpy()[: len(pages) + 1]
@@ -246,7 +260,9 @@ class _Shard:
                 pages = _replace(pages, "language", changed_mask, codes)
                 pages = _replace(pages, "language_probability", changed_mask, odds)
         self.lines += int(lines[keep].sum())
-        pages = pages.select([*_OUTPUT_COLUMNS, "validation", "page_key", "digest"])
+        if self._provenance:
+            pages = with_provenance(pages, source)
+        pages = pages.select([*self._columns, "validation", "page_key", "digest"])
         self._batches.append(pages if keep.all() else pages.filter(pa.array(keep)))
 
     def table(self) -> pa.Table:
@@ -256,7 +272,9 @@ class _Shard:
         table = pa.Table.from_batches(self._batches)
         if not len(table):
             return _EMPTY
-        table = table.select(_OUTPUT_COLUMNS).take(shard_order(table))
+        order = shard_order(table)
+        self.page_keys = table["page_key"].to_numpy()[order]
+        table = table.select(self._columns).take(order)
         if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
             return table
         at = table.schema.get_field_index("timestamp")
@@ -271,13 +289,27 @@ _EMPTY = pa.table(
 )
 
 
+_WHOLE_DATE = rf"\A(?:{COMMON_FORM})\z"
+
+
 def _in_whole_seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
     """Dates as ``YYYY-MM-DDThh:mm:ssZ``, so that readers that guess types find one."""
-    odd = pc.invert(pc.match_substring_regex(dates, rf"\A(?:{COMMON_FORM})\z"))
+    odd = pc.invert(pc.match_substring_regex(dates, _WHOLE_DATE))
     if not pc.any(odd).as_py():
         return dates
     changed = [whole_seconds(date) for date in dates.filter(odd).to_pylist()]
     return pc.replace_with_mask(dates, odd.combine_chunks(), pa.array(changed, dates.type))
+
+
+def _languages(codes: pa.ChunkedArray) -> dict[str, int]:
+    counted = pc.value_counts(codes).to_pylist()
+    return {each["values"]: each["counts"] for each in counted if each["values"] is not None}
+
+
+def _oldest_and_newest(dates: pa.ChunkedArray) -> tuple[str, ...]:
+    dates = _in_whole_seconds(dates)
+    found = pc.min_max(dates.filter(pc.match_substring_regex(dates, _WHOLE_DATE))).as_py()
+    return () if found["min"] is None else (found["min"], found["max"])
 
 
 def _replace(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c4_filters.recipes import RECIPES, Recipe, load_recipe
+from c4_filters.recipes import RECIPES, NearDedup, Recipe, load_recipe
 from c4_filters.sentences import sentence_splitter
 
 # The thresholds of the released data, each with the place it was read from.
@@ -143,6 +143,8 @@ OTHER_VALUES = {
     "sentence_language": "german",
     "min_language_probability": 0.5,
     "bad_words_kept_fraction": 0.5,
+    "rules": ("my_rules:no_recipes",),
+    "near_dedup": NearDedup(),
 }
 
 

@@ -608,6 +608,41 @@ def test_arrays_of_the_wrong_shape_or_type_are_refused():
             call()
 
 
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(st.lists(SPAN_ROWS, max_size=3), st.lists(SPAN_ROWS, max_size=3), st.randoms())
+def test_older_spans_win_whatever_their_keys(files, older, chance):
+    oldest = {}
+    for rows in older:
+        for first, second, key in rows:
+            oldest[first, second] = min(key, oldest.get((first, second), key))
+    alone, expected = {}, {}
+    buffers, before = [], []
+    for number, rows in enumerate(files):
+        ids, keys = pack_rows(rows)
+        buffers.append((f"{number}", spans.pack_spans(ids, keys, np.arange(len(rows)))))
+    for number, rows in enumerate(older):
+        ids, keys = pack_rows(rows)
+        kept = spans.span_winners(ids, keys).rows
+        packed = spans.pack_older_spans_by_bucket(ids[kept], keys[kept], 1)
+        assert all(len(buffer) == 24 + 24 * len(kept) for buffer in packed.values())
+        before += [(f"older/{number}", buffer) for buffer in packed.values()]
+    for file, gone in spans.repeated_spans(buffers).items():
+        pairs = zip(gone.indices.tolist(), gone.keepers.tolist(), strict=True)
+        alone |= {(int(file), index): keeper for index, keeper in pairs}
+    for number, rows in enumerate(files):
+        for index, (first, second, _) in enumerate(rows):
+            keeper = oldest.get((first, second), alone.get((number, index)))
+            if keeper is not None:
+                expected[number, index] = keeper
+    chance.shuffle(before)
+    got = {}
+    for file, gone in spans.repeated_spans(buffers, before).items():
+        pairs = zip(gone.indices.tolist(), gone.keepers.tolist(), strict=True)
+        got |= {(int(file), index): keeper for index, keeper in pairs}
+    assert got == expected
+
+
 # --------------------------------------------------------------------------------- pages by url
 
 
@@ -666,6 +701,20 @@ def test_url_dedup_equals_its_twin(files, buckets, reduce_first):
         )
         got |= dict(zip(((number, row) for row in rows.tolist()), named.tolist(), strict=True))
     assert got == expected
+
+
+def test_a_page_goes_though_it_is_newer_than_the_older_one():
+    def page(url, day, digest):
+        ids = np.array([[url, 1]], np.uint64)
+        content = np.array([[digest] + 15 * [0]], np.uint8)
+        return spans.pack_pages_by_bucket(ids, spans.timestamp_column([day]), content, [3], 1)[0]
+
+    own = [("a", page(7, "2024", 1)), ("b", page(7, "2023", 2)), ("c", page(8, "2022", 3))]
+    older = [("0/a", page(7, "2019", 4)), ("0/b", page(7, "2020", 5)), ("0/c", page(9, "2020", 6))]
+    lost = spans.outdated_pages(own, older)
+    found = {file: (gone.indices.tolist(), gone.keepers.tolist()) for file, gone in lost.items()}
+    assert found == {"a": ([3], [5]), "b": ([3], [5])}
+    assert spans.outdated_pages([], older) == {}
 
 
 def test_a_page_sent_twice_is_refused():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from samples.make_samples import WET_DIR
-from testing.helpers import digests
+from testing.helpers import digests, manifest_of, run_c4
 
 WET = str(WET_DIR / "*.wet*")
 SHARDS = "4"  # more than one, so that there is a stage to be disturbed
@@ -57,6 +57,25 @@ def run(words: Sequence[str], seconds: float = 180) -> Finished:
         return finish(process, seconds)
 
 
+def grow(folder: pathlib.Path, options: Sequence[str]) -> None:
+    """Builds against an older corpus here and on an engine: shards and names must be equal."""
+    samples = [str(WET_DIR / f"sample-0000{number}.warc.wet.gz") for number in range(2)]
+    older = ("--against", folder / "old")
+    for name, sample, more in (("old", samples[0], ()), ("local", samples[1], older)):
+        done = run_c4("build", "--input", sample, "--output", folder / name, "--shards", SHARDS,
+                      "--workers", "1", "--quiet", *more)  # fmt: skip
+        assert done.status == 0, done.err
+    words = command(folder / "engine", [*options, *map(str, older)])
+    words[words.index(WET)] = samples[1]
+    engine = run(words)
+    assert engine.status == 0, engine.err
+    assert digests(folder / "engine") == digests(folder / "local")
+    local, other = (manifest_of(folder / name) for name in ("local", "engine"))
+    assert other["root_digest"] == local["root_digest"]
+    assert other["counts"] == local["counts"]
+    assert local["counts"]["pages_dropped"]["duplicate_url"] > 0
+
+
 def wait_for(what: Callable[[], object], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not what():
@@ -94,3 +113,18 @@ def settle(
         assert {path: time for path, time in cleaned(output).items() if path in before} == before
     assert digests(output) == expected
     return error
+
+
+def require_same_near_duplicates(folder: pathlib.Path, options: Sequence[str]) -> None:
+    """An engine must drop the near duplicates that a local build drops, and write its bytes."""
+    recipe = folder / "near.toml"
+    recipe.write_text('name = "near"\nbase = "en.noclean"\nnear_dedup = {threshold = 0.8}\n')
+    found = []
+    for name, of_engine in (("local", ["--workers", "2"]), ("engine", options)):
+        words = command(folder / name, ["--recipe", str(recipe), *of_engine])
+        finished = run(words)
+        assert finished.status == 0, finished.err
+        dropped = manifest_of(folder / name)["counts"]["pages_dropped"]
+        assert dropped["near_duplicate"] == 3
+        found.append(digests(folder / name))
+    assert found[0] == found[1]

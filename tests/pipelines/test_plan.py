@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from pipelines.plan import Engine, Fleet, Plan, Profile, Rates, Stage, Work, make_plan
+from pipelines.plan import Engine, Fleet, OlderWork, Plan, Profile, Rates, Stage, Work, make_plan
 from pipelines.stages.merge_files import plan_merge
 from pipelines.stages.write_shards import plan_shards
 
@@ -48,6 +48,19 @@ def test_twice_the_pages_are_twice_the_work_and_twice_the_bytes() -> None:
     for folder in ("cleaned", "fingerprints", "removals", "shards"):
         assert two.disk_bytes[folder] == pytest.approx(2 * one.disk_bytes[folder])
     assert two.total("shuffle_bytes") == pytest.approx(2 * one.total("shuffle_bytes"), rel=0.02)
+
+
+def test_older_corpora_cost_their_way_through_deduplication_and_nothing_else() -> None:
+    alone = make_plan(CRAWL, FLEET)
+    older = OlderWork(5_000, CRAWL.of("kept_pages"), CRAWL.of("units"))
+    grown = make_plan(CRAWL, FLEET, older=older)
+    changed = {
+        one.name for one, other in zip(alone.stages, grown.stages, strict=True) if one != other
+    }
+    assert changed == {"urls of files", "urls by bucket", "spans of files", "spans by bucket"}
+    assert stage(grown, "spans of files").tasks == 56_000 + 5_000
+    assert grown.buckets == pytest.approx(2 * alone.buckets, abs=1)
+    assert grown.disk_bytes == alone.disk_bytes
 
 
 def test_more_workers_take_less_time_and_the_same_cpu() -> None:

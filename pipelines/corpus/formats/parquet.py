@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, MOST_BYTES, TEXT_FEATURES, Page
 from pipelines.corpus.formats.places import Kept, arrow_file, other_build
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, PROVENANCE_FEATURES
 
 __all__ = [
     "ROW_GROUP_TEXT_BYTES",
     "Texts",
     "read_batches",
     "read_pages",
+    "read_tables",
     "row_groups",
     "write",
 ]
@@ -38,23 +40,27 @@ _SCHEMA = pa.schema(
     [pa.field(name, pa.large_string(), nullable=False) for name in TEXT_FEATURES]
     + [pa.field("language", pa.large_string()), pa.field("language-probability", pa.float32())]
 )
+_WITH_PROVENANCE = pa.schema([*_SCHEMA, *PROVENANCE_FEATURES])
 
 
 def write(table: pa.Table, binary_file: BinaryIO) -> None:
     """Write one Parquet file; 0 rows make a valid file of no row groups."""
+    columns, schema = list(_FEATURES.values()), _SCHEMA
+    if "source_file" in table.column_names:
+        columns, schema = [*columns, *PROVENANCE_COLUMNS], _WITH_PROVENANCE
     pages = pa.table(
-        [table[column].cast(_SCHEMA.field(name).type) for name, column in _FEATURES.items()],
-        schema=_SCHEMA,
+        [table[name].cast(kind) for name, kind in zip(columns, schema.types, strict=True)],
+        schema=schema,
     )
     with pq.ParquetWriter(
         binary_file,
-        _SCHEMA,
+        schema,
         compression="zstd",
         # Microseconds of CPU and bytes per page of 2.2 KB, levels 1, 2, 3, 5: 7.4, 897; 8.8, 822;
         # 11.3, 777; 19.8, 746. Level 1 is no smaller than gzip.
         compression_level=3,
         # Few values, many pages; the rest never repeats, and a dictionary of it is given up late.
-        use_dictionary=["content-type", "language"],
+        use_dictionary=["content-type", "language", "source-file"],
         # Smallest and largest text help no query and would cost a look at every page.
         write_statistics=["url", "timestamp", "language", "language-probability"],
         write_page_checksum=True,  # 1 microsecond per page; no model may train on a flipped bit
@@ -141,6 +147,21 @@ def read_pages(path: str) -> Iterator[Page]:
                 if isinstance(row["text"], bytes):
                     row["text"] = row["text"].decode()
                 yield Page.of(row)
+
+
+def read_tables(path: str, stored: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield the row groups of a shard of ``stored`` pages, with columns named as `write` has them.
+
+    Raises CorpusError, naming the file, if it is damaged or lacks a column.
+    """
+    opened = _open(path, stored)
+    names = {column: name for name, column in _FEATURES.items()}
+    wanted = ["text", *(names[column] for column in columns if column != "text")]
+    if missing := [name for name in wanted if name not in opened.file.schema_arrow.names]:
+        raise CorpusError(f"{path} has no column {missing[0]!r}")
+    for number in range(len(opened.ends)):
+        group = _decoded(path, opened, number, wanted)
+        yield pa.table({column: group.column(names[column]) for column in columns})
 
 
 def _open(path: str, stored: int | None = None) -> _Opened:

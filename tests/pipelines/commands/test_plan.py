@@ -86,9 +86,14 @@ def test_files_alone_are_files_like_that_crawls() -> None:
     assert as_json("plan", "--files", "90000")["cpu_s"] > files["cpu_s"] * 1.5
 
 
-def test_input_counts_files_and_bytes() -> None:
+def test_input_counts_files_and_bytes(tmp_path: pathlib.Path) -> None:
     plan = as_json("plan", "--input", SAMPLES, "--workers", "1")
     paths = list(WET_DIR.glob("sample-0*"))
+    listed = tmp_path / "mine.paths"
+    listed.write_text("".join(f"{path.name}\n" for path in paths))
+    for path in paths:
+        (tmp_path / path.name).symlink_to(path)
+    assert as_json("plan", "--input", f"@{listed}", "--workers", "1") == plan
     assert plan["files"] == len(paths)
     assert plan["stored_bytes"] == pytest.approx(
         sum(path.stat().st_size for path in paths), rel=0.01
@@ -103,6 +108,19 @@ def test_each_option_changes_the_plan() -> None:
     assert both["disk_bytes"]["shards"] > 2 * base["disk_bytes"]["shards"]
     assert as_json(*CRAWL, "--cpu-factor", "2")["wall_s"] > base["wall_s"]
     assert as_json(*CRAWL, "--machine", "n2-standard-8")["wall_s"] < base["wall_s"]
+
+
+@pytest.mark.slow
+def test_an_older_corpus_adds_its_fingerprints(corpus: pathlib.Path) -> None:
+    alone, grown = (
+        as_json("plan", "--files", "3", *more) for more in ((), ("--against", str(corpus)))
+    )
+    files = len(list((corpus / "fingerprints").iterdir()))
+    for one, other in zip(alone["stages"], grown["stages"], strict=True):
+        more = files if one["name"] in ("urls of files", "spans of files") else 0
+        assert other["tasks"] == one["tasks"] + more
+    assert grown["cpu_s"] > alone["cpu_s"]
+    assert refused("--files", "3", "--against", str(corpus.parent)).endswith(" (--against)")
 
 
 def test_a_small_plan_is_in_small_units() -> None:

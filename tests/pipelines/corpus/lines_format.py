@@ -10,9 +10,10 @@ from pipelines.corpus.formats.pages import Page
 
 
 def write(table: pa.Table, binary_file: BinaryIO) -> None:
-    """Write a line for each page: url, then text."""
-    for url, text in zip(table["url"].to_pylist(), table["text"].to_pylist(), strict=True):
-        binary_file.write(f"{url}\t{text!r}\n".encode())
+    """Write a line for each page: url, timestamp, then text."""
+    columns = (table[name].to_pylist() for name in ("url", "timestamp", "text"))
+    for url, timestamp, text in zip(*columns, strict=True):
+        binary_file.write(f"{url}\t{timestamp}\t{text!r}\n".encode())
 
 
 def read_pages(path: str) -> Iterator[Page]:
@@ -20,8 +21,8 @@ def read_pages(path: str) -> Iterator[Page]:
     import ast
 
     for line in storage.read_bytes(path).decode().splitlines():
-        url, text = line.split("\t", 1)
-        yield Page(ast.literal_eval(text), url)
+        url, timestamp, text = line.split("\t", 2)
+        yield Page(ast.literal_eval(text), url, timestamp)
 
 
 class Texts:

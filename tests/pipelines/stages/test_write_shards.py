@@ -1,7 +1,7 @@
 import dataclasses
 import hashlib
-import json
 import pathlib
+import pickle
 import random
 from collections.abc import Sequence
 
@@ -14,6 +14,7 @@ from c4_filters.recipes import RECIPES
 from pipelines import storage
 from pipelines.corpus import cleaned as cleaned_files
 from pipelines.corpus import layout
+from pipelines.corpus.root_digest import RowDigests
 from pipelines.stages.merge_files import cleaned_sources
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 from testing.helpers import read_corpus
@@ -206,7 +207,9 @@ def test_files_are_described_as_they_are(tmp_path: pathlib.Path, any_rules: Page
         assert len(content) == file["bytes"] > 0
         assert hashlib.sha256(content).hexdigest() == file["sha256"]
     assert shard.kept_page == {"url": "http://1.example/", "text": "\n".join(LINES)}
-    assert json.loads(json.dumps(dataclasses.asdict(shard)))["pages"] == 1
+    assert shard.pages == 1
+    assert shard.rows != RowDigests()
+    assert pickle.loads(pickle.dumps(shard)) == shard  # as engines send it
 
 
 def test_a_shard_of_no_pages_is_a_file_of_no_rows(
