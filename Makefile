@@ -148,7 +148,7 @@ audit:  ## known vulnerabilities of what is pinned
 
 # Ten million inputs and more, an hour on one core; the extra fuzz guides them by what they reach.
 FUZZ := reader:400000 lines:2000000 pages:400000 sentences:300000 urls:7500000 files:40000 \
-    shards:300000 growth:8000
+    shards:300000 growth:8000 imports:300000
 FUZZ_ARGS ?=
 fuzz: $(INSTALLED) $(WITH_TESTS)  ## fuzz all that reads strangers' bytes; stops at the first finding
 	set -e; for target in $(FUZZ); do \

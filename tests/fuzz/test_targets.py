@@ -9,17 +9,18 @@ from collections.abc import Callable
 import pytest
 
 from c4_filters import lines, sentences
-from fuzz import file_targets, targets
+from fuzz import file_targets, import_targets, targets
 from fuzz.mutations import mutated
 from fuzz.seeds import seeds_of
 from pipelines.corpus import container
 from pipelines.corpus.formats import tfrecord
+from pipelines.imports import pages
 from pipelines.wet import records as read_wet
 
 # What is made up has rows without values, which only its maker warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CHECKS = targets.TEXT_TARGETS | file_targets.FILE_TARGETS
+CHECKS = targets.TEXT_TARGETS | file_targets.FILE_TARGETS | import_targets.IMPORT_TARGETS
 INPUTS = {
     "reader": 1500,
     "lines": 3000,
@@ -29,6 +30,7 @@ INPUTS = {
     "growth": 30,
     "files": 400,
     "shards": 1500,
+    "imports": 2000,
 }
 
 
@@ -67,6 +69,7 @@ def loses_lines(*arguments: object) -> object:
         ("urls", targets, "page_key", lambda url: 0),
         ("files", container, "require_whole", lambda rows, may_be_null: None),
         ("shards", tfrecord._Records, "text", lambda self, record, page: None),
+        ("imports", pages, "short_line", lambda text: f"{text}\n"),
     ],
 )
 def test_each_target_finds_a_fault(
