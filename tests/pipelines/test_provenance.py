@@ -9,7 +9,8 @@ import pytest
 from fastwarc import ArchiveIterator, WarcRecordType
 
 from pipelines import BuildConfig, open_corpus
-from pipelines.corpus.dataset_info import dataset_card
+from pipelines.card.facts import Facts
+from pipelines.card.hugging_face import dataset_card
 from pipelines.stages import graph
 from pipelines.stages.clean_files import clean_identity
 from pipelines.stages.merge_files import MergePlan
@@ -106,4 +107,8 @@ def test_the_option_cleans_nothing_again_and_builds_shards_again() -> None:
 
 def test_a_card_of_other_formats_lists_no_such_columns() -> None:
     splits = {"train": [("train-00000-of-00001.json.gz", 1, 1)], "validation": []}
-    assert "source-file" not in dataset_card(["json"], splits, "A corpus", "en", provenance=True)
+    for formats, named in ((["json"], False), (["json", "parquet"], True)):
+        facts = Facts(formats=formats, splits=splits, description="A corpus", config_name="en",
+                      provenance=True)  # fmt: skip
+        assert ("source-file" in facts.columns) == named
+        assert ("source-file" in dataset_card(facts)) == named
