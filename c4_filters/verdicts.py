@@ -60,7 +60,7 @@ class RejectReason(enum.StrEnum):
     NOT_WARC = "not_warc"  # bytes between records, or a whole file, that are not a record
     # Of other sources than WET files, see pipelines.imports.
     BAD_JSON = "bad_json"  # a line that is no JSON object
-    NO_TEXT = "no_text"  # no text, or one that is empty or no string
+    BAD_TEXT = "bad_text"  # no text, or one that is empty or no string
     BAD_MARKUP = "bad_markup"  # wikitext that cannot be parsed
     DAMAGED = "damaged"  # the rest of a file cannot be unpacked or read
 

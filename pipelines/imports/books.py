@@ -35,6 +35,6 @@ def read(path: str, stored: Stored, limits: Limits) -> Iterator[Found]:
         yield reject(1, RejectReason.NOT_UTF8, str(error))
         return
     if not text or text.isspace():
-        yield reject(1, RejectReason.NO_TEXT, "text is empty")
+        yield reject(1, RejectReason.BAD_TEXT, "text is empty")
         return
     yield Numbered(1, raw_page(url_of_file(path), "", text))

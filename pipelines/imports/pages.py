@@ -72,7 +72,7 @@ def page_of(values: dict[str, Any], number: int, file_url: str, limits: Limits) 
         what = "is empty" if isinstance(text, str) else "is no string"
         if text is None:
             what = "is missing" if "text" not in values else "is null"
-        return reject(number, RejectReason.NO_TEXT, f"text {what}")
+        return reject(number, RejectReason.BAD_TEXT, f"text {what}")
     if url is None or url == "":
         url = f"{file_url}#{number}"
     elif not isinstance(url, str):

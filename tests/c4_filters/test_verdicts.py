@@ -17,7 +17,7 @@ NAMES = {
         duplicate_url empty_after_dedup few_sentences_after_dedup near_duplicate""",
     RejectReason: """
         no_url no_date not_utf8 bad_header bad_length truncated corrupt_gzip too_large not_warc
-        bad_json no_text bad_markup damaged""",
+        bad_json bad_text bad_markup damaged""",
 }
 
 

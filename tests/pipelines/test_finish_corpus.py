@@ -43,6 +43,7 @@ def shard(split: str, index: int, count: int, formats: tuple[str, ...] = ("parqu
     empty: dict[str, Any] = {
         "pages": 0, "lines": 0, "text_bytes": 0, "pages_dropped": {}, "lines_dropped": {},
         "samples": {}, "kept_page": None, "cpu_s": 0.5, "rows": RowDigests(),
+        "languages": {}, "dates": (),
     }  # fmt: skip
     return ShardSummary(split=split, index=index, count=count, files=files, **(empty | values))
 

@@ -80,6 +80,7 @@ def test_the_commands_have_options_with_numbers() -> None:
     assert names == {
         "build", "explain", "plan", "worker-pool", "vocab", "pretrain", "finetune", "tasks",
         "predict", "evaluate", "study", "ablate", "fetch", "report",
+        "import",
     }  # fmt: skip
 
 

@@ -107,8 +107,7 @@ def test_the_option_cleans_nothing_again_and_builds_shards_again() -> None:
 
 def test_a_card_of_other_formats_lists_no_such_columns() -> None:
     splits = {"train": [("train-00000-of-00001.json.gz", 1, 1)], "validation": []}
-    for formats, named in ((["json"], False), (["json", "parquet"], True)):
-        facts = Facts(formats=formats, splits=splits, description="A corpus", config_name="en",
-                      provenance=True)  # fmt: skip
-        assert ("source-file" in facts.columns) == named
-        assert ("source-file" in dataset_card(facts)) == named
+    facts = Facts(
+        formats=["json"], splits=splits, description="A corpus", config_name="en", provenance=True
+    )
+    assert "source-file" not in dataset_card(facts)

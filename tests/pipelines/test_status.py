@@ -52,13 +52,13 @@ def spied(
     before = [0, 0]
 
     def clean_file(path: str, size: int, *arguments: Any) -> Any:
-        *first, report, most, content, verify, new = arguments
+        *first, report, most, content, verify, new, source = arguments
 
         def watched(bytes_read: int, pages: int) -> None:
             report(bytes_read, pages)
             seen.append((bytes_read, before[0], before[1] + pages, status(str(output))))
 
-        summary = real(path, size, *first, watched, most, content, verify, new)
+        summary = real(path, size, *first, watched, most, content, verify, new, source)
         before[0] += size
         before[1] += summary.pages_read
         return summary

@@ -69,8 +69,8 @@ def test_a_line_of_json_is_a_page_and_a_bad_one_is_rejected_with_its_number(tmp_
         (14, "file:my%20lines.jsonl#14", "", "text/plain", "5", "Last."),
     ]
     assert rejects == [
-        (3, "bad_json"), (4, "no_text"), (5, "no_text"), (6, "no_text"), (7, "bad_json"),
-        (9, "not_utf8"), (10, "not_utf8"), (11, "no_url"), (12, "no_text"), (13, "no_text"),
+        (3, "bad_json"), (4, "bad_text"), (5, "bad_text"), (6, "bad_text"), (7, "bad_json"),
+        (9, "not_utf8"), (10, "not_utf8"), (11, "no_url"), (12, "bad_text"), (13, "bad_text"),
     ]  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def test_a_book_is_one_page(tmp_path):
         ]
     for content, reason in (
         (b"caf\xe9", "not_utf8"),
-        (b" \n", "no_text"),
+        (b" \n", "bad_text"),
         (b"x" * 2000, "too_large"),
     ):
         assert read("books", write(tmp_path / "b.txt", content), (1000, 1 << 20))[1] == [
@@ -160,7 +160,7 @@ def test_rows_of_parquet_and_arrow_are_pages(tmp_path):
             (1, "http://a.example/", "2020-01-01T00:00:00Z", "One."),
             (3, f"file:{name}#3", "2020-01-01T00:00:00Z", "Three."),
         ]
-        assert rejects == [(2, "no_text"), (4, "no_text")]
+        assert rejects == [(2, "bad_text"), (4, "bad_text")]
     for bad in (pa.table({"body": ["x"]}), pa.table({"text": [1]})):
         pq.write_table(bad, tmp_path / "bad.parquet")
         with pytest.raises(UnreadableSourceError, match="no column 'text'"):
