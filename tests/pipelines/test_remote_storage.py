@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import storage
@@ -199,6 +200,17 @@ def test_a_build_on_s3_with_worker_processes(
     assert len(shards) == 3
     for shard in shards:
         assert s3.objects[f"s3://bucket/out/{shard.name}"] == shard.read_bytes()
+    # Questions about it are answered from the bucket, where their index is, too.
+    storage.use_options(options)
+    [page] = pq.read_table(shards[0]).slice(0, 1).to_pylist()
+    sentence = page["text"].partition(". ")[0].partition("\n")[0]
+    sentence = sentence if sentence.endswith(".") else f"{sentence}."
+    for question in (sentence, page["url"]):
+        answer = run_c4("why", "--corpus", "s3://bucket/out", question, "--json")
+        assert answer.status == 0, answer.err
+        assert page["url"] in answer.out
+        assert '"file": "s3://bucket/wet/' in answer.out
+    assert "s3://bucket/out/why/index.bin" in s3.objects
     assert not [path for path in s3.objects if ".tmp-" in path]
 
 
