@@ -8,7 +8,7 @@ VENV ?= .venv
 # in requirements/PURPOSE.lock. `make lock` gives all locks the same versions.
 EXTRAS.build :=
 EXTRAS.train := train tasks
-EXTRAS.test  := dev gcp aws tfds train tasks
+EXTRAS.test  := dev gcp aws tfds train tasks report import
 EXTRAS.pods  := train tpu
 EXTRAS.image := gcp
 UV_VERSION := 0.13.9

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from c4_filters.pages import RawPage as RawPage
     from c4_filters.pages import load_rules as load_rules
     from c4_filters.recipes import RECIPES as RECIPES
+    from c4_filters.recipes import NearDedup as NearDedup
     from c4_filters.recipes import Recipe as Recipe
     from c4_filters.recipes import load_recipe as load_recipe
     from c4_filters.urls import normalize_url as normalize_url
@@ -32,6 +33,7 @@ _PLACES = {
     "ExplainedLine": "c4_filters.explain",
     "ExplainedPage": "c4_filters.explain",
     "LineVerdict": "c4_filters.verdicts",
+    "NearDedup": "c4_filters.recipes",
     "PageRules": "c4_filters.pages",
     "PageVerdict": "c4_filters.verdicts",
     "RawPage": "c4_filters.pages",

@@ -13,13 +13,16 @@ from c4_filters.badwords import BadWords
 from c4_filters.end_marks import sentence_ends
 from c4_filters.language import Language, detect_language
 from c4_filters.lines import clean_text, split_lines
+from c4_filters.own_rules import OwnRules, RulePage
 from c4_filters.recipes import Recipe, load_recipe
 from c4_filters.sentences import sentence_splitter
 from c4_filters.spans import cut
 from c4_filters.urls import DomainList, normalize_url, url_identity
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
-__all__ = ["CleanPage", "FinishedPage", "PageRules", "RawPage", "load_rules", "tf_pages"]
+__all__ = [
+    "CleanPage", "FinishedPage", "PageRules", "RawPage", "line_starts", "load_rules", "tf_pages",
+]  # fmt: skip
 
 
 class RawPage(NamedTuple):
@@ -35,11 +38,11 @@ class RawPage(NamedTuple):
 class CleanPage(NamedTuple):
     """What the rules before deduplication make of a page; ``verdict`` says whether it is kept."""
 
-    verdict: PageVerdict
+    verdict: str  # a PageVerdict, or that of a rule of one's own
     text: str = ""  # kept lines, joined by newlines; empty unless kept
     lines: int = 0  # kept lines
     language: Language | None = None  # None where the recipe detects it after deduplication
-    evidence: str = ""  # the bad word that was found
+    evidence: str = ""  # the bad word that was found, or the name of one's own rule
 
     def reason(self) -> str:
         """Return what the verdict rests on: a word, or a language and its probability."""
@@ -97,6 +100,9 @@ def tf_pages(page: RawPage, counts: Counter[str]) -> list[RawPage]:
 class PageRules:
     """A recipe with the lists it needs, ready to judge pages.
 
+    Rules of one's own are applied if they are given as ``own`` (`c4_filters.own_rules`); naming
+    them in the recipe loads nothing.
+
     Raises ValueError when the recipe asks for a domain or url list and none is given.
     """
 
@@ -106,6 +112,7 @@ class PageRules:
         badwords: Mapping[str, Iterable[str]] | None = None,
         domains: DomainList | None = None,
         urls: frozenset[bytes] | None = None,
+        own: OwnRules | None = None,
     ) -> None:
         if recipe.domain_list and domains is None:
             raise ValueError(f"recipe {recipe.name} needs a domain list (--domain-list FILE)")
@@ -122,6 +129,7 @@ class PageRules:
         self._urls = urls if recipe.url_list else None
         self._badwords = BadWords(badwords, recipe.bad_words_kept_fraction)
         self._late = recipe.order == "dedup_first"
+        self._own = own
 
     def clean(self, page: RawPage, counts: Counter[str]) -> CleanPage:
         """Apply every rule that comes before deduplication to one page; see clean_all."""
@@ -133,10 +141,14 @@ class PageRules:
         Adds to ``counts``: ``lines_read``, and each dropped line under its verdict, so that
         ``lines_read == lines kept + lines dropped``. Pages are judged each by itself; many at a
         time cost less, since each rule's tables stay in the processor's cache.
+
+        Raises OwnRuleError if a rule of one's own fails.
         """
         results = [self._judge_lines(page, counts) for page in pages]
         if not self._late:
             self._judge_contents(pages, results)
+        if self._own is not None:
+            self._judge_by_own_rules(self._own, pages, results)
         for position, result in enumerate(results):
             if result.verdict is not PageVerdict.KEPT:
                 counts[LineVerdict.ON_DROPPED_PAGE] += result.lines
@@ -161,7 +173,8 @@ class PageRules:
             and len(self.splitter.line_starts("\n".join(lines))) < recipe.min_sentences
         ):
             return CleanPage(PageVerdict.FEW_SENTENCES, lines=len(lines))
-        return CleanPage(PageVerdict.KEPT, "\n".join(lines).strip(), len(lines))
+        text = "\n".join(lines).strip() if not recipe.verbatim else page.text
+        return CleanPage(PageVerdict.KEPT, text, len(lines))
 
     def _judge_whole(self, page: RawPage) -> PageVerdict:
         """Apply the rules that look at a page before any of its lines is dropped."""
@@ -191,11 +204,7 @@ class PageRules:
         if unit == "sentences":
             return self.splitter.line_starts(text)
         if unit == "lines":
-            starts, at = [0], text.find("\n")
-            while at >= 0:
-                starts.append(at + 1)
-                at = text.find("\n", at + 1)
-            return starts
+            return line_starts(text)
         return []
 
     def are_judged_after_dedup(
@@ -251,6 +260,8 @@ class PageRules:
 
     def _judge_contents(self, pages: Sequence[RawPage], results: list[CleanPage]) -> None:
         """Judge the language, then its bad words, of the pages still kept; change ``results``."""
+        if self.recipe.skip_language:
+            return
         waiting = [at for at, result in enumerate(results) if result.verdict is PageVerdict.KEPT]
         languages = [detect_language(results[at].text) for at in waiting]
         for at, language in zip(waiting, languages, strict=True):
@@ -269,6 +280,20 @@ class PageRules:
             ):
                 results[at] = results[at]._replace(verdict=PageVerdict.BAD_WORDS, evidence=word)
 
+    @staticmethod
+    def _judge_by_own_rules(
+        own: OwnRules, pages: Sequence[RawPage], results: list[CleanPage]
+    ) -> None:
+        """Judge the pages still kept by rules of one's own; change ``results``."""
+        for at, (page, result) in enumerate(zip(pages, results, strict=True)):
+            if result.verdict is not PageVerdict.KEPT:
+                continue
+            code, probability = result.language or (None, None)
+            seen = RulePage(page.url, page.timestamp, result.text, code, probability)
+            if (found := own.judge(seen, at)) is not None:
+                verdict, rule = found
+                results[at] = result._replace(verdict=verdict, evidence=rule)
+
     def _judge_language(self, language: Language | None) -> PageVerdict:
         recipe = self.recipe
         if language is None:
@@ -284,6 +309,19 @@ class PageRules:
         wanted = self.recipe.min_paragraphs
         longest = heapq.nlargest(wanted, map(len, lines))
         return len(longest) == wanted and longest[-1] >= self.recipe.min_paragraph_chars
+
+
+def line_starts(text: str) -> list[int]:
+    r"""Return where each line of a text begins.
+
+    >>> line_starts("One.\nTwo.")
+    [0, 5]
+    """
+    starts, at = [0], text.find("\n")
+    while at >= 0:
+        starts.append(at + 1)
+        at = text.find("\n", at + 1)
+    return starts
 
 
 @functools.lru_cache(maxsize=8)

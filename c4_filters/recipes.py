@@ -15,13 +15,33 @@ from typing import Any, Literal, Self
 
 from c4_filters.end_marks import END_MARKS, ENGLISH_END_MARKS, UNSPACED, marks_of
 from c4_filters.language import LANGUAGES
+from c4_filters.own_rules import modules_of
 
-__all__ = ["RECIPES", "Recipe", "load_recipe"]
+__all__ = ["RECIPES", "NearDedup", "Recipe", "load_recipe"]
 
 _LARGEST = 10**9  # of any whole number in a recipe
 
 DedupUnit = Literal["none", "sentences", "lines"]
 Order = Literal["filters_first", "dedup_first"]
+
+#: Fields that came after version 0.2: recipes that leave them alone keep their digest.
+_ABSENT_BY_DEFAULT = ("verbatim", "skip_language", "rules", "near_dedup")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NearDedup:
+    """Which pages are near duplicates: those of a Jaccard similarity of ``threshold`` or more."""
+
+    threshold: float = 0.8
+
+    def __post_init__(self) -> None:
+        threshold = self.threshold
+        if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+            raise ValueError(f"threshold must be a number, got {threshold!r}")
+        # Below a half, most pages are candidates of each other.
+        if not 0.5 <= threshold <= 1.0:
+            raise ValueError(f"threshold must lie between 0.5 and 1, got {threshold!r}")
+        object.__setattr__(self, "threshold", float(threshold))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +90,12 @@ class Recipe:
     min_sentences_after_dedup: int = 3
     sentence_language: str = "english"  # Punkt model
 
+    # Off in most recipes here, and absent from as_dict() while they are.
+    verbatim: bool = False  # the text stays as read: lines not stripped, blank ones not dropped
+    skip_language: bool = False  # no language is detected, and pages have none
+    rules: tuple[str, ...] = ()  # of one's own, "module:function", see c4_filters.own_rules
+    near_dedup: NearDedup | None = None
+
     def __post_init__(self) -> None:
         if not _is_name(self.name):
             raise ValueError(f"a recipe's name must be one printable line, got {self.name!r}")
@@ -116,10 +142,26 @@ class Recipe:
                 "end_marks",
                 f"must be characters without blanks, {mark!r} is not one",
             )
+        try:
+            modules_of(self.rules)
+        except ValueError as error:
+            raise ValueError(f"recipe {self.name}: rules {error}") from None
+        self._require(len(set(self.rules)) == len(self.rules), "rules", "must name each rule once")
         self._require(
             bool(self.end_marks) or not self.line_rules,
             "end_marks",
             "must name a mark: without one, line_rules drop every line",
+        )
+        self._require(
+            not (self.skip_language and (self.languages or self.bad_words)),
+            "skip_language",
+            "must be false where languages or bad_words need the language of a page",
+        )
+        self._require(
+            not self.verbatim
+            or not (self.line_rules or self.drop_parser_accidents or self.dedup_unit != "none"),
+            "verbatim",
+            'must be false, unless line_rules are false and dedup_unit is "none"',
         )
 
     def _require(self, holds: bool, field: str, rule: str) -> None:
@@ -127,10 +169,11 @@ class Recipe:
             raise ValueError(f"recipe {self.name}: {field} {rule}, got {getattr(self, field)!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every field, as JSON-ready values."""
+        """Return every field, as JSON-ready values; ``verbatim`` and such only if they are on."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
+            if value or key not in _ABSENT_BY_DEFAULT
         }
 
     def digest(self) -> str:
@@ -164,7 +207,9 @@ class Recipe:
                 raise ValueError(
                     f"recipe {name}: unknown key {key!r}{_nearest(key, {*known, 'base'})}"
                 )
-        for key in ("languages", "end_marks"):
+        if isinstance(values.get("near_dedup"), dict):
+            values["near_dedup"] = _near_dedup(name, values["near_dedup"])
+        for key in ("languages", "end_marks", "rules"):
             if isinstance(values.get(key), list) or (key == "end_marks" and key in values):
                 values[key] = _as_tuple(values[key])
         languages = values.get("languages")
@@ -181,12 +226,26 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, (list, str)) else value
 
 
+def _near_dedup(recipe: object, values: dict[str, Any]) -> NearDedup:
+    known = [field.name for field in dataclasses.fields(NearDedup)]
+    for key in values:
+        if key not in known:
+            near = _nearest(key, known)
+            raise ValueError(f"recipe {recipe}: unknown key {key!r} in near_dedup{near}")
+    try:
+        return NearDedup(**values)
+    except ValueError as error:
+        raise ValueError(f"recipe {recipe}: near_dedup.{error}") from None
+
+
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and value != "" and value.isprintable()
 
 
 def _check_type(recipe: str, field: str, value: object, default: object) -> None:
-    if field in ("languages", "end_marks"):
+    if field == "near_dedup":
+        fits, wanted = value is None or isinstance(value, NearDedup), "{threshold = 0.8} or so"
+    elif field in ("languages", "end_marks", "rules"):
         fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
         wanted = "a list of strings"
     elif isinstance(default, bool):
@@ -302,6 +361,20 @@ RECIPES: dict[str, Recipe] = {
             drop_parser_accidents=True,
             dedup_unit="lines",
             dedup_window=1,
+        ),
+        Recipe(
+            name="as_is",
+            description="No rule and no deduplication: every page that has text, as it was read",
+            max_page_chars=_LARGEST,
+            line_rules=False,
+            min_sentences=0,
+            languages=(),
+            bad_words=False,
+            dedup_urls=False,
+            dedup_unit="none",
+            min_sentences_after_dedup=0,
+            verbatim=True,
+            skip_language=True,
         ),
     )
 }

@@ -15,8 +15,10 @@ __all__ = [
     "page_key",
     "parse_domain_list",
     "parse_url_list",
+    "registered_domain",
     "split_of",
     "url_identity",
+    "without_tracking",
 ]
 
 Split = Literal["train", "validation"]
@@ -33,7 +35,16 @@ def normalize_url(url: str) -> str:
     >>> normalize_url("https://www.example.org/a/?utm_source=x")
     'example.org/a'
     """
-    return _TRACKING.sub("", _SCHEME.sub("", url)).rstrip("/")
+    return without_tracking(_SCHEME.sub("", url)).rstrip("/")
+
+
+def without_tracking(url: str) -> str:
+    """Return an address without a query that only tells where its reader came from (TF).
+
+    >>> without_tracking("example.org/a?utm_source=x")
+    'example.org/a'
+    """
+    return _TRACKING.sub("", url)
 
 
 def url_identity(normalized_url: str) -> bytes:
@@ -77,6 +88,16 @@ def _extract() -> Callable[[str], Any]:
 
     # The suffix list that the package carries: nothing is downloaded, every worker agrees.
     return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+
+
+def registered_domain(host: str) -> str:
+    """Return the domain that somebody registered, by the packaged public suffix list.
+
+    >>> registered_domain("news.example.co.uk:80"), registered_domain("192.0.2.7")
+    ('example.co.uk', '192.0.2.7')
+    """
+    parts = _extract()(host)
+    return f"{parts.domain}.{parts.suffix}" if parts.domain and parts.suffix else parts.domain
 
 
 class DomainList:

@@ -47,7 +47,7 @@ class PageVerdict(enum.StrEnum):
 
 
 class RejectReason(enum.StrEnum):
-    """Why a WET record never became a page; each one is kept with its file and offset."""
+    """Why a record never became a page; each one is kept with its file and place."""
 
     NO_URL = "no_url"
     NO_DATE = "no_date"  # WARC-Date absent, or no date
@@ -58,3 +58,24 @@ class RejectReason(enum.StrEnum):
     CORRUPT_GZIP = "corrupt_gzip"
     TOO_LARGE = "too_large"  # larger than the reader's bound on one record
     NOT_WARC = "not_warc"  # bytes between records, or a whole file, that are not a record
+    # Of other sources than WET files, see pipelines.imports.
+    BAD_JSON = "bad_json"  # a line that is no JSON object
+    BAD_TEXT = "bad_text"  # no text, or one that is empty or no string
+    BAD_MARKUP = "bad_markup"  # wikitext that cannot be parsed
+    DAMAGED = "damaged"  # the rest of a file cannot be unpacked or read
+
+
+#: Names that a rule of one's own may not return (see c4_filters.own_rules).
+RESERVED = frozenset(map(str, (*LineVerdict, *PageVerdict, *RejectReason)))
+
+
+def page_verdict(name: str) -> str:
+    """Return the verdict of that name: a PageVerdict, or as it is that of a rule of one's own.
+
+    >>> page_verdict("bad_words"), page_verdict("a_recipe")
+    (<PageVerdict.BAD_WORDS: 'bad_words'>, 'a_recipe')
+    """
+    try:
+        return PageVerdict(name)
+    except ValueError:
+        return name

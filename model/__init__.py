@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from c4_filters.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from model.corpora.head import make_head
+    from model.corpora.mix import make_mixture
     from model.data.input_config import InputConfig
     from model.data.objectives import objective
     from model.data.vocabulary import Vocabulary
@@ -37,6 +39,8 @@ __all__ = [
     "evaluate",
     "finetune",
     "load_hf",
+    "make_head",
+    "make_mixture",
     "model_config",
     "objective",
     "open_trained",
@@ -57,6 +61,8 @@ _PLACES = {
     "evaluate": "model.evaluation.evaluate",
     "finetune": "model.tuning.finetune",
     "load_hf": "model.exchange.loaded_model",
+    "make_head": "model.corpora.head",
+    "make_mixture": "model.corpora.mix",
     "model_config": "model.t5.config",
     "objective": "model.data.objectives",
     "open_trained": "model.evaluation.trained",

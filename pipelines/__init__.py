@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from pipelines.corpus.reading import Corpus as Corpus
     from pipelines.corpus.reading import open_corpus as open_corpus
     from pipelines.explain_text import explain as explain
+    from pipelines.provenance.answers import Answer as Answer
+    from pipelines.provenance.answers import why as why
     from pipelines.stages.graph import BuildCorpus as BuildCorpus
 
 _PLACES = {
+    "Answer": "pipelines.provenance.answers",
     "BuildConfig": "pipelines.config",
     "BuildCorpus": "pipelines.stages.graph",
     "Corpus": "pipelines.corpus.reading",
@@ -30,6 +33,7 @@ _PLACES = {
     "build": "pipelines.builds",
     "explain": "pipelines.explain_text",
     "open_corpus": "pipelines.corpus.reading",
+    "why": "pipelines.provenance.answers",
 }
 __getattr__, __dir__ = lazy_names(__name__, _PLACES)
 __all__ = list(_PLACES)

@@ -7,6 +7,7 @@ It needs no ``flock``, only a file that is created if it is absent, and a listin
 ``00007.json``        claim 7: who builds here. Created once, never rewritten
 ``00007.beat``        its heartbeat: random bytes that change while the build runs
 ``00007.ended``       claim 7 has ended: the folder is free
+``00007.X.progress``  how far worker X of claim 7 is (see `pipelines.worker_notes`)
 ``written.json``      what builds of this folder have written (see `pipelines.corpus_folder`)
 ====================  ============================================================================
 
@@ -32,12 +33,24 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pipelines import storage
 from pipelines.corpus import json_files, layout
 
-__all__ = ["MADE_BY", "Claim", "claimed_by_us", "hold", "is_own_file", "require_not_running"]
+__all__ = [
+    "MADE_BY",
+    "Claim",
+    "LastClaim",
+    "claimed_by_us",
+    "hold",
+    "is_own_file",
+    "last_claim",
+    "progress_path",
+    "progress_paths",
+    "remove_progress",
+    "require_not_running",
+]
 
 #: The mark in our folders and claims.
 MADE_BY = "colossal-c4"
@@ -58,7 +71,8 @@ _PATIENCE_S = 90.0
 _PATIENCE_DETACHED_S = 15 * 60.0
 _RECHECK_S = 2.0
 _CLAIMS_KEPT = 16
-_OWN = re.compile(r"(\d{5,})\.(json|beat|ended)")
+_OWN = re.compile(r"(\d{5,})\.(json|beat|ended|[0-9a-f]{32}\.progress)")
+_PROGRESS = re.compile(r"\.?\d{5,}\.[0-9a-f]{32}\.progress")
 _WRITTEN = "written.json"
 
 _lock = threading.Lock()
@@ -196,6 +210,76 @@ def require_not_running(output: str) -> None:
         owner = _read(output, number)
         if _is_running(owner):
             raise _busy(output, owner)
+
+
+class LastClaim(NamedTuple):
+    """The last claim on a folder."""
+
+    run_id: str
+    kind: str
+    runner: str
+    host: str
+    pid: int
+    started: str  # ISO 8601, UTC; empty if the claim is damaged
+    state: Literal["waiting", "running", "died", "ended"]
+
+
+def last_claim(output: str) -> LastClaim | None:
+    """Return the last claim on a folder, and whether it is in force; None if there is none.
+
+    Where the process of the claim cannot be looked at, its heartbeat decides, by the times of the
+    file system.
+    """
+    number = max(_numbers(output), default=0)
+    if not number:
+        return None
+    owner = _read(output, number)
+    kind, pid = str(owner.get("kind", "")), owner.get("pid")
+    return LastClaim(
+        run_id=str(owner.get("run", "")),
+        kind=kind,
+        runner=str(owner.get("runner", "")),
+        host=str(owner.get("host", "")),
+        pid=pid if type(pid) is int else 0,
+        started=str(owner.get("started", "")),
+        state=_state(output, number, owner, kind),
+    )
+
+
+def _state(
+    output: str, number: int, owner: dict[str, Any], kind: str
+) -> Literal["waiting", "running", "died", "ended"]:
+    if _has_ended(output, number):
+        return "ended"
+    running = _is_running(owner)
+    if kind in _OF_A_PROCESS and running is not None:
+        return "running" if running else "died"
+    beat = _path(output, number, "beat")
+    if kind in (TEMPLATE, TRANSFORM) and not storage.exists(beat):
+        return "waiting"
+    patience = _PATIENCE_S if kind in _OF_A_PROCESS else _PATIENCE_DETACHED_S
+    fresh = storage.changed_since(storage.join(output, layout.BUILDERS), time.time() - patience)
+    return "running" if storage.last_part(beat) in fresh else "died"
+
+
+def progress_path(output: str, number: int, worker: str) -> str:
+    """Return the path of a worker's note. ``worker``: 32 hex digits."""
+    return _path(output, number, f"{worker}.progress")
+
+
+def progress_paths(output: str) -> list[str]:
+    """Return the paths of all workers' notes in a folder."""
+    folder = storage.join(output, layout.BUILDERS)
+    return [
+        storage.join(folder, name) for name in storage.listdir(folder) if _PROGRESS.fullmatch(name)
+    ]
+
+
+def remove_progress(output: str) -> None:
+    """Remove all workers' notes, and those that killed workers left unfinished."""
+    folder = storage.join(output, layout.BUILDERS)
+    names = list(storage.sizes(folder))
+    storage.remove(storage.join(folder, name) for name in names if _PROGRESS.match(name))
 
 
 def claimed_by_us(output: str) -> bool:

@@ -107,7 +107,7 @@ def run(
             if made is None:
                 from pipelines.stages.graph import BuildCorpus  # imports Beam
 
-                shown = None if running.quiet else _progress(config, sizes, local)
+                shown = None if running.quiet else _progress(claim, sizes, local)
                 made = run_build(BuildCorpus(config, claim=claim), beam, shown, processes)
             if made is not None:
                 made = tidy(config, made, note)
@@ -116,10 +116,10 @@ def run(
 
 
 def _progress(
-    config: BuildConfig, files: Sequence[tuple[str, int]], local: bool
+    claim: builders.Claim, files: Sequence[tuple[str, int]], local: bool
 ) -> progress.Opener:
     """Return the source of progress: local workers report it, remote ones leave files."""
     if local:
         return progress.Notes
     sizes = {layout.file_name(path): size for path, size in files}
-    return lambda _: progress.CorpusFolder(config.output, sizes)
+    return lambda _: progress.CorpusFolder(claim.output, sizes, run_id=claim.run_id)

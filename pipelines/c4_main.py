@@ -38,12 +38,53 @@ _COMMANDS = {
     "verify": _Command(
         "pipelines.commands.verify", "checks a finished corpus, byte for byte, without its inputs"
     ),
+    "status": _Command("pipelines.commands.status", "shows how far a build is"),
+    "fetch": _Command(
+        "pipelines.commands.fetch",
+        "fetches WET files of Common Crawl",
+        interrupted="interrupted; run the same command again to continue",
+    ),
+    "report": _Command(
+        "pipelines.commands.report",
+        "writes a page that shows a corpus, or two beside each other",
+        extra="report",
+    ),
     "worker-pool": _Command(
         "pipelines.engines.worker_pool", "starts Python workers on a host of a Flink cluster"
     ),
     "plan": _Command("pipelines.commands.plan", "estimates what a build would take and cost"),
+    "split": _Command(
+        "pipelines.commands.split",
+        "writes a corpus for each language of a corpus",
+        interrupted="interrupted; run the same command again: finished languages are kept",
+    ),
     "explain": _Command(
         "pipelines.commands.explain", "shows why pages of a file or corpus were kept or dropped"
+    ),
+    "why": _Command(
+        "pipelines.commands.why",
+        "says where a page or a sentence came from, and why it is in or out",
+    ),
+    "diff": _Command(
+        "pipelines.commands.diff", "lists the pages that differ between two corpora, and why"
+    ),
+    "import": _Command(
+        "pipelines.commands.import_pages",
+        "makes a corpus of Wikipedia, books, JSON lines or data sets",
+        passes_on=True,
+        interrupted="interrupted; run the same command again to resume: finished files are kept",
+    ),
+    "mix": _Command(
+        "model.commands.mix",
+        "mixes corpora by weight, in pages or tokens",
+        extra="train",
+        interrupted="interrupted; run the same command again: it begins from the start",
+    ),
+    "head": _Command(
+        "model.commands.head",
+        "takes the first tokens of a corpus, to train on little data repeated",
+        extra="train",
+        interrupted="interrupted; run the same command again: it begins from the start",
     ),
     "vocab": _Command(
         "model.commands.vocab", "trains a SentencePiece vocabulary on corpora", extra="train"

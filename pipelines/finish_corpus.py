@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from c4_filters.sources import sources_of
 from pipelines import corpus_folder, storage
+from pipelines.card.owner import read_owner
+from pipelines.card.side_files import CARD, OTHER_CARD, side_files
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout, typed_json
-from pipelines.corpus.dataset_info import side_files
 from pipelines.corpus.manifest import (
+    CitedSource,
     Counts,
     InputFile,
     Manifest,
@@ -45,6 +48,7 @@ def make_manifest(
     shards = sorted(shards, key=lambda shard: (shard.split != "train", shard.index))
     read = [file for file in files if not file.unreadable]
     parts: list[FileSummary | ShardSummary] = [*read, *shards]
+    own = config.own_rules()
     settings = {
         name: value for name, value in config.identity.items() if name not in ("recipe", "versions")
     }
@@ -86,6 +90,11 @@ def make_manifest(
         against=tuple(older.entry() for older in config.older),
         kept_page=next((ShownPage(**shard.kept_page) for shard in shards if shard.kept_page), None),
         samples=_samples([part.samples for part in parts]),
+        languages=_added(shard.languages for shard in shards),
+        dates=_oldest_and_newest([date for shard in shards for date in shard.dates]),
+        card=read_owner(config.card).as_dict() if config.card is not None else {},
+        sources=tuple(CitedSource(*source) for source in sources_of(config.recipe)),
+        rule_sources=own.sources if own is not None else {},
         timing=Timing(
             clean_cpu_s=round(sum(file.cpu_s for file in read), 3),
             write_cpu_s=round(sum(shard.cpu_s for shard in shards), 3),
@@ -160,16 +169,25 @@ def finish_corpus(
 def write_side_files(output: str, made: Manifest) -> Manifest:
     """Write the side files of a corpus, without overwriting files of the user.
 
+    Where the user has a README.md, the card goes to CARD.md.
+
     Returns:
         The manifest with the files that belong to the build. It is not written yet.
     """
     wanted = side_files(made)
-    own = corpus_folder.own_side_files(output, wanted)
+    own = corpus_folder.own_side_files(output, [*wanted, OTHER_CARD])
     contents = {}
-    for name, content in wanted.items():
+
+    def add(name: str, content: bytes) -> bool:
         path = storage.join(output, name)
         if name in own or not storage.exists(path) or storage.read_bytes(path) == content:
-            contents[name] = content  # else it is the user's own
+            contents[name] = content
+            return True
+        return False  # it is the user's own
+
+    for name, content in wanted.items():
+        if not add(name, content) and name == CARD:
+            add(OTHER_CARD, content)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     # Recorded first, so that after a kill the next build recognises them as its own.
     corpus_folder.record_files(output, digests=digests)
@@ -178,8 +196,14 @@ def write_side_files(output: str, made: Manifest) -> Manifest:
         if storage.read_if_exists(path) != content:
             with storage.write_atomically(path) as file:
                 file.write(content)
+    if OTHER_CARD in own and OTHER_CARD not in contents:  # the user has removed their README.md
+        storage.remove([storage.join(output, OTHER_CARD)])
     listed = [SideFile(name, len(content), digests[name]) for name, content in contents.items()]
     return dataclasses.replace(made, side_files=tuple(listed))
+
+
+def _oldest_and_newest(dates: Sequence[str]) -> tuple[str, ...]:
+    return (min(dates), max(dates)) if dates else ()
 
 
 def _added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

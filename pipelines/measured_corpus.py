@@ -6,6 +6,7 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
+from c4_filters.verdicts import PageVerdict, page_verdict
 from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
@@ -82,7 +83,12 @@ def _measured(output: str) -> MeasuredCorpus:
     def per_page(name: str) -> float:
         return float(sum(getattr(head, name) for head in heads)) / looked_at
 
-    dropped = sum(head.pages_dropped.get(verdict, 0) for head in heads for verdict in _JUDGED)
+    dropped = sum(
+        count
+        for head in heads
+        for verdict, count in head.pages_dropped.items()
+        if verdict in _JUDGED or not isinstance(page_verdict(verdict), PageVerdict)
+    )
     default = Profile()
     profile = Profile(
         stored_bytes=stored_bytes / pages,

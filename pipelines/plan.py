@@ -26,6 +26,7 @@ _AHEAD_BYTES = 4 << 20  # and where a range of sections is read
 _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.corpus.cleaned
 _REPEATED = 0.15  # of the spans sent, the part that is removed: python -m benchmarks.scale
 _INDEX_BYTES = 110  # of a batch in a cleaned file's table of sections
+_PROVENANCE_BYTES = 25  # a page in a Parquet shard: docs/reading.md
 _REMOVAL_BYTES = 0.2  # a unit: its bit, and the keeper of each removed one (0.12 en, 0.30 tfds)
 
 
@@ -223,6 +224,7 @@ def make_plan(
     rates: Rates | None = None,
     shards: int | None = None,
     formats: tuple[str, ...] = ("parquet",),
+    provenance: bool = False,
     older: OlderWork | None = None,
 ) -> Plan:
     """Estimate a build. ``shards``: of train, None for as many as the build would choose.
@@ -267,6 +269,8 @@ def make_plan(
     all_prints = prints + 16 * older.units + rates.print_page_bytes * older.pages
     removals = _REMOVAL_BYTES * (units + kept_pages)
     written = profile.shard_ratio * written_text * sum(FORMAT_BYTES[name] for name in formats)
+    if provenance:
+        written += _PROVENANCE_BYTES * kept_pages
     print_reads = files * _fetches(prints / files)
     all_reads = compared * _fetches(all_prints / compared)
     # Record batches of all cleaned files: 256 KiB of text or 256 pages, whichever is first.

@@ -6,15 +6,19 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from pipelines import builders, corpus_folder, finish_corpus, storage, verify_corpus
+from pipelines.card.owner import read_owner
 from pipelines.config import KEEP, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import Manifest, read_manifest, write_manifest
 from pipelines.corpus.root_digest import recompute
+from pipelines.crawl.inputs import input_files
 from pipelines.engines.local import cores
+from pipelines.imports import sources
 from pipelines.input_list import build_id, write_input_list
 from pipelines.printing import counted
 from pipelines.storage import FileInfo
@@ -36,14 +40,27 @@ def prepare(
     """Check a build on the machine that starts it: lists, inputs and folder. Write nothing.
 
     Raises:
-        ValueError: A list is damaged, no input matches, or the folder holds something else.
+        ValueError: A list is damaged, a rule of one's own is not allowed or does not load, no
+            input matches, or the folder holds something else.
         OSError: A list or the folder cannot be read.
     """
     config = config.absolute()
+    config.require_rules_allowed()
     config.page_rules()  # a bad list stops here, not on a worker
+    config.opt_out_list()
+    if config.card is not None:
+        read_owner(config.card)
     for option, path in config.empty_lists().items():
         note(f"c4: warning: the list {path} has no entries ({option})")
-    files = storage.match(config.inputs)
+    if config.source == sources.WET:
+        files = input_files(config.inputs, config.crawl, config.files, config.base_url, note)
+    else:
+        files = sources.input_files(config.source, config.inputs)
+        if line := sources.note_on_sizes(config.source, files):
+            note(f"c4: note: {line}")
+    if config.recipe.dedup_urls:
+        paths = [file.path for file in files]
+        sources.require_distinct_names(config.source, paths, config.recipe.name)
     _require_utf8([file.path for file in files], "--input")
     _require_utf8([config.output], "--output")
     corpus_folder.require_own_folder(config.output, start_over)
@@ -231,7 +248,7 @@ def _finished(
         return None, [str(made)]
     if set(made.formats) != set(config.formats):
         return None, [f"{layout.MANIFEST} is damaged: other formats"]
-    if not _same_inputs(config, made, files):
+    if not _same_inputs(config, made, files) or made.settings.lists != config.identity["lists"]:
         return None, []
     if digests:
         with verify_corpus.progress_bar(made) as bar:
@@ -267,7 +284,8 @@ def _needs_tidying(config: BuildConfig, made: Manifest) -> bool:
     merged = storage.listdir(storage.join(config.output, layout.MERGED))
     keep = kept_folders(config, made)
     return (
-        bool(verify_corpus.side_file_problems(config.output, made, digests=True))
+        _card(config, made) != made.card
+        or bool(verify_corpus.side_file_problems(config.output, made, digests=True))
         or keep != made.keep
         or not made.root_digest
         or bool(corpus_folder.kept_to_drop(config.output, keep))
@@ -280,7 +298,10 @@ def tidy(config: BuildConfig, made: Manifest, note: Note) -> Manifest:
     output = config.output
     keep = kept_folders(config, made)
     missing = verify_corpus.side_file_problems(output, made, digests=True)
-    if missing:
+    card = _card(config, made)
+    rewritten = card != made.card
+    if missing or rewritten:
+        made = dataclasses.replace(made, card=card)
         made = finish_corpus.write_side_files(output, made)
         written = {file.name for file in made.side_files or ()}
         for problem in missing:
@@ -289,8 +310,13 @@ def tidy(config: BuildConfig, made: Manifest, note: Note) -> Manifest:
     named = bool(made.root_digest)
     if not named:  # a corpus of an earlier version
         made = dataclasses.replace(made, root_digest=recompute(output, made))
-    if missing or keep != made.keep or not named:
+    if missing or rewritten or keep != made.keep or not named:
         made = write_manifest(output, dataclasses.replace(made, keep=keep))
     storage.remove(corpus_folder.kept_to_drop(output, keep))
     corpus_folder.drop_pieces(output)
     return made
+
+
+def _card(config: BuildConfig, made: Manifest) -> dict[str, Any]:
+    """Return what the owner says of a finished corpus: now, or else when it was built."""
+    return made.card if config.card is None else read_owner(config.card).as_dict()

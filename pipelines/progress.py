@@ -17,7 +17,7 @@ from typing import IO, Protocol
 
 from tqdm import tqdm
 
-from pipelines import storage
+from pipelines import storage, worker_notes
 from pipelines.corpus import layout
 
 __all__ = ["CorpusFolder", "Notes", "Opener", "shown"]
@@ -27,7 +27,7 @@ _LIST_S = 2.0
 _LIST_REMOTE_S = 30.0  # a request a thousand names
 _PLAIN_EVERY_S = 10.0
 _FIRST_RATE_S = 2.0  # before that a rate is chance
-_STAGES = ("clean", "dedup", "merge", "write")
+_STAGES = ("clean", "dedup", "near", "merge", "write")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +82,26 @@ class Notes:
 class CorpusFolder:
     """Progress by the files that workers, wherever they are, leave in the corpus folder."""
 
-    def __init__(self, output: str, sizes: Mapping[str, int]) -> None:
-        """``sizes``: bytes of each input file, by the name of its outputs (see layout)."""
+    def __init__(
+        self,
+        output: str,
+        sizes: Mapping[str, int],
+        since: float | None = None,
+        run_id: str = "",
+    ) -> None:
+        """Begin to look at a folder.
+
+        Args:
+            output: The corpus folder.
+            sizes: Bytes of each input file, by the name of its outputs (see layout).
+            since: When the build began (Unix, s); None: now.
+            run_id: Of the build's claim, for what workers note about files in progress.
+        """
         self._output = output
         self._sizes = sizes
         self._every_s = _LIST_S if storage.is_local(output) else _LIST_REMOTE_S
-        self._since = time.time()
+        self._run_id = run_id
+        self._since = time.time() if since is None else since
         self._read_at = float("-inf")
         self._last = ("clean", 0, 0, 0)
 
@@ -119,7 +133,11 @@ class CorpusFolder:
         if removals:
             return "dedup", len(removals), len(self._sizes), 0
         cleaned = storage.listdir(storage.join(self._output, "cleaned"))
-        done = sum(self._sizes.get(name.removesuffix(".arrow"), 0) for name in cleaned)
+        names = {name.removesuffix(".arrow") for name in cleaned if name.endswith(".arrow")}
+        done = sum(self._sizes.get(name, 0) for name in names)
+        if self._run_id:
+            notes = worker_notes.read_notes(self._output, self._run_id)
+            done += worker_notes.bytes_within(notes, self._sizes, names)
         return "clean", done, sum(self._sizes.values()), 0
 
 
@@ -169,7 +187,10 @@ def _watch(
         show.finish()
 
 
-_UNITS = {"clean": "B", "dedup": "files", "merge": "pieces", "write": "shards"}
+_UNITS = {
+    "fetch": "B", "clean": "B", "dedup": "files", "near": "files", "merge": "pieces",
+    "write": "shards",
+}  # fmt: skip
 
 
 class _Bar:

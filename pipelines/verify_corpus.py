@@ -13,9 +13,9 @@ from typing import NamedTuple, TypeVar
 from tqdm import tqdm
 
 from pipelines import corpus_folder, storage
+from pipelines.card.side_files import CARD, OTHER_CARD, side_files
 from pipelines.corpus import layout
 from pipelines.corpus.container import Container, DamagedFileError, OtherVersionError
-from pipelines.corpus.dataset_info import side_files
 from pipelines.corpus.digests import Progress, sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import FORMATS
@@ -128,7 +128,7 @@ def side_file_problems(output: str, made: Manifest, digests: bool = False) -> li
         except FileNotFoundError:
             wrong = _wrong_size(None, file)
         wrong = wrong or (_wrong_digest(path, file) if digests else None)
-        if wrong not in (None, "is missing") and file.name == "README.md":
+        if wrong not in (None, "is missing") and file.name in (CARD, OTHER_CARD):
             wrong = None  # the user has changed it, so it belongs to the user now
         return wrong
 

@@ -4,7 +4,8 @@ import argparse
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipelines import storage
 from pipelines.config import BuildConfig, RunConfig
@@ -15,7 +16,7 @@ from pipelines.engines.options import runs_on_own_engine
 from pipelines.options import add_options, given_values
 from pipelines.printing import printable
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "run", "run_build"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,12 +33,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for config in (BuildConfig, RunConfig):
         add_options(parser, config)
+    parser.set_defaults(refuse=parser.error)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Build the corpus that the options describe and return the exit status."""
+    if not (hasattr(arguments, "input") or hasattr(arguments, "crawl")):
+        arguments.refuse("one of --input and --crawl is required")
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    return run_build(given_values(arguments, BuildConfig), arguments, rest, parser)
+
+
+def run_build(
+    values: Mapping[str, Any],
+    arguments: argparse.Namespace,
+    rest: Sequence[str],
+    parser: argparse.ArgumentParser,
+) -> int:
+    """Build a corpus, print its summary and return the exit status.
+
+    Args:
+        values: Of the fields of a `BuildConfig`.
+        arguments: Of the command line.
+        rest: Options of Beam.
+        parser: Has the options of the command, which are suggested for mistyped ones.
+    """
     storage.use_options(rest)  # an address or a key may be among them
-    config = BuildConfig(**given_values(arguments, BuildConfig)).absolute()
+    config = BuildConfig(**values).absolute()
     running = RunConfig(**given_values(arguments, RunConfig))
     if not running.quiet:
         line = printable(f"c4: building a corpus in {arguments.output}")
@@ -47,7 +70,9 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from pipelines import builds, prepared  # after the first line: Arrow takes a while
     from pipelines.commands.build_summary import print_summary
 
-    made, was_complete = builds.run(config, running, options=rest, known_options=_own_options())
+    made, was_complete = builds.run(
+        config, running, options=rest, known_options=list(parser._option_string_actions)
+    )
     if made is None:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
         return 0
@@ -64,17 +89,11 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def _own_options() -> list[str]:
-    parser = argparse.ArgumentParser(add_help=False)
-    add_arguments(parser)
-    return list(parser._option_string_actions)
-
-
 def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     """Print warnings and notes about a corpus on standard error."""
     from pipelines import prepared
+    from pipelines.card.side_files import CARD, OTHER_CARD, side_files
     from pipelines.commands.verify import print_foreign_shards
-    from pipelines.corpus.dataset_info import side_files
 
     if not was_complete and not made.counts.pages_written:
         print(
@@ -86,9 +105,10 @@ def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     if made.side_files is not None:
         listed = {file.name for file in made.side_files}
         for name in sorted(side_files(made).keys() - listed):
+            instead = name == CARD and OTHER_CARD in listed
             print(
                 f"c4: note: {storage.join(config.output, name)} was not written by a build; it is "
-                "left unchanged",
+                f"left unchanged{f', and the card is in {OTHER_CARD}' if instead else ''}",
                 file=sys.stderr,
             )
     if config.keep != prepared.kept_folders(config, made):

@@ -9,9 +9,10 @@ import textwrap
 from collections.abc import Iterator, Mapping
 
 from pipelines import storage
-from pipelines.config import BuildConfig
+from pipelines.config import OPT_OUT, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Counts, Manifest
+from pipelines.imports.sources import WET
 from pipelines.printing import counted, painter, printable
 from pipelines.stages.clean_files import CHANGED_INPUT
 
@@ -108,6 +109,9 @@ def _notes(config: BuildConfig, made: Manifest) -> Iterator[str]:
             f"{count:,} {reason}" for reason, count in counts.records_rejected_by_reason.items()
         )
         yield f"records rejected: {reasons} (listed in {storage.join(config.output, 'rejects')})"
+    if config.source != WET and counts.records_of_other_types:  # warcinfo records are no news
+        kinds = [f"{count:,} {kind}" for kind, count in counts.records_of_other_types.items()]
+        yield f"pages of other kinds, left out: {', '.join(kinds)}"
     for reason, count in collections.Counter(file.reason for file in made.recleaned).items():
         what = _RECLEANED.get(reason, "cleaned again ({})").format(reason)
         yield f"{counted(count, 'cleaned file')} {'was' if count == 1 else 'were'} {what}"
@@ -144,6 +148,8 @@ def _explain_command(config: BuildConfig, made: Manifest) -> str:
         words.insert(2, "FILE")
     words += ["--url", "URL"]
     for name, path in config.lists().items():
+        if name == OPT_OUT:  # its pages are in the corpus's own files
+            continue
         option_name, _, language = name.partition(" ")
         words += [option_name, f"{language}={path}" if language else path]
     return printable(shlex.join(words))

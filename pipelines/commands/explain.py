@@ -5,15 +5,18 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
+from c4_filters.own_rules import is_verdict, modules_of
 from c4_filters.recipes import Recipe
 from c4_filters.verdicts import PageVerdict
 from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
-from pipelines.explain_corpus import KeptCorpus
-from pipelines.explain_pages import Explainer
-from pipelines.options import add_options, given_values, option, option_of
+from pipelines.corpus.removals import PAGE_VERDICTS
+from pipelines.options import add_options, given_values, option
 from pipelines.printing import printable
+from pipelines.provenance.explainer import Account, Explainer
+from pipelines.provenance.kept import KeptCorpus
+from pipelines.provenance.printed import print_account, print_rejected
 
 __all__ = ["add_arguments", "run"]
 
@@ -32,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 #: What judges pages, of the options of a build.
 _OF_BUILD = (
-    "recipe", "badwords", "domain_list", "url_list", "max_record_bytes", "max_file_bytes",
+    "source", "recipe", "badwords", "domain_list", "url_list", "allow_rules", "max_record_bytes",
+    "max_file_bytes",
 )  # fmt: skip
 
 
@@ -56,7 +60,7 @@ class _Options:
 
 # Verdicts that only a whole corpus tells.
 _OF_DEDUP = {
-    PageVerdict.DUPLICATE_URL,
+    *PAGE_VERDICTS[1:],
     PageVerdict.EMPTY_AFTER_DEDUP,
     PageVerdict.FEW_SENTENCES_AFTER_DEDUP,
 }
@@ -72,33 +76,55 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     if options.file is None and options.url is None and options.verdict is None:
         arguments.refuse("give FILE, --url or --verdict, to choose among the pages of --corpus")
-    if options.verdict is not None and options.verdict not in list(PageVerdict):
-        raise ValueError(
-            f"unknown verdict {options.verdict!r}; known: {', '.join(PageVerdict)} (--verdict)"
-        )
     if options.verdict in _OF_DEDUP and options.corpus is None:
         raise ValueError(
             f"deduplication decides which pages are {options.verdict}, over the whole corpus: "
             "give --corpus DIR"
         )
-    corpus = None if options.corpus is None else KeptCorpus(layout.absolute(options.corpus))
-    config = _config(arguments, options.file, corpus)
+    if options.corpus is None:
+        return _explain(arguments, options, None)
+    with KeptCorpus(layout.absolute(options.corpus)) as corpus:
+        return _explain(arguments, options, corpus)
+
+
+def _explain(arguments: argparse.Namespace, options: _Options, corpus: KeptCorpus | None) -> int:
     path = _path(options.file) if options.file is not None else None
-    explainer = Explainer(config, corpus, options.url, options.verdict)
-    if corpus is not None:
-        corpus.require_lists(config)
-        _note_versions(corpus, config)
+    asked = given_values(arguments, BuildConfig, *_OF_BUILD)
+    if corpus is None:
+        config = BuildConfig(inputs=(options.file or "none",), output="none", **asked)
+    else:
+        config = corpus.config(asked, path)
+        note_versions(corpus, config)
         if path is not None and path not in corpus.inputs:
             raise ValueError(f"{corpus.folder} was not built from {path} (--corpus)")
-        if not corpus.has_pages:
-            explainer = _without_dedup(corpus, config, path, options)
-    explainer.explain(path)
-    if explainer.printed:
+    if options.verdict is not None and not _may_be(options.verdict, config.recipe):
+        raise ValueError(
+            f"unknown verdict {options.verdict!r}; known: {', '.join(PageVerdict)} (--verdict)"
+        )
+    advice, judging = ": --corpus DIR", corpus
+    if corpus is not None and not corpus.has_pages:
+        _require_file(corpus, path, options)
+        advice, judging = "", None
+    advice = f" (deduplication not considered{advice})"
+    recipe, unit = config.recipe, config.recipe.dedup_unit
+    if unit == "none" and not recipe.dedup_urls and recipe.near_dedup is None:
+        advice = ""
+    if recipe.rules and not config.allow_rules:
+        modules = ",".join(modules_of(recipe.rules))
+        advice = f" (rules of your own not considered: --allow-rules {modules}){advice}"
+    printed = 0
+    for account in Explainer(config, judging, options.url, options.verdict).explain(path):
+        if isinstance(account, Account):
+            print_account(account, path is None, unit, advice)
+        else:
+            print_rejected(account, path is None)
+        printed += isinstance(account, Account) or options.url is not None
+    if printed:
         return 0
     where = path if path is not None else options.corpus
-    asked = [f"the address {options.url}"] if options.url else []
-    asked += [f"the verdict {options.verdict}"] if options.verdict else []
-    has = f"has {' and '.join(asked)}" if asked else "can be read"
+    asked_for = [f"the address {options.url}"] if options.url else []
+    asked_for += [f"the verdict {options.verdict}"] if options.verdict else []
+    has = f"has {' and '.join(asked_for)}" if asked_for else "can be read"
     print(printable(f"c4: no page of {where} {has}"), file=sys.stderr)
     return 1
 
@@ -110,32 +136,13 @@ def _path(file: str) -> str:
     return layout.absolute(paths[0].path)
 
 
-def _config(
-    arguments: argparse.Namespace, file: str | None, corpus: KeptCorpus | None
-) -> BuildConfig:
-    """Return the settings of the corpus, or the given ones, with the checks of a build."""
-    asked = given_values(arguments, BuildConfig, *_OF_BUILD)
-    if corpus is not None:
-        built = {name: getattr(corpus, name) for name in _OF_BUILD if hasattr(corpus, name)}
-        if "recipe" in asked and _rules(asked["recipe"]) != _rules(corpus.recipe):
-            raise ValueError(
-                f"{corpus.folder} was built with recipe {corpus.recipe.name}, not with "
-                f"today's {asked['recipe'].name}: leave --recipe out (--corpus)"
-            )
-        for name in ("max_record_bytes", "max_file_bytes"):
-            if asked.get(name, built[name]) != built[name]:
-                limit = f"{option_of(BuildConfig, name)} {built[name] >> 20}"
-                raise ValueError(f"{corpus.folder} was built with {limit}: leave it out")
-        asked = built | asked
-    return BuildConfig(inputs=(file or "none",), output="none", **asked)
+def _may_be(verdict: str, recipe: Recipe) -> bool:
+    """Return whether a page can have this verdict: ours, or perhaps that of a rule of one's own."""
+    return verdict in list(PageVerdict) or (bool(recipe.rules) and is_verdict(verdict))
 
 
-def _rules(recipe: Recipe) -> dict[str, object]:
-    """Return the parts of a recipe that change pages."""
-    return {key: value for key, value in recipe.as_dict().items() if key != "description"}
-
-
-def _note_versions(corpus: KeptCorpus, config: BuildConfig) -> None:
+def note_versions(corpus: KeptCorpus, config: BuildConfig) -> None:
+    """Print a note if the corpus was built with other versions of what judges pages."""
     if versions := corpus.other_versions(config):
         print(
             printable(
@@ -146,14 +153,11 @@ def _note_versions(corpus: KeptCorpus, config: BuildConfig) -> None:
         )
 
 
-def _without_dedup(
-    corpus: KeptCorpus, config: BuildConfig, path: str | None, options: _Options
-) -> Explainer:
-    """Return what explains pages of a corpus that did not keep them."""
-    lacks = f"{corpus.folder} was built with --keep {corpus.keep}: it has no cleaned pages"
+def _require_file(corpus: KeptCorpus, path: str | None, options: _Options) -> None:
+    """Refuse what only kept pages can answer, and print that deduplication is not considered."""
+    lacks = corpus.lacks_pages
     if path is None:
         raise ValueError(f"{lacks}; give a WET file to see it without deduplication (FILE)")
     if options.verdict in _OF_DEDUP:
         raise ValueError(f"{lacks}, so it cannot say which pages are {options.verdict}")
     print(printable(f"c4: note: {lacks}; deduplication is not considered"), file=sys.stderr)
-    return Explainer(config, None, options.url, options.verdict, advice="")

@@ -9,10 +9,10 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.older import older_corpora
+from pipelines.crawl.inputs import absolute_input, input_files
 from pipelines.number_options import MOST_SHARDS
 from pipelines.options import add_options, check_bounds, given_values, option
 from pipelines.plan import Fleet, OlderWork, Plan, Profile, Rates, Stage, Work, make_plan
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     add_options(what, _Options, *_WHAT)
     add_options(parser, _Options, "workers", "machine")
-    add_options(parser, BuildConfig, "shards", "formats", "against")
+    add_options(parser, BuildConfig, "shards", "formats", "provenance", "against")
     add_options(parser, _Options, "like", "cpu_factor", "prices", "json")
 
 
@@ -64,7 +64,7 @@ class _Options:
         "number of WET files of a crawl", default=None, metavar="N", least=1, most=10_000_000
     )
     inputs: Sequence[str] = option(
-        "these WET files; their sizes are looked up", "--input",
+        "these WET files, or @LIST, those of a list; their sizes are looked up", "--input",
         default=(), nargs="+", metavar="GLOB",
     )  # fmt: skip
     workers: int = option(
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Print the plan and return the exit status."""
     del rest
     options = _Options(**given_values(arguments, _Options))
-    build = given_values(arguments, BuildConfig, "shards", "formats", "against")
+    build = given_values(arguments, BuildConfig, "shards", "formats", "provenance", "against")
     older = _older_work(build.pop("against", ()))
     tables = read_tables(options.prices)
     machine = tables.machine(options.machine)
@@ -135,7 +135,7 @@ def _work(options: _Options) -> tuple[Work, Rates]:
     else:
         if not all(options.inputs):
             raise ValueError("no input: give at least one WET file or pattern (--input)")
-        found = storage.match([layout.absolute(pattern) for pattern in options.inputs])
+        found = input_files(list(map(absolute_input, options.inputs)), (), None, "")
         crawl = Crawl(len(found), float(sum(file.size for file in found)), 0)
     # Where only bytes are known, pages are as long as the profile's.
     pages = crawl.pages or max(1.0, crawl.stored_bytes / profile.stored_bytes)

@@ -58,7 +58,8 @@ CLEANED_SCHEMA = pa.schema(
         ("lines", pa.uint32()),  # kept lines
         ("unit_starts", pa.large_list(pa.uint32())),  # character offsets of dedup units in text
         ("offset", pa.uint64()),  # of the record's gzip member in the WET file
-        ("inner_offset", pa.uint64()),  # of the record in the unpacked member
+        # Of the record in the unpacked member; in a merged file, the number of the page's WET file.
+        ("inner_offset", pa.uint64()),
         ("record_id", pa.binary(16)),  # UUID of WARC-Record-ID; null if it has none
     ]
 )
@@ -237,6 +238,19 @@ class CleanedFile:
         """Dedup units on these pages."""
         return sum(batch.units for _, batch in self._batches)
 
+    def sources(self, rows: pa.RecordBatch) -> pa.Array:
+        """Return the path of the WET file that each page is from, ``[pages]``.
+
+        Raises:
+            ValueError: The file does not say so; the message names it.
+        """
+        try:
+            if (paths := self.summary.get("sources")) is not None:  # of a merged file
+                return pa.array(paths, pa.large_string()).take(rows.column("inner_offset"))
+            return pa.repeat(pa.scalar(self.summary["file"]["path"], pa.large_string()), len(rows))
+        except (KeyError, TypeError, pa.ArrowException) as error:
+            raise DamagedFileError(self.path, error) from None
+
     def verify(self) -> None:
         """Read the whole file and check every byte of it. Raises ValueError naming the file."""
         self._file.verify()
@@ -264,14 +278,21 @@ class CleanedFile:
                 keys = rows.column("page_key").to_numpy()
                 begin = bisect.bisect_left(keys, low)
                 end = bisect.bisect_left(keys, high)
-            if begin >= end:
-                continue
-            first_unit = batch.first_unit
-            if begin:
-                # The list offsets give the number of units in the rows before.
-                offsets = rows.column("unit_starts").offsets
-                first_unit += offsets[begin].as_py() - offsets[0].as_py()
-            yield rows.slice(begin, end - begin), batch.first_row + begin, first_unit
+            if begin < end:
+                yield _part(rows, batch, begin, end)
+
+    def page(self, row: int) -> tuple[pa.RecordBatch, int, int]:
+        """Return one page as `slices` does, by its index in the file.
+
+        Raises:
+            ValueError: There is no such page, or its batch is damaged; the message names the file.
+        """
+        for number, batch in self._batches:
+            if 0 <= row - batch.first_row < batch.rows:
+                at = row - batch.first_row
+                rows = self._rows(number, CLEANED_SCHEMA, batch.rows)
+                return _part(rows, batch, at, at + 1)
+        raise DamagedFileError(self.path, f"no page {row} among {self.pages}")
 
     def dropped(self) -> Dropped:
         """Read the pages that the rules dropped.
@@ -294,6 +315,18 @@ class CleanedFile:
         if len(rows) != count:
             raise DamagedFileError(self.path, f"{len(rows)} rows of {count} in section {number}")
         return rows
+
+
+def _part(
+    rows: pa.RecordBatch, batch: _Batch, begin: int, end: int
+) -> tuple[pa.RecordBatch, int, int]:
+    """Return rows of a batch, and the indices in the file of the first and of its first unit."""
+    first_unit = batch.first_unit
+    if begin:
+        # The list offsets give the number of units in the rows before.
+        offsets = rows.column("unit_starts").offsets
+        first_unit += offsets[begin].as_py() - offsets[0].as_py()
+    return rows.slice(begin, end - begin), batch.first_row + begin, first_unit
 
 
 def _joined(batches: Iterable[pa.RecordBatch], name: str) -> npt.NDArray[Any]:

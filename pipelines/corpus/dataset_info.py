@@ -9,10 +9,6 @@ A split of no examples at all is not listed: ``as_dataset()`` raises on one. Emp
 Only a TFRecord build opens that way: what TensorFlow Datasets calls Parquet is one column of
 serialised examples, and it knows no JSON lines. A Parquet or JSON build has the same two files, as
 a description. ``as_data_source`` needs random access, which TFRecord files give to no reader.
-
-``datasets.load_dataset(OUT)`` of Hugging Face goes by ``README.md``, its dataset card. Without one
-it takes every file below the folder whose name has a word such as "train", "test" or "dev" for a
-shard, and it cannot open a split of no examples at all; the card lists neither.
 """
 
 import json
@@ -21,23 +17,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.corpus.formats import format_named, shard_file_name
-from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
-from pipelines.corpus.layout import SPLITS, shards_in_split
+from pipelines.corpus.formats.pages import TEXT_FEATURES
+from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import Manifest
 
 __all__ = [
     "Splits",
-    "dataset_card",
     "dataset_info",
     "dataset_info_files",
     "features",
-    "side_files",
+    "splits_of",
+    "with_examples",
 ]
 
 # Name of a split -> (file name, examples, bytes) of its shards, in order.
 Splits = Mapping[str, Sequence[tuple[str, int, int]]]
 
-_DATASET_VERSION = "1.0.0"
 _NAME = "c4"
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _FEATURES_DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
@@ -91,7 +86,7 @@ def dataset_info(
                 "numBytes": str(sum(n_bytes for _, _, n_bytes in shards)),
                 "shardLengths": [str(examples) for _, examples, _ in shards],
             }
-            for split, shards in _with_examples(splits).items()
+            for split, shards in with_examples(splits).items()
         ],
         "version": version,
     }
@@ -115,78 +110,16 @@ def dataset_info_files(
     }
 
 
-def dataset_card(formats: Sequence[str], splits: Splits, description: str, config_name: str) -> str:
-    """Return the content of ``README.md``, with the header that Hugging Face reads.
-
-    Args:
-        formats: Keys of `pipelines.corpus.formats.FORMATS` that the folder holds.
-        splits: As for `dataset_info`, of any one of the formats.
-        description: What the corpus is, for people.
-        config_name: The recipe, as in ``c4/en``.
-
-    Raises:
-        ValueError: There is no format, or an unknown one.
-    """
-    if not formats:
-        raise ValueError("a dataset card needs at least one format (--format)")
-    suffixes = {name: format_named(name).suffix for name in formats}
-    filled = _with_examples(splits)
-    lines = []
-    hugging_face = next((name for name in ("parquet", "json") if name in suffixes), None)
-    if hugging_face is not None and filled:
-        names = [*TEXT_FEATURES, *(LANGUAGE_FEATURES if hugging_face == "parquet" else ())]
-        kinds = [(n, "float32" if n == "language-probability" else "string") for n in names]
-        header = {
-            "configs": [
-                {
-                    "config_name": config_name,
-                    "data_files": [
-                        {
-                            "split": split,
-                            "path": _pattern(split, len(shards), hugging_face),
-                        }
-                        for split, shards in filled.items()
-                    ],
-                }
-            ],
-            "dataset_info": {
-                "config_name": config_name,
-                "features": [{"name": name, "dtype": kind} for name, kind in kinds],
-            },
-        }
-        # JSON is YAML, and needs no YAML library to be quoted right.
-        lines += ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---"]
-    lines += [f"# {_NAME}/{config_name}", "", description.strip(), ""]
-    lines += ["| split | pages |", "|---|---|"]
-    lines += [f"| {s} | {sum(n for _, n, _ in shards):,} |" for s, shards in splits.items()]
-    lines += ["", "```python"]
-    if "tfrecord" in suffixes:
-        lines += [
-            "import tensorflow_datasets as tfds",
-            'tfds.builder_from_directory("PATH/OF/THIS/FOLDER").as_dataset(split="train")',
-        ]
-    if hugging_face is not None:
-        lines += ["import datasets", 'datasets.load_dataset("PATH/OF/THIS/FOLDER")']
-    return "\n".join([*lines, "```", ""])
-
-
-def side_files(made: Manifest) -> dict[str, bytes]:
-    """Return the content of the files beside the shards, by name."""
+def splits_of(made: Manifest) -> Splits:
+    """Return the shards of a corpus by split, in the format that `dataset_info` describes."""
     described = "tfrecord" if "tfrecord" in made.formats else made.formats[0]
     splits: dict[str, list[tuple[str, int, int]]] = {split: [] for split in SPLITS}
     for shard in made.shards:
         if shard.format == described:
             splits[shard.split].append((shard.name, shard.pages, shard.bytes))
-    name = made.recipe["name"]
-    description = f"C4-style corpus, recipe {name}: {made.recipe['description']}"
-    files = dataset_info_files(described, splits, description, name, _DATASET_VERSION)
-    return {**files, "README.md": dataset_card(made.formats, splits, description, name).encode()}
+    return splits
 
 
-def _with_examples(splits: Splits) -> Splits:
-    """Leave out splits without examples, on which both libraries raise."""
+def with_examples(splits: Splits) -> Splits:
+    """Leave out splits without examples, on which other libraries raise."""
     return {s: shards for s, shards in splits.items() if any(n for _, n, _ in shards)}
-
-
-def _pattern(split: str, shards: int, format: str) -> str:  # noqa: A002
-    return shards_in_split(shard_file_name(split, 0, shards, format))[0]

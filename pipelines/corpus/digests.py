@@ -1,11 +1,13 @@
-"""The SHA-256 of stored files."""
+"""The SHA-256 of stored files, and of files while they are written."""
 
 import hashlib
+import io
 from collections.abc import Callable
+from typing import Any, BinaryIO
 
 from pipelines import storage
 
-__all__ = ["Progress", "sha256_of"]
+__all__ = ["HashedFile", "Progress", "sha256_of"]
 
 _READ_BYTES = 1 << 20
 
@@ -21,3 +23,27 @@ def sha256_of(path: str, progress: Progress = lambda _: None) -> str:
             digest.update(data)
             progress(len(data))
     return digest.hexdigest()
+
+
+class HashedFile(io.BufferedIOBase):
+    """Passes bytes on to a file, and counts and hashes them. Closing it leaves the file open."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.bytes = 0
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write bytes and return their number."""
+        self.digest.update(data)
+        written = self._file.write(data)
+        self.bytes += written
+        return written
+
+    def tell(self) -> int:
+        """Return the number of bytes written."""
+        return self.bytes

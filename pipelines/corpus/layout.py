@@ -12,11 +12,15 @@
     OUT/fingerprints/NAME.arrow          identities of their urls and sentences
     OUT/removals/NAME.bin                what deduplication removes from them, and who keeps it
     OUT/rejects/NAME.jsonl               records that never became pages, with file and offset
+    OUT/why/index.bin                    which pages have a sentence or an address, once someone has
+                                         asked (see pipelines.provenance.index)
     OUT/merged/PIECE.arrow, PIECE.bin    cleaned pages and removals of many files, while a build of
                                          many files runs (see pipelines.stages.merge_files)
     OUT/train-00000-of-00064.parquet     the corpus
     OUT/validation-00000-of-00001.parquet
     OUT/dataset_info.json, features.json for TFRecord readers
+    OUT/README.md, croissant.json        the card, for people and other libraries; the first is
+                                         CARD.md where the user has a README.md
     OUT/inputs.jsonl                     the input files of the last build, and of those before
     OUT/manifest.json                    written last: without it the folder is not a corpus
 
@@ -106,6 +110,11 @@ def removals(output: str, name: str) -> str:
 def rejects(output: str, name: str) -> str:
     """Return the path of a WET file's rejected records."""
     return storage.join(output, "rejects", f"{name}.jsonl")
+
+
+def why_index(output: str) -> str:
+    """Return the path of the index of pages by sentence and address."""
+    return storage.join(output, "why", "index.bin")
 
 
 def piece_name(group: int, groups: int, key_range: int, ranges: int) -> str:

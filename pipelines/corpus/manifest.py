@@ -18,6 +18,7 @@ from pipelines.corpus.errors import CorpusError, one_line
 __all__ = [
     "MANIFEST_VERSION",
     "OWN_TEXT",
+    "CitedSource",
     "Counts",
     "InputFile",
     "Listed",
@@ -58,6 +59,9 @@ class Settings:
     max_file_bytes: int
     formats: tuple[str, ...]
     shards: int | str  # train shards, or "auto"
+    provenance: bool = False  # whether Parquet shards have columns of it
+    rules: dict[str, str] = dataclasses.field(default_factory=dict)  # module -> SHA-256 of source
+    source: str = "wet"  # what the inputs are; not in the file unless they are something else
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +167,15 @@ class Timing:
     files_resumed: int
 
 
+@dataclasses.dataclass(frozen=True)
+class CitedSource:
+    """Where rules, or the list of an option, come from."""
+
+    of: str
+    name: str
+    url: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The manifest of a corpus that ``c4 build`` made, with the fields of the file.
@@ -186,10 +199,15 @@ class Manifest:
     recleaned: tuple[Recleaned, ...] = ()
     kept_page: ShownPage | None = None
     samples: dict[str, Any] = dataclasses.field(default_factory=dict)
+    languages: dict[str, int] = dataclasses.field(default_factory=dict)  # pages written, by code
+    dates: tuple[str, ...] = ()  # the oldest and the newest WARC-Date written
+    card: dict[str, Any] = dataclasses.field(default_factory=dict)  # see pipelines.card.owner
     timing: Timing
     side_files: tuple[SideFile, ...] | None = None
     against: tuple[OlderCorpus, ...] = ()
     root_digest: str = ""
+    sources: tuple[CitedSource, ...] = ()
+    rule_sources: dict[str, str] = dataclasses.field(default_factory=dict)  # module -> its text
     checksum: str = ""
 
     @property
@@ -204,13 +222,7 @@ class Manifest:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of the file."""
-        content: dict[str, Any] = typed_json.encode(self)
-        for name in ("side_files", "checksum", "root_digest"):
-            if not content[name] and content[name] != []:
-                del content[name]
-        if not self.against:
-            del content["against"]
-        return content
+        return _encoded(self) | {"settings": _encoded(self.settings)}
 
     def wrong_sums(self) -> list[str]:
         """Return which sums are wrong, and which shards are listed twice or not at all."""
@@ -271,6 +283,23 @@ class Manifest:
         if any(number < 0 for number in numbers):
             wrong.append("it has a negative number")
         return wrong
+
+
+#: What the file lacks while it has its default: what builds wrote before there was the option.
+_ABSENT_BY_DEFAULT = {
+    "against", "card", "checksum", "dates", "languages", "provenance", "root_digest",
+    "rule_sources", "rules", "side_files", "source", "sources",
+}  # fmt: skip
+
+
+def _encoded(value: Manifest | Settings) -> dict[str, Any]:
+    content: dict[str, Any] = typed_json.encode(value)
+    for field in dataclasses.fields(value):
+        made = field.default_factory
+        default = field.default if made is dataclasses.MISSING else made()
+        if field.name in _ABSENT_BY_DEFAULT and getattr(value, field.name) == default:
+            del content[field.name]
+    return content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -451,8 +480,9 @@ def _checksum(content: dict[str, Any]) -> str:
 def _source(content: dict[str, Any]) -> str:
     inputs = [each["sha256"] for each in content.get("inputs", ())]
     made_with = {name: content.get(name) for name in ("recipe", "versions")}
-    lists = content.get("settings", {}).get("lists")
-    return digest([made_with, lists, sorted(inputs)])
+    settings = content.get("settings", {})
+    rules = [settings["rules"]] if settings.get("rules") else []
+    return digest([made_with, settings.get("lists"), sorted(inputs), *rules])
 
 
 def digest(value: Any) -> str:

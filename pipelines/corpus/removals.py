@@ -9,8 +9,9 @@ unit
     are deduplicated before (``tfds``), the md5 key of its url as written; where they are not
     deduplicated, the first 8 bytes of its digest.
 page
-    The first 8 bytes, little-endian, of the digest of the page that stays. A duplicate url has the
-    removed page's own key, so the key cannot tell them apart. 0: no page stays in its place.
+    For a duplicate url the first 8 bytes, little-endian, of the digest of the page that stays: it
+    has the removed page's own key, so the key cannot tell them apart. For a near duplicate the rank
+    of the page that stays, as for units. 0: no page stays in its place.
 
 A byte for each removed page says why it goes: its place in `PAGE_VERDICTS`. A file whose removed
 pages are all duplicate urls leaves these bytes out.
@@ -176,6 +177,10 @@ class Removals:
         """Return whether each of ``count`` units from ``first`` on is removed, ``[count]``."""
         return self._units.gone(first, count)
 
+    def keepers(self) -> tuple[_UInt64s, _UInt64s]:
+        """Return the keepers of all removed pages, and of all removed units."""
+        return self._pages.keepers(), self._units.keepers()
+
     def keeper_of_page(self, page: int) -> int | None:
         """Return the keeper of a page (see the module), or None for a page that stays."""
         return self._pages.keeper(page)
@@ -267,11 +272,19 @@ class _Blocks:
         block, at = divmod(place, _BLOCK)
         bits = self._block(block)
         if self._last_keepers[0] != block:
-            data = np.frombuffer(self._file.read(self._keepers[block]), "<u8")
-            if len(data) != np.count_nonzero(bits):
-                raise DamagedFileError(self._file.path, f"{len(data)} keepers of {self._name}s")
-            self._last_keepers = block, data
+            self._last_keepers = block, self._keepers_of(block)
         return int(self._last_keepers[1][np.count_nonzero(bits[:at])])
+
+    def keepers(self) -> _UInt64s:
+        """Return the keepers of all that are removed, ``[removed]``."""
+        parts = [self._keepers_of(block) for block in range(len(self._keepers))]
+        return np.concatenate([np.empty(0, np.uint64), *parts])
+
+    def _keepers_of(self, block: int) -> _UInt64s:
+        data: _UInt64s = np.frombuffer(self._file.read(self._keepers[block]), "<u8")
+        if len(data) != np.count_nonzero(self._block(block)):
+            raise DamagedFileError(self._file.path, f"{len(data)} keepers of {self._name}s")
+        return data
 
     def _block(self, block: int) -> _Bools:
         if self._last[0] != block:  # ranges are asked for in order, as a rule

@@ -5,8 +5,9 @@ It is the SHA-256 of this JSON object, with sorted keys and without blanks, in A
     {"against": [...], "lists": {...}, "recipe": {...}, "rows": {"train": ..., "validation": ...}}
 
 ``recipe`` has every field but name and description; ``lists`` the SHA-256 of each list that the
-user gave, by option; ``against`` the root digests of the older corpora, sorted. ``rows`` has a
-digest of each split's pages. Paths, formats, the number of shards, versions and the engine are not
+user gave, by option; ``against`` the root digests of the older corpora, sorted. With rules of
+one's own there is ``rules``, the SHA-256 of each module. ``rows`` has a digest of each split's
+pages. Paths, formats, the number of shards, versions and the engine are not
 in it.
 
 The digest of a split: page keys (`c4_filters.urls.page_key`) are cut into 2^20 equal buckets. A
@@ -134,7 +135,8 @@ def named_by(made: Manifest) -> dict[str, Any]:
 
     An entry for something new is left out where it is not used, so that names last.
     """
-    return {
+    rules = {"rules": made.settings.rules} if made.settings.rules else {}
+    return rules | {
         "recipe": {name: value for name, value in made.recipe.items() if name not in _NOT_NAMED},
         "lists": made.settings.lists,
         "against": sorted(older.root_digest for older in made.against),

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from c4_filters.dates import date_key
+from c4_filters.own_rules import OwnRuleError
 from c4_filters.pages import CleanPage, PageRules, RawPage, tf_pages
 from c4_filters.recipes import Recipe
 from c4_filters.spans import unit_identities
@@ -22,7 +23,7 @@ from c4_filters.urls import md5_key, normalize_url, page_key, split_of, url_iden
 from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import storage
 from pipelines.collector import without_collector
-from pipelines.config import BuildConfig
+from pipelines.config import OPT_OUT, BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
@@ -40,6 +41,7 @@ from pipelines.corpus.fingerprints import (
     write_fingerprints,
 )
 from pipelines.corpus.typed_json import decode
+from pipelines.imports import sources
 from pipelines.wet.records import read_wet
 from pipelines.wet.results import MAX_FILE_BYTES, ReadStats, Reject, UnreadableWetError, WetRecord
 
@@ -63,6 +65,7 @@ _PROGRESS_EVERY_S = 0.3
 # with 64 (benchmarks/account.py).
 _PAGES_AT_A_TIME = 1024
 _CHARS_AT_A_TIME = 8 << 20
+_MOST_VERDICTS = 256  # of a file: a byte each
 #: Verdicts that TF reaches before it deduplicates urls.
 BEFORE_URLS = frozenset({PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN})
 #: Why a file is cleaned again despite an existing output: FileSummary.recleaned.
@@ -71,7 +74,7 @@ OLDER_FORMAT = "older format"
 CHANGED_INPUT = "changed input"
 OTHER_SETTINGS = "other settings"
 INCOMPLETE = "incomplete"  # a run ended before it had written all that belongs together
-_NOT_OF_CLEANING = ("formats", "shards", "against")  # entries of BuildConfig.identity
+_NOT_OF_CLEANING = ("formats", "shards", "provenance", "against")  # entries of BuildConfig.identity
 _UUID = re.compile(r"<?urn:uuid:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})>?", re.IGNORECASE)
 
 
@@ -115,6 +118,7 @@ def read_summary(values: dict[str, Any]) -> FileSummary:
 def clean_identity(config: BuildConfig) -> str:
     """Return a digest of all that a cleaned file depends on besides its WET file."""
     needed = {key: value for key, value in config.identity.items() if key not in _NOT_OF_CLEANING}
+    needed["lists"] = {key: value for key, value in needed["lists"].items() if key != OPT_OUT}
     return hashlib.sha256(json.dumps(needed, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -130,8 +134,9 @@ def clean_file(
     content: str = "",
     verify: bool = False,
     new: bool = False,
+    source: str = sources.WET,
 ) -> FileSummary:
-    """Clean one WET file, unless a good output of the same recipe is there already.
+    """Clean one file, unless a good output of the same recipe is there already.
 
     Writes rejects, fingerprints and, last, cleaned pages: the cleaned file is the mark that the
     others are whole. ``progress`` is called now and then with bytes and pages read. ``content`` is
@@ -153,7 +158,7 @@ def clean_file(
             return dataclasses.replace(found, identity=content)
         found = CHANGED_INPUT
     file, limits = storage.FileInfo(path, size, content), (max_record_bytes, max_file_bytes)
-    cleaned = _clean(file, output, rules, identity, limits, progress, new)
+    cleaned = _clean(file, output, rules, identity, limits, progress, new, source)
     if found == OLDER_FORMAT:
         _remove_older(path, output)
     return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
@@ -178,18 +183,19 @@ def _clean(
     limits: tuple[int, int],
     progress: Callable[[int, int], None] | None,
     new: bool,
+    source: str,
 ) -> FileSummary:
     path, size, content = file
     name = layout.file_name(path)
     started = time.process_time()
-    cleaner = _Cleaner(rules)
+    cleaner = _Cleaner(rules, path)
     stats = ReadStats()
     try:
         stream = storage.open_raw(path)
     except OSError as error:
         return FileSummary(path, name, size, unreadable=one_line(error), identity=content)
     with stream:
-        pages = read_pages(stream, stats, rules.recipe, cleaner.counts, *limits)
+        pages = read_pages(stream, stats, rules.recipe, cleaner.counts, *limits, source, path)
         next_report = time.monotonic() + _PROGRESS_EVERY_S
         while True:
             try:
@@ -231,7 +237,7 @@ def _clean(
         identity=content,
     )
     if cleaner.rejects or not new:
-        _write_rejects(layout.rejects(output, name), path, cleaner.rejects)
+        _write_rejects(layout.rejects(output, name), path, cleaner.rejects, source)
     write_fingerprints(
         layout.fingerprints(output, name), fingerprints, len(cleaned), stats.sha256, identity
     )
@@ -337,8 +343,10 @@ def read_pages(
     counts: Counter[str],
     max_record_bytes: int,
     max_file_bytes: int,
+    source: str = sources.WET,
+    path: str = "",
 ) -> Iterator[tuple[Place, RawPage] | Reject]:
-    """Read a WET file as a build with these settings does.
+    """Read a WET file, or one of another source, as a build with these settings does.
 
     Args:
         stream: The file, see `pipelines.wet.records.read_wet`, which says what is raised.
@@ -347,7 +355,13 @@ def read_pages(
         counts: Gets the lines that are dropped while reading, see `pages_of`.
         max_record_bytes: Larger records are rejected.
         max_file_bytes: The rest of a file that unpacks to more is rejected.
+        source: What the file is, see `pipelines.imports.sources`. The place of a page that is not
+            of a WET file is its number in its file.
+        path: The file, for sources other than WET files.
     """
+    if source != sources.WET:
+        limits = (max_record_bytes, max_file_bytes)
+        return _numbered(sources.read_source(source, path, stream, stats, limits), recipe, counts)
     records = read_wet(
         stream,
         stats,
@@ -372,7 +386,6 @@ def pages_of(
         if isinstance(record, Reject):
             yield record
             continue
-        place = _place_of(record)
         page = RawPage(
             record.url,
             record.timestamp,
@@ -380,28 +393,52 @@ def pages_of(
             record.content_length,
             record.text,
         )
-        if not recipe.drop_parser_accidents:
-            yield place, page
+        if recipe.drop_parser_accidents:
+            yield from _tf_parts(_place_of(record), page, counts)
+        else:
+            yield _place_of(record), page
+
+
+def _numbered(
+    found: Iterable[Any], recipe: Recipe, counts: Counter[str]
+) -> Iterator[tuple[Place, RawPage] | Reject]:
+    """Yield the pages of `pipelines.imports` as those of a WET file."""
+    for item in found:
+        if isinstance(item, Reject):
+            yield item
             continue
-        lines_dropped: Counter[str] = Counter()
-        parts = tf_pages(page, lines_dropped)
-        counts["lines_read"] += lines_dropped.total()
-        counts.update(lines_dropped)
-        for part in parts:
-            if not part.url:
-                detail = "page begun by a body line WARC/1.0"
-                yield Reject(place.offset, RejectReason.NO_URL, detail)
-            elif not part.timestamp:
-                yield Reject(place.offset, RejectReason.NO_DATE, part.url)
-            else:
-                yield place, part
+        place = Place(item.number, 0, None)
+        if recipe.drop_parser_accidents:
+            yield from _tf_parts(place, item.page, counts)
+        else:
+            yield place, item.page
+
+
+def _tf_parts(
+    place: Place, page: RawPage, counts: Counter[str]
+) -> Iterator[tuple[Place, RawPage] | Reject]:
+    """Yield the pages that TF makes of one record, see `tf_pages`."""
+    dated = bool(page.timestamp)
+    lines_dropped: Counter[str] = Counter()
+    parts = tf_pages(page, lines_dropped)
+    counts["lines_read"] += lines_dropped.total()
+    counts.update(lines_dropped)
+    for part in parts:
+        if not part.url:
+            detail = "page begun by a body line WARC/1.0"
+            yield Reject(place.offset, RejectReason.NO_URL, detail)
+        elif dated and not part.timestamp:  # a WET record has a date, a line of JSON perhaps not
+            yield Reject(place.offset, RejectReason.NO_DATE, part.url)
+        else:
+            yield place, part
 
 
 class _Cleaner:
     """Collects the pages of one file: judged, cut into units, fingerprinted."""
 
-    def __init__(self, rules: PageRules) -> None:
+    def __init__(self, rules: PageRules, path: str = "") -> None:
         self._rules = rules
+        self._path = path  # of the file, for messages
         self._recipe: Recipe = rules.recipe
         self._all_urls = self._recipe.order == "dedup_first"
         self.counts: Counter[str] = Counter()
@@ -447,7 +484,11 @@ class _Cleaner:
         """
         pages, self._waiting, self._waiting_chars = self._waiting, [], 0
         places, self._places = self._places, []
-        results = self._rules.clean_all(pages, self.counts)
+        try:
+            results = self._rules.clean_all(pages, self.counts)
+        except OwnRuleError as error:
+            where = f"{self._path}, offset {places[error.at].offset}"
+            raise ValueError(error.located(where)) from error
         kept = []
         for place, page, result in zip(places, pages, results, strict=True):
             if result.verdict is PageVerdict.KEPT:
@@ -462,6 +503,11 @@ class _Cleaner:
         normalized = normalize_url(page.url)
         self._dropped_keys.append(page_key(normalized))
         self._dropped_offsets.append(place.offset)
+        if len(self._codes) == _MOST_VERDICTS and result.verdict not in self._codes:
+            raise ValueError(
+                f"rule {result.evidence} has returned too many different verdicts in {self._path}, "
+                f"the last {result.verdict!r} for {page.url}: a verdict names a reason, not a page"
+            )
         self._dropped_codes.append(self._codes.setdefault(result.verdict, len(self._codes)))
         self.pages_dropped[result.verdict] += 1
         samples = self.samples.setdefault(result.verdict, [])
@@ -558,14 +604,18 @@ def page_digest(page: RawPage, text: str) -> bytes:
     return mmh3.mmh3_x64_128_digest("\0".join(published).encode("utf-8", "surrogatepass"))
 
 
-def _write_rejects(path: str, input_path: str, rejects: list[Reject]) -> None:
+def _write_rejects(path: str, input_path: str, rejects: list[Reject], source: str) -> None:
     if not rejects:
         storage.remove([path])  # of an earlier build of a changed file
         return
     with storage.write_atomically(path) as file:
         for reject in rejects:
+            numbered = {}  # of other sources the offset is a number, which has a name
+            if source != sources.WET:
+                numbered = {sources.source_named(source).counts: reject.offset}
             line = {
                 "file": input_path,
+                **numbered,
                 "offset": reject.offset,  # of the gzip member
                 "inner_offset": reject.inner_offset,  # in what the member unpacks to
                 "reason": reject.reason,

@@ -10,14 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from c4_filters import spans
+from c4_filters.opt_out import OptOut
+from c4_filters.verdicts import PageVerdict
 from pipelines.corpus import layout
+from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
-from pipelines.corpus.removals import write_removals
+from pipelines.corpus.removals import PAGE_VERDICTS, write_removals
 
 __all__ = [
     "Buffers",
     "bucket_count",
     "live_spans",
+    "opted_out_pages",
+    "opted_out_rows",
     "outdated_pages",
     "page_buffers",
     "repeated_spans",
@@ -29,6 +34,9 @@ __all__ = [
 #: bucket -> packed rows of one file
 Buffers = dict[int, bytes]
 
+_DUPLICATE_URL, _OPTED_OUT = map(
+    PAGE_VERDICTS.index, (PageVerdict.DUPLICATE_URL, PageVerdict.OPTED_OUT)
+)
 _BYTES_PER_BUCKET = 64 << 20  # a worker sorts one bucket in about twice that
 _FEWEST_BUCKETS = 4  # fewer leave workers idle
 _MOST_BUCKETS = 1 << 14
@@ -44,19 +52,53 @@ def bucket_count(rows: int, row_bytes: int) -> int:
     return max(_FEWEST_BUCKETS, min(_MOST_BUCKETS, wanted))
 
 
-def url_buffers(output: str, name: str, buckets: int) -> tuple[bytes | None, Buffers]:
+def opted_out_pages(output: str, name: str, opt_out: OptOut) -> bytes:
+    """Return the pages of a cleaned file that an opt-out list covers, packed: their rows.
+
+    Reads the whole file, since it stores addresses beside texts.
+    """
+    rows = []
+    with CleanedFile(layout.cleaned(output, name)) as file:
+        for split in range(len(layout.SPLITS)):
+            for pages, first, _ in file.slices(split, 0, 1 << 64):
+                urls = pages.column("url").to_pylist()
+                rows += [first + at for at, url in enumerate(urls) if opt_out.entry_for(url)]
+    return np.array(rows, "<u4").tobytes()
+
+
+def opted_out_rows(packed: bytes) -> npt.NDArray[np.uint32]:
+    """Return the rows that `opted_out_pages` packed, ascending."""
+    return np.frombuffer(packed, "<u4")
+
+
+def url_buffers(
+    output: str, name: str, buckets: int, opted_out: bytes = b""
+) -> tuple[bytes | None, Buffers]:
     """Settle the urls of one file.
+
+    Args:
+        output: The corpus folder.
+        name: The file's, see pipelines.corpus.layout.
+        buckets: How many there are.
+        opted_out: What `opted_out_pages` gives: these pages take no part.
 
     Returns:
         Its pages that are older copies within it, packed, or None; its other pages by bucket.
     """
-    return page_buffers(read_fingerprints(layout.fingerprints(output, name)), buckets)
+    return page_buffers(read_fingerprints(layout.fingerprints(output, name)), buckets, opted_out)
 
 
-def page_buffers(file: Fingerprints, buckets: int) -> tuple[bytes | None, Buffers]:
+def page_buffers(
+    file: Fingerprints, buckets: int, opted_out: bytes = b""
+) -> tuple[bytes | None, Buffers]:
     """Settle the urls of a file that has been read; see `url_buffers`."""
     stamps = spans.timestamp_column(file.timestamps)
-    found = spans.page_winners(file.url_identities, stamps, file.digests)
+    if opted_out:
+        own = np.delete(np.arange(len(stamps)), opted_out_rows(opted_out))
+        found = spans.page_winners(file.url_identities[own], stamps[own], file.digests[own])
+        found = spans.Winners(own[found.rows], own[found.losers], own[found.keepers])
+    else:
+        found = spans.page_winners(file.url_identities, stamps, file.digests)
     winners = found.rows
     packed = spans.pack_pages_by_bucket(
         file.url_identities[winners], stamps[winners], file.digests[winners], winners, buckets
@@ -65,7 +107,12 @@ def page_buffers(file: Fingerprints, buckets: int) -> tuple[bytes | None, Buffer
 
 
 def span_buffers(
-    output: str, name: str, lost_pages: Iterable[bytes], window: int, buckets: int
+    output: str,
+    name: str,
+    lost_pages: Iterable[bytes],
+    window: int,
+    buckets: int,
+    opted_out: bytes = b"",
 ) -> tuple[bytes | None, Buffers]:
     """Settle the spans of one file's remaining pages.
 
@@ -75,13 +122,14 @@ def span_buffers(
         lost_pages: What `url_buffers` and `outdated_pages` give for the file.
         window: Units a span.
         buckets: How many there are.
+        opted_out: What `opted_out_pages` gives.
 
     Returns:
         Spans that are repeated within the file, packed, or None; the other spans by bucket. A span
         is known by its first unit, counted through the file.
     """
     file = read_fingerprints(layout.fingerprints(output, name))
-    ids, ranks, first_of_span = live_spans(file, lost_pages, window)
+    ids, ranks, first_of_span = live_spans(file, lost_pages, window, opted_out)
     found = spans.span_winners(ids, ranks)
     packed = spans.pack_spans_by_bucket(
         ids[found.rows], ranks[found.rows], first_of_span[found.rows], buckets
@@ -90,7 +138,7 @@ def span_buffers(
 
 
 def live_spans(
-    file: Fingerprints, lost_pages: Iterable[bytes], window: int
+    file: Fingerprints, lost_pages: Iterable[bytes], window: int, opted_out: bytes = b""
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
     """List the spans of the pages of a file that passed the rules and kept their urls.
 
@@ -100,6 +148,7 @@ def live_spans(
     live = np.zeros(len(file.units_per_page), dtype=bool)
     live[: file.cleaned_pages] = True
     live[_rows(lost_pages)] = False
+    live[opted_out_rows(opted_out)] = False
     unit_is_live = np.repeat(live, file.units_per_page)
     first_units = np.flatnonzero(unit_is_live)
     all_spans = spans.span_identities(file.units[first_units], file.units_per_page[live], window)
@@ -117,8 +166,9 @@ def write_file_removals(
     lost_spans: Iterable[bytes],
     window: int,
     build_id: str,
+    opted_out: bytes = b"",
 ) -> None:
-    """Write what deduplication removes from a file: pages by url, units by span.
+    """Write what goes from a file: opted-out pages, pages by url, units by span.
 
     Args:
         output: The corpus folder.
@@ -127,19 +177,23 @@ def write_file_removals(
         lost_spans: What `span_buffers` and `repeated_spans` give for the file.
         window: Units a span.
         build_id: The build that the removals belong to.
+        opted_out: What `opted_out_pages` gives.
     """
     file = read_fingerprints(layout.fingerprints(output, name))
     lost, page_keepers = _final(lost_pages, lambda rows: spans.digest_keys(file.digests[rows]))
-    pages = np.zeros(file.cleaned_pages, dtype=bool)
+    pages = np.zeros(file.cleaned_pages, dtype=np.uint8)
+    keeper_of_page = np.zeros(file.cleaned_pages, dtype=np.uint64)
     kept = lost < file.cleaned_pages  # pages that the rules dropped lose their urls, too
-    pages[lost[kept]] = True
+    pages[lost[kept]] = _DUPLICATE_URL
+    keeper_of_page[lost[kept]] = page_keepers[kept]
+    pages[opted_out_rows(opted_out)] = _OPTED_OUT
     first_units, keepers = _final(lost_spans, lambda units: _ranks_of(file, units))
     units = spans.units_removed(first_units, window, len(file.units))
     write_removals(
         layout.removals(output, name),
         pages,
         units,
-        page_keepers[kept],
+        keeper_of_page[pages > 0],
         spans.unit_keepers(first_units, keepers, window, units),
         build_id,
     )

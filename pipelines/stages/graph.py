@@ -5,6 +5,7 @@
     ListInputs -> CleanFiles ---> url rows by bucket --> outdated pages by file --+
                        |                                                          |
                        +--------> span rows by bucket -> repeated spans by file --+-> WriteRemovals
+                       |                                      NearDuplicates, if asked for -+
                        |                                                                    |
                        +--> MergeFiles, where files are many <------------------------------+
                        |        |                                                           |
@@ -24,9 +25,11 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from c4_filters.opt_out import OptOut
 from c4_filters.pages import PageRules
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
 from pipelines import builders, corpus_folder, storage, verify_corpus
+from pipelines.card.owner import read_owner
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.manifest import Manifest
@@ -46,7 +49,9 @@ from pipelines.stages.merge_files import (
     merge_files,
     plan_merge,
 )
+from pipelines.stages.near_dedup import NearDuplicates
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
+from pipelines.worker_notes import WorkerNotes
 
 __all__ = ["BuildCorpus"]
 
@@ -154,7 +159,12 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         totals = beam.pvalue.AsSingleton(
             readable | "Total" >> beam.Map(_totals_of) | "AddUp" >> beam.CombineGlobally(_add_up)
         )
+        # With each name go the pages that the opt-out list covers, packed.
         names = readable | "Names" >> beam.Map(lambda file: (file.name, b""))
+        if config.opt_out is not None:
+            names = names | "OptedOut" >> beam.ParDo(_OptedOut(job)).with_output_types(
+                tuple[str, bytes]
+            )
 
         compared = names  # what goes through deduplication
         if older:
@@ -199,6 +209,10 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             | "OwnBeforeRemovals" >> beam.ParDo(_Own(job))
             | "WriteRemovals" >> beam.FlatMap(_write_removals, job).with_output_types(str)
         )
+        if recipe.near_dedup is not None:
+            own = beam.ParDo(_Own(job))
+            near = NearDuplicates(config, claim.build_id, totals, own, job.note)
+            deduplicated = deduplicated | "NearDuplicates" >> near
 
         # Asking for names makes a stage wait until every file, every piece is there.
         ready = beam.pvalue.AsList(deduplicated)
@@ -257,10 +271,15 @@ class _Own(beam.DoFn):
 def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, str, bool]]]:
     _require_folder(output)
     job.require(now=True)
+    job.config.opt_out_list()  # a file that workers do not see stops here, not at the end
+    if job.config.card is not None:
+        read_owner(job.config.card)
     files = read_input_list(output, job.claim.run_id)
     job.total("clean", sum(file.size for file in files))
     if job.notes is not None:
         job.notes.expect("dedup", len(files))
+        if job.config.recipe.near_dedup is not None:
+            job.notes.expect("near", len(files))
     files.sort(key=lambda file: (-file.size, file.path))
     kept = {
         name.rpartition(".")[0]
@@ -292,27 +311,34 @@ class _CleanFile(beam.DoFn):
         self._job = job
         self._identity = clean_identity(job.config)
         self._rules: PageRules | None = None
+        self._worker: WorkerNotes | None = None
 
     def setup(self) -> None:
         _require_folder(self._job.config.output)
         self._rules = self._job.config.page_rules()
+        self._worker = WorkerNotes(self._job.claim)
 
     def process(self, element: tuple[str, int, str, bool]) -> Iterator[FileSummary]:
         path, size, content, new = element
         job, config, name = self._job, self._job.config, layout.file_name(path)
+        worker = self._worker
+        assert self._rules is not None
+        assert worker is not None
         job.require()
 
         def report(bytes_read: int, pages: int) -> None:
             job.claim.show()
             job.note("clean", name, bytes_read, pages)
+            worker.report(name, bytes_read, pages)
 
-        assert self._rules is not None
         with _marked(layout.started(config.output, name), path):
             summary = clean_file(
                 path, size, config.output, self._rules, self._identity, config.max_record_bytes,
-                report, config.max_file_bytes, content, config.verify_inputs, new,
+                report, config.max_file_bytes, content, config.verify_inputs, new, config.source,
             )  # fmt: skip
         report(size, summary.pages_read)
+        read = (0, 0) if summary.resumed else (size, summary.pages_read)
+        worker.finish(name, *read, summary.unreadable)
         yield summary
 
 
@@ -339,6 +365,22 @@ def _list_older(_: str, job: _Job) -> Iterator[tuple[str, bytes]]:
     return older_files.list_groups(job.config.older)
 
 
+class _OptedOut(beam.DoFn):
+    """(name, nothing) -> (name, packed pages that the opt-out list covers)."""
+
+    def __init__(self, job: _Job) -> None:
+        self._config = job.config
+        self._list: OptOut | None = None
+
+    def setup(self) -> None:
+        self._list = self._config.opt_out_list()
+
+    def process(self, element: tuple[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        assert self._list is not None
+        name, _ = element
+        yield name, dedup.opted_out_pages(self._config.output, name, self._list)
+
+
 def _only_value(name: str, values: Iterable[bytes]) -> tuple[str, bytes]:
     [value] = values
     return name, value
@@ -353,12 +395,12 @@ class _UrlRows(beam.DoFn):
         self._older_pages = sum(corpus.pages for corpus in job.config.older)
 
     def process(self, element: tuple[str, bytes], totals: Totals) -> Iterator[Any]:
-        name, files = element
+        name, packed_rows = element  # opted-out pages, or files of an older corpus
         buckets = dedup.bucket_count(totals.pages + self._older_pages, PAGE_BYTES)
         if older_files.is_older(name):
-            lost, packed = older_files.url_buffers(self._older, name, files, buckets)
+            lost, packed = older_files.url_buffers(self._older, name, packed_rows, buckets)
         else:
-            lost, packed = dedup.url_buffers(self._output, name, buckets)
+            lost, packed = dedup.url_buffers(self._output, name, buckets, packed_rows)
         if lost is not None:
             yield beam.pvalue.TaggedOutput("lost", (name, lost))
         for bucket, buffer in packed.items():
@@ -377,14 +419,14 @@ class _SpanRows(beam.DoFn):
     def process(self, element: tuple[str, Any], totals: Totals) -> Iterator[Any]:
         name, found = element
         lost, buckets = None, dedup.bucket_count(totals.units + self._older_units, SPAN_BYTES)
+        packed_rows = b"".join(found["file"])  # opted-out pages, or files of an older corpus
         if older_files.is_older(name):
-            [files] = found["file"]
             packed = older_files.span_buffers(
-                self._older, name, files, found["pages"], self._window, buckets
+                self._older, name, packed_rows, found["pages"], self._window, buckets
             )
         else:
             lost, packed = dedup.span_buffers(
-                self._output, name, found["pages"], self._window, buckets
+                self._output, name, found["pages"], self._window, buckets, packed_rows
             )
         if lost is not None:
             yield beam.pvalue.TaggedOutput("lost", (name, lost))
@@ -408,7 +450,13 @@ def _write_removals(element: tuple[str, Any], job: _Job) -> Iterator[str]:
         return
     window, build_id = job.config.recipe.dedup_window, job.claim.build_id
     dedup.write_file_removals(
-        job.config.output, name, found["pages"], found["spans"], window, build_id
+        job.config.output,
+        name,
+        found["pages"],
+        found["spans"],
+        window,
+        build_id,
+        b"".join(found["file"]),
     )
     job.note("dedup", name, 1)
     yield name
@@ -478,7 +526,7 @@ class _WriteShard(beam.DoFn):
             sources = plan.sources(output, *task.key_range())
         summary = write_shard(
             task, sources, output, job.config.formats, self._rules, job.claim.build_id,
-            lambda: job.require(now=True), self._opened,
+            lambda: job.require(now=True), self._opened, job.config.provenance,
         )  # fmt: skip
         job.note("write", f"{task.split}-{task.index}", 1, summary.pages)
         yield summary
@@ -500,6 +548,7 @@ def _write_manifest(
     made = finish_corpus(config, made, lambda: job.require(now=True))
     if alone:
         storage.remove(corpus_folder.kept_to_drop(config.output, config.keep))
+        builders.remove_progress(config.output)
         job.claim.end()
         require_readable(config, made)
     return made

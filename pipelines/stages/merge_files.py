@@ -142,9 +142,15 @@ def merge_files(
 
 def _gather(
     sources: Iterable[CleanedSource], low: int, high: int, build_id: str
-) -> tuple[pa.Table, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Read a range: pages, what becomes of these [pages], which of their [units] are removed."""
+) -> tuple[list[str], pa.Table, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Read a range of pages.
+
+    Returns:
+        The paths of the WET files; the pages, with the number of each one's file in place of its
+        inner offset; what becomes of these ``[pages]``; which of their ``[units]`` are removed.
+    """
     batches: list[pa.RecordBatch] = []
+    paths: list[str] = []
     pages_gone, units_gone = [np.zeros(0, np.uint8)], [np.zeros(0, bool)]
     for source in sources:
         with (
@@ -152,15 +158,23 @@ def _gather(
             files.open(source, build_id) as opened,
         ):
             for pages, gone, units in opened.slices(range(len(layout.SPLITS)), low, high):
-                batches.append(pages)
+                batches.append(_numbered(pages, len(paths)))
                 pages_gone.append(gone)
                 units_gone.append(units)
+            paths.append(opened.cleaned.summary.get("file", {}).get("path", ""))
     table = pa.Table.from_batches(batches, CLEANED_SCHEMA)
-    return table, np.concatenate(pages_gone), np.concatenate(units_gone)
+    return paths, table, np.concatenate(pages_gone), np.concatenate(units_gone)
+
+
+def _numbered(pages: pa.RecordBatch, file: int) -> pa.RecordBatch:
+    at = pages.schema.get_field_index("inner_offset")
+    numbers = pa.array(np.full(len(pages), file, np.uint64))
+    return pages.set_column(at, pages.schema.field(at), numbers)
 
 
 def _write_piece(
     piece: CleanedSource,
+    paths: list[str],
     table: pa.Table,
     pages_gone: npt.NDArray[np.uint8],
     units_gone: npt.NDArray[np.bool_],
@@ -173,5 +187,6 @@ def _write_piece(
     unit_order = np.repeat(first_units[order] - begins, units[order]) + np.arange(units.sum())
     # The pages last, so that an existing piece is complete.
     write_removals(piece.removals, pages_gone[order], units_gone[unit_order], None, None, build_id)
-    summary = {"merged": os.path.basename(piece.cleaned), "build_id": build_id}
+    name = os.path.basename(piece.cleaned)
+    summary = {"merged": name, "build_id": build_id, "sources": paths}
     write_cleaned(piece.cleaned, table.take(order), summary)

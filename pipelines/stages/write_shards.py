@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import io
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +18,9 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
-from pipelines.corpus.cleaned import CleanedSource, key_range, shard_order
+from pipelines.corpus.cleaned import CleanedFile, CleanedSource, key_range, shard_order
+from pipelines.corpus.digests import HashedFile
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
@@ -82,6 +82,8 @@ class ShardSummary:
     files: list[dict[str, Any]]  # name, format, bytes, sha256
     kept_page: dict[str, str] | None  # its first page, shortened, for people to look at
     cpu_s: float
+    languages: dict[str, int]  # pages by code
+    dates: tuple[str, ...]  # the oldest and the newest WARC-Date
     rows: RowDigests  # for the root digest
 
 
@@ -110,6 +112,7 @@ def write_shard(
     build_id: str | None = None,
     require: Callable[[], None] = lambda: None,
     opened: OpenedFiles | None = None,
+    provenance: bool = False,
 ) -> ShardSummary:
     """Write one shard in every format asked for.
 
@@ -125,12 +128,13 @@ def write_shard(
         build_id: The build that the removals must belong to; None: any.
         require: Called before each file is published; what it raises keeps the file unpublished.
         opened: Holds files that stay open from one shard to the next; the caller closes it.
+        provenance: Whether formats that can store it say where each page's record is.
 
     Raises:
         ValueError: A file that it reads is damaged, or of another build; the message names it.
     """
     started = time.process_time()
-    writer = _Shard(rules)
+    writer = _Shard(rules, provenance)
     low, high = task.key_range()
     split = SPLITS.index(task.split)
     # Files of the caller stay open.
@@ -139,13 +143,13 @@ def write_shard(
         for source in sources:
             with files.open(source, build_id) as opened_source:
                 for batch in opened_source.slices([split], low, high):
-                    writer.add(*batch)
+                    writer.add(*batch, opened_source.cleaned)
     table = writer.table()
     written = []
     for format_name in format_names:
         file_name = formats.shard_file_name(task.split, task.index, task.count, format_name)
         with storage.write_atomically(storage.join(output, file_name)) as file:
-            hashed = _HashedFile(file)
+            hashed = HashedFile(file)
             formats.write_table(format_name, table, cast(BinaryIO, hashed))
             require()
         written.append(
@@ -175,6 +179,8 @@ def write_shard(
         }
         if len(table)
         else None,
+        languages=_languages(table["language"]),
+        dates=_oldest_and_newest(table["timestamp"]),
         rows=row_digests(table, writer.page_keys, (low, high)),
         cpu_s=time.process_time() - started,
     )
@@ -183,8 +189,10 @@ def write_shard(
 class _Shard:
     """Collects the pages of a shard, removals applied and late rules judged."""
 
-    def __init__(self, rules: PageRules) -> None:
+    def __init__(self, rules: PageRules, provenance: bool = False) -> None:
         self._rules = rules
+        self._provenance = provenance
+        self._columns = [*_OUTPUT_COLUMNS, *(PROVENANCE_COLUMNS if provenance else ())]
         self._late = rules.recipe.order == "dedup_first"
         self._batches: list[pa.RecordBatch] = []
         self.lines = 0
@@ -198,6 +206,7 @@ class _Shard:
         pages: pa.RecordBatch,
         page_codes: npt.NDArray[np.uint8],
         unit_gone: npt.NDArray[np.bool_],
+        source: CleanedFile,
     ) -> None:
         """Take a slice of a cleaned file: [pages], [pages] and [units of these pages]."""
         offsets = pages.column("unit_starts").offsets.to_numpy()[: len(pages) + 1]
@@ -251,7 +260,9 @@ class _Shard:
                 pages = _replace(pages, "language", changed_mask, codes)
                 pages = _replace(pages, "language_probability", changed_mask, odds)
         self.lines += int(lines[keep].sum())
-        pages = pages.select([*_OUTPUT_COLUMNS, "validation", "page_key", "digest"])
+        if self._provenance:
+            pages = with_provenance(pages, source)
+        pages = pages.select([*self._columns, "validation", "page_key", "digest"])
         self._batches.append(pages if keep.all() else pages.filter(pa.array(keep)))
 
     def table(self) -> pa.Table:
@@ -263,7 +274,7 @@ class _Shard:
             return _EMPTY
         order = shard_order(table)
         self.page_keys = table["page_key"].to_numpy()[order]
-        table = table.select(_OUTPUT_COLUMNS).take(order)
+        table = table.select(self._columns).take(order)
         if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
             return table
         at = table.schema.get_field_index("timestamp")
@@ -278,13 +289,27 @@ _EMPTY = pa.table(
 )
 
 
+_WHOLE_DATE = rf"\A(?:{COMMON_FORM})\z"
+
+
 def _in_whole_seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
     """Dates as ``YYYY-MM-DDThh:mm:ssZ``, so that readers that guess types find one."""
-    odd = pc.invert(pc.match_substring_regex(dates, rf"\A(?:{COMMON_FORM})\z"))
+    odd = pc.invert(pc.match_substring_regex(dates, _WHOLE_DATE))
     if not pc.any(odd).as_py():
         return dates
     changed = [whole_seconds(date) for date in dates.filter(odd).to_pylist()]
     return pc.replace_with_mask(dates, odd.combine_chunks(), pa.array(changed, dates.type))
+
+
+def _languages(codes: pa.ChunkedArray) -> dict[str, int]:
+    counted = pc.value_counts(codes).to_pylist()
+    return {each["values"]: each["counts"] for each in counted if each["values"] is not None}
+
+
+def _oldest_and_newest(dates: pa.ChunkedArray) -> tuple[str, ...]:
+    dates = _in_whole_seconds(dates)
+    found = pc.min_max(dates.filter(pc.match_substring_regex(dates, _WHOLE_DATE))).as_py()
+    return () if found["min"] is None else (found["min"], found["max"])
 
 
 def _replace(
@@ -293,24 +318,3 @@ def _replace(
     old = pages.column(column)
     new = pc.replace_with_mask(old, pa.array(mask), pa.array(values, old.type))
     return pages.set_column(pages.schema.get_field_index(column), column, new)
-
-
-class _HashedFile(io.BufferedIOBase):
-    """Passes bytes on to a file, and counts and hashes them. Closing it leaves the file open."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.bytes = 0
-        self.digest = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        written = self._file.write(data)
-        self.bytes += written
-        return written
-
-    def tell(self) -> int:
-        return self.bytes

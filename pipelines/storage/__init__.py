@@ -61,6 +61,7 @@ __all__ = [
     "folders",
     "is_local",
     "join",
+    "last_part",
     "listdir",
     "local_path",
     "match",
@@ -69,10 +70,12 @@ __all__ = [
     "read_bytes",
     "read_if_exists",
     "remove",
+    "scheme",
     "size",
     "sizes",
     "stat",
     "sweep_temporaries",
+    "times",
     "use_options",
     "walk",
     "write_atomically",
@@ -292,12 +295,16 @@ def changed_since(folder: str, when: float) -> list[str]:
 
     Times are those of the file system. If it has none, every file is returned.
     """
+    return sorted(name for name, changed in times(folder).items() if changed >= when)
+
+
+def times(folder: str) -> dict[str, float]:
+    """Return when each file directly in a folder was last written (Unix, s), by name.
+
+    Times are those of the file system; infinity if it has none.
+    """
     system, name = _system(folder)
-    return sorted(
-        found
-        for found, _, changed in system.listdir(name)
-        if changed >= when and not is_temporary(found)
-    )
+    return {found: changed for found, _, changed in system.listdir(name) if not is_temporary(found)}
 
 
 def remove(paths: Iterable[str]) -> None:
@@ -330,7 +337,7 @@ def sweep_temporaries(folder: str) -> int:
 
 
 @contextlib.contextmanager
-def write_atomically(path: str) -> Iterator[BinaryIO]:
+def write_atomically(path: str, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a binary file that appears under its name only if the block ends without an exception.
 
     Parent folders are created. Closing the file inside the block does not publish it. The table in
@@ -338,6 +345,7 @@ def write_atomically(path: str) -> Iterator[BinaryIO]:
 
     Args:
         path: The final name. An existing file is replaced.
+        durable: Whether a local file must survive a loss of power, which takes a disk some time.
 
     Yields:
         A file with ``write``, ``tell``, ``flush``; neither readable nor seekable.
@@ -347,7 +355,8 @@ def write_atomically(path: str) -> Iterator[BinaryIO]:
     """
     system, name = _system(path)
     with _naming(path):
-        output = system.open_output(name)
+        local = system is _LOCAL
+        output = _LOCAL.open_output(name, durable) if local else system.open_output(name)
     file = _Output(output, path)
     try:
         yield cast(BinaryIO, file)

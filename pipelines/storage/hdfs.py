@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pipelines.storage import options, patterns
 from pipelines.storage.errors import of_status
+from pipelines.storage.manners import reason, user_agent
 from pipelines.storage.paths import FileInfo, folder_error, is_temporary, temporary_for
 from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES, RangeFile, Upload
 
@@ -243,15 +244,34 @@ def _ask(
     return answer
 
 
+def _new_session() -> "requests.Session":
+    """Return a session that retries when a server is busy or a connection breaks."""
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util.retry import Retry
+
+    session = requests.Session()
+    retries = Retry(
+        total=5,
+        connect=3,
+        backoff_factor=0.5,
+        status_forcelist=(429, 500, 502, 503, 504),
+        allowed_methods=frozenset({"GET", "HEAD"}),
+        raise_on_status=False,
+    )
+    for prefix in ("http://", "https://"):
+        session.mount(prefix, HTTPAdapter(max_retries=retries, pool_maxsize=32))
+    session.headers.update({"Accept-Encoding": "identity", "User-Agent": user_agent()})
+    return session
+
+
 def _send(
     path: str, method: str, where: str, query: dict[str, Any], **more: Any
 ) -> "requests.Response":
     import requests
 
-    from pipelines.storage.web import new_session, reason
-
     if not hasattr(_of_thread, "session"):
-        _of_thread.session = new_session()
+        _of_thread.session = _new_session()
     try:
         answer: requests.Response = _of_thread.session.request(
             method, where, params=query, timeout=_TIMEOUT_S, **more

@@ -86,9 +86,9 @@ class Local:
         finally:
             self.remove(temporary)
 
-    def open_output(self, path: str) -> "LocalOutput":
+    def open_output(self, path: str, durable: bool = True) -> "LocalOutput":
         """Open a file that appears under its name when it is finished."""
-        return LocalOutput(path)
+        return LocalOutput(path, durable)
 
     # --- patterns
 
@@ -177,8 +177,9 @@ class Local:
 class LocalOutput:
     """A file under a temporary name."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, durable: bool) -> None:
         self._path = path
+        self._durable = durable
         _require_replaceable(path)
         self._temporary = temporary_for(path)
         os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
@@ -186,9 +187,10 @@ class LocalOutput:
         self.write = self._file.write
 
     def finish(self) -> None:
-        """Make the bytes durable and give the file its name."""
+        """Make the bytes durable, if they must be, and give the file its name."""
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if self._durable:
+            os.fsync(self._file.fileno())
         self._file.close()
         os.replace(self._temporary, self._path)
 

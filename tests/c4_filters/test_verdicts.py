@@ -13,10 +13,11 @@ NAMES = {
         parser_accident on_dropped_page duplicate""",
     PageVerdict: """
         kept no_text too_long domain url_not_listed few_paragraphs lorem_ipsum curly_bracket
-        few_sentences no_language other_language low_confidence bad_words duplicate_url
-        empty_after_dedup few_sentences_after_dedup""",
+        few_sentences no_language other_language low_confidence bad_words opted_out
+        duplicate_url empty_after_dedup few_sentences_after_dedup near_duplicate""",
     RejectReason: """
-        no_url no_date not_utf8 bad_header bad_length truncated corrupt_gzip too_large not_warc""",
+        no_url no_date not_utf8 bad_header bad_length truncated corrupt_gzip too_large not_warc
+        bad_json bad_text bad_markup damaged""",
 }
 
 

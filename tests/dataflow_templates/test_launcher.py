@@ -14,13 +14,18 @@ ENDS_WITH = ["--runner=DataflowRunner", "--no_wait_until_finish"]
 def parsed(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser()
     build_command.add_arguments(parser)
-    return parser.parse_known_args(launcher.build_arguments(words, IMAGE))
+    ours, beams = parser.parse_known_args(launcher.build_arguments(words, IMAGE))
+    del ours.refuse  # no option: how the command refuses wrong usage
+    return ours, beams
 
 
 def test_each_parameter_sets_its_option() -> None:
     ours, beams = parsed(
         [
             "--input=gs://b/1/*.gz 'gs://b/two words/*'  gs://b/3",
+            "--crawl=CC-MAIN-2019-18 gs://b/wet.paths.gz",
+            "--files=0:20",
+            "--base_url=gs://b/crawl",
             "--output=gs://b/out",
             "--recipe=de",
             "--badwords=de=gs://b/de.txt en=gs://b/en.txt",
@@ -29,6 +34,7 @@ def test_each_parameter_sets_its_option() -> None:
             "--against=gs://b/old  gs://b/older",
             "--format=tfrecord,json",
             "--shards=12",
+            "--allow_rules=my_rules,other",
             "--allow_unreadable_files=3",
             "--max_record_mb=7",
             "--max_file_mb=9",
@@ -39,6 +45,9 @@ def test_each_parameter_sets_its_option() -> None:
     )
     assert ours == argparse.Namespace(
         input=["gs://b/1/*.gz", "gs://b/two words/*", "gs://b/3"],
+        crawl=["CC-MAIN-2019-18", "gs://b/wet.paths.gz"],
+        files="0:20",
+        base_url="gs://b/crawl",
         output="gs://b/out",
         recipe="de",
         badwords=["de=gs://b/de.txt", "en=gs://b/en.txt"],
@@ -47,6 +56,7 @@ def test_each_parameter_sets_its_option() -> None:
         against=["gs://b/old", "gs://b/older"],
         format="tfrecord,json",
         shards="12",
+        allow_rules=["my_rules,other"],
         allow_unreadable_files=3,
         max_record_mb=7,
         max_file_mb=9,

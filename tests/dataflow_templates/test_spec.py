@@ -11,24 +11,38 @@ import pytest
 from c4_filters.recipes import RECIPES
 from dataflow_templates import spec
 from dataflow_templates.launcher import template_options
+from pipelines.imports.sources import SOURCES
 
 METADATA = json.loads(pathlib.Path(spec.__file__).with_name("metadata.json").read_text("utf-8"))
 PARAMETERS = {parameter["name"]: parameter for parameter in METADATA["parameters"]}
 IMAGE = "us-central1-docker.pkg.dev/my-project/c4/c4:1"
 
 GOOD = {
-    "input": ["gs://a-b/x", "gs://crawl/a/*.gz gs://crawl/b/**/[12].gz", " gs://b0b/x\n"],
+    "input": [
+        "gs://a-b/x",
+        "gs://crawl/a/*.gz gs://crawl/b/**/[12].gz",
+        " gs://b0b/x\n",
+        "@gs://my-bucket/wet.paths.gz gs://crawl/a.gz",
+    ],
+    "crawl": ["CC-MAIN-2019-18", "CC-MAIN-2019-18 CC-NEWS-2019-04", "gs://a-b/wet.paths.gz"],
+    "files": ["0:20", ":5", "7:"],
+    "base_url": ["gs://my-crawl", "https://data.commoncrawl.org/", "gs://a-b/c/d"],
     "output": ["gs://my.bucket_1/corpus"],
+    "from": ["wet", *SOURCES],
     "recipe": [*RECIPES, "gs://bucket/mine.toml"],
     "badwords": ["de=gs://bucket/de.txt", "en=gs://bucket/en.txt zh-Hans=gs://bucket/zh.txt"],
     "domain_list": ["gs://bucket/domains.json"],
     "url_list": ["gs://bucket/urls.txt"],
+    "opt_out": ["gs://bucket/opt_out.txt"],
+    "card": ["gs://bucket/card.toml"],
     "against": ["gs://bucket/corpus-april", "gs://bucket/april gs://bucket/2/may/"],
     "format": ["json", "tfrecord,parquet,json"],
     "shards": ["auto", "1", "99999"],
+    "allow_rules": ["my_rules", "my_rules,news.rules", "my_rules other"],
     "allow_unreadable_files": ["0", "90000"],
     "max_record_mb": ["1", "1024"],
     "max_file_mb": ["1", "100000"],
+    "provenance": ["true", "false"],
     "keep": ["all", "fingerprints", "none"],
     "start_over": ["true", "false"],
     "verify": ["true", "false"],
@@ -36,17 +50,25 @@ GOOD = {
 }
 BAD = {
     "input": ["", "crawl/*.gz", "s3://commoncrawl/x", "gs://crawl", "gs://a/x gs://b", "gs://A/x"],
+    "crawl": ["", "wet.paths.gz", "CC-MAIN-2019-18,CC-MAIN-2019-22", "gs://bucket"],
+    "files": ["", ":", "20", "-1:5", "a:b", "1:2:3"],
+    "base_url": ["", "file:///etc", "http://a-b/c", "gs://", "gs://a-b/c d"],
     "output": ["", "gs://bucket", "gs://bucket/", "/corpus", "gs://bucket/two words"],
+    "from": ["", "warc", "WET"],
     "recipe": ["", "EN", "mine.toml", "gs://bucket/mine.json", "en,de", "en\n"],
     "badwords": ["words.txt", "gs://bucket/en.txt", "english=gs://bucket/x", "en=/words"],
     "domain_list": ["domains.json", "gs://bucket", "gs://bucket/a b"],
     "url_list": ["urls.txt", "gs://bucket"],
+    "opt_out": ["opt_out.txt", "gs://bucket"],
+    "card": ["card.toml", "gs://bucket"],
     "against": ["", "corpus-april", "gs://bucket", "gs://bucket/april s3://bucket/may"],
     "format": ["", "csv", "parquet,", "tfrecord;json", "Parquet"],
     "shards": ["0", "-1", "100000", "1.5", "Auto", "01"],
+    "allow_rules": ["", "my_rules:no_recipes", "my-rules", "1rules", ","],
     "allow_unreadable_files": ["-1", "some", ""],
     "max_record_mb": ["0", "64MB", "99999"],
     "max_file_mb": ["0", "1GB", "9999999"],
+    "provenance": ["yes", "True", "1", ""],
     "keep": ["", "some", "All"],
     "start_over": ["yes", "True", "1", ""],
     "verify": ["yes", "True", "1", ""],

@@ -19,19 +19,19 @@ TEXT = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 PUBLIC = {
     "c4_filters": [
-        "CleanPage", "ExplainedLine", "ExplainedPage", "LineVerdict", "PageRules", "PageVerdict",
-        "RECIPES", "RawPage", "Recipe", "RejectReason", "explain_page", "load_recipe",
-        "load_rules", "normalize_url",
+        "CleanPage", "ExplainedLine", "ExplainedPage", "LineVerdict", "NearDedup", "PageRules",
+        "PageVerdict", "RECIPES", "RawPage", "Recipe", "RejectReason", "explain_page",
+        "load_recipe", "load_rules", "normalize_url",
     ],
     "model": [
         "EvaluateConfig", "FinetuneConfig", "InputConfig", "LoadedModel", "ModelConfig",
         "Predictor", "T5", "TrainConfig", "Vocabulary", "evaluate", "finetune", "load_hf",
-        "model_config", "objective",
+        "make_head", "make_mixture", "model_config", "objective",
         "open_trained", "pretrain",
     ],
     "pipelines": [
-        "BuildConfig", "BuildCorpus", "Corpus", "CorpusError", "Manifest", "Page", "build",
-        "explain", "open_corpus",
+        "Answer", "BuildConfig", "BuildCorpus", "Corpus", "CorpusError", "Manifest", "Page",
+        "build", "explain", "open_corpus", "why",
     ],
 }  # fmt: skip
 
@@ -67,7 +67,7 @@ def clone(tmp_path_factory):
 def test_every_example_is_run_by_a_test():
     words = (
         "made = build(", "BuildCorpus", ".pages(", ".dataset(", "Page(", "PageRules", "pretrain(",
-        "finetune(", "load_hf(", "evaluate(",
+        "finetune(", "load_hf(", "evaluate(", "why(", "status(", 'source="jsonl"', "make_mixture(",
     )  # fmt: skip
     assert sorted(block for word in words for block in blocks(word)) == sorted(BLOCKS)
 
@@ -75,6 +75,8 @@ def test_every_example_is_run_by_a_test():
 @pytest.mark.slow
 def test_the_examples_of_building_and_reading(clone):
     [transform], [pages], [dataset] = map(blocks, ("BuildCorpus", ".pages(", ".dataset("))
+    [state] = blocks("status(")
+    assert run_in_clone(clone, state).stdout == "done 3 cleaned, 0 left\n"
     made = run_in_clone(clone, transform)
     assert made.stdout.strip().isdigit()
     assert "Traceback" not in made.stderr
@@ -82,8 +84,15 @@ def test_the_examples_of_building_and_reading(clone):
     shown = run_in_clone(clone, pages).stdout.splitlines()
     assert shown[0].startswith("{'train': 67, 'validation': 1} {")
     assert len(shown) == 1 + 67
+    [lines], [mixture] = blocks('source="jsonl"'), blocks("make_mixture(")
+    assert run_in_clone(clone, lines).stdout == "1\n"
+    assert "14, " in run_in_clone(clone, mixture).stdout
     dataset = dataset.replace(".to_pandas()", "")  # pandas is no dependency
     assert "language-probability: float" in run_in_clone(clone, dataset).stdout
+    [why] = blocks("why(")
+    place, lines = run_in_clone(clone, why).stdout.splitlines()
+    assert place.endswith("sample-00000.warc.wet.gz 1490 written kept en 1.0000")
+    assert lines.endswith("'no_end_mark'] ()")
 
 
 def test_the_examples_of_explaining(capsys):

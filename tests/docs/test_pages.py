@@ -1,15 +1,21 @@
 """The short pages of docs/: their commands run as they are written; every page is in the index."""
 
+import bz2
 import gzip
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
+from testing import languages
+from testing.dumps import WikiPage, dump_bytes
+from testing.fake_web import fake_web
 from testing.helpers import run_c4
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -17,19 +23,19 @@ DOCS = ROOT / "docs"
 SAMPLE = ROOT / "samples" / "wet" / "sample-00000.warc.wet.gz"
 SECONDS = 300
 
-#: Stands in for Common Crawl: a list of one file, and that file.
+#: Stands in for what fetches the dumps of Wikipedia.
 CURL = """\
 #!/bin/sh
 for last; do :; done
-name=${last##*/}
 case $last in
-    https://data.commoncrawl.org/crawl-data/*.warc.wet.gz | \\
-    https://data.commoncrawl.org/crawl-data/*/wet.paths.gz) cp "$STORE/$name" "$name" ;;
+    https://dumps.wikimedia.org/enwiki/*) cp "$STORE/${last##*/}" . ;;
     *) exit 22 ;;
 esac
 """
+#: `c4`, with a server on loopback in place of Common Crawl's.
 C4 = f"""\
 #!/bin/sh
+case "$*" in *--crawl*) set -- "$@" --base-url "$CRAWL" ;; esac
 exec {sys.executable} -m pipelines.c4_main "$@"
 """
 
@@ -43,27 +49,36 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder with one sample's corpus, and the commands that the pages use."""
+    """A folder with one sample's corpus, and the command that the pages use."""
     place = tmp_path_factory.mktemp("place")
     (place / "bin").mkdir()
     (place / "store").mkdir()
     for name, script in (("curl", CURL), ("c4", C4)):
         (place / "bin" / name).write_text(script)
         (place / "bin" / name).chmod(0o755)
-    name = "CC-MAIN-20190418101243-20190418122248-00000.warc.wet.gz"
-    listed = f"crawl-data/CC-MAIN-2019-18/segments/1555578517558.8/wet/{name}\n"
-    (place / "store" / "wet.paths.gz").write_bytes(gzip.compress(listed.encode() * 3))
-    shutil.copy(SAMPLE, place / "store" / name)
     shutil.copy(SAMPLE, place / SAMPLE.name)
     outcome = run_c4("build", "--input", SAMPLE, "--output", place / "corpus", "--quiet")
     assert outcome.status == 0, outcome.err
     return place
 
 
-def run(script: str, folder: pathlib.Path, place: pathlib.Path) -> str:
+@pytest.fixture(scope="module")
+def crawl() -> Iterator[str]:
+    """The address of a server that has a crawl of three files."""
+    folder = "crawl-data/CC-MAIN-2019-18/segments/1555578517558.8/wet/"
+    paths = [f"{folder}CC-MAIN-20190418101243-20190418122248-0000{n}.warc.wet.gz" for n in range(3)]
+    with fake_web() as server:
+        listed = gzip.compress("\n".join(paths).encode())
+        server.objects["/crawl-data/CC-MAIN-2019-18/wet.paths.gz"] = listed
+        server.objects |= {f"/{path}": SAMPLE.read_bytes() for path in paths}
+        yield server.address
+
+
+def run(script: str, folder: pathlib.Path, place: pathlib.Path, crawl: str = "") -> str:
     environment = {
         **os.environ,
         "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "CRAWL": crawl,
         "STORE": str(place / "store"),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
@@ -76,20 +91,54 @@ def run(script: str, folder: pathlib.Path, place: pathlib.Path) -> str:
 
 
 @pytest.mark.slow
-def test_the_first_corpus(place: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    out = run("\n".join(blocks("first-corpus.md", "sh")), tmp_path, place)
+def test_the_first_corpus(place: pathlib.Path, tmp_path: pathlib.Path, crawl: str) -> None:
+    out = run("\n".join(blocks("first-corpus.md", "sh")), tmp_path, place, crawl)
     assert "pages read" in out
     assert "no problems (" in out
     assert "page few_sentences: " in out
 
 
 @pytest.mark.slow
+def test_crawls(place: pathlib.Path, tmp_path: pathlib.Path, crawl: str) -> None:
+    out = run("\n".join(blocks("crawl.md", "sh")), tmp_path, place, crawl)
+    assert "wet: 2 files fetched" in out
+    assert out.count("pages read") > 2
+    assert "corpus: done" in out
+    assert "files: 2 of 2 cleaned, 0 failed, 0 left" in out
+    assert '"state": "done"' in out
+    assert 'c4_build_files{folder="' in (tmp_path / "c4_corpus.prom").read_text()
+
+
+@pytest.mark.slow
 def test_why_pages_were_dropped(place: pathlib.Path) -> None:
-    one, verdict, file = (run(block, place, place) for block in blocks("why.md", "sh"))
-    assert one.count("  page kept") == 1
-    assert "https://news.harbourside.example/2019/04/library-reopens" in one
+    one, sentence, verdict, file = (run(block, place, place) for block in blocks("why.md", "sh"))
+    assert one.count("  page kept") == sentence.count("  page kept") == 1
+    for shown in (one, sentence):
+        assert "https://news.harbourside.example/2019/04/library-reopens" in shown
     assert set(re.findall(r"\n  page (\w+)", verdict)) == {"few_sentences"}
     assert file.count("\n  page ") > 30
+
+
+@pytest.mark.slow
+def test_the_card_and_the_opt_out_list(place: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    shutil.copy(SAMPLE, tmp_path / SAMPLE.name)
+    [card], [listed] = blocks("card.md", "toml"), blocks("card.md", "text")
+    (tmp_path / "card.toml").write_text(card, encoding="utf-8")
+    (tmp_path / "opt_out.txt").write_text(listed, encoding="utf-8")
+    with_card, without_pages = blocks("card.md", "sh")
+    run(with_card, tmp_path, place)
+    assert "# North Sea web corpus" in (tmp_path / "corpus" / "README.md").read_text("utf-8")
+    assert re.search(r"\n opted_out +[1-9]", run(without_pages, tmp_path, place))
+
+
+@pytest.mark.slow
+def test_the_report(place: pathlib.Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra report")
+    shutil.copytree(place / "corpus", place / "other", dirs_exist_ok=True)
+    run("\n".join(blocks("report.md", "sh")), place, place)
+    written = {path.name for path in (place / "corpus" / "report").iterdir()}
+    assert written == {"report.html", "training-content-summary.json", "domains.csv"}
+    assert (place / "compared.html").stat().st_size > 100_000
 
 
 @pytest.mark.slow
@@ -101,6 +150,29 @@ def test_a_corpus_that_grows(place: pathlib.Path, tmp_path: pathlib.Path) -> Non
     out = run("\n".join(blocks("growing.md", "sh")), tmp_path, place)
     assert out.count("root digest: ") == 3
     assert "no problems (" in out
+
+
+@pytest.mark.slow
+def test_imports_mixtures_and_heads(place: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("mwparserfromhell", reason="needs the extra import")
+    texts = languages.pages("en", 60, seed=3)
+    pages = [WikiPage(f"Page {number}", text) for number, text in enumerate(texts)]
+    name = "enwiki-20261101-pages-articles1.xml-p1p41242.bz2"
+    (place / "store" / name).write_bytes(bz2.compress(dump_bytes(pages)))
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "one.txt").write_text(texts[0])
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines" / "a.jsonl").write_text('{"text": "One page."}\nno json\n')
+    commands = "\n".join(blocks("import.md", "sh"))
+    commands = commands.replace("c4 vocab", "c4 vocab --size 100").replace("2^23", "2^11")
+    assert "-A 'my-corpus/1.0 (me@example.org)' -O https://dumps" in commands
+    out = run(commands, tmp_path, place)
+    assert "pages read    60 " in out
+    assert re.search(r"wikipedia-2\^11: 2,\d+ tokens, the first \d+ pages of wikipedia", out)
+    assert "times read" in out
+    [reject] = (tmp_path / "lines-corpus" / "rejects").iterdir()
+    [shown] = blocks("import.md", "text")
+    assert json.loads(shown).keys() == json.loads(reject.read_text()).keys()
 
 
 def test_counting_tokens_without_a_tokenizer(

@@ -113,3 +113,18 @@ def settle(
         assert {path: time for path, time in cleaned(output).items() if path in before} == before
     assert digests(output) == expected
     return error
+
+
+def require_same_near_duplicates(folder: pathlib.Path, options: Sequence[str]) -> None:
+    """An engine must drop the near duplicates that a local build drops, and write its bytes."""
+    recipe = folder / "near.toml"
+    recipe.write_text('name = "near"\nbase = "en.noclean"\nnear_dedup = {threshold = 0.8}\n')
+    found = []
+    for name, of_engine in (("local", ["--workers", "2"]), ("engine", options)):
+        words = command(folder / name, ["--recipe", str(recipe), *of_engine])
+        finished = run(words)
+        assert finished.status == 0, finished.err
+        dropped = manifest_of(folder / name)["counts"]["pages_dropped"]
+        assert dropped["near_duplicate"] == 3
+        found.append(digests(folder / name))
+    assert found[0] == found[1]

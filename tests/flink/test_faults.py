@@ -61,6 +61,13 @@ def test_a_corpus_that_grows_is_the_local_one(idle: FlinkCluster, tmp_path: path
 
 
 @long
+def test_near_duplicates_are_those_of_a_local_build(
+    idle: FlinkCluster, tmp_path: pathlib.Path
+) -> None:
+    builds.require_same_near_duplicates(tmp_path, idle.beam_options())
+
+
+@long
 def test_the_job_manager_restarted(
     idle: FlinkCluster, faults: pathlib.Path, expected: dict[str, str], tmp_path: pathlib.Path
 ) -> None:

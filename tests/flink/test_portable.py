@@ -99,6 +99,13 @@ def test_a_corpus_that_grows_is_the_local_one(engine: Engine, tmp_path: pathlib.
     builds.grow(tmp_path, engine.options())
 
 
+def test_the_portable_runner_drops_the_same_near_duplicates(
+    engine: Engine, tmp_path: pathlib.Path
+) -> None:
+    engine.up()
+    builds.require_same_near_duplicates(tmp_path, engine.options())
+
+
 @pytest.mark.parametrize("stage", ["clean", "write"])
 def test_a_killed_worker_pool_costs_one_run(
     stage: str,

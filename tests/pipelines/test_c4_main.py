@@ -100,7 +100,9 @@ def test_a_bad_option_is_one_line_and_status_1(
         (["bild"], "unknown command 'bild'; did you mean build?"),
         (["explian", "--url", "x"], "unknown command 'explian'; did you mean explain?"),
         (["qwerty"], "unknown command 'qwerty'; there are build, verify, "),
-        (["build"], "the following arguments are required: --input, --output"),
+        (["build"], "the following arguments are required: --output"),
+        (["build", "--output", "x"], "one of --input and --crawl is required"),
+        (["fetch"], "the following arguments are required: --crawl, --to"),
         (["build", "--input", "a", "--output"], "argument --output: expected one argument"),
         (
             ["build", "--input", "a", "--output", "b", "--workers", "x"],
@@ -116,7 +118,7 @@ def test_wrong_usage_is_status_2(words: list[str], message: str) -> None:
     outcome = run_c4(*words)
     assert outcome.status == 2
     assert message in outcome.err
-    command = words[0] if words and words[0] in ("build", "explain") else "[-h]"
+    command = words[0] if words and words[0] in ("build", "explain", "fetch") else "[-h]"
     assert outcome.err.startswith(f"usage: c4 {command} ")
 
 

@@ -43,6 +43,7 @@ def shard(split: str, index: int, count: int, formats: tuple[str, ...] = ("parqu
     empty: dict[str, Any] = {
         "pages": 0, "lines": 0, "text_bytes": 0, "pages_dropped": {}, "lines_dropped": {},
         "samples": {}, "kept_page": None, "cpu_s": 0.5, "rows": RowDigests(),
+        "languages": {}, "dates": (),
     }  # fmt: skip
     return ShardSummary(split=split, index=index, count=count, files=files, **(empty | values))
 
@@ -204,10 +205,28 @@ def test_an_empty_folder_and_a_fresh_disk_are_fine(out: pathlib.Path) -> None:
     assert names(out) == ["build.json", "lost+found"]
 
 
+README_OF_0_1 = """---
+configs: [{"config_name": "en"}]
+dataset_info: {"config_name": "en"}
+---
+# c4/en
+
+C4-style corpus, recipe en: The paper's C4
+
+| split | pages |
+|---|---|
+| train | 1,234 |
+
+```python
+import datasets
+datasets.load_dataset("PATH/OF/THIS/FOLDER")
+```
+"""
 INPUT = "/crawl/a.warc.wet.gz"
 NAME = layout.file_name(INPUT)
 OWN = [
-    "manifest.json", "dataset_info.json", "features.json", "README.md", "inputs.jsonl",
+    "manifest.json", "dataset_info.json", "features.json", "croissant.json", "README.md",
+    "inputs.jsonl",
     "train-00000-of-00001.parquet", "validation-00000-of-00001.parquet",
     "train-00001-of-00003.parquet",
     f"cleaned/{NAME}.arrow", f"cleaned/{NAME}.started",
@@ -264,6 +283,8 @@ def test_starting_over_knows_the_files_of_version_0_1(out: pathlib.Path) -> None
     (out / "build.json").write_text(json.dumps(of_0_1(out.parent)))
     (out / "inputs.jsonl").write_text(f'["{INPUT}", 10]\n')
     (out / "train-00001-of-00003.parquet").unlink()  # 0.1 has no record of unfinished builds
+    (out / "croissant.json").unlink()  # 0.1 did not write it
+    (out / "README.md").write_text(README_OF_0_1)
     claim_folder(dataclasses.replace(config, shards=2), start_over=True)
     assert without_builders(out) == sorted([*STRANGERS, "build.json"])
 
@@ -276,11 +297,13 @@ def test_the_users_own_readme_stays(out: pathlib.Path, start_over: bool) -> None
     corpus_folder.begin(str(out))
     made = finish(config, ("parquet",))
     assert (out / "README.md").read_text() == "# My corpus\n"
-    assert [file.name for file in made.side_files or ()] == ["features.json", "dataset_info.json"]
+    listed = ["features.json", "dataset_info.json", "croissant.json", "CARD.md"]
+    assert [file.name for file in made.side_files or ()] == listed
     (out / "README.md").unlink()
     made = finish(config, ("parquet",))
     assert "# c4/en" in (out / "README.md").read_text()
-    assert len(made.side_files or ()) == 3
+    assert len(made.side_files or ()) == 4
+    assert not (out / "CARD.md").exists()
 
 
 def test_a_foreign_file_in_the_place_of_a_shard_is_not_overwritten(out: pathlib.Path) -> None:
@@ -441,7 +464,8 @@ def test_finishing_removes_shards_of_earlier_builds_only(out: pathlib.Path) -> N
     for name in [*stale, *foreign]:
         (out / name).write_text("old")
     made = finish(config_for(out.parent), ("parquet",))
-    described = {"README.md", "dataset_info.json", "features.json", "builders/written.json"}
+    described = {"README.md", "dataset_info.json", "features.json", "croissant.json"}
+    described.add("builders/written.json")
     assert described <= set(names(out))
     assert sorted(set(names(out)) - described) == [
         "manifest.json",

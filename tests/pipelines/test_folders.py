@@ -233,7 +233,9 @@ def test_a_kept_file_with_a_flipped_bit_is_found_and_made_again(
     assert (outcome.status, "2 shards, 6 kept files" in outcome.out) == (0, True), outcome.out
 
 
-@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "README.md"])
+@pytest.mark.parametrize(
+    "name", ["dataset_info.json", "features.json", "croissant.json", "README.md"]
+)
 def test_a_side_file_that_is_missing_is_made_again_without_a_build(
     name: str, out: pathlib.Path, again: Callable[..., Outcome]
 ) -> None:

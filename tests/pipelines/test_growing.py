@@ -18,6 +18,7 @@ from pipelines import BuildConfig, build
 from pipelines.corpus import older
 from pipelines.corpus.manifest import read_manifest
 from pipelines.stages import older_files
+from scripts import check_removals
 from testing.fake_google_cloud import FakeGoogleCloud
 from testing.helpers import Outcome, digests, manifest_of, read_corpus, run_c4, write_wet
 
@@ -418,6 +419,12 @@ def test_explain_names_the_older_page(made: pathlib.Path, tmp_path: pathlib.Path
     assert f"was preferred (it is in the older corpus {made / 'a'})\n" in url.out
     sentence = run_c4("explain", "--corpus", b, "--url", "http://a.example/3")
     assert f"of | http://a.example/1 in the older corpus {made / 'a'}" in sentence.out
+    answer = json.loads(run_c4("why", "--corpus", b, "http://a.example/3", "--json").out)
+    assert {keeper["url"] for keeper in answer["kept_by"]} == {"http://a.example/1"}
+    for name in ("a", "b", "c"):
+        counts, wrong = check_removals.check(str(made / name))
+        assert wrong == []
+        assert counts["sentences"] or name == "a"
     # Without cleaned pages there, the corpus is named.
     moved = tmp_path / "a"
     shutil.move(made / "a", moved)

@@ -1,5 +1,6 @@
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -87,9 +88,10 @@ def test_a_build_reads_what_was_listed_last(tmp_path: pathlib.Path) -> None:
         assert [file.path for file in read_input_list(out)] == inputs
 
 
-def graph_of(names: list[str]) -> bytes:
+def graph_of(names: Sequence[str], **more: Any) -> bytes:
     """The job graph of a build of these files, as every engine but the local one gets it."""
-    config = BuildConfig(inputs=tuple(names), output="gs://bucket/out", recipe=load_recipe("en"))
+    recipe = load_recipe("en")
+    config = BuildConfig(inputs=tuple(names), output="gs://bucket/out", recipe=recipe, **more)
     claim = Claim(config.output, 1, "run", build_id="build")
     pipeline = beam.Pipeline(runner="FnApiRunner")
     _ = pipeline | "BuildCorpus" >> BuildCorpus(config, claim=claim)
@@ -105,5 +107,7 @@ def crawl_names(count: int) -> Iterator[str]:
 def test_the_graph_does_not_grow_with_the_number_of_files() -> None:
     sizes = {count: len(graph_of(list(crawl_names(count)))) for count in (1, 1_000, 90_000)}
     assert max(sizes.values()) < 1_000_000
+    lists = [f"CC-MAIN-2019-{week}" for week in range(10, 50)]
+    sizes[0] = len(graph_of(["@gs://crawl/a.paths"], crawl=lists, base_url="gs://crawl"))
     # Pickles of one value differ by some bytes.
     assert max(sizes.values()) - min(sizes.values()) < 500, sizes

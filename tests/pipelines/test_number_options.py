@@ -79,7 +79,8 @@ def test_the_commands_have_options_with_numbers() -> None:
     names = {name for name, _ in OPTIONS}
     assert names == {
         "build", "explain", "plan", "worker-pool", "vocab", "pretrain", "finetune", "tasks",
-        "predict", "evaluate", "study", "ablate",
+        "predict", "evaluate", "study", "ablate", "fetch", "report",
+        "import",
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from samples.make_samples import WET_DIR
 from testing.corpora import page_table
 from testing.fake_hdfs import FakeHdfs, fake_hdfs
 from testing.fake_object_store import FakeStore, fake_s3
-from testing.fake_web import FakeWeb, fake_web
+from testing.fake_web import FakeWeb, SkippedWaits, fake_web
 from testing.helpers import run_c4
 
 pytestmark = pytest.mark.slow
@@ -300,7 +300,8 @@ def test_hdfs_removes_no_folder(hdfs: FakeHdfs) -> None:
 
 
 @pytest.fixture
-def web() -> Iterator[FakeWeb]:
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWeb]:
+    SkippedWaits(monkeypatch)
     with fake_web() as server:
         yield server
 

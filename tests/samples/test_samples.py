@@ -21,8 +21,14 @@ OTHER_RECIPES = {
     PageVerdict.OPTED_OUT,
     PageVerdict.NEAR_DUPLICATE,
 }
-# Would need a record larger than any bound that a reader is likely to have.
-NOT_SHOWN = {RejectReason.TOO_LARGE}
+# Would need a record larger than any bound that a reader is likely to have, or other sources.
+NOT_SHOWN = {
+    RejectReason.TOO_LARGE,
+    RejectReason.BAD_JSON,
+    RejectReason.BAD_TEXT,
+    RejectReason.BAD_MARKUP,
+    RejectReason.DAMAGED,
+}
 REJECTS = set(map(str, RejectReason))
 
 

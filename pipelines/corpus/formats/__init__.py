@@ -17,6 +17,9 @@ content-type              bytes     string   yes   content_type
 content-length            bytes     string   yes   content_length
 language                  no        string   no    language, may be null
 language-probability      no        float32  no    language_probability, same
+source-file               no        string   no    source_file, if the table has it
+source-offset             no        int64    no    source_offset, same
+record-id                 no        string   no    record_id, same; may be null
 ========================  ========  =======  ====  ==========================
 
 JSON begins each object with text, timestamp, url, as the files that AllenAI released do
@@ -29,7 +32,7 @@ that no format knows less than that one.
 
 import difflib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ __all__ = [
     "TextReader",
     "format_named",
     "format_of",
+    "formats_named",
+    "require_formats",
     "shard_file_name",
     "write_table",
 ]
@@ -65,12 +70,14 @@ class TextReader(Protocol):
 class ShardFormat(NamedTuple):
     """One way to store a shard: the end of the file name, and the module that writes and reads.
 
+    ``media_type``, as the card's Croissant file names it, is of a shard's content without gzip.
     The module, imported on first use, has ``write(table, file)``, ``Texts`` (a `TextReader`) and
     ``read_pages(path)``, which yields a `Page` for each page of a shard.
     """
 
     suffix: str
     module: str
+    media_type: str = "application/octet-stream"
 
     def write(self, table: "pa.Table", binary_file: BinaryIO) -> None:
         """Write a checked table of pages."""
@@ -92,9 +99,11 @@ class ShardFormat(NamedTuple):
 
 #: The format that is read comes first, where a corpus has several.
 FORMATS: dict[str, ShardFormat] = {
-    "parquet": ShardFormat(".parquet", "pipelines.corpus.formats.parquet"),
-    "tfrecord": ShardFormat(".tfrecord", "pipelines.corpus.formats.tfrecord"),
-    "json": ShardFormat(".json.gz", "pipelines.corpus.formats.jsonl"),
+    "parquet": ShardFormat(".parquet", "pipelines.corpus.formats.parquet", "application/x-parquet"),
+    "tfrecord": ShardFormat(
+        ".tfrecord", "pipelines.corpus.formats.tfrecord", "application/x-tfrecord"
+    ),
+    "json": ShardFormat(".json.gz", "pipelines.corpus.formats.jsonl", "application/jsonlines"),
 }
 
 
@@ -112,6 +121,28 @@ def format_named(name: str) -> ShardFormat:
         raise ValueError(
             f"unknown format {name!r}; {hint}formats are {', '.join(FORMATS)} (--format)"
         ) from None
+
+
+def formats_named(text: str) -> tuple[str, ...]:
+    """Return the formats of a list with commas, as ``--format`` has it.
+
+    Raises:
+        ValueError: See `require_formats`.
+
+    >>> formats_named("tfrecord, parquet")
+    ('tfrecord', 'parquet')
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    require_formats(names)
+    return names
+
+
+def require_formats(names: Sequence[str]) -> None:
+    """Raise ValueError for an unknown format, for one named twice, and for none."""
+    for name in names:
+        format_named(name)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"name each format once, got {','.join(names)!r} (--format)")
 
 
 def format_of(file_name: str) -> str:

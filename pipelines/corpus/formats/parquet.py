@@ -6,7 +6,7 @@ bytes of text: a group of small pages would cost a seek for little, one of large
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,8 +18,17 @@ import pyarrow.parquet as pq
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, MOST_BYTES, TEXT_FEATURES, Page
 from pipelines.corpus.formats.places import Kept, arrow_file, other_build
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, PROVENANCE_FEATURES
 
-__all__ = ["ROW_GROUP_TEXT_BYTES", "Texts", "read_pages", "row_groups", "write"]
+__all__ = [
+    "ROW_GROUP_TEXT_BYTES",
+    "Texts",
+    "read_batches",
+    "read_pages",
+    "read_tables",
+    "row_groups",
+    "write",
+]
 
 ROW_GROUP_TEXT_BYTES = 32 << 20
 
@@ -31,23 +40,27 @@ _SCHEMA = pa.schema(
     [pa.field(name, pa.large_string(), nullable=False) for name in TEXT_FEATURES]
     + [pa.field("language", pa.large_string()), pa.field("language-probability", pa.float32())]
 )
+_WITH_PROVENANCE = pa.schema([*_SCHEMA, *PROVENANCE_FEATURES])
 
 
 def write(table: pa.Table, binary_file: BinaryIO) -> None:
     """Write one Parquet file; 0 rows make a valid file of no row groups."""
+    columns, schema = list(_FEATURES.values()), _SCHEMA
+    if "source_file" in table.column_names:
+        columns, schema = [*columns, *PROVENANCE_COLUMNS], _WITH_PROVENANCE
     pages = pa.table(
-        [table[column].cast(_SCHEMA.field(name).type) for name, column in _FEATURES.items()],
-        schema=_SCHEMA,
+        [table[name].cast(kind) for name, kind in zip(columns, schema.types, strict=True)],
+        schema=schema,
     )
     with pq.ParquetWriter(
         binary_file,
-        _SCHEMA,
+        schema,
         compression="zstd",
         # Microseconds of CPU and bytes per page of 2.2 KB, levels 1, 2, 3, 5: 7.4, 897; 8.8, 822;
         # 11.3, 777; 19.8, 746. Level 1 is no smaller than gzip.
         compression_level=3,
         # Few values, many pages; the rest never repeats, and a dictionary of it is given up late.
-        use_dictionary=["content-type", "language"],
+        use_dictionary=["content-type", "language", "source-file"],
         # Smallest and largest text help no query and would cost a look at every page.
         write_statistics=["url", "timestamp", "language", "language-probability"],
         write_page_checksum=True,  # 1 microsecond per page; no model may train on a flipped bit
@@ -136,6 +149,21 @@ def read_pages(path: str) -> Iterator[Page]:
                 yield Page.of(row)
 
 
+def read_tables(path: str, stored: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield the row groups of a shard of ``stored`` pages, with columns named as `write` has them.
+
+    Raises CorpusError, naming the file, if it is damaged or lacks a column.
+    """
+    opened = _open(path, stored)
+    names = {column: name for name, column in _FEATURES.items()}
+    wanted = ["text", *(names[column] for column in columns if column != "text")]
+    if missing := [name for name in wanted if name not in opened.file.schema_arrow.names]:
+        raise CorpusError(f"{path} has no column {missing[0]!r}")
+    for number in range(len(opened.ends)):
+        group = _decoded(path, opened, number, wanted)
+        yield pa.table({column: group.column(names[column]) for column in columns})
+
+
 def _open(path: str, stored: int | None = None) -> _Opened:
     # Page checksums are compared: no model may train on a flipped bit.
     file = pq.ParquetFile(arrow_file(path), page_checksum_verification=True, pre_buffer=True)
@@ -153,8 +181,33 @@ def _open(path: str, stored: int | None = None) -> _Opened:
     return _Opened(file, np.cumsum(rows, dtype=np.int64))
 
 
+def read_batches(path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield those of the columns that a file has, a few hundred rows at a time.
+
+    For files of others: texts may be null.
+
+    Raises:
+        CorpusError, OSError or ValueError: The file is damaged, or has no strings in ``text``.
+    """
+    opened = _open(path)
+    wanted = [name for name in columns if name in opened.file.schema_arrow.names]
+    for number in range(len(opened.ends)):
+        yield from _batches(path, opened, number, wanted)
+
+
 def _decoded(path: str, opened: _Opened, number: int, columns: list[str]) -> pa.Table:
-    """Return columns of a row group. Raises CorpusError before they take all memory.
+    """Return columns of a row group. Raises CorpusError before they take all memory."""
+    schema = pa.schema([opened.file.schema_arrow.field(name) for name in columns])
+    table = pa.Table.from_batches(_batches(path, opened, number, columns), schema)
+    if table.column("text").null_count:
+        raise CorpusError(f"{path}: a page without text in row group {number}")
+    return table
+
+
+def _batches(
+    path: str, opened: _Opened, number: int, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Yield columns of a row group. Raises CorpusError before they take all memory.
 
     A few kB may unpack to any number of GB: compressed, or one text that many rows share.
     """
@@ -169,23 +222,17 @@ def _decoded(path: str, opened: _Opened, number: int, columns: list[str]) -> pa.
         raise too_large
     # No text is longer than all that is stored, so that no batch takes more than may be taken.
     rows_at_once = MOST_BYTES // max(1, group.total_byte_size)
-    batches: list[pa.RecordBatch] = []
-    size = 0
+    size = found = 0
     for batch in file.iter_batches(
         max(1, min(_ROWS_AT_ONCE, rows_at_once)),
         row_groups=[number],
-        columns=columns,
+        columns=list(columns),
         use_threads=False,
     ):
-        size += batch.nbytes
+        size, found = size + batch.nbytes, found + len(batch)
         if size > MOST_BYTES:
             raise too_large
-        batches.append(batch)
-    schema = pa.schema([file.schema_arrow.field(name) for name in columns])
-    table = pa.Table.from_batches([batch.select(columns) for batch in batches], schema)
+        yield batch.select(columns)
     rows = int(opened.ends[number] - (opened.ends[number - 1] if number else 0))
-    if len(table) != rows:  # checksums are of a page's body: a flipped bit in its head passes
-        raise CorpusError(f"{path} is damaged: row group {number} has {len(table)} pages of {rows}")
-    if table.column("text").null_count:
-        raise CorpusError(f"{path}: a page without text in row group {number}")
-    return table
+    if found != rows:  # checksums are of a page's body: a flipped bit in its head passes
+        raise CorpusError(f"{path} is damaged: row group {number} has {found} pages of {rows}")

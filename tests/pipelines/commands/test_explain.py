@@ -12,10 +12,11 @@ import pytest
 from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from c4_filters.urls import normalize_url, page_key
-from pipelines import corpus_folder, explain_corpus, explain_pages, finish_corpus, storage
+from pipelines import corpus_folder, finish_corpus, storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import read_manifest
+from pipelines.provenance import explainer, kept
 from pipelines.stages import dedup
 from pipelines.stages.clean_files import clean_file
 from pipelines.stages.merge_files import cleaned_sources
@@ -676,13 +677,13 @@ def test_a_page_is_read_from_its_record_on(
 ) -> None:
     _, corpus = own
     places: list[int] = []
-    original = explain_pages._Tail.read
+    original = explainer._Tail.read
 
     def read(tail: Any, size: int) -> bytes:
         places.append(tail._stream.tell())
         return original(tail, size)
 
-    monkeypatch.setattr(explain_pages._Tail, "read", read)
+    monkeypatch.setattr(explainer._Tail, "read", read)
     for url in ("d.example/short", "c.example/ferry"):
         out = run_c4("explain", "--corpus", corpus, "--url", url).out
         offsets = [int(offset) for offset in re.findall(r", offset (\d+) in", out)]
@@ -712,7 +713,7 @@ def test_keepers_are_looked_for_within_bounds(
     own: tuple[pathlib.Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, corpus = own
-    monkeypatch.setattr(explain_corpus, "_LOOKUPS", 0)
+    monkeypatch.setattr(kept, "_LOOKUPS", 0)
     out = run_c4("explain", path, "--corpus", corpus).out
     found = pages_of(out)
     assert out.count("of | a page that was not found, or not searched for in so many files\n") == 1

@@ -86,9 +86,14 @@ def test_files_alone_are_files_like_that_crawls() -> None:
     assert as_json("plan", "--files", "90000")["cpu_s"] > files["cpu_s"] * 1.5
 
 
-def test_input_counts_files_and_bytes() -> None:
+def test_input_counts_files_and_bytes(tmp_path: pathlib.Path) -> None:
     plan = as_json("plan", "--input", SAMPLES, "--workers", "1")
     paths = list(WET_DIR.glob("sample-0*"))
+    listed = tmp_path / "mine.paths"
+    listed.write_text("".join(f"{path.name}\n" for path in paths))
+    for path in paths:
+        (tmp_path / path.name).symlink_to(path)
+    assert as_json("plan", "--input", f"@{listed}", "--workers", "1") == plan
     assert plan["files"] == len(paths)
     assert plan["stored_bytes"] == pytest.approx(
         sum(path.stat().st_size for path in paths), rel=0.01

@@ -19,6 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import storage
+from pipelines.card.facts import Facts
+from pipelines.card.hugging_face import dataset_card
 from pipelines.corpus import dataset_info, formats
 from pipelines.corpus.formats import FORMATS, parquet, write_table
 from pipelines.corpus.formats.pages import TEXT_FEATURES
@@ -379,6 +381,10 @@ def test_shard_names_widen_beyond_five_digits() -> None:
 # --- whole folders, read by other libraries
 
 
+def card_of(formats: list[str], splits: dataset_info.Splits, text: str, name: str) -> str:
+    return dataset_card(Facts(formats=formats, splits=splits, description=text, config_name=name))
+
+
 def _build(
     folder: pathlib.Path, fmt: str, pages: dict[str, list[int]], card: bool = True
 ) -> dataset_info.Splits:
@@ -397,7 +403,7 @@ def _build(
     arguments = ("Pages: [some], of 1 crawl", "en")
     side = dataset_info.dataset_info_files(fmt, splits, *arguments, "1.0.0")
     if card:
-        side["README.md"] = dataset_info.dataset_card([fmt], splits, *arguments).encode()
+        side["README.md"] = card_of([fmt], splits, *arguments).encode()
     for name, content in side.items():
         (folder / name).write_bytes(content)
     others = ["cleaned/CC-MAIN-1.arrow", "fingerprints/CC-MAIN-1.arrow", "rejects/CC-MAIN-1.json"]
@@ -575,18 +581,19 @@ def test_dataset_info_refuses(
 
 def test_card_of_a_folder_that_hugging_face_cannot_read() -> None:
     splits = {"train": [("train-00000-of-00001.tfrecord", 1234, 1)]}
-    card = dataset_info.dataset_card(["tfrecord"], splits, "Pages.", "en")
-    assert card.startswith("# c4/en\n\nPages.\n\n")
+    card = card_of(["tfrecord"], splits, "Pages.", "en")
+    assert "\n---\n# c4/en\n\nPages.\n\n" in card
+    assert "configs" not in card
     assert "| train | 1,234 |" in card
     assert "tfds.builder_from_directory" in card
     assert "load_dataset" not in card
     with pytest.raises(ValueError, match="at least one format"):
-        dataset_info.dataset_card([], splits, "Pages.", "en")
+        card_of([], splits, "Pages.", "en")
 
 
 def test_card_of_several_formats_points_at_parquet() -> None:
     splits = {"train": [("train-00000-of-00001.tfrecord", 1, 1)]}
-    card = dataset_info.dataset_card(["json", "tfrecord", "parquet"], splits, "Pages.", "en")
+    card = card_of(["json", "tfrecord", "parquet"], splits, "Pages.", "en")
     header = json.loads(card.split("configs: ")[1].split("\n")[0])
     assert header[0]["data_files"] == [{"split": "train", "path": "train-*-of-00001.parquet"}]
     assert "tfds.builder_from_directory" in card

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from c4_filters.opt_out import parse_opt_out
 from c4_filters.pages import PageRules
 from c4_filters.recipes import Recipe
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_settled, unpack_settled
@@ -208,13 +209,17 @@ def expected_of_lines(pages: list[Drawn], min_sentences: int) -> Expected:
 # ---------------------------------------------------------------------- the stages, without Beam
 
 
-def settle_duplicates(folder: str, names: list[str], recipe: Recipe, buckets: int) -> None:
+def settle_duplicates(
+    folder: str, names: list[str], recipe: Recipe, buckets: int, opt_out: str = ""
+) -> None:
     """What the graph does between cleaning and writing, groups gathered in dictionaries."""
+    listed = parse_opt_out(opt_out)
+    out = {name: dedup.opted_out_pages(folder, name, listed) for name in names}
     lost_pages: dict[str, list[bytes]] = defaultdict(list)
     lost_spans: dict[str, list[bytes]] = defaultdict(list)
     by_bucket: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
     for name in names if recipe.dedup_urls else []:
-        lost, packed = dedup.url_buffers(folder, name, buckets)
+        lost, packed = dedup.url_buffers(folder, name, buckets, out[name])
         lost_pages[name] += [lost] if lost is not None else []
         assert all(0 <= bucket < buckets for bucket in packed)
         for bucket, buffer in packed.items():
@@ -225,7 +230,7 @@ def settle_duplicates(folder: str, names: list[str], recipe: Recipe, buckets: in
     by_bucket.clear()
     for name in names:
         lost, packed = dedup.span_buffers(
-            folder, name, lost_pages[name], recipe.dedup_window, buckets
+            folder, name, lost_pages[name], recipe.dedup_window, buckets, out[name]
         )
         lost_spans[name] += [lost] if lost is not None else []
         for bucket, buffer in packed.items():
@@ -235,7 +240,8 @@ def settle_duplicates(folder: str, names: list[str], recipe: Recipe, buckets: in
             lost_spans[name].append(spans)
     for name in names:
         dedup.write_file_removals(
-            folder, name, lost_pages[name], lost_spans[name], recipe.dedup_window, "build"
+            *(folder, name, lost_pages[name], lost_spans[name], recipe.dedup_window, "build"),
+            out[name],
         )
 
 
@@ -315,7 +321,12 @@ class Built:
 
 
 def build(
-    pages: list[Drawn], spread: list[int], recipe: Recipe, buckets: int, shards: int
+    pages: list[Drawn],
+    spread: list[int],
+    recipe: Recipe,
+    buckets: int,
+    shards: int,
+    opt_out: str = "",
 ) -> Built:
     """Page i goes into file ``spread[i]``; a fresh folder each time."""
     rules = PageRules(recipe)
@@ -331,7 +342,7 @@ def build(
             files.append(clean_file(path, size, str(folder / "out"), rules, "id", 1 << 20))
         out = str(folder / "out")
         names = [file.name for file in files]
-        settle_duplicates(out, names, recipe, buckets)
+        settle_duplicates(out, names, recipe, buckets, opt_out)
         tasks = plan_shards(sum(file.text_bytes for file in files), shards)
         written = [
             write_shard(task, cleaned_sources(out, names), out, ["parquet"], rules, "build")
@@ -408,6 +419,30 @@ def test_lines_of_a_corpus_are_deduplicated_by_the_rules(
     for row in itertools.chain(*built.rows.values()):
         assert isinstance(row["language"], str)
         assert 0.0 < row["language-probability"] <= 1.0  # type: ignore[operator]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [SPANS, LINES], ids=lambda recipe: recipe.name)
+@given(corpus=CORPORA, hosts=st.sets(st.sampled_from(["a", "b", "c", "d", "v"]), min_size=1))
+@settings(max_examples=15, deadline=None, suppress_health_check=SLOW)
+def test_opted_out_pages_take_part_in_no_deduplication(
+    recipe: Recipe, corpus: tuple[list[Drawn], list[int]], hosts: set[str]
+) -> None:
+    pages, spread = corpus
+    listed = [f"{host}.example" if host in "abc" else f"{host}.example/*" for host in hosts]
+
+    def is_covered(page: Drawn) -> bool:
+        host = normalize_url(page.url).partition("/")[0]
+        return len(page.sentences) >= 3 and host.removesuffix(".example") in hosts
+
+    others = [page for page in pages if not is_covered(page)]
+    expected = expected_of_spans(others, 3, 3) if recipe is SPANS else expected_of_lines(others, 3)
+    expected.dropped += Counter({PageVerdict.OPTED_OUT: len(pages) - len(others)})
+    built = build(pages, spread, recipe, 3, 2, "\n".join(listed))
+    check(built, expected, pages)
+    covered = Counter((page.key, page.content_hash, 0) for page in pages if is_covered(page))
+    named = built.keepers.pages
+    assert Counter({row: named[row] for row in named if row[2] == 0}) == covered
 
 
 @pytest.mark.slow

@@ -1,0 +1,63 @@
+"""``c4 head``: the first tokens of a corpus as a corpus of their own."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+
+from model.commands.corpora import CorpusOptions, progress_bar
+from model.corpora.head import make_head
+from model.corpora.sizes import whole_power
+from pipelines.corpus import layout
+from pipelines.options import add_options, given_values, option
+from pipelines.printing import counted
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``c4 head``."""
+    parser.epilog = (
+        "The paper's truncated sets (its table 9), which runs of 2^35 tokens repeat 64, 256, 1,024 "
+        "and 4,096 times:\n\n"
+        "  for n in 29 27 25 23; do\n"
+        "    c4 head --corpus C4 --tokens 2^$n --vocab vocab.model --output C4-2^$n\n"
+        "  done\n\n"
+        "Training repeats a corpus by itself, with other noise and another order each time."
+    )
+    add_options(parser, _Options)
+    add_options(parser, CorpusOptions)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What to take."""
+
+    corpus: str = option("a finished corpus", metavar="DIR")
+    tokens: int = option(
+        "tokens of the train split to take, in whole pages: a number, or a power such as 2^29",
+        metavar="N", read=whole_power,
+    )  # fmt: skip
+    vocab: str = option(
+        "SentencePiece model that counts them: the one that will train on them", metavar="FILE"
+    )
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Write the corpus, print its size and return the exit status."""
+    del rest
+    options = _Options(**given_values(arguments, _Options))
+    made = CorpusOptions(**given_values(arguments, CorpusOptions))
+    output = layout.absolute(made.output)
+    with progress_bar(options.tokens, "tokens") as progress:
+        head = make_head(
+            options.corpus, output, options.tokens, options.vocab, made.formats, progress
+        )
+    if head.tokens is None:
+        print(f"{output} is complete already: same corpus, same settings")
+        return 0
+    splits = head.manifest.splits
+    print(
+        f"{output}: {head.tokens:,} tokens, the first {counted(splits['train'].pages, 'page')} of "
+        f"{options.corpus}; {counted(splits['validation'].pages, 'page')} of validation"
+    )
+    return 0

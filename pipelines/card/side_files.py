@@ -1,0 +1,24 @@
+"""The files beside the shards of a corpus: what other libraries and people read first."""
+
+from pipelines.card.croissant import croissant
+from pipelines.card.facts import Facts
+from pipelines.card.hugging_face import dataset_card
+from pipelines.corpus.dataset_info import dataset_info_files
+from pipelines.corpus.manifest import Manifest
+
+__all__ = ["CARD", "OTHER_CARD", "side_files"]
+
+#: The card, and its name where the user has a README.md of their own.
+CARD, OTHER_CARD = "README.md", "CARD.md"
+
+_DATASET_VERSION = "1.0.0"
+
+
+def side_files(made: Manifest) -> dict[str, bytes]:
+    """Return the content of the files beside the shards, by name."""
+    facts = Facts.of(made)
+    described = "tfrecord" if "tfrecord" in made.formats else made.formats[0]
+    files = dataset_info_files(
+        described, facts.splits, facts.description, facts.config_name, _DATASET_VERSION
+    )
+    return {**files, "croissant.json": croissant(facts), CARD: dataset_card(facts).encode()}

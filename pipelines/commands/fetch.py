@@ -1,0 +1,56 @@
+"""``c4 fetch``: fetch WET files, and name those that are missing."""
+
+import argparse
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+
+from pipelines.crawl.fetch import FetchConfig, fetch
+from pipelines.options import add_options, given_values
+from pipelines.printing import counted, duration, printable, size
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``c4 fetch``."""
+    parser.epilog = textwrap.dedent(
+        """\
+        The same command run again continues where it was stopped. Files that are there already are
+        not fetched again.
+
+          c4 fetch --crawl CC-MAIN-2019-18 --files 0:20 --to wet
+
+        The environment variable C4_CONTACT is an address by which the server's owner can reach
+        you; it is sent with every request.
+
+        exit status: 0 all files are there; 1 some are missing, each is named; 2 wrong usage; 130
+        interrupted
+        """
+    )
+    add_options(parser, FetchConfig)
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Fetch the files, print what is missing, and return the exit status."""
+    del rest
+    config = FetchConfig(**given_values(arguments, FetchConfig))
+    done = fetch(config, show_progress=not arguments.quiet)
+    for failure in done.failures:
+        print(printable(f"c4: error: {failure.path}: {failure.reason}"), file=sys.stderr)
+    if not arguments.quiet:
+        took = duration(time.monotonic() - arguments.started)
+        found = f"; {counted(done.found, 'file')} there already" if done.found else ""
+        print(
+            f"{config.to}: {counted(done.fetched, 'file')} fetched, {size(done.bytes)} in {took}"
+            f"{found}"
+        )
+    if done.failures:
+        print(
+            f"c4: error: {counted(len(done.failures), 'file')} missing, named above: run the same "
+            "command again to try them again",
+            file=sys.stderr,
+        )
+    return 1 if done.failures else 0

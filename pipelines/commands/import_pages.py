@@ -1,0 +1,65 @@
+"""``c4 import``: a build of other text than WET files, without rules unless a recipe is given."""
+
+import argparse
+import dataclasses
+import textwrap
+from collections.abc import Sequence
+
+from c4_filters.recipes import Recipe, load_recipe
+from pipelines.commands import build
+from pipelines.config import BuildConfig, RunConfig, read_recipe
+from pipelines.imports.sources import SOURCES
+from pipelines.options import add_options, given_values, option
+
+__all__ = ["add_arguments", "run"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """The options that differ from those of a build of WET files."""
+
+    source: str = option(
+        "what the inputs are: dumps of Wikipedia (or another MediaWiki), books as text files, JSON "
+        "lines, Parquet, data sets of Hugging Face or of TensorFlow Datasets",
+        "--from", choices=tuple(SOURCES),
+    )  # fmt: skip
+    inputs: Sequence[str] = option(
+        "files, patterns or folders, local or remote; with --from hf also "
+        "hf://datasets/OWNER/NAME/PATTERN",
+        "--input", nargs="+", action="extend", metavar="GLOB",
+    )  # fmt: skip
+    recipe: Recipe = option(
+        "rules to apply and deduplication, as in c4 build (default: as_is, which keeps every page)",
+        metavar="NAME|FILE.toml", read=read_recipe, default_factory=lambda: load_recipe("as_is"),
+    )  # fmt: skip
+
+
+_OWN = tuple(field.name for field in dataclasses.fields(_Options))
+_OF_BUILD = tuple(f.name for f in dataclasses.fields(BuildConfig) if f.name not in _OWN)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``c4 import``."""
+    parser.epilog = textwrap.dedent(
+        """\
+        The result is a corpus like any other. Each file is a unit of work: the same command run
+        again skips files that are done already. Options of Apache Beam may be given too, as to
+        c4 build.
+
+        exit status: 0 imported; 1 failed or refused, or more files unreadable than allowed; 2 an
+        option is missing or has no value; 130 interrupted
+        """
+    )
+    add_options(parser, _Options)
+    add_options(parser, BuildConfig, *_OF_BUILD)
+    add_options(parser, RunConfig)
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Import the pages that the options describe and return the exit status."""
+    options = _Options(**given_values(arguments, _Options))
+    values = {name: getattr(options, name) for name in _OWN}
+    values |= given_values(arguments, BuildConfig, *_OF_BUILD)
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    return build.run_build(values, arguments, rest, parser)

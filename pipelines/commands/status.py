@@ -1,0 +1,70 @@
+"""``c4 status``: show how far a build is."""
+
+import argparse
+import textwrap
+from collections.abc import Sequence
+
+from pipelines.printing import counted, duration, printable, size
+from pipelines.status import Status, as_json, prometheus, status
+
+__all__ = ["add_arguments", "run"]
+
+_UNITS = {"dedup": "files", "merge": "pieces", "write": "shards", "done": "shards"}
+_FAILED_SHOWN = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``c4 status``."""
+    parser.epilog = textwrap.dedent(
+        """\
+        The state is running, died, done, or waiting (a job that is written down but not started).
+        Reads the folder only: works on any machine that sees it, on any runner, while the build
+        runs and after it died.
+
+        exit status: 0 whatever the state; 1 no build has begun in the folder; 2 wrong usage
+        """
+    )
+    parser.add_argument("folder", metavar="DIR", help="folder of the corpus, local or remote")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a JSON object")
+    form.add_argument("--prometheus", action="store_true", help="print Prometheus' text format")
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Print the status of a build and return the exit status."""
+    del rest
+    found = status(arguments.folder)
+    if arguments.json:
+        print(as_json(found))
+    elif arguments.prometheus:
+        print(prometheus(found), end="")
+    else:
+        for line in _lines(found):
+            print(printable(line))
+    return 0
+
+
+def _lines(found: Status) -> list[str]:
+    who = f"{found.runner} on {found.host}, pid {found.pid}, started {found.started}"
+    lines = [f"{found.folder}: {found.state}" + (f" ({who})" if found.started else "")]
+    lines.append(
+        f"files: {found.files_cleaned:,} of {found.files_total:,} cleaned, "
+        f"{found.files_failed:,} failed, {found.files_left:,} left "
+        f"({found.files_in_progress:,} in progress)"
+    )
+    lines.append(f"bytes: {size(found.bytes_read)} of {size(found.bytes_total)} read")
+    if found.pages_read:
+        rate = "" if found.pages_per_s is None else f", {found.pages_per_s:,.0f} per second"
+        lines.append(f"pages: {counted(found.pages_read, 'page')} read{rate}")
+    if unit := _UNITS.get(found.stage.name):
+        total = f" of {found.stage.total:,}" if found.stage.total else ""
+        lines.append(f"{found.stage.name}: {found.stage.done:,}{total} {unit}")
+    if found.state == "running" and found.seconds_left is not None:
+        lines.append(f"about {duration(found.seconds_left)} left in the stage {found.stage.name}")
+    if found.state == "died":
+        lines.append("run the same c4 build again to resume: cleaned files are kept")
+    for file in found.failed[:_FAILED_SHOWN]:
+        lines.append(f"failed: {file.path}: {file.error}")
+    if len(found.failed) > _FAILED_SHOWN:
+        lines.append(f"failed: {len(found.failed) - _FAILED_SHOWN:,} more")
+    return lines

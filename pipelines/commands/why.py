@@ -1,0 +1,89 @@
+"""``c4 why``: where a page or a sentence of a corpus came from, and why it is in or out."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+
+from pipelines.commands.explain import note_versions
+from pipelines.config import BuildConfig
+from pipelines.corpus import layout
+from pipelines.options import add_options, given_values, option
+from pipelines.printing import counted, printable
+from pipelines.provenance.answers import answer_of, ask
+from pipelines.provenance.explainer import Account
+from pipelines.provenance.kept import KeptCorpus
+from pipelines.provenance.printed import print_account, print_rejected
+
+__all__ = ["add_arguments", "run"]
+
+_LISTS = ("badwords", "domain_list", "url_list", "allow_rules")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What to ask of which corpus."""
+
+    question: str | None = option(
+        "an address, in any form that is equal when normalised; or one sentence, in quotes",
+        "question", default=None, metavar="URL|SENTENCE", nargs="?",
+    )  # fmt: skip
+    corpus: str = option("a finished corpus, built with --keep all", metavar="DIR")
+    json: bool = option("print the answer as JSON: an object, or a list of several", default=False)
+    index: bool = option(
+        "build the index first, which the first sentence asked would build", default=False
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``c4 why``."""
+    parser.epilog = (
+        "A corpus that was built with lists of your own needs the same options again.\n\n"
+        "exit status: 0 found; 1 failed, or nothing has that address or sentence"
+    )
+    add_options(parser, _Options)
+    add_options(parser, BuildConfig, *_LISTS)
+    parser.set_defaults(refuse=parser.error)
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Print the answer. Return 1 if there is none."""
+    del rest
+    options = _Options(**given_values(arguments, _Options))
+    if options.question is None and not options.index:
+        arguments.refuse("give a URL or a sentence, or --index")
+    with KeptCorpus(layout.absolute(options.corpus)) as corpus:
+        config = corpus.config(given_values(arguments, BuildConfig, *_LISTS))
+        note_versions(corpus, config)
+        if options.index:
+            corpus.require_index()
+        if options.question is None:
+            return 0
+        found = ask(corpus, config, options.question)
+    if options.json:
+        answers = [answer_of(each, options.question).as_dict() for each in found.accounts]
+        shown = answers[0] if len(answers) == 1 else answers
+        print(json.dumps(shown, indent=2))
+    else:
+        for account in found.accounts:
+            if isinstance(account, Account):
+                unit = config.recipe.dedup_unit
+                print_account(account, True, unit, sentence=found.sentence)
+            else:
+                print_rejected(account, True)
+    if found.sentence is not None and found.total > len(found.accounts):
+        print(
+            f"c4: note: this sentence is on cleaned pages {counted(found.total, 'time')}; "
+            f"{counted(len(found.accounts), 'page')} shown, those that keep it first",
+            file=sys.stderr,
+        )
+    if found.accounts:
+        return 0
+    what = (
+        f"record of {options.corpus} has the address {options.question}"
+        if found.sentence is None
+        else f"cleaned page of {options.corpus} has this sentence: {options.question}"
+    )
+    print(printable(f"c4: no {what}"), file=sys.stderr)
+    return 1

@@ -1,0 +1,36 @@
+"""Columns that say where the record of each page is: ``c4 build --provenance``, Parquet only."""
+
+import pyarrow as pa
+
+from pipelines.corpus.cleaned import CleanedFile
+
+__all__ = ["PROVENANCE_COLUMNS", "PROVENANCE_FEATURES", "with_provenance"]
+
+#: Columns of the table that a shard is written from, in the order of the features.
+PROVENANCE_COLUMNS = ("source_file", "source_offset", "record_id")
+#: Features as published.
+PROVENANCE_FEATURES = (
+    pa.field("source-file", pa.large_string(), nullable=False),
+    pa.field("source-offset", pa.int64(), nullable=False),
+    pa.field("record-id", pa.large_string()),  # the UUID of WARC-Record-ID, if it has one
+)
+
+
+def with_provenance(pages: pa.RecordBatch, source: CleanedFile) -> pa.RecordBatch:
+    """Return pages of a cleaned or merged file with these columns, whatever else they have.
+
+    Raises:
+        ValueError: The file does not say which WET file it is of; the message names it.
+    """
+    ids = pa.array(
+        [None if value is None else _uuid(value.hex()) for value in pages["record_id"].to_pylist()],
+        pa.large_string(),
+    )
+    at = pages.schema.get_field_index("record_id")
+    pages = pages.set_column(at, "record_id", ids)
+    pages = pages.append_column("source_offset", pages["offset"].cast(pa.int64()))
+    return pages.append_column("source_file", source.sources(pages))
+
+
+def _uuid(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

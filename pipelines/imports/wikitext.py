@@ -1,0 +1,568 @@
+"""Wikitext -> plain text: sentences without markup, one line per paragraph, item or heading.
+
+The parser is mwparserfromhell. What it leaves to its callers is here: which namespaces are no text,
+which templates hold words of a sentence, where a line ends. Extension tags (``<ref>``, ``<math>``)
+and comments are cut out first, as MediaWiki's preprocessor does (Parser::extractTagsAndParams): of
+such a tag everything up to the first end tag is raw text.
+
+The parser is quadratic in unclosed marks, and any page may be hostile. So a page with many of
+them, or with marks nested very deep, loses those marks first.
+"""
+
+import functools
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["PARSER", "LinkNames", "plain_text", "require_parser"]
+
+PARSER = "mwparserfromhell"
+
+# Our own marks in text under construction. XML holds none of these characters. (The parser takes
+# a zero byte for the end.)
+_HOLE, _BREAK, _ITEM, _HEADING = "\x01\x02\x03\x04"
+_MARKS = re.compile("[\x00-\x08]")
+_ITEMS = frozenset(("li", "dd", "dt"))
+_BLOCKS = frozenset(
+    (
+        "address", "article", "blockquote", "caption", "center", "dd", "div", "dl", "dt",
+        "fieldset", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr",
+        "li", "nav", "ol", "p", "section", "td", "th", "tr", "ul",
+    )
+)  # fmt: skip
+_DROPPED_TAGS = frozenset(("table", "style", "script"))
+
+#: Extension tags whose content is no text of the article, and those whose content is kept.
+_RAW_TAGS = (
+    "ref", "references", "math", "chem", "ce", "gallery", "timeline", "score", "syntaxhighlight",
+    "source", "imagemap", "hiero", "graph", "mapframe", "maplink", "templatedata", "templatestyles",
+    "indicator", "inputbox", "categorytree", "section", "includeonly", "pre", "nowiki", "poem",
+)  # fmt: skip
+_OPENS = re.compile(rf"<!--|<({'|'.join(_RAW_TAGS)})(?=[\s/>])([^<>]*)>", re.IGNORECASE)
+_LITERAL = str.maketrans({char: f"&#{ord(char)};" for char in "[]{}<>|'=*#:;_~"})
+
+_NESTING = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|</?[A-Za-z]+|\[(?=[A-Za-z]{0,9}:|//)|\]")
+_CLOSES = {"}}": "{{", "]]": "[[", "|}": "{|", "]": "["}
+_VOID_TAGS = frozenset(
+    ("br", "hr", "img", "wbr", "li", "dt", "dd", "th", "td", "tr", "meta", "link")
+)
+_TAG = re.compile(r"<[^<>]{0,300}>")
+_MOST_UNCLOSED = 24  # our choice: articles have a few at most; 1,000 cost the parser 30 ms
+_DEEPEST = 30  # our choice: articles stay below 15; the parser's own bound is 100 (MAX_DEPTH)
+
+_QUOTES = re.compile(r"'{2,}")
+_MAGIC_WORD = re.compile(r"__[^\W\d_]+__")
+_LEFTOVERS = re.compile(
+    # What follows {{ is the name of a template that was never closed.
+    r"\{\{\{?(?:[^|{}\[\]\n.]{0,40}(?=[|\n]|$))?|\}\}\}?"
+    r"|\[\[|\]\]|\{\||\|\}|</?[A-Za-z][^<>\n]{0,200}>|<br\b|~{3,5}|-{4,}"
+)
+_MAY_BE_LEFT = re.compile(r"[{}<~]|\[\[|\]\]|__|----")
+
+_EMPTY_BRACKETS = re.compile(r"\(([\s,;:\x01]*+)\)")
+_HOLES = re.compile(r"\x01(?:[ \t]*+\x01)++")
+_AFTER_BRACKET = re.compile(r"\([ ]?\x01[ ,;:]{0,3}")
+_BEFORE_BRACKET = re.compile(r"[ ,;]{0,3}\x01[ ]?\)")
+_AT_PUNCTUATION = re.compile(r"[ ]?\x01[ ]?(?=[.,;:!?\]])")
+_HOLE_BETWEEN = re.compile(r"([ ]?)\x01([ ]?)")
+_BLANKS = re.compile(r"[ \t\xa0]+")
+
+#: Sections that list sources, which the paper's Wikipedia omits (P 3.4), in its four languages.
+_REFERENCES = frozenset(
+    (
+        "references", "citations", "footnotes", "notes and references", "references and notes",
+        "works cited", "einzelnachweise", "références", "notes et références", "referințe",
+        "note și referințe",
+    )
+)  # fmt: skip
+
+#: Prefixes of sister projects: a link there shows its words. Other short ones are languages.
+_PROJECTS = frozenset(
+    (
+        "b", "c", "commons", "d", "foundation", "m", "media", "mediawiki", "meta", "mw", "n", "q",
+        "s", "special", "species", "v", "voy", "w", "wikibooks", "wikidata", "wikinews",
+        "wikipedia", "wikiquote", "wikisource", "wikispecies", "wikiversity", "wikivoyage", "wikt",
+        "wiktionary", "wmf",
+    )
+)  # fmt: skip
+_LANGUAGE = re.compile(r"(?:[a-z]{2,3}|simple)(?:-[a-z]{2,12})*")
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", " ").strip().casefold()
+
+
+_ENGLISH_NAMESPACES = frozenset(
+    ("talk", "user", "user talk", "wikipedia", "project", "help", "template", "portal", "draft",
+     "module", "special", "media", "mediawiki")
+)  # fmt: skip
+
+
+class LinkNames:
+    """The names of namespaces in links of one wiki, compared without case.
+
+    Args:
+        namespaces: Number of a namespace -> its name, as the head of a dump lists them.
+    """
+
+    def __init__(self, namespaces: Mapping[int, str] | None = None) -> None:
+        found = namespaces or {}
+        self.dropped = {"file", "image", "category", *(_folded(found.get(n, "")) for n in (6, 14))}
+        self.dropped.discard("")
+        self.shown = {_folded(name) for name in found.values() if name} | _ENGLISH_NAMESPACES
+
+    def is_namespace(self, prefix: str) -> bool:
+        """Return whether what comes before the colon of a title is a namespace."""
+        return _folded(prefix) in self.dropped | self.shown
+
+
+_ENGLISH = LinkNames()
+
+
+def require_parser() -> None:
+    """Raise ValueError, in one line, if the parser is not installed."""
+    _parse()
+
+
+@functools.cache
+def _parse() -> Callable[[str], Any]:
+    """Return the parser's function, and fill the table of its kinds of nodes."""
+    try:
+        parser = importlib.import_module(PARSER)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != PARSER:
+            raise
+        raise ValueError(
+            f"reading wikitext needs {PARSER}, which is not installed: pip install "
+            "'colossal-c4[import]'"
+        ) from None
+    nodes = parser.nodes
+    _NODES.update(
+        {
+            nodes.Text: _Writer.text,
+            nodes.Template: _Writer.template,
+            nodes.Wikilink: _Writer.wikilink,
+            nodes.ExternalLink: _Writer.external_link,
+            nodes.Tag: _Writer.tag,
+            nodes.Heading: _Writer.heading,
+            nodes.HTMLEntity: _Writer.entity,
+            nodes.Argument: _Writer.argument,
+            nodes.Comment: _Writer.hole,
+        }
+    )
+
+    def parse(text: str) -> Any:
+        return parser.parse(text, skip_style_tags=True)
+
+    return parse
+
+
+_NODES: dict[type, Callable[["_Writer", Any], None]] = {}
+
+
+def plain_text(wikitext: str, names: LinkNames = _ENGLISH) -> str:
+    """Return the text of an article.
+
+    Args:
+        wikitext: As a dump holds it.
+        names: Of the wiki's namespaces.
+
+    Raises:
+        ValueError: The parser is not installed.
+    """
+    parse = _parse()
+    text = _without_raw_tags(_MARKS.sub("", wikitext))
+    if "''" in text:
+        text = "\n".join(map(_without_quotes, text.split("\n")))
+    writer = _Writer(names)
+    writer.write(parse(_bounded(text)))
+    return "\n".join(_lines("".join(writer.parts)))
+
+
+def _without_raw_tags(text: str) -> str:
+    """Cut out comments and extension tags; make the content of ``<nowiki>`` literal."""
+    parts, done = [], 0
+    unclosed: set[str] = set()
+    for opening in _OPENS.finditer(text):
+        start, end = opening.span()
+        if start < done:
+            continue
+        name = (opening[1] or "").lower()
+        content = ""
+        if not name:
+            close = text.find("-->", end)
+            end = len(text) if close < 0 else close + 3
+            # MediaWiki removes a line that holds nothing but a comment.
+            alone = text[max(0, start - 1) : start] == "\n" == text[end : end + 1]
+            end += alone
+        elif not opening[2].endswith("/"):
+            found = None if name in unclosed else _end_tag(name).search(text, end)
+            if found is None:
+                unclosed.add(name)
+            else:
+                content, end = text[end : found.start()], found.end()
+        parts.append(text[done:start])
+        done = end
+        if name == "nowiki":
+            parts.append(content.translate(_LITERAL))
+        elif name == "poem":
+            parts.append(content.replace("\n", _BREAK))
+        elif name:
+            parts.append(_HOLE)
+    parts.append(text[done:])
+    return "".join(parts)
+
+
+@functools.cache
+def _end_tag(name: str) -> re.Pattern[str]:
+    return re.compile(rf"</{name}\s*>", re.IGNORECASE)
+
+
+def _without_quotes(line: str) -> str:
+    """Remove the marks of bold and italic text, as MediaWiki's doQuotes counts them."""
+    if "''" not in line:
+        return line
+    runs = list(_QUOTES.finditer(line))
+    # Four quotes are an apostrophe and bold; more than five, bold italic after apostrophes.
+    sizes = [3 if len(run[0]) == 4 else min(5, len(run[0])) for run in runs]
+    apostrophes = [len(run[0]) - size for run, size in zip(runs, sizes, strict=True)]
+    if sum(size in (3, 5) for size in sizes) % 2 and sum(size in (2, 5) for size in sizes) % 2:
+        # One bold mark is an apostrophe before italics: after a word of one letter, else another.
+        bold = [at for at, size in enumerate(sizes) if size == 3]
+        starts = {at: runs[at].start() for at in bold}
+        words = [at for at in bold if line[max(0, starts[at] - 1) : starts[at]].strip()]
+        single = [at for at in words if not line[max(0, starts[at] - 2) : starts[at] - 1].strip()]
+        if chosen := (single or words or bold)[:1]:
+            apostrophes[chosen[0]] = 1
+    parts, done = [], 0
+    for run, kept in zip(runs, apostrophes, strict=True):
+        parts += [line[done : run.start()], "'" * kept]
+        done = run.end()
+    return "".join([*parts, line[done:]])
+
+
+def _bounded(text: str) -> str:
+    """Return a text that the parser reads in time proportional to its length."""
+    stack: list[tuple[str, int]] = []  # of open marks: what, where
+    unclosed: list[tuple[int, int]] = []
+    deep: list[tuple[int, int]] = []
+    for found in _NESTING.finditer(text):
+        mark, at = found[0], found.start()
+        if mark[0] == "<":
+            mark = mark.lower()
+            name = mark.strip("</")
+            if name in _VOID_TAGS:
+                if text.find(">", at, at + 500) < 0:
+                    unclosed.append((at, at + len(mark)))
+                continue
+            opens = None if mark[1] != "/" else f"<{name}"
+        else:
+            opens = _CLOSES.get(mark)
+        if opens is None:
+            stack.append((mark, at))
+            if len(stack) == _DEEPEST + 1 and mark[0] != "<":
+                deep.append((at, at))
+            continue
+        # What was opened inside and never closed. Looked for near the top only: linear time.
+        near = stack[-_DEEPEST:]
+        for above, (what, _) in enumerate(reversed(near)):
+            if what == opens:
+                lost = stack[len(stack) - above :]
+                unclosed += [(begin, begin + len(mark)) for mark, begin in lost]
+                if len(stack) - above == _DEEPEST + 1 and deep and deep[-1][0] == deep[-1][1]:
+                    deep[-1] = (deep[-1][0], found.end())
+                del stack[len(stack) - above - 1 :]
+                break
+    unclosed += [(begin, begin + len(mark)) for mark, begin in stack]
+    if not deep and len(unclosed) <= _MOST_UNCLOSED:
+        return text
+    parts, done = [], 0
+    for begin, end in sorted([*unclosed, *deep]):
+        if text[begin] == "<":  # the tag to its end
+            tag = _TAG.match(text, begin)
+            end = tag.end() if tag else end
+        if begin >= done:
+            parts += [text[done:begin], _HOLE]
+            done = end
+    return "".join([*parts, text[done:]])
+
+
+class _Writer:
+    """Writes the text of nodes, with our marks where something was left out or a line ends."""
+
+    def __init__(self, names: LinkNames) -> None:
+        self.parts: list[str] = []
+        self._names = names
+
+    def write(self, code: Any) -> None:
+        """Write the nodes of a piece of parsed wikitext; None is nothing."""
+        if code is None:
+            return
+        for node in code.nodes:
+            _NODES[type(node)](self, node)
+
+    def _rendered(self, code: Any) -> str:
+        """Return the text of a piece, as `write` would write it."""
+        inner = _Writer(self._names)
+        inner.write(code)
+        return "".join(inner.parts)
+
+    def hole(self, node: Any) -> None:
+        del node
+        self.parts.append(_HOLE)
+
+    def text(self, node: Any) -> None:
+        value = node.value
+        if _MAY_BE_LEFT.search(value):
+            value = _LEFTOVERS.sub("", _MAGIC_WORD.sub("", value))
+        self.parts.append(value)
+
+    def entity(self, node: Any) -> None:
+        try:
+            char = node.normalize()
+        except (ValueError, OverflowError):
+            char = ""
+        if char and not "\ud800" <= char[0] <= "\udfff":
+            self.parts.append(_MARKS.sub("", char).replace("\xad", ""))
+
+    def argument(self, node: Any) -> None:
+        if node.default is None:
+            self.parts.append(_HOLE)
+        self.write(node.default)
+
+    def external_link(self, node: Any) -> None:
+        if node.title is not None:
+            self.write(node.title)
+        elif node.brackets:
+            self.parts.append(_HOLE)
+        else:
+            self.parts.append(str(node.url))
+
+    def heading(self, node: Any) -> None:
+        title = self._rendered(node.title).replace("\n", " ")
+        self.parts.append(f"{_BREAK}{_HEADING}{node.level}{title}{_BREAK}")
+
+    def tag(self, node: Any) -> None:
+        name = str(node.tag).strip().lower()
+        if node.wiki_markup and name in _ITEMS:
+            self.parts.append(_ITEM)
+            return
+        if name == "br":
+            self.parts.append(_BREAK)
+            return
+        if name in _DROPPED_TAGS:
+            self.parts += (_HOLE, _BREAK)
+            return
+        if name not in _BLOCKS:
+            self.write(node.contents)
+            return
+        self.parts.append(_BREAK)
+        self.write(node.contents)
+        self.parts.append(_BREAK)
+
+    def wikilink(self, node: Any) -> None:
+        title = str(node.title).strip()
+        shown = title.startswith(":")  # a link to what would else be a category, a language
+        title = title.removeprefix(":")
+        prefix, colon, rest = title.partition(":")
+        if colon:
+            folded = _folded(prefix)
+            if not shown and folded in self._names.dropped:
+                self.parts.append(_HOLE)
+                return
+            known = folded in _PROJECTS or folded in self._names.shown
+            language = not known and rest[:1].strip() and _LANGUAGE.fullmatch(prefix.strip())
+            if language and not shown:
+                self.parts.append(_HOLE)
+                return
+            if known or language or folded in self._names.dropped:
+                title = rest.rpartition(":")[2] if _is_prefix(rest) else rest
+        if node.text is not None and str(node.text).strip():
+            self.write(node.text)
+        else:
+            self.parts.append(_LEFTOVERS.sub("", title.strip(" #").replace("_", " ")))
+
+    def template(self, node: Any) -> None:
+        name = _folded(str(node.name))
+        if name in _CHARACTERS:
+            self.parts.append(_CHARACTERS[name])
+            return
+        if name.startswith("formatnum:"):
+            self.parts.append(name.partition(":")[2])
+            return
+        kept = _KEPT.get(name)
+        if kept is None and name.startswith("lang-"):
+            kept = _first
+        if kept is None:
+            self.parts.append(_HOLE)
+            return
+        params = node.params
+        # Quotations may name their text; all others are kept by what has no name.
+        chosen = [p for p in params if _is_positional(p)] or [p for p in params if p.name == "text"]
+        values = [self._rendered(param.value).strip() for param in chosen]
+        text = kept(values) if values else _WITHOUT_VALUES.get(name, "")
+        if name == "as of" and node.has("lc"):
+            text = text.lower()
+        self.parts.append(text or _HOLE)
+
+
+def _is_positional(param: Any) -> bool:
+    return not param.showkey or str(param.name).strip().isdigit()
+
+
+def _is_prefix(rest: str) -> bool:
+    """Return whether a second prefix follows, as in ``:wikt:fr:pont``."""
+    prefix, colon, _ = rest.partition(":")
+    return bool(colon) and (_folded(prefix) in _PROJECTS or _LANGUAGE.fullmatch(prefix) is not None)
+
+
+def _first(values: list[str]) -> str:
+    return values[0]
+
+
+def _last(values: list[str]) -> str:
+    return values[-1]
+
+
+def _second(values: list[str]) -> str:
+    return values[1] if len(values) > 1 else values[0]
+
+
+def _before(sign: str) -> Callable[[list[str]], str]:
+    return lambda values: f"{sign}{values[0]}"
+
+
+_NUMBER = re.compile(r"[-+−]?[\d.,/]+")
+_RANGES = {"-": "–", "–": "–", "to(-)": "–", "to": " to ", "and": " and ", "or": " or ",
+           "by": " by ", "x": " × ", "*": " × ", "+/-": " ± ", "±": " ± "}  # fmt: skip
+_UNITS = {"m2": "m²", "km2": "km²", "cm2": "cm²", "m3": "m³", "km3": "km³", "sqmi": "sq mi",
+          "sqkm": "km²", "sqft": "sq ft", "cuft": "cu ft", "C": "°C", "F": "°F", "K": "K",
+          "impgal": "imp gal", "usgal": "US gal", "kg/m3": "kg/m³"}  # fmt: skip
+
+
+def _convert(values: list[str]) -> str:
+    """Return a quantity as it was given, without what it is converted to.
+
+    >>> _convert(["5", "km"]), _convert(["3", "to", "4", "ft", "m"])
+    ('5 km', '3 to 4 ft')
+    """
+    text, at = values[0], 1
+    while len(values) > at + 1 and values[at] in _RANGES:
+        text += _RANGES[values[at]] + values[at + 1]
+        at += 2
+    if len(values) > at:
+        text += f" {_UNITS.get(values[at], values[at])}"
+        if len(values) > at + 2 and _NUMBER.fullmatch(values[at + 1]):
+            text += f" {values[at + 1]} {_UNITS.get(values[at + 2], values[at + 2])}"
+    return text
+
+
+def _fraction(values: list[str]) -> str:
+    """Return a fraction, such as 2 1/3 of three arguments."""
+    if len(values) == 1:
+        return f"1/{values[0]}"
+    return " ".join([*values[:-2], f"{values[-2]}/{values[-1]}"])
+
+
+#: Templates that hold words of the sentence that they stand in. All others leave a hole.
+_KEPT: dict[str, Callable[[list[str]], str]] = {
+    **dict.fromkeys(
+        ("nowrap", "nobr", "nobreak", "nobold", "noitalic", "small", "smaller", "big", "larger",
+         "large", "sup", "sub", "em", "strong", "b", "i", "u", "bold", "italic", "smallcaps", "sc",
+         "small caps", "abbr", "abbr.", "abbrlink", "tooltip", "hover title", "sic", "not a typo",
+         "val", "number", "num", "mvar", "var", "angbr", "angle bracket", "bracket", "code", "mono",
+         "kbd", "samp", "nihongo", "ill", "interlanguage link", "lien", "link-interwiki", "w",
+         "linktext", "quote", "blockquote", "cquote", "quotation", "poemquote", "poem quote",
+         "proper name", "translation", "lit", "literal translation", "gloss", "visible anchor",
+         "vanchor", "flag", "flagcountry", "section link",
+         "slink", "citation needed span", "cn span", "date"),
+        _first,
+    ),
+    **dict.fromkeys(("lang", "langx", "langue", "wikt-lang", "color", "colour"), _second),
+    **dict.fromkeys(("transl", "transliteration", "script", "font color"), _last),
+    **dict.fromkeys(("convert", "cvt", "unité", "unit"), _convert),
+    **dict.fromkeys(("circa", "c.", "ca.", "ca"), lambda values: f"c. {' – c. '.join(values[:2])}"),
+    **dict.fromkeys(("floruit", "fl."), _before("fl. ")),
+    **dict.fromkeys(("us$", "usd"), _before("US$")),
+    **dict.fromkeys(("£", "gbp"), _before("£")),
+    **dict.fromkeys(("€", "eur"), _before("€")),
+    **dict.fromkeys(("¥", "jpy"), _before("¥")),
+    **dict.fromkeys(("a$", "aud"), _before("A$")),
+    "inr": _before("₹"),
+    **dict.fromkeys(("frac", "fraction", "sfrac"), _fraction),
+    "gaps": "".join,
+    "as of": lambda values: f"As of {'-'.join(values)}",
+    "ship": lambda values: " ".join(filter(None, values[:2])),
+    **{name: _before(f"{name.upper()} ") for name in ("hms", "uss", "ss", "rms", "hmas", "hmcs")},
+}  # fmt: skip
+_WITHOUT_VALUES = dict.fromkeys(("circa", "c.", "ca.", "ca"), "c.")
+_CHARACTERS = {
+    "!": "|", "=": "=", "'": "'", "'s": "'s", "(": "{", ")": "}", "·": " · ", "dot": " · ",
+    "•": " • ", "bull": " • ", "nbsp": " ", "spaces": " ", "space": " ", "thinsp": " ",
+    "snd": " – ", "spnd": " – ", "spaced ndash": " – ", "spaced en dash": " – ", "ndash": "–",
+    "en dash": "–", "–": "–", "mdash": "—", "em dash": "—", "—": "—", "spaced mdash": " — ",
+    "-": "\n\n", "clear": "\n", "break": _BREAK, "br": _BREAK, "paragraph break": "\n\n",
+    "pb": "\n\n", "zwj": "", "zwsp": "", "shy": "", "wbr": "", "minus": "−", "times": "×",
+    "degree": "°", "deg": "°", "euro": "€", "asterisk": "*", "hash": "#", "sdot": "⋅",
+}  # fmt: skip
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text with our marks: paragraphs, items, and headings with text below."""
+    waiting: list[tuple[int, str]] = []  # headings with nothing below them yet
+    skipped = 0  # level of the section of references that is being left out
+    for line in _paragraphs(text):
+        if line[0] == _HEADING:
+            level, title = int(line[1]), _tidied(line[2:])
+            while waiting and waiting[-1][0] >= level:
+                waiting.pop()
+            if skipped and level > skipped:
+                continue
+            skipped = level if title.casefold() in _REFERENCES else 0
+            waiting.append((level, title))
+        elif not skipped and (tidied := _tidied(line)):
+            yield from (title for _, title in waiting if title)
+            waiting.clear()
+            yield tidied
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Yield paragraphs on one line each, as MediaWiki joins the lines of one."""
+    for block in text.split(_BREAK):
+        lines: list[str] = []
+        for line in block.split("\n"):
+            if line[:1] == _HEADING:
+                yield line
+                continue
+            *before, item = line.split(_ITEM)
+            parts = [part for part in before if part.strip()]
+            stripped = item.strip()
+            # No words, or a row of a table or template that was never closed.
+            if stripped[:1] == "|" or not any(map(str.isalnum, stripped)):
+                stripped = ""
+            # An item, a line of leftovers, a blank line and preformatted text end a paragraph.
+            if before or not stripped or line[:1] == " ":
+                if lines:
+                    yield " ".join(lines)
+                    lines = []
+                yield from parts
+                if stripped:
+                    yield stripped
+            else:
+                lines.append(stripped)
+        if lines:
+            yield " ".join(lines)
+
+
+def _tidied(line: str) -> str:
+    """Return a line without our marks and without what they leave; empty if no word is left."""
+    if _HOLE in line:
+        line = _HOLES.sub(_HOLE, line)
+        line = _EMPTY_BRACKETS.sub(lambda m: _HOLE if _HOLE in m[1] else m[0], line)
+        line = _AFTER_BRACKET.sub("(", line)
+        line = _BEFORE_BRACKET.sub(")", line)
+        line = _AT_PUNCTUATION.sub("", line)
+        line = _HOLE_BETWEEN.sub(lambda m: " " if m[1] or m[2] else "", line)
+    line = _BLANKS.sub(" ", line.replace(_ITEM, " ").replace(_HEADING, "")).strip()
+    return line if any(map(str.isalnum, line)) else ""

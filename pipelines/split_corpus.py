@@ -1,0 +1,364 @@
+"""A corpus of many languages -> a corpus for each, in a folder named after it.
+
+Pages keep the order of the whole corpus, so each part is in the order of a hash, too. A part has
+shards, side files and a manifest, and no kept files: those stay with the whole corpus, of which the
+part's manifest names the shards as its inputs.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from pipelines import builders, corpus_folder, storage, verify_corpus
+from pipelines.corpus import formats, layout
+from pipelines.corpus.errors import CorpusError, one_line
+from pipelines.corpus.formats import parquet
+from pipelines.corpus.manifest import (
+    Counts,
+    InputFile,
+    Manifest,
+    ShardFile,
+    ShownPage,
+    SplitSums,
+    Timing,
+    read_manifest,
+    write_manifest,
+)
+from pipelines.finish_corpus import write_side_files
+from pipelines.options import option
+from pipelines.stages.write_shards import ShardTask, plan_shards
+
+__all__ = ["Part", "SplitConfig", "split_corpus"]
+
+#: For pages whose language is unknown: BCP 47, section 4.1.
+UNKNOWN = "und"
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+_OPEN_TEXT_BYTES = 1 << 30  # of the shards that are being filled, of all languages together
+_SHOWN_CHARS = 2000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Which corpus to split, and where to."""
+
+    folder: str = option("folder of the corpus", "folder", metavar="DIR")
+    output: str | None = option(
+        "where the folders of the languages go (default: into the corpus folder)",
+        default=None, metavar="DIR",
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The corpus of one language.
+
+    Attributes:
+        language: langdetect's code, or ``und``.
+        folder: Where it is.
+        pages: Of both splits.
+        was_complete: Whether it was there already.
+    """
+
+    language: str
+    folder: str
+    pages: int
+    was_complete: bool
+
+
+def split_corpus(config: SplitConfig) -> list[Part]:
+    """Write a corpus for each language of a corpus.
+
+    A part that is there already, of the same corpus, is left as it is. Parts of languages that the
+    corpus no longer has are left, too.
+
+    Returns:
+        The parts, by language.
+
+    Raises:
+        CorpusError: The corpus is damaged, or has no Parquet shards, which alone hold languages.
+        OSError: A file cannot be read or written, or something else is in the folder of a part.
+    """
+    whole = _Whole(layout.absolute(config.folder))
+    output = layout.absolute(config.output) if config.output is not None else whole.folder
+    pages = whole.pages_by_language()
+    writers = [_Writer(whole, output, language, pages[language]) for language in sorted(pages)]
+    for writer in writers:
+        writer.require_own_folder()
+    missing = [writer for writer in writers if not writer.is_complete()]
+    for group in _groups(missing):
+        _write_group(whole, group)
+    return [
+        Part(each.language, each.folder, sum(each.pages.values()), each not in missing)
+        for each in writers
+    ]
+
+
+def _groups(writers: Iterable["_Writer"]) -> Iterator[list["_Writer"]]:
+    """Yield languages that are written together: in one reading, and in bounded memory."""
+    group: list[_Writer] = []
+    size = 0
+    for writer in writers:
+        if group and size + writer.open_bytes > _OPEN_TEXT_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(writer)
+        size += writer.open_bytes
+    if group:
+        yield group
+
+
+def _write_group(whole: "_Whole", group: list["_Writer"]) -> None:
+    by_language = {writer.language: writer for writer in group}
+    names = ", ".join(by_language)
+    shown = names if len(names) < 40 else f"{len(group)} languages"
+    with contextlib.ExitStack() as held:
+        claims = [
+            held.enter_context(builders.hold(writer.folder, runner="c4 split")) for writer in group
+        ]
+        for writer in group:
+            writer.begin()
+        for split in layout.SPLITS:
+            for table in whole.tables(split, shown):
+                languages = _languages(table)
+                for language in pc.unique(languages).to_pylist():
+                    if language in by_language:
+                        rows = table.filter(pc.equal(languages, language))
+                        by_language[language].add(split, rows)
+        for writer, claim in zip(group, claims, strict=True):
+            writer.finish(claim)
+
+
+class _Whole:
+    """The corpus that is split."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.made = read_manifest(folder)
+        self.shards = [shard for shard in self.made.shards if shard.format == "parquet"]
+        if not self.shards:
+            raise CorpusError(
+                f"{folder} has no Parquet shards, which alone hold the language of each page: "
+                "build it with --format parquet"
+            )
+        self.text_bytes = sum(sums.text_bytes for sums in self.made.splits.values())
+        self.page_count = sum(sums.pages for sums in self.made.splits.values())
+
+    def pages_by_language(self) -> dict[str, Counter[str]]:
+        """Count pages: language -> split -> pages."""
+        found: dict[str, Counter[str]] = {}
+        for shard in self.shards:
+            for table in self._tables_of(shard, ["language"]):
+                for count in pc.value_counts(_languages(table)).to_pylist():
+                    name = count["values"]
+                    if not _LANGUAGE.fullmatch(name):
+                        raise CorpusError(f"{shard.name}: {name!r:.40} is not a language code")
+                    found.setdefault(name, Counter())[shard.split] += count["counts"]
+        return found
+
+    def tables(self, split: str, what: str) -> Iterator[pa.Table]:
+        """Yield the pages of a split in order, some at a time, and show the progress."""
+        shards = [shard for shard in self.shards if shard.split == split]
+        with tqdm(
+            total=sum(shard.bytes for shard in shards), desc=f"{split} of {what}", unit="B",
+            unit_scale=True, disable=None, file=sys.stderr,
+        ) as bar:  # fmt: skip
+            for shard in shards:
+                yield from self._tables_of(shard, _COLUMNS)
+                bar.update(shard.bytes)
+
+    def _tables_of(self, shard: ShardFile, columns: list[str]) -> Iterator[pa.Table]:
+        path = storage.join(self.folder, shard.name)
+        try:
+            yield from parquet.read_tables(path, shard.pages, columns)
+        except FileNotFoundError:
+            raise CorpusError(
+                f"{path} is missing, though {layout.MANIFEST} lists it: run the same c4 build again"
+            ) from None
+        except (OSError, pa.ArrowException) as error:
+            raise CorpusError(f"{path} cannot be read: {one_line(error)}") from None
+
+
+_COLUMNS = [
+    "text", "url", "timestamp", "content_type", "content_length", "language",
+    "language_probability",
+]  # fmt: skip
+
+
+def _languages(table: pa.Table) -> pa.ChunkedArray:
+    return pc.fill_null(table.column("language"), UNKNOWN)
+
+
+class _Writer:
+    """Writes the corpus of one language."""
+
+    def __init__(self, whole: _Whole, output: str, language: str, pages: Counter[str]) -> None:
+        self.language = language
+        self.folder = storage.join(output, language)
+        self.pages = pages
+        self._whole = whole
+        # By its share of pages: what a page of each language has in bytes is not known yet.
+        text_bytes = whole.text_bytes * sum(pages.values()) // max(1, whole.page_count)
+        tasks = plan_shards(text_bytes, None)
+        self._tasks = {split: [t for t in tasks if t.split == split] for split in layout.SPLITS}
+        self.open_bytes = text_bytes // len(self._tasks["train"])
+        self._waiting: dict[str, list[pa.Table]] = {split: [] for split in layout.SPLITS}
+        self._written: Counter[str] = Counter()  # pages, by split
+        self._next: Counter[str] = Counter()  # shard to write, by split
+        self._text_bytes: Counter[str] = Counter()
+        self._lines = 0
+        self._shards: list[ShardFile] = []
+        self._shown: ShownPage | None = None
+        self._cpu_s = 0.0
+
+    def require_own_folder(self) -> None:
+        """Raise OSError if the folder holds what `split_corpus` did not write."""
+        names = storage.listdir(self.folder)
+        ours = builders.claimed_by_us(self.folder)
+        if storage.exists(storage.join(self.folder, layout.BUILD)) or (names and not ours):
+            raise OSError(
+                f"{self.folder} holds files that c4 split did not write: give another --output"
+            )
+
+    def is_complete(self) -> bool:
+        """Return whether the part is there already, of the same corpus."""
+        try:
+            found = read_manifest(self.folder)
+        except CorpusError:
+            return False
+        wanted = self._manifest()
+        same = found.source == wanted.source and found.formats == self._whole.made.formats
+        return same and not verify_corpus.shard_problems(self.folder, found)
+
+    def begin(self) -> None:
+        """Take the folder: its manifest goes first."""
+        planned = [
+            formats.shard_file_name(split, task.index, task.count, name)
+            for split, tasks in self._tasks.items()
+            for task in tasks
+            for name in self._whole.made.formats
+        ]
+        corpus_folder.begin(self.folder)
+        corpus_folder.plan_files(self.folder, planned)
+
+    def add(self, split: str, pages: pa.Table) -> None:
+        """Take pages of the language, in the order of the corpus."""
+        started = time.process_time()
+        while len(pages):
+            room = self._end(split, self._next[split]) - self._written[split]
+            waiting = sum(map(len, self._waiting[split]))
+            taken = pages.slice(0, room - waiting)
+            self._waiting[split].append(taken)
+            pages = pages.slice(len(taken))
+            if waiting + len(taken) == room:
+                self._write(split)
+        self._cpu_s += time.process_time() - started
+
+    def _end(self, split: str, index: int) -> int:
+        """Return the number of pages up to the end of a shard."""
+        return self.pages[split] * (index + 1) // len(self._tasks[split])
+
+    def _write(self, split: str) -> None:
+        task = self._tasks[split][self._next[split]]
+        tables = self._waiting[split]
+        table = pa.concat_tables(tables) if tables else _EMPTY
+        self._waiting[split] = []
+        self._shards += list(self._files(task, table))
+        self._next[split] += 1
+        self._written[split] += len(table)
+        texts = table.column("text")
+        self._text_bytes[split] += pc.sum(pc.binary_length(texts)).as_py() or 0
+        breaks = pc.sum(pc.count_substring(texts, "\n")).as_py() or 0
+        self._lines += breaks + len(table)
+        if self._shown is None and len(table):
+            text = texts[0].as_py()[:_SHOWN_CHARS]
+            self._shown = ShownPage(table.column("url")[0].as_py(), text)
+
+    def _files(self, task: ShardTask, table: pa.Table) -> Iterator[ShardFile]:
+        for name in self._whole.made.formats:
+            file_name = formats.shard_file_name(task.split, task.index, task.count, name)
+            content = io.BytesIO()
+            formats.write_table(name, table, content)
+            data = content.getvalue()
+            with storage.write_atomically(storage.join(self.folder, file_name)) as file:
+                file.write(data)
+            digest = hashlib.sha256(data).hexdigest()
+            yield ShardFile(file_name, task.split, name, len(table), len(data), digest)
+
+    def finish(self, claim: builders.Claim) -> None:
+        """Write the shards that are left, the side files, then the manifest."""
+        for split, tasks in self._tasks.items():
+            while self._next[split] < len(tasks):
+                self._write(split)
+        made = self._manifest()
+        claim.require(now=True)
+        names = {shard.name for shard in made.shards}
+        found = storage.listdir(self.folder)
+        storage.remove(
+            storage.join(self.folder, name)
+            for name in corpus_folder.own_shards(self.folder, found)
+            if name not in names
+        )
+        write_manifest(self.folder, write_side_files(self.folder, made))
+
+    def _manifest(self) -> Manifest:
+        whole = self._whole.made
+        dropped = self._whole.page_count - sum(self.pages.values())
+        lines = whole.counts.lines_written
+        shards = sorted(self._shards, key=lambda shard: layout.SPLITS.index(shard.split))
+        name = f"{whole.recipe['name']}.{self.language}"
+        return Manifest(
+            recipe={**whole.recipe, "name": name},
+            settings=whole.settings,
+            versions=whole.versions,
+            inputs=tuple(
+                InputFile(
+                    storage.join(self._whole.folder, shard.name),
+                    shard.bytes,
+                    shard.sha256,
+                    pages_read=shard.pages,
+                )
+                for shard in self._whole.shards
+            ),
+            unreadable_inputs=(),
+            counts=Counts(
+                files_read=len(self._whole.shards),
+                files_unreadable=0,
+                pages_read=self._whole.page_count,
+                pages_written=sum(self.pages.values()),
+                pages_dropped={"other_language": dropped} if dropped else {},
+                lines_read=lines,
+                lines_written=self._lines,
+                lines_dropped={"on_dropped_page": lines - self._lines} if dropped else {},
+                records_rejected=0,
+                records_rejected_by_reason={},
+            ),
+            splits={
+                split: SplitSums(self.pages[split], self._text_bytes[split])
+                for split in layout.SPLITS
+            },
+            shards=tuple(shards),
+            keep="none",
+            kept_page=self._shown,
+            timing=Timing(0.0, round(self._cpu_s, 3), 0),
+            sources=whole.sources,
+            rule_sources=whole.rule_sources,
+        )
+
+
+_EMPTY = pa.table(
+    {
+        name: pa.nulls(0, cast(Any, pa.float32() if "probability" in name else pa.large_string()))
+        for name in _COLUMNS
+    }
+)
