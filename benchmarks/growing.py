@@ -9,8 +9,9 @@
 ``twin`` splits real pages at random into several corpora, adds copies of pages, of lines and of
 urls across them, builds one after the other against some of those before, and compares each with a
 twin: the rules of docs/growing.md, written out with sets of texts. ``cost`` builds a corpus alone,
-and against an older one of the same size, alternately, and prints CPU per new page and per old
-span. ``digest`` times hashing the rows of shards against the rest of a build.
+and against an older one of the same size, alternately, and prints CPU per new page; and per old
+span, by builds that find every file cleaned, since cleaning would hide it. ``digest`` times hashing
+the rows of shards against the rest of a build.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from testing.helpers import Page, read_corpus, write_wet
 
 _DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
 _WINDOW = 3
+_RESUMED = 5  # builds each way without cleaning
 
 # ------------------------------------------------------------------------------------ the twin
 
@@ -254,20 +256,27 @@ def cost_command(pages: int, repeats: int) -> None:
         old_spans = sum(
             int((file.units_per_page[: file.cleaned_pages] - 2).clip(0).sum()) for file in prints
         )
-        costs: dict[str, list[float]] = {"alone": [], "against": []}
-        for _ in range(repeats):
+        whole: dict[str, list[float]] = {"alone": [], "against": []}
+        after: dict[str, list[float]] = {"alone": [], "against": []}  # with all files cleaned
+        for number in range(repeats + _RESUMED):
             for what, more in (("alone", []), ("against", ["--against", str(folder / "OLD")])):
                 output = folder / what
                 command = [sys.executable, "-m", "pipelines.c4_main", "build", "--quiet"]
-                command += ["--input", *inputs["new"], "--output", str(output)]
-                command += ["--workers", "1", "--start-over", *more]
-                costs[what].append(measure.run(command).cpu_s)
-        alone, against = min(costs["alone"]), min(costs["against"])
-        print(f"CPU s alone {costs['alone']}, against {costs['against']}")
+                command += ["--input", *inputs["new"], "--output", str(output), "--workers", "1"]
+                if number < repeats:
+                    whole[what].append(measure.run([*command, "--start-over", *more]).cpu_s)
+                else:
+                    (output / "manifest.json").unlink()
+                    after[what].append(measure.run([*command, *more]).cpu_s)
+        for costs in (whole, after):
+            for what, seconds in costs.items():
+                print(f"{what:<8}", *(f"{each:.2f}" for each in seconds), "CPU s")
+        alone, against = (min(whole[what]) for what in ("alone", "against"))
+        added = min(after["against"]) - min(after["alone"])
         print(
             f"per new page: {alone / pages * 1e6:.1f} us alone, {against / pages * 1e6:.1f} us "
-            f"against as many ({against / alone - 1:+.1%}; bar +10 %); "
-            f"{(against - alone) / old_spans * 1e6:.3f} us per old span of {old_spans:,} (bar 0.3)"
+            f"against as many ({against / alone - 1:+.1%}; bar +10 %)\n"
+            f"per old span: {added / old_spans * 1e6:.3f} us, of {old_spans:,} (bar 0.3)"
         )
 
 

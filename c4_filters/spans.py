@@ -442,16 +442,28 @@ def pack_spans_by_bucket(
     return _pack_by_bucket(_SPAN_MAGIC, bucket_of(ids, buckets), columns)
 
 
-def pack_older_spans_by_bucket(ids: UInt64s, page_keys: UInt64s, buckets: int) -> dict[int, bytes]:
+def pack_older_spans_by_bucket(
+    ids: UInt64s, page_keys: UInt64s, rows: Rows, buckets: int
+) -> dict[int, bytes]:
     """Pack spans of an older data set, of which none can go: 24 bytes each, without an index.
 
-    Arguments, errors and layout are otherwise those of :func:`pack_spans_by_bucket`, with
-    ``C4OLDSP1``. Send each identity of a file once.
+    Layout as that of :func:`pack_spans`, with ``C4OLDSP1``: first lanes, second lanes, page keys.
+
+    Args:
+        ids: uint64 ``[spans, 2]``.
+        page_keys: uint64 ``[spans]``.
+        rows: ``[packed]``, the spans to pack, such as ``Winners.rows``: each identity once.
+        buckets: How many there are.
+
+    Raises:
+        ValueError: shapes do not fit, or the number of buckets is not in 1..2**32.
     """
     ids = _checked_ids(ids, "ids")
     keys = _checked_column(page_keys, "page_keys", len(ids))
-    columns = (ids[:, 0], ids[:, 1], keys)
-    return _pack_by_bucket(_OLDER_SPAN_MAGIC, bucket_of(ids, buckets), columns)
+    order, bounds = _by_bucket(bucket_of(ids, buckets)[rows])
+    ordered = rows[order]  # once over each column: they are large, and their order is random
+    columns = [ids[ordered, 0], ids[ordered, 1], keys[ordered]]
+    return _pack_ordered(_OLDER_SPAN_MAGIC, bounds, columns)
 
 
 def _unpack_older_spans(buffer: bytes) -> SpanRows:
@@ -570,15 +582,28 @@ def _pack(magic: bytes, count: int, *columns: npt.NDArray[np.generic]) -> bytes:
 def _pack_by_bucket(
     magic: bytes, bucket: Rows, columns: Sequence[npt.NDArray[np.generic]]
 ) -> dict[int, bytes]:
+    order, bounds = _by_bucket(bucket)
+    return _pack_ordered(magic, bounds, [column[order] for column in columns])
+
+
+def _by_bucket(bucket: Rows) -> tuple[Rows, dict[int, tuple[int, int]]]:
+    """Return the stable order by bucket, and where in it each bucket begins and ends."""
     # NumPy sorts 16-bit numbers by radix, ten times faster; more buckets than that are rare.
     narrow = bucket.astype(np.uint16) if bucket.max(initial=0) < 2**16 else bucket
     order = np.argsort(narrow, kind="stable")
-    ordered = [column[order] for column in columns]
     present, begins = np.unique(bucket[order], return_index=True)
     bounds = itertools.pairwise([*begins.tolist(), len(bucket)])
+    return order, dict(zip(present.tolist(), bounds, strict=True))
+
+
+def _pack_ordered(
+    magic: bytes,
+    bounds: dict[int, tuple[int, int]],
+    columns: Sequence[npt.NDArray[np.generic]],
+) -> dict[int, bytes]:
     return {
-        number: _pack(magic, end - begin, *[column[begin:end] for column in ordered])
-        for number, (begin, end) in zip(present.tolist(), bounds, strict=True)
+        number: _pack(magic, end - begin, *[column[begin:end] for column in columns])
+        for number, (begin, end) in bounds.items()
     }
 
 

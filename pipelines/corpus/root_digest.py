@@ -7,8 +7,7 @@ It is the SHA-256 of this JSON object, with sorted keys and without blanks, in A
 ``recipe`` has every field but name and description; ``lists`` the SHA-256 of each list that the
 user gave, by option; ``against`` the root digests of the older corpora, sorted. With rules of
 one's own there is ``rules``, the SHA-256 of each module. ``rows`` has a digest of each split's
-pages. Paths, formats, the number of shards, versions and the engine are not
-in it.
+pages. Paths, formats, the number of shards, versions and the engine are not in it.
 
 The digest of a split: page keys (`c4_filters.urls.page_key`) are cut into 2^20 equal buckets. A
 page's digest is the SHA-256 of the lengths of its url and timestamp in bytes, in decimal, each

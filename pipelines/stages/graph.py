@@ -148,9 +148,9 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         listed = storage.join(config.output, layout.INPUTS)
         config = config.with_inputs(listed)
         job, recipe, older = _Job(config, claim, self.notes), config.recipe, config.older
+        folder = begin | "Folder" >> beam.Create([config.output])
         files = (
-            begin
-            | "Folder" >> beam.Create([config.output])
+            folder
             | "ListInputs" >> beam.FlatMap(_list_inputs, job)
             | "SpreadFiles" >> Spread()
             | "CleanFiles" >> beam.ParDo(_CleanFile(job))
@@ -169,8 +169,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         compared = names  # what goes through deduplication
         if older:
             groups = (
-                begin
-                | "Older" >> beam.Create([config.output])
+                folder
                 | "ListOlder" >> beam.FlatMap(_list_older, job).with_output_types(tuple[str, bytes])
                 | "SpreadOlder" >> beam.GroupByKey()
                 | "OlderGroups" >> beam.MapTuple(_only_value).with_output_types(tuple[str, bytes])

@@ -84,7 +84,7 @@ def span_buffers(
     """
     ids, ranks, _ = dedup.live_spans(_read(older, name, files), lost_pages, window)
     winners = spans.span_winners(ids, ranks).rows
-    return spans.pack_older_spans_by_bucket(ids[winners], ranks[winners], buckets)
+    return spans.pack_older_spans_by_bucket(ids, ranks, winners, buckets)
 
 
 def outdated_pages(

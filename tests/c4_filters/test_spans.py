@@ -624,7 +624,7 @@ def test_older_spans_win_whatever_their_keys(files, older, chance):
     for number, rows in enumerate(older):
         ids, keys = pack_rows(rows)
         kept = spans.span_winners(ids, keys).rows
-        packed = spans.pack_older_spans_by_bucket(ids[kept], keys[kept], 1)
+        packed = spans.pack_older_spans_by_bucket(ids, keys, kept, 1)
         assert all(len(buffer) == 24 + 24 * len(kept) for buffer in packed.values())
         before += [(f"older/{number}", buffer) for buffer in packed.values()]
     for file, gone in spans.repeated_spans(buffers).items():
