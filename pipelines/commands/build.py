@@ -92,8 +92,8 @@ def run_build(
 def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     """Print warnings and notes about a corpus on standard error."""
     from pipelines import prepared
-    from pipelines.card.side_files import CARD, OTHER_CARD, side_files
     from pipelines.commands.verify import print_foreign_shards
+    from pipelines.corpus.card.side_files import CARD, OTHER_CARD, side_files
 
     if not was_complete and not made.counts.pages_written:
         print(

@@ -9,9 +9,9 @@ import textwrap
 from collections.abc import Iterator, Mapping
 
 from pipelines import storage
-from pipelines.config import OPT_OUT, BuildConfig
+from pipelines.config import BuildConfig
 from pipelines.corpus import layout
-from pipelines.corpus.manifest import Counts, Manifest
+from pipelines.corpus.manifest import OPT_OUT, Counts, Manifest
 from pipelines.imports.sources import WET
 from pipelines.printing import counted, painter, printable
 from pipelines.stages.clean_files import CHANGED_INPUT

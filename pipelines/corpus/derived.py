@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from pipelines import builders, storage
-from pipelines.card.side_files import side_files
 from pipelines.corpus import json_files, layout
+from pipelines.corpus.card.side_files import side_files
 from pipelines.corpus.digests import HashedFile
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import format_named, shard_file_name, write_table

@@ -17,6 +17,7 @@ from pipelines.corpus.errors import CorpusError, one_line
 
 __all__ = [
     "MANIFEST_VERSION",
+    "OPT_OUT",
     "OWN_TEXT",
     "CitedSource",
     "Counts",
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 MANIFEST_VERSION = 1
+#: The name in `Settings.lists` of the list that cleaned files do not depend on.
+OPT_OUT = "--opt-out"
 _MOST_PAGES = 1 << 48  # of a shard: what arithmetic can hold
 
 #: How text that c4 build did not make becomes a corpus.
@@ -201,7 +204,9 @@ class Manifest:
     samples: dict[str, Any] = dataclasses.field(default_factory=dict)
     languages: dict[str, int] = dataclasses.field(default_factory=dict)  # pages written, by code
     dates: tuple[str, ...] = ()  # the oldest and the newest WARC-Date written
-    card: dict[str, Any] = dataclasses.field(default_factory=dict)  # see pipelines.card.owner
+    card: dict[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # see card.owner
     timing: Timing
     side_files: tuple[SideFile, ...] | None = None
     against: tuple[OlderCorpus, ...] = ()

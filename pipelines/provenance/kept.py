@@ -25,7 +25,7 @@ from c4_filters.spans import unit_identities
 from c4_filters.urls import normalize_url, page_key, split_of
 from c4_filters.verdicts import PageVerdict, RejectReason, page_verdict
 from pipelines import storage
-from pipelines.config import OPT_OUT, BuildConfig
+from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, Dropped
 from pipelines.corpus.container import DamagedFileError
@@ -33,7 +33,7 @@ from pipelines.corpus.derived import CORPORA
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.layout import SPLITS
-from pipelines.corpus.manifest import read_manifest
+from pipelines.corpus.manifest import OPT_OUT, read_manifest
 from pipelines.corpus.removals import PAGE_VERDICTS, open_removals
 from pipelines.options import option_of
 from pipelines.provenance.index import Entries, Index, Place, find_index, pack_places, write_index

@@ -18,12 +18,11 @@ from c4_filters.recipes import Recipe
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
-from pipelines.config import OPT_OUT
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource
 from pipelines.corpus.errors import one_line
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
-from pipelines.corpus.manifest import InputFile, Manifest
+from pipelines.corpus.manifest import OPT_OUT, InputFile, Manifest
 from pipelines.corpus.opened import Opened, OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.report.counting import GroupSizes, Repeated, Smallest, mixed

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from c4_filters.verdicts import LineVerdict, PageVerdict, RejectReason
-from pipelines.card.facts import Facts
+from pipelines.corpus.card.facts import Facts
 from pipelines.corpus.manifest import Manifest
 from pipelines.corpus.reading import Corpus
 from pipelines.report.dropped import gather_dropped, gather_rejects

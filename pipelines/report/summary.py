@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.card.facts import Facts
+from pipelines.corpus.card.facts import Facts
 from pipelines.corpus.manifest import Manifest
 from pipelines.report.counting import Item, SumsByName
 from pipelines.report.written import Written

@@ -23,7 +23,7 @@ from c4_filters.urls import md5_key, normalize_url, page_key, split_of, url_iden
 from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import storage
 from pipelines.collector import without_collector
-from pipelines.config import OPT_OUT, BuildConfig
+from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
@@ -40,6 +40,7 @@ from pipelines.corpus.fingerprints import (
     read_fingerprints,
     write_fingerprints,
 )
+from pipelines.corpus.manifest import OPT_OUT
 from pipelines.corpus.typed_json import decode
 from pipelines.imports import sources
 from pipelines.wet.records import read_wet

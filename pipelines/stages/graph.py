@@ -29,9 +29,9 @@ from c4_filters.opt_out import OptOut
 from c4_filters.pages import PageRules
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES
 from pipelines import builders, corpus_folder, storage, verify_corpus
-from pipelines.card.owner import read_owner
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
+from pipelines.corpus.card.owner import read_owner
 from pipelines.corpus.manifest import Manifest
 from pipelines.corpus.older import Older, read_unchanged
 from pipelines.corpus.opened import OpenedFiles

@@ -9,8 +9,8 @@ import pytest
 from fastwarc import ArchiveIterator, WarcRecordType
 
 from pipelines import BuildConfig, open_corpus
-from pipelines.card.facts import Facts
-from pipelines.card.hugging_face import dataset_card
+from pipelines.corpus.card.facts import Facts
+from pipelines.corpus.card.hugging_face import dataset_card
 from pipelines.stages import graph
 from pipelines.stages.clean_files import clean_identity
 from pipelines.stages.merge_files import MergePlan

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import storage
-from pipelines.card.facts import Facts
-from pipelines.card.hugging_face import dataset_card
 from pipelines.corpus import dataset_info, formats
+from pipelines.corpus.card.facts import Facts
+from pipelines.corpus.card.hugging_face import dataset_card
 from pipelines.corpus.formats import FORMATS, parquet, write_table
 from pipelines.corpus.formats.pages import TEXT_FEATURES
 

@@ -1,8 +1,8 @@
 """The files beside the shards of a corpus: what other libraries and people read first."""
 
-from pipelines.card.croissant import croissant
-from pipelines.card.facts import Facts
-from pipelines.card.hugging_face import dataset_card
+from pipelines.corpus.card.croissant import croissant
+from pipelines.corpus.card.facts import Facts
+from pipelines.corpus.card.hugging_face import dataset_card
 from pipelines.corpus.dataset_info import dataset_info_files
 from pipelines.corpus.manifest import Manifest
 

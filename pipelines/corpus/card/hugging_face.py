@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.card.facts import Facts
+from pipelines.corpus.card.facts import Facts
 from pipelines.corpus.dataset_info import with_examples
 from pipelines.corpus.formats import format_named, shard_file_name
 from pipelines.corpus.layout import shards_in_split

@@ -7,8 +7,8 @@ use of data (RAI). ``mlcroissant validate --jsonld croissant.json`` checks it.
 import json
 from typing import Any
 
-from pipelines.card.facts import Facts
-from pipelines.card.hugging_face import pattern_of
+from pipelines.corpus.card.facts import Facts
+from pipelines.corpus.card.hugging_face import pattern_of
 from pipelines.corpus.dataset_info import with_examples
 from pipelines.corpus.formats import format_named
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from pipelines.card.croissant import croissant
-from pipelines.card.facts import Facts, crawls_of
-from pipelines.card.hugging_face import dataset_card
-from pipelines.card.owner import Owner, parse_owner
-from pipelines.card.side_files import side_files
+from pipelines.corpus.card.croissant import croissant
+from pipelines.corpus.card.facts import Facts, crawls_of
+from pipelines.corpus.card.hugging_face import dataset_card
+from pipelines.corpus.card.owner import Owner, parse_owner
+from pipelines.corpus.card.side_files import side_files
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import read_manifest
 from testing.helpers import manifest_of, run_c4, write_wet
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+ROOT = pathlib.Path(__file__).resolve().parents[4]
 SAMPLES = ROOT / "samples" / "wet"
 OWNER = """
 name = "North Sea web — “Nordsee”"

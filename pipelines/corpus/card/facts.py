@@ -5,14 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pipelines.card.owner import Owner, licence_url
-from pipelines.config import OPT_OUT
+from pipelines.corpus.card.owner import Owner, licence_url
 from pipelines.corpus.dataset_info import Splits, splits_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
 from pipelines.corpus.formats.provenance import PROVENANCE_FEATURES
 from pipelines.corpus.layout import MANIFEST
-from pipelines.corpus.manifest import Manifest, SplitSums
+from pipelines.corpus.manifest import OPT_OUT, Manifest, SplitSums
 
 __all__ = ["COMMON_CRAWL_TERMS", "Facts", "Licence", "crawls_of"]
 
