@@ -465,7 +465,9 @@ def test_a_cut_file_of_another_tool_is_not_taken_for_whole(
 def test_two_runs_do_not_share_a_folder(web: FakeWeb, tmp_path: pathlib.Path) -> None:
     lock = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    (tmp_path / ".c4-fetch").mkdir()  # the other's, empty between two files
     done = c4_fetch(web, tmp_path)
+    assert (tmp_path / ".c4-fetch").is_dir()
     os.close(lock)
     assert done.status == 1
     assert done.err.startswith(f"c4: error: {tmp_path}: another c4 fetch writes to this folder")
