@@ -49,6 +49,7 @@ _MOST_NAME_BYTES = 200  # file systems allow 255; suffixes are added
 # A list of 100,000 lines has 14 MB and is stored in 200 kB.
 _MOST_STORED_BYTES = 16 << 20
 _MOST_LIST_BYTES = 64 << 20
+_MOST_LINES = 1_000_000
 #: Help texts of options that several commands have.
 FILES_HELP = "only the files at these positions of each list, counted from 0"
 BASE_URL_HELP = f"what the paths in lists are relative to, instead of {BASE_URL}"
@@ -244,10 +245,13 @@ def parse_paths(text: bytes) -> PathsFile:
 
     Raises:
         ValueError: There is no line.
+        OverflowError: There are more than a million lines.
 
     >>> parse_paths(b"a/b.gz\n/etc/passwd\n\na/b.gz\n").paths
     ('a/b.gz', None)
     """
+    if text.count(b"\n") > _MOST_LINES:
+        raise OverflowError(f"has more than {_MOST_LINES:,} lines")
     paths: dict[str, None] = {}
     found: list[str | None] = []
     problems = []

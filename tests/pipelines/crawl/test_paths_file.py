@@ -1,4 +1,5 @@
 import gzip
+import pathlib
 
 import pytest
 
@@ -72,6 +73,13 @@ def test_a_list_is_unpacked_within_bounds(monkeypatch: pytest.MonkeyPatch) -> No
     for stored in (gzip.compress(text), gzip.compress(text[:4990]) + gzip.compress(text)):
         with pytest.raises(OverflowError, match="unpacks to more"):
             unpack(stored)
+
+
+def test_a_list_of_too_many_lines_is_refused(tmp_path: pathlib.Path) -> None:
+    listed = tmp_path / "wet.paths.gz"
+    listed.write_bytes(gzip.compress(b"/\n" * 1_000_001, 1))
+    with pytest.raises(OSError, match="has more than 1,000,000 lines, so no list of paths"):
+        read_paths(str(listed))
 
 
 @pytest.mark.parametrize("text", ["", ":", "5", "5:5", "7:2", "-1:3", "0:1:2", "a:b", "٣:٤"])
