@@ -183,10 +183,7 @@ def arrow_files(folder, table):
 @pytest.mark.parametrize("kind", ["dictionary", "string_view", "large_string", "binary"])
 def test_strings_of_every_type_of_arrow_are_texts(tmp_path, kind):
     text = pa.array(["One.", None, "Two.", "One."])
-    if kind == "dictionary":
-        text = text.dictionary_encode()
-    else:
-        text = text.cast(getattr(pa, kind)())
+    text = text.dictionary_encode() if kind == "dictionary" else text.cast(getattr(pa, kind)())
     for path in arrow_files(tmp_path, pa.table({"text": text})):
         pages, rejects, _ = read("hf", path)
         assert [(p.number, p.page.text) for p in pages] == [(1, "One."), (3, "Two."), (4, "One.")]
