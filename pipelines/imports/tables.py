@@ -91,8 +91,11 @@ def _arrow_batches(path: str) -> Iterator[pa.RecordBatch]:
             reader = pa.ipc.open_stream(file)
             batches = iter(reader)
         found = reader.schema.names
-        if "text" not in found:
-            raise CorpusError(f"has no column 'text', got {found}")
+        kinds = [field.type for field in reader.schema if field.name == "text"]
+        kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
+        if not kinds or kinds[0] not in _STRINGS:
+            shown = ", ".join(f"{field.name}: {field.type}" for field in reader.schema)
+            raise CorpusError(f"has no column 'text' of strings, got {shown}")
         names = [name for name in _FIELDS if name in found]
         for name in names:
             if found.count(name) > 1:

@@ -154,6 +154,7 @@ def test_rows_of_parquet_and_arrow_are_pages(tmp_path):
         pa.ipc.new_stream(file, table.schema) as out,
     ):
         out.write_table(table, max_chunksize=3)
+    cut = (tmp_path / "a.parquet").read_bytes()[:-9]
     for name in ("a.parquet", "a.arrow"):
         pages, rejects, _ = read("hf", tmp_path / name)
         assert [(p.number, p.page.url, p.page.timestamp, p.page.text) for p in pages] == [
@@ -161,12 +162,12 @@ def test_rows_of_parquet_and_arrow_are_pages(tmp_path):
             (3, f"file:{name}#3", "2020-01-01T00:00:00Z", "Three."),
         ]
         assert rejects == [(2, "bad_text"), (4, "bad_text")]
-    for bad in (pa.table({"body": ["x"]}), pa.table({"text": [1]})):
-        pq.write_table(bad, tmp_path / "bad.parquet")
-        with pytest.raises(UnreadableSourceError, match="no column 'text'"):
-            read("parquet", tmp_path / "bad.parquet")
+    for bad in (pa.table({"body": ["x"]}), pa.table({"text": [1]}), pa.table({"text": [{"a": 1}]})):
+        for path in arrow_files(tmp_path, bad):
+            with pytest.raises(UnreadableSourceError, match="no column 'text' of strings, got "):
+                read("hf", path)
     with pytest.raises(UnreadableSourceError):
-        read("parquet", write(tmp_path / "cut.parquet", (tmp_path / "a.parquet").read_bytes()[:-9]))
+        read("parquet", write(tmp_path / "cut.parquet", cut))
 
 
 def arrow_files(folder, table):
