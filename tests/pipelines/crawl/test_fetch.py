@@ -228,7 +228,7 @@ ELSEWHERE = "http://127.0.0.1:9/x"  # where nobody listens
 NAMED = {
     "empty": (Answer(200), "the server sends an empty file, 6 times in a row"),
     "cut off": (Answer(200, {}, A[:5000], -1), "is cut off: its gzip does not end (fetched 3"),
-    "breaks": (Answer(200, {"ETag": '"x"'}, A[:5000], len(A)), "5,000 of"),
+    "breaks": (Answer(200, {"ETag": '"x"'}, A[:5000], len(A)), f"5,000 of {len(A):,} (Connection broken: Inc"),
     "a page": (Answer(200, {}, b"<html>Log in"), "is an HTML page, perhaps a server's error"),
     "damaged": (Answer(200, {}, A[:9000] + b"?" * 99 + A[9099:]), "is damaged gzip"),
     "a part": (part(5, 99, len(A), A[5:100]), "the server sends a part that was not"),
@@ -239,8 +239,8 @@ NAMED = {
     "to nowhere": (Answer(302, {"Location": "http://[x"}), "no web address: refused"),
     "loop": (Answer(301, {"Location": PATHS[0]}), "redirects more than 5 times"),
     "gone": (Answer(410), "No such file"),
-    "asked wrongly": (Answer(400, {}, b"<p>no\x1b such\npath</p>"), "status 400 no· such path"),
-    "refused in gzip": (Answer(400, {}, gzip.compress(b"no " + bytes(99 << 20), 1)), "400 no ··"),
+    "asked wrongly": (Answer(400, {}, b"<p>no\x1b such\npath</p>"), "status 400: no· such path"),
+    "refused in gzip": (Answer(400, {}, gzip.compress(b"no " + bytes(99 << 20), 1)), "400: no ··"),
     "refused": (Answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>"), "AccessDenied"),
 }  # fmt: skip
 
@@ -388,6 +388,21 @@ def test_a_server_that_has_answered_is_waited_for(
     assert fetched(web, tmp_path).failures == ()
     assert sum(skipped.waits) > 40 * 60
     assert max(skipped.waits) <= 90
+
+
+def test_a_server_that_stops_answering_is_named_while_it_is_waited_for(
+    skipped: SkippedWaits,
+) -> None:
+    notes: list[str] = []
+    run = manners.Manners(notes.append)
+    with fake_web() as web:
+        url = f"{web.address}/a"
+        run.ask("GET", url, {}, run.patience(url)).close()
+    with pytest.raises(OSError, match="cannot be reached: .*, for 6 hours: try again later"):
+        run.ask("GET", url, {}, run.patience(url))
+    [note] = notes
+    assert "does not answer (the server cannot be reached: " in note
+    assert note.endswith("): trying again")
 
 
 # --- resuming
