@@ -56,7 +56,14 @@ def read_tfrecord(path: str, stored: Stored, limits: Limits) -> Iterator[Found]:
         BrokenError: A later one is.
     """
     del stored
-    return _pages((page._asdict() for page in tfrecord.read_pages(path)), path, limits)
+    return _pages(_records(path), path, limits)
+
+
+def _records(path: str) -> Iterator[dict[str, Any]]:
+    for number, values in enumerate(tfrecord.read_values(path), 1):
+        if number == 1 and "text" not in values:
+            raise CorpusError(f"has no feature 'text', got {', '.join(values)}")
+        yield values
 
 
 def _pages(rows: Iterator[dict[str, Any]], path: str, limits: Limits) -> Iterator[Found]:
@@ -73,7 +80,7 @@ def _pages(rows: Iterator[dict[str, Any]], path: str, limits: Limits) -> Iterato
             return
         number += 1
         # One text that many rows share takes no place in the file.
-        text_bytes += len(values["text"] or "") if isinstance(values["text"], str | bytes) else 0
+        text_bytes += len(values.get("text") or b"")
         if text_bytes > limits.file:
             stored = stored or storage.stat(path).size
             require_small(text_bytes, limits.file, stored)

@@ -272,6 +272,31 @@ def test_records_of_a_prepared_c4_are_pages(tmp_path):
     assert ([page.page.text for page in pages], rejects) == (["One."], [(2, "damaged")])
 
 
+def test_a_record_without_good_text_costs_itself(tmp_path):
+    from pipelines.corpus.formats import tfrecord
+
+    records = b""
+    for values in (
+        {"text": b"One."},
+        {"text": b"bad \xff"},
+        {"url": b"http://a.example/"},
+        {"text": b"Four.", "url": b"\xff"},
+        {"text": b"Five."},
+    ):
+        names = sorted(values)
+        out = []
+        tfrecord._RecordEncoder(names)(tuple(values[name] for name in names), out)
+        records += b"".join(out)
+    path = write(tmp_path / "a.tfrecord", records)
+    pages, rejects, _ = read("tfds", path)
+    assert [(page.number, page.page.text) for page in pages] == [(1, "One."), (5, "Five.")]
+    assert rejects == [(2, "not_utf8"), (3, "bad_text"), (4, "not_utf8")]
+    tfrecord._RecordEncoder(["url"])((b"u",), out := [])
+    write(path, b"".join(out))
+    with pytest.raises(UnreadableSourceError, match="no feature 'text', got url"):
+        read("tfds", path)
+
+
 PAGES = [
     WikiPage("Old Bridge", "The '''bridge''' stood.<ref>x</ref> It fell."),
     WikiPage("Older", "#REDIRECT [[Old Bridge]]", redirect="Old Bridge"),
