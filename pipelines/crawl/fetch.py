@@ -298,6 +298,9 @@ class _Run:
         Raises:
             OSError: It cannot be fetched.
         """
+        if file.target.is_dir():
+            what = f"{file.target} is a folder: remove it, or give another --to"
+            raise IsADirectoryError(errno.EISDIR, what, file.url)
         unfinished, side = self._unfinished(file)
         patience = self.manners.patience(file.url)
         downloads = _MOST_DOWNLOADS

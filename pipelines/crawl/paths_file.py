@@ -16,6 +16,7 @@ from pipelines import storage
 from pipelines.printing import counted, printable
 from pipelines.storage import NoInputError
 from pipelines.storage.manners import Manners
+from pipelines.storage.paths import require_web_address
 from pipelines.storage.web import WebFile, shared_manners
 
 __all__ = [
@@ -95,13 +96,17 @@ def require_crawls(crawls: Iterable[str]) -> None:
                 f"{printable(crawl[:100])!r} is neither a crawl such as CC-MAIN-2019-18 nor a list "
                 "such as wet.paths.gz (--crawl)"
             )
+        require_web_address(crawl, "--crawl")
 
 
 def require_base_url(base_url: str, schemes: Sequence[str]) -> None:
-    """Raise ValueError for an address without one of these schemes."""
+    """Raise ValueError for an address without one of these schemes, or that no path can follow."""
     if base_url and storage.scheme(base_url) not in schemes:
         known = " or ".join(f"{scheme}://" for scheme in schemes)
         raise ValueError(f"give an address with {known}, got {base_url[:200]!r} (--base-url)")
+    require_web_address(base_url, "--base-url")
+    if storage.scheme(base_url) in ("http", "https") and set("?#") & set(base_url):
+        raise ValueError(f"nothing can follow {base_url[:200]!r} (--base-url)")
 
 
 def list_address(crawl: str, base_url: str) -> str:
