@@ -16,7 +16,7 @@ no connection          a host that has never answered is given up within a minut
                        answered is retried for hours
 a redirect             followed to http(s), at most five times, never from https to http
 a broken transfer,     retried six times in a row without progress, a thousand times in all
-a wrong range
+a wrong range, no HTTP
 =====================  =========================================================================
 """
 
@@ -25,6 +25,7 @@ import dataclasses
 import email.utils
 import errno
 import html
+import http.client
 import os
 import random
 import re
@@ -193,7 +194,10 @@ class Manners:
             elif status in (408, 429) or status >= 500:
                 after = _retry_after(answer)
                 answer.close()
-                self._note_once(f"c4: note: {name} answers with status {status}: trying again")
+                when = f" in {after:,.0f} s, as it asks" if after > _MOST_WAIT_S else ""
+                self._note_once(
+                    f"c4: note: {name} answers with status {status}: trying again{when}"
+                )
                 patience.busy(f"the server answers with status {status}", after)
             else:
                 with self._lock:
@@ -213,7 +217,7 @@ class Manners:
         if host.answered:
             if error.final:
                 raise OSError(errno.EIO, str(error), url) from None
-            if error.redirected:
+            if error.faulty:
                 patience.fault(str(error))
             else:
                 self._note_once(f"c4: note: {name} does not answer ({error}): trying again")
@@ -243,7 +247,8 @@ class Manners:
                 )  # fmt: skip
             except (requests.RequestException, ValueError) as error:
                 final = isinstance(error, ValueError) or "CERTIFICATE_VERIFY" in str(error)
-                raise _NoAnswerError(reason(error), final, at != url) from error
+                faulty = at != url or _is_no_answer(_innermost(error))
+                raise _NoAnswerError(reason(error), final, faulty) from error
             host.answered = True
             to = answer.headers.get("Location", "")
             if answer.status_code not in _REDIRECTS or not to:
@@ -355,10 +360,10 @@ class Patience:
 
 
 class _NoAnswerError(Exception):
-    def __init__(self, why: str, final: bool, redirected: bool) -> None:
+    def __init__(self, why: str, final: bool, faulty: bool) -> None:
         super().__init__(why)
         self.final = final  # another try would fail too
-        self.redirected = redirected  # by a server that has answered
+        self.faulty = faulty  # a server has answered: with no HTTP, or with a redirect to nowhere
 
 
 def _new_session() -> "requests.Session":
@@ -422,11 +427,28 @@ def body_words(answer: "requests.Response") -> str:
 
 def reason(error: Exception) -> str:
     """Return the innermost reason of a failed connection, without the layers around it."""
-    inner: object = error
-    while isinstance(inner, Exception) and inner.args and isinstance(inner.args[0], Exception):
-        inner = inner.args[0]
+    inner = _innermost(error)
+    what = "the server cannot be reached"
+    if _is_no_answer(inner):
+        what = f"the server's answer is no HTTP ({type(inner).__name__})"
     text = str(getattr(inner, "reason", None) or inner)
-    return f"the server cannot be reached: {' '.join(text.split())}"
+    return printable(f"{what}: {' '.join(text.split())[:_WORDS_SHOWN]}")
+
+
+def _innermost(error: Exception) -> Exception:
+    """Return the error that clients have wrapped, in ``reason`` or their arguments."""
+    while True:
+        wrapped = (getattr(error, "reason", None), *error.args)
+        inner = next((found for found in wrapped if isinstance(found, Exception)), None)
+        if inner is None:
+            return error
+        error = inner
+
+
+def _is_no_answer(error: Exception) -> bool:
+    """Return whether a server answered with what is no HTTP; one that hangs up may be busy."""
+    wrong = isinstance(error, http.client.HTTPException)
+    return wrong and not isinstance(error, ConnectionError)
 
 
 def refusal(answer: "requests.Response", path: str) -> OSError:

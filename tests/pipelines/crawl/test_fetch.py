@@ -1,3 +1,4 @@
+import contextlib
 import email.utils
 import errno
 import fcntl
@@ -7,6 +8,7 @@ import os
 import pathlib
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -397,6 +399,43 @@ def test_a_server_that_has_answered_is_waited_for(
     assert fetched(web, tmp_path).failures == ()
     assert sum(skipped.waits) > 40 * 60
     assert max(skipped.waits) <= 90
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"\0\x1b[31m\xff" * 50, "the server's answer is no HTTP (BadStatusLine): "),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 500, "is no HTTP (HTTPException): got more than "),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70000, "is no HTTP (LineTooLong): got more than "),
+    ],
+)
+def test_answers_that_are_no_http_are_given_up(
+    answer: bytes, message: str, web: FakeWeb, skipped: SkippedWaits
+) -> None:
+    run = manners.Manners(lambda line: None)
+    url = f"{web.address}/a"
+    run.ask("GET", url, {}, run.patience(url)).close()
+    name = web.address.partition("://")[2]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        run._hosts[f"127.0.0.1:{port}"] = run._hosts[name]  # which has answered
+        thread = threading.Thread(target=answer_all, args=(server, answer))
+        thread.start()
+        with pytest.raises(manners.FaultError) as caught:
+            run.ask("GET", url := f"http://127.0.0.1:{port}/a", {}, run.patience(url))
+        thread.join()
+    assert message in str(caught.value.strerror)
+    assert str(caught.value.strerror).isprintable()
+    assert str(caught.value.strerror).endswith(", 6 times in a row")
+    assert sum(skipped.waits) < 60
+
+
+def answer_all(server: socket.socket, answer: bytes) -> None:
+    for _ in range(6):
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(answer)
 
 
 def test_a_server_that_stops_answering_is_named_while_it_is_waited_for(
