@@ -14,9 +14,9 @@ the same url or span and is itself kept:
   a sentence goes if it lies in any span that goes, and has the smallest keeper of those.
 
 Pages of older corpora (``--against``), which must have kept theirs, rank before all others, those
-that are opted out there included. An opted-out page has no keeper; that of a near duplicate must be a page that is kept. Memory holds
-the pages' digests, and the spans of one part of the corpus at a time. Exits with 1 if a removal is
-wrong.
+that are opted out there included. An opted-out page has no keeper; that of a near duplicate must be
+a page that is kept. Memory holds the pages' digests, and the spans of one part of the corpus at a
+time. Exits with 1 if a removal is wrong, and with 2 if the kept files cannot be read.
 """
 
 import argparse
@@ -232,11 +232,15 @@ def _short(row: Mapping[str, Any]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check a corpus and print the outcome. Return 1 if a removal is wrong."""
+    """Check a corpus and print the outcome. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("corpus", metavar="DIR")
     folder = layout.absolute(parser.parse_args(argv).corpus)
-    counts, wrong = check(folder)
+    try:
+        counts, wrong = check(folder)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}; a check needs what --keep all keeps", file=sys.stderr)
+        return 2
     for line in wrong[:20]:
         print(f"wrong: {line}", file=sys.stderr)
     found = ", ".join(
