@@ -116,8 +116,8 @@ def foreign_shards(output: str, made: Manifest) -> list[str]:
 def side_file_problems(output: str, made: Manifest, digests: bool = False) -> list[Problem]:
     """Check the files beside the shards, which `finish_corpus.write_side_files` writes.
 
-    A corpus of version 0.1 lists none of them: they must exist, with any content. Versions that gave
-    no root digest wrote no croissant.json.
+    A corpus of version 0.1 lists none of them: they must exist, with any content. Versions that
+    gave no root digest wrote no croissant.json.
     """
 
     def check(file: SideFile) -> str | None:
