@@ -198,6 +198,11 @@ class BuildConfig:
             raise ValueError("no output folder (--output)")
         if not all(self.against):
             raise ValueError("an older corpus has no name (--against)")
+        if self.against and not self.recipe.dedup_urls and self.recipe.dedup_unit == "none":
+            raise ValueError(
+                f"recipe {self.recipe.name} deduplicates nothing, so it would leave nothing out "
+                "that an older corpus has: use a recipe that does (--against)"
+            )
         if self.source != sources.WET:
             sources.source_named(self.source)
         require_formats(self.formats)

@@ -20,7 +20,7 @@ from pipelines.collector import without_collector
 from pipelines.corpus import formats
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource, key_range, shard_order
 from pipelines.corpus.digests import HashedFile
-from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, no_pages, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
@@ -268,10 +268,10 @@ class _Shard:
     def table(self) -> pa.Table:
         """Return the pages of the shard, sorted by page key, then digest."""
         if not self._batches:
-            return _EMPTY
+            return no_pages(self._columns)
         table = pa.Table.from_batches(self._batches)
         if not len(table):
-            return _EMPTY
+            return no_pages(self._columns)
         order = shard_order(table)
         self.page_keys = table["page_key"].to_numpy()[order]
         table = table.select(self._columns).take(order)
@@ -279,14 +279,6 @@ class _Shard:
             return table
         at = table.schema.get_field_index("timestamp")
         return table.set_column(at, "timestamp", _in_whole_seconds(table["timestamp"]))
-
-
-_EMPTY = pa.table(
-    {
-        name: pa.nulls(0, pa.float32() if name == "language_probability" else pa.large_string())
-        for name in _OUTPUT_COLUMNS
-    }
-)
 
 
 _WHOLE_DATE = rf"\A(?:{COMMON_FORM})\z"

@@ -158,6 +158,8 @@ def read_tables(path: str, stored: int, columns: Sequence[str]) -> Iterator[pa.T
     """
     opened = _open(path, stored)
     names = {column: name for name, column in _FEATURES.items()}
+    provenance = (field.name for field in PROVENANCE_FEATURES)
+    names |= zip(PROVENANCE_COLUMNS, provenance, strict=True)
     wanted = ["text", *(names[column] for column in columns if column != "text")]
     if missing := [name for name in wanted if name not in opened.file.schema_arrow.names]:
         raise CorpusError(f"{path} has no column {missing[0]!r}")
