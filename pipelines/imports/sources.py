@@ -156,7 +156,9 @@ def _files(source: Source, pattern: Any) -> list[storage.FileInfo]:
     try:
         below = storage.match(inside)
     except NoInputError:
-        return storage.match(pattern)  # which says what is wrong
+        if not storage.is_local(pattern):
+            return storage.match(pattern)  # which says what is wrong
+        below = []
     root = layout.absolute(pattern).rstrip("/") + "/"
     wanted = [
         file for file in below if _is_data(source, layout.absolute(file.path).removeprefix(root))
