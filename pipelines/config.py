@@ -197,6 +197,11 @@ class BuildConfig:
             raise ValueError("an older corpus has no name (--against)")
         if self.source != sources.WET:
             sources.source_named(self.source)
+            if lists:
+                raise ValueError(
+                    f"crawls and lists name WET files, not {self.source} (--from): leave --crawl "
+                    "out, and name the files (--input)"
+                )
         require_formats(self.formats)
         check_bounds(self)
         if self.provenance and "parquet" not in self.formats:
