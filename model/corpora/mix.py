@@ -68,7 +68,9 @@ def make_mixture(
     if not corpora or not all(0 < weight < float("inf") for weight in weights):
         raise ValueError(f"weights must be positive numbers, got {weights} (--corpus DIR=WEIGHT)")
     if len(corpora) > _MOST_CORPORA:
-        raise ValueError(f"at most {_MOST_CORPORA} corpora can be mixed, got {len(corpora)}")
+        raise ValueError(
+            f"at most {_MOST_CORPORA} corpora can be mixed, got {len(corpora)} (--corpus)"
+        )
     opened = [open_corpus(folder) for folder, _ in corpora]
     if len({corpus.folder for corpus in opened}) < len(opened):
         raise ValueError("a corpus is named twice: add its weights up (--corpus)")

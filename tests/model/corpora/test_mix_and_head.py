@@ -172,7 +172,7 @@ def test_what_does_not_fit_is_refused(place, tmp_path):
     assert "holds a build with other settings" in built.err
     for text in ("A", "A=", "=1", "A=x"):
         assert "given as DIR=WEIGHT" in run_c4("mix", "--corpus", text, "--output", out).err
-    assert "such as 1000000 or 2^29" in run_c4(
+    assert "such as 1000000 or 2^29, got 'many' (--tokens)" in run_c4(
         "head", "--corpus", a, "--tokens", "many", "--vocab", "v", "--output", out
     ).err  # fmt: skip
 
