@@ -16,6 +16,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from pipelines.extras import missing
+
 __all__ = ["PARSER", "LinkNames", "plain_text", "require_parser"]
 
 PARSER = "mwparserfromhell"
@@ -141,10 +143,7 @@ def _parse() -> Callable[[str], Any]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != PARSER:
             raise
-        raise ValueError(
-            f"reading wikitext needs {PARSER}, which is not installed: pip install "
-            "'colossal-c4[import]'"
-        ) from None
+        raise ValueError(missing("reading wikitext", "import")) from None
     nodes = parser.nodes
     _NODES.update(
         {
