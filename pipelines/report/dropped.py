@@ -22,7 +22,7 @@ from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource
 from pipelines.corpus.errors import one_line
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
-from pipelines.corpus.manifest import OPT_OUT, InputFile, Manifest
+from pipelines.corpus.manifest import OPT_OUT, WET, InputFile, Manifest
 from pipelines.corpus.opened import Opened, OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.report.counting import GroupSizes, Repeated, Smallest, mixed
@@ -244,7 +244,7 @@ class _Reader:
 
     def _read_records(self, notes: list[str]) -> dict[str, list[dict[str, Any]]]:
         """Read the sampled records from the WET files and explain them."""
-        if getattr(self._made.settings, "source", "wet") != "wet":
+        if self._made.settings.source != WET:
             notes.append(
                 "The inputs are no WET files: only a few of the pages that rules dropped are shown."
             )
