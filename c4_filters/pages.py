@@ -1,5 +1,6 @@
 """One page through the rules of a recipe, up to deduplication and after it."""
 
+import dataclasses
 import functools
 import heapq
 from collections import Counter
@@ -130,6 +131,11 @@ class PageRules:
         self._badwords = BadWords(badwords, recipe.bad_words_kept_fraction)
         self._late = recipe.order == "dedup_first"
         self._own = own
+
+    @classmethod
+    def without_lists(cls, recipe: Recipe) -> "PageRules":
+        """Return the rules of a recipe, but for those of the lists that only its user has."""
+        return cls(dataclasses.replace(recipe, domain_list=False, url_list=False))
 
     def clean(self, page: RawPage, counts: Counter[str]) -> CleanPage:
         """Apply every rule that comes before deduplication to one page; see clean_all."""

@@ -22,7 +22,7 @@ from pipelines.provenance.kept import (
     KeptFile,
     KeptPage,
 )
-from pipelines.stages.clean_files import Place, page_digest, read_pages
+from pipelines.stages.clean_files import Place, page_digest, read_pages, read_rejects
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 
 __all__ = ["Account", "Explainer", "Rejected"]
@@ -161,7 +161,7 @@ class Explainer:
             yield account
         if not found and self._verdict is None:
             for each in [path] if path is not None else sorted(corpus.inputs):
-                for reject in corpus.rejects(each):
+                for reject in read_rejects(corpus.folder, each):
                     if self._names(reject["detail"]):
                         yield Rejected(each, reject["offset"], reject["reason"], reject["detail"])
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.report.counting import GroupSizes, Repeated, Smallest, mixed
 from pipelines.report.progress import bar
 from pipelines.report.text import excerpt
-from pipelines.stages.clean_files import read_pages
+from pipelines.stages.clean_files import read_pages, read_rejects
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 
 __all__ = ["Dropped", "gather_dropped", "gather_rejects"]
@@ -127,7 +126,7 @@ class _Reader:
         self._made = made
         self._most = most
         self._recipe = Recipe.from_mapping(made.recipe)
-        self._rules = _rules_without_lists(self._recipe)
+        self._rules = PageRules.without_lists(self._recipe)
         self._places: dict[str, Smallest[_Place]] = {}
         self._samples: dict[str, Smallest[dict[str, Any]]] = {}
         self._urls, self._spans, self._most_repeated = GroupSizes(), GroupSizes(), Repeated()
@@ -404,11 +403,6 @@ def _removed_spans(
     return ids
 
 
-def _rules_without_lists(recipe: Recipe) -> PageRules:
-    """Return a recipe's rules, but for those that need a list of the user's."""
-    return PageRules(dataclasses.replace(recipe, domain_list=False, url_list=False))
-
-
 def _explained(page: RawPage, verdict: str, rules: PageRules) -> dict[str, Any]:
     explained = explain_page(page, rules)
     if explained.before.verdict != verdict:  # a list of the user's decided, or another version
@@ -459,15 +453,10 @@ def gather_rejects(folder: str, inputs: Iterable[InputFile], most: int) -> list[
     chosen: Smallest[dict[str, Any]] = Smallest(most)
     kept = set(storage.listdir(storage.join(folder, "rejects")))
     for number, file in enumerate(inputs):
-        path = layout.rejects(folder, layout.file_name(file.path))
-        if path.rpartition("/")[2] not in kept:
+        if storage.last_part(layout.rejects(folder, layout.file_name(file.path))) not in kept:
             continue
-        try:
-            for line in storage.read_bytes(path).splitlines():
-                values = json.loads(line)
-                reject = {name: str(values[name]) for name in ("offset", "reason", "detail")}
-                rank = int(mixed(int(values["offset"]) ^ int(mixed(number))))
-                chosen.add(rank, {"file": file.path.rpartition("/")[2], **reject})
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise ValueError(f"{path} is damaged ({error}): build {folder} again") from None
+        for values in read_rejects(folder, file.path):
+            reject = {name: str(values[name]) for name in ("offset", "reason", "detail")}
+            rank = int(mixed(values["offset"] ^ int(mixed(number))))
+            chosen.add(rank, {"file": storage.last_part(file.path), **reject})
     return chosen.values()

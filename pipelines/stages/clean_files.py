@@ -54,6 +54,7 @@ __all__ = [
     "page_digest",
     "pages_of",
     "read_pages",
+    "read_rejects",
     "read_summary",
     "same_content",
 ]
@@ -623,6 +624,29 @@ def _write_rejects(path: str, input_path: str, rejects: list[Reject], source: st
                 "detail": reject.detail,
             }
             file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+
+def read_rejects(output: str, path: str) -> list[dict[str, Any]]:
+    """Return the records of an input that did not become a page, as cleaning it listed them.
+
+    Args:
+        output: The corpus folder.
+        path: Of the input.
+
+    Raises:
+        ValueError: The list is damaged; the message names it.
+    """
+    name = layout.rejects(output, layout.file_name(path))
+    try:
+        found = [json.loads(line) for line in storage.read_if_exists(name).splitlines()]
+        for reject in found:
+            offset, detail = reject["offset"], reject["detail"]
+            if type(offset) is not int or not 0 <= offset < 1 << 63 or type(detail) is not str:
+                raise TypeError(f"{offset!r:.40}")
+            reject["reason"] = RejectReason(reject["reason"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{name} is damaged ({error}): build {output} again") from None
+    return found
 
 
 def _counted(counts: Counter[str], without: str = "") -> dict[str, int]:
