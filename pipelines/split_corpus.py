@@ -7,8 +7,6 @@ part's manifest names the shards as its inputs.
 
 import contextlib
 import dataclasses
-import hashlib
-import io
 import re
 import sys
 import time
@@ -35,9 +33,10 @@ from pipelines.corpus.manifest import (
     read_manifest,
     write_manifest,
 )
+from pipelines.corpus.shard_files import write_shard_files
 from pipelines.finish_corpus import write_side_files
 from pipelines.options import option
-from pipelines.stages.write_shards import ShardTask, plan_shards
+from pipelines.stages.write_shards import plan_shards
 
 __all__ = ["Part", "SplitConfig", "split_corpus"]
 
@@ -45,7 +44,6 @@ __all__ = ["Part", "SplitConfig", "split_corpus"]
 UNKNOWN = "und"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _OPEN_TEXT_BYTES = 1 << 30  # of the shards that are being filled, of all languages together
-_SHOWN_CHARS = 2000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -273,7 +271,8 @@ class _Writer:
         tables = self._waiting[split]
         table = pa.concat_tables(tables) if tables else _EMPTY
         self._waiting[split] = []
-        self._shards += list(self._files(task, table))
+        place = (split, task.index, task.count)
+        self._shards += write_shard_files(self.folder, place, table, self._whole.made.formats)
         self._next[split] += 1
         self._written[split] += len(table)
         texts = table.column("text")
@@ -281,19 +280,7 @@ class _Writer:
         breaks = pc.sum(pc.count_substring(texts, "\n")).as_py() or 0
         self._lines += breaks + len(table)
         if self._shown is None and len(table):
-            text = texts[0].as_py()[:_SHOWN_CHARS]
-            self._shown = ShownPage(table.column("url")[0].as_py(), text)
-
-    def _files(self, task: ShardTask, table: pa.Table) -> Iterator[ShardFile]:
-        for name in self._whole.made.formats:
-            file_name = formats.shard_file_name(task.split, task.index, task.count, name)
-            content = io.BytesIO()
-            formats.write_table(name, table, content)
-            data = content.getvalue()
-            with storage.write_atomically(storage.join(self.folder, file_name)) as file:
-                file.write(data)
-            digest = hashlib.sha256(data).hexdigest()
-            yield ShardFile(file_name, task.split, name, len(table), len(data), digest)
+            self._shown = ShownPage.of(table.column("url")[0].as_py(), texts[0].as_py())
 
     def finish(self, claim: builders.Claim) -> None:
         """Write the shards that are left, the side files, then the manifest."""

@@ -9,16 +9,15 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pyarrow as pa
 
 from pipelines import builders, storage
 from pipelines.corpus import json_files, layout
 from pipelines.corpus.card.side_files import side_files
-from pipelines.corpus.digests import HashedFile
 from pipelines.corpus.errors import CorpusError
-from pipelines.corpus.formats import format_named, shard_file_name, write_table
+from pipelines.corpus.formats import format_named
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES, Page
 from pipelines.corpus.manifest import (
     Counts,
@@ -35,6 +34,7 @@ from pipelines.corpus.manifest import (
     write_manifest,
 )
 from pipelines.corpus.reading import Corpus
+from pipelines.corpus.shard_files import write_shard_files
 
 __all__ = ["CORPORA", "Plan", "SplitPlan", "finished", "input_of", "write_corpus"]
 
@@ -42,7 +42,6 @@ __all__ = ["CORPORA", "Plan", "SplitPlan", "finished", "input_of", "write_corpus
 CORPORA = "corpora"
 _TEXT_BYTES_PER_SHARD = 64 << 20  # as builds that are not large
 _MOST_SHARDS = 4096
-_SHOWN_CHARS = 2000
 _MARK = "made_by"
 
 
@@ -182,14 +181,7 @@ def _write_split(
         if len(table) != size:
             raise CorpusError(f"{output}: a corpus that is read has lost pages: run again")
         first = first or head
-        for name in formats:
-            file_name = shard_file_name(split, index, count, name)
-            with storage.write_atomically(storage.join(output, file_name)) as file:
-                hashed = HashedFile(file)
-                write_table(name, table, cast(BinaryIO, hashed))
-                claim.require()
-            digest = hashed.digest.hexdigest()
-            shards.append(ShardFile(file_name, split, name, size, hashed.bytes, digest))
+        shards += write_shard_files(output, (split, index, count), table, formats, claim.require)
     return shards, first
 
 
@@ -209,7 +201,7 @@ def _manifest(
 ) -> Manifest:
     pages = sum(split.count for split in plan.splits.values())
     lines = sum(split.lines for split in plan.splits.values())
-    shown = first and ShownPage(first.url, first.text[:_SHOWN_CHARS])
+    shown = first and ShownPage.of(first.url, first.text)
     return Manifest(
         recipe=plan.settings,
         settings=Settings({}, 0, 0, tuple(sorted(formats)), "auto", source=CORPORA),

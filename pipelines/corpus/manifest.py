@@ -46,6 +46,7 @@ MANIFEST_VERSION = 1
 WET = "wet"
 #: The name in `Settings.lists` of the list that cleaned files do not depend on.
 OPT_OUT = "--opt-out"
+_SHOWN_CHARS = 2000  # of a kept page
 _MOST_PAGES = 1 << 48  # of a shard: what arithmetic can hold
 
 #: How text that c4 build did not make becomes a corpus.
@@ -143,6 +144,11 @@ class ShownPage:
 
     url: str
     text: str
+
+    @classmethod
+    def of(cls, url: str, text: str) -> "ShownPage":
+        """Return the beginning of a page."""
+        return cls(url, text[:_SHOWN_CHARS])
 
 
 @dataclasses.dataclass(frozen=True)

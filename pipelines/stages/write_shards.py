@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,15 @@ import pyarrow.compute as pc
 from c4_filters.dates import COMMON_FORM, whole_seconds
 from c4_filters.pages import PageRules
 from c4_filters.verdicts import LineVerdict, PageVerdict
-from pipelines import storage
 from pipelines.collector import without_collector
-from pipelines.corpus import formats
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource, key_range, shard_order
-from pipelines.corpus.digests import HashedFile
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
 from pipelines.corpus.layout import SPLITS
+from pipelines.corpus.manifest import ShownPage
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.corpus.root_digest import RowDigests, row_digests
+from pipelines.corpus.shard_files import write_shard_files
 from pipelines.number_options import MOST_SHARDS
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
@@ -46,7 +45,6 @@ _OUTPUT_COLUMNS = (
 )
 _SAMPLES_PER_VERDICT = 3
 _SAMPLE_CHARS = 300
-_KEPT_PAGE_CHARS = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +77,7 @@ class ShardSummary:
     pages_dropped: dict[str, int]
     lines_dropped: dict[str, int]
     samples: dict[str, list[dict[str, str]]]
-    files: list[dict[str, Any]]  # name, format, bytes, sha256
+    files: list[dict[str, Any]]  # of ShardFile
     kept_page: dict[str, str] | None  # its first page, shortened, for people to look at
     cpu_s: float
     languages: dict[str, int]  # pages by code
@@ -139,27 +137,14 @@ def write_shard(
     split = SPLITS.index(task.split)
     # Files of the caller stay open.
     own = contextlib.closing(OpenedFiles()) if opened is None else contextlib.nullcontext(opened)
-    with own as files:
+    with own as kept:
         for source in sources:
-            with files.open(source, build_id) as opened_source:
+            with kept.open(source, build_id) as opened_source:
                 for batch in opened_source.slices([split], low, high):
                     writer.add(*batch, opened_source.cleaned)
     table = writer.table()
-    written = []
-    for format_name in format_names:
-        file_name = formats.shard_file_name(task.split, task.index, task.count, format_name)
-        with storage.write_atomically(storage.join(output, file_name)) as file:
-            hashed = HashedFile(file)
-            formats.write_table(format_name, table, cast(BinaryIO, hashed))
-            require()
-        written.append(
-            {
-                "name": file_name,
-                "format": format_name,
-                "bytes": hashed.bytes,
-                "sha256": hashed.digest.hexdigest(),
-            }
-        )
+    place = (task.split, task.index, task.count)
+    files = write_shard_files(output, place, table, format_names, require)
     return ShardSummary(
         split=task.split,
         index=task.index,
@@ -172,13 +157,8 @@ def write_shard(
             str(key): count for key, count in sorted(writer.lines_dropped.items()) if count
         },
         samples=writer.samples,
-        files=written,
-        kept_page={
-            "url": table["url"][0].as_py(),
-            "text": table["text"][0].as_py()[:_KEPT_PAGE_CHARS],
-        }
-        if len(table)
-        else None,
+        files=[dataclasses.asdict(file) for file in files],
+        kept_page=_shown(table),
         languages=_languages(table["language"]),
         dates=_oldest_and_newest(table["timestamp"]),
         rows=row_digests(table, writer.page_keys, (low, high)),
@@ -299,6 +279,12 @@ def _in_whole_seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
         return dates
     changed = [whole_seconds(date) for date in dates.filter(odd).to_pylist()]
     return pc.replace_with_mask(dates, odd.combine_chunks(), pa.array(changed, dates.type))
+
+
+def _shown(table: pa.Table) -> dict[str, str] | None:
+    if not len(table):
+        return None
+    return dataclasses.asdict(ShownPage.of(table["url"][0].as_py(), table["text"][0].as_py()))
 
 
 def _languages(codes: pa.ChunkedArray) -> dict[str, int]:
