@@ -162,7 +162,7 @@ def clean_file(
     file, limits = storage.FileInfo(path, size, content), (max_record_bytes, max_file_bytes)
     cleaned = _clean(file, output, rules, identity, limits, progress, new, source)
     if found == OLDER_FORMAT:
-        _remove_older(path, output)
+        _remove_of_0_1(path, output)
     return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
 
 
@@ -290,7 +290,7 @@ def _finished(
             found_identity, values = file.summary["identity"], file.summary["file"]
             pages = file.pages
     except FileNotFoundError:
-        older = not new and storage.exists(layout.cleaned(output, layout.older_file_name(path)))
+        older = not new and storage.exists(layout.cleaned(output, layout.file_name_of_0_1(path)))
         return OLDER_FORMAT if older else ""
     except OtherVersionError:
         return OLDER_FORMAT
@@ -317,9 +317,9 @@ def _finished(
     return dataclasses.replace(summary, resumed=True)
 
 
-def _remove_older(path: str, output: str) -> None:
+def _remove_of_0_1(path: str, output: str) -> None:
     """Remove what version 0.1 wrote for a WET file, whose names no later version uses."""
-    name = layout.older_file_name(path)
+    name = layout.file_name_of_0_1(path)
     places = (layout.cleaned, layout.fingerprints, layout.removals, layout.rejects)
     storage.remove(place(output, name) for place in places)
 
