@@ -132,7 +132,7 @@ class _Draw:
         self.pages, self.sizes = [0] * len(splits), [0] * len(splits)
         self._text_bytes = self._lines = 0
         streams = [pages_and_sizes(split.read_pages(), unit) for split in splits]
-        before = [-1] * len(splits)  # sizes at the begin of each corpus's pass
+        before = [-1] * len(splits)  # sizes at the beginning of each corpus's pass
         numbers = range(len(splits))
         while streams and (total is None or sum(self.sizes) < total):
             at = min(numbers, key=lambda number: self.sizes[number] / weights[number])

@@ -2,8 +2,8 @@
 
 A file that is being fetched is ``DIR/.c4-fetch/NAME.unfinished``; beside it, ``NAME.source`` says
 which version of which address its bytes are. It gets its name in DIR when its gzip was read to its
-end. After a kill the same command goes on where the file ends, and fetches a file again only if the
-server has another version.
+end. After a kill the same command continues where the file ends, and fetches a file again only if
+the server has another version.
 """
 
 import concurrent.futures
@@ -90,7 +90,7 @@ class FetchConfig:
 
 
 class Failure(NamedTuple):
-    """A file that is not there."""
+    """A file that was not fetched."""
 
     path: str  # its address, or what the list says
     reason: str
@@ -173,7 +173,7 @@ def _listed(
 
 @contextlib.contextmanager
 def _held(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Hold a folder for one fetch, and yield its folder for unfinished files, which goes if empty.
+    """Hold a folder for one fetch, and yield its folder for unfinished files, removed if empty.
 
     Raises:
         OSError: Another fetch runs.

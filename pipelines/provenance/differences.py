@@ -27,7 +27,7 @@ from pipelines.provenance.kept import DroppedPage, KeptCorpus, KeptPage
 
 __all__ = ["Comparison", "Difference", "SettingDifference"]
 
-#: Reasons that are no verdicts of a page.
+#: Reasons that are not verdicts of a page.
 NOT_READ = "not_read"  # no record of the inputs became a page of this address
 OTHER_RECORD = "other_record"  # the page is from another record of the address
 DEDUPLICATION = "duplicate"  # deduplication removed other sentences or lines

@@ -89,11 +89,11 @@ class DroppedPage(NamedTuple):
     """A page that the rules before deduplication dropped."""
 
     offset: int
-    verdict: str  # a PageVerdict, or that of a rule of one's own
+    verdict: str  # a PageVerdict, or that of a user's rule
 
     @property
     def by_own_rule(self) -> bool:
-        """Whether a rule of one's own dropped it."""
+        """Whether a user's rule dropped it."""
         return not isinstance(self.verdict, PageVerdict)
 
 

@@ -245,7 +245,7 @@ class _Reader:
         """Read the sampled records from the WET files and explain them."""
         if self._made.settings.source != WET:
             notes.append(
-                "The inputs are no WET files: only a few of the pages that rules dropped are shown."
+                "The inputs are not WET files: only a few pages that rules dropped are shown."
             )
             return _samples_of_manifest(self._made)
         wanted: dict[str, list[tuple[str, int, _Place]]] = {}

@@ -7,7 +7,7 @@ The steps, after exact deduplication has written its removals:
    *hub*.
 3. `hub_texts`: the texts of hubs go to the files of the other pages.
 4. `similar_pairs`: each file compares its pages with these texts.
-5. `dropped_pages`: of the similar pairs, few by now, one worker decides which pages go.
+5. `dropped_pages`: of the similar pairs, few by now, one worker decides which pages are dropped.
 6. `write_near_removals`: the removal files are written again, with these pages.
 
 A step reads a removal file without the near duplicates that an earlier run of step 6 wrote into it,

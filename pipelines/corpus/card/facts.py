@@ -30,7 +30,7 @@ class Origin(NamedTuple):
     name: str  # of the body of text that it is part of
     url: str
     license: str  # its name at Hugging Face
-    terms: str  # that bind besides
+    terms: str  # that apply too
     terms_name: str
 
 
