@@ -34,6 +34,7 @@ from pipelines.crawl.paths_file import (
     require_crawls,
 )
 from pipelines.crawl.whole_gzip import DamagedError, TooLargeError, WholeGzip, ends_whole
+from pipelines.number_options import MEGABYTES
 from pipelines.options import check_bounds, option
 from pipelines.printing import counted
 from pipelines.storage.manners import (
@@ -72,8 +73,7 @@ class FetchConfig:
     )  # fmt: skip
     max_file_bytes: int = option(
         f"refuse a file that unpacks to more (default: {MAX_FILE_BYTES >> 20})",
-        "--max-file-mb", default=MAX_FILE_BYTES, metavar="MB", type=int,
-        read=lambda size: size << 20, least=1, most=1 << 50,
+        "--max-file-mb", default=MAX_FILE_BYTES, **MEGABYTES,
     )  # fmt: skip
 
     def __post_init__(self) -> None:

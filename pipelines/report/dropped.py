@@ -176,7 +176,7 @@ class _Reader:
                 place = _Place(path, int(dropped.offsets[row]), int(dropped.keys[row]))
                 chosen.add(int(ranks[row]), place)
 
-    def _take_removed(self, opened: Opened) -> tuple[list[npt.NDArray[Any]], npt.NDArray[np.bool_]]:
+    def _take_removed(self, opened: Opened) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Sample what deduplication dropped.
 
         Returns:
@@ -186,12 +186,11 @@ class _Reader:
         live, gone = [np.empty(0, np.bool_)], [np.empty(0, np.bool_)]
         row = 0
         for pages, codes, units in opened.slices(_SPLITS, *_ALL_KEYS):
-            codes = np.asarray(codes, np.uint8)
             live.append(codes == 0)
             gone.append(units)
             self._take_pages(opened, pages, codes, units, row)
             row += len(pages)
-        return [np.concatenate(live)], np.concatenate(gone)
+        return np.concatenate(live), np.concatenate(gone)
 
     def _take_pages(
         self,
@@ -312,12 +311,12 @@ class _Reader:
     # ---------------------------------------------------------------------------- duplicates
 
     def _take_spans(
-        self, name: str, live: list[npt.NDArray[Any]], gone: npt.NDArray[np.bool_]
+        self, name: str, live: npt.NDArray[np.bool_], gone: npt.NDArray[np.bool_]
     ) -> None:
         if self._recipe.dedup_unit == "none":
             return
         prints = read_fingerprints(layout.fingerprints(self._folder, name))
-        found = _removed_spans(prints, live[0], gone, self._recipe.dedup_window)
+        found = _removed_spans(prints, live, gone, self._recipe.dedup_window)
         if len(found):
             self._spans.add(found[:, 0])
             self._most_repeated.add(found)
