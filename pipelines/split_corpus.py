@@ -36,7 +36,7 @@ from pipelines.corpus.manifest import (
 from pipelines.corpus.shard_files import write_shard_files
 from pipelines.finish_corpus import write_side_files
 from pipelines.options import option
-from pipelines.stages.write_shards import plan_shards
+from pipelines.stages.write_shards import oldest_and_newest, plan_shards
 
 __all__ = ["Part", "SplitConfig", "split_corpus"]
 
@@ -215,6 +215,7 @@ class _Writer:
         self._next: Counter[str] = Counter()  # shard to write, by split
         self._text_bytes: Counter[str] = Counter()
         self._lines = 0
+        self._dates: list[str] = []  # the oldest and the newest of each shard
         self._shards: list[ShardFile] = []
         self._shown: ShownPage | None = None
         self._cpu_s = 0.0
@@ -279,6 +280,7 @@ class _Writer:
         self._text_bytes[split] += pc.sum(pc.binary_length(texts)).as_py() or 0
         breaks = pc.sum(pc.count_substring(texts, "\n")).as_py() or 0
         self._lines += breaks + len(table)
+        self._dates += oldest_and_newest(table.column("timestamp"))
         if self._shown is None and len(table):
             self._shown = ShownPage.of(table.column("url")[0].as_py(), texts[0].as_py())
 
@@ -306,7 +308,7 @@ class _Writer:
         name = f"{whole.recipe['name']}.{self.language}"
         return Manifest(
             recipe={**whole.recipe, "name": name},
-            settings=whole.settings,
+            settings=dataclasses.replace(whole.settings, provenance=False),  # no such columns here
             versions=whole.versions,
             inputs=tuple(
                 InputFile(
@@ -337,6 +339,8 @@ class _Writer:
             shards=tuple(shards),
             keep="none",
             kept_page=self._shown,
+            languages={} if self.language == UNKNOWN else {self.language: sum(self.pages.values())},
+            dates=(min(self._dates), max(self._dates)) if self._dates else (),
             timing=Timing(0.0, round(self._cpu_s, 3), 0),
             sources=whole.sources,
             rule_sources=whole.rule_sources,

@@ -26,7 +26,7 @@ from pipelines.corpus.root_digest import RowDigests, row_digests
 from pipelines.corpus.shard_files import write_shard_files
 from pipelines.number_options import MOST_SHARDS
 
-__all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
+__all__ = ["ShardSummary", "ShardTask", "oldest_and_newest", "plan_shards", "write_shard"]
 
 # One worker holds a few copies of it: 64 MB of text, more if there are very many shards, since each
 # of them opens some hundred files.
@@ -160,7 +160,7 @@ def write_shard(
         files=[dataclasses.asdict(file) for file in files],
         kept_page=_shown(table),
         languages=_languages(table["language"]),
-        dates=_oldest_and_newest(table["timestamp"]),
+        dates=oldest_and_newest(table["timestamp"]),
         rows=row_digests(table, writer.page_keys, (low, high)),
         cpu_s=time.process_time() - started,
     )
@@ -292,7 +292,8 @@ def _languages(codes: pa.ChunkedArray) -> dict[str, int]:
     return {each["values"]: each["counts"] for each in counted if each["values"] is not None}
 
 
-def _oldest_and_newest(dates: pa.ChunkedArray) -> tuple[str, ...]:
+def oldest_and_newest(dates: pa.ChunkedArray) -> tuple[str, ...]:
+    """Return the oldest and the newest of WARC dates; nothing if none is a date."""
     dates = _in_whole_seconds(dates)
     found = pc.min_max(dates.filter(pc.match_substring_regex(dates, _WHOLE_DATE))).as_py()
     return () if found["min"] is None else (found["min"], found["max"])
