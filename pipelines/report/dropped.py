@@ -18,7 +18,7 @@ from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.corpus import layout
-from pipelines.corpus.cleaned import CleanedFile, CleanedSource
+from pipelines.corpus.cleaned import CleanedFile, CleanedSource, removed_per_page, units_in
 from pipelines.corpus.errors import one_line
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.manifest import OPT_OUT, WET, InputFile, Manifest
@@ -212,9 +212,8 @@ class _Reader:
             if chosen.wants(int(ranks[at])):
                 text = pages.column("text")[at].as_py()
                 chosen.add(int(ranks[at]), _shown(pages, at, _WHY[verdict], _plain(text)))
-        bounds = pages.column("unit_starts").offsets.to_numpy()[: len(pages) + 1]
-        bounds = bounds - bounds[0]
-        removed = np.diff(np.concatenate(([0], np.cumsum(units)))[bounds])
+        bounds, _ = units_in(pages)
+        removed = removed_per_page(bounds, units)
         judged = self._rules.are_judged_after_dedup(np.diff(bounds), removed) & (codes == 0)
         for at in np.flatnonzero(judged).tolist():
             self._take_judged(pages, at, units[bounds[at] : bounds[at + 1]], int(ranks[at]))

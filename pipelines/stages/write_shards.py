@@ -16,7 +16,14 @@ from c4_filters.dates import COMMON_FORM, whole_seconds
 from c4_filters.pages import PageRules
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines.collector import without_collector
-from pipelines.corpus.cleaned import CleanedFile, CleanedSource, key_range, shard_order
+from pipelines.corpus.cleaned import (
+    CleanedFile,
+    CleanedSource,
+    key_range,
+    removed_per_page,
+    shard_order,
+    units_in,
+)
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import ShownPage
@@ -189,26 +196,23 @@ class _Shard:
         source: CleanedFile,
     ) -> None:
         """Take a slice of a cleaned file: [pages], [pages] and [units of these pages]."""
-        offsets = pages.column("unit_starts").offsets.to_numpy()[: len(pages) + 1]
-        offsets = offsets - offsets[0]
-        gone_before = np.concatenate(([0], np.cumsum(unit_gone)))
-        gone_per_page = np.diff(gone_before[offsets])
+        bounds, starts = units_in(pages)
         lines = pages.column("lines").to_numpy().astype(np.int64)
         keep = page_codes == 0
         for code, count in enumerate(np.bincount(page_codes).tolist()):
             if code and count:
                 self.pages_dropped[PAGE_VERDICTS[code]] += count
         self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += int(lines[~keep].sum())
-        judged = self._rules.are_judged_after_dedup(np.diff(offsets), gone_per_page)
+        judged = self._rules.are_judged_after_dedup(
+            np.diff(bounds), removed_per_page(bounds, unit_gone)
+        )
         to_judge = np.flatnonzero(keep & judged)
         changed: list[str] = []
         languages: list[tuple[str, float] | None] = []
         changed_mask = np.zeros(len(pages), dtype=bool)
         texts, urls = pages.column("text"), pages.column("url")
-        starts = pages.column("unit_starts").values.to_numpy()
-        starts = starts[pages.column("unit_starts").offsets[0].as_py() :]
         for page in to_judge.tolist():
-            begin, end = int(offsets[page]), int(offsets[page + 1])
+            begin, end = int(bounds[page]), int(bounds[page + 1])
             text, url = texts[page].as_py(), urls[page].as_py()
             left, _, result = self._rules.finish_page(
                 text, starts[begin:end].tolist(), unit_gone[begin:end], url
