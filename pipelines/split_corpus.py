@@ -27,16 +27,15 @@ from pipelines.corpus.manifest import (
     InputFile,
     Manifest,
     ShardFile,
-    ShownPage,
     SplitSums,
     Timing,
     read_manifest,
     write_manifest,
 )
-from pipelines.corpus.shard_files import write_shard_files
+from pipelines.corpus.shard_files import Described, write_shard_files
 from pipelines.finish_corpus import write_side_files
 from pipelines.options import option
-from pipelines.stages.write_shards import oldest_and_newest, plan_shards
+from pipelines.stages.write_shards import plan_shards
 
 __all__ = ["Part", "SplitConfig", "split_corpus"]
 
@@ -215,9 +214,8 @@ class _Writer:
         self._next: Counter[str] = Counter()  # shard to write, by split
         self._text_bytes: Counter[str] = Counter()
         self._lines = 0
-        self._dates: list[str] = []  # the oldest and the newest of each shard
+        self._described = Described()
         self._shards: list[ShardFile] = []
-        self._shown: ShownPage | None = None
         self._cpu_s = 0.0
 
     def require_own_folder(self) -> None:
@@ -280,9 +278,7 @@ class _Writer:
         self._text_bytes[split] += pc.sum(pc.binary_length(texts)).as_py() or 0
         breaks = pc.sum(pc.count_substring(texts, "\n")).as_py() or 0
         self._lines += breaks + len(table)
-        self._dates += oldest_and_newest(table.column("timestamp"))
-        if self._shown is None and len(table):
-            self._shown = ShownPage.of(table.column("url")[0].as_py(), texts[0].as_py())
+        self._described.add(table)
 
     def finish(self, claim: builders.Claim) -> None:
         """Write the shards that are left, the side files, then the manifest."""
@@ -338,9 +334,9 @@ class _Writer:
             },
             shards=tuple(shards),
             keep="none",
-            kept_page=self._shown,
-            languages={} if self.language == UNKNOWN else {self.language: sum(self.pages.values())},
-            dates=(min(self._dates), max(self._dates)) if self._dates else (),
+            kept_page=self._described.shown,
+            languages=dict(self._described.languages),
+            dates=self._described.dates,
             timing=Timing(0.0, round(self._cpu_s, 3), 0),
             sources=whole.sources,
             rule_sources=whole.rule_sources,

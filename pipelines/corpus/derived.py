@@ -26,7 +26,6 @@ from pipelines.corpus.manifest import (
     OwnText,
     Settings,
     ShardFile,
-    ShownPage,
     SideFile,
     SplitSums,
     Timing,
@@ -34,7 +33,7 @@ from pipelines.corpus.manifest import (
     write_manifest,
 )
 from pipelines.corpus.reading import Corpus
-from pipelines.corpus.shard_files import write_shard_files
+from pipelines.corpus.shard_files import Described, write_shard_files
 
 __all__ = ["CORPORA", "Plan", "SplitPlan", "finished", "input_of", "write_corpus"]
 
@@ -154,12 +153,10 @@ def write_corpus(output: str, plan: Plan, formats: Sequence[str]) -> Manifest:
         storage.remove([storage.join(output, layout.MANIFEST)])
         storage.sweep_temporaries(output)
         shards: list[ShardFile] = []
-        first: Page | None = None
+        described = Described()
         for split in layout.SPLITS:
-            written, page = _write_split(output, split, plan.splits[split], formats, claim)
-            shards += written
-            first = first or page
-        made = _manifest(plan, shards, formats, first)
+            shards += _write_split(output, split, plan.splits[split], formats, claim, described)
+        made = _manifest(plan, shards, formats, described)
         made = dataclasses.replace(made, side_files=_write_side_files(output, made))
         claim.require(now=True)
         made = write_manifest(output, made)
@@ -168,24 +165,28 @@ def write_corpus(output: str, plan: Plan, formats: Sequence[str]) -> Manifest:
 
 
 def _write_split(
-    output: str, split: str, plan: SplitPlan, formats: Sequence[str], claim: builders.Claim
-) -> tuple[list[ShardFile], Page | None]:
-    """Write the shards of a split, each with as many pages; return them and the first page."""
+    output: str,
+    split: str,
+    plan: SplitPlan,
+    formats: Sequence[str],
+    claim: builders.Claim,
+    described: Described,
+) -> list[ShardFile]:
+    """Write and describe the shards of a split, each with as many pages."""
     count = max(1, min(_MOST_SHARDS, -(-plan.text_bytes // _TEXT_BYTES_PER_SHARD), plan.count))
     shards: list[ShardFile] = []
-    first: Page | None = None
     pages = plan.pages()
     for index in range(count):
         size = plan.count * (index + 1) // count - plan.count * index // count
-        table, head = _table(list(itertools.islice(pages, size)))
+        table = _table(list(itertools.islice(pages, size)))
         if len(table) != size:
             raise CorpusError(f"{output}: a corpus that is read has lost pages: run again")
-        first = first or head
+        described.add(table)
         shards += write_shard_files(output, (split, index, count), table, formats, claim.require)
-    return shards, first
+    return shards
 
 
-def _table(pages: Sequence[Page]) -> tuple[pa.Table, Page | None]:
+def _table(pages: Sequence[Page]) -> pa.Table:
     columns = {**TEXT_FEATURES, **LANGUAGE_FEATURES}.values()
     kinds = {name: pa.large_string() for name in columns}
     kinds["language_probability"] = pa.float32()
@@ -193,15 +194,14 @@ def _table(pages: Sequence[Page]) -> tuple[pa.Table, Page | None]:
         name: pa.array([getattr(page, name) for page in pages], kind)
         for name, kind in kinds.items()
     }
-    return pa.table(table), next(iter(pages), None)
+    return pa.table(table)
 
 
 def _manifest(
-    plan: Plan, shards: Sequence[ShardFile], formats: Sequence[str], first: Page | None
+    plan: Plan, shards: Sequence[ShardFile], formats: Sequence[str], described: Described
 ) -> Manifest:
     pages = sum(split.count for split in plan.splits.values())
     lines = sum(split.lines for split in plan.splits.values())
-    shown = first and ShownPage.of(first.url, first.text)
     return Manifest(
         recipe=plan.settings,
         settings=Settings({}, 0, 0, tuple(sorted(formats)), "auto", source=CORPORA),
@@ -212,7 +212,9 @@ def _manifest(
         splits={name: SplitSums(s.count, s.text_bytes) for name, s in plan.splits.items()},
         shards=tuple(shards),
         keep="none",
-        kept_page=shown or None,
+        kept_page=described.shown,
+        languages=dict(described.languages),
+        dates=described.dates,
         timing=Timing(0.0, 0.0, 0),
     )
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from c4_filters.dates import COMMON_FORM, whole_seconds
 from c4_filters.pages import PageRules
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines.collector import without_collector
@@ -26,14 +25,19 @@ from pipelines.corpus.cleaned import (
 )
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
 from pipelines.corpus.layout import SPLITS
-from pipelines.corpus.manifest import ShownPage
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.corpus.root_digest import RowDigests, row_digests
-from pipelines.corpus.shard_files import write_shard_files
+from pipelines.corpus.shard_files import (
+    dates_of,
+    first_page,
+    in_whole_seconds,
+    languages_of,
+    write_shard_files,
+)
 from pipelines.number_options import MOST_SHARDS
 
-__all__ = ["ShardSummary", "ShardTask", "oldest_and_newest", "plan_shards", "write_shard"]
+__all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
 
 # One worker holds a few copies of it: 64 MB of text, more if there are very many shards, since each
 # of them opens some hundred files.
@@ -152,6 +156,7 @@ def write_shard(
     table = writer.table()
     place = (task.split, task.index, task.count)
     files = write_shard_files(output, place, table, format_names, require)
+    shown = first_page(table)
     return ShardSummary(
         split=task.split,
         index=task.index,
@@ -165,9 +170,9 @@ def write_shard(
         },
         samples=writer.samples,
         files=[dataclasses.asdict(file) for file in files],
-        kept_page=_shown(table),
-        languages=_languages(table["language"]),
-        dates=oldest_and_newest(table["timestamp"]),
+        kept_page=dataclasses.asdict(shown) if shown is not None else None,
+        languages=languages_of(table),
+        dates=dates_of(table),
         rows=row_digests(table, writer.page_keys, (low, high)),
         cpu_s=time.process_time() - started,
     )
@@ -262,7 +267,7 @@ class _Shard:
         if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
             return table
         at = table.schema.get_field_index("timestamp")
-        return table.set_column(at, "timestamp", _in_whole_seconds(table["timestamp"]))
+        return table.set_column(at, "timestamp", in_whole_seconds(table["timestamp"]))
 
 
 _EMPTY = pa.table(
@@ -271,36 +276,6 @@ _EMPTY = pa.table(
         for name in _OUTPUT_COLUMNS
     }
 )
-
-
-_WHOLE_DATE = rf"\A(?:{COMMON_FORM})\z"
-
-
-def _in_whole_seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Dates as ``YYYY-MM-DDThh:mm:ssZ``, so that readers that guess types find one."""
-    odd = pc.invert(pc.match_substring_regex(dates, _WHOLE_DATE))
-    if not pc.any(odd).as_py():
-        return dates
-    changed = [whole_seconds(date) for date in dates.filter(odd).to_pylist()]
-    return pc.replace_with_mask(dates, odd.combine_chunks(), pa.array(changed, dates.type))
-
-
-def _shown(table: pa.Table) -> dict[str, str] | None:
-    if not len(table):
-        return None
-    return dataclasses.asdict(ShownPage.of(table["url"][0].as_py(), table["text"][0].as_py()))
-
-
-def _languages(codes: pa.ChunkedArray) -> dict[str, int]:
-    counted = pc.value_counts(codes).to_pylist()
-    return {each["values"]: each["counts"] for each in counted if each["values"] is not None}
-
-
-def oldest_and_newest(dates: pa.ChunkedArray) -> tuple[str, ...]:
-    """Return the oldest and the newest of WARC dates; nothing if none is a date."""
-    dates = _in_whole_seconds(dates)
-    found = pc.min_max(dates.filter(pc.match_substring_regex(dates, _WHOLE_DATE))).as_py()
-    return () if found["min"] is None else (found["min"], found["max"])
 
 
 def _replace(

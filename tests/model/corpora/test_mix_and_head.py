@@ -136,6 +136,7 @@ def test_a_mixture_is_a_corpus_for_every_command(place, tmp_path):
     assert "times read" in done.out
     made = json.loads((out / "manifest.json").read_text())
     assert made["settings"]["source"] == "corpora"
+    assert made["kept_page"]["text"] == pages(out)[0]
     assert [entry["path"] for entry in made["inputs"]] == [str(place / "a"), str(place / "b")]
     assert "complete already" in run_c4(*command, "--output", out).out
     assert run_c4("verify", out).status == 0
