@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +21,7 @@ from pipelines import builders, corpus_folder, storage, verify_corpus
 from pipelines.corpus import formats, layout
 from pipelines.corpus.errors import CorpusError, one_line
 from pipelines.corpus.formats import parquet
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, no_pages
 from pipelines.corpus.manifest import (
     Counts,
     InputFile,
@@ -32,6 +32,7 @@ from pipelines.corpus.manifest import (
     read_manifest,
     write_manifest,
 )
+from pipelines.corpus.root_digest import recompute
 from pipelines.corpus.shard_files import Described, write_shard_files
 from pipelines.finish_corpus import write_side_files
 from pipelines.options import option
@@ -150,6 +151,8 @@ class _Whole:
             )
         self.text_bytes = sum(sums.text_bytes for sums in self.made.splits.values())
         self.page_count = sum(sums.pages for sums in self.made.splits.values())
+        more = PROVENANCE_COLUMNS if self.made.settings.provenance else ()
+        self.columns = [*_COLUMNS, *more]
 
     def pages_by_language(self) -> dict[str, Counter[str]]:
         """Count pages: language -> split -> pages."""
@@ -171,7 +174,7 @@ class _Whole:
             unit_scale=True, disable=None, file=sys.stderr,
         ) as bar:  # fmt: skip
             for shard in shards:
-                yield from self._tables_of(shard, _COLUMNS)
+                yield from self._tables_of(shard, self.columns)
                 bar.update(shard.bytes)
 
     def _tables_of(self, shard: ShardFile, columns: list[str]) -> Iterator[pa.Table]:
@@ -268,7 +271,7 @@ class _Writer:
     def _write(self, split: str) -> None:
         task = self._tasks[split][self._next[split]]
         tables = self._waiting[split]
-        table = pa.concat_tables(tables) if tables else _EMPTY
+        table = pa.concat_tables(tables) if tables else no_pages(self._whole.columns)
         self._waiting[split] = []
         place = (split, task.index, task.count)
         self._shards += write_shard_files(self.folder, place, table, self._whole.made.formats)
@@ -294,7 +297,10 @@ class _Writer:
             for name in corpus_folder.own_shards(self.folder, found)
             if name not in names
         )
-        write_manifest(self.folder, write_side_files(self.folder, made))
+        made = write_side_files(self.folder, made)
+        if made.recipe["dedup_urls"]:  # where pages share an address, their order is no name
+            made = dataclasses.replace(made, root_digest=recompute(self.folder, made))
+        write_manifest(self.folder, made)
 
     def _manifest(self) -> Manifest:
         whole = self._whole.made
@@ -304,7 +310,7 @@ class _Writer:
         name = f"{whole.recipe['name']}.{self.language}"
         return Manifest(
             recipe={**whole.recipe, "name": name},
-            settings=dataclasses.replace(whole.settings, provenance=False),  # no such columns here
+            settings=whole.settings,
             versions=whole.versions,
             inputs=tuple(
                 InputFile(
@@ -334,18 +340,12 @@ class _Writer:
             },
             shards=tuple(shards),
             keep="none",
+            against=whole.against,
             kept_page=self._described.shown,
             languages=dict(self._described.languages),
             dates=self._described.dates,
+            card=whole.card,
             timing=Timing(0.0, round(self._cpu_s, 3), 0),
             sources=whole.sources,
             rule_sources=whole.rule_sources,
         )
-
-
-_EMPTY = pa.table(
-    {
-        name: pa.nulls(0, cast(Any, pa.float32() if "probability" in name else pa.large_string()))
-        for name in _COLUMNS
-    }
-)

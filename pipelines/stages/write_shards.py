@@ -23,7 +23,7 @@ from pipelines.corpus.cleaned import (
     shard_order,
     units_in,
 )
-from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, no_pages, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
@@ -257,10 +257,10 @@ class _Shard:
     def table(self) -> pa.Table:
         """Return the pages of the shard, sorted by page key, then digest."""
         if not self._batches:
-            return _EMPTY
+            return no_pages(self._columns)
         table = pa.Table.from_batches(self._batches)
         if not len(table):
-            return _EMPTY
+            return no_pages(self._columns)
         order = shard_order(table)
         self.page_keys = table["page_key"].to_numpy()[order]
         table = table.select(self._columns).take(order)
@@ -268,14 +268,6 @@ class _Shard:
             return table
         at = table.schema.get_field_index("timestamp")
         return table.set_column(at, "timestamp", in_whole_seconds(table["timestamp"]))
-
-
-_EMPTY = pa.table(
-    {
-        name: pa.nulls(0, pa.float32() if name == "language_probability" else pa.large_string())
-        for name in _OUTPUT_COLUMNS
-    }
-)
 
 
 def _replace(

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines import open_corpus, split_corpus
 from pipelines.split_corpus import SplitConfig
+from pipelines.stages.write_shards import plan_shards
 from testing.helpers import Outcome, digests, manifest_of, read_corpus, run_c4, write_wet
 
 pytestmark = pytest.mark.slow
@@ -88,6 +89,39 @@ def test_each_language_is_a_corpus(corpus: pathlib.Path, tmp_path: pathlib.Path)
     english, model = tmp_path / "out" / "en", tmp_path / "v.model"
     vocab = run_c4("vocab", "--corpus", english, "--size", 45, "--output", model)
     assert vocab.status == 0, vocab.err
+
+
+def test_a_part_says_of_itself_what_a_build_says(
+    corpus: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name, whatever its shards; its dates and its languages; where its pages came from."""
+    inputs = corpus.parent / "a.warc.wet.gz"
+    names = set()
+    for shards, most in (("1", 256 << 20), ("3", 8_000)):
+        folder = tmp_path / shards
+        done = run_c4(
+            "build", "--input", inputs, "--output", folder, "--recipe", corpus.parent / "many.toml",
+            "--shards", shards, "--provenance", "--quiet", "--workers", "1",
+        )  # fmt: skip
+        assert done.status == 0, done.err
+        monkeypatch.setattr(
+            split_corpus, "plan_shards", lambda size, _, most=most: plan_shards(size, size // most)
+        )
+        assert split(folder).status == 0
+        assert run_c4("verify", folder / "en").status == 0
+        made = manifest_of(folder / "en")
+        names.add(made["root_digest"])
+        assert made["dates"] == [DATE, DATE]
+        assert made["languages"] == {"en": 60}
+        card = json.loads((folder / "en" / "croissant.json").read_text("utf-8"))
+        assert card["datePublished"] == DATE
+        for path in (folder / "en").glob("*.parquet"):
+            assert pq.read_schema(path).names[-3:] == ["source-file", "source-offset", "record-id"]
+        assert {page["source-file"] for page in read_corpus(folder / "en")["train"]} == {
+            str(inputs)
+        }
+    assert len(made["shards"]) > 3
+    assert len(names) == 1
 
 
 def test_the_parts_are_the_same_every_time_and_written_once(
