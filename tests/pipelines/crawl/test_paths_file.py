@@ -80,7 +80,7 @@ def test_a_list_is_unpacked_within_bounds(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_list_of_too_many_lines_is_refused(tmp_path: pathlib.Path) -> None:
     listed = tmp_path / "wet.paths.gz"
     listed.write_bytes(gzip.compress(b"/\n" * 1_000_001, 1))
-    with pytest.raises(OSError, match="has more than 1,000,000 lines, so no list of paths"):
+    with pytest.raises(OSError, match="1,000,000 lines, so it is not a list of paths"):
         read_paths(str(listed))
 
 
