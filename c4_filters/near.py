@@ -67,7 +67,7 @@ class Pairs(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """Pages that go, and the page that stays in the place of each, each array ``[dropped]``."""
+    """Pages that are dropped, and the page that stays instead, each array ``[dropped]``."""
 
     pages: npt.NDArray[np.void]  # PAGE
     keepers: npt.NDArray[np.void]  # PAGE: the best-ranked kept page that is similar
@@ -270,16 +270,16 @@ def candidate_pairs(rows: npt.NDArray[np.void], hot: int = HOT) -> Iterator[Pair
 
 
 def greedy(better: npt.NDArray[np.void], worse: npt.NDArray[np.void]) -> Dropped:
-    """Decide which pages of similar pairs go: those with a better-ranked partner that is kept.
+    """Decide which pages of similar pairs are dropped: those with a better-ranked kept partner.
 
-    It holds some 400 bytes a pair.
+    It takes some 400 bytes of memory per pair.
 
     Args:
         better: PAGE, ``[pairs]``; a pair may be there more than once.
         worse: PAGE, ``[pairs]``, later in order than its partner.
 
     Returns:
-        The pages that go, in order.
+        The pages that are dropped, in order.
     """
     both = np.concatenate([better, worse])
     order = order_of(both)

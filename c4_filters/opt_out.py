@@ -138,7 +138,7 @@ def parse_opt_out(text: str) -> OptOut:
     r"""Read a list, see this module.
 
     Raises:
-        ValueError: A line is no host and no address; the message has its number and says why.
+        ValueError: A line is neither a host nor an address; the message says which line, and why.
 
     >>> parse_opt_out("\n*\n")
     Traceback (most recent call last):
@@ -165,7 +165,7 @@ def _listed_host(entry: str) -> str:
     """Return a host entry in form. Raises ValueError, whose message completes the entry."""
     bare = _checked(entry)
     if "?" in bare or "\\" in bare:
-        raise ValueError("is no host: an address has a / after its host")
+        raise ValueError("is not a host: an address has a / after its host")
     host = _ascii_host(bare.rstrip("."))
     _require_host(host)
     if "." not in host and not _IPV6.fullmatch(host):

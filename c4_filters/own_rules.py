@@ -1,4 +1,4 @@
-"""Rules of one's own: Python functions that a recipe names and that the command line allows.
+"""The user's own rules: Python functions that a recipe names and that the command line allows.
 
 A recipe has ``rules = ["my_rules:no_recipes"]``. Such a rule is a pure function of a `RulePage`: it
 returns None to keep the page, or the verdict to drop it, a word of ``a`` to ``z`` and ``_``. A
@@ -25,7 +25,7 @@ _SHOWN_CHARS = 200
 
 
 class RulePage(NamedTuple):
-    """What a rule of one's own sees of a page."""
+    """What a user's rule sees of a page."""
 
     url: str  # as written
     timestamp: str  # WARC-Date, as written
@@ -35,7 +35,7 @@ class RulePage(NamedTuple):
 
 
 class OwnRuleError(ValueError):
-    """A rule raised an exception, or returned something that is no verdict.
+    """A rule raised an exception, or returned something that is not a verdict.
 
     Attributes:
         at: The position of the page among those that were judged together.
@@ -99,7 +99,7 @@ class OwnRules:
 
 
 def is_verdict(name: str) -> bool:
-    """Return whether a rule of one's own may return this verdict.
+    """Return whether a user's rule may return this verdict.
 
     >>> is_verdict("a_recipe"), is_verdict("bad_words"), is_verdict("A recipe")
     (True, False, False)

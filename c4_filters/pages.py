@@ -1,5 +1,6 @@
 """One page through the rules of a recipe, up to deduplication and after it."""
 
+import dataclasses
 import functools
 import heapq
 from collections import Counter
@@ -38,11 +39,11 @@ class RawPage(NamedTuple):
 class CleanPage(NamedTuple):
     """What the rules before deduplication make of a page; ``verdict`` says whether it is kept."""
 
-    verdict: str  # a PageVerdict, or that of a rule of one's own
+    verdict: str  # a PageVerdict, or that of a user's rule
     text: str = ""  # kept lines, joined by newlines; empty unless kept
     lines: int = 0  # kept lines
     language: Language | None = None  # None where the recipe detects it after deduplication
-    evidence: str = ""  # the bad word that was found, or the name of one's own rule
+    evidence: str = ""  # the bad word that was found, or the name of the user's rule
 
     def reason(self) -> str:
         """Return what the verdict rests on: a word, or a language and its probability."""
@@ -100,7 +101,7 @@ def tf_pages(page: RawPage, counts: Counter[str]) -> list[RawPage]:
 class PageRules:
     """A recipe with the lists it needs, ready to judge pages.
 
-    Rules of one's own are applied if they are given as ``own`` (`c4_filters.own_rules`); naming
+    The user's own rules are applied if they are given as ``own`` (`c4_filters.own_rules`); naming
     them in the recipe loads nothing.
 
     Raises ValueError when the recipe asks for a domain or url list and none is given.
@@ -131,6 +132,11 @@ class PageRules:
         self._late = recipe.order == "dedup_first"
         self._own = own
 
+    @classmethod
+    def without_lists(cls, recipe: Recipe) -> "PageRules":
+        """Return the rules of a recipe, but for those of the lists that only its user has."""
+        return cls(dataclasses.replace(recipe, domain_list=False, url_list=False))
+
     def clean(self, page: RawPage, counts: Counter[str]) -> CleanPage:
         """Apply every rule that comes before deduplication to one page; see clean_all."""
         return self.clean_all([page], counts)[0]
@@ -142,7 +148,7 @@ class PageRules:
         ``lines_read == lines kept + lines dropped``. Pages are judged each by itself; many at a
         time cost less, since each rule's tables stay in the processor's cache.
 
-        Raises OwnRuleError if a rule of one's own fails.
+        Raises OwnRuleError if a user's rule fails.
         """
         results = [self._judge_lines(page, counts) for page in pages]
         if not self._late:
@@ -284,7 +290,7 @@ class PageRules:
     def _judge_by_own_rules(
         own: OwnRules, pages: Sequence[RawPage], results: list[CleanPage]
     ) -> None:
-        """Judge the pages still kept by rules of one's own; change ``results``."""
+        """Judge the pages still kept by the user's own rules; change ``results``."""
         for at, (page, result) in enumerate(zip(pages, results, strict=True)):
             if result.verdict is not PageVerdict.KEPT:
                 continue

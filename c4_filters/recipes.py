@@ -93,7 +93,7 @@ class Recipe:
     # Off in most recipes here, and absent from as_dict() while they are.
     verbatim: bool = False  # the text stays as read: lines not stripped, blank ones not dropped
     skip_language: bool = False  # no language is detected, and pages have none
-    rules: tuple[str, ...] = ()  # of one's own, "module:function", see c4_filters.own_rules
+    rules: tuple[str, ...] = ()  # the user's own, "module:function", see c4_filters.own_rules
     near_dedup: NearDedup | None = None
 
     def __post_init__(self) -> None:

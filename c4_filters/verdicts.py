@@ -59,18 +59,18 @@ class RejectReason(enum.StrEnum):
     TOO_LARGE = "too_large"  # larger than the reader's bound on one record
     NOT_WARC = "not_warc"  # bytes between records, or a whole file, that are not a record
     # Of other sources than WET files, see pipelines.imports.
-    BAD_JSON = "bad_json"  # a line that is no JSON object
-    BAD_TEXT = "bad_text"  # no text, or one that is empty or no string
+    BAD_JSON = "bad_json"  # a line that is not a JSON object
+    BAD_TEXT = "bad_text"  # no text, or one that is empty or not a string
     BAD_MARKUP = "bad_markup"  # wikitext that cannot be parsed
     DAMAGED = "damaged"  # the rest of a file cannot be unpacked or read
 
 
-#: Names that a rule of one's own may not return (see c4_filters.own_rules).
+#: Names that a user's rule may not return (see c4_filters.own_rules).
 RESERVED = frozenset(map(str, (*LineVerdict, *PageVerdict, *RejectReason)))
 
 
 def page_verdict(name: str) -> str:
-    """Return the verdict of that name: a PageVerdict, or as it is that of a rule of one's own.
+    """Return the verdict of that name: a PageVerdict, or the name itself for a user's rule.
 
     >>> page_verdict("bad_words"), page_verdict("a_recipe")
     (<PageVerdict.BAD_WORDS: 'bad_words'>, 'a_recipe')

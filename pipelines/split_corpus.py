@@ -7,8 +7,6 @@ part's manifest names the shards as its inputs.
 
 import contextlib
 import dataclasses
-import hashlib
-import io
 import re
 import sys
 import time
@@ -29,16 +27,16 @@ from pipelines.corpus.manifest import (
     InputFile,
     Manifest,
     ShardFile,
-    ShownPage,
     SplitSums,
     Timing,
     read_manifest,
     write_manifest,
 )
 from pipelines.corpus.root_digest import recompute
+from pipelines.corpus.shard_files import Described, write_shard_files
 from pipelines.finish_corpus import write_side_files
 from pipelines.options import option
-from pipelines.stages.write_shards import ShardTask, plan_shards
+from pipelines.stages.write_shards import plan_shards
 
 __all__ = ["Part", "SplitConfig", "split_corpus"]
 
@@ -46,7 +44,6 @@ __all__ = ["Part", "SplitConfig", "split_corpus"]
 UNKNOWN = "und"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _OPEN_TEXT_BYTES = 1 << 30  # of the shards that are being filled, of all languages together
-_SHOWN_CHARS = 2000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,9 +217,8 @@ class _Writer:
         self._next: Counter[str] = Counter()  # shard to write, by split
         self._text_bytes: Counter[str] = Counter()
         self._lines = 0
+        self._described = Described()
         self._shards: list[ShardFile] = []
-        self._shown: ShownPage | None = None
-        self._dates: tuple[str, ...] = ()  # oldest and newest
         self._cpu_s = 0.0
 
     def require_own_folder(self) -> None:
@@ -277,31 +273,15 @@ class _Writer:
         tables = self._waiting[split]
         table = pa.concat_tables(tables) if tables else no_pages(self._whole.columns)
         self._waiting[split] = []
-        self._shards += list(self._files(task, table))
+        place = (split, task.index, task.count)
+        self._shards += write_shard_files(self.folder, place, table, self._whole.made.formats)
         self._next[split] += 1
         self._written[split] += len(table)
         texts = table.column("text")
-        if len(table):
-            found = pc.min_max(table.column("timestamp")).as_py()
-            dates = (*self._dates, found["min"], found["max"])
-            self._dates = (min(dates), max(dates))
         self._text_bytes[split] += pc.sum(pc.binary_length(texts)).as_py() or 0
         breaks = pc.sum(pc.count_substring(texts, "\n")).as_py() or 0
         self._lines += breaks + len(table)
-        if self._shown is None and len(table):
-            text = texts[0].as_py()[:_SHOWN_CHARS]
-            self._shown = ShownPage(table.column("url")[0].as_py(), text)
-
-    def _files(self, task: ShardTask, table: pa.Table) -> Iterator[ShardFile]:
-        for name in self._whole.made.formats:
-            file_name = formats.shard_file_name(task.split, task.index, task.count, name)
-            content = io.BytesIO()
-            formats.write_table(name, table, content)
-            data = content.getvalue()
-            with storage.write_atomically(storage.join(self.folder, file_name)) as file:
-                file.write(data)
-            digest = hashlib.sha256(data).hexdigest()
-            yield ShardFile(file_name, task.split, name, len(table), len(data), digest)
+        self._described.add(table)
 
     def finish(self, claim: builders.Claim) -> None:
         """Write the shards that are left, the side files, then the manifest."""
@@ -361,9 +341,9 @@ class _Writer:
             shards=tuple(shards),
             keep="none",
             against=whole.against,
-            kept_page=self._shown,
-            languages={self.language: sum(self.pages.values())} if self.language != UNKNOWN else {},
-            dates=self._dates,
+            kept_page=self._described.shown,
+            languages=dict(self._described.languages),
+            dates=self._described.dates,
             card=whole.card,
             timing=Timing(0.0, round(self._cpu_s, 3), 0),
             sources=whole.sources,

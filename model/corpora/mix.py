@@ -68,7 +68,9 @@ def make_mixture(
     if not corpora or not all(0 < weight < float("inf") for weight in weights):
         raise ValueError(f"weights must be positive numbers, got {weights} (--corpus DIR=WEIGHT)")
     if len(corpora) > _MOST_CORPORA:
-        raise ValueError(f"at most {_MOST_CORPORA} corpora can be mixed, got {len(corpora)}")
+        raise ValueError(
+            f"at most {_MOST_CORPORA} corpora can be mixed, got {len(corpora)} (--corpus)"
+        )
     opened = [open_corpus(folder) for folder, _ in corpora]
     if len({corpus.folder for corpus in opened}) < len(opened):
         raise ValueError("a corpus is named twice: add its weights up (--corpus)")
@@ -132,7 +134,7 @@ class _Draw:
         self.pages, self.sizes = [0] * len(splits), [0] * len(splits)
         self._text_bytes = self._lines = 0
         streams = [pages_and_sizes(split.read_pages(), unit) for split in splits]
-        before = [-1] * len(splits)  # sizes at the begin of each corpus's pass
+        before = [-1] * len(splits)  # sizes at the beginning of each corpus's pass
         numbers = range(len(splits))
         while streams and (total is None or sum(self.sizes) < total):
             at = min(numbers, key=lambda number: self.sizes[number] / weights[number])

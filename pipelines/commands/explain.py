@@ -137,7 +137,7 @@ def _path(file: str) -> str:
 
 
 def _may_be(verdict: str, recipe: Recipe) -> bool:
-    """Return whether a page can have this verdict: ours, or perhaps that of a rule of one's own."""
+    """Return whether a page can have this verdict: ours, or perhaps that of a user's rule."""
     return verdict in list(PageVerdict) or (bool(recipe.rules) and is_verdict(verdict))
 
 

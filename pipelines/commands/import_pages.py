@@ -35,7 +35,10 @@ class _Options:
 
 
 _OWN = tuple(field.name for field in dataclasses.fields(_Options))
-_OF_BUILD = tuple(f.name for f in dataclasses.fields(BuildConfig) if f.name not in _OWN)
+_OF_WET = ("crawl", "files", "base_url")
+_OF_BUILD = tuple(
+    field.name for field in dataclasses.fields(BuildConfig) if field.name not in (*_OWN, *_OF_WET)
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

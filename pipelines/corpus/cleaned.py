@@ -31,7 +31,9 @@ __all__ = [
     "CleanedSource",
     "Dropped",
     "key_range",
+    "removed_per_page",
     "shard_order",
+    "units_in",
     "write_cleaned",
 ]
 
@@ -133,6 +135,31 @@ def shard_order(table: pa.Table) -> npt.NDArray[np.int64]:
             table["validation"].to_numpy(zero_copy_only=False),
         )
     )
+
+
+def units_in(pages: pa.RecordBatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the units of some pages of a cleaned file.
+
+    Returns:
+        Bounds of each page's units among them all, ``[pages + 1]``; where each unit starts in the
+        text of its page, ``[units]``.
+    """
+    column = pages.column("unit_starts")
+    bounds = column.offsets.to_numpy()[: len(pages) + 1]
+    return bounds - bounds[0], column.values.to_numpy()[bounds[0] : bounds[-1]]
+
+
+def removed_per_page(
+    bounds: npt.NDArray[Any], removed: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Return how many units each page loses, ``[pages]``.
+
+    Args:
+        bounds: See `units_in`.
+        removed: Whether each unit is removed, ``[units]``.
+    """
+    lost: npt.NDArray[np.int64] = np.diff(np.concatenate(([0], np.cumsum(removed)))[bounds])
+    return lost
 
 
 def write_cleaned(

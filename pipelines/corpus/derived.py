@@ -9,16 +9,15 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pyarrow as pa
 
 from pipelines import builders, storage
 from pipelines.corpus import json_files, layout
 from pipelines.corpus.card.side_files import side_files
-from pipelines.corpus.digests import HashedFile
 from pipelines.corpus.errors import CorpusError
-from pipelines.corpus.formats import format_named, shard_file_name, write_table
+from pipelines.corpus.formats import format_named
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES, Page
 from pipelines.corpus.manifest import (
     Counts,
@@ -27,7 +26,6 @@ from pipelines.corpus.manifest import (
     OwnText,
     Settings,
     ShardFile,
-    ShownPage,
     SideFile,
     SplitSums,
     Timing,
@@ -35,6 +33,7 @@ from pipelines.corpus.manifest import (
     write_manifest,
 )
 from pipelines.corpus.reading import Corpus
+from pipelines.corpus.shard_files import Described, write_shard_files
 
 __all__ = ["CORPORA", "Plan", "SplitPlan", "finished", "input_of", "write_corpus"]
 
@@ -42,7 +41,6 @@ __all__ = ["CORPORA", "Plan", "SplitPlan", "finished", "input_of", "write_corpus
 CORPORA = "corpora"
 _TEXT_BYTES_PER_SHARD = 64 << 20  # as builds that are not large
 _MOST_SHARDS = 4096
-_SHOWN_CHARS = 2000
 _MARK = "made_by"
 
 
@@ -155,12 +153,10 @@ def write_corpus(output: str, plan: Plan, formats: Sequence[str]) -> Manifest:
         storage.remove([storage.join(output, layout.MANIFEST)])
         storage.sweep_temporaries(output)
         shards: list[ShardFile] = []
-        first: Page | None = None
+        described = Described()
         for split in layout.SPLITS:
-            written, page = _write_split(output, split, plan.splits[split], formats, claim)
-            shards += written
-            first = first or page
-        made = _manifest(plan, shards, formats, first)
+            shards += _write_split(output, split, plan.splits[split], formats, claim, described)
+        made = _manifest(plan, shards, formats, described)
         made = dataclasses.replace(made, side_files=_write_side_files(output, made))
         claim.require(now=True)
         made = write_manifest(output, made)
@@ -169,31 +165,28 @@ def write_corpus(output: str, plan: Plan, formats: Sequence[str]) -> Manifest:
 
 
 def _write_split(
-    output: str, split: str, plan: SplitPlan, formats: Sequence[str], claim: builders.Claim
-) -> tuple[list[ShardFile], Page | None]:
-    """Write the shards of a split, each with as many pages; return them and the first page."""
+    output: str,
+    split: str,
+    plan: SplitPlan,
+    formats: Sequence[str],
+    claim: builders.Claim,
+    described: Described,
+) -> list[ShardFile]:
+    """Write and describe the shards of a split, each with as many pages."""
     count = max(1, min(_MOST_SHARDS, -(-plan.text_bytes // _TEXT_BYTES_PER_SHARD), plan.count))
     shards: list[ShardFile] = []
-    first: Page | None = None
     pages = plan.pages()
     for index in range(count):
         size = plan.count * (index + 1) // count - plan.count * index // count
-        table, head = _table(list(itertools.islice(pages, size)))
+        table = _table(list(itertools.islice(pages, size)))
         if len(table) != size:
             raise CorpusError(f"{output}: a corpus that is read has lost pages: run again")
-        first = first or head
-        for name in formats:
-            file_name = shard_file_name(split, index, count, name)
-            with storage.write_atomically(storage.join(output, file_name)) as file:
-                hashed = HashedFile(file)
-                write_table(name, table, cast(BinaryIO, hashed))
-                claim.require()
-            digest = hashed.digest.hexdigest()
-            shards.append(ShardFile(file_name, split, name, size, hashed.bytes, digest))
-    return shards, first
+        described.add(table)
+        shards += write_shard_files(output, (split, index, count), table, formats, claim.require)
+    return shards
 
 
-def _table(pages: Sequence[Page]) -> tuple[pa.Table, Page | None]:
+def _table(pages: Sequence[Page]) -> pa.Table:
     columns = {**TEXT_FEATURES, **LANGUAGE_FEATURES}.values()
     kinds = {name: pa.large_string() for name in columns}
     kinds["language_probability"] = pa.float32()
@@ -201,15 +194,14 @@ def _table(pages: Sequence[Page]) -> tuple[pa.Table, Page | None]:
         name: pa.array([getattr(page, name) for page in pages], kind)
         for name, kind in kinds.items()
     }
-    return pa.table(table), next(iter(pages), None)
+    return pa.table(table)
 
 
 def _manifest(
-    plan: Plan, shards: Sequence[ShardFile], formats: Sequence[str], first: Page | None
+    plan: Plan, shards: Sequence[ShardFile], formats: Sequence[str], described: Described
 ) -> Manifest:
     pages = sum(split.count for split in plan.splits.values())
     lines = sum(split.lines for split in plan.splits.values())
-    shown = first and ShownPage(first.url, first.text[:_SHOWN_CHARS])
     return Manifest(
         recipe=plan.settings,
         settings=Settings({}, 0, 0, tuple(sorted(formats)), "auto", source=CORPORA),
@@ -220,7 +212,9 @@ def _manifest(
         splits={name: SplitSums(s.count, s.text_bytes) for name, s in plan.splits.items()},
         shards=tuple(shards),
         keep="none",
-        kept_page=shown or None,
+        kept_page=described.shown,
+        languages=dict(described.languages),
+        dates=described.dates,
         timing=Timing(0.0, 0.0, 0),
     )
 

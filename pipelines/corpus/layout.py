@@ -10,8 +10,11 @@
                                          Arrow batches in checked files: pipelines.corpus
     OUT/cleaned/NAME.started             a WET file that is being cleaned, or whose worker died
     OUT/fingerprints/NAME.arrow          identities of their urls and sentences
-    OUT/removals/NAME.bin                what deduplication removes from them, and who keeps it
+    OUT/removals/NAME.bin                what deduplication removes from them, and which page keeps
+                                         each copy
     OUT/rejects/NAME.jsonl               records that never became pages, with file and offset
+    OUT/report/                          the report and the EU's summary, once someone has asked for
+                                         them (see pipelines.report)
     OUT/why/index.bin                    which pages have a sentence or an address, once someone has
                                          asked (see pipelines.provenance.index)
     OUT/merged/PIECE.arrow, PIECE.bin    cleaned pages and removals of many files, while a build of
@@ -65,10 +68,10 @@ def file_name(input_path: str) -> str:
     return _file_name(input_path, _DIGEST_DIGITS)
 
 
-def older_file_name(input_path: str) -> str:
+def file_name_of_0_1(input_path: str) -> str:
     """Return the name under which version 0.1 wrote a WET file's outputs.
 
-    >>> older_file_name("s3://crawl/a/CC-MAIN-0001.warc.wet.gz")
+    >>> file_name_of_0_1("s3://crawl/a/CC-MAIN-0001.warc.wet.gz")
     'CC-MAIN-0001-b306b819'
     """
     return _file_name(input_path, 8)
@@ -76,7 +79,7 @@ def older_file_name(input_path: str) -> str:
 
 def file_names(input_path: str) -> tuple[str, str]:
     """Return the names under which this version and version 0.1 write a WET file's outputs."""
-    return file_name(input_path), older_file_name(input_path)
+    return file_name(input_path), file_name_of_0_1(input_path)
 
 
 def _file_name(input_path: str, digits: int) -> str:

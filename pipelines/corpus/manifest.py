@@ -19,6 +19,7 @@ __all__ = [
     "MANIFEST_VERSION",
     "OPT_OUT",
     "OWN_TEXT",
+    "WET",
     "CitedSource",
     "Counts",
     "InputFile",
@@ -41,8 +42,11 @@ __all__ = [
 ]
 
 MANIFEST_VERSION = 1
+#: `Settings.source` of builds of WET files; others: `pipelines.imports.sources`, `corpus.derived`.
+WET = "wet"
 #: The name in `Settings.lists` of the list that cleaned files do not depend on.
 OPT_OUT = "--opt-out"
+_SHOWN_CHARS = 2000  # of a kept page
 _MOST_PAGES = 1 << 48  # of a shard: what arithmetic can hold
 
 #: How text that c4 build did not make becomes a corpus.
@@ -64,12 +68,12 @@ class Settings:
     shards: int | str  # train shards, or "auto"
     provenance: bool = False  # whether Parquet shards have columns of it
     rules: dict[str, str] = dataclasses.field(default_factory=dict)  # module -> SHA-256 of source
-    source: str = "wet"  # what the inputs are; not in the file unless they are something else
+    source: str = WET  # what the inputs are; not in the file unless they are something else
 
 
 @dataclasses.dataclass(frozen=True)
 class InputFile:
-    """A WET file that was read."""
+    """A WET file, or another input, that was read."""
 
     path: str
     bytes: int
@@ -80,7 +84,7 @@ class InputFile:
 
 @dataclasses.dataclass(frozen=True)
 class UnreadableFile:
-    """A WET file that could not be read."""
+    """An input that could not be read."""
 
     path: str
     bytes: int
@@ -140,6 +144,11 @@ class ShownPage:
 
     url: str
     text: str
+
+    @classmethod
+    def of(cls, url: str, text: str) -> "ShownPage":
+        """Return the beginning of a page."""
+        return cls(url, text[:_SHOWN_CHARS])
 
 
 @dataclasses.dataclass(frozen=True)

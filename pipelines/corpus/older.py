@@ -159,8 +159,8 @@ def _real(folder: str) -> str:
 def _require_named(folder: str, made: Manifest) -> None:
     if made.keep == "none":
         raise CorpusError(
-            f"{folder} was built with --keep none, so it has no fingerprints: build "
-            "it again with --keep fingerprints (--against)"
+            f"{folder} has no fingerprints: build it again with --keep fingerprints, or give the "
+            "corpora that it was made of (--against)"
         )
     if not made.root_digest:
         raise CorpusError(

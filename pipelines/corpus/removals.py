@@ -1,4 +1,4 @@
-"""Removal files: what goes from a cleaned file after cleaning, why, and which page keeps each copy.
+"""Removal files: what is removed from a cleaned file later, why, and which page keeps each copy.
 
 One bit for each page and each unit (1: it is removed), and 8 bytes for each removed one that name
 the keeper:
@@ -13,8 +13,8 @@ page
     has the removed page's own key, so the key cannot tell them apart. For a near duplicate the rank
     of the page that stays, as for units. 0: no page stays in its place.
 
-A byte for each removed page says why it goes: its place in `PAGE_VERDICTS`. A file whose removed
-pages are all duplicate urls leaves these bytes out.
+A byte for each removed page says why it is removed: its place in `PAGE_VERDICTS`. A file whose
+removed pages are all duplicate urls leaves these bytes out.
 
 Bits, reasons and keepers are cut into blocks of 65,536 pages or units, a section each. The bits
 come last, next to the table, so that one small read fetches all of them in most files.

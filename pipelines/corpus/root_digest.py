@@ -5,8 +5,8 @@ It is the SHA-256 of this JSON object, with sorted keys and without blanks, in A
     {"against": [...], "lists": {...}, "recipe": {...}, "rows": {"train": ..., "validation": ...}}
 
 ``recipe`` has every field but name and description; ``lists`` the SHA-256 of each list that the
-user gave, by option; ``against`` the root digests of the older corpora, sorted. With rules of
-one's own there is ``rules``, the SHA-256 of each module. ``rows`` has a digest of each split's
+user gave, by option; ``against`` the root digests of the older corpora, sorted. With the user's
+own rules there is ``rules``, the SHA-256 of each module. ``rows`` has a digest of each split's
 pages. Paths, formats, the number of shards, versions and the engine are not in it.
 
 The digest of a split: page keys (`c4_filters.urls.page_key`) are cut into 2^20 equal buckets. A

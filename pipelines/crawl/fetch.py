@@ -2,8 +2,8 @@
 
 A file that is being fetched is ``DIR/.c4-fetch/NAME.unfinished``; beside it, ``NAME.source`` says
 which version of which address its bytes are. It gets its name in DIR when its gzip was read to its
-end. After a kill the same command goes on where the file ends, and fetches a file again only if the
-server has another version.
+end. After a kill the same command continues where the file ends, and fetches a file again only if
+the server has another version.
 """
 
 import concurrent.futures
@@ -34,6 +34,7 @@ from pipelines.crawl.paths_file import (
     require_crawls,
 )
 from pipelines.crawl.whole_gzip import DamagedError, TooLargeError, WholeGzip, ends_whole
+from pipelines.number_options import MEGABYTES
 from pipelines.options import check_bounds, option
 from pipelines.printing import counted
 from pipelines.storage.manners import (
@@ -72,8 +73,7 @@ class FetchConfig:
     )  # fmt: skip
     max_file_bytes: int = option(
         f"refuse a file that unpacks to more (default: {MAX_FILE_BYTES >> 20})",
-        "--max-file-mb", default=MAX_FILE_BYTES, metavar="MB", type=int,
-        read=lambda size: size << 20, least=1, most=1 << 50,
+        "--max-file-mb", default=MAX_FILE_BYTES, **MEGABYTES,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class FetchConfig:
 
 
 class Failure(NamedTuple):
-    """A file that is not there."""
+    """A file that was not fetched."""
 
     path: str  # its address, or what the list says
     reason: str
@@ -173,7 +173,7 @@ def _listed(
 
 @contextlib.contextmanager
 def _held(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Hold a folder for one fetch, and yield its folder for unfinished files, which goes if empty.
+    """Hold a folder for one fetch, and yield its folder for unfinished files, removed if empty.
 
     Raises:
         OSError: Another fetch runs.

@@ -61,8 +61,8 @@ _GZIP = b"\x1f\x8b"
 class PathsFile(NamedTuple):
     """The lines of a list."""
 
-    #: In the order of the list, each path once; None for a line that is no path of a file, so that
-    #: positions stay.
+    #: In the order of the list, each path once; None for a line that is not a path of a file, so
+    #: that positions stay.
     paths: tuple[str | None, ...]
     #: What is wrong with the bad lines, one message each.
     problems: tuple[str, ...] = ()
@@ -213,7 +213,7 @@ def _paths_in(file: BinaryIO | io.BufferedReader, listed: str) -> PathsFile:
             raise OverflowError(f"larger than {_MOST_STORED_BYTES >> 20} MB")
         return parse_paths(unpack(stored))
     except OverflowError as error:
-        raise OSError(errno.EFBIG, f"{error}, so no list of paths", listed) from None
+        raise OSError(errno.EFBIG, f"{error}, so it is not a list of paths", listed) from None
 
 
 def unpack(stored: bytes) -> bytes:
@@ -282,7 +282,7 @@ def _lines(text: bytes) -> Iterator[bytes]:
 
 
 def _problem(line: bytes, path: str) -> str:
-    """Return why a line is no path of a file; empty if it is one."""
+    """Return why a line is not a path of a file; empty if it is one."""
     parts = path.split("/")
     if len(line) > _MOST_LINE_BYTES or len(parts[-1].encode()) > _MOST_NAME_BYTES:
         return "is too long"
@@ -295,7 +295,7 @@ def _problem(line: bytes, path: str) -> str:
     if path.startswith(("/", "~")):
         return "is not relative"
     if any(part in ("", ".", "..") for part in parts) or parts[-1].startswith("."):
-        return "is no plain path"
+        return "is not a plain path"
     if path.strip() != path:
         return "has blanks around it"
     return ""
@@ -319,7 +319,7 @@ def input_addresses(
         flag: The option that names the list, for messages.
 
     Raises:
-        ValueError: It has a line that is no path of a file, or no file at these positions.
+        ValueError: It has a line that is not a path of a file, or no file at these positions.
     """
     if found.problems:
         more = len(found.problems) - 1

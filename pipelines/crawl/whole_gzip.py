@@ -20,7 +20,7 @@ _MOST_TRIES = 64
 
 
 class DamagedError(ValueError):
-    """The bytes are no whole gzip file. The message completes "the file …"."""
+    """The bytes are not a whole gzip file. The message completes "the file …"."""
 
 
 class TooLargeError(DamagedError):
@@ -42,7 +42,7 @@ class WholeGzip:
         """Take the next bytes.
 
         Raises:
-            DamagedError: They are damaged, no gzip, or unpack to too much.
+            DamagedError: They are damaged, not gzip, or unpack to too much.
         """
         if len(self._head) < SIGNATURE_BYTES:
             self._head += data[: SIGNATURE_BYTES - len(self._head)]

@@ -5,6 +5,7 @@ import importlib
 import re
 from typing import Any
 
+from pipelines.extras import missing
 from pipelines.quiet_beam import beam
 
 __all__ = ["check"]
@@ -28,10 +29,7 @@ def check(options: Any) -> None:
         requests = importlib.import_module("google.auth.transport.requests")
         importlib.import_module("google.cloud.dataflow_v1beta3")
     except ModuleNotFoundError:
-        raise ValueError(
-            "DataflowRunner needs the extra gcp, which is not installed "
-            "(in a clone: pip install -e '.[gcp]')"
-        ) from None
+        raise ValueError(missing("DataflowRunner", "gcp")) from None
     if cloud.no_auth:
         return
     # Without credentials Beam continues anonymously and prints a traceback per retry.

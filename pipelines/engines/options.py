@@ -121,7 +121,7 @@ def _refuse_unknown(rest: list[str], own: Iterable[str]) -> None:
         word = unknown[0].split("=", 1)[0]
         near = difflib.get_close_matches(word, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown option {unknown[0]}{hint} (c4 build --help)")
+        raise ValueError(f"unknown option {unknown[0]}{hint} (--help)")
 
 
 def waits(options: Any) -> bool:

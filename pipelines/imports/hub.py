@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+from pipelines.extras import missing
 from pipelines.storage.paths import NoInputError
 from pipelines.storage.patterns import compile_pattern
 
@@ -41,10 +42,7 @@ def file_urls(path: str, is_data: Callable[[str], bool]) -> list[str]:
     try:
         hub: Any = importlib.import_module("huggingface_hub")
     except ModuleNotFoundError:
-        raise ValueError(
-            f"{path} needs huggingface_hub, which is not installed: pip install "
-            "'colossal-c4[import]'"
-        ) from None
+        raise ValueError(missing(path, "import")) from None
     try:
         found = hub.HfApi().dataset_info(name, revision=revision)
     except Exception as error:  # of whichever HTTP client it uses

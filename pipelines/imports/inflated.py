@@ -34,7 +34,7 @@ class BrokenError(Exception):
 
 
 class Stored:
-    """A stored file, read once from its begin: counts and hashes on the way."""
+    """A stored file, read once from its beginning: counts and hashes on the way."""
 
     def __init__(self, stream: BinaryIO, stats: ReadStats) -> None:
         self._stream, self.stats = stream, stats

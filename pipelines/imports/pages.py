@@ -69,14 +69,14 @@ def page_of(values: dict[str, Any], number: int, file_url: str, limits: Limits) 
     except UnicodeDecodeError as error:
         return reject(number, RejectReason.NOT_UTF8, str(error))
     if not isinstance(text, str) or not text or text.isspace():
-        what = "is empty" if isinstance(text, str) else "is no string"
+        what = "is empty" if isinstance(text, str) else "is not a string"
         if text is None:
             what = "is missing" if "text" not in values else "is null"
         return reject(number, RejectReason.BAD_TEXT, f"text {what}")
     if url is None or url == "":
         url = f"{file_url}#{number}"
     elif not isinstance(url, str):
-        return reject(number, RejectReason.NO_URL, f"url is no string: {url!r:.100}")
+        return reject(number, RejectReason.NO_URL, f"url is not a string: {url!r:.100}")
     try:
         size = len(text.encode())
         url.encode()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipelines import storage
 from pipelines.corpus import layout
+from pipelines.corpus.manifest import WET
+from pipelines.extras import missing
 from pipelines.printing import size
 from pipelines.storage.paths import NoInputError
 from pipelines.storage.patterns import has_magic
@@ -33,7 +35,6 @@ __all__ = [
     "versions",
 ]
 
-WET = "wet"
 _LARGE_BYTES = 2 << 30
 _PACKED = r"(\.(gz|bz2|xz|zst))?"
 _HUB = "hf://"
@@ -123,21 +124,16 @@ def versions(name: str) -> dict[str, str]:
     try:
         return {package: importlib.metadata.version(package)}
     except importlib.metadata.PackageNotFoundError:
-        raise ValueError(
-            f"--from {name} needs {package}, which is not installed: pip install "
-            "'colossal-c4[import]'"
-        ) from None
+        raise ValueError(missing(f"--from {name}", "import")) from None
 
 
 def input_files(name: str, inputs: Sequence[str]) -> list[storage.FileInfo]:
-    """Return the files of inputs: paths, patterns and, but of WET files, whole folders.
+    """Return the files of inputs: paths, patterns and whole folders.
 
     Raises:
         NoInputError: An input names no file, or a folder without files of this source.
         OSError: A folder cannot be listed.
     """
-    if name == WET:
-        return storage.match(inputs)
     source = source_named(name)
     found: dict[str, storage.FileInfo] = {}
     for pattern in inputs:
@@ -217,7 +213,7 @@ def note_on_sizes(name: str, files: Sequence[storage.FileInfo]) -> str:
     >>> note_on_sizes("jsonl", [storage.FileInfo("a.jsonl", 3 << 30)])[:50]
     'a.jsonl has 3.2 GB, and a worker holds all text of'
     """
-    large = [file for file in files if name != WET and file.size > _LARGE_BYTES]
+    large = [file for file in files if file.size > _LARGE_BYTES]
     if not large:
         return ""
     more = f" ({len(large) - 1:,} more are as large)" if len(large) > 1 else ""

@@ -31,7 +31,7 @@ def read(path: str, stored: Stored, limits: Limits) -> Iterator[Found]:
     """Yield the articles of a dump, packed or not, as plain text; other pages are counted.
 
     Raises:
-        UnreadableSourceError: The file is no dump, or has a DTD or entities.
+        UnreadableSourceError: The file is not a dump, or has a DTD or entities.
         BrokenError: It is cut off or damaged; see `pipelines.imports.inflated.pieces`.
         ValueError: The parser of wikitext is not installed.
     """
@@ -81,7 +81,7 @@ class _Page:
         self.size = 0
 
     def other_kind(self) -> str:
-        """Return what the page is if it is no article; empty if it is one."""
+        """Return what the page is if it is not an article; empty if it is one."""
         if self.redirect:
             return "redirect"
         if self.namespace not in ("", _ARTICLE):
@@ -121,7 +121,7 @@ class _Dump:
             self._parser.Parse(piece, last)
         except expat.ExpatError as error:
             if not self._stats.records and not self._path:
-                raise UnreadableSourceError(f"is no XML dump of a wiki: {error}") from None
+                raise UnreadableSourceError(f"is not an XML dump of a wiki: {error}") from None
             if last:
                 detail = "the dump ends before its closing tag"
                 raise BrokenError(RejectReason.TRUNCATED, detail) from None
@@ -146,7 +146,8 @@ class _Dump:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         path = self._path
         if not path and name != "mediawiki":
-            raise UnreadableSourceError(f"is no dump of a wiki: its root element is <{name[:40]}>")
+            what = f"is not a dump of a wiki: its root element is <{name[:40]}>"
+            raise UnreadableSourceError(what)
         if len(path) >= _DEEPEST:
             raise BrokenError(RejectReason.DAMAGED, f"elements nested deeper than {_DEEPEST}")
         path.append(name)

@@ -1,9 +1,9 @@
 """Wikitext -> plain text: sentences without markup, one line per paragraph, item or heading.
 
-The parser is mwparserfromhell. What it leaves to its callers is here: which namespaces are no text,
-which templates hold words of a sentence, where a line ends. Extension tags (``<ref>``, ``<math>``)
-and comments are cut out first, as MediaWiki's preprocessor does (Parser::extractTagsAndParams): of
-such a tag everything up to the first end tag is raw text.
+The parser is mwparserfromhell. What it leaves to its callers is here: which namespaces are not
+text, which templates hold words of a sentence, where a line ends. Extension tags (``<ref>``,
+``<math>``) and comments are cut out first, as MediaWiki's preprocessor does
+(Parser::extractTagsAndParams): of such a tag everything up to the first end tag is raw text.
 
 The parser's time grows with the square of unclosed marks, and any page may be hostile. So what has
 no words of the article is cut out before, unclosed marks too where they are many, and the rest is
@@ -15,6 +15,8 @@ import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from pipelines.extras import missing
 
 __all__ = ["PARSER", "LinkNames", "plain_text", "require_parser"]
 
@@ -34,7 +36,7 @@ _BLOCKS = frozenset(
 )  # fmt: skip
 _DROPPED_TAGS = frozenset(("table", "style", "script"))
 
-#: Extension tags whose content is no text of the article, and those whose content is kept.
+#: Extension tags whose content is not text of the article, and those whose content is kept.
 _RAW_TAGS = (
     "ref", "references", "math", "chem", "ce", "gallery", "timeline", "score", "syntaxhighlight",
     "source", "imagemap", "hiero", "graph", "mapframe", "maplink", "templatedata", "templatestyles",
@@ -141,10 +143,7 @@ def _parse() -> Callable[[str], Any]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != PARSER:
             raise
-        raise ValueError(
-            f"reading wikitext needs {PARSER}, which is not installed: pip install "
-            "'colossal-c4[import]'"
-        ) from None
+        raise ValueError(missing("reading wikitext", "import")) from None
     nodes = parser.nodes
     _NODES.update(
         {

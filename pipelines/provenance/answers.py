@@ -66,7 +66,7 @@ class Answer:
         url: As the record has it.
         source: Where the record is.
         fate: Whether the page is in a shard.
-        verdict: Of the page, or the reason why the record is no page: names of docs/rules.md.
+        verdict: Of the page, or the reason why the record is not a page: names of docs/rules.md.
         lines: Of the record; None if it cannot be read any more.
         kept_by: What deduplication removed: of a sentence's answer, only that sentence.
         note: The numbers behind the verdict, for people.

@@ -6,7 +6,6 @@ up in the kept files of the corpus that lacks it, by its index (`pipelines.prove
 the first comparison builds.
 """
 
-import dataclasses
 import functools
 import itertools
 from collections import Counter
@@ -28,7 +27,7 @@ from pipelines.provenance.kept import DroppedPage, KeptCorpus, KeptPage
 
 __all__ = ["Comparison", "Difference", "SettingDifference"]
 
-#: Reasons that are no verdicts of a page.
+#: Reasons that are not verdicts of a page.
 NOT_READ = "not_read"  # no record of the inputs became a page of this address
 OTHER_RECORD = "other_record"  # the page is from another record of the address
 DEDUPLICATION = "duplicate"  # deduplication removed other sentences or lines
@@ -162,8 +161,7 @@ class _Side:
     @functools.cached_property
     def _rules(self) -> PageRules:
         # What is judged after deduplication needs no lists of domains and urls.
-        recipe = Recipe.from_mapping(self.made.recipe)
-        return PageRules(dataclasses.replace(recipe, domain_list=False, url_list=False))
+        return PageRules.without_lists(Recipe.from_mapping(self.made.recipe))
 
     def pages(self, split: str) -> Iterator[tuple[int, str, Page]]:
         """Yield page key, normalised address and page, in the order of the corpus."""

@@ -22,7 +22,7 @@ from pipelines.provenance.kept import (
     KeptFile,
     KeptPage,
 )
-from pipelines.stages.clean_files import Place, page_digest, read_pages
+from pipelines.stages.clean_files import Place, page_digest, read_pages, read_rejects
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 
 __all__ = ["Account", "Explainer", "Rejected"]
@@ -161,7 +161,7 @@ class Explainer:
             yield account
         if not found and self._verdict is None:
             for each in [path] if path is not None else sorted(corpus.inputs):
-                for reject in corpus.rejects(each):
+                for reject in read_rejects(corpus.folder, each):
                     if self._names(reject["detail"]):
                         yield Rejected(each, reject["offset"], reject["reason"], reject["detail"])
 
@@ -199,7 +199,7 @@ class Explainer:
     def _by_own_rule(
         self, explained: ExplainedPage, dropped: Iterable[DroppedPage], offset: int
     ) -> ExplainedPage:
-        """Return a page with the verdict that a rule of one's own gave it, by the kept files."""
+        """Return a page with the verdict that a user's rule gave it, by the kept files."""
         for page in dropped:
             kept = explained.before.verdict is PageVerdict.KEPT
             if page.by_own_rule and page.offset == offset and kept:
@@ -217,7 +217,7 @@ class Explainer:
 
         Records of a damaged file cannot always be read by themselves; then the whole file is read.
         """
-        wet = self._config.source == sources.WET  # others are read from their begin only
+        wet = self._config.source == sources.WET  # others are read from their beginning only
         offsets = dict.fromkeys(copy.page.offset for copy in copies if wet)
         pages = [page for offset in offsets for page in self._record(path, offset)]
         found = self._matched(copies, pages, url)

@@ -23,7 +23,7 @@ from c4_filters.recipes import Recipe
 from c4_filters.sentences import SentenceSplitter, sentence_splitter
 from c4_filters.spans import unit_identities
 from c4_filters.urls import normalize_url, page_key, split_of
-from c4_filters.verdicts import PageVerdict, RejectReason, page_verdict
+from c4_filters.verdicts import PageVerdict, page_verdict
 from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
@@ -89,11 +89,11 @@ class DroppedPage(NamedTuple):
     """A page that the rules before deduplication dropped."""
 
     offset: int
-    verdict: str  # a PageVerdict, or that of a rule of one's own
+    verdict: str  # a PageVerdict, or that of a user's rule
 
     @property
     def by_own_rule(self) -> bool:
-        """Whether a rule of one's own dropped it."""
+        """Whether a user's rule dropped it."""
         return not isinstance(self.verdict, PageVerdict)
 
 
@@ -337,7 +337,7 @@ class KeptCorpus:
             "max_record_bytes": self._made.settings.max_record_bytes,
             "max_file_bytes": self._made.settings.max_file_bytes,
         }
-        if "recipe" in asked and _rules(asked["recipe"]) != _rules(self.recipe):
+        if "recipe" in asked and asked["recipe"].digest() != self.recipe.digest():
             raise ValueError(
                 f"{self.folder} was built with recipe {self.recipe.name}, not with "
                 f"today's {asked['recipe'].name}: leave --recipe out (--corpus)"
@@ -551,25 +551,6 @@ class KeptCorpus:
             self._opened.pop(next(iter(self._opened))).close()
         return pages
 
-    def rejects(self, path: str) -> list[dict[str, Any]]:
-        """Return the records of a WET file that did not become a page, as the build wrote them.
-
-        Raises:
-            ValueError: The list is damaged; the message names it.
-        """
-        name = layout.rejects(self.folder, layout.file_name(path))
-        if not storage.exists(name):
-            return []
-        try:
-            found = [json.loads(line) for line in storage.read_bytes(name).splitlines()]
-            for reject in found:
-                if (type(reject["offset"]), type(reject["detail"])) != (int, str):
-                    raise TypeError(f"{reject['offset']!r:.40}")
-                reject["reason"] = RejectReason(reject["reason"])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ValueError(f"{name} is damaged ({error}): build {self.folder} again") from None
-        return found
-
     def preferred(self, page: KeptPage, path: str, known: Sequence[Copy] | None) -> str:
         """Describe the page that was preferred to an outdated copy.
 
@@ -722,11 +703,6 @@ class KeptCorpus:
             return False
         self._lookups -= count
         return True
-
-
-def _rules(recipe: Recipe) -> dict[str, object]:
-    """Return the parts of a recipe that change pages."""
-    return {key: value for key, value in recipe.as_dict().items() if key != "description"}
 
 
 def _in_threads(read: Callable[[_Key], list[_Found]], keys: Sequence[_Key]) -> list[_Found]:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,16 +18,16 @@ from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.corpus import layout
-from pipelines.corpus.cleaned import CleanedFile, CleanedSource
+from pipelines.corpus.cleaned import CleanedFile, CleanedSource, removed_per_page, units_in
 from pipelines.corpus.errors import one_line
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
-from pipelines.corpus.manifest import OPT_OUT, InputFile, Manifest
+from pipelines.corpus.manifest import OPT_OUT, WET, InputFile, Manifest
 from pipelines.corpus.opened import Opened, OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.report.counting import GroupSizes, Repeated, Smallest, mixed
 from pipelines.report.progress import bar
 from pipelines.report.text import excerpt
-from pipelines.stages.clean_files import read_pages
+from pipelines.stages.clean_files import read_pages, read_rejects
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 
 __all__ = ["Dropped", "gather_dropped", "gather_rejects"]
@@ -127,7 +126,7 @@ class _Reader:
         self._made = made
         self._most = most
         self._recipe = Recipe.from_mapping(made.recipe)
-        self._rules = _rules_without_lists(self._recipe)
+        self._rules = PageRules.without_lists(self._recipe)
         self._places: dict[str, Smallest[_Place]] = {}
         self._samples: dict[str, Smallest[dict[str, Any]]] = {}
         self._urls, self._spans, self._most_repeated = GroupSizes(), GroupSizes(), Repeated()
@@ -177,7 +176,7 @@ class _Reader:
                 place = _Place(path, int(dropped.offsets[row]), int(dropped.keys[row]))
                 chosen.add(int(ranks[row]), place)
 
-    def _take_removed(self, opened: Opened) -> tuple[list[npt.NDArray[Any]], npt.NDArray[np.bool_]]:
+    def _take_removed(self, opened: Opened) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Sample what deduplication dropped.
 
         Returns:
@@ -187,12 +186,11 @@ class _Reader:
         live, gone = [np.empty(0, np.bool_)], [np.empty(0, np.bool_)]
         row = 0
         for pages, codes, units in opened.slices(_SPLITS, *_ALL_KEYS):
-            codes = np.asarray(codes, np.uint8)
             live.append(codes == 0)
             gone.append(units)
             self._take_pages(opened, pages, codes, units, row)
             row += len(pages)
-        return [np.concatenate(live)], np.concatenate(gone)
+        return np.concatenate(live), np.concatenate(gone)
 
     def _take_pages(
         self,
@@ -214,9 +212,8 @@ class _Reader:
             if chosen.wants(int(ranks[at])):
                 text = pages.column("text")[at].as_py()
                 chosen.add(int(ranks[at]), _shown(pages, at, _WHY[verdict], _plain(text)))
-        bounds = pages.column("unit_starts").offsets.to_numpy()[: len(pages) + 1]
-        bounds = bounds - bounds[0]
-        removed = np.diff(np.concatenate(([0], np.cumsum(units)))[bounds])
+        bounds, _ = units_in(pages)
+        removed = removed_per_page(bounds, units)
         judged = self._rules.are_judged_after_dedup(np.diff(bounds), removed) & (codes == 0)
         for at in np.flatnonzero(judged).tolist():
             self._take_judged(pages, at, units[bounds[at] : bounds[at + 1]], int(ranks[at]))
@@ -244,9 +241,9 @@ class _Reader:
 
     def _read_records(self, notes: list[str]) -> dict[str, list[dict[str, Any]]]:
         """Read the sampled records from the WET files and explain them."""
-        if getattr(self._made.settings, "source", "wet") != "wet":
+        if self._made.settings.source != WET:
             notes.append(
-                "The inputs are no WET files: only a few of the pages that rules dropped are shown."
+                "The inputs are not WET files: only a few pages that rules dropped are shown."
             )
             return _samples_of_manifest(self._made)
         wanted: dict[str, list[tuple[str, int, _Place]]] = {}
@@ -313,12 +310,12 @@ class _Reader:
     # ---------------------------------------------------------------------------- duplicates
 
     def _take_spans(
-        self, name: str, live: list[npt.NDArray[Any]], gone: npt.NDArray[np.bool_]
+        self, name: str, live: npt.NDArray[np.bool_], gone: npt.NDArray[np.bool_]
     ) -> None:
         if self._recipe.dedup_unit == "none":
             return
         prints = read_fingerprints(layout.fingerprints(self._folder, name))
-        found = _removed_spans(prints, live[0], gone, self._recipe.dedup_window)
+        found = _removed_spans(prints, live, gone, self._recipe.dedup_window)
         if len(found):
             self._spans.add(found[:, 0])
             self._most_repeated.add(found)
@@ -404,11 +401,6 @@ def _removed_spans(
     return ids
 
 
-def _rules_without_lists(recipe: Recipe) -> PageRules:
-    """Return a recipe's rules, but for those that need a list of the user's."""
-    return PageRules(dataclasses.replace(recipe, domain_list=False, url_list=False))
-
-
 def _explained(page: RawPage, verdict: str, rules: PageRules) -> dict[str, Any]:
     explained = explain_page(page, rules)
     if explained.before.verdict != verdict:  # a list of the user's decided, or another version
@@ -459,15 +451,10 @@ def gather_rejects(folder: str, inputs: Iterable[InputFile], most: int) -> list[
     chosen: Smallest[dict[str, Any]] = Smallest(most)
     kept = set(storage.listdir(storage.join(folder, "rejects")))
     for number, file in enumerate(inputs):
-        path = layout.rejects(folder, layout.file_name(file.path))
-        if path.rpartition("/")[2] not in kept:
+        if storage.last_part(layout.rejects(folder, layout.file_name(file.path))) not in kept:
             continue
-        try:
-            for line in storage.read_bytes(path).splitlines():
-                values = json.loads(line)
-                reject = {name: str(values[name]) for name in ("offset", "reason", "detail")}
-                rank = int(mixed(int(values["offset"]) ^ int(mixed(number))))
-                chosen.add(rank, {"file": file.path.rpartition("/")[2], **reject})
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise ValueError(f"{path} is damaged ({error}): build {folder} again") from None
+        for values in read_rejects(folder, file.path):
+            reject = {name: str(values[name]) for name in ("offset", "reason", "detail")}
+            rank = int(mixed(values["offset"] ^ int(mixed(number))))
+            chosen.add(rank, {"file": storage.last_part(file.path), **reject})
     return chosen.values()

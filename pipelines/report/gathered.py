@@ -14,7 +14,7 @@ from pipelines.report.written import gather_written
 
 __all__ = ["KEPT", "REJECTED", "gather"]
 
-#: Names of samples that are no verdicts of dropped pages.
+#: Names of samples that are not verdicts of dropped pages.
 KEPT, REJECTED = "kept", "rejected record"
 _SHOWN_DOMAINS = 30
 _SHOWN_LANGUAGES = 30

@@ -28,7 +28,7 @@ def make_report(folders: Sequence[str], to: str | None = None, samples: int = SA
         samples: Pages to sample for each rule, at most.
 
     Raises:
-        CorpusError: A folder is no finished corpus of ``c4 build``, or a shard is damaged.
+        CorpusError: A folder is not a finished corpus of ``c4 build``, or a shard is damaged.
         OSError: A file cannot be read or written.
         ValueError: A kept file is damaged; the message names it.
         ModuleNotFoundError: Matplotlib is not installed.
@@ -50,7 +50,7 @@ def make_summary(folder: str, to: str | None = None) -> list[str]:
         to: The folder to write to; ``report`` in the corpus folder by default.
 
     Raises:
-        CorpusError: The folder is no finished corpus of ``c4 build``, or a shard is damaged.
+        CorpusError: The folder is not a finished corpus of ``c4 build``, or a shard is damaged.
         OSError: A file cannot be read or written.
     """
     corpus, made = _open(folder)

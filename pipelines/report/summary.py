@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.corpus.card.facts import Facts
-from pipelines.corpus.manifest import Manifest
+from pipelines.corpus.manifest import WET, Manifest
 from pipelines.report.counting import Item, SumsByName
 from pipelines.report.written import Written
 
@@ -134,7 +134,7 @@ def summary(written: Written, made: Manifest, domain_cuts: Mapping[str, int]) ->
         },
         "3.1": {
             "opt_out_list_sha256": facts.opt_out,
-            "robots_txt": _ROBOTS if facts.source == "wet" else "",
+            "robots_txt": _ROBOTS if facts.source == WET else "",
         },
         "3.2": {
             "rules": {

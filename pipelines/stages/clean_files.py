@@ -54,6 +54,7 @@ __all__ = [
     "page_digest",
     "pages_of",
     "read_pages",
+    "read_rejects",
     "read_summary",
     "same_content",
 ]
@@ -161,7 +162,7 @@ def clean_file(
     file, limits = storage.FileInfo(path, size, content), (max_record_bytes, max_file_bytes)
     cleaned = _clean(file, output, rules, identity, limits, progress, new, source)
     if found == OLDER_FORMAT:
-        _remove_older(path, output)
+        _remove_of_0_1(path, output)
     return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
 
 
@@ -291,7 +292,7 @@ def _finished(
             found_identity, values = file.summary["identity"], file.summary["file"]
             pages = file.pages
     except FileNotFoundError:
-        older = not new and storage.exists(layout.cleaned(output, layout.older_file_name(path)))
+        older = not new and storage.exists(layout.cleaned(output, layout.file_name_of_0_1(path)))
         return OLDER_FORMAT if older else ""
     except OtherVersionError:
         return OLDER_FORMAT
@@ -318,9 +319,9 @@ def _finished(
     return dataclasses.replace(summary, resumed=True)
 
 
-def _remove_older(path: str, output: str) -> None:
+def _remove_of_0_1(path: str, output: str) -> None:
     """Remove what version 0.1 wrote for a WET file, whose names no later version uses."""
-    name = layout.older_file_name(path)
+    name = layout.file_name_of_0_1(path)
     places = (layout.cleaned, layout.fingerprints, layout.removals, layout.rejects)
     storage.remove(place(output, name) for place in places)
 
@@ -625,6 +626,29 @@ def _write_rejects(path: str, input_path: str, rejects: list[Reject], source: st
                 "detail": reject.detail,
             }
             file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+
+def read_rejects(output: str, path: str) -> list[dict[str, Any]]:
+    """Return the records of an input that did not become a page, as cleaning it listed them.
+
+    Args:
+        output: The corpus folder.
+        path: Of the input.
+
+    Raises:
+        ValueError: The list is damaged; the message names it.
+    """
+    name = layout.rejects(output, layout.file_name(path))
+    try:
+        found = [json.loads(line) for line in storage.read_if_exists(name).splitlines()]
+        for reject in found:
+            offset, detail = reject["offset"], reject["detail"]
+            if type(offset) is not int or not 0 <= offset < 1 << 63 or type(detail) is not str:
+                raise TypeError(f"{offset!r:.40}")
+            reject["reason"] = RejectReason(reject["reason"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{name} is damaged ({error}): build {output} again") from None
+    return found
 
 
 def _counted(counts: Counter[str], without: str = "") -> dict[str, int]:

@@ -168,7 +168,7 @@ def write_file_removals(
     build_id: str,
     opted_out: bytes = b"",
 ) -> None:
-    """Write what goes from a file: opted-out pages, pages by url, units by span.
+    """Write what is removed from a file: opted-out pages, pages by url, units by span.
 
     Args:
         output: The corpus folder.

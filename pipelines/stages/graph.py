@@ -16,7 +16,8 @@
 The graph carries settings, never the names of files: a worker reads these from the list that the
 launcher made (`pipelines.input_list`). Text stays in files and is read once by the shard it belongs
 to. Fingerprint files of older corpora (``--against``) join those of cleaned files on their way to
-both kinds of buckets (`pipelines.stages.older_files`).
+both kinds of buckets (`pipelines.stages.older_files`). Pages on an opt-out list are found after
+CleanFiles, take no part in deduplication, and become removals.
 """
 
 import contextlib
@@ -147,7 +148,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         # The patterns, as many as files perhaps, stay with the launcher, which made the list.
         listed = storage.join(config.output, layout.INPUTS)
         config = config.with_inputs(listed)
-        job, recipe, older = _Job(config, claim, self.notes), config.recipe, config.older
+        job = _Job(config, claim, self.notes)
         folder = begin | "Folder" >> beam.Create([config.output])
         files = (
             folder
@@ -166,6 +167,36 @@ class BuildCorpus(beam.PTransform[Any, Any]):
                 tuple[str, bytes]
             )
 
+        deduplicated = self._deduplicate(begin, folder, names, totals, job)
+        # Asking for names makes a stage wait until every file, every piece is there.
+        ready = beam.pvalue.AsList(deduplicated)
+        start = begin | "Start" >> beam.Create([config.shards])
+        pieces = (
+            start
+            | "PlanMerge" >> beam.FlatMap(_plan_merge, job, totals, ready)
+            | "SpreadPieces" >> Spread()
+            | "OwnBeforeMerge" >> beam.ParDo(_Own(job))
+            | "MergeFiles" >> beam.Map(_merge_files, job, totals, ready)
+        )
+        shards = (
+            start
+            | "PlanShards"
+            >> beam.FlatMap(_plan_shards, job, totals, ready, beam.pvalue.AsList(pieces))
+            | "SpreadShards" >> Spread()
+            | "WriteShards" >> beam.ParDo(_WriteShard(job), totals, ready)
+        )
+        return (
+            begin
+            | "Finish" >> beam.Create([alone])
+            | "WriteManifest"
+            >> beam.Map(
+                _write_manifest, job, beam.pvalue.AsList(files), beam.pvalue.AsList(shards)
+            ).with_output_types(Any)
+        )
+
+    def _deduplicate(self, begin: Any, folder: Any, names: Any, totals: Any, job: _Job) -> Any:
+        """Add the stages from cleaned files to removals; the output has the names of the files."""
+        config, recipe, older = job.config, job.config.recipe, job.config.older
         compared = names  # what goes through deduplication
         if older:
             groups = (
@@ -211,34 +242,9 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         )
         if recipe.near_dedup is not None:
             own = beam.ParDo(_Own(job))
-            near = NearDuplicates(config, claim.build_id, totals, own, job.note)
+            near = NearDuplicates(config, job.claim.build_id, totals, own, job.note)
             deduplicated = deduplicated | "NearDuplicates" >> near
-
-        # Asking for names makes a stage wait until every file, every piece is there.
-        ready = beam.pvalue.AsList(deduplicated)
-        start = begin | "Start" >> beam.Create([config.shards])
-        pieces = (
-            start
-            | "PlanMerge" >> beam.FlatMap(_plan_merge, job, totals, ready)
-            | "SpreadPieces" >> Spread()
-            | "OwnBeforeMerge" >> beam.ParDo(_Own(job))
-            | "MergeFiles" >> beam.Map(_merge_files, job, totals, ready)
-        )
-        shards = (
-            start
-            | "PlanShards"
-            >> beam.FlatMap(_plan_shards, job, totals, ready, beam.pvalue.AsList(pieces))
-            | "SpreadShards" >> Spread()
-            | "WriteShards" >> beam.ParDo(_WriteShard(job), totals, ready)
-        )
-        return (
-            begin
-            | "Finish" >> beam.Create([alone])
-            | "WriteManifest"
-            >> beam.Map(
-                _write_manifest, job, beam.pvalue.AsList(files), beam.pvalue.AsList(shards)
-            ).with_output_types(Any)
-        )
+        return deduplicated
 
 
 class Spread(beam.PTransform[Any, Any]):

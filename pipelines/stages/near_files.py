@@ -7,7 +7,7 @@ The steps, after exact deduplication has written its removals:
    *hub*.
 3. `hub_texts`: the texts of hubs go to the files of the other pages.
 4. `similar_pairs`: each file compares its pages with these texts.
-5. `dropped_pages`: of the similar pairs, few by now, one worker decides which pages go.
+5. `dropped_pages`: of the similar pairs, few by now, one worker decides which pages are dropped.
 6. `write_near_removals`: the removal files are written again, with these pages.
 
 A step reads a removal file without the near duplicates that an earlier run of step 6 wrote into it,
@@ -27,7 +27,7 @@ from c4_filters.pages import PageRules
 from c4_filters.spans import cut
 from c4_filters.verdicts import PageVerdict
 from pipelines.corpus import layout
-from pipelines.corpus.cleaned import CleanedFile
+from pipelines.corpus.cleaned import CleanedFile, removed_per_page, units_in
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.removals import PAGE_VERDICTS, Removals, open_removals, write_removals
@@ -304,18 +304,14 @@ def _pages(
             if wanted is not None:
                 rows = range(first_row, first_row + len(batch))
                 stays = np.array([row in wanted for row in rows], bool)
-            offsets = batch.column("unit_starts").offsets.to_numpy()[: len(batch) + 1]
-            starts = batch.column("unit_starts").values.to_numpy()
-            gone = removals.units(first_unit, int(offsets[-1] - offsets[0]))
+            bounds, starts = units_in(batch)
+            gone = removals.units(first_unit, len(starts))
             texts, urls, digests = (batch.column(name) for name in ("text", "url", "digest"))
-            units = np.diff(offsets)
-            before = np.concatenate(([0], np.cumsum(gone)))
-            lost = np.diff(before[offsets - offsets[0]])
-            judged = rules.are_judged_after_dedup(units, lost)
+            lost = removed_per_page(bounds, gone)
+            judged = rules.are_judged_after_dedup(np.diff(bounds), lost)
             for row in np.flatnonzero(stays).tolist():
-                text, begin = texts[row].as_py(), int(offsets[row] - offsets[0])
-                removed = gone[begin : begin + int(units[row])]
-                of_page = starts[offsets[row] : offsets[row + 1]].tolist()
+                text, units = texts[row].as_py(), slice(*bounds[row : row + 2].tolist())
+                removed, of_page = gone[units], starts[units].tolist()
                 if wanted is not None:
                     text = cut(text, of_page, removed) if lost[row] else text
                 elif judged[row]:

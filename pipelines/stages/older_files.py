@@ -1,11 +1,11 @@
 """Fingerprints of older corpora on their way through deduplication.
 
 Groups of their files take the same way as the files of the build, under names of their own:
-``0/12`` is a group of the first older corpus. A page of the build goes if any older corpus has its
-url. A span goes if it is on an older page that won its url: among the pages of its own corpus, and
-against the corpora that this one was built against. Nothing of an older corpus goes, so its spans
-travel without their places, and files are read in groups: each group sends a span once, and one
-buffer to a bucket.
+``0/12`` is a group of the first older corpus. A page of the build is removed if any older corpus
+has its url. A span is removed if it is on an older page that won its url: among the pages of its
+own corpus, and against the corpora that this one was built against. Nothing of an older corpus is
+removed, so its spans travel without their places, and files are read in groups: each group sends a
+span once, and one buffer to a bucket.
 """
 
 import json

@@ -5,26 +5,36 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from c4_filters.dates import COMMON_FORM, whole_seconds
 from c4_filters.pages import PageRules
 from c4_filters.verdicts import LineVerdict, PageVerdict
-from pipelines import storage
 from pipelines.collector import without_collector
-from pipelines.corpus import formats
-from pipelines.corpus.cleaned import CleanedFile, CleanedSource, key_range, shard_order
-from pipelines.corpus.digests import HashedFile
+from pipelines.corpus.cleaned import (
+    CleanedFile,
+    CleanedSource,
+    key_range,
+    removed_per_page,
+    shard_order,
+    units_in,
+)
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, no_pages, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.corpus.root_digest import RowDigests, row_digests
+from pipelines.corpus.shard_files import (
+    dates_of,
+    first_page,
+    in_whole_seconds,
+    languages_of,
+    write_shard_files,
+)
 from pipelines.number_options import MOST_SHARDS
 
 __all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
@@ -46,7 +56,6 @@ _OUTPUT_COLUMNS = (
 )
 _SAMPLES_PER_VERDICT = 3
 _SAMPLE_CHARS = 300
-_KEPT_PAGE_CHARS = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +88,7 @@ class ShardSummary:
     pages_dropped: dict[str, int]
     lines_dropped: dict[str, int]
     samples: dict[str, list[dict[str, str]]]
-    files: list[dict[str, Any]]  # name, format, bytes, sha256
+    files: list[dict[str, Any]]  # of ShardFile
     kept_page: dict[str, str] | None  # its first page, shortened, for people to look at
     cpu_s: float
     languages: dict[str, int]  # pages by code
@@ -139,27 +148,15 @@ def write_shard(
     split = SPLITS.index(task.split)
     # Files of the caller stay open.
     own = contextlib.closing(OpenedFiles()) if opened is None else contextlib.nullcontext(opened)
-    with own as files:
+    with own as kept:
         for source in sources:
-            with files.open(source, build_id) as opened_source:
+            with kept.open(source, build_id) as opened_source:
                 for batch in opened_source.slices([split], low, high):
                     writer.add(*batch, opened_source.cleaned)
     table = writer.table()
-    written = []
-    for format_name in format_names:
-        file_name = formats.shard_file_name(task.split, task.index, task.count, format_name)
-        with storage.write_atomically(storage.join(output, file_name)) as file:
-            hashed = HashedFile(file)
-            formats.write_table(format_name, table, cast(BinaryIO, hashed))
-            require()
-        written.append(
-            {
-                "name": file_name,
-                "format": format_name,
-                "bytes": hashed.bytes,
-                "sha256": hashed.digest.hexdigest(),
-            }
-        )
+    place = (task.split, task.index, task.count)
+    files = write_shard_files(output, place, table, format_names, require)
+    shown = first_page(table)
     return ShardSummary(
         split=task.split,
         index=task.index,
@@ -172,15 +169,10 @@ def write_shard(
             str(key): count for key, count in sorted(writer.lines_dropped.items()) if count
         },
         samples=writer.samples,
-        files=written,
-        kept_page={
-            "url": table["url"][0].as_py(),
-            "text": table["text"][0].as_py()[:_KEPT_PAGE_CHARS],
-        }
-        if len(table)
-        else None,
-        languages=_languages(table["language"]),
-        dates=_oldest_and_newest(table["timestamp"]),
+        files=[dataclasses.asdict(file) for file in files],
+        kept_page=dataclasses.asdict(shown) if shown is not None else None,
+        languages=languages_of(table),
+        dates=dates_of(table),
         rows=row_digests(table, writer.page_keys, (low, high)),
         cpu_s=time.process_time() - started,
     )
@@ -209,26 +201,23 @@ class _Shard:
         source: CleanedFile,
     ) -> None:
         """Take a slice of a cleaned file: [pages], [pages] and [units of these pages]."""
-        offsets = pages.column("unit_starts").offsets.to_numpy()[: len(pages) + 1]
-        offsets = offsets - offsets[0]
-        gone_before = np.concatenate(([0], np.cumsum(unit_gone)))
-        gone_per_page = np.diff(gone_before[offsets])
+        bounds, starts = units_in(pages)
         lines = pages.column("lines").to_numpy().astype(np.int64)
         keep = page_codes == 0
         for code, count in enumerate(np.bincount(page_codes).tolist()):
             if code and count:
                 self.pages_dropped[PAGE_VERDICTS[code]] += count
         self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += int(lines[~keep].sum())
-        judged = self._rules.are_judged_after_dedup(np.diff(offsets), gone_per_page)
+        judged = self._rules.are_judged_after_dedup(
+            np.diff(bounds), removed_per_page(bounds, unit_gone)
+        )
         to_judge = np.flatnonzero(keep & judged)
         changed: list[str] = []
         languages: list[tuple[str, float] | None] = []
         changed_mask = np.zeros(len(pages), dtype=bool)
         texts, urls = pages.column("text"), pages.column("url")
-        starts = pages.column("unit_starts").values.to_numpy()
-        starts = starts[pages.column("unit_starts").offsets[0].as_py() :]
         for page in to_judge.tolist():
-            begin, end = int(offsets[page]), int(offsets[page + 1])
+            begin, end = int(bounds[page]), int(bounds[page + 1])
             text, url = texts[page].as_py(), urls[page].as_py()
             left, _, result = self._rules.finish_page(
                 text, starts[begin:end].tolist(), unit_gone[begin:end], url
@@ -278,30 +267,7 @@ class _Shard:
         if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
             return table
         at = table.schema.get_field_index("timestamp")
-        return table.set_column(at, "timestamp", _in_whole_seconds(table["timestamp"]))
-
-
-_WHOLE_DATE = rf"\A(?:{COMMON_FORM})\z"
-
-
-def _in_whole_seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Dates as ``YYYY-MM-DDThh:mm:ssZ``, so that readers that guess types find one."""
-    odd = pc.invert(pc.match_substring_regex(dates, _WHOLE_DATE))
-    if not pc.any(odd).as_py():
-        return dates
-    changed = [whole_seconds(date) for date in dates.filter(odd).to_pylist()]
-    return pc.replace_with_mask(dates, odd.combine_chunks(), pa.array(changed, dates.type))
-
-
-def _languages(codes: pa.ChunkedArray) -> dict[str, int]:
-    counted = pc.value_counts(codes).to_pylist()
-    return {each["values"]: each["counts"] for each in counted if each["values"] is not None}
-
-
-def _oldest_and_newest(dates: pa.ChunkedArray) -> tuple[str, ...]:
-    dates = _in_whole_seconds(dates)
-    found = pc.min_max(dates.filter(pc.match_substring_regex(dates, _WHOLE_DATE))).as_py()
-    return () if found["min"] is None else (found["min"], found["max"])
+        return table.set_column(at, "timestamp", in_whole_seconds(table["timestamp"]))
 
 
 def _replace(

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Iterator
 
+from pipelines.extras import missing
+
 __all__ = ["as_oserror", "of_status", "raising_oserror", "require"]
 
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -54,7 +56,4 @@ def raising_oserror(path: str) -> Iterator[None]:
 
 def require(extra: str, scheme: str) -> OSError:
     """Return the error for a client that is not installed."""
-    return OSError(
-        f"{scheme}:// needs the extra {extra}, which is not installed (in a clone: pip install "
-        f"-e '.[{extra}]')"
-    )
+    return OSError(missing(f"{scheme}://", extra))

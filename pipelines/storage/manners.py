@@ -391,7 +391,7 @@ def _redirected(at: str, to: str, url: str) -> str:
         target, scheme = to, ""
     shown = printable(target[:200])
     if scheme not in ("http", "https"):
-        what = f"the server redirects to {shown}, which is no web address: refused"
+        what = f"the server redirects to {shown}, which is not a web address: refused"
         raise OSError(errno.EPERM, what, url)
     if scheme == "http" and at.lower().startswith("https:"):
         what = f"the server redirects from https to http ({shown}): refused"
@@ -452,7 +452,7 @@ def _is_no_answer(error: Exception) -> bool:
 
 
 def refusal(answer: "requests.Response", path: str) -> OSError:
-    """Return the error for an answer that is no file, with the words of its page; close it."""
+    """Return the error for an answer that is not a file, with the words of its page; close it."""
     words = body_words(answer)
     answer.close()
     return of_status(answer.status_code, path, words)

@@ -91,7 +91,7 @@ def test_an_entry_does_not_cover_an_address(entry: str, url: str) -> None:
         (f"{'a' * 64}.example", "no host"),
         ("/just/a/path", "no host"),
         ("example.com?q=*", "needs a /"),
-        ("example.com?q", "no host"),
+        ("example.com?q", "not a host"),
         ("ex(a)mple*.com", "no host"),
         ("bü*.example", "outside ASCII"),
         ("example.com/a#b", "fragment"),

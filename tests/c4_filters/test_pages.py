@@ -327,7 +327,9 @@ def test_lines_read_are_lines_kept_and_lines_dropped(name):
         assert lines_read == sum(1 for line in text.splitlines() if line.strip())
         assert lines_read == result.lines + counts.total()
         assert set(counts) <= set(LineVerdict) - {LineVerdict.KEPT}
-        if result.verdict is PageVerdict.KEPT:
+        if result.verdict is PageVerdict.KEPT and recipe.verbatim:
+            assert result.text == text
+        elif result.verdict is PageVerdict.KEPT:
             assert result.lines == result.text.count("\n") + 1
             assert result.text == result.text.strip()
         else:

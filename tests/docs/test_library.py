@@ -66,15 +66,18 @@ def clone(tmp_path_factory):
 
 def test_every_example_is_run_by_a_test():
     words = (
-        "made = build(", "BuildCorpus", ".pages(", ".dataset(", "Page(", "PageRules", "pretrain(",
-        "finetune(", "load_hf(", "evaluate(", "why(", "status(", 'source="jsonl"', "make_mixture(",
+        "made = build(", "BuildCorpus", "corpus.pages(", "Comparison(", ".dataset(", "Page(",
+        "PageRules", "pretrain(", "finetune(", "load_hf(", "evaluate(", "why(", "status(",
+        'source="jsonl"', "make_mixture(",
     )  # fmt: skip
     assert sorted(block for word in words for block in blocks(word)) == sorted(BLOCKS)
 
 
 @pytest.mark.slow
 def test_the_examples_of_building_and_reading(clone):
-    [transform], [pages], [dataset] = map(blocks, ("BuildCorpus", ".pages(", ".dataset("))
+    [transform], [pages], [dataset], [parts] = map(
+        blocks, ("BuildCorpus", "corpus.pages(", ".dataset(", "Comparison(")
+    )
     [state] = blocks("status(")
     assert run_in_clone(clone, state).stdout == "done 3 cleaned, 0 left\n"
     made = run_in_clone(clone, transform)
@@ -93,6 +96,9 @@ def test_the_examples_of_building_and_reading(clone):
     place, lines = run_in_clone(clone, why).stdout.splitlines()
     assert place.endswith("sample-00000.warc.wet.gz 1490 written kept en 1.0000")
     assert lines.endswith("'no_end_mark'] ()")
+    compared = run_in_clone(clone, parts).stdout.splitlines()
+    assert "'differing': 0" in compared[-2]
+    assert compared[-1] == f"en 68 {clone}/by-language/en"
 
 
 def test_the_examples_of_explaining(capsys):

@@ -155,7 +155,7 @@ def test_the_error_is_the_one_that_a_misspelt_key_gives():
     misspelt = toml.replace("min_sentences =", "min_sentence =")
     with pytest.raises(ValueError, match="unknown key") as caught:
         load_recipe("nordic.toml", misspelt)
-    assert str(caught.value) == message.strip()
+    assert f"{caught.value} (--recipe)" == message.strip()
 
 
 def test_the_commands_are_understood():

@@ -61,6 +61,8 @@ def test_paths_and_texts_are_read_as_options_are() -> None:
             {"recipe": RECIPES["en.noblocklist"], "badwords": (("en", "a"),)},
             "has no bad-word rule (--badwords)",
         ),
+        ({"source": "jsonl", "inputs": (), "crawl": "CC-MAIN-2019-18"}, "leave --crawl out"),
+        ({"source": "books", "inputs": ("a", "@list")}, "name the files (--input)"),
         ({"domain_list": "a"}, "reads no domain list (--domain-list)"),
         ({"url_list": "a"}, "reads no url list (--url-list)"),
         ({"recipe": RECIPES["realnewslike"]}, "needs a domain list (--domain-list FILE)"),

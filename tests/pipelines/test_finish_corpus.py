@@ -36,8 +36,8 @@ def file(path: str, **values: Any) -> FileSummary:
 def shard(split: str, index: int, count: int, formats: tuple[str, ...] = ("parquet",), **values: Any
 ) -> ShardSummary:  # fmt: skip
     files = [
-        {"name": shard_file_name(split, index, count, name), "format": name, "bytes": 3,
-         "sha256": "f" * 64}
+        {"name": shard_file_name(split, index, count, name), "split": split, "format": name,
+         "pages": values.get("pages", 0), "bytes": 3, "sha256": "f" * 64}
         for name in formats
     ]  # fmt: skip
     empty: dict[str, Any] = {

@@ -144,6 +144,10 @@ def test_wrong_usage_is_one_line(tmp_path: pathlib.Path) -> None:
         "--recipe", "en",
     )  # fmt: skip
     assert "have the same name" in done.err
+    given = ("--from", "books", "--input", tmp_path / "a", "--output", tmp_path / "o")
+    for words in (["--crawl", "CC-MAIN-2019-18"], ["--files", "0:1"], ["--base-url", "s3://a"]):
+        done = run_c4("import", *given, *words)
+        assert (done.status, f"unknown option {words[0]}" in done.err) == (1, True)
 
 
 PAGES = [

@@ -138,6 +138,7 @@ def test_a_bad_file_is_named_in_one_line(
         toml(tmp_path, content)
     assert words in str(raised.value)
     assert "mine.toml: " in str(raised.value)
+    assert str(raised.value).count("(--recipe)") == 1
     assert "\n" not in str(raised.value)
 
 

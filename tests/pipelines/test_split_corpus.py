@@ -40,6 +40,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     done = run_c4(
         "build", "--input", folder / "a.warc.wet.gz", "--output", folder / "out",
         "--recipe", folder / "many.toml", "--shards", "4", "--format", "parquet,json",
+        "--provenance",
     )  # fmt: skip
     assert done.status == 0, done.err
     return folder / "out"
@@ -73,7 +74,14 @@ def test_each_language_is_a_corpus(corpus: pathlib.Path, tmp_path: pathlib.Path)
         counts = made["counts"]
         assert counts["pages_read"] == 120
         assert counts["pages_dropped"] == {"other_language": 120 - len(urls(folder))}
-        assert f"# c4/many.{language}" in (folder / "README.md").read_text("utf-8")
+        card = (folder / "README.md").read_text("utf-8")
+        assert f"# c4/many.{language}" in card
+        assert f'language: ["{language}"]' in card
+        assert f"dated from {DATE} to {DATE}" in card
+        columns = pq.read_schema(next(folder.glob("train-*.parquet"))).names
+        sets = json.loads((folder / "croissant.json").read_bytes())["recordSet"]
+        [pages] = [each for each in sets if each["@id"] == "pages"]
+        assert {field["name"] for field in pages["field"]} == {*columns, "split"}
         assert not (folder / "cleaned").exists()
     assert open_corpus(str(tmp_path / "out" / "de")).split().digest != (
         open_corpus(str(tmp_path / "out" / "fr")).split().digest
@@ -196,7 +204,7 @@ def test_what_cannot_be_split_is_refused_in_a_line(
     shutil.copytree(corpus, damaged)
     shard = next(path for path in sorted(damaged.glob("train-*.parquet")))
     content = bytearray(shard.read_bytes())
-    content[len(content) // 3] ^= 0xFF
+    content[len(content) // 10] ^= 0xFF  # among the texts
     shard.write_bytes(content)
     refused = split(damaged, tmp_path / "parts")
     assert refused.status == 1

@@ -11,7 +11,7 @@ from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES
 from pipelines.corpus.formats.provenance import PROVENANCE_FEATURES
 from pipelines.corpus.layout import MANIFEST
-from pipelines.corpus.manifest import OPT_OUT, Manifest, SplitSums
+from pipelines.corpus.manifest import OPT_OUT, WET, Manifest, SplitSums
 
 __all__ = ["COMMON_CRAWL_TERMS", "Facts", "Licence", "crawls_of"]
 
@@ -30,12 +30,12 @@ class Origin(NamedTuple):
     name: str  # of the body of text that it is part of
     url: str
     license: str  # its name at Hugging Face
-    terms: str  # that bind besides
+    terms: str  # that apply too
     terms_name: str
 
 
 _ORIGINS = {
-    "wet": Origin(
+    WET: Origin(
         "WET files of Common Crawl", "Common Crawl", "https://commoncrawl.org/",
         "odc-by", COMMON_CRAWL_TERMS, "Common Crawl's terms of use",
     ),
@@ -90,7 +90,7 @@ class Facts:
     files_read: int = 0
     pages_read: int = 0
     version: str = ""
-    source: str = "wet"
+    source: str = WET
     opt_out: str = ""
     provenance: bool = False
 
@@ -120,7 +120,7 @@ class Facts:
             files_read=made.counts.files_read,
             pages_read=made.counts.pages_read,
             version=made.versions.get("colossal-c4", ""),
-            source=getattr(made.settings, "source", "wet"),
+            source=made.settings.source,
             opt_out=made.settings.lists.get(OPT_OUT, ""),
             provenance=made.settings.provenance,
         )

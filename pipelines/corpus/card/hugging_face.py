@@ -134,7 +134,7 @@ def _body(facts: Facts) -> Iterator[str]:
     else:
         yield "The owner has not named a licence (`--card`)."
     if origin.terms:
-        yield f"[{origin.terms_name}]({origin.terms}) bind besides."
+        yield f"[{origin.terms_name}]({origin.terms}) apply too."
     yield "Each page remains its author's."
     yield from ("", "## Personal data", "")
     yield (

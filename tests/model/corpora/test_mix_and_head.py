@@ -136,6 +136,7 @@ def test_a_mixture_is_a_corpus_for_every_command(place, tmp_path):
     assert "times read" in done.out
     made = json.loads((out / "manifest.json").read_text())
     assert made["settings"]["source"] == "corpora"
+    assert made["kept_page"]["text"] == pages(out)[0]
     assert [entry["path"] for entry in made["inputs"]] == [str(place / "a"), str(place / "b")]
     assert "complete already" in run_c4(*command, "--output", out).out
     assert run_c4("verify", out).status == 0
@@ -173,7 +174,7 @@ def test_what_does_not_fit_is_refused(place, tmp_path):
     assert "holds a build with other settings" in built.err
     for text in ("A", "A=", "=1", "A=x"):
         assert "given as DIR=WEIGHT" in run_c4("mix", "--corpus", text, "--output", out).err
-    assert "from 1 to 10^18, such as 2^29" in run_c4(
+    assert "from 1 to 10^18, such as 2^29, got 'many' (--tokens)" in run_c4(
         "head", "--corpus", a, "--tokens", "many", "--vocab", "v", "--output", out
     ).err  # fmt: skip
 

@@ -45,7 +45,7 @@ def test_a_name_is_never_a_path_and_tells_paths_apart(first: str, second: str) -
 
 def test_paths_whose_digests_begin_alike_have_names_of_their_own() -> None:
     first, second = (f"/crawl/{number}/a.warc.wet.gz" for number in PAIR)
-    assert layout.older_file_name(first) == layout.older_file_name(second)
+    assert layout.file_name_of_0_1(first) == layout.file_name_of_0_1(second)
     assert layout.file_name(first) != layout.file_name(second)
 
 

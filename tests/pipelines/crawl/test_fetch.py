@@ -161,7 +161,7 @@ def test_hostile_lines_are_named_and_nothing_is_written_elsewhere(
     done = c4_fetch(web, tmp_path / "wet")
     assert done.status == 1
     assert content(tmp_path) == {f"wet/{NAMES[0]}": FILES[0]}
-    for line in ("line 1 is no plain path", "line 3 is not relative", "line 4 has a backslash"):
+    for line in ("line 1 is not a plain path", "line 3 is not relative", "line 4 has a backslash"):
         assert f"{LIST}: {line}" in done.err
 
 
@@ -244,10 +244,10 @@ NAMED = {
     "damaged": (Answer(200, {}, A[:9000] + b"?" * 99 + A[9099:]), "is damaged gzip"),
     "a part": (part(5, 99, len(A), A[5:100]), "the server sends a part that was not"),
     "endless": (Answer(200, {}, gzip.compress(bytes(3 << 20), 1)), "unpacks to more than 2 MB"),
-    "to a file": (Answer(302, {"Location": "file:///etc/passwd"}), "no web address: refused"),
+    "to a file": (Answer(302, {"Location": "file:///etc/passwd"}), "not a web address: refused"),
     "to a dead host": (Answer(302, {"Location": ELSEWHERE}), "cannot be reached: "),
     "to a bad address": (Answer(302, {"Location": "http://a b/"}), "cannot be reached: "),
-    "to nowhere": (Answer(302, {"Location": "http://[x"}), "no web address: refused"),
+    "to nowhere": (Answer(302, {"Location": "http://[x"}), "not a web address: refused"),
     "loop": (Answer(301, {"Location": PATHS[0]}), "redirects more than 5 times"),
     "gone": (Answer(410), "No such file"),
     "asked wrongly": (Answer(400, {}, b"<p>no\x1b such\npath</p>"), "status 400: no· such path"),

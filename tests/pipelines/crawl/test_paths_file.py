@@ -23,12 +23,12 @@ GOOD = "crawl-data/X/segments/1.1/wet/CC-MAIN-1-2-00000.warc.wet.gz"
 HOSTILE = {
     "/etc/passwd": "not relative",
     "~root/x.gz": "not relative",
-    "../x.gz": "no plain path",
-    "a/../../x.gz": "no plain path",
-    "a//x.gz": "no plain path",
-    "a/./x.gz": "no plain path",
-    "a/": "no plain path",
-    "a/.bashrc": "no plain path",
+    "../x.gz": "not a plain path",
+    "a/../../x.gz": "not a plain path",
+    "a//x.gz": "not a plain path",
+    "a/./x.gz": "not a plain path",
+    "a/": "not a plain path",
+    "a/.bashrc": "not a plain path",
     "a\\..\\x.gz": "backslash",
     "file:///etc/passwd": "scheme",
     "http://169.254.169.254/x": "scheme",
@@ -80,7 +80,7 @@ def test_a_list_is_unpacked_within_bounds(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_list_of_too_many_lines_is_refused(tmp_path: pathlib.Path) -> None:
     listed = tmp_path / "wet.paths.gz"
     listed.write_bytes(gzip.compress(b"/\n" * 1_000_001, 1))
-    with pytest.raises(OSError, match="has more than 1,000,000 lines, so no list of paths"):
+    with pytest.raises(OSError, match="1,000,000 lines, so it is not a list of paths"):
         read_paths(str(listed))
 
 
@@ -132,7 +132,7 @@ def test_inputs_of_a_list() -> None:
     with pytest.raises(ValueError, match="has 2 files, none of --files"):
         input_addresses("/x/wet.paths", found, (2, 9), "", "--input")
     found = parse_paths(b"a.gz\n../b.gz\n/c.gz\n")
-    with pytest.raises(ValueError, match=r"line 2 is no plain path.*and 1 more line.*--input"):
+    with pytest.raises(ValueError, match=r"line 2 is not a plain path.*and 1 more line.*--input"):
         input_addresses("/x/wet.paths", found, None, "", "--input")
 
 
@@ -150,7 +150,9 @@ def test_a_list_that_a_server_spoils_is_asked_for_again(monkeypatch: pytest.Monk
         with pytest.raises(OSError, match="names no file, 6 times in a row"):
             read_paths(f"{web.address}/wet.paths.gz")
         always(web, Answer(200, {}, gzip.compress(bytes(70 << 20), 1)))
-        with pytest.raises(OSError, match="unpacks to more than 64 MB, so no list of paths"):
+        with pytest.raises(
+            OSError, match="unpacks to more than 64 MB, so it is not a list of paths"
+        ):
             read_paths(f"{web.address}/wet.paths.gz")
 
 

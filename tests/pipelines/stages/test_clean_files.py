@@ -276,7 +276,7 @@ def older_names(job: Job) -> None:
     """Colossal 0.1 also named them otherwise."""
     for stage in (layout.cleaned, layout.fingerprints, layout.removals):
         path = job.output(stage)
-        older = pathlib.Path(stage(job.out, layout.older_file_name(job.path)))
+        older = pathlib.Path(stage(job.out, layout.file_name_of_0_1(job.path)))
         if path.exists():
             path.rename(older)
         else:
