@@ -7,11 +7,11 @@
     python -m benchmarks.growing digest --wet '../shared/wet/*.warc.wet.gz'
 
 ``twin`` splits real pages at random into several corpora, adds copies of pages, of lines and of
-urls across them, builds one after the other against some of those before, and compares each with a
-twin: the rules of docs/growing.md, written out with sets of texts. ``cost`` builds a corpus alone,
-and against an older one of the same size, alternately, and prints CPU per new page; and per old
-span, by builds that find every file cleaned, since cleaning would hide it. ``digest`` times hashing
-the rows of shards against the rest of a build.
+urls across them, builds one after the other against some of those before, some with an opt-out
+list, and compares each with a twin: the rules of docs/growing.md, written out with sets of texts.
+``cost`` builds a corpus alone, and against an older one of the same size, alternately, and prints
+CPU per new page; and per old span, by builds that find every file cleaned, since cleaning would
+hide it. ``digest`` times hashing the rows of shards against the rest of a build.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Sequence
+from urllib.parse import urlsplit
 
 from benchmarks import measure
 from benchmarks.build import build as build_command
@@ -89,24 +90,23 @@ class Twin:
                 found.append(Passed(raw, result.text, self._rules.unit_starts(result.text)))
         return found
 
-    def add(self, pages: Iterable[Page], before: Collection[int]) -> list[Row]:
+    def add(
+        self, pages: Iterable[Page], before: Collection[int], taken_out: Collection[str] = ()
+    ) -> list[Row]:
         """Return what a new corpus holds that is built against corpora added before.
 
         Args:
             pages: Its pages.
             before: Numbers of those corpora, and of all that they were built against.
+            taken_out: Hosts whose pages are left out; later corpora count these pages.
         """
         passed = self.passed(pages)
         old_urls = {page.url for corpus in before for page in self._passed[corpus]}
         old_spans = {span for corpus in before for page in self._won[corpus] for span in page.spans}
-        newest: dict[str, Passed] = {}
-        for page in passed:
-            best = newest.get(page.url)
-            if page.url not in old_urls and (best is None or _preferred(page) < _preferred(best)):
-                newest[page.url] = page
-        won = sorted(newest.values(), key=lambda page: page_key(page.url))
         self._passed.append(passed)
-        self._won.append(won)
+        self._won.append(_won(passed, old_urls))
+        stay = [page for page in passed if _host(page.page.url) not in taken_out]
+        won = sorted(_won(stay, old_urls), key=lambda page: page_key(page.url))
         return sorted(self._deduplicated(won, set(old_spans)))
 
     def _deduplicated(self, won: Sequence[Passed], seen: set[tuple[str, ...]]) -> Iterable[Row]:
@@ -124,6 +124,20 @@ class Twin:
                 if result.verdict is not PageVerdict.KEPT:
                     continue
             yield split_of(page.url), page.page.url, page.page.timestamp, text
+
+
+def _host(url: str) -> str:
+    return (urlsplit(url).hostname or "").removeprefix("www.")
+
+
+def _won(pages: Iterable[Passed], old_urls: Collection[str]) -> list[Passed]:
+    """Return the pages that win their urls."""
+    newest: dict[str, Passed] = {}
+    for page in pages:
+        best = newest.get(page.url)
+        if page.url not in old_urls and (best is None or _preferred(page) < _preferred(best)):
+            newest[page.url] = page
+    return list(newest.values())
 
 
 def _preferred(page: Passed) -> tuple[list[int], bytes]:
@@ -192,6 +206,10 @@ def check_split(pages: Sequence[Page], seed: int, folder: pathlib.Path) -> dict[
         older._FEWEST_GROUPS = draw.choice((1, 64))  # files of an older corpus read as one, or not
         for part, of_part in enumerate((corpus[:cut], corpus[cut:])):
             write_wet(folder / f"{number}-{part}.warc.wet.gz", of_part)
+        hosts = {host for host in (_host(url) for url, _, _ in corpus) if "." in host}
+        taken_out = draw.sample(sorted(hosts), len(hosts) // 8) if draw.random() < 0.6 else []
+        hosts_file = folder / f"{number}.txt"
+        hosts_file.write_text("".join(f"{host}/*\n" for host in taken_out))
         output = folder / f"corpus-{number}"
         build(
             dataclasses.replace(
@@ -200,6 +218,7 @@ def check_split(pages: Sequence[Page], seed: int, folder: pathlib.Path) -> dict[
                 output=str(output),
                 against=tuple(str(folder / f"corpus-{old}") for old in sorted(given)),
                 shards=draw.randrange(1, 4),
+                opt_out=str(hosts_file) if taken_out else None,
             ),
             workers=1,
             show_progress=False,
@@ -209,7 +228,7 @@ def check_split(pages: Sequence[Page], seed: int, folder: pathlib.Path) -> dict[
             for split, rows in read_corpus(output).items()
             for page in rows
         )
-        wanted = twin.add(corpus, closures[number])
+        wanted = twin.add(corpus, closures[number], taken_out)
         if found != wanted:
             missing, surplus = set(wanted) - set(found), set(found) - set(wanted)
             examples = [row[1] for row in (*missing, *surplus)]
@@ -220,7 +239,7 @@ def check_split(pages: Sequence[Page], seed: int, folder: pathlib.Path) -> dict[
         done["corpora"] += 1
         done["pages"] += len(found)
         if given:
-            alone = Twin(config.page_rules()).add(corpus, ())
+            alone = Twin(config.page_rules()).add(corpus, (), taken_out)
             done["changed"] += len(set(alone) - set(wanted))
     return done
 

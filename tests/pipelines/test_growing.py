@@ -500,3 +500,5 @@ def test_real_pages_split_at_random_equal_the_twin(tmp_path: pathlib.Path, seed:
     done = check_split(random.Random(seed).sample(every, 150), seed, tmp_path)
     assert done["corpora"] == 3
     assert read_manifest(str(tmp_path / "corpus-2")).root_digest
+    for number in range(3):
+        assert check_removals.check(str(tmp_path / f"corpus-{number}"))[1] == []
