@@ -14,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,8 +21,10 @@ from tqdm import tqdm
 
 from pipelines import builders, corpus_folder, storage, verify_corpus
 from pipelines.corpus import formats, layout
+from pipelines.corpus.columns import no_pages, oldest_and_newest
 from pipelines.corpus.errors import CorpusError, one_line
 from pipelines.corpus.formats import parquet
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS
 from pipelines.corpus.manifest import (
     Counts,
     InputFile,
@@ -153,6 +154,7 @@ class _Whole:
             )
         self.text_bytes = sum(sums.text_bytes for sums in self.made.splits.values())
         self.page_count = sum(sums.pages for sums in self.made.splits.values())
+        self.columns = [*_COLUMNS, *(PROVENANCE_COLUMNS if self.made.settings.provenance else ())]
 
     def pages_by_language(self) -> dict[str, Counter[str]]:
         """Count pages: language -> split -> pages."""
@@ -174,7 +176,7 @@ class _Whole:
             unit_scale=True, disable=None, file=sys.stderr,
         ) as bar:  # fmt: skip
             for shard in shards:
-                yield from self._tables_of(shard, _COLUMNS)
+                yield from self._tables_of(shard, self.columns)
                 bar.update(shard.bytes)
 
     def _tables_of(self, shard: ShardFile, columns: list[str]) -> Iterator[pa.Table]:
@@ -219,6 +221,7 @@ class _Writer:
         self._lines = 0
         self._shards: list[ShardFile] = []
         self._shown: ShownPage | None = None
+        self._dates: set[str] = set()  # the oldest and the newest, of each shard
         self._cpu_s = 0.0
 
     def require_own_folder(self) -> None:
@@ -271,7 +274,7 @@ class _Writer:
     def _write(self, split: str) -> None:
         task = self._tasks[split][self._next[split]]
         tables = self._waiting[split]
-        table = pa.concat_tables(tables) if tables else _EMPTY
+        table = pa.concat_tables(tables) if tables else no_pages(self._whole.columns)
         self._waiting[split] = []
         self._shards += list(self._files(task, table))
         self._next[split] += 1
@@ -280,6 +283,7 @@ class _Writer:
         self._text_bytes[split] += pc.sum(pc.binary_length(texts)).as_py() or 0
         breaks = pc.sum(pc.count_substring(texts, "\n")).as_py() or 0
         self._lines += breaks + len(table)
+        self._dates.update(oldest_and_newest(table.column("timestamp")))
         if self._shown is None and len(table):
             text = texts[0].as_py()[:_SHOWN_CHARS]
             self._shown = ShownPage(table.column("url")[0].as_py(), text)
@@ -317,6 +321,10 @@ class _Writer:
         lines = whole.counts.lines_written
         shards = sorted(self._shards, key=lambda shard: layout.SPLITS.index(shard.split))
         name = f"{whole.recipe['name']}.{self.language}"
+        card = dict(whole.card)
+        if "name" in card:
+            card["name"] = f"{card['name']} ({self.language})"
+        pages = sum(self.pages.values())
         return Manifest(
             recipe={**whole.recipe, "name": name},
             settings=whole.settings,
@@ -335,7 +343,7 @@ class _Writer:
                 files_read=len(self._whole.shards),
                 files_unreadable=0,
                 pages_read=self._whole.page_count,
-                pages_written=sum(self.pages.values()),
+                pages_written=pages,
                 pages_dropped={"other_language": dropped} if dropped else {},
                 lines_read=lines,
                 lines_written=self._lines,
@@ -350,15 +358,10 @@ class _Writer:
             shards=tuple(shards),
             keep="none",
             kept_page=self._shown,
+            languages={self.language: pages} if self.language != UNKNOWN else {},
+            dates=(min(self._dates), max(self._dates)) if self._dates else (),
+            card=card,
             timing=Timing(0.0, round(self._cpu_s, 3), 0),
             sources=whole.sources,
             rule_sources=whole.rule_sources,
         )
-
-
-_EMPTY = pa.table(
-    {
-        name: pa.nulls(0, cast(Any, pa.float32() if "probability" in name else pa.large_string()))
-        for name in _COLUMNS
-    }
-)

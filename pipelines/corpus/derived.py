@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 from pipelines import builders, storage
 from pipelines.corpus import json_files, layout
 from pipelines.corpus.card.side_files import side_files
+from pipelines.corpus.columns import languages_of, oldest_and_newest
 from pipelines.corpus.digests import HashedFile
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import format_named, shard_file_name, write_table
@@ -155,12 +157,10 @@ def write_corpus(output: str, plan: Plan, formats: Sequence[str]) -> Manifest:
         storage.remove([storage.join(output, layout.MANIFEST)])
         storage.sweep_temporaries(output)
         shards: list[ShardFile] = []
-        first: Page | None = None
+        seen = _Seen()
         for split in layout.SPLITS:
-            written, page = _write_split(output, split, plan.splits[split], formats, claim)
-            shards += written
-            first = first or page
-        made = _manifest(plan, shards, formats, first)
+            shards += _write_split(output, split, plan.splits[split], formats, claim, seen)
+        made = _manifest(plan, shards, formats, seen)
         made = dataclasses.replace(made, side_files=_write_side_files(output, made))
         claim.require(now=True)
         made = write_manifest(output, made)
@@ -168,20 +168,39 @@ def write_corpus(output: str, plan: Plan, formats: Sequence[str]) -> Manifest:
     return made
 
 
+@dataclasses.dataclass
+class _Seen:
+    """What the manifest says of the pages that were written."""
+
+    first: Page | None = None
+    dates: set[str] = dataclasses.field(default_factory=set)  # oldest and newest, of each shard
+    languages: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def add(self, table: pa.Table, first: Page | None) -> None:
+        """Take the pages of a shard."""
+        self.first = self.first or first
+        self.dates.update(oldest_and_newest(table["timestamp"]))
+        self.languages.update(languages_of(table["language"]))
+
+
 def _write_split(
-    output: str, split: str, plan: SplitPlan, formats: Sequence[str], claim: builders.Claim
-) -> tuple[list[ShardFile], Page | None]:
-    """Write the shards of a split, each with as many pages; return them and the first page."""
+    output: str,
+    split: str,
+    plan: SplitPlan,
+    formats: Sequence[str],
+    claim: builders.Claim,
+    seen: _Seen,
+) -> list[ShardFile]:
+    """Write the shards of a split, each with as many pages, and return them."""
     count = max(1, min(_MOST_SHARDS, -(-plan.text_bytes // _TEXT_BYTES_PER_SHARD), plan.count))
     shards: list[ShardFile] = []
-    first: Page | None = None
     pages = plan.pages()
     for index in range(count):
         size = plan.count * (index + 1) // count - plan.count * index // count
         table, head = _table(list(itertools.islice(pages, size)))
         if len(table) != size:
             raise CorpusError(f"{output}: a corpus that is read has lost pages: run again")
-        first = first or head
+        seen.add(table, head)
         for name in formats:
             file_name = shard_file_name(split, index, count, name)
             with storage.write_atomically(storage.join(output, file_name)) as file:
@@ -190,7 +209,7 @@ def _write_split(
                 claim.require()
             digest = hashed.digest.hexdigest()
             shards.append(ShardFile(file_name, split, name, size, hashed.bytes, digest))
-    return shards, first
+    return shards
 
 
 def _table(pages: Sequence[Page]) -> tuple[pa.Table, Page | None]:
@@ -205,10 +224,11 @@ def _table(pages: Sequence[Page]) -> tuple[pa.Table, Page | None]:
 
 
 def _manifest(
-    plan: Plan, shards: Sequence[ShardFile], formats: Sequence[str], first: Page | None
+    plan: Plan, shards: Sequence[ShardFile], formats: Sequence[str], seen: _Seen
 ) -> Manifest:
     pages = sum(split.count for split in plan.splits.values())
     lines = sum(split.lines for split in plan.splits.values())
+    first = seen.first
     shown = first and ShownPage(first.url, first.text[:_SHOWN_CHARS])
     return Manifest(
         recipe=plan.settings,
@@ -221,6 +241,8 @@ def _manifest(
         shards=tuple(shards),
         keep="none",
         kept_page=shown or None,
+        languages=dict(sorted(seen.languages.items())),
+        dates=(min(seen.dates), max(seen.dates)) if seen.dates else (),
         timing=Timing(0.0, 0.0, 0),
     )
 

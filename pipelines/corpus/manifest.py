@@ -204,9 +204,7 @@ class Manifest:
     samples: dict[str, Any] = dataclasses.field(default_factory=dict)
     languages: dict[str, int] = dataclasses.field(default_factory=dict)  # pages written, by code
     dates: tuple[str, ...] = ()  # the oldest and the newest WARC-Date written
-    card: dict[str, Any] = dataclasses.field(
-        default_factory=dict
-    )  # see card.owner
+    card: dict[str, Any] = dataclasses.field(default_factory=dict)  # see card.owner
     timing: Timing
     side_files: tuple[SideFile, ...] | None = None
     against: tuple[OlderCorpus, ...] = ()

@@ -12,13 +12,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from c4_filters.dates import COMMON_FORM, whole_seconds
 from c4_filters.pages import PageRules
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource, key_range, shard_order
+from pipelines.corpus.columns import (
+    in_whole_seconds,
+    languages_of,
+    no_pages,
+    oldest_and_newest,
+)
 from pipelines.corpus.digests import HashedFile
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
 from pipelines.corpus.layout import SPLITS
@@ -179,8 +184,8 @@ def write_shard(
         }
         if len(table)
         else None,
-        languages=_languages(table["language"]),
-        dates=_oldest_and_newest(table["timestamp"]),
+        languages=languages_of(table["language"]),
+        dates=oldest_and_newest(table["timestamp"]),
         rows=row_digests(table, writer.page_keys, (low, high)),
         cpu_s=time.process_time() - started,
     )
@@ -268,48 +273,17 @@ class _Shard:
     def table(self) -> pa.Table:
         """Return the pages of the shard, sorted by page key, then digest."""
         if not self._batches:
-            return _EMPTY
+            return no_pages(self._columns)
         table = pa.Table.from_batches(self._batches)
         if not len(table):
-            return _EMPTY
+            return no_pages(self._columns)
         order = shard_order(table)
         self.page_keys = table["page_key"].to_numpy()[order]
         table = table.select(self._columns).take(order)
         if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
             return table
         at = table.schema.get_field_index("timestamp")
-        return table.set_column(at, "timestamp", _in_whole_seconds(table["timestamp"]))
-
-
-_EMPTY = pa.table(
-    {
-        name: pa.nulls(0, pa.float32() if name == "language_probability" else pa.large_string())
-        for name in _OUTPUT_COLUMNS
-    }
-)
-
-
-_WHOLE_DATE = rf"\A(?:{COMMON_FORM})\z"
-
-
-def _in_whole_seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Dates as ``YYYY-MM-DDThh:mm:ssZ``, so that readers that guess types find one."""
-    odd = pc.invert(pc.match_substring_regex(dates, _WHOLE_DATE))
-    if not pc.any(odd).as_py():
-        return dates
-    changed = [whole_seconds(date) for date in dates.filter(odd).to_pylist()]
-    return pc.replace_with_mask(dates, odd.combine_chunks(), pa.array(changed, dates.type))
-
-
-def _languages(codes: pa.ChunkedArray) -> dict[str, int]:
-    counted = pc.value_counts(codes).to_pylist()
-    return {each["values"]: each["counts"] for each in counted if each["values"] is not None}
-
-
-def _oldest_and_newest(dates: pa.ChunkedArray) -> tuple[str, ...]:
-    dates = _in_whole_seconds(dates)
-    found = pc.min_max(dates.filter(pc.match_substring_regex(dates, _WHOLE_DATE))).as_py()
-    return () if found["min"] is None else (found["min"], found["max"])
+        return table.set_column(at, "timestamp", in_whole_seconds(table["timestamp"]))
 
 
 def _replace(

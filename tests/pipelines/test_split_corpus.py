@@ -36,9 +36,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     ]
     write_wet(folder / "a.warc.wet.gz", pages)
     (folder / "many.toml").write_text(RECIPE)
+    (folder / "card.toml").write_text('name = "Bridges"\ncreator = "Harbour Institute"\n')
     done = run_c4(
         "build", "--input", folder / "a.warc.wet.gz", "--output", folder / "out",
         "--recipe", folder / "many.toml", "--shards", "4", "--format", "parquet,json",
+        "--provenance", "--card", folder / "card.toml",
     )  # fmt: skip
     assert done.status == 0, done.err
     return folder / "out"
@@ -72,7 +74,6 @@ def test_each_language_is_a_corpus(corpus: pathlib.Path, tmp_path: pathlib.Path)
         counts = made["counts"]
         assert counts["pages_read"] == 120
         assert counts["pages_dropped"] == {"other_language": 120 - len(urls(folder))}
-        assert f"# c4/many.{language}" in (folder / "README.md").read_text("utf-8")
         assert not (folder / "cleaned").exists()
     assert open_corpus(str(tmp_path / "out" / "de")).split().digest != (
         open_corpus(str(tmp_path / "out" / "fr")).split().digest
@@ -80,6 +81,32 @@ def test_each_language_is_a_corpus(corpus: pathlib.Path, tmp_path: pathlib.Path)
     english, model = tmp_path / "out" / "en", tmp_path / "v.model"
     vocab = run_c4("vocab", "--corpus", english, "--size", 45, "--output", model)
     assert vocab.status == 0, vocab.err
+
+
+def test_the_card_of_a_part_says_what_is_in_it(
+    corpus: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    assert split(corpus, tmp_path).status == 0
+    whole = pq.read_schema(next(corpus.glob("train-*.parquet"))).names
+    assert "record-id" in whole
+    sources = {
+        row["url"]: (row["source-file"], row["source-offset"])
+        for path in corpus.glob("*.parquet")
+        for row in pq.read_table(path).to_pylist()
+    }
+    for language in TEXTS:
+        folder = tmp_path / language
+        for path in folder.glob("*.parquet"):  # also one without pages
+            table = pq.read_table(path)
+            assert table.schema.names == whole
+            for row in table.to_pylist():
+                assert (row["source-file"], row["source-offset"]) == sources[row["url"]]
+        card = json.loads((folder / "croissant.json").read_bytes())
+        fields = [field["name"] for field in card["recordSet"][1]["field"]]
+        assert fields[1:] == whole
+        assert card["name"] == f"Bridges ({language})"
+        assert card["creator"]["name"] == "Harbour Institute"
+        assert (card["datePublished"], card["inLanguage"]) == (DATE, [language])
 
 
 def test_the_parts_are_the_same_every_time_and_written_once(
@@ -162,7 +189,8 @@ def test_what_cannot_be_split_is_refused_in_a_line(
     shutil.copytree(corpus, damaged)
     shard = next(path for path in sorted(damaged.glob("train-*.parquet")))
     content = bytearray(shard.read_bytes())
-    content[len(content) // 3] ^= 0xFF
+    texts = pq.read_metadata(shard).row_group(0).column(0)
+    content[texts.data_page_offset + texts.total_compressed_size * 2 // 3] ^= 0xFF
     shard.write_bytes(content)
     refused = split(damaged, tmp_path / "parts")
     assert refused.status == 1

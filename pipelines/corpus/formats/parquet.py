@@ -41,6 +41,9 @@ _SCHEMA = pa.schema(
     + [pa.field("language", pa.large_string()), pa.field("language-probability", pa.float32())]
 )
 _WITH_PROVENANCE = pa.schema([*_SCHEMA, *PROVENANCE_FEATURES])
+_PROVENANCE = dict(
+    zip(PROVENANCE_COLUMNS, (field.name for field in PROVENANCE_FEATURES), strict=True)
+)
 
 
 def write(table: pa.Table, binary_file: BinaryIO) -> None:
@@ -155,7 +158,7 @@ def read_tables(path: str, stored: int, columns: Sequence[str]) -> Iterator[pa.T
     Raises CorpusError, naming the file, if it is damaged or lacks a column.
     """
     opened = _open(path, stored)
-    names = {column: name for name, column in _FEATURES.items()}
+    names = {column: name for name, column in _FEATURES.items()} | _PROVENANCE
     wanted = ["text", *(names[column] for column in columns if column != "text")]
     if missing := [name for name in wanted if name not in opened.file.schema_arrow.names]:
         raise CorpusError(f"{path} has no column {missing[0]!r}")
