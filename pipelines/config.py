@@ -197,6 +197,8 @@ class BuildConfig:
             raise ValueError("an older corpus has no name (--against)")
         if self.source != sources.WET:
             sources.source_named(self.source)
+            if lists:
+                raise ValueError("--crawl and @LIST name WET files: with --from, give --input")
         require_formats(self.formats)
         check_bounds(self)
         if self.provenance and "parquet" not in self.formats:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from c4_filters.recipes import Recipe, load_recipe
 from pipelines.commands import build
-from pipelines.config import BuildConfig, RunConfig, read_recipe
+from pipelines.config import BuildConfig, read_recipe
 from pipelines.imports.sources import SOURCES
-from pipelines.options import add_options, given_values, option
+from pipelines.options import given_values, option
 
 __all__ = ["add_arguments", "run"]
 
@@ -35,7 +35,12 @@ class _Options:
 
 
 _OWN = tuple(field.name for field in dataclasses.fields(_Options))
-_OF_BUILD = tuple(f.name for f in dataclasses.fields(BuildConfig) if f.name not in _OWN)
+_OF_WET_FILES = ("crawl", "files", "base_url")
+_OF_BUILD = tuple(
+    field.name
+    for field in dataclasses.fields(BuildConfig)
+    if field.name not in (*_OWN, *_OF_WET_FILES)
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         option is missing or has no value; 130 interrupted
         """
     )
-    add_options(parser, _Options)
-    add_options(parser, BuildConfig, *_OF_BUILD)
-    add_options(parser, RunConfig)
+    build.add_build_options(parser, _Options, _OF_WET_FILES)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:

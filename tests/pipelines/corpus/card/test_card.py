@@ -159,6 +159,20 @@ def test_hugging_face_reads_a_corpus_of_json_lines(
 
 
 @pytest.mark.slow
+def test_a_readme_that_was_there_before_the_first_build_stays(tmp_path: pathlib.Path) -> None:
+    out = tmp_path / "corpus"
+    out.mkdir()
+    (out / "README.md").write_text("# Mine\n")
+    done = build(SAMPLES / "sample-00000.warc.wet.gz", out)
+    assert f"{out}/README.md was not written by a build" in done.err
+    assert (out / "README.md").read_text() == "# Mine\n"
+    assert "# c4/en" in (out / "CARD.md").read_text(encoding="utf-8")
+    assert run_c4("verify", out).status == 0
+    build(SAMPLES / "sample-00000.warc.wet.gz", out, "--start-over", "--quiet")
+    assert (out / "README.md").read_text() == "# Mine\n"
+
+
+@pytest.mark.slow
 def test_the_same_corpus_has_the_same_card(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     other = tmp_path / "elsewhere"
     build(SAMPLES / "sample-0000?.warc.wet.gz", other, "--format", "parquet,json", "--workers", "2")
