@@ -51,7 +51,7 @@ _MOST_STORED_BYTES = 16 << 20
 _MOST_LIST_BYTES = 64 << 20
 #: Help texts of options that several commands have.
 FILES_HELP = "only the files at these positions of each list, counted from 0"
-BASE_URL_HELP = f"what the paths in lists are relative to (default: {BASE_URL})"
+BASE_URL_HELP = f"what the paths in lists are relative to, instead of {BASE_URL}"
 Positions = tuple[int, int | None]
 _GZIP = b"\x1f\x8b"
 

@@ -33,8 +33,8 @@ def render(builds: Sequence[dict[str, Any]], most: int) -> bytes:
     if len(set(names)) < len(names):
         names = [f"{name} ({letter})" for name, letter in zip(names, "AB", strict=False)]
     data = {"names": names, "builds": builds, "most": most, "charts": _charts(names, builds)}
-    rest = {**data, "builds": [{**build, "samples": {}} for build in builds]}
-    room = _MOST_BYTES - _size(rest)
+    bare = {**data, "builds": [{**build, "samples": {}} for build in builds]}
+    room = _MOST_BYTES - _size(bare)
     _shorten(builds, room)
     data["most"] = _thin_out(builds, room, most)
     script, style, page = (_part(f"page.{kind}") for kind in ("js", "css", "html"))
