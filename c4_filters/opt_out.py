@@ -7,7 +7,8 @@ are comments.
     A host, and every host below it.
 ``example.com/private/*``
     Addresses, as ``HOST/PATH``. ``*`` stands for any characters, also none and also slashes; no
-    other sign is special. Without a ``*`` at its end, an address is one page.
+    other sign is special. Without a ``*`` at its end, an address is one page, with any number of
+    slashes behind it, as url deduplication has it.
 ``*.example.com``
     Every page of the hosts that match: the same as ``*.example.com/*``.
 
@@ -47,14 +48,12 @@ class _Pattern(NamedTuple):
 
     def matches(self, host: str, path: str) -> bool:
         """Return whether a host and a path in form match."""
-        return (
-            _matches(self.host, host)
-            and (
-                _matches(self.path, path)
-                # The address of a folder, with or without its slash.
-                or (path.endswith("/") and _matches(self.path, path[:-1]))
-            )
-        )
+        if not _matches(self.host, host):
+            return False
+        if not self.path[-1]:  # a * at its end
+            return _matches(self.path, path)
+        page = path.rstrip("/")  # slashes at its end do not matter
+        return _matches(self.path, page) or _matches(self.path, f"{page}/")
 
     @property
     def key(self) -> str:
@@ -126,7 +125,8 @@ class OptOut:
             return None
         path = _form(path)
         hosts = (host, host[4:]) if host.startswith("www.") else (host,)
-        found = self._automaton.find_matches_as_indexes(_encoded(host + path), overlapping=True)
+        text = _encoded(f"{host}{path}/")  # see _Pattern.matches
+        found = self._automaton.find_matches_as_indexes(text, overlapping=True)
         for number in dict.fromkeys(index for index, _, _ in found):
             for pattern in self._by_piece[self._pieces[number]]:
                 if any(pattern.matches(name, path) for name in hosts):
@@ -194,6 +194,8 @@ def _pattern(entry: str) -> _Pattern:
         raise ValueError("has a fragment (#...), which is no part of a page's address")
     if without_tracking(path) != path:
         raise ValueError("has a tracking query, which is no part of a page's address")
+    if path.endswith("/"):
+        path = f"{path.rstrip('/')}/"
     pattern = _Pattern(entry, _pieces(host), _pieces(path, _decoded))
     if not any(piece.strip("./") for piece in (*pattern.host, *pattern.path)):
         raise ValueError("would leave out every page")

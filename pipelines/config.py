@@ -34,6 +34,7 @@ from pipelines.crawl.paths_file import (
 from pipelines.imports import sources
 from pipelines.number_options import MOST_SHARDS, shard_count
 from pipelines.options import check_bounds, comma_separated, option
+from pipelines.storage.paths import require_web_address
 from pipelines.text_files import decode_text
 from pipelines.version import VERSION
 from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES
@@ -187,6 +188,8 @@ class BuildConfig:
             raise ValueError(
                 "no input: give at least one WET file or pattern (--input), or a crawl (--crawl)"
             )
+        for path in self.inputs:
+            require_web_address(path.removeprefix(LIST_MARK), "--input")
         require_crawls(self.crawl)
         lists = self.crawl or any(path.startswith(LIST_MARK) for path in self.inputs)
         if not lists and (self.files is not None or self.base_url):
@@ -195,6 +198,11 @@ class BuildConfig:
             raise ValueError("no output folder (--output)")
         if not all(self.against):
             raise ValueError("an older corpus has no name (--against)")
+        if self.against and not self.recipe.dedup_urls and self.recipe.dedup_unit == "none":
+            raise ValueError(
+                f"recipe {self.recipe.name} deduplicates nothing, so it would leave nothing out "
+                "that an older corpus has: use a recipe that does (--against)"
+            )
         if self.source != sources.WET:
             sources.source_named(self.source)
             if lists:

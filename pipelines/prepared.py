@@ -298,17 +298,17 @@ def tidy(config: BuildConfig, made: Manifest, note: Note) -> Manifest:
     output = config.output
     keep = kept_folders(config, made)
     missing = verify_corpus.side_file_problems(output, made, digests=True)
+    named = bool(made.root_digest)  # not if it is of an earlier version
     card = _card(config, made)
     rewritten = card != made.card
-    if missing or rewritten:
+    if missing or rewritten or not named:
         made = dataclasses.replace(made, card=card)
         made = finish_corpus.write_side_files(output, made)
         written = {file.name for file in made.side_files or ()}
         for problem in missing:
             if problem.file in written:
                 note(f"c4: note: {output}: {problem}: written again")
-    named = bool(made.root_digest)
-    if not named:  # a corpus of an earlier version
+    if not named:
         made = dataclasses.replace(made, root_digest=recompute(output, made))
     if missing or rewritten or keep != made.keep or not named:
         made = write_manifest(output, dataclasses.replace(made, keep=keep))

@@ -21,10 +21,9 @@ from tqdm import tqdm
 
 from pipelines import builders, corpus_folder, storage, verify_corpus
 from pipelines.corpus import formats, layout
-from pipelines.corpus.columns import no_pages, oldest_and_newest
 from pipelines.corpus.errors import CorpusError, one_line
 from pipelines.corpus.formats import parquet
-from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, no_pages
 from pipelines.corpus.manifest import (
     Counts,
     InputFile,
@@ -36,6 +35,7 @@ from pipelines.corpus.manifest import (
     read_manifest,
     write_manifest,
 )
+from pipelines.corpus.root_digest import recompute
 from pipelines.finish_corpus import write_side_files
 from pipelines.options import option
 from pipelines.stages.write_shards import ShardTask, plan_shards
@@ -154,7 +154,8 @@ class _Whole:
             )
         self.text_bytes = sum(sums.text_bytes for sums in self.made.splits.values())
         self.page_count = sum(sums.pages for sums in self.made.splits.values())
-        self.columns = [*_COLUMNS, *(PROVENANCE_COLUMNS if self.made.settings.provenance else ())]
+        more = PROVENANCE_COLUMNS if self.made.settings.provenance else ()
+        self.columns = [*_COLUMNS, *more]
 
     def pages_by_language(self) -> dict[str, Counter[str]]:
         """Count pages: language -> split -> pages."""
@@ -221,7 +222,7 @@ class _Writer:
         self._lines = 0
         self._shards: list[ShardFile] = []
         self._shown: ShownPage | None = None
-        self._dates: set[str] = set()  # the oldest and the newest, of each shard
+        self._dates: tuple[str, ...] = ()  # oldest and newest
         self._cpu_s = 0.0
 
     def require_own_folder(self) -> None:
@@ -280,10 +281,13 @@ class _Writer:
         self._next[split] += 1
         self._written[split] += len(table)
         texts = table.column("text")
+        if len(table):
+            found = pc.min_max(table.column("timestamp")).as_py()
+            dates = (*self._dates, found["min"], found["max"])
+            self._dates = (min(dates), max(dates))
         self._text_bytes[split] += pc.sum(pc.binary_length(texts)).as_py() or 0
         breaks = pc.sum(pc.count_substring(texts, "\n")).as_py() or 0
         self._lines += breaks + len(table)
-        self._dates.update(oldest_and_newest(table.column("timestamp")))
         if self._shown is None and len(table):
             text = texts[0].as_py()[:_SHOWN_CHARS]
             self._shown = ShownPage(table.column("url")[0].as_py(), text)
@@ -313,7 +317,10 @@ class _Writer:
             for name in corpus_folder.own_shards(self.folder, found)
             if name not in names
         )
-        write_manifest(self.folder, write_side_files(self.folder, made))
+        made = write_side_files(self.folder, made)
+        if made.recipe["dedup_urls"]:  # where pages share an address, their order is no name
+            made = dataclasses.replace(made, root_digest=recompute(self.folder, made))
+        write_manifest(self.folder, made)
 
     def _manifest(self) -> Manifest:
         whole = self._whole.made
@@ -321,10 +328,6 @@ class _Writer:
         lines = whole.counts.lines_written
         shards = sorted(self._shards, key=lambda shard: layout.SPLITS.index(shard.split))
         name = f"{whole.recipe['name']}.{self.language}"
-        card = dict(whole.card)
-        if "name" in card:
-            card["name"] = f"{card['name']} ({self.language})"
-        pages = sum(self.pages.values())
         return Manifest(
             recipe={**whole.recipe, "name": name},
             settings=whole.settings,
@@ -343,7 +346,7 @@ class _Writer:
                 files_read=len(self._whole.shards),
                 files_unreadable=0,
                 pages_read=self._whole.page_count,
-                pages_written=pages,
+                pages_written=sum(self.pages.values()),
                 pages_dropped={"other_language": dropped} if dropped else {},
                 lines_read=lines,
                 lines_written=self._lines,
@@ -357,10 +360,11 @@ class _Writer:
             },
             shards=tuple(shards),
             keep="none",
+            against=whole.against,
             kept_page=self._shown,
-            languages={self.language: pages} if self.language != UNKNOWN else {},
-            dates=(min(self._dates), max(self._dates)) if self._dates else (),
-            card=card,
+            languages={self.language: sum(self.pages.values())} if self.language != UNKNOWN else {},
+            dates=self._dates,
+            card=whole.card,
             timing=Timing(0.0, round(self._cpu_s, 3), 0),
             sources=whole.sources,
             rule_sources=whole.rule_sources,

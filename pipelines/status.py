@@ -1,5 +1,6 @@
 """How far a build is, read from its folder: while it runs, on any runner, and after it died."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -133,7 +134,7 @@ def _unfinished(
     bytes_read = sum(sizes[name] for name in over)
     bytes_read += worker_notes.bytes_within(notes, sizes, over)
     bytes_total = sum(sizes.values())
-    began = datetime.datetime.fromisoformat(claim.started).timestamp() if claim.started else 0.0
+    began = _unix_time(claim.started)
     stage = Stage(*progress.CorpusFolder(output, sizes, began).read(ended=True)[:3])
     if stage.name == "clean":
         stage = Stage("clean", bytes_read, bytes_total)
@@ -156,6 +157,13 @@ def _unfinished(
         failed=tuple(FailedFile(paths[name], why) for name, why in sorted(errors.items())),
         **_who(claim),
     )
+
+
+def _unix_time(started: str) -> float:
+    """Return when a build began; 0 if its claim is damaged."""
+    with contextlib.suppress(ValueError, OverflowError):
+        return datetime.datetime.fromisoformat(started).timestamp()
+    return 0.0
 
 
 def _who(claim: builders.LastClaim | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pipelines import corpus_folder, storage
 from pipelines.corpus import layout
-from pipelines.corpus.card.side_files import CARD, OTHER_CARD, side_files
+from pipelines.corpus.card.side_files import CARD, CROISSANT, OTHER_CARD, side_files
 from pipelines.corpus.container import Container, DamagedFileError, OtherVersionError
 from pipelines.corpus.digests import Progress, sha256_of
 from pipelines.corpus.errors import CorpusError
@@ -116,7 +116,8 @@ def foreign_shards(output: str, made: Manifest) -> list[str]:
 def side_file_problems(output: str, made: Manifest, digests: bool = False) -> list[Problem]:
     """Check the files beside the shards, which `finish_corpus.write_side_files` writes.
 
-    A corpus of version 0.1 lists none of them: they must exist, with any content.
+    A corpus of version 0.1 lists none of them: they must exist, with any content. Versions that
+    gave no root digest wrote no croissant.json.
     """
 
     def check(file: SideFile) -> str | None:
@@ -133,7 +134,7 @@ def side_file_problems(output: str, made: Manifest, digests: bool = False) -> li
         return wrong
 
     listed = made.side_files or ()
-    names = {file.name for file in listed}
+    names = {file.name for file in listed} | (set() if made.root_digest else {CROISSANT})
     # A file that is not listed belonged to the user. If the user has deleted it, it is missing.
     others = [SideFile(name, 0, "") for name in side_files(made) if name not in names]
     return _each(check, [*listed, *others], digests)

@@ -13,10 +13,10 @@ the same url or span and is itself kept:
 - of the occurrences of a span, that in the page of the smallest rank stays, and there the first;
   a sentence goes if it lies in any span that goes, and has the smallest keeper of those.
 
-Pages of older corpora (``--against``), which must have kept theirs, rank before all others. An
-opted-out page has no keeper; that of a near duplicate must be a page that is kept. Memory holds
-the pages' digests, and the spans of one part of the corpus at a time. Exits with 1 if a removal is
-wrong.
+Pages of older corpora (``--against``), which must have kept theirs, rank before all others, those
+that are opted out there included. An opted-out page has no keeper; that of a near duplicate must be
+a page that is kept. Memory holds the pages' digests, and the spans of one part of the corpus at a
+time. Exits with 1 if a removal is wrong, and with 2 if the kept files cannot be read.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from c4_filters.verdicts import PageVerdict
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.fingerprints import read_fingerprints
-from pipelines.corpus.manifest import read_manifest
+from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.corpus.removals import PAGE_VERDICTS, open_removals
 
 __all__ = ["check", "main"]
@@ -45,6 +45,7 @@ _LOST = (PageVerdict.DUPLICATE_URL, PageVerdict.OPTED_OUT)  # before spans are c
 #: Generation (0: an older corpus), rank of the page, file, first unit of the span.
 _Place: TypeAlias = tuple[int, int, str, int]
 _Source: TypeAlias = tuple[int, str, str]  # generation, folder, file
+_Won: TypeAlias = dict[bytes, tuple[str, bytes]]  # url -> date and digest of the preferred page
 
 
 class _File:
@@ -73,7 +74,7 @@ class _File:
     def compared(self, recipe: Recipe) -> Iterator[tuple[bytes, str, bytes]]:
         """Yield url, date and digest of the pages of which the newest of each url stays."""
         for row, verdict in self.pages():
-            if verdict is not PageVerdict.OPTED_OUT:
+            if verdict is not PageVerdict.OPTED_OUT or not self.generation:
                 date = row["timestamp"]
                 date = date if recipe.drop_parser_accidents else date_key(date)
                 yield _url(row), date, row["digest"]
@@ -83,13 +84,16 @@ class _File:
                 url, digest = prints.url_identities[at].tobytes(), prints.digests[at].tobytes()
                 yield url, prints.timestamps[at], digest
 
-    def spans(self, recipe: Recipe) -> Iterator[tuple[bytes, _Place]]:
+    def spans(self, recipe: Recipe, won: _Won) -> Iterator[tuple[bytes, _Place]]:
         """Yield the spans of the pages that keep their url."""
         before = 0
         for row, verdict in self.pages():
             bounds = itertools.pairwise([*row["unit_starts"], len(row["text"])])
             units = [row["text"][a:b].lower().strip() for a, b in bounds]
-            count = 0 if verdict in _LOST else len(units) - recipe.dedup_window + 1
+            lost = verdict in _LOST
+            if not self.generation:  # its list of opted-out pages is its own business
+                lost = recipe.dedup_urls and won.get(_url(row), ("", b""))[1] != row["digest"]
+            count = 0 if lost else len(units) - recipe.dedup_window + 1
             for first in range(count):
                 span = "\n".join(units[first : first + recipe.dedup_window]).encode()
                 place = self.generation, _rank(row, recipe), self.name, before + first
@@ -113,8 +117,36 @@ def check(folder: str) -> tuple[Counter[str], list[str]]:
     sources.sort()
     wrong = list(_wrong_pages(sources, recipe, counts))
     if recipe.dedup_unit != "none":
-        wrong += _wrong_units(sources, recipe, counts)
+        wrong += _wrong_units(sources, recipe, counts, _won_by_older(made, sources, recipe))
     return counts, wrong
+
+
+def _won_by_older(made: Manifest, sources: Sequence[_Source], recipe: Recipe) -> dict[str, _Won]:
+    """Return the pages of each older corpus that won their urls, against those before it too."""
+    found: dict[str, _Won] = {}
+    for _, folder, name in (each for each in sources if not each[0]):
+        won = found.setdefault(folder, {})
+        with _File((0, folder, name)) as file:
+            for url, date, digest in file.compared(recipe):
+                best = won.get(url)
+                if best is None or date > best[0] or (date == best[0] and digest < best[1]):
+                    won[url] = date, digest
+    before = {
+        each.path: {older.fingerprints for older in read_manifest(each.path).against}
+        for each in made.against
+    }
+    return {
+        folder: {
+            url: best
+            for url, best in won.items()
+            if not any(
+                url in found[each.path]
+                for each in made.against
+                if each.fingerprints in before[folder]
+            )
+        }
+        for folder, won in found.items()
+    }
 
 
 def _wrong_pages(sources: Sequence[_Source], recipe: Recipe, counts: Counter[str]) -> Iterator[str]:
@@ -152,7 +184,9 @@ def _wrong_pages(sources: Sequence[_Source], recipe: Recipe, counts: Counter[str
                     yield f"{file.name}: page {number}, {row['url']}: {verdict}, keeper {keeper}"
 
 
-def _wrong_units(sources: Sequence[_Source], recipe: Recipe, counts: Counter[str]) -> Iterator[str]:
+def _wrong_units(
+    sources: Sequence[_Source], recipe: Recipe, counts: Counter[str], won: Mapping[str, _Won]
+) -> Iterator[str]:
     wanted: dict[tuple[str, int], int] = {}  # unit that goes -> its keeper
     units = 0
     for source in sources:
@@ -164,7 +198,7 @@ def _wrong_units(sources: Sequence[_Source], recipe: Recipe, counts: Counter[str
         for judged in (False, True):
             for source in sources:
                 with _File(source) as file:
-                    for span, place in file.spans(recipe):
+                    for span, place in file.spans(recipe, won.get(source[1], {})):
                         if int.from_bytes(span[:4], "big") % parts != part:
                             continue
                         if not judged:
@@ -198,11 +232,15 @@ def _short(row: Mapping[str, Any]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check a corpus and print the outcome. Return 1 if a removal is wrong."""
+    """Check a corpus and print the outcome. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("corpus", metavar="DIR")
     folder = layout.absolute(parser.parse_args(argv).corpus)
-    counts, wrong = check(folder)
+    try:
+        counts, wrong = check(folder)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}; a check needs what --keep all keeps", file=sys.stderr)
+        return 2
     for line in wrong[:20]:
         print(f"wrong: {line}", file=sys.stderr)
     found = ", ".join(

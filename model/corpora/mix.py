@@ -73,6 +73,8 @@ def make_mixture(
     if len({corpus.folder for corpus in opened}) < len(opened):
         raise ValueError("a corpus is named twice: add its weights up (--corpus)")
     shares = [weight / sum(weights) for weight in weights]
+    if not all(shares):
+        raise ValueError(f"weights are too far apart, got {weights} (--corpus DIR=WEIGHT)")
     unit = unit_of(vocab)
     entries = [input_of(corpus) for corpus in opened]
     settings = {

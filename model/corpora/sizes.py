@@ -73,5 +73,5 @@ def whole_power(text: str) -> int:
     else:
         value = int(text) if re.fullmatch(r"[0-9]{1,19}", text) else 0
     if not 1 <= value <= _MOST:
-        raise ValueError(f"expected a whole number such as 1000000 or 2^29, got {text!r}")
+        raise ValueError(f"expected a whole number from 1 to 10^18, such as 2^29, got {text!r}")
     return value

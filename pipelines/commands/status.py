@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _lines(found: Status) -> list[str]:
-    who = f"{found.runner} on {found.host}, pid {found.pid}, started {found.started}"
+    where = f"{found.runner} on {found.host}" if found.runner else f"on {found.host}"
+    who = f"{where}, pid {found.pid}, started {found.started}"
     lines = [f"{found.folder}: {found.state}" + (f" ({who})" if found.started else "")]
     lines.append(
         f"files: {found.files_cleaned:,} of {found.files_total:,} cleaned, "

@@ -1,23 +1,13 @@
-"""Columns of pages: their types, and the languages and dates in them, which the card names."""
-
-from collections.abc import Iterable
-from typing import Any, cast
+"""What the card says of columns of pages: their languages and their dates."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from c4_filters.dates import COMMON_FORM, whole_seconds
 
-__all__ = ["in_whole_seconds", "languages_of", "no_pages", "oldest_and_newest"]
+__all__ = ["in_whole_seconds", "languages_of", "oldest_and_newest"]
 
-_KINDS = {"language_probability": pa.float32(), "source_offset": pa.int64()}  # or texts
 _WHOLE_DATE = rf"\A(?:{COMMON_FORM})\z"
-
-
-def no_pages(columns: Iterable[str]) -> pa.Table:
-    """Return a table of no rows."""
-    kinds = {name: _KINDS.get(name, pa.large_string()) for name in columns}
-    return pa.table({name: pa.nulls(0, cast(Any, kind)) for name, kind in kinds.items()})
 
 
 def in_whole_seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:

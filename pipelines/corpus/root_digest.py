@@ -34,7 +34,6 @@ import pyarrow as pa
 
 from c4_filters.urls import normalize_url, page_key
 from pipelines import storage
-from pipelines.corpus.cleaned import key_range
 from pipelines.corpus.formats import FORMATS
 from pipelines.corpus.formats.pages import rows_in_bytes
 from pipelines.corpus.layout import SPLITS
@@ -202,4 +201,9 @@ def _of_shard(folder: str, shard: ShardFile) -> RowDigests:
     for page in FORMATS[shard.format].read_pages(storage.join(folder, shard.name)):
         digests.append(_row_digest(page.url.encode(), page.timestamp.encode(), page.text.encode()))
         keys.append(page_key(normalize_url(page.url)))
-    return _of_rows(digests, np.array(keys, np.uint64), key_range(*_place(shard)))
+    if not keys:
+        return RowDigests()
+    # Parts of `c4 split` are cut by pages, not by page keys: any bucket at an edge may go on.
+    low, high = keys[0] >> _BUCKET_BITS, keys[-1] >> _BUCKET_BITS
+    bounds = ((low << _BUCKET_BITS) + 1, ((high + 1) << _BUCKET_BITS) - 1)
+    return _of_rows(digests, np.array(keys, np.uint64), bounds)

@@ -179,7 +179,7 @@ def _held(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         OSError: Another fetch runs.
     """
     state = folder / _FOLDER
-    state.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -187,11 +187,14 @@ def _held(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         except BlockingIOError:
             what = "another c4 fetch writes to this folder: wait for it, or give another --to"
             raise OSError(errno.EBUSY, what, str(folder)) from None
-        yield state
+        state.mkdir(exist_ok=True)
+        try:
+            yield state
+        finally:  # while the folder is held: the next fetch may need it
+            with contextlib.suppress(OSError):  # not empty
+                state.rmdir()
     finally:
         os.close(lock)
-        with contextlib.suppress(OSError):  # not empty
-            state.rmdir()
 
 
 class _Counter:
@@ -295,6 +298,9 @@ class _Run:
         Raises:
             OSError: It cannot be fetched.
         """
+        if file.target.is_dir():
+            what = f"{file.target} is a folder: remove it, or give another --to"
+            raise IsADirectoryError(errno.EISDIR, what, file.url)
         unfinished, side = self._unfinished(file)
         patience = self.manners.patience(file.url)
         downloads = _MOST_DOWNLOADS

@@ -47,6 +47,8 @@ def input_files(
         ValueError: A list is damaged, or names files outside of its place.
         OSError: A list or a file is missing or cannot be read.
     """
+    if LIST_MARK in inputs:
+        raise ValueError("give a list after @, such as @wet.paths.gz (--input)")
     patterns = [path for path in inputs if not path.startswith(LIST_MARK)]
     found = {file.path: file for file in (storage.match(patterns) if patterns else ())}
     listed: dict[str, None] = {}

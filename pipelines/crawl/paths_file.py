@@ -16,6 +16,7 @@ from pipelines import storage
 from pipelines.printing import counted, printable
 from pipelines.storage import NoInputError
 from pipelines.storage.manners import Manners
+from pipelines.storage.paths import require_web_address
 from pipelines.storage.web import WebFile, shared_manners
 
 __all__ = [
@@ -49,6 +50,7 @@ _MOST_NAME_BYTES = 200  # file systems allow 255; suffixes are added
 # A list of 100,000 lines has 14 MB and is stored in 200 kB.
 _MOST_STORED_BYTES = 16 << 20
 _MOST_LIST_BYTES = 64 << 20
+_MOST_LINES = 1_000_000
 #: Help texts of options that several commands have.
 FILES_HELP = "only the files at these positions of each list, counted from 0"
 BASE_URL_HELP = f"what the paths in lists are relative to, instead of {BASE_URL}"
@@ -94,13 +96,17 @@ def require_crawls(crawls: Iterable[str]) -> None:
                 f"{printable(crawl[:100])!r} is neither a crawl such as CC-MAIN-2019-18 nor a list "
                 "such as wet.paths.gz (--crawl)"
             )
+        require_web_address(crawl, "--crawl")
 
 
 def require_base_url(base_url: str, schemes: Sequence[str]) -> None:
-    """Raise ValueError for an address without one of these schemes."""
+    """Raise ValueError for an address without one of these schemes, or that no path can follow."""
     if base_url and storage.scheme(base_url) not in schemes:
         known = " or ".join(f"{scheme}://" for scheme in schemes)
         raise ValueError(f"give an address with {known}, got {base_url[:200]!r} (--base-url)")
+    require_web_address(base_url, "--base-url")
+    if storage.scheme(base_url) in ("http", "https") and set("?#") & set(base_url):
+        raise ValueError(f"nothing can follow {base_url[:200]!r} (--base-url)")
 
 
 def list_address(crawl: str, base_url: str) -> str:
@@ -244,10 +250,13 @@ def parse_paths(text: bytes) -> PathsFile:
 
     Raises:
         ValueError: There is no line.
+        OverflowError: There are more than a million lines.
 
     >>> parse_paths(b"a/b.gz\n/etc/passwd\n\na/b.gz\n").paths
     ('a/b.gz', None)
     """
+    if text.count(b"\n") > _MOST_LINES:
+        raise OverflowError(f"has more than {_MOST_LINES:,} lines")
     paths: dict[str, None] = {}
     found: list[str | None] = []
     problems = []

@@ -12,7 +12,7 @@ import pyarrow as pa
 from c4_filters.verdicts import RejectReason
 from pipelines.wet.results import ReadStats, UnreadableWetError
 
-__all__ = ["BrokenError", "Stored", "UnreadableSourceError", "pieces"]
+__all__ = ["BrokenError", "Stored", "UnreadableSourceError", "pieces", "require_small"]
 
 _STORED_BYTES = 256 << 10  # read at once
 _PIECE_BYTES = 256 << 10  # unpacked at once
@@ -98,13 +98,18 @@ def pieces(stored: Stored, max_file_bytes: int) -> Iterator[bytes]:
     done = 0
     for piece in unpacked:
         done += len(piece)
-        if done > max(max_file_bytes, _MOST_TIMES * stored.stats.bytes_read):
-            raise BrokenError(
-                RejectReason.TOO_LARGE,
-                f"the file unpacks to more than {max_file_bytes:,} bytes and {_MOST_TIMES} times "
-                "its size: the rest is left out (--max-file-mb)",
-            )
+        require_small(done, max_file_bytes, stored.stats.bytes_read)
         yield piece
+
+
+def require_small(unpacked: int, max_file_bytes: int, size: int) -> None:
+    """Raise BrokenError if a file of ``size`` bytes has unpacked to more than it may."""
+    if unpacked > max(max_file_bytes, _MOST_TIMES * size):
+        raise BrokenError(
+            RejectReason.TOO_LARGE,
+            f"the file unpacks to more than {max_file_bytes:,} bytes and {_MOST_TIMES} times "
+            "its size: the rest is left out (--max-file-mb)",
+        )
 
 
 def _plain(head: bytes, stored: Stored) -> Iterator[bytes]:

@@ -1,15 +1,17 @@
 """Rows of Parquet and Arrow files, and records of TFRecord files, as pages."""
 
+import datetime
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from c4_filters.verdicts import RejectReason
+from pipelines import storage
 from pipelines.corpus.errors import CorpusError, one_line
 from pipelines.corpus.formats import parquet, tfrecord
 from pipelines.corpus.formats.places import arrow_file
-from pipelines.imports.inflated import BrokenError, Stored, UnreadableSourceError
+from pipelines.imports.inflated import BrokenError, Stored, UnreadableSourceError, require_small
 from pipelines.imports.pages import Found, Limits, page_of, url_of_file
 
 __all__ = ["read_arrow", "read_parquet", "read_tfrecord"]
@@ -17,6 +19,12 @@ __all__ = ["read_arrow", "read_parquet", "read_tfrecord"]
 _FIELDS = ("text", "url", "timestamp")
 _ROWS_AT_ONCE = 256
 _ARROW_FILE = b"ARROW1"  # else it is a stream, which `datasets` writes
+_STRINGS = (
+    pa.string(), pa.large_string(), pa.string_view(),
+    pa.binary(), pa.large_binary(), pa.binary_view(),
+)  # fmt: skip
+_EPOCH = datetime.datetime(1970, 1, 1)
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAMAGE = (CorpusError, OSError, ValueError, OverflowError, MemoryError, pa.ArrowException)
 
 
@@ -48,11 +56,18 @@ def read_tfrecord(path: str, stored: Stored, limits: Limits) -> Iterator[Found]:
         BrokenError: A later one is.
     """
     del stored
-    return _pages((page._asdict() for page in tfrecord.read_pages(path)), path, limits)
+    return _pages(_records(path), path, limits)
+
+
+def _records(path: str) -> Iterator[dict[str, Any]]:
+    for number, values in enumerate(tfrecord.read_values(path), 1):
+        if number == 1 and "text" not in values:
+            raise CorpusError(f"has no feature 'text', got {', '.join(values)}")
+        yield values
 
 
 def _pages(rows: Iterator[dict[str, Any]], path: str, limits: Limits) -> Iterator[Found]:
-    url, number = url_of_file(path), 0
+    url, number, text_bytes, stored = url_of_file(path), 0, 0, 0
     while True:
         try:
             values = next(rows, None)
@@ -64,6 +79,11 @@ def _pages(rows: Iterator[dict[str, Any]], path: str, limits: Limits) -> Iterato
         if values is None:
             return
         number += 1
+        # One text that many rows share takes no place in the file.
+        text_bytes += len(values.get("text") or b"")
+        if text_bytes > limits.file:
+            stored = stored or storage.stat(path).size
+            require_small(text_bytes, limits.file, stored)
         yield page_of(values, number, url, limits)
 
 
@@ -77,9 +97,16 @@ def _arrow_batches(path: str) -> Iterator[pa.RecordBatch]:
         else:
             reader = pa.ipc.open_stream(file)
             batches = iter(reader)
-        if "text" not in reader.schema.names:
-            raise CorpusError(f"has no column 'text', got {reader.schema.names}")
-        names = [name for name in _FIELDS if name in reader.schema.names]
+        found = reader.schema.names
+        kinds = [field.type for field in reader.schema if field.name == "text"]
+        kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
+        if not kinds or kinds[0] not in _STRINGS:
+            shown = ", ".join(f"{field.name}: {field.type}" for field in reader.schema)
+            raise CorpusError(f"has no column 'text' of strings, got {shown}")
+        names = [name for name in _FIELDS if name in found]
+        for name in names:
+            if found.count(name) > 1:
+                raise CorpusError(f"has {found.count(name)} columns {name!r}")
         for batch in batches:
             wanted = batch.select(names)
             wanted.validate(full=True)
@@ -96,14 +123,41 @@ def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Return the values of a column; strings as bytes, which need not be UTF-8."""
+    """Return the values of a column: strings as bytes, which need not be UTF-8, times as datetimes.
+
+    A time that Python has no datetime for is None. Of values of other types, which no page has,
+    only the type is returned.
+    """
     kind = column.type
     if pa.types.is_dictionary(kind):
-        column = column.dictionary_decode()
-        kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        column = column.cast(pa.large_binary())
-    elif pa.types.is_timestamp(kind):  # Python's have no nanoseconds
-        column = column.cast(pa.timestamp("us", tz=kind.tz), safe=False)
-    found: list[Any] = column.to_pylist()
-    return found
+        used = column.indices.drop_null().unique()
+        named = dict(zip(used.to_pylist(), _values(column.dictionary.take(used)), strict=True))
+        return [named.get(at) for at in column.indices.to_pylist()]
+    if isinstance(kind, pa.BaseExtensionType):
+        return _values(column.storage)
+    if pa.types.is_timestamp(kind):  # of the zone UTC, whichever zone it names
+        return _times(column, pa.int64(), _PER_SECOND[kind.unit], 1)
+    if pa.types.is_date64(kind):
+        return _times(column, pa.int64(), _PER_SECOND["ms"], 1)
+    if pa.types.is_date32(kind):
+        return _times(column, pa.int32(), 1, 24 * 3600)
+    if kind in _STRINGS:
+        return list(column.cast(pa.large_binary()).to_pylist())
+    return [kind if valid else None for valid in column.is_valid().to_pylist()]
+
+
+def _times(
+    column: pa.Array, stored: pa.DataType, per_second: int, seconds: int
+) -> list[datetime.datetime | None]:
+    """Return times as datetimes: ``value * seconds / per_second`` seconds after 1970."""
+    return [
+        None if value is None else _time(value * seconds // per_second)
+        for value in column.cast(stored).to_pylist()
+    ]
+
+
+def _time(seconds: int) -> datetime.datetime | None:
+    try:
+        return _EPOCH + datetime.timedelta(seconds=seconds)
+    except OverflowError:
+        return None

@@ -194,7 +194,7 @@ def _clean(
     try:
         stream = storage.open_raw(path)
     except OSError as error:
-        return FileSummary(path, name, size, unreadable=one_line(error), identity=content)
+        return FileSummary(path, name, size, unreadable=one_line(error, path), identity=content)
     with stream:
         pages = read_pages(stream, stats, rules.recipe, cleaner.counts, *limits, source, path)
         next_report = time.monotonic() + _PROGRESS_EVERY_S
@@ -202,7 +202,9 @@ def _clean(
             try:
                 page = next(pages, None)
             except (UnreadableWetError, OSError) as error:
-                return FileSummary(path, name, size, unreadable=one_line(error), identity=content)
+                return FileSummary(
+                    path, name, size, unreadable=one_line(error, path), identity=content
+                )
             if page is None:
                 break
             if isinstance(page, Reject):
@@ -261,7 +263,7 @@ def _changed(path: str, size: int, content: str, stats: ReadStats) -> str:
         ):
             return ""
     except OSError as error:
-        return one_line(error)
+        return one_line(error, path)
     return (
         f"has changed while it was read ({stats.bytes_read:,} bytes read, {size:,} when the build "
         "began): run again when it is whole"

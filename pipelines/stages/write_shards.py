@@ -18,14 +18,9 @@ from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus import formats
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource, key_range, shard_order
-from pipelines.corpus.columns import (
-    in_whole_seconds,
-    languages_of,
-    no_pages,
-    oldest_and_newest,
-)
+from pipelines.corpus.columns import in_whole_seconds, languages_of, oldest_and_newest
 from pipelines.corpus.digests import HashedFile
-from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, with_provenance
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, no_pages, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS

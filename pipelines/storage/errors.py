@@ -22,7 +22,8 @@ def of_status(status: int, path: str, detail: str = "") -> OSError:
     number = _ERRNO_OF_STATUS.get(status)
     if number is not None:
         return OSError(number, os.strerror(number), path)
-    return OSError(errno.EIO, f"the server answered with status {status} {detail}".strip(), path)
+    said = f": {detail}" if detail else ""
+    return OSError(errno.EIO, f"the server answered with status {status}{said}", path)
 
 
 def as_oserror(error: Exception, path: str) -> OSError:
@@ -31,7 +32,9 @@ def as_oserror(error: Exception, path: str) -> OSError:
         return OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     if isinstance(error, OSError) and error.errno and error.strerror:
         return OSError(error.errno, error.strerror, path)
-    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    # urllib3 adds the error that it wraps.
+    said = error.args[0] if len(error.args) > 1 and isinstance(error.args[0], str) else error
+    line = next(iter(str(said).splitlines()), "") or type(error).__name__
     if isinstance(error, ValueError):  # obstore: an invalid name
         return OSError(errno.EINVAL, line, path)
     found = _STATUS.search(line)

@@ -183,7 +183,7 @@ class Manners:
             try:
                 answer = self._follow(method, url, headers, host)
             except _NoAnswerError as error:
-                self._await_answer(host, error, url, patience)
+                self._await_answer(host, name, error, url, patience)
                 continue
             status = answer.status_code
             if status == 403 and method != "HEAD":
@@ -202,7 +202,12 @@ class Manners:
                 return answer
 
     def _await_answer(
-        self, host: _Host, error: "_NoAnswerError", url: str, patience: "Patience"
+        self,
+        host: _Host,
+        name: str,
+        error: "_NoAnswerError",
+        url: str,
+        patience: "Patience",
     ) -> None:
         """Wait before a retry, or raise the error of a host that is given up."""
         if host.answered:
@@ -211,6 +216,7 @@ class Manners:
             if error.redirected:
                 patience.fault(str(error))
             else:
+                self._note_once(f"c4: note: {name} does not answer ({error}): trying again")
                 patience.busy(str(error))
             return
         left = _UNANSWERED_S - (_clock() - host.first_asked)

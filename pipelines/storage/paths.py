@@ -16,6 +16,7 @@ __all__ = [
     "join",
     "last_part",
     "local_path",
+    "require_web_address",
     "scheme",
     "temporary_for",
 ]
@@ -74,6 +75,32 @@ def local_path(path: str) -> str:
     if not slash or host not in ("", "localhost"):
         raise ValueError(f"{path}: write file:// URLs as file:///FOLDER/NAME, without a host")
     return "/" + urllib.parse.unquote(rest, errors="surrogateescape")
+
+
+def require_web_address(address: str, option: str) -> None:
+    """Raise ValueError for a web address without a host, or with a password.
+
+    Other paths are not looked at. A corpus publishes the addresses of its inputs; ``~/.netrc`` is
+    where requests find passwords.
+
+    Args:
+        address: The path or address.
+        option: What gave it, for the message.
+    """
+    if scheme(address) not in ("http", "https"):
+        return
+    try:
+        parts = urllib.parse.urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host:
+        raise ValueError(f"{address[:200]!r} names no web server ({option})")
+    if "@" in parts.netloc:
+        raise ValueError(
+            f"an address on {host} has a user name or password, which the corpus would publish: "
+            f"leave it out and put it into ~/.netrc ({option})"
+        )
 
 
 def join(base: str, *parts: str) -> str:

@@ -29,6 +29,11 @@ COVERED = [
     ("example.com/caf%C3%A9", "https://example.com/CAFÉ"),
     ("example.com/café", "https://example.com/caf%c3%a9"),
     ("example.com/", "https://example.com"),
+    ("example.com/", "https://example.com//"),
+    ("example.com/a", "https://example.com/a//"),
+    ("example.com/a/", "https://example.com/a"),
+    ("example.com/a//", "https://example.com/a/?utm_source=x"),
+    ("example.com/*/a/", "https://example.com/b/a"),
     # Stars.
     ("example.com/private/*", "https://example.com/private/"),
     ("example.com/private/*", "https://example.com/private/a/b?c=d"),
@@ -119,9 +124,11 @@ PARTS = st.text("ab/*", max_size=6)
 def test_stars_mean_what_a_regular_expression_says(entries: list[str], path: str) -> None:
     opt_out = parse_opt_out("\n".join(entries))
     decoded = f"h.example/{path}"
+    page = decoded.rstrip("/")  # slashes at the end do not tell pages apart
     covered = any(
-        re.fullmatch(f"{'.*'.join(map(re.escape, entry.split('*')))}/?", decoded)
+        re.fullmatch(".*".join(map(re.escape, re.sub("/+$", "/", entry).split("*"))), form)
         for entry in entries
+        for form in ([decoded] if entry.endswith("*") else [page, f"{page}/"])
     )
     assert (opt_out.entry_for(f"https://{decoded}") is not None) is covered
 

@@ -252,6 +252,22 @@ def test_a_side_file_that_is_missing_is_made_again_without_a_build(
     assert run_c4("verify", out).status == 0
 
 
+def test_a_corpus_of_an_earlier_version_has_no_problems_and_gets_what_it_lacks(
+    out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    before = tree(out)
+    made = json.loads((out / "manifest.json").read_text())
+    del made["checksum"], made["root_digest"]
+    made["side_files"] = [each for each in made["side_files"] if "croissant" not in each["name"]]
+    (out / "manifest.json").write_text(json.dumps(made))
+    (out / "croissant.json").unlink()
+    assert run_c4("verify", out).status == 0
+    outcome = again()
+    assert "complete already" in outcome.out
+    assert "note" not in outcome.err
+    assert without_builders(tree(out)) == without_builders(before)
+
+
 def test_a_damaged_side_file_is_made_again_but_not_the_users_readme(
     out: pathlib.Path, again: Callable[..., Outcome]
 ) -> None:

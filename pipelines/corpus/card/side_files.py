@@ -6,10 +6,11 @@ from pipelines.corpus.card.hugging_face import dataset_card
 from pipelines.corpus.dataset_info import dataset_info_files
 from pipelines.corpus.manifest import Manifest
 
-__all__ = ["CARD", "OTHER_CARD", "side_files"]
+__all__ = ["CARD", "CROISSANT", "OTHER_CARD", "side_files"]
 
 #: The card, and its name where the user has a README.md of their own.
 CARD, OTHER_CARD = "README.md", "CARD.md"
+CROISSANT = "croissant.json"
 
 _DATASET_VERSION = "1.0.0"
 
@@ -21,4 +22,4 @@ def side_files(made: Manifest) -> dict[str, bytes]:
     files = dataset_info_files(
         described, facts.splits, facts.description, facts.config_name, _DATASET_VERSION
     )
-    return {**files, "croissant.json": croissant(facts), CARD: dataset_card(facts).encode()}
+    return {**files, CROISSANT: croissant(facts), CARD: dataset_card(facts).encode()}

@@ -33,6 +33,8 @@ __all__ = [
 ROW_GROUP_TEXT_BYTES = 32 << 20
 
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+#: What other tools say in a file's metadata that its strings were; stored they are the same.
+_TEXT_VIEWS = (pa.string_view(), pa.binary_view())
 _ROWS_AT_ONCE = 1024  # decoded before their size is looked at
 
 _FEATURES = {**TEXT_FEATURES, **LANGUAGE_FEATURES}
@@ -41,9 +43,6 @@ _SCHEMA = pa.schema(
     + [pa.field("language", pa.large_string()), pa.field("language-probability", pa.float32())]
 )
 _WITH_PROVENANCE = pa.schema([*_SCHEMA, *PROVENANCE_FEATURES])
-_PROVENANCE = dict(
-    zip(PROVENANCE_COLUMNS, (field.name for field in PROVENANCE_FEATURES), strict=True)
-)
 
 
 def write(table: pa.Table, binary_file: BinaryIO) -> None:
@@ -158,7 +157,9 @@ def read_tables(path: str, stored: int, columns: Sequence[str]) -> Iterator[pa.T
     Raises CorpusError, naming the file, if it is damaged or lacks a column.
     """
     opened = _open(path, stored)
-    names = {column: name for name, column in _FEATURES.items()} | _PROVENANCE
+    names = {column: name for name, column in _FEATURES.items()}
+    provenance = (field.name for field in PROVENANCE_FEATURES)
+    names |= zip(PROVENANCE_COLUMNS, provenance, strict=True)
     wanted = ["text", *(names[column] for column in columns if column != "text")]
     if missing := [name for name in wanted if name not in opened.file.schema_arrow.names]:
         raise CorpusError(f"{path} has no column {missing[0]!r}")
@@ -167,15 +168,20 @@ def read_tables(path: str, stored: int, columns: Sequence[str]) -> Iterator[pa.T
         yield pa.table({column: group.column(names[column]) for column in columns})
 
 
-def _open(path: str, stored: int | None = None) -> _Opened:
+def _open(path: str, stored: int | None = None, any_strings: bool = False) -> _Opened:
     # Page checksums are compared: no model may train on a flipped bit.
     file = pq.ParquetFile(arrow_file(path), page_checksum_verification=True, pre_buffer=True)
     metadata = file.metadata
     if stored is not None and metadata.num_rows != stored:
         raise other_build(path, f"has {metadata.num_rows} pages and manifest.json lists {stored}")
     schema = file.schema_arrow
-    if "text" not in schema.names or schema.field("text").type not in _TEXT_TYPES:
-        raise CorpusError(f"{path} has no column 'text' of strings, got {schema.names}")
+    kinds = [field.type for field in schema if field.name == "text"]
+    if any_strings:
+        kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
+    known = (*_TEXT_TYPES, *_TEXT_VIEWS) if any_strings else _TEXT_TYPES
+    if len(kinds) != 1 or kinds[0] not in known:
+        found = ", ".join(f"{field.name}: {field.type}" for field in schema)
+        raise CorpusError(f"{path} has no column 'text' of strings, got {found}")
     rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     if sum(rows) != metadata.num_rows or min(rows, default=0) < 0:
         raise CorpusError(
@@ -187,13 +193,18 @@ def _open(path: str, stored: int | None = None) -> _Opened:
 def read_batches(path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield those of the columns that a file has, a few hundred rows at a time.
 
-    For files of others: texts may be null.
+    For files of others: texts may be null, and strings of any of Arrow's types.
 
     Raises:
-        CorpusError, OSError or ValueError: The file is damaged, or has no strings in ``text``.
+        CorpusError, OSError or ValueError: The file is damaged, has no strings in ``text``, or two
+            columns of one name.
     """
-    opened = _open(path)
-    wanted = [name for name in columns if name in opened.file.schema_arrow.names]
+    opened = _open(path, any_strings=True)
+    names = opened.file.schema_arrow.names
+    wanted = [name for name in columns if name in names]
+    for name in wanted:
+        if names.count(name) > 1:
+            raise CorpusError(f"{path} has {names.count(name)} columns {name!r}")
     for number in range(len(opened.ends)):
         yield from _batches(path, opened, number, wanted)
 

@@ -1,10 +1,13 @@
 """Columns that say where the record of each page is: ``c4 build --provenance``, Parquet only."""
 
+from collections.abc import Iterable
+from typing import Any, cast
+
 import pyarrow as pa
 
 from pipelines.corpus.cleaned import CleanedFile
 
-__all__ = ["PROVENANCE_COLUMNS", "PROVENANCE_FEATURES", "with_provenance"]
+__all__ = ["PROVENANCE_COLUMNS", "PROVENANCE_FEATURES", "no_pages", "with_provenance"]
 
 #: Columns of the table that a shard is written from, in the order of the features.
 PROVENANCE_COLUMNS = ("source_file", "source_offset", "record_id")
@@ -30,6 +33,14 @@ def with_provenance(pages: pa.RecordBatch, source: CleanedFile) -> pa.RecordBatc
     pages = pages.set_column(at, "record_id", ids)
     pages = pages.append_column("source_offset", pages["offset"].cast(pa.int64()))
     return pages.append_column("source_file", source.sources(pages))
+
+
+def no_pages(columns: Iterable[str]) -> pa.Table:
+    """Return a table of no pages, with columns of a shard and perhaps these."""
+    kinds = {"language_probability": pa.float32(), "source_offset": pa.int64()}
+    return pa.table(
+        {name: pa.nulls(0, cast(Any, kinds.get(name, pa.large_string()))) for name in columns}
+    )
 
 
 def _uuid(digits: str) -> str:

@@ -28,7 +28,7 @@ from pipelines.corpus.errors import CorpusError, one_line
 from pipelines.corpus.formats.pages import MOST_BYTES, TEXT_FEATURES, Page, rows_in_bytes
 from pipelines.corpus.formats.places import Kept, arrow_file, other_build
 
-__all__ = ["Texts", "read_pages", "write"]
+__all__ = ["Texts", "read_pages", "read_values", "write"]
 
 _FIELD_1 = b"\x0a"
 _FIELD_2 = b"\x12"
@@ -207,15 +207,22 @@ class _Records:
     def features(self, record: bytes, page: int) -> dict[str, str]:
         """Return the features of a record; only "text" must be there."""
         try:
-            found = {
-                name.decode(): (_value(record, start, stop) or b"").decode()
+            found = {name: value.decode() for name, value in self.values(record, page).items()}
+        except UnicodeDecodeError as error:
+            raise self._damaged(page, one_line(error)) from None
+        if "text" not in found:
+            raise self._damaged(page, "no feature 'text'")
+        return found
+
+    def values(self, record: bytes, page: int) -> dict[str, bytes]:
+        """Return the features of a record as they are stored, empty if they are no bytes."""
+        try:
+            return {
+                name.decode(): _value(record, start, stop) or b""
                 for name, start, stop in _entries(record)
             }
-            if "text" not in found:
-                raise ValueError("no feature 'text'")
         except (IndexError, ValueError) as error:
             raise self._damaged(page, one_line(error)) from None
-        return found
 
     def text(self, record: bytes, page: int) -> bytes:
         """Return the text of a record, looking no further."""
@@ -265,12 +272,29 @@ class Texts:
 
 def read_pages(path: str) -> Iterator[Page]:
     """Yield the pages of a shard, holding 4 MB of it at a time."""
-    records, cursor = _Records(path), _Cursor(0)
+    records = _Records(path)
+    for page, record in enumerate(_each(records)):
+        yield Page.of(records.features(record, page))
+
+
+def read_values(path: str) -> Iterator[dict[str, bytes]]:
+    """Yield the features of each record of a file of others, which may lack any.
+
+    Raises:
+        CorpusError: A record is damaged, or is no Example.
+    """
+    records = _Records(path)
+    for page, record in enumerate(_each(records)):
+        yield records.values(record, page)
+
+
+def _each(records: _Records) -> Iterator[bytes]:
+    cursor = _Cursor(0)
     for page in itertools.count():
         record = records.next(cursor, page)
         if record is None:
             return
-        yield Page.of(records.features(record, page))
+        yield record
 
 
 def _entries(record: bytes) -> Iterator[tuple[bytes, int, int]]:

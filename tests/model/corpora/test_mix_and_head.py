@@ -153,9 +153,10 @@ def test_a_mixture_is_a_corpus_for_every_command(place, tmp_path):
 
 
 def test_what_does_not_fit_is_refused(place, tmp_path):
-    a, out = str(place / "a"), str(tmp_path / "x")
+    a, b, out = str(place / "a"), str(place / "b"), str(tmp_path / "x")
     for corpora, why in (
         ([(a, 0)], "positive"), ([(a, math.nan)], "positive"), ([], "positive"),
+        ([(a, 1e-300), (b, 1e300)], "too far apart"),
         ([(a, 1), (a, 2)], "named twice"), ([(str(tmp_path), 1)], "no manifest.json"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=why):
@@ -172,7 +173,7 @@ def test_what_does_not_fit_is_refused(place, tmp_path):
     assert "holds a build with other settings" in built.err
     for text in ("A", "A=", "=1", "A=x"):
         assert "given as DIR=WEIGHT" in run_c4("mix", "--corpus", text, "--output", out).err
-    assert "such as 1000000 or 2^29" in run_c4(
+    assert "from 1 to 10^18, such as 2^29" in run_c4(
         "head", "--corpus", a, "--tokens", "many", "--vocab", "v", "--output", out
     ).err  # fmt: skip
 

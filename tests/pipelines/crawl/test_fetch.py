@@ -142,6 +142,15 @@ def test_a_file_that_the_server_lacks_is_named_and_the_rest_fetched(
     assert content(tmp_path / "wet") == {name: WHOLE[name] for name in WHOLE if name != NAMES[1]}
 
 
+def test_a_folder_in_the_place_of_a_file_is_named(web: FakeWeb, tmp_path: pathlib.Path) -> None:
+    (tmp_path / NAMES[1]).mkdir()
+    done = c4_fetch(web, tmp_path)
+    assert done.status == 1
+    assert f"{PATHS[1]}: {tmp_path / NAMES[1]} is a folder: remove it, or give an" in done.err
+    assert content(tmp_path) == {name: WHOLE[name] for name in WHOLE if name != NAMES[1]}
+    assert web.asked[PATHS[1]] == 0
+
+
 def test_hostile_lines_are_named_and_nothing_is_written_elsewhere(
     web: FakeWeb, tmp_path: pathlib.Path
 ) -> None:
@@ -228,7 +237,7 @@ ELSEWHERE = "http://127.0.0.1:9/x"  # where nobody listens
 NAMED = {
     "empty": (Answer(200), "the server sends an empty file, 6 times in a row"),
     "cut off": (Answer(200, {}, A[:5000], -1), "is cut off: its gzip does not end (fetched 3"),
-    "breaks": (Answer(200, {"ETag": '"x"'}, A[:5000], len(A)), "5,000 of"),
+    "breaks": (Answer(200, {"ETag": '"x"'}, A[:5000], len(A)), "(Connection broken: Incomplete"),
     "a page": (Answer(200, {}, b"<html>Log in"), "is an HTML page, perhaps a server's error"),
     "damaged": (Answer(200, {}, A[:9000] + b"?" * 99 + A[9099:]), "is damaged gzip"),
     "a part": (part(5, 99, len(A), A[5:100]), "the server sends a part that was not"),
@@ -239,8 +248,8 @@ NAMED = {
     "to nowhere": (Answer(302, {"Location": "http://[x"}), "no web address: refused"),
     "loop": (Answer(301, {"Location": PATHS[0]}), "redirects more than 5 times"),
     "gone": (Answer(410), "No such file"),
-    "asked wrongly": (Answer(400, {}, b"<p>no\x1b such\npath</p>"), "status 400 no· such path"),
-    "refused in gzip": (Answer(400, {}, gzip.compress(b"no " + bytes(99 << 20), 1)), "400 no ··"),
+    "asked wrongly": (Answer(400, {}, b"<p>no\x1b such\npath</p>"), "status 400: no· such path"),
+    "refused in gzip": (Answer(400, {}, gzip.compress(b"no " + bytes(99 << 20), 1)), "400: no ··"),
     "refused": (Answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>"), "AccessDenied"),
 }  # fmt: skip
 
@@ -390,6 +399,21 @@ def test_a_server_that_has_answered_is_waited_for(
     assert max(skipped.waits) <= 90
 
 
+def test_a_server_that_stops_answering_is_named_while_it_is_waited_for(
+    skipped: SkippedWaits,
+) -> None:
+    notes: list[str] = []
+    run = manners.Manners(notes.append)
+    with fake_web() as web:
+        url = f"{web.address}/a"
+        run.ask("GET", url, {}, run.patience(url)).close()
+    with pytest.raises(OSError, match=r"cannot be reached: .*, for 6 hours: try again later"):
+        run.ask("GET", url, {}, run.patience(url))
+    [note] = notes
+    assert "does not answer (the server cannot be reached: " in note
+    assert note.endswith("): trying again")
+
+
 # --- resuming
 
 
@@ -465,7 +489,9 @@ def test_a_cut_file_of_another_tool_is_not_taken_for_whole(
 def test_two_runs_do_not_share_a_folder(web: FakeWeb, tmp_path: pathlib.Path) -> None:
     lock = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    (tmp_path / ".c4-fetch").mkdir()  # the other's, empty between two files
     done = c4_fetch(web, tmp_path)
+    assert (tmp_path / ".c4-fetch").is_dir()
     os.close(lock)
     assert done.status == 1
     assert done.err.startswith(f"c4: error: {tmp_path}: another c4 fetch writes to this folder")

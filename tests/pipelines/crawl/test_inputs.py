@@ -107,6 +107,11 @@ def test_real_pages_are_fetched_and_built(web: FakeWeb, tmp_path: pathlib.Path) 
     assert manifest_of(tmp_path / "web")["counts"]["pages_written"] > 10
 
 
+def test_a_mark_without_a_list_is_refused() -> None:
+    with pytest.raises(ValueError, match="give a list after @, such as"):
+        input_files(["@"], [], None, "")
+
+
 def test_a_hostile_list_stops_a_build(web: FakeWeb, tmp_path: pathlib.Path) -> None:
     web.objects[f"/{LIST}"] = gzip.compress(f"{PREFIX}{SAMPLES[0].name}\n/etc/passwd\n".encode())
     done = run_c4("build", "--crawl", "CC-MAIN-2019-18", "--base-url", web.address, "--output",

@@ -1,7 +1,9 @@
 import gzip
+import pathlib
 
 import pytest
 
+from pipelines import BuildConfig
 from pipelines.crawl import paths_file
 from pipelines.crawl.paths_file import (
     address,
@@ -10,6 +12,7 @@ from pipelines.crawl.paths_file import (
     parse_paths,
     read_paths,
     read_positions,
+    require_base_url,
     require_crawls,
     unpack,
 )
@@ -74,6 +77,13 @@ def test_a_list_is_unpacked_within_bounds(monkeypatch: pytest.MonkeyPatch) -> No
             unpack(stored)
 
 
+def test_a_list_of_too_many_lines_is_refused(tmp_path: pathlib.Path) -> None:
+    listed = tmp_path / "wet.paths.gz"
+    listed.write_bytes(gzip.compress(b"/\n" * 1_000_001, 1))
+    with pytest.raises(OSError, match="has more than 1,000,000 lines, so no list of paths"):
+        read_paths(str(listed))
+
+
 @pytest.mark.parametrize("text", ["", ":", "5", "5:5", "7:2", "-1:3", "0:1:2", "a:b", "٣:٤"])
 def test_other_positions_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="--files wants A:B"):
@@ -84,6 +94,23 @@ def test_other_positions_are_refused(text: str) -> None:
 def test_other_crawls_are_refused(crawl: str) -> None:
     with pytest.raises(ValueError, match="neither a crawl"):
         require_crawls([crawl])
+
+
+@pytest.mark.parametrize("address", ["http://", "https://[::1/a", "http://h:x/", "http://u:p@h/"])
+def test_other_addresses_are_refused(address: str) -> None:
+    message = r"names no web server \(--{0}\)|an address on h has a .* password, .* \(--{0}\)"
+    with pytest.raises(ValueError, match=message.format("base-url")) as caught:
+        require_base_url(address, ["http", "https"])
+    assert "u:p" not in str(caught.value)
+    with pytest.raises(ValueError, match=message.format("crawl")):
+        require_crawls([f"{address}/x.gz"])
+    for path in (address, f"@{address}"):
+        with pytest.raises(ValueError, match=message.format("input")):
+            BuildConfig(inputs=(path,), output="x")
+    require_base_url("http://h:8080/a", ["http"])
+    for more in ("?a", "#a"):
+        with pytest.raises(ValueError, match="nothing can follow"):
+            require_base_url(f"http://h/{more}", ["http"])
 
 
 def test_paths_are_relative_to_the_server_or_the_folder_of_their_list() -> None:

@@ -154,6 +154,7 @@ def test_rows_of_parquet_and_arrow_are_pages(tmp_path):
         pa.ipc.new_stream(file, table.schema) as out,
     ):
         out.write_table(table, max_chunksize=3)
+    cut = (tmp_path / "a.parquet").read_bytes()[:-9]
     for name in ("a.parquet", "a.arrow"):
         pages, rejects, _ = read("hf", tmp_path / name)
         assert [(p.number, p.page.url, p.page.timestamp, p.page.text) for p in pages] == [
@@ -161,12 +162,74 @@ def test_rows_of_parquet_and_arrow_are_pages(tmp_path):
             (3, f"file:{name}#3", "2020-01-01T00:00:00Z", "Three."),
         ]
         assert rejects == [(2, "bad_text"), (4, "bad_text")]
-    for bad in (pa.table({"body": ["x"]}), pa.table({"text": [1]})):
-        pq.write_table(bad, tmp_path / "bad.parquet")
-        with pytest.raises(UnreadableSourceError, match="no column 'text'"):
-            read("parquet", tmp_path / "bad.parquet")
+    for bad in (pa.table({"body": ["x"]}), pa.table({"text": [1]}), pa.table({"text": [{"a": 1}]})):
+        for path in arrow_files(tmp_path, bad):
+            with pytest.raises(UnreadableSourceError, match="no column 'text' of strings, got "):
+                read("hf", path)
     with pytest.raises(UnreadableSourceError):
-        read("parquet", write(tmp_path / "cut.parquet", (tmp_path / "a.parquet").read_bytes()[:-9]))
+        read("parquet", write(tmp_path / "cut.parquet", cut))
+
+
+def arrow_files(folder, table):
+    """Write a table as a Parquet file and as a stream of Arrow; return their paths."""
+    pq.write_table(table, folder / "a.parquet")
+    with (
+        pa.OSFile(str(folder / "a.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, table.schema) as out,
+    ):
+        out.write_table(table)
+    return folder / "a.parquet", folder / "a.arrow"
+
+
+@pytest.mark.parametrize("kind", ["dictionary", "string_view", "large_string", "binary"])
+def test_strings_of_every_type_of_arrow_are_texts(tmp_path, kind):
+    text = pa.array(["One.", None, "Two.", "One."])
+    text = text.dictionary_encode() if kind == "dictionary" else text.cast(getattr(pa, kind)())
+    for path in arrow_files(tmp_path, pa.table({"text": text})):
+        pages, rejects, _ = read("hf", path)
+        assert [(p.number, p.page.text) for p in pages] == [(1, "One."), (3, "Two."), (4, "One.")]
+        assert rejects == [(2, "bad_text")]
+
+
+@pytest.mark.parametrize(
+    ("times", "dates"),
+    [
+        (pa.array([2**62, 0, -(2**62)], pa.timestamp("us")), ["", "1970-01-01T00:00:00Z", ""]),
+        (
+            pa.array([0, -62135596800, 2**50], pa.timestamp("s", "America/New_York")),
+            ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", ""],
+        ),
+        (pa.array([1, None, -1], pa.timestamp("ms", "No/Where")),
+         ["1970-01-01T00:00:00Z", "", "1969-12-31T23:59:59Z"]),
+        (pa.array([2**30, 1, -(2**30)], pa.date32()), ["", "1970-01-02T00:00:00Z", ""]),
+        (pa.array([{"a": 1}, None, {"a": 2}]), ["", "", ""]),
+    ],
+)  # fmt: skip
+def test_a_time_that_is_none_costs_no_page(tmp_path, times, dates):
+    table = pa.table({"text": ["One.", "Two.", "Three."], "timestamp": times})
+    for path in arrow_files(tmp_path, table):
+        pages, rejects, _ = read("hf", path)
+        assert ([page.page.timestamp for page in pages], rejects) == (dates, [])
+
+
+def test_columns_that_are_no_strings_or_twice_there_are_named(tmp_path):
+    urls = pa.array([1, 2], pa.timestamp("us", "No/Where"))
+    for path in arrow_files(tmp_path, pa.table({"text": ["One.", "Two."], "url": urls})):
+        assert read("hf", path)[1] == [(1, "no_url"), (2, "no_url")]
+    for name in ("text", "url"):
+        twice = pa.Table.from_arrays([pa.array(["x"])] * 3, names=["text", "url", name])
+        for path in arrow_files(tmp_path, twice):
+            with pytest.raises(UnreadableSourceError, match=f"2 columns '{name}'|no column 'text'"):
+                read("hf", path)
+
+
+def test_a_text_that_many_rows_share_is_bounded_like_a_bomb(tmp_path):
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int32()), ["x " * 1000])
+    for path in arrow_files(tmp_path, pa.table({"text": text})):
+        pages, rejects, _ = read("hf", path, (1 << 20, 1 << 20))
+        most = max(1 << 20, 100 * path.stat().st_size)
+        assert len(pages) == most // 2000
+        assert rejects == [(len(pages) + 1, "too_large")]
 
 
 def test_text_that_is_not_utf8_costs_its_row(tmp_path):
@@ -207,6 +270,31 @@ def test_records_of_a_prepared_c4_are_pages(tmp_path):
     cut = (tmp_path / "c4-train.tfrecord-00000-of-00001").read_bytes()[:-3]
     pages, rejects, _ = read("tfds", write(tmp_path / "cut.tfrecord", cut))
     assert ([page.page.text for page in pages], rejects) == (["One."], [(2, "damaged")])
+
+
+def test_a_record_without_good_text_costs_itself(tmp_path):
+    from pipelines.corpus.formats import tfrecord
+
+    records = b""
+    for values in (
+        {"text": b"One."},
+        {"text": b"bad \xff"},
+        {"url": b"http://a.example/"},
+        {"text": b"Four.", "url": b"\xff"},
+        {"text": b"Five."},
+    ):
+        names = sorted(values)
+        out = []
+        tfrecord._RecordEncoder(names)(tuple(values[name] for name in names), out)
+        records += b"".join(out)
+    path = write(tmp_path / "a.tfrecord", records)
+    pages, rejects, _ = read("tfds", path)
+    assert [(page.number, page.page.text) for page in pages] == [(1, "One."), (5, "Five.")]
+    assert rejects == [(2, "not_utf8"), (3, "bad_text"), (4, "not_utf8")]
+    tfrecord._RecordEncoder(["url"])((b"u",), out := [])
+    write(path, b"".join(out))
+    with pytest.raises(UnreadableSourceError, match="no feature 'text', got url"):
+        read("tfds", path)
 
 
 PAGES = [

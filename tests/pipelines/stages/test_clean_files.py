@@ -408,7 +408,7 @@ def test_a_read_error_midway_is_unreadable(job: Job, monkeypatch: pytest.MonkeyP
         raise OSError(errno.EIO, "the disk\nis gone")
 
     monkeypatch.setattr(clean_files, "read_wet", fails)
-    assert job.run().unreadable == "[Errno 5] the disk is gone"
+    assert job.run().unreadable == "the disk is gone"
     assert job.files() == {}
 
 
