@@ -27,7 +27,7 @@ import ahocorasick_rs
 
 from c4_filters.urls import without_tracking
 
-__all__ = ["OptOut", "parse_opt_out"]
+__all__ = ["OptOut", "host_of", "parse_opt_out"]
 
 _SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _AUTHORITY = re.compile(r"[^/?#\\]*")
@@ -229,6 +229,18 @@ def _require_host(host: str) -> None:
     )
     if not good:
         raise ValueError("names no host that can exist")
+
+
+def host_of(url: str) -> str:
+    """Return the host of an address, in lower case and ASCII where it has such a form.
+
+    Empty if the address has none, as in ``file:books.jsonl#3``.
+
+    >>> host_of("https://joe@News.Example.org.:8080?x"), host_of("file:books.jsonl#3")
+    ('news.example.org', '')
+    """
+    host, _ = _split(url[2:] if url.startswith("//") else url)
+    return "" if ":" in host and not host.startswith("[") else host
 
 
 def _split(url: str) -> tuple[str, str]:

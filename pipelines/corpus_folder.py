@@ -59,10 +59,11 @@ class FolderError(ValueError):
 
 
 def require_own_folder(output: str, start_over: bool = False) -> None:
-    """Raise FolderError unless a folder is empty or carries our mark. Write nothing."""
+    """Raise FolderError unless a folder carries our mark or is empty but for a README.md."""
     path = storage.join(output, layout.BUILD)
     if not storage.exists(path):
-        foreign = _foreign_files(output)
+        # Where the user has a README.md, the card goes to CARD.md.
+        foreign = [name for name in _foreign_files(output) if name != "README.md"]
         if foreign and builders.claimed_by_us(output):
             if not start_over:
                 raise _unknown_settings(path, "missing")

@@ -224,7 +224,7 @@ def _of_type(kind: Any) -> dict[str, Any]:
 
 def _shown_default(field: "dataclasses.Field[Any]") -> str:
     declared, default = field.metadata[_KEY], field.default
-    if "default" in declared.help or default is None or isinstance(default, bool):
+    if "default" in declared.help or default in (None, "") or isinstance(default, bool):
         return ""
     if default is dataclasses.MISSING or isinstance(default, tuple):
         return ""

@@ -1,10 +1,11 @@
 """``c4 build``: read the options, build, print the summary."""
 
 import argparse
+import dataclasses
 import sys
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pipelines import storage
@@ -16,7 +17,20 @@ from pipelines.engines.options import runs_on_own_engine
 from pipelines.options import add_options, given_values
 from pipelines.printing import printable
 
-__all__ = ["add_arguments", "run", "run_build"]
+__all__ = ["add_arguments", "add_build_options", "run", "run_build"]
+
+
+#: Title of a group in the help text -> fields of `BuildConfig`.
+_GROUPS = {
+    "inputs": (
+        "inputs", "crawl", "files", "base_url", "source", "allow_unreadable_files",
+        "max_record_bytes", "max_file_bytes", "verify_inputs",
+    ),
+    "which pages and lines to keep": (
+        "recipe", "badwords", "domain_list", "url_list", "allow_rules", "opt_out", "against",
+    ),
+    "the corpus": ("output", "formats", "shards", "provenance", "keep", "card"),
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +45,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         option is missing or has no value; 130 interrupted
         """
     )
-    for config in (BuildConfig, RunConfig):
-        add_options(parser, config)
+    add_build_options(parser)
     parser.set_defaults(refuse=parser.error)
+
+
+def add_build_options(
+    parser: argparse.ArgumentParser, replaced: type | None = None, without: Collection[str] = ()
+) -> None:
+    """Add the options of a build, in groups.
+
+    Args:
+        parser: The parser.
+        replaced: A dataclass that describes some fields of `BuildConfig` otherwise.
+        without: Fields to leave out.
+    """
+    others = () if replaced is None else [field.name for field in dataclasses.fields(replaced)]
+    for title, names in _GROUPS.items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            if replaced is not None and name in others:
+                add_options(group, replaced, name)
+            elif name not in without:
+                add_options(group, BuildConfig, name)
+    add_options(parser.add_argument_group("this run"), RunConfig)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:

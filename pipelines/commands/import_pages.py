@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from c4_filters.recipes import Recipe, load_recipe
 from pipelines.commands import build
-from pipelines.config import BuildConfig, RunConfig, read_recipe
+from pipelines.config import BuildConfig, read_recipe
 from pipelines.imports.sources import SOURCES
-from pipelines.options import add_options, given_values, option
+from pipelines.options import given_values, option
 
 __all__ = ["add_arguments", "run"]
 
@@ -53,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         option is missing or has no value; 130 interrupted
         """
     )
-    add_options(parser, _Options)
-    add_options(parser, BuildConfig, *_OF_BUILD)
-    add_options(parser, RunConfig)
+    build.add_build_options(parser, _Options, _OF_WET)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.options import add_options, given_values, option
 from pipelines.printing import counted, printable
-from pipelines.provenance.answers import answer_of, ask
+from pipelines.provenance.answers import answer_of, ask, is_address
 from pipelines.provenance.explainer import Account
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.provenance.printed import print_account, print_rejected
@@ -80,10 +80,11 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     if found.accounts:
         return 0
-    what = (
-        f"record of {options.corpus} has the address {options.question}"
-        if found.sentence is None
-        else f"cleaned page of {options.corpus} has this sentence: {options.question}"
-    )
-    print(printable(f"c4: no {what}"), file=sys.stderr)
+    missing = []
+    if is_address(options.question.strip()):
+        missing.append(f"no record of {options.corpus} has the address {options.question}")
+    if found.sentence is not None:
+        missing.append(f"no cleaned page of {options.corpus} has this sentence: {options.question}")
+    for line in missing:
+        print(printable(f"c4: {line}"), file=sys.stderr)
     return 1

@@ -139,6 +139,10 @@ def ask(corpus: KeptCorpus, config: BuildConfig, question: str) -> Asked:
     question = question.strip()
     if not question:
         raise ValueError("the question is empty: give an address or a sentence")
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the question is not UTF-8: set the terminal to UTF-8") from None
     if is_address(question):
         found = list(Explainer(config, corpus, question).explain(None))
         if found or re.fullmatch(r"\w+://\S+", question):

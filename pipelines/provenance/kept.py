@@ -423,11 +423,32 @@ class KeptCorpus:
         """
         if self.index is None:
             files = tqdm(self._paths, desc="index", unit="file", disable=None, file=sys.stderr)
-            write_index(self._index_path, self._digest, map(self._entries, files))
+            entries = map(self._entries, files)
+            try:
+                write_index(self._index_path, self._digest, entries)
+            except OSError as error:
+                beside = self._index_path.rpartition("/")[0]
+                if not str(error.filename).startswith(beside):
+                    raise
+                raise OSError(
+                    f"the index {self._index_path} cannot be written ({error.strerror}): run c4 "
+                    f"why --corpus {self.folder} --index as a user who may, or use a copy of the "
+                    "corpus"
+                ) from None
             del self.index
         if self.index is None:
             raise DamagedFileError(self._index_path, "another build has replaced it")
         return self.index
+
+    def _places(self, name: str, key: int, most: int | None = None) -> tuple[list[Place], int]:
+        """Look in the index, which has to be there; a damaged one is written again."""
+        try:
+            return self.require_index().find(name, key, most)
+        except DamagedFileError:
+            if self.index is not None:
+                self.index.close()
+            self.index = None
+            return self.require_index().find(name, key, most)
 
     @property
     def _index_path(self) -> str:
@@ -470,7 +491,7 @@ class KeptCorpus:
         wanted = normalize_url(url)
         key, split = page_key(wanted), SPLITS.index(split_of(wanted))
         if self.index is not None:
-            places, _ = self.index.find("pages", key)
+            places, _ = self._places("pages", key)
             copies = [copy for copy in self._at(places) if paths is None or copy.path in paths]
         else:
 
@@ -503,7 +524,7 @@ class KeptCorpus:
         """
         wanted = sentence.lower().strip()
         key = int.from_bytes(unit_identities(sentence, [0])[:8], "little")
-        places, total = self.require_index().find("units", key, most)
+        places, total = self._places("units", key, most)
         found = [
             Held(path, page, units)
             for path, page in self._at(places)
@@ -662,7 +683,7 @@ class KeptCorpus:
             ranks = {
                 place: rank
                 for rank in missing
-                for place in self.index.find(name, rank)[0]
+                for place in self._places(name, rank)[0]
                 if not place.dropped
             }
             for place, copy in self._pages_at(ranks):

@@ -31,8 +31,10 @@ function table(caption, head, rows) {
   const body = make("tbody");
   for (const row of rows) {
     const line = make("tr");
-    row.forEach((cell, at) =>
-      line.appendChild(at ? make("td", shown(cell)) : make("th", cell, { scope: "row" })));
+    row.forEach((cell, at) => {
+      const words = typeof cell === "string" && !/^[+-]/.test(cell) ? { class: "words" } : {};
+      line.appendChild(at ? make("td", shown(cell), words) : make("th", cell, { scope: "row" }));
+    });
     body.appendChild(line);
   }
   node.appendChild(body);
@@ -189,7 +191,9 @@ const FINE = new Set(["", "kept"]);
 function sample(page, rule, wanted) {
   const item = make("li");
   item.appendChild(add(make("h3"), page.url ? link(page.url) : make("span", rule)));
-  if (page.note) item.appendChild(add(make("p"), make("mark", page.note)));
+  if (page.note) {
+    item.appendChild(add(make("p"), make(rule === "kept" ? "span" : "mark", page.note)));
+  }
   const marks = wanted ? [...page.marks, wanted] : page.marks;
   for (const [verdict, text] of page.lines) {
     const line = make("div", null, { class: FINE.has(verdict) ? "line" : "line fatal" });

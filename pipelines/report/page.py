@@ -26,15 +26,17 @@ def render(builds: Sequence[dict[str, Any]], most: int) -> bytes:
 
     Args:
         builds: One or two values of `pipelines.report.gathered.gather`. Their samples are shortened
-            where the page would become too large.
+            where the page would become too large; if that is not enough, rules get fewer.
         most: Pages that were sampled for each rule, at most.
     """
     names = [build["recipe"] for build in builds]
     if len(set(names)) < len(names):
         names = [f"{name} ({letter})" for name, letter in zip(names, "AB", strict=False)]
     data = {"names": names, "builds": builds, "most": most, "charts": _charts(names, builds)}
-    room = _MOST_BYTES - len(embedded({**data, "builds": [{**b, "samples": {}} for b in builds]}))
+    bare = {**data, "builds": [{**build, "samples": {}} for build in builds]}
+    room = _MOST_BYTES - _size(bare)
     _shorten(builds, room)
+    data["most"] = _thin_out(builds, room, most)
     script, style, page = (_part(f"page.{kind}") for kind in ("js", "css", "html"))
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
@@ -66,7 +68,7 @@ def _hash(text: str) -> str:
 def _shorten(builds: Sequence[dict[str, Any]], room: int) -> None:
     """Cut the lines of samples, the longest first, until all take at most ``room`` bytes."""
     most = 1_000
-    while most > _SHORTEST and _size(builds) > room:
+    while most > _SHORTEST and _size_of_samples(builds) > room:
         most = most * 3 // 4
         for page in _samples(builds):
             page["lines"] = [
@@ -79,8 +81,21 @@ def _samples(builds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [page for build in builds for pages in build["samples"].values() for page in pages]
 
 
-def _size(builds: Sequence[dict[str, Any]]) -> int:
-    return len(embedded([build["samples"] for build in builds]).encode("utf-8"))
+def _thin_out(builds: Sequence[dict[str, Any]], room: int, most: int) -> int:
+    """Leave fewer pages of each rule until all take at most ``room`` bytes; return how many."""
+    while most and (size := _size_of_samples(builds)) > room:
+        most = min(most - 1, most * max(0, room) // size)
+        for build in builds:
+            build["samples"] = {name: pages[:most] for name, pages in build["samples"].items()}
+    return most
+
+
+def _size_of_samples(builds: Sequence[dict[str, Any]]) -> int:
+    return _size([build["samples"] for build in builds])
+
+
+def _size(value: Any) -> int:
+    return len(embedded(value).encode("utf-8"))
 
 
 def _charts(names: Sequence[str], builds: Sequence[dict[str, Any]]) -> dict[str, str]:

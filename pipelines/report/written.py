@@ -5,6 +5,7 @@ import functools
 from collections import Counter
 from typing import Any
 
+from c4_filters.opt_out import host_of
 from c4_filters.urls import normalize_url, page_key, registered_domain
 from pipelines.corpus.reading import Corpus
 from pipelines.report.counting import Smallest, SumsByName, mixed
@@ -66,7 +67,7 @@ def gather_written(corpus: Corpus, samples: int) -> Written:
                 sums = found.languages.setdefault(page.language or "", [0, 0])
                 sums[0] += 1
                 sums[1] += size
-                found.domains.add(domain_of(_host(page.url)) or _NO_DOMAIN, size)
+                found.domains.add(domain_of(host_of(page.url)) or _NO_DOMAIN, size)
                 date = page.timestamp[:7]
                 is_date = len(date) == 7 and date[:4].isdigit() and date[4] == "-"
                 found.years[date[:4] if is_date else ""] += 1
@@ -85,7 +86,3 @@ def gather_written(corpus: Corpus, samples: int) -> Written:
                 progress.update()
     found.samples = chosen.values()
     return found
-
-
-def _host(url: str) -> str:
-    return url.partition("://")[2].partition("/")[0] or url

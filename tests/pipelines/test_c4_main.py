@@ -1,4 +1,5 @@
 import argparse
+import dataclasses
 import importlib
 import io
 import os
@@ -14,6 +15,7 @@ import pytest
 from pipelines import builds, c4_main
 from pipelines.commands import build as build_command
 from pipelines.commands import explain as explain_command
+from pipelines.config import BuildConfig
 from pipelines.version import VERSION
 from testing.helpers import run_c4, write_wet
 
@@ -185,6 +187,18 @@ def test_help_of_every_command(command: str) -> None:
     for option in {"build": ["--start-over", "--workers"], "explain": ["--corpus"]}[command]:
         assert option in outcome.out
     assert "--recipe" in outcome.out
+
+
+@pytest.mark.parametrize("command", ["build", "import"])
+def test_options_of_a_build_are_in_groups(command: str) -> None:
+    shown = run_c4(command, "--help").out
+    titles = re.findall(r"^([a-z ]+):$", shown, re.MULTILINE)
+    assert titles == ["options", *build_command._GROUPS, "this run"]
+    options = [name for group in build_command._GROUPS.values() for name in group]
+    assert len(options) == len(set(options))
+    assert set(options) == {field.name for field in dataclasses.fields(BuildConfig)}
+    # Those of WET files do nothing for other sources.
+    assert ("--crawl" in shown, "--base-url" in shown) == (command == "build",) * 2
 
 
 def test_examples_in_a_help_text_keep_their_lines() -> None:

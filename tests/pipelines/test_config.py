@@ -39,6 +39,8 @@ def test_paths_and_texts_are_read_as_options_are() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"source": "jsonl", "crawl": ("CC-MAIN-2019-18",)}, "with --from, give --input"),
+        ({"source": "jsonl", "inputs": ("@wet.paths",)}, "with --from, give --input"),
         ({"inputs": ()}, "no input: give at least one WET file or pattern (--input)"),
         ({"inputs": ("a", "")}, "no input: "),
         ({"output": ""}, "no output folder (--output)"),

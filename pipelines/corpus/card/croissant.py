@@ -59,7 +59,6 @@ _CONTEXT: dict[str, Any] = {
     "transform": "cr:transform",
 }
 _TYPES = {
-    "timestamp": "sc:DateTime",
     "language-probability": "sc:Float",
     "source-offset": "sc:Integer",
 }
@@ -143,13 +142,15 @@ def _record_sets(facts: Facts) -> list[dict[str, Any]]:
     if kind is None or not filled:
         return []
     files = {"@id": f"{kind}-files"}
+    # The timestamps of other sources are whatever text they have.
+    types = {**_TYPES, "timestamp": "sc:DateTime" if facts.has_dates else "sc:Text"}
     fields = [
         {
             "@type": "cr:Field",
             "@id": f"pages/{name}",
             "name": name,
             "description": _WHAT_FIELDS_ARE[name],
-            "dataType": _TYPES.get(name, "sc:Text"),
+            "dataType": types.get(name, "sc:Text"),
             "source": {"fileSet": files, "extract": {"column": name}},
         }
         for name in facts.columns

@@ -164,6 +164,11 @@ class Facts:
         return _ORIGINS.get(self.source, _ELSEWHERE)
 
     @property
+    def has_dates(self) -> bool:
+        """Whether the inputs are of a kind that dates every page in one form."""
+        return self.source in _ORIGINS
+
+    @property
     def where(self) -> str:
         """What the inputs are, with the crawls, in words."""
         return f"{self.origin.what} ({', '.join(self.crawls)})" if self.crawls else self.origin.what

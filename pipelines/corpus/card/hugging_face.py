@@ -6,6 +6,7 @@ shard, and it cannot open a split of no examples at all; the card lists neither.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ _SIZES = (  # below so many pages
     (1_000_000_000_000, "100B<n<1T"),
 )  # fmt: skip
 _SHOWN_LANGUAGES = 20
+_BAD_IN_CONFIG = re.compile(r"[<>:/\\|?*]")  # refused by datasets.BuilderConfig
 _KINDS = {"language-probability": "float32", "source-offset": "int64"}  # of other than text
 
 
@@ -40,10 +42,21 @@ def dataset_card(facts: Facts) -> str:
     for name in facts.formats:
         format_named(name)
     # JSON is YAML, and needs no YAML library to be quoted right.
-    header = [
-        f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in _header(facts).items()
-    ]
+    header = [f"{key}: {_yaml(value)}" for key, value in _header(facts).items()]
     return "\n".join(["---", *header, "---", *_body(facts), ""])
+
+
+def _yaml(value: Any) -> str:
+    """Return a JSON value as YAML, which refuses or changes some signs that JSON allows."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(
+        sign
+        if sign.isprintable()
+        else f"\\U{ord(sign):08x}"
+        if sign > "\uffff"
+        else f"\\u{ord(sign):04x}"
+        for sign in text
+    )
 
 
 def _header(facts: Facts) -> dict[str, Any]:
@@ -73,9 +86,10 @@ def _header(facts: Facts) -> dict[str, Any]:
         {"split": split, "path": pattern_of(split, len(shards), kind)}
         for split, shards in filled.items()
     ]
-    header["configs"] = [{"config_name": facts.config_name, "data_files": files}]
+    config_name = _BAD_IN_CONFIG.sub("-", facts.config_name)
+    header["configs"] = [{"config_name": config_name, "data_files": files}]
     info: dict[str, Any] = {
-        "config_name": facts.config_name,
+        "config_name": config_name,
         "features": [{"name": name, "dtype": _KINDS.get(name, "string")} for name in facts.columns],
     }
     if facts.sums:

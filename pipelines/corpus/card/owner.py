@@ -27,7 +27,10 @@ _SPELLINGS = {"licence": "license", "licence_url": "license_url"}
 _ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # of huggingface.co/docs/hub/repositories-licenses
 _VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 _URL = re.compile(r"https?://[^\s/?#\"'<>\\]+[^\s\"'<>\\]*")
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+# With those that reorder text.
+_CONTROL = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
 _MOST_CHARS = 10_000
 #: Where licences that corpora commonly have can be read, by their names at Hugging Face.
 _LICENCES = {

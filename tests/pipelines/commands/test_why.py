@@ -128,7 +128,9 @@ def test_a_sentence_is_found_where_deduplication_removed_it_too(corpus: pathlib.
         ("Too short to stay for long.", "no cleaned page of {corpus} has this sentence: Too short"),
         ("http://z.example/", "no record of {corpus} has the address http://z.example/"),
         ("It took two winters. Nobody had a machine.", "error: the question reads as 2 sentences"),
+        ("f.example/no", "no record of {corpus} has the address f.example/no\nc4: no cleaned page"),
         (" ", "error: the question is empty"),
+        ("It took \udcff winters.", "error: the question is not UTF-8"),
     ],
 )
 def test_what_is_nowhere_is_status_1(built: pathlib.Path, question: str, message: str) -> None:
@@ -194,6 +196,34 @@ def test_an_index_of_an_earlier_build_is_built_again(
     assert ask(out, "f.example")["url"] == "http://f.example/"
     assert run_c4(*build, "--start-over").status == 0
     assert not (out / "why" / "index.bin").exists()
+
+
+@pytest.mark.parametrize("question", ["It took two winters.", MILL])
+def test_a_damaged_index_is_built_again(
+    built: pathlib.Path, tmp_path: pathlib.Path, question: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(built, out)
+    assert run_c4("why", "--corpus", out, "--index").status == 0
+    index = out / "why" / "index.bin"
+    whole, wanted = index.read_bytes(), ask(out, question)
+    for place in range(20, len(whole), 40):
+        index.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        assert ask(out, question) == wanted
+    index.write_bytes(whole[:-200] + whole[-1:])
+    assert ask(out, question) == wanted
+
+
+def test_an_index_that_cannot_be_written_is_one_line(
+    built: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(built, out)
+    shutil.rmtree(out / "why", ignore_errors=True)
+    (out / "why").symlink_to("nowhere")  # also root cannot write there
+    outcome = run_c4("why", "--corpus", out, "It took two winters.")
+    assert (outcome.status, outcome.err.count("\n")) == (1, 1)
+    assert f"run c4 why --corpus {out} --index as a user who may" in outcome.err
 
 
 def test_a_sentence_on_many_pages_shows_some_that_keep_it_first(tmp_path: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from c4_filters.verdicts import PageVerdict
-from pipelines.report.page import embedded
+from pipelines.report.page import embedded, render
 from pipelines.report.text import visible
 from testing.browser import Browser, find_chromium
 from testing.helpers import manifest_of, run_c4, wet_record, write_wet
@@ -331,6 +331,28 @@ def test_a_page_stays_small_whatever_its_samples(tmp_path: pathlib.Path) -> None
 
 
 # -------------------------------------------------------------------------------- in Chromium
+
+
+@pytest.mark.slow
+def test_many_verdicts_of_rules_of_ones_own_have_fewer_samples(
+    folders: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    [build] = Page(reported(folders[0])).data["builds"]
+    page = {
+        "url": f"http://a.example/{'ü' * 250}",
+        "note": "",
+        "lines": [["", "One."]],
+        "marks": [],
+    }
+    for verdicts, most in ((10, 200), (60, 60)):
+        build["samples"] = {f"rule_{n}": [page] * 200 for n in range(verdicts)}
+        path = tmp_path / "report.html"
+        path.write_bytes(render([build], 200))
+        assert path.stat().st_size < 5_000_000
+        data = Page(path).data
+        assert {len(found) for found in data["builds"][0]["samples"].values()} == {data["most"]}
+        assert most <= data["most"] <= most * 2
+
 
 needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
 CHOOSE = (

@@ -66,6 +66,26 @@ def test_domains_are_ranked_by_bytes_with_the_cuts(folder: pathlib.Path) -> None
     assert len(rows) == len(sizes) == 30
 
 
+def test_a_domain_has_one_name_in_whatever_form_an_address_is(tmp_path: pathlib.Path) -> None:
+    urls = [
+        "http://sea.example.org/", "HTTPS://Joe:pw@SEA.Example.ORG.:8080?x=b.com/",
+        "//example.org/b", "http://example.org\\@b.com/", "file:books.jsonl#3", "javascript:b.com/",
+        "http://münchen.de/", "http://xn--mnchen-3ya.de/x", "http://[::1]:80/",
+    ]  # fmt: skip
+    lines = [json.dumps({"url": url, "text": f"{TEXT} {n}"}) for n, url in enumerate(urls)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    out = tmp_path / "out"
+    done = run_c4(
+        "import", "--from", "jsonl", "--input", tmp_path / "a.jsonl", "--output", out, "--quiet"
+    )
+    assert done.status == 0, done.err
+    assert run_c4("report", out, "--summary").status == 0
+    rows = rows_of(out / "report" / "domains.csv")
+    assert {row["domain"]: int(row["pages"]) for row in rows} == {
+        "example.org": 4, "xn--mnchen-3ya.de": 2, "(no domain)": 2, "[::1]": 1,
+    }  # fmt: skip
+
+
 def test_the_summary_has_what_a_corpus_can_say(
     folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

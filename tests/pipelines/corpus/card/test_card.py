@@ -67,6 +67,29 @@ def test_the_front_matter_has_what_hugging_face_asks_for(folder: pathlib.Path) -
     assert pages == {split: sums["pages"] for split, sums in manifest_of(folder)["splits"].items()}
 
 
+@pytest.mark.parametrize("name", ["a: b", "../x", 'q"|<b>?*\\', "x\x7f\x85\u2028\ufffey\U000e0001"])
+def test_any_recipe_name_can_stand_in_the_front_matter(name: str) -> None:
+    pages = {"train": [("train-00000-of-00001.parquet", 1, 9)]}
+    facts = Facts(formats=["parquet"], splits=pages, description="d", config_name=name)
+    header = front_matter(dataset_card(facts))
+    assert header["pretty_name"] == f"c4/{name}"
+    [config] = header["configs"]
+    assert config["config_name"] == header["dataset_info"]["config_name"]
+    # What `datasets` refuses in the name of a configuration.
+    assert config["config_name"] == re.sub(r"[<>:/\\|?*]", "-", name)
+
+
+def test_only_dates_are_called_dates() -> None:
+    pages = {"train": [("train-00000-of-00001.parquet", 1, 9)]}
+    for source, kind in (("wet", "sc:DateTime"), ("jsonl", "sc:Text"), ("corpora", "sc:Text")):
+        facts = Facts(
+            formats=["parquet"], splits=pages, description="d", config_name="x", source=source
+        )
+        fields = json.loads(croissant(facts))["recordSet"][1]["field"]
+        [found] = [field["dataType"] for field in fields if field["name"] == "timestamp"]
+        assert found == kind
+
+
 def test_the_card_names_the_terms_that_bind_besides_the_licence(folder: pathlib.Path) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert "https://commoncrawl.org/terms-of-use" in text
@@ -133,6 +156,20 @@ def test_hugging_face_reads_a_corpus_of_json_lines(
     assert {name: len(split) for name, split in splits.items()} == {
         name: split["pages"] for name, split in sums.items()
     }
+
+
+@pytest.mark.slow
+def test_a_readme_that_was_there_before_the_first_build_stays(tmp_path: pathlib.Path) -> None:
+    out = tmp_path / "corpus"
+    out.mkdir()
+    (out / "README.md").write_text("# Mine\n")
+    done = build(SAMPLES / "sample-00000.warc.wet.gz", out)
+    assert f"{out}/README.md was not written by a build" in done.err
+    assert (out / "README.md").read_text() == "# Mine\n"
+    assert "# c4/en" in (out / "CARD.md").read_text(encoding="utf-8")
+    assert run_c4("verify", out).status == 0
+    build(SAMPLES / "sample-00000.warc.wet.gz", out, "--start-over", "--quiet")
+    assert (out / "README.md").read_text() == "# Mine\n"
 
 
 @pytest.mark.slow
@@ -212,6 +249,7 @@ def test_the_owner_names_what_only_they_know(tmp_path: pathlib.Path) -> None:
         ('name = "a\\nb"', "name must be one line"),
         ('name = "a\\u001b[31m"', "without control characters"),
         ('name = "a\\u2028b"', "without control characters"),
+        ('name = "a\\u202eb"', "without control characters"),
         ('url = "javascript:alert(1)"', "url must be an http:// or https:// address"),
         ('url = "https://"', "url must be an http:// or https:// address"),
         ('version = "1.0"', "version must be three numbers"),
