@@ -39,8 +39,14 @@ def test_paths_and_texts_are_read_as_options_are() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"source": "jsonl", "crawl": ("CC-MAIN-2019-18",)}, "with --from, give --input"),
-        ({"source": "jsonl", "inputs": ("@wet.paths",)}, "with --from, give --input"),
+        (
+            {"source": "jsonl", "crawl": ("CC-MAIN-2019-18",)},
+            "crawls and lists name WET files, not jsonl (--from)",
+        ),
+        (
+            {"source": "jsonl", "inputs": ("@wet.paths",)},
+            "crawls and lists name WET files, not jsonl (--from)",
+        ),
         ({"inputs": ()}, "no input: give at least one WET file or pattern (--input)"),
         ({"inputs": ("a", "")}, "no input: "),
         ({"output": ""}, "no output folder (--output)"),
