@@ -254,7 +254,7 @@ def _finished(
         with verify_corpus.progress_bar(made) as bar:
             problems = verify_corpus.shard_problems(config.output, made, True, bar)
         problems = problems or verify_corpus.root_digest_problems(config.output, made)
-        problems += verify_corpus.kept_problems(config.output)[0]
+        problems += verify_corpus.kept_problems(config.output, made)[0]
     else:
         problems = verify_corpus.shard_problems(config.output, made)
     more = [f"{len(problems) - 10} more files are damaged"] if len(problems) > 10 else []

@@ -11,12 +11,13 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
+from c4_filters.language import LANGUAGES
 from pipelines import builders, corpus_folder, storage, verify_corpus
 from pipelines.corpus import formats, layout
 from pipelines.corpus.errors import CorpusError, one_line
@@ -66,22 +67,24 @@ class Part:
         folder: Where it is.
         pages: Of both splits.
         was_complete: Whether it was there already.
+        is_left_over: Whether it is of an earlier state of the corpus, which has no page in this
+            language any more.
     """
 
     language: str
     folder: str
     pages: int
     was_complete: bool
+    is_left_over: bool = False
 
 
 def split_corpus(config: SplitConfig) -> list[Part]:
     """Write a corpus for each language of a corpus.
 
-    A part that is there already, of the same corpus, is left as it is. Parts of languages that the
-    corpus no longer has are left, too.
+    A part that is there already, of the same corpus, is left as it is.
 
     Returns:
-        The parts, by language.
+        The parts, by language; then those that are left over, of languages that the corpus had.
 
     Raises:
         CorpusError: The corpus is damaged, or has no Parquet shards, which alone hold languages.
@@ -99,7 +102,21 @@ def split_corpus(config: SplitConfig) -> list[Part]:
     return [
         Part(each.language, each.folder, sum(each.pages.values()), each not in missing)
         for each in writers
-    ]
+    ] + _left_over(whole, output, pages)
+
+
+def _left_over(whole: "_Whole", output: str, pages: Collection[str]) -> list[Part]:
+    """Return the parts of earlier states of the corpus, of languages that it does not have."""
+    found = []
+    for language in sorted({*LANGUAGES, UNKNOWN}.difference(pages)):
+        folder = storage.join(output, language)
+        try:
+            made = read_manifest(folder)
+        except CorpusError:
+            continue
+        if made.recipe["name"] == whole.name_of(language):
+            found.append(Part(language, folder, made.counts.pages_written, True, True))
+    return found
 
 
 def _groups(writers: Iterable["_Writer"]) -> Iterator[list["_Writer"]]:
@@ -153,6 +170,10 @@ class _Whole:
         self.page_count = sum(sums.pages for sums in self.made.splits.values())
         more = PROVENANCE_COLUMNS if self.made.settings.provenance else ()
         self.columns = [*_COLUMNS, *more]
+
+    def name_of(self, language: str) -> str:
+        """Return the name of a part, in the place of a recipe's."""
+        return f"{self.made.recipe['name']}.{language}"
 
     def pages_by_language(self) -> dict[str, Counter[str]]:
         """Count pages: language -> split -> pages."""
@@ -298,7 +319,7 @@ class _Writer:
             if name not in names
         )
         made = write_side_files(self.folder, made)
-        if made.recipe["dedup_urls"]:  # where pages share an address, their order is no name
+        if made.recipe.get("dedup_urls"):  # where pages share an address, their order is no name
             made = dataclasses.replace(made, root_digest=recompute(self.folder, made))
         write_manifest(self.folder, made)
 
@@ -307,7 +328,7 @@ class _Writer:
         dropped = self._whole.page_count - sum(self.pages.values())
         lines = whole.counts.lines_written
         shards = sorted(self._shards, key=lambda shard: layout.SPLITS.index(shard.split))
-        name = f"{whole.recipe['name']}.{self.language}"
+        name = self._whole.name_of(self.language)
         return Manifest(
             recipe={**whole.recipe, "name": name},
             settings=whole.settings,

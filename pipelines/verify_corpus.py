@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 from tqdm import tqdm
 
 from pipelines import corpus_folder, storage
+from pipelines.config import KEEP
 from pipelines.corpus import layout
 from pipelines.corpus.card.side_files import CARD, CROISSANT, OTHER_CARD, side_files
 from pipelines.corpus.container import Container, DamagedFileError, OtherVersionError
@@ -35,6 +36,7 @@ __all__ = [
 
 NO_MANIFEST = "is missing: this is not a corpus, or its build has not finished"
 _REQUESTS_AT_A_TIME = 32
+_CHECKED = ("cleaned", "fingerprints", "removals")  # kept folders
 _CURRENT_NAME = re.compile(r"-[0-9a-f]{32}\.(arrow|bin)$")  # version 0.1 used 8 digits
 
 
@@ -148,18 +150,18 @@ class _KeptFile(NamedTuple):
 _File = TypeVar("_File", ShardFile, SideFile, _KeptFile)
 
 
-def kept_problems(output: str) -> tuple[list[Problem], int]:
-    """Check every byte of the kept files that exist, and return the problems and their number.
+def kept_problems(output: str, made: Manifest) -> tuple[list[Problem], int]:
+    """Check every byte of the kept files, and return the problems and the number of files.
 
     Files of an earlier version are not counted: a build writes them again.
     """
-    files = [
+    found = [
         _KeptFile(f"{folder}/{os.path.basename(path)}", folder)
-        for folder in ("cleaned", "fingerprints", "removals")
+        for folder in _CHECKED
         for path in corpus_folder.own_kept(output, [folder])
-        if _CURRENT_NAME.search(path)
     ]
-    older = []
+    missing = _missing(made, {file.name for file in found})
+    files, older = [file for file in found if _CURRENT_NAME.search(file.name)], []
 
     def check(file: _KeptFile) -> str | None:
         try:
@@ -171,8 +173,18 @@ def kept_problems(output: str) -> tuple[list[Problem], int]:
             return f"is damaged ({error.reason})"
         return None
 
-    problems = _each(check, files, True)
-    return problems, len(files) - len(older)
+    return missing + _each(check, files, True), len(files) - len(older)
+
+
+def _missing(made: Manifest, found: set[str]) -> list[Problem]:
+    """Return which kept files of a corpus are not among those found, by their names."""
+    return [
+        Problem(f"{folder}/{names[0]}{layout.STAGE_FOLDERS[folder]}", "is missing")
+        for folder in _CHECKED
+        if folder not in KEEP[made.keep]
+        for names in (layout.file_names(file.path) for file in made.inputs)
+        if found.isdisjoint(f"{folder}/{name}{layout.STAGE_FOLDERS[folder]}" for name in names)
+    ]
 
 
 def _wrong_size(found: int | None, entry: ShardFile | SideFile) -> str | None:

@@ -113,7 +113,8 @@ def _explain(arguments: argparse.Namespace, options: _Options, corpus: KeptCorpu
         modules = ",".join(modules_of(recipe.rules))
         advice = f" (rules of your own not considered: --allow-rules {modules}){advice}"
     printed = 0
-    for account in Explainer(config, judging, options.url, options.verdict).explain(path):
+    explainer = Explainer(config, judging, options.url, options.verdict)
+    for account in explainer.explain(path):
         if isinstance(account, Account):
             print_account(account, path is None, unit, advice)
         else:
@@ -122,6 +123,8 @@ def _explain(arguments: argparse.Namespace, options: _Options, corpus: KeptCorpu
     if printed:
         return 0
     where = path if path is not None else options.corpus
+    if explainer.skipped:
+        where = f"the WET files of {where} that were not skipped"
     asked_for = [f"the address {options.url}"] if options.url else []
     asked_for += [f"the verdict {options.verdict}"] if options.verdict else []
     has = f"has {' and '.join(asked_for)}" if asked_for else "can be read"

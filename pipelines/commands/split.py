@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     parts = split_corpus(SplitConfig(**given_values(arguments, SplitConfig)))
     for part in sorted(parts, key=lambda part: (-part.pages, part.language)):
         before = " (complete already)" if part.was_complete else ""
+        if part.is_left_over:
+            before = ": left over from earlier, remove it: the corpus has no such page any more"
         print(
             printable(
                 f"{part.language:<8} {counted(part.pages, 'page'):>16}  {part.folder}{before}"

@@ -67,7 +67,7 @@ def verify(output: str) -> dict[str, Any]:
             problems += verify_corpus.root_digest_problems(output, made)
         problems += verify_corpus.side_file_problems(output, made, digests=True)
         print_foreign_shards(output, made)
-        damaged, kept = verify_corpus.kept_problems(output)
+        damaged, kept = verify_corpus.kept_problems(output, made)
         problems += damaged
     return {
         "folder": output,

@@ -143,6 +143,11 @@ class _Side:
 
     def __init__(self, folder: str) -> None:
         self.made = read_manifest(folder)
+        if self.made.settings.source == CORPORA:
+            raise CorpusError(
+                f"{folder} was made of other corpora, whose pages may come again: compare these "
+                "corpora themselves"
+            )
         self._folder = folder
 
     def close(self) -> None:

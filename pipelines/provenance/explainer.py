@@ -69,6 +69,7 @@ class Explainer:
         verdict: str | None = None,
     ) -> None:
         """Take what judges the pages, and which pages to explain: all if neither is given."""
+        self.skipped = 0  # WET files that have changed or are gone
         self._config = config
         self._rules = config.page_rules()
         self._corpus = corpus
@@ -94,6 +95,7 @@ class Explainer:
                     if path is not None:
                         raise ValueError(f"{each} {change}: build it again, or leave --corpus out")
                     print(printable(f"c4: note: {each} {change}: skipped"), file=sys.stderr)
+                    self.skipped += 1
                     continue
                 with self._corpus.open(each) as kept:
                     yield from self._explain_file(each, kept)

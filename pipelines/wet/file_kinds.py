@@ -39,7 +39,7 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
             "is an HTML page, perhaps a server's error",
             _FETCH,
         ),
-        (rb"\s*[{\[]\s*[{\"]", "is JSON", _FETCH),
+        (rb"\s*[{\[]\s*[{\"]", "is JSON", "c4 import --from jsonl reads pages in JSON lines"),
         (
             rb"(?:\S+/)?\S+\.warc(?:\.wet|\.wat)?(?:\.gz)?\s*[\r\n]",
             "is a list of paths",

@@ -390,6 +390,31 @@ def test_a_foreign_shard_is_named(out: pathlib.Path, again: Callable[..., Outcom
     assert (out / "train-00003-of-00009.parquet").read_text() == "mine"
 
 
+@pytest.mark.parametrize("folder", ["cleaned", "fingerprints", "removals"])
+def test_a_kept_file_that_is_gone_is_found_and_made_again(
+    folder: str, out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    before = digests(out)
+    gone = min((out / folder).iterdir())
+    gone.unlink()
+    outcome = run_c4("verify", out)
+    assert outcome.status == 1
+    assert outcome.out.startswith(f"{folder}/{gone.name} is missing\n")
+    assert again("--verify").status == 0
+    assert run_c4("verify", out).status == 0
+    assert digests(out) == before
+    shutil.rmtree(out / folder)
+    assert run_c4("verify", out).out.count(" is missing\n") == 2
+
+
+def test_kept_files_that_keep_removed_are_not_missed(
+    out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    for keep in ("fingerprints", "none"):
+        assert again("--keep", keep).status == 0
+        assert run_c4("verify", out).status == 0
+
+
 def test_verify_prints_json(out: pathlib.Path, tmp_path: pathlib.Path) -> None:
     outcome = run_c4("verify", out, "--json")
     found = json.loads(outcome.out)

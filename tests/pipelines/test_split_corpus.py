@@ -145,6 +145,27 @@ def test_the_parts_are_the_same_every_time_and_written_once(
         assert digests(tmp_path / "one" / language) == digests(tmp_path / "two" / language)
 
 
+def test_a_part_without_pages_any_more_is_named(
+    corpus: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(corpus, whole)
+    assert split(whole).status == 0
+    (tmp_path / "hosts.txt").write_text("fr.example\n")
+    done = run_c4(
+        "build", "--input", corpus.parent / "a.warc.wet.gz", "--output", whole,
+        "--recipe", corpus.parent / "many.toml", "--shards", "4", "--format", "parquet,json",
+        "--provenance", "--opt-out", tmp_path / "hosts.txt",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    again = split(whole)
+    assert again.status == 0, again.err
+    [line] = [line for line in again.out.splitlines() if line.startswith("fr ")]
+    assert line.endswith(f"{whole / 'fr'}: left over from earlier, remove it: the corpus has no "
+                         "such page any more")  # fmt: skip
+    assert again.out.count("left over") == 1
+
+
 def test_many_shards_of_a_language(
     corpus: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,13 @@ def test_a_mixture_is_a_corpus_for_every_command(place, tmp_path):
     explained = run_c4("explain", "--corpus", out, "--url", "http://a.example/")
     assert explained.status == 1
     assert "was made of other corpora, by c4 mix or c4 head" in explained.err
+    compared = run_c4("diff", out, out)
+    assert (compared.status, compared.out) == (1, "")
+    assert f"{out} was made of other corpora" in compared.err
+    parts = run_c4("split", out, "--output", tmp_path / "parts")
+    assert parts.status == 0, parts.err
+    for line in parts.out.splitlines():
+        assert run_c4("verify", tmp_path / "parts" / line.split()[0]).status == 0
     make_mixture([(str(out), 1), (str(place / "a"), 1)], str(tmp_path / "again"), total=10)
     shard = next(out.glob("train-*"))
     shard.write_bytes(shard.read_bytes()[:-1])

@@ -639,6 +639,7 @@ def test_without_its_file_a_page_is_explained_from_what_is_kept(
         return
     assert (whole.status, whole.out) == (1, "")
     assert whole.err.startswith(f"c4: note: {path} {what}: skipped\n")
+    assert f"no page of the WET files of {corpus} that were not skipped has" in whole.err
     if how != "gone":
         outcome = run_c4("explain", path, "--corpus", corpus)
         assert (outcome.status, outcome.out) == (1, "")
