@@ -78,7 +78,7 @@ _PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         )
     ),
     "shards: pages after deduplication": (("c4_filters.pages", "PageRules.finish_page"),),
-    "shards: format": (("pipelines.corpus.formats", "write_table"),),
+    "shards: format": (("pipelines.corpus.shard_files", "write_table"),),
     "shards: the rest": (("pipelines.stages.graph", "write_shard"),),
     "manifest and side files": (("pipelines.stages.graph", "finish_corpus"),),
     "imports": (("importlib._bootstrap", "_find_and_load"),),

@@ -37,6 +37,7 @@ from c4_filters.urls import normalize_url
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines.provenance.answers import Answer, answer_of, ask, is_address
 from pipelines.provenance.kept import KeptCorpus
+from pipelines.stages.clean_files import read_rejects
 
 __all__ = ["check"]
 
@@ -62,7 +63,7 @@ class _Material:
         self.records: dict[Key, _Record] = {}
         self.by_url: dict[str, set[Key]] = defaultdict(set)
         for path in sorted(corpus.inputs):
-            rejected = {reject["offset"] for reject in corpus.rejects(path)}
+            rejected = {reject["offset"] for reject in read_rejects(folder, path)}
             for key, url, text in _read(path):
                 if key[1] in rejected or (
                     rules.recipe.drop_parser_accidents and _ACCIDENT.search(text)
