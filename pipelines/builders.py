@@ -276,10 +276,16 @@ def progress_paths(output: str) -> list[str]:
 
 
 def remove_progress(output: str) -> None:
-    """Remove all workers' notes, and those that killed workers left unfinished."""
+    """Remove all workers' notes, and what killed builders and workers left unfinished.
+
+    The folder must be claimed: only its builder writes the list of what was written.
+    """
     folder = storage.join(output, layout.BUILDERS)
-    names = list(storage.sizes(folder))
-    storage.remove(storage.join(folder, name) for name in names if _PROGRESS.match(name))
+    storage.remove(
+        storage.join(folder, name)
+        for name in storage.sizes(folder)
+        if _PROGRESS.match(name) or name.startswith(f".{_WRITTEN}.")
+    )
 
 
 def claimed_by_us(output: str) -> bool:

@@ -407,6 +407,16 @@ def test_a_kept_file_that_is_gone_is_found_and_made_again(
     assert run_c4("verify", out).out.count(" is missing\n") == 2
 
 
+def test_an_unfinished_list_of_what_was_written_is_swept(
+    out: pathlib.Path, again: Callable[..., Outcome]
+) -> None:
+    left = out / "builders" / ".written.json.tmp-121e240394fc44cd90db24e84dcd1202"
+    left.write_text("{")
+    (out / "manifest.json").unlink()
+    assert again().status == 0
+    assert not left.exists()
+
+
 def test_kept_files_that_keep_removed_are_not_missed(
     out: pathlib.Path, again: Callable[..., Outcome]
 ) -> None:
