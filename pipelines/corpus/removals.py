@@ -22,8 +22,8 @@ come last, next to the table, so that one small read fetches all of them in most
 A file belongs to one build: it holds that build's id, and every build writes it again.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -225,15 +225,21 @@ class _Blocks:
         self._verdicts: Sequence[int] = places.get(f"{name} verdicts", [])
         self._keepers: Sequence[int] = places.get(f"{name} keepers", [])
         blocks = -(-count // _BLOCK)
-        if len(self._bits) != blocks or not {len(self._verdicts), len(self._keepers)} <= {
-            0,
-            blocks,
-        }:
+        optional = {len(self._verdicts), len(self._keepers)}
+        if len(self._bits) != blocks or not optional <= {0, blocks}:
             raise DamagedFileError(file.path, f"{len(self._bits)} blocks of {count} {name}s")
         self._last: tuple[int, _Bools] = (-1, np.empty(0, np.bool_))
+        self._last_codes: tuple[int, _UInt8s] = (-1, np.empty(0, np.uint8))
         self._last_keepers: tuple[int, _UInt64s] = (-1, np.empty(0, np.uint64))
 
     def gone(self, first: int, count: int) -> _Bools:
+        return self._range(first, count, self._block)
+
+    def codes(self, first: int, count: int) -> _UInt8s:
+        """Return why each is removed; 0: it stays."""
+        return self._range(first, count, self._codes_of).astype(np.uint8, copy=False)
+
+    def _range(self, first: int, count: int, block_of: Callable[[int], Any]) -> npt.NDArray[Any]:
         end = first + count
         if not 0 <= first <= end <= self._count:
             raise DamagedFileError(
@@ -242,27 +248,20 @@ class _Blocks:
         parts = [np.empty(0, np.bool_)]
         for block in range(first // _BLOCK, -(-end // _BLOCK)):
             base = block * _BLOCK
-            parts.append(self._block(block)[max(0, first - base) : end - base])
+            parts.append(block_of(block)[max(0, first - base) : end - base])
         return np.concatenate(parts)
 
-    def codes(self, first: int, count: int) -> _UInt8s:
-        """Return why each is removed; 0: it stays."""
-        gone = self.gone(first, count)
-        if not self._verdicts:
-            return gone.astype(np.uint8)
-        parts = [np.empty(0, np.uint8)]
-        for block in range(first // _BLOCK, -(-(first + count) // _BLOCK)):
-            base, bits = block * _BLOCK, self._block(block)
+    def _codes_of(self, block: int) -> _UInt8s:
+        if self._last_codes[0] != block:  # as bits, asked for in order
+            bits = self._block(block)
             codes = bits.astype(np.uint8)
-            codes[bits] = self._verdicts_of(block, bits)
-            parts.append(codes[max(0, first - base) : first + count - base])
-        return np.concatenate(parts)
-
-    def _verdicts_of(self, block: int, bits: _Bools) -> _UInt8s:
-        data = np.frombuffer(self._file.read(self._verdicts[block]), np.uint8)
-        if len(data) != np.count_nonzero(bits) or not np.isin(data, _REMOVED).all():
-            raise DamagedFileError(self._file.path, f"wrong verdicts of {self._name}s")
-        return data
+            if self._verdicts:
+                data = np.frombuffer(self._file.read(self._verdicts[block]), np.uint8)
+                if len(data) != np.count_nonzero(bits) or not np.isin(data, _REMOVED).all():
+                    raise DamagedFileError(self._file.path, f"wrong verdicts of {self._name}s")
+                codes[bits] = data
+            self._last_codes = block, codes
+        return self._last_codes[1]
 
     def keeper(self, place: int) -> int | None:
         if not self.gone(place, 1)[0]:

@@ -102,6 +102,20 @@ def test_a_merged_file_does_not_name_keepers(tmp_path: pathlib.Path) -> None:
             removals.keeper_of_page(0)
 
 
+def test_a_block_is_read_once_for_ranges_in_order(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal_files, "_BLOCK", 8)
+    path = str(tmp_path / "a.bin")
+    write(path, [7] * 20, [], "", [2] * 20)
+    with Removals(path) as removals:
+        read: list[int] = []
+        whole = removals._file.read
+        monkeypatch.setattr(removals._file, "read", lambda n: read.append(n) or whole(n))
+        assert [removals.pages(first, 2).tolist() for first in range(0, 20, 2)] == [[2, 2]] * 10
+    assert len(read) == len(set(read)) == 2 * 3  # bits and verdicts of three blocks
+
+
 FLAGS = Part("pages", b"\x80")
 KEEPERS = Part("page keepers", bytes(8))
 WHY = Part("page verdicts", b"\2")
