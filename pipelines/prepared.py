@@ -251,9 +251,7 @@ def _finished(
     if not _same_inputs(config, made, files) or made.settings.lists != config.identity["lists"]:
         return None, []
     if digests:
-        with verify_corpus.progress_bar(made) as bar:
-            problems = verify_corpus.shard_problems(config.output, made, True, bar)
-        problems = problems or verify_corpus.root_digest_problems(config.output, made)
+        problems = verify_corpus.content_problems(config.output, made)
         problems += verify_corpus.kept_problems(config.output, made)[0]
     else:
         problems = verify_corpus.shard_problems(config.output, made)

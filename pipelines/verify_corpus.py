@@ -25,11 +25,10 @@ from pipelines.corpus.manifest import Manifest, ShardFile, SideFile, read_manife
 __all__ = [
     "NO_MANIFEST",
     "Problem",
+    "content_problems",
     "foreign_shards",
     "kept_problems",
     "manifest_problem",
-    "progress_bar",
-    "root_digest_problems",
     "shard_problems",
     "side_file_problems",
 ]
@@ -77,7 +76,14 @@ def shard_problems(
     return _each(check, made.shards, digests)
 
 
-def root_digest_problems(output: str, made: Manifest) -> list[Problem]:
+def content_problems(output: str, made: Manifest) -> list[Problem]:
+    """Check every byte of the shards; if they are as written, the root digest of their pages."""
+    with _progress_bar(made) as progress:
+        problems = shard_problems(output, made, True, progress)
+    return problems or _root_digest_problems(output, made)
+
+
+def _root_digest_problems(output: str, made: Manifest) -> list[Problem]:
     """Check the root digest against the pages of the shards, which must be as the manifest says."""
     from pipelines.corpus.root_digest import recompute
 
@@ -90,7 +96,7 @@ def root_digest_problems(output: str, made: Manifest) -> list[Problem]:
 
 
 @contextlib.contextmanager
-def progress_bar(made: Manifest) -> Iterator[Progress]:
+def _progress_bar(made: Manifest) -> Iterator[Progress]:
     """Show the progress of checking the shards, in bytes, on a terminal."""
     total, lock = sum(shard.bytes for shard in made.shards), threading.Lock()
     with tqdm(

@@ -61,10 +61,7 @@ def verify(output: str) -> dict[str, Any]:
         problems.append(made)
     else:
         shards = len(made.shards)
-        with verify_corpus.progress_bar(made) as progress:
-            problems += verify_corpus.shard_problems(output, made, True, progress)
-        if not problems:
-            problems += verify_corpus.root_digest_problems(output, made)
+        problems += verify_corpus.content_problems(output, made)
         problems += verify_corpus.side_file_problems(output, made, digests=True)
         print_foreign_shards(output, made)
         damaged, kept = verify_corpus.kept_problems(output, made)

@@ -152,9 +152,7 @@ def _listed(
     for crawl in config.crawl:
         listed, found = read_crawl(crawl, config.base_url, manners)
         failures += [Failure(listed, problem) for problem in found.problems]
-        part = found.part(config.files)
-        if not part and not found.problems:
-            raise ValueError(f"{listed} has {counted(len(found.paths), 'file')}, none of --files")
+        part = found.part_of(listed, config.files)
         base = base_of(listed, part, config.base_url)
         if storage.scheme(base) not in _SCHEMES:
             raise ValueError(f"the paths in {listed} are relative to no address (--base-url)")

@@ -71,6 +71,17 @@ class PathsFile(NamedTuple):
         """Return the good paths at these positions; None: all."""
         return tuple(path for path in self.paths[slice(*files or (0, None))] if path is not None)
 
+    def part_of(self, listed: str, files: Positions | None) -> tuple[str, ...]:
+        """Return the good paths of the list ``listed`` at these positions.
+
+        Raises:
+            ValueError: There is none, though no line is bad.
+        """
+        part = self.part(files)
+        if not part and not self.problems:
+            raise ValueError(f"{listed} has {counted(len(self.paths), 'file')}, none of --files")
+        return part
+
 
 def read_positions(text: str) -> Positions:
     """Return the positions that ``A:B`` names: the first, and the one after the last, if any.
@@ -325,8 +336,6 @@ def input_addresses(
         more = len(found.problems) - 1
         also = f" (and {counted(more, 'more line')})" if more else ""
         raise ValueError(f"{listed}: {found.problems[0]}{also} ({flag})")
-    paths = found.part(files)
-    if not paths:
-        raise ValueError(f"{listed} has {counted(len(found.paths), 'file')}, none of --files")
+    paths = found.part_of(listed, files)
     base = base_of(listed, paths, base_url)
     return tuple(address(base, path) for path in paths)
