@@ -24,8 +24,6 @@ from typing import NamedTuple
 
 from testing.fake_web import FakeWeb, fake_web
 
-__all__ = ["Killed", "kill_and_finish"]
-
 _FOLDER = "crawl-data/CC-MAIN-2019-18/segments/1.1/wet/"
 _BLOCK_BYTES = 16 << 10
 _PATIENCE_S = 60.0

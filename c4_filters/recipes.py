@@ -17,8 +17,6 @@ from c4_filters.end_marks import END_MARKS, ENGLISH_END_MARKS, UNSPACED, marks_o
 from c4_filters.language import LANGUAGES
 from c4_filters.own_rules import modules_of
 
-__all__ = ["RECIPES", "NearDedup", "Recipe", "load_recipe"]
-
 _LARGEST = 10**9  # of any whole number in a recipe
 
 DedupUnit = Literal["none", "sentences", "lines"]

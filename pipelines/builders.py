@@ -38,20 +38,6 @@ from typing import Any, Literal, NamedTuple
 from pipelines import storage
 from pipelines.corpus import json_files, layout
 
-__all__ = [
-    "MADE_BY",
-    "Claim",
-    "LastClaim",
-    "claimed_by_us",
-    "hold",
-    "is_own_file",
-    "last_claim",
-    "progress_path",
-    "progress_paths",
-    "remove_progress",
-    "require_not_running",
-]
-
 #: The mark in our folders and claims.
 MADE_BY = "colossal-c4"
 

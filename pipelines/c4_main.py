@@ -17,8 +17,6 @@ from pipelines.interruption import Interruption, limit_exit
 from pipelines.printing import printable
 from pipelines.version import VERSION
 
-__all__ = ["main"]
-
 
 class _Command(NamedTuple):
     module: str  # has add_arguments(parser) and run(arguments, rest) -> exit status

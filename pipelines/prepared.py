@@ -24,8 +24,6 @@ from pipelines.printing import counted
 from pipelines.storage import FileInfo
 from pipelines.storage.patterns import has_magic
 
-__all__ = ["Note", "Prepared", "kept_folders", "prepare", "print_note", "require_readable", "tidy"]
-
 Note = Callable[[str], None]
 
 

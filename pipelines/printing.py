@@ -4,8 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-__all__ = ["counted", "duration", "painter", "printable", "scaled", "size"]
-
 
 def printable(text: str) -> str:
     r"""Return the text with a dot for every control character.

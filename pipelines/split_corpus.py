@@ -39,8 +39,6 @@ from pipelines.finish_corpus import write_side_files
 from pipelines.options import option
 from pipelines.stages.write_shards import plan_shards
 
-__all__ = ["Part", "SplitConfig", "split_corpus"]
-
 #: For pages whose language is unknown: BCP 47, section 4.1.
 UNKNOWN = "und"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")

@@ -22,17 +22,6 @@ from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import FORMATS
 from pipelines.corpus.manifest import Manifest, ShardFile, SideFile, read_manifest
 
-__all__ = [
-    "NO_MANIFEST",
-    "Problem",
-    "content_problems",
-    "foreign_shards",
-    "kept_problems",
-    "manifest_problem",
-    "shard_problems",
-    "side_file_problems",
-]
-
 NO_MANIFEST = "is missing: this is not a corpus, or its build has not finished"
 _REQUESTS_AT_A_TIME = 32
 _CHECKED = ("cleaned", "fingerprints", "removals")  # kept folders

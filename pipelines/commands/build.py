@@ -17,9 +17,6 @@ from pipelines.engines.options import runs_on_own_engine
 from pipelines.options import add_options, given_values
 from pipelines.printing import printable
 
-__all__ = ["add_arguments", "add_build_options", "run", "run_build"]
-
-
 #: Title of a group in the help text -> fields of `BuildConfig`.
 _GROUPS = {
     "inputs": (

@@ -18,8 +18,6 @@ from pipelines.provenance.explainer import Account, Explainer
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.provenance.printed import print_account, print_rejected
 
-__all__ = ["add_arguments", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 explain``."""

@@ -10,8 +10,6 @@ from pipelines.crawl.fetch import FetchConfig, fetch
 from pipelines.options import add_options, given_values
 from pipelines.printing import counted, duration, printable, size
 
-__all__ = ["add_arguments", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 fetch``."""

@@ -19,8 +19,6 @@ from pipelines.plan import Fleet, OlderWork, Plan, Profile, Rates, Stage, Work, 
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
 from pipelines.printing import counted, duration, printable, scaled, size
 
-__all__ = ["add_arguments", "run"]
-
 #: The published build of CC-MAIN-2019-18, by the code of TensorFlow Datasets: its README.
 REFERENCE_CPU_DAYS = 335
 _TYPICAL = Crawl(56_000, 7.0e12, 2_497_818_607)  # 2019-18: files of unknown crawls are like its

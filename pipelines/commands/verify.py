@@ -13,8 +13,6 @@ from pipelines.corpus.manifest import Manifest
 from pipelines.printing import counted, printable
 from pipelines.verify_corpus import Problem
 
-__all__ = ["add_arguments", "print_foreign_shards", "run", "verify"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 verify``."""

@@ -16,8 +16,6 @@ from pipelines.provenance.explainer import Account
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.provenance.printed import print_account, print_rejected
 
-__all__ = ["add_arguments", "run"]
-
 _LISTS = ("badwords", "domain_list", "url_list", "allow_rules")
 
 

@@ -25,8 +25,6 @@ from pipelines.provenance.kept import (
 from pipelines.stages.clean_files import Place, page_digest, read_pages, read_rejects
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 
-__all__ = ["Account", "Explainer", "Rejected"]
-
 
 class Rejected(NamedTuple):
     """A record that did not become a page."""

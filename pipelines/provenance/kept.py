@@ -39,8 +39,6 @@ from pipelines.options import option_of
 from pipelines.provenance.index import Entries, Index, Place, find_index, pack_places, write_index
 from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
 
-__all__ = ["Copy", "DroppedPage", "Held", "Holder", "KeptCorpus", "KeptFile", "KeptPage"]
-
 _LOOKUPS = 10_000  # of a page in a kept file, for keepers of copies: some 10 to 30 s
 _BEFORE_SPANS = (PageVerdict.DUPLICATE_URL, PageVerdict.OPTED_OUT)  # of pages that keep no copy
 _MOST_OPEN = 64  # kept files, between questions

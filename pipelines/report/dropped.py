@@ -30,8 +30,6 @@ from pipelines.report.text import excerpt
 from pipelines.stages.clean_files import read_pages, read_rejects
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 
-__all__ = ["Dropped", "gather_dropped", "gather_rejects"]
-
 _SPLITS = range(len(layout.SPLITS))
 _ALL_KEYS = (0, 1 << 64)
 _FIRST_BYTES = 1 << 16  # of a record, as stored; what does not fit is read in larger pieces

@@ -4,8 +4,6 @@ import sys
 
 from tqdm import tqdm
 
-__all__ = ["bar"]
-
 
 def bar(what: str, total: int) -> "tqdm[None]":
     """Return a progress bar, which shows nothing where standard error is no terminal."""

@@ -12,8 +12,6 @@ from pipelines.report.counting import Smallest, SumsByName, mixed
 from pipelines.report.progress import bar
 from pipelines.report.text import excerpt
 
-__all__ = ["Written", "gather_written"]
-
 _NO_DOMAIN = "(no domain)"
 _CHARS = 1_500  # of a sampled page, before the report cuts it further
 

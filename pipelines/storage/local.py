@@ -18,8 +18,6 @@ from pipelines.storage.paths import (
     temporary_for,
 )
 
-__all__ = ["Local"]
-
 #: Errors of `os.link` on file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 _MISSING = (FileNotFoundError, NotADirectoryError)

@@ -44,19 +44,6 @@ from pipelines.version import VERSION
 if TYPE_CHECKING:
     import requests
 
-__all__ = [
-    "FaultError",
-    "Manners",
-    "Patience",
-    "RefusedError",
-    "StoppedError",
-    "UnreachableError",
-    "body_words",
-    "reason",
-    "refusal",
-    "user_agent",
-]
-
 #: The environment variable with the address by which a server's owner can reach the user.
 CONTACT_VARIABLE = "C4_CONTACT"
 _CONTACT = "https://pypi.org/project/colossal-c4/"
