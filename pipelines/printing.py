@@ -14,6 +14,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "·" for character in text)
 
 
+def print_note(line: str) -> None:
+    """Print a line for the user on standard error, with a dot for every control character."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
 def counted(count: int, what: str, plural: str = "s") -> str:
     """Return a count with its noun.
 
