@@ -10,8 +10,6 @@ import threading
 import time
 from typing import Any, NoReturn
 
-__all__ = ["EXIT_S", "PATIENCE_S", "STATUS", "Interruption", "descendants", "limit_exit"]
-
 #: Exit status of an interrupted command: 128 and SIGINT, as shells have it.
 STATUS = 130
 
