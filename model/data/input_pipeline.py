@@ -457,11 +457,9 @@ class _ShardStream:
             for stream, count in zip(self._streams, drawn.counts.tolist(), strict=True)
             for part in stream.take(count)
         ]
-        inputs, targets = (
-            Sequences.concatenated(each).take(drawn.order) for each in zip(*parts, strict=True)
-        )
-        with_inputs = np.repeat(self._has_inputs, drawn.counts)[drawn.order]
-        return self._packer(inputs, targets, with_inputs)
+        inputs, targets = map(Sequences.concatenated, zip(*parts, strict=True))
+        with_inputs = np.repeat(self._has_inputs, drawn.counts)
+        return self._packer(inputs, targets, with_inputs, drawn.order)
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
