@@ -126,18 +126,25 @@ def pack_pairs(
     encoder_length: int,
     decoder_length: int,
     *,
+    order: npt.NDArray[np.int64] | None = None,
+    ending: Sequence[int] = (),
     packed: bool = True,
 ) -> HostBatch:
-    """Rows for a model with an encoder, of examples that end in their end-of-sequence ids.
+    """Rows for a model with an encoder, of pairs as they come or in an order.
 
-    Several examples share a row, unless ``packed`` is False. Raises ValueError for an example
-    longer than its row.
+    Inputs and targets are cut so that each fits a row of its own with the ids ``ending`` behind it.
+    Several examples share a row, unless ``packed`` is False.
     """
-    sizes = np.stack([inputs.lengths, targets.lengths], axis=1)
-    packing = (first_fit if packed else one_each)(sizes, (encoder_length, decoder_length))
-    if packing.rows < len(packing.row):
-        order, packing = packing.by_row()
-        inputs, targets = inputs.take(order), targets.take(order)
+    order = np.arange(len(inputs)) if order is None else order
+    rows = (encoder_length, decoder_length)
+    most = [length - len(ending) for length in rows]
+    lengths = np.stack([inputs.lengths[order], targets.lengths[order]], axis=1)
+    sizes = np.minimum(lengths, most) + len(ending)
+    by_row, packing = (first_fit if packed else one_each)(sizes, rows).by_row()
+    inputs, targets = (
+        side.take(order[by_row], tokens, ending)
+        for side, tokens in zip((inputs, targets), most, strict=True)
+    )
     encoder_segments = _spread(packing, 0, encoder_length, (packing.segment, inputs.lengths))
     segments = _spread(packing, 1, decoder_length, (packing.segment, targets.lengths))
     tokens = _laid_out(targets.tokens, segments)

@@ -35,17 +35,21 @@ class RowPacker:
         bool [pairs], is False for pairs that are targets only; ``order`` numbers pairs.
         """
         lengths = self._lengths
-        targets = targets.take(order, lengths.targets - 1, self._eos)
         if lengths.joined is None:
-            inputs = inputs.take(order, lengths.inputs - 1, self._eos)
             return pack_pairs(
-                inputs, targets, lengths.inputs, lengths.targets, packed=self._packed
-            )  # fmt: skip
+                inputs,
+                targets,
+                lengths.inputs,
+                lengths.targets,
+                order=order,
+                ending=self._eos,
+                packed=self._packed,
+            )
         return pack_joined(
             inputs.take(order, max(0, lengths.inputs - 1)).followed_by(
                 self._separator, with_inputs[order]
             ),
-            targets,
+            targets.take(order, lengths.targets - 1, self._eos),
             lengths.joined,
             prefix=self._prefix,
             loss_on_inputs=self._loss_on_inputs,

@@ -1,7 +1,7 @@
 """Many token sequences of different lengths in one array, so that work on them needs no loop."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -66,12 +66,6 @@ class Sequences:
         at = np.flatnonzero(kept)
         bounds = np.searchsorted(at, np.concatenate([[0], self.ends]))
         return Sequences(self.tokens.take(at), np.diff(bounds))
-
-    def first(self, most: int) -> "Sequences":
-        """At most the first ``most`` tokens of each."""
-        if not len(self) or int(self.lengths.max()) <= most:
-            return self
-        return self.only(self.places < most)
 
     def followed_by(
         self, ending: Sequence[int], which: npt.NDArray[np.bool_] | None = None
