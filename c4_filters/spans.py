@@ -32,7 +32,7 @@ import functools
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import mmh3
 import numpy as np
@@ -228,7 +228,7 @@ def _hash_windows(units: UInt64s, first_unit: Rows, window: int) -> UInt64s:
 class Winners:
     """The rows of one file, split into those that stay and those that another row replaces."""
 
-    rows: Rows  # [winners], in the order of their identities
+    rows: Rows  # [winners], in the order of their identities' first lanes, and so of buckets
     losers: Rows  # [losers], ascending
     keepers: Rows  # [losers], the winner of the same identity
 
@@ -253,8 +253,8 @@ def span_winners(ids: UInt64s, page_keys: UInt64s) -> Winners:
         page_keys: uint64 ``[spans]``, the key of the page that each span lies in.
 
     Returns:
-        Row numbers. Winners, which are sent on, come in the order of their identities, which
-        makes the later sort in a bucket cheaper.
+        Row numbers. Winners, which are sent on, come in the order of their buckets, whatever
+        the number of buckets: no row has to move when they are packed.
 
     Raises:
         ValueError: shapes do not fit.
@@ -329,8 +329,8 @@ def digest_keys(digests: UInt8s) -> UInt64s:
 
 
 def _split_winners(ids: UInt64s, columns: Sequence[_Column]) -> Winners:
-    """Return the winners of a file, in order of the second lane, and its losers."""
-    order, same = _order_by_prefix(ids[:, 1].copy(), "quicksort")
+    """Return the winners of a file, in order of the first lane's upper bits, and its losers."""
+    order, same = _order_by_prefix(ids[:, 0].copy())
     rows, starts = _groups(order, same, (ids[:, 0].__getitem__, ids[:, 1].__getitem__))
     lost = np.zeros(len(ids), np.bool_)
     lost[rows] = True
@@ -339,7 +339,7 @@ def _split_winners(ids: UInt64s, columns: Sequence[_Column]) -> Winners:
     keeper_of = np.empty(len(ids), np.int64)
     keeper_of[rows] = np.repeat(winners, np.diff(starts, append=len(rows)))
     losers = np.flatnonzero(lost)
-    return Winners(order[~lost[order]], losers, keeper_of[losers])
+    return Winners(order.compress(~lost[order]), losers, keeper_of[losers])
 
 
 # ------------------------------------------------------------------------------ packed buffers
@@ -591,9 +591,12 @@ def _by_bucket(bucket: Rows) -> tuple[Rows, dict[int, tuple[int, int]]]:
     # NumPy sorts 16-bit numbers by radix, ten times faster; more buckets than that are rare.
     narrow = bucket.astype(np.uint16) if bucket.max(initial=0) < 2**16 else bucket
     order = np.argsort(narrow, kind="stable")
-    present, begins = np.unique(bucket[order], return_index=True)
+    ordered = narrow[order]
+    new = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    begins = np.flatnonzero(new)  # np.unique finds them at ten times the cost
     bounds = itertools.pairwise([*begins.tolist(), len(bucket)])
-    return order, dict(zip(present.tolist(), bounds, strict=True))
+    return order, dict(zip(ordered[begins].tolist(), bounds, strict=True))
 
 
 def _pack_ordered(
@@ -687,7 +690,7 @@ def repeated_spans(
     return _losers_of_bucket(
         [file for file, _ in files],
         [file for file, _ in before],
-        _column([part.first_lane for part in parts]),
+        [part.first_lane for part in parts],
         [part.second_lane for part in parts],
         (keys,),
         [part.indices for part in parts],
@@ -732,7 +735,7 @@ def outdated_pages(
     return _losers_of_bucket(
         [file for file, _ in files],
         [file for file, _ in before],
-        _column([part.first_lane for part in parts]),
+        [part.first_lane for part in parts],
         [part.second_lane for part in parts],
         (*_words(stamps, 4, largest=True), *_words(hashes, 2)),
         [part.indices for part in parts],
@@ -743,7 +746,7 @@ def outdated_pages(
 def _losers_of_bucket(
     files: Sequence[str],
     older: Sequence[str],
-    first_lane: _Column,
+    first_lanes: Sequence[UInt64s],
     second_lanes: Sequence[UInt64s],
     columns: Sequence[_Column],
     indices: Sequence[UInt32s],
@@ -758,10 +761,9 @@ def _losers_of_bucket(
         return {}
     every = [*files, *older]
     ends = np.cumsum([len(lane) for lane in second_lanes])
-    # Winners of a file arrive in order of the second lane: merging such runs is what a stable
-    # sort does best, three times faster here than sorting afresh.
-    order, same = _order_by_prefix(np.concatenate(second_lanes), "stable")
-    rows, starts = _groups(order, same, (first_lane, _column(second_lanes)))
+    # Winners of a file come in order of the first lane, so that its rows are read in order.
+    order, same = _order_by_prefix(np.concatenate(first_lanes))
+    rows, starts = _groups(order, same, (_column(first_lanes), _column(second_lanes)))
     del order, same
     names = {file: number for number, file in enumerate(dict.fromkeys(every))}
     numbers = np.array([names[file] for file in every], np.uint64)
@@ -792,7 +794,8 @@ def _losers_of_bucket(
         places = slice(end - len(part), end)
         gone = lost[places]
         if gone.any():
-            found.setdefault(file, []).append(Losers(part[gone], keeper_of[places][gone]))
+            lost_ones = Losers(part.compress(gone), keeper_of[places].compress(gone))
+            found.setdefault(file, []).append(lost_ones)
     return {file: _in_order(parts) for file, parts in found.items()}
 
 
@@ -829,11 +832,13 @@ def _words(column: Callable[[Rows], UInt8s], count: int, largest: bool = False) 
 # ------------------------------------------------------------------------ groups and minima
 
 
-def _order_by_prefix(lane: UInt64s, kind: Literal["quicksort", "stable"]) -> tuple[Rows, Bools]:
+def _order_by_prefix(lane: UInt64s) -> tuple[Rows, Bools]:
     """Order rows by the upper bits of a lane, which is overwritten.
 
     Row numbers take the place of the lowest bits, so that one plain sort of numbers does the work
-    of an argsort at two thirds of its time, and rows ascend where the upper bits are equal.
+    of an argsort at a third of its time, and rows ascend where the upper bits are equal. NumPy's
+    quicksort uses vector instructions: it is 3 to 8 times faster than its merge sort even where
+    the lane consists of sorted runs.
 
     Returns:
         The rows in order, and ``same[i]``: the upper bits at places ``i`` and ``i + 1`` agree.
@@ -843,7 +848,7 @@ def _order_by_prefix(lane: UInt64s, kind: Literal["quicksort", "stable"]) -> tup
     mask = np.uint64((1 << max(count - 1, 1).bit_length()) - 1)
     lane &= ~mask
     lane |= np.arange(count, dtype=np.uint64)
-    lane.sort(kind=kind)
+    lane.sort()
     same = (lane[1:] ^ lane[:-1]) <= mask
     lane &= mask
     return lane.view(np.int64), same
@@ -862,8 +867,8 @@ def _groups(order: Rows, same: Bools, identity: tuple[_Column, _Column]) -> tupl
     after[1:] = same
     in_run = after.copy()
     in_run[:-1] |= same
-    rows = order[in_run]
-    new = ~after[in_run]
+    rows = order.compress(in_run)
+    new = ~after.compress(in_run)
     first, second = (lane(rows) for lane in identity)
 
     def differs() -> Bools:
@@ -893,14 +898,17 @@ def _smallest(rows: Rows, starts: Rows, columns: Sequence[_Column]) -> tuple[Row
 
     """
     for column in columns:
-        if len(rows) == len(starts):
+        if len(rows) == len(starts):  # one of each group is left
             break
         values = column(rows)
         least = np.minimum.reduceat(values, starts)
         kept = values == np.repeat(least, np.diff(starts, append=len(rows)))
-        sizes = np.add.reduceat(kept, starts, dtype=np.int64)
-        rows = rows[kept]
-        starts = np.cumsum(sizes) - sizes
+        rows = rows.compress(kept)
+        if len(rows) > len(starts):
+            sizes = np.add.reduceat(kept, starts, dtype=np.int64)
+            starts = np.cumsum(sizes) - sizes
+    if len(rows) == len(starts):
+        return rows, rows[:0]
     sizes = np.diff(starts, append=len(rows))
     return rows, rows[np.repeat(sizes > 1, sizes)]
 

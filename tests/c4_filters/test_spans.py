@@ -443,13 +443,14 @@ def test_a_span_sent_twice_is_refused():
         spans.repeated_spans([("f", buffer), ("f", buffer)])
 
 
-def test_winners_come_in_the_order_of_their_identities():
-    ids = some_units(1000)
-    found = spans.span_winners(np.repeat(ids, 2, axis=0), np.zeros(2000, np.uint64))
+def test_winners_come_in_the_order_of_their_buckets():
+    ids = np.repeat(some_units(1000), 2, axis=0)
+    found = spans.span_winners(ids, np.zeros(2000, np.uint64))
     assert found.losers.tolist() == list(range(1, 2000, 2))
     assert found.keepers.tolist() == list(range(0, 2000, 2))
-    second = np.repeat(ids, 2, axis=0)[found.rows, 1].tolist()
-    assert second == sorted(second)
+    for buckets in (1, 7, 70_000, 2**32):
+        bucket = spans.bucket_of(ids[found.rows], buckets).tolist()
+        assert bucket == sorted(bucket)
 
 
 def test_a_bucket_takes_less_than_three_times_its_buffers():
