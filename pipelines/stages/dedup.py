@@ -132,7 +132,7 @@ def span_buffers(
     ids, ranks, first_of_span = live_spans(file, lost_pages, window, opted_out)
     found = spans.span_winners(ids, ranks)
     packed = spans.pack_spans_by_bucket(
-        ids[found.rows], ranks[found.rows], first_of_span[found.rows], buckets
+        ids.take(found.rows, axis=0), ranks[found.rows], first_of_span[found.rows], buckets
     )
     return _settled(first_of_span[found.losers], first_of_span[found.keepers]), packed
 
@@ -151,7 +151,9 @@ def live_spans(
     live[opted_out_rows(opted_out)] = False
     unit_is_live = np.repeat(live, file.units_per_page)
     first_units = np.flatnonzero(unit_is_live)
-    all_spans = spans.span_identities(file.units[first_units], file.units_per_page[live], window)
+    # Rows of two numbers are taken: indexing them by an array is ten times slower.
+    units = file.units.take(first_units, axis=0)
+    all_spans = spans.span_identities(units, file.units_per_page[live], window)
     return all_spans.ids, file.ranks[live][all_spans.page], first_units[all_spans.first_unit]
 
 
