@@ -63,7 +63,7 @@ _FIVE = np.uint64(5)
 # Spans hashed in one go: six temporary arrays of 128 KiB stay in the second-level cache.
 _BLOCK: Final = 16384
 
-_HEADER: Final = struct.Struct("<8sQQ")  # magic, rows, checksum of what follows
+_HEADER: Final = struct.Struct("<8sQ8s")  # magic, rows, checksum of what follows
 _SPAN_MAGIC: Final = b"C4SPANS1"
 _OLDER_SPAN_MAGIC: Final = b"C4OLDSP1"
 _PAGE_MAGIC: Final = b"C4PAGES1"
@@ -238,7 +238,7 @@ class Winners:
 class Losers:
     """The rows of one file that lose to another row of their bucket."""
 
-    indices: UInt32s  # [losers], ascending
+    indices: UInt32s  # [losers]
     keepers: UInt64s  # [losers]
 
 
@@ -313,10 +313,8 @@ def timestamp_column(timestamps: Sequence[str]) -> UInt8s:
     >>> column.shape, column[1, :6].tolist()
     ((2, 32), [50, 48, 49, 57, 0, 0])
     """
-    joined = b"".join(
-        [stamp.encode()[:TIMESTAMP_BYTES].ljust(TIMESTAMP_BYTES, b"\0") for stamp in timestamps]
-    )
-    return np.frombuffer(joined, np.uint8).reshape(-1, TIMESTAMP_BYTES)
+    encoded = np.array([stamp.encode() for stamp in timestamps], f"S{TIMESTAMP_BYTES}")
+    return encoded.view(np.uint8).reshape(-1, TIMESTAMP_BYTES)
 
 
 def digest_keys(digests: UInt8s) -> UInt64s:
@@ -572,12 +570,18 @@ def is_settled(buffer: bytes) -> bool:
 
 
 def _pack(magic: bytes, count: int, *columns: npt.NDArray[np.generic]) -> bytes:
+    return _framed(magic, count, [_bytes_of(column) for column in columns])
+
+
+def _framed(magic: bytes, count: int, parts: Sequence[memoryview]) -> bytes:
     # Joined in one go: on large buffers a second copy costs as much as the sort.
-    little = [
-        np.ascontiguousarray(column, column.dtype.newbyteorder("<")).view(np.uint8).data
-        for column in columns
-    ]
-    return b"".join([_HEADER.pack(magic, count, _checksum(*little)), *little])
+    return b"".join([_HEADER.pack(magic, count, _checksum(*parts)), *parts])
+
+
+def _bytes_of(column: npt.NDArray[np.generic]) -> memoryview:
+    """Return the little-endian bytes of a column."""
+    little = np.ascontiguousarray(column, column.dtype.newbyteorder("<"))
+    return little.reshape(-1).view(np.uint8).data
 
 
 def _pack_by_bucket(
@@ -605,8 +609,12 @@ def _pack_ordered(
     bounds: dict[int, tuple[int, int]],
     columns: Sequence[npt.NDArray[np.generic]],
 ) -> dict[int, bytes]:
+    # Bytes are cut, not arrays: a file has thousands of buckets, most of them with few rows.
+    data = [(_bytes_of(column), column[:1].nbytes) for column in columns]
     return {
-        number: _pack(magic, end - begin, *[column[begin:end] for column in columns])
+        number: _framed(
+            magic, end - begin, [part[begin * width : end * width] for part, width in data]
+        )
         for number, (begin, end) in bounds.items()
     }
 
@@ -622,8 +630,7 @@ def _unpack(buffer: bytes, magic: bytes, *types: str) -> tuple[npt.NDArray[Any],
     found, count, checksum = _HEADER.unpack_from(buffer)
     if found != magic:
         raise ValueError(f"buffer must begin with {magic!r}, got {found!r}: not a {kind} buffer")
-    dtypes = [np.dtype(name) for name in types]
-    row_bytes = sum(dtype.itemsize for dtype in dtypes)
+    dtypes, row_bytes = _row_of(types)
     if len(buffer) != _HEADER.size + count * row_bytes:
         raise ValueError(
             f"{kind} buffer of {count} rows must have {_HEADER.size + count * row_bytes} bytes, "
@@ -639,12 +646,19 @@ def _unpack(buffer: bytes, magic: bytes, *types: str) -> tuple[npt.NDArray[Any],
     return tuple(columns)
 
 
-def _checksum(*parts: memoryview) -> int:
+@functools.cache
+def _row_of(types: tuple[str, ...]) -> tuple[list[np.dtype[Any]], int]:
+    """Return the types of a row's columns, and how many bytes it has."""
+    dtypes = [np.dtype(name) for name in types]
+    return dtypes, sum(dtype.itemsize for dtype in dtypes)
+
+
+def _checksum(*parts: memoryview) -> bytes:
     """Return the first lane of MurmurHash3 x64 128 of all parts as one."""
     hasher = mmh3.mmh3_x64_128()
     for part in parts:
         hasher.update(part)
-    return int.from_bytes(hasher.digest()[:8], "little")
+    return hasher.digest()[:8]
 
 
 # -------------------------------------------------------------------------- across all files
@@ -797,13 +811,17 @@ def _losers_of_bucket(
         if gone.any():
             lost_ones = Losers(part.compress(gone), keeper_of[places].compress(gone))
             found.setdefault(file, []).append(lost_ones)
-    return {file: _in_order(parts) for file, parts in found.items()}
+    return {file: join_losers(parts) for file, parts in found.items()}
 
 
-def _in_order(parts: Sequence[Losers]) -> Losers:
-    indices = np.concatenate([part.indices for part in parts]).astype(np.uint32, copy=False)
-    order = np.argsort(indices)
-    return Losers(indices[order], np.concatenate([part.keepers for part in parts])[order])
+def join_losers(parts: Sequence[Losers]) -> Losers:
+    """Join what several buffers or buckets say of one file."""
+    if len(parts) == 1:
+        return parts[0]
+    return Losers(
+        np.concatenate([np.empty(0, np.uint32), *(part.indices for part in parts)]),
+        np.concatenate([np.empty(0, np.uint64), *(part.keepers for part in parts)]),
+    )
 
 
 def _column(parts: Sequence[npt.NDArray[np.unsignedinteger[Any]]]) -> _Column:
@@ -994,18 +1012,19 @@ def final_keepers(
     (array([4, 5, 6]), array([ 30,  30, 101], dtype=uint64))
 
     """
-    rows, first = np.unique(lost.indices.astype(np.int64), return_index=True)
-    keepers = lost.keepers[first]
-    losers, winners = (np.asarray(part, np.int64) for part in settled)
+    losers, winners, rows = (np.asarray(part, np.int64) for part in (*settled, lost.indices))
+    # A flag and a keeper for every row of the file: no sort.
+    count = 1 + max(part.max(initial=-1) for part in (losers, winners, rows))
+    gone, keeper_of = np.zeros(count, np.bool_), np.empty(count, np.uint64)
+    gone[rows] = True
+    keeper_of[rows] = lost.keepers
     # Who wins inside the file may lose to another.
-    place = np.searchsorted(rows, winners)
-    known = place < len(rows)
-    known[known] = rows[place[known]] == winners[known]
-    named = np.empty(len(losers), np.uint64)
-    named[known] = keepers[place[known]]
-    named[~known] = own(winners[~known])
-    joined, first = np.unique(np.concatenate([rows, losers]), return_index=True)
-    return joined, np.concatenate([keepers, named])[first]
+    stays = winners.compress(~gone[winners])
+    keeper_of[stays] = own(stays)
+    gone[losers] = True
+    keeper_of[losers] = keeper_of[winners]
+    joined = np.flatnonzero(gone)
+    return joined, keeper_of[joined]
 
 
 def cut(text: str, starts: Sequence[int], removed: Sequence[bool] | Bools) -> str:
@@ -1114,6 +1133,8 @@ def _uint32(indices: npt.ArrayLike, count: int) -> UInt32s:
     values = np.asarray(indices)
     if values.shape != (count,):
         raise ValueError(f"indices must be [{count}], got {list(values.shape)}")
+    if values.dtype == np.uint32:
+        return values
     if count and not (values.dtype.kind in "ui" and values.min() >= 0 and values.max() < 2**32):
         raise ValueError(
             f"indices must be integers from 0 to 2**32 - 1, got {values.dtype} from "

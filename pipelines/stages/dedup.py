@@ -225,17 +225,14 @@ def _unpacked(
 ) -> tuple[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]], spans.Losers]:
     """Return what a file has settled by itself, and what buckets say, each joined."""
     settled = [(np.empty(0, np.uint32), np.empty(0, np.uint32))]
-    lost = [spans.Losers(np.empty(0, np.uint32), np.empty(0, np.uint64))]
+    lost = []
     for buffer in buffers:
         if spans.is_settled(buffer):
             settled.append(spans.unpack_settled(buffer))
         else:
             lost.append(spans.unpack_losers(buffer))
     losers, keepers = (np.concatenate(parts) for parts in zip(*settled, strict=True))
-    return (losers, keepers), spans.Losers(
-        np.concatenate([part.indices for part in lost]),
-        np.concatenate([part.keepers for part in lost]),
-    )
+    return (losers, keepers), spans.join_losers(lost)
 
 
 def repeated_spans(buffers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
