@@ -79,6 +79,12 @@ class Objects:
         kept_from = size - len(kept) if scattered else 0
         return cast(BinaryIO, RangeFile(fetch, size, block, kept, kept_from))
 
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """Return a range of an object, fewer bytes at its end."""
+        store, key = self._store(path)
+        with raising_oserror(path):
+            return bytes(store.get_range(key, start=start, length=length))
+
     def listdir(self, folder: str) -> list[tuple[str, int, float]]:
         """Return names, sizes and times of change of the objects directly in a folder."""
         return [
