@@ -33,7 +33,7 @@ from collections import defaultdict  # noqa: E402
 from collections.abc import Callable, Iterator, Sequence  # noqa: E402
 from typing import Any  # noqa: E402
 
-from benchmarks import measure
+from benchmarks import measure  # noqa: E402
 
 _TOLERANCE = 0.05
 _INNER = "in-this-process"
