@@ -34,7 +34,7 @@ from fastwarc import ArchiveIterator, WarcRecordType
 from c4_filters.lines import PAGE_DROPPING, judge_line, split_lines
 from c4_filters.pages import CleanPage, PageRules, RawPage
 from c4_filters.urls import normalize_url
-from c4_filters.verdicts import LineVerdict, PageVerdict
+from c4_filters.verdicts import BEFORE_LINES, LineVerdict, PageVerdict
 from pipelines.provenance.answers import Answer, answer_of, ask, is_address
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.stages.clean_files import read_rejects
@@ -223,10 +223,7 @@ def _check_duplicates(material: _Material, answer: Answer) -> None:
 
 def _line_verdicts(rules: PageRules, record: _Record) -> list[tuple[str, str]]:
     judged: list[tuple[str, str]] = []
-    unjudged = record.before.verdict in (
-        PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN, PageVerdict.URL_NOT_LISTED,
-        PageVerdict.FEW_PARAGRAPHS,
-    )  # fmt: skip
+    unjudged = record.before.verdict in BEFORE_LINES
     for line in split_lines(record.text):
         if unjudged:
             judged.append((LineVerdict.ON_DROPPED_PAGE, line))

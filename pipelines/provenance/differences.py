@@ -18,6 +18,7 @@ from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import PageVerdict
 from pipelines.config import flatten
 from pipelines.corpus import layout
+from pipelines.corpus.closing import Closing
 from pipelines.corpus.derived import CORPORA
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import Page
@@ -57,7 +58,7 @@ class Difference(NamedTuple):
     why: str | None
 
 
-class Comparison:
+class Comparison(Closing):
     """Two corpora. Use as a context manager.
 
     Attributes:
@@ -73,10 +74,8 @@ class Comparison:
         self._sides = (_Side(layout.absolute(a)), _Side(layout.absolute(b)))
         self.counts = Counter(only_in_a=0, only_in_b=0, differing=0, equal=0)
 
-    def __enter__(self) -> "Comparison":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the kept files. Safe to call more than once."""
         for side in self._sides:
             side.close()
 

@@ -27,6 +27,7 @@ from pipelines.bars import bar
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, Dropped
+from pipelines.corpus.closing import Closing
 from pipelines.corpus.container import DamagedFileError
 from pipelines.corpus.derived import CORPORA
 from pipelines.corpus.errors import CorpusError
@@ -126,7 +127,7 @@ class Held(NamedTuple):
     units: list[int]
 
 
-class KeptFile:
+class KeptFile(Closing):
     """The cleaned pages and the removals of one WET file. Use as a context manager.
 
     Raises:
@@ -142,12 +143,6 @@ class KeptFile:
                 open_removals(layout.removals(folder, name), self._cleaned, None)
             )
             self._opened = opened.pop_all()
-
-    def __enter__(self) -> "KeptFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the files. Safe to call more than once."""
@@ -257,7 +252,7 @@ class KeptFile:
             yield from self._cleaned.slices(split, key, key + 1)
 
 
-class KeptCorpus:
+class KeptCorpus(Closing):
     """A finished corpus: its settings and its kept files. Use as a context manager.
 
     Attributes:
@@ -283,12 +278,6 @@ class KeptCorpus:
         self._opened: dict[str, KeptFile] = {}  # files that stay open, the last used ones last
         self._lookups = _LOOKUPS
         self._holders: dict[int, Holder] = {}  # by rank
-
-    def __enter__(self) -> "KeptCorpus":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the index and kept files. Safe to call more than once."""
