@@ -104,13 +104,7 @@ def check(folder: str, urls: int, sentences: int, seed: int) -> dict[str, float]
     Raises:
         AssertionError: An answer is wrong.
     """
-    with KeptCorpus(folder) as corpus:
-        return _check(folder, corpus, urls, sentences, seed)
-
-
-def _check(
-    folder: str, corpus: KeptCorpus, urls: int, sentences: int, seed: int
-) -> dict[str, float]:
+    corpus = KeptCorpus(folder)
     config = corpus.config({})
     corpus.require_index()
     material = _Material(folder, corpus, config.page_rules())
@@ -157,6 +151,7 @@ def _check(
         for answer in given:
             _check_answer(material, answer)
             _check_sentence(material, answer, sentence)
+    corpus.close()
     return {
         f"{kind}_{name}": value
         for kind, spent in times.items()

@@ -40,6 +40,8 @@ from scripts.flink_packages import FLINK_VERSION, FlinkPackages, PackageError
 BUILD_COMMAND = "c4 build --input 'crawl/*.warc.wet.gz' --output corpus"
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+_CONFIGURATION = _ROOT / "scripts" / "flink_config.yaml"
+_LOG4J = _ROOT / "scripts" / "flink_log4j.properties"
 _ANSWERS_S = 120.0  # a busy machine of two cores takes 30
 _ENDS_S = 10.0
 # What Flink's own configuration opens of Java 9 and later to its serializers and networking.
@@ -56,14 +58,6 @@ _JAVA_OPTIONS = (
 _JOB_MANAGER = "jobmanager"
 _POOL = "workerpool"
 _RESULT = "BASH_JAVA_UTILS_EXEC_RESULT:"
-_LOG4J = """\
-rootLogger.level = INFO
-rootLogger.appenderRef.out.ref = Out
-appender.out.name = Out
-appender.out.type = CONSOLE
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1} - %m%n
-"""
 
 
 class ClusterError(RuntimeError):
@@ -254,42 +248,22 @@ class FlinkCluster:
     def _configure(self) -> None:
         for name in ("conf", "log", "pid", "tmp"):
             (self.config.folder / name).mkdir(parents=True, exist_ok=True)
-        settings = {
-            "jobmanager.rpc.address": "127.0.0.1",
-            "jobmanager.rpc.port": self.ports["rpc"],
-            "jobmanager.bind-host": "127.0.0.1",
-            "jobmanager.memory.process.size": "1024m",
-            "rest.address": "127.0.0.1",
-            "rest.bind-address": "127.0.0.1",
-            "rest.port": self.ports["rest"],
-            "taskmanager.host": "127.0.0.1",
-            "taskmanager.bind-host": "127.0.0.1",
-            "taskmanager.memory.process.size": "1792m",
-            "taskmanager.memory.task.off-heap.size": "256m",  # gRPC's buffers
-            # Each shuffle's output takes 16 MB of network buffers, in every slot.
-            "taskmanager.memory.network.min": "256m",
-            "taskmanager.memory.network.max": "256m",
-            "taskmanager.numberOfTaskSlots": self.config.slots,
-            "restart-strategy.type": "fixed-delay",
-            "restart-strategy.fixed-delay.attempts": 5,
-            "restart-strategy.fixed-delay.delay": "1 s",
-            # A dead TaskManager is missed after seconds, not after the minute of a real network.
-            "heartbeat.interval": 1000,
-            "heartbeat.timeout": 15000,
-            "io.tmp.dirs": self.config.folder / "tmp",
-            "parallelism.default": self.config.task_managers * self.config.slots,
+        here = {
+            "rpc_port": self.ports["rpc"],
+            "rest_port": self.ports["rest"],
+            "slots": self.config.slots,
+            "all_slots": self.config.task_managers * self.config.slots,
+            "tmp": self.config.folder / "tmp",
         }
-        of_task_managers = {
-            # Beam's runner is on their class path. Loaded anew for every job, its gRPC would keep
-            # the direct memory of each: six jobs filled 384 MB.
-            "classloader.resolve-order": "parent-first",
-        }
-        for role, own in (("jobmanager", {}), ("taskmanager", of_task_managers)):
-            text = "".join(f"{key}: {value}\n" for key, value in (settings | own).items())
+        text = _CONFIGURATION.read_text(encoding="utf-8").format(**here)
+        # Beam's runner is on the class path of TaskManagers. Loaded anew for every job, its gRPC
+        # would keep the direct memory of each: six jobs filled 384 MB.
+        loads_once = "classloader.resolve-order: parent-first\n"
+        for role, own in (("jobmanager", ""), ("taskmanager", loads_once)):
             conf = self.config.folder / "conf" / role
             conf.mkdir(exist_ok=True)
-            (conf / "config.yaml").write_text(text, encoding="utf-8")
-            (conf / "log4j.properties").write_text(_LOG4J, encoding="ascii")
+            (conf / "config.yaml").write_text(text + own, encoding="utf-8")
+            shutil.copy(_LOG4J, conf / "log4j.properties")
 
     def _start(self, name: str, packages: FlinkPackages) -> None:
         environment = {**os.environ}
