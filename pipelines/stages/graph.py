@@ -34,7 +34,7 @@ from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.card.owner import read_owner
 from pipelines.corpus.manifest import Manifest
-from pipelines.corpus.older import read_unchanged
+from pipelines.corpus.older import Older, read_unchanged
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
@@ -53,6 +53,8 @@ from pipelines.stages.merge_files import (
 from pipelines.stages.near_dedup import NearDuplicates
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 from pipelines.worker_notes import WorkerNotes
+
+__all__ = ["BuildCorpus"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +175,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             start
             | "PlanMerge" >> beam.FlatMap(_plan_merge, job, totals, ready)
             | "SpreadPieces" >> Spread()
-            | "OwnBeforeMerge" >> beam.Map(_own, job)
+            | "OwnBeforeMerge" >> beam.ParDo(_Own(job))
             | "MergeFiles" >> beam.Map(_merge_files, job, totals, ready)
         )
         shards = (
@@ -199,10 +201,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         if older:
             groups = (
                 folder
-                | "ListOlder"
-                >> beam.FlatMap(lambda _: older_files.list_groups(older)).with_output_types(
-                    tuple[str, bytes]
-                )
+                | "ListOlder" >> beam.FlatMap(_list_older, job).with_output_types(tuple[str, bytes])
                 | "SpreadOlder" >> beam.GroupByKey()
                 | "OlderGroups" >> beam.MapTuple(_only_value).with_output_types(tuple[str, bytes])
             )
@@ -219,9 +218,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
                 urls.rows
                 | "UrlsByBucket" >> beam.GroupByKey()
                 | "OutdatedPages"
-                >> beam.FlatMapTuple(
-                    lambda _, rows: older_files.outdated_pages(rows, older)
-                ).with_output_types(tuple[str, bytes])
+                >> beam.FlatMap(_outdated_pages, older).with_output_types(tuple[str, bytes])
             )
             lost_pages = (urls.lost, outdated) | "LostPages" >> beam.Flatten()
         if recipe.dedup_unit != "none":
@@ -234,19 +231,17 @@ class BuildCorpus(beam.PTransform[Any, Any]):
                 spans.rows
                 | "SpansByBucket" >> beam.GroupByKey()
                 | "RepeatedSpans"
-                >> beam.FlatMapTuple(
-                    lambda _, rows: older_files.repeated_spans(rows)
-                ).with_output_types(tuple[str, bytes])
+                >> beam.FlatMap(_repeated_spans).with_output_types(tuple[str, bytes])
             )
             lost_spans = (spans.lost, repeated) | "LostSpans" >> beam.Flatten()
         deduplicated = (
             {"file": names, "pages": lost_pages, "spans": lost_spans}
             | "RemovalsByFile" >> beam.CoGroupByKey()
-            | "OwnBeforeRemovals" >> beam.Map(_own, job)
+            | "OwnBeforeRemovals" >> beam.ParDo(_Own(job))
             | "WriteRemovals" >> beam.FlatMap(_write_removals, job).with_output_types(str)
         )
         if recipe.near_dedup is not None:
-            own = beam.Map(_own, job)
+            own = beam.ParDo(_Own(job))
             near = NearDuplicates(config, job.claim.build_id, totals, own, job.note)
             deduplicated = deduplicated | "NearDuplicates" >> near
         return deduplicated
@@ -268,10 +263,15 @@ class Spread(beam.PTransform[Any, Any]):
         )
 
 
-def _own(element: Any, job: _Job) -> Any:
-    """Pass an element on, unless another build has taken the folder."""
-    job.require()
-    return element
+class _Own(beam.DoFn):
+    """Passes elements on, unless another build has taken the folder."""
+
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+
+    def process(self, element: Any) -> Iterator[Any]:
+        self._job.require()
+        yield element
 
 
 def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, str, bool]]]:
@@ -313,12 +313,11 @@ def _require_folder(output: str) -> None:
 class _CleanFile(beam.DoFn):
     """(path, bytes, identity, whether it is new) -> FileSummary; writes its files on the way."""
 
-    _rules: PageRules
-    _worker: WorkerNotes
-
     def __init__(self, job: _Job) -> None:
         self._job = job
         self._identity = clean_identity(job.config)
+        self._rules: PageRules | None = None
+        self._worker: WorkerNotes | None = None
 
     def setup(self) -> None:
         _require_folder(self._job.config.output)
@@ -329,6 +328,8 @@ class _CleanFile(beam.DoFn):
         path, size, content, new = element
         job, config, name = self._job, self._job.config, layout.file_name(path)
         worker = self._worker
+        assert self._rules is not None
+        assert worker is not None
         job.require()
 
         def report(bytes_read: int, pages: int) -> None:
@@ -366,20 +367,23 @@ def _add_up(parts: Iterable[Totals]) -> Totals:
     return sum(parts, Totals())
 
 
+def _list_older(_: str, job: _Job) -> Iterator[tuple[str, bytes]]:
+    return older_files.list_groups(job.config.older)
+
+
 class _OptedOut(beam.DoFn):
     """(name, nothing) -> (name, packed pages that the opt-out list covers)."""
 
-    _list: OptOut | None
-
     def __init__(self, job: _Job) -> None:
         self._config = job.config
+        self._list: OptOut | None = None
 
     def setup(self) -> None:
         self._list = self._config.opt_out_list()
 
     def process(self, element: tuple[str, bytes]) -> Iterator[tuple[str, bytes]]:
-        name, _ = element
         assert self._list is not None
+        name, _ = element
         yield name, dedup.opted_out_pages(self._config.output, name, self._list)
 
 
@@ -436,14 +440,30 @@ class _SpanRows(beam.DoFn):
             yield bucket, (name, buffer)
 
 
+def _outdated_pages(
+    group: tuple[int, Iterable[tuple[str, bytes]]], older: tuple[Older, ...]
+) -> Iterator[tuple[str, bytes]]:
+    return older_files.outdated_pages(group[1], older)
+
+
+def _repeated_spans(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
+    return older_files.repeated_spans(group[1])
+
+
 def _write_removals(element: tuple[str, Any], job: _Job) -> Iterator[str]:
     name, found = element
     if older_files.is_older(name):  # whose pages are only looked at
         return
     window, build_id = job.config.recipe.dedup_window, job.claim.build_id
-    lost = found["pages"], found["spans"]
-    opted_out = b"".join(found["file"])
-    dedup.write_file_removals(job.config.output, name, *lost, window, build_id, opted_out)
+    dedup.write_file_removals(
+        job.config.output,
+        name,
+        found["pages"],
+        found["spans"],
+        window,
+        build_id,
+        b"".join(found["file"]),
+    )
     job.note("dedup", name, 1)
     yield name
 
@@ -488,27 +508,28 @@ def _plan_shards(
 class _WriteShard(beam.DoFn):
     """ShardTask -> ShardSummary; the shard's files are written on the way."""
 
-    _rules: PageRules
-    _opened: OpenedFiles
-
     def __init__(self, job: _Job) -> None:
         self._job = job
+        self._rules: PageRules | None = None
+        self._opened: OpenedFiles | None = None
 
     def setup(self) -> None:
         self._rules = self._job.config.page_rules()
         self._opened = OpenedFiles()
 
     def teardown(self) -> None:
-        if hasattr(self, "_opened"):  # set up in full
+        if self._opened is not None:
             self._opened.close()
 
     def process(self, task: ShardTask, totals: Totals, names: list[str]) -> Iterator[ShardSummary]:
         job, output = self._job, self._job.config.output
+        assert self._rules is not None
         job.require()
         plan = _merging(totals, names, job.config.shards)
-        sources = (
-            plan.sources(output, *task.key_range()) if plan else cleaned_sources(output, names)
-        )
+        if plan is None:
+            sources = cleaned_sources(output, names)
+        else:
+            sources = plan.sources(output, *task.key_range())
         summary = write_shard(
             task, sources, output, job.config.formats, self._rules, job.claim.build_id,
             lambda: job.require(now=True), self._opened, job.config.provenance,
