@@ -36,6 +36,7 @@ from c4_filters.pages import CleanPage, PageRules, RawPage
 from c4_filters.urls import normalize_url
 from c4_filters.verdicts import BEFORE_LINES, LineVerdict, PageVerdict
 from pipelines.provenance.answers import Answer, answer_of, ask, is_address
+from pipelines.provenance.built_with import build_config
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.stages.clean_files import read_rejects
 
@@ -105,7 +106,7 @@ def check(folder: str, urls: int, sentences: int, seed: int) -> dict[str, float]
         AssertionError: An answer is wrong.
     """
     corpus = KeptCorpus(folder)
-    config = corpus.config({})
+    config = build_config(corpus.made, folder, {})
     corpus.require_index()
     material = _Material(folder, corpus, config.page_rules())
     draw = random.Random(seed)

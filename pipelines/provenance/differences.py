@@ -24,7 +24,8 @@ from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.corpus.reading import open_corpus
-from pipelines.provenance.kept import DroppedPage, KeptCorpus, KeptPage
+from pipelines.provenance.kept import KeptCorpus
+from pipelines.provenance.kept_file import DroppedPage, KeptPage
 
 #: Reasons that are not verdicts of a page.
 NOT_READ = "not_read"  # no record of the inputs became a page of this address
