@@ -43,6 +43,15 @@ def build(
     return measure.run(command)
 
 
+def build_generated(
+    crawl: SyntheticCrawl, pages: int, folder: pathlib.Path, workers: int | None
+) -> measure.Cost:
+    """Build the first pages of a generated crawl in ``folder``: ``wet`` and ``out``."""
+    files = max(2, -(-pages // _PAGES_A_FILE))
+    generate(folder / "wet", pages=pages, files=files, crawl=crawl)
+    return build([str(folder / "wet" / "*.gz")], folder / "out", workers=workers)
+
+
 def one_page_file(folder: pathlib.Path) -> str:
     return write_wet(folder / "one-page.warc.wet.gz", [reference.ONE_PAGE])[0]
 
@@ -215,14 +224,12 @@ def growth(sizes: Iterable[int], seed: int, workers: int | None) -> None:
         with tempfile.TemporaryDirectory(prefix="c4-growth-") as name:
             folder = pathlib.Path(name)
             one = build([one_page_file(folder)], folder / "one", workers=workers).cpu_s
-            files = max(2, -(-size // _PAGES_A_FILE))
-            generate(folder / "wet", pages=size, files=files, crawl=SyntheticCrawl(seed))
-            cost = build([str(folder / "wet" / "*.gz")], folder / "out", workers=workers)
+            cost = build_generated(SyntheticCrawl(seed), size, folder, workers)
             made = manifest_of(folder / "out")
             a_page = (cost.cpu_s - one) / size * 1e3
             first = first or a_page
             print(
-                f"{size:>9,} pages in {files} files: {a_page:.3f} CPU ms a page "
+                f"{size:>9,} pages in {len(made['inputs'])} files: {a_page:.3f} CPU ms a page "
                 f"({a_page / first:.2f} of the first), {cost.wall_s:.0f} s wall, "
                 f"{cost.peak_bytes / 2**30:.2f} GiB at most, "
                 f"{made['counts']['pages_written']:,} pages written in "

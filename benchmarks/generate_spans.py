@@ -16,11 +16,7 @@ import numpy as np
 
 from c4_filters import spans
 from c4_filters.spans import UInt64s
-
-# SplitMix64, by Sebastiano Vigna, who put it in the public domain.
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
+from pipelines.report.counting import mixed
 
 # What a number is drawn for: different purposes must not share draws.
 _PAGE_KEY, _FIRST_LANE, _SECOND_LANE, _ON_PAGE, _HOW_MANY, _PAGE, _RANK, _ALONE = range(8)
@@ -28,18 +24,11 @@ _PAGE_KEY, _FIRST_LANE, _SECOND_LANE, _ON_PAGE, _HOW_MANY, _PAGE, _RANK, _ALONE 
 _FILES_AT_A_TIME = 256
 
 
-def _mix(values: UInt64s) -> UInt64s:
-    values = values + _GOLDEN
-    values = (values ^ (values >> np.uint64(30))) * _MIX1
-    values = (values ^ (values >> np.uint64(27))) * _MIX2
-    return values ^ (values >> np.uint64(31))
-
-
 def _draw(*parts: int | UInt64s) -> UInt64s:
     """Return 64 random bits for each combination of the parts, which are broadcast."""
     drawn = np.zeros(1, np.uint64)  # an array: NumPy warns of scalars that overflow
     for part in parts:
-        drawn = _mix(drawn ^ np.asarray(part, np.uint64))
+        drawn = mixed(drawn ^ np.asarray(part, np.uint64))
     return drawn
 
 
@@ -203,7 +192,7 @@ class SpanBucket:
         low = -(-(self._bucket << 32) // self._buckets)
         size = -(-((self._bucket + 1) << 32) // self._buckets) - low
         upper = np.uint64(low) + (tags >> np.uint64(32)) * np.uint64(size) // np.uint64(2**32)
-        first = upper << np.uint64(32) | _mix(tags) & np.uint64(0xFFFFFFFF)
+        first = upper << np.uint64(32) | mixed(tags) & np.uint64(0xFFFFFFFF)
         return np.stack([first, _draw(_ALONE, tags)], axis=-1)
 
     def _counts(self, files: UInt64s, what: int, mean: float) -> np.ndarray:

@@ -21,6 +21,7 @@ import hashlib
 import itertools
 import math
 import pathlib
+import re
 import time
 import tomllib
 import types
@@ -49,7 +50,9 @@ _GZIP_MEM_LEVEL = 6
 def _read_words() -> dict[str, list[str]]:
     text = pathlib.Path(__file__).with_name("words.toml").read_text(encoding="utf-8")
     lists = tomllib.loads(text).items()
-    return {name: words.split() if isinstance(words, str) else words for name, words in lists}
+    found = {name: words.split() if isinstance(words, str) else words for name, words in lists}
+    years = [str(year) for year in range(1850, 2010)]
+    return {**found, "years": years, "few_verbs": found["verbs"][:8]}
 
 
 _WORDS = types.SimpleNamespace(**_read_words())
@@ -76,63 +79,24 @@ class _Chooser:
         return words[self.below(len(words))]
 
 
+def _phrase(c: _Chooser, templates: Sequence[str]) -> str:
+    """Return one of the templates, with words of the lists that it names, drawn from the left."""
+    return _filled(c, c.pick(templates))
+
+
+def _filled(c: _Chooser, template: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda found: c.pick(getattr(_WORDS, found[1])), template)
+
+
 def _noun_phrase(c: _Chooser) -> str:
     """Return a thing, or several: "the rusty kettle", "nine umbrellas", "a map of Dunmere"."""
-    kind = c.below(5)
-    thing = c.pick(_WORDS.things)
-    if kind == 0:
-        return f"the {c.pick(_WORDS.adjectives)} {thing}"
-    if kind == 1:
-        return f"{c.pick(_WORDS.numbers)} {c.pick(_WORDS.adjectives)} {thing}s"
-    if kind == 2:
-        return f"the {thing} from {c.pick(_WORDS.towns)}"
-    if kind == 3:
-        return f"her {c.pick(_WORDS.relatives)}'s {thing}"
-    return f"the {c.pick(_WORDS.adjectives)} {thing} of the {c.pick(_WORDS.roles)}"
-
-
-def _clause(c: _Chooser) -> str:
-    kind = c.below(6)
-    if kind == 0:
-        return f"the {c.pick(_WORDS.things)} was {c.pick(_WORDS.states)}"
-    if kind == 1:
-        return f"nobody had {c.pick(_WORDS.participles)} the {c.pick(_WORDS.things)}"
-    if kind == 2:
-        return f"it had rained for {c.pick(_WORDS.numbers)} days"
-    if kind == 3:
-        return f"{c.pick(_WORDS.names)} had promised to help the {c.pick(_WORDS.roles)}"
-    if kind == 4:
-        return f"the {c.pick(_WORDS.roles)} from {c.pick(_WORDS.towns)} was waiting"
-    return f"everyone in {c.pick(_WORDS.towns)} was talking about the {c.pick(_WORDS.events)}"
+    template, thing = c.pick(_WORDS.noun_phrases), c.pick(_WORDS.things)
+    return _filled(c, template.replace("{thing}", thing))
 
 
 def _subject(c: _Chooser) -> str:
     """Start of a sentence: an optional adverbial and somebody who did something."""
-    lead = ""
-    kind = c.below(9)
-    if kind == 0:
-        lead = f"In {1850 + c.below(160)}, "
-    elif kind == 1:
-        lead = f"After the {c.pick(_WORDS.events)}, "
-    elif kind == 2:
-        lead = f"Late in {c.pick(_WORDS.months)}, "
-    elif kind == 3:
-        lead = f"On a {c.pick(_WORDS.adjectives)} {c.pick(_WORDS.weekdays)}, "
-    kind = c.below(6)
-    if kind == 0:
-        who = f"{c.pick(_WORDS.names)} and the {c.pick(_WORDS.roles)}"
-    elif kind == 1:
-        who = f"the {c.pick(_WORDS.adjectives)} {c.pick(_WORDS.roles)}"
-    elif kind == 2:
-        who = f"the {c.pick(_WORDS.roles)} of {c.pick(_WORDS.towns)}"
-    elif kind == 3:
-        who = f"my {c.pick(_WORDS.relatives)} {c.pick(_WORDS.names)}"
-    elif kind == 4:
-        who = f"{c.pick(_WORDS.names)}, the {c.pick(_WORDS.adjectives)} {c.pick(_WORDS.roles)},"
-    else:
-        who = f"the {c.pick(_WORDS.roles)} who had {c.pick(_WORDS.verbs[:8])}"
-        who += f" the {c.pick(_WORDS.things)}"
-    start = lead + who
+    start = _phrase(c, _WORDS.leads) + _phrase(c, _WORDS.people)
     return start[0].upper() + start[1:]
 
 
@@ -151,7 +115,7 @@ def _ending(c: _Chooser) -> str:
     if kind == 0:
         return f" {c.pick(_WORDS.places)}{mark}"
     joint = c.pick([" because", " while", " before anybody knew that", ", although", " as if"])
-    return f"{joint} {_clause(c)}{mark}"
+    return f"{joint} {_phrase(c, _WORDS.clauses)}{mark}"
 
 
 def _menu(c: _Chooser) -> str:

@@ -261,20 +261,15 @@ def report(**what: Any) -> None:
 
 
 def report_step(options: argparse.Namespace, seconds: float, **what: Any) -> None:
-    """Report a step of `options.size`: `flops` are the model's, see model/t5/flops.py."""
-    from model.t5.config import model_config
-    from model.t5.flops import step_flops
+    """Report a step of `options.size`."""
+    from benchmarks.train_step import flops_of
 
-    shapes = {
-        "encoder_tokens": (options.batch, options.inputs),
-        "decoder_input_tokens": (options.batch, options.targets),
-    }
     report(
         size=options.size,
         batch=options.batch,
         dropout=options.dropout,
         tokens=options.batch * (options.inputs + options.targets),
-        flops=step_flops(model_config(options.size), shapes),
+        flops=flops_of(options),
         seconds=seconds,
         **what,
     )

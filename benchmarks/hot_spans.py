@@ -17,11 +17,10 @@ import tempfile
 from collections.abc import Iterator
 
 from benchmarks import build, measure
-from benchmarks.generate_wet import SyntheticCrawl, SyntheticPage, generate
+from benchmarks.generate_wet import SyntheticCrawl, SyntheticPage
 from testing.helpers import manifest_of
 
 BAR = 1.2
-_PAGES_A_FILE = 10_000
 # Kept by every rule of recipe en; a span is three sentences.
 HOT_SPAN = (
     b"\nThis website is brought to you by the people of our town."
@@ -41,12 +40,9 @@ class WithHotSpan(SyntheticCrawl):
 
 def built(crawl: SyntheticCrawl, pages: int, folder: pathlib.Path) -> measure.Cost:
     """Generate and build a corpus, report its cost, and remove it."""
-    files = max(2, -(-pages // _PAGES_A_FILE))
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        generate(pathlib.Path(name) / "wet", pages=pages, files=files, crawl=crawl)
-        output = pathlib.Path(name) / "out"
-        cost = build.build([f"{name}/wet/*.gz"], output, workers=2)
-        counts = manifest_of(output)["counts"]
+        cost = build.build_generated(crawl, pages, pathlib.Path(name), workers=2)
+        counts = manifest_of(pathlib.Path(name) / "out")["counts"]
     print(
         f"{type(crawl).__name__:<15} {counts['pages_read']:>10,} pages, "
         f"{counts['lines_dropped'].get('duplicate', 0):>11,} duplicate lines: worker "

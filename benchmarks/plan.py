@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks import build, measure
-from benchmarks.generate_wet import SyntheticCrawl, generate
+from benchmarks.generate_wet import SyntheticCrawl
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_settled
 from pipelines import plan
 from pipelines.corpus import layout
@@ -35,7 +35,6 @@ from pipelines.stages import dedup
 
 BAR = 0.25  # the largest error of a prediction, as a part of what was measured
 MACHINE_S = 0.117  # CPU seconds of the fixed piece of work when the rates were measured
-_PAGES_PER_FILE = 10_000
 _ENGINE = Engine(start_s=0, stage_s=0.1, request_s=0, bytes_per_s=1e9, longest_task=1.2)
 
 
@@ -72,11 +71,9 @@ class Build(NamedTuple):
 
 def built(pages: int, folder: pathlib.Path, workers: int, seed: int, start_s: float) -> Build:
     """Build a generated corpus with ``c4 build``; ``start_s``: CPU of a build of one page."""
-    files = max(2, -(-pages // _PAGES_PER_FILE))
-    generate(folder / "wet", pages=pages, files=files, crawl=SyntheticCrawl(seed))
     output = folder / "out"
     before = machine()
-    cost = build.build([str(folder / "wet" / "*.gz")], output, workers=workers)
+    cost = build.build_generated(SyntheticCrawl(seed), pages, folder, workers)
     slowness, waiting = np.mean([before, machine()], axis=0).tolist()
     figures = {
         "CPU s": cost.cpu_s - start_s,

@@ -228,10 +228,6 @@ def shape_of(arguments: argparse.Namespace) -> dict[str, float]:
     return {name: getattr(arguments, name) for name in names}
 
 
-def crawl_from(arguments: argparse.Namespace) -> SpanCrawl:
-    return crawl_of(arguments.spans, arguments.files, **shape_of(arguments))
-
-
 def main() -> None:
     parser = measure.parser(__doc__)
     parser.add_argument("--spans", type=int, default=10**9)
@@ -247,7 +243,7 @@ def main() -> None:
     try:
         if arguments.measure != "all" and not arguments.measure.isdecimal():
             raise ValueError(f"--measure wants a number or all, got {arguments.measure!r}")
-        report(arguments, crawl_from(arguments))
+        report(arguments, crawl_of(arguments.spans, arguments.files, **shape_of(arguments)))
     except ValueError as error:
         parser.error(str(error))
 

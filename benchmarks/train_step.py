@@ -125,9 +125,6 @@ def main(argv: list[str]) -> int:
         return 0
     if options.repeat < 1:
         raise SystemExit(f"--repeat must be positive, got {options.repeat}")
-    from model.t5.config import model_config  # imports no JAX
-
-    config = model_config(options.size)
     ways = ["float32"] if options.dtype == "float32" else ["bfloat16", "autocast"]
     settings = [hf_peer.settings_of(options, way) for way in ways if options.peer_python]
     with contextlib.ExitStack() as stack:
@@ -141,10 +138,10 @@ def main(argv: list[str]) -> int:
         )
         print(f"ours: JAX {ours.about['jax']} on {ours.about['device']}")
         taken, theirs = race(options, ours, settings)
-    report(options, config, taken, "ours")
+    report(options, taken, "ours")
     for line, seconds in theirs.items():
         print(f"theirs: {line}")
-        report(options, config, seconds, "theirs")
+        report(options, seconds, "theirs")
     if not theirs:
         return 0
     ratio = taken / min(theirs.values())
@@ -176,17 +173,23 @@ def race(
     return taken, theirs
 
 
-def report(options: argparse.Namespace, config: Any, seconds: float, whose: str) -> None:
+def flops_of(options: argparse.Namespace) -> float:
+    """Return the model's FLOPs of one step, see model/t5/flops.py."""
+    from model.t5.config import model_config  # imports no JAX
     from model.t5.flops import step_flops
 
+    shapes = {
+        "encoder_tokens": (options.batch, options.inputs),
+        "decoder_input_tokens": (options.batch, options.targets),
+    }
+    return step_flops(model_config(options.size), shapes)
+
+
+def report(options: argparse.Namespace, seconds: float, whose: str) -> None:
     tokens = options.batch * (options.inputs + options.targets)
     line = f"{whose}: {seconds:.3f} s a step, {tokens / seconds:,.0f} tokens/s"
     if options.peak_tflops:
-        shapes = {
-            "encoder_tokens": (options.batch, options.inputs),
-            "decoder_input_tokens": (options.batch, options.targets),
-        }
-        utilisation = step_flops(config, shapes) / seconds / (options.peak_tflops * 1e12)
+        utilisation = flops_of(options) / seconds / (options.peak_tflops * 1e12)
         line += f", {utilisation:.1%} model FLOP utilisation"
     print(line)
 

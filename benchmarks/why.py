@@ -34,8 +34,9 @@ from fastwarc import ArchiveIterator, WarcRecordType
 from c4_filters.lines import PAGE_DROPPING, judge_line, split_lines
 from c4_filters.pages import CleanPage, PageRules, RawPage
 from c4_filters.urls import normalize_url
-from c4_filters.verdicts import LineVerdict, PageVerdict
+from c4_filters.verdicts import BEFORE_LINES, LineVerdict, PageVerdict
 from pipelines.provenance.answers import Answer, answer_of, ask, is_address
+from pipelines.provenance.built_with import build_config
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.stages.clean_files import read_rejects
 
@@ -104,14 +105,8 @@ def check(folder: str, urls: int, sentences: int, seed: int) -> dict[str, float]
     Raises:
         AssertionError: An answer is wrong.
     """
-    with KeptCorpus(folder) as corpus:
-        return _check(folder, corpus, urls, sentences, seed)
-
-
-def _check(
-    folder: str, corpus: KeptCorpus, urls: int, sentences: int, seed: int
-) -> dict[str, float]:
-    config = corpus.config({})
+    corpus = KeptCorpus(folder)
+    config = build_config(corpus.made, folder, {})
     corpus.require_index()
     material = _Material(folder, corpus, config.page_rules())
     draw = random.Random(seed)
@@ -157,6 +152,7 @@ def _check(
         for answer in given:
             _check_answer(material, answer)
             _check_sentence(material, answer, sentence)
+    corpus.close()
     return {
         f"{kind}_{name}": value
         for kind, spent in times.items()
@@ -223,10 +219,7 @@ def _check_duplicates(material: _Material, answer: Answer) -> None:
 
 def _line_verdicts(rules: PageRules, record: _Record) -> list[tuple[str, str]]:
     judged: list[tuple[str, str]] = []
-    unjudged = record.before.verdict in (
-        PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN, PageVerdict.URL_NOT_LISTED,
-        PageVerdict.FEW_PARAGRAPHS,
-    )  # fmt: skip
+    unjudged = record.before.verdict in BEFORE_LINES
     for line in split_lines(record.text):
         if unjudged:
             judged.append((LineVerdict.ON_DROPPED_PAGE, line))

@@ -9,8 +9,6 @@ import ahocorasick_rs
 from c4_filters.ascii_case import ascii_lowered
 from c4_filters.urls import hash_fraction
 
-__all__ = ["BadWords", "badword_languages", "packaged_badwords", "parse_badwords"]
-
 # TF c4.py: languages written without spaces match an entry anywhere.
 _NO_WORD_BREAKS = frozenset({"ja", "th", "zh"})
 # TF c4.py, _BADWORDS_ALLOWLIST: entries that are ordinary words of that language alone.

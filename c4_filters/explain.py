@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from c4_filters.lines import PAGE_DROPPING, judge_line, split_lines
 from c4_filters.pages import CleanPage, PageRules, RawPage
-from c4_filters.verdicts import LineVerdict, PageVerdict
+from c4_filters.verdicts import BEFORE_LINES, LineVerdict, PageVerdict
 
 
 class ExplainedLine(NamedTuple):
@@ -47,14 +47,7 @@ def explain_page(page: RawPage, rules: PageRules) -> ExplainedPage:
     lines = split_lines(page.text)
     before = rules.clean(page, Counter())
     judged: list[ExplainedLine] = []
-    before_lines = (
-        PageVerdict.NO_TEXT,
-        PageVerdict.TOO_LONG,
-        PageVerdict.DOMAIN,
-        PageVerdict.URL_NOT_LISTED,
-        PageVerdict.FEW_PARAGRAPHS,
-    )
-    if before.verdict in before_lines:
+    if before.verdict in BEFORE_LINES:
         judged = [ExplainedLine(None, line, line) for line in lines]
     elif not recipe.line_rules:
         judged = [ExplainedLine(LineVerdict.KEPT, line, line) for line in lines]

@@ -46,6 +46,13 @@ class PageVerdict(enum.StrEnum):
     NEAR_DUPLICATE = "near_duplicate"  # most of its word sequences are on one page that stays
 
 
+#: Of pages whose lines no rule looked at.
+BEFORE_LINES = (
+    PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN, PageVerdict.URL_NOT_LISTED,
+    PageVerdict.FEW_PARAGRAPHS,
+)  # fmt: skip
+
+
 class RejectReason(enum.StrEnum):
     """Why a record never became a page; each one is kept with its file and place."""
 

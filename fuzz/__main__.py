@@ -41,7 +41,7 @@ def main() -> int:
     arguments = parser.parse_args()
     engine = arguments.engine or ("atheris" if _has_atheris() else "plain")
     if arguments.replay is not None:
-        _check_of(arguments.target)(arguments.replay.read_bytes())
+        check_of(arguments.target)(arguments.replay.read_bytes())
         print(f"{arguments.replay}: fine")
         return 0
     (arguments.out / arguments.target).mkdir(parents=True, exist_ok=True)
@@ -57,19 +57,18 @@ def _has_atheris() -> bool:
     return False
 
 
-def _check_of(target: str) -> Any:
-    if target in ("files", "shards"):
-        return importlib.import_module("fuzz.file_targets").FILE_TARGETS[target]
-    if target == "imports":
-        return importlib.import_module("fuzz.import_targets").IMPORT_TARGETS[target]
-    return importlib.import_module("fuzz.targets").TEXT_TARGETS[target]
+def check_of(target: str) -> Any:
+    """Return the check of a target, which takes any bytes."""
+    modules = {"files": "file_targets", "shards": "file_targets", "imports": "import_targets"}
+    module = importlib.import_module(f"fuzz.{modules.get(target, 'targets')}")
+    return getattr(module, f"check_{target}")
 
 
 def _plain(arguments: argparse.Namespace) -> int:
     from fuzz.mutations import mutated
     from fuzz.seeds import seeds_of
 
-    check = _check_of(arguments.target)
+    check = check_of(arguments.target)
     started, cpu = time.monotonic(), time.process_time()
     done = 0
     for data in mutated(seeds_of(arguments.target), arguments.seed):
@@ -96,7 +95,7 @@ def _guided(arguments: argparse.Namespace) -> None:
     import atheris
 
     with atheris.instrument_imports(include=[*_CODE]):
-        check = _check_of(arguments.target)
+        check = check_of(arguments.target)
     from fuzz.seeds import WORDS, seeds_of
 
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="fuzz-"))

@@ -37,7 +37,7 @@ from pipelines.stages import clean_files, dedup
 from pipelines.stages.merge_files import MergePlan, cleaned_sources, merge_files
 from pipelines.stages.write_shards import ShardTask, write_shard
 
-from fuzz.targets import Check, timed  # isort: skip
+from fuzz.targets import timed  # isort: skip
 
 _OUTPUT = "/corpus"
 _INPUT = "/crawl/a.warc.wet.gz"
@@ -356,6 +356,3 @@ def file_seeds(target: str) -> list[bytes]:
     found += [b"\1\4" + records, b"\2\1" + records[12:200]]
     listed = [{"name": "train-00000-of-00001.parquet", "split": "train", "pages": 1, "bytes": 0}]
     return [*found, b"\3\1" + json.dumps({"manifest_version": 1, "shards": listed}).encode()]
-
-
-FILE_TARGETS: dict[str, Check] = {"files": check_files, "shards": check_shards}

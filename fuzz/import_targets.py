@@ -24,7 +24,7 @@ from pipelines.wet.results import MAX_DETAIL_CHARS, ReadStats
 from testing.corpora import page_table
 from testing.dumps import WikiPage, dump_bytes
 
-from fuzz.targets import Check, timed  # isort: skip
+from fuzz.targets import timed  # isort: skip
 
 _KINDS = ("jsonl", "books", "wikipedia", "parquet", "hf", "tfds")
 _BY_PATH = ("parquet", "hf", "tfds")
@@ -106,6 +106,3 @@ def import_seeds() -> list[bytes]:
         for kind, content in contents.items()
         for how, cut in ((0, 0), (1, 0), (2, 255))
     ]
-
-
-IMPORT_TARGETS: dict[str, Check] = {"imports": check_imports}

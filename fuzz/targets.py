@@ -372,13 +372,3 @@ def check_growth(data: bytes) -> None:
         if costs[1] < _SLOW_S or costs[1] < 8 * costs[0]:
             return
     raise AssertionError(f"{costs[0]:.2f} s, and {costs[1]:.2f} s for four times as much")
-
-
-TEXT_TARGETS: dict[str, Check] = {
-    "reader": check_reader,
-    "lines": check_lines,
-    "pages": check_pages,
-    "sentences": check_sentences,
-    "urls": check_urls,
-    "growth": check_growth,
-}

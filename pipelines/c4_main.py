@@ -28,13 +28,24 @@ class _Command(NamedTuple):
     interrupted: str = "interrupted"  # the line on an interrupt: what is kept, how to resume
 
 
+_AGAIN = "interrupted; run the same command again"
+_FROM_START = f"{_AGAIN}: it begins from the start"
+_NOT_SAVED = "interrupted before the first step: nothing was saved"
+_RUNS_KEPT = f"{_AGAIN} to resume: finished runs are kept"
+
+
+def _of_model(name: str, summary: str, interrupted: str = "interrupted") -> _Command:
+    """Return a command that needs the extra for training."""
+    return _Command(f"model.commands.{name}", summary, extra="train", interrupted=interrupted)
+
+
 _COMMANDS = {
     "build": _Command(
         "pipelines.commands.build",
         "builds a corpus from WET files",
         passes_on=True,
         forks=True,
-        interrupted="interrupted; run the same command again to resume: cleaned files are kept",
+        interrupted=f"{_AGAIN} to resume: cleaned files are kept",
     ),
     "verify": _Command(
         "pipelines.commands.verify", "checks a finished corpus, byte for byte, without its inputs"
@@ -43,7 +54,7 @@ _COMMANDS = {
     "fetch": _Command(
         "pipelines.commands.fetch",
         "fetches WET files of Common Crawl",
-        interrupted="interrupted; run the same command again to continue",
+        interrupted=f"{_AGAIN} to continue",
     ),
     "report": _Command(
         "pipelines.commands.report",
@@ -57,7 +68,7 @@ _COMMANDS = {
     "split": _Command(
         "pipelines.commands.split",
         "writes a corpus for each language of a corpus",
-        interrupted="interrupted; run the same command again: finished languages are kept",
+        interrupted=f"{_AGAIN}: finished languages are kept",
     ),
     "explain": _Command(
         "pipelines.commands.explain", "shows why pages of a file or corpus were kept or dropped"
@@ -74,69 +85,28 @@ _COMMANDS = {
         "makes a corpus of Wikipedia, books, JSON lines or data sets",
         passes_on=True,
         forks=True,
-        interrupted="interrupted; run the same command again to resume: finished files are kept",
+        interrupted=f"{_AGAIN} to resume: finished files are kept",
     ),
-    "mix": _Command(
-        "model.commands.mix",
-        "mixes corpora by weight, in pages or tokens",
-        extra="train",
-        interrupted="interrupted; run the same command again: it begins from the start",
+    "mix": _of_model("mix", "mixes corpora by weight, in pages or tokens", _FROM_START),
+    "head": _of_model(
+        "head", "takes the first tokens of a corpus, to train on little data repeated", _FROM_START
     ),
-    "head": _Command(
-        "model.commands.head",
-        "takes the first tokens of a corpus, to train on little data repeated",
-        extra="train",
-        interrupted="interrupted; run the same command again: it begins from the start",
-    ),
-    "vocab": _Command(
-        "model.commands.vocab", "trains a SentencePiece vocabulary on corpora", extra="train"
-    ),
-    "pretrain": _Command(
-        "model.commands.pretrain",
-        "trains T5 on a corpus",
-        extra="train",
-        interrupted="interrupted before the first step: nothing was saved",
-    ),
-    "finetune": _Command(
-        "model.commands.finetune",
-        "trains a model further on tasks",
-        extra="train",
-        interrupted="interrupted before the first step: nothing was saved",
-    ),
+    "vocab": _of_model("vocab", "trains a SentencePiece vocabulary on corpora"),
+    "pretrain": _of_model("pretrain", "trains T5 on a corpus", _NOT_SAVED),
+    "finetune": _of_model("finetune", "trains a model further on tasks", _NOT_SAVED),
     "tasks": _Command("model.commands.tasks", "lists the paper's tasks and prepares their data"),
-    "predict": _Command(
-        "model.commands.predict",
+    "predict": _of_model(
+        "predict",
         "predicts a text for each line with a trained model",
-        extra="train",
-        interrupted="interrupted: predictions written so far are good",
+        "interrupted: predictions written so far are good",
     ),
-    "evaluate": _Command(
-        "model.commands.evaluate",
-        "scores a trained model on tasks, beside the paper's scores",
-        extra="train",
+    "evaluate": _of_model("evaluate", "scores a trained model on tasks, beside the paper's scores"),
+    "study": _of_model("study", "lists, runs and tabulates the paper's experiments", _RUNS_KEPT),
+    "ablate": _of_model(
+        "ablate", "compares two corpora, or two recipes, by the models that they make", _RUNS_KEPT
     ),
-    "study": _Command(
-        "model.commands.study",
-        "lists, runs and tabulates the paper's experiments",
-        extra="train",
-        interrupted="interrupted; run the same command again to resume: finished runs are kept",
-    ),
-    "ablate": _Command(
-        "model.commands.ablate",
-        "compares two corpora, or two recipes, by the models that they make",
-        extra="train",
-        interrupted="interrupted; run the same command again to resume: finished runs are kept",
-    ),
-    "import-hf": _Command(
-        "model.commands.import_hf",
-        "makes a checkpoint from a T5 in Hugging Face's layout",
-        extra="train",
-    ),
-    "export-hf": _Command(
-        "model.commands.export_hf",
-        "writes a checkpoint in Hugging Face's layout",
-        extra="train",
-    ),
+    "import-hf": _of_model("import_hf", "makes a checkpoint from a T5 in Hugging Face's layout"),
+    "export-hf": _of_model("export_hf", "writes a checkpoint in Hugging Face's layout"),
 }
 
 _OURS = ("c4_filters", "model", "pipelines")

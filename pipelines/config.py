@@ -236,14 +236,13 @@ class BuildConfig:
                     f"recipe {recipe.name} keeps no page in {language!r}, only in "
                     f"{', '.join(recipe.languages)} (--badwords)"
                 )
-        if self.domain_list is not None and not recipe.domain_list:
-            raise ValueError(f"recipe {recipe.name} reads no domain list (--domain-list)")
-        if self.url_list is not None and not recipe.url_list:
-            raise ValueError(f"recipe {recipe.name} reads no url list (--url-list)")
-        if self.recipe.domain_list and self.domain_list is None:
-            raise ValueError(f"recipe {self.recipe.name} needs a domain list (--domain-list FILE)")
-        if self.recipe.url_list and self.url_list is None:
-            raise ValueError(f"recipe {self.recipe.name} needs a url list (--url-list FILE)")
+        for what in ("domain", "url"):
+            given = getattr(self, f"{what}_list") is not None
+            wanted = getattr(recipe, f"{what}_list")
+            if given and not wanted:
+                raise ValueError(f"recipe {recipe.name} reads no {what} list (--{what}-list)")
+            if wanted and not given:
+                raise ValueError(f"recipe {recipe.name} needs a {what} list (--{what}-list FILE)")
 
     def absolute(self) -> "BuildConfig":
         """Return this build with paths that mean the same from every folder."""
@@ -270,13 +269,10 @@ class BuildConfig:
     def lists(self) -> dict[str, str]:
         """Return the paths of the lists that the user gave, by option."""
         paths = {f"--badwords {language}": path for language, path in self.badwords}
-        if self.domain_list is not None:
-            paths["--domain-list"] = self.domain_list
-        if self.url_list is not None:
-            paths["--url-list"] = self.url_list
-        if self.opt_out is not None:
-            paths[OPT_OUT] = self.opt_out
-        return paths
+        others = {
+            "--domain-list": self.domain_list, "--url-list": self.url_list, OPT_OUT: self.opt_out,
+        }  # fmt: skip
+        return paths | {option: path for option, path in others.items() if path is not None}
 
     def empty_lists(self) -> dict[str, str]:
         """Return the paths of lists without entries, such as failed downloads, by option."""

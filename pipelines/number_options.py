@@ -80,9 +80,10 @@ def require_within(option: str, value: float, least: float, most: float) -> None
     """Raise ValueError, naming the option, for a number outside of the bounds or NaN."""
     if not least <= value <= most:
         raise ValueError(
-            f"{option} must lie between {_grouped(least)} and {_grouped(most)}, got {value}"
+            f"{option} must lie between {grouped(least)} and {grouped(most)}, got {value}"
         )
 
 
-def _grouped(number: float) -> str:
-    return f"{number:,}" if number > 99_999 else f"{number:g}"
+def grouped(number: float) -> str:
+    """Return a bound for people: 5, 0.5 or 10,000,000."""
+    return f"{number:,}" if abs(number) > 99_999 else f"{number:g}"

@@ -12,6 +12,8 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
+from pipelines.number_options import grouped
+
 _KEY = "option"
 
 
@@ -173,16 +175,12 @@ def check_bounds(config: Any) -> None:
         if value is None or (least is None and most is None):
             continue
         if not (least is None or value >= least) or not (most is None or value <= most):
-            bounds = f"at least {_grouped(least)}" if most is None else f"at most {_grouped(most)}"
+            bounds = f"at least {grouped(least)}" if most is None else f"at most {grouped(most)}"
             if least is not None and most is not None:
-                bounds = f"between {_grouped(least)} and {_grouped(most)}"
+                bounds = f"between {grouped(least)} and {grouped(most)}"
             raise ValueError(
                 f"{name} must be {bounds}, got {value} ({option_of(type(config), name)})"
             )
-
-
-def _grouped(number: float) -> str:
-    return f"{number:,}" if abs(number) > 99_999 else f"{number:g}"
 
 
 def _fields(config: type) -> dict[str, "dataclasses.Field[Any]"]:

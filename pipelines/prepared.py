@@ -256,12 +256,8 @@ def _same_inputs(config: BuildConfig, made: Manifest, files: Sequence[FileInfo])
     before = {file.path: file for file in made.inputs}  # without those to be tried again
     if before.keys() != {file.path for file in files}:
         return False
-    for file in files:
-        entry = before[file.path]
-        if entry.bytes != file.size or (
-            entry.identity and file.identity and entry.identity != file.identity
-        ):
-            return False
+    if not all(before[file.path].may_be(file) for file in files):
+        return False
     if not config.verify_inputs:
         return True
     wanted = {path: entry.sha256 for path, entry in before.items()}

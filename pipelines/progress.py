@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from pipelines import storage, worker_notes
 from pipelines.corpus import layout
+from pipelines.printing import counted
 
 _POLL_S = 0.25
 _LIST_S = 2.0
@@ -233,7 +234,7 @@ class _Bar:
             for number in ([min(done, total), total] if total else [done])
         )
         words = [counts if in_bytes else f"{counts} {_UNITS[self._stage]}"]
-        words += [f"{pages:,} pages"] if pages else []
+        words += [counted(pages, "page")] if pages else []
         words += [tqdm.format_interval(elapsed)]
         if 0 < done < total and elapsed >= _FIRST_RATE_S and not finished:
             words[-1] += f"<{tqdm.format_interval(elapsed * (total - done) / done)}"
@@ -277,12 +278,14 @@ class _Lines:
     def _print(self, now: float) -> None:
         self._printed = now
         done, total = self._done, self._total
+        if not (done or total):  # nothing is known yet
+            return
         line = f"{self._stage}: {done:,}"
         if total:
             line += f" of {total:,}"
         line += " bytes" if _UNITS[self._stage] == "B" else f" {_UNITS[self._stage]}"
         if self._pages:
-            line += f", {self._pages:,} pages"
+            line += f", {counted(self._pages, 'page')}"
         elapsed = now - self._stage_began
         if 0 < done < total and elapsed > 1:
             line += f", about {tqdm.format_interval(elapsed * (total - done) / done)} left"

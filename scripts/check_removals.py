@@ -33,6 +33,7 @@ from c4_filters.urls import md5_key, normalize_url, page_key, url_identity
 from c4_filters.verdicts import PageVerdict
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
+from pipelines.corpus.closing import Closing
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.corpus.removals import PAGE_VERDICTS, open_removals
@@ -46,7 +47,7 @@ _Source: TypeAlias = tuple[int, str, str]  # generation, folder, file
 _Won: TypeAlias = dict[bytes, tuple[str, bytes]]  # url -> date and digest of the preferred page
 
 
-class _File:
+class _File(Closing):
     """What is kept of one WET file. Use as a context manager."""
 
     def __init__(self, source: _Source) -> None:
@@ -55,10 +56,7 @@ class _File:
         self._cleaned = CleanedFile(layout.cleaned(folder, name))
         self.removals = open_removals(layout.removals(folder, name), self._cleaned, None)
 
-    def __enter__(self) -> "_File":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._cleaned.close()
         self.removals.close()
 

@@ -32,6 +32,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the repository is the place to import from
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from pipelines.options import add_options, check_bounds, given_values, option
 from scripts import flink_packages
 from scripts.flink_packages import FLINK_VERSION, FlinkPackages, PackageError
 
@@ -39,9 +40,10 @@ from scripts.flink_packages import FLINK_VERSION, FlinkPackages, PackageError
 BUILD_COMMAND = "c4 build --input 'crawl/*.warc.wet.gz' --output corpus"
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+_CONFIGURATION = _ROOT / "scripts" / "flink_config.yaml"
+_LOG4J = _ROOT / "scripts" / "flink_log4j.properties"
 _ANSWERS_S = 120.0  # a busy machine of two cores takes 30
 _ENDS_S = 10.0
-_MOST_TASK_MANAGERS = 8
 # What Flink's own configuration opens of Java 9 and later to its serializers and networking.
 _OPENED = ("lang", "lang.reflect", "io", "net", "nio", "text", "time", "util")
 _OPENED += ("util.concurrent", "util.concurrent.atomic", "util.concurrent.locks")
@@ -56,43 +58,37 @@ _JAVA_OPTIONS = (
 _JOB_MANAGER = "jobmanager"
 _POOL = "workerpool"
 _RESULT = "BASH_JAVA_UTILS_EXEC_RESULT:"
-_LOG4J = """\
-rootLogger.level = INFO
-rootLogger.appenderRef.out.ref = Out
-appender.out.name = Out
-appender.out.type = CONSOLE
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1} - %m%n
-"""
 
 
 class ClusterError(RuntimeError):
     """The cluster could not be started, or does not answer; one line with the way out."""
 
 
+_PORT: dict[str, Any] = {"default": 0, "metavar": "PORT", "least": 0, "most": (1 << 16) - 1}
+
+
 @dataclasses.dataclass(frozen=True)
 class ClusterConfig:
-    """Settings of the cluster; ports that are 0 are chosen when it starts."""
+    """Settings of the cluster."""
 
-    folder: pathlib.Path
-    cache: pathlib.Path
-    task_managers: int = 2
-    slots: int = 2  # of each
-    rest_port: int = 0
-    pool_port: int = 0
+    folder: pathlib.Path = option(
+        "configuration, logs and process ids (default: out/flink)", "--dir",
+        default=_ROOT / "out" / "flink", read=os.path.abspath,
+    )  # fmt: skip
+    cache: pathlib.Path = option(
+        f"where the packages are kept (default: {flink_packages.default_cache()})",
+        default=flink_packages.default_cache(), read=os.path.abspath,
+    )  # fmt: skip
+    task_managers: int = option("how many", default=2, metavar="N", least=1, most=8)
+    slots: int = option("of each TaskManager", default=2, metavar="N", least=1)
+    rest_port: int = option("of the JobManager (default: a free one)", **_PORT)
+    pool_port: int = option("of the worker pool (default: a free one)", **_PORT)
     python: str = sys.executable  # of the workers: has this package installed
 
     def __post_init__(self) -> None:
-        if not 1 <= self.task_managers <= _MOST_TASK_MANAGERS:
-            raise ValueError(
-                f"TaskManagers must be 1 to {_MOST_TASK_MANAGERS}, got {self.task_managers} "
-                "(--task-managers)"
-            )
-        if self.slots < 1:
-            raise ValueError(f"slots must be at least 1, got {self.slots} (--slots)")
-        for option, port in (("--rest-port", self.rest_port), ("--pool-port", self.pool_port)):
-            if not 0 <= port < 1 << 16:
-                raise ValueError(f"a port lies between 1 and 65535, got {port} ({option})")
+        check_bounds(self)
+        for name in ("folder", "cache"):
+            object.__setattr__(self, name, pathlib.Path(getattr(self, name)))
 
 
 class FlinkCluster:
@@ -252,42 +248,22 @@ class FlinkCluster:
     def _configure(self) -> None:
         for name in ("conf", "log", "pid", "tmp"):
             (self.config.folder / name).mkdir(parents=True, exist_ok=True)
-        settings = {
-            "jobmanager.rpc.address": "127.0.0.1",
-            "jobmanager.rpc.port": self.ports["rpc"],
-            "jobmanager.bind-host": "127.0.0.1",
-            "jobmanager.memory.process.size": "1024m",
-            "rest.address": "127.0.0.1",
-            "rest.bind-address": "127.0.0.1",
-            "rest.port": self.ports["rest"],
-            "taskmanager.host": "127.0.0.1",
-            "taskmanager.bind-host": "127.0.0.1",
-            "taskmanager.memory.process.size": "1792m",
-            "taskmanager.memory.task.off-heap.size": "256m",  # gRPC's buffers
-            # Each shuffle's output takes 16 MB of network buffers, in every slot.
-            "taskmanager.memory.network.min": "256m",
-            "taskmanager.memory.network.max": "256m",
-            "taskmanager.numberOfTaskSlots": self.config.slots,
-            "restart-strategy.type": "fixed-delay",
-            "restart-strategy.fixed-delay.attempts": 5,
-            "restart-strategy.fixed-delay.delay": "1 s",
-            # A dead TaskManager is missed after seconds, not after the minute of a real network.
-            "heartbeat.interval": 1000,
-            "heartbeat.timeout": 15000,
-            "io.tmp.dirs": self.config.folder / "tmp",
-            "parallelism.default": self.config.task_managers * self.config.slots,
+        here = {
+            "rpc_port": self.ports["rpc"],
+            "rest_port": self.ports["rest"],
+            "slots": self.config.slots,
+            "all_slots": self.config.task_managers * self.config.slots,
+            "tmp": self.config.folder / "tmp",
         }
-        of_task_managers = {
-            # Beam's runner is on their class path. Loaded anew for every job, its gRPC would keep
-            # the direct memory of each: six jobs filled 384 MB.
-            "classloader.resolve-order": "parent-first",
-        }
-        for role, own in (("jobmanager", {}), ("taskmanager", of_task_managers)):
-            text = "".join(f"{key}: {value}\n" for key, value in (settings | own).items())
+        text = _CONFIGURATION.read_text(encoding="utf-8").format(**here)
+        # Beam's runner is on the class path of TaskManagers. Loaded anew for every job, its gRPC
+        # would keep the direct memory of each: six jobs filled 384 MB.
+        loads_once = "classloader.resolve-order: parent-first\n"
+        for role, own in (("jobmanager", ""), ("taskmanager", loads_once)):
             conf = self.config.folder / "conf" / role
             conf.mkdir(exist_ok=True)
-            (conf / "config.yaml").write_text(text, encoding="utf-8")
-            (conf / "log4j.properties").write_text(_LOG4J, encoding="ascii")
+            (conf / "config.yaml").write_text(text + own, encoding="utf-8")
+            shutil.copy(_LOG4J, conf / "log4j.properties")
 
     def _start(self, name: str, packages: FlinkPackages) -> None:
         environment = {**os.environ}
@@ -392,37 +368,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=f"A Flink {FLINK_VERSION} cluster on loopback, with Python workers.",
     )
     parser.add_argument("command", choices=("fetch", "up", "down", "status"))
-    parser.add_argument(
-        "--dir",
-        type=pathlib.Path,
-        default=_ROOT / "out" / "flink",
-        help="configuration, logs and process ids (default: out/flink)",
-    )
-    parser.add_argument(
-        "--cache",
-        type=pathlib.Path,
-        default=flink_packages.default_cache(),
-        help="where the packages are kept (default: %(default)s)",
-    )
-    parser.add_argument("--task-managers", type=int, default=2, metavar="N")
-    parser.add_argument("--slots", type=int, default=2, metavar="N", help="of each TaskManager")
-    parser.add_argument("--rest-port", type=int, default=0, metavar="PORT", help="default: free")
-    parser.add_argument("--pool-port", type=int, default=0, metavar="PORT", help="default: free")
+    add_options(parser, ClusterConfig)
     arguments = parser.parse_args(argv)
     try:
+        config = ClusterConfig(**given_values(arguments, ClusterConfig))
         if arguments.command == "fetch":
-            _print(f"{flink_packages.fetch(arguments.cache.absolute()).job_server_jar}")
+            _print(f"{flink_packages.fetch(config.cache).job_server_jar}")
             return 0
-        cluster = FlinkCluster(
-            ClusterConfig(
-                arguments.dir.absolute(),
-                arguments.cache.absolute(),
-                arguments.task_managers,
-                arguments.slots,
-                arguments.rest_port,
-                arguments.pool_port,
-            )
-        )
+        cluster = FlinkCluster(config)
         if arguments.command == "down":
             cluster.down()
             return 0

@@ -92,24 +92,9 @@ class _Handler(XmlInterface):
             del self.cloud.objects[path]
             self._send(204, None)
         elif query.get("alt") == "media":
-            self._media(content)
+            self.send_part(content, _hashes(content))
         else:
             self._send(200, _metadata(bucket, name, content))
-
-    def _media(self, content: bytes) -> None:
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        first, last = 0, len(content) - 1
-        if wanted:
-            first, last = int(wanted[1]), min(last, int(wanted[2] or last))
-            if first > last:
-                self._send(416, {"error": {"code": 416, "message": "out of range"}})
-                return
-        part = content[first : last + 1]
-        self.cloud.bytes_sent += len(part)
-        headers = _hashes(content)
-        if wanted:
-            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
-        self._send(206 if wanted else 200, part, headers)
 
     def _list(self, bucket: str, query: dict[str, str], _: bytes) -> None:
         if bucket not in self.cloud.buckets:

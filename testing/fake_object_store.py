@@ -147,22 +147,30 @@ class XmlInterface(http.server.BaseHTTPRequestHandler):
         if content is None:
             self.send(404, _error("NoSuchKey"))
             return
-        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        first, last = 0, len(content) - 1
-        headers = _headers(content)
-        if wanted:
-            if wanted[1]:
-                first, last = int(wanted[1]), min(last, int(wanted[2] or last))
-            else:  # so many bytes from the end
-                first = max(0, len(content) - int(wanted[2]))
-            if first > last:
+        self.send_part(content, _headers(content))
+
+    def send_part(self, content: bytes, headers: dict[str, str]) -> None:
+        """Send a file, or the part of it that the request asks for."""
+        first, end = self.asked_range(len(content)) or (0, len(content))
+        status = 200
+        if "Range" in self.headers:
+            if first >= end:
                 self.send(416, _error("InvalidRange"))
                 return
-            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
-        part = content[first : last + 1]
+            headers["Content-Range"], status = f"bytes {first}-{end - 1}/{len(content)}", 206
+        part = content[first:end]
         if self.command == "GET":
             self.store.bytes_sent += len(part)
-        self.send(206 if wanted else 200, part, headers)
+        self.send(status, part, headers)
+
+    def asked_range(self, size: int) -> tuple[int, int] | None:
+        """Return where the part of a file that is asked for begins and ends; None: all of it."""
+        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        if wanted is None:
+            return None
+        if not wanted[1]:  # so many bytes from the end
+            return max(0, size - int(wanted[2])), size
+        return int(wanted[1]), min(size, int(wanted[2] or size) + 1)
 
     def list_page(self, bucket: str, query: dict[str, str]) -> None:
         base = f"{self.store.scheme}://{bucket}/"

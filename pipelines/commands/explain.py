@@ -13,6 +13,7 @@ from pipelines.corpus import layout
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.options import add_options, given_values, option
 from pipelines.printing import print_note
+from pipelines.provenance.built_with import build_config, other_versions
 from pipelines.provenance.explainer import Account, Explainer
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.provenance.printed import print_account, print_rejected
@@ -90,7 +91,7 @@ def _explain(arguments: argparse.Namespace, options: _Options, corpus: KeptCorpu
     if corpus is None:
         config = BuildConfig(inputs=(options.file or "none",), output="none", **asked)
     else:
-        config = corpus.config(asked, path)
+        config = build_config(corpus.made, corpus.folder, asked, path)
         note_versions(corpus, config)
         if path is not None and path not in corpus.inputs:
             raise ValueError(f"{corpus.folder} was not built from {path} (--corpus)")
@@ -143,7 +144,7 @@ def _may_be(verdict: str, recipe: Recipe) -> bool:
 
 def note_versions(corpus: KeptCorpus, config: BuildConfig) -> None:
     """Print a note if the corpus was built with other versions of what judges pages."""
-    if versions := corpus.other_versions(config):
+    if versions := other_versions(corpus.made, config):
         print_note(
             f"c4: note: {corpus.folder} was built with other versions ({versions}), which may "
             "have judged lines and pages differently"

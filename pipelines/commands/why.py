@@ -11,6 +11,7 @@ from pipelines.corpus import layout
 from pipelines.options import add_options, given_values, option
 from pipelines.printing import counted, print_note
 from pipelines.provenance.answers import answer_of, ask, is_address
+from pipelines.provenance.built_with import build_config
 from pipelines.provenance.explainer import Account
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.provenance.printed import print_account, print_rejected
@@ -51,7 +52,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if options.question is None and not options.index:
         arguments.refuse("give a URL or a sentence, or --index")
     with KeptCorpus(layout.absolute(options.corpus)) as corpus:
-        config = corpus.config(given_values(arguments, BuildConfig, *_LISTS))
+        lists = given_values(arguments, BuildConfig, *_LISTS)
+        config = build_config(corpus.made, corpus.folder, lists)
         note_versions(corpus, config)
         if options.index:
             corpus.require_index()

@@ -83,27 +83,26 @@ def dataset_info(
     }
 
 
-def dataset_info_files(
-    format: str,  # noqa: A002
-    splits: Splits,
-    description: str,
-    config_name: str,
-    version: str,
-) -> dict[str, bytes]:
+def dataset_info_files(*described: Any) -> dict[str, bytes]:
     """Return both files by name; arguments and errors are those of `dataset_info`.
 
     A folder of several formats gets the files of its TFRecord build, if it has one.
     """
-    info = dataset_info(format, splits, description, config_name, version)
+    contents = {"features.json": features(), "dataset_info.json": dataset_info(*described)}
     return {
         name: json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-        for name, content in [("features.json", features()), ("dataset_info.json", info)]
+        for name, content in contents.items()
     }
+
+
+def described_format(made: Manifest) -> str:
+    """Return the format whose shards the files of TensorFlow Datasets describe."""
+    return "tfrecord" if "tfrecord" in made.formats else made.formats[0]
 
 
 def splits_of(made: Manifest) -> Splits:
     """Return the shards of a corpus by split, in the format that `dataset_info` describes."""
-    described = "tfrecord" if "tfrecord" in made.formats else made.formats[0]
+    described = described_format(made)
     splits: dict[str, list[tuple[str, int, int]]] = {split: [] for split in SPLITS}
     for shard in made.shards:
         if shard.format == described:

@@ -55,6 +55,11 @@ class InputFile:
     identity: str = ""  # modification time or etag; version 0.1 has none
     pages_read: int = 0
 
+    def may_be(self, found: storage.FileInfo) -> bool:
+        """Return whether a file has the size and, where both are known, the identity of this."""
+        known = self.identity and found.identity
+        return found.size == self.bytes and (not known or found.identity == self.identity)
+
 
 @dataclasses.dataclass(frozen=True)
 class UnreadableFile:

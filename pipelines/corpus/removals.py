@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from c4_filters.verdicts import PageVerdict
 from pipelines.corpus.cleaned import CleanedFile
+from pipelines.corpus.closing import Closing
 from pipelines.corpus.container import Container, DamagedFileError, Part, write_container
 
 #: What can become of a cleaned page before its units are judged; the first: it stays.
@@ -116,7 +117,7 @@ def _parts(named: dict[str, tuple[_Bools, _UInt64s | None]], codes: _UInt8s) -> 
             yield Part(f"{name}s", np.packbits(gone[first : first + _BLOCK]).tobytes())
 
 
-class Removals:
+class Removals(Closing):
     """An open removal file. It reads only the requested ranges.
 
     Attributes:
@@ -152,12 +153,6 @@ class Removals:
         if type(count) is not int or count < 0:
             raise DamagedFileError(self.path, f"{count!r:.40} {name}")
         return count
-
-    def __enter__(self) -> "Removals":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file. Safe to call more than once."""

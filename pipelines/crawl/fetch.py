@@ -134,7 +134,8 @@ def fetch(
     with _held(folder) as state:
         run = _Run(config, state, manners)
         missing = [file for file in files if not run.is_there(file)]
-        shown = progress.shown(source=lambda _: run.counter(len(missing)))
+        run.progress = _Counter(len(missing))
+        shown = progress.shown(source=lambda _: run.progress)
         with shown if show_progress and missing else contextlib.nullcontext():
             failures += run.fetch_all(missing)
     return Fetched(run.fetched, run.received, len(files) - len(missing), tuple(failures))
@@ -230,11 +231,6 @@ class _Run:
         self._lock = threading.Lock()
         self.fetched = 0
         self.received = 0
-
-    def counter(self, files: int) -> _Counter:
-        """Return what the progress of this many files is read from."""
-        self.progress = _Counter(files)
-        return self.progress
 
     def is_there(self, file: _File) -> bool:
         """Return whether a file is there, and whole as far as its end tells."""

@@ -8,11 +8,11 @@ import errno
 import io
 import re
 import urllib.parse
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from pipelines import storage
+from pipelines.crawl.whole_gzip import DamagedError, TooLargeError, WholeGzip
 from pipelines.printing import counted, printable
 from pipelines.storage import NoInputError
 from pipelines.storage.manners import Manners
@@ -216,20 +216,15 @@ def unpack(stored: bytes) -> bytes:
     """
     if not stored.startswith(_GZIP):
         return stored
-    parts, size, rest = [], 0, stored
-    while rest.strip(b"\0"):
-        inflater = zlib.decompressobj(31)
-        try:
-            part = inflater.decompress(rest, _MOST_LIST_BYTES + 1 - size)
-        except zlib.error as error:
-            raise ValueError(f"damaged gzip ({error}): fetch it again") from None
-        size += len(part)
-        if size > _MOST_LIST_BYTES:
-            raise OverflowError(f"unpacks to more than {_MOST_LIST_BYTES >> 20} MB")
-        if not inflater.eof:
-            raise ValueError("cut off: its gzip does not end; fetch it again")
-        parts.append(part)
-        rest = inflater.unused_data
+    parts: list[bytes] = []
+    whole = WholeGzip(_MOST_LIST_BYTES, parts.append)
+    try:
+        whole.feed(stored)
+        whole.require_whole()
+    except TooLargeError:
+        raise OverflowError(f"unpacks to more than {_MOST_LIST_BYTES >> 20} MB") from None
+    except DamagedError as error:
+        raise ValueError(f"it {error}: fetch it again") from None
     return b"".join(parts)
 
 

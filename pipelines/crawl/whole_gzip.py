@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 from isal import isal_zlib
@@ -26,11 +27,12 @@ class TooLargeError(DamagedError):
 
 
 class WholeGzip:
-    """Follows the bytes of a gzip file, of one member or many, and keeps none of their text."""
+    """Follows the bytes of a gzip file, of one member or many."""
 
-    def __init__(self, most_bytes: int) -> None:
-        """Begin a file that may unpack to ``most_bytes``."""
+    def __init__(self, most_bytes: int, take: Callable[[bytes], Any] = len) -> None:
+        """Begin a file that may unpack to ``most_bytes``. ``take`` gets its text in pieces."""
         self._most = self._left = most_bytes
+        self._take = take
         self._inflater: Any = None
         self._head = b""
         self._members = 0
@@ -60,7 +62,9 @@ class WholeGzip:
         inflater = self._inflater
         try:
             while True:
-                self._left -= len(inflater.decompress(data, _PIECE_BYTES))
+                piece = inflater.decompress(data, _PIECE_BYTES)
+                self._take(piece)
+                self._left -= len(piece)
                 data = inflater.unconsumed_tail
                 if inflater.eof or not data:
                     break

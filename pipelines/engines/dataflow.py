@@ -8,8 +8,6 @@ from typing import Any
 from pipelines.extras import missing
 from pipelines.quiet_beam import beam
 
-__all__ = ["check"]
-
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _ANSWER_S = 10
 # Bucket names as Beam reads them (apache_beam/options/pipeline_options_validator.py).

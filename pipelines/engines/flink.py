@@ -24,16 +24,6 @@ from apache_beam.runners.portability import (  # isort: skip
     flink_uber_jar_job_server,
 )
 
-__all__ = [
-    "JAVA_OPTIONS",
-    "FlinkCluster",
-    "FlinkError",
-    "Runner",
-    "complete",
-    "look_at",
-    "on_cluster",
-]
-
 #: Options of Beam's Flink runner that only its Java half knows (FlinkPipelineOptions, Beam 2.62):
 #: those that mean something to a batch job.
 JAVA_OPTIONS = (

@@ -24,8 +24,6 @@ from typing import Any
 
 from pipelines.options import add_options, check_bounds, given_values, option
 
-__all__ = ["WorkerPool", "add_arguments", "run"]
-
 _PROVISION_S = 60
 _ENDS_S = 10
 _IMPORTED = (

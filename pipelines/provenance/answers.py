@@ -18,8 +18,10 @@ from c4_filters.pages import line_starts
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
+from pipelines.provenance.built_with import build_config
 from pipelines.provenance.explainer import Account, Explainer, Rejected
-from pipelines.provenance.kept import Copy, KeptCorpus, KeptPage
+from pipelines.provenance.kept import Copy, KeptCorpus
+from pipelines.provenance.kept_file import KeptPage
 
 _MOST_PAGES = 20  # of a sentence
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S")  # http://a.example, file:b.jsonl#3
@@ -126,12 +128,13 @@ def why(corpus: str | os.PathLike[str], question: str, **settings: Any) -> list[
             the question is more than one sentence.
     """
     with KeptCorpus(layout.absolute(os.fspath(corpus))) as kept:
-        found = ask(kept, kept.config(settings), question)
+        config = build_config(kept.made, kept.folder, settings)
+        found = ask(kept, config, question)
     return [answer_of(account, question) for account in found.accounts]
 
 
 def ask(corpus: KeptCorpus, config: BuildConfig, question: str) -> Asked:
-    """Find what a question is about. See `why`; ``config`` comes from `KeptCorpus.config`."""
+    """Find what a question is about. See `why`; ``config`` comes from `build_config`."""
     if not corpus.has_pages:
         raise ValueError(f"{corpus.lacks_pages}; build it with --keep all")
     question = question.strip()

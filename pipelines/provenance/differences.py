@@ -18,12 +18,14 @@ from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import PageVerdict
 from pipelines.config import flatten
 from pipelines.corpus import layout
+from pipelines.corpus.closing import Closing
 from pipelines.corpus.derived import CORPORA
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.corpus.reading import open_corpus
-from pipelines.provenance.kept import DroppedPage, KeptCorpus, KeptPage
+from pipelines.provenance.kept import KeptCorpus
+from pipelines.provenance.kept_file import DroppedPage, KeptPage
 
 #: Reasons that are not verdicts of a page.
 NOT_READ = "not_read"  # no record of the inputs became a page of this address
@@ -57,7 +59,7 @@ class Difference(NamedTuple):
     why: str | None
 
 
-class Comparison:
+class Comparison(Closing):
     """Two corpora. Use as a context manager.
 
     Attributes:
@@ -73,10 +75,8 @@ class Comparison:
         self._sides = (_Side(layout.absolute(a)), _Side(layout.absolute(b)))
         self.counts = Counter(only_in_a=0, only_in_b=0, differing=0, equal=0)
 
-    def __enter__(self) -> "Comparison":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the kept files. Safe to call more than once."""
         for side in self._sides:
             side.close()
 

@@ -13,14 +13,8 @@ from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.imports import sources
 from pipelines.printing import print_note
-from pipelines.provenance.kept import (
-    Copy,
-    DroppedPage,
-    Holder,
-    KeptCorpus,
-    KeptFile,
-    KeptPage,
-)
+from pipelines.provenance.kept import Copy, Holder, KeptCorpus
+from pipelines.provenance.kept_file import DroppedPage, KeptFile, KeptPage
 from pipelines.stages.clean_files import Place, page_digest, read_pages, read_rejects
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
 

@@ -36,6 +36,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.corpus.closing import Closing
 from pipelines.corpus.container import Container, DamagedFileError, Part, write_container
 
 _UInt64s: TypeAlias = npt.NDArray[np.uint64]
@@ -127,7 +128,7 @@ def _parts(words: _UInt64s, runs: Mapping[str, list[tuple[int, int]]]) -> Iterat
                 yield Part(name, data, numbers, compress=False)
 
 
-class Index:
+class Index(Closing):
     """An open index. Use as a context manager."""
 
     def __init__(self, file: Container) -> None:
@@ -139,12 +140,6 @@ class Index:
             self._sections[section.name].append((section.numbers[1], *section.numbers[::2], number))
         nothing = np.empty(0, np.uint64)
         self._last: tuple[int, _UInt64s, _UInt64s] = (-1, nothing, nothing)
-
-    def __enter__(self) -> "Index":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file. Safe to call more than once."""

@@ -279,8 +279,7 @@ class _Reader:
         except OSError as error:
             yield from [f"{file.path} cannot be read ({one_line(error)})"] * len(places)
             return
-        known = file.identity and info.identity
-        if info.size != file.bytes or (known and info.identity != file.identity):
+        if not file.may_be(info):
             yield from [f"{file.path} has changed since the build"] * len(places)
             return
         with storage.open_raw(file.path, scattered=True) as stream:

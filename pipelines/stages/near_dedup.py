@@ -1,6 +1,7 @@
 """Near duplicates as a part of the build's graph: the steps of `pipelines.stages.near_files`."""
 
-from collections.abc import Callable, Iterable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from c4_filters.near import BAND_ROW, bands_for
@@ -13,6 +14,7 @@ _Named = tuple[str, bytes]
 Note = Callable[[str, str, int], None]
 
 
+@dataclasses.dataclass(eq=False)
 class NearDuplicates(beam.PTransform[Any, Any]):
     """Names of files whose removals are written -> the same, once near duplicates are in these.
 
@@ -24,15 +26,14 @@ class NearDuplicates(beam.PTransform[Any, Any]):
         note: Takes a stage, a part of it and the units of it that are done, for the progress.
     """
 
-    def __init__(
-        self, config: BuildConfig, build_id: str, totals: Any, own: Any, note: Note
-    ) -> None:
+    config: BuildConfig
+    build_id: str
+    totals: Any
+    own: Any
+    note: Note
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.config = config
-        self.build_id = build_id
-        self.totals = totals
-        self.own = own
-        self.note = note
 
     def expand(self, names: Any) -> Any:
         """Add the steps."""
@@ -41,7 +42,10 @@ class NearDuplicates(beam.PTransform[Any, Any]):
             files
             | "Numbers" >> beam.ParDo(_Numbers(self.config, self.build_id, self.note), self.totals)
             | "ByNumber" >> beam.GroupByKey()
-            | "Candidates" >> beam.FlatMap(_candidates).with_output_types(tuple[str, Any])
+            | "Candidates"
+            >> beam.FlatMapTuple(lambda _, rows: near_files.candidates(rows)).with_output_types(
+                tuple[str, Any]
+            )
         )
         hubs = (
             {"file": files, "asked": asked}
@@ -57,7 +61,10 @@ class NearDuplicates(beam.PTransform[Any, Any]):
         lost = (
             pairs
             | "InOneGroup" >> beam.GroupByKey()
-            | "DroppedPages" >> beam.FlatMap(_dropped_pages).with_output_types(_Named)
+            | "DroppedPages"
+            >> beam.FlatMapTuple(
+                lambda _, found: near_files.dropped_pages(found)
+            ).with_output_types(_Named)
         )
         return (
             {"file": files, "lost": lost}
@@ -71,16 +78,16 @@ class NearDuplicates(beam.PTransform[Any, Any]):
 class _Step(beam.DoFn):
     """A step that needs the rules."""
 
+    _rules: PageRules
+
     def __init__(self, config: BuildConfig, build_id: str) -> None:
         self._config = config
         self._build_id = build_id
-        self._rules: PageRules | None = None
 
     def setup(self) -> None:
         self._rules = self._config.page_rules()
 
     def _of_file(self, name: str) -> tuple[str, str, PageRules, str]:
-        assert self._rules is not None
         return self._config.output, name, self._rules, self._build_id
 
 
@@ -119,14 +126,6 @@ class _SimilarPairs(_Step):
         hubs = (near_files.HubText(*hub) for hub in found["hubs"])
         if pairs := near_files.similar_pairs(*self._of_file(name), hubs):
             yield 0, (name, pairs)
-
-
-def _candidates(group: tuple[int, Iterable[_Named]]) -> Iterator[tuple[str, tuple[str, bytes]]]:
-    return near_files.candidates(group[1])
-
-
-def _dropped_pages(group: tuple[int, Iterable[_Named]]) -> Iterator[_Named]:
-    return near_files.dropped_pages(group[1])
 
 
 def _write(element: tuple[str, Any], output: str, build_id: str) -> str:

@@ -21,8 +21,6 @@ from c4_filters.verdicts import RejectReason
 from pipelines.wet.results import MAX_DETAIL_CHARS
 from pipelines.wet.runs import PROBE_BYTES, Run
 
-__all__ = ["BLANK", "CRLF2", "damage_within", "find_extent", "label_of", "parse_header"]
-
 CRLF2 = b"\r\n\r\n"
 _LF2 = b"\n\n"
 BLANK = re.compile(rb"[\r\n\t ]*")

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Mapping
 
-__all__ = ["SIGNATURE_BYTES", "name_kind", "name_record_types"]
-
 SIGNATURE_BYTES = 1024  # a tar archive has its mark at 257, an error page its code further on
 
 _DECOMPRESS = "decompress it first"

@@ -12,21 +12,6 @@ from c4_filters.verdicts import RejectReason
 from pipelines.wet.file_kinds import SIGNATURE_BYTES
 from pipelines.wet.results import ReadStats
 
-__all__ = [
-    "GZIP_MAGIC",
-    "INFLATE_BYTES",
-    "PIECE_BYTES",
-    "VERSION_LINE",
-    "Stored",
-    "first_text",
-    "inflate_pieces",
-    "inflate_whole",
-    "next_member",
-    "opens_member",
-    "probe_member",
-    "salvage_pieces",
-]
-
 _READ_BYTES = 1 << 20  # asked of the stream at once
 _LOOK_BACK_BYTES = 256 << 10  # kept behind, so that going back after damage rarely seeks
 INFLATE_BYTES = 16 << 10  # stored bytes inflated at once; deflate makes at most 1,032 times as many

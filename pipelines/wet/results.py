@@ -6,18 +6,6 @@ from typing import NamedTuple
 
 from c4_filters.verdicts import RejectReason
 
-__all__ = [
-    "MAX_DETAIL_CHARS",
-    "MAX_FILE_BYTES",
-    "MAX_HEADER_BYTES",
-    "MAX_RECORD_BYTES",
-    "ReadStats",
-    "Reject",
-    "UnreadableWetError",
-    "WetRecord",
-    "short_line",
-]
-
 MAX_RECORD_BYTES = 64 << 20  # our choice: pages of Common Crawl are cut at 1 MiB before extraction
 # Our choice: FastWARC's bound is half of it, real headers stay under 4k.
 MAX_HEADER_BYTES = 64 << 10

@@ -22,8 +22,6 @@ from pipelines.wet.members import (
 )
 from pipelines.wet.results import MAX_HEADER_BYTES
 
-__all__ = ["PROBE_BYTES", "Run"]
-
 _RESCAN_BYTES = 1 << 20  # how far before the point of failure the next good member is looked for
 PROBE_BYTES = 4 << 10  # bytes of text examined to distinguish a record header from a quoted one
 # Where a length or a member's begin says that a record begins, a field that only WARC headers have

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from c4_filters import lines, sentences
-from fuzz import file_targets, import_targets, targets
+from fuzz import targets
+from fuzz.__main__ import TARGETS, check_of
 from fuzz.mutations import mutated
 from fuzz.seeds import seeds_of
 from pipelines.corpus import container
@@ -20,7 +21,7 @@ from pipelines.wet import records as read_wet
 # What is made up has rows without values, which only its maker warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CHECKS = targets.TEXT_TARGETS | file_targets.FILE_TARGETS | import_targets.IMPORT_TARGETS
+CHECKS = {name: check_of(name) for name in TARGETS}
 INPUTS = {
     "reader": 1500,
     "lines": 3000,

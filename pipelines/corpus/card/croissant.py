@@ -17,45 +17,28 @@ _CITATION = (
     "Raffel et al., Exploring the Limits of Transfer Learning with a Unified Text-to-Text "
     "Transformer, Journal of Machine Learning Research 21(140), 2020"
 )
-#: The context that the specification gives for version 1.1.
+#: The context that the specification gives for version 1.1, in its order.
 _CONTEXT: dict[str, Any] = {
+    name: f"cr:{name}"
+    for name in (
+        "@language", "@vocab", "citeAs", "column", "conformsTo", "cr", "rai", "data", "dataType",
+        "dct", "equivalentProperty", "examples", "extract", "field", "fileProperty", "fileObject",
+        "fileSet", "format", "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField",
+        "path", "recordSet", "references", "regex", "repeated", "replace", "samplingRate", "sc",
+        "separator", "source", "subField", "transform",
+    )
+} | {
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileProperty": "cr:fileProperty",
-    "fileObject": "cr:fileObject",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}
+}  # fmt: skip
 _TYPES = {
     "language-probability": "sc:Float",
     "source-offset": "sc:Integer",
@@ -143,22 +126,12 @@ def _record_sets(facts: Facts) -> list[dict[str, Any]]:
     # The timestamps of other sources are whatever text they have.
     types = {**_TYPES, "timestamp": "sc:DateTime" if facts.has_dates else "sc:Text"}
     fields = [
-        {
-            "@type": "cr:Field",
-            "@id": f"pages/{name}",
-            "name": name,
-            "description": _WHAT_FIELDS_ARE[name],
-            "dataType": types.get(name, "sc:Text"),
-            "source": {"fileSet": files, "extract": {"column": name}},
-        }
+        _field(f"pages/{name}", types.get(name, "sc:Text"), _WHAT_FIELDS_ARE[name])
+        | {"source": {"fileSet": files, "extract": {"column": name}}}
         for name in facts.columns
     ]
-    split = {
-        "@type": "cr:Field",
-        "@id": "pages/split",
-        "name": "split",
-        "description": "The split of the page, by the name of its file.",
-        "dataType": "sc:Text",
+    what = "The split of the page, by the name of its file."
+    split = _field("pages/split", "sc:Text", what) | {
         "references": {"field": {"@id": "splits/name"}},
         "source": {
             "fileSet": files,
@@ -172,14 +145,7 @@ def _record_sets(facts: Facts) -> list[dict[str, Any]]:
         "name": "splits",
         "dataType": "cr:Split",
         "key": {"@id": "splits/name"},
-        "field": [
-            {
-                "@type": "cr:Field",
-                "@id": "splits/name",
-                "name": "name",
-                "dataType": "sc:Text",
-            }
-        ],
+        "field": [_field("splits/name", "sc:Text")],
         "data": [{"splits/name": name} for name in filled],
     }
     pages = {
@@ -190,3 +156,9 @@ def _record_sets(facts: Facts) -> list[dict[str, Any]]:
         "field": [split, *fields],
     }
     return [splits, pages]
+
+
+def _field(path: str, kind: str, description: str = "") -> dict[str, Any]:
+    described = {"description": description} if description else {}
+    name = path.rpartition("/")[2]
+    return {"@type": "cr:Field", "@id": path, "name": name, **described, "dataType": kind}
