@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import difflib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipelines import number_options
@@ -124,9 +124,8 @@ def _refuse_unknown(rest: list[str], own: Iterable[str]) -> None:
         raise ValueError(f"unknown option {unknown[0]}{hint} (--help)")
 
 
-def waits(options: Any) -> bool:
-    """Return whether the launcher waits for the end of the job."""
-    chosen = options.get_all_options()
+def waits(chosen: Mapping[str, Any]) -> bool:
+    """Return whether, with these options of Beam, the launcher waits for the end of the job."""
     # With a template location, Dataflow's runner writes the job and does not start it.
     leaves = ("dry_run", "no_wait_until_finish", "template_location")
     return not any(chosen.get(option) for option in leaves)
