@@ -39,6 +39,7 @@ def beam_options(
 
     ``own``: the command's own options, which are suggested for a mistyped one.
     """
+    from pipelines.engines.viewed_options import ViewedOptions
     from pipelines.quiet_beam import beam
 
     options_module = beam.options.pipeline_options
@@ -70,7 +71,7 @@ def beam_options(
         count = workers or local.worker_count(files)
         if count > 1:
             rest = [*rest, f"--direct_num_workers={count}"]
-    options = options_module.PipelineOptions(rest)
+    options = ViewedOptions(rest)
     processes = options.view_as(options_module.DirectOptions).direct_num_workers
     number_options.require_within("--direct_num_workers", processes, 0, _MOST_WORKERS)
     if standard.runner == "FlinkRunner":
@@ -83,7 +84,7 @@ def beam_options(
             )
         if flink.on_cluster(options):
             completed = flink.complete(rest, given, options)
-            options = options_module.PipelineOptions(completed)
+            options = ViewedOptions(completed)
     return options, runs_here
 
 
