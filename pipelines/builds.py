@@ -94,7 +94,7 @@ def run(
         if prepared.is_done:
             return Built(prepared.finished, True)
         chosen = beam.get_all_options()
-        kind = builders.WAITING if waits(beam) else builders.DETACHED
+        kind = builders.WAITING if waits(chosen) else builders.DETACHED
         written_down = ("template_location", "output_executable_path", "dry_run")
         # Dataflow's own launcher asks for both, and the service starts the job at once.
         if not chosen.get("no_wait_until_finish") and any(map(chosen.get, written_down)):

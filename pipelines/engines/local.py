@@ -61,18 +61,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def has_workers(options: Any) -> bool:
-    """Whether a build with these options starts worker processes on this machine."""
-    chosen = options.get_all_options()
+def has_workers(chosen: Mapping[str, Any]) -> bool:
+    """Whether a build with these options of Beam starts worker processes on this machine."""
     return chosen["runner"] == "FnApiRunner" and (
-        chosen["direct_running_mode"] == "multi_processing" or has_own_workers(options)
+        chosen["direct_running_mode"] == "multi_processing" or has_own_workers(chosen)
     )
 
 
-def has_own_workers(options: Any) -> bool:
-    """Whether the workers are ours: with ``--direct_running_mode`` they are Beam's."""
-    given = options.get_all_options(drop_default=True)
-    return given.get("direct_num_workers", 1) > 1 and "direct_running_mode" not in given
+def has_own_workers(chosen: Mapping[str, Any]) -> bool:
+    """Whether the workers are ours: with another ``--direct_running_mode`` they are Beam's."""
+    return bool(chosen["direct_num_workers"] > 1 and chosen["direct_running_mode"] == "in_memory")
 
 
 class _Starter(Protocol):

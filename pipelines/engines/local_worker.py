@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Collection, Iterator, Mapping
 from typing import NoReturn
 
+from pipelines.collector import importing
 from pipelines.engines import lean_imports
 
 __all__ = ["MODULE", "can_fork", "fork_starter", "import_all"]
@@ -42,14 +43,20 @@ _IMPORTED = (
 _FORKS = sys.platform != "darwin"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_S = 0.5
+_THREADS = "/proc/self/task"
+_GOES_S = 0.2  # time for a thread that Python has joined to be gone
 
 
 def can_fork() -> bool:
     """Return whether this process has one thread, and is of a system that says so."""
-    try:
-        return _FORKS and len(os.listdir("/proc/self/task")) == 1
-    except OSError:
+    if not (_FORKS and os.path.isdir(_THREADS)):
         return False
+    patient_until = time.monotonic() + _GOES_S
+    while len(os.listdir(_THREADS)) > 1:
+        if threading.active_count() > 1 or time.monotonic() > patient_until:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def fork_starter(connection: socket.socket, words: int | None) -> int:
@@ -139,8 +146,9 @@ def _serve(launcher: int, connection: socket.socket) -> None:
 
 def import_all() -> None:
     """Import what a worker needs, and load what it would load at its first page."""
-    for module in _IMPORTED:
-        importlib.import_module(module)
+    with importing():
+        for module in _IMPORTED:
+            importlib.import_module(module)
     from c4_filters.language import detect_language
 
     detect_language("It loads its profiles at the first call.")

@@ -276,7 +276,8 @@ def test_a_starter_has_one_thread_and_imports_no_clients() -> None:
         "import os, sys; from pipelines.engines import lean_imports, local_worker; "
         "lean_imports.leave_out_unused(); local_worker.import_all(); "
         "print(len(os.listdir('/proc/self/task')), "
-        "*{'apache_beam', 'boto3', 'google.cloud.storage', 'pandas'} & set(sys.modules))"
+        "*{'apache_beam', 'apitools', 'boto3', 'bson', 'google.cloud.storage', 'hdfs', 'pandas'} "
+        "& set(sys.modules))"
     )
     environment = {**os.environ, **local.lean_imports.ENVIRONMENT}
     done = subprocess.run(
