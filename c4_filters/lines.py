@@ -199,7 +199,7 @@ def _clean_page(
                 continue
         if line[-3:] == _ELLIPSIS or not (line[-1] in single or line.endswith(marks)):
             unmarked += 1
-        elif most_splits >= 0 and len(line.split(None, most_splits)) < min_words:
+        elif len(line.split(None, most_splits)) < min_words:
             few_words += 1
         else:
             kept.append(line)
