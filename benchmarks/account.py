@@ -50,7 +50,7 @@ _PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "read: digest of the input, stored bytes": (("pipelines.wet.members", "Stored._load"),),
     "read: records": (("pipelines.stages.clean_files", "read_pages"),),
     "rules: whole page": (("c4_filters.pages", "PageRules._judge_whole"),),
-    "rules: lines": (("c4_filters.pages", "clean_text"), ("c4_filters.pages", "split_lines")),
+    "rules: lines": (("c4_filters.pages", "clean_texts"), ("c4_filters.pages", "split_lines")),
     "rules: language": (("c4_filters.pages", "detect_language"),),
     "rules: bad words": (("c4_filters.badwords", "BadWords.found"),),
     "rules: the rest": (("c4_filters.pages", "PageRules.clean_all"),),
