@@ -53,7 +53,7 @@ class Profile:
     units: float = 4.3  # sentences
     written_bytes: float = 300.0
     sent_spans: float = 0.85  # part of the spans that no other page of the same file has smaller
-    effort: float = 1.5  # CPU of cleaning, against generated pages of the same amounts
+    effort: float = 1.44  # CPU of cleaning, against generated pages of the same amounts
     cleaned_ratio: float = 0.655  # of cleaned files, a kept byte of text
     shard_ratio: float = 0.37  # of Parquet shards, a written byte of text
 
@@ -90,29 +90,29 @@ class Rates:
     """
 
     # Cleaning, by least squares over corpora that differ in one amount at a time.
-    read_page_s: float = 36e-6
-    read_byte_s: float = 3.8e-9
-    judged_page_s: float = 55e-6
-    judged_byte_s: float = 37e-9  # of text past the line rules
-    kept_page_s: float = 41e-6
-    kept_byte_s: float = 9.8e-9
+    read_page_s: float = 22e-6
+    read_byte_s: float = 2.6e-9
+    judged_page_s: float = 29e-6
+    judged_byte_s: float = 16e-9  # of text past the line rules
+    kept_page_s: float = 3.2e-6
+    kept_byte_s: float = 11e-9
     # Deduplication.
-    url_page_s: float = 0.74e-6  # read, settled in the file, packed
-    unit_s: float = 0.28e-6  # a file's spans: read, hashed, settled, packed
-    pack_buffer_s: float = 4.6e-6  # a buffer made
-    bucket_row_s: float = 0.068e-6  # sorted in a bucket
-    bucket_buffer_s: float = 33e-6  # a buffer opened
-    removal_unit_s: float = 0.029e-6
-    element_s: float = 8.2e-6  # through a runner's shuffle
-    shuffle_byte_s: float = 6.8e-9
+    url_page_s: float = 0.24e-6  # read, settled in the file, packed
+    unit_s: float = 76e-9  # a file's spans: read, hashed, settled, packed
+    pack_buffer_s: float = 4.4e-6  # a buffer made
+    bucket_row_s: float = 44e-9  # sorted in a bucket
+    bucket_buffer_s: float = 19e-6  # a buffer opened
+    removal_unit_s: float = 17e-9
+    element_s: float = 3.3e-6  # through a runner's shuffle
+    shuffle_byte_s: float = 4.2e-9
     # Merging and writing.
-    open_s: float = 240e-6  # a merging task, or a shard, opens one cleaned file
-    open_batch_s: float = 2.3e-6  # and for each record batch in its index
-    merge_byte_s: float = 4.8e-9  # of kept text, read and written again
-    merge_page_s: float = 7.3e-6
-    part_s: float = 200e-6  # what a shard has in a merged piece: written, passed on, and read
-    write_page_s: float = 3.5e-6
-    write_byte_s: float = 9.4e-9
+    open_s: float = 62e-6  # a merging task, or a shard, opens one cleaned file
+    open_batch_s: float = 2.5e-6  # and for each record batch in its index
+    merge_byte_s: float = 2.9e-9  # of kept text, read and written again
+    merge_page_s: float = 1.3e-6
+    part_s: float = 290e-6  # what a shard has in a merged piece: written, passed on, and read
+    write_page_s: float = 5.2e-6
+    write_byte_s: float = 3e-9
     request_cpu_s: float = 0.25e-3  # the client of gs://: to read 64 kB of a file; 0.12 to open one
     request_byte_s: float = 1e-9  # and for each byte
     # A file's path through all stages beside that: its tasks, its small files.
@@ -444,7 +444,7 @@ def _clean(build: _Build) -> Stage:
         # Is it cleaned already?
         class_b=files * (1 + _fetches(stored / files)),
         process_bytes=memory if build.fleet.local else memory + 2 * SEQUENTIAL_BYTES,
-        ahead=not build.fleet.local,
+        ahead=True,  # the system does so for a file on a disk
     )
 
 
