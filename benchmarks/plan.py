@@ -3,6 +3,7 @@
 ::
 
     python -m benchmarks.plan check   # the model against three builds
+    python -m benchmarks.plan rates   # all rates, as pipelines/plan.py has them
     python -m benchmarks.plan speed   # this machine, for c4 plan --cpu-factor
 
 ``check`` builds generated corpora of several sizes as a user would, and compares CPU, stored bytes,
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import build, measure
+from benchmarks import build, measure, plan_rates
 from benchmarks.generate_wet import SyntheticCrawl
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_settled
 from pipelines import plan
@@ -34,7 +35,7 @@ from pipelines.plan import Engine, Fleet, Rates, Work, make_plan
 from pipelines.stages import dedup
 
 BAR = 0.25  # the largest error of a prediction, as a part of what was measured
-MACHINE_S = 0.117  # CPU seconds of the fixed piece of work when the rates were measured
+MACHINE_S = 0.0484  # CPU seconds of the fixed piece of work when the rates were measured
 _ENGINE = Engine(start_s=0, stage_s=0.1, request_s=0, bytes_per_s=1e9, longest_task=1.2)
 
 
@@ -150,13 +151,30 @@ def check(sizes: list[int], workers: int, seed: int) -> float:
     return worst
 
 
+def print_rates() -> None:
+    """Measure the rates, and print what changes, line by line, where it is stored."""
+    seconds = machine()[0] * MACHINE_S
+    print(f"benchmarks/plan.py:\nMACHINE_S = {seconds:.3g}\n\npipelines/plan.py, was")
+    rates = plan_rates.measured_rates()
+    for field in dataclasses.fields(rates):
+        value = getattr(rates, field.name)
+        if value != field.default:
+            print(f"    {field.name}: float = {value:g}  # {field.default:g}", flush=True)
+    if wet := plan_rates.default_wet():
+        effort = plan_rates.real_effort(wet, rates)
+        print(f"    effort: float = {effort:.2f}  # {plan.Profile().effort}; {len(wet)} files")
+
+
 def main() -> int:
     parser = measure.parser(__doc__)
-    parser.add_argument("what", choices=("check", "speed"))
+    parser.add_argument("what", choices=("check", "rates", "speed"))
     parser.add_argument("--pages", type=int, nargs="+", default=[20_000, 80_000, 300_000])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=11)
     arguments = parser.parse_args()
+    if arguments.what == "rates":
+        print_rates()
+        return 0
     if arguments.what == "speed":
         print(f"{machine()[0]:.2f}: c4 plan --cpu-factor, for machines like this one")
         return 0

@@ -95,8 +95,9 @@ def test_requests_cost_time_and_cpu_but_not_on_a_disk_of_ones_own() -> None:
     assert here.total("class_a") == here.total("class_b") == 0
     requests = there.total("class_a") + there.total("class_b")
     assert requests > 56_000 * 10
+    moved = there.total("read_bytes") + there.total("written_bytes")
     assert there.total("cpu_s") - here.total("cpu_s") == pytest.approx(
-        requests * Rates().request_cpu_s
+        requests * Rates().request_cpu_s + moved * Rates().request_byte_s
     )
     assert there.wall_s > here.wall_s
 

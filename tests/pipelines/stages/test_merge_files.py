@@ -126,7 +126,7 @@ def test_shards_are_the_same_from_pieces(
 ) -> None:
     assume(groups <= files)
     monkeypatch.setattr(cleaned_files, "_BATCH_ROWS", batch_rows)
-    monkeypatch.setattr(merging, "_SORTED_BYTES", sorted_bytes)
+    monkeypatch.setattr(merging, "SORTED_BYTES", sorted_bytes)
     monkeypatch.setattr(pieces, "_SECTION_TEXT_BYTES", 200)
     folder = tmp_path_factory.mktemp("merged")
     output = str(folder)
