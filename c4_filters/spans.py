@@ -804,12 +804,12 @@ def _losers_of_bucket(
     keeper_of = np.empty(len(lost), np.uint64)
     keeper_of[rows] = np.repeat(names_of(winners), np.diff(starts, append=len(rows)))
     losers = np.flatnonzero(lost[:own])
-    index, keepers = np.concatenate(indices)[losers], keeper_of[losers]
+    places, keepers = np.concatenate(indices)[losers], keeper_of[losers]
     found: dict[str, list[Losers]] = {}
     bounds = itertools.pairwise([0, *np.searchsorted(losers, ends[: len(files)]).tolist()])
     for file, (begin, end) in zip(files, bounds, strict=True):
         if end > begin:
-            found.setdefault(file, []).append(Losers(index[begin:end], keepers[begin:end]))
+            found.setdefault(file, []).append(Losers(places[begin:end], keepers[begin:end]))
     return {file: join_losers(parts) for file, parts in found.items()}
 
 

@@ -689,7 +689,7 @@ def test_url_dedup_equals_its_twin(files, buckets, reduce_first):
             sent.setdefault(bucket, []).append((f"{number}", buffer))
     for buffers in sent.values():
         for file, gone in spans.outdated_pages(buffers[::-1]).items():
-                lost.setdefault(int(file), []).append(gone)
+            lost.setdefault(int(file), []).append(gone)
     for number, digests in of_file.items():
         parts = lost.get(number, [])
         indices = np.array([i for part in parts for i in part.indices.tolist()], np.uint32)
