@@ -58,11 +58,11 @@ _PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "addresses": (
         ("pipelines.stages.clean_files", "normalize_url"),
         ("pipelines.stages.clean_files", "url_identity"),
-        ("pipelines.stages.clean_files", "page_key"),
+        ("pipelines.stages.clean_files", "identity_key"),
         ("pipelines.stages.clean_files", "split_of"),
     ),
     "hashes of units": (("pipelines.stages.clean_files", "unit_identities"),),
-    "digests of pages": (("pipelines.stages.clean_files", "page_digest"),),
+    "digests of pages": (("pipelines.stages.clean_files", "_digest"),),
     "columns": (("pipelines.stages.clean_files", "_Cleaner.tables"),),
     "cleaned files: cut, pack, compress": (
         ("pipelines.corpus.cleaned", "pack_batch"),

@@ -77,9 +77,13 @@ def row_digests(
     return _of_rows(digests, keys, bounds)
 
 
-def _row_digest(url: bytes, timestamp: bytes, text: bytes) -> bytes:
-    head = b"%d\n%d\n%b%b" % (len(url), len(timestamp), url, timestamp)
-    return hashlib.sha256(head + text).digest()
+def _row_digest(
+    url: bytes | memoryview, timestamp: bytes | memoryview, text: bytes | memoryview
+) -> bytes:
+    lengths = b"%d\n%d\n" % (len(url), len(timestamp))
+    digest = hashlib.sha256(b"".join((lengths, url, timestamp)))
+    digest.update(text)
+    return digest.digest()
 
 
 def _of_rows(

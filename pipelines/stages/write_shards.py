@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from c4_filters.pages import PageRules
+from c4_filters.pages import FinishedPage, PageRules
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus.cleaned import (
+    CLEANED_SCHEMA,
+    SHARD_ORDER,
     CleanedSource,
     key_range,
     removed_per_page,
@@ -201,6 +203,10 @@ class _Shard:
         self._columns = [*_OUTPUT_COLUMNS, *(PROVENANCE_COLUMNS if provenance else ())]
         self._late = rules.recipe.order == "dedup_first"
         self._batches: list[pa.RecordBatch] = []
+        self._kept: list[npt.NDArray[np.bool_]] = []  # [pages] of each batch
+        self._rows = 0  # in all batches
+        self._changed_rows: list[int] = []
+        self._changed: dict[str, list[pa.Array]] = defaultdict(list)  # their values, by column
         self.lines = 0
         self.pages_dropped: Counter[str] = Counter()
         self.lines_dropped: Counter[str] = Counter()
@@ -226,24 +232,22 @@ class _Shard:
             np.diff(bounds), removed_per_page(bounds, unit_gone)
         )
         to_judge = np.flatnonzero(keep & judged)
-        changed: list[str] = []
-        languages: list[tuple[str, float] | None] = []
-        changed_mask = np.zeros(len(pages), dtype=bool)
+        changed: list[FinishedPage] = []
         texts, urls = pages.column("text"), pages.column("url")
         for page in to_judge.tolist():
             begin, end = int(bounds[page]), int(bounds[page + 1])
             text, url = texts[page].as_py(), urls[page].as_py()
-            left, _, result = self._rules.finish_page(
+            finished = self._rules.finish_page(
                 text, starts[begin:end].tolist(), unit_gone[begin:end], url
             )
+            left, _, result = finished
             removed = int(lines[page])
             if result.verdict is PageVerdict.KEPT:
                 removed -= result.lines
                 lines[page] = result.lines
                 self.lines_dropped[LineVerdict.DUPLICATE] += removed
-                changed_mask[page] = True
-                changed.append(left)
-                languages.append(result.language)
+                self._changed_rows.append(self._rows + page)
+                changed.append(finished)
                 continue
             keep[page] = False
             left_lines = left.count("\n") + 1 if left else 0
@@ -255,38 +259,45 @@ class _Shard:
                 samples.append(
                     {"url": url, "evidence": result.reason(), "text": text[:_SAMPLE_CHARS]}
                 )
-        if changed:
-            pages = _replace(pages, "text", changed_mask, changed)
-            if self._late:
-                codes = [language[0] if language else None for language in languages]
-                odds = [language[1] if language else None for language in languages]
-                pages = _replace(pages, "language", changed_mask, codes)
-                pages = _replace(pages, "language_probability", changed_mask, odds)
+        self._note_changed(changed)
         self.lines += int(lines[keep].sum())
         if self._provenance:
             pages = with_provenance(pages, wet_files)
-        pages = pages.select([*self._columns, "validation", "page_key", "digest"])
-        self._batches.append(pages if keep.all() else pages.filter(pa.array(keep)))
+        self._batches.append(pages.select([*self._columns, *SHARD_ORDER]))
+        self._kept.append(keep)
+        self._rows += len(pages)
 
     def table(self) -> pa.Table:
         """Return the pages of the shard, sorted by page key, then digest."""
-        if not self._batches:
+        rows = np.flatnonzero(np.concatenate([np.empty(0, np.bool_), *self._kept]))
+        if not len(rows):
             return no_pages(self._columns)
         table = pa.Table.from_batches(self._batches)
-        if not len(table):
-            return no_pages(self._columns)
-        order = shard_order(table)
-        self.page_keys = table["page_key"].to_numpy()[order]
-        table = table.select(self._columns).take(order)
+        rows = rows[shard_order(table.select(SHARD_ORDER).take(rows))]
+        self.page_keys = table["page_key"].to_numpy()[rows]
+        # Texts are copied once: those that changed are taken from behind all others.
+        new_rows = np.arange(self._rows)
+        new_rows[self._changed_rows] = self._rows + np.arange(len(self._changed_rows))
+        new_rows = new_rows[rows]
+        columns = []
+        for name in self._columns:
+            changed = self._changed[name]
+            column = pa.chunked_array([*table[name].chunks, *changed])
+            columns.append(column.take(new_rows if changed else rows))
+        table = pa.table(columns, names=self._columns)
         if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
             return table
         at = table.schema.get_field_index("timestamp")
         return table.set_column(at, "timestamp", in_whole_seconds(table["timestamp"]))
 
-
-def _replace(
-    pages: pa.RecordBatch, column: str, mask: npt.NDArray[np.bool_], values: Sequence[Any]
-) -> pa.RecordBatch:
-    old = pages.column(column)
-    new = pc.replace_with_mask(old, pa.array(mask), pa.array(values, old.type))
-    return pages.set_column(pages.schema.get_field_index(column), column, new)
+    def _note_changed(self, pages: list[FinishedPage]) -> None:
+        """Note the new values of pages of a batch."""
+        if not pages:
+            return
+        values: dict[str, list[Any]] = {"text": [page.text for page in pages]}
+        if self._late:
+            found = [page.result.language or (None, None) for page in pages]
+            values["language"] = [code for code, _ in found]
+            values["language_probability"] = [probability for _, probability in found]
+        for name, of_pages in values.items():
+            self._changed[name].append(pa.array(of_pages, CLEANED_SCHEMA.field(name).type))
