@@ -5,15 +5,17 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines import storage
 
 __all__ = [
-    "json_object", "locked_file", "naming", "read_json_object", "read_small_file", "write_json",
-    "write_text",
+    "json_object", "locked_file", "naming", "new_folder", "read_json_object", "read_small_file",
+    "require_absent", "require_local", "write_json", "write_text",
 ]  # fmt: skip
 
 #: Bytes; the largest such file of a published T5, mT5's tokenizer.json, has 16 MB.
@@ -93,6 +95,44 @@ def locked_file(path: pathlib.Path, taken: str) -> Iterator[None]:
         except OSError:
             pass
         yield
+
+
+def require_local(path: str, option: str) -> None:
+    """Raise ValueError for a path that is not on this machine."""
+    if not storage.is_local(path):
+        raise ValueError(f"{path}: give a path of this machine, and copy it afterwards ({option})")
+
+
+def require_absent(path: str) -> None:
+    """Raise ValueError for a folder that exists, on this machine or in an object store."""
+    local = storage.is_local(path)
+    if os.path.lexists(storage.local_path(path)) if local else storage.walk(path):
+        raise ValueError(f"{path} exists already: give another folder or delete it (--output)")
+
+
+@contextlib.contextmanager
+def new_folder(path: str, last: str) -> Iterator[pathlib.Path]:
+    """Yield a folder of this machine that becomes ``path`` at the end, whole or not at all.
+
+    In an object store its files are copied one by one, ``last`` after all others: without that
+    file, a folder of this kind does not count. Raises ValueError as `require_absent` does.
+    """
+    require_absent(path)
+    if not storage.is_local(path):
+        with tempfile.TemporaryDirectory() as work:
+            yield pathlib.Path(work)
+            for names in (set(storage.walk(work)) - {last}, {last}):
+                storage.copy_files((os.path.join(work, n), storage.join(path, n)) for n in names)
+        return
+    final = pathlib.Path(storage.local_path(path)).absolute()
+    final.parent.mkdir(parents=True, exist_ok=True)
+    scratch = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    try:
+        scratch.mkdir()
+        yield scratch
+        scratch.rename(final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -31,7 +31,7 @@ from c4_filters.urls import normalize_url
 from model.data.input_config import require_encoder_inputs
 from model.data.objectives import OBJECTIVES, objective
 from model.evaluation.best_files import kept_best
-from model.small_files import naming, read_json_object, write_json
+from model.small_files import naming, read_json_object, require_local, write_json
 from model.studies.commands import run_c4, run_python
 from model.studies.folders import begin_folder, locked
 from model.studies.held_out import write_texts
@@ -96,8 +96,8 @@ class AblateConfig:
     inputs: str | None = option(
         "WET files for --recipe-a and --recipe-b", "--input", default=None, metavar="PATTERN"
     )
-    a: str | None = None
-    b: str | None = None
+    a: str | None = option("a finished corpus", "a", nargs="?", default=None, metavar="A")
+    b: str | None = option("another, to compare with it", "b", nargs="?", default=None, metavar="B")
     out: str = option("folder for the runs; the same command resumes there", metavar="DIR")
     held_out: str | None = option(
         "judge on the text of this corpus (default: hold pages out of both corpora)",
@@ -150,6 +150,7 @@ class AblateConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        require_local(self.out, "--out")
         recipes = (self.recipe_a, self.recipe_b)
         if "" in (self.a, self.b):
             raise ValueError("the name of a corpus is empty: c4 ablate A B --out DIR")

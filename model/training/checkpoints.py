@@ -23,7 +23,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from model.exchange.hugging_face import CONFIG, import_model
-from model.small_files import naming, read_small_file
+from model.small_files import naming, new_folder, read_small_file
 from model.t5.config import ModelConfig
 from model.training import remote_run
 from model.training.checksums import array_checksums, first_difference
@@ -50,6 +49,7 @@ __all__ = [
     "LoadedParams",
     "Origin",
     "is_hugging_face",
+    "join_parts",
     "load_params",
     "load_state",
     "newest_step",
@@ -70,6 +70,8 @@ _PROGRESS = "progress"
 _CHECKSUMS = "checksums"
 
 _ITEMS = (PARAMS, _OPTIMIZER, _PROGRESS, _CHECKSUMS)  # of a checkpoint of a run
+
+_INDEX = "manifest.ocdbt"  # of the arrays of all processes
 
 _FORMAT = 1
 
@@ -97,7 +99,7 @@ def save_params(
     """Write parameters as a folder of their own, whole or not at all.
 
     Args:
-      path: of a folder that does not exist yet; its parents are made.
+      path: of a folder that does not exist yet, of this machine or of an object store.
       config: the model they belong to.
       params: nested dict of numpy or jax arrays, as ``T5.init`` makes it. One process calls this.
       vocabulary: a SentencePiece model to keep a copy of.
@@ -105,33 +107,34 @@ def save_params(
     Raises:
       ValueError: when ``path`` exists.
     """
-    final = pathlib.Path(path).absolute()
-    if final.exists():
-        raise ValueError(f"{final} exists already: give another folder or delete it")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    try:
-        scratch.mkdir()
+    with new_folder(os.fspath(path), last=MODEL_FILE) as scratch:
         if vocabulary is not None:
             (scratch / VOCABULARY_FILE).write_bytes(read_small_file(vocabulary))
-        with ocp.Checkpointer(_uncopied()) as checkpointer:
+        alone = _alone()
+        handler = _uncopied(alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             checkpointer.save(scratch / PARAMS, args=ocp.args.PyTreeSave(params))
         checksums = {PARAMS: array_checksums(params)}
         (scratch / f"{_CHECKSUMS}.json").write_text(json.dumps(checksums))
         write_model_file(scratch, config)
-        scratch.rename(final)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _uncopied() -> ocp.PyTreeCheckpointHandler:
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Let Orbax wait for no other process of the run, if there are any."""
+    number = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=number, active_processes={number})
+
+
+def _uncopied(processes: ocp.options.MultiprocessingOptions) -> ocp.PyTreeCheckpointHandler:
     """Return Orbax's handler without its copy of each NumPy array: they do not change meanwhile."""
     kinds = ocp.type_handlers
     registry = kinds.create_type_handler_registry(
         (np.ndarray, kinds.NumpyHandler(deepcopy_host_arrays=False)),
         (jax.Array, kinds.ArrayHandler()),
     )
-    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+    return ocp.PyTreeCheckpointHandler(
+        type_handler_registry=registry, multiprocessing_options=processes
+    )
 
 
 def is_hugging_face(path: Path) -> bool:
@@ -215,6 +218,7 @@ def _copy_model(
         if arrays:
             wanted = tuple(f"{item}/" for item in (*arrays, _CHECKSUMS))
             remote_run.fetch_step(root, local, step, wanted)
+            join_parts(local / STEPS / str(step))
             for item in _ITEMS:
                 (local / STEPS / str(step) / item).mkdir(exist_ok=True)
     elif PARAMS in folders:
@@ -381,17 +385,26 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, *, keep_last: int = 3, keep_every: int | None = None
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        *,
+        keep_last: int = 3,
+        keep_every: int | None = None,
+        is_shared: bool = True,
+    ) -> None:
         """Open the checkpoints in ``folder``, which is made if it is missing.
 
         Of the checkpoints the newest ``keep_last`` stay, and those whose step is a multiple of
-        ``keep_every``.
+        ``keep_every``. If several processes train as one, ``folder`` is the same for all of them,
+        or, if not ``is_shared``, one of each, in which it writes its part of every array.
         """
         self.folder = pathlib.Path(folder).absolute()
         policies: list[Any] = [ocp.checkpoint_managers.LatestN(keep_last)]
         if keep_every is not None:
             policies.append(ocp.checkpoint_managers.EveryNSteps(keep_every))
+        together = ocp.options.MultiprocessingOptions()
+        if not is_shared:
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
@@ -399,7 +412,10 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
                 # Otherwise, where a folder cannot be made, threads wait for it for 20 minutes.
                 async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+                multiprocessing_options=together if is_shared else _alone(),
+                create=is_shared,
             ),
+            item_handlers=None if is_shared else _own_handlers(),
         )
 
     def newest(self) -> int | None:
@@ -415,6 +431,10 @@ class Checkpoints:
                 "the one before"
             )
         return step
+
+    def is_saved(self, step: int) -> bool:
+        """Return whether a checkpoint is whole."""
+        return (self.folder / str(step)).is_dir()
 
     def save(self, step: int, state: TrainState, progress: Mapping[str, Any]) -> None:
         """Begin to save; wait for the save before, if that is not done.
@@ -489,6 +509,31 @@ class Checkpoints:
         """Wait, and free what saving needs. Raises OSError as :meth:`wait` does."""
         with _one_line_failures(self.folder):
             self._manager.close()
+
+
+def _own_handlers() -> dict[str, ocp.CheckpointHandler]:
+    """Return handlers that write what is of this process, in every process."""
+    arrays = ocp.type_handlers.create_type_handler_registry(
+        (jax.Array, ocp.type_handlers.ArrayHandler(primary_host=jax.process_index()))
+    )
+    own = {"multiprocessing_options": _alone()}
+    return {
+        PARAMS: ocp.PyTreeCheckpointHandler(type_handler_registry=arrays, **own),
+        _OPTIMIZER: ocp.PyTreeCheckpointHandler(type_handler_registry=arrays, **own),
+        _PROGRESS: ocp.JsonCheckpointHandler(**own),
+        _CHECKSUMS: ocp.JsonCheckpointHandler(**own),
+    }
+
+
+def join_parts(folder: pathlib.Path) -> None:
+    """Make an index of the arrays that several processes wrote, each its part (``is_shared``).
+
+    ``folder`` is a whole checkpoint, which may have such indices already.
+    """
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
+    for item in (folder / PARAMS, folder / _OPTIMIZER):
+        if item.is_dir() and any(item.iterdir()) and not (item / _INDEX).exists():
+            handler.finalize(item)
 
 
 def _checksums(state: TrainState, progress: Any) -> dict[str, dict[str, int]]:

@@ -35,7 +35,7 @@ from model.training.checkpoints import (
 )
 from model.training.metrics import read_rows
 from model.training.remote_run import RemoteRun
-from model.training.train_config import option_of
+from model.training.train_config import run_option_of
 from pipelines import storage
 
 __all__ = ["RUN_FILE", "RunFolder"]
@@ -160,7 +160,7 @@ class RunFolder:
                 )
 
     def _option_of(self, setting: str) -> str:
-        options = option_of(setting).split(", ")
+        options = run_option_of(setting).split(", ")
         return ", ".join(dict.fromkeys(self._option_names.get(each, each) for each in options))
 
     def changed_versions(self) -> list[str]:
@@ -224,6 +224,11 @@ class RunFolder:
             scratch.write_text(json.dumps(content, indent=2) + "\n")
             scratch.replace(self._run_file)
 
+    def fetch(self) -> None:
+        """Copy what a start reads from an object store, and the compiled programs."""
+        if self.remote is not None:
+            self.remote.fetch(_FETCHED, [compile_cache.FOLDER])
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes of this machine from training into the same folder.
@@ -233,8 +238,7 @@ class RunFolder:
         """
         if self.remote is not None:
             with self.remote.claimed():
-                # Again: the folder was not locked before.
-                self.remote.fetch(_FETCHED, [compile_cache.FOLDER])
+                self.fetch()  # again: the folder was not locked before
                 yield
             return
         self.path.mkdir(parents=True, exist_ok=True)

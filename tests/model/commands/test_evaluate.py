@@ -150,7 +150,7 @@ def test_members_of_an_ensemble_have_one_size(model, vocabulary, samples, tmp_pa
         (["--task", "all", "--split", "test", "--submission", __file__], "(--submission)"),
         (["--task", "all", "--against", ""], "--against is empty"),
         (["--task", "all", "--batch-size", "999999999"], "batch_size must be between 1 and 65"),
-        (["--task", "all", "--show", "-1"], "--show must be at least 0, got -1"),
+        (["--task", "all", "--show", "-1"], "show must be at least 0, got -1 (--show)"),
         (["--task", "all", "--limit", "0"], "limit must be at least 1, got 0 (--limit)"),
         (["--task", "all", "--against", "best"], "the paper has no row 'best'; its rows: base"),
         (["--task", "all", "--json", ""], "--json is empty"),
