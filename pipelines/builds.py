@@ -10,7 +10,8 @@ from pipelines.corpus.manifest import Manifest
 from pipelines.engines.local import Alone, Workers
 from pipelines.engines.options import beam_options, expects_workers, waits
 from pipelines.engines.run import run_build
-from pipelines.prepared import Note, prepare, print_note, require_readable, tidy
+from pipelines.prepared import Note, prepare, require_readable, tidy
+from pipelines.printing import print_note
 
 __all__ = ["Built", "build", "run"]
 

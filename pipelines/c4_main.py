@@ -16,10 +16,8 @@ from pipelines import number_options
 from pipelines.corpus.errors import one_line
 from pipelines.engines.lean_imports import leave_out_threads
 from pipelines.interruption import Interruption, limit_exit
-from pipelines.printing import printable
+from pipelines.printing import print_note
 from pipelines.version import VERSION
-
-__all__ = ["main"]
 
 
 class _Command(NamedTuple):
@@ -173,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ValueError, OSError, OverflowError) as error:
             if os.environ.get("C4_TRACEBACK"):
                 raise
-            print(f"c4: error: {_line_of(error)}", file=sys.stderr)
+            print_note(f"c4: error: {_line_of(error)}")  # names of files may hold anything
             status = 1
         except Exception as error:
             if _caused_by_interrupt(error):
@@ -254,10 +252,9 @@ def _refuse_missing(name: str, error: ModuleNotFoundError) -> int:
     comes, brackets = "it comes with c4", ""
     if extra is not None:
         comes, brackets = f"it comes with the extra {extra}", f"[{extra}]"
-    print(
+    print_note(
         f"c4: error: c4 {name} needs {error.name}, which is not installed: "
-        f"{comes} (in a clone: {shlex.join(['pip', 'install', '-e', f'.{brackets}'])})",
-        file=sys.stderr,
+        f"{comes} (in a clone: {shlex.join(['pip', 'install', '-e', f'.{brackets}'])})"
     )
     return 1
 
@@ -310,10 +307,9 @@ def _caused_by_interrupt(error: BaseException | None) -> bool:
 
 
 def _line_of(error: Exception) -> str:
-    line = one_line(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
-        line = f"{error.filename}: {error.strerror}"
-    return printable(line)  # names of files may hold anything
+        return f"{error.filename}: {error.strerror}"
+    return one_line(error)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-__all__ = ["EXIT_S", "PATIENCE_S", "STATUS", "Interruption", "descendants", "limit_exit"]
-
 #: Exit status of an interrupted command: 128 and SIGINT, as shells have it.
 STATUS = 130
 
