@@ -43,20 +43,16 @@ _IMPORTED = (
 _FORKS = sys.platform != "darwin"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_S = 0.5
-_THREADS = "/proc/self/task"
-_GOES_S = 0.2  # time for a thread that Python has joined to be gone
+_CLIENTS = {"obstore", "requests"}  # keep connections, which a fork would share
 
 
 def can_fork() -> bool:
-    """Return whether this process has one thread, and is of a system that says so."""
-    if not (_FORKS and os.path.isdir(_THREADS)):
+    """Return whether this process has one thread and no connections to remote file systems."""
+    try:
+        has_one_thread = len(os.listdir("/proc/self/task")) == 1
+    except OSError:  # a system that does not say
         return False
-    patient_until = time.monotonic() + _GOES_S
-    while len(os.listdir(_THREADS)) > 1:
-        if threading.active_count() > 1 or time.monotonic() > patient_until:
-            return False
-        time.sleep(0.001)
-    return True
+    return _FORKS and has_one_thread and _CLIENTS.isdisjoint(sys.modules)
 
 
 def fork_starter(connection: socket.socket, words: int | None) -> int:
