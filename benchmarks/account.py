@@ -16,12 +16,9 @@ more with 1 is what its tables lose in the processor's cache. CPU seconds are th
 runs, taken in turn.
 """
 
-import argparse
 import functools
-import glob
 import importlib
 import json
-import os
 import pathlib
 import resource
 import subprocess
@@ -36,7 +33,8 @@ from collections import defaultdict  # noqa: E402
 from collections.abc import Callable, Iterator, Sequence  # noqa: E402
 from typing import Any  # noqa: E402
 
-_DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
+from benchmarks import measure  # noqa: E402
+
 _TOLERANCE = 0.05
 _INNER = "in-this-process"
 _PYTHON = "Python's start and end"
@@ -238,16 +236,11 @@ def _table(accounts: dict[int, dict[str, float]]) -> Iterator[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--wet", default=_DEFAULT_WET, metavar="GLOB")
+    parser = measure.parser(__doc__, wet=True)
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 256, 1024], metavar="PAGES")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    paths = sorted(map(os.path.abspath, glob.glob(arguments.wet)))
-    if not paths:
-        parser.error(f"no file matches {arguments.wet!r} (--wet)")
+    paths = measure.wet_files(parser, arguments.wet)
     least: dict[int, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="c4-account-") as folder:
         for _ in range(arguments.repeats):
