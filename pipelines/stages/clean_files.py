@@ -34,6 +34,7 @@ from pipelines.corpus.cleaned import (
     shard_order,
     write_cleaned,
 )
+from pipelines.corpus.columns import ends, joined
 from pipelines.corpus.container import OtherVersionError
 from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.errors import one_line
@@ -591,15 +592,12 @@ def _table(
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Return values as a column; texts given as bytes, and arrays, are copied only once."""
-    of_arrays = pa.types.is_large_list(kind)
-    if not of_arrays and (kind not in _OF_BYTES or not isinstance(next(iter(values), ""), bytes)):
-        return pa.array(values, kind)
-    ends = np.cumsum([0, *map(len, values)], dtype=np.int64)
-    data = pa.py_buffer(b"".join(values))
-    if not of_arrays:
-        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(ends), data])
-    items = pa.Array.from_buffers(kind.value_type, int(ends[-1]), [None, data])
-    return pa.LargeListArray.from_arrays(ends, items)
+    if pa.types.is_large_list(kind):
+        items = np.frombuffer(b"".join(values), np.uint32)
+        return pa.LargeListArray.from_arrays(ends(values), items)
+    if kind in _OF_BYTES and isinstance(next(iter(values), ""), bytes):
+        return joined(values, kind)
+    return pa.array(values, kind)
 
 
 def page_digest(page: RawPage, text: str) -> bytes:

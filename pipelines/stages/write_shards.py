@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import itertools
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from c4_filters.pages import FinishedPage, PageRules
+from c4_filters.pages import PageRules
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus.cleaned import (
-    CLEANED_SCHEMA,
     SHARD_ORDER,
     CleanedSource,
     key_range,
@@ -25,6 +25,7 @@ from pipelines.corpus.cleaned import (
     shard_order,
     units_in,
 )
+from pipelines.corpus.columns import Value, joined, views
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, no_pages, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
@@ -201,12 +202,10 @@ class _Shard:
         self._rules = rules
         self._provenance = provenance
         self._columns = [*_OUTPUT_COLUMNS, *(PROVENANCE_COLUMNS if provenance else ())]
+        self._other_columns = [name for name in self._columns if name != "text"]
         self._late = rules.recipe.order == "dedup_first"
-        self._batches: list[pa.RecordBatch] = []
-        self._kept: list[npt.NDArray[np.bool_]] = []  # [pages] of each batch
-        self._rows = 0  # in all batches
-        self._changed_rows: list[int] = []
-        self._changed: dict[str, list[pa.Array]] = defaultdict(list)  # their values, by column
+        self._batches: list[pa.RecordBatch] = []  # without texts
+        self._texts: list[Value] = []
         self.lines = 0
         self.pages_dropped: Counter[str] = Counter()
         self.lines_dropped: Counter[str] = Counter()
@@ -232,22 +231,21 @@ class _Shard:
             np.diff(bounds), removed_per_page(bounds, unit_gone)
         )
         to_judge = np.flatnonzero(keep & judged)
-        changed: list[FinishedPage] = []
-        texts, urls = pages.column("text"), pages.column("url")
+        texts: list[Value] = [*views(pages.column("text"))]
+        urls = pages.column("url")
+        languages: dict[int, tuple[str, float] | None] = {}
         for page in to_judge.tolist():
             begin, end = int(bounds[page]), int(bounds[page + 1])
-            text, url = texts[page].as_py(), urls[page].as_py()
-            finished = self._rules.finish_page(
+            text, url = str(texts[page], "utf-8"), urls[page].as_py()
+            left, _, result = self._rules.finish_page(
                 text, starts[begin:end].tolist(), unit_gone[begin:end], url
             )
-            left, _, result = finished
             removed = int(lines[page])
             if result.verdict is PageVerdict.KEPT:
                 removed -= result.lines
                 lines[page] = result.lines
                 self.lines_dropped[LineVerdict.DUPLICATE] += removed
-                self._changed_rows.append(self._rows + page)
-                changed.append(finished)
+                texts[page], languages[page] = left.encode(), result.language
                 continue
             keep[page] = False
             left_lines = left.count("\n") + 1 if left else 0
@@ -259,45 +257,41 @@ class _Shard:
                 samples.append(
                     {"url": url, "evidence": result.reason(), "text": text[:_SAMPLE_CHARS]}
                 )
-        self._note_changed(changed)
+        if self._late:
+            pages = _with_languages(pages, languages)
         self.lines += int(lines[keep].sum())
         if self._provenance:
             pages = with_provenance(pages, wet_files)
-        self._batches.append(pages.select([*self._columns, *SHARD_ORDER]))
-        self._kept.append(keep)
-        self._rows += len(pages)
+        pages = pages.select([*self._other_columns, *SHARD_ORDER])
+        self._batches.append(pages.filter(pa.array(keep)))
+        self._texts += itertools.compress(texts, keep.tolist())
 
     def table(self) -> pa.Table:
         """Return the pages of the shard, sorted by page key, then digest."""
-        rows = np.flatnonzero(np.concatenate([np.empty(0, np.bool_), *self._kept]))
-        if not len(rows):
+        if not self._texts:
             return no_pages(self._columns)
         table = pa.Table.from_batches(self._batches)
-        rows = rows[shard_order(table.select(SHARD_ORDER).take(rows))]
-        self.page_keys = table["page_key"].to_numpy()[rows]
-        # Texts are copied once: those that changed are taken from behind all others.
-        new_rows = np.arange(self._rows)
-        new_rows[self._changed_rows] = self._rows + np.arange(len(self._changed_rows))
-        new_rows = new_rows[rows]
-        columns = []
-        for name in self._columns:
-            changed = self._changed[name]
-            column = pa.chunked_array([*table[name].chunks, *changed])
-            columns.append(column.take(new_rows if changed else rows))
-        table = pa.table(columns, names=self._columns)
+        order = shard_order(table)
+        self.page_keys = table["page_key"].to_numpy()[order]
+        table = table.select(self._other_columns).take(order)
+        text = joined([self._texts[row] for row in order.tolist()], pa.large_string())
+        table = table.add_column(self._columns.index("text"), "text", text)
+        self._batches.clear()  # frees what they were read from: formats need memory, too
+        self._texts.clear()
         if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
             return table
         at = table.schema.get_field_index("timestamp")
         return table.set_column(at, "timestamp", in_whole_seconds(table["timestamp"]))
 
-    def _note_changed(self, pages: list[FinishedPage]) -> None:
-        """Note the new values of pages of a batch."""
-        if not pages:
-            return
-        values: dict[str, list[Any]] = {"text": [page.text for page in pages]}
-        if self._late:
-            found = [page.result.language or (None, None) for page in pages]
-            values["language"] = [code for code, _ in found]
-            values["language_probability"] = [probability for _, probability in found]
-        for name, of_pages in values.items():
-            self._changed[name].append(pa.array(of_pages, CLEANED_SCHEMA.field(name).type))
+
+def _with_languages(
+    pages: pa.RecordBatch, languages: Mapping[int, tuple[str, float] | None]
+) -> pa.RecordBatch:
+    """Return pages with other languages at these rows."""
+    for at, name in enumerate(("language", "language_probability")):
+        values = pages.column(name).to_pylist()
+        for row, language in languages.items():
+            values[row] = language[at] if language else None
+        column = pa.array(values, pages.schema.field(name).type)
+        pages = pages.set_column(pages.schema.get_field_index(name), name, column)
+    return pages
