@@ -142,7 +142,9 @@ class Engine:
     """What an engine and a network add: assumptions, see the price table."""
 
     start_s: float = 240.0  # from the launch to the first worker at work
-    stage_s: float = 20.0  # between two stages
+    unpaid_s: float = 60.0  # of it, before there are machines
+    stop_s: float = 40.0  # until machines are gone
+    stage_s: float = 6.0  # between two stages
     request_s: float = 0.020  # one request to an object store
     bytes_per_s: float = 50e6  # read or written by one process
     disk_gb: float = 25.0  # of each worker
@@ -214,6 +216,11 @@ class Plan:
     def wall_s(self) -> float:
         """Seconds from the launch to the manifest."""
         return self.fleet.engine.start_s + self.total("wall_s")
+
+    @property
+    def paid_s(self) -> float:
+        """Seconds for which there are machines."""
+        return self.wall_s - self.fleet.engine.unpaid_s + self.fleet.engine.stop_s
 
     @property
     def busy(self) -> float:
@@ -606,6 +613,7 @@ def _timed(stage: Stage, base: float, fleet: Fleet, rates: Rates) -> Stage:
     if stage.ahead:  # what is not read beside the work: the rest, but at least each first block
         first = min(SEQUENTIAL_BYTES, stage.read_bytes / stage.tasks) / engine.bytes_per_s
         read_s = max(read_s - work_s, stage.tasks * first)
+        requests = min(requests, stage.class_a + 2 * stage.tasks)  # is it there, the first block
     moved_s = (stage.written_bytes + stage.shuffle_bytes) / engine.bytes_per_s
     busy_s = work_s + read_s + moved_s + requests * engine.request_s / stage.at_a_time
     wall_s = busy_s / min(fleet.slots, stage.tasks)
