@@ -43,7 +43,7 @@ MACHINE_S = 0.0484  # CPU seconds of the fixed piece of work when the rates were
 _PAGES_PER_FILE = 10_000
 _REPEATS = 15
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would share this process's memory
-_ENGINE = Engine(start_s=0, stage_s=0.1, request_s=0, bytes_per_s=1e9, longest_task=1.2)
+_ENGINE = Engine(start_s=0, stage_s=0, request_s=0, bytes_per_s=1e9, longest_task=1.2)
 
 
 def fixed_work() -> list[tuple[float, float]]:
