@@ -29,7 +29,7 @@ _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.corpus.cleaned
 _REPEATED = 0.15  # of the spans sent, the part that is removed: python -m benchmarks.scale
 _INDEX_BYTES = 110  # of a batch in a cleaned file's table of sections
 _PROVENANCE_BYTES = 25  # a page in a Parquet shard: docs/reading.md
-_HELD_BYTES = 512 << 10  # a merging task holds of each file beside its pages: ends, a batch
+_HELD_BYTES = 768 << 10  # a merging task holds of each file beside its pages: ends, batches
 _PART_BYTES = 200  # what passes a shard its part of a merged piece
 _REMOVAL_BYTES = 0.2  # a unit: its bit, and the keeper of each removed one (0.12 en, 0.30 tfds)
 
@@ -126,7 +126,7 @@ class Rates:
     )
     clean_byte_ratio: float = 5.0  # a byte of a file's kept text
     bucket_ratio: float = 2.0  # a byte of a bucket's buffers
-    merge_ratio: float = 2.5  # a byte of text sorted at a time: python -m benchmarks.merging
+    merge_ratio: float = 3.5  # a byte of text sorted at a time: python -m benchmarks.merging
     shard_ratio: float = 4.0  # a byte of a shard's text
     local_shuffle_ratio: float = 3.0  # a byte shuffled: the local runner spills nothing
 
