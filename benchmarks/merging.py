@@ -8,8 +8,6 @@ pieces, each in its own process; both ways must give the same shard. CPU seconds
 those of the processes; the sums are extrapolated to all pieces and shards.
 """
 
-import argparse
-import glob
 import os
 import sys
 import tempfile
@@ -34,14 +32,11 @@ from pipelines.stages.write_shards import plan_shards, write_shard
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; fails when the two ways differ."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--wet", required=True, metavar="GLOB")
+    parser = measure.parser(__doc__, wet=True)
     parser.add_argument("--files", type=int, default=400, help="cleaned files (default: 400)")
     parser.add_argument("--sample", type=int, default=3, help="pieces and shards (default: 3)")
     arguments = parser.parse_args(argv)
-    paths = sorted(glob.glob(arguments.wet))
-    if not paths:
-        parser.error(f"no file matches {arguments.wet!r}")
+    paths = measure.wet_files(parser, arguments.wet)
     with tempfile.TemporaryDirectory(prefix="c4-merging-") as output:
         names, text_bytes = _make_files(paths, arguments.files, output)
         return 0 if _compare(names, text_bytes, output, arguments.sample) else 1

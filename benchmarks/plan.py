@@ -14,7 +14,6 @@ changes: a fixed piece of work is timed before and after each build, in as many 
 and the model gets the speed and load of the machine.
 """
 
-import argparse
 import concurrent.futures
 import dataclasses
 import multiprocessing
@@ -27,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import build, plan_rates
+from benchmarks import build, measure, plan_rates
 from benchmarks.generate_wet import SyntheticCrawl, generate
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_settled
 from pipelines import plan
@@ -192,9 +191,7 @@ def print_rates() -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.parser(__doc__)
     parser.add_argument("what", choices=("check", "rates", "speed"))
     parser.add_argument("--pages", type=int, nargs="+", default=[20_000, 80_000, 300_000])
     parser.add_argument("--workers", type=int, default=2)

@@ -35,8 +35,6 @@ from pipelines.stages.clean_files import FileSummary, clean_file
 from pipelines.stages.merge_files import MergePlan, cleaned_sources, merge_files
 from pipelines.stages.write_shards import ShardTask, plan_shards, write_shard
 
-__all__ = ["default_wet", "measured_rates", "real_effort"]
-
 _REPEATS = 5
 _DIGITS = 3
 

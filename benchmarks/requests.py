@@ -25,8 +25,6 @@ from pipelines.stages import merge_files
 from testing.fake_google_cloud import fake_google_cloud
 from testing.helpers import wet_bytes
 
-__all__ = ["TEXT_BYTES", "Counted", "count_requests", "pieces_of"]
-
 _KINDS = ("PUT", "GET", "HEAD", "LIST", "DELETE")
 _TEXT = (
     "The ferry to {place} leaves at {hour} in the morning.\n"

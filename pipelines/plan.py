@@ -19,8 +19,6 @@ from pipelines.storage import READS_AT_A_TIME
 from pipelines.storage.objects import PART_BYTES
 from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES
 
-__all__ = ["Engine", "Fleet", "OlderWork", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan"]
-
 _LOSER_BYTES, _SETTLED_BYTES = 12, 8  # a row, as c4_filters.spans packs it
 _BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
 ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket

@@ -32,8 +32,6 @@ from c4_filters.verdicts import PageVerdict
 from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.container import Container, DamagedFileError, Part, write_container
 
-__all__ = ["PAGE_VERDICTS", "OtherBuildError", "Removals", "open_removals", "write_removals"]
-
 #: What can become of a cleaned page before its units are judged; the first: it stays.
 PAGE_VERDICTS = (
     PageVerdict.KEPT,

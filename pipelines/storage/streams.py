@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["SCATTERED_BYTES", "SEQUENTIAL_BYTES", "RangeFile", "Upload"]
-
 SEQUENTIAL_BYTES = 16 << 20  # fetched at a time when a file is read from beginning to end
 SCATTERED_BYTES = 64 << 10  # fetched at a time when small parts of it are read
 _AHEAD_BYTES = 4 << 20  # fetched at a time where a range was announced

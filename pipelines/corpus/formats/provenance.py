@@ -5,8 +5,6 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-__all__ = ["PROVENANCE_COLUMNS", "PROVENANCE_FEATURES", "no_pages", "with_provenance"]
-
 #: Columns of the table that a shard is written from, in the order of the features.
 PROVENANCE_COLUMNS = ("source_file", "source_offset", "record_id")
 #: Features as published.
