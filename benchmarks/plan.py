@@ -38,7 +38,7 @@ from pipelines.plan import Engine, Fleet, Rates, Work, make_plan
 from pipelines.stages import dedup
 
 BAR = 0.15  # the largest error of a prediction, as a part of what was measured
-MACHINE_S = 0.0484  # CPU seconds of the fixed piece of work when the rates were measured
+MACHINE_S = 0.0506  # CPU seconds of the fixed piece of work when the rates were measured
 _PAGES_PER_FILE = 10_000
 _REPEATS = 15
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would share this process's memory
@@ -178,15 +178,13 @@ def check(sizes: list[int], workers: int, seed: int) -> float:
 
 
 def print_rates() -> None:
-    """Measure the rates, and print what changes, line by line, where it is stored."""
+    """Measure the rates, and print them line by line where they are stored, with the old ones."""
     print(f"benchmarks/plan.py:\nMACHINE_S = {least():.3g}\n\npipelines/plan.py, was")
     rates = plan_rates.measured_rates()
-    for field in dataclasses.fields(rates):
-        value = getattr(rates, field.name)
-        if value != field.default:
-            print(f"    {field.name}: float = {value:g}  # {field.default:g}", flush=True)
+    for name, value in rates.items():
+        print(f"    {name}: float = {value:g}  # {getattr(Rates(), name):g}", flush=True)
     if wet := plan_rates.default_wet():
-        effort = plan_rates.real_effort(wet, rates)
+        effort = plan_rates.real_effort(wet, dataclasses.replace(Rates(), **rates))
         print(f"    effort: float = {effort:.2f}  # {plan.Profile().effort}; {len(wet)} files")
 
 

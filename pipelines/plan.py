@@ -51,7 +51,7 @@ class Profile:
     units: float = 4.3  # sentences
     written_bytes: float = 300.0
     sent_spans: float = 0.85  # part of the spans that no other page of the same file has smaller
-    effort: float = 1.44  # CPU of cleaning, against generated pages of the same amounts
+    effort: float = 1.45  # CPU of cleaning, against generated pages of the same amounts
     cleaned_ratio: float = 0.655  # of cleaned files, a kept byte of text
     shard_ratio: float = 0.37  # of Parquet shards, a written byte of text
 
@@ -82,35 +82,35 @@ class OlderWork:
 class Rates:
     """CPU seconds and bytes per unit of work.
 
-    Measured on one core of the machine of docs/log.md with `benchmarks/plan.py` of version 0.1;
-    ``Fleet.cpu_factor`` carries them over to another. ``python -m benchmarks.plan check`` holds
-    them against builds.
+    Measured by ``python -m benchmarks.plan rates`` on one core of a shared virtual machine (AMD
+    EPYC, Python 3.11), each the least of several runs; ``Fleet.cpu_factor`` carries them over to
+    another machine. ``python -m benchmarks.plan check`` holds them against builds.
     """
 
     # Cleaning, by least squares over corpora that differ in one amount at a time.
     read_page_s: float = 22e-6
-    read_byte_s: float = 2.6e-9
-    judged_page_s: float = 29e-6
+    read_byte_s: float = 2.5e-9
+    judged_page_s: float = 28e-6
     judged_byte_s: float = 16e-9  # of text past the line rules
-    kept_page_s: float = 3.2e-6
+    kept_page_s: float = 2.8e-6
     kept_byte_s: float = 11e-9
     # Deduplication.
-    url_page_s: float = 0.24e-6  # read, settled in the file, packed
-    unit_s: float = 76e-9  # a file's spans: read, hashed, settled, packed
-    pack_buffer_s: float = 4.4e-6  # a buffer made
-    bucket_row_s: float = 44e-9  # sorted in a bucket
-    bucket_buffer_s: float = 19e-6  # a buffer opened
+    url_page_s: float = 0.19e-6  # read, settled in the file, packed
+    unit_s: float = 49e-9  # a file's spans: read, hashed, settled, packed
+    pack_buffer_s: float = 1.5e-6  # a buffer made
+    bucket_row_s: float = 33e-9  # sorted in a bucket
+    bucket_buffer_s: float = 13e-6  # a buffer opened
     removal_unit_s: float = 17e-9
-    element_s: float = 3.3e-6  # through a runner's shuffle
-    shuffle_byte_s: float = 4.2e-9
+    element_s: float = 3.2e-6  # through a runner's shuffle
+    shuffle_byte_s: float = 4.7e-9
     # Merging and writing.
-    open_s: float = 62e-6  # a merging task, or a shard, opens one cleaned file
-    open_batch_s: float = 2.5e-6  # and for each record batch in its index
-    merge_byte_s: float = 2.9e-9  # of kept text, read and written again
-    merge_page_s: float = 1.3e-6
+    open_s: float = 45e-6  # a merging task, or a shard, opens one cleaned file
+    open_batch_s: float = 2.6e-6  # and for each record batch in its index
+    merge_byte_s: float = 2.6e-9  # of kept text, read and written again
+    merge_page_s: float = 1.2e-6
     part_s: float = 290e-6  # what a shard has in a merged piece: written, passed on, and read
-    write_page_s: float = 5.2e-6
-    write_byte_s: float = 3e-9
+    write_page_s: float = 4.7e-6
+    write_byte_s: float = 2.4e-9
     # The client of gs://, on loopback without TLS.
     request_cpu_s: float = 0.42e-3
     request_byte_s: float = 1.2e-9
