@@ -6,7 +6,6 @@ pages, pages that the line rules drop, pages with bad words) and solved by least
 stages at two sizes each, of which the line through both gives two rates.
 """
 
-import dataclasses
 import functools
 import glob
 import pathlib
@@ -35,10 +34,8 @@ from pipelines.stages.clean_files import FileSummary, clean_file
 from pipelines.stages.merge_files import MergePlan, cleaned_sources, merge_files
 from pipelines.stages.write_shards import ShardTask, plan_shards, write_shard
 
-__all__ = ["default_wet", "measured_rates", "real_effort"]
-
 _REPEATS = 5
-_DIGITS = 3
+_DIGITS = 2
 
 
 class _Changed(SyntheticCrawl):
@@ -64,14 +61,13 @@ class _WithBadWords(_Changed):
     change = staticmethod(lambda text: text.replace(b".", b" " + _WithBadWords.word + b".", 1))
 
 
-def measured_rates() -> Rates:
-    """Measure every rate that is CPU; the bytes of memory and storage are as they were."""
+def measured_rates() -> dict[str, float]:
+    """Measure the rates of `pipelines.plan.Rates` that are CPU of the build's own code."""
     with tempfile.TemporaryDirectory(prefix="c4-rates-") as name:
         folder = pathlib.Path(name)
         found = _clean_rates(folder) | _dedup_rates(folder) | _write_rates(folder)
     found |= _shuffle_rates()
-    rounded = {field: float(f"{value:.{_DIGITS - 1}e}") for field, value in found.items()}
-    return dataclasses.replace(Rates(), **rounded)
+    return {field: float(f"{value:.{_DIGITS - 1}e}") for field, value in found.items()}
 
 
 def real_effort(wet: Sequence[str], rates: Rates) -> float:

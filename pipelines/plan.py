@@ -19,8 +19,6 @@ from pipelines.storage import READS_AT_A_TIME
 from pipelines.storage.objects import PART_BYTES
 from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES
 
-__all__ = ["Engine", "Fleet", "OlderWork", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan"]
-
 _LOSER_BYTES, _SETTLED_BYTES = 12, 8  # a row, as c4_filters.spans packs it
 _BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
 ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
@@ -29,7 +27,7 @@ _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.corpus.cleaned
 _REPEATED = 0.15  # of the spans sent, the part that is removed: python -m benchmarks.scale
 _INDEX_BYTES = 110  # of a batch in a cleaned file's table of sections
 _PROVENANCE_BYTES = 25  # a page in a Parquet shard: docs/reading.md
-_HELD_BYTES = 512 << 10  # a merging task holds of each file beside its pages: ends, a batch
+_HELD_BYTES = 768 << 10  # a merging task holds of each file beside its pages: ends, batches
 _PART_BYTES = 200  # what passes a shard its part of a merged piece
 _REMOVAL_BYTES = 0.2  # a unit: its bit, and the keeper of each removed one (0.12 en, 0.30 tfds)
 
@@ -53,7 +51,7 @@ class Profile:
     units: float = 4.3  # sentences
     written_bytes: float = 300.0
     sent_spans: float = 0.85  # part of the spans that no other page of the same file has smaller
-    effort: float = 1.44  # CPU of cleaning, against generated pages of the same amounts
+    effort: float = 1.45  # CPU of cleaning, against generated pages of the same amounts
     cleaned_ratio: float = 0.655  # of cleaned files, a kept byte of text
     shard_ratio: float = 0.37  # of Parquet shards, a written byte of text
 
@@ -84,37 +82,38 @@ class OlderWork:
 class Rates:
     """CPU seconds and bytes per unit of work.
 
-    Measured on one core of the machine of docs/log.md with `benchmarks/plan.py` of version 0.1;
-    ``Fleet.cpu_factor`` carries them over to another. ``python -m benchmarks.plan check`` holds
-    them against builds.
+    Measured by ``python -m benchmarks.plan rates`` on one core of a shared virtual machine (AMD
+    EPYC, Python 3.11), each the least of several runs; ``Fleet.cpu_factor`` carries them over to
+    another machine. ``python -m benchmarks.plan check`` holds them against builds.
     """
 
     # Cleaning, by least squares over corpora that differ in one amount at a time.
     read_page_s: float = 22e-6
-    read_byte_s: float = 2.6e-9
-    judged_page_s: float = 29e-6
+    read_byte_s: float = 2.5e-9
+    judged_page_s: float = 28e-6
     judged_byte_s: float = 16e-9  # of text past the line rules
-    kept_page_s: float = 3.2e-6
+    kept_page_s: float = 2.8e-6
     kept_byte_s: float = 11e-9
     # Deduplication.
-    url_page_s: float = 0.24e-6  # read, settled in the file, packed
-    unit_s: float = 76e-9  # a file's spans: read, hashed, settled, packed
-    pack_buffer_s: float = 4.4e-6  # a buffer made
-    bucket_row_s: float = 44e-9  # sorted in a bucket
-    bucket_buffer_s: float = 19e-6  # a buffer opened
+    url_page_s: float = 0.19e-6  # read, settled in the file, packed
+    unit_s: float = 49e-9  # a file's spans: read, hashed, settled, packed
+    pack_buffer_s: float = 1.5e-6  # a buffer made
+    bucket_row_s: float = 33e-9  # sorted in a bucket
+    bucket_buffer_s: float = 13e-6  # a buffer opened
     removal_unit_s: float = 17e-9
-    element_s: float = 3.3e-6  # through a runner's shuffle
-    shuffle_byte_s: float = 4.2e-9
+    element_s: float = 3.2e-6  # through a runner's shuffle
+    shuffle_byte_s: float = 4.7e-9
     # Merging and writing.
-    open_s: float = 62e-6  # a merging task, or a shard, opens one cleaned file
-    open_batch_s: float = 2.5e-6  # and for each record batch in its index
-    merge_byte_s: float = 2.9e-9  # of kept text, read and written again
-    merge_page_s: float = 1.3e-6
+    open_s: float = 45e-6  # a merging task, or a shard, opens one cleaned file
+    open_batch_s: float = 2.6e-6  # and for each record batch in its index
+    merge_byte_s: float = 2.6e-9  # of kept text, read and written again
+    merge_page_s: float = 1.2e-6
     part_s: float = 290e-6  # what a shard has in a merged piece: written, passed on, and read
-    write_page_s: float = 5.2e-6
-    write_byte_s: float = 3e-9
-    request_cpu_s: float = 0.25e-3  # the client of gs://: to read 64 kB of a file; 0.12 to open one
-    request_byte_s: float = 1e-9  # and for each byte
+    write_page_s: float = 4.7e-6
+    write_byte_s: float = 2.4e-9
+    # The client of gs://, on loopback without TLS.
+    request_cpu_s: float = 0.42e-3
+    request_byte_s: float = 1.2e-9
     # A file's path through all stages beside that: its tasks, its small files.
     file_s: float = 5.7e-3
     print_page_bytes: float = 80.0  # stored, beside 16 bytes a unit
@@ -125,7 +124,7 @@ class Rates:
     )
     clean_byte_ratio: float = 5.0  # a byte of a file's kept text
     bucket_ratio: float = 2.0  # a byte of a bucket's buffers
-    merge_ratio: float = 2.5  # a byte of text sorted at a time: python -m benchmarks.merging
+    merge_ratio: float = 3.5  # a byte of text sorted at a time: python -m benchmarks.merging
     shard_ratio: float = 4.0  # a byte of a shard's text
     local_shuffle_ratio: float = 3.0  # a byte shuffled: the local runner spills nothing
 
@@ -142,7 +141,9 @@ class Engine:
     """What an engine and a network add: assumptions, see the price table."""
 
     start_s: float = 240.0  # from the launch to the first worker at work
-    stage_s: float = 20.0  # between two stages
+    unpaid_s: float = 60.0  # of it, before there are machines
+    stop_s: float = 40.0  # until machines are gone
+    stage_s: float = 6.0  # between two stages
     request_s: float = 0.020  # one request to an object store
     bytes_per_s: float = 50e6  # read or written by one process
     disk_gb: float = 25.0  # of each worker
@@ -214,6 +215,11 @@ class Plan:
     def wall_s(self) -> float:
         """Seconds from the launch to the manifest."""
         return self.fleet.engine.start_s + self.total("wall_s")
+
+    @property
+    def paid_s(self) -> float:
+        """Seconds for which there are machines."""
+        return self.wall_s - self.fleet.engine.unpaid_s + self.fleet.engine.stop_s
 
     @property
     def busy(self) -> float:
@@ -606,6 +612,7 @@ def _timed(stage: Stage, base: float, fleet: Fleet, rates: Rates) -> Stage:
     if stage.ahead:  # what is not read beside the work: the rest, but at least each first block
         first = min(SEQUENTIAL_BYTES, stage.read_bytes / stage.tasks) / engine.bytes_per_s
         read_s = max(read_s - work_s, stage.tasks * first)
+        requests = min(requests, stage.class_a + 2 * stage.tasks)  # is it there, the first block
     moved_s = (stage.written_bytes + stage.shuffle_bytes) / engine.bytes_per_s
     busy_s = work_s + read_s + moved_s + requests * engine.request_s / stage.at_a_time
     wall_s = busy_s / min(fleet.slots, stage.tasks)

@@ -166,7 +166,7 @@ def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
 def _costs(plan: Plan, tables: Tables) -> dict[str, float]:
     """Return US dollars by what they are paid for, without the storage after the build."""
     usd = {name: price.usd for name, price in tables.prices.items()}
-    hours = plan.wall_s / 3600 * plan.fleet.workers
+    hours = plan.paid_s / 3600 * plan.fleet.workers
     requests = plan.total("class_a") / 1000 * usd["class_a_1000"]
     requests += plan.total("class_b") / 1000 * usd["class_b_1000"]
     return {
@@ -200,6 +200,7 @@ def _as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
         "stages": [dataclasses.asdict(stage) for stage in plan.stages],
         "cpu_s": plan.total("cpu_s"),
         "wall_s": plan.wall_s,
+        "paid_s": plan.paid_s,
         "process_bytes": plan.widest.process_bytes,
         "process_bytes_available": plan.fleet.process_bytes,
         "shuffle_bytes": plan.total("shuffle_bytes"),

@@ -25,16 +25,6 @@ from pipelines.corpus.opened import Opened, open_held
 from pipelines.corpus.pieces import PIECE_SCHEMA, PiecePart, piece_rows, write_piece
 from pipelines.stages.write_shards import ShardTask
 
-__all__ = [
-    "FILE_REQUESTS",
-    "SORTED_BYTES",
-    "MergePlan",
-    "MergeTask",
-    "cleaned_sources",
-    "merge_files",
-    "plan_merge",
-]
-
 FILE_REQUESTS = 3  # a task makes for a file: its table, its pages, its removals
 #: Text of a piece. Few pieces are few requests; where there is much text, about as many pieces are
 #: made as a few hundred machines have processes.

@@ -15,8 +15,6 @@ from pipelines.storage.errors import raising_oserror, require
 from pipelines.storage.paths import FileInfo, NoInputError, folder_error, is_temporary, last_part
 from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES, RangeFile, Upload
 
-__all__ = ["PART_BYTES", "Objects"]
-
 PART_BYTES = 16 << 20  # S3 allows 10,000 parts per object, each of at least 5 MB
 _PARTS_AT_A_TIME = 2
 _EXTRAS = {"gs": "gcp", "s3": "aws"}

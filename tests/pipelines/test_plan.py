@@ -132,6 +132,6 @@ def test_every_amount_of_a_profile_counts(amount: str) -> None:
 def test_every_assumption_counts_but_the_disk_which_is_only_paid_for(name: str) -> None:
     engine = dataclasses.replace(Engine(), **{name: getattr(Engine(), name) * 1.5})
     after = dataclasses.replace(FLEET, engine=engine)
-    same = make_plan(CRAWL, FLEET).wall_s == make_plan(CRAWL, after).wall_s
+    same = make_plan(CRAWL, FLEET).paid_s == make_plan(CRAWL, after).paid_s
     same &= FLEET.process_bytes == after.process_bytes
     assert same == (name == "disk_gb")
