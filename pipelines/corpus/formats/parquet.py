@@ -21,16 +21,6 @@ from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, MOST_BYTES, TEXT_F
 from pipelines.corpus.formats.places import Kept, arrow_file, other_build
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, PROVENANCE_FEATURES
 
-__all__ = [
-    "ROW_GROUP_TEXT_BYTES",
-    "Texts",
-    "read_batches",
-    "read_pages",
-    "read_tables",
-    "row_groups",
-    "write",
-]
-
 ROW_GROUP_TEXT_BYTES = 32 << 20
 
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
