@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
                 print()
                 print(*example_lines(found, shown.show), sep="\n")
         if shown.json is not None:
-            write_json(pathlib.Path(shown.json), report.json())
+            write_json(shown.json, report.json())
         if shown.submission is not None:
             for written in write_submissions(config, report, shown.submission):
                 replaced = f", {written.replaced:,} invalid ones became {written.majority}"

@@ -12,7 +12,7 @@ from model.evaluation.published import COLUMNS
 from model.tasks import TASKS
 from model.tasks.prepared import prepare
 from model.tasks.sources.libraries import read_tfds
-from model.training.checkpoints import save_params
+from model.training.model_folders import save_params
 from testing.helpers import run_c4
 from testing.tiny_t5 import V1_0, random_params
 from testing.vocabularies import train
