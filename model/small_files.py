@@ -135,15 +135,12 @@ def new_folder(path: str, last: str) -> Iterator[pathlib.Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a file, whole or not at all, and its folder with it."""
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.tmp")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(path)
+    with storage.write_atomically(os.fspath(path)) as file:
+        file.write(text.encode())
 
 
-def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write a JSON object for people and programs as `write_text` writes."""
     write_text(path, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n")

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from model.commands.starting import add_process_options, joined_processes, report_failures_once
 from model.evaluation.evaluate import EvaluateConfig, evaluate, write_submissions
 from model.evaluation.report import example_lines
-from model.small_files import require_local, write_json
+from model.small_files import write_json
+from pipelines import storage
 from pipelines.options import add_options, check_bounds, given_values, option, refuse_empty
 
 __all__ = ["add_arguments", "run"]
@@ -33,16 +34,14 @@ class _Shown:
     def __post_init__(self) -> None:
         """Raise ValueError for what could not be written when all is predicted, hours later."""
         check_bounds(self)
-        if self.json is not None:
-            require_local(self.json, "--json")
-            path = pathlib.Path(self.json)
+        if self.json is not None and storage.is_local(self.json):
+            path = pathlib.Path(storage.local_path(self.json))
             if path.is_dir():
                 raise ValueError(f"{path} is a folder: name a file (--json)")
             if not path.parent.is_dir():
                 raise ValueError(f"{path.parent}: no such folder (--json)")
-        folder = self.submission
-        if folder is not None:
-            require_local(folder, "--submission")
+        if self.submission is not None and storage.is_local(self.submission):
+            folder = storage.local_path(self.submission)
             if os.path.lexists(folder) and not os.path.isdir(folder):
                 raise ValueError(f"{folder} is not a folder (--submission)")
 
@@ -92,7 +91,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
                 print()
                 print(*example_lines(found, shown.show), sep="\n")
         if shown.json is not None:
-            write_json(pathlib.Path(shown.json), report.json())
+            write_json(shown.json, report.json())
         if shown.submission is not None:
             for written in write_submissions(config, report, shown.submission):
                 replaced = f", {written.replaced:,} invalid ones became {written.majority}"

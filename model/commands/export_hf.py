@@ -10,7 +10,7 @@ from model.data.vocabulary import Vocabulary
 from model.devices import pass_over_absent_tpus
 from model.exchange.hugging_face import config_to_hf, export_model
 from model.small_files import require_absent
-from model.training.checkpoints import load_params
+from model.training.model_folders import load_params
 from pipelines.options import add_options, given_values, option
 
 __all__ = ["ExportConfig", "add_arguments", "run"]

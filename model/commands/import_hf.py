@@ -12,7 +12,7 @@ from model.exchange.hugging_face import import_model
 from model.exchange.tokenizer_files import read_vocabulary
 from model.small_files import require_absent
 from model.t5.config import ModelConfig
-from model.training.checkpoints import save_params
+from model.training.model_folders import save_params
 from pipelines.options import add_options, given_values, option
 
 __all__ = ["ImportConfig", "add_arguments", "described", "run"]

@@ -9,7 +9,8 @@ import jax
 import orbax.checkpoint as ocp
 
 from model.training import distributed
-from model.training.checkpoints import Checkpoints, join_parts
+from model.training.checkpoint_layout import join_parts
+from model.training.checkpoints import Checkpoints
 from model.training.remote_run import STEPS, RemoteRun
 from model.training.run_folder import RunFolder
 from model.training.train_step import TrainState

@@ -75,10 +75,6 @@ class RemoteRun:
         storage.copy_files((self._in_store(name), str(self.path / name)) for name in wanted)
         self._copied.update((name, _identity(self.path / name)) for name in wanted)
 
-    def names(self) -> list[str]:
-        """Return the names of files and folders at the top of the store's folder."""
-        return sorted({*storage.sizes(self.url), *storage.folders(self.url)})
-
     def copy_changed(self, first: str = "") -> None:
         """Copy what has changed since it was copied, apart from checkpoints, to the store.
 

@@ -76,7 +76,7 @@ def test_the_corpora_and_defaults_are_those_of_the_code():
 @pytest.mark.slow
 def test_the_library_s_example_runs(tmp_path, monkeypatch, capsys):
     from model.data.vocabulary import Vocabulary
-    from model.training.checkpoints import save_params
+    from model.training.model_folders import save_params
     from testing.tiny_t5 import V1_0, random_params
     from testing.vocabularies import train
 

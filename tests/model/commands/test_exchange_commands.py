@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from model.data.vocabulary import Vocabulary
 from model.exchange.hugging_face import export_model, import_model
 from model.t5.config import model_config
-from model.training.checkpoints import load_params, save_params
+from model.training.model_folders import load_params, save_params
 from testing.helpers import run_c4
 from testing.tiny_t5 import V1_0, V1_1, assert_same_bytes, random_params
 from testing.vocabularies import train

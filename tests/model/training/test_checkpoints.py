@@ -9,14 +9,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from model.t5.config import model_config
-from model.training.checkpoints import (
-    MODEL_FILE,
-    Checkpoints,
-    load_params,
-    newest_step,
-    read_model,
-    save_params,
-)
+from model.training.checkpoint_layout import MODEL_FILE, newest_step
+from model.training.checkpoints import Checkpoints
+from model.training.model_folders import load_params, read_model, save_params
 from model.training.optimizer import Moment
 from model.training.train_step import TrainState
 
@@ -203,7 +198,7 @@ def test_runs_are_read_by_folder_and_by_step(tmp_path):
     with pytest.raises(ValueError, match=r"model\.json is missing"):
         load_params(tmp_path)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    from model.training.checkpoints import write_model_file
+    from model.training.checkpoint_layout import write_model_file
 
     write_model_file(tmp_path, _CONFIG)
     with pytest.raises(ValueError, match="holds no whole checkpoint yet"):

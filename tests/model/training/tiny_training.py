@@ -136,7 +136,8 @@ def main(coordinator, processes, process_id, folder, mesh, bucket):
     # Sequences change places then, so there is no dropout, which tells places apart.
     apart = sorted(jax.devices(), key=lambda device: (device.id % 4 // 2, device.process_index))
     losses, state = train(WITHOUT_DROPOUT, shape, devices=apart)
-    from model.training.checkpoints import Checkpoints, save_params
+    from model.training.checkpoints import Checkpoints
+    from model.training.model_folders import save_params
 
     checkpoints = Checkpoints(folder)
     checkpoints.save(STEPS, state, {})

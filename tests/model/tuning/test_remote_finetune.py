@@ -6,8 +6,8 @@ import pytest
 
 from model.evaluation.best_files import kept_best
 from model.evaluation.trained import open_trained
-from model.training.checkpoints import load_params
 from model.training.metrics import read_rows
+from model.training.model_folders import load_params
 from model.tuning.base_model import open_base_model
 from testing.helpers import run_c4
 from testing.material import material, quick_xla
