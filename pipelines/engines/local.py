@@ -102,12 +102,16 @@ class _Forked:
     def kill(self) -> None:
         with self._lock:
             if self._status is None:
-                os.kill(self._process, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._process, signal.SIGKILL)
 
     def _poll(self) -> int | None:
         with self._lock:
             if self._status is None:
-                process, status = os.waitpid(self._process, os.WNOHANG)
+                try:
+                    process, status = os.waitpid(self._process, os.WNOHANG)
+                except ChildProcessError:  # the system reaps where SIGCHLD is ignored
+                    process, status = self._process, 0
                 self._status = os.waitstatus_to_exitcode(status) if process else None
             return self._status
 

@@ -381,3 +381,12 @@ def test_with_own_rules_a_launcher_does_not_fork(
     with pytest.raises(SeenError) as seen:
         builds.run(config, RunConfig(), alone=alone)
     assert seen.value.args == (None if rules else alone,)
+
+
+def test_a_forked_process_that_the_system_has_reaped_has_ended() -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    forked = local._Forked(process.pid)
+    forked.kill()
+    assert forked.wait() == 0
+    forked.kill()
