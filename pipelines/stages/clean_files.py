@@ -70,7 +70,6 @@ _PROGRESS_EVERY_S = 0.3
 # with 64 (benchmarks/account.py).
 _PAGES_AT_A_TIME = 1024
 _CHARS_AT_A_TIME = 8 << 20
-_OF_BYTES = (pa.large_string(), pa.large_binary())
 _MOST_VERDICTS = 256  # of a file: a byte each
 #: Verdicts that TF reaches before it deduplicates urls.
 BEFORE_URLS = frozenset({PageVerdict.NO_TEXT, PageVerdict.TOO_LONG, PageVerdict.DOMAIN})
@@ -595,7 +594,7 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_large_list(kind):
         items = np.frombuffer(b"".join(values), np.uint32)
         return pa.LargeListArray.from_arrays(ends(values), items)
-    if kind in _OF_BYTES and isinstance(next(iter(values), ""), bytes):
+    if values and isinstance(values[0], bytes) and not pa.types.is_fixed_size_binary(kind):
         return joined(values, kind)
     return pa.array(values, kind)
 

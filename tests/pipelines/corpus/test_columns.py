@@ -2,13 +2,14 @@
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.corpus.columns import ends, joined, views
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.large_binary()])
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(max_size=5), max_size=6), st.integers(0, 6), st.integers(0, 6))
 def test_values_are_those_of_the_column(
     kind: pa.DataType, texts: list[str], first: int, count: int
