@@ -82,7 +82,9 @@ class PackFile(beam.DoFn):
         ids, keys = read_spans(self.folder, file)
         found = spans.span_winners(ids, keys)
         winners = found.rows
-        packed = spans.pack_spans_by_bucket(ids[winners], keys[winners], winners, self.buckets)
+        packed = spans.pack_spans_by_bucket(
+            ids.take(winners, axis=0), keys[winners], winners, self.buckets
+        )
         for bucket, buffer in packed.items():
             yield bucket, (str(file), buffer)
         settled = spans.pack_settled(found.losers, found.keepers)

@@ -13,6 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from pipelines import number_options
 from pipelines.corpus.errors import one_line
+from pipelines.engines.lean_imports import leave_out_threads
 from pipelines.interruption import Interruption, limit_exit
 from pipelines.printing import print_note
 from pipelines.version import VERSION
@@ -22,6 +23,7 @@ class _Command(NamedTuple):
     module: str  # has add_arguments(parser) and run(arguments, rest) -> exit status
     summary: str
     passes_on: bool = False  # options it does not know go to Beam
+    forks: bool = False  # workers from its own process, in which no library may start threads
     extra: str | None = None  # of the package, without which its module cannot be imported
     interrupted: str = "interrupted"  # the line on an interrupt: what is kept, how to resume
 
@@ -42,6 +44,7 @@ _COMMANDS = {
         "pipelines.commands.build",
         "builds a corpus from WET files",
         passes_on=True,
+        forks=True,
         interrupted=f"{_AGAIN} to resume: cleaned files are kept",
     ),
     "verify": _Command(
@@ -81,6 +84,7 @@ _COMMANDS = {
         "pipelines.commands.import_pages",
         "makes a corpus of Wikipedia, books, JSON lines or data sets",
         passes_on=True,
+        forks=True,
         interrupted=f"{_AGAIN} to resume: finished files are kept",
     ),
     "mix": _of_model("mix", "mixes corpora by weight, in pages or tokens", _FROM_START),
@@ -195,6 +199,8 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
         )
         number_options.register(sub)
         if name == asked:  # the others need not be imported
+            if command.forks and known.interruption.own_process:
+                leave_out_threads()
             try:
                 modules[name] = importlib.import_module(command.module)
             except ModuleNotFoundError as error:

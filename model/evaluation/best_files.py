@@ -9,10 +9,10 @@ from model.tasks.prepared import OWN
 from model.tasks.registry import TASKS
 from pipelines import storage
 
-__all__ = ["BEST", "BEST_FILE", "kept_best"]
+__all__ = ["BEST_FILE", "kept_best"]
 
-#: Of a run: the folder of the checkpoints that are kept for their scores, and what they scored.
-BEST, BEST_FILE = "best", "best.json"
+#: Of a run: what the checkpoints in ``best/`` scored.
+BEST_FILE = "best.json"
 
 
 def kept_best(path: str | os.PathLike[str]) -> dict[str, Mapping[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.data.vocabulary import Vocabulary
-from model.evaluation.best_files import BEST, kept_best
+from model.evaluation.best_files import kept_best
 from model.exchange import tokenizer_files
 from model.exchange.hugging_face import import_model
 from model.small_files import read_small_file
@@ -54,7 +54,7 @@ def open_trained(path: Path, task: str | None = None) -> Trained:
     kept = kept_best(where)
     if kept:
         task = _chosen(where, kept, task)
-        config, params, vocabulary = load_params(storage.join(where, f"{BEST}/{task}"))
+        config, params, vocabulary = load_params(storage.join(where, f"{remote_run.BEST}/{task}"))
         found = kept[task].get("step")
         step = found if type(found) is int else None
     else:

@@ -162,11 +162,16 @@ def read_model(path: Path) -> tuple[ModelConfig, str | pathlib.Path | None]:
 def _parts_of(url: str) -> tuple[str, int | None]:
     """Return the folder of the model, and the step, of what may be one checkpoint of a run.
 
+    Of a task's best checkpoint, whose folder has one of its own for each step, the newest's.
+
     >>> _parts_of("gs://b/run/checkpoints/20/"), _parts_of("gs://b/run/checkpoints")
     (('gs://b/run', 20), ('gs://b/run', None))
     """
     found = re.fullmatch(rf"(.+?)(?:/{STEPS}(?:/(\d+))?)?/*", url)
     assert found is not None
+    if re.search(rf"/{remote_run.BEST}/[^/]+$", found[1]):
+        kept = remote_run.whole_steps(found[1], "")
+        return storage.join(found[1], *map(str, kept[-1:])), None
     return found[1], None if found[2] is None else int(found[2])
 
 

@@ -35,6 +35,7 @@ from typing import Any
 
 from model.small_files import naming
 from model.training.train_step import StepMetrics
+from pipelines import storage
 
 __all__ = [
     "DivergenceGuard",
@@ -194,7 +195,7 @@ class MetricsFile:
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """Return the rows of a ``metrics.jsonl``, without damaged lines, as a crash may leave."""
-    lines = pathlib.Path(path).read_text(errors="replace").splitlines()
+    lines = storage.read_bytes(os.fspath(path)).decode(errors="replace").splitlines()
     return [row for row in map(_row, lines) if row is not None]
 
 

@@ -53,13 +53,13 @@ class RemoteCheckpoints(Checkpoints):
         try:
             super().wait()
             self._remote.copy_changed()  # the metrics up to this step, and more
-            self._remote.publish(step)
+            self._remote.publish(self.folder / str(step), step)
             steps = [*self._steps, step]
             every = self._keep_every
             kept = [
                 s for s in steps if s in steps[-self._keep_last :] or (every and s % every == 0)
             ]
-            self._remote.remove_steps(s for s in steps if s not in kept)
+            self._remote.keep_steps(kept)
             self._steps = kept
         except BaseException as error:
             self._failure = error

@@ -6,6 +6,7 @@ The run works in a folder of this machine, as any run does, and copies files to 
         builders/                      who trains here (`pipelines.builders`)
         checkpoints/STEP/…             the files of a checkpoint
         checkpoints/STEP/files.json    names and sizes of all of them, written last
+        best/TASK/STEP/…               the best checkpoint of a task, likewise
 
 A checkpoint without its ``files.json``, or with a file missing, does not count. An object cannot be
 appended to, so ``metrics.jsonl`` and TensorBoard's files are copied whole: before each checkpoint,
@@ -27,11 +28,12 @@ from collections.abc import Iterable, Iterator
 from pipelines import builders, storage
 from pipelines.corpus import json_files
 
-__all__ = ["COPIED", "STEPS", "RemoteRun", "whole_steps"]
+__all__ = ["BEST", "COPIED", "STEPS", "RemoteRun", "whole_steps"]
 
 COPIED = "files.json"
 STEPS = "checkpoints"
-_NOT_COPIED = re.compile(rf"({STEPS}/|wandb/|\.).*|.*\.tmp")
+BEST = "best"
+_NOT_COPIED = re.compile(rf"({STEPS}/|{BEST}/|wandb/|\.).*|.*\.tmp")
 _LOCK = ".lock"
 _NEW_S = 60.0  # a folder this new may not be locked yet
 
@@ -135,13 +137,13 @@ class RemoteRun:
         if self._claim is not None:
             self._claim.require(now=True)
 
-    # --- checkpoints
+    # --- checkpoints, in the folder ``checkpoints`` or, of a task, ``best/TASK``
 
-    def publish(self, step: int) -> None:
+    def publish(self, local: pathlib.Path, step: int, folder: str = STEPS) -> None:
         """Copy a whole checkpoint to the store; ``files.json`` comes last. Raises OSError."""
-        files = storage.walk(str(self.path / STEPS / str(step)))
-        local, remote = str(self.path / STEPS / str(step)), self._in_store(STEPS, str(step))
-        storage.copy_files((storage.join(local, n), storage.join(remote, n)) for n in files)
+        files = storage.walk(str(local))
+        remote = self._in_store(folder, str(step))
+        storage.copy_files((str(local / n), storage.join(remote, n)) for n in files)
         self._require_ours()
         with storage.write_atomically(storage.join(remote, COPIED)) as file:
             file.write(json_files.encode({"files": dict(sorted(files.items()))}))
@@ -154,25 +156,30 @@ class RemoteRun:
         """Return the steps of the whole checkpoints in the store, ascending."""
         return whole_steps(self.url)
 
-    def remove_steps(self, steps: Iterable[int]) -> None:
-        """Remove checkpoints from the store; ``files.json`` goes first."""
-        for step in steps:
-            folder = self._in_store(STEPS, str(step))
-            storage.remove([storage.join(folder, COPIED)])
-            storage.remove(storage.join(folder, name) for name in storage.walk(folder))
+    def keep_steps(self, kept: Iterable[int], folder: str = STEPS) -> None:
+        """Remove all other checkpoints, whole or not. Call this with the folder claimed."""
+        names = {str(step) for step in kept}
+        for name in filter(_is_step, storage.folders(self._in_store(folder))):
+            if name not in names:
+                self.remove_folder(folder, name)
 
-    def sweep(self) -> None:
-        """Remove checkpoints that are not whole. Call this with the folder claimed."""
-        whole = self.steps()
-        found = storage.folders(self._in_store(STEPS))
-        self.remove_steps(int(name) for name in found if _is_step(name) and int(name) not in whole)
+    def remove_folder(self, *parts: str) -> None:
+        """Remove a folder from the store; ``files.json`` goes first."""
+        folder = self._in_store(*parts)
+        storage.remove([storage.join(folder, COPIED)])
+        storage.remove(storage.join(folder, name) for name in storage.walk(folder))
+
+    def best_steps(self) -> dict[str, list[int]]:
+        """Return the steps of the whole checkpoints in ``best/TASK``, by task, ascending."""
+        tasks = storage.folders(self._in_store(BEST))
+        steps = {task: whole_steps(self.url, f"{BEST}/{task}") for task in tasks}
+        return {task: found for task, found in steps.items() if found}
 
 
-def whole_steps(url: str) -> list[int]:
+def whole_steps(url: str, folder: str = STEPS) -> list[int]:
     """Return the steps of the whole checkpoints of a run in an object store, ascending."""
-    steps = storage.join(url, STEPS)
-    names = [name for name in storage.folders(steps) if _is_step(name)]
-    return sorted(int(name) for name in names if _files(url, int(name)))
+    names = filter(_is_step, storage.folders(storage.join(url, folder)))
+    return sorted(int(name) for name in names if _files(storage.join(url, folder, name)))
 
 
 def fetch_step(url: str, path: pathlib.Path, step: int, items: tuple[str, ...] = ()) -> None:
@@ -184,16 +191,15 @@ def fetch_step(url: str, path: pathlib.Path, step: int, items: tuple[str, ...] =
     scratch = local.with_name(f".{step}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     wanted = [
-        name for name in _files(url, step) if not items or "/" not in name or name.startswith(items)
+        name for name in _files(remote) if not items or "/" not in name or name.startswith(items)
     ]
     storage.copy_files((storage.join(remote, n), str(scratch / n)) for n in wanted)
     shutil.rmtree(local, ignore_errors=True)
     scratch.rename(local)
 
 
-def _files(url: str, step: int) -> dict[str, int]:
+def _files(folder: str) -> dict[str, int]:
     """Return the sizes of a checkpoint's files by name; none if it is not whole."""
-    folder = storage.join(url, STEPS, str(step))
     listed = (json_files.read_object(storage.join(folder, COPIED)) or {}).get("files")
     if not isinstance(listed, dict) or not listed:
         return {}

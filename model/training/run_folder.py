@@ -207,7 +207,7 @@ class RunFolder:
                 copy.replace(self.path / VOCABULARY_FILE)
         write_model_file(self.path, config)
         if self.remote is not None:
-            self.remote.sweep()
+            self.remote.keep_steps(self.remote.steps())
             self.remote.copy_changed(first=RUN_FILE)
         return replaced
 

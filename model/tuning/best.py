@@ -7,7 +7,8 @@
                        score.json, which best.json is made of
 
 A folder takes the place of the one before when it is whole. A process killed in between leaves both
-under other names, and the next start puts them right.
+under other names, and the next start puts them right. In an object store, where no folder can take
+the place of another, it is ``best/TASK/STEP/`` (see `model.training.remote_run`).
 """
 
 import math
@@ -20,13 +21,15 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from model.evaluation.best_files import BEST, BEST_FILE
+from model.evaluation.best_files import BEST_FILE
 from model.small_files import naming, read_json_object, write_json
 from model.t5.config import ModelConfig
 from model.training import distributed
 from model.training.checkpoints import save_params
+from model.training.remote_run import BEST, RemoteRun
+from pipelines import storage
 
-__all__ = ["BestCheckpoints", "is_better"]
+__all__ = ["BestCheckpoints", "RemoteBest", "is_better"]
 
 _SCORE = "score.json"
 
@@ -75,12 +78,9 @@ class BestCheckpoints:
                 self._clear()
             self._repair()
         distributed.barrier("best checkpoints")
-        self._kept = {
-            path.parent.name: read_json_object(path)
-            for path in sorted(self._folder.glob(f"[!.]*/{_SCORE}"))
-        }
+        self._kept = self._records()
         if distributed.is_first() and self._kept:
-            write_json(self._run / BEST_FILE, self._kept)
+            self._write_all_records()
 
     def kept(self) -> dict[str, dict[str, Any]]:
         """Return the records of what is kept, by task."""
@@ -121,12 +121,22 @@ class BestCheckpoints:
             with naming(new):
                 save_params(new, self._config, whole, self._vocabulary)
                 write_json(new / _SCORE, record)
-                self._exchange(new, self._folder / task)
+                self._exchange(new, task, step)
         self._kept[task] = record
         if distributed.is_first():
-            write_json(self._run / BEST_FILE, self._kept)
+            self._write_all_records()
 
-    def _exchange(self, new: pathlib.Path, final: pathlib.Path) -> None:
+    def _records(self) -> dict[str, dict[str, Any]]:
+        paths = sorted(self._folder.glob(f"[!.]*/{_SCORE}"))
+        return {path.parent.name: read_json_object(path) for path in paths}
+
+    def _write_all_records(self) -> None:
+        write_json(self._run / BEST_FILE, self._kept)
+
+    def _exchange(self, new: pathlib.Path, task: str, step: int) -> None:
+        """Put a new folder in the place of the one that is kept of a task."""
+        del step
+        final = self._folder / task
         old = final.with_name(f".{final.name}.old")
         if final.exists():
             final.rename(old)
@@ -147,6 +157,43 @@ class BestCheckpoints:
                 old.rename(final)
         for left in self._folder.glob(".*"):
             shutil.rmtree(left)
+
+
+class RemoteBest(BestCheckpoints):
+    """The best checkpoints of a run in an object store; none of them stays on this machine."""
+
+    def __init__(
+        self, remote: RemoteRun, config: ModelConfig, vocabulary: str | os.PathLike[str], *,
+        resumes: bool = True,
+    ) -> None:  # fmt: skip
+        """Open those of a run whose folder is claimed; see :class:`BestCheckpoints`."""
+        self._remote = remote
+        super().__init__(remote.path, config, vocabulary, resumes=resumes)
+
+    def _records(self) -> dict[str, dict[str, Any]]:
+        return {
+            task: read_json_object(
+                storage.join(self._remote.url, BEST, task, str(steps[-1]), _SCORE)
+            )
+            for task, steps in self._remote.best_steps().items()
+        }
+
+    def _write_all_records(self) -> None:
+        super()._write_all_records()
+        self._remote.copy_changed()  # before the line of metrics that says it was evaluated
+
+    def _exchange(self, new: pathlib.Path, task: str, step: int) -> None:
+        self._remote.publish(new, step, f"{BEST}/{task}")
+        self._remote.keep_steps([step], f"{BEST}/{task}")
+        shutil.rmtree(new)
+
+    def _clear(self) -> None:
+        storage.remove([storage.join(self._remote.url, BEST_FILE)])
+        self._remote.remove_folder(BEST)
+
+    def _repair(self) -> None:
+        for task, steps in self._remote.best_steps().items():
+            self._remote.keep_steps(steps[-1:], f"{BEST}/{task}")
 
 
 def _finite(value: float) -> float | None:

@@ -26,10 +26,11 @@ from model.training.trainable import adapter_mask
 from model.training.trainer import Interruption, Plan, train
 from model.tuning.base_model import BaseModel, open_base_model, require_trainable
 from model.tuning.baselines import bag_of_words_score, majority_score
-from model.tuning.best import BestCheckpoints
+from model.tuning.best import BestCheckpoints, RemoteBest
 from model.tuning.finetune_config import FinetuneConfig
 from model.tuning.own_pairs import is_pairs_file, prepare_own
 from model.tuning.task_scores import EvaluatedTask, evaluated_tasks, scores_in, task_evaluator
+from pipelines import storage
 
 __all__ = ["TaskResult", "finetune", "result_table"]
 
@@ -240,15 +241,17 @@ class _Job:
 
     def evaluators(self, plan: Plan) -> list[Evaluator]:
         """Return the evaluator of the tasks; called when the run's folder is there."""
-        folder, data = plan.folder.path, plan.data
+        folder, data, config = plan.folder.path, plan.data, plan.config.model
         if distributed.is_first() and (self._scratch / OWN).is_dir():
             self._keep_pairs(folder / "data" / OWN)
         vocabulary: Any = data.vocabulary
-        self._best = BestCheckpoints(
-            folder, plan.config.model, vocabulary.path, resumes=plan.folder.has_checkpoint()
-        )
+        remote, resumes = plan.folder.remote, plan.folder.has_checkpoint()
+        if remote is None:
+            self._best = BestCheckpoints(folder, config, vocabulary.path, resumes=resumes)
+        else:
+            self._best = RemoteBest(remote, config, vocabulary.path, resumes=resumes)
         predictor = Predictor(
-            plan.config.model,
+            config,
             vocabulary,
             batch_size=plan.config.evaluation_rows(data).batch_size,
             input_length=data.input_length,
@@ -268,7 +271,7 @@ class _Job:
 
     def results(self) -> list[TaskResult]:
         """Return how each task came out."""
-        rows = read_rows(pathlib.Path(self.config.out) / "metrics.jsonl")
+        rows = read_rows(storage.join(self.config.out, "metrics.jsonl"))
         kept = {} if self._best is None else self._best.kept()
         return [self._result(task, kept.get(task.name, {}), rows) for task in self._tasks]
 

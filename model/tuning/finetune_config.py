@@ -171,11 +171,6 @@ class FinetuneConfig:
                 "all parameters are new, so nothing can stay as it is: leave out "
                 f"{'--unfreeze' if self.unfreeze else '--adapter'}"
             )
-        if "://" in self.out:
-            raise ValueError(
-                f"{self.out}: c4 finetune writes to a folder of this machine; copy it afterwards "
-                "(--out)"
-            )
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"dropout_rate must be in [0, 1), got {self.dropout_rate} (--dropout)")
         for name in self.others:

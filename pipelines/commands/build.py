@@ -94,13 +94,18 @@ def run_build(
     running = RunConfig(**given_values(arguments, RunConfig))
     if not running.quiet:
         print_note(f"c4: building a corpus in {arguments.output}")
-    if arguments.interruption.own_process and runs_on_own_engine(rest):
+    own_process = arguments.interruption.own_process
+    if own_process and runs_on_own_engine(rest):
         leave_out_unused()
     from pipelines import builds, prepared  # after the first line: Arrow takes a while
     from pipelines.commands.build_summary import print_summary
 
     made, was_complete = builds.run(
-        config, running, options=rest, known_options=list(parser._option_string_actions)
+        config,
+        running,
+        options=rest,
+        known_options=list(parser._option_string_actions),
+        alone=arguments.interruption.unwatched if own_process else None,
     )
     if made is None:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")

@@ -11,19 +11,9 @@ import pytest
 from model.training.checkpoints import load_params, read_model
 from model.training.metrics import read_rows
 from model.training.remote_run import whole_steps
-from testing.fake_google_cloud import fake_google_cloud
 from testing.helpers import run_c4
 
 RUN = "gs://bucket/runs/a"
-
-
-@pytest.fixture
-def cloud(monkeypatch):
-    pytest.importorskip("obstore", reason="needs the extra gcp")
-    with fake_google_cloud() as server:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.address)
-        yield server
-        assert server.refused == []
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The best checkpoint of each task: chosen, whole at every moment, and repaired after a kill."""
 
+import contextlib
 import functools
 import json
 import math
@@ -11,7 +12,8 @@ import pytest
 from model.evaluation.best_files import kept_best
 from model.t5.config import model_config
 from model.training.checkpoints import load_params
-from model.tuning.best import BestCheckpoints, is_better
+from model.training.remote_run import RemoteRun
+from model.tuning.best import BestCheckpoints, RemoteBest, is_better
 
 _CONFIG = model_config("tiny", "language-model", vocab_size=128)
 
@@ -142,4 +144,46 @@ def test_a_process_killed_at_any_moment_leaves_one_of_the_two(run, monkeypatch):
     assert not killed
     assert len(found) > 4, "no rename was a moment"
     assert found == sorted(found)
+    assert found[-2:] == [20, 20], "when only best.json is old"
+
+
+def test_a_store_that_is_cut_off_at_any_moment_has_one_of_the_two(run, cloud):
+    url, found = "gs://bucket/run", []
+
+    def opened(*, resumes):
+        return RemoteBest(RemoteRun(url), _CONFIG, run / "vocabulary.model", resumes=resumes)
+
+    def cut_off_after(accepted):
+        def fail(method, what):
+            if method in ("PUT", "DELETE") and "/best" in what:
+                moments.append(what)
+            return 403 if len(moments) > accepted else None
+
+        moments: list[str] = []
+        cloud.fail = fail
+        return moments
+
+    accepted, moments = 9, [""] * 10  # of the first dozen, all files of one folder
+    while len(moments) > accepted:
+        accepted += 1
+        cloud.fail = lambda method, what: None
+        best = opened(resumes=False)
+        assert best.kept() == kept_best(url) == {}
+        best.keep("own", 10, "accuracy", 50.0, {}, _params(1))
+        moments = cut_off_after(accepted)
+        with contextlib.suppress(PermissionError):
+            best.keep("own", 20, "accuracy", 75.0, {}, _params(2))
+        cloud.fail = lambda method, what: None
+
+        embedding = float(load_params(f"{url}/best/own").params["embedding"][0, 0])
+        again = opened(resumes=True)
+        record = kept_best(url)["own"]
+        assert (record["step"], record["value"]) in ((10, 50.0), (20, 75.0))
+        assert embedding == {10: 1, 20: 2}[record["step"]]
+        assert again.value("own", "accuracy") == record["value"]
+        best_names = [name for name in cloud.objects if name.startswith(f"{url}/best/")]
+        assert {name.split("/")[6] for name in best_names} == {str(record["step"])}
+        found.append(record["step"])
+    assert found == sorted(found)
+    assert found[0] == 10
     assert found[-2:] == [20, 20], "when only best.json is old"

@@ -245,7 +245,6 @@ def test_pre_training_carries_on_and_cools_down(material, base, tmp_path):
         (["--data", "d", "--unfreeze", "--adapter", 4], "two ways to fine-tune"),
         (["--data", "d", "--random-weights", "--adapter", 4], "leave out --adapter"),
         (["--data", "d", "--size", "tiny"], "leave --size and --vocab out"),
-        (["--data", "d", "--out", "gs://bucket/run"], "writes to a folder of this machine"),
         (["--data", "d", "--dropout", 1], "dropout_rate must be in"),
         (["--data", "d", "--adapter", 0], "adapter must be at least 1, got 0"),
         (["--data", "d", "--keep-best", ""], "--keep-best is empty"),
