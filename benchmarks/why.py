@@ -105,7 +105,13 @@ def check(folder: str, urls: int, sentences: int, seed: int) -> dict[str, float]
     Raises:
         AssertionError: An answer is wrong.
     """
-    corpus = KeptCorpus(folder)
+    with KeptCorpus(folder) as corpus:
+        return _check(folder, corpus, urls, sentences, seed)
+
+
+def _check(
+    folder: str, corpus: KeptCorpus, urls: int, sentences: int, seed: int
+) -> dict[str, float]:
     config = build_config(corpus.made, folder, {})
     corpus.require_index()
     material = _Material(folder, corpus, config.page_rules())
@@ -152,7 +158,6 @@ def check(folder: str, urls: int, sentences: int, seed: int) -> dict[str, float]
         for answer in given:
             _check_answer(material, answer)
             _check_sentence(material, answer, sentence)
-    corpus.close()
     return {
         f"{kind}_{name}": value
         for kind, spent in times.items()

@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from pipelines import number_options
 from pipelines.corpus.errors import one_line
@@ -167,9 +167,23 @@ class _Paragraphs(argparse.HelpFormatter):
         )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names a mistyped option where a required one is missing: it may have been meant."""
+
+    words: Sequence[str] = ()
+
+    def error(self, message: str) -> NoReturn:
+        known = self._option_string_actions
+        flags = [word.partition("=")[0] for word in self.words if word.startswith("--")]
+        for flag in flags if "required" in message else ():
+            near = [] if flag in known else difflib.get_close_matches(flag, known, n=1)
+            message += f" (for {flag}, did you mean {near[0]}?)" if near else ""
+        super().error(message)
+
+
 def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
     """Run the subcommand ``asked``; ``known`` is what it gets besides its options."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="c4",
         description="Builds a C4-style corpus from Common Crawl WET files and trains T5 on it.",
         epilog="c4 COMMAND --help describes a command.",
@@ -195,6 +209,7 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
             except ModuleNotFoundError as error:
                 return _refuse_missing(name, error)
             modules[name].add_arguments(sub)
+            sub.words = words
     if asked and asked not in _COMMANDS:
         near = difflib.get_close_matches(asked, _COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"

@@ -87,9 +87,10 @@ def require_same_build(config: BuildConfig) -> None:
     old, new = _settings(found), _settings(config.identity)
     opted_out, list_now = _take_opt_out(old), _take_opt_out(new)
     if old != new:
+        what = _other_older(config, old.get("against") or []) or _difference(old, new)
         raise FolderError(
-            f"{config.output} holds a build with other settings: {_difference(old, new)}; give "
-            "another --output, or --start-over to remove that build"
+            f"{config.output} holds a build with other settings: {what}; give another --output, "
+            "or --start-over to remove that build"
         )
     if opted_out and not list_now:
         raise FolderError(
@@ -171,6 +172,14 @@ def _foreign_files(output: str) -> list[str]:
         if not builders.is_own_file(name)
     ]
     return found
+
+
+def _other_older(config: BuildConfig, built: Sequence[str]) -> str:
+    """Return which older corpora a build was not made against; empty: it was against the same."""
+    given = {older.fingerprints[:16]: older.folder for older in config.older}
+    if other := [folder for digest, folder in given.items() if digest not in built]:
+        return f"it was not built against {', '.join(other)} as it is now (--against)"
+    return "" if len(given) == len(built) else "it was built against more older corpora (--against)"
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

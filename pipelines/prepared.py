@@ -152,7 +152,10 @@ def require_readable(config: BuildConfig, made: Manifest) -> None:
     unreadable = made.unreadable_inputs
     if not made.inputs:
         what = unreadable[0]
-        raise OSError(f"no input file could be read: {what.path}: {what.error}")
+        raise OSError(
+            f"no input file could be read, so the corpus in {config.output} has no pages: "
+            f"{what.path}: {what.error}; repair or remove what is damaged and run again"
+        )
     if len(unreadable) > config.allow_unreadable_files:
         raise OSError(
             f"{len(unreadable)} of {len(unreadable) + len(made.inputs)} files could not be read, "

@@ -45,7 +45,7 @@ from pipelines.storage.manners import (
     StoppedError,
     UnreachableError,
 )
-from pipelines.storage.web import Source, WebFile
+from pipelines.storage.web import Version, WebFile
 from pipelines.wet.results import MAX_FILE_BYTES
 
 _FOLDER = ".c4-fetch"
@@ -367,7 +367,7 @@ class _Arriving:
         file: _File,
         part: io.FileIO,
         side: pathlib.Path,
-        source: Source | None,
+        source: Version | None,
         patience: Patience,
     ) -> None:
         self._run, self._file, self._part, self._side = run, file, part, side
@@ -443,7 +443,7 @@ def _remove(*paths: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _read_source(side: pathlib.Path, url: str) -> Source | None:
+def _read_source(side: pathlib.Path, url: str) -> Version | None:
     """Return the version that the bytes of an unfinished file are of; None if it is unknown."""
     found = json_files.read_object(str(side)) or {}
     etag, modified, size = found.get("etag"), found.get("modified"), found.get("size")
@@ -451,10 +451,10 @@ def _read_source(side: pathlib.Path, url: str) -> Source | None:
         return None
     if size is not None and type(size) is not int:
         return None
-    return Source(etag, modified, size)
+    return Version(etag, modified, size)
 
 
-def _write_source(side: pathlib.Path, url: str, source: Source) -> None:
+def _write_source(side: pathlib.Path, url: str, source: Version) -> None:
     content = {"url": url, "etag": source.etag, "modified": source.modified, "size": source.size}
     new = side.with_suffix(".new")
     new.write_bytes(json_files.encode(content))

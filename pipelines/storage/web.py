@@ -27,7 +27,7 @@ def shared_manners() -> Manners:
     return Manners()
 
 
-class Source(NamedTuple):
+class Version(NamedTuple):
     """One version of a file on a server."""
 
     etag: str = ""  # as sent
@@ -121,7 +121,7 @@ class WebFile(io.RawIOBase):
         block: int | None = None,
         manners: Manners | None = None,
         start: int = 0,
-        source: Source | None = None,
+        source: Version | None = None,
         patience: Patience | None = None,
     ) -> None:
         """Ask for the file.
@@ -303,7 +303,7 @@ class WebFile(io.RawIOBase):
         return OSError(errno.ESTALE, "changed while it was read", self._path)
 
 
-def _source(answer: "requests.Response") -> Source:
+def _source(answer: "requests.Response") -> Version:
     """Return the version of a file that an answer is about."""
     headers = answer.headers
     told = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
@@ -312,4 +312,4 @@ def _source(answer: "requests.Response") -> Source:
         size = int(told[3])
     elif answer.status_code == 200 and length.isascii() and length.isdecimal():
         size = int(length[:18])
-    return Source(headers.get("ETag", "").strip(), headers.get("Last-Modified", "").strip(), size)
+    return Version(headers.get("ETag", "").strip(), headers.get("Last-Modified", "").strip(), size)

@@ -103,6 +103,8 @@ def test_a_bad_option_is_one_line_and_status_1(
         (["explian", "--url", "x"], "unknown command 'explian'; did you mean explain?"),
         (["qwerty"], "unknown command 'qwerty'; there are build, verify, "),
         (["build"], "the following arguments are required: --output"),
+        (["build", "--outptu=x"], "--output (for --outptu, did you mean --output?)"),
+        (["build", "--inptu", "a", "--output", "x"], "(for --inptu, did you mean --input?)"),
         (["build", "--output", "x"], "one of --input and --crawl is required"),
         (["fetch"], "the following arguments are required: --crawl, --to"),
         (["build", "--input", "a", "--output"], "argument --output: expected one argument"),

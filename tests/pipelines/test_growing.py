@@ -336,11 +336,11 @@ def test_a_folder_built_alone_or_against_others_is_not_used_again(
 ) -> None:
     for path in made.glob("c-*.gz"):
         shutil.copy(path, tmp_path / path.name)
-    alone = "against is None there and ['"
+    now = "as it is now (--against); give another --output"
     for first, second, message in (
-        ((), ("a",), alone),
-        (("a",), (), " and None now"),
-        (("a",), ("a", "b"), "against is ['"),
+        ((), ("a",), f"it was not built against {made / 'a'} {now}"),
+        (("a",), (), "it was built against more older corpora (--against)"),
+        (("a",), ("a", "b"), f"it was not built against {made / 'b'} {now}"),
     ):
         shutil.rmtree(tmp_path / "c", ignore_errors=True)
         done = run(tmp_path, "c", *(made / name for name in first))

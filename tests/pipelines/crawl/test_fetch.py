@@ -20,7 +20,7 @@ import pytest
 from benchmarks.fetch import kill_and_finish
 from pipelines.crawl.fetch import FetchConfig, Fetched, fetch
 from pipelines.storage import manners
-from pipelines.storage.web import Source, WebFile
+from pipelines.storage.web import Version, WebFile
 from testing.fake_web import Answer, FakeWeb, SkippedWaits, fake_web
 from testing.helpers import Outcome, run_c4, wet_bytes
 
@@ -284,12 +284,12 @@ def test_a_file_that_is_not_compressed_is_bounded_too(web: FakeWeb, tmp_path: pa
 
 
 def test_another_version_is_noticed_before_its_bytes_are_read(web: FakeWeb) -> None:
-    for source in (Source('"other"', "", len(A)), Source("", "", len(A) + 1)):
+    for source in (Version('"other"', "", len(A)), Version("", "", len(A) + 1)):
         web.tells_validators = bool(source.etag)
         with pytest.raises(OSError, match="changed while it was read") as caught:
             WebFile(web.address + PATHS[0], start=5000, source=source)
         assert caught.value.errno == errno.ESTALE
-    with WebFile(web.address + PATHS[0], start=5000, source=Source("", "", len(A))) as file:
+    with WebFile(web.address + PATHS[0], start=5000, source=Version("", "", len(A))) as file:
         assert file.read() == A[5000:]
 
 
