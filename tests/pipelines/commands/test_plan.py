@@ -178,7 +178,7 @@ def test_prices_of_ones_own(tmp_path: pathlib.Path) -> None:
     base = as_json(*CRAWL)
     mine = as_json(*CRAWL, "--prices", table, "--machine", "mine", "--workers", "200")
     assert mine["wall_s"] < base["wall_s"]
-    assert mine["usd"]["vCPUs"] == pytest.approx(mine["wall_s"] / 3600 * 400)
+    assert mine["usd"]["vCPUs"] == pytest.approx(mine["paid_s"] / 3600 * 400)
     assert mine["prices"]["vcpu_hour"]["date"] == "2030-01-01"
     assert "2030-01-01" in run_c4(*CRAWL, "--prices", table).out
     # What is left out stays as it is packaged.
