@@ -2,10 +2,10 @@
 
 ::
 
-    python benchmarks/build.py speed  --wet '../shared/wet/*.warc.wet.gz'
-    python benchmarks/build.py stages --wet '../shared/wet/*.warc.wet.gz'
-    python benchmarks/build.py parity --wet '../shared/wet/*.warc.wet.gz'
-    python benchmarks/build.py growth --pages 10000 100000 1000000
+    python -m benchmarks.build speed  --wet '../shared/wet/*.warc.wet.gz'
+    python -m benchmarks.build stages --wet '../shared/wet/*.warc.wet.gz'
+    python -m benchmarks.build parity --wet '../shared/wet/*.warc.wet.gz'
+    python -m benchmarks.build growth --pages 10000 100000 1000000
 
 ``speed`` runs the reference's own functions (benchmarks/reference.py) and ``c4 build`` on the same
 pages, alternately, and subtracts the cost of a run of one page from both. CPU seconds are those of
@@ -15,8 +15,6 @@ bytes. ``parity`` compares recipe ``tfds`` with the reference page by page. ``gr
 corpora of generated pages and prints CPU per page and the memory of all processes together.
 """
 
-import argparse
-import glob
 import os
 import pathlib
 import sys
@@ -27,14 +25,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-if __package__ in (None, ""):  # run as a file: the repository is the place to import from
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
 from benchmarks import measure, reference
 from benchmarks.generate_wet import SyntheticCrawl, generate
 from testing.helpers import manifest_of, write_wet
 
-_DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
 _PAGES_A_FILE = 10_000
 _BUILDS_A_TURN = 5
 
@@ -43,8 +37,8 @@ def build(
     inputs: Sequence[str], output: pathlib.Path, recipe: str = "en", workers: int | None = None
 ) -> measure.Cost:
     """Run ``c4 build`` as a user would, in Parquet."""
-    command = [sys.executable, "-m", "pipelines.c4_main", "build", "--input", *inputs]
-    command += ["--output", str(output), "--recipe", recipe]
+    command = [*measure.C4, "build", "--input", *inputs, "--output", str(output)]
+    command += ["--recipe", recipe]
     command += ["--workers", str(workers)] if workers else []
     return measure.run(command)
 
@@ -238,11 +232,8 @@ def growth(sizes: Iterable[int], seed: int, workers: int | None) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.parser(__doc__, wet=True)
     parser.add_argument("what", choices=("speed", "stages", "parity", "growth"))
-    parser.add_argument("--wet", default=_DEFAULT_WET, metavar="GLOB")
     parser.add_argument("--recipe", default="en")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--pages", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
@@ -252,9 +243,7 @@ def main() -> int:
     if arguments.what == "growth":
         growth(arguments.pages, arguments.seed, arguments.workers)
         return 0
-    paths = sorted(map(os.path.abspath, glob.glob(arguments.wet)))
-    if not paths:
-        parser.error(f"no file matches {arguments.wet!r} (--wet)")
+    paths = measure.wet_files(parser, arguments.wet)
     if arguments.what == "stages":
         stages(paths)
     elif arguments.what == "parity":

@@ -17,12 +17,11 @@ the peer, in each way of decoding; otherwise the exit status is 1.
 import argparse
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 
 from benchmarks.hf_peer import sizes_of
-from benchmarks.step_process import MissingError, StepProcess, make_batch, send, serve
+from benchmarks.step_process import StepProcess, interpreter, make_batch, serve, telling_missing
 
 _OURS, _PEER = "--as-ours", "--as-peer"
 _ATTENTIONS = ("sdpa", "eager")
@@ -69,15 +68,10 @@ def our_run(options: argparse.Namespace, beams: int) -> Callable[[], float]:
 
 
 def peer_run(options: argparse.Namespace, beams: int, attention: str) -> Callable[[], float]:
-    """Return a function with which the peer decodes a batch once.
+    """Return a function with which the peer decodes a batch once."""
+    import torch
+    import transformers
 
-    Raises MissingError if PyTorch or Transformers is not installed.
-    """
-    try:
-        import torch
-        import transformers
-    except ModuleNotFoundError as error:
-        raise MissingError(error.name) from error
     from model.t5.config import model_config  # imports no JAX
 
     sizes = sizes_of(model_config(options.size))
@@ -107,11 +101,7 @@ def peer_run(options: argparse.Namespace, beams: int, attention: str) -> Callabl
 
 
 def serve_peer(options: argparse.Namespace, beams: int, attention: str) -> None:
-    try:
-        run = peer_run(options, beams, attention)
-    except MissingError as error:
-        send(missing=str(error))
-        return
+    run = peer_run(options, beams, attention)
     import torch
     import transformers
 
@@ -120,10 +110,8 @@ def serve_peer(options: argparse.Namespace, beams: int, attention: str) -> None:
 
 
 def start_peer(argv: Sequence[str], python: str, beams: int, attention: str) -> StepProcess:
-    python = os.path.abspath(shutil.which(python) or python)  # the process has another folder
-    return StepProcess(
-        [python, "-m", "benchmarks.decode", *argv, _PEER, str(beams), attention]
-    )  # fmt: skip
+    command = [interpreter(python), "-m", "benchmarks.decode", *argv, _PEER]
+    return StepProcess([*command, str(beams), attention])
 
 
 def race(options: argparse.Namespace, argv: Sequence[str], beams: int) -> float | None:
@@ -136,13 +124,7 @@ def race(options: argparse.Namespace, argv: Sequence[str], beams: int) -> float 
                 peer = start_peer(argv, options.peer_python, beams, attention)
                 racers[f"theirs, {attention}"] = stack.enter_context(peer)
         for name, racer in racers.items():
-            try:
-                racer.start()
-            except MissingError as error:
-                raise SystemExit(
-                    f"{options.peer_python} has no {error}: "
-                    f"{options.peer_python} -m pip install torch transformers"
-                ) from error
+            racer.start()
             if racer.about["loss"]:
                 raise SystemExit(f"{name} did not make {options.new} tokens in every row")
         taken = dict.fromkeys(racers, float("inf"))
@@ -165,7 +147,8 @@ def race(options: argparse.Namespace, argv: Sequence[str], beams: int) -> float 
 def main(argv: list[str]) -> int:
     options = parse(argv)
     if options.as_peer is not None:
-        serve_peer(options, int(options.as_peer[0]), options.as_peer[1])
+        with telling_missing():
+            serve_peer(options, int(options.as_peer[0]), options.as_peer[1])
         return 0
     if options.as_ours is not None:
         import jax

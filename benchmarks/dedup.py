@@ -11,7 +11,6 @@ machine matters little. Bars: the packed graph takes at most 1/12 of the naive o
 million spans, and at most 0.6 us for each span beyond that; otherwise the program fails.
 """
 
-import argparse
 import os
 import pathlib
 import tempfile
@@ -83,7 +82,9 @@ class PackFile(beam.DoFn):
         ids, keys = read_spans(self.folder, file)
         found = spans.span_winners(ids, keys)
         winners = found.rows
-        packed = spans.pack_spans_by_bucket(ids[winners], keys[winners], winners, self.buckets)
+        packed = spans.pack_spans_by_bucket(
+            ids.take(winners, axis=0), keys[winners], winners, self.buckets
+        )
         for bucket, buffer in packed.items():
             yield bucket, (str(file), buffer)
         settled = spans.pack_settled(found.losers, found.keepers)
@@ -227,9 +228,7 @@ def buckets_for(total: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.parser(__doc__)
     parser.add_argument("--spans", type=int, default=2_000_000)
     parser.add_argument(
         "--large", type=int, default=20_000_000, help="for the cost beyond; 0: none"

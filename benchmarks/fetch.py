@@ -22,9 +22,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from benchmarks import measure
 from testing.fake_web import FakeWeb, fake_web
-
-__all__ = ["Killed", "kill_and_finish"]
 
 _FOLDER = "crawl-data/CC-MAIN-2019-18/segments/1.1/wet/"
 _BLOCK_BYTES = 16 << 10
@@ -69,7 +68,7 @@ def kill_and_finish(
         running: list[subprocess.Popen[bytes]] = []
         web.after_block = lambda path, position: _await_disk(folder, path, position, running[-1])
         command = [
-            *(sys.executable, "-m", "pipelines.c4_main", "fetch", "--crawl", "CC-MAIN-2019-18"),
+            *(*measure.C4, "fetch", "--crawl", "CC-MAIN-2019-18"),
             *("--base-url", web.address, "--to", str(folder), "--connections", str(connections)),
             "--quiet",
         ]

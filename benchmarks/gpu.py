@@ -546,7 +546,7 @@ def peer(options: argparse.Namespace) -> None:
         try:
             process.start()
         except MissingError as error:
-            raise SkipError(f"no {error}: pip install torch transformers") from error
+            raise SkipError(str(error)) from error
         report(peer=hf_peer.describe(process.about, settings))
         steps = [process.step() for _ in range(3 + options.repeat)]  # three to warm up
     report_step(

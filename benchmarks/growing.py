@@ -14,15 +14,12 @@ CPU per new page; and per old span, by builds that find every file cleaned, sinc
 hide it. ``digest`` times hashing the rows of shards against the rest of a build.
 """
 
-import argparse
 import collections
 import dataclasses
-import glob
 import os
 import pathlib
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Sequence
@@ -41,7 +38,6 @@ from pipelines.stages.clean_files import page_digest, read_pages
 from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES, ReadStats, Reject
 from testing.helpers import Page, read_corpus, write_wet
 
-_DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
 _WINDOW = 3
 _RESUMED = 5  # builds each way without cleaning
 
@@ -280,8 +276,8 @@ def cost_command(pages: int, repeats: int) -> None:
         for number in range(repeats + _RESUMED):
             for what, more in (("alone", []), ("against", ["--against", str(folder / "OLD")])):
                 output = folder / what
-                command = [sys.executable, "-m", "pipelines.c4_main", "build", "--quiet"]
-                command += ["--input", *inputs["new"], "--output", str(output), "--workers", "1"]
+                command = [*measure.C4, "build", "--quiet", "--input", *inputs["new"]]
+                command += ["--output", str(output), "--workers", "1"]
                 if number < repeats:
                     whole[what].append(measure.run([*command, "--start-over", *more]).cpu_s)
                 else:
@@ -331,22 +327,18 @@ def digest_command(paths: Sequence[str], repeats: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.parser(__doc__, wet=True)
     parser.add_argument("what", choices=("twin", "cost", "digest"))
-    parser.add_argument("--wet", default=_DEFAULT_WET)
     parser.add_argument("--splits", type=int, default=50)
     parser.add_argument("--pages", type=int, default=0, help="of a split, or of a corpus")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    paths = sorted(glob.glob(args.wet))
     if args.what == "twin":
-        twin_command(paths, args.splits, args.pages or 300)
+        twin_command(measure.wet_files(parser, args.wet), args.splits, args.pages or 300)
     elif args.what == "cost":
         cost_command(args.pages or 40_000, args.repeats)
     else:
-        digest_command(paths, args.repeats)
+        digest_command(measure.wet_files(parser, args.wet), args.repeats)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,11 @@ GPU, as JAX does there). Attention is PyTorch's `scaled_dot_product_attention`.
 
 import dataclasses
 import json
-import os
-import shutil
 import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
-from benchmarks.step_process import MissingError, StepProcess, make_batch, send, serve
+from benchmarks.step_process import StepProcess, interpreter, make_batch, serve, telling_missing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,9 +69,8 @@ def settings_of(options: Any, params: Literal["float32", "bfloat16", "autocast"]
 
 def start_peer(python: str, settings: Settings) -> StepProcess:
     """Start the peer in the interpreter `python`."""
-    python = os.path.abspath(shutil.which(python) or python)  # the process has another folder
     return StepProcess(
-        [python, "-m", "benchmarks.hf_peer", json.dumps(dataclasses.asdict(settings))]
+        [interpreter(python), "-m", "benchmarks.hf_peer", json.dumps(dataclasses.asdict(settings))]
     )
 
 
@@ -88,15 +85,10 @@ def describe(about: dict[str, Any], settings: Settings) -> str:
 
 
 def make_step(settings: Settings) -> tuple[Callable[[], float], Callable[[], float], Any]:
-    """Return a function that runs one step, one that returns the GB it took, and the model.
+    """Return a function that runs one step, one that returns the GB it took, and the model."""
+    import torch
+    import transformers
 
-    Raises MissingError if PyTorch or Transformers is not installed.
-    """
-    try:
-        import torch
-        import transformers
-    except ModuleNotFoundError as error:
-        raise MissingError(error.name) from error
     on_gpu = torch.cuda.is_available()
     device = "cuda" if on_gpu else "cpu"
     if on_gpu:
@@ -147,13 +139,8 @@ def make_step(settings: Settings) -> tuple[Callable[[], float], Callable[[], flo
     return run, memory, model
 
 
-def main(argv: list[str]) -> int:
-    settings = Settings(**json.loads(argv[0]))
-    try:
-        run, memory, model = make_step(settings)
-    except MissingError as error:
-        send(missing=str(error))
-        return 0
+def serve_peer(settings: Settings) -> None:
+    run, memory, model = make_step(settings)
     import torch
     import transformers
 
@@ -166,6 +153,11 @@ def main(argv: list[str]) -> int:
         params="float32 with autocast" if settings.params == "autocast" else settings.params,
         dropout=model.config.dropout_rate,
     )  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    with telling_missing():
+        serve_peer(Settings(**json.loads(argv[0])))
     return 0
 
 

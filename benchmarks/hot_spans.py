@@ -11,7 +11,6 @@ worker process counts (VmHWM, libraries included), printed with the sum of all p
 most 1.2 times the corpus without it; the program fails otherwise.
 """
 
-import argparse
 import pathlib
 import sys
 import tempfile
@@ -59,9 +58,7 @@ def built(crawl: SyntheticCrawl, pages: int, folder: pathlib.Path) -> measure.Co
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.parser(__doc__)
     parser.add_argument("--pages", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=pathlib.Path, help="for the corpora (default: temporary)")

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import mwparserfromhell
 
+from benchmarks import measure
 from c4_filters.recipes import load_recipe
 from pipelines import storage
 from pipelines.config import BuildConfig
@@ -104,24 +105,22 @@ def _measure(path: pathlib.Path, folder: pathlib.Path) -> bool:
     )
     rules, identity = config.page_rules(), clean_identity(config)
     wikitext.plain_text("warm")
-    alone, imported = [], []
-    for number in range(3):  # in turn: the machine may be busy for a while
-        began = time.process_time()
-        for text in texts:
-            mwparserfromhell.parse(text)
-        alone.append(time.process_time() - began)
-        began = time.process_time()
-        summary = clean_file(
-            str(path), path.stat().st_size, str(folder / str(number)), rules, identity,
-            config.max_record_bytes, max_file_bytes=1 << 40, source="wikipedia",
-        )  # fmt: skip
-        imported.append(time.process_time() - began)
+
+    def imported() -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as output:
+            summary = clean_file(
+                str(path), path.stat().st_size, output, rules, identity,
+                config.max_record_bytes, max_file_bytes=1 << 40, source="wikipedia",
+            )  # fmt: skip
         assert summary.pages_read == len(texts), summary
-    ratio = min(imported) / min(alone)
+
+    works = {"alone": lambda: list(map(mwparserfromhell.parse, texts)), "import": imported}
+    least = {name: min(taken) for name, taken in measure.in_turn(works, 3).items()}
+    ratio = least["import"] / least["alone"]
     print(
         f"{len(texts):,} articles, {characters:,} characters: the parser alone "
-        f"{min(alone) / characters * 1e6:.2f} us a character, the import "
-        f"{min(imported) / characters * 1e6:.2f}: {ratio:.2f} times (bar: {_BAR})"
+        f"{least['alone'] / characters * 1e6:.2f} us a character, the import "
+        f"{least['import'] / characters * 1e6:.2f}: {ratio:.2f} times (bar: {_BAR})"
     )
     return ratio <= _BAR
 

@@ -2,10 +2,10 @@
 
 ::
 
-    python benchmarks/input_pipeline.py --corpus DIR --vocab FILE
-    python benchmarks/input_pipeline.py --corpus DIR --vocab FILE --objective prefix_lm
-    python benchmarks/input_pipeline.py --corpus DIR --vocab FILE --workers 2
-    python benchmarks/input_pipeline.py --corpus DIR --vocab FILE --data TASKS --tasks squad,dpr
+    python -m benchmarks.input_pipeline --corpus DIR --vocab FILE
+    python -m benchmarks.input_pipeline --corpus DIR --vocab FILE --objective prefix_lm
+    python -m benchmarks.input_pipeline --corpus DIR --vocab FILE --workers 2
+    python -m benchmarks.input_pipeline --corpus DIR --vocab FILE --data TASKS --tasks squad,dpr
 
 With ``--tasks``, a mixture of the corpus and prepared tasks, each drawn equally often, is measured
 beside the corpus alone, against encoding the texts of as many examples of each.
@@ -18,17 +18,13 @@ read. With ``--workers``, the wall time with that many processes is printed too,
 parent per batch.
 """
 
-import argparse
 import dataclasses
-import pathlib
 import statistics
 import sys
 import time
 from collections.abc import Mapping
 
-if __package__ in (None, ""):  # run as a file: the repository is the place to import from
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
+from benchmarks import measure
 from model.data.input_config import InputConfig, TaskInput
 from model.data.input_pipeline import make_input
 from model.data.objectives import OBJECTIVES, objective
@@ -89,15 +85,13 @@ def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
     }
     texts = pages + texts_of_tasks(config, draws)
     tokens = encode(vocabulary, texts)
-    turns: dict[str, list[float]] = {"sentencepiece": [], "pipeline": []}
-    for _ in range(repeats):
-        for what, work in (
-            ("sentencepiece", lambda: encode(vocabulary, texts)),
-            ("pipeline", lambda: one_epoch(config)),
-        ):
-            started = time.process_time()
-            work()
-            turns[what].append(time.process_time() - started)
+    turns = measure.in_turn(
+        {
+            "sentencepiece": lambda: encode(vocabulary, texts),
+            "pipeline": lambda: one_epoch(config),
+        },
+        repeats,
+    )
     examples = "".join(f" and {count:,} of {name}" for name, count in draws.items())
     print(
         f"{sum(map(len, pages)):,} pages{examples}, {tokens:,} tokens, {config.objective.name}, "
@@ -134,9 +128,7 @@ def with_workers(config: InputConfig, batches: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.parser(__doc__)
     parser.add_argument("--corpus", required=True, metavar="DIR")
     parser.add_argument("--vocab", required=True, metavar="FILE")
     parser.add_argument("--format", choices=("parquet", "tfrecord", "json"))

@@ -12,7 +12,6 @@ learns nothing but frequencies ends there. Fails unless every run of span corrup
 inputs (bert, mass) end far below, those with little context (deshuffle, prefix_lm) less so.
 """
 
-import argparse
 import json
 import pathlib
 import subprocess
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import measure
 from model.data.input_pipeline import InputConfig, make_input, validation_batches
 from model.data.objectives import objective
 from model.data.vocabulary import Vocabulary
@@ -31,15 +31,8 @@ from model.t5.config import ARCHITECTURES
 #: Two layers of 128: a step of 32 sequences of 128 tokens takes about 0.1 s on two cores.
 _MODEL = ("--size", "tiny")
 _SETTINGS = (
-    "--batch-size",
-    "32",
-    "--input-length",
-    "128",
-    "--warmup",
-    "1000",
-    "--eval-batches",
-    "8",
-)
+    "--batch-size", "32", "--input-length", "128", "--warmup", "1000", "--eval-batches", "8",
+)  # fmt: skip
 _FREQUENCY_BATCHES = 50
 _SPANS = ("span2", "span3", "span5", "span10", "iid", "iid10", "iid25", "iid50")
 
@@ -92,8 +85,7 @@ def _targets(batch: Any) -> np.ndarray:
 def train(corpus: str, vocabulary: str, run: Run, steps: int, folder: pathlib.Path) -> list[float]:
     """Return the validation losses. Raises CalledProcessError, and prints its output."""
     command = [
-        sys.executable, "-m", "pipelines.c4_main", "pretrain",
-        "--corpus", corpus, "--vocab", vocabulary, "--out", str(folder),
+        *measure.C4, "pretrain", "--corpus", corpus, "--vocab", vocabulary, "--out", str(folder),
         "--architecture", run.architecture, "--objective", run.objective,
         "--steps", str(steps), "--eval-every", str(max(1, steps // 2)),
         "--checkpoint-every", str(steps), "--workers", "0", "--quiet", *_MODEL, *_SETTINGS,
@@ -109,9 +101,7 @@ def train(corpus: str, vocabulary: str, run: Run, steps: int, folder: pathlib.Pa
 
 def main() -> int:
     """Print the table; the exit status is 1 if a run learnt too little."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.parser(__doc__)
     parser.add_argument("--corpus", required=True, metavar="DIR")
     parser.add_argument("--vocab", required=True, metavar="FILE")
     parser.add_argument("--steps", type=int, default=600, metavar="N")

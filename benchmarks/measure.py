@@ -1,8 +1,10 @@
 """What commands and functions cost: CPU seconds of all their processes, and memory."""
 
+import argparse
 import contextlib
 import ctypes
 import dataclasses
+import glob
 import multiprocessing
 import os
 import pathlib
@@ -11,14 +13,49 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psutil
 
+#: The command ``c4``, of this interpreter.
+C4 = (sys.executable, "-m", "pipelines.c4_main")
+_WET = pathlib.Path(__file__).resolve().parents[2] / "shared" / "wet" / "*.warc.wet.gz"
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _SAMPLE_S = 0.2
 _T = TypeVar("_T")
+
+
+def parser(doc: str | None, wet: bool = False) -> argparse.ArgumentParser:
+    """Return a parser whose help is a module's docstring; ``wet``: with the option ``--wet``."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if wet:
+        made.add_argument("--wet", default=str(_WET), metavar="GLOB", help="of WET files")
+    return made
+
+
+def wet_files(parser: argparse.ArgumentParser, pattern: str) -> list[str]:
+    """Return the absolute paths of the files of ``--wet``; end the program if there are none."""
+    paths = sorted(map(os.path.abspath, glob.glob(pattern)))
+    if not paths:
+        parser.error(f"no file matches {pattern!r} (--wet)")
+    return paths
+
+
+def in_turn(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return the CPU seconds of this process that each work takes, round by round.
+
+    They take turns, so that what else a machine does slows all of them.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            started = time.process_time()
+            work()
+            taken[name].append(time.process_time() - started)
+    return taken
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,6 @@ pieces, each in its own process; both ways must give the same shard. CPU seconds
 those of the processes; the sums are extrapolated to all pieces and shards.
 """
 
-import argparse
-import glob
 import os
 import sys
 import tempfile
@@ -34,14 +32,11 @@ from pipelines.stages.write_shards import plan_shards, write_shard
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; fails when the two ways differ."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--wet", required=True, metavar="GLOB")
+    parser = measure.parser(__doc__, wet=True)
     parser.add_argument("--files", type=int, default=400, help="cleaned files (default: 400)")
     parser.add_argument("--sample", type=int, default=3, help="pieces and shards (default: 3)")
     arguments = parser.parse_args(argv)
-    paths = sorted(glob.glob(arguments.wet))
-    if not paths:
-        parser.error(f"no file matches {arguments.wet!r}")
+    paths = measure.wet_files(parser, arguments.wet)
     with tempfile.TemporaryDirectory(prefix="c4-merging-") as output:
         names, text_bytes = _make_files(paths, arguments.files, output)
         return 0 if _compare(names, text_bytes, output, arguments.sample) else 1
@@ -76,26 +71,29 @@ def _make_files(paths: Sequence[str], count: int, output: str) -> tuple[list[str
 
 def _compare(names: list[str], text_bytes: int, output: str, sample: int) -> bool:
     rules = PageRules(RECIPES["en"])
-    shards = [task for task in plan_shards(text_bytes, None) if task.split == "train"]
+    shards = plan_shards(text_bytes, None)
     plan = plan_merge(len(names), text_bytes, len(shards))
     if plan is None:
         print(f"{len(names):,} files and {len(shards):,} shards are not merged: give more --files")
         return True
-    print(f"{len(shards):,} shards; {plan.groups:,} groups x {plan.ranges:,} ranges of keys")
-    # The pieces of the first range of keys, which the first shards read.
-    tasks = [task for task in plan.tasks() if task.key_range == 0]
-    made = [_measured(lambda task=task: merge_files(task, plan, names, output)) for task in tasks]
+    print(f"{len(shards):,} shards; {plan.groups:,} groups x {plan.ranges:,} ranges")
+    # The pieces of the first range of shards.
+    tasks = [task for task in plan.tasks() if task.shards == 0]
+    made = [
+        _measured(lambda task=task: merge_files(task, plan, names, shards, output))
+        for task in tasks
+    ]
     pieces = plan.groups * plan.ranges
-    size = storage.size(plan.piece(output, tasks[0]).cleaned)
-    last = int(len(shards) / plan.ranges)
-    chosen = shards[: max(1, min(sample, last))]
+    size = storage.size(plan.piece(output, tasks[0]))
+    chosen = list(plan.shards_of(tasks[0], len(shards)))[:sample]
     ways: dict[str, list[tuple[float, int, Any]]] = {"files": [], "pieces": []}
-    for task in chosen:
+    for number in chosen:
         for way in ways:
+            task = shards[number]
             sources = (
                 cleaned_sources(output, names)
                 if way == "files"
-                else plan.sources(output, *task.key_range())
+                else [dict(parts)[number] for _, _, parts in made if number in dict(parts)]
             )
             ways[way].append(
                 _measured(lambda t=task, s=sources: write_shard(t, s, output, ["parquet"], rules))

@@ -21,7 +21,6 @@ results repeat.
 the survivors after adding tests.
 """
 
-import argparse
 import collections
 import contextlib
 import dataclasses
@@ -434,9 +433,7 @@ def _describe(mutant: Mutant) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.parser(__doc__)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--mutants", type=int, default=400, metavar="N")
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")

@@ -12,14 +12,13 @@ last change that leaves the similarity at the threshold. Bars: not slower than t
 a recall of 0.95; otherwise the program fails.
 """
 
-import argparse
-import glob
 import random
 import sys
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks.sentences import _WET, read_texts
+from benchmarks import measure as measuring
+from benchmarks.sentences import read_texts
 from c4_filters import near
 
 BAR_RECALL = 0.95
@@ -112,14 +111,11 @@ def measure(texts: Sequence[str]) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--wet", default=str(_WET), help="glob of WET files (%(default)s)")
+    parser = measuring.parser(__doc__, wet=True)
     parser.add_argument("--pages", type=int, default=2000, metavar="N")
     parser.add_argument("--pairs", type=int, default=2000, metavar="N")
     arguments = parser.parse_args()
-    paths = sorted(glob.glob(arguments.wet))
-    if not paths:
-        parser.error(f"--wet must match at least one file, got {arguments.wet!r}")
+    paths = measuring.wet_files(parser, arguments.wet)
     texts = list(read_texts(paths))[: arguments.pages]
     passed = measure(texts)
     for threshold in (0.7, _THRESHOLD, 0.9):

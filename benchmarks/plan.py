@@ -12,7 +12,6 @@ by more than a quarter. The speed of a shared machine changes: a fixed piece of 
 and after each build, and the model gets the speed and load of the machine.
 """
 
-import argparse
 import dataclasses
 import pathlib
 import sys
@@ -23,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import build
+from benchmarks import build, measure
 from benchmarks.generate_wet import SyntheticCrawl, generate
 from c4_filters.spans import PAGE_BYTES, SPAN_BYTES, pack_settled
 from pipelines import plan
@@ -155,9 +154,7 @@ def check(sizes: list[int], workers: int, seed: int) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.parser(__doc__)
     parser.add_argument("what", choices=("check", "speed"))
     parser.add_argument("--pages", type=int, nargs="+", default=[20_000, 80_000, 300_000])
     parser.add_argument("--workers", type=int, default=2)

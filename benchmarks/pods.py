@@ -10,8 +10,10 @@ interrupted run resumes. Fails when a row does not fit its pod.
 
 import argparse
 import dataclasses
+import importlib.metadata
 import json
 import pathlib
+import re
 import resource
 import sys
 import time
@@ -141,63 +143,27 @@ def chips() -> list[str]:
     return lines
 
 
-PAGE = """\
-# Pods
-
-Every size of T5, compiled for slices of TPUs that could train it. Nothing here has run on a TPU:
-XLA's compiler reports the memory that each step needs and the time that it expects, and refuses
-steps that do not fit.
-
-This page is written by
-
-    python -m benchmarks.pods --output docs/pods.md
-
-and the figures of one row by
-
-    c4 pretrain --compile-only v3:32x32 --size 11B --batch-size 2048 --remat full
-
-## Sizes
-
-{sizes}
-
-- A batch is of 512 tokens for the encoder and 114 for the decoder: 128 sequences in the paper's
-  baseline, 2,048 for its final models; `/ 2` means two microbatches. v3:32x32, 1,024 chips, is the
-  paper's pod.
-- The mesh is the one that `--mesh auto` chose.
-- Used memory is state, batch and temporaries of one device, of what the compiler grants a program.
-  On v3 a chip is two devices.
-- *Work* is XLA's estimate of all instructions in cycles, at the chip's clock: each takes as long as
-  its arithmetic or its memory traffic. *Exchanges* are the bytes of all collectives over the links
-  of the torus that their group spans. *Step* is the work, the exchanges that it waits for, and what
-  of the others takes longer than the work; a real step takes longer.
-- *Of peak* is model FLOPs, three forward passes by arithmetic, over the peak of all chips in that
-  time. Rematerialisation does not count.
-
-Compiling took {cpu:.0f} CPU seconds a row in the middle and {most:.0f} at most, and
-{memory:.1f} GiB of memory, with jax {jax} and libtpu {libtpu}.
-
-## Chips
-
-{chips}
-
-Figures and where they come from: `model/chips.py`.
-"""
+#: The page that is written; its words stay, and its tables and measurements are replaced.
+_PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "pods.md"
 
 
 def page(rows: Sequence[tuple[Row, dict[str, Any]]]) -> str:
     """Return the whole document."""
-    import importlib.metadata
-
     seconds = sorted(found["compile_cpu_s"] for _, found in rows)
-    return PAGE.format(
-        sizes="\n".join(table(rows)),
-        chips="\n".join(chips()),
-        cpu=seconds[len(seconds) // 2],
-        most=seconds[-1],
-        memory=max(found["peak_gib"] for _, found in rows),
-        jax=jax.__version__,
-        libtpu=importlib.metadata.version("libtpu"),
-    )
+    parts = {
+        r"\| size \|(.|\n)*?": "\n".join(table(rows)),
+        r"\| chip \|(.|\n)*?": "\n".join(chips()),
+        r"Compiling took (.|\n)*?": (
+            f"Compiling took {seconds[len(seconds) // 2]:.0f} CPU seconds a row in the middle and "
+            f"{seconds[-1]:.0f} at most, and\n{max(found['peak_gib'] for _, found in rows):.1f} "
+            f"GiB of memory, with jax {jax.__version__} and libtpu "
+            f"{importlib.metadata.version('libtpu')}."
+        ),
+    }
+    text = _PAGE.read_text(encoding="utf-8")
+    for pattern, new in parts.items():
+        text = re.sub(rf"(?m)^{pattern}\n\n", lambda _, new=new: f"{new}\n\n", text)
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,13 +12,13 @@ import gzip
 import hashlib
 import io
 import pathlib
-import time
 from collections.abc import Callable
 
 from fastwarc.warc import ArchiveIterator as FastwarcIterator
 from fastwarc.warc import WarcRecordType
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
+from benchmarks import measure
 from pipelines.wet.records import read_wet
 from pipelines.wet.results import ReadStats, WetRecord
 
@@ -103,13 +103,11 @@ def main() -> None:
         ("ours, each file as one member", read_ours, joined),
         ("ours, files not compressed", read_ours, plain),
     ]
-    best = dict.fromkeys([name for name, _, _ in readers], float("inf"))
-    for _ in range(options.rounds):
-        for name, read, inputs in readers:
-            started = time.process_time()
-            for stored in inputs:
-                read(stored)
-            best[name] = min(best[name], time.process_time() - started)
+    works = {
+        name: lambda read=read, inputs=inputs: list(map(read, inputs))
+        for name, read, inputs in readers
+    }
+    best = {name: min(taken) for name, taken in measure.in_turn(works, options.rounds).items()}
     size = sum(map(len, files))
     print(f"{pages:,} pages in {len(files)} files, {size:,} bytes; best of {options.rounds} rounds")
     print(f"{'':32}{'CPU ms per page':>14}{'of FastWARC':>14}")

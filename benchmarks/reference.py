@@ -20,6 +20,7 @@ them otherwise:
 import collections
 import contextlib
 import dataclasses
+import functools
 import importlib.resources
 import importlib.util
 import json
@@ -112,7 +113,7 @@ def load_reference() -> Any:
         from tensorflow_datasets.text import c4_utils
 
         if c4_utils._SENTENCE_TOKENIZER is None:
-            c4_utils._SENTENCE_TOKENIZER = _english_punkt()
+            c4_utils._SENTENCE_TOKENIZER = nltk_splitter("english")
         if importlib.util.find_spec("tensorflow") is None:
             c4_utils.tf = _tensorflow_stand_in()
         c4_utils.tf.compat.as_text("")  # a lazy module: import it now, not inside a measured stage
@@ -182,11 +183,13 @@ def _counting(c4_utils: Any, counters: collections.Counter[str]) -> Iterator[Non
         c4_utils.get_counter_inc_fn = original
 
 
-def _english_punkt() -> Any:
+@functools.cache
+def nltk_splitter(language: str) -> Any:
+    """Return NLTK's splitter with the parameters that ours has."""
     import punkt
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
-    model = punkt.load_model("english")
+    model = punkt.load_model(language)
     parameters = PunktParameters()
     parameters.abbrev_types = set(model.abbrev_types)
     parameters.collocations = {tuple(pair) for pair in model.collocations}

@@ -1,11 +1,12 @@
 """Count the requests of a build on an object store.
 
     python -m benchmarks.requests
-    python -m benchmarks.requests --files 40 --shards 8 --where
+    python -m benchmarks.requests --files 400 --shards 64 --pieces 12 --where
 
 It builds a corpus from made-up files in a fake of Google Cloud Storage on loopback, and prints the
-requests by kind; with ``--where`` also by folder. Heartbeats are left out: their number depends on
-the time that a build takes.
+requests by kind; with ``--where`` also by folder. ``--pieces`` makes pieces so small that about as
+many are merged as a crawl of so many files would have, if the build merges at all. Heartbeats are
+left out: their number depends on the time that a build takes.
 """
 
 import argparse
@@ -19,10 +20,11 @@ from typing import NamedTuple
 from unittest import mock
 
 from pipelines import builders, c4_main
+from pipelines.stages import merge_files
 from testing.fake_google_cloud import fake_google_cloud
 from testing.helpers import wet_bytes
 
-__all__ = ["KINDS", "Counted", "count_requests"]
+__all__ = ["KINDS", "TEXT_BYTES", "Counted", "count_requests", "pieces_of"]
 
 KINDS = ("PUT", "GET", "HEAD", "LIST", "DELETE")
 _TEXT = (
@@ -30,6 +32,8 @@ _TEXT = (
     "It carries the mail for {place} and some {hour} passengers.\n"
     "In winter nobody waits at the pier of {place} for more than {hour} minutes."
 )
+_PAGES = 12
+TEXT_BYTES = 160  # of a page, about
 _NUMBER = re.compile(r"[0-9a-f]{32}|-[0-9a-f]{8,16}\b|\d{2,}")
 
 
@@ -45,7 +49,7 @@ class Counted(NamedTuple):
         return sum(self.kinds.values())
 
 
-def count_requests(files: int, shards: int, pages: int = 12) -> Counted:
+def count_requests(files: int, shards: int, pages: int = _PAGES) -> Counted:
     """Build a corpus of so many files of so many pages, and count the requests."""
     places: Counter[tuple[str, str]] = Counter()
 
@@ -83,6 +87,14 @@ def count_requests(files: int, shards: int, pages: int = 12) -> Counted:
 
 
 @contextlib.contextmanager
+def pieces_of(text_bytes: int) -> Iterator[None]:
+    """Let builds and plans make merged pieces of so much text."""
+    names = ("_LEAST_TEXT_BYTES", "_MOST_TEXT_BYTES")
+    with mock.patch.multiple(merge_files, **dict.fromkeys(names, text_bytes)):
+        yield
+
+
+@contextlib.contextmanager
 def _environment(address: str) -> Iterator[None]:
     values = {"STORAGE_EMULATOR_HOST": address, "NO_GCE_CHECK": "true"}
     with mock.patch.dict(os.environ, values), mock.patch.object(builders, "_BEAT_S", 1e6):
@@ -94,9 +106,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=int, default=40)
     parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--pieces", type=int, metavar="N", help="merge into about N pieces")
     parser.add_argument("--where", action="store_true", help="also by kind of file")
     arguments = parser.parse_args()
-    found = count_requests(arguments.files, arguments.shards)
+    of_piece = contextlib.nullcontext()
+    if arguments.pieces:
+        of_piece = pieces_of(arguments.files * _PAGES * TEXT_BYTES // arguments.pieces)
+    with of_piece:
+        found = count_requests(arguments.files, arguments.shards)
     if arguments.where:
         for (kind, place), count in sorted(found.places.items(), key=lambda item: -item[1]):
             print(f"{count:6} {kind:6} {place}")

@@ -12,9 +12,7 @@ build of one page; quote the ratio. Both start a Flink cluster of their own
 (scripts/flink_cluster.py), which needs Java, Maven and, the first time, a network.
 """
 
-import argparse
 import contextlib
-import glob
 import json
 import os
 import pathlib
@@ -33,7 +31,6 @@ from scripts import flink_packages
 from scripts.flink_cluster import ClusterConfig, FlinkCluster
 from testing.helpers import manifest_of
 
-_DEFAULT_WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared/wet/*.warc.wet.gz")
 _PARALLELISMS = (1, 2, 4)
 _RUNS = 2
 _SHARDS = "40"  # so many that 13 files are merged before shards are written
@@ -41,8 +38,8 @@ _SHARDS = "40"  # so many that 13 files are merged before shards are written
 
 def run(inputs: Sequence[str], output: pathlib.Path, options: Sequence[str]) -> measure.Cost:
     """Run ``c4 build`` with options of Beam's. Raises CalledProcessError when it fails."""
-    command = [sys.executable, "-m", "pipelines.c4_main", "build", "--input", *inputs]
-    command += ["--output", str(output), "--shards", _SHARDS, *options]
+    command = [*measure.C4, "build", "--input", *inputs, "--output", str(output)]
+    command += ["--shards", _SHARDS, *options]
     # In a process of its own: measure waits for all below it, and the cluster is below this one.
     return measure.in_process(measure.run, command)
 
@@ -187,16 +184,11 @@ def overhead(paths: Sequence[str], cache: pathlib.Path) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.parser(__doc__, wet=True)
     parser.add_argument("what", choices=("bytes", "overhead"))
-    parser.add_argument("--wet", default=_DEFAULT_WET, metavar="GLOB")
     parser.add_argument("--cache", type=pathlib.Path, default=flink_packages.default_cache())
     arguments = parser.parse_args()
-    paths = sorted(glob.glob(arguments.wet))
-    if not paths:
-        parser.error(f"no file matches {arguments.wet} (--wet)")
+    paths = measure.wet_files(parser, arguments.wet)
     if arguments.what == "bytes":
         return 0 if same_bytes(paths, arguments.cache) else 1
     overhead(paths, arguments.cache)

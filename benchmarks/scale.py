@@ -233,9 +233,7 @@ def crawl_from(arguments: argparse.Namespace) -> SpanCrawl:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.parser(__doc__)
     parser.add_argument("--spans", type=int, default=10**9)
     parser.add_argument("--files", type=int, help="default: as many as a crawl has for the spans")
     parser.add_argument("--measure", default="12", help="buckets to measure, or all (default: 12)")

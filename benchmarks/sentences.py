@@ -9,24 +9,20 @@ time. Bar: at most 0.25 ms per kept page, cold or warm; the program fails beyond
 boundary differs.
 """
 
-import argparse
 import functools
-import glob
-import pathlib
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-import punkt
 from fastwarc import ArchiveIterator, WarcRecordType
-from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
+from benchmarks import measure
+from benchmarks.reference import nltk_splitter
 from c4_filters.lines import clean_text
 from c4_filters.recipes import RECIPES
 from c4_filters.sentences import SentenceSplitter
 
-_WET = pathlib.Path(__file__).resolve().parents[1] / ".." / "shared" / "wet" / "*.warc.wet.gz"
 _BAR_MS = 0.25
 
 
@@ -41,18 +37,6 @@ def read_texts(paths: Iterable[str]) -> Iterator[str]:
 def kept_text(text: str) -> str:
     r"""Return what the line rules of recipe `en` leave of a page, joined by `"\n"`."""
     return "\n".join(clean_text(text, RECIPES["en"], Counter()).lines)
-
-
-@functools.cache
-def nltk_splitter(language: str) -> PunktSentenceTokenizer:
-    """NLTK's splitter with the parameters ours has."""
-    model = punkt.load_model(language)
-    parameters = PunktParameters()
-    parameters.abbrev_types = set(model.abbrev_types)
-    parameters.collocations = set(model.collocations)
-    parameters.sent_starters = set(model.sent_starters)
-    parameters.ortho_context.update(model.ortho_context)
-    return PunktSentenceTokenizer(parameters)
 
 
 def nltk_spans(language: str, text: str) -> list[tuple[int, int]]:
@@ -123,14 +107,10 @@ def _check(texts: list[str]) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--wet", default=str(_WET), help="glob of WET files (%(default)s)")
+    parser = measure.parser(__doc__, wet=True)
     parser.add_argument("--check", action="store_true", help="compare every boundary instead")
     arguments = parser.parse_args()
-    paths = sorted(glob.glob(arguments.wet))
-    if not paths:
-        parser.error(f"--wet must match at least one file, got {arguments.wet!r}")
-    texts = list(read_texts(paths))
+    texts = list(read_texts(measure.wet_files(parser, arguments.wet)))
     return 0 if (_check if arguments.check else _measure)(texts) else 1
 
 

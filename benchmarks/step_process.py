@@ -6,11 +6,13 @@ process's side, `StepProcess` the side of the caller that times it. Imports neit
 
 import contextlib
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,8 +23,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 _MARK = "STEP "  # begins the lines of the protocol; libraries may print others
 
 
-class MissingError(Exception):
-    """The process lacks a package that it needs; the message is the package's name."""
+class MissingError(SystemExit):
+    """The process lacks a package; one line that says how to install it. Ends the program."""
+
+
+def interpreter(python: str) -> str:
+    """Return the path of an interpreter from wherever a process is started."""
+    return os.path.abspath(shutil.which(python) or python)
 
 
 def make_batch(vocab_size: int, rows: int, inputs: int, targets: int) -> dict[str, np.ndarray]:
@@ -55,6 +62,15 @@ def serve(run: Callable[[], float], memory: Callable[[], float], **about: Any) -
     send(**about, **_timed(run), peak_gb=memory())
     for _ in sys.stdin:
         send(**_timed(run), peak_gb=memory())
+
+
+@contextlib.contextmanager
+def telling_missing() -> Iterator[None]:
+    """Tell the caller's side which package the block cannot import."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        send(missing=error.name)
 
 
 def _timed(run: Callable[[], float]) -> dict[str, float]:
@@ -103,7 +119,10 @@ class StepProcess:
         """
         self.about = self._receive("before its first step")
         if "missing" in self.about:
-            raise MissingError(self.about["missing"])
+            raise MissingError(
+                f"{self.name} has no {self.about['missing']}: "
+                f"{self.name} -m pip install torch transformers"
+            )
 
     def step(self) -> dict[str, float]:
         """Run one step and return its "seconds", "loss" and "peak_gb"."""

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import hf_peer
-from benchmarks.step_process import MissingError, StepProcess, make_batch, serve
+from benchmarks.step_process import StepProcess, make_batch, serve
 
 _OURS = "--as-ours"
 
@@ -164,13 +164,7 @@ def race(
         ours.close()
     for setting in settings:
         with hf_peer.start_peer(options.peer_python, setting) as peer:
-            try:
-                peer.start()
-            except MissingError as error:
-                raise SystemExit(
-                    f"{options.peer_python} has no {error}: "
-                    f"{options.peer_python} -m pip install torch transformers"
-                ) from error
+            peer.start()
             line = hf_peer.describe(peer.about, setting)
             if apart:
                 theirs[line] = fastest_of(peer, options.repeat)

@@ -39,8 +39,6 @@ from pipelines.provenance.answers import Answer, answer_of, ask, is_address
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.stages.clean_files import read_rejects
 
-__all__ = ["check"]
-
 _BAR_S = 1.0
 _ACCIDENT = re.compile(r"^\s*(WARC|CONTENT-|Content-)", re.MULTILINE)  # TF takes it for a header
 _MOST_PAGES = 20  # of a sentence: pipelines.provenance.answers

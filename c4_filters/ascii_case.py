@@ -1,7 +1,5 @@
 """Lower case for what is written in ASCII: a quarter of the cost of str.lower on a web page."""
 
-__all__ = ["ascii_lowered"]
-
 # The characters that str.lower turns into an ASCII letter although they are none: capital I with
 # dot above becomes i and a combining dot, the Kelvin sign becomes k.
 _BECOME_ASCII = ("\u0130", "\u212a")

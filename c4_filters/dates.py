@@ -9,8 +9,6 @@ offset instead of the ``Z``.
 import datetime
 import re
 
-__all__ = ["COMMON_FORM", "date_key", "is_date", "whole_seconds"]
-
 # Matches the dates of nearly all pages. RE2 can read it too. 29 February needs the calendar.
 COMMON_FORM = (
     r"[1-9][0-9]{3}-(?:"

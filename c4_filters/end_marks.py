@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["END_MARKS", "ENGLISH_END_MARKS", "UNSPACED", "marks_of", "sentence_ends"]
-
 ENGLISH_END_MARKS: Final = (".", "?", "!", '"')  # P, TF
 
 _IDEOGRAPHIC = ("。", "．", "｡", "！", "？")

@@ -11,8 +11,6 @@ from c4_filters.lines import PAGE_DROPPING, judge_line, split_lines
 from c4_filters.pages import CleanPage, PageRules, RawPage
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
-__all__ = ["ExplainedLine", "ExplainedPage", "Judgement", "explain_page", "judge_after_dedup"]
-
 
 class ExplainedLine(NamedTuple):
     """One line as read, its verdict, and how it reads when kept."""

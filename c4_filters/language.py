@@ -5,8 +5,6 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["LANGUAGES", "Language", "detect_language", "detector_name"]
-
 #: Every code that langdetect 1.0.9 can answer with.
 LANGUAGES = frozenset(
     (

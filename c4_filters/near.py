@@ -18,11 +18,6 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "BAND_ROW", "HOT", "PAGE", "Bands", "Dropped", "Pairs", "Shingles", "band_hashes",
-    "bands_for", "candidate_pairs", "greedy", "order_of", "shingles", "similarity",
-]  # fmt: skip
-
 SHINGLE_WORDS = 5
 #: Of the pages that share a number, all are compared with this many of the best-ranked ones, and
 #: with no others: a number that a million pages share costs 16 million comparisons, not 10^12.

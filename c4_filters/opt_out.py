@@ -27,8 +27,6 @@ import ahocorasick_rs
 
 from c4_filters.urls import without_tracking
 
-__all__ = ["OptOut", "host_of", "parse_opt_out"]
-
 _SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _AUTHORITY = re.compile(r"[^/?#\\]*")
 _PORT = re.compile(r":\d*\Z")

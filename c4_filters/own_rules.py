@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 
 from c4_filters.verdicts import RESERVED
 
-__all__ = ["OwnRuleError", "OwnRules", "RulePage", "is_verdict", "load_own_rules", "modules_of"]
-
 _VERDICT = re.compile(r"[a-z_]{1,64}")
 _RULE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)", re.ASCII)
 _SHOWN_CHARS = 200

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import pathlib
 import tomllib
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self
@@ -16,8 +17,6 @@ from typing import Any, Literal, Self
 from c4_filters.end_marks import END_MARKS, ENGLISH_END_MARKS, UNSPACED, marks_of
 from c4_filters.language import LANGUAGES
 from c4_filters.own_rules import modules_of
-
-__all__ = ["RECIPES", "NearDedup", "Recipe", "load_recipe"]
 
 _LARGEST = 10**9  # of any whole number in a recipe
 
@@ -266,120 +265,6 @@ def _nearest(word: str, known: Collection[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-_EN = Recipe(name="en", description="The paper's C4: line rules 5/3, bad words, English, spans")
-
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        _EN,
-        dataclasses.replace(
-            _EN,
-            name="en.noblocklist",
-            description="en without the bad-word list (AllenAI's variant)",
-            bad_words=False,
-        ),
-        dataclasses.replace(
-            _EN,
-            name="en.noclean",
-            description="The unfiltered C4 of P section 3.4: language and url dedup only",
-            line_rules=False,
-            min_sentences=0,
-            bad_words=False,
-            dedup_unit="none",
-            min_sentences_after_dedup=0,
-        ),
-        dataclasses.replace(
-            _EN,
-            name="en.paper_v3",
-            description="en with the thresholds printed in JMLR: 3 words a line, 5 sentences",
-            min_words_per_line=3,
-            min_sentences=5,
-            min_sentences_after_dedup=5,
-        ),
-        dataclasses.replace(
-            _EN,
-            name="realnewslike",
-            description="en, from the domains of a RealNews list (--domain-list)",
-            domain_list=True,
-        ),
-        dataclasses.replace(
-            _EN,
-            name="webtextlike",
-            description="en, from the urls of an OpenWebText list (--url-list)",
-            url_list=True,
-        ),
-        *(
-            dataclasses.replace(
-                _EN,
-                name=code,
-                description=f"en's rules for {language}",
-                languages=(code,),
-                sentence_language=punkt,
-            )
-            for code, language, punkt in (
-                ("de", "German", "german"),
-                ("fr", "French", "french"),
-                ("ro", "Romanian", "english"),  # Punkt has no Romanian model
-            )
-        ),
-        *(
-            dataclasses.replace(
-                _EN,
-                name=name,
-                description=f"en's rules for {language}, with its end marks",
-                languages=codes,
-                end_marks=marks_of(codes),
-                min_words_per_line=1 if UNSPACED.issuperset(codes) else _EN.min_words_per_line,
-            )
-            for name, language, codes in (
-                ("ar", "Arabic", ("ar",)),
-                ("hi", "Hindi", ("hi",)),
-                ("ja", "Japanese", ("ja",)),
-                ("zh", "Chinese", ("zh-cn", "zh-tw")),
-            )
-        ),
-        dataclasses.replace(
-            _EN,
-            name="multilingual",
-            description="mC4-like: paragraph rule, soft bad words, line dedup, any language",
-            line_rules=False,
-            end_marks=marks_of(END_MARKS),  # for recipes based on this one that have line rules
-            min_sentences=0,
-            min_paragraphs=3,
-            languages=(),
-            min_language_probability=0.95,
-            bad_words_kept_fraction=0.001,
-            dedup_unit="lines",
-            dedup_window=1,
-            min_sentences_after_dedup=0,
-        ),
-        dataclasses.replace(
-            _EN,
-            name="tfds",
-            description="Byte-for-byte what TensorFlow Datasets' c4/en 3.1.0 code makes",
-            order="dedup_first",
-            drop_parser_accidents=True,
-            dedup_unit="lines",
-            dedup_window=1,
-        ),
-        Recipe(
-            name="as_is",
-            description="No rule and no deduplication: every page that has text, as it was read",
-            max_page_chars=_LARGEST,
-            line_rules=False,
-            min_sentences=0,
-            languages=(),
-            bad_words=False,
-            dedup_urls=False,
-            dedup_unit="none",
-            min_sentences_after_dedup=0,
-            verbatim=True,
-            skip_language=True,
-        ),
-    )
-}
-
-
 def _named(name: object) -> Recipe:
     if isinstance(name, str) and name in RECIPES:
         return RECIPES[name]
@@ -406,3 +291,11 @@ def load_recipe(name: str, toml: str | None = None) -> Recipe:
         return Recipe.from_mapping(values)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+RECIPES: dict[str, Recipe] = {
+    "en": Recipe(name="en", description="The paper's C4: line rules 5/3, bad words, English, spans")
+}
+_PACKAGED = pathlib.Path(__file__).with_name("recipes.toml")
+for _name, _changes in tomllib.loads(_PACKAGED.read_text("utf-8")).items():
+    RECIPES[_name] = Recipe.from_mapping({"name": _name, "base": "en", **_changes})

@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 from c4_filters.recipes import RECIPES, Recipe
 
-__all__ = ["Source", "sources_of"]
-
 _PAPER = "Raffel et al., JMLR 21 (140), 2020"
 _PAPER_URL = "https://jmlr.org/papers/v21/20-074.html"
 _TF_URL = "https://github.com/tensorflow/datasets/blob/master/tensorflow_datasets/text/c4.py"

@@ -9,18 +9,6 @@ from typing import Any, Literal
 
 import mmh3
 
-__all__ = [
-    "DomainList",
-    "normalize_url",
-    "page_key",
-    "parse_domain_list",
-    "parse_url_list",
-    "registered_domain",
-    "split_of",
-    "url_identity",
-    "without_tracking",
-]
-
 Split = Literal["train", "validation"]
 
 # TF c4_utils.normalize_url; note that the prefix is removed anywhere in the url.

@@ -22,8 +22,6 @@ from pipelines import c4_main, storage
 from pipelines.commands import build as build_command
 from pipelines.engines.options import beam_parser
 
-__all__ = ["build_arguments", "main", "template_options"]
-
 #: Set in the image to the image's own name: what workers must run too.
 IMAGE_VARIABLE = "C4_IMAGE"
 _ONLY_HERE = {"workers", "quiet"}  # local processes; what a terminal shows

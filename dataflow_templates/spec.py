@@ -14,8 +14,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["MetadataError", "check_metadata", "example_of", "image_spec", "read_metadata"]
-
 _METADATA = pathlib.Path(__file__).with_name("metadata.json")
 _TEMPLATE_FIELDS = {"name", "description", "streaming", "parameters"}
 _PARAMETER_FIELDS = {

@@ -196,10 +196,10 @@ def _en() -> PageRules:
 
 def _shard(size: int) -> None:
     del size
-    plan = MergePlan(1, 1)
-    merge_files(plan.tasks()[0], plan, [_NAME], _OUTPUT)
-    for sources in (cleaned_sources(_OUTPUT, [_NAME]), plan.sources(_OUTPUT, 0, 1 << 64)):
-        write_shard(ShardTask("train", 0, 1), sources, _OUTPUT, ["tfrecord", "json"], _en())
+    plan, shards = MergePlan(1, 1), [ShardTask("train", 0, 1), ShardTask("validation", 0, 1)]
+    parts = dict(merge_files(plan.tasks()[0], plan, [_NAME], shards, _OUTPUT))
+    for sources in (cleaned_sources(_OUTPUT, [_NAME]), [parts[0]] if 0 in parts else []):
+        write_shard(shards[0], sources, _OUTPUT, ["tfrecord", "json"], _en())
 
 
 def _explain(size: int) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pipelines.wet.records import read_wet
 from pipelines.wet.results import ReadStats, WetRecord
 
-__all__ = ["WORDS", "seeds_of"]
-
 _SAMPLES = pathlib.Path(__file__).resolve().parents[1] / "samples" / "wet"
 
 #: What a mutation may put in: words of the formats and of the rules.

@@ -28,7 +28,6 @@ import os
 import pathlib
 import re
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -37,20 +36,7 @@ from typing import Any, Literal, NamedTuple
 
 from pipelines import storage
 from pipelines.corpus import json_files, layout
-
-__all__ = [
-    "MADE_BY",
-    "Claim",
-    "LastClaim",
-    "claimed_by_us",
-    "hold",
-    "is_own_file",
-    "last_claim",
-    "progress_path",
-    "progress_paths",
-    "remove_progress",
-    "require_not_running",
-]
+from pipelines.printing import print_note
 
 #: The mark in our folders and claims.
 MADE_BY = "colossal-c4"
@@ -150,7 +136,7 @@ def hold(
     kind: str = WAITING,
     runner: str = "",
     build_id: str = "",
-    note: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    note: Callable[[str], None] = print_note,
 ) -> Iterator[Claim]:
     """Hold a folder for one build while the block runs.
 

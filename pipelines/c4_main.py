@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 from pipelines import number_options
 from pipelines.corpus.errors import one_line
+from pipelines.engines.lean_imports import leave_out_threads
 from pipelines.interruption import Interruption, limit_exit
-from pipelines.printing import printable
+from pipelines.printing import print_note
 from pipelines.version import VERSION
-
-__all__ = ["main"]
 
 
 class _Command(NamedTuple):
     module: str  # has add_arguments(parser) and run(arguments, rest) -> exit status
     summary: str
     passes_on: bool = False  # options it does not know go to Beam
+    forks: bool = False  # workers from its own process, in which no library may start threads
     extra: str | None = None  # of the package, without which its module cannot be imported
     interrupted: str = "interrupted"  # the line on an interrupt: what is kept, how to resume
 
@@ -33,6 +33,7 @@ _COMMANDS = {
         "pipelines.commands.build",
         "builds a corpus from WET files",
         passes_on=True,
+        forks=True,
         interrupted="interrupted; run the same command again to resume: cleaned files are kept",
     ),
     "verify": _Command(
@@ -72,6 +73,7 @@ _COMMANDS = {
         "pipelines.commands.import_pages",
         "makes a corpus of Wikipedia, books, JSON lines or data sets",
         passes_on=True,
+        forks=True,
         interrupted="interrupted; run the same command again to resume: finished files are kept",
     ),
     "mix": _Command(
@@ -168,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ValueError, OSError, OverflowError) as error:
             if os.environ.get("C4_TRACEBACK"):
                 raise
-            print(f"c4: error: {_line_of(error)}", file=sys.stderr)
+            print_note(f"c4: error: {_line_of(error)}")  # names of files may hold anything
             status = 1
         except Exception as error:
             if _caused_by_interrupt(error):
@@ -213,6 +215,8 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
         )
         number_options.register(sub)
         if name == asked:  # the others need not be imported
+            if command.forks and known.interruption.own_process:
+                leave_out_threads()
             try:
                 modules[name] = importlib.import_module(command.module)
             except ModuleNotFoundError as error:
@@ -245,10 +249,9 @@ def _refuse_missing(name: str, error: ModuleNotFoundError) -> int:
     comes, brackets = "it comes with c4", ""
     if extra is not None:
         comes, brackets = f"it comes with the extra {extra}", f"[{extra}]"
-    print(
+    print_note(
         f"c4: error: c4 {name} needs {error.name}, which is not installed: "
-        f"{comes} (in a clone: {shlex.join(['pip', 'install', '-e', f'.{brackets}'])})",
-        file=sys.stderr,
+        f"{comes} (in a clone: {shlex.join(['pip', 'install', '-e', f'.{brackets}'])})"
     )
     return 1
 
@@ -301,10 +304,9 @@ def _caused_by_interrupt(error: BaseException | None) -> bool:
 
 
 def _line_of(error: Exception) -> str:
-    line = one_line(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
-        line = f"{error.filename}: {error.strerror}"
-    return printable(line)  # names of files may hold anything
+        return f"{error.filename}: {error.strerror}"
+    return one_line(error)
 
 
 if __name__ == "__main__":

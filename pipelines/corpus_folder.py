@@ -18,22 +18,6 @@ from pipelines.corpus import json_files, layout
 from pipelines.corpus.manifest import OPT_OUT, read_listed
 from pipelines.input_list import known_inputs
 
-__all__ = [
-    "FolderError",
-    "begin",
-    "claim_folder",
-    "drop_pieces",
-    "interrupted_inputs",
-    "kept_to_drop",
-    "own_kept",
-    "own_shards",
-    "own_side_files",
-    "plan_files",
-    "record_files",
-    "require_own_folder",
-    "require_same_build",
-]
-
 _MARK = "made_by"
 #: What the ``build.json`` of version 0.1 holds, which has no mark.
 _KEYS_OF_0_1 = frozenset(

@@ -5,8 +5,6 @@ from c4_filters.pages import PageRules, RawPage, load_rules
 from c4_filters.recipes import Recipe
 from pipelines.corpus.formats.pages import Page
 
-__all__ = ["explain"]
-
 
 def explain(page: str | Page | RawPage, recipe: str | Recipe | PageRules = "en") -> ExplainedPage:
     r"""Judge a page as a build would, line by line, as if nothing of it were a duplicate.

@@ -1,7 +1,5 @@
 """The extras of this package: what to install for what is not in every installation."""
 
-__all__ = ["missing"]
-
 
 def missing(what: str, extra: str) -> str:
     """Return the message about something that needs an extra which is not installed.

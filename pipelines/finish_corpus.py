@@ -31,8 +31,6 @@ from pipelines.corpus.root_digest import root_digest
 from pipelines.stages.clean_files import FileSummary
 from pipelines.stages.write_shards import ShardSummary
 
-__all__ = ["BalanceError", "finish_corpus", "make_manifest", "write_side_files"]
-
 _SAMPLES_PER_VERDICT = 5
 
 

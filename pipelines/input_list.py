@@ -18,8 +18,6 @@ from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.storage import FileInfo
 
-__all__ = ["build_id", "known_inputs", "read_input_list", "write_input_list"]
-
 
 def build_id(identity: Mapping[str, Any], files: Iterable[FileInfo]) -> str:
     """Return a digest of a build's settings and inputs: same id, same corpus.

@@ -8,9 +8,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, NoReturn
-
-__all__ = ["EXIT_S", "PATIENCE_S", "STATUS", "Interruption", "descendants", "limit_exit"]
 
 #: Exit status of an interrupted command: 128 and SIGINT, as shells have it.
 STATUS = 130
@@ -22,6 +21,7 @@ PATIENCE_S = 10.0
 EXIT_S = 5.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PAUSE = b"\0"  # no signal has this number
 
 
 class Interruption:
@@ -52,6 +52,8 @@ class Interruption:
         self._asked = False
         self._over = False
         self._before: dict[int, Any] = {}
+        self._came = 0  # signals
+        self._watcher: threading.Thread | None = None
         self._ending = threading.Lock()  # held by the one that ends the process
 
     def __enter__(self) -> "Interruption":
@@ -62,18 +64,29 @@ class Interruption:
                 self._before[number] = signal.signal(number, self._receive)
         if self.own_process:
             # At the moment of a signal, only its number is written, to this socket.
-            receiving, self._sending = socket.socketpair()
+            self._receiving, self._sending = socket.socketpair()
             self._sending.setblocking(False)
             signal.set_wakeup_fd(self._sending.fileno(), warn_on_full_buffer=False)
-            threading.Thread(
-                target=self._watch, args=(receiving,), name="interruption", daemon=True
-            ).start()
+            self._start_watcher()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over = True  # no further signal changes the result of the command
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_IGN if self.own_process else handler)
+
+    @contextlib.contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """Run the block without the thread of this handler, which sees signals afterwards."""
+        if self._watcher is None:
+            yield
+            return
+        self._sending.send(_PAUSE)
+        self._watcher.join()
+        try:
+            yield
+        finally:
+            self._start_watcher()
 
     def asked(self) -> bool:
         """Return whether a signal has arrived."""
@@ -102,18 +115,24 @@ class Interruption:
         if not self._over:
             raise KeyboardInterrupt
 
-    def _watch(self, receiving: socket.socket) -> None:
-        came, late = 0, False
-        while not late:
+    def _start_watcher(self) -> None:
+        self._watcher = threading.Thread(target=self._watch, name="interruption", daemon=True)
+        self._watcher.start()
+
+    def _watch(self) -> None:
+        numbers, late = b"", False
+        while not late and _PAUSE not in numbers:
             try:
-                came += sum(number in _SIGNALS for number in receiving.recv(64))
+                numbers = self._receiving.recv(64)
+                self._came += sum(number in _SIGNALS for number in numbers)
             except TimeoutError:
                 late = True
-            if came and not self._over:
-                receiving.settimeout(self.patience_s)
+            if self._came and not self._over:
+                self._receiving.settimeout(self.patience_s)
             # Over means that the command is done, and its status must not change, or that it was
             # interrupted and waits for its output to be read.
-            if (came > 1 or (late and not self._over)) and self._ending.acquire(blocking=False):
+            ends = self._came > 1 or (late and not self._over)
+            if ends and self._ending.acquire(blocking=False):
                 self._end()
 
     def _end(self) -> NoReturn:

@@ -15,8 +15,6 @@ from pipelines.corpus.manifest import read_manifest
 from pipelines.plan import Fleet, Profile, Rates, Work, make_plan
 from pipelines.stages.clean_files import FileSummary, read_summary
 
-__all__ = ["MeasuredCorpus", "measured_corpus"]
-
 _FILES_LOOKED_AT = 200  # evenly spread; each is a few requests where it is remote
 _MOST = 10**15  # bytes, pages or seconds of a corpus: beyond is damage
 _JUDGED = ("no_language", "other_language", "low_confidence", "bad_words")

@@ -11,16 +11,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-__all__ = [
-    "MEGABYTES",
-    "MOST_SHARDS",
-    "decimal_number",
-    "register",
-    "require_within",
-    "shard_count",
-    "whole_number",
-]
-
 #: Enough for every option; fits in a 64-bit integer.
 _MOST_DIGITS = 18
 _WHOLE = re.compile(r"-?[0-9]+")

@@ -12,11 +12,6 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = [
-    "add_options", "check_bounds", "comma_separated", "given_values", "on_cpu", "option",
-    "option_of", "refuse_empty", "set_by",
-]  # fmt: skip
-
 _KEY = "option"
 
 

@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,18 +19,11 @@ from pipelines.crawl.inputs import input_files
 from pipelines.engines.local import cores
 from pipelines.imports import sources
 from pipelines.input_list import build_id, write_input_list
-from pipelines.printing import counted
+from pipelines.printing import counted, print_note
 from pipelines.storage import FileInfo
 from pipelines.storage.patterns import has_magic
 
-__all__ = ["Note", "Prepared", "kept_folders", "prepare", "print_note", "require_readable", "tidy"]
-
 Note = Callable[[str], None]
-
-
-def print_note(line: str) -> None:
-    """Print a line about a build on standard error."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def prepare(

@@ -4,8 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-__all__ = ["counted", "duration", "painter", "printable", "scaled", "size"]
-
 
 def printable(text: str) -> str:
     r"""Return the text with a dot for every control character.
@@ -14,6 +12,11 @@ def printable(text: str) -> str:
     'red ·[31m alert'
     """
     return "".join(character if character.isprintable() else "·" for character in text)
+
+
+def print_note(line: str) -> None:
+    """Print a line for the user on standard error, with a dot for every control character."""
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def counted(count: int, what: str, plural: str = "s") -> str:

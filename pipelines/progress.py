@@ -20,8 +20,6 @@ from tqdm import tqdm
 from pipelines import storage, worker_notes
 from pipelines.corpus import layout
 
-__all__ = ["CorpusFolder", "Notes", "Opener", "shown"]
-
 _POLL_S = 0.25
 _LIST_S = 2.0
 _LIST_REMOTE_S = 30.0  # a request a thousand names

@@ -8,17 +8,16 @@ part's manifest names the shards as its inputs.
 import contextlib
 import dataclasses
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from c4_filters.language import LANGUAGES
 from pipelines import builders, corpus_folder, storage, verify_corpus
+from pipelines.bars import bar
 from pipelines.corpus import formats, layout
 from pipelines.corpus.errors import CorpusError, one_line
 from pipelines.corpus.formats import parquet
@@ -38,8 +37,6 @@ from pipelines.corpus.shard_files import Described, write_shard_files
 from pipelines.finish_corpus import write_side_files
 from pipelines.options import option
 from pipelines.stages.write_shards import plan_shards
-
-__all__ = ["Part", "SplitConfig", "split_corpus"]
 
 #: For pages whose language is unknown: BCP 47, section 4.1.
 UNKNOWN = "und"
@@ -190,13 +187,10 @@ class _Whole:
     def tables(self, split: str, what: str) -> Iterator[pa.Table]:
         """Yield the pages of a split in order, some at a time, and show the progress."""
         shards = [shard for shard in self.shards if shard.split == split]
-        with tqdm(
-            total=sum(shard.bytes for shard in shards), desc=f"{split} of {what}", unit="B",
-            unit_scale=True, disable=None, file=sys.stderr,
-        ) as bar:  # fmt: skip
+        with bar(f"{split} of {what}", sum(shard.bytes for shard in shards), "B") as progress:
             for shard in shards:
                 yield from self._tables_of(shard, self.columns)
-                bar.update(shard.bytes)
+                progress.update(shard.bytes)
 
     def _tables_of(self, shard: ShardFile, columns: list[str]) -> Iterator[pa.Table]:
         path = storage.join(self.folder, shard.name)

@@ -14,8 +14,6 @@ from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import read_manifest
 from pipelines.input_list import read_input_list
 
-__all__ = ["FailedFile", "Stage", "Status", "as_json", "prometheus", "status"]
-
 State = Literal["waiting", "running", "died", "done"]
 
 

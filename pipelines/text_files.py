@@ -3,8 +3,6 @@
 import codecs
 import re
 
-__all__ = ["decode_text"]
-
 _OTHER_MARKS = (  # UTF-32 first: its little-endian mark begins with UTF-16's
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),

@@ -5,14 +5,12 @@ import contextlib
 import dataclasses
 import os
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from tqdm import tqdm
-
 from pipelines import corpus_folder, storage
+from pipelines.bars import bar
 from pipelines.config import KEEP
 from pipelines.corpus import layout
 from pipelines.corpus.card.side_files import CARD, CROISSANT, OTHER_CARD, side_files
@@ -21,17 +19,6 @@ from pipelines.corpus.digests import Progress, sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import FORMATS
 from pipelines.corpus.manifest import Manifest, ShardFile, SideFile, read_manifest
-
-__all__ = [
-    "NO_MANIFEST",
-    "Problem",
-    "content_problems",
-    "foreign_shards",
-    "kept_problems",
-    "manifest_problem",
-    "shard_problems",
-    "side_file_problems",
-]
 
 NO_MANIFEST = "is missing: this is not a corpus, or its build has not finished"
 _REQUESTS_AT_A_TIME = 32
@@ -99,13 +86,11 @@ def _root_digest_problems(output: str, made: Manifest) -> list[Problem]:
 def _progress_bar(made: Manifest) -> Iterator[Progress]:
     """Show the progress of checking the shards, in bytes, on a terminal."""
     total, lock = sum(shard.bytes for shard in made.shards), threading.Lock()
-    with tqdm(
-        total=total, desc="verify", unit="B", unit_scale=True, disable=None, file=sys.stderr
-    ) as bar:
+    with bar("verify", total, "B") as shown:
 
         def progress(n_bytes: int) -> None:
             with lock:
-                bar.update(n_bytes)
+                shown.update(n_bytes)
 
         yield progress
 

@@ -3,6 +3,4 @@
 It is not asked of the installed metadata: a checkout may have none, or that of another checkout.
 """
 
-__all__ = ["VERSION"]
-
 VERSION = "0.2.0"

@@ -17,8 +17,6 @@ from typing import Any
 from pipelines import builders, storage
 from pipelines.corpus import json_files, typed_json
 
-__all__ = ["WorkerNote", "WorkerNotes", "bytes_within", "read_notes"]
-
 _EVERY_LOCAL_S = 1.0
 _EVERY_S = {"hdfs": 5.0, "gs": 30.0, "s3": 30.0}
 _READS_AT_A_TIME = 16

@@ -9,8 +9,6 @@ import itertools
 import pathlib
 import random
 
-__all__ = ["FOLDER", "rows"]
-
 FOLDER = pathlib.Path(__file__).parent / "tasks"
 _TRAIN, _VALIDATION = 800, 200
 

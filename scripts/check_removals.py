@@ -37,8 +37,6 @@ from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.corpus.removals import PAGE_VERDICTS, open_removals
 
-__all__ = ["check", "main"]
-
 _SPANS_AT_ONCE = 2_000_000
 _COLUMNS = ["url", "text", "timestamp", "digest", "unit_starts"]
 _LOST = (PageVerdict.DUPLICATE_URL, PageVerdict.OPTED_OUT)  # before spans are compared

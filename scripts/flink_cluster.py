@@ -35,8 +35,6 @@ if __package__ in (None, ""):  # run as a file: the repository is the place to i
 from scripts import flink_packages
 from scripts.flink_packages import FLINK_VERSION, FlinkPackages, PackageError
 
-__all__ = ["BUILD_COMMAND", "ClusterConfig", "ClusterError", "FlinkCluster"]
-
 #: What the options of a cluster are added to; README.md has the same command.
 BUILD_COMMAND = "c4 build --input 'crawl/*.warc.wet.gz' --output corpus"
 

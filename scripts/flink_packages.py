@@ -18,8 +18,6 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 
-__all__ = ["FLINK_MINOR", "FLINK_VERSION", "FlinkPackages", "PackageError", "fetch"]
-
 FLINK_VERSION = "1.19.3"
 FLINK_MINOR = FLINK_VERSION.rpartition(".")[0]
 #: Of Beam's Java runner: the newest whose modules are all in Maven Central for this Flink.

@@ -22,8 +22,6 @@ from collections.abc import Iterator, Mapping
 
 from pipelines import c4_main
 
-__all__ = ["BAR", "main", "walks"]
-
 BAR = 6
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

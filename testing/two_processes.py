@@ -7,8 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-__all__ = ["run_two_processes"]
-
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 

@@ -126,23 +126,30 @@ def pack_pairs(
     encoder_length: int,
     decoder_length: int,
     *,
+    order: npt.NDArray[np.int64] | None = None,
+    ending: Sequence[int] = (),
     packed: bool = True,
 ) -> HostBatch:
-    """Rows for a model with an encoder, of examples that end in their end-of-sequence ids.
+    """Rows for a model with an encoder, of pairs as they come or in an order.
 
-    Several examples share a row, unless ``packed`` is False. Raises ValueError for an example
-    longer than its row.
+    Inputs and targets are cut so that each fits a row of its own with the ids ``ending`` behind it.
+    Several examples share a row, unless ``packed`` is False.
     """
-    sizes = np.stack([inputs.lengths, targets.lengths], axis=1)
-    packing = (first_fit if packed else one_each)(sizes, (encoder_length, decoder_length))
-    at = _places(inputs, packing, 0, encoder_length)
-    encoder_tokens = _laid_out(packing.rows, encoder_length, at, inputs.tokens)
-    encoder_segments = _laid_out(packing.rows, encoder_length, at, _segments(inputs, packing))
-    at = _places(targets, packing, 1, decoder_length)
-    tokens = _laid_out(packing.rows, decoder_length, at, targets.tokens)
-    segments = _laid_out(packing.rows, decoder_length, at, _segments(targets, packing))
+    order = np.arange(len(inputs)) if order is None else order
+    rows = (encoder_length, decoder_length)
+    most = [length - len(ending) for length in rows]
+    lengths = np.stack([inputs.lengths[order], targets.lengths[order]], axis=1)
+    sizes = np.minimum(lengths, most) + len(ending)
+    by_row, packing = (first_fit if packed else one_each)(sizes, rows).by_row()
+    inputs, targets = (
+        side.take(order[by_row], tokens, ending)
+        for side, tokens in zip((inputs, targets), most, strict=True)
+    )
+    encoder_segments = _spread(packing, 0, encoder_length, (packing.segment, inputs.lengths))
+    segments = _spread(packing, 1, decoder_length, (packing.segment, targets.lengths))
+    tokens = _laid_out(targets.tokens, segments)
     return {
-        "encoder_tokens": encoder_tokens,
+        "encoder_tokens": _laid_out(inputs.tokens, encoder_segments),
         "encoder_segments": encoder_segments,
         "decoder_input_tokens": shift_right(tokens, segments),
         "decoder_target_tokens": tokens,
@@ -177,31 +184,21 @@ def pack_joined(
         ValueError: An example is longer than a row.
     """
     sizes = (inputs.lengths + targets.lengths)[:, np.newaxis]
-    packing = (first_fit if packed else one_each)(sizes, (decoder_length,))
-    rows = packing.rows
-    before = _places(inputs, packing, 0, decoder_length)
-    after = _places(targets, packing, 0, decoder_length) + np.repeat(
-        inputs.lengths, targets.lengths
-    )
-    at = np.concatenate([before, after])
-    tokens = _laid_out(
-        rows, decoder_length, at, np.concatenate([inputs.tokens, targets.tokens])
-    )  # fmt: skip
-    numbers = np.concatenate([_segments(inputs, packing), _segments(targets, packing)])
-    segments = _laid_out(rows, decoder_length, at, numbers)
-    weighted = at if loss_on_inputs else after
-    weights = _laid_out(rows, decoder_length, weighted, np.ones(len(weighted), np.float32))
-    visible = np.zeros_like(tokens)
-    if prefix:
-        visible.ravel()[before] = 1
-        with_inputs = inputs.lengths > 0
-        first_target = packing.row * decoder_length + packing.offset[:, 0] + inputs.lengths
-        visible.ravel()[first_target[with_inputs]] = 1
+    order, packing = (first_fit if packed else one_each)(sizes, (decoder_length,)).by_row()
+    both = np.stack([order, len(inputs) + order], axis=1).ravel()
+    joined = Sequences.concatenated([inputs, targets]).take(both)
+    before, after = joined.lengths.reshape(-1, 2).T
+    segments = _spread(packing, 0, decoder_length, (packing.segment, before + after))
+    tokens = _laid_out(joined.tokens, segments)
+    weights = _spread(packing, 0, decoder_length, (int(loss_on_inputs), before), (1, after))
+    # The place where a separator is read is one to the right of the inputs.
+    seen = before + (before > 0) if prefix else np.zeros_like(before)
+    visible = _spread(packing, 0, decoder_length, (1, seen), (0, before + after - seen))
     return {
         "decoder_input_tokens": shift_right(tokens, segments),
         "decoder_target_tokens": tokens,
         "decoder_segments": segments,
-        "loss_weights": weights,
+        "loss_weights": weights.astype(np.float32),
         "prefix": visible,
     }
 
@@ -213,21 +210,31 @@ def concatenated(batches: Sequence[HostBatch]) -> HostBatch:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def _places(
-    sequences: Sequences, packing: Packing, feature: int, length: int
-) -> npt.NDArray[np.int64]:
-    """Where each token goes in the rows' memory: int64 [tokens]."""
-    begin = packing.row * length + packing.offset[:, feature] - sequences.starts
-    return np.repeat(begin, sequences.lengths) + np.arange(len(sequences.tokens))
+def _spread(
+    packing: Packing,
+    feature: int,
+    length: int,
+    *runs: tuple[int | npt.NDArray[np.int64], npt.NDArray[np.int64]],
+) -> npt.NDArray[np.int32]:
+    """Return int32 [rows, length] of values that each example has in turn, and 0 elsewhere.
 
-
-def _segments(sequences: Sequences, packing: Packing) -> npt.NDArray[np.int32]:
-    return np.repeat(packing.segment.astype(np.int32), sequences.lengths)
+    Of each run, one value or that of each example, int64 [examples], and how many places it takes,
+    int64 [examples]. Examples are in the order of their rows.
+    """
+    lengths = [lengths for _, lengths in runs]
+    begins = packing.row * length + packing.offset[:, feature]
+    free = np.diff(begins, append=packing.rows * length) - sum(lengths)
+    values = np.zeros((len(begins), len(runs) + 1), dtype=np.int32)
+    for number, (value, _) in enumerate(runs):
+        values[:, number] = value
+    places = np.stack([*lengths, free], axis=1)
+    return np.repeat(values.ravel(), places.ravel()).reshape(packing.rows, length)
 
 
 def _laid_out(
-    rows: int, length: int, at: npt.NDArray[np.int64], values: npt.NDArray[Any]
-) -> npt.NDArray[Any]:
-    array = np.zeros(rows * length, dtype=values.dtype)
-    array[at] = values
-    return array.reshape(rows, length)
+    tokens: npt.NDArray[np.int32], segments: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
+    """Return [rows, length]: the tokens, which are in the order of rows, where segments are."""
+    rows = np.zeros_like(segments)
+    rows[segments > 0] = tokens
+    return rows

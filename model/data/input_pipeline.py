@@ -44,6 +44,7 @@ __all__ = [
 
 _STATE_VERSION = 2
 _AHEAD = 2  # elements asked for of each worker: one being made, one made
+_TOGETHER = 4  # elements made at once: 0.6 MB each
 _TYPICAL_PAIRS = 128  # of an element, before one was seen
 _VALIDATION_SEED = 0  # every evaluation of every run masks the same tokens
 
@@ -115,8 +116,14 @@ class PairMaker:
 
     def __call__(self, source: int, shard: int, element: int) -> Pairs:
         """Return the pairs of an element, which is counted from the run's beginning."""
+        return self.several(source, shard, element, 1)[0]
+
+    def several(self, source: int, shard: int, element: int, count: int) -> list[Pairs]:
+        """Return the pairs of an element and of those behind it, ``count`` in all."""
         made = self.sources[source]
-        return made.pairs(shard, *divmod(element, made.elements(shard)))
+        of_epoch = made.elements(shard)
+        elements = [divmod(number, of_epoch) for number in range(element, element + count)]
+        return made.together(shard, elements)
 
 
 class InputIterator(Iterator[HostBatch]):
@@ -237,8 +244,12 @@ class _Elements(Protocol):
 
 
 class _InThisProcess:
+    """Elements made when asked for, some together where a source is read on."""
+
     def __init__(self, maker: PairMaker) -> None:
         self._maker: PairMaker | None = maker
+        # Of each source and shard: the first element not given out, and from there on those made.
+        self._made: dict[tuple[int, int], tuple[int, collections.deque[Pairs]]] = {}
 
     def expect(self, source: int, shard: int, element: int, share: float, least: int) -> None:
         """Make nothing ahead."""
@@ -246,7 +257,26 @@ class _InThisProcess:
     def get(self, source: int, shard: int, element: int) -> Pairs:
         if self._maker is None:
             raise ValueError("the input was closed")
-        return self._maker(source, shard, element)
+        first, made = self._made.pop((source, shard), (None, collections.deque[Pairs]()))
+        if first != element:
+            made.clear()
+        if not made:
+            count = _TOGETHER if first == element else 1
+            made.extend(self._several(self._maker, source, shard, element, count))
+        pairs = made.popleft()
+        self._made[source, shard] = element + 1, made
+        return pairs
+
+    @staticmethod
+    def _several(
+        maker: PairMaker, source: int, shard: int, element: int, count: int
+    ) -> list[Pairs]:
+        try:
+            return maker.several(source, shard, element, count)
+        except (OSError, ValueError):
+            if count == 1:
+                raise
+        return [maker(source, shard, element)]  # the damage may be in one that is not due yet
 
     def close(self) -> None:
         self._maker = None
@@ -457,11 +487,9 @@ class _ShardStream:
             for stream, count in zip(self._streams, drawn.counts.tolist(), strict=True)
             for part in stream.take(count)
         ]
-        inputs, targets = (
-            Sequences.concatenated(each).take(drawn.order) for each in zip(*parts, strict=True)
-        )
-        with_inputs = np.repeat(self._has_inputs, drawn.counts)[drawn.order]
-        return self._packer(inputs, targets, with_inputs)
+        inputs, targets = map(Sequences.concatenated, zip(*parts, strict=True))
+        with_inputs = np.repeat(self._has_inputs, drawn.counts)
+        return self._packer(inputs, targets, with_inputs, drawn.order)
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

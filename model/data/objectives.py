@@ -26,8 +26,9 @@ otherwise. All randomness comes from the generator that is passed in.
 
 import dataclasses
 import difflib
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
@@ -334,7 +335,7 @@ class Objective:
     def _with_sentinels(self, texts: Sequences, marked: Bools, ids: Ids) -> Sequences:
         """Each run of marked tokens as one sentinel, numbered from the left of each text."""
         begins = marked.copy()
-        begins[1:] &= ~marked[:-1]
+        np.greater(marked[1:], marked[:-1], out=begins[1:])
         first_tokens = texts.starts[texts.lengths > 0]
         begins[first_tokens] = marked[first_tokens]
         at = np.flatnonzero(begins)
@@ -350,7 +351,7 @@ class Objective:
             )
         tokens = texts.tokens.copy()
         tokens[at] = ids.size - 1 - number
-        return Sequences(tokens, texts.lengths).only(begins | ~marked)
+        return Sequences(tokens, texts.lengths).only(begins >= marked)
 
 
 def iid_noise(lengths: npt.NDArray[np.int64], density: float, rng: np.random.Generator) -> Bools:
@@ -373,20 +374,32 @@ def random_spans_noise(
     >>> int(mask.sum()), mask[0], mask[-1]
     (4, np.False_, np.True_)
     """
-    mask = np.zeros(int(lengths.sum()), dtype=np.bool_)
-    starts = np.cumsum(lengths) - lengths
-    for length in np.unique(lengths[lengths > 1]).tolist():
-        noise, spans = _noise_and_spans(length, density, mean_span)
-        of_length = starts[lengths == length]
-        runs = np.empty((len(of_length), spans, 2), dtype=np.int64)
-        runs[..., 0] = _random_parts(len(of_length), length - noise, spans, rng)
-        runs[..., 1] = _random_parts(len(of_length), noise, spans, rng)
-        in_turn = np.tile(np.array([False, True]), runs.size // 2)
-        of_this = np.repeat(in_turn, runs.ravel()).reshape(-1, length)
-        if len(of_length) == len(lengths):
-            return of_this.ravel()
-        mask[of_length[:, np.newaxis] + np.arange(length)] = of_this
-    return mask
+    of_lengths = [
+        (lengths == length, length, *_noise_and_spans(length, density, mean_span))
+        for length in np.unique(lengths[lengths > 1]).tolist()
+    ]
+    parts = _random_parts(
+        [
+            (int(texts.sum()), tokens, spans)
+            for texts, length, noise, spans in of_lengths
+            for tokens in (length - noise, noise)
+        ],
+        rng,
+    )
+    spans_each = np.ones_like(lengths)
+    for texts, *_, spans in of_lengths:
+        spans_each[texts] = spans
+    first_run = 2 * (np.cumsum(spans_each) - spans_each)
+    runs = np.zeros(2 * int(spans_each.sum()), dtype=np.int64)  # kept and noise in turn
+    runs[first_run] = lengths  # stays where there is no noise
+    for (texts, *_, spans), kept, noisy in zip(of_lengths, parts[::2], parts[1::2], strict=True):
+        at = first_run[texts][:, np.newaxis] + np.arange(0, 2 * spans, 2)
+        runs[at], runs[at + 1] = kept, noisy
+    ends, noisy = np.cumsum(runs), runs[1::2] > 0
+    steps = np.zeros(int(lengths.sum()) + 1, dtype=np.int8)  # faster than to repeat each run's kind
+    steps[ends[::2][noisy]] = 1
+    steps[ends[1::2][noisy]] = -1
+    return np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
 
 
 def _noise_and_spans(length: int, density: float, mean_span: float) -> tuple[int, int]:
@@ -396,27 +409,47 @@ def _noise_and_spans(length: int, density: float, mean_span: float) -> tuple[int
 
 
 def _random_parts(
-    texts: int, tokens: int, parts: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """Cuts ``tokens`` into ``parts`` of at least one, at random: their lengths, [texts, parts].
+    groups: Sequence[tuple[int, int, int]], rng: np.random.Generator
+) -> list[npt.NDArray[np.int64]]:
+    """Cut tokens into parts of at least one, at random: lengths of parts, each [texts, parts].
 
-    ``parts - 1`` of the ``tokens - 1`` places between two tokens become cuts, every choice of them
-    being equally likely: Floyd's sampling (Communications of the ACM 30(9), 1987), a step of which
-    takes one more place in all texts at once.
+    A group is so many texts, the tokens of each, and its parts. ``parts - 1`` of the ``tokens - 1``
+    places between two tokens become cuts, every choice of them being equally likely: Floyd's
+    sampling (Communications of the ACM 30(9), 1987), a step of which takes one more place in all
+    texts of all groups at once.
     """
-    places, cuts = tokens - 1, parts - 1
-    last = np.arange(places - cuts, places)[:, np.newaxis]
-    first_place = np.arange(texts) * places
-    drawn = rng.integers(0, last + 1, size=(cuts, texts)) + first_place
-    newest = last + first_place
-    taken = np.zeros(texts * places, dtype=np.bool_)
-    for draw, new in zip(drawn, newest, strict=True):
-        taken[np.where(taken[draw], new, draw)] = True
-    bounds = np.empty((texts, parts + 1), dtype=np.int64)
-    bounds[:, 0], bounds[:, -1] = 0, tokens
-    chosen = np.flatnonzero(taken).reshape(texts, cuts)
-    bounds[:, 1:-1] = chosen - first_place[:, np.newaxis] + 1
-    return np.diff(bounds, axis=1)
+    most = max((parts - 1 for *_, parts in groups), default=0)
+    texts_before = list(itertools.accumulate((texts for texts, *_ in groups), initial=0))
+    drawn, newest = np.zeros((2, most, texts_before[-1]), dtype=np.int64)
+    # Groups with more cuts come first, so that a step's texts are the first ones.
+    order = sorted(range(len(groups)), key=lambda group: -groups[group][2])
+    columns, stop, active = {}, 0, np.zeros(most, dtype=np.int64)
+    for group in order:
+        texts, _, parts = groups[group]
+        columns[group] = slice(stop, stop + texts)
+        stop += texts
+        active[: parts - 1] = stop
+    base, firsts = 0, []
+    for group, (texts, tokens, parts) in enumerate(groups):
+        places, cuts = tokens - 1, parts - 1
+        last = np.arange(places - cuts, places)[:, np.newaxis]
+        first = base + np.arange(texts) * places
+        drawn[:cuts, columns[group]] = rng.integers(0, last + 1, size=(cuts, texts)) + first
+        newest[:cuts, columns[group]] = last + first
+        base += texts * places
+        firsts.append(first)
+    taken = np.zeros(base, dtype=np.bool_)
+    for draw, new, count in zip(drawn, newest, active.tolist(), strict=True):
+        place = draw[:count]
+        np.copyto(place, new[:count], where=taken.take(place))
+        taken[place] = True
+    lengths = []
+    for group, ((texts, tokens, parts), first) in enumerate(zip(groups, firsts, strict=True)):
+        bounds = np.empty((texts, parts + 1), dtype=np.int64)
+        bounds[:, 0], bounds[:, -1] = 0, tokens
+        bounds[:, 1:-1] = np.sort(drawn[: parts - 1, columns[group]].T - first[:, np.newaxis] + 1)
+        lengths.append(np.diff(bounds, axis=1))
+    return lengths
 
 
 def _shuffled(texts: Sequences, rng: np.random.Generator) -> Sequences:

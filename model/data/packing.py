@@ -25,6 +25,11 @@ class Packing:
     segment: npt.NDArray[np.int64]
     offset: npt.NDArray[np.int64]
 
+    def by_row(self) -> "tuple[npt.NDArray[np.int64], Packing]":
+        """Return the examples' numbers, row by row, and the packing of examples in that order."""
+        order = np.argsort(self.row, kind="stable")
+        return order, Packing(self.rows, self.row[order], self.segment[order], self.offset[order])
+
 
 def one_each(sizes: npt.NDArray[np.int64], capacity: tuple[int, ...]) -> Packing:
     """Give each example a row of its own.

@@ -167,15 +167,15 @@ class _Measure:
             inputs, targets = (
                 Sequences.concatenated(
                     [
-                        pool[side].take((which % len(pool[side])).tolist())
+                        pool[side].take(which % len(pool[side]))
                         for pool, which in zip(pools, chosen, strict=True)
                         if len(which)
                     ]
-                ).take(block.order)
+                )
                 for side in (0, 1)
             )
             has_inputs = np.repeat([s.has_inputs for s in self._sources], block.counts)
-            packed = packer(inputs, targets, has_inputs[block.order])
+            packed = packer(inputs, targets, has_inputs, block.order)
             drawn, rows = drawn + BLOCK_DRAWS, rows + len(packed["decoder_segments"])
         return drawn / rows
 

@@ -23,23 +23,33 @@ class RowPacker:
         )
 
     def __call__(
-        self, inputs: Sequences, targets: Sequences, with_inputs: npt.NDArray[np.bool_]
+        self,
+        inputs: Sequences,
+        targets: Sequences,
+        with_inputs: npt.NDArray[np.bool_],
+        order: npt.NDArray[np.int64],
     ) -> HostBatch:
-        """Return the rows of pairs without end-of-sequence ids, in the order of the pairs.
+        """Return the rows of pairs without end-of-sequence ids, taken in an order.
 
         Inputs and targets are cut to their lengths, less the end of sequence. ``with_inputs``,
-        bool [pairs], is False for pairs that are targets only.
+        bool [pairs], is False for pairs that are targets only; ``order`` numbers pairs.
         """
         lengths = self._lengths
-        targets = targets.first(lengths.targets - 1).followed_by(self._eos)
         if lengths.joined is None:
-            inputs = inputs.first(lengths.inputs - 1).followed_by(self._eos)
             return pack_pairs(
-                inputs, targets, lengths.inputs, lengths.targets, packed=self._packed
-            )  # fmt: skip
+                inputs,
+                targets,
+                lengths.inputs,
+                lengths.targets,
+                order=order,
+                ending=self._eos,
+                packed=self._packed,
+            )
         return pack_joined(
-            inputs.first(max(0, lengths.inputs - 1)).followed_by(self._separator, with_inputs),
-            targets,
+            inputs.take(order, max(0, lengths.inputs - 1)).followed_by(
+                self._separator, with_inputs[order]
+            ),
+            targets.take(order, lengths.targets - 1, self._eos),
             lengths.joined,
             prefix=self._prefix,
             loss_on_inputs=self._loss_on_inputs,

@@ -1,7 +1,7 @@
 """Many token sequences of different lengths in one array, so that work on them needs no loop."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -65,13 +65,7 @@ class Sequences:
         """Without the tokens whose place in ``kept``, bool [tokens], is False."""
         at = np.flatnonzero(kept)
         bounds = np.searchsorted(at, np.concatenate([[0], self.ends]))
-        return Sequences(self.tokens[at], np.diff(bounds))
-
-    def first(self, most: int) -> "Sequences":
-        """At most the first ``most`` tokens of each."""
-        if not len(self) or int(self.lengths.max()) <= most:
-            return self
-        return self.only(self.places < most)
+        return Sequences(self.tokens.take(at), np.diff(bounds))
 
     def followed_by(
         self, ending: Sequence[int], which: npt.NDArray[np.bool_] | None = None
@@ -119,10 +113,25 @@ class Sequences:
         last = first + int(self.lengths[begin:end].sum())
         return Sequences(self.tokens[first:last], self.lengths[begin:end])
 
-    def take(self, which: Iterable[int]) -> "Sequences":
-        """Return the sequences numbered in ``which``, in that order."""
-        numbers = np.fromiter(which, dtype=np.int64)
-        starts, ends = self.starts[numbers].tolist(), self.ends[numbers].tolist()
-        parts = [self.tokens[start:end] for start, end in zip(starts, ends, strict=True)]
-        tokens = np.concatenate(parts) if parts else self.tokens[:0]
-        return Sequences(tokens, self.lengths[numbers])
+    def take(
+        self, which: npt.ArrayLike, most: int | None = None, ending: Sequence[int] = ()
+    ) -> "Sequences":
+        """Return the sequences numbered in ``which``, in that order.
+
+        Each is cut to its first ``most`` tokens, with the tokens ``ending`` behind it.
+
+        >>> Sequences.of([[1, 2, 3], [4]]).take([1, 0], 2, [9]).lists()
+        [[4, 9], [1, 2, 9]]
+        """
+        numbers = np.asarray(which, dtype=np.int64)
+        lengths = self.lengths[numbers]
+        if most is not None:
+            lengths = np.minimum(lengths, most)
+        starts = self.starts[numbers]
+        bounds = zip(starts.tolist(), (starts + lengths).tolist(), strict=True)
+        parts = [self.tokens[start:end] for start, end in bounds]
+        if ending and parts:
+            behind = np.array(ending, dtype=np.int32)
+            parts = [part for token_part in parts for part in (token_part, behind)]
+            lengths = lengths + len(ending)
+        return Sequences(np.concatenate(parts) if parts else self.tokens[:0], lengths)

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import sys
 import textwrap
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -15,10 +14,7 @@ from pipelines.corpus.manifest import Manifest
 from pipelines.engines.lean_imports import leave_out_unused
 from pipelines.engines.options import runs_on_own_engine
 from pipelines.options import add_options, given_values
-from pipelines.printing import printable
-
-__all__ = ["add_arguments", "add_build_options", "run", "run_build"]
-
+from pipelines.printing import print_note
 
 #: Title of a group in the help text -> fields of `BuildConfig`.
 _GROUPS = {
@@ -97,15 +93,19 @@ def run_build(
     config = BuildConfig(**values).absolute()
     running = RunConfig(**given_values(arguments, RunConfig))
     if not running.quiet:
-        line = printable(f"c4: building a corpus in {arguments.output}")
-        print(line, file=sys.stderr, flush=True)
-    if arguments.interruption.own_process and runs_on_own_engine(rest):
+        print_note(f"c4: building a corpus in {arguments.output}")
+    own_process = arguments.interruption.own_process
+    if own_process and runs_on_own_engine(rest):
         leave_out_unused()
     from pipelines import builds, prepared  # after the first line: Arrow takes a while
     from pipelines.commands.build_summary import print_summary
 
     made, was_complete = builds.run(
-        config, running, options=rest, known_options=list(parser._option_string_actions)
+        config,
+        running,
+        options=rest,
+        known_options=list(parser._option_string_actions),
+        alone=arguments.interruption.unwatched if own_process else None,
     )
     if made is None:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
@@ -118,7 +118,7 @@ def run_build(
         print_summary(config, made, None if was_complete else time.monotonic() - arguments.started)
     if len(made.unreadable_inputs) > config.allow_unreadable_files:
         for file in made.unreadable_inputs[:10]:
-            print(printable(f"c4: unreadable: {file.path}: {file.error}"), file=sys.stderr)
+            print_note(f"c4: unreadable: {file.path}: {file.error}")
     prepared.require_readable(config, made)
     return 0
 
@@ -130,24 +130,21 @@ def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     from pipelines.corpus.card.side_files import CARD, OTHER_CARD, side_files
 
     if not was_complete and not made.counts.pages_written:
-        print(
+        print_note(
             f"c4: warning: the corpus in {config.output} has no pages: none of the "
-            f"{made.counts.pages_read:,} pages read was kept",
-            file=sys.stderr,
+            f"{made.counts.pages_read:,} pages read was kept"
         )
     print_foreign_shards(config.output, made)
     if made.side_files is not None:
         listed = {file.name for file in made.side_files}
         for name in sorted(side_files(made).keys() - listed):
             instead = name == CARD and OTHER_CARD in listed
-            print(
+            print_note(
                 f"c4: note: {storage.join(config.output, name)} was not written by a build; it is "
-                f"left unchanged{f', and the card is in {OTHER_CARD}' if instead else ''}",
-                file=sys.stderr,
+                f"left unchanged{f', and the card is in {OTHER_CARD}' if instead else ''}"
             )
     if config.keep != prepared.kept_folders(config, made):
-        print(
+        print_note(
             f"c4: note: an earlier build of {config.output} removed kept folders (--keep "
-            f"{made.keep}); to get them back, run with --keep {config.keep} --start-over",
-            file=sys.stderr,
+            f"{made.keep}); to get them back, run with --keep {config.keep} --start-over"
         )

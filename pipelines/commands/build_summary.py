@@ -16,8 +16,6 @@ from pipelines.imports.sources import WET
 from pipelines.printing import counted, painter, printable
 from pipelines.stages.clean_files import CHANGED_INPUT
 
-__all__ = ["print_summary"]
-
 #: FileSummary.recleaned -> the words for it.
 _RECLEANED = {
     "damaged": "damaged and cleaned again",

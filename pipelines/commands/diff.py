@@ -9,8 +9,6 @@ from pipelines.options import add_options, given_values, option
 from pipelines.printing import counted, printable
 from pipelines.provenance.differences import Comparison, Difference
 
-__all__ = ["add_arguments", "run"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Options:

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 
 from c4_filters.own_rules import is_verdict, modules_of
@@ -13,12 +12,10 @@ from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.options import add_options, given_values, option
-from pipelines.printing import printable
+from pipelines.printing import print_note
 from pipelines.provenance.explainer import Account, Explainer
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.provenance.printed import print_account, print_rejected
-
-__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +125,7 @@ def _explain(arguments: argparse.Namespace, options: _Options, corpus: KeptCorpu
     asked_for = [f"the address {options.url}"] if options.url else []
     asked_for += [f"the verdict {options.verdict}"] if options.verdict else []
     has = f"has {' and '.join(asked_for)}" if asked_for else "can be read"
-    print(printable(f"c4: no page of {where} {has}"), file=sys.stderr)
+    print_note(f"c4: no page of {where} {has}")
     return 1
 
 
@@ -147,12 +144,9 @@ def _may_be(verdict: str, recipe: Recipe) -> bool:
 def note_versions(corpus: KeptCorpus, config: BuildConfig) -> None:
     """Print a note if the corpus was built with other versions of what judges pages."""
     if versions := corpus.other_versions(config):
-        print(
-            printable(
-                f"c4: note: {corpus.folder} was built with other versions ({versions}), which may "
-                "have judged lines and pages differently"
-            ),
-            file=sys.stderr,
+        print_note(
+            f"c4: note: {corpus.folder} was built with other versions ({versions}), which may "
+            "have judged lines and pages differently"
         )
 
 
@@ -163,4 +157,4 @@ def _require_file(corpus: KeptCorpus, path: str | None, options: _Options) -> No
         raise ValueError(f"{lacks}; give a WET file to see it without deduplication (FILE)")
     if options.verdict in _OF_DEDUP:
         raise ValueError(f"{lacks}, so it cannot say which pages are {options.verdict}")
-    print(printable(f"c4: note: {lacks}; deduplication is not considered"), file=sys.stderr)
+    print_note(f"c4: note: {lacks}; deduplication is not considered")

@@ -1,16 +1,13 @@
 """``c4 fetch``: fetch WET files, and name those that are missing."""
 
 import argparse
-import sys
 import textwrap
 import time
 from collections.abc import Sequence
 
 from pipelines.crawl.fetch import FetchConfig, fetch
 from pipelines.options import add_options, given_values
-from pipelines.printing import counted, duration, printable, size
-
-__all__ = ["add_arguments", "run"]
+from pipelines.printing import counted, duration, print_note, size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +36,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     config = FetchConfig(**given_values(arguments, FetchConfig))
     done = fetch(config, show_progress=not arguments.quiet)
     for failure in done.failures:
-        print(printable(f"c4: error: {failure.path}: {failure.reason}"), file=sys.stderr)
+        print_note(f"c4: error: {failure.path}: {failure.reason}")
     if not arguments.quiet:
         took = duration(time.monotonic() - arguments.started)
         found = f"; {counted(done.found, 'file')} there already" if done.found else ""
@@ -48,9 +45,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             f"{found}"
         )
     if done.failures:
-        print(
+        print_note(
             f"c4: error: {counted(len(done.failures), 'file')} missing, named above: run the same "
-            "command again to try them again",
-            file=sys.stderr,
+            "command again to try them again"
         )
     return 1 if done.failures else 0

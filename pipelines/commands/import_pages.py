@@ -11,8 +11,6 @@ from pipelines.config import BuildConfig, read_recipe
 from pipelines.imports.sources import SOURCES
 from pipelines.options import given_values, option
 
-__all__ = ["add_arguments", "run"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Options:

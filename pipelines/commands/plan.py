@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import json
 import math
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,9 +16,7 @@ from pipelines.number_options import MOST_SHARDS
 from pipelines.options import add_options, check_bounds, given_values, option
 from pipelines.plan import Fleet, OlderWork, Plan, Profile, Rates, Stage, Work, make_plan
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
-from pipelines.printing import counted, duration, printable, scaled, size
-
-__all__ = ["add_arguments", "run"]
+from pipelines.printing import counted, duration, print_note, printable, scaled, size
 
 #: The published build of CC-MAIN-2019-18, by the code of TensorFlow Datasets: its README.
 REFERENCE_CPU_DAYS = 335
@@ -141,12 +138,11 @@ def _work(options: _Options) -> tuple[Work, Rates]:
     pages = crawl.pages or max(1.0, crawl.stored_bytes / profile.stored_bytes)
     longer = crawl.stored_bytes / pages / profile.stored_bytes
     if options.like is not None and not 1 / _OTHER_PAGES <= longer <= _OTHER_PAGES:
-        print(
-            f"c4: note: a page of {printable(options.like)} has {profile.stored_bytes:,.0f} "
+        print_note(
+            f"c4: note: a page of {options.like} has {profile.stored_bytes:,.0f} "
             f"stored bytes, one of what is planned {profile.stored_bytes * longer:,.0f}: its "
             f"amounts per page are scaled by {longer:.2g}; a corpus of some of the same files is a "
-            "better model (--like)",
-            file=sys.stderr,
+            "better model (--like)"
         )
     lengths = {name: getattr(profile, name) * longer for name in _LENGTHS}
     return Work(crawl.files, pages, dataclasses.replace(profile, **lengths)), rates

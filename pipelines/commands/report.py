@@ -8,8 +8,6 @@ from pipelines.corpus import layout
 from pipelines.printing import printable
 from pipelines.report.make import SAMPLES, make_report, make_summary
 
-__all__ = ["add_arguments", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 report``."""

@@ -8,8 +8,6 @@ from pipelines.options import add_options, given_values
 from pipelines.printing import counted, printable
 from pipelines.split_corpus import SplitConfig, split_corpus
 
-__all__ = ["add_arguments", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 split``."""

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pipelines.printing import counted, duration, printable, size
 from pipelines.status import Status, as_json, prometheus, status
 
-__all__ = ["add_arguments", "run"]
-
 _UNITS = {"dedup": "files", "merge": "pieces", "write": "shards", "done": "shards"}
 _FAILED_SHOWN = 10
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 from pipelines import storage, verify_corpus
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Manifest
-from pipelines.printing import counted, printable
+from pipelines.printing import counted, print_note, printable
 from pipelines.verify_corpus import Problem
-
-__all__ = ["add_arguments", "print_foreign_shards", "run", "verify"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +77,7 @@ def print_foreign_shards(output: str, made: Manifest) -> None:
     """Print on standard error which files look like shards of this corpus but are not."""
     for name in verify_corpus.foreign_shards(output, made)[:10]:
         pattern, count = layout.shards_in_split(name)
-        print(
+        print_note(
             f"c4: note: {storage.join(output, name)} is not part of this corpus, but readers of "
-            f"{pattern.replace(f'{count:05}', '*')} read it too: move it elsewhere",
-            file=sys.stderr,
+            f"{pattern.replace(f'{count:05}', '*')} read it too: move it elsewhere"
         )

@@ -3,20 +3,17 @@
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 
 from pipelines.commands.explain import note_versions
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.options import add_options, given_values, option
-from pipelines.printing import counted, printable
+from pipelines.printing import counted, print_note
 from pipelines.provenance.answers import answer_of, ask, is_address
 from pipelines.provenance.explainer import Account
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.provenance.printed import print_account, print_rejected
-
-__all__ = ["add_arguments", "run"]
 
 _LISTS = ("badwords", "domain_list", "url_list", "allow_rules")
 
@@ -73,10 +70,9 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             else:
                 print_rejected(account, True)
     if found.sentence is not None and found.total > len(found.accounts):
-        print(
+        print_note(
             f"c4: note: this sentence is on cleaned pages {counted(found.total, 'time')}; "
-            f"{counted(len(found.accounts), 'page')} shown, those that keep it first",
-            file=sys.stderr,
+            f"{counted(len(found.accounts), 'page')} shown, those that keep it first"
         )
     if found.accounts:
         return 0
@@ -86,5 +82,5 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if found.sentence is not None:
         missing.append(f"no cleaned page of {options.corpus} has this sentence: {options.question}")
     for line in missing:
-        print(printable(f"c4: {line}"), file=sys.stderr)
+        print_note(f"c4: {line}")
     return 1

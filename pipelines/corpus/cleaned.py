@@ -9,7 +9,7 @@ Dropped pages, in the order of the WET file, follow in sections of their own.
 
 import bisect
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from pipelines.corpus.container import (
 
 __all__ = [
     "CLEANED_SCHEMA",
+    "MAY_BE_NULL",
     "CleanedFile",
     "CleanedSource",
     "Dropped",
@@ -60,12 +61,11 @@ CLEANED_SCHEMA = pa.schema(
         ("lines", pa.uint32()),  # kept lines
         ("unit_starts", pa.large_list(pa.uint32())),  # character offsets of dedup units in text
         ("offset", pa.uint64()),  # of the record's gzip member in the WET file
-        # Of the record in the unpacked member; in a merged file, the number of the page's WET file.
-        ("inner_offset", pa.uint64()),
+        ("inner_offset", pa.uint64()),  # of the record in the unpacked member
         ("record_id", pa.binary(16)),  # UUID of WARC-Record-ID; null if it has none
     ]
 )
-_MAY_BE_NULL = ("language", "language_probability", "record_id")
+MAY_BE_NULL = ("language", "language_probability", "record_id")
 
 _DROPPED_SCHEMA = pa.schema(
     [
@@ -237,6 +237,7 @@ class CleanedFile:
                 for number, section in enumerate(self._file.sections)
                 if section.name == "pages"
             ]
+            self._last: tuple[int, pa.RecordBatch] | None = None  # parts of it may be asked for
         except (KeyError, TypeError) as error:
             self._file.close()
             raise DamagedFileError(path, error) from None
@@ -253,7 +254,25 @@ class CleanedFile:
 
     def forget(self) -> None:
         """Free what was fetched, apart from the end of the file."""
+        self._last = None
         self._file.forget()
+
+    def hold(self, ranges: Iterable[tuple[int, int, int]]) -> int:
+        """Fetch the pages of some ranges with one read, and close the file: `slices` gives them.
+
+        Args:
+            ranges: Split, first page key, page key after the last, as for `slices`; neighbours in
+                shard order.
+
+        Returns:
+            How many bytes they have when they are unpacked.
+        """
+        wanted = sorted({number for each in ranges for number, _ in self._within(*each)})
+        if wanted:
+            self._file.hold(wanted[0], wanted[-1])
+        else:
+            self._file.close()
+        return sum(self._file.sections[number].unpacked for number in wanted)
 
     @property
     def pages(self) -> int:
@@ -265,18 +284,20 @@ class CleanedFile:
         """Dedup units on these pages."""
         return sum(batch.units for _, batch in self._batches)
 
-    def sources(self, rows: pa.RecordBatch) -> pa.Array:
-        """Return the path of the WET file that each page is from, ``[pages]``.
+    @property
+    def wet_file(self) -> str:
+        """The path of the WET file that the pages are from.
 
         Raises:
             ValueError: The file does not say so; the message names it.
         """
         try:
-            if (paths := self.summary.get("sources")) is not None:  # of a merged file
-                return pa.array(paths, pa.large_string()).take(rows.column("inner_offset"))
-            return pa.repeat(pa.scalar(self.summary["file"]["path"], pa.large_string()), len(rows))
-        except (KeyError, TypeError, pa.ArrowException) as error:
+            path = self.summary["file"]["path"]
+            if not isinstance(path, str):
+                raise TypeError(f"the path of its WET file is {path!r:.40}")
+        except (KeyError, TypeError) as error:
             raise DamagedFileError(self.path, error) from None
+        return path
 
     def verify(self) -> None:
         """Read the whole file and check every byte of it. Raises ValueError naming the file."""
@@ -291,15 +312,11 @@ class CleanedFile:
         Raises:
             ValueError: A batch of the range is damaged; the message names the file.
         """
-        wanted = [
-            (number, batch)
-            for number, batch in self._batches
-            if batch.split == split and batch.last_key >= low and batch.first_key < high
-        ]
+        wanted = self._within(split, low, high)
         if wanted:
             self._file.expect(wanted[0][0], wanted[-1][0])
         for number, batch in wanted:
-            rows = self._rows(number, CLEANED_SCHEMA, batch.rows)
+            rows = self._pages(number, batch.rows)
             begin, end = 0, batch.rows
             if batch.first_key < low or batch.last_key >= high:
                 keys = rows.column("page_key").to_numpy()
@@ -317,7 +334,7 @@ class CleanedFile:
         for number, batch in self._batches:
             if 0 <= row - batch.first_row < batch.rows:
                 at = row - batch.first_row
-                rows = self._rows(number, CLEANED_SCHEMA, batch.rows)
+                rows = self._pages(number, batch.rows)
                 return _part(rows, batch, at, at + 1)
         raise DamagedFileError(self.path, f"no page {row} among {self.pages}")
 
@@ -337,8 +354,20 @@ class CleanedFile:
             raise DamagedFileError(self.path, f"verdict {codes.max()} of {len(self._verdicts)}")
         return Dropped(keys, offsets, codes, self._verdicts)
 
+    def _within(self, split: int, low: int, high: int) -> Sequence[tuple[int, _Batch]]:
+        return [
+            (number, batch)
+            for number, batch in self._batches
+            if batch.split == split and batch.last_key >= low and batch.first_key < high
+        ]
+
+    def _pages(self, number: int, count: int) -> pa.RecordBatch:
+        if self._last is None or self._last[0] != number:
+            self._last = number, self._rows(number, CLEANED_SCHEMA, count)
+        return self._last[1]
+
     def _rows(self, number: int, schema: pa.Schema, count: int) -> pa.RecordBatch:
-        rows = unpack_batch(self._file.read(number), schema, self.path, _MAY_BE_NULL)
+        rows = unpack_batch(self._file.read(number), schema, self.path, MAY_BE_NULL)
         if len(rows) != count:
             raise DamagedFileError(self.path, f"{len(rows)} rows of {count} in section {number}")
         return rows

@@ -23,7 +23,7 @@ import dataclasses
 import json
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import google_crc32c
@@ -37,7 +37,9 @@ __all__ = [
     "DamagedFileError",
     "OtherVersionError",
     "Part",
+    "Section",
     "pack_batch",
+    "read_sections",
     "unpack_batch",
     "write_container",
 ]
@@ -120,8 +122,10 @@ class Section:
             )
 
 
-def write_container(path: str, kind: str, head: dict[str, Any], parts: Iterable[Part]) -> None:
-    """Write a file in one atomic step, section by section.
+def write_container(
+    path: str, kind: str, head: dict[str, Any], parts: Iterable[Part]
+) -> list[Section]:
+    """Write a file in one atomic step, section by section; return its table.
 
     Args:
         path: The file to write.
@@ -151,6 +155,28 @@ def write_container(path: str, kind: str, head: dict[str, Any], parts: Iterable[
         content = json.dumps(table, sort_keys=True, separators=(",", ":")).encode()
         trailer = _TRAILER.pack(_MAGIC, _VERSION, len(content), _crc(content))
         file.write(content + trailer + _CHECKSUM.pack(_crc(trailer)))
+    return list(_sections(sections))
+
+
+def read_sections(path: str, sections: Sequence[Section]) -> list[pa.Buffer]:
+    """Return the unpacked bytes of neighbouring sections, with one request and without the table.
+
+    Args:
+        path: The file.
+        sections: As `write_container` returned them, in order.
+
+    Raises:
+        OSError: The file cannot be read.
+        DamagedFileError: It does not hold these sections.
+    """
+    start = sections[0].start
+    stored = pa.py_buffer(
+        storage.read_range(path, start, sum(section.length for section in sections))
+    )
+    return [
+        _unpacked(path, section, stored.slice(section.start - start, section.length))
+        for section in sections
+    ]
 
 
 class Container:
@@ -175,13 +201,16 @@ class Container:
         if whole:
             self._held = pa.py_buffer(storage.read_bytes(path))
             self._size = self._held.size
+            self._held_from = 0
         else:
             self._file = storage.open_raw(path, scattered=True)
             self._size = self._file.seek(0, os.SEEK_END)
             self._held = pa.py_buffer(b"")
+            self._held_from = self._size
         try:
             if not whole:
-                self._held = self._fetch(max(0, self._size - _TAIL_BYTES), self._size)
+                begin = max(0, self._size - _TAIL_BYTES)
+                self._held, self._held_from = self._fetch(begin, self._size), begin
             self.head: dict[str, Any]
             self.sections: list[Section]
             self.head, self.sections = self._read_table()
@@ -206,18 +235,18 @@ class Container:
     def read(self, number: int) -> pa.Buffer:
         """Return the unpacked bytes of a section. Raises DamagedFileError."""
         section = self.sections[number]
-        stored = self._stored(number)
-        if section.unpacked == _PLAIN:
-            return stored
-        try:
-            # A codec would trust the length in the table and leave the rest uninitialised.
-            with pa.CompressedInputStream(pa.BufferReader(stored), "lz4") as stream:
-                data = stream.read_buffer(section.unpacked + 1)
-        except _FAULTS as error:
-            raise DamagedFileError(self.path, error) from None
-        if data.size != section.unpacked:
-            raise DamagedFileError(self.path, f"section {number} unpacks to another length")
-        return data
+        stored = self._fetch(section.start, section.start + section.length)
+        return _unpacked(self.path, section, stored)
+
+    def hold(self, first: int, last: int) -> None:
+        """Fetch sections ``first`` to ``last`` with one read, and close the file.
+
+        No other section can be read any more.
+        """
+        begin, end = self.sections[first].start, self.sections[last]
+        self._held = self._fetch(begin, end.start + end.length)
+        self._held_from = begin
+        self.close()
 
     def expect(self, first: int, last: int) -> None:
         """Announce that sections ``first`` to ``last`` are read next: a remote file fetches ahead.
@@ -237,7 +266,7 @@ class Container:
         """Read the whole file and check every byte of it. Raises DamagedFileError."""
         with storage.open_raw(self.path) as file:
             self._check_head(file.read(_HEAD.size))
-            for number, section in enumerate(self.sections):
+            for section in self.sections:
                 checksum, left = 0, section.length
                 while left:
                     data = file.read(min(left, _CHUNK_BYTES))
@@ -245,23 +274,12 @@ class Container:
                         raise DamagedFileError(self.path, "it ends early")
                     checksum = _crc(data, checksum)
                     left -= len(data)
-                self._require(checksum, number)
-
-    def _stored(self, number: int) -> pa.Buffer:
-        section = self.sections[number]
-        data = self._fetch(section.start, section.start + section.length)
-        self._require(_crc(data), number)
-        return data
-
-    def _require(self, checksum: int, number: int) -> None:
-        if checksum != self.sections[number].checksum:
-            raise DamagedFileError(self.path, f"checksum mismatch in section {number}")
+                _require(checksum, section, self.path)
 
     def _fetch(self, start: int, end: int) -> pa.Buffer:
         """Return bytes ``start`` to ``end`` of the file, from memory if they were fetched."""
-        held_from = self._size - self._held.size
-        if start >= held_from:
-            return self._held.slice(start - held_from, end - start)
+        if start >= self._held_from:
+            return self._held.slice(start - self._held_from, end - start)
         assert self._file is not None
         self._file.seek(start)
         data = self._file.read(end - start)
@@ -316,6 +334,27 @@ def _sections(entries: Any) -> Iterator[Section]:
         section = Section(name, start, length, unpacked, checksum, tuple(numbers))
         yield section
         start += length
+
+
+def _require(checksum: int, section: Section, path: str) -> None:
+    if checksum != section.checksum:
+        raise DamagedFileError(path, f"checksum mismatch in section {section.name}")
+
+
+def _unpacked(path: str, section: Section, stored: pa.Buffer) -> pa.Buffer:
+    """Check a section as stored, and unpack it."""
+    _require(_crc(stored), section, path)
+    if section.unpacked == _PLAIN:
+        return stored
+    try:
+        # A codec would trust the length in the table and leave the rest uninitialised.
+        with pa.CompressedInputStream(pa.BufferReader(stored), "lz4") as stream:
+            data = stream.read_buffer(section.unpacked + 1)
+    except _FAULTS as error:
+        raise DamagedFileError(path, error) from None
+    if data.size != section.unpacked:
+        raise DamagedFileError(path, f"section {section.name} unpacks to another length")
+    return data
 
 
 def _head(kind: str) -> bytes:

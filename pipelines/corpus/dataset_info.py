@@ -21,15 +21,6 @@ from pipelines.corpus.formats.pages import TEXT_FEATURES
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import Manifest
 
-__all__ = [
-    "Splits",
-    "dataset_info",
-    "dataset_info_files",
-    "features",
-    "splits_of",
-    "with_examples",
-]
-
 # Name of a split -> (file name, examples, bytes) of its shards, in order.
 Splits = Mapping[str, Sequence[tuple[str, int, int]]]
 

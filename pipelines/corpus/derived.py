@@ -35,8 +35,6 @@ from pipelines.corpus.manifest import (
 from pipelines.corpus.reading import Corpus
 from pipelines.corpus.shard_files import Described, write_shard_files
 
-__all__ = ["CORPORA", "Plan", "SplitPlan", "finished", "input_of", "write_corpus"]
-
 #: `Settings.source` of such a corpus.
 CORPORA = "corpora"
 _TEXT_BYTES_PER_SHARD = 64 << 20  # as builds that are not large

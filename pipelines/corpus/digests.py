@@ -7,8 +7,6 @@ from typing import Any, BinaryIO
 
 from pipelines import storage
 
-__all__ = ["HashedFile", "Progress", "sha256_of"]
-
 _READ_BYTES = 1 << 20
 
 #: Takes how many more bytes were read.

@@ -1,7 +1,5 @@
 """What is wrong with a corpus, in one line."""
 
-__all__ = ["CorpusError", "one_line"]
-
 
 class CorpusError(ValueError):
     """A folder that is not a corpus, or a damaged corpus."""

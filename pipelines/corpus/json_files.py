@@ -5,8 +5,6 @@ from typing import Any
 
 from pipelines import storage
 
-__all__ = ["as_object", "encode", "read_object"]
-
 
 def encode(value: object) -> bytes:
     r"""Return a value as the content of a JSON file: UTF-8, indented, with a line end.

@@ -17,7 +17,7 @@
                                          them (see pipelines.report)
     OUT/why/index.bin                    which pages have a sentence or an address, once someone has
                                          asked (see pipelines.provenance.index)
-    OUT/merged/PIECE.arrow, PIECE.bin    cleaned pages and removals of many files, while a build of
+    OUT/merged/PIECE.arrow               cleaned pages and removals of many files, while a build of
                                          many files runs (see pipelines.stages.merge_files)
     OUT/train-00000-of-00064.parquet     the corpus
     OUT/validation-00000-of-00001.parquet
@@ -54,6 +54,7 @@ STARTED = ".started"
 _WET_SUFFIXES = re.compile(r"(\.warc)?(\.wet)?(\.gz)?$")
 _DIGEST_DIGITS = 32  # 128 bits: finding two paths with the same ones is infeasible
 _LONGEST_STEM = 128  # bytes: with suffixes and temporaries within the 255 of file systems
+#: Earlier versions had removals in files of their own (bin).
 _PIECE = re.compile(r"group-\d{5,}-of-(\d{5,})-range-\d{5,}-of-(\d{5,})\.(arrow|bin)")
 SPLITS = ("train", "validation")
 _SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}(\..+)")
@@ -130,13 +131,8 @@ def piece_name(group: int, groups: int, key_range: int, ranges: int) -> str:
 
 
 def merged(output: str, piece: str) -> str:
-    """Return the path of a piece's pages."""
+    """Return the path of a piece."""
     return storage.join(output, MERGED, f"{piece}.arrow")
-
-
-def merged_removals(output: str, piece: str) -> str:
-    """Return the path of what deduplication removes from a piece."""
-    return storage.join(output, MERGED, f"{piece}.bin")
 
 
 def pieces_like(name: str) -> int:

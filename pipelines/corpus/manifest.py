@@ -15,32 +15,6 @@ from pipelines import storage
 from pipelines.corpus import formats, json_files, layout, typed_json
 from pipelines.corpus.errors import CorpusError, one_line
 
-__all__ = [
-    "MANIFEST_VERSION",
-    "OPT_OUT",
-    "OWN_TEXT",
-    "WET",
-    "CitedSource",
-    "Counts",
-    "InputFile",
-    "Listed",
-    "Manifest",
-    "OlderCorpus",
-    "OwnShard",
-    "OwnText",
-    "Recleaned",
-    "Settings",
-    "ShardFile",
-    "ShownPage",
-    "SideFile",
-    "SplitSums",
-    "Timing",
-    "UnreadableFile",
-    "read_listed",
-    "read_manifest",
-    "write_manifest",
-]
-
 MANIFEST_VERSION = 1
 #: `Settings.source` of builds of WET files; others: `pipelines.imports.sources`, `corpus.derived`.
 WET = "wet"

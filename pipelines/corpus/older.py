@@ -20,13 +20,6 @@ from pipelines.corpus import layout
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import OPT_OUT, Manifest, OlderCorpus, read_manifest
 
-__all__ = [
-    "Older",
-    "leads_elsewhere",
-    "older_corpora",
-    "read_unchanged",
-]
-
 #: The versions of Colossal from here to the running one normalise urls, cut units and hash both
 #: in the same way. Change it together with any of these three.
 _SAME_IDENTITIES_SINCE = "0.2.0"

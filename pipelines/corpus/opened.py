@@ -1,7 +1,7 @@
 """Cleaned files and their removals that stay open, for tasks that read parts of the same files."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -12,7 +12,7 @@ from pipelines import storage
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource
 from pipelines.corpus.removals import Removals, open_removals
 
-__all__ = ["Opened", "OpenedFiles"]
+__all__ = ["Opened", "OpenedFiles", "open_held"]
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 
@@ -21,7 +21,7 @@ MOST_SOURCES = 256
 
 
 class Opened(NamedTuple):
-    """A cleaned or merged file and its removals, open."""
+    """A cleaned file and its removals, open."""
 
     cleaned: CleanedFile
     removals: Removals
@@ -85,6 +85,33 @@ class OpenedFiles:
         """Close all files. Safe to call more than once."""
         while self._kept:
             _close(self._kept.popitem()[1])
+
+
+def open_held(
+    source: CleanedSource, build_id: str | None, ranges: Sequence[tuple[int, int, int]]
+) -> tuple[Opened, int]:
+    """Read the pages of some ranges, and their removals, and close both files.
+
+    A remote file takes three requests: for its table, for its pages, and for its removals.
+
+    Args:
+        source: The files.
+        build_id: See `OpenedFiles.open`.
+        ranges: See `CleanedFile.hold`.
+
+    Returns:
+        What holds these pages; how many bytes they have when they are unpacked.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: A file is damaged, or of another build; the message names it.
+    """
+    opened = _open(source, build_id)
+    try:
+        opened.removals.hold()
+        return opened, opened.cleaned.hold(ranges)
+    finally:
+        _close(opened)
 
 
 def _open(source: CleanedSource, build_id: str | None) -> Opened:

@@ -27,8 +27,6 @@ from pipelines.corpus.manifest import (
 if TYPE_CHECKING:
     from pipelines.corpus.formats.pages import Page
 
-__all__ = ["Corpus", "CorpusSplit", "PageReader", "Shard", "open_corpus"]
-
 
 def open_corpus(folder: str) -> "Corpus":
     """Open a finished corpus, or text of your own with a manifest written by hand.

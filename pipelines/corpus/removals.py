@@ -32,8 +32,6 @@ from c4_filters.verdicts import PageVerdict
 from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.container import Container, DamagedFileError, Part, write_container
 
-__all__ = ["PAGE_VERDICTS", "OtherBuildError", "Removals", "open_removals", "write_removals"]
-
 #: What can become of a cleaned page before its units are judged; the first: it stays.
 PAGE_VERDICTS = (
     PageVerdict.KEPT,
@@ -169,6 +167,14 @@ class Removals:
         """Free what was fetched, apart from the end of the file."""
         self._file.forget()
 
+    def hold(self) -> None:
+        """Fetch what `pages` and `units` take with one read, and close the file."""
+        sections = self._file.sections
+        wanted = [at for at, each in enumerate(sections) if not each.name.endswith("keepers")]
+        if wanted:
+            self._file.hold(wanted[0], wanted[-1])
+        self.close()
+
     def pages(self, first: int, count: int) -> _UInt8s:
         """Return places in `PAGE_VERDICTS`, of ``count`` pages from ``first`` on: ``[count]``."""
         return self._pages.codes(first, count)
@@ -191,20 +197,17 @@ class Removals:
 
 
 def open_removals(path: str, cleaned: CleanedFile, build_id: str | None) -> Removals:
-    """Open the removals of a cleaned or merged file.
+    """Open the removals of a cleaned file.
 
     Args:
         path: The removal file.
-        cleaned: The cleaned or merged file.
-        build_id: The build that both files must belong to; None for any.
+        cleaned: The cleaned file.
+        build_id: The build that the removals must belong to; None for any.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: As for `Removals`, or a file belongs to another build; the message names it.
+        ValueError: As for `Removals`; the message names it.
     """
-    of_cleaned = cleaned.summary.get("build_id", build_id)  # only merged files have one
-    if build_id not in (None, of_cleaned):
-        raise OtherBuildError(cleaned.path)
     removals = Removals(path, build_id)
     if (removals.page_count, removals.unit_count) != (cleaned.pages, cleaned.units):
         removals.close()

@@ -13,15 +13,6 @@ from pipelines.corpus.digests import HashedFile
 from pipelines.corpus.formats import shard_file_name, write_table
 from pipelines.corpus.manifest import ShardFile, ShownPage
 
-__all__ = [
-    "Described",
-    "dates_of",
-    "first_page",
-    "in_whole_seconds",
-    "languages_of",
-    "write_shard_files",
-]
-
 _WHOLE_DATE = rf"\A(?:{COMMON_FORM})\z"
 
 

@@ -23,8 +23,6 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["decode", "encode"]
-
 
 def decode(kind: Any, value: Any, where: str = "") -> Any:
     """Return a JSON value as a value of a type; keys that a dataclass lacks are ignored.

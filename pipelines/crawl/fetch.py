@@ -48,8 +48,6 @@ from pipelines.storage.manners import (
 from pipelines.storage.web import Source, WebFile
 from pipelines.wet.results import MAX_FILE_BYTES
 
-__all__ = ["Failure", "FetchConfig", "Fetched", "fetch"]
-
 _FOLDER = ".c4-fetch"
 _CHUNK_BYTES = 256 << 10
 _MOST_DOWNLOADS = 3  # of a file from its beginning, in one run

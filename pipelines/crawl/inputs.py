@@ -8,8 +8,6 @@ from pipelines.corpus import layout
 from pipelines.crawl.paths_file import Positions, input_addresses, read_crawl, read_paths
 from pipelines.storage import FileInfo
 
-__all__ = ["LIST_MARK", "absolute_input", "input_files"]
-
 #: An input that begins so is a list of inputs.
 LIST_MARK = "@"
 _SIZES_AT_A_TIME = 10  # requests, see pipelines.storage.manners

@@ -19,26 +19,6 @@ from pipelines.storage.manners import Manners
 from pipelines.storage.paths import require_web_address
 from pipelines.storage.web import WebFile, shared_manners
 
-__all__ = [
-    "BASE_URL",
-    "BASE_URL_HELP",
-    "FILES_HELP",
-    "PathsFile",
-    "Positions",
-    "address",
-    "base_of",
-    "input_addresses",
-    "is_list",
-    "list_address",
-    "parse_paths",
-    "read_crawl",
-    "read_paths",
-    "read_positions",
-    "require_base_url",
-    "require_crawls",
-    "unpack",
-]
-
 #: commoncrawl.org/get-started: outside of AWS
 BASE_URL = "https://data.commoncrawl.org"
 #: Where lists of Common Crawl are, and what their lines begin with.

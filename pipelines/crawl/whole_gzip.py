@@ -9,8 +9,6 @@ from isal import isal_zlib
 from pipelines.wet.file_kinds import SIGNATURE_BYTES, name_kind
 from pipelines.wet.members import GZIP_MAGIC
 
-__all__ = ["DamagedError", "TooLargeError", "WholeGzip", "ends_whole"]
-
 _GZIP_WBITS = 31
 _ERROR = cast(type[Exception], isal_zlib.error)
 _PIECE_BYTES = 1 << 20  # of text that is held at a time

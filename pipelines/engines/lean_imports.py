@@ -1,14 +1,18 @@
-"""Import less in a process that only builds on this machine.
+"""Import less in a process that only builds on this machine, and without threads.
 
 Where they are installed, ``import apache_beam`` imports the clients of Google and Amazon, and Arrow
 imports pandas: half of the CPU time of the import. Our own file layer needs none of them.
 """
 
 import importlib.abc
+import os
 import sys
 from collections.abc import Sequence
 
-__all__ = ["leave_out_unused"]
+__all__ = ["ENVIRONMENT", "leave_out_threads", "leave_out_unused"]
+
+#: The environment of a process that forks: else NumPy and Arrow start threads when imported.
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 # Beam and Arrow do without each of them, as on a machine where it is not installed.
 _UNUSED = ("apache_beam.io.aws", "apache_beam.io.gcp", "google.cloud", "pandas")
@@ -19,6 +23,11 @@ class _LeaveOut(importlib.abc.MetaPathFinder):
         del path, target
         if any(name == unused or name.startswith(f"{unused}.") for unused in _UNUSED):
             raise ModuleNotFoundError(f"a build on this machine does not use {name}", name=name)
+
+
+def leave_out_threads() -> None:
+    """Let this process import NumPy and Arrow, which it has not yet, without their threads."""
+    os.environ.update(ENVIRONMENT)
 
 
 def leave_out_unused() -> None:

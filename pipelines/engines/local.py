@@ -16,12 +16,21 @@ import sys
 import sysconfig
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from pipelines.engines import local_worker
+from pipelines.engines import lean_imports, local_worker
 
-__all__ = ["WorkerDiedError", "Workers", "cores", "has_own_workers", "has_workers", "worker_count"]
+__all__ = [
+    "Alone",
+    "WorkerDiedError",
+    "Workers",
+    "cores",
+    "has_own_workers",
+    "has_workers",
+    "worker_count",
+]
 
 # Workers share 1.3 CPU seconds of imports, for which one cleans some 16 MB.
 _BYTES_WORTH_A_PROCESS = 8 << 20
@@ -31,6 +40,10 @@ _REPORT_S = 2.0
 #: Time for the runner's threads, or the starter, to end after the workers have.
 _END_S = 2.0
 _POLL_S = 0.2
+_REAP_S = 0.01
+
+#: Makes a context in which this process has one thread, as far as its maker knows.
+Alone = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class WorkerDiedError(RuntimeError):
@@ -62,14 +75,60 @@ def has_own_workers(options: Any) -> bool:
     return given.get("direct_num_workers", 1) > 1 and "direct_running_mode" not in given
 
 
+class _Starter(Protocol):
+    """What is used of a `subprocess.Popen`."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return its status. Raises subprocess.TimeoutExpired."""
+
+    def kill(self) -> None:
+        """Kill it, unless it has ended."""
+
+
+class _Forked:
+    """A forked process."""
+
+    def __init__(self, process: int) -> None:
+        self._process = process
+        self._status: int | None = None
+        self._lock = threading.Lock()  # once its status is read, its number may be another's
+
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (status := self._poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("fork", timeout or 0)
+            time.sleep(_REAP_S)
+        return status
+
+    def kill(self) -> None:
+        with self._lock:
+            if self._status is None:
+                os.kill(self._process, signal.SIGKILL)
+
+    def _poll(self) -> int | None:
+        with self._lock:
+            if self._status is None:
+                process, status = os.waitpid(self._process, os.WNOHANG)
+                self._status = os.waitstatus_to_exitcode(status) if process else None
+            return self._status
+
+
 class Workers:
     """The worker processes of one build, from entering this context to leaving it."""
 
-    def __init__(self) -> None:
+    def __init__(self, alone: Alone | None = None) -> None:
+        """Start nothing yet.
+
+        Args:
+            alone: A context in which a command's own process has one thread, so that it may fork;
+                None: processes are started anew, as from a notebook.
+        """
+        self._alone = alone
         self._deaths: list[str] = []
         self._ending = False
         self._lock = threading.Lock()
-        self._starter: subprocess.Popen[bytes] | None = None
+        self._starter: _Starter | None = None
         self._was_asked = False
 
     def __enter__(self) -> "Workers":
@@ -79,28 +138,31 @@ class Workers:
         self.end()
 
     def prepare(self) -> None:
-        """Start the process that starts workers; its imports take a second of another core."""
+        """Start the process that starts workers, and import what a build needs."""
         with self._lock:
             if self._starter is not None or self._ending:
                 return
             with contextlib.ExitStack() as opened:
                 ours, theirs = map(opened.enter_context, socket.socketpair())
                 self._words = opened.enter_context(tempfile.TemporaryFile())
-                number = theirs.fileno()
-                self._starter = subprocess.Popen(
-                    [
-                        *(sys.executable, "-P", "-m", local_worker.MODULE),
-                        *(str(os.getpid()), str(number)),
-                    ],
-                    env={**os.environ, **local_worker.ENVIRONMENT, **_python_path()},
-                    stdin=subprocess.DEVNULL,
-                    stderr=None if os.environ.get("C4_TRACEBACK") else self._words,
-                    pass_fds=[number],
-                )
+                words = None if os.environ.get("C4_TRACEBACK") else self._words.fileno()
+                self._starter = self._forked(theirs, words) or _interpreter(theirs, words)
                 opened.pop_all()
             theirs.close()
             self._connection = ours
         threading.Thread(target=self._listen, name="c4-workers", daemon=True).start()
+
+    def _forked(self, connection: socket.socket, words: int | None) -> _Starter | None:
+        """Return a starter forked from this process, or None if it must not fork."""
+        if self._alone is None:
+            return None
+        with self._alone():
+            if not local_worker.can_fork():
+                return None
+            local_worker.import_all()
+            if not local_worker.can_fork():  # a library has started a thread
+                return None
+            return _Forked(local_worker.fork_starter(connection, words))
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Start one worker, with what Beam's worker reads from its environment."""
@@ -196,6 +258,18 @@ class Workers:
         self._words.seek(0)
         words = self._words.read().decode("utf-8", errors="replace").strip()
         return words.splitlines()[-1].strip() if words else ""
+
+
+def _interpreter(connection: socket.socket, words: int | None) -> _Starter:
+    """Return a starter in an interpreter of its own: a CPU second, perhaps of another core."""
+    number = connection.fileno()
+    return subprocess.Popen(
+        [*(sys.executable, "-P", "-m", local_worker.MODULE), *(str(os.getpid()), str(number))],
+        env={**os.environ, **lean_imports.ENVIRONMENT, **_python_path()},
+        stdin=subprocess.DEVNULL,
+        stderr=words,
+        pass_fds=[number],
+    )
 
 
 def _without(

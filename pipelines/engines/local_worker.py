@@ -1,8 +1,9 @@
 """The process that starts the workers of a build on this machine, and the workers themselves.
 
-Beam's imports take more than a CPU second. The starter imports once what a worker needs and forks
-one process per request. It has one thread, and gRPC starts in the workers only. On macOS, whose
-system libraries do not survive a fork, each worker is an interpreter of its own.
+Beam's imports take a CPU second. The starter has imported what a worker needs and forks one process
+per request. It has one thread, and gRPC starts in the workers only. A command's own process forks
+the starter too, while it has no other thread; elsewhere, as in a notebook, the starter is an
+interpreter of its own. On macOS, whose system libraries do not survive a fork, so is each worker.
 
 The launcher and the starter share a socket. A request is a line of JSON: the environment of the
 worker. A line in the other direction is the status of a worker that has ended (negative: a signal).
@@ -21,18 +22,16 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import NoReturn
 
 from pipelines.engines import lean_imports
 
-__all__ = ["ENVIRONMENT", "MODULE"]
+__all__ = ["MODULE", "can_fork", "fork_starter", "import_all"]
 
 #: What a Python interpreter runs as ``python -P -m`` to become a starter; its arguments are the
 #: launcher's process id and the file descriptor of the socket.
 MODULE = "pipelines.engines.local_worker"
-
-#: The environment of a starter: without these, NumPy and Arrow start threads when imported.
-ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 _IMPORTED = (
     "pipelines.quiet_beam",  # before anything else of Beam
@@ -41,13 +40,74 @@ _IMPORTED = (
     "pipelines.stages.graph",
 )
 _FORKS = sys.platform != "darwin"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_S = 0.5
+
+
+def can_fork() -> bool:
+    """Return whether this process has one thread, and is of a system that says so."""
+    try:
+        return _FORKS and len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+
+
+def fork_starter(connection: socket.socket, words: int | None) -> int:
+    """Fork a starter from this process, which can fork and has imported all; return its id.
+
+    Args:
+        connection: The starter's end of its socket.
+        words: File descriptor for what it and its workers print; None: this process's own.
+    """
+    launcher = os.getpid()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # else both processes would print what it holds
+    gc.freeze()  # what is there stays, in memory that all workers share
+    # In the child, a handler of the launcher's would take a signal for the launcher's.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        starter = os.fork()
+        if not starter:
+            _become_starter(launcher, connection, words, held)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    return starter
+
+
+def _become_starter(
+    launcher: int, connection: socket.socket, words: int | None, held: Collection[int]
+) -> NoReturn:
+    """Drop what a forked process has of its launcher, and serve until that has ended."""
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher handles it
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        sys.argv = sys.argv[:1]  # Beam's options are not the command's
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        if words is not None:
+            os.dup2(words, 2)
+        # Their objects stay, frozen or in the frames below this one, and close nothing any more.
+        for number in map(int, os.listdir("/proc/self/fd")):
+            if number > 2 and number != connection.fileno():
+                with contextlib.suppress(OSError):
+                    os.close(number)
+        _serve_to_the_end(launcher, connection)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def _serve_to_the_end(launcher: int, connection: socket.socket) -> NoReturn:
+    """Serve, and end this process without finalisation, which has nothing left to do."""
+    with connection, contextlib.suppress(OSError):  # the launcher has ended or closed it
+        _serve(launcher, connection)
+    os._exit(0)
 
 
 def _serve(launcher: int, connection: socket.socket) -> None:
     """Start and watch workers until the launcher closes the connection, or has ended."""
-    if _FORKS:
-        _import()
     woken, waking = os.pipe()
     for end in (woken, waking):
         os.set_blocking(end, False)
@@ -77,14 +137,13 @@ def _serve(launcher: int, connection: socket.socket) -> None:
                 os.waitpid(worker, 0)
 
 
-def _import() -> None:
-    lean_imports.leave_out_unused()
+def import_all() -> None:
+    """Import what a worker needs, and load what it would load at its first page."""
     for module in _IMPORTED:
         importlib.import_module(module)
     from c4_filters.language import detect_language
 
     detect_language("It loads its profiles at the first call.")
-    gc.freeze()  # what is imported stays, in memory that all workers share
 
 
 def _start(environment: Mapping[str, str], inherited: tuple[int, ...]) -> int:
@@ -122,7 +181,7 @@ def _work(starter: int) -> None:
     try:
         threading.Thread(target=_end_with, args=(starter,), daemon=True).start()
         if not _FORKS:
-            _import()
+            import_all()
         from apache_beam.runners.worker import sdk_worker_main
 
         read_by_launcher = os.dup(2)
@@ -151,11 +210,13 @@ def _end_with(starter: int) -> None:
 def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher handles it and ends its workers
     parent, *numbers = map(int, sys.argv[1:])
+    lean_imports.leave_out_unused()
     if not numbers:
         _work(parent)
-    with socket.socket(fileno=numbers[0]) as connection, contextlib.suppress(OSError):
-        _serve(parent, connection)
-    os._exit(0)  # without finalisation, which has nothing left to do
+    if _FORKS:
+        import_all()
+        gc.freeze()  # what is there stays, in memory that all workers share
+    _serve_to_the_end(parent, socket.socket(fileno=numbers[0]))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ from pipelines.imports.inflated import Stored, pieces
 from pipelines.imports.pages import Found, Limits, Numbered, raw_page, reject, url_of_file
 from pipelines.text_files import decode_text
 
-__all__ = ["read"]
-
 
 def read(path: str, stored: Stored, limits: Limits) -> Iterator[Found]:
     """Yield the one page of a text file in UTF-8, packed or not.

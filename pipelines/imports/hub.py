@@ -14,8 +14,6 @@ from pipelines.extras import missing
 from pipelines.storage.paths import NoInputError
 from pipelines.storage.patterns import compile_pattern
 
-__all__ = ["file_urls"]
-
 _NAME = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w./-]+?))?(?:/(.+))?")
 _FILE = "https://huggingface.co/datasets/{}/resolve/{}/{}"
 

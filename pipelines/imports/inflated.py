@@ -12,8 +12,6 @@ import pyarrow as pa
 from c4_filters.verdicts import RejectReason
 from pipelines.wet.results import ReadStats, UnreadableWetError
 
-__all__ = ["BrokenError", "Stored", "UnreadableSourceError", "pieces", "require_small"]
-
 _STORED_BYTES = 256 << 10  # read at once
 _PIECE_BYTES = 256 << 10  # unpacked at once
 #: How many times its size any file may unpack to, whatever the option says: a dump of Wikipedia is

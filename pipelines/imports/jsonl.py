@@ -7,8 +7,6 @@ from c4_filters.verdicts import RejectReason
 from pipelines.imports.inflated import Stored, UnreadableSourceError, pieces
 from pipelines.imports.pages import Found, Limits, page_of, reject, url_of_file
 
-__all__ = ["read"]
-
 # Beside the text, a line holds other fields, and a character of a text may take six.
 _LINE_TIMES = 8
 _BOM = b"\xef\xbb\xbf"

@@ -8,8 +8,6 @@ from c4_filters.pages import RawPage
 from c4_filters.verdicts import RejectReason
 from pipelines.wet.results import Reject, short_line
 
-__all__ = ["Found", "Limits", "Numbered", "page_of", "raw_page", "reject", "url_of_file"]
-
 _CONTENT_TYPE = "text/plain"  # as Common Crawl's WET records have it
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipelines import storage
 from pipelines.corpus import layout
-from pipelines.corpus.manifest import WET
+from pipelines.corpus.manifest import WET as WET  # which is a source too
 from pipelines.extras import missing
 from pipelines.printing import size
 from pipelines.storage.paths import NoInputError
@@ -22,18 +22,6 @@ from pipelines.storage.patterns import has_magic
 if TYPE_CHECKING:
     from pipelines.imports.pages import Found
     from pipelines.wet.results import ReadStats
-
-__all__ = [
-    "SOURCES",
-    "WET",
-    "Source",
-    "input_files",
-    "note_on_sizes",
-    "read_source",
-    "require_distinct_names",
-    "source_named",
-    "versions",
-]
 
 _LARGE_BYTES = 2 << 30
 _PACKED = r"(\.(gz|bz2|xz|zst))?"

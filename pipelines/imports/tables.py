@@ -14,8 +14,6 @@ from pipelines.corpus.formats.places import arrow_file
 from pipelines.imports.inflated import BrokenError, Stored, UnreadableSourceError, require_small
 from pipelines.imports.pages import Found, Limits, page_of, url_of_file
 
-__all__ = ["read_arrow", "read_parquet", "read_tfrecord"]
-
 _FIELDS = ("text", "url", "timestamp")
 _ROWS_AT_ONCE = 256
 _ARROW_FILE = b"ARROW1"  # else it is a stream, which `datasets` writes

@@ -18,8 +18,6 @@ from pipelines.imports.inflated import BrokenError, Stored, UnreadableSourceErro
 from pipelines.imports.pages import Found, Limits, Numbered, raw_page, reject, url_of_file
 from pipelines.imports.wikitext import LinkNames, plain_text, require_parser
 
-__all__ = ["read"]
-
 _DEEPEST = 16  # elements; a dump has 5
 _MOST_FIELD_CHARS = 4096  # of a title, a date; titles have at most 255 bytes
 #: Of the wikitext of a page. MediaWiki refuses more than 2 MiB ($wgMaxArticleSize).

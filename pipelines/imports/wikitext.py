@@ -18,8 +18,6 @@ from typing import Any, NamedTuple
 
 from pipelines.extras import missing
 
-__all__ = ["PARSER", "LinkNames", "plain_text", "require_parser"]
-
 PARSER = "mwparserfromhell"
 
 # Our own marks in text under construction. XML holds none of these characters. (The parser takes

@@ -21,8 +21,6 @@ from pipelines.corpus import layout
 from pipelines.provenance.explainer import Account, Explainer, Rejected
 from pipelines.provenance.kept import Copy, KeptCorpus, KeptPage
 
-__all__ = ["Answer", "Asked", "KeptBy", "Line", "Source", "answer_of", "ask", "is_address", "why"]
-
 _MOST_PAGES = 20  # of a sentence
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S")  # http://a.example, file:b.jsonl#3
 _HOST = re.compile(r"[^\s/?#]+\.[^\s/?#.][^\s/?#]*([/?#]\S*)?")  # a.example/b, also "etc.html"

@@ -25,8 +25,6 @@ from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.corpus.reading import open_corpus
 from pipelines.provenance.kept import DroppedPage, KeptCorpus, KeptPage
 
-__all__ = ["Comparison", "Difference", "SettingDifference"]
-
 #: Reasons that are not verdicts of a page.
 NOT_READ = "not_read"  # no record of the inputs became a page of this address
 OTHER_RECORD = "other_record"  # the page is from another record of the address

@@ -1,7 +1,6 @@
 """Reads records of WET files again, and tells what the rules and deduplication made of each."""
 
 import contextlib
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple, cast
@@ -13,7 +12,7 @@ from c4_filters.verdicts import PageVerdict
 from pipelines import storage
 from pipelines.config import BuildConfig
 from pipelines.imports import sources
-from pipelines.printing import printable
+from pipelines.printing import print_note
 from pipelines.provenance.kept import (
     Copy,
     DroppedPage,
@@ -24,8 +23,6 @@ from pipelines.provenance.kept import (
 )
 from pipelines.stages.clean_files import Place, page_digest, read_pages, read_rejects
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
-
-__all__ = ["Account", "Explainer", "Rejected"]
 
 
 class Rejected(NamedTuple):
@@ -94,7 +91,7 @@ class Explainer:
                 if change := self._corpus.change_of(each):
                     if path is not None:
                         raise ValueError(f"{each} {change}: build it again, or leave --corpus out")
-                    print(printable(f"c4: note: {each} {change}: skipped"), file=sys.stderr)
+                    print_note(f"c4: note: {each} {change}: skipped")
                     self.skipped += 1
                     continue
                 with self._corpus.open(each) as kept:

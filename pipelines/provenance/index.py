@@ -38,8 +38,6 @@ import numpy.typing as npt
 
 from pipelines.corpus.container import Container, DamagedFileError, Part, write_container
 
-__all__ = ["Entries", "Index", "Place", "find_index", "pack_places", "write_index"]
-
 _UInt64s: TypeAlias = npt.NDArray[np.uint64]
 #: name of a section -> keys and places, each ``[entries]``
 Entries: TypeAlias = Mapping[str, tuple[_UInt64s, _UInt64s]]

@@ -7,13 +7,11 @@ import functools
 import hashlib
 import itertools
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from c4_filters.end_marks import sentence_ends
 from c4_filters.explain import Judgement, judge_after_dedup
@@ -25,6 +23,7 @@ from c4_filters.spans import unit_identities
 from c4_filters.urls import normalize_url, page_key, split_of
 from c4_filters.verdicts import PageVerdict, page_verdict
 from pipelines import storage
+from pipelines.bars import bar
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, Dropped
@@ -38,8 +37,6 @@ from pipelines.corpus.removals import PAGE_VERDICTS, open_removals
 from pipelines.options import option_of
 from pipelines.provenance.index import Entries, Index, Place, find_index, pack_places, write_index
 from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
-
-__all__ = ["Copy", "DroppedPage", "Held", "Holder", "KeptCorpus", "KeptFile", "KeptPage"]
 
 _LOOKUPS = 10_000  # of a page in a kept file, for keepers of copies: some 10 to 30 s
 _BEFORE_SPANS = (PageVerdict.DUPLICATE_URL, PageVerdict.OPTED_OUT)  # of pages that keep no copy
@@ -422,10 +419,9 @@ class KeptCorpus:
             ValueError: A kept file is damaged, or of another build.
         """
         if self.index is None:
-            files = tqdm(self._paths, desc="index", unit="file", disable=None, file=sys.stderr)
-            entries = map(self._entries, files)
             try:
-                write_index(self._index_path, self._digest, entries)
+                with bar("index", len(self._paths), " files", iterable=self._paths) as files:
+                    write_index(self._index_path, self._digest, map(self._entries, files))
             except OSError as error:
                 beside = self._index_path.rpartition("/")[0]
                 if not str(error.filename).startswith(beside):

@@ -9,8 +9,6 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines.printing import printable
 from pipelines.provenance.explainer import Account, Rejected
 
-__all__ = ["print_account", "print_rejected"]
-
 _LINE_CHARS = 100
 _BEFORE_LINE = 20  # characters: the verdict and the separator
 

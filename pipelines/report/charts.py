@@ -14,8 +14,6 @@ from typing import Any
 
 from pipelines.printing import scaled
 
-__all__ = ["bars"]
-
 # Matplotlib writes these colours; the style sheet puts in those of the mode. Contrast with the
 # background: text 12 and more, bars 3 and more (WCAG 2.1, 1.4.3 and 1.4.11).
 _TEXT, _FAINT = "#010101", "#020202"

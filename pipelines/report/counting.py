@@ -10,8 +10,6 @@ from typing import IO, Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GroupSizes", "Item", "Repeated", "Smallest", "SumsByName", "mixed"]
-
 T = TypeVar("T")
 UInt64s = npt.NDArray[np.uint64]
 

@@ -17,6 +17,7 @@ from c4_filters.recipes import Recipe
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
+from pipelines.bars import bar
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource, removed_per_page, units_in
 from pipelines.corpus.errors import one_line
@@ -25,12 +26,9 @@ from pipelines.corpus.manifest import OPT_OUT, WET, InputFile, Manifest
 from pipelines.corpus.opened import Opened, OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.report.counting import GroupSizes, Repeated, Smallest, mixed
-from pipelines.report.progress import bar
 from pipelines.report.text import excerpt
 from pipelines.stages.clean_files import read_pages, read_rejects
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
-
-__all__ = ["Dropped", "gather_dropped", "gather_rejects"]
 
 _SPLITS = range(len(layout.SPLITS))
 _ALL_KEYS = (0, 1 << 64)
@@ -133,7 +131,10 @@ class _Reader:
 
     def read(self) -> Dropped:
         names = [(file, layout.file_name(file.path)) for file in self._made.inputs]
-        with bar("kept files", len(names)) as progress, contextlib.closing(OpenedFiles()) as files:
+        with (
+            bar("kept files", len(names), leave=False) as progress,
+            contextlib.closing(OpenedFiles()) as files,
+        ):
             for file, name in names:
                 source = CleanedSource(
                     layout.cleaned(self._folder, name), layout.removals(self._folder, name)
@@ -330,7 +331,7 @@ class _Reader:
         heads = np.array([key[0] for key, _ in top], np.uint64)
         shown: list[dict[str, Any]] = [{"text": "", "copies": n + 1, "pages": []} for _, n in top]
         missing = set(range(len(top)))
-        with bar("repeated spans", len(names)) as progress:
+        with bar("repeated spans", len(names), leave=False) as progress:
             for name in names:
                 if not missing:
                     break

@@ -12,8 +12,6 @@ from pipelines.report.dropped import gather_dropped, gather_rejects
 from pipelines.report.text import excerpt, visible
 from pipelines.report.written import gather_written
 
-__all__ = ["KEPT", "REJECTED", "gather"]
-
 #: Names of samples that are not verdicts of dropped pages.
 KEPT, REJECTED = "kept", "rejected record"
 _SHOWN_DOMAINS = 30

@@ -12,8 +12,6 @@ from pipelines.report.page import render
 from pipelines.report.summary import domains_table, summary
 from pipelines.report.written import gather_written
 
-__all__ = ["SAMPLES", "make_report", "make_summary"]
-
 #: Pages to sample for each rule.
 SAMPLES = 200
 _FOLDER = "report"

@@ -14,8 +14,6 @@ from typing import Any
 
 from pipelines.report.charts import bars
 
-__all__ = ["embedded", "render"]
-
 _MOST_BYTES = 4 << 20  # of the samples and the rest of the data
 _SHORTEST = 40
 _ESCAPES = {code: f"\\u{code:04x}" for code in map(ord, "<>&\u2028\u2029")}

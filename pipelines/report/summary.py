@@ -19,8 +19,6 @@ from pipelines.corpus.manifest import WET, Manifest
 from pipelines.report.counting import Item, SumsByName
 from pipelines.report.written import Written
 
-__all__ = ["domains_table", "summary"]
-
 _SMALL_FIRM = 1_000
 _TOKENS_PER_WORD = 1.3  # of English in a vocabulary of 32,000 pieces: an estimate
 _BINS = ((10**9, "less than 1 billion"), (10**13, "1 billion to 10 trillion"))

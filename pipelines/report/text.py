@@ -2,8 +2,6 @@
 
 import re
 
-__all__ = ["excerpt", "visible"]
-
 # Control characters; bidirectional controls and marks; separators, fillers and tags that show
 # nothing; lone surrogates; what is no character. Joiners (U+200C, U+200D) stay: scripts need them.
 _HIDDEN = re.compile(

@@ -7,12 +7,10 @@ from typing import Any
 
 from c4_filters.opt_out import host_of
 from c4_filters.urls import normalize_url, page_key, registered_domain
+from pipelines.bars import bar
 from pipelines.corpus.reading import Corpus
 from pipelines.report.counting import Smallest, SumsByName, mixed
-from pipelines.report.progress import bar
 from pipelines.report.text import excerpt
-
-__all__ = ["Written", "gather_written"]
 
 _NO_DOMAIN = "(no domain)"
 _CHARS = 1_500  # of a sampled page, before the report cuts it further
@@ -56,7 +54,7 @@ def gather_written(corpus: Corpus, samples: int) -> Written:
     found = Written(Counter(), {}, SumsByName(), Counter(), Counter(), 0, 0, 0, [])
     chosen: Smallest[dict[str, Any]] = Smallest(samples)
     domain_of = functools.lru_cache(1 << 16)(registered_domain)
-    with bar("pages", sum(corpus.splits.values())) as progress:
+    with bar("pages", sum(corpus.splits.values()), leave=False) as progress:
         for split in corpus.splits:
             for page in corpus.pages(split):
                 size = len(page.text.encode("utf-8", "surrogatepass"))

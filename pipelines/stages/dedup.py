@@ -132,7 +132,7 @@ def span_buffers(
     ids, ranks, first_of_span = live_spans(file, lost_pages, window, opted_out)
     found = spans.span_winners(ids, ranks)
     packed = spans.pack_spans_by_bucket(
-        ids[found.rows], ranks[found.rows], first_of_span[found.rows], buckets
+        ids.take(found.rows, axis=0), ranks[found.rows], first_of_span[found.rows], buckets
     )
     return _settled(first_of_span[found.losers], first_of_span[found.keepers]), packed
 
@@ -151,7 +151,9 @@ def live_spans(
     live[opted_out_rows(opted_out)] = False
     unit_is_live = np.repeat(live, file.units_per_page)
     first_units = np.flatnonzero(unit_is_live)
-    all_spans = spans.span_identities(file.units[first_units], file.units_per_page[live], window)
+    # Rows of two numbers are taken: indexing them by an array is ten times slower.
+    units = file.units.take(first_units, axis=0)
+    all_spans = spans.span_identities(units, file.units_per_page[live], window)
     return all_spans.ids, file.ranks[live][all_spans.page], first_units[all_spans.first_unit]
 
 
@@ -223,17 +225,14 @@ def _unpacked(
 ) -> tuple[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]], spans.Losers]:
     """Return what a file has settled by itself, and what buckets say, each joined."""
     settled = [(np.empty(0, np.uint32), np.empty(0, np.uint32))]
-    lost = [spans.Losers(np.empty(0, np.uint32), np.empty(0, np.uint64))]
+    lost = []
     for buffer in buffers:
         if spans.is_settled(buffer):
             settled.append(spans.unpack_settled(buffer))
         else:
             lost.append(spans.unpack_losers(buffer))
     losers, keepers = (np.concatenate(parts) for parts in zip(*settled, strict=True))
-    return (losers, keepers), spans.Losers(
-        np.concatenate([part.indices for part in lost]),
-        np.concatenate([part.keepers for part in lost]),
-    )
+    return (losers, keepers), spans.join_losers(lost)
 
 
 def repeated_spans(buffers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:

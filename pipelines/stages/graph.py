@@ -23,7 +23,7 @@ CleanFiles, take no part in deduplication, and become removals.
 import contextlib
 import dataclasses
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from c4_filters.opt_out import OptOut
@@ -33,9 +33,11 @@ from pipelines import builders, corpus_folder, storage, verify_corpus
 from pipelines.config import BuildConfig
 from pipelines.corpus import formats, layout
 from pipelines.corpus.card.owner import read_owner
+from pipelines.corpus.cleaned import CleanedSource
 from pipelines.corpus.manifest import Manifest
 from pipelines.corpus.older import Older, read_unchanged
 from pipelines.corpus.opened import OpenedFiles
+from pipelines.corpus.pieces import PiecePart
 from pipelines.finish_corpus import finish_corpus, make_manifest
 from pipelines.input_list import read_input_list
 from pipelines.prepared import prepare, require_readable
@@ -53,8 +55,6 @@ from pipelines.stages.merge_files import (
 from pipelines.stages.near_dedup import NearDuplicates
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 from pipelines.worker_notes import WorkerNotes
-
-__all__ = ["BuildCorpus"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,13 +176,15 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             | "PlanMerge" >> beam.FlatMap(_plan_merge, job, totals, ready)
             | "SpreadPieces" >> Spread()
             | "OwnBeforeMerge" >> beam.ParDo(_Own(job))
-            | "MergeFiles" >> beam.Map(_merge_files, job, totals, ready)
+            | "MergeFiles"
+            >> beam.FlatMap(_merge_files, job, totals, ready).with_outputs("made", main="parts")
         )
+        planned = start | "PlanShards" >> beam.FlatMap(
+            _plan_shards, job, totals, ready, beam.pvalue.AsList(pieces.made)
+        ).with_output_types(tuple[int, ShardTask])
         shards = (
-            start
-            | "PlanShards"
-            >> beam.FlatMap(_plan_shards, job, totals, ready, beam.pvalue.AsList(pieces))
-            | "SpreadShards" >> Spread()
+            {"task": planned, "parts": pieces.parts}
+            | "PartsByShard" >> beam.CoGroupByKey()
             | "WriteShards" >> beam.ParDo(_WriteShard(job), totals, ready)
         )
         return (
@@ -481,16 +483,22 @@ def _plan_merge(
         yield from enumerate(plan.tasks())
 
 
-def _merge_files(task: MergeTask, job: _Job, totals: Totals, names: list[str]) -> str:
-    plan = _merging(totals, names, job.config.shards)
+def _merge_files(task: MergeTask, job: _Job, totals: Totals, names: list[str]) -> Iterator[Any]:
+    """Make a piece, and pass every shard its part of it."""
+    config, plan = job.config, _merging(totals, names, job.config.shards)
     assert plan is not None
-    piece = merge_files(task, plan, names, job.config.output, job.claim.build_id)
-    job.note("merge", f"{task.group}-{task.key_range}", 1)
-    return piece
+    shards = plan_shards(totals.text_bytes, config.shards)
+    parts = merge_files(
+        task, plan, names, shards, config.output, job.claim.build_id, config.provenance
+    )
+    job.note("merge", f"{task.group}-{task.shards}", 1)
+    yield beam.pvalue.TaggedOutput("made", 1)
+    for number, part in parts:
+        yield number, part.packed()
 
 
 def _plan_shards(
-    shards: int | None, job: _Job, totals: Totals, names: list[str], pieces: list[str]
+    shards: int | None, job: _Job, totals: Totals, names: list[str], pieces: list[int]
 ) -> Iterator[tuple[int, ShardTask]]:
     del names, pieces
     tasks = plan_shards(totals.text_bytes, shards)
@@ -506,7 +514,7 @@ def _plan_shards(
 
 
 class _WriteShard(beam.DoFn):
-    """ShardTask -> ShardSummary; the shard's files are written on the way."""
+    """(number, task and parts of pieces) -> ShardSummary; writes the shard's files on the way."""
 
     def __init__(self, job: _Job) -> None:
         self._job = job
@@ -521,15 +529,18 @@ class _WriteShard(beam.DoFn):
         if self._opened is not None:
             self._opened.close()
 
-    def process(self, task: ShardTask, totals: Totals, names: list[str]) -> Iterator[ShardSummary]:
+    def process(
+        self, element: tuple[int, Any], totals: Totals, names: list[str]
+    ) -> Iterator[ShardSummary]:
         job, output = self._job, self._job.config.output
         assert self._rules is not None
+        [task], parts = element[1]["task"], element[1]["parts"]
         job.require()
-        plan = _merging(totals, names, job.config.shards)
-        if plan is None:
+        sources: Sequence[CleanedSource | PiecePart]
+        if _merging(totals, names, job.config.shards) is None:
             sources = cleaned_sources(output, names)
         else:
-            sources = plan.sources(output, *task.key_range())
+            sources = sorted(map(PiecePart.unpacked, parts))
         summary = write_shard(
             task, sources, output, job.config.formats, self._rules, job.claim.build_id,
             lambda: job.require(now=True), self._opened, job.config.provenance,

@@ -9,8 +9,6 @@ from pipelines.config import BuildConfig
 from pipelines.quiet_beam import beam
 from pipelines.stages import dedup, near_files
 
-__all__ = ["NearDuplicates"]
-
 _Named = tuple[str, bytes]
 Note = Callable[[str, str, int], None]
 

@@ -32,11 +32,6 @@ from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.removals import PAGE_VERDICTS, Removals, open_removals, write_removals
 
-__all__ = [
-    "HubText", "candidates", "dropped_pages", "hub_texts", "number_buffers", "similar_pairs",
-    "write_near_removals",
-]  # fmt: skip
-
 _NEAR = PAGE_VERDICTS.index(PageVerdict.NEAR_DUPLICATE)
 _TEXTS_AT_A_TIME = 256
 _SETS_KEPT = 256

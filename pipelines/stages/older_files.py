@@ -21,15 +21,6 @@ from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.older import Older, read_unchanged
 from pipelines.stages import dedup
 
-__all__ = [
-    "is_older",
-    "list_groups",
-    "outdated_pages",
-    "repeated_spans",
-    "span_buffers",
-    "url_buffers",
-]
-
 
 def is_older(name: str) -> bool:
     """Return whether deduplication calls a group of an older corpus so, and not a file.

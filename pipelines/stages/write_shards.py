@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from c4_filters.pages import PageRules
 from c4_filters.verdicts import LineVerdict, PageVerdict
+from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus.cleaned import (
-    CleanedFile,
     CleanedSource,
     key_range,
     removed_per_page,
@@ -26,6 +26,7 @@ from pipelines.corpus.cleaned import (
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, no_pages, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
+from pipelines.corpus.pieces import PiecePart, SlicedPages, read_part
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.corpus.root_digest import RowDigests, row_digests
 from pipelines.corpus.shard_files import (
@@ -114,7 +115,7 @@ def plan_shards(text_bytes: int, shards: int | None) -> list[ShardTask]:
 @without_collector()
 def write_shard(
     task: ShardTask,
-    sources: Iterable[CleanedSource],
+    sources: Iterable[CleanedSource | PiecePart],
     output: str,
     format_names: Iterable[str],
     rules: PageRules,
@@ -130,7 +131,7 @@ def write_shard(
 
     Args:
         task: The shard.
-        sources: Cleaned files and their removals, or merged ones.
+        sources: Cleaned files and their removals, or parts of pieces made of them; not both.
         output: The corpus folder.
         format_names: Formats, see pipelines.corpus.formats.
         rules: The recipe's.
@@ -144,15 +145,18 @@ def write_shard(
     """
     started = time.process_time()
     writer = _Shard(rules, provenance)
-    low, high = task.key_range()
-    split = SPLITS.index(task.split)
     # Files of the caller stay open.
     own = contextlib.closing(OpenedFiles()) if opened is None else contextlib.nullcontext(opened)
     with own as kept:
-        for source in sources:
-            with kept.open(source, build_id) as opened_source:
-                for batch in opened_source.slices([split], low, high):
-                    writer.add(*batch, opened_source.cleaned)
+
+        def read(source: CleanedSource | PiecePart) -> Iterable[SlicedPages]:
+            if isinstance(source, PiecePart):
+                return read_part(source)
+            return _slices(task, source, kept, build_id, provenance)
+
+        for batches in storage.map_ahead(read, sources, output):
+            for batch in batches:
+                writer.add(*batch)
     table = writer.table()
     place = (task.split, task.index, task.count)
     files = write_shard_files(output, place, table, format_names, require)
@@ -173,9 +177,19 @@ def write_shard(
         kept_page=dataclasses.asdict(shown) if shown is not None else None,
         languages=languages_of(table),
         dates=dates_of(table),
-        rows=row_digests(table, writer.page_keys, (low, high)),
+        rows=row_digests(table, writer.page_keys, task.key_range()),
         cpu_s=time.process_time() - started,
     )
+
+
+def _slices(
+    task: ShardTask, source: CleanedSource, kept: OpenedFiles, build_id: str | None, paths: bool
+) -> Iterator[SlicedPages]:
+    """Yield what a shard has in a cleaned file; ``paths``: with the WET file of each page."""
+    with kept.open(source, build_id) as opened:
+        for pages, codes, gone in opened.slices([SPLITS.index(task.split)], *task.key_range()):
+            wet_file = pa.scalar(opened.cleaned.wet_file, pa.large_string()) if paths else None
+            yield pages, codes, gone, pa.repeat(wet_file, len(pages)) if paths else None
 
 
 class _Shard:
@@ -198,9 +212,9 @@ class _Shard:
         pages: pa.RecordBatch,
         page_codes: npt.NDArray[np.uint8],
         unit_gone: npt.NDArray[np.bool_],
-        source: CleanedFile,
+        wet_files: pa.Array | None,
     ) -> None:
-        """Take a slice of a cleaned file: [pages], [pages] and [units of these pages]."""
+        """Take a slice of a cleaned file or a piece, see `SlicedPages`."""
         bounds, starts = units_in(pages)
         lines = pages.column("lines").to_numpy().astype(np.int64)
         keep = page_codes == 0
@@ -250,7 +264,7 @@ class _Shard:
                 pages = _replace(pages, "language_probability", changed_mask, odds)
         self.lines += int(lines[keep].sum())
         if self._provenance:
-            pages = with_provenance(pages, source)
+            pages = with_provenance(pages, wet_files)
         pages = pages.select([*self._columns, "validation", "page_key", "digest"])
         self._batches.append(pages if keep.all() else pages.filter(pa.array(keep)))
 

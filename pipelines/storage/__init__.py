@@ -34,8 +34,9 @@ import importlib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, cast
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, TypeVar, cast
 
 from pipelines.storage.local import Local
 from pipelines.storage.options import use_options
@@ -52,6 +53,7 @@ from pipelines.storage.paths import (
 from pipelines.storage.patterns import compile_pattern, in_parallel
 
 __all__ = [
+    "READS_AT_A_TIME",
     "FileInfo",
     "NoInputError",
     "changed_since",
@@ -64,11 +66,13 @@ __all__ = [
     "last_part",
     "listdir",
     "local_path",
+    "map_ahead",
     "match",
     "matches",
     "open_raw",
     "read_bytes",
     "read_if_exists",
+    "read_range",
     "remove",
     "scheme",
     "size",
@@ -92,6 +96,10 @@ _LOCAL = Local()
 _ANY = re.compile(".*", re.DOTALL)
 _COPY_BYTES = 4 << 20
 _COPIES_AT_A_TIME = 8  # each holds up to three parts of 16 MB
+#: Reads that `map_ahead` has under way.
+READS_AT_A_TIME = 8
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @functools.cache
@@ -145,6 +153,22 @@ def read_if_exists(path: str) -> bytes:
         return read_bytes(path)
     except FileNotFoundError:
         return b""
+
+
+def read_range(path: str, start: int, length: int) -> bytes:
+    """Return ``length`` bytes from ``start`` on, fewer at the end of the file.
+
+    One request where the file is an object; elsewhere the file is opened.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
+    system, name = _system(path)
+    if hasattr(system, "read_range"):
+        return cast(bytes, system.read_range(name, start, length))
+    with open_raw(path, scattered=True) as file, _naming(path):
+        file.seek(start)
+        return file.read(length)
 
 
 def exists(path: str) -> bool:
@@ -305,6 +329,27 @@ def times(folder: str) -> dict[str, float]:
     """
     system, name = _system(folder)
     return {found: changed for found, _, changed in system.listdir(name) if not is_temporary(found)}
+
+
+def map_ahead(
+    call: Callable[[_Item], _Result], items: Iterable[_Item], path: str
+) -> Iterator[_Result]:
+    """Yield what a function returns for every item, in order.
+
+    Where ``path`` is remote, up to READS_AT_A_TIME calls are under way at once: each waits for a
+    server most of the time.
+    """
+    if is_local(path):
+        yield from map(call, items)
+        return
+    with concurrent.futures.ThreadPoolExecutor(READS_AT_A_TIME) as pool:
+        waiting: deque[concurrent.futures.Future[_Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(call, item))
+            if len(waiting) == READS_AT_A_TIME:
+                yield waiting.popleft().result()
+        for future in waiting:
+            yield future.result()
 
 
 def remove(paths: Iterable[str]) -> None:

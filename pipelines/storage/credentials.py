@@ -8,8 +8,6 @@ from typing import Any
 from pipelines.storage.errors import require
 from pipelines.storage.options import Settings, is_off
 
-__all__ = ["amazon_arguments", "environment", "google_arguments"]
-
 _EMULATOR = "STORAGE_EMULATOR_HOST"
 _METADATA_TIMEOUT_S = "2"  # a metadata server answers within milliseconds
 _CLIENT: Any = {"connect_timeout": "10s", "read_timeout": "60s", "timeout": "10m"}

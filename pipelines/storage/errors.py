@@ -8,8 +8,6 @@ from collections.abc import Iterator
 
 from pipelines.extras import missing
 
-__all__ = ["as_oserror", "of_status", "raising_oserror", "require"]
-
 _STATUS = re.compile(r"status code: (\d{3})")
 _ERRNO_OF_STATUS = {
     401: errno.EACCES,

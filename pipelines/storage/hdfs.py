@@ -20,8 +20,6 @@ from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES, RangeFi
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Hdfs"]
-
 _PART_BYTES = 1 << 20
 _TIMEOUT_S = (10, 120)
 _ERRNO_OF_EXCEPTION = {

@@ -5,10 +5,10 @@ import errno
 import os
 import re
 import stat as modes
-import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from pipelines.printing import print_note
 from pipelines.storage import patterns
 from pipelines.storage.paths import (
     FileInfo,
@@ -17,8 +17,6 @@ from pipelines.storage.paths import (
     is_temporary,
     temporary_for,
 )
-
-__all__ = ["Local"]
 
 #: Errors of `os.link` on file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
@@ -164,7 +162,7 @@ class Local:
                 if is_wanted:
                     _refuse_dangling(path)
                 elif os.path.islink(path):  # to a folder, perhaps
-                    _note(f"{path}: skipped, a dangling link to {os.readlink(path)}")
+                    print_note(f"c4: note: {path}: skipped, a dangling link to {os.readlink(path)}")
                 continue
             if modes.S_ISDIR(found.st_mode):
                 place = (found.st_dev, found.st_ino)
@@ -268,7 +266,7 @@ def _scan(folder: str) -> list[str]:
     except PermissionError:
         if os.path.basename(folder.rstrip("/")) != _RECOVERED:
             raise
-        _note(f"{folder}: skipped, not readable")
+        print_note(f"c4: note: {folder}: skipped, not readable")
         return []
 
 
@@ -285,10 +283,6 @@ def _refuse_dangling(path: str) -> None:
                 errno.ENOENT, f"a dangling link to {target}: repair or remove it (--input)", path
             )
         path = os.path.dirname(path)
-
-
-def _note(line: str) -> None:
-    print(f"c4: note: {line}", file=sys.stderr)
 
 
 def _write_durably(file: BinaryIO, content: bytes) -> None:

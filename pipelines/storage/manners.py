@@ -29,7 +29,6 @@ import http.client
 import os
 import random
 import re
-import sys
 import threading
 import time
 import urllib.parse
@@ -37,25 +36,12 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pipelines.printing import printable
+from pipelines.printing import print_note, printable
 from pipelines.storage.errors import of_status
 from pipelines.version import VERSION
 
 if TYPE_CHECKING:
     import requests
-
-__all__ = [
-    "FaultError",
-    "Manners",
-    "Patience",
-    "RefusedError",
-    "StoppedError",
-    "UnreachableError",
-    "body_words",
-    "reason",
-    "refusal",
-    "user_agent",
-]
 
 #: The environment variable with the address by which a server's owner can reach the user.
 CONTACT_VARIABLE = "C4_CONTACT"
@@ -109,10 +95,6 @@ def _sleep_until_stopped(stop: threading.Event, seconds: float) -> bool:
     return stop.wait(seconds)
 
 
-def _note(line: str) -> None:
-    print(printable(line), file=sys.stderr, flush=True)
-
-
 @dataclasses.dataclass
 class _Host:
     """What is known of a host."""
@@ -136,7 +118,7 @@ class Manners:
     def __init__(self, note: Callable[[str], None] | None = None) -> None:
         """Make the state of a run. ``note`` takes lines about waits (default: print them)."""
         self._stop = threading.Event()
-        self.note = note or _note
+        self.note = note or print_note
         self._noted: set[str] = set()
         self._hosts: dict[str, _Host] = {}
         self._lock = threading.Lock()

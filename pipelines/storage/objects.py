@@ -15,8 +15,6 @@ from pipelines.storage.errors import raising_oserror, require
 from pipelines.storage.paths import FileInfo, NoInputError, folder_error, is_temporary, last_part
 from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES, RangeFile, Upload
 
-__all__ = ["Objects"]
-
 _PART_BYTES = 16 << 20  # S3 allows 10,000 parts per object, each of at least 5 MB
 _PARTS_AT_A_TIME = 2
 _EXTRAS = {"gs": "gcp", "s3": "aws"}
@@ -51,6 +49,8 @@ class Objects:
     def open(self, path: str, scattered: bool) -> BinaryIO:
         """Open an object for reading, in ranges of 16 MB, or of 64 kB if ``scattered``.
 
+        Without ``scattered`` the next range comes while one is worked on.
+
         One request finds the object and fetches its first range, or its last if ``scattered``.
         """
         store, key = self._store(path)
@@ -77,7 +77,13 @@ class Objects:
                     raise
         etag, size = meta["e_tag"], meta["size"]
         kept_from = size - len(kept) if scattered else 0
-        return cast(BinaryIO, RangeFile(fetch, size, block, kept, kept_from))
+        return cast(BinaryIO, RangeFile(fetch, size, block, kept, kept_from, not scattered))
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """Return a range of an object, fewer bytes at its end."""
+        store, key = self._store(path)
+        with raising_oserror(path):
+            return bytes(store.get_range(key, start=start, length=length))
 
     def listdir(self, folder: str) -> list[tuple[str, int, float]]:
         """Return names, sizes and times of change of the objects directly in a folder."""

@@ -5,8 +5,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Settings", "is_off", "settings", "use_options"]
-
 
 class Settings(NamedTuple):
     """Beam's options for file systems, under their names. None or "" means the default."""

@@ -7,20 +7,6 @@ import urllib.parse
 import uuid
 from typing import NamedTuple
 
-__all__ = [
-    "FileInfo",
-    "NoInputError",
-    "folder_error",
-    "is_local",
-    "is_temporary",
-    "join",
-    "last_part",
-    "local_path",
-    "require_web_address",
-    "scheme",
-    "temporary_for",
-]
-
 _SCHEME = re.compile(r"([a-zA-Z][-a-zA-Z0-9+.]*)://")
 _TEMPORARY = re.compile(r"\..+\.tmp-[0-9a-f]{32}")
 

@@ -10,8 +10,6 @@ from typing import Protocol, TypeVar
 
 from pipelines.storage.paths import FileInfo, NoInputError
 
-__all__ = ["AT_A_TIME", "Tree", "compile_pattern", "expand", "has_magic", "in_parallel"]
-
 AT_A_TIME = 32  # requests to a remote file system
 _MAGIC = re.compile(r"[*?[]")
 _T = TypeVar("_T")

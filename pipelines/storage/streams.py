@@ -1,5 +1,6 @@
 """Remote files as streams: reading in ranges, and uploading while the content is produced."""
 
+import concurrent.futures
 import contextlib
 import io
 import os
@@ -7,8 +8,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
-
-__all__ = ["SCATTERED_BYTES", "SEQUENTIAL_BYTES", "RangeFile", "Upload"]
 
 SEQUENTIAL_BYTES = 16 << 20  # fetched at a time when a file is read from beginning to end
 SCATTERED_BYTES = 64 << 10  # fetched at a time when small parts of it are read
@@ -24,6 +23,7 @@ class RangeFile(io.BufferedIOBase):
         block: Bytes to fetch at a time, at least.
         kept: A part of the file that has been fetched already.
         kept_from: Where that part begins.
+        ahead: Whether to fetch the next block, in a thread, once half of this one is read.
     """
 
     def __init__(
@@ -33,8 +33,11 @@ class RangeFile(io.BufferedIOBase):
         block: int,
         kept: bytes = b"",
         kept_from: int = 0,
+        ahead: bool = False,
     ) -> None:
         self._fetch, self._size, self._block = fetch, size, block
+        self._fetcher = concurrent.futures.ThreadPoolExecutor(1) if ahead else None
+        self._coming: tuple[int, concurrent.futures.Future[bytes]] | None = None
         self._kept, self._kept_from = kept, kept_from
         self._at = 0
         self._expected = (0, 0)
@@ -76,19 +79,38 @@ class RangeFile(io.BufferedIOBase):
         begin = self._at - self._kept_from
         found = self._kept[begin : begin + wanted] if 0 <= begin < len(self._kept) else b""
         self._at += len(found)
-        missing = wanted - len(found)
-        if missing:
-            length = max(missing, self._block)
-            if self._expected[0] <= self._at < self._expected[1]:
-                length = max(length, min(self._expected[1] - self._at, _AHEAD_BYTES))
-            length = min(length, self._size - self._at)
-            fetched = self._fetch(self._at, length)
-            if len(fetched) != length:
-                raise EOFError(f"requested {length} bytes at {self._at}, received {len(fetched)}")
-            self._kept, self._kept_from = fetched, self._at
-            found = found + fetched[:missing] if found else fetched[:missing]
-            self._at += missing
+        while missing := wanted - len(found):
+            self._kept, self._kept_from = self._next(missing), self._at
+            part = self._kept[:missing]
+            found = found + part if found else part
+            self._at += len(part)
+        if self._fetcher is not None and self._coming is None:
+            passed, end = self._at - self._kept_from, self._kept_from + len(self._kept)
+            if passed > len(self._kept) // 2 and (length := min(self._block, self._size - end)):
+                self._coming = end, self._fetcher.submit(self._range, end, length)
         return found
+
+    def close(self) -> None:
+        """Close the file, and wait for a request that is under way."""
+        if self._fetcher is not None:
+            self._fetcher.shutdown(cancel_futures=True)
+        super().close()
+
+    def _next(self, missing: int) -> bytes:
+        """Return bytes from the position on, at least one and perhaps more than are missing."""
+        coming, self._coming = self._coming, None
+        if coming is not None and coming[0] == self._at:
+            return coming[1].result()
+        length = max(missing, self._block)
+        if self._expected[0] <= self._at < self._expected[1]:
+            length = max(length, min(self._expected[1] - self._at, _AHEAD_BYTES))
+        return self._range(self._at, min(length, self._size - self._at))
+
+    def _range(self, start: int, length: int) -> bytes:
+        fetched = self._fetch(start, length)
+        if len(fetched) != length:
+            raise EOFError(f"requested {length} bytes at {start}, received {len(fetched)}")
+        return fetched
 
     def read1(self, size: int = -1, /) -> bytes:
         """Return at most that many bytes, with at most one request."""

@@ -16,8 +16,6 @@ from pipelines.storage.streams import SCATTERED_BYTES
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Source", "Web", "WebFile", "shared_manners"]
-
 _BUFFER_BYTES = 1 << 20
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _NO_RANGE = re.compile(r"bytes \*/(\d{1,18})")

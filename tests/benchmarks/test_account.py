@@ -15,7 +15,7 @@ def test_parts_of_a_build_add_up_to_the_whole(tmp_path: pathlib.Path) -> None:
     found = account.account(paths, tmp_path, batch=1)
     assert found["pages"] > 100
     parts = {name: s for name, s in found.items() if name not in ("pages", "whole", "clocks")}
-    assert parts.keys() == {*account._PARTS, account._REST}
+    assert parts.keys() == {*account._PARTS, account._PYTHON, account._REST}
     assert sum(parts.values()) == pytest.approx(found["whole"])
     assert 0 < found["clocks"] < account._TOLERANCE * found["whole"]
 

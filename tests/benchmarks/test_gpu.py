@@ -74,7 +74,7 @@ def test_the_stages_run_from_a_bare_checkout_without_beam(tmp_path):
     assert results["ours-base-fused"]["kernels"] == [{}, []]  # a CPU has none
     first, last = results["step-base"]["losses"]
     assert last < first
-    assert results["peer-base-bf16"]["skipped"] == "no torch: pip install torch transformers"
+    assert " has no torch: " in results["peer-base-bf16"]["skipped"]
     assert "===== step-base" in (tmp_path / "out" / "stages.log").read_text()
     assert sorted(os.listdir(tmp_path / "out")) == ["gpu.json", "stages.log"]
 

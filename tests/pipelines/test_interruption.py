@@ -96,6 +96,23 @@ work_without_a_bytecode()
     assert _end(process)[0] == 130  # which waits until nobody holds the pipe any more
 
 
+def test_signals_are_seen_after_a_time_without_the_thread() -> None:
+    body = """
+import os, threading
+with interruption.unwatched():
+    print(threading.active_count(), len(os.listdir("/proc/self/task")), file=sys.stderr)
+    try:
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        pass
+with interruption.unwatched():
+    pass
+work_without_a_bytecode()
+"""
+    process = _start(body, patience_s=0.1)
+    assert _end(process) == (130, "1 1\n\nc4: interrupted\n")
+
+
 def test_what_python_drops_is_remembered() -> None:
     body = """
 import threading

@@ -1,15 +1,20 @@
 import errno
+import io
 import logging
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 import uuid
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines import storage
+from pipelines.storage.streams import RangeFile
 
 _SOME_UUID = uuid.UUID("0123456789abcdef0123456789abcdef")
 
@@ -492,3 +497,67 @@ def test_a_file_takes_the_place_of_no_pipe_and_no_folder(tmp_path):
             file.write(b"x")
     assert (tmp_path / "pipe").is_fifo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+# ------------------------------------------------------------------------------- read in ranges
+
+CONTENT = bytes(range(251)) * 2
+
+
+@given(
+    block=st.integers(1, 300),
+    ahead=st.booleans(),
+    steps=st.lists(st.tuples(st.none() | st.integers(0, 510), st.integers(-1, 300)), max_size=12),
+)
+def test_ranges_are_read_like_a_file(
+    block: int, ahead: bool, steps: list[tuple[int | None, int]]
+) -> None:
+    file = io.BytesIO(CONTENT)
+    fetched: list[tuple[int, int]] = []
+
+    def fetch(start: int, length: int) -> bytes:
+        fetched.append((start, length))
+        assert 0 <= start < start + length <= len(CONTENT)
+        return CONTENT[start : start + length]
+
+    with RangeFile(fetch, len(CONTENT), block, CONTENT[:block], 0, ahead) as ranges:
+        for place, size in steps:
+            if place is not None:
+                ranges.seek(place)
+                file.seek(place)
+            assert ranges.read(size) == file.read(size)
+            assert ranges.tell() == min(file.tell(), len(CONTENT)) or file.tell() > len(CONTENT)
+
+
+def test_the_next_range_comes_while_one_is_worked_on() -> None:
+    asked = threading.Event()
+
+    def fetch(start: int, length: int) -> bytes:
+        asked.set()
+        return CONTENT[start : start + length]
+
+    with RangeFile(fetch, len(CONTENT), 100, CONTENT[:100], 0, ahead=True) as ranges:
+        ranges.read(50)
+        assert not asked.is_set()  # of a file whose head alone is looked at
+        ranges.read(1)
+        assert asked.wait(10)
+        assert ranges.read() == CONTENT[51:]
+
+
+def test_a_range_that_fails_ahead_fails_when_it_is_read() -> None:
+    def fetch(start: int, length: int) -> bytes:
+        raise OSError(f"no bytes {start}")
+
+    with RangeFile(fetch, len(CONTENT), 100, CONTENT[:100], 0, ahead=True) as ranges:
+        assert ranges.read(100) == CONTENT[:100]
+        with pytest.raises(OSError, match="no bytes 100"):
+            ranges.read(1)
+
+
+@pytest.mark.parametrize("path", ["out", "gs://bucket/out"])
+def test_calls_ahead_keep_their_order_and_their_errors(path: str) -> None:
+    assert list(storage.map_ahead(lambda item: item * 2, range(50), path)) == [*range(0, 100, 2)]
+    results = storage.map_ahead(lambda item: 6 // item, [3, 2, 0, 1], path)
+    assert [next(results), next(results)] == [2, 3]
+    with pytest.raises(ZeroDivisionError):
+        next(results)

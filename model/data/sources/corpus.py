@@ -15,6 +15,7 @@ the lanes and each still reads its files in order.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -147,13 +148,30 @@ class CorpusSource:
 
     def measured_pairs(self, shard: int, epoch: int, element: int) -> tuple[int, Pairs]:
         """Return the tokens of an element's pages, all counted, and its pairs."""
-        ranges = self.order.ranges(shard, epoch, element)
-        pages = [page for start, stop in ranges for page in self._reader.read_span(start, stop)]
-        rng = generator(self._seed, Purpose.ELEMENT, self._number, shard, epoch, element)
-        ids = self._vocabulary.encode_batch([pages[i] for i in rng.permutation(len(pages))])
-        texts = Sequences.of([_one_chunk(page, rng) for page in ids])
-        pieces = self._cut(texts, epoch, rng)
-        return sum(map(len, ids)), self._objective(pieces, self._vocabulary, rng)
+        return self._measured(shard, [(epoch, element)])[0]
+
+    def together(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[Pairs]:
+        """Return the pairs of several elements. Raises CorpusError for a damaged file."""
+        return [pairs for _, pairs in self._measured(shard, elements)]
+
+    def _measured(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[tuple[int, Pairs]]:
+        texts: list[bytes] = []
+        begun = []  # of each element: its epoch, its generator, and its pages
+        for epoch, element in elements:
+            rng = generator(self._seed, Purpose.ELEMENT, self._number, shard, epoch, element)
+            ranges = self.order.ranges(shard, epoch, element)
+            pages = [page for start, stop in ranges for page in self._reader.read_span(start, stop)]
+            texts += [pages[i] for i in rng.permutation(len(pages)).tolist()]
+            begun.append((epoch, rng, len(pages)))
+        # SentencePiece and NumPy push each other out of the processor's caches: each has its turn.
+        encoded = iter(self._vocabulary.encode_batch(texts))
+        found = []
+        for epoch, rng, count in begun:
+            ids = list(itertools.islice(encoded, count))
+            chunks = Sequences.of([_one_chunk(page, rng) for page in ids])
+            pairs = self._objective(self._cut(chunks, epoch, rng), self._vocabulary, rng)
+            found.append((sum(map(len, ids)), pairs))
+        return found
 
     def _cut(self, texts: Sequences, epoch: int, rng: np.random.Generator) -> Sequences:
         """Cut texts to the raw length, elsewhere in each epoch."""

@@ -49,5 +49,8 @@ class Source(Protocol):
     def pairs(self, shard: int, epoch: int, element: int) -> Pairs:
         """Return the pairs of an element; none where there is nothing to train on."""
 
+    def together(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[Pairs]:
+        """Return the pairs of several elements, each an epoch and a number, in less time."""
+
     def identity(self) -> dict[str, Any]:
         """Return what the pairs depend on besides the seed, as JSON values by setting."""

@@ -8,7 +8,7 @@ order of its own.
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,11 +93,19 @@ class TaskSource:
 
     def pairs(self, shard: int, epoch: int, element: int) -> Pairs:
         """Return the pairs of an element. Raises ValueError for damaged data."""
+        return self.together(shard, [(epoch, element)])[0]
+
+    def together(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[Pairs]:
+        """Return the pairs of several elements. Raises ValueError for damaged data."""
         if self._pairs is None:
             self._pairs = self._data.pairs(self._task.split)
-        texts = [self._pairs[place] for place in self.places(shard, epoch, element).tolist()]
-        ids = _encoded(self._vocabulary, itertools.chain(*zip(*texts, strict=True)))
-        return Sequences.of(ids[: len(texts)]), Sequences.of(ids[len(texts) :])
+        places = [self.places(shard, *element).tolist() for element in elements]
+        texts = [self._pairs[place] for place in itertools.chain(*places)]
+        ids = iter(_encoded(self._vocabulary, itertools.chain(*texts)))
+        return [
+            (Sequences.of(both[::2]), Sequences.of(both[1::2]))
+            for both in (list(itertools.islice(ids, 2 * len(each))) for each in places)
+        ]
 
     def identity(self) -> dict[str, Any]:
         """Return the digest of the split, and the form that it is read in."""

@@ -12,8 +12,6 @@ from pipelines.corpus.card.hugging_face import pattern_of
 from pipelines.corpus.dataset_info import with_examples
 from pipelines.corpus.formats import format_named
 
-__all__ = ["croissant"]
-
 _DEFAULT_VERSION = "1.0.0"
 _CITATION = (
     "Raffel et al., Exploring the Limits of Transfer Learning with a Unified Text-to-Text "

@@ -13,8 +13,6 @@ from pipelines.corpus.formats.provenance import PROVENANCE_FEATURES
 from pipelines.corpus.layout import MANIFEST
 from pipelines.corpus.manifest import OPT_OUT, WET, Manifest, SplitSums
 
-__all__ = ["COMMON_CRAWL_TERMS", "Facts", "Licence", "crawls_of"]
-
 #: They bind whoever uses Common Crawl's data, whatever the licence of a corpus made from it.
 COMMON_CRAWL_TERMS = "https://commoncrawl.org/terms-of-use"
 # The id of a crawl in the path of one of its files; news crawls are dated by month.

@@ -15,8 +15,6 @@ from pipelines.corpus.dataset_info import with_examples
 from pipelines.corpus.formats import format_named, shard_file_name
 from pipelines.corpus.layout import shards_in_split
 
-__all__ = ["dataset_card", "pattern_of"]
-
 _SIZES = (  # below so many pages
     (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"),

@@ -20,8 +20,6 @@ from typing import Any
 from pipelines import storage
 from pipelines.text_files import decode_text
 
-__all__ = ["Owner", "licence_url", "parse_owner", "read_owner"]
-
 _OPTION = "--card"
 _SPELLINGS = {"licence": "license", "licence_url": "license_url"}
 _ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # of huggingface.co/docs/hub/repositories-licenses

@@ -6,8 +6,6 @@ from pipelines.corpus.card.hugging_face import dataset_card
 from pipelines.corpus.dataset_info import dataset_info_files
 from pipelines.corpus.manifest import Manifest
 
-__all__ = ["CARD", "CROISSANT", "OTHER_CARD", "side_files"]
-
 #: The card, and its name where the user has a README.md of their own.
 CARD, OTHER_CARD = "README.md", "CARD.md"
 CROISSANT = "croissant.json"

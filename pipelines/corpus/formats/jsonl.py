@@ -20,8 +20,6 @@ from pipelines.corpus.errors import CorpusError, one_line
 from pipelines.corpus.formats.pages import MOST_BYTES, TEXT_FEATURES, Page, rows_in_bytes
 from pipelines.corpus.formats.places import Kept, other_build
 
-__all__ = ["Texts", "read_pages", "write"]
-
 # AllenAI's three in their order, then the two others of the TensorFlow build.
 _NAMES = ("text", "timestamp", "url", "content-length", "content-type")
 # Microseconds of CPU and bytes per page of 2.2 KB, levels 1 to 6, on real pages: 42, 926; 43, 895;

@@ -4,6 +4,7 @@ Row groups are what a reader holds at once and what parallel readers share out, 
 bytes of text: a group of small pages would cost a seek for little, one of large pages much memory.
 """
 
+import bisect
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
@@ -19,16 +20,6 @@ from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, MOST_BYTES, TEXT_FEATURES, Page
 from pipelines.corpus.formats.places import Kept, arrow_file, other_build
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, PROVENANCE_FEATURES
-
-__all__ = [
-    "ROW_GROUP_TEXT_BYTES",
-    "Texts",
-    "read_batches",
-    "read_pages",
-    "read_tables",
-    "row_groups",
-    "write",
-]
 
 ROW_GROUP_TEXT_BYTES = 32 << 20
 
@@ -96,12 +87,20 @@ class _Opened:
     ends: npt.NDArray[np.int64]  # rows to the end of each row group
 
 
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """Texts of a row group: of each batch the rows before it, its offsets and its bytes."""
+
+    before: list[int]
+    batches: list[tuple[npt.NDArray[Any], memoryview]]
+
+
 class Texts:
     """Texts of pages, from row groups that are decoded one at a time."""
 
     def __init__(self, open_places: int) -> None:
         self._files: Kept[str, _Opened] = Kept(open_places)
-        self._groups: Kept[tuple[str, int], tuple[npt.NDArray[Any], memoryview]] = Kept(open_places)
+        self._groups: Kept[tuple[str, int], _Group] = Kept(open_places)
 
     def read(self, path: str, stored: int, start: int, stop: int) -> list[bytes]:
         """Return the texts of pages ``start`` to ``stop`` of a shard of ``stored`` pages."""
@@ -109,12 +108,14 @@ class Texts:
         texts: list[bytes] = []
         while start < stop:
             number = int(np.searchsorted(ends, start, side="right"))
-            first = int(ends[number - 1]) if number else 0
-            upto = min(stop, int(ends[number]))
-            offsets, data = self._row_group(path, stored, number)
-            cuts = offsets[start - first : upto - first + 1].tolist()
+            group = self._row_group(path, stored, number)
+            row = start - (int(ends[number - 1]) if number else 0)
+            place = bisect.bisect_right(group.before, row) - 1
+            offsets, data = group.batches[place]
+            row -= group.before[place]
+            cuts = offsets[row : row + stop - start + 1].tolist()  # as many as the batch has
             texts += [bytes(data[a:b]) for a, b in itertools.pairwise(cuts)]
-            start = upto
+            start += len(cuts) - 1
         return texts
 
     def _open(self, path: str, stored: int) -> _Opened:
@@ -122,20 +123,22 @@ class Texts:
             return self._files.keep(path, _open(path, stored))
         return self._files.keep(path, self._files[path])
 
-    def _row_group(
-        self, path: str, stored: int, number: int
-    ) -> tuple[npt.NDArray[Any], memoryview]:
+    def _row_group(self, path: str, stored: int, number: int) -> _Group:
         key = (path, number)
         if key in self._groups:
             return self._groups.keep(key, self._groups[key])
         column = _decoded(path, self._open(path, stored), number, ["text"]).column("text")
         # Offsets and bytes of all texts; slicing them is half the cost of making Python strings.
-        text = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-        wide = pa.types.is_large_string(text.type) or pa.types.is_large_binary(text.type)
-        _, offsets, data = text.buffers()
-        ends = np.frombuffer(offsets, np.int64 if wide else np.int32)
-        ends = ends[text.offset : text.offset + len(text) + 1]
-        return self._groups.keep(key, (ends, memoryview(data or b"")))
+        before = itertools.accumulate(map(len, column.chunks), initial=0)
+        group = _Group(list(before)[:-1], [_offsets_and_bytes(text) for text in column.chunks])
+        return self._groups.keep(key, group)
+
+
+def _offsets_and_bytes(text: pa.Array) -> tuple[npt.NDArray[Any], memoryview]:
+    wide = pa.types.is_large_string(text.type) or pa.types.is_large_binary(text.type)
+    _, offsets, data = text.buffers()
+    ends = np.frombuffer(offsets, np.int64 if wide else np.int32)
+    return ends[text.offset : text.offset + len(text) + 1], memoryview(data or b"")
 
 
 def read_pages(path: str) -> Iterator[Page]:

@@ -8,8 +8,6 @@ import pyarrow as pa
 from pipelines import storage
 from pipelines.corpus.errors import CorpusError
 
-__all__ = ["Kept", "arrow_file", "other_build"]
-
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 

@@ -5,10 +5,6 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from pipelines.corpus.cleaned import CleanedFile
-
-__all__ = ["PROVENANCE_COLUMNS", "PROVENANCE_FEATURES", "no_pages", "with_provenance"]
-
 #: Columns of the table that a shard is written from, in the order of the features.
 PROVENANCE_COLUMNS = ("source_file", "source_offset", "record_id")
 #: Features as published.
@@ -19,11 +15,12 @@ PROVENANCE_FEATURES = (
 )
 
 
-def with_provenance(pages: pa.RecordBatch, source: CleanedFile) -> pa.RecordBatch:
-    """Return pages of a cleaned or merged file with these columns, whatever else they have.
+def with_provenance(pages: pa.RecordBatch, wet_files: pa.Array) -> pa.RecordBatch:
+    """Return cleaned pages with these columns, whatever else they have.
 
-    Raises:
-        ValueError: The file does not say which WET file it is of; the message names it.
+    Args:
+        pages: Of a cleaned or merged file, ``[pages]``.
+        wet_files: The path of the WET file of each, ``[pages]``.
     """
     ids = pa.array(
         [None if value is None else _uuid(value.hex()) for value in pages["record_id"].to_pylist()],
@@ -32,7 +29,7 @@ def with_provenance(pages: pa.RecordBatch, source: CleanedFile) -> pa.RecordBatc
     at = pages.schema.get_field_index("record_id")
     pages = pages.set_column(at, "record_id", ids)
     pages = pages.append_column("source_offset", pages["offset"].cast(pa.int64()))
-    return pages.append_column("source_file", source.sources(pages))
+    return pages.append_column("source_file", wet_files)
 
 
 def no_pages(columns: Iterable[str]) -> pa.Table:

@@ -28,8 +28,6 @@ from pipelines.corpus.errors import CorpusError, one_line
 from pipelines.corpus.formats.pages import MOST_BYTES, TEXT_FEATURES, Page, rows_in_bytes
 from pipelines.corpus.formats.places import Kept, arrow_file, other_build
 
-__all__ = ["Texts", "read_pages", "read_values", "write"]
-
 _FIELD_1 = b"\x0a"
 _FIELD_2 = b"\x12"
 _CHUNK_BYTES = 4 << 20  # read at once: few requests to an object store

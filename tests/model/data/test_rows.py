@@ -30,7 +30,9 @@ def rows_of(settings):
     """Rows of an element of the only source."""
     (source,) = settings.sources(1)
     inputs, targets = source.pairs(0, 0, 0)
-    return RowPacker(settings)(inputs, targets, np.full(len(targets), source.has_inputs))
+    return RowPacker(settings)(
+        inputs, targets, np.full(len(targets), source.has_inputs), np.arange(len(targets))
+    )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -133,7 +135,9 @@ def packed(settings, pairs=PAIRS, with_inputs=True):
         Sequences.of([vocabulary.encode(text) for text in texts])
         for texts in zip(*pairs, strict=True)
     )
-    return RowPacker(settings)(inputs, targets, np.full(len(pairs), with_inputs))
+    return RowPacker(settings)(
+        inputs, targets, np.full(len(pairs), with_inputs), np.arange(len(pairs))
+    )
 
 
 def test_long_pairs_are_cut_and_still_end_in_their_ids(corpus):

@@ -22,9 +22,13 @@ def test_each_token_knows_its_sequence_and_its_place(lists):
     assert sequences.tokens.dtype == np.int32
 
 
-@given(LISTS, st.integers(0, 6))
-def test_first_keeps_the_beginning(lists, most):
-    assert Sequences.of(lists).first(most).lists() == [each[:most] for each in lists]
+@given(LISTS, st.integers(0, 6), st.lists(st.integers(1, 9), max_size=2), st.data())
+def test_take_reorders_cuts_and_ends(lists, most, ending, data):
+    which = data.draw(st.lists(st.sampled_from(range(len(lists))))) if lists else []
+    sequences = Sequences.of(lists)
+    assert sequences.take(which).lists() == [lists[i] for i in which]
+    wanted = [lists[i][:most] + ending for i in which]
+    assert sequences.take(which, most, ending).lists() == wanted
 
 
 @given(LISTS, st.data())

@@ -95,22 +95,36 @@ def wait_for_workers(process: "subprocess.Popen[str]", count: int) -> list[psuti
     return found
 
 
-# What becomes of the starter before it has imported anything, and what is said of it.
-FIRST_SECOND = {
-    "killed": ("os.kill(os.getpid(), 9)", "a worker process died (killed, or out of memory);"),
-    "ended": ("os._exit(3)", "a worker process ended with status 3;"),
-    "cannot import": ("sys.modules['grpc'] = None", "with status 1: ModuleNotFoundError: import"),
-}
+# What becomes of the starter at its beginning, and what is said of it.
+KILLED = ("os.kill(os.getpid(), 9)", "a worker process died (killed, or out of memory);")
+ENDED = ("os._exit(3)", "a worker process ended with status 3;")
+FAILED = ("sys.modules['grpc'] = None", "with status 1: ModuleNotFoundError: import")
+# Runs in every process of the command: a launcher with a thread does not fork.
+INTERPRETER = """
+import os, sys, threading
+if 'pipelines.engines.local_worker' in sys.orig_argv:
+    {does}
+else:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+FORKED = """
+import os
+def do():
+    {does}
+os.register_at_fork(after_in_child=do)
+"""
 
 
-@pytest.mark.parametrize("what", FIRST_SECOND)
+@pytest.mark.parametrize(
+    ("starter", "fate"),
+    [(FORKED, KILLED), (FORKED, ENDED), (INTERPRETER, KILLED), (INTERPRETER, FAILED)],
+    ids=["forked, killed", "forked, ended", "killed", "cannot import"],
+)
 def test_a_worker_that_dies_in_its_first_second_ends_the_build(
-    what: str, tmp_path: pathlib.Path
+    starter: str, fate: tuple[str, str], tmp_path: pathlib.Path
 ) -> None:
-    does, says = FIRST_SECOND[what]
-    (tmp_path / "sitecustomize.py").write_text(
-        f"import os, sys\nif 'pipelines.engines.local_worker' in sys.orig_argv:\n    {does}\n"
-    )
+    does, says = fate
+    (tmp_path / "sitecustomize.py").write_text(starter.format(does=does))
     out = tmp_path / "out"
     process = start(out, PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     errors = end(process, 120)  # Beam's imports are among them
@@ -259,12 +273,66 @@ def test_a_starter_reports_what_becomes_of_its_workers(
 
 def test_a_starter_has_one_thread_and_imports_no_clients() -> None:
     code = (
-        f"import os, sys; from {local.local_worker.MODULE} import _import; _import(); "
+        "import os, sys; from pipelines.engines import lean_imports, local_worker; "
+        "lean_imports.leave_out_unused(); local_worker.import_all(); "
         "print(len(os.listdir('/proc/self/task')), "
         "*{'apache_beam', 'boto3', 'google.cloud.storage', 'pandas'} & set(sys.modules))"
     )
-    environment = {**os.environ, **local.local_worker.ENVIRONMENT}
+    environment = {**os.environ, **local.lean_imports.ENVIRONMENT}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("1 apache_beam\n", "")
+
+
+# A command's process, with all that a starter must not keep.
+LAUNCHER = """
+import os, pathlib, signal, socket, sys, tempfile, time
+from pipelines.engines import lean_imports, local
+from pipelines.interruption import Interruption
+lean_imports.leave_out_threads()
+lean_imports.leave_out_unused()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs begin without
+opened = tempfile.TemporaryFile(), *socket.socketpair()
+for each in opened:
+    os.set_inheritable(each.fileno(), True)
+sys.stdout.write("once ")
+def look():
+    while not workers._deaths:  # then it serves
+        time.sleep(0.01)
+    [starter] = {int(child) for task in pathlib.Path("/proc/self/task").iterdir()
+                 for child in (task / "children").read_text().split()}
+    process = pathlib.Path("/proc") / str(starter)
+    print(workers._deaths[0])
+    for each in sorted((process / "fd").iterdir(), key=lambda each: int(each.name)):
+        words = each.samefile(f"/proc/self/fd/{workers._words.fileno()}")
+        print("words" if words else os.readlink(each).split(":")[0], end=" ")
+    print()
+    status = dict(line.split(":", 1) for line in (process / "status").open())
+    for name in ("SigBlk", "SigIgn", "SigCgt"):
+        mask = int(status[name], 16)
+        print(name, *[each.name for each in signal.Signals if mask >> each - 1 & 1])
+    print(*process.joinpath("cmdline").read_text().split("\\0")[1:2])
+    return True
+with Interruption("", own_process=True) as interruption:
+    with local.Workers(interruption.unwatched) as workers:
+        workers.prepare()
+        workers.start({"CONTROL_API_SERVICE_DESCRIPTOR": "no address"})
+        workers.run(look)
+"""
+
+
+def test_a_forked_starter_keeps_nothing_of_its_launcher() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCHER], capture_output=True, text=True, check=True,
+        cwd=pathlib.Path(local.__file__).parents[2], stdin=subprocess.PIPE,
+    )  # fmt: skip
+    died, files, *signals, command = done.stdout.splitlines()
+    assert died.startswith("once a worker process ended with status 1: "), done.stdout
+    assert "ParseError" in died
+    # Its standard streams, of which the launcher reads one; the connection; a pipe for signals.
+    stdin, stdout, stderr, *others = files.split()
+    assert (stdin, stdout, stderr) == ("/dev/null", "pipe", "words")
+    assert sorted(others) == ["pipe", "pipe", "socket"]
+    assert signals == ["SigBlk", "SigIgn SIGINT SIGPIPE SIGXFSZ", "SigCgt SIGCHLD"]
+    assert command == "-c"  # it is no interpreter of its own
