@@ -56,7 +56,7 @@ class LoadedParams(NamedTuple):
     """What :func:`load_params` gives."""
 
     config: ModelConfig
-    params: Any  #: nested dict of numpy arrays, or of jax arrays where shardings were given
+    params: Any  #: nested dict of numpy arrays
     vocabulary: str | pathlib.Path | None  #: SentencePiece model inside the folder
 
 
@@ -194,14 +194,12 @@ def _copy_model(
     )
 
 
-def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
+def load_params(path: Path) -> LoadedParams:
     """Read the parameters of a folder of :func:`save_params` or of a training run.
 
     Args:
       path: the folder, of this machine or an object store; of a run, that of the run (the newest
         checkpoint) or of one checkpoint.
-      shardings: a tree like the parameters of ``jax.sharding.Sharding``; without it, arrays
-        are numpy's.
 
     Raises:
       ValueError: when there is no model or no whole checkpoint at ``path``, or it is damaged.
@@ -211,11 +209,7 @@ def load_params(path: Path, shardings: Any | None = None) -> LoadedParams:
         folder = _find_params(local)[1]
         handler = ocp.PyTreeCheckpointHandler()
         stored = _stored_tree(handler, folder)
-        if shardings is None:
-            how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-        else:
-            _check_same_names(folder, stored, shardings)
-            how = jax.tree.map(lambda s: ocp.ArrayRestoreArgs(sharding=s), shardings)
+        how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
         params = _load(handler, folder, ocp.args.PyTreeRestore(restore_args=how))
     return LoadedParams(config, params, vocabulary)
 

@@ -148,6 +148,7 @@ def test_a_process_killed_at_any_moment_leaves_one_of_the_two(run, monkeypatch):
     assert found[-2:] == [20, 20], "when only best.json is old"
 
 
+@pytest.mark.slow
 def test_a_store_that_is_cut_off_at_any_moment_has_one_of_the_two(run, cloud):
     url, found = "gs://bucket/run", []
 
