@@ -43,7 +43,7 @@ def test_commands_are_accepted(line):
     if name == "evaluate":
         EvaluateConfig(**given_values(arguments, EvaluateConfig))
     elif name == "ablate":
-        AblateConfig(a=arguments.a, b=arguments.b, **given_values(arguments, AblateConfig))
+        AblateConfig(**given_values(arguments, AblateConfig))
     elif arguments.action == "run":
         StudyConfig(names=study_names(arguments.name), **given_values(arguments, StudyConfig))
     elif "--runs" not in line:
