@@ -303,7 +303,8 @@ class Objective:
         if self.noise == "suffix":
             # Between 1 token and all but one (preprocessors.py, random_prefix_noise_mask).
             prefix = rng.integers(1, texts.lengths)
-            return Noise(texts, texts.places >= np.repeat(prefix, texts.lengths))
+            runs = np.stack([prefix, texts.lengths - prefix], axis=1).ravel()
+            return Noise(texts, np.repeat(np.tile(np.array([False, True]), len(prefix)), runs))
         assert self.noise_density is not None
         if self.noise == "iid":
             return Noise(texts, iid_noise(texts.lengths, self.noise_density, rng))
@@ -422,12 +423,12 @@ def _random_spans(
     for (texts, *_, spans), kept, noisy in zip(of_lengths, parts[::2], parts[1::2], strict=True):
         at = first_run[texts][:, np.newaxis] + np.arange(0, 2 * spans, 2)
         runs[at], runs[at + 1] = kept, noisy
-    ends = np.cumsum(runs)
-    begins = ends - runs
-    noisy = runs[1::2] > 0
+    begins = np.cumsum(runs) - runs
+    filled = runs > 0
+    noise_begins = begins[1::2][filled[1::2]]
     mask = np.zeros(int(lengths.sum()), dtype=np.bool_)
-    mask[_ranges(begins[1::2][noisy], runs[1::2][noisy])] = True
-    return mask, (begins[1::2][noisy], begins[::2][runs[::2] > 0])
+    mask[_ranges(noise_begins, runs[1::2][filled[1::2]])] = True
+    return mask, (noise_begins, begins[::2][filled[::2]])
 
 
 def _ranges(begins: Ints, lengths: Ints) -> Ints:
@@ -485,8 +486,9 @@ def _random_parts(groups: Sequence[tuple[int, int, int]], rng: np.random.Generat
         places, cuts = tokens - 1, parts - 1
         last = np.arange(places - cuts, places)[:, np.newaxis]
         first = base + np.arange(texts) * places
-        drawn[:cuts, columns[group]] = rng.integers(0, last + 1, size=(cuts, texts)) + first
-        newest[:cuts, columns[group]] = last + first
+        draws = rng.integers(0, last + 1, size=(cuts, texts))
+        np.add(draws, first, out=drawn[:cuts, columns[group]])
+        np.add(last, first, out=newest[:cuts, columns[group]])
         base += texts * places
         firsts.append(first)
     taken = np.zeros(base, dtype=np.bool_)
@@ -498,7 +500,9 @@ def _random_parts(groups: Sequence[tuple[int, int, int]], rng: np.random.Generat
     for group, ((texts, tokens, parts), first) in enumerate(zip(groups, firsts, strict=True)):
         bounds = np.empty((texts, parts + 1), dtype=np.int64)
         bounds[:, 0], bounds[:, -1] = 0, tokens
-        bounds[:, 1:-1] = np.sort(drawn[: parts - 1, columns[group]].T - first[:, np.newaxis] + 1)
+        chosen = drawn[: parts - 1, columns[group]].T.copy()  # each text's places side by side
+        chosen.sort()
+        np.subtract(chosen, first[:, np.newaxis] - 1, out=bounds[:, 1:-1])
         lengths.append(np.diff(bounds, axis=1))
     return lengths
 

@@ -28,11 +28,13 @@ class Sequences:
     lengths: Ints
 
     @classmethod
-    def of(cls, sequences: Sequence[npt.ArrayLike]) -> "Sequences":
+    def of(cls, sequences: Sequence[Sequence[int] | npt.NDArray[np.int32]]) -> "Sequences":
         """List or arrays of tokens as one."""
-        arrays = [np.asarray(tokens, dtype=np.int32) for tokens in sequences]
-        lengths = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
-        return cls(np.concatenate(arrays) if arrays else np.empty(0, np.int32), lengths)
+        lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+        if not sequences:
+            return cls(np.empty(0, np.int32), lengths)
+        # "unsafe" for empty lists, which are arrays of floats.
+        return cls(np.concatenate(sequences, dtype=np.int32, casting="unsafe"), lengths)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -147,7 +149,7 @@ class Sequences:
         """
         starts = self.starts[which]
         # A view's slices cost half of an array's, and no index for each token is made.
-        source, into = memoryview(self.tokens), memoryview(target)
+        source, into = self.tokens.data, target.data
         bounds = (starts, starts + lengths, at, at + lengths)
         for start, end, begin, stop in zip(*(each.tolist() for each in bounds), strict=True):
             into[begin:stop] = source[start:end]
