@@ -181,7 +181,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         )
         planned = start | "PlanShards" >> beam.FlatMap(
             _plan_shards, job, totals, ready, beam.pvalue.AsList(pieces.made)
-        ).with_output_types(tuple[int, ShardTask])
+        ).with_output_types(tuple[int, Any])
         shards = (
             {"task": planned, "parts": pieces.parts}
             | "PartsByShard" >> beam.CoGroupByKey()
