@@ -189,7 +189,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             | "PlanShards"
             >> beam.FlatMap(
                 _plan_shards, job, totals, ready, beam.pvalue.AsList(pieces.made)
-            ).with_output_types(tuple[int, ShardTask])
+            ).with_output_types(_Numbered)
         )
         shards = (
             {"task": planned, "parts": pieces.parts}
