@@ -14,7 +14,7 @@ from model.exchange.hugging_face import import_model
 from model.small_files import read_small_file
 from model.t5.config import ModelConfig
 from model.training import remote_run
-from model.training.checkpoint_layout import STEPS, newest_step
+from model.training.checkpoint_layout import STEPS, newest_step, run_and_step
 from model.training.model_folders import is_hugging_face, load_params
 from pipelines import storage
 
@@ -52,6 +52,7 @@ def open_trained(path: Path, task: str | None = None) -> Trained:
     root = pathlib.Path(storage.local_path(where)).absolute() if local else None
     if root is not None and is_hugging_face(root):
         return _open_hugging_face(root)
+    run, step = run_and_step(where)
     kept = kept_best(where)
     if kept:
         task = _chosen(where, kept, task)
@@ -59,9 +60,9 @@ def open_trained(path: Path, task: str | None = None) -> Trained:
         found = kept[task].get("step")
         step = found if type(found) is int else None
     else:
-        step = _step_of(where)
+        step = _newest_step(run) if step is None else step
         # By its number: a run that is still training may write another meanwhile.
-        source = where if step is None else storage.join(_run_of(where), f"{STEPS}/{step}")
+        source = where if step is None else storage.join(run, f"{STEPS}/{step}")
         config, params, vocabulary = load_params(source)
     if vocabulary is None:
         raise ValueError(
@@ -69,7 +70,7 @@ def open_trained(path: Path, task: str | None = None) -> Trained:
             "import the model again with c4 import-hf --vocab"
         )
     opened = _opened(vocabulary)
-    return Trained(config, params, opened, _run_of(where).rstrip("/").rpartition("/")[2], step)
+    return Trained(config, params, opened, run.rstrip("/").rpartition("/")[2], step)
 
 
 def _chosen(where: str, kept: Mapping[str, Any], task: str | None) -> str:
@@ -81,24 +82,9 @@ def _chosen(where: str, kept: Mapping[str, Any], task: str | None) -> str:
     raise ValueError(f"{where} keeps {what}: choose of {', '.join(sorted(kept))} (--task)")
 
 
-def _run_of(where: str) -> str:
-    """Return the folder of the run, of what may be one of its checkpoints.
-
-    >>> _run_of("gs://b/run/checkpoints/20/"), _run_of("runs/first")
-    ('gs://b/run', 'runs/first')
-    """
-    parts = where.rstrip("/").split("/")
-    if len(parts) > 1 and parts[-1].isdigit() and parts[-2] == STEPS:
-        return "/".join(parts[:-2]) or "."
-    return "/".join(parts[:-1] if parts[-1] == STEPS else parts) or "."
-
-
-def _step_of(where: str) -> int | None:
-    """Return the step of the checkpoint that a folder stands for, None if it is not of a run."""
-    run, last = _run_of(where), where.rstrip("/").rpartition("/")[2]
-    if run != where.rstrip("/") and last.isdigit():
-        return int(last)
-    if storage.is_local(where):
+def _newest_step(run: str) -> int | None:
+    """Return the step of a run's newest checkpoint; None for a folder that is not of a run."""
+    if storage.is_local(run):
         return newest_step(pathlib.Path(storage.local_path(run)) / STEPS)
     if STEPS not in storage.folders(run):
         return None

@@ -32,7 +32,7 @@ from model.training.remote_run import STEPS
 __all__ = [
     "CHECKSUMS", "ITEMS", "MODEL_FILE", "OPTIMIZER", "PARAMS", "PROGRESS", "RUN_FILE", "STEPS",
     "VOCABULARY_FILE", "alone", "is_whole", "join_parts", "newest_step", "read_model_file",
-    "restore_args", "write_model_file",
+    "restore_args", "run_and_step", "write_model_file",
 ]  # fmt: skip
 
 MODEL_FILE = "model.json"
@@ -86,6 +86,22 @@ def newest_step(folder: pathlib.Path) -> int | None:
         return None
     found = [step.step for step in ocp.step.standard_name_format().find_all(folder)]
     return max((step for step in found if is_whole(folder / str(step))), default=None)
+
+
+def run_and_step(path: str) -> tuple[str, int | None]:
+    """Return the run, and the step, of what may be one of its checkpoints or all of them.
+
+    >>> run_and_step("gs://b/run/checkpoints/20/"), run_and_step("gs://b/run/checkpoints")
+    (('gs://b/run', 20), ('gs://b/run', None))
+    >>> run_and_step("checkpoints/20"), run_and_step("runs/first")
+    (('.', 20), ('runs/first', None))
+    """
+    *before, last = path.rstrip("/").split("/")
+    if last == STEPS:
+        return "/".join(before) or ".", None
+    if last.isdigit() and before[-1:] == [STEPS]:
+        return "/".join(before[:-1]) or ".", int(last)
+    return "/".join([*before, last]) or ".", None
 
 
 def is_whole(folder: pathlib.Path) -> bool:

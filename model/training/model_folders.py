@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -31,6 +30,7 @@ from model.training.checkpoint_layout import (
     newest_step,
     read_model_file,
     restore_args,
+    run_and_step,
     write_model_file,
 )  # fmt: skip
 from model.training.checksums import array_checksums, first_difference
@@ -120,23 +120,18 @@ def read_model(path: Path) -> tuple[ModelConfig, str | pathlib.Path | None]:
     where = os.fspath(path)
     if storage.is_local(where):
         return config, vocabulary
-    return config, storage.join(_parts_of(where)[0], VOCABULARY_FILE)
+    return config, storage.join(_located(where)[0], VOCABULARY_FILE)
 
 
-def _parts_of(url: str) -> tuple[str, int | None]:
-    """Return the folder of the model, and the step, of what may be one checkpoint of a run.
+def _located(url: str) -> tuple[str, int | None]:
+    """Return the folder of a model in an object store, and the step, of what may be a checkpoint.
 
     Of a task's best checkpoint, whose folder has one of its own for each step, the newest's.
-
-    >>> _parts_of("gs://b/run/checkpoints/20/"), _parts_of("gs://b/run/checkpoints")
-    (('gs://b/run', 20), ('gs://b/run', None))
     """
-    found = re.fullmatch(rf"(.+?)(?:/{STEPS}(?:/(\d+))?)?/*", url)
-    assert found is not None
-    if re.search(rf"/{remote_run.BEST}/[^/]+$", found[1]):
-        kept = remote_run.whole_steps(found[1], "")
-        return storage.join(found[1], *map(str, kept[-1:])), None
-    return found[1], None if found[2] is None else int(found[2])
+    root, step = run_and_step(url)
+    if root.split("/")[-2:-1] == [remote_run.BEST]:
+        return storage.join(root, *map(str, remote_run.whole_steps(root, "")[-1:])), None
+    return root, step
 
 
 @contextlib.contextmanager
@@ -149,7 +144,7 @@ def _on_this_machine(path: Path, arrays: Sequence[str] = ()) -> Iterator[pathlib
     if storage.is_local(url):
         yield pathlib.Path(storage.local_path(url)).absolute()
         return
-    root, step = _parts_of(url)
+    root, step = _located(url)
     with tempfile.TemporaryDirectory() as scratch:
         local = pathlib.Path(scratch)
         try:
