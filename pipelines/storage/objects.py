@@ -15,9 +15,7 @@ from pipelines.storage.errors import raising_oserror, require
 from pipelines.storage.paths import FileInfo, NoInputError, folder_error, is_temporary, last_part
 from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES, RangeFile, Upload
 
-__all__ = ["Objects"]
-
-_PART_BYTES = 16 << 20  # S3 allows 10,000 parts per object, each of at least 5 MB
+PART_BYTES = 16 << 20  # S3 allows 10,000 parts per object, each of at least 5 MB
 _PARTS_AT_A_TIME = 2
 _EXTRAS = {"gs": "gcp", "s3": "aws"}
 #: At most two minutes in total: a busy store asks for a retry, a missing one never answers.
@@ -118,7 +116,7 @@ class Objects:
     def open_output(self, path: str) -> Upload:
         """Start an upload. If it is abandoned, its parts are deleted and not billed."""
         store, key = self._store(path)
-        in_parts = {"chunk_size": _PART_BYTES, "max_concurrency": _PARTS_AT_A_TIME}
+        in_parts = {"chunk_size": PART_BYTES, "max_concurrency": _PARTS_AT_A_TIME}
 
         def send_whole(content: bytes) -> None:
             with raising_oserror(path):
@@ -128,7 +126,7 @@ class Objects:
             with raising_oserror(path):
                 store.put(key, parts, use_multipart=True, **in_parts)
 
-        return Upload(send_whole, send_parts, _PART_BYTES)
+        return Upload(send_whole, send_parts, PART_BYTES)
 
     # --- patterns
 
