@@ -21,7 +21,8 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 
-from model.studies.ablate import AblateConfig, Work, bits_per_byte, write_corpus
+from model.studies.ablate import AblateConfig, Work, bits_per_byte
+from model.studies.held_out_pages import write_corpus
 from model.studies.statistics import compare_paired
 from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.reading import open_corpus

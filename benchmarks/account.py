@@ -16,24 +16,20 @@ more with 1 is what its tables lose in the processor's cache. CPU seconds are th
 runs, taken in turn.
 """
 
-import functools
-import importlib
 import json
 import pathlib
 import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 _STARTED_S = time.process_time()  # Python's own start, and these few modules of its library
 
-from collections import defaultdict  # noqa: E402
-from collections.abc import Callable, Iterator, Sequence  # noqa: E402
-from typing import Any  # noqa: E402
+from collections.abc import Iterator, Sequence  # noqa: E402
 
 from benchmarks import measure  # noqa: E402
+from benchmarks.clocks import OWN, Parts, clocks, clocks_s  # noqa: E402
 
 _TOLERANCE = 0.05
 _INNER = "in-this-process"
@@ -42,7 +38,7 @@ _REST = "what no clock sees"
 
 #: part -> what it is made of: module, and name in it. Its clock starts before the next module is
 #: imported, so that imports come first.
-_PARTS: dict[str, tuple[tuple[str, str], ...]] = {
+_PARTS: Parts = {
     "imports": (("importlib._bootstrap", "_find_and_load"),),
     "Beam": (("pipelines.builds", "run_build"), ("threading", "Thread._bootstrap_inner")),
     "command line, list of inputs, claim": (("pipelines.c4_main", "main"),),
@@ -50,7 +46,7 @@ _PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "read: digest of the input, stored bytes": (("pipelines.wet.members", "Stored._load"),),
     "read: records": (("pipelines.stages.clean_files", "read_pages"),),
     "rules: whole page": (("c4_filters.pages", "PageRules._judge_whole"),),
-    "rules: lines": (("c4_filters.pages", "clean_text"), ("c4_filters.pages", "split_lines")),
+    "rules: lines": (("c4_filters.pages", "clean_texts"), ("c4_filters.pages", "split_lines")),
     "rules: language": (("c4_filters.pages", "detect_language"),),
     "rules: bad words": (("c4_filters.badwords", "BadWords.found"),),
     "rules: the rest": (("c4_filters.pages", "PageRules.clean_all"),),
@@ -58,11 +54,11 @@ _PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "addresses": (
         ("pipelines.stages.clean_files", "normalize_url"),
         ("pipelines.stages.clean_files", "url_identity"),
-        ("pipelines.stages.clean_files", "page_key"),
+        ("pipelines.stages.clean_files", "identity_key"),
         ("pipelines.stages.clean_files", "split_of"),
     ),
     "hashes of units": (("pipelines.stages.clean_files", "unit_identities"),),
-    "digests of pages": (("pipelines.stages.clean_files", "page_digest"),),
+    "digests of pages": (("pipelines.stages.clean_files", "_digest"),),
     "columns": (("pipelines.stages.clean_files", "_Cleaner.tables"),),
     "cleaned files: cut, pack, compress": (
         ("pipelines.corpus.cleaned", "pack_batch"),
@@ -90,115 +86,20 @@ _PARTS: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 
 
-class _Clock(threading.local):
-    """The parts that a thread is in, innermost last: [name, CPU of its callees]."""
-
-    def __init__(self) -> None:
-        self.stack: list[list[Any]] = []
-
-
-_CLOCK = _Clock()
-_OWN: dict[str, int] = defaultdict(int)  # nanoseconds
-_CALLS: dict[str, int] = defaultdict(int)
-
-
-def _timed(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``call`` with a clock around it; of a generator, around each of its steps."""
-
-    def enter() -> int:
-        _CLOCK.stack.append([part, 0])
-        return time.thread_time_ns()
-
-    def leave(started: int) -> None:
-        spent = time.thread_time_ns() - started
-        _, below = _CLOCK.stack.pop()
-        _OWN[part] += spent - below
-        _CALLS[part] += 1
-        if _CLOCK.stack:
-            _CLOCK.stack[-1][1] += spent
-
-    def stepped(steps: Iterator[Any]) -> Iterator[Any]:
-        while True:
-            started = enter()
-            try:
-                item = next(steps)
-            except StopIteration:
-                return
-            finally:
-                leave(started)
-            yield item
-
-    class Entered:
-        """A context manager whose beginning and end are timed, but not what is done in it."""
-
-        def __init__(self, inner: Any) -> None:
-            self._inner = inner
-
-        def __enter__(self) -> Any:
-            started = enter()
-            try:
-                return self._inner.__enter__()
-            finally:
-                leave(started)
-
-        def __exit__(self, *error: Any) -> Any:
-            started = enter()
-            try:
-                return self._inner.__exit__(*error)
-            finally:
-                leave(started)
-
-    @functools.wraps(call)
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        started = enter()
-        try:
-            found = call(*args, **kwargs)
-        finally:
-            leave(started)
-        if hasattr(found, "__next__"):
-            return stepped(found)
-        return Entered(found) if hasattr(found, "__exit__") and part == "files on disk" else found
-
-    return timed
-
-
-def _install(batch: int) -> None:
-    """Put clocks around all parts of the build in this process."""
-    for part, places in _PARTS.items():
-        for module_name, path in places:
-            owner: Any = importlib.import_module(module_name)
-            *outer, name = path.split(".")
-            for step in outer:
-                owner = getattr(owner, step)
-            setattr(owner, name, _timed(part, getattr(owner, name)))
-    from pipelines.stages import clean_files
-
-    clean_files._PAGES_AT_A_TIME, clean_files._CHARS_AT_A_TIME = batch, sys.maxsize
-
-
-def _clock_ns() -> float:
-    """Return what one clock around one call costs."""
-    nothing = _timed("clocks", lambda: None)
-    started = time.thread_time_ns()
-    for _ in range(10_000):
-        nothing()
-    del _OWN["clocks"], _CALLS["clocks"]
-    return (time.thread_time_ns() - started) / 10_000
-
-
 def _build(batch: int, words: Sequence[str]) -> int:
     """Run ``c4 build`` with clocks in this process; print the account as the last line."""
     from pipelines import c4_main
     from pipelines.engines.lean_imports import leave_out_unused
 
     leave_out_unused()  # as the command does before it imports Beam, which the clocks do now
-    _install(batch)
-    clock_ns = _clock_ns()
-    sys.argv = ["c4", *words]
-    status = c4_main.main()  # in a process of its own, as the console command is
-    seconds = {part: own / 1e9 for part, own in _OWN.items()} | {_PYTHON: _STARTED_S}
-    clocks = sum(_CALLS.values()) * clock_ns / 1e9
-    print(json.dumps({"parts": seconds, "clocks": clocks, "whole": time.process_time()}))
+    with clocks(_PARTS):
+        from pipelines.stages import clean_files
+
+        clean_files._PAGES_AT_A_TIME, clean_files._CHARS_AT_A_TIME = batch, sys.maxsize
+        sys.argv = ["c4", *words]
+        status = c4_main.main()  # in a process of its own, as the console command is
+    seconds = {part: own / 1e9 for part, own in OWN.items()} | {_PYTHON: _STARTED_S}
+    print(json.dumps({"parts": seconds, "clocks": clocks_s(), "whole": time.process_time()}))
     return status
 
 

@@ -106,7 +106,7 @@ def stages(paths: Sequence[str]) -> None:
     """Print the CPU per page of each part of recipe ``en``, in one process."""
     from c4_filters.badwords import BadWords
     from c4_filters.language import detect_language
-    from c4_filters.lines import clean_text
+    from c4_filters.lines import clean_texts
     from c4_filters.pages import PageRules
     from c4_filters.recipes import RECIPES
     from c4_filters.spans import unit_identities
@@ -156,8 +156,8 @@ def stages(paths: Sequence[str]) -> None:
 
     timed("floor: gunzip and decode", floor)
     timed("read records", read)
-    cleaned = timed("line rules", lambda: [clean_text(t, recipe, Counter()).lines for t in texts])
-    kept = ["\n".join(ls).strip() for ls in cleaned if len(ls) >= recipe.min_sentences]
+    cleaned = timed("line rules", lambda: list(clean_texts(texts, recipe, Counter())))
+    kept = [page.text.strip() for page in cleaned if page.lines >= recipe.min_sentences]
     languages = timed("language", lambda: [detect_language(text) for text in kept])
     english = [t for t, found in zip(kept, languages, strict=True) if found and found.code == "en"]
     timed("bad words", lambda: [badwords.found(text, "en") for text in english])

@@ -8,7 +8,7 @@ write, file by file, which spans are removed; the lists must be the same. Each m
 its own process, after the import of Beam and a small pipeline, on FnApiRunner in memory. Time is
 the CPU time of that process and its children, the best of the repeats, so that other load on the
 machine matters little. Bars: the packed graph takes at most 1/12 of the naive one's time at 2
-million spans, and at most 0.6 us for each span beyond that; otherwise the program fails.
+million spans, and at most 0.35 us for each span beyond that; otherwise the program fails.
 """
 
 import os
@@ -26,7 +26,7 @@ from benchmarks import measure
 from c4_filters import spans
 
 BAR_RATIO = 12.0  # measured for such a graph elsewhere: 11 to 12
-BAR_MICROSECONDS = 0.6  # a span, beyond the first two million
+BAR_MICROSECONDS = 0.35  # a span, beyond the first two million
 BUCKET_BYTES = 64 * 2**20  # of packed spans: a sort of that size still works in little memory
 UNITS_PER_PAGE = 25  # about what a kept page of Common Crawl has
 

@@ -5,61 +5,100 @@
     python -m benchmarks.input_pipeline --corpus DIR --vocab FILE
     python -m benchmarks.input_pipeline --corpus DIR --vocab FILE --objective prefix_lm
     python -m benchmarks.input_pipeline --corpus DIR --vocab FILE --workers 2
+    python -m benchmarks.input_pipeline --corpus DIR --vocab FILE --account
     python -m benchmarks.input_pipeline --corpus DIR --vocab FILE --data TASKS --tasks squad,dpr
 
 With ``--tasks``, a mixture of the corpus and prepared tasks, each drawn equally often, is measured
-beside the corpus alone, against encoding the texts of as many examples of each.
+beside the corpus alone, against encoding the texts of as many examples of each. A task whose
+examples are drawn again is not encoded again.
 
-Both process the same pages on one core each, several times in turn: SentencePiece turns texts in
-memory into arrays of ids, by its fastest call; the pipeline reads them from the corpus, encodes,
-corrupts, packs and batches them. Tokens are those of the texts. Quote the ratio of CPU
-seconds, since machines are shared and noisy. ``--pages`` sets how many pages of the corpus are
-read. With ``--workers``, the wall time with that many processes is printed too, and the CPU of the
-parent per batch.
+Both process the same pages on one core each, several times in turn. SentencePiece turns texts in
+memory into arrays of ids, by the fastest of its calls: one with all texts. The pipeline opens the
+corpus, reads, encodes, corrupts, packs and batches until all pages have been read once; what it
+reads of the next epoch by then is encoded by both. Tokens are those of the texts. Quote the ratio
+of CPU seconds, since machines are shared and noisy. ``--pages`` sets how many pages of the corpus
+are read; ``--one-each`` gives each example a row. With ``--workers``, the wall time with that many
+processes is printed too, and the CPU of the parent per batch.
+
+``--account`` splits the pipeline's CPU completely instead, into parts with a clock around each, and
+the rest, which no clock sees. It fails if the rest or the clocks' own cost is above 5 % of the
+whole.
 """
 
 import dataclasses
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+import unittest.mock
+from collections.abc import Mapping, Sequence
 
 from benchmarks import measure
+from benchmarks.clocks import OWN, Parts, clocks, clocks_s
 from model.data.input_config import InputConfig, TaskInput
 from model.data.input_pipeline import make_input
 from model.data.objectives import OBJECTIVES, objective
 from model.data.vocabulary import Vocabulary
 from pipelines.corpus.reading import PageReader
 
-Texts = list[list[bytes]]
-_GROUP = 128  # texts encoded at a time, as the pipeline does
+_TOLERANCE = 0.05
+_REST = "what no clock sees"
+_PARTS: Parts = {
+    "opening": (("model.data.input_pipeline", "InputIterator.__init__"),),
+    "SentencePiece": (("model.data.vocabulary", "Vocabulary.encode_batch"),),
+    "read: decoded row groups": (("pipelines.corpus.formats.parquet", "_decoded"),),
+    "read: texts of pages": (("pipelines.corpus.reading", "PageReader.read_span"),),
+    "order of pages, random generators": (
+        ("model.data.sources.corpus", "PageOrder.ranges"),
+        ("model.data.sources.corpus", "generator"),
+    ),
+    "pages to pieces": (("model.data.sources.corpus", "CorpusSource._measured"),),
+    "noise": (("model.data.objectives", "Objective.draw_noise"),),
+    "inputs and targets": (("model.data.objectives", "Objective.render"),),
+    "tasks: order of examples": (("model.data.sources.task", "TaskSource._places"),),
+    "tasks: examples as text": (
+        ("model.tasks.prepared", "Prepared.pairs"),
+        ("model.tasks.prepared", "Pairs.__getitem__"),
+    ),
+    "tasks: ids kept and found": (("model.data.sources.task", "TaskSource.together"),),
+    "drawing": (
+        ("model.data.input_pipeline", "draw_block"),
+        ("model.data.input_pipeline", "_SourceStream.take"),
+        ("model.data.input_pipeline", "_ShardStream._made"),
+    ),
+    "packing": (("model.data.batches", "first_fit"), ("model.data.batches", "one_each")),
+    "rows": (("model.data.rows", "RowPacker.__call__"),),
+    "batches": (("model.data.input_pipeline", "InputIterator.__next__"),),
+}
 
 
-def texts_of(config: InputConfig) -> Texts:
-    """All pages, in groups."""
-    corpus = config.open()
-    reader, pages = PageReader(corpus, 1), corpus.page_count
-    return [
-        reader.read_span(begin, min(begin + _GROUP, pages)) for begin in range(0, pages, _GROUP)
-    ]
+def pages_read(config: InputConfig) -> tuple[list[bytes], dict[str, float]]:
+    """Return all pages that a run reads, and its passes of each source."""
+    pages: list[bytes] = []
+    read_span = PageReader.read_span
+
+    def noted(self: PageReader, start: int, stop: int) -> list[bytes]:
+        texts = read_span(self, start, stop)
+        pages.extend(texts)
+        return texts
+
+    with unittest.mock.patch.object(PageReader, "read_span", noted):
+        passes = one_epoch(config)
+    return pages, passes
 
 
-def texts_of_tasks(config: InputConfig, draws: Mapping[str, int]) -> Texts:
-    """Return inputs and targets of so many examples of each task, again and again, in groups."""
-    groups: Texts = []
+def texts_of_tasks(config: InputConfig, draws: Mapping[str, int]) -> list[bytes]:
+    """Return inputs and targets of so many examples of each task, again and again."""
+    texts: list[bytes] = []
     for task in config.tasks:
         pairs = task.open().pairs(task.split)
-        chosen = [pairs[n % len(pairs)] for n in range(draws[task.name])]
-        groups += [
-            [text.encode() for pair in chosen[begin : begin + _GROUP] for text in pair]
-            for begin in range(0, len(chosen), _GROUP)
-        ]
-    return groups
+        for number in range(draws[task.name]):
+            texts += [text.encode() for text in pairs[number % len(pairs)]]
+    return texts
 
 
-def encode(vocabulary: Vocabulary, texts: Texts) -> int:
+def encode(vocabulary: Vocabulary, texts: Sequence[bytes]) -> int:
     """Bare SentencePiece; return the tokens."""
-    return sum(len(ids) for group in texts for ids in vocabulary.encode_batch(group))
+    return sum(map(len, vocabulary.encode_batch(texts)))
 
 
 def one_epoch(config: InputConfig) -> dict[str, float]:
@@ -77,8 +116,7 @@ def one_epoch(config: InputConfig) -> dict[str, float]:
 
 def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
     """Print tokens per CPU second of both, and their ratio; return the ratio."""
-    passes = one_epoch(config)  # loads what is loaded once, for both
-    pages = texts_of(config)
+    pages, passes = pages_read(config)  # loads what is loaded once, for both
     draws = {
         task.name: round(passes[task.name] * task.open().pair_counts[task.split])
         for task in config.tasks
@@ -94,7 +132,7 @@ def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
     )
     examples = "".join(f" and {count:,} of {name}" for name, count in draws.items())
     print(
-        f"{sum(map(len, pages)):,} pages{examples}, {tokens:,} tokens, {config.objective.name}, "
+        f"{len(pages):,} pages{examples}, {tokens:,} tokens, {config.objective.name}, "
         f"{config.architecture}"
     )
     for what, cpu_s in turns.items():
@@ -107,6 +145,34 @@ def speed(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> float:
     )
     print(f"  pipeline at {ratio:.2f} of bare SentencePiece, the median of {repeats} turns")
     return ratio
+
+
+def account(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> bool:
+    """Print the CPU nanoseconds a token of each part, the costliest first; return if it holds.
+
+    They are those of the run with the least CPU.
+    """
+    pages, _ = pages_read(config)
+    tokens = encode(vocabulary, pages)
+    least: dict[str, float] = {}
+    plain = measure.in_turn({"": lambda: one_epoch(config)}, repeats)[""]
+    for _ in range(repeats):
+        # SentencePiece works in a thread of its own.
+        with clocks(_PARTS, time.process_time_ns):
+            started = time.process_time()
+            one_epoch(config)
+            whole = time.process_time() - started
+        if not least or whole < least["whole"]:
+            least = {part: own / 1e9 for part, own in OWN.items()}
+            least |= {_REST: whole - sum(least.values()), "whole": whole}
+            least["of these, the clocks"] = clocks_s(time.process_time_ns)
+    sums = ("whole", "of these, the clocks")
+    print(f"CPU nanoseconds for each of {tokens:,} tokens of {len(pages):,} pages")
+    for part in (*sorted(least.keys() - {*sums}, key=least.__getitem__, reverse=True), *sums):
+        print(f"  {part:<36}{least[part] / tokens * 1e9:9.2f}{least[part] / least['whole']:8.1%}")
+    print(f"  {'whole, without clocks':<36}{min(plain) / tokens * 1e9:9.2f}")
+    small = {name: least[name] for name in (_REST, "of these, the clocks")}
+    return all(-_TOLERANCE < s / least["whole"] < _TOLERANCE for s in small.values())
 
 
 def with_workers(config: InputConfig, batches: int) -> None:
@@ -138,6 +204,8 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--batches", type=int, default=100, help="with --workers")
+    parser.add_argument("--one-each", action="store_true", help="one example a row")
+    parser.add_argument("--account", action="store_true", help="where the time goes")
     parser.add_argument("--data", metavar="DIR", help="prepared tasks")
     parser.add_argument("--tasks", default="", metavar="NAME,NAME")
     arguments = parser.parse_args()
@@ -149,17 +217,20 @@ def main() -> int:
         architecture=arguments.architecture,
         format=arguments.format,
         max_pages=arguments.pages,
+        packed=not arguments.one_each,
     )
-    speed(config, vocabulary, arguments.repeats)
+    measured = account if arguments.account else speed
+    held = measured(config, vocabulary, arguments.repeats)
     if arguments.tasks:
         tasks = tuple(
             TaskInput(data=arguments.data, name=name) for name in arguments.tasks.split(",")
         )
         print("mixture with tasks, each drawn equally often:")
-        speed(dataclasses.replace(config, tasks=tasks), vocabulary, arguments.repeats)
+        mixed = dataclasses.replace(config, tasks=tasks)
+        held = measured(mixed, vocabulary, arguments.repeats) and held
     if arguments.workers:
         with_workers(dataclasses.replace(config, workers=arguments.workers), arguments.batches)
-    return 0
+    return 0 if held else 1
 
 
 if __name__ == "__main__":

@@ -20,13 +20,12 @@ from typing import NamedTuple
 from unittest import mock
 
 from pipelines import builders, c4_main
+from pipelines.plan import Fleet, Profile, Work, make_plan
 from pipelines.stages import merge_files
 from testing.fake_google_cloud import fake_google_cloud
 from testing.helpers import wet_bytes
 
-__all__ = ["KINDS", "TEXT_BYTES", "Counted", "count_requests", "pieces_of"]
-
-KINDS = ("PUT", "GET", "HEAD", "LIST", "DELETE")
+_KINDS = ("PUT", "GET", "HEAD", "LIST", "DELETE")
 _TEXT = (
     "The ferry to {place} leaves at {hour} in the morning.\n"
     "It carries the mail for {place} and some {hour} passengers.\n"
@@ -34,6 +33,9 @@ _TEXT = (
 )
 _PAGES = 12
 TEXT_BYTES = 160  # of a page, about
+_OF_FILES = re.compile(
+    r"wet/N|out/(cleaned|fingerprints|removals)/N|out/merged/group|out/(train|validation)-"
+)
 _NUMBER = re.compile(r"[0-9a-f]{32}|-[0-9a-f]{8,16}\b|\d{2,}")
 
 
@@ -47,6 +49,15 @@ class Counted(NamedTuple):
     def total(self) -> int:
         """All requests."""
         return sum(self.kinds.values())
+
+    @property
+    def of_files(self) -> Mapping[str, int]:
+        """Those by kind that grow with the number of files and shards."""
+        found: Counter[str] = Counter()
+        for (kind, place), count in self.places.items():
+            if _OF_FILES.match(place):
+                found[kind] += count
+        return found
 
 
 def count_requests(files: int, shards: int, pages: int = _PAGES) -> Counted:
@@ -83,7 +94,7 @@ def count_requests(files: int, shards: int, pages: int = _PAGES) -> Counted:
     kinds: Counter[str] = Counter()
     for (kind, _), count in places.items():
         kinds[kind] += count
-    return Counted({kind: kinds[kind] for kind in KINDS}, places)
+    return Counted({kind: kinds[kind] for kind in _KINDS}, places)
 
 
 @contextlib.contextmanager
@@ -114,10 +125,19 @@ def main() -> None:
         of_piece = pieces_of(arguments.files * _PAGES * TEXT_BYTES // arguments.pieces)
     with of_piece:
         found = count_requests(arguments.files, arguments.shards)
+        profile = Profile(stored_bytes=500.0, kept_pages=1.0, kept_bytes=TEXT_BYTES, units=3.0)
+        work = Work(arguments.files, arguments.files * _PAGES, profile)
+        plan = make_plan(work, Fleet(1, 1, 16.0), shards=arguments.shards)
     if arguments.where:
         for (kind, place), count in sorted(found.places.items(), key=lambda item: -item[1]):
             print(f"{count:6} {kind:6} {place}")
     print(", ".join(f"{kind} {count:,}" for kind, count in found.kinds.items()))
+    own, published = found.of_files, arguments.shards + 1
+    print(
+        f"that grow with files and shards: {own['PUT'] + published:,} write or list, model "
+        f"{plan.total('class_a'):,.0f}; {own['GET'] + own['HEAD'] + published:,} read, model "
+        f"{plan.total('class_b'):,.0f}; {plan.pieces:,} pieces"
+    )
     print(f"{found.total:,} requests: {arguments.files} files, {arguments.shards} shards")
 
 

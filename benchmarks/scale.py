@@ -114,7 +114,7 @@ def measure_file(crawl: SpanCrawl, file: int, buckets: int) -> dict[str, float]:
     started = time.process_time()
     found = spans.span_winners(ids, keys)
     winners = found.rows
-    buffers = spans.pack_spans_by_bucket(ids[winners], keys[winners], winners, buckets)
+    buffers = spans.pack_spans_by_bucket(ids.take(winners, axis=0), keys[winners], winners, buckets)
     cpu_s = time.process_time() - started
     return {
         "spans": len(ids),

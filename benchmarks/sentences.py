@@ -36,7 +36,7 @@ def read_texts(paths: Iterable[str]) -> Iterator[str]:
 
 def kept_text(text: str) -> str:
     r"""Return what the line rules of recipe `en` leave of a page, joined by `"\n"`."""
-    return "\n".join(clean_text(text, RECIPES["en"], Counter()).lines)
+    return clean_text(text, RECIPES["en"], Counter()).text
 
 
 def nltk_spans(language: str, text: str) -> list[tuple[int, int]]:

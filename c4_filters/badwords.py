@@ -2,6 +2,7 @@
 
 import functools
 import importlib.resources
+import string
 from collections.abc import Iterable, Mapping
 
 import ahocorasick_rs
@@ -48,6 +49,9 @@ def packaged_badwords(language: str) -> frozenset[str]:
     return parse_badwords(source.read_text(encoding="utf-8"))
 
 
+# What \w matches in Python's re, with which the reference flanks its entries: of ASCII these, of
+# the rest what str.isalnum says.
+_ASCII_WORD = frozenset((string.ascii_letters + string.digits + "_").encode())
 _MOST_FOR_DFA = 5_000  # entries; beyond, its table takes longer to make than it saves
 
 
@@ -82,33 +86,23 @@ class _Matcher:
         if lowered is None:
             lowered = text.lower().encode("utf-8", "surrogatepass")
         for index, start, end in self._automaton.find_matches_as_indexes(lowered, overlapping=True):
-            if self._anywhere or not (
-                _word_ends_at(lowered, start) or _word_begins_at(lowered, end)
-            ):
+            if self._anywhere or not (_in_word(lowered, start - 1) or _in_word(lowered, end)):
                 return self._entries[index]
         return None
 
 
-def _word_ends_at(data: bytes, position: int) -> bool:
-    """Whether the character before ``position`` belongs to a word."""
-    first = position - 1
-    while first > 0 and 0x80 <= data[first] < 0xC0:  # UTF-8: the rest of a longer character
+def _in_word(data: bytes, position: int) -> bool:
+    """Whether the character whose bytes stand at ``position`` belongs to a word; outside, none."""
+    if not 0 <= position < len(data):
+        return False
+    if data[position] < 0x80:
+        return data[position] in _ASCII_WORD
+    first, end = position, position + 1
+    while 0x80 <= data[first] < 0xC0:  # UTF-8: the rest of a longer character
         first -= 1
-    return _is_word_character(data[first:position]) if position else False
-
-
-def _word_begins_at(data: bytes, position: int) -> bool:
-    """Whether the character at ``position`` belongs to a word."""
-    last = position + 1
-    while last < len(data) and 0x80 <= data[last] < 0xC0:
-        last += 1
-    return _is_word_character(data[position:last])
-
-
-def _is_word_character(data: bytes) -> bool:
-    # What \w matches in Python's re, with which the reference flanks its entries.
-    character = data.decode("utf-8", "surrogatepass")
-    return character.isalnum() or character == "_"
+    while end < len(data) and 0x80 <= data[end] < 0xC0:
+        end += 1
+    return data[first:end].decode("utf-8", "surrogatepass").isalnum()
 
 
 class BadWords:

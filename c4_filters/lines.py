@@ -6,17 +6,20 @@ a line already dropped for its end or its length cannot drop its page for ``lore
 
 import functools
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import ahocorasick_rs
+import numpy as np
+import numpy.typing as npt
 
 from c4_filters.ascii_case import ascii_lowered
 from c4_filters.recipes import Recipe
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
-__all__ = ["CleanLines", "clean_text", "judge_line", "split_lines"]
+__all__ = ["CleanLines", "clean_text", "clean_texts", "judge_line", "split_lines"]
 
 _ELLIPSIS = "..."  # TF
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")  # TF
@@ -28,27 +31,34 @@ _POLICY = (  # TF; P from v3 on
     "use of cookies",
     "use cookies",
 )
-# What rules 5 to 8 look for: a page without any of them needs none of these rules. One pass over
-# the page for all of them.
+# What rules 5, 6 and 8 look for: a page without any of these phrases, and without {, needs none of
+# rules 5 to 8. One pass over the page for all of them; in the list, { would slow it down sevenfold.
 _SUSPECT = ahocorasick_rs.BytesAhoCorasick(
-    [phrase.encode() for phrase in ("lorem ipsum", "javascript", "{", *_POLICY)],
+    [phrase.encode() for phrase in ("lorem ipsum", "javascript", *_POLICY)],
     matchkind=ahocorasick_rs.MatchKind.LeftmostFirst,
 )
+# What str.splitlines parts lines at, besides the newline.
+_OTHER_BREAKS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what str.strip removes
+# Texts searched in one go: their code points stay in the second-level cache.
+_CHARS_AT_A_TIME = 1 << 17
 
 
 class _Ends(NamedTuple):
     """How lines end that rule 3 keeps."""
 
     marks: tuple[str, ...]
-    # A line can end in an end mark only if it does so already, or once a citation is gone.
-    may_end: frozenset[str]
     single: frozenset[str]  # the marks of one character
+    # By code point: whether a line that ends in it may end in a mark once it is stripped, and once
+    # a citation is gone.
+    may_end: npt.NDArray[np.bool_]
 
 
 @functools.cache
 def _ends(marks: tuple[str, ...]) -> _Ends:
-    last = frozenset(mark[-1] for mark in marks)
-    return _Ends(marks, last | {"]"}, last.intersection(marks))
+    may_end = np.zeros(sys.maxunicode + 1, np.bool_)
+    may_end[[ord(last) for last in (*_BLANKS, "]", *(mark[-1] for mark in marks))]] = True
+    return _Ends(marks, frozenset(mark for mark in marks if len(mark) == 1), may_end)
 
 
 #: Verdicts of a line that drop its whole page.
@@ -95,8 +105,9 @@ def _judge_words(line: str) -> LineVerdict:
 class CleanLines(NamedTuple):
     """What the line rules leave of a page."""
 
-    lines: list[str]  # as kept, citations removed; empty when the page is dropped
-    page: PageVerdict  # KEPT, LOREM_IPSUM or CURLY_BRACKET
+    text: str  # the kept lines without citations, joined by newlines; empty when it is dropped
+    lines: int  # how many they are
+    page: PageVerdict
 
 
 def split_lines(text: str) -> list[str]:
@@ -109,35 +120,78 @@ def split_lines(text: str) -> list[str]:
 
 
 def clean_text(text: str, recipe: Recipe, counts: Counter[str]) -> CleanLines:
-    """Apply the line rules to a page's lines, as split_lines gives them.
+    """Apply the line rules to one page; see clean_texts."""
+    [result] = clean_texts([text], recipe, counts)
+    return result
+
+
+def clean_texts(texts: Sequence[str], recipe: Recipe, counts: Counter[str]) -> Iterator[CleanLines]:
+    """Apply the line rules to the lines of each page, as split_lines gives them.
 
     Equal to :func:`judge_line` on each in turn, stopping where one drops the page. Adds to
     ``counts``: ``lines_read``, and each dropped line under its verdict; on a dropped page the lines
     that were fine, or never judged, count as ``on_dropped_page``.
     """
+    for some in _batches(texts):
+        for text, (lines, others) in zip(some, _candidates(some, recipe), strict=True):
+            yield _clean_page(text, lines, others, recipe, counts)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the texts, as many at a time as are searched in one go, newlines their only breaks."""
+    some: list[str] = []
+    chars = 0
+    for text in texts:
+        if any(map(text.__contains__, _OTHER_BREAKS)):
+            text = "\n".join(split_lines(text))
+        some.append(text)
+        chars += len(text)
+        if chars >= _CHARS_AT_A_TIME:
+            yield some
+            some, chars = [], 0
+    if some:
+        yield some
+
+
+def _candidates(texts: Sequence[str], recipe: Recipe) -> Iterator[tuple[list[str], int]]:
+    """Yield, of each text, the lines that the end mark alone does not decide, and how many it does.
+
+    The others, four lines in five of a web page, end in no mark and are too short for a long word:
+    they are never cut out of the text. The lines are stripped, and blank ones left out.
+    """
+    joined = "\n".join([*texts, ""])
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4")
+    ends = np.flatnonzero(codes == ord("\n"))
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    # An empty line is chosen, too: before its end stands the newline of another line.
+    may_end = _ends(recipe.end_marks).may_end[codes[ends - 1]]
+    chosen = np.flatnonzero(may_end | (ends - starts > recipe.max_word_chars))
+    lines = [
+        joined[start:end].strip()
+        for start, end in zip(starts[chosen].tolist(), ends[chosen].tolist(), strict=True)
+    ]
+    # Up to the end of each text: how many lines, and how many of those chosen.
+    counts = np.searchsorted(starts, np.cumsum([len(text) + 1 for text in texts]))
+    first = others = 0
+    for count, last in zip(counts.tolist(), np.searchsorted(chosen, counts).tolist(), strict=True):
+        yield list(filter(None, lines[first:last])), count - last - others
+        first, others = last, count - last
+
+
+def _clean_page(
+    text: str, lines: list[str], unmarked: int, recipe: Recipe, counts: Counter[str]
+) -> CleanLines:
+    """Judge a page by its candidates; ``unmarked``: how many lines it has besides."""
     limit, min_words = recipe.max_word_chars, recipe.min_words_per_line
-    marks, may_end, single = _ends(recipe.end_marks)
-    lines = split_lines(text)
-    # The cheapest test first: four lines in five of a web page cannot end in an end mark.
-    candidates = [line for line in lines if line[-1] in may_end]
-    unmarked = len(lines) - len(candidates)
-    long_words = 0
-    if lines and max(map(len, lines)) > limit:
-        fitting = [
-            line for line in candidates if len(line) <= limit or not _has_long_word(line, limit)
-        ]
-        long_unmarked = sum(
-            _has_long_word(line, limit)
-            for line in lines
-            if len(line) > limit and line[-1] not in may_end
-        )
-        long_words = len(candidates) - len(fitting) + long_unmarked
-        unmarked -= long_unmarked
-        candidates = fitting
-    few_words = 0
+    marks, single, _ = _ends(recipe.end_marks)
+    read = len(lines) + unmarked
+    long_words = few_words = 0
     most_splits = min_words - 1
     kept = []
-    for line in candidates:
+    for line in lines:
+        if len(line) > limit and _has_long_word(line, limit):
+            long_words += 1
+            continue
         if "[" in line:
             line = _CITATION.sub("", line)
             if not line.endswith(marks):
@@ -145,27 +199,31 @@ def clean_text(text: str, recipe: Recipe, counts: Counter[str]) -> CleanLines:
                 continue
         if line[-3:] == _ELLIPSIS or not (line[-1] in single or line.endswith(marks)):
             unmarked += 1
-        elif most_splits >= 0 and len(line.split(None, most_splits)) < min_words:
+        elif len(line.split(None, most_splits)) < min_words:
             few_words += 1
         else:
             kept.append(line)
-    lowered = ascii_lowered("\n".join(kept))
+    left = "\n".join(kept)
+    lowered = ascii_lowered(left)
     if lowered is None:
         suspects = list(range(len(kept)))
     else:
         suspects = _lines_at(lowered, _SUSPECT.find_matches_as_indexes(lowered))
+        if b"{" in lowered:
+            suspects += [at for at, line in enumerate(kept) if "{" in line]
     if suspects:
         judged = {at: _judge_words(kept[at]) for at in suspects}
         if not PAGE_DROPPING.keys().isdisjoint(judged.values()):
-            return _dropped_page(lines, recipe, counts)
+            return _dropped_page(split_lines(text), recipe, counts)
         gone = {at for at, verdict in judged.items() if verdict is not LineVerdict.KEPT}
         counts.update(judged[at] for at in gone)
         kept = [line for at, line in enumerate(kept) if at not in gone]
-    counts["lines_read"] += len(lines)
+        left = "\n".join(kept)
+    counts["lines_read"] += read
+    counts[LineVerdict.LONG_WORD] += long_words
     counts[LineVerdict.NO_END_MARK] += unmarked
     counts[LineVerdict.FEW_WORDS] += few_words
-    counts[LineVerdict.LONG_WORD] += long_words
-    return CleanLines(kept, PageVerdict.KEPT)
+    return CleanLines(left, len(kept), PageVerdict.KEPT)
 
 
 def _lines_at(text: bytes, matches: Iterable[tuple[int, int, int]]) -> list[int]:
@@ -193,9 +251,16 @@ def _dropped_page(lines: Sequence[str], recipe: Recipe, counts: Counter[str]) ->
         counts[verdict] += 1
         if verdict in PAGE_DROPPING:
             counts[LineVerdict.ON_DROPPED_PAGE] += fine + len(lines) - position - 1
-            return CleanLines([], PAGE_DROPPING[verdict])
+            return CleanLines("", 0, PAGE_DROPPING[verdict])
     raise AssertionError("no line drops this page")
 
 
 def _has_long_word(line: str, limit: int) -> bool:
-    return len(line) > limit and any(len(word) > limit for word in line.split())
+    # From blank to blank in the longest hops: hardly any line must be split into its words.
+    start = 0
+    while len(line) - start > limit:
+        blank = line.rfind(" ", start, start + limit + 1)
+        if blank < 0:
+            return any(len(word) > limit for word in line[start:].split())
+        start = blank + 1
+    return False

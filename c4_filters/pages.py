@@ -13,7 +13,7 @@ import numpy.typing as npt
 from c4_filters.badwords import BadWords
 from c4_filters.end_marks import sentence_ends
 from c4_filters.language import Language, detect_language
-from c4_filters.lines import clean_text, split_lines
+from c4_filters.lines import CleanLines, clean_texts, split_lines
 from c4_filters.own_rules import OwnRules, RulePage
 from c4_filters.recipes import Recipe, load_recipe
 from c4_filters.sentences import sentence_splitter
@@ -150,7 +150,7 @@ class PageRules:
 
         Raises OwnRuleError if a user's rule fails.
         """
-        results = [self._judge_lines(page, counts) for page in pages]
+        results = self._judge_lines(pages, counts)
         if not self._late:
             self._judge_contents(pages, results)
         if self._own is not None:
@@ -161,26 +161,36 @@ class PageRules:
                 results[position] = result._replace(text="", lines=0)
         return results
 
-    def _judge_lines(self, page: RawPage, counts: Counter[str]) -> CleanPage:
-        recipe = self.recipe
+    def _judge_lines(self, pages: Sequence[RawPage], counts: Counter[str]) -> list[CleanPage]:
+        """Apply the rules on whole pages, on lines and on how many sentences are left."""
+        whole = [self._without_line_rules(page, counts) for page in pages]
+        texts = [page.text for page, left in zip(pages, whole, strict=True) if left is None]
+        cleaned = clean_texts(texts, self.recipe, counts)
+        return [
+            self._judge_sentences(page, left or next(cleaned))
+            for page, left in zip(pages, whole, strict=True)
+        ]
+
+    def _without_line_rules(self, page: RawPage, counts: Counter[str]) -> CleanLines | None:
+        """Return a page that the line rules do not look at, judged as a whole; None for others."""
         verdict = self._judge_whole(page)
-        if verdict is PageVerdict.KEPT and recipe.line_rules:
-            lines, verdict = clean_text(page.text, recipe, counts)
-            if verdict is not PageVerdict.KEPT:
-                return CleanPage(verdict)
-        else:
-            lines = split_lines(page.text)
-            counts["lines_read"] += len(lines)
-            if verdict is not PageVerdict.KEPT:
-                return CleanPage(verdict, lines=len(lines))
+        if verdict is PageVerdict.KEPT and self.recipe.line_rules:
+            return None
+        lines = split_lines(page.text)
+        counts["lines_read"] += len(lines)
+        return CleanLines(
+            "\n".join(lines) if verdict is PageVerdict.KEPT else "", len(lines), verdict
+        )
+
+    def _judge_sentences(self, page: RawPage, left: CleanLines) -> CleanPage:
+        text, lines, verdict = left
+        wanted = self.recipe.min_sentences
+        if verdict is not PageVerdict.KEPT:
+            return CleanPage(verdict, lines=lines)
         # A line has at least one sentence: Punkt need not count on pages of enough lines.
-        if not lines or (
-            len(lines) < recipe.min_sentences
-            and len(self.splitter.line_starts("\n".join(lines))) < recipe.min_sentences
-        ):
-            return CleanPage(PageVerdict.FEW_SENTENCES, lines=len(lines))
-        text = "\n".join(lines).strip() if not recipe.verbatim else page.text
-        return CleanPage(PageVerdict.KEPT, text, len(lines))
+        if not lines or (lines < wanted and len(self.splitter.line_starts(text)) < wanted):
+            return CleanPage(PageVerdict.FEW_SENTENCES, lines=lines)
+        return CleanPage(verdict, page.text if self.recipe.verbatim else text.strip(), lines)
 
     def _judge_whole(self, page: RawPage) -> PageVerdict:
         """Apply the rules that look at a page before any of its lines is dropped."""

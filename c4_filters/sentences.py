@@ -125,15 +125,16 @@ class _Bounds(NamedTuple):
 def _bounds(blanks: str, separator: str) -> _Bounds:
     """Compile the patterns: `blanks` may be between two words, `separator` between two lines.
 
-    In `marks`, group 1 takes part when one space and then an ordinary character follow the mark:
-    no closing quote, no second blank, so the next sentence starts just there. A mark before a
-    mark is let through because the searched copy does not distinguish `.` from `?`.
+    In `marks`, group 1, the word without its mark, takes part when one space and then an ordinary
+    character follow the mark: no closing quote, no second blank, so the next sentence starts just
+    there. A mark before a mark is let through because the searched copy does not distinguish `.`
+    from `?`.
     """
     end = rf"(?:\Z|{separator})" if separator else r"\Z"
     return _Bounds(
         re.compile(
-            rf"\.(?:(?<=[^\s{re.escape(_CLOSERS)}] \.)()|(?<=[{blanks}{_WORD_BREAKS}.]\.))"
-            rf"[^{_ASCII_BLANKS}]*"
+            rf"\.(?:(?<=[^\s{re.escape(_CLOSERS)}] \.)([^{_ASCII_BLANKS}]*)"
+            rf"|(?<=[{blanks}{_WORD_BREAKS}.]\.)[^{_ASCII_BLANKS}]*)"
         ),
         re.compile(rf"[{blanks}]+"),
         separator,
@@ -220,7 +221,7 @@ class SentenceSplitter:
         for first, second in parameters.collocations:
             collocates.setdefault(first, set()).add(second)
         self._collocates = {first: frozenset(seconds) for first, seconds in collocates.items()}
-        # Reversed word with its mark -> whether a sentence ends there whatever follows.
+        # Reversed word without its mark -> whether a sentence ends there whatever follows.
         self._ends_always: dict[str, bool] = {}
         self._before: dict[str, _Before] = {}
         self._after: dict[str, _After] = {}
@@ -267,11 +268,12 @@ class SentenceSplitter:
         [0, 11, 21]
         """
         starts = self._later_starts(text, _LINES)
-        position = 0
-        for line in text.split("\n"):
-            if line and not line.isspace():
-                starts.append(position)
-            position += len(line) + 1
+        start = 0
+        while start < len(text):
+            # Only a line that begins with a blank can be blank, and few do.
+            if not (text[start].isspace() and _LINES.rest_is_blank.match(text, start)):
+                starts.append(start)
+            start = text.find("\n", start) + 1 or len(text)
         starts.sort()
         return starts
 
@@ -297,15 +299,15 @@ class SentenceSplitter:
         length = len(text)
         two_further = length + 1  # past the mark and one space
         for match in bounds.marks.finditer(searched[::-1]):
-            word = match[0]
-            if match.lastindex and ends_always(word):
+            word = match[1]
+            if ends_always(word):
                 append(two_further - match.start())
-            elif match.lastindex and word[-1] != ".":
+            elif word and word[-1] != ".":
                 following = two_further - match.start()
                 if self._ends_sentence(text, length - match.end(), following - 2, following):
                     append(following)
             else:
-                starts += self._starts_after(text, length - match.end(), word, bounds)
+                starts += self._starts_after(text, length - match.end(), match[0], bounds)
         return starts
 
     def _starts_after(
@@ -399,7 +401,7 @@ class SentenceSplitter:
             if "." not in stem and "?" not in stem and "!" not in stem:
                 _remember(
                     self._ends_always,
-                    word[::-1],
+                    stem[::-1],
                     before.kind == _ALWAYS and not before.collocates,
                 )
         return before

@@ -803,14 +803,13 @@ def _losers_of_bucket(
     lost[winners] = False
     keeper_of = np.empty(len(lost), np.uint64)
     keeper_of[rows] = np.repeat(names_of(winners), np.diff(starts, append=len(rows)))
+    losers = np.flatnonzero(lost[:own])
+    places, keepers = np.concatenate(indices)[losers], keeper_of[losers]
     found: dict[str, list[Losers]] = {}
-    of_files = slice(len(files))
-    for file, end, part in zip(files, ends[of_files].tolist(), indices[of_files], strict=True):
-        places = slice(end - len(part), end)
-        gone = lost[places]
-        if gone.any():
-            lost_ones = Losers(part.compress(gone), keeper_of[places].compress(gone))
-            found.setdefault(file, []).append(lost_ones)
+    bounds = itertools.pairwise([0, *np.searchsorted(losers, ends[: len(files)]).tolist()])
+    for file, (begin, end) in zip(files, bounds, strict=True):
+        if end > begin:
+            found.setdefault(file, []).append(Losers(places[begin:end], keepers[begin:end]))
     return {file: join_losers(parts) for file, parts in found.items()}
 
 

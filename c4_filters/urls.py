@@ -32,7 +32,7 @@ def without_tracking(url: str) -> str:
     >>> without_tracking("example.org/a?utm_source=x")
     'example.org/a'
     """
-    return _TRACKING.sub("", url)
+    return _TRACKING.sub("", url) if "?" in url else url
 
 
 def url_identity(normalized_url: str) -> bytes:
@@ -46,7 +46,12 @@ def page_key(normalized_url: str) -> int:
     The high half of :func:`url_identity` read as a number: it decides which copy of a span stays,
     in which shard a page goes, and where in the shard.
     """
-    return int.from_bytes(url_identity(normalized_url)[:8], "little")
+    return identity_key(url_identity(normalized_url))
+
+
+def identity_key(identity: bytes) -> int:
+    """Return the page key of a :func:`url_identity`."""
+    return int.from_bytes(identity[:8], "little")
 
 
 def md5_key(url: str) -> int:

@@ -5,15 +5,17 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines import storage
 
 __all__ = [
-    "json_object", "locked_file", "naming", "read_json_object", "read_small_file", "write_json",
-    "write_text",
+    "json_object", "locked_file", "naming", "new_folder", "read_json_object", "read_small_file",
+    "require_absent", "require_local", "write_json", "write_text",
 ]  # fmt: skip
 
 #: Bytes; the largest such file of a published T5, mT5's tokenizer.json, has 16 MB.
@@ -95,15 +97,50 @@ def locked_file(path: pathlib.Path, taken: str) -> Iterator[None]:
         yield
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
+def require_local(path: str, option: str) -> None:
+    """Raise ValueError for a path that is not on this machine."""
+    if not storage.is_local(path):
+        raise ValueError(f"{path}: give a path of this machine, and copy it afterwards ({option})")
+
+
+def require_absent(path: str) -> None:
+    """Raise ValueError for a folder that exists, on this machine or in an object store."""
+    local = storage.is_local(path)
+    if os.path.lexists(storage.local_path(path)) if local else storage.walk(path):
+        raise ValueError(f"{path} exists already: give another folder or delete it (--output)")
+
+
+@contextlib.contextmanager
+def new_folder(path: str, last: str) -> Iterator[pathlib.Path]:
+    """Yield a folder of this machine that becomes ``path`` at the end, whole or not at all.
+
+    In an object store its files are copied one by one, ``last`` after all others: without that
+    file, a folder of this kind does not count. Raises ValueError as `require_absent` does.
+    """
+    require_absent(path)
+    if not storage.is_local(path):
+        with tempfile.TemporaryDirectory() as work:
+            yield pathlib.Path(work)
+            for names in (set(storage.walk(work)) - {last}, {last}):
+                storage.copy_files((os.path.join(work, n), storage.join(path, n)) for n in names)
+        return
+    final = pathlib.Path(storage.local_path(path)).absolute()
+    final.parent.mkdir(parents=True, exist_ok=True)
+    scratch = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    try:
+        scratch.mkdir()
+        yield scratch
+        scratch.rename(final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a file, whole or not at all, and its folder with it."""
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.tmp")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(path)
+    with storage.write_atomically(os.fspath(path)) as file:
+        file.write(text.encode())
 
 
-def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write a JSON object for people and programs as `write_text` writes."""
     write_text(path, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n")

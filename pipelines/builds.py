@@ -86,7 +86,8 @@ def run(
     storage.use_options(options)  # an address or a key may be among them
     prepared = prepare(config, start_over=running.start_over, note=note)
     config, sizes = prepared.config, [(file.path, file.size) for file in prepared.files]
-    with Workers(alone) as processes:
+    # Modules of own rules may hold what no fork may share, such as open files.
+    with Workers(None if config.recipe.rules else alone) as processes:
         if expects_workers(options, running.workers, sizes):
             processes.prepare()
         beam, local = beam_options(list(options), running.workers, sizes, known_options)
@@ -94,7 +95,7 @@ def run(
         if prepared.is_done:
             return Built(prepared.finished, True)
         chosen = beam.get_all_options()
-        kind = builders.WAITING if waits(beam) else builders.DETACHED
+        kind = builders.WAITING if waits(chosen) else builders.DETACHED
         written_down = ("template_location", "output_executable_path", "dry_run")
         # Dataflow's own launcher asks for both, and the service starts the job at once.
         if not chosen.get("no_wait_until_finish") and any(map(chosen.get, written_down)):

@@ -20,6 +20,8 @@ PATIENCE_S = 10.0
 #: Time for Python's finalisation, of a process that has nothing left to do.
 EXIT_S = 5.0
 
+_GONE_S = 1.0
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PAUSE = b"\0"  # no signal has this number
 
@@ -81,9 +83,10 @@ class Interruption:
         if self._watcher is None:
             yield
             return
-        self._sending.send(_PAUSE)
-        self._watcher.join()
         try:
+            self._sending.send(_PAUSE)
+            self._watcher.join()
+            _wait_until_gone(self._watcher)
             yield
         finally:
             self._start_watcher()
@@ -141,6 +144,15 @@ class Interruption:
             os.write(2, f"\n{self._line}\n".encode(errors="backslashreplace"))
         _end_descendants()
         os._exit(STATUS)
+
+
+def _wait_until_gone(thread: threading.Thread) -> None:
+    """Wait until the system has ended a thread, too: Python's part of it ends a moment before."""
+    patient_until = time.monotonic() + _GONE_S
+    while os.path.exists(f"/proc/self/task/{thread.native_id}"):
+        if time.monotonic() > patient_until:
+            return
+        time.sleep(0.001)
 
 
 def limit_exit(status: int, patience_s: float = EXIT_S) -> None:

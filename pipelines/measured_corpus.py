@@ -17,7 +17,7 @@ from pipelines.stages.clean_files import FileSummary, read_summary
 
 _FILES_LOOKED_AT = 200  # evenly spread; each is a few requests where it is remote
 _MOST = 10**15  # bytes, pages or seconds of a corpus: beyond is damage
-_JUDGED = ("no_language", "other_language", "low_confidence", "bad_words")
+JUDGED = ("no_language", "other_language", "low_confidence", "bad_words")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _measured(output: str) -> MeasuredCorpus:
         count
         for head in heads
         for verdict, count in head.pages_dropped.items()
-        if verdict in _JUDGED or not isinstance(page_verdict(verdict), PageVerdict)
+        if verdict in JUDGED or not isinstance(page_verdict(verdict), PageVerdict)
     )
     default = Profile()
     profile = Profile(

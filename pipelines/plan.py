@@ -7,26 +7,28 @@ module reads a file, asks a network or knows a price. docs/scale.md says how far
 """
 
 import dataclasses
+import functools
 import math
 
 from c4_filters import spans
-from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import MOST_SOURCES
 from pipelines.stages import dedup
-from pipelines.stages.merge_files import plan_merge
+from pipelines.stages.merge_files import FILE_REQUESTS, SORTED_BYTES, MergePlan, plan_merge
 from pipelines.stages.write_shards import plan_shards
+from pipelines.storage import READS_AT_A_TIME
+from pipelines.storage.objects import PART_BYTES
+from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES
 
-__all__ = ["Engine", "Fleet", "OlderWork", "Plan", "Profile", "Rates", "Stage", "Work", "make_plan"]
-
+_LOSER_BYTES, _SETTLED_BYTES = 12, 8  # a row, as c4_filters.spans packs it
 _BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
 ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
-_FETCH_BYTES = 16 << 20  # one request, where a file of gs:// or s3:// is read from its beginning
-_SCATTERED_BYTES = 64 << 10  # and where small parts are read: pipelines.storage
-_AHEAD_BYTES = 4 << 20  # and where a range of sections is read
+_AHEAD_BYTES = 4 << 20  # one request, where a range of sections is read: pipelines.storage
 _BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.corpus.cleaned
 _REPEATED = 0.15  # of the spans sent, the part that is removed: python -m benchmarks.scale
 _INDEX_BYTES = 110  # of a batch in a cleaned file's table of sections
 _PROVENANCE_BYTES = 25  # a page in a Parquet shard: docs/reading.md
+_HELD_BYTES = 768 << 10  # a merging task holds of each file beside its pages: ends, batches
+_PART_BYTES = 200  # what passes a shard its part of a merged piece
 _REMOVAL_BYTES = 0.2  # a unit: its bit, and the keeper of each removed one (0.12 en, 0.30 tfds)
 
 
@@ -49,7 +51,7 @@ class Profile:
     units: float = 4.3  # sentences
     written_bytes: float = 300.0
     sent_spans: float = 0.85  # part of the spans that no other page of the same file has smaller
-    effort: float = 1.5  # CPU of cleaning, against generated pages of the same amounts
+    effort: float = 1.45  # CPU of cleaning, against generated pages of the same amounts
     cleaned_ratio: float = 0.655  # of cleaned files, a kept byte of text
     shard_ratio: float = 0.37  # of Parquet shards, a written byte of text
 
@@ -80,35 +82,38 @@ class OlderWork:
 class Rates:
     """CPU seconds and bytes per unit of work.
 
-    Measured on one core of the machine of docs/log.md with `benchmarks/plan.py` of version 0.1;
-    ``Fleet.cpu_factor`` carries them over to another. ``python -m benchmarks.plan check`` holds
-    them against builds.
+    Measured by ``python -m benchmarks.plan rates`` on one core of a shared virtual machine (AMD
+    EPYC, Python 3.11), each the least of several runs; ``Fleet.cpu_factor`` carries them over to
+    another machine. ``python -m benchmarks.plan check`` holds them against builds.
     """
 
     # Cleaning, by least squares over corpora that differ in one amount at a time.
-    read_page_s: float = 36e-6
-    read_byte_s: float = 3.8e-9
-    judged_page_s: float = 55e-6
-    judged_byte_s: float = 37e-9  # of text past the line rules
-    kept_page_s: float = 41e-6
-    kept_byte_s: float = 9.8e-9
+    read_page_s: float = 22e-6
+    read_byte_s: float = 2.5e-9
+    judged_page_s: float = 28e-6
+    judged_byte_s: float = 16e-9  # of text past the line rules
+    kept_page_s: float = 2.8e-6
+    kept_byte_s: float = 11e-9
     # Deduplication.
-    url_page_s: float = 0.74e-6  # read, settled in the file, packed
-    unit_s: float = 0.28e-6  # a file's spans: read, hashed, settled, packed
-    pack_buffer_s: float = 4.6e-6  # a buffer made
-    bucket_row_s: float = 0.068e-6  # sorted in a bucket
-    bucket_buffer_s: float = 33e-6  # a buffer opened
-    removal_unit_s: float = 0.029e-6
-    element_s: float = 8.2e-6  # through a runner's shuffle
-    shuffle_byte_s: float = 6.8e-9
+    url_page_s: float = 0.19e-6  # read, settled in the file, packed
+    unit_s: float = 49e-9  # a file's spans: read, hashed, settled, packed
+    pack_buffer_s: float = 1.5e-6  # a buffer made
+    bucket_row_s: float = 33e-9  # sorted in a bucket
+    bucket_buffer_s: float = 13e-6  # a buffer opened
+    removal_unit_s: float = 17e-9
+    element_s: float = 3.2e-6  # through a runner's shuffle
+    shuffle_byte_s: float = 4.7e-9
     # Merging and writing.
-    merge_byte_s: float = 4.8e-9  # of kept text, read and written again
-    merge_page_s: float = 7.3e-6
-    open_s: float = 240e-6  # one shard opens one cleaned file
-    open_batch_s: float = 2.3e-6  # and for each record batch in its index
-    write_page_s: float = 3.5e-6
-    write_byte_s: float = 9.4e-9
-    request_cpu_s: float = 0.25e-3  # the client of gs://: to read 64 kB of a file; 0.12 to open one
+    open_s: float = 45e-6  # a merging task, or a shard, opens one cleaned file
+    open_batch_s: float = 2.6e-6  # and for each record batch in its index
+    merge_byte_s: float = 2.6e-9  # of kept text, read and written again
+    merge_page_s: float = 1.2e-6
+    part_s: float = 290e-6  # what a shard has in a merged piece: written, passed on, and read
+    write_page_s: float = 4.7e-6
+    write_byte_s: float = 2.4e-9
+    # The client of gs://, on loopback without TLS.
+    request_cpu_s: float = 0.42e-3
+    request_byte_s: float = 1.2e-9
     # A file's path through all stages beside that: its tasks, its small files.
     file_s: float = 5.7e-3
     print_page_bytes: float = 80.0  # stored, beside 16 bytes a unit
@@ -119,7 +124,7 @@ class Rates:
     )
     clean_byte_ratio: float = 5.0  # a byte of a file's kept text
     bucket_ratio: float = 2.0  # a byte of a bucket's buffers
-    merge_ratio: float = 2.5  # a byte of a piece's text: python -m benchmarks.merging
+    merge_ratio: float = 3.5  # a byte of text sorted at a time: python -m benchmarks.merging
     shard_ratio: float = 4.0  # a byte of a shard's text
     local_shuffle_ratio: float = 3.0  # a byte shuffled: the local runner spills nothing
 
@@ -136,7 +141,9 @@ class Engine:
     """What an engine and a network add: assumptions, see the price table."""
 
     start_s: float = 240.0  # from the launch to the first worker at work
-    stage_s: float = 20.0  # between two stages
+    unpaid_s: float = 60.0  # of it, before there are machines
+    stop_s: float = 40.0  # until machines are gone
+    stage_s: float = 6.0  # between two stages
     request_s: float = 0.020  # one request to an object store
     bytes_per_s: float = 50e6  # read or written by one process
     disk_gb: float = 25.0  # of each worker
@@ -175,13 +182,15 @@ class Stage:
 
     name: str
     tasks: int
-    cpu_s: float
+    cpu_s: float = 0.0
     read_bytes: float = 0.0
     written_bytes: float = 0.0
     shuffle_bytes: float = 0.0
     class_a: float = 0.0  # requests that write or list
     class_b: float = 0.0  # requests that read
     process_bytes: float = 0.0  # memory of one process while it runs
+    at_a_time: int = 1  # requests that a process has under way
+    ahead: bool = False  # whether it reads on while it works
     busy_s: float = 0.0  # of processes: at work, or waiting for bytes and answers
     wall_s: float = 0.0
 
@@ -206,6 +215,11 @@ class Plan:
     def wall_s(self) -> float:
         """Seconds from the launch to the manifest."""
         return self.fleet.engine.start_s + self.total("wall_s")
+
+    @property
+    def paid_s(self) -> float:
+        """Seconds for which there are machines."""
+        return self.wall_s - self.fleet.engine.unpaid_s + self.fleet.engine.stop_s
 
     @property
     def busy(self) -> float:
@@ -237,153 +251,376 @@ def make_plan(
     >>> plan.total("cpu_s") / 86_400 < 335
     True
     """
-    rates, older = rates or Rates(), older or OlderWork()
-    files, pages, profile = work.files, work.pages, work.profile
-    names = ("stored_bytes", "text_bytes", "kept_pages", "kept_bytes", "units", "written_bytes")
-    stored, text, kept_pages, kept_bytes, units, written_text = map(work.of, names)
+    build = _Build(work, fleet, rates or Rates(), shards, formats, provenance, older or OlderWork())
+    makers = [_clean, _urls_of_files, _urls_by_bucket, _spans_of_files, _spans_by_bucket, _removals]
+    stages = [make(build) for make in makers]
+    if build.merging is not None:
+        stages.append(_merge(build, build.merging))
+    stages.append(_write(build))
+    base = build.rates.local_base_bytes if fleet.local else build.rates.base_bytes
+    if fleet.local:
+        shuffled = sum(stage.shuffle_bytes for stage in stages)
+        base += build.rates.local_shuffle_ratio * shuffled / fleet.slots
+    disk = {
+        "cleaned": build.cleaned,
+        "fingerprints": build.prints,
+        "removals": build.removals,
+        "merged": build.cleaned + build.removals if build.pieces else 0.0,
+        "shards": build.written,
+    }
+    timed = tuple(_timed(stage, base, fleet, build.rates) for stage in stages)
+    return Plan(work, fleet, timed, build.span_buckets, build.trains, build.pieces, disk)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Build:
+    """The amounts that several stages share."""
+
+    work: Work
+    fleet: Fleet
+    rates: Rates
+    asked_shards: int | None
+    formats: tuple[str, ...]
+    provenance: bool
+    older: OlderWork
+
+    @functools.cached_property
+    def kept_pages(self) -> float:
+        return self.work.of("kept_pages")
+
+    @functools.cached_property
+    def kept_bytes(self) -> float:
+        return self.work.of("kept_bytes")
+
+    @functools.cached_property
+    def units(self) -> float:
+        return self.work.of("units")
+
+    @functools.cached_property
+    def compared(self) -> int:
+        """Files and groups of older files that go through deduplication."""
+        return self.work.files + self.older.groups
+
+    @functools.cached_property
+    def sent(self) -> float:
+        """Spans that leave their file."""
+        return self._sent(self.units, self.kept_pages)
+
+    @functools.cached_property
+    def older_sent(self) -> float:
+        return self._sent(self.older.units, self.older.pages)
+
+    def _sent(self, units: float, pages: float) -> float:
+        # Windows of three units: two fewer than units on each page.
+        return self.work.profile.sent_spans * max(0.0, units - 2 * pages)
+
+    @functools.cached_property
+    def url_buckets(self) -> int:
+        return dedup.bucket_count(round(self.kept_pages + self.older.pages), spans.PAGE_BYTES)
+
+    @functools.cached_property
+    def span_buckets(self) -> int:
+        return dedup.bucket_count(round(self.units + self.older.units), spans.SPAN_BYTES)
+
+    def buffers(self, buckets: int, rows: float, older_rows: float) -> float:
+        """Return how many buffers carry the rows of all files: none of them is empty."""
+        found = min(self.work.files * buckets, rows)
+        return found + min(self.older.groups * buckets, older_rows)
+
+    @functools.cached_property
+    def url_buffers(self) -> float:
+        return self.buffers(self.url_buckets, self.kept_pages, self.older.pages)
+
+    @functools.cached_property
+    def span_buffers(self) -> float:
+        return self.buffers(self.span_buckets, self.sent, self.older_sent)
+
+    @functools.cached_property
+    def url_moved(self) -> float:
+        rows = spans.PAGE_BYTES * (self.kept_pages + self.older.pages)
+        return rows + self.url_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+
+    @functools.cached_property
+    def span_moved(self) -> float:
+        rows = spans.SPAN_BYTES * self.sent + spans.OLDER_SPAN_BYTES * self.older_sent
+        return rows + self.span_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+
+    @functools.cached_property
+    def cleaned(self) -> float:
+        """Bytes of cleaned files."""
+        return self.work.profile.cleaned_ratio * self.kept_bytes
+
+    @functools.cached_property
+    def prints(self) -> float:
+        """Bytes of fingerprints."""
+        return self._prints(self.units, self.kept_pages)
+
+    @functools.cached_property
+    def all_prints(self) -> float:
+        """Bytes of fingerprints, those of older corpora too."""
+        return self.prints + self._prints(self.older.units, self.older.pages)
+
+    def _prints(self, units: float, pages: float) -> float:
+        return spans.IDENTITY_BYTES * units + self.rates.print_page_bytes * pages
+
+    @functools.cached_property
+    def removals(self) -> float:
+        """Bytes of removal files."""
+        return _REMOVAL_BYTES * (self.units + self.kept_pages)
+
+    @functools.cached_property
+    def written_text(self) -> float:
+        return self.work.of("written_bytes")
+
+    @functools.cached_property
+    def written(self) -> float:
+        """Bytes of shards."""
+        sizes = sum(FORMAT_BYTES[name] for name in self.formats)
+        provenance = _PROVENANCE_BYTES * self.kept_pages if self.provenance else 0.0
+        return self.work.profile.shard_ratio * self.written_text * sizes + provenance
+
+    @functools.cached_property
+    def batches(self) -> float:
+        """Record batches of all cleaned files: 256 KiB of text or 256 pages, whichever is first."""
+        return max(self.kept_bytes / _BATCH_TEXT_BYTES, self.kept_pages / 256)
+
+    @functools.cached_property
+    def shards(self) -> int:
+        """Shards of both splits."""
+        return len(plan_shards(round(self.kept_bytes), self.asked_shards))
+
+    @functools.cached_property
+    def trains(self) -> int:
+        return plan_shards(round(self.kept_bytes), self.asked_shards)[0].count
+
+    @functools.cached_property
+    def merging(self) -> MergePlan | None:
+        return plan_merge(self.work.files, round(self.kept_bytes), self.shards)
+
+    @functools.cached_property
+    def pieces(self) -> int:
+        return self.merging.groups * self.merging.ranges if self.merging else 0
+
+    def opening_s(self, openings: float) -> float:
+        """Return the CPU of opening cleaned files so often."""
+        of_file = self.rates.open_s + self.rates.open_batch_s * self.batches / self.work.files
+        return of_file * openings
+
+    def opening_bytes(self, openings: float) -> float:
+        """Return the bytes of opening cleaned files and their removals: the end of each."""
+        files = self.work.files
+        table = max(SCATTERED_BYTES, _INDEX_BYTES * self.batches / files)
+        ends = min(table, self.cleaned / files) + min(SCATTERED_BYTES, self.removals / files)
+        return ends * openings
+
+    def opening_requests(self, openings: float) -> float:
+        """Return the requests of opening cleaned files and their removals.
+
+        A file takes one read, of its last 64 kB: they hold the table of sections, all of a small
+        file, and the bits of most removals. A longer table takes a read of its own.
+        """
+        table = _INDEX_BYTES * self.batches / self.work.files
+        return (2 if table < SCATTERED_BYTES else 3) * openings
+
+    @property
+    def ends_are_all(self) -> bool:
+        """Whether the end of a cleaned file is most of it."""
+        return self.cleaned / self.work.files < SCATTERED_BYTES
+
+
+def _clean(build: _Build) -> Stage:
+    """Model cleaning: WET files -> cleaned pages and fingerprints."""
+    rates, work, files = build.rates, build.work, build.work.files
     judged = work.of("judged_pages")
     # Pages that other rules drop are as long as those kept.
-    judged_bytes = kept_bytes / kept_pages * judged if kept_pages else 0.0
-    # Windows of three units: two fewer than units on each page.
-    sent = profile.sent_spans * max(0.0, units - 2 * kept_pages)
-    older_sent = profile.sent_spans * max(0.0, older.units - 2 * older.pages)
-    compared = files + older.groups
-    lost = 8 * (max(0.0, units - 2 * kept_pages) - sent)
-
-    tasks = plan_shards(round(kept_bytes), shards)
-    span_buckets = dedup.bucket_count(round(units + older.units), spans.SPAN_BYTES)
-    url_buckets = dedup.bucket_count(round(kept_pages + older.pages), spans.PAGE_BYTES)
-    url_buffers = min(files * url_buckets, kept_pages) + min(
-        older.groups * url_buckets, older.pages
+    judged_bytes = build.kept_bytes / build.kept_pages * judged if build.kept_pages else 0.0
+    cpu_s = rates.read_page_s * work.pages + rates.read_byte_s * work.of("text_bytes")
+    cpu_s += rates.judged_page_s * judged + rates.judged_byte_s * judged_bytes
+    cpu_s += rates.kept_page_s * build.kept_pages + rates.kept_byte_s * build.kept_bytes
+    stored = work.of("stored_bytes")
+    memory = rates.clean_byte_ratio * build.kept_bytes / files
+    return Stage(
+        "clean",
+        files,
+        cpu_s=work.profile.effort * cpu_s + rates.file_s * files,
+        read_bytes=stored,
+        written_bytes=build.cleaned + build.prints,
+        # The mark that the file is under way, fingerprints, cleaned pages.
+        class_a=files + _uploads(files, build.prints) + _uploads(files, build.cleaned),
+        # Is it cleaned already?
+        class_b=files * (1 + _fetches(stored / files)),
+        process_bytes=memory if build.fleet.local else memory + 2 * SEQUENTIAL_BYTES,
+        ahead=True,  # the system does so for a file on a disk
     )
-    span_buffers = min(files * span_buckets, sent) + min(older.groups * span_buckets, older_sent)
-    url_moved = spans.PAGE_BYTES * (kept_pages + older.pages)
-    url_moved += url_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
-    span_moved = spans.SPAN_BYTES * sent + spans.OLDER_SPAN_BYTES * older_sent
-    span_moved += span_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
-    merging = plan_merge(files, round(kept_bytes), len(tasks))
-    pieces = merging.groups * merging.ranges if merging else 0
 
-    cleaned = profile.cleaned_ratio * kept_bytes
-    prints = 16 * units + rates.print_page_bytes * kept_pages
-    all_prints = prints + 16 * older.units + rates.print_page_bytes * older.pages
-    removals = _REMOVAL_BYTES * (units + kept_pages)
-    written = profile.shard_ratio * written_text * sum(FORMAT_BYTES[name] for name in formats)
-    if provenance:
-        written += _PROVENANCE_BYTES * kept_pages
-    print_reads = files * _fetches(prints / files)
-    all_reads = compared * _fetches(all_prints / compared)
-    # Record batches of all cleaned files: 256 KiB of text or 256 pages, whichever is first.
-    batches = max(kept_bytes / _BATCH_TEXT_BYTES, kept_pages / 256)
-    clean_s = rates.read_page_s * pages + rates.read_byte_s * text
-    clean_s += rates.judged_page_s * judged + rates.judged_byte_s * judged_bytes
-    clean_s += rates.kept_page_s * kept_pages + rates.kept_byte_s * kept_bytes
-    buffer_s = rates.pack_buffer_s + rates.element_s
 
-    def opening(uses: float, sources: int, fresh: float, parts: int) -> tuple[float, float, float]:
-        """Return the CPU, the bytes and the requests of reading parts of cleaned or merged files.
+def _urls_of_files(build: _Build) -> Stage:
+    """Model how fingerprints become urls by bucket."""
+    rates = build.rates
+    return Stage(
+        "urls of files",
+        build.compared,
+        cpu_s=rates.url_page_s * (build.kept_pages + build.older.pages)
+        + (rates.pack_buffer_s + rates.element_s) * build.url_buffers
+        + rates.shuffle_byte_s * build.url_moved,
+        read_bytes=build.all_prints,
+        shuffle_bytes=build.url_moved,
+        class_b=build.compared * _fetches(build.all_prints / build.compared),
+        process_bytes=3 * build.all_prints / build.compared,
+    )
 
-        ``uses``: how often a task reads ``parts`` parts of one of the ``sources``; ``fresh``: how
-        often the source is not open already.
-        """
-        footer = _INDEX_BYTES * batches / sources
-        cpu_s = (rates.open_s + rates.open_batch_s * batches / sources) * uses
-        return cpu_s, fresh * footer, _requests(uses, fresh, parts, cleaned, sources, footer)
 
-    # fmt: off
-    # Name, tasks, CPU; read, written, shuffled; requests that write, and that read; memory.
-    rows: list[tuple[str, int, float, float, float, float, float, float, float]] = [
-        ("clean", files, profile.effort * clean_s + rates.file_s * files,
-         stored, cleaned + prints, 0.0,
-         3 * files,  # the mark that it is under way, fingerprints, cleaned pages
-         files * (1 + _fetches(stored / files)),  # is it cleaned already?
-         rates.clean_byte_ratio * kept_bytes / files),
-        ("urls of files", compared,
-         rates.url_page_s * (kept_pages + older.pages) + buffer_s * url_buffers
-         + rates.shuffle_byte_s * url_moved,
-         all_prints, 0.0, url_moved, 0.0, all_reads, 3 * all_prints / compared),
-        ("urls by bucket", url_buckets,
-         rates.bucket_row_s * 2 * (kept_pages + older.pages) + rates.bucket_buffer_s * url_buffers,
-         0.0, 0.0, 0.0, 0.0, 0.0, rates.bucket_ratio * url_moved / url_buckets),
-        ("spans of files", compared,
-         rates.unit_s * (units + older.units) + buffer_s * span_buffers
-         + rates.shuffle_byte_s * span_moved,
-         all_prints, 0.0, span_moved, 0.0, all_reads, 8 * all_prints / compared),
-        ("spans by bucket", span_buckets,
-         rates.bucket_row_s * (sent + older_sent) + rates.bucket_buffer_s * span_buffers,
-         0.0, 0.0, _REPEATED * 12 * sent, 0.0, 0.0, rates.bucket_ratio * span_moved / span_buckets),
-        ("removals", files, rates.removal_unit_s * units + rates.element_s * files,
-         prints, removals, lost, files, print_reads, 3 * prints / files),
-    ]
-    if merging:
-        uses = float(files * merging.ranges)
-        open_s, footers, requests = opening(uses, files, uses, parts=len(SPLITS))
-        rows.append((
-            "merge", pieces,
-            rates.merge_byte_s * kept_bytes + rates.merge_page_s * kept_pages + open_s,
-            cleaned + removals + footers, cleaned + removals, 0.0, 2 * pieces, requests,
-            rates.merge_ratio * kept_bytes / pieces,
-        ))
-    # Of the ranges of keys, a shard opens those that it has a part in.
-    per_shard = merging.groups * max(1.0, merging.ranges / len(tasks)) if merging else files
-    uses = fresh = float(per_shard * len(tasks))
-    if not merging:  # every shard of a process reads the same files, some of which stay open
-        fresh -= min(files, MOST_SOURCES) * max(0, len(tasks) - fleet.slots)
-    open_s, footers, requests = opening(uses, pieces or files, fresh, parts=1)
-    published = len(formats) * len(tasks)
-    rows.append((
-        "write", len(tasks),
-        open_s + rates.write_byte_s * kept_bytes + rates.write_page_s * kept_pages
-        + sum(FORMAT_BYTE_S[name] for name in formats) * written_text,
-        # Before a shard is published, one listing and one read show that the folder is ours.
-        cleaned + removals + footers, written, 0.0, 2 * published, requests + published,
-        rates.shard_ratio * kept_bytes / tasks[0].count,
-    ))
-    # fmt: on
-    base = rates.local_base_bytes if fleet.local else rates.base_bytes
-    if fleet.local:
-        base += rates.local_shuffle_ratio * sum(row[5] for row in rows) / fleet.slots
-    merged = cleaned + removals if pieces else 0.0
-    kept = {"cleaned": cleaned, "fingerprints": prints, "removals": removals}
-    return Plan(
-        work,
-        fleet,
-        tuple(_timed(Stage(*row[:8], base + row[8]), fleet, rates) for row in rows),
-        span_buckets,
-        tasks[0].count,
+def _urls_by_bucket(build: _Build) -> Stage:
+    """Model how buckets find the pages that lose to another file's."""
+    rates = build.rates
+    return Stage(
+        "urls by bucket",
+        build.url_buckets,
+        cpu_s=rates.bucket_row_s * 2 * (build.kept_pages + build.older.pages)
+        + rates.bucket_buffer_s * build.url_buffers,
+        process_bytes=rates.bucket_ratio * build.url_moved / build.url_buckets,
+    )
+
+
+def _spans_of_files(build: _Build) -> Stage:
+    """Model how fingerprints become spans by bucket."""
+    rates = build.rates
+    return Stage(
+        "spans of files",
+        build.compared,
+        cpu_s=rates.unit_s * (build.units + build.older.units)
+        + (rates.pack_buffer_s + rates.element_s) * build.span_buffers
+        + rates.shuffle_byte_s * build.span_moved,
+        read_bytes=build.all_prints,
+        shuffle_bytes=build.span_moved,
+        class_b=build.compared * _fetches(build.all_prints / build.compared),
+        process_bytes=8 * build.all_prints / build.compared,
+    )
+
+
+def _spans_by_bucket(build: _Build) -> Stage:
+    """Model how buckets find the spans that go."""
+    rates = build.rates
+    return Stage(
+        "spans by bucket",
+        build.span_buckets,
+        cpu_s=rates.bucket_row_s * (build.sent + build.older_sent)
+        + rates.bucket_buffer_s * build.span_buffers,
+        shuffle_bytes=_REPEATED * _LOSER_BYTES * build.sent,
+        process_bytes=rates.bucket_ratio * build.span_moved / build.span_buckets,
+    )
+
+
+def _removals(build: _Build) -> Stage:
+    """Model removal files: what files lost among themselves, and in buckets."""
+    files, rates = build.work.files, build.rates
+    # Spans that a file settled by itself.
+    settled = max(0.0, build.units - 2 * build.kept_pages) - build.sent
+    return Stage(
+        "removals",
+        files,
+        cpu_s=rates.removal_unit_s * build.units + rates.element_s * files,
+        read_bytes=build.prints,
+        written_bytes=build.removals,
+        shuffle_bytes=_SETTLED_BYTES * settled,
+        class_a=_uploads(files, build.removals),
+        class_b=files * _fetches(build.prints / files),
+        process_bytes=3 * build.prints / files,
+    )
+
+
+def _merge(build: _Build, merging: MergePlan) -> Stage:
+    """Model merging: pages and removals of a group of files -> a piece for a range of shards."""
+    rates, pieces = build.rates, build.pieces
+    openings, parts = build.work.files * merging.ranges, build.shards * merging.groups
+    text, moved = build.kept_bytes / pieces, build.cleaned + build.removals
+    held = moved / pieces + _HELD_BYTES * build.work.files / merging.groups
+    pages_requests = (FILE_REQUESTS - 2) * openings
+    return Stage(
+        "merge",
         pieces,
-        {**kept, "merged": merged, "shards": written},
+        cpu_s=build.opening_s(openings)
+        + rates.merge_byte_s * build.kept_bytes
+        + rates.merge_page_s * build.kept_pages
+        + (rates.part_s + rates.element_s) * parts,
+        read_bytes=moved + build.opening_bytes(openings),
+        written_bytes=moved,
+        shuffle_bytes=_PART_BYTES * parts,
+        class_a=_uploads(pieces, moved),
+        class_b=build.opening_requests(openings) + (0 if build.ends_are_all else pages_requests),
+        process_bytes=held + rates.merge_ratio * min(SORTED_BYTES, text),
+        at_a_time=READS_AT_A_TIME,
     )
 
 
-def _fetches(n_bytes: float, at_a_time: int = _FETCH_BYTES) -> int:
+def _write(build: _Build) -> Stage:
+    """Model writing: cleaned pages and removals, or merged pieces -> shards."""
+    rates, shards, files = build.rates, build.shards, build.work.files
+    cpu_s = rates.write_byte_s * build.kept_bytes + rates.write_page_s * build.kept_pages
+    cpu_s += sum(FORMAT_BYTE_S[name] for name in build.formats) * build.written_text
+    read_bytes = build.cleaned + build.removals
+    published = len(build.formats) * shards
+    requests = float(published)  # one read of each, after a listing, shows that the folder is ours
+    if build.merging is not None:
+        requests += shards * build.merging.groups
+    else:
+        uses = float(files * shards)
+        # Every shard of a process reads the same files, some of which stay open.
+        openings = uses - min(files, MOST_SOURCES) * max(0, shards - build.fleet.slots)
+        cpu_s += build.opening_s(uses)
+        read_bytes += build.opening_bytes(openings)
+        requests += build.opening_requests(openings)
+        if not build.ends_are_all:
+            requests += uses * _fetches(build.cleaned / uses, _AHEAD_BYTES)
+    return Stage(
+        "write",
+        shards,
+        cpu_s=cpu_s,
+        read_bytes=read_bytes,
+        written_bytes=build.written,
+        class_a=published + _uploads(published, build.written),
+        class_b=requests,
+        process_bytes=rates.shard_ratio * build.kept_bytes / build.trains,
+        at_a_time=READS_AT_A_TIME if build.merging is not None else 1,
+    )
+
+
+def _fetches(n_bytes: float, at_a_time: int = SEQUENTIAL_BYTES) -> int:
     return max(1, math.ceil(n_bytes / at_a_time))
 
 
-def _requests(
-    uses: float, fresh: float, parts: int, stored: float, sources: int, footer: float
-) -> float:
-    """Count the reads of ``sources`` cleaned files of ``stored`` bytes, and of their removals.
+def _uploads(files: int, n_bytes: float) -> float:
+    """Return the requests of writing so many files: large ones go in parts, begun and completed."""
+    parts = _fetches(n_bytes / files, PART_BYTES)
+    return float(files * (1 if parts == 1 else parts + 2))
 
-    A file that is opened costs one read, of its last 64 kB: they hold the table of sections, all of
-    a small file, and the bits of most removals. A longer table takes a read of its own. Each part
-    that is used takes a read for every 4 MB.
+
+def _timed(stage: Stage, base: float, fleet: Fleet, rates: Rates) -> Stage:
+    """Add what all stages have: the CPU of requests, waiting, and the memory of a process.
+
+    A disk of one's own takes no requests.
     """
-    opening = 2 if footer < _SCATTERED_BYTES else 3
-    if stored / sources < _SCATTERED_BYTES:
-        return opening * fresh
-    return opening * fresh + parts * uses * _fetches(stored / (parts * uses), _AHEAD_BYTES)
-
-
-def _timed(stage: Stage, fleet: Fleet, rates: Rates) -> Stage:
-    """Add the CPU of requests, unless a disk of one's own needs none, and the wall time."""
     engine = fleet.engine
     if fleet.local:
         stage = dataclasses.replace(stage, class_a=0.0, class_b=0.0)
     requests = stage.class_a + stage.class_b
     cpu_s = stage.cpu_s + requests * rates.request_cpu_s
-    moved = stage.read_bytes + stage.written_bytes + stage.shuffle_bytes
-    busy_s = cpu_s * fleet.cpu_factor + moved / engine.bytes_per_s + requests * engine.request_s
+    if not fleet.local:
+        cpu_s += (stage.read_bytes + stage.written_bytes) * rates.request_byte_s
+    work_s = cpu_s * fleet.cpu_factor
+    read_s = stage.read_bytes / engine.bytes_per_s
+    if stage.ahead:  # what is not read beside the work: the rest, but at least each first block
+        first = min(SEQUENTIAL_BYTES, stage.read_bytes / stage.tasks) / engine.bytes_per_s
+        read_s = max(read_s - work_s, stage.tasks * first)
+        requests = min(requests, stage.class_a + 2 * stage.tasks)  # is it there, the first block
+    moved_s = (stage.written_bytes + stage.shuffle_bytes) / engine.bytes_per_s
+    busy_s = work_s + read_s + moved_s + requests * engine.request_s / stage.at_a_time
     wall_s = busy_s / min(fleet.slots, stage.tasks)
     wall_s += (engine.longest_task - 1) * busy_s / stage.tasks + engine.stage_s
-    return dataclasses.replace(stage, cpu_s=cpu_s, busy_s=busy_s, wall_s=wall_s)
+    return dataclasses.replace(
+        stage,
+        cpu_s=cpu_s,
+        process_bytes=base + stage.process_bytes,
+        busy_s=busy_s,
+        wall_s=wall_s,
+    )

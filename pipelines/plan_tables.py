@@ -13,8 +13,6 @@ from pipelines import storage
 from pipelines.plan import Engine
 from pipelines.text_files import decode_text
 
-__all__ = ["Crawl", "Machine", "Price", "Tables", "known_crawl", "read_tables"]
-
 _MOST_TABLE_BYTES = 1 << 20
 _MOST = 10**12  # dollars, vCPUs, GB, seconds: beyond, sums would be no numbers
 _AT_LEAST_ONE = ("bytes_per_s", "longest_task")

@@ -13,7 +13,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from pipelines.collector import without_collector
+from pipelines.collector import importing
 
 __all__ = ["beam"]
 
@@ -46,5 +46,5 @@ def _without_apitools_line() -> Iterator[None]:
             root.removeHandler(stand_in)
 
 
-with _without_apitools_line(), without_collector():
+with _without_apitools_line(), importing():
     import apache_beam as beam

@@ -22,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  c4 ablate corpus-1 corpus-2 --out comparison --seeds 10     more pairs, later\n\n"
         "exit status: 0 done, whatever the verdict; 1 failed; 2 wrong usage; 130 interrupted"
     )
-    parser.add_argument("a", nargs="?", metavar="A", help="a finished corpus")
-    parser.add_argument("b", nargs="?", metavar="B", help="another, to compare with it")
+    add_options(parser, AblateConfig, "a", "b")
     add_options(parser, AblateConfig, "recipe_a", "recipe_b", "inputs", "out", "seeds", "level")
     group = parser.add_argument_group("what is judged on")
     add_options(group, AblateConfig, "held_out", "held_out_share", "tasks", "data")
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Compare as the options say. Returns the exit status."""
     del rest
-    config = AblateConfig(a=arguments.a, b=arguments.b, **given_values(arguments, AblateConfig))
+    config = AblateConfig(**given_values(arguments, AblateConfig))
     outcome = ablate(config, functools.partial(print, flush=True))
     print()
     print(*outcome_lines(config, outcome), sep="\n")

@@ -1,6 +1,7 @@
 """``c4 evaluate``: score a trained model on tasks, beside the paper's scores."""
 
 import argparse
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
@@ -10,9 +11,39 @@ from model.evaluation.evaluate import EvaluateConfig, evaluate, write_submission
 from model.evaluation.report import example_lines
 from model.small_files import write_json
 from pipelines import storage
-from pipelines.options import add_options, given_values, refuse_empty
+from pipelines.options import add_options, check_bounds, given_values, option, refuse_empty
 
 __all__ = ["add_arguments", "run"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """What is shown and written besides the table."""
+
+    show: int = option(
+        "print N examples of each set: inputs, target, prediction; wrong ones first",
+        default=0, metavar="N", least=0,
+    )  # fmt: skip
+    json: str | None = option("write the report as JSON, too", default=None, metavar="FILE")
+    submission: str | None = option(
+        "with --split test: write the files for the servers of GLUE and SuperGLUE; an invalid "
+        "prediction becomes the most frequent label",
+        default=None, metavar="DIR",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what could not be written when all is predicted, hours later."""
+        check_bounds(self)
+        if self.json is not None and storage.is_local(self.json):
+            path = pathlib.Path(storage.local_path(self.json))
+            if path.is_dir():
+                raise ValueError(f"{path} is a folder: name a file (--json)")
+            if not path.parent.is_dir():
+                raise ValueError(f"{path.parent}: no such folder (--json)")
+        if self.submission is not None and storage.is_local(self.submission):
+            folder = storage.local_path(self.submission)
+            if os.path.lexists(folder) and not os.path.isdir(folder):
+                raise ValueError(f"{folder} is not a folder (--submission)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,36 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group = parser.add_argument_group("report")
     add_options(group, EvaluateConfig, "against", "resamples", "form")
-    group.add_argument(
-        "--show",
-        metavar="N",
-        type=int,
-        default=0,
-        help="print N examples of each set: inputs, target, prediction; wrong ones first",
-    )
-    group.add_argument("--json", metavar="FILE", help="write the report as JSON, too")
-    group.add_argument(
-        "--submission",
-        metavar="DIR",
-        help="with --split test: write the files for the servers of GLUE and SuperGLUE; an "
-        "invalid prediction becomes the most frequent label",
-    )
+    add_options(group, _Shown)
     add_process_options(parser)
-
-
-def _require_writable(report: str | None, submission: str | None) -> None:
-    """Raise ValueError for what could not be written when all is predicted, which takes long."""
-    for option, name in (("--json", report), ("--submission", submission)):
-        if name is not None and not storage.is_local(name):
-            raise ValueError(f"{name}: c4 evaluate writes to this machine ({option})")
-    if report is not None:
-        path = pathlib.Path(report)
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder: name a file (--json)")
-        if not path.parent.is_dir():
-            raise ValueError(f"{path.parent}: no such folder (--json)")
-    if submission is not None and os.path.lexists(submission) and not os.path.isdir(submission):
-        raise ValueError(f"{submission} is not a folder (--submission)")
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -69,13 +72,11 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     del rest
     refuse_empty(arguments)
     config = EvaluateConfig(**given_values(arguments, EvaluateConfig))
-    if arguments.show < 0:
-        raise ValueError(f"--show must be at least 0, got {arguments.show}")
-    if arguments.submission is not None and config.split != "test":
+    shown = _Shown(**given_values(arguments, _Shown))
+    if shown.submission is not None and config.split != "test":
         raise ValueError("--submission needs the test sets: give --split test")
-    if arguments.submission is not None and config.limit is not None:
+    if shown.submission is not None and config.limit is not None:
         raise ValueError("--submission is of whole test sets: leave --limit out")
-    _require_writable(arguments.json, arguments.submission)
     report_failures_once()
     with joined_processes(arguments):
         from model.training import distributed
@@ -86,13 +87,13 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         print()
         print(*report.lines(), sep="\n")
         for found in report.scores:
-            if arguments.show:
+            if shown.show:
                 print()
-                print(*example_lines(found, arguments.show), sep="\n")
-        if arguments.json is not None:
-            write_json(pathlib.Path(arguments.json), report.json())
-        if arguments.submission is not None:
-            for written in write_submissions(config, report, arguments.submission):
+                print(*example_lines(found, shown.show), sep="\n")
+        if shown.json is not None:
+            write_json(shown.json, report.json())
+        if shown.submission is not None:
+            for written in write_submissions(config, report, shown.submission):
                 replaced = f", {written.replaced:,} invalid ones became {written.majority}"
                 print(
                     f"{written.path}: {written.examples:,} predictions"

@@ -1,16 +1,37 @@
 """``c4 export-hf``: a checkpoint of ours becomes a T5 that Hugging Face's library loads."""
 
 import argparse
-import pathlib
+import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 from model.commands.import_hf import described
 from model.data.vocabulary import Vocabulary
 from model.devices import pass_over_absent_tpus
 from model.exchange.hugging_face import config_to_hf, export_model
-from model.training.checkpoints import load_params
+from model.small_files import require_absent
+from model.training.model_folders import load_params
+from pipelines.options import add_options, given_values, option
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["ExportConfig", "add_arguments", "run"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """The options of ``c4 export-hf``."""
+
+    checkpoint: str = option(
+        "what c4 import-hf or c4 pretrain wrote (of a run: its newest checkpoint)",
+        "checkpoint", metavar="CKPT",
+    )  # fmt: skip
+    output: str = option("folder to write, which must not exist", metavar="DIR")
+    vocab: str | None = option(
+        "SentencePiece model to make the tokenizer of (default: the checkpoint's own)",
+        default=None, metavar="FILE",
+    )  # fmt: skip
+    dtype: Literal["float32", "bfloat16"] = option(
+        "of the tensors; bfloat16 halves the file and rounds", default="float32"
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,56 +42,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "AutoModelForSeq2SeqLM.from_pretrained(DIR) and AutoTokenizer.from_pretrained(DIR).\n"
         "Only encoder-decoders can be exported: Transformers has no other T5 architecture."
     )
-    parser.add_argument(
-        "checkpoint",
-        metavar="CKPT",
-        help="what c4 import-hf or c4 pretrain wrote (of a run: its newest checkpoint)",
-    )
-    parser.add_argument(
-        "--output", metavar="DIR", required=True, help="folder to write, which must not exist"
-    )
-    parser.add_argument(
-        "--vocab",
-        metavar="FILE",
-        help="SentencePiece model to make the tokenizer of (default: the checkpoint's own)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of the tensors; bfloat16 halves the file and rounds (default: %(default)s)",
-    )
+    add_options(parser, ExportConfig)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Export the model and print a summary."""
     del rest
-    output = pathlib.Path(arguments.output)
-    if output.exists():
-        raise ValueError(f"{output} exists already: give another folder or delete it (--output)")
+    asked = ExportConfig(**given_values(arguments, ExportConfig))
+    require_absent(asked.output)
     pass_over_absent_tpus()
-    config, params, kept = load_params(arguments.checkpoint)
+    config, params, kept = load_params(asked.checkpoint)
     config_to_hf(config)  # refuses what cannot be exported
     vocabulary = kept
-    if arguments.vocab is not None:
-        given = Vocabulary(arguments.vocab)
+    if asked.vocab is not None:
+        given = Vocabulary(asked.vocab)
         if kept is not None and not given.same_as(Vocabulary(kept)):
             raise ValueError(
-                f"{given.path} differs from the vocabulary of {arguments.checkpoint}: leave "
-                "--vocab out"
+                f"{given.path} differs from the vocabulary of {asked.checkpoint}: leave --vocab out"
             )
-        vocabulary = kept or arguments.vocab
+        vocabulary = kept or asked.vocab
     obstacle = None
     if kept is not None:  # an import's: no run is begun with such a vocabulary
         obstacle = Vocabulary(kept).obstacle
         vocabulary = kept if obstacle is None else None
-    export_model(output, config, params, vocabulary, dtype=arguments.dtype)
-    print(f"{output}: {described(config)}, {arguments.dtype}")
+    export_model(asked.output, config, params, vocabulary, dtype=asked.dtype)
+    print(f"{asked.output}: {described(config)}, {asked.dtype}")
     if obstacle is not None:
         print(
             f"note: no tokenizer is written: {obstacle}, which T5's tokenizer cannot do; copy the "
             "tokenizer's files of the model that was imported"
         )
     elif vocabulary is None:
-        print(f"{arguments.checkpoint} has no vocabulary, so there is no tokenizer (--vocab FILE)")
+        print(f"{asked.checkpoint} has no vocabulary, so there is no tokenizer (--vocab FILE)")
     return 0

@@ -1,6 +1,7 @@
 """``c4 import-hf``: a T5 in Hugging Face's layout becomes a checkpoint of ours."""
 
 import argparse
+import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -9,10 +10,24 @@ from model.data.vocabulary import Vocabulary
 from model.devices import pass_over_absent_tpus
 from model.exchange.hugging_face import import_model
 from model.exchange.tokenizer_files import read_vocabulary
+from model.small_files import require_absent
 from model.t5.config import ModelConfig
-from model.training.checkpoints import save_params
+from model.training.model_folders import save_params
+from pipelines.options import add_options, given_values, option
 
-__all__ = ["add_arguments", "described", "run"]
+__all__ = ["ImportConfig", "add_arguments", "described", "run"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """The options of ``c4 import-hf``."""
+
+    folder: str = option("the model, in Hugging Face's layout", "folder", metavar="DIR")
+    output: str = option("folder to write, which must not exist", metavar="CKPT")
+    vocab: str | None = option(
+        "SentencePiece model to keep with it, where DIR has no tokenizer",
+        default=None, metavar="FILE",
+    )  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,27 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model.safetensors (or several and their index), and the tokenizer's files:\n"
         "tokenizer.json, or spiece.model with tokenizer_config.json."
     )
-    parser.add_argument("folder", metavar="DIR", help="the model, in Hugging Face's layout")
-    parser.add_argument(
-        "--output", metavar="CKPT", required=True, help="folder to write, which must not exist"
-    )
-    parser.add_argument(
-        "--vocab",
-        metavar="FILE",
-        help="SentencePiece model to keep with it, where DIR has no tokenizer",
-    )
+    add_options(parser, ImportConfig)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Import the model and print a summary."""
     del rest
-    output = pathlib.Path(arguments.output)
-    if output.exists():  # before the minutes that reading a large model takes
-        raise ValueError(f"{output} exists already: give another folder or delete it (--output)")
+    config = ImportConfig(**given_values(arguments, ImportConfig))
+    require_absent(config.output)  # before the minutes that reading a large model takes
     pass_over_absent_tpus()
-    given = None if arguments.vocab is None else Vocabulary(arguments.vocab)
-    model = import_model(arguments.folder)
-    content = read_vocabulary(arguments.folder)
+    given = None if config.vocab is None else Vocabulary(config.vocab)
+    model = import_model(config.folder)
+    content = read_vocabulary(config.folder)
     with tempfile.TemporaryDirectory() as scratch:
         vocabulary = given
         if content is not None:
@@ -53,19 +59,22 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             vocabulary = Vocabulary(path)
             if given is not None and not given.same_as(vocabulary):
                 raise ValueError(
-                    f"{given.path} differs from the vocabulary of {arguments.folder}: leave "
+                    f"{given.path} differs from the vocabulary of {config.folder}: leave "
                     "--vocab out"
                 )
         if vocabulary is not None and vocabulary.id_count > model.config.vocab_size:
-            of = arguments.folder if given is None else vocabulary.path
+            of = config.folder if given is None else vocabulary.path
             raise ValueError(
                 f"{of}: {vocabulary.id_count} ids, the model has {model.config.vocab_size}: it is "
                 "another model's vocabulary (--vocab)"
             )
         save_params(
-            output, model.config, model.params, None if vocabulary is None else vocabulary.path
+            config.output,
+            model.config,
+            model.params,
+            None if vocabulary is None else vocabulary.path,
         )
-    print(f"{output}: {described(model.config)}")
+    print(f"{config.output}: {described(model.config)}")
     if model.unapplied:
         print(
             f"note: generation_config.json sets {', '.join(model.unapplied)}, which greedy "
@@ -78,7 +87,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     if vocabulary is None:
         print(
-            f"{arguments.folder} has neither spiece.model nor tokenizer.json, so no vocabulary is "
+            f"{config.folder} has neither spiece.model nor tokenizer.json, so no vocabulary is "
             "kept: give the one that the model was trained with (--vocab FILE)"
         )
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import os
 import textwrap
@@ -15,9 +16,25 @@ from model.data.input_config import InputConfig
 from model.data.objectives import Objective
 from model.t5.config import ModelConfig
 from model.training.train_config import StepConfig, TrainConfig
-from pipelines.options import add_options, refuse_empty
+from pipelines.options import add_options, given_values, option, refuse_empty
 
 __all__ = ["add_arguments", "run"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Instead:
+    """What to do instead of training."""
+
+    compile_only: str | None = option(
+        "compile the step for a TPU pod such as v3:32x32 on this machine and say whether it fits "
+        "and what it takes; reads no corpus",
+        default=None, metavar="TOPOLOGY",
+    )  # fmt: skip
+    dry_run: bool = option(
+        "check the options and the corpus, compile the steps to see whether they fit, print what "
+        "would be trained, and train nothing",
+        default=False,
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,18 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("devices")
     add_options(group, TrainConfig, "mesh")
     add_options(group, InputConfig, "workers", "input_shards")
-    group.add_argument(
-        "--compile-only",
-        metavar="TOPOLOGY",
-        help="compile the step for a TPU pod such as v3:32x32 on this machine and say whether it "
-        "fits and what it takes; reads no corpus",
-    )
-    group.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="check the options and the corpus, compile the steps to see whether they fit, "
-        "print what would be trained, and train nothing",
-    )
+    add_options(group, _Instead)
     add_process_options(parser)
 
 
@@ -98,7 +104,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     del rest
     # None for callers from Python, who handle signals themselves.
     interruption = getattr(arguments, "interruption", None)
-    if arguments.compile_only is not None:
+    instead = _Instead(**given_values(arguments, _Instead))
+    if instead.compile_only is not None:
         from model.commands import compile_only
 
         return compile_only.run(arguments)
@@ -121,7 +128,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         from model.training import trainer
 
         check_sentinels(config.data)
-        if arguments.dry_run:
+        if instead.dry_run:
             trainer.check(config, functools.partial(print_plan, config))
         else:
             trainer.train(config, interruption)

@@ -116,7 +116,7 @@ class Start:
             for name in ("size", "architecture", "set"):
                 if hasattr(arguments, name):
                     raise ValueError(f"--init-from says which model it is: leave --{name} out")
-            from model.training.checkpoints import read_model
+            from model.training.model_folders import read_model
 
             config, kept = read_model(arguments.init_from)
             if (

@@ -1,13 +1,15 @@
 """``c4 tasks``: the paper's tasks, what they read as, and their data made ready for training."""
 
 import argparse
+import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
+from model.small_files import require_local
 from model.tasks import TASKS, Task, mixture, task
 from model.tasks.mixtures import C4, mixture_tasks
 from model.tasks.prepared import OWN, prepare
-from model.tasks.registry import FORMS
 from model.tasks.sources.libraries import (
     holds_hugging_face,
     read_hugging_face,
@@ -18,10 +20,46 @@ from model.tasks.sources.pairs import read_pairs
 from model.tasks.sources.published import expected_files, read_published
 from model.tasks.values import Raw
 from model.text_table import text_table
+from pipelines.options import add_options, check_bounds, given_values, option, option_of
 
 __all__ = ["add_arguments", "run"]
 
 _MIXTURES = ("all", "glue", "super_glue")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What to do, and with which tasks."""
+
+    action: Literal["list", "show", "prepare"] = option("what to do", "action")
+    name: Sequence[str] = option(
+        "tasks, or all, glue or super_glue; own for your own pairs", "name", nargs="*", default=()
+    )
+    form: Literal["code", "paper"] | None = option(
+        "with show: the released code's form (default), or the paper's where it differs",
+        default=None,
+    )
+    sources: Sequence[str] | None = option(
+        "with prepare: a folder or archive of the published files, or of Hugging Face datasets; "
+        "tfds or tfds:DATA_DIR for TensorFlow Datasets; hf for the Hugging Face hub; or one file "
+        "for each split (repeat). Your own pairs are TSV, CSV or JSONL with inputs and targets",
+        "--from", default=None, metavar="DIR|tfds|hf|SPLIT=FILE", action="append",
+    )  # fmt: skip
+    to: str | None = option(
+        "with prepare: folder to write DIR/NAME in", default=None, metavar="DIR"
+    )
+    limit: int | None = option(
+        "with prepare: at most N examples of each split", default=None, metavar="N", least=1
+    )
+
+    def __post_init__(self) -> None:
+        only = {"form": "show", "sources": "prepare", "to": "prepare", "limit": "prepare"}
+        for name, action in only.items():
+            if getattr(self, name) is not None and self.action != action:
+                raise ValueError(f"{option_of(_Asked, name)} belongs to c4 tasks {action}")
+        check_bounds(self)
+        if self.to is not None:
+            require_local(self.to, "--to")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,64 +72,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  c4 tasks prepare glue squad --from tfds --to data\n"
         "  c4 tasks prepare own --from train=MINE.tsv --from validation=DEV.tsv --to data"
     )
-    parser.add_argument("action", choices=("list", "show", "prepare"), help="what to do")
-    parser.add_argument(
-        "name", nargs="*", help="tasks, or all, glue or super_glue; own for your own pairs"
-    )
-    parser.add_argument(
-        "--form",
-        choices=FORMS,
-        help="with show: the released code's form (default), or the paper's where it differs",
-    )
-    parser.add_argument(
-        "--from",
-        dest="sources",
-        metavar="DIR|tfds|hf|SPLIT=FILE",
-        action="append",
-        help="with prepare: a folder or archive of the published files, or of Hugging Face "
-        "datasets; tfds or tfds:DATA_DIR for TensorFlow Datasets; hf for the Hugging Face hub; "
-        "or one file for each split (repeat). Your own pairs are TSV, CSV or JSONL with inputs "
-        "and targets",
-    )
-    parser.add_argument("--to", metavar="DIR", help="with prepare: folder to write DIR/NAME in")
-    parser.add_argument(
-        "--limit", metavar="N", type=int, help="with prepare: at most N examples of each split"
-    )
+    add_options(parser, _Asked)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """List, show or prepare tasks."""
     del rest
-    only = {"form": "show", "sources": "prepare", "to": "prepare", "limit": "prepare"}
-    for option, action in only.items():
-        if getattr(arguments, option) is not None and arguments.action != action:
-            written = "--from" if option == "sources" else f"--{option}"
-            raise ValueError(f"{written} belongs to c4 tasks {action}")
-    if arguments.action == "list":
-        if arguments.name:
-            raise ValueError(f"c4 tasks list takes no name; c4 tasks show {arguments.name[0]}?")
+    asked = _Asked(**given_values(arguments, _Asked))
+    if asked.action == "list":
+        if asked.name:
+            raise ValueError(f"c4 tasks list takes no name; c4 tasks show {asked.name[0]}?")
         _print_list()
         return 0
-    if not arguments.name:
-        raise ValueError(f"c4 tasks {arguments.action} needs a name: c4 tasks list shows them")
-    if arguments.action == "show":
-        for index, name in enumerate(arguments.name):
+    if not asked.name:
+        raise ValueError(f"c4 tasks {asked.action} needs a name: c4 tasks list shows them")
+    if asked.action == "show":
+        for index, name in enumerate(asked.name):
             if index:
                 print()
             if name in _MIXTURES:
                 _print_rates(name)
             else:
-                _print_task(task(name, arguments.form or "code"))
+                _print_task(task(name, asked.form or "code"))
         return 0
-    if not arguments.sources or not arguments.to:
+    if not asked.sources or not asked.to:
         raise ValueError("c4 tasks prepare needs --from and --to")
-    if arguments.limit is not None and arguments.limit < 1:
-        raise ValueError(f"--limit must be positive, got {arguments.limit}")
-    for name in _names(arguments.name):
-        rows = _rows(name, arguments.sources)
-        made = prepare(name, rows, arguments.to, " ".join(arguments.sources), arguments.limit)
+    for name in _names(asked.name):
+        rows = _rows(name, asked.sources)
+        made = prepare(name, rows, asked.to, " ".join(asked.sources), asked.limit)
         splits = ", ".join(f"{split} {count:,}" for split, count in made.splits.items())
-        print(f"{pathlib.Path(arguments.to, name)}: {splits}", flush=True)
+        print(f"{pathlib.Path(asked.to, name)}: {splits}", flush=True)
     return 0
 
 

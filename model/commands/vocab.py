@@ -21,6 +21,7 @@ from model.data.sentencepiece_model import Notes, with_notes
 from model.data.text_sample import Sample, TextSource
 from model.data.train_vocabulary import VocabularyOptions
 from model.data.vocabulary import EXTRA_IDS, Vocabulary
+from model.small_files import require_local
 from pipelines.corpus.reading import open_corpus
 from pipelines.options import add_options, check_bounds, given_values, option
 
@@ -89,6 +90,7 @@ class _Options:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        require_local(self.output, "--output")
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:

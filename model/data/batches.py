@@ -136,21 +136,22 @@ def pack_pairs(
     Several examples share a row, unless ``packed`` is False.
     """
     order = np.arange(len(inputs)) if order is None else order
-    rows = (encoder_length, decoder_length)
-    most = [length - len(ending) for length in rows]
+    capacity = (encoder_length, decoder_length)
+    most = [length - len(ending) for length in capacity]
     lengths = np.stack([inputs.lengths[order], targets.lengths[order]], axis=1)
     sizes = np.minimum(lengths, most) + len(ending)
-    by_row, packing = (first_fit if packed else one_each)(sizes, rows).by_row()
-    inputs, targets = (
-        side.take(order[by_row], tokens, ending)
-        for side, tokens in zip((inputs, targets), most, strict=True)
+    packing = (first_fit if packed else one_each)(sizes, capacity)
+    encoder, decoder = (
+        _Rows(packing, feature, length, sizes[:, feature])
+        for feature, length in enumerate(capacity)
     )
-    encoder_segments = _spread(packing, 0, encoder_length, (packing.segment, inputs.lengths))
-    segments = _spread(packing, 1, decoder_length, (packing.segment, targets.lengths))
-    tokens = _laid_out(targets.tokens, segments)
+    encoder_tokens, tokens = encoder.empty(), decoder.empty()
+    inputs.put(encoder_tokens.ravel(), encoder.begins, order, sizes[:, 0] - len(ending), ending)
+    targets.put(tokens.ravel(), decoder.begins, order, sizes[:, 1] - len(ending), ending)
+    segments = decoder.segments
     return {
-        "encoder_tokens": _laid_out(inputs.tokens, encoder_segments),
-        "encoder_segments": encoder_segments,
+        "encoder_tokens": encoder_tokens,
+        "encoder_segments": encoder.segments,
         "decoder_input_tokens": shift_right(tokens, segments),
         "decoder_target_tokens": tokens,
         "decoder_segments": segments,
@@ -184,16 +185,17 @@ def pack_joined(
         ValueError: An example is longer than a row.
     """
     sizes = (inputs.lengths + targets.lengths)[:, np.newaxis]
-    order, packing = (first_fit if packed else one_each)(sizes, (decoder_length,)).by_row()
-    both = np.stack([order, len(inputs) + order], axis=1).ravel()
-    joined = Sequences.concatenated([inputs, targets]).take(both)
-    before, after = joined.lengths.reshape(-1, 2).T
-    segments = _spread(packing, 0, decoder_length, (packing.segment, before + after))
-    tokens = _laid_out(joined.tokens, segments)
-    weights = _spread(packing, 0, decoder_length, (int(loss_on_inputs), before), (1, after))
+    packing = (first_fit if packed else one_each)(sizes, (decoder_length,))
+    rows = _Rows(packing, 0, decoder_length, sizes[:, 0])
+    before, after, tokens = inputs.lengths, targets.lengths, rows.empty()
+    each = np.arange(len(inputs))
+    inputs.put(tokens.ravel(), rows.begins, each, before)
+    targets.put(tokens.ravel(), rows.begins + before, each, after)
+    segments = rows.segments
+    weights = rows.spread((int(loss_on_inputs), before), (1, after))
     # The place where a separator is read is one to the right of the inputs.
     seen = before + (before > 0) if prefix else np.zeros_like(before)
-    visible = _spread(packing, 0, decoder_length, (1, seen), (0, before + after - seen))
+    visible = rows.spread((1, seen), (0, before + after - seen))
     return {
         "decoder_input_tokens": shift_right(tokens, segments),
         "decoder_target_tokens": tokens,
@@ -210,31 +212,44 @@ def concatenated(batches: Sequence[HostBatch]) -> HostBatch:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def _spread(
-    packing: Packing,
-    feature: int,
-    length: int,
-    *runs: tuple[int | npt.NDArray[np.int64], npt.NDArray[np.int64]],
-) -> npt.NDArray[np.int32]:
-    """Return int32 [rows, length] of values that each example has in turn, and 0 elsewhere.
+class _Rows:
+    """The rows of one feature, and where its examples stand in their memory.
 
-    Of each run, one value or that of each example, int64 [examples], and how many places it takes,
-    int64 [examples]. Examples are in the order of their rows.
+    Attributes:
+        begins: int64 [examples], the place of each example's first token.
     """
-    lengths = [lengths for _, lengths in runs]
-    begins = packing.row * length + packing.offset[:, feature]
-    free = np.diff(begins, append=packing.rows * length) - sum(lengths)
-    values = np.zeros((len(begins), len(runs) + 1), dtype=np.int32)
-    for number, (value, _) in enumerate(runs):
-        values[:, number] = value
-    places = np.stack([*lengths, free], axis=1)
-    return np.repeat(values.ravel(), places.ravel()).reshape(packing.rows, length)
 
+    def __init__(
+        self, packing: Packing, feature: int, length: int, sizes: npt.NDArray[np.int64]
+    ) -> None:
+        """Of rows of ``length``, and examples of so many tokens, int64 [examples]."""
+        self._shape = packing.rows, length
+        self._segment, self._sizes = packing.segment, sizes
+        self.begins = packing.row * length + packing.offset[:, feature]
+        self._order = np.argsort(self.begins, kind="stable")
+        ends = np.append(self.begins[self._order][1:], packing.rows * length)
+        self._free = ends - self.begins[self._order] - sizes[self._order]  # behind each
 
-def _laid_out(
-    tokens: npt.NDArray[np.int32], segments: npt.NDArray[np.int32]
-) -> npt.NDArray[np.int32]:
-    """Return [rows, length]: the tokens, which are in the order of rows, where segments are."""
-    rows = np.zeros_like(segments)
-    rows[segments > 0] = tokens
-    return rows
+    def empty(self) -> npt.NDArray[np.int32]:
+        """Return rows of padding."""
+        return np.zeros(self._shape, dtype=np.int32)
+
+    @property
+    def segments(self) -> npt.NDArray[np.int32]:
+        """Numbers of the examples, [rows, length]."""
+        return self.spread((self._segment, self._sizes))
+
+    def spread(
+        self, *runs: tuple[int | npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    ) -> npt.NDArray[np.int32]:
+        """Return values that each example has in turn, and 0 where none is, [rows, length].
+
+        Of each run, the value of all examples or of each, int64 [examples], and its places, int64
+        [examples].
+        """
+        values, places = np.zeros((2, len(self._order), len(runs) + 1), dtype=np.int64)
+        for number, (value, count) in enumerate(runs):
+            values[:, number], places[:, number] = value, count
+        values, places = values[self._order], places[self._order]
+        places[:, -1] = self._free
+        return np.repeat(values.astype(np.int32).ravel(), places.ravel()).reshape(self._shape)

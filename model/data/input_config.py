@@ -8,7 +8,7 @@ from model.data.batches import BatchSpec
 from model.data.objectives import OBJECTIVES, Lengths, Objective, objective
 from model.data.sources.corpus import CorpusSource
 from model.data.sources.source import Source, TextIds
-from model.data.sources.task import TaskInput, TaskSource, longest_target
+from model.data.sources.task import KEEP_BYTES, TaskInput, TaskSource, longest_target
 from model.t5.config import ARCHITECTURES
 from model.tasks.mixtures import C4
 from pipelines.corpus.reading import CorpusSplit, open_corpus
@@ -209,8 +209,10 @@ class InputConfig:
                     shards, readers,
                 )
             )  # fmt: skip
+        drawn = [task for task in self.tasks if task.rate]
+        keep_bytes = KEEP_BYTES // max(1, len(drawn))
         sources += [
-            TaskSource(task, self.vocabulary, self.seed, shards) for task in self.tasks if task.rate
+            TaskSource(task, self.vocabulary, self.seed, shards, keep_bytes) for task in drawn
         ]
         return tuple(sources)
 

@@ -7,6 +7,7 @@ independent draws would: over N blocks a source is off by few draws, whatever it
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,8 +42,7 @@ def draw_block(rates: Sequence[float], seed: int, shard: int, block: int) -> Blo
     >>> draw_block([3.0, 1.0], seed=0, shard=0, block=7).counts
     array([384, 128])
     """
-    phase = int(generator(seed, Purpose.PHASE, shard).integers(2**64, dtype=np.uint64))
-    begin = (phase + block * _GOLDEN) % 2**64 / 2**64
+    begin = (_phase(seed, shard) + block * _GOLDEN) % 2**64 / 2**64
     bounds = np.cumsum(rates)
     points = (np.arange(BLOCK_DRAWS) + begin) / BLOCK_DRAWS * bounds[-1]
     # Rounding may put the last point on the last bound.
@@ -51,3 +51,8 @@ def draw_block(rates: Sequence[float], seed: int, shard: int, block: int) -> Blo
         counts=np.bincount(taken, minlength=len(bounds)),
         order=generator(seed, Purpose.BLOCK, shard, block).permutation(BLOCK_DRAWS),
     )
+
+
+@functools.lru_cache
+def _phase(seed: int, shard: int) -> int:
+    return int(generator(seed, Purpose.PHASE, shard).integers(2**64, dtype=np.uint64))

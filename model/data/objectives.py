@@ -26,6 +26,7 @@ otherwise. All randomness comes from the generator that is passed in.
 
 import dataclasses
 import difflib
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ __all__ = [
     "OBJECTIVES",
     "Ids",
     "Lengths",
+    "Noise",
     "Objective",
     "iid_noise",
     "objective",
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 _FIRST_RANDOM_ID = 3  # behind pad, eos and unk (preprocessors.py, random token of BERT-style)
 _MOST_TOKENS = 2**20  # of inputs: far beyond what attention can hold, and solved in a second
@@ -90,6 +93,31 @@ class Lengths:
         if self.joined is not None:
             return BatchSpec(rows, self.joined)
         return BatchSpec(rows, self.targets, encoder_length=self.inputs)
+
+
+class Noise:
+    """Which tokens of texts are noise.
+
+    Attributes:
+        mask: bool [tokens].
+    """
+
+    def __init__(
+        self, texts: Sequences, mask: Bools, begins: tuple[Ints, Ints] | None = None
+    ) -> None:
+        """Of a mask, and, where they are known, where runs of noise begin, and of kept tokens."""
+        self._texts, self.mask = texts, mask
+        self._begins = begins
+
+    @property
+    def begins(self) -> Ints:
+        """Where runs of noise begin, int64 [runs]."""
+        return self._begins[0] if self._begins else _run_begins(self._texts, self.mask)
+
+    @property
+    def kept_begins(self) -> Ints:
+        """Where runs of tokens that are no noise begin, int64 [runs]."""
+        return self._begins[1] if self._begins else _run_begins(self._texts, ~self.mask)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,7 +212,9 @@ class Objective:
                 f"input_length must be at most {_MOST_TOKENS}, got {input_length} (--input-length)"
             )
         if self.noise == "spans":
-            raw, targets = self._solve_spans(input_length)
+            assert self.noise_density is not None
+            assert self.mean_span is not None
+            raw, targets = _solve_spans(self.noise_density, self.mean_span, input_length)
         else:
             raw, targets = input_length - 1, self._target_length(input_length)
         if self.closing_sentinel:
@@ -198,27 +228,6 @@ class Objective:
                 joined = input_length
                 raw -= separator_length if inputs else 0
         return Lengths(raw, inputs, targets, joined)
-
-    def _solve_spans(self, input_length: int) -> tuple[int, int]:
-        """Raw and target length (preprocessors.py, random_spans_helper)."""
-
-        def after(raw: int) -> tuple[int, int]:
-            noise, spans = self._noise_and_spans(raw)
-            return raw - noise + spans + 1, noise + spans + 1
-
-        raw = 2
-        while after(raw + 1)[0] <= input_length:
-            raw += 1
-        inputs, targets = after(raw)
-        if self.noise_density == 0.5 and targets > inputs:
-            raw, targets = raw - 1, targets - 1
-        return raw, targets
-
-    def _noise_and_spans(self, length: int) -> tuple[int, int]:
-        """Noise tokens, and runs of them, in a text of ``length`` >= 2 tokens."""
-        assert self.noise_density is not None
-        assert self.mean_span is not None
-        return _noise_and_spans(length, self.noise_density, self.mean_span)
 
     def _target_length(self, input_length: int) -> int:
         if self.targets_at_512 is not None:
@@ -250,7 +259,10 @@ class Objective:
         if raw < 2:
             return 1
         if self.noise == "spans":
-            return self._noise_and_spans(raw)[1] + self.closing_sentinel
+            assert self.noise_density is not None
+            assert self.mean_span is not None
+            spans = _noise_and_spans(raw, self.noise_density, self.mean_span)[1]
+            return spans + self.closing_sentinel
         p = self.noise_density
         if p is None:  # one run of noise, one of kept tokens
             return 1
@@ -279,66 +291,64 @@ class Objective:
         return self.render(texts, self.draw_noise(texts, rng), ids, rng)
 
     def render(
-        self, texts: Sequences, noise: Bools, ids: Ids, rng: np.random.Generator
+        self, texts: Sequences, noise: Noise, ids: Ids, rng: np.random.Generator
     ) -> tuple[Sequences, Sequences]:
-        """Return inputs and targets under given noise, bool [tokens]."""
+        """Return inputs and targets under given noise."""
         return self._inputs_of(texts, noise, ids, rng), self._targets_of(texts, noise, ids)
 
-    def draw_noise(self, texts: Sequences, rng: np.random.Generator) -> Bools:
-        """Which tokens are noise: bool [tokens]. A text of two parts needs two tokens or more."""
+    def draw_noise(self, texts: Sequences, rng: np.random.Generator) -> Noise:
+        """Which tokens are noise. A text of two parts needs two tokens or more."""
         if self.noise == "all":
-            return np.ones(len(texts.tokens), dtype=np.bool_)
+            return Noise(texts, np.ones(len(texts.tokens), dtype=np.bool_))
         if self.noise == "suffix":
             # Between 1 token and all but one (preprocessors.py, random_prefix_noise_mask).
             prefix = rng.integers(1, texts.lengths)
-            noise: Bools = texts.places >= np.repeat(prefix, texts.lengths)
-            return noise
+            runs = np.stack([prefix, texts.lengths - prefix], axis=1).ravel()
+            return Noise(texts, np.repeat(np.tile(np.array([False, True]), len(prefix)), runs))
         assert self.noise_density is not None
         if self.noise == "iid":
-            return iid_noise(texts.lengths, self.noise_density, rng)
+            return Noise(texts, iid_noise(texts.lengths, self.noise_density, rng))
         assert self.mean_span is not None
-        return random_spans_noise(texts.lengths, self.noise_density, self.mean_span, rng)
+        return Noise(texts, *_random_spans(texts.lengths, self.noise_density, self.mean_span, rng))
 
     def _inputs_of(
-        self, texts: Sequences, noise: Bools, ids: Ids, rng: np.random.Generator
+        self, texts: Sequences, noise: Noise, ids: Ids, rng: np.random.Generator
     ) -> Sequences:
         match self.inputs:
             case "nothing":
                 return Sequences(texts.tokens[:0], np.zeros_like(texts.lengths))
             case "kept":
-                return texts.only(~noise)
+                return texts.only(~noise.mask)
             case "sentinels":
-                return self._with_sentinels(texts, noise, ids)
+                return self._with_sentinels(texts, noise.mask, noise.begins, ids)
             case "shuffled":
                 return _shuffled(texts, rng)
-        tokens = np.where(noise, np.int32(ids.size - 1), texts.tokens)
+        tokens = np.where(noise.mask, np.int32(ids.size - 1), texts.tokens)
         if self.inputs == "mask-random":
-            at = np.flatnonzero(noise)
+            at = np.flatnonzero(noise.mask)
             at = at[rng.random(len(at), dtype=np.float32) < _RANDOM_SHARE]
             tokens[at] = rng.integers(_FIRST_RANDOM_ID, ids.size, len(at), dtype=np.int32)
         return Sequences(tokens, texts.lengths)
 
-    def _targets_of(self, texts: Sequences, noise: Bools, ids: Ids) -> Sequences:
+    def _targets_of(self, texts: Sequences, noise: Noise, ids: Ids) -> Sequences:
         match self.targets:
             case "whole":
                 return texts
             case "noise":
-                return texts.only(noise)
+                return texts.only(noise.mask)
         if not self.closing_sentinel:
-            return self._with_sentinels(texts, ~noise, ids)
+            return self._with_sentinels(texts, ~noise.mask, noise.kept_begins, ids)
         # A kept token more at the end closes the last noise; where the text ends in kept tokens
         # it joins their run and changes nothing.
         longer = texts.followed_by([0])
-        kept = np.insert(~noise, texts.ends, True)
-        return self._with_sentinels(longer, kept, ids)
+        kept = np.insert(~noise.mask, texts.ends, True)
+        return self._with_sentinels(longer, kept, _run_begins(longer, kept), ids)
 
-    def _with_sentinels(self, texts: Sequences, marked: Bools, ids: Ids) -> Sequences:
-        """Each run of marked tokens as one sentinel, numbered from the left of each text."""
-        begins = marked.copy()
-        np.greater(marked[1:], marked[:-1], out=begins[1:])
-        first_tokens = texts.starts[texts.lengths > 0]
-        begins[first_tokens] = marked[first_tokens]
-        at = np.flatnonzero(begins)
+    def _with_sentinels(self, texts: Sequences, marked: Bools, at: Ints, ids: Ids) -> Sequences:
+        """Each run of marked tokens, which begins ``at``, as one sentinel.
+
+        They are numbered from the left of each text.
+        """
         runs_before = np.searchsorted(at, texts.starts)  # [texts]
         runs = np.diff(np.append(runs_before, len(at)))
         number = np.arange(len(at)) - np.repeat(runs_before, runs)
@@ -351,17 +361,28 @@ class Objective:
             )
         tokens = texts.tokens.copy()
         tokens[at] = ids.size - 1 - number
-        return Sequences(tokens, texts.lengths).only(begins >= marked)
+        shown = ~marked
+        shown[at] = True
+        return Sequences(tokens, texts.lengths).only(shown)
 
 
-def iid_noise(lengths: npt.NDArray[np.int64], density: float, rng: np.random.Generator) -> Bools:
+def _run_begins(texts: Sequences, marked: Bools) -> Ints:
+    """Where runs of marked tokens begin in their texts: int64 [runs]."""
+    begins = marked.copy()
+    np.greater(marked[1:], marked[:-1], out=begins[1:])
+    first_tokens = texts.starts[texts.lengths > 0]
+    begins[first_tokens] = marked[first_tokens]
+    return np.flatnonzero(begins)
+
+
+def iid_noise(lengths: Ints, density: float, rng: np.random.Generator) -> Bools:
     """Each token noise by itself, with probability ``density``: bool [sum of lengths]."""
     noise: Bools = rng.random(int(lengths.sum()), dtype=np.float32) < density
     return noise
 
 
 def random_spans_noise(
-    lengths: npt.NDArray[np.int64], density: float, mean_span: float, rng: np.random.Generator
+    lengths: Ints, density: float, mean_span: float, rng: np.random.Generator
 ) -> Bools:
     """Noise in runs: bool [sum of lengths] (preprocessors.py, random_spans_noise_mask).
 
@@ -374,6 +395,13 @@ def random_spans_noise(
     >>> int(mask.sum()), mask[0], mask[-1]
     (4, np.False_, np.True_)
     """
+    return _random_spans(lengths, density, mean_span, rng)[0]
+
+
+def _random_spans(
+    lengths: Ints, density: float, mean_span: float, rng: np.random.Generator
+) -> tuple[Bools, tuple[Ints, Ints]]:
+    """Return `random_spans_noise`, and where runs of noise begin and where those of the rest."""
     of_lengths = [
         (lengths == length, length, *_noise_and_spans(length, density, mean_span))
         for length in np.unique(lengths[lengths > 1]).tolist()
@@ -395,11 +423,37 @@ def random_spans_noise(
     for (texts, *_, spans), kept, noisy in zip(of_lengths, parts[::2], parts[1::2], strict=True):
         at = first_run[texts][:, np.newaxis] + np.arange(0, 2 * spans, 2)
         runs[at], runs[at + 1] = kept, noisy
-    ends, noisy = np.cumsum(runs), runs[1::2] > 0
-    steps = np.zeros(int(lengths.sum()) + 1, dtype=np.int8)  # faster than to repeat each run's kind
-    steps[ends[::2][noisy]] = 1
-    steps[ends[1::2][noisy]] = -1
-    return np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
+    begins = np.cumsum(runs) - runs
+    filled = runs > 0
+    noise_begins = begins[1::2][filled[1::2]]
+    mask = np.zeros(int(lengths.sum()), dtype=np.bool_)
+    mask[_ranges(noise_begins, runs[1::2][filled[1::2]])] = True
+    return mask, (noise_begins, begins[::2][filled[::2]])
+
+
+def _ranges(begins: Ints, lengths: Ints) -> Ints:
+    """Return all places of ranges, one's behind the other's; none is empty: int64 [places]."""
+    steps = np.ones(int(lengths.sum()), dtype=np.int64)
+    steps[:1] = begins[:1]
+    steps[np.cumsum(lengths[:-1])] = begins[1:] - (begins + lengths)[:-1] + 1
+    return np.cumsum(steps)
+
+
+@functools.lru_cache
+def _solve_spans(density: float, mean_span: float, input_length: int) -> tuple[int, int]:
+    """Raw and target length (preprocessors.py, random_spans_helper)."""
+
+    def after(raw: int) -> tuple[int, int]:
+        noise, spans = _noise_and_spans(raw, density, mean_span)
+        return raw - noise + spans + 1, noise + spans + 1
+
+    raw = 2
+    while after(raw + 1)[0] <= input_length:
+        raw += 1
+    inputs, targets = after(raw)
+    if density == 0.5 and targets > inputs:
+        raw, targets = raw - 1, targets - 1
+    return raw, targets
 
 
 def _noise_and_spans(length: int, density: float, mean_span: float) -> tuple[int, int]:
@@ -408,9 +462,7 @@ def _noise_and_spans(length: int, density: float, mean_span: float) -> tuple[int
     return noise, min(max(round(noise / mean_span), 1), noise, length - noise)
 
 
-def _random_parts(
-    groups: Sequence[tuple[int, int, int]], rng: np.random.Generator
-) -> list[npt.NDArray[np.int64]]:
+def _random_parts(groups: Sequence[tuple[int, int, int]], rng: np.random.Generator) -> list[Ints]:
     """Cut tokens into parts of at least one, at random: lengths of parts, each [texts, parts].
 
     A group is so many texts, the tokens of each, and its parts. ``parts - 1`` of the ``tokens - 1``
@@ -434,8 +486,9 @@ def _random_parts(
         places, cuts = tokens - 1, parts - 1
         last = np.arange(places - cuts, places)[:, np.newaxis]
         first = base + np.arange(texts) * places
-        drawn[:cuts, columns[group]] = rng.integers(0, last + 1, size=(cuts, texts)) + first
-        newest[:cuts, columns[group]] = last + first
+        draws = rng.integers(0, last + 1, size=(cuts, texts))
+        np.add(draws, first, out=drawn[:cuts, columns[group]])
+        np.add(last, first, out=newest[:cuts, columns[group]])
         base += texts * places
         firsts.append(first)
     taken = np.zeros(base, dtype=np.bool_)
@@ -447,7 +500,9 @@ def _random_parts(
     for group, ((texts, tokens, parts), first) in enumerate(zip(groups, firsts, strict=True)):
         bounds = np.empty((texts, parts + 1), dtype=np.int64)
         bounds[:, 0], bounds[:, -1] = 0, tokens
-        bounds[:, 1:-1] = np.sort(drawn[: parts - 1, columns[group]].T - first[:, np.newaxis] + 1)
+        chosen = drawn[: parts - 1, columns[group]].T.copy()  # each text's places side by side
+        chosen.sort()
+        np.subtract(chosen, first[:, np.newaxis] - 1, out=bounds[:, 1:-1])
         lengths.append(np.diff(bounds, axis=1))
     return lengths
 

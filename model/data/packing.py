@@ -25,11 +25,6 @@ class Packing:
     segment: npt.NDArray[np.int64]
     offset: npt.NDArray[np.int64]
 
-    def by_row(self) -> "tuple[npt.NDArray[np.int64], Packing]":
-        """Return the examples' numbers, row by row, and the packing of examples in that order."""
-        order = np.argsort(self.row, kind="stable")
-        return order, Packing(self.rows, self.row[order], self.segment[order], self.offset[order])
-
 
 def one_each(sizes: npt.NDArray[np.int64], capacity: tuple[int, ...]) -> Packing:
     """Give each example a row of its own.
@@ -68,21 +63,24 @@ def first_fit(sizes: npt.NDArray[np.int64], capacity: tuple[int, ...]) -> Packin
     # are long, as with random spans, there are hardly any others to find a row for.
     opens = (sizes + least > capacity).any(axis=1)
     opener = np.arange(examples)  # the first example of each one's row
-    free: dict[int, list[int]] = {}  # of rows with room, by opener: tokens by feature
+    seekers = np.flatnonzero(~opens)
+    rows: dict[int, list[int]] = {}  # with room, by opener: the room of each feature
     held: dict[int, int] = {}  # of the same: examples
-    for example in np.flatnonzero(~opens).tolist():
-        size = sizes[example].tolist()
-        fitting = (first for first, room in free.items() if all(map(operator.ge, room, size)))
+    smallest, placed = least.tolist(), []
+    for example, size in zip(seekers.tolist(), sizes[seekers].tolist(), strict=True):
+        fitting = (first for first, room in rows.items() if all(map(operator.ge, room, size)))
         first = next(fitting, example)
         if first == example:
-            opens[example] = True
-            free[first], held[first] = list(capacity), 0
+            rows[first], held[first] = list(capacity), 0
+        room = rows[first]
         held[first] += 1
-        opener[example], segment[example] = first, held[first]
-        offset[example] = np.subtract(capacity, free[first])
-        free[first] = list(map(operator.sub, free[first], size))
-        if (free[first] < least).any():
-            del free[first], held[first]
+        placed.append((first, held[first], *map(operator.sub, capacity, room)))
+        room[:] = map(operator.sub, room, size)
+        if any(map(operator.lt, room, smallest)):
+            del rows[first], held[first]
+    found = np.array(placed, dtype=np.int64).reshape(len(seekers), 2 + features)
+    opener[seekers], segment[seekers], offset[seekers] = found[:, 0], found[:, 1], found[:, 2:]
+    opens[found[:, 0]] = True
     number = np.cumsum(opens) - 1
     return Packing(int(opens.sum()), number[opener], segment, offset)
 

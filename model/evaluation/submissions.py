@@ -8,7 +8,6 @@ import collections
 import dataclasses
 import json
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from model.small_files import write_text
 from model.tasks.prepared import Prepared
 from model.tasks.registry import is_invalid
 from model.tasks.values import Raw
+from pipelines import storage
 
 __all__ = ["Written", "majority_label", "submission_name", "write_submission"]
 
@@ -48,7 +48,7 @@ class Written:
         majority: the most frequent label.
     """
 
-    path: pathlib.Path
+    path: str
     examples: int
     replaced: int
     majority: Any
@@ -114,7 +114,7 @@ def write_submission(found: TaskScores, folder: str | os.PathLike[str], majority
         if "idx" not in raw:
             raise ValueError(f"{found.name}: an example has no idx: prepare the task again")
         values.append((raw["idx"], layout.shown(value)))
-    path = pathlib.Path(folder, layout.file)
+    path = storage.join(os.fspath(folder), layout.file)
     if layout.file.endswith(".tsv"):
         lines: Iterable[str] = ["index\tprediction", *(f"{idx}\t{value}" for idx, value in values)]
     else:

@@ -9,7 +9,7 @@ from model.evaluation.decoding import Decoding
 from model.evaluation.predictor import Predictor
 from model.evaluation.trained import Trained, open_trained
 from model.t5.config import ModelConfig
-from model.training.checkpoints import STEPS
+from model.training.checkpoint_layout import STEPS
 from pipelines import storage
 
 __all__ = ["TaskPredictors"]

@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from model.data.vocabulary import Vocabulary
 from model.exchange import safetensors_files, tokenizer_files
 from model.exchange.safetensors_files import StoredTensor
-from model.small_files import read_json_object, write_json
+from model.small_files import new_folder, read_json_object, require_absent, write_json
 from model.t5.config import ModelConfig
 
 __all__ = [
@@ -581,7 +580,7 @@ def export_model(
     """Write a folder that Transformers loads, whole or not at all.
 
     Args:
-      folder: which does not exist yet; its parents are made.
+      folder: which does not exist yet, of this machine or of an object store.
       config: an encoder-decoder; other architectures have no place there (ExchangeError).
       params: as ``T5.init`` makes them, NumPy or JAX arrays; read one tensor at a time.
       vocabulary: a SentencePiece model, from which the tokenizer's files are made.
@@ -591,10 +590,8 @@ def export_model(
     Raises ValueError where the folder exists, the parameters are not the configuration's or the
     vocabulary has more ids than the embedding has rows.
     """
-    final = pathlib.Path(folder).absolute()
     content = config_to_hf(config, dtype)
-    if final.exists():
-        raise ExchangeError(f"{final} exists already: give another folder or delete it")
+    require_absent(os.fspath(folder))
     places = {place.name: place for place in tensor_places(config)}
     expected = _param_shapes(config)
     arrays: dict[tuple[str, ...], Any] = {}
@@ -621,10 +618,7 @@ def export_model(
         array = np.asarray(array if place.layer is None else array[place.layer])
         return array.T if place.transposed else array
 
-    final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    try:
-        scratch.mkdir()
+    with new_folder(os.fspath(folder), last=CONFIG) as scratch:
         write_json(scratch / CONFIG, content)
         write_json(scratch / GENERATION_CONFIG, {name: content[name] for name in sorted(_IDS)})
         if opened is not None:
@@ -632,9 +626,6 @@ def export_model(
         safetensors_files.write(
             scratch, shapes, tensor, dtype=dtype, max_file_bytes=max_file_bytes
         )  # fmt: skip
-        scratch.rename(final)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _checked_leaf(params: Mapping[str, Any], path: tuple[str, ...], shape: tuple[int, ...]) -> Any:

@@ -16,31 +16,27 @@ Everything that is there is not done again.
 """
 
 import dataclasses
-import hashlib
-import heapq
 import itertools
 import json
 import math
 import pathlib
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from c4_filters.recipes import load_recipe
-from c4_filters.urls import normalize_url
 from model.data.input_config import require_encoder_inputs
 from model.data.objectives import OBJECTIVES, objective
 from model.evaluation.best_files import kept_best
-from model.small_files import naming, read_json_object, write_json
+from model.small_files import read_json_object, require_local, write_json
 from model.studies.commands import run_c4, run_python
 from model.studies.folders import begin_folder, locked
 from model.studies.held_out import write_texts
+from model.studies.held_out_pages import held_out_pages, hold_out, judged, read_pages
 from model.studies.statistics import Comparison, compare_paired
 from model.t5.config import ARCHITECTURES, SIZES, model_config
 from model.tasks.prepared import OWN, Prepared
 from model.tasks.registry import TASKS
 from model.text_table import text_table
-from pipelines.corpus.reading import open_corpus
 from pipelines.options import check_bounds, comma_separated, option
 
 __all__ = [
@@ -51,16 +47,12 @@ __all__ = [
     "ablate",
     "bits_per_byte",
     "outcome_lines",
-    "write_corpus",
 ]
 
 ARMS = ("a", "b")
 _SETTINGS = "ablate.json"
 #: Of each held-out text; a million bytes are measured in seconds, and seeds differ by more.
 _TEXT_BYTES = 1_000_000
-#: Lines that both corpora have are judged on if they come to so much.
-_ENOUGH_COMMON = 20_000
-_ROW_GROUP = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,8 +88,8 @@ class AblateConfig:
     inputs: str | None = option(
         "WET files for --recipe-a and --recipe-b", "--input", default=None, metavar="PATTERN"
     )
-    a: str | None = None
-    b: str | None = None
+    a: str | None = option("a finished corpus", "a", nargs="?", default=None, metavar="A")
+    b: str | None = option("another, to compare with it", "b", nargs="?", default=None, metavar="B")
     out: str = option("folder for the runs; the same command resumes there", metavar="DIR")
     held_out: str | None = option(
         "judge on the text of this corpus (default: hold pages out of both corpora)",
@@ -150,6 +142,7 @@ class AblateConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        require_local(self.out, "--out")
         recipes = (self.recipe_a, self.recipe_b)
         if "" in (self.a, self.b):
             raise ValueError("the name of a corpus is empty: c4 ablate A B --out DIR")
@@ -291,7 +284,7 @@ class Work:
                 )
         for corpus in (config.a, config.b, config.held_out):
             if corpus is not None:
-                next(_read(corpus), None)
+                next(read_pages(corpus), None)
         for recipe in (config.recipe_a, config.recipe_b):
             if recipe is not None and not recipe.endswith(".toml"):
                 load_recipe(recipe)
@@ -324,10 +317,15 @@ class Work:
         if not done.is_file():
             self._say("choosing the held-out text")
             if given is not None:
-                found: dict[str, Iterable[str]] = {"given": _pages(given)}
+                found: dict[str, Iterable[str]] = {"given": held_out_pages(given)}
             else:
-                pages = {arm: self._hold_out(corpora[arm], training[arm]) for arm in ARMS}
-                found = _judged(pages["a"], pages["b"])
+                share = self._config.held_out_share
+                found = judged(
+                    *(
+                        hold_out(corpora[arm], pathlib.Path(training[arm]), share, 4 * _TEXT_BYTES)
+                        for arm in ARMS
+                    )
+                )
             texts.mkdir(parents=True, exist_ok=True)
             sizes = {
                 name: write_texts(texts / f"{name}.jsonl", lines, _TEXT_BYTES)
@@ -340,26 +338,6 @@ class Work:
             write_json(done, sizes)
         sizes = read_json_object(done)
         return training, {str(texts / f"{name}.jsonl"): size for name, size in sizes.items()}
-
-    def _hold_out(self, corpus: str, folder: str) -> dict[str, str]:
-        """Write a corpus without the pages that are held out, and return some of these by key."""
-        chosen: list[tuple[int, str, str]] = []  # a heap: the largest hash first
-        size = 0
-
-        def keep() -> Iterator[Any]:
-            nonlocal size
-            for page in _read(corpus):
-                key, number = _key_of(page)
-                if number >= self._config.held_out_share:
-                    yield page
-                    continue
-                heapq.heappush(chosen, (-int(number * 2**62), key, page.text))
-                size += len(page.text)
-                while size > 4 * _TEXT_BYTES:  # the same pages of both corpora: of least hash
-                    size -= len(heapq.heappop(chosen)[2])
-
-        write_corpus(keep(), pathlib.Path(folder))
-        return {key: text for _, key, text in sorted(chosen, reverse=True)}
 
     def vocabulary(self, training: dict[str, str]) -> str:
         """Return the vocabulary of all runs, made if none was given."""
@@ -442,64 +420,6 @@ class Work:
 
     def _log(self, name: str) -> pathlib.Path:
         return self._logs / f"{name}.log"
-
-
-def _judged(a: dict[str, str], b: dict[str, str]) -> dict[str, Iterable[str]]:
-    """Return the texts to judge on: lines that both corpora have, else the pages of each.
-
-    A corpus's own pages favour the model trained on it: with the same faults, for one. Lines that
-    both have favour neither.
-    """
-    common = []
-    for key, text in a.items():
-        lines = set(b.get(key, "").split("\n"))
-        both = "\n".join(line for line in text.split("\n") if line in lines)
-        if both:
-            common.append(both)
-    if sum(len(text.encode()) for text in common) >= _ENOUGH_COMMON:
-        return {"both": common}
-    return {"a": list(a.values()), "b": list(b.values())}
-
-
-def _key_of(page: Any) -> tuple[str, float]:
-    """Return a page's key, by its URL or else its text, and a number in [0, 1) that follows."""
-    key = normalize_url(page.url) if page.url else page.text
-    digest = hashlib.sha256(f"held out {key}".encode("utf-8", "surrogatepass")).digest()
-    return digest.hex(), int.from_bytes(digest[:8], "big") / 2**64
-
-
-def _read(corpus: str) -> Iterator[Any]:
-    return open_corpus(corpus).pages("train")
-
-
-def _pages(corpus: str) -> Iterator[str]:
-    """Yield the texts of a corpus that is held out, of its validation split if it has one."""
-    found = open_corpus(corpus)
-    split = "validation" if "validation" in found.splits else "train"
-    return (page.text for page in found.pages(split))
-
-
-def write_corpus(pages: Iterator[Any], folder: pathlib.Path) -> None:
-    """Write pages as a corpus that `open_corpus` opens, in their order."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    schema = pa.schema([("text", pa.large_string()), ("url", pa.string())])
-    path, count = folder / "train-0.parquet", 0
-    with naming(path), pq.ParquetWriter(path, schema) as writer:
-        rows: list[dict[str, str]] = []
-        for page in pages:
-            rows.append({"text": page.text, "url": page.url})
-            if len(rows) == _ROW_GROUP:
-                writer.write_table(pa.Table.from_pylist(rows, schema))
-                count, rows = count + len(rows), []
-        if rows:
-            writer.write_table(pa.Table.from_pylist(rows, schema))
-            count += len(rows)
-    shard = {"name": path.name, "split": "train", "pages": count}
-    write_json(folder / "manifest.json", {"shards": [shard]})
 
 
 def _newest_step(run: pathlib.Path) -> int | None:

@@ -116,13 +116,13 @@ def measure(path: str, found: Sequence[Window], *, whole: bool = False) -> Bits:
     ``whole`` predicts whole windows, for a language model that was trained to.
 
     Raises ValueError if there is no text, if the folder has no vocabulary, and as
-    `model.training.checkpoints.load_params` does.
+    `model.training.model_folders.load_params` does.
     """
     import jax
 
     from model.data.vocabulary import Vocabulary
     from model.t5.network import T5
-    from model.training.checkpoints import load_params, read_model
+    from model.training.model_folders import load_params, read_model
     from model.training.train_step import make_eval_step
 
     if not found:

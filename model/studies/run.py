@@ -20,7 +20,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from model.small_files import read_json_object, write_json
+from model.small_files import read_json_object, require_local, write_json
 from model.studies.commands import run_c4
 from model.studies.experiments import CORPORA, EXPERIMENTS, Row, experiment
 from model.studies.folders import begin_folder, locked
@@ -97,6 +97,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        require_local(self.out, "--out")
         if self.scale not in SCALES:
             raise ValueError(f"no scale {self.scale!r}: {', '.join(SCALES)} (--scale)")
         for name in self.names:

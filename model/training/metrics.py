@@ -33,7 +33,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from model.small_files import naming
+from model.small_files import naming, write_text
 from model.training.train_step import StepMetrics
 from pipelines import storage
 
@@ -166,10 +166,7 @@ class MetricsFile:
             raise ValueError(f"{self._path} is not a file: move it away")
         if self._path.exists():
             kept = [json.dumps(row) for row in read_rows(self._path) if row["step"] <= done]
-            scratch = self._path.with_name(self._path.name + ".tmp")
-            with naming(scratch):
-                scratch.write_text("".join(line + "\n" for line in kept))
-                scratch.replace(self._path)
+            write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._file = self._path.open("a")
 
     def write(self, row: Row) -> None:

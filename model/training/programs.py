@@ -11,9 +11,9 @@ import numpy as np
 from model.data.batches import BatchSpec
 from model.t5.network import T5
 from model.training import sharding
-from model.training.checkpoints import load_state
 from model.training.losses import LossSums
 from model.training.memory import StepMemory, available_room, device_limit, require_room
+from model.training.model_folders import load_state
 from model.training.stop_signal import interruptible
 from model.training.train_config import TrainConfig
 from model.training.train_step import Learner, StepMetrics, TrainState, make_eval_step

@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from pipelines import builders, storage
 from pipelines.corpus import json_files
@@ -74,10 +74,6 @@ class RemoteRun:
             wanted += [f"{folder}/{name}" for name in storage.walk(self._in_store(folder))]
         storage.copy_files((self._in_store(name), str(self.path / name)) for name in wanted)
         self._copied.update((name, _identity(self.path / name)) for name in wanted)
-
-    def names(self) -> list[str]:
-        """Return the names of files and folders at the top of the store's folder."""
-        return sorted({*storage.sizes(self.url), *storage.folders(self.url)})
 
     def copy_changed(self, first: str = "") -> None:
         """Copy what has changed since it was copied, apart from checkpoints, to the store.
@@ -142,10 +138,24 @@ class RemoteRun:
     def publish(self, local: pathlib.Path, step: int, folder: str = STEPS) -> None:
         """Copy a whole checkpoint to the store; ``files.json`` comes last. Raises OSError."""
         files = storage.walk(str(local))
+        self.copy_step(local, files, step, folder)
+        self.publish_step(files, step, folder)
+
+    def copy_step(
+        self, local: pathlib.Path, names: Iterable[str], step: int, folder: str = STEPS
+    ) -> None:
+        """Copy files of a checkpoint to the store."""
         remote = self._in_store(folder, str(step))
-        storage.copy_files((str(local / n), storage.join(remote, n)) for n in files)
+        storage.copy_files((str(local / n), storage.join(remote, n)) for n in names)
+
+    def files_of(self, step: int) -> dict[str, int]:
+        """Return the size of every file of a checkpoint that is in the store, whole or not."""
+        return storage.walk(self._in_store(STEPS, str(step)))
+
+    def publish_step(self, files: Mapping[str, int], step: int, folder: str = STEPS) -> None:
+        """Make a checkpoint count, all of whose files, with these sizes, were copied."""
         self._require_ours()
-        with storage.write_atomically(storage.join(remote, COPIED)) as file:
+        with storage.write_atomically(self._in_store(folder, str(step), COPIED)) as file:
             file.write(json_files.encode({"files": dict(sorted(files.items()))}))
 
     def fetch_step(self, step: int) -> None:

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from model.small_files import naming, read_small_file
+from model.small_files import naming, read_small_file, write_text
 from model.training.metrics import Row
 
 __all__ = ["Report", "TensorBoard", "Wandb", "require_installed"]
@@ -147,8 +147,7 @@ class Wandb:
                 "WANDB_MODE=offline, or leave out --report-to wandb"
             ) from error
         if self._run.id != kept:
-            with naming(id_file):
-                id_file.write_text(f"{self._run.id}\n")
+            write_text(id_file, f"{self._run.id}\n")
 
     def write(self, row: Row) -> None:
         """Log each number of a row under ``train/`` or ``validation/``."""

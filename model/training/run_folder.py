@@ -23,11 +23,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.small_files import locked_file, naming, read_small_file
+from model.small_files import locked_file, read_small_file, write_json
 from model.t5.config import ModelConfig
 from model.training import compile_cache
-from model.training.checkpoints import (
-    MODEL_FILE,
+from model.training.checkpoint_layout import (
     RUN_FILE,
     STEPS,
     VOCABULARY_FILE,
@@ -35,12 +34,11 @@ from model.training.checkpoints import (
 )
 from model.training.metrics import read_rows
 from model.training.remote_run import RemoteRun
-from model.training.train_config import option_of
+from model.training.train_config import run_option_of
 from pipelines import storage
 
 __all__ = ["RUN_FILE", "RunFolder"]
 
-_RUN_SCRATCH = f".{RUN_FILE}.tmp"
 _LOCK_FILE = ".lock"
 _CLAIMS = "builders"  # who trains into a folder of an object store
 #: What a start reads from an object store.
@@ -88,12 +86,12 @@ class RunFolder:
             )
             raise ValueError(f"{self.path} is {what}; give a new folder or that of a run (--out)")
         if not self._run_file.exists() and self.path.is_dir():
-            # What a start leaves that is killed before anything else is here.
-            names = os.listdir(self.path) if self.remote is None else self.remote.names()
-            found = sorted(set(names) - {_LOCK_FILE, _RUN_SCRATCH, _CLAIMS})
-            if found:
+            # A start that is killed before anything else is here leaves claims and hidden files.
+            names = {*storage.listdir(self.where), *storage.folders(self.where)} - {_CLAIMS}
+            found = min((name for name in names if not name.startswith(".")), default=None)
+            if found is not None:
                 raise ValueError(
-                    f"{self.where} is not the folder of a run: it holds {found[0]} but no "
+                    f"{self.where} is not the folder of a run: it holds {found} but no "
                     f"{RUN_FILE}; give a new folder (--out)"
                 )
 
@@ -160,7 +158,7 @@ class RunFolder:
                 )
 
     def _option_of(self, setting: str) -> str:
-        options = option_of(setting).split(", ")
+        options = run_option_of(setting).split(", ")
         return ", ".join(dict.fromkeys(self._option_names.get(each, each) for each in options))
 
     def changed_versions(self) -> list[str]:
@@ -195,16 +193,10 @@ class RunFolder:
         # Before all else: with it here, a start that is killed is gone on from by the next.
         if before is None or replaced:
             self._write_run_file(settings, defaults)
-        for pattern in (_RUN_SCRATCH, f".{VOCABULARY_FILE}.tmp", f".{MODEL_FILE}.*.tmp"):
-            for left in self.path.glob(pattern):
-                left.unlink()
+        storage.sweep_temporaries(str(self.path))
         # At each start: whatever became of them, the checkpoints are of these.
         if vocabulary is not None:
-            copy = self.path / f".{VOCABULARY_FILE}.tmp"
-            content = read_small_file(vocabulary)
-            with naming(copy):
-                copy.write_bytes(content)
-                copy.replace(self.path / VOCABULARY_FILE)
+            storage.copy_files([(vocabulary, str(self.path / VOCABULARY_FILE))])
         write_model_file(self.path, config)
         if self.remote is not None:
             self.remote.keep_steps(self.remote.steps())
@@ -219,10 +211,12 @@ class RunFolder:
             "defaults": defaults,
             "versions": _versions(),
         }
-        scratch = self.path / _RUN_SCRATCH
-        with naming(scratch):
-            scratch.write_text(json.dumps(content, indent=2) + "\n")
-            scratch.replace(self._run_file)
+        write_json(self._run_file, content)
+
+    def fetch(self) -> None:
+        """Copy what a start reads from an object store, and the compiled programs."""
+        if self.remote is not None:
+            self.remote.fetch(_FETCHED, [compile_cache.FOLDER])
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -233,8 +227,7 @@ class RunFolder:
         """
         if self.remote is not None:
             with self.remote.claimed():
-                # Again: the folder was not locked before.
-                self.remote.fetch(_FETCHED, [compile_cache.FOLDER])
+                self.fetch()  # again: the folder was not locked before
                 yield
             return
         self.path.mkdir(parents=True, exist_ok=True)

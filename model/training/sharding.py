@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -199,10 +199,7 @@ def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> 
 
 
 def partition_spec(
-    axes: Axes,
-    shape: Sequence[int],
-    mesh_sizes: Mapping[str, int],
-    rules: Mapping[str, tuple[str, ...]] = RULES,
+    axes: Axes, shape: Sequence[int], mesh_sizes: Mapping[str, int]
 ) -> PartitionSpec:
     """Turn the logical axes of one array into what JAX wants.
 
@@ -222,7 +219,7 @@ def partition_spec(
     taken: set[str] = set()
     for axis, size in zip(axes, shape, strict=True):
         # Parts of one device say nothing; leaving them out keeps the specs readable.
-        wanted = tuple(name for name in _rule(axis, rules) if mesh_sizes.get(name, 1) > 1)
+        wanted = tuple(name for name in _rule(axis) if mesh_sizes.get(name, 1) > 1)
         ways = math.prod(mesh_sizes[name] for name in wanted)
         if not wanted or size % ways or taken & set(wanted):
             entries.append(None)
@@ -232,12 +229,12 @@ def partition_spec(
     return PartitionSpec(*entries)  # type: ignore[no-untyped-call]
 
 
-def _rule(axis: str | None, rules: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def _rule(axis: str | None) -> tuple[str, ...]:
     if axis is None:
         return ()
-    if axis not in rules:
-        raise ValueError(f"no rule divides the logical axis {axis!r}; known: {', '.join(rules)}")
-    return rules[axis]
+    if axis not in RULES:
+        raise ValueError(f"no rule divides the logical axis {axis!r}; known: {', '.join(RULES)}")
+    return RULES[axis]
 
 
 def _is_axes(leaf: object) -> bool:
@@ -249,9 +246,7 @@ def _is_axes(leaf: object) -> bool:
     )
 
 
-def params_shardings(
-    mesh: Mesh, axes: Any, shapes: Any, rules: Mapping[str, tuple[str, ...]] = RULES
-) -> Any:
+def params_shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
     """Return a sharding for each array of a tree: parameters, or the optimizer's state.
 
     Args:
@@ -259,20 +254,17 @@ def params_shardings(
       axes: tree of tuples of logical axis names, as ``T5.param_axes()`` and the optimizer's
         ``state_axes`` give.
       shapes: the same tree of anything that has ``.shape``.
-      rules: which axes of the mesh divide which logical axis.
     """
     sizes = dict(mesh.shape)
     return jax.tree.map(
-        lambda names, leaf: NamedSharding(mesh, partition_spec(names, leaf.shape, sizes, rules)),
+        lambda names, leaf: NamedSharding(mesh, partition_spec(names, leaf.shape, sizes)),
         axes,
         shapes,
         is_leaf=_is_axes,
     )
 
 
-def undivided_axes(
-    mesh: MeshShape, axes: Any, shapes: Any, rules: Mapping[str, tuple[str, ...]] = RULES
-) -> list[str]:
+def undivided_axes(mesh: MeshShape, axes: Any, shapes: Any) -> list[str]:
     """Return a line for each array that is whole along an axis the rules would divide.
 
     >>> undivided_axes(MeshShape(tensor=4), {"bias": ("relpos_heads", "buckets")},
@@ -284,9 +276,9 @@ def undivided_axes(
 
     def look(path: tuple[Any, ...], names: Axes, leaf: Any) -> None:
         for axis, size in zip(names, leaf.shape, strict=True):
-            ways = math.prod(sizes[name] for name in _rule(axis, rules))
+            ways = math.prod(sizes[name] for name in _rule(axis))
             if size % ways:
-                over = "*".join(f"{name}={sizes[name]}" for name in _rule(axis, rules))
+                over = "*".join(f"{name}={sizes[name]}" for name in _rule(axis))
                 lines.append(
                     f"{_path_name(path)}: {axis}={size} is not divisible by {over}, so each "
                     "device holds all of it"
@@ -300,9 +292,7 @@ def _path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def bytes_per_device(
-    mesh: MeshShape, axes: Any, shapes: Any, rules: Mapping[str, tuple[str, ...]] = RULES
-) -> int:
+def bytes_per_device(mesh: MeshShape, axes: Any, shapes: Any) -> int:
     """Return the bytes of a tree of arrays that one device holds, by arithmetic.
 
     >>> bytes_per_device(MeshShape(fsdp=4), {"embedding": ("vocab", "embed")},
@@ -312,7 +302,7 @@ def bytes_per_device(
     sizes = mesh.sizes()
 
     def held(names: Axes, leaf: Any) -> int:
-        spec = partition_spec(names, leaf.shape, sizes, rules)
+        spec = partition_spec(names, leaf.shape, sizes)
         ways = 1
         for entry in spec:
             for name in (entry,) if isinstance(entry, str) else entry or ():
@@ -499,7 +489,7 @@ def _divides(mesh_axis: str, shape: MeshShape, axes: Any, shapes: Any) -> bool:
         return all(
             size % ways == 0
             for axis, size in zip(names, leaf.shape, strict=True)
-            if mesh_axis in _rule(axis, RULES)
+            if mesh_axis in _rule(axis)
         )
 
     return all(jax.tree.leaves(jax.tree.map(whole, axes, shapes, is_leaf=_is_axes)))
@@ -516,9 +506,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 @contextlib.contextmanager
-def use_rules(
-    mesh: Mesh, rules: Mapping[str, tuple[str, ...]] = RULES
-) -> Iterator[Callable[[jax.Array, Axes], jax.Array]]:
+def use_rules(mesh: Mesh) -> Iterator[None]:
     """Make the network pin its activations to the mesh while the block runs.
 
     Enter it inside the function that is given to ``jax.jit``: it acts while JAX traces, and a
@@ -527,7 +515,7 @@ def use_rules(
     sizes = dict(mesh.shape)
 
     def placed(axes: Axes, shape: tuple[int, ...]) -> NamedSharding:
-        return NamedSharding(mesh, partition_spec(axes, shape, sizes, rules))
+        return NamedSharding(mesh, partition_spec(axes, shape, sizes))
 
     def constrain(array: jax.Array, axes: Axes) -> jax.Array:
         pinned: jax.Array = jax.lax.with_sharding_constraint(array, placed(axes, array.shape))  # type: ignore[no-untyped-call]
@@ -537,4 +525,4 @@ def use_rules(
         return placed(axes, shape).shard_shape(shape)
 
     with partitioning.use_constraint(constrain, local_shape):
-        yield constrain
+        yield

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from model.training.checkpoints import Origin, read_origin
+from model.training.model_folders import Origin, read_origin
 from model.training.optimizer import offset, schedule
 from model.training.train_config import TrainConfig
 

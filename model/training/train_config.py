@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from model.training.optimizer import Schedule
     from model.training.trainable import Trainable
 
-__all__ = ["LossDivisor", "StepConfig", "TrainConfig", "TrainedPart", "option_of"]
+__all__ = ["LossDivisor", "StepConfig", "TrainConfig", "TrainedPart", "run_option_of"]
 
 #: What the sum of the losses is divided by before its gradient is taken: sequences times target
 #: length, padding included (Mesh TensorFlow, ``transformer.py``, ``_compute_loss``); target tokens
@@ -196,7 +196,7 @@ class TrainConfig:
                 raise ValueError(
                     f"the model of {self.init_from} has {name} {shown}, and training needs "
                     f"{value}: it pads with 0, ends sequences with 1 and starts the decoder with "
-                    f"0 ({option_of(f'model.{name}')})"
+                    f"0 ({run_option_of(f'model.{name}')})"
                 )
         self.step.require_divides(self.data.batch_size)
         for name in self.report_to:
@@ -285,13 +285,13 @@ class TrainConfig:
         return dataclasses.replace(data, batch_size=data.batch_size // self.step.accumulate)
 
 
-def option_of(setting: str) -> str:
+def run_option_of(setting: str) -> str:
     """Return the options that set a field of a run, or a setting that ``run.json`` remembers.
 
     Empty if there is none.
 
-    >>> option_of("input.seed"), option_of("model.d_model"), option_of("model.vocab_size")
-    ('--seed', '--size, --set d_model', '--vocab')
+    >>> [run_option_of(name) for name in ("input.seed", "model.d_model", "model.vocab_size")]
+    ['--seed', '--size, --set d_model', '--vocab']
     """
     group, _, name = setting.rpartition(".")
     if group == "model":

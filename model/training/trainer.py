@@ -176,6 +176,8 @@ class _Run:
         distributed.require_agreement("settings", json.dumps(plan.settings, sort_keys=True))
         if distributed.is_first():
             stack.enter_context(folder.locked())
+        else:
+            folder.fetch()
         # What is read comes first: a corpus that cannot be read leaves no folder behind.
         self._batches = DeviceBatches(
             make_input(plan.data, plan.host), plan.data.batch_spec(), plan.placement.batch
@@ -306,7 +308,7 @@ class _Run:
             if running is not None:
                 records.write_step(*running)
             running = step, metrics, epoch
-            if self._named != self._kept and self._is_saved(self._kept):
+            if self._named != self._kept and self._checkpoints.is_saved(self._kept):
                 self._expect_at(self._kept)
             stopping = self._stop.asked_for(step)
             saving = stopping or step == config.steps or step % config.checkpoint_every == 0
@@ -359,9 +361,6 @@ class _Run:
         self._expect_at(self._kept)  # which is whole now
         self._kept = step
 
-    def _is_saved(self, step: int) -> bool:
-        return (self._folder.checkpoints / str(step)).is_dir()
-
     def _expect_at(self, step: int) -> None:
         """Name a checkpoint, the newest that is whole, if an interrupt comes."""
         self._named = step
@@ -384,11 +383,6 @@ class _Run:
 def _plan(config: TrainConfig, more_settings: Mapping[str, Any] = MappingProxyType({})) -> Plan:
     require_installed(config.report_to)
     folder = RunFolder(config.out, config.option_names)
-    if folder.remote is not None and jax.process_count() > 1:
-        raise ValueError(
-            f"--out {folder.where}: several processes that train as one need a folder that all of "
-            "them see, such as one of a mounted, shared file system"
-        )
     config = dataclasses.replace(config, first_step=first_step(config, folder.begun_with()))
     placement = plan_placement(config)
     host = distributed.input_part(placement.batch, config.data.batch_size)

@@ -8,7 +8,7 @@ from model.data.vocabulary import Vocabulary
 from model.exchange import tokenizer_files
 from model.exchange.hugging_face import read_config
 from model.t5.config import ModelConfig
-from model.training.checkpoints import is_hugging_face, read_model
+from model.training.model_folders import is_hugging_face, read_model
 from pipelines import storage
 
 __all__ = ["BaseModel", "open_base_model", "require_trainable"]

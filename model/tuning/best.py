@@ -3,7 +3,7 @@
 ::
 
     RUN/best.json      {TASK: {"step", "metric", "value", "scores"}}
-        best/TASK/     parameters as `model.training.checkpoints.save_params` writes them, and
+        best/TASK/     parameters as `model.training.model_folders.save_params` writes them, and
                        score.json, which best.json is made of
 
 A folder takes the place of the one before when it is whole. A process killed in between leaves both
@@ -25,7 +25,7 @@ from model.evaluation.best_files import BEST_FILE
 from model.small_files import naming, read_json_object, write_json
 from model.t5.config import ModelConfig
 from model.training import distributed
-from model.training.checkpoints import save_params
+from model.training.model_folders import save_params
 from model.training.remote_run import BEST, RemoteRun
 from pipelines import storage
 

@@ -270,7 +270,9 @@ class _Job:
         work.rename(kept)
 
     def results(self) -> list[TaskResult]:
-        """Return how each task came out."""
+        """Return how each task came out; nothing but in the first process, which records it."""
+        if not distributed.is_first():
+            return []
         rows = read_rows(storage.join(self.config.out, "metrics.jsonl"))
         kept = {} if self._best is None else self._best.kept()
         return [self._result(task, kept.get(task.name, {}), rows) for task in self._tasks]

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pipelines.config import BuildConfig
@@ -24,7 +24,7 @@ _TYPICAL = Crawl(56_000, 7.0e12, 2_497_818_607)  # 2019-18: files of unknown cra
 _COMPARED_FILES = 1_000  # from here on with the reference, which cleaned a whole crawl
 _OTHER_PAGES = 2.0  # times as long, or as short: --like is then inexact
 _LENGTHS = ("stored_bytes", "text_bytes", "kept_bytes", "units", "written_bytes")
-_COLUMNS = "{:<15}{:>8}{:>7}{:>6}{:>8}{:>9}{:>7}{:>6}{:>7}{:>7}"  # 80 characters
+_WIDTH = 80
 _HEADINGS = "stage tasks CPU read written shuffled writes reads memory wall"
 
 
@@ -166,7 +166,7 @@ def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
 def _costs(plan: Plan, tables: Tables) -> dict[str, float]:
     """Return US dollars by what they are paid for, without the storage after the build."""
     usd = {name: price.usd for name, price in tables.prices.items()}
-    hours = plan.wall_s / 3600 * plan.fleet.workers
+    hours = plan.paid_s / 3600 * plan.fleet.workers
     requests = plan.total("class_a") / 1000 * usd["class_a_1000"]
     requests += plan.total("class_b") / 1000 * usd["class_b_1000"]
     return {
@@ -200,6 +200,7 @@ def _as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
         "stages": [dataclasses.asdict(stage) for stage in plan.stages],
         "cpu_s": plan.total("cpu_s"),
         "wall_s": plan.wall_s,
+        "paid_s": plan.paid_s,
         "process_bytes": plan.widest.process_bytes,
         "process_bytes_available": plan.fleet.process_bytes,
         "shuffle_bytes": plan.total("shuffle_bytes"),
@@ -218,16 +219,9 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
         f"{counted(work.files, 'WET file')}, {size(work.of('stored_bytes'))}, "
         f"{_pages(work.pages)}, on {fleet.workers:,} x {printable(options.machine)} and an "
         f"object store\n{counted(fleet.slots, 'process', 'es')}, "
-        f"{fleet.process_bytes / 1e9:.1f} GB each\n\n{_COLUMNS.format(*_HEADINGS.split())}"
+        f"{fleet.process_bytes / 1e9:.1f} GB each\n"
     )
-    for stage in plan.stages:
-        print(_row(stage))
-    print(f"{'start':<15}{duration(fleet.engine.start_s):>65}")
-    names = ("cpu_s", "read_bytes", "written_bytes", "shuffle_bytes", "class_a", "class_b")
-    sums = {name: plan.total(name) for name in names}
-    most = plan.widest.process_bytes
-    tasks = int(plan.total("tasks"))
-    print(_row(Stage("total", tasks, **sums, process_bytes=most, wall_s=plan.wall_s)))
+    print(*_table(plan), sep="\n")
     pieces = f", {counted(plan.pieces, 'merged piece')}" if plan.pieces else ""
     merged = plan.disk_bytes["merged"]
     print(
@@ -272,13 +266,40 @@ def _fewer(plan: Plan, tables: Tables, plan_for: Callable[[int], Plan]) -> str:
     )
 
 
-def _row(stage: Stage) -> str:
+def _table(plan: Plan) -> Iterator[str]:
+    """Yield the lines of the table: columns as wide as they must be, over the whole width."""
+    total = Stage(
+        "total",
+        int(plan.total("tasks")),
+        cpu_s=plan.total("cpu_s"),
+        read_bytes=plan.total("read_bytes"),
+        written_bytes=plan.total("written_bytes"),
+        shuffle_bytes=plan.total("shuffle_bytes"),
+        class_a=plan.total("class_a"),
+        class_b=plan.total("class_b"),
+        process_bytes=plan.widest.process_bytes,
+        wall_s=plan.wall_s,
+    )
+    headings = _HEADINGS.split()
+    start = ["start", *[""] * (len(headings) - 2), duration(plan.fleet.engine.start_s)]
+    rows = [headings, *map(_cells, plan.stages), start, _cells(total)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    gap, wider = divmod(max(len(widths) - 1, _WIDTH - sum(widths)), len(widths) - 1)
+    for name, *cells in rows:
+        padded = [
+            f"{cell:>{width + gap + (place < wider)}}"
+            for place, (cell, width) in enumerate(zip(cells, widths[1:], strict=True))
+        ]
+        yield f"{name:<{widths[0]}}{''.join(padded)}"
+
+
+def _cells(stage: Stage) -> list[str]:
     moved = (stage.read_bytes, stage.written_bytes, stage.shuffle_bytes)
     amounts = [size(amount) if amount else "-" for amount in moved]
     amounts += [scaled(amount) if amount else "-" for amount in (stage.class_a, stage.class_b)]
     amounts += [size(stage.process_bytes), duration(stage.wall_s)]
-    cells = (f"{stage.tasks:,}", _cpu(stage.cpu_s), *amounts)
-    return _COLUMNS.format(stage.name, *(cell.replace(" ", "") for cell in cells))
+    numbers = [_cpu(stage.cpu_s), *amounts]
+    return [stage.name, f"{stage.tasks:,}", *(cell.replace(" ", "") for cell in numbers)]
 
 
 def _pages(pages: float) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.corpus.container import (
     Container,
@@ -28,6 +29,7 @@ from pipelines.corpus.container import (
 __all__ = [
     "CLEANED_SCHEMA",
     "MAY_BE_NULL",
+    "SHARD_ORDER",
     "CleanedFile",
     "CleanedSource",
     "Dropped",
@@ -65,6 +67,8 @@ CLEANED_SCHEMA = pa.schema(
         ("record_id", pa.binary(16)),  # UUID of WARC-Record-ID; null if it has none
     ]
 )
+#: The columns by which pages are in shard order, the most significant first.
+SHARD_ORDER = ("validation", "page_key", "digest")
 MAY_BE_NULL = ("language", "language_probability", "record_id")
 
 _DROPPED_SCHEMA = pa.schema(
@@ -123,7 +127,7 @@ def key_range(index: int, count: int) -> tuple[int, int]:
 
 
 def shard_order(table: pa.Table) -> npt.NDArray[np.int64]:
-    """Return the permutation that puts cleaned pages in shard order, ``[pages]``."""
+    """Return the permutation that puts cleaned pages, with SHARD_ORDER, in order: ``[pages]``."""
     digests = np.frombuffer(
         b"".join(table["digest"].to_pylist()), dtype=[("high", ">u8"), ("low", ">u8")]
     )
@@ -193,8 +197,8 @@ def _parts(table: pa.Table, dropped: Dropped) -> Iterator[Part]:
 def _cut(table: pa.Table) -> Iterator[_Batch]:
     keys = table["page_key"].to_numpy()
     splits = table["validation"].to_numpy(zero_copy_only=False).astype(int)
-    sizes = pa.compute.binary_length(table["text"]).to_numpy().astype(np.int64)
-    units = pa.compute.list_value_length(table["unit_starts"]).to_numpy().astype(np.int64)
+    sizes = pc.binary_length(table["text"]).to_numpy().astype(np.int64)
+    units = pc.list_value_length(table["unit_starts"]).to_numpy().astype(np.int64)
     first, size, unit, first_unit = 0, 0, 0, 0
 
     def batch(end: int) -> _Batch:

@@ -12,8 +12,6 @@ from pipelines import storage
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource
 from pipelines.corpus.removals import Removals, open_removals
 
-__all__ = ["Opened", "OpenedFiles", "open_held"]
-
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 
 #: Files that stay open. The last 64 kB of each stay in memory: 32 MB in all.

@@ -28,8 +28,6 @@ from pipelines.corpus.container import (
 )
 from pipelines.corpus.removals import PAGE_VERDICTS
 
-__all__ = ["PIECE_SCHEMA", "PiecePart", "SlicedPages", "piece_rows", "read_part", "write_piece"]
-
 #: Pages, what becomes of each (its place in PAGE_VERDICTS), and which of its units are removed.
 #: In place of the inner offset is the number of the page's WET file in the group.
 PIECE_SCHEMA = pa.schema(

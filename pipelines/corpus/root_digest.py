@@ -34,6 +34,7 @@ import pyarrow as pa
 
 from c4_filters.urls import normalize_url, page_key
 from pipelines import storage
+from pipelines.corpus.columns import Value
 from pipelines.corpus.formats import FORMATS
 from pipelines.corpus.formats.pages import rows_in_bytes
 from pipelines.corpus.layout import SPLITS
@@ -77,9 +78,11 @@ def row_digests(
     return _of_rows(digests, keys, bounds)
 
 
-def _row_digest(url: bytes, timestamp: bytes, text: bytes) -> bytes:
-    head = b"%d\n%d\n%b%b" % (len(url), len(timestamp), url, timestamp)
-    return hashlib.sha256(head + text).digest()
+def _row_digest(url: Value, timestamp: Value, text: Value) -> bytes:
+    lengths = b"%d\n%d\n" % (len(url), len(timestamp))
+    digest = hashlib.sha256(b"".join((lengths, url, timestamp)))
+    digest.update(text)
+    return digest.digest()
 
 
 def _of_rows(

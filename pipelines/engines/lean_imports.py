@@ -1,10 +1,12 @@
 """Import less in a process that only builds on this machine, and without threads.
 
-Where they are installed, ``import apache_beam`` imports the clients of Google and Amazon, and Arrow
-imports pandas: half of the CPU time of the import. Our own file layer needs none of them.
+Where they are installed, ``import apache_beam`` imports clients of Google, Amazon, Azure, Hadoop
+and MongoDB, and Arrow imports pandas: most of the CPU time of the import. Our own file layer needs
+none of them.
 """
 
 import importlib.abc
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +17,17 @@ __all__ = ["ENVIRONMENT", "leave_out_threads", "leave_out_unused"]
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 # Beam and Arrow do without each of them, as on a machine where it is not installed.
-_UNUSED = ("apache_beam.io.aws", "apache_beam.io.gcp", "google.cloud", "pandas")
+_UNUSED = (
+    "apache_beam.io.aws",
+    "apache_beam.io.azure",
+    "apache_beam.io.gcp",
+    "apache_beam.io.hadoopfilesystem",
+    "apitools",
+    "bson",
+    "google.cloud",
+    "pandas",
+    "pymongo",
+)
 
 
 class _LeaveOut(importlib.abc.MetaPathFinder):
@@ -32,4 +44,6 @@ def leave_out_threads() -> None:
 
 def leave_out_unused() -> None:
     """Let this process import Beam without those modules, for good."""
+    # It warns that bson is missing.
+    logging.getLogger("apache_beam.io.mongodbio").setLevel(logging.ERROR)
     sys.meta_path.insert(0, _LeaveOut())

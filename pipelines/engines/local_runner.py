@@ -2,9 +2,10 @@
 
 import os
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
-from pipelines.engines.local import Workers, has_own_workers
+from pipelines.engines.local import Workers, has_own_workers, has_workers
 from pipelines.quiet_beam import beam  # noqa: F401  before anything else of Beam
 
 from apache_beam.portability.api import beam_provision_api_pb2  # isort: skip
@@ -71,12 +72,14 @@ class _LocalWorkerHandler(_GrpcWorkerHandler):  # type: ignore[misc]
         """Leave its end to `Workers`: it has nothing left to do."""
 
 
-def runner(options: Any, workers: Workers) -> Any:
-    """Return Beam's engine for one machine.
+def runner(options: Any, chosen: Mapping[str, Any], workers: Workers) -> Any:
+    """Return Beam's engine for one machine, given Beam's options and all their values.
 
     It does not pass the pipeline's options to its worker processes: without them no address
     or key of a file system reaches a worker, nor the level of its log.
     """
+    if not has_workers(chosen):
+        return fn_runner.FnApiRunner()
     given = {
         name: value
         for name, value in options.get_all_options(drop_default=True).items()
@@ -93,7 +96,7 @@ def runner(options: Any, workers: Workers) -> Any:
         ),
     )
     environment = None
-    if has_own_workers(options):
+    if has_own_workers(chosen):
         build = f"{os.getpid()}-{id(workers)}".encode()
         _BUILDS[build] = workers
         environment = _LocalEnvironment(build, environments.python_sdk_capabilities())

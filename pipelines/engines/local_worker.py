@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Collection, Iterator, Mapping
 from typing import NoReturn
 
+from pipelines.collector import importing
 from pipelines.engines import lean_imports
 
 __all__ = ["MODULE", "can_fork", "fork_starter", "import_all"]
@@ -42,14 +43,16 @@ _IMPORTED = (
 _FORKS = sys.platform != "darwin"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_S = 0.5
+_CLIENTS = {"obstore", "requests"}  # keep connections, which a fork would share
 
 
 def can_fork() -> bool:
-    """Return whether this process has one thread, and is of a system that says so."""
+    """Return whether this process has one thread and no connections to remote file systems."""
     try:
-        return _FORKS and len(os.listdir("/proc/self/task")) == 1
-    except OSError:
+        has_one_thread = len(os.listdir("/proc/self/task")) == 1
+    except OSError:  # a system that does not say
         return False
+    return _FORKS and has_one_thread and _CLIENTS.isdisjoint(sys.modules)
 
 
 def fork_starter(connection: socket.socket, words: int | None) -> int:
@@ -139,8 +142,9 @@ def _serve(launcher: int, connection: socket.socket) -> None:
 
 def import_all() -> None:
     """Import what a worker needs, and load what it would load at its first page."""
-    for module in _IMPORTED:
-        importlib.import_module(module)
+    with importing():
+        for module in _IMPORTED:
+            importlib.import_module(module)
     from c4_filters.language import detect_language
 
     detect_language("It loads its profiles at the first call.")

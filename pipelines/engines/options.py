@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import difflib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipelines import number_options
@@ -39,6 +39,7 @@ def beam_options(
 
     ``own``: the command's own options, which are suggested for a mistyped one.
     """
+    from pipelines.engines.viewed_options import ViewedOptions
     from pipelines.quiet_beam import beam
 
     options_module = beam.options.pipeline_options
@@ -70,7 +71,7 @@ def beam_options(
         count = workers or local.worker_count(files)
         if count > 1:
             rest = [*rest, f"--direct_num_workers={count}"]
-    options = options_module.PipelineOptions(rest)
+    options = ViewedOptions(rest)
     processes = options.view_as(options_module.DirectOptions).direct_num_workers
     number_options.require_within("--direct_num_workers", processes, 0, _MOST_WORKERS)
     if standard.runner == "FlinkRunner":
@@ -83,7 +84,7 @@ def beam_options(
             )
         if flink.on_cluster(options):
             completed = flink.complete(rest, given, options)
-            options = options_module.PipelineOptions(completed)
+            options = ViewedOptions(completed)
     return options, runs_here
 
 
@@ -124,9 +125,8 @@ def _refuse_unknown(rest: list[str], own: Iterable[str]) -> None:
         raise ValueError(f"unknown option {unknown[0]}{hint} (--help)")
 
 
-def waits(options: Any) -> bool:
-    """Return whether the launcher waits for the end of the job."""
-    chosen = options.get_all_options()
+def waits(chosen: Mapping[str, Any]) -> bool:
+    """Return whether, with these options of Beam, the launcher waits for the end of the job."""
     # With a template location, Dataflow's runner writes the job and does not start it.
     leaves = ("dry_run", "no_wait_until_finish", "template_location")
     return not any(chosen.get(option) for option in leaves)

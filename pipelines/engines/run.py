@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipelines import progress, storage
@@ -42,7 +42,8 @@ def run_build(
     """
     from pipelines.quiet_beam import beam
 
-    output, has_workers = corpus.config.output, local.has_workers(options)
+    chosen = options.get_all_options()  # slow: a parser of all that Beam and its engines declare
+    output, has_workers, is_awaited = corpus.config.output, local.has_workers(chosen), waits(chosen)
     with (
         progress.shown(source=shown) if shown else contextlib.nullcontext() as source,
         _quiet_loggers(),
@@ -51,8 +52,8 @@ def run_build(
         workers or local.Workers() as workers,
     ):
         notes = source if isinstance(source, progress.Notes) else None
-        pipeline = beam.Pipeline(runner=_runner(options, workers), options=options)
-        corpus = dataclasses.replace(corpus, notes=notes, alone=not waits(options))
+        pipeline = beam.Pipeline(runner=_runner(options, chosen, workers), options=options)
+        corpus = dataclasses.replace(corpus, notes=notes, alone=not is_awaited)
         _ = pipeline | "BuildCorpus" >> corpus
         result = None
         try:
@@ -60,10 +61,10 @@ def run_build(
                 state = workers.run(lambda: pipeline.run().wait_until_finish())
             else:
                 result = pipeline.run()
-                state = result.wait_until_finish() if waits(options) else None
+                state = result.wait_until_finish() if is_awaited else None
         except KeyboardInterrupt:
             # Otherwise the job would run on and collide with the next build.
-            if result is not None and waits(options):
+            if result is not None and is_awaited:
                 with contextlib.suppress(Exception):
                     result.cancel()
             raise
@@ -78,19 +79,16 @@ def run_build(
     return read_manifest(output)
 
 
-def _runner(options: Any, workers: local.Workers) -> Any:
+def _runner(options: Any, chosen: Mapping[str, Any], workers: local.Workers) -> Any:
     """Return the runner to use, or None to let Beam create the one in the options."""
-    from pipelines.quiet_beam import beam
-
-    standard = options.view_as(beam.options.pipeline_options.StandardOptions)
-    if standard.runner == "FlinkRunner":
+    if chosen["runner"] == "FlinkRunner":
         from pipelines.engines import flink
 
         return flink.Runner() if flink.on_cluster(options) else None
-    if standard.runner == "FnApiRunner":
+    if chosen["runner"] == "FnApiRunner":
         from pipelines.engines.local_runner import runner
 
-        return runner(options, workers)
+        return runner(options, chosen, workers)
     return None
 
 

@@ -7,19 +7,20 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import mmh3
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from c4_filters.dates import date_key
 from c4_filters.own_rules import OwnRuleError
 from c4_filters.pages import CleanPage, PageRules, RawPage, tf_pages
 from c4_filters.recipes import Recipe
 from c4_filters.spans import unit_identities
-from c4_filters.urls import md5_key, normalize_url, page_key, split_of, url_identity
+from c4_filters.urls import identity_key, md5_key, normalize_url, split_of, url_identity
 from c4_filters.verdicts import PageVerdict, RejectReason
 from pipelines import storage
 from pipelines.collector import without_collector
@@ -27,11 +28,13 @@ from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import (
     CLEANED_SCHEMA,
+    SHARD_ORDER,
     CleanedFile,
     Dropped,
     shard_order,
     write_cleaned,
 )
+from pipelines.corpus.columns import ends, joined
 from pipelines.corpus.container import OtherVersionError
 from pipelines.corpus.digests import sha256_of
 from pipelines.corpus.errors import one_line
@@ -225,12 +228,12 @@ def _clean(
         sha256=stats.sha256,
         pages_read=cleaner.pages_read,
         pages_kept=len(cleaned),
-        text_bytes=pa.compute.sum(pa.compute.binary_length(cleaned["text"])).as_py() or 0,
-        validation_pages=pa.compute.sum(cleaned["validation"]).as_py() or 0,
+        text_bytes=pc.sum(pc.binary_length(cleaned["text"])).as_py() or 0,
+        validation_pages=pc.sum(cleaned["validation"]).as_py() or 0,
         fingerprint_pages=len(fingerprints),
         units=cleaner.unit_count,
         lines_read=cleaner.counts["lines_read"],
-        lines_kept=pa.compute.sum(cleaned["lines"]).as_py() or 0,
+        lines_kept=pc.sum(cleaned["lines"]).as_py() or 0,
         pages_dropped=_counted(cleaner.pages_dropped),
         lines_dropped=_counted(cleaner.counts, without="lines_read"),
         records_rejected=_counted(cleaner.records_rejected),
@@ -248,7 +251,7 @@ def _clean(
     write_cleaned(
         layout.cleaned(output, name),
         cleaned,
-        {"identity": identity, "file": dataclasses.asdict(summary)},
+        {"identity": identity, "file": vars(summary)},
         cleaner.dropped(),
     )
     return dataclasses.replace(summary, cpu_s=time.process_time() - started)
@@ -459,14 +462,9 @@ class _Cleaner:
         self._dropped_offsets = array.array("Q")
         self._dropped_codes = bytearray()
         self._codes: dict[str, int] = {}  # of verdicts, in order of their first page
-        self._columns: dict[str, list[Any]] = {
-            name: [] for name in CLEANED_SCHEMA.names if name != "unit_starts"
-        }
-        self._starts = array.array("I")
-        self._start_offsets = array.array("q", [0])
-        self._identities: list[bytes] = []
-        self._kept_prints: list[tuple[bytes, str, bytes, int]] = []
-        self._dropped_prints: list[tuple[bytes, str, bytes, int]] = []
+        self._kept: list[tuple[Any, ...]] = []  # rows of CLEANED_SCHEMA
+        self._kept_prints: list[tuple[Any, ...]] = []  # rows of FINGERPRINT_SCHEMA
+        self._dropped_prints: list[tuple[Any, ...]] = []
 
     def reject(self, reject: Reject) -> None:
         self.records_rejected[reject.reason] += 1
@@ -504,8 +502,8 @@ class _Cleaner:
             self._keep(place, page, result, starts_of_page)
 
     def _drop(self, place: Place, page: RawPage, result: CleanPage) -> None:
-        normalized = normalize_url(page.url)
-        self._dropped_keys.append(page_key(normalized))
+        identity = url_identity(normalize_url(page.url))
+        self._dropped_keys.append(identity_key(identity))
         self._dropped_offsets.append(place.offset)
         if len(self._codes) == _MOST_VERDICTS and result.verdict not in self._codes:
             raise ValueError(
@@ -526,40 +524,33 @@ class _Cleaner:
         # TF deduplicates urls before cleaning: a page that the rules drop may still be the newest.
         if self._all_urls and result.verdict not in BEFORE_URLS:
             self._dropped_prints.append(
-                (url_identity(normalized), self._date(page), page_digest(page, page.text), 0)
+                (identity, self._date(page), page_digest(page, page.text), 0, b"")
             )
 
     def _keep(self, place: Place, page: RawPage, result: CleanPage, starts: list[int]) -> None:
         normalized = normalize_url(page.url)
-        digest = page_digest(page, result.text)
-        key = page_key(normalized)
-        columns = self._columns
-        columns["url"].append(page.url)
-        columns["text"].append(result.text)
-        columns["timestamp"].append(page.timestamp)
-        columns["content_type"].append(page.content_type)
-        columns["content_length"].append(page.content_length)
-        language = result.language
-        columns["language"].append(language.code if language else None)
-        columns["language_probability"].append(language.probability if language else None)
-        columns["validation"].append(split_of(normalized) == "validation")
-        columns["page_key"].append(key)
-        columns["digest"].append(digest)
-        columns["lines"].append(result.lines)
-        columns["offset"].append(place.offset)
-        columns["inner_offset"].append(place.inner_offset)
-        columns["record_id"].append(place.record_id)
+        identity = url_identity(normalized)
+        key = identity_key(identity)
+        text = result.text.encode()
+        digest = _digest(page, text)
+        language, probability = result.language or (None, None)
         self.unit_count += len(starts)
-        self._starts.extend(starts)
-        self._start_offsets.append(len(self._starts))
-        self._identities.append(unit_identities(result.text, starts))
+        self._kept.append(
+            (
+                *(page.url, text, page.timestamp, page.content_type, page.content_length),
+                *(language, probability, split_of(normalized) == "validation", key, digest),
+                *(result.lines, array.array("I", starts)),
+                *(place.offset, place.inner_offset, place.record_id),
+            )
+        )
         if self._all_urls:
             rank = md5_key(page.url)  # TF: md5 of the url as written
         elif self._recipe.dedup_urls:
             rank = key
         else:  # pages may share a url: only their content distinguishes them
             rank = int.from_bytes(digest[:8], "little")
-        self._kept_prints.append((url_identity(normalized), self._date(page), digest, rank))
+        units = unit_identities(result.text, starts)
+        self._kept_prints.append((identity, self._date(page), digest, rank, units))
 
     def _date(self, page: RawPage) -> str:
         """Return what orders copies by age: the page's time, or for TF its date's text."""
@@ -577,26 +568,35 @@ class _Cleaner:
     def tables(self) -> tuple[pa.Table, pa.Table]:
         """Return the cleaned pages and the fingerprints, both in shard order."""
         self._judge()
-        unit_starts = pa.LargeListArray.from_arrays(
-            pa.array(self._start_offsets, pa.int64()), pa.array(self._starts, pa.uint32())
-        )
-        columns = {
-            name: unit_starts if name == "unit_starts" else pa.array(self._columns[name], type_)
-            for name, type_ in zip(CLEANED_SCHEMA.names, CLEANED_SCHEMA.types, strict=True)
-        }
-        cleaned = pa.table(columns, schema=CLEANED_SCHEMA)
-        order = shard_order(cleaned)
+        order = shard_order(_table(self._kept, CLEANED_SCHEMA, SHARD_ORDER)).tolist()
         prints = [self._kept_prints[row] for row in order] + self._dropped_prints
-        units = [self._identities[row] for row in order] + [b""] * len(self._dropped_prints)
-        fingerprints = [*zip(*prints, strict=True)] if prints else [()] * 4
-        fingerprints.append(tuple(units))
-        columns = {
-            name: pa.array(values, type_)
-            for name, type_, values in zip(
-                FINGERPRINT_SCHEMA.names, FINGERPRINT_SCHEMA.types, fingerprints, strict=True
-            )
-        }
-        return cleaned.take(order), pa.table(columns, schema=FINGERPRINT_SCHEMA)
+        return (
+            _table([self._kept[row] for row in order], CLEANED_SCHEMA),
+            _table(prints, FINGERPRINT_SCHEMA),
+        )
+
+
+def _table(
+    rows: Sequence[tuple[Any, ...]], schema: pa.Schema, names: Sequence[str] = ()
+) -> pa.Table:
+    """Return rows, in the order of a schema, as a table; with ``names``, of these columns only."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    found = {
+        field.name: _column(values, field.type)
+        for field, values in zip(schema, columns, strict=True)
+        if not names or field.name in names
+    }
+    return pa.table(found)
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Return values as a column; texts given as bytes, and arrays, are copied only once."""
+    if pa.types.is_large_list(kind):
+        items = np.frombuffer(b"".join(values), np.uint32)
+        return pa.LargeListArray.from_arrays(ends(values), items)
+    if values and isinstance(values[0], bytes) and not pa.types.is_fixed_size_binary(kind):
+        return joined(values, kind)
+    return pa.array(values, kind)
 
 
 def page_digest(page: RawPage, text: str) -> bytes:
@@ -604,8 +604,13 @@ def page_digest(page: RawPage, text: str) -> bytes:
 
     ``text``: as kept, or as read for a page that the rules dropped.
     """
-    published = (page.url, page.timestamp, page.content_type, page.content_length, text)
-    return mmh3.mmh3_x64_128_digest("\0".join(published).encode("utf-8", "surrogatepass"))
+    return _digest(page, text.encode("utf-8", "surrogatepass"))
+
+
+def _digest(page: RawPage, text: bytes) -> bytes:
+    fields = (page.url, page.timestamp, page.content_type, page.content_length, "")
+    head = "\0".join(fields).encode("utf-8", "surrogatepass")
+    return mmh3.mmh3_x64_128_digest(head + text)
 
 
 def _write_rejects(path: str, input_path: str, rejects: list[Reject], source: str) -> None:

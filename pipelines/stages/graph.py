@@ -122,10 +122,10 @@ class BuildCorpus(beam.PTransform[Any, Any]):
 
     def expand(self, begin: Any) -> Any:
         """Prepare the folder unless a launcher has done so, and add the stages."""
-        # Workers get these options from Beam, but a worker may also be a thread of this process.
-        storage.use_options(begin.pipeline.options.get_all_options())
         if self.claim is not None:
             return self._stages(begin, self.config, self.claim, self.alone)
+        # Workers get these options from Beam, but a worker may also be a thread of this process.
+        storage.use_options(begin.pipeline.options.get_all_options())
         prepared = prepare(self.config)
         prepared.look_for_finished()
         config = prepared.config
@@ -151,16 +151,18 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         listed = storage.join(config.output, layout.INPUTS)
         config = config.with_inputs(listed)
         job = _Job(config, claim, self.notes)
-        folder = begin | "Folder" >> beam.Create([config.output])
         files = (
-            folder
-            | "ListInputs" >> beam.FlatMap(_list_inputs, job)
+            begin
+            | "Start" >> beam.Impulse()
+            | "ListInputs" >> beam.FlatMap(_list_inputs, job).with_output_types(_Numbered)
             | "SpreadFiles" >> Spread()
             | "CleanFiles" >> beam.ParDo(_CleanFile(job))
         )
         readable = files | "Readable" >> beam.Filter(lambda file: not file.unreadable)
-        totals = beam.pvalue.AsSingleton(
-            readable | "Total" >> beam.Map(_totals_of) | "AddUp" >> beam.CombineGlobally(_add_up)
+        totals = (
+            readable
+            | "Total" >> beam.Map(_totals_of)
+            | "AddUp" >> beam.CombineGlobally(_add_up).as_singleton_view()
         )
         # With each name go the pages that the opt-out list covers, packed.
         names = readable | "Names" >> beam.Map(lambda file: (file.name, b""))
@@ -169,21 +171,26 @@ class BuildCorpus(beam.PTransform[Any, Any]):
                 tuple[str, bytes]
             )
 
-        deduplicated = self._deduplicate(begin, folder, names, totals, job)
+        deduplicated = self._deduplicate(begin, names, totals, job)
         # Asking for names makes a stage wait until every file, every piece is there.
         ready = beam.pvalue.AsList(deduplicated)
-        start = begin | "Start" >> beam.Create([config.shards])
         pieces = (
-            start
-            | "PlanMerge" >> beam.FlatMap(_plan_merge, job, totals, ready)
+            begin
+            | "StartMerge" >> beam.Impulse()
+            | "PlanMerge"
+            >> beam.FlatMap(_plan_merge, job, totals, ready).with_output_types(_Numbered)
             | "SpreadPieces" >> Spread()
-            | "OwnBeforeMerge" >> beam.ParDo(_Own(job))
             | "MergeFiles"
             >> beam.FlatMap(_merge_files, job, totals, ready).with_outputs("made", main="parts")
         )
-        planned = start | "PlanShards" >> beam.FlatMap(
-            _plan_shards, job, totals, ready, beam.pvalue.AsList(pieces.made)
-        ).with_output_types(tuple[int, ShardTask])
+        planned = (
+            begin
+            | "StartShards" >> beam.Impulse()
+            | "PlanShards"
+            >> beam.FlatMap(
+                _plan_shards, job, totals, ready, beam.pvalue.AsList(pieces.made)
+            ).with_output_types(_Numbered)
+        )
         shards = (
             {"task": planned, "parts": pieces.parts}
             | "PartsByShard" >> beam.CoGroupByKey()
@@ -191,29 +198,31 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         )
         return (
             begin
-            | "Finish" >> beam.Create([alone])
+            | "Finish" >> beam.Impulse()
             | "WriteManifest"
             >> beam.Map(
-                _write_manifest, job, beam.pvalue.AsList(files), beam.pvalue.AsList(shards)
+                _write_manifest, alone, job, beam.pvalue.AsList(files), beam.pvalue.AsList(shards)
             ).with_output_types(Any)
         )
 
-    def _deduplicate(self, begin: Any, folder: Any, names: Any, totals: Any, job: _Job) -> Any:
+    def _deduplicate(self, begin: Any, names: Any, totals: Any, job: _Job) -> Any:
         """Add the stages from cleaned files to removals; the output has the names of the files."""
         config, recipe, older = job.config, job.config.recipe, job.config.older
         compared = names  # what goes through deduplication
         if older:
             groups = (
-                folder
+                begin
+                | "StartOlder" >> beam.Impulse()
                 | "ListOlder" >> beam.FlatMap(_list_older, job).with_output_types(tuple[str, bytes])
                 | "SpreadOlder" >> beam.GroupByKey()
                 | "OlderGroups" >> beam.MapTuple(_only_value).with_output_types(tuple[str, bytes])
             )
             compared = (names, groups) | "Compared" >> beam.Flatten()
 
-        lost_pages = lost_spans = begin | "Nothing" >> beam.Create([]).with_output_types(
-            tuple[str, bytes]
-        )
+        lost_pages = lost_spans = None
+        if not recipe.dedup_urls or recipe.dedup_unit == "none":
+            nothing = beam.Create([]).with_output_types(tuple[str, bytes])
+            lost_pages = lost_spans = begin | "Nothing" >> nothing
         if recipe.dedup_urls:
             urls = compared | "UrlRows" >> beam.ParDo(_UrlRows(job), totals).with_outputs(
                 "lost", main="rows"
@@ -241,7 +250,6 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         deduplicated = (
             {"file": names, "pages": lost_pages, "spans": lost_spans}
             | "RemovalsByFile" >> beam.CoGroupByKey()
-            | "OwnBeforeRemovals" >> beam.ParDo(_Own(job))
             | "WriteRemovals" >> beam.FlatMap(_write_removals, job).with_output_types(str)
         )
         if recipe.near_dedup is not None:
@@ -252,19 +260,21 @@ class BuildCorpus(beam.PTransform[Any, Any]):
 
 
 class Spread(beam.PTransform[Any, Any]):
-    """Spread elements over workers, one per key, in the order they come.
+    """Spread numbered elements over workers, one per key, in the order they come.
 
     Largest first is then fair: runners that deal out keys in turn give each worker its share.
     """
 
     def expand(self, elements: Any) -> Any:
-        """Spread the elements: number them, group by number, drop the numbers."""
+        """Spread the elements: group by number, drop the numbers."""
         return (
             elements
-            | "Number" >> beam.Map(lambda numbered: numbered).with_output_types(tuple[int, Any])
             | "Group" >> beam.GroupByKey()
             | "Ungroup" >> beam.FlatMap(lambda group: group[1])
         )
+
+
+_Numbered = tuple[int, Any]  # what `Spread` takes
 
 
 class _Own(beam.DoFn):
@@ -278,7 +288,8 @@ class _Own(beam.DoFn):
         yield element
 
 
-def _list_inputs(output: str, job: _Job) -> Iterator[tuple[int, tuple[str, int, str, bool]]]:
+def _list_inputs(_: bytes, job: _Job) -> Iterator[tuple[int, tuple[str, int, str, bool]]]:
+    output = job.config.output
     _require_folder(output)
     job.require(now=True)
     job.config.opt_out_list()  # a file that workers do not see stops here, not at the end
@@ -371,7 +382,7 @@ def _add_up(parts: Iterable[Totals]) -> Totals:
     return sum(parts, Totals())
 
 
-def _list_older(_: str, job: _Job) -> Iterator[tuple[str, bytes]]:
+def _list_older(_: bytes, job: _Job) -> Iterator[tuple[str, bytes]]:
     return older_files.list_groups(job.config.older)
 
 
@@ -455,6 +466,7 @@ def _repeated_spans(group: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[
 
 
 def _write_removals(element: tuple[str, Any], job: _Job) -> Iterator[str]:
+    job.require()
     name, found = element
     if older_files.is_older(name):  # whose pages are only looked at
         return
@@ -472,22 +484,23 @@ def _write_removals(element: tuple[str, Any], job: _Job) -> Iterator[str]:
     yield name
 
 
-def _merging(totals: Totals, names: list[str], shards: int | None) -> MergePlan | None:
-    count = len(plan_shards(totals.text_bytes, shards))
+def _merging(totals: Totals, names: list[str], job: _Job) -> MergePlan | None:
+    count = len(plan_shards(totals.text_bytes, job.config.shards))
     return plan_merge(len(names), totals.text_bytes, count)
 
 
 def _plan_merge(
-    shards: int | None, job: _Job, totals: Totals, names: list[str]
+    _: bytes, job: _Job, totals: Totals, names: list[str]
 ) -> Iterator[tuple[int, MergeTask]]:
-    if (plan := _merging(totals, names, shards)) is not None:
+    if (plan := _merging(totals, names, job)) is not None:
         job.total("merge", plan.groups * plan.ranges)
         yield from enumerate(plan.tasks())
 
 
 def _merge_files(task: MergeTask, job: _Job, totals: Totals, names: list[str]) -> Iterator[Any]:
     """Make a piece, and pass every shard its part of it."""
-    config, plan = job.config, _merging(totals, names, job.config.shards)
+    job.require()
+    config, plan = job.config, _merging(totals, names, job)
     assert plan is not None
     shards = plan_shards(totals.text_bytes, config.shards)
     parts = merge_files(
@@ -500,10 +513,10 @@ def _merge_files(task: MergeTask, job: _Job, totals: Totals, names: list[str]) -
 
 
 def _plan_shards(
-    shards: int | None, job: _Job, totals: Totals, names: list[str], pieces: list[int]
+    _: bytes, job: _Job, totals: Totals, names: list[str], pieces: list[int]
 ) -> Iterator[tuple[int, ShardTask]]:
     del names, pieces
-    tasks = plan_shards(totals.text_bytes, shards)
+    tasks = plan_shards(totals.text_bytes, job.config.shards)
     planned = [
         formats.shard_file_name(task.split, task.index, task.count, name)
         for task in tasks
@@ -539,7 +552,7 @@ class _WriteShard(beam.DoFn):
         [task], parts = element[1]["task"], element[1]["parts"]
         job.require()
         sources: Sequence[CleanedSource | PiecePart]
-        if _merging(totals, names, job.config.shards) is None:
+        if _merging(totals, names, job) is None:
             sources = cleaned_sources(output, names)
         else:
             sources = sorted(map(PiecePart.unpacked, parts))
@@ -552,7 +565,7 @@ class _WriteShard(beam.DoFn):
 
 
 def _write_manifest(
-    alone: bool, job: _Job, files: list[FileSummary], shards: list[ShardSummary]
+    _: bytes, alone: bool, job: _Job, files: list[FileSummary], shards: list[ShardSummary]
 ) -> Manifest:
     config = job.config
     for older in config.older:

@@ -25,21 +25,12 @@ from pipelines.corpus.opened import Opened, open_held
 from pipelines.corpus.pieces import PIECE_SCHEMA, PiecePart, piece_rows, write_piece
 from pipelines.stages.write_shards import ShardTask
 
-__all__ = [
-    "FILE_REQUESTS",
-    "MergePlan",
-    "MergeTask",
-    "cleaned_sources",
-    "merge_files",
-    "plan_merge",
-]
-
 FILE_REQUESTS = 3  # a task makes for a file: its table, its pages, its removals
 #: Text of a piece. Few pieces are few requests; where there is much text, about as many pieces are
 #: made as a few hundred machines have processes.
 _LEAST_TEXT_BYTES, _MOST_TEXT_BYTES, _PIECES = 128 << 20, 512 << 20, 2048
 _MOST_FILES = 1000  # of a group: a task holds the end of each, 64 kB
-_SORTED_BYTES = 128 << 20  # sorted at a time: a worker holds them some three times over
+SORTED_BYTES = 128 << 20  # sorted at a time: a worker holds them some three times over
 #: Merge if it saves this factor of requests. It reads and writes all cleaned text once more:
 #: docs/log.md has the cost of both.
 _WORTH = 16
@@ -162,7 +153,7 @@ def merge_files(
         lambda source: open_held(source, build_id, _joined(ranges)), sources, output
     ))  # fmt: skip
     files = [opened for opened, _ in held]
-    steps = max(1, math.ceil(sum(size for _, size in held) / _SORTED_BYTES))
+    steps = max(1, math.ceil(sum(size for _, size in held) / SORTED_BYTES))
     wet_files = [opened.cleaned.wet_file for opened in files] if provenance else None
 
     def rows_of_shards() -> Iterator[tuple[int, pa.Table]]:

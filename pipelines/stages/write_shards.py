@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
 from pipelines.corpus.cleaned import (
+    SHARD_ORDER,
     CleanedSource,
     key_range,
     removed_per_page,
     shard_order,
     units_in,
 )
+from pipelines.corpus.columns import Value, joined, views
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, no_pages, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
@@ -199,8 +202,10 @@ class _Shard:
         self._rules = rules
         self._provenance = provenance
         self._columns = [*_OUTPUT_COLUMNS, *(PROVENANCE_COLUMNS if provenance else ())]
+        self._other_columns = [name for name in self._columns if name != "text"]
         self._late = rules.recipe.order == "dedup_first"
-        self._batches: list[pa.RecordBatch] = []
+        self._batches: list[pa.RecordBatch] = []  # without texts
+        self._texts: list[Value] = []
         self.lines = 0
         self.pages_dropped: Counter[str] = Counter()
         self.lines_dropped: Counter[str] = Counter()
@@ -226,13 +231,12 @@ class _Shard:
             np.diff(bounds), removed_per_page(bounds, unit_gone)
         )
         to_judge = np.flatnonzero(keep & judged)
-        changed: list[str] = []
-        languages: list[tuple[str, float] | None] = []
-        changed_mask = np.zeros(len(pages), dtype=bool)
-        texts, urls = pages.column("text"), pages.column("url")
+        texts: list[Value] = [*views(pages.column("text"))]
+        urls = pages.column("url")
+        languages: dict[int, tuple[str, float] | None] = {}
         for page in to_judge.tolist():
             begin, end = int(bounds[page]), int(bounds[page + 1])
-            text, url = texts[page].as_py(), urls[page].as_py()
+            text, url = str(texts[page], "utf-8"), urls[page].as_py()
             left, _, result = self._rules.finish_page(
                 text, starts[begin:end].tolist(), unit_gone[begin:end], url
             )
@@ -241,9 +245,7 @@ class _Shard:
                 removed -= result.lines
                 lines[page] = result.lines
                 self.lines_dropped[LineVerdict.DUPLICATE] += removed
-                changed_mask[page] = True
-                changed.append(left)
-                languages.append(result.language)
+                texts[page], languages[page] = left.encode(), result.language
                 continue
             keep[page] = False
             left_lines = left.count("\n") + 1 if left else 0
@@ -255,38 +257,41 @@ class _Shard:
                 samples.append(
                     {"url": url, "evidence": result.reason(), "text": text[:_SAMPLE_CHARS]}
                 )
-        if changed:
-            pages = _replace(pages, "text", changed_mask, changed)
-            if self._late:
-                codes = [language[0] if language else None for language in languages]
-                odds = [language[1] if language else None for language in languages]
-                pages = _replace(pages, "language", changed_mask, codes)
-                pages = _replace(pages, "language_probability", changed_mask, odds)
+        if self._late:
+            pages = _with_languages(pages, languages)
         self.lines += int(lines[keep].sum())
         if self._provenance:
             pages = with_provenance(pages, wet_files)
-        pages = pages.select([*self._columns, "validation", "page_key", "digest"])
-        self._batches.append(pages if keep.all() else pages.filter(pa.array(keep)))
+        pages = pages.select([*self._other_columns, *SHARD_ORDER])
+        self._batches.append(pages.filter(pa.array(keep)))
+        self._texts += itertools.compress(texts, keep.tolist())
 
     def table(self) -> pa.Table:
         """Return the pages of the shard, sorted by page key, then digest."""
-        if not self._batches:
+        if not self._texts:
             return no_pages(self._columns)
         table = pa.Table.from_batches(self._batches)
-        if not len(table):
-            return no_pages(self._columns)
         order = shard_order(table)
         self.page_keys = table["page_key"].to_numpy()[order]
-        table = table.select(self._columns).take(order)
+        table = table.select(self._other_columns).take(order)
+        text = joined([self._texts[row] for row in order.tolist()], pa.large_string())
+        table = table.add_column(self._columns.index("text"), "text", text)
+        self._batches.clear()  # frees what they were read from: formats need memory, too
+        self._texts.clear()
         if self._rules.recipe.drop_parser_accidents:  # TF publishes the header's own text
             return table
         at = table.schema.get_field_index("timestamp")
         return table.set_column(at, "timestamp", in_whole_seconds(table["timestamp"]))
 
 
-def _replace(
-    pages: pa.RecordBatch, column: str, mask: npt.NDArray[np.bool_], values: Sequence[Any]
+def _with_languages(
+    pages: pa.RecordBatch, languages: Mapping[int, tuple[str, float] | None]
 ) -> pa.RecordBatch:
-    old = pages.column(column)
-    new = pc.replace_with_mask(old, pa.array(mask), pa.array(values, old.type))
-    return pages.set_column(pages.schema.get_field_index(column), column, new)
+    """Return pages with other languages at these rows."""
+    for at, name in enumerate(("language", "language_probability")):
+        values = pages.column(name).to_pylist()
+        for row, language in languages.items():
+            values[row] = language[at] if language else None
+        column = pa.array(values, pages.schema.field(name).type)
+        pages = pages.set_column(pages.schema.get_field_index(name), name, column)
+    return pages

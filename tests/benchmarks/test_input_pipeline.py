@@ -1,12 +1,14 @@
 """The benchmark of the input pipeline, on a corpus of a few pages."""
 
 import io
+import re
 
 import pytest
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="the train extra is not installed")
 
 from benchmarks import input_pipeline  # noqa: E402
+from model.data import rows  # noqa: E402
 from model.tasks.prepared import prepare  # noqa: E402
 from testing.corpora import make_corpus, numbered  # noqa: E402
 
@@ -43,8 +45,32 @@ def test_both_speeds_and_their_ratio(arguments, more, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", arguments + more)
     assert input_pipeline.main() == 0
     said = capsys.readouterr().out
-    assert said.startswith("190 pages, ")
+    pages = int(re.match(r"([\d,]+) pages, ", said)[1].replace(",", ""))
+    assert pages >= 190  # and what is read ahead
     assert "pipeline at " in said
+
+
+def test_the_parts_of_an_account_add_up(arguments, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [*arguments, "--account"])
+    monkeypatch.setattr(input_pipeline, "_TOLERANCE", 1.0)  # of so few pages
+    assert input_pipeline.main() == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    ns = {
+        name.strip(): float(value)
+        for name, value in re.findall(r"  (.{36}) *([\d.-]+)", "\n".join(lines))
+    }
+    clocks, whole, plain = (
+        ns.pop("of these, the clocks"),
+        ns.pop("whole"),
+        ns.pop("whole, without clocks"),
+    )
+    assert ns.keys() == {*input_pipeline._PARTS, input_pipeline._REST} - {
+        part for part in input_pipeline._PARTS if part.startswith("tasks: ")
+    }
+    assert sum(ns.values()) == pytest.approx(whole, abs=0.1)
+    assert 0 < clocks < whole
+    assert plain > 0
+    assert not hasattr(rows.RowPacker.__call__, "__wrapped__")  # the clocks are gone
 
 
 def test_workers_too(arguments, monkeypatch, capsys):

@@ -3,12 +3,14 @@
 import dataclasses
 import re
 from collections import Counter
+from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from c4_filters.lines import PAGE_DROPPING, clean_text, judge_line, split_lines
+from c4_filters import lines as line_rules
+from c4_filters.lines import PAGE_DROPPING, clean_text, clean_texts, judge_line, split_lines
 from c4_filters.recipes import RECIPES
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
@@ -19,6 +21,7 @@ def cleaned(text, recipe, counts):
     """What clean_text leaves; checks that it has read every line, which ``counts`` then leaves."""
     result = clean_text(text, recipe, counts)
     assert counts.pop("lines_read", 0) == len(stripped_lines(text))
+    assert result.lines == (result.text.count("\n") + 1 if result.text else 0)
     return result
 
 
@@ -109,7 +112,7 @@ def test_a_line_gets_the_verdict_of_the_first_rule_that_fires(line, verdict, kep
     assert judge_line(f" \t{line}\u3000", EN) == (judged, text), "blanks at the ends do not matter"
     counts: Counter[str] = Counter()
     kept = [text] if verdict is LineVerdict.KEPT else []
-    assert cleaned(line, EN, counts).lines == kept
+    assert cleaned(line, EN, counts).text == "".join(kept)
     assert +counts == ({} if kept else {verdict: 1})
 
 
@@ -223,12 +226,33 @@ def test_a_page_is_cleaned_as_its_lines_are_judged_in_order(text, recipe, end_ma
     result = cleaned(text, recipe, counts)
 
     kept, page, expected = by_the_book(lines, recipe)
-    assert result == (kept, page)
+    assert (result.text, result.page) == ("\n".join(kept), page)
     assert +counts == expected
     assert len(lines) == len(kept) + counts.total()
     for line in lines:
         verdict, text = first_rule(line, recipe)
         assert judge_line(line, recipe) == (verdict or LineVerdict.KEPT, text)
+
+
+@given(st.lists(a_text(), max_size=3), THRESHOLDS, END_MARKS, st.sampled_from([40, 1 << 17]))
+@settings(max_examples=40)
+@example(["Menu\nOne two.\n\nHome", "", "Top\nHere are five words more."], EN, EN.end_marks, 99)
+def test_pages_are_cleaned_together_as_one_by_one(texts, recipe, end_marks, chars_at_a_time):
+    recipe = dataclasses.replace(recipe, end_marks=end_marks)
+    together, alone = Counter(), Counter()
+
+    with mock.patch.object(line_rules, "_CHARS_AT_A_TIME", chars_at_a_time):
+        results = list(clean_texts(texts, recipe, together))
+
+    assert results == [clean_text(text, recipe, alone) for text in texts]
+    assert together == alone
+
+
+def test_blanks_and_breaks_are_those_of_str():
+    every = list(map(chr, range(1 << 16)))
+    assert list(line_rules._BLANKS) == list(filter(str.isspace, every))
+    parts = "x".join(every).splitlines(keepends=True)[:-1]
+    assert {part[-1] for part in parts} == {"\n", *line_rules._OTHER_BREAKS}
 
 
 def tf_clean(c4_utils, text, recipe, min_sentences=0):
@@ -262,8 +286,8 @@ def test_lines_and_counts_are_those_of_the_reference(c4_utils, lines, recipe):
         assert tf_passed <= on_dropped_page
     else:
         assert result.page is PageVerdict.KEPT
-        assert "\n".join(result.lines).strip() == text
-        assert (len(result.lines), on_dropped_page) == (tf_passed, 0)
+        assert result.text.strip() == text
+        assert (result.lines, on_dropped_page) == (tf_passed, 0)
 
 
 def test_every_rule_fires_under_the_drawn_lines():
@@ -286,7 +310,8 @@ def test_real_pages_are_cleaned_by_the_book(real_pages):
     for page in real_pages[::6]:
         lines = stripped_lines(page.text)
         kept, verdict, page_counts = by_the_book(lines, EN)
-        assert cleaned(page.text, EN, counts) == (kept, verdict), page.url
+        left = cleaned(page.text, EN, counts)
+        assert (left.text, left.page) == ("\n".join(kept), verdict), page.url
         expected += page_counts
     assert +counts == expected
 
@@ -300,4 +325,4 @@ def test_real_pages_are_cleaned_as_the_reference_cleans_them(c4_utils, real_page
         counts.pop(LineVerdict.ON_DROPPED_PAGE, None)
         assert +counts == tf_counts, page.url
         assert (result.page is PageVerdict.KEPT) == (text is not None), page.url
-        assert "\n".join(result.lines).strip() == (text or ""), page.url
+        assert result.text.strip() == (text or ""), page.url

@@ -43,7 +43,7 @@ def test_commands_are_accepted(line):
     if name == "evaluate":
         EvaluateConfig(**given_values(arguments, EvaluateConfig))
     elif name == "ablate":
-        AblateConfig(a=arguments.a, b=arguments.b, **given_values(arguments, AblateConfig))
+        AblateConfig(**given_values(arguments, AblateConfig))
     elif arguments.action == "run":
         StudyConfig(names=study_names(arguments.name), **given_values(arguments, StudyConfig))
     elif "--runs" not in line:
@@ -76,7 +76,7 @@ def test_the_corpora_and_defaults_are_those_of_the_code():
 @pytest.mark.slow
 def test_the_library_s_example_runs(tmp_path, monkeypatch, capsys):
     from model.data.vocabulary import Vocabulary
-    from model.training.checkpoints import save_params
+    from model.training.model_folders import save_params
     from testing.tiny_t5 import V1_0, random_params
     from testing.vocabularies import train
 

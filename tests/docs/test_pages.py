@@ -193,7 +193,7 @@ def test_the_examples_of_models(
 ) -> None:
     from model.exchange.hugging_face import export_model
     from model.t5.config import model_config
-    from model.training.checkpoints import save_params
+    from model.training.model_folders import save_params
     from testing.tiny_t5 import V1_0, random_params
 
     monkeypatch.chdir(place)

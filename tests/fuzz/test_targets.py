@@ -56,7 +56,7 @@ def test_inputs_are_the_same_in_every_run_and_differ_by_seed() -> None:
 
 
 def loses_lines(*arguments: object) -> object:
-    return lines.CleanLines([], lines.PageVerdict.KEPT)
+    return lines.CleanLines("", 0, lines.PageVerdict.KEPT)
 
 
 @pytest.mark.slow

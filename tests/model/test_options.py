@@ -13,7 +13,7 @@ from model.data.objectives import OBJECTIVES
 from model.data.sentencepiece_model import Notes, with_notes
 from model.t5.config import ModelConfig, model_config
 from model.training.run_folder import RunFolder, _flat
-from model.training.train_config import StepConfig, TrainConfig, option_of
+from model.training.train_config import StepConfig, TrainConfig, run_option_of
 from testing.corpora import NumberVocabulary, make_corpus
 from testing.helpers import run_c4
 from testing.material import material, quick_xla
@@ -72,12 +72,12 @@ def test_every_field_of_a_configuration_has_an_option_or_none(kind):
     prefix = "model." if kind is ModelConfig else ""
     for field in dataclasses.fields(kind):
         if field.name not in by_themselves:
-            assert set(_options_in(option_of(prefix + field.name))) <= known, field.name
+            assert set(_options_in(run_option_of(prefix + field.name))) <= known, field.name
 
 
 @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(OBJECTIVES["span3"])])
 def test_every_field_of_an_objective_has_an_option(name):
-    assert option_of(f"input.objective {name}") in ("--objective", "--noise-density")
+    assert run_option_of(f"input.objective {name}") in ("--objective", "--noise-density")
 
 
 @pytest.fixture(scope="module")

@@ -320,14 +320,16 @@ def test_the_status_of_a_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) -
     assert run_c4("explain", "a").status == 7
     # Without argv the process is the command's own: main leaves it deaf to signals.
     script = """
-import sys
+import atexit, gc, sys
 from pipelines import c4_main
 from pipelines.commands import explain as explain_command
+atexit.register(lambda: print("frozen" if gc.get_freeze_count() else "walked once more"))
 explain_command.run = lambda arguments, rest: 7
 sys.argv = ["c4", "explain", "a"]
 sys.exit(c4_main.main())
 """
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 7
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stdout) == (7, b"frozen\n")
 
 
 def test_what_is_printed_last_is_flushed_inside_the_net(monkeypatch: pytest.MonkeyPatch) -> None:

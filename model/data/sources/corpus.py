@@ -14,6 +14,7 @@ epochs, and each epoch has every page once. Elements take lanes in turn, so that
 the lanes and each still reads its files in order.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -72,10 +73,10 @@ class PageOrder:
         lane, place = self._locate(shard, element)
         begin, end = self._lane_begin(shard, lane), self._lane_begin(shard, lane + 1)
         length = end - begin
-        rng = generator(self._seed, Purpose.ROTATION, self._number, shard, lane, epoch)
         parts = self._elements_of_lanes(shard)[lane]
         start, stop = (part * length // parts for part in (place, place + 1))
-        count, first = stop - start, (int(rng.integers(length)) + start) % length
+        rotation = _rotation(self._seed, self._number, shard, lane, epoch, length)
+        count, first = stop - start, (rotation + start) % length
         before_end = min(count, length - first)
         runs = [(begin + first, begin + first + before_end), (begin, begin + count - before_end)]
         return runs if count > before_end else runs[:1]
@@ -105,6 +106,13 @@ class PageOrder:
             return turn, place
         # Lanes differ by one element at most; the last turn of an epoch is the longer ones'.
         return [lane for lane, count in enumerate(counts) if count > place][turn], place
+
+
+@functools.lru_cache(maxsize=1024)
+def _rotation(seed: int, number: int, shard: int, lane: int, epoch: int, length: int) -> int:
+    """Return the page of a lane that an epoch begins with."""
+    rng = generator(seed, Purpose.ROTATION, number, shard, lane, epoch)
+    return int(rng.integers(length))
 
 
 class CorpusSource:

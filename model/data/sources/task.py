@@ -8,6 +8,7 @@ order of its own.
 import dataclasses
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,9 +20,12 @@ from model.data.sequences import Sequences
 from model.data.sources.source import Pairs, TextIds
 from model.tasks import prepared
 
-__all__ = ["TaskInput", "TaskSource", "longest_target"]
+__all__ = ["KEEP_BYTES", "TaskInput", "TaskSource", "longest_target"]
 
 _ELEMENT_PAIRS = 128
+#: Ids that a process keeps of all tasks: 250,000 pairs of 70 tokens.
+KEEP_BYTES = 128 << 20
+_PAIR_BYTES = 250  # of the objects that hold two texts' ids
 #: Pairs in which the longest target of a task is looked for; of more, so many random ones.
 _MEASURED_PAIRS = 50_000
 
@@ -64,13 +68,24 @@ class TaskSource:
 
     has_inputs = True
 
-    def __init__(self, task: TaskInput, vocabulary: TextIds, seed: int, shards: int) -> None:
+    def __init__(
+        self,
+        task: TaskInput,
+        vocabulary: TextIds,
+        seed: int,
+        shards: int,
+        keep_bytes: int = KEEP_BYTES,
+    ) -> None:
+        """Make pairs of a task, and keep the ids of the first ``keep_bytes`` of them."""
         self.name = task.name
         self._task, self._vocabulary = task, vocabulary
         self._seed, self._shards, self._number = seed, shards, number_of(task.name)
         self._data = task.open()
         self.examples = self._data.pair_counts[task.split]
         self._pairs: prepared.Pairs | None = None  # opened by those who read them
+        # A run reads most tasks many times: ids of inputs and targets, int32, by place.
+        self._ids: dict[int, tuple[bytes, bytes]] = {}
+        self._keep_bytes, self._kept_bytes = keep_bytes, 0
 
     def elements(self, shard: int) -> int:
         """Return the elements of one epoch of an input shard."""
@@ -84,12 +99,22 @@ class TaskSource:
 
     def places(self, shard: int, epoch: int, element: int) -> "np.ndarray[Any, Any]":
         """Return which pairs of the split an element has: int64 [pairs]."""
+        return self._places(shard, epoch, [element])[0]
+
+    def _places(
+        self, shard: int, epoch: int, elements: Sequence[int]
+    ) -> list["np.ndarray[Any, Any]"]:
+        """Return the places of several elements of an epoch."""
         begin, end = self._part(shard)
         parts = self.elements(shard)
-        first, last = (begin + part * (end - begin) // parts for part in (element, element + 1))
+        ranges = [
+            np.arange(*(begin + part * (end - begin) // parts for part in (element, element + 1)))
+            for element in elements
+        ]
         own = (shard,) if self.examples < self._shards else ()
         rng = generator(self._seed, Purpose.ORDER, self._number, epoch, *own)
-        return permuted(np.arange(first, last), self.examples, rng)
+        found = permuted(np.concatenate(ranges), self.examples, rng)
+        return np.split(found, np.cumsum([len(each) for each in ranges])[:-1])
 
     def pairs(self, shard: int, epoch: int, element: int) -> Pairs:
         """Return the pairs of an element. Raises ValueError for damaged data."""
@@ -97,15 +122,31 @@ class TaskSource:
 
     def together(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[Pairs]:
         """Return the pairs of several elements. Raises ValueError for damaged data."""
+        places = [
+            found.tolist()
+            for epoch, each in itertools.groupby(elements, key=operator.itemgetter(0))
+            for found in self._places(shard, epoch, [element for _, element in each])
+        ]
+        self._encode([p for p in dict.fromkeys(itertools.chain(*places)) if p not in self._ids])
+        pairs = [[self._ids[place] for place in each] for each in places]
+        while self._kept_bytes > self._keep_bytes:
+            self._kept_bytes -= _bytes_of(self._ids.popitem()[1])
+        return [
+            (_unpacked(inputs), _unpacked(targets))
+            for inputs, targets in (zip(*each, strict=True) for each in pairs)
+        ]
+
+    def _encode(self, places: Sequence[int]) -> None:
+        """Add ids of pairs to those kept."""
+        if not places:
+            return
         if self._pairs is None:
             self._pairs = self._data.pairs(self._task.split)
-        places = [self.places(shard, *element).tolist() for element in elements]
-        texts = [self._pairs[place] for place in itertools.chain(*places)]
-        ids = iter(_encoded(self._vocabulary, itertools.chain(*texts)))
-        return [
-            (Sequences.of(both[::2]), Sequences.of(both[1::2]))
-            for both in (list(itertools.islice(ids, 2 * len(each))) for each in places)
-        ]
+        texts = itertools.chain(*(self._pairs[place] for place in places))
+        ids = iter(_encoded(self._vocabulary, texts))
+        for place, inputs, targets in zip(places, ids, ids, strict=True):
+            pair = self._ids[place] = inputs.tobytes(), targets.tobytes()
+            self._kept_bytes += _bytes_of(pair)
 
     def identity(self) -> dict[str, Any]:
         """Return the digest of the split, and the form that it is read in."""
@@ -150,3 +191,12 @@ def longest_target(tasks: Iterable[TaskInput], vocabulary: TextIds, enough: int)
 
 def _encoded(vocabulary: TextIds, texts: Iterable[str]) -> Any:
     return vocabulary.encode_batch([text.encode("utf-8") for text in texts])
+
+
+def _bytes_of(pair: tuple[bytes, bytes]) -> int:
+    return sum(map(len, pair)) + _PAIR_BYTES
+
+
+def _unpacked(ids: Sequence[bytes]) -> Sequences:
+    lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+    return Sequences(np.frombuffer(b"".join(ids), dtype=np.int32), lengths // 4)

@@ -38,7 +38,7 @@ def write(table: pa.Table, binary_file: BinaryIO) -> None:
     ) as packed:
         for columns in rows_in_bytes(table, [TEXT_FEATURES[name] for name in _NAMES]):
             for values in zip(*columns, strict=True):
-                page = {n: v.decode() for n, v in zip(_NAMES, values, strict=True)}
+                page = {n: str(v, "utf-8") for n, v in zip(_NAMES, values, strict=True)}
                 line = encode(page).encode() + b"\n"
                 lines.append(line)
                 n_bytes += len(line)

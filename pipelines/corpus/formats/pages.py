@@ -1,11 +1,11 @@
 """A page, the table that every shard writer takes, and its rows in pieces of bounded memory."""
 
-import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
+
+from pipelines.corpus.columns import views
 
 # Feature as published -> column of the table; every page has a value.
 TEXT_FEATURES: dict[str, str] = {
@@ -68,26 +68,11 @@ def check_pages(table: pa.Table) -> None:
             )
 
 
-def rows_in_bytes(table: pa.Table, columns: list[str]) -> Iterator[list[list[bytes]]]:
+def rows_in_bytes(table: pa.Table, columns: list[str]) -> Iterator[list[list[memoryview]]]:
     """Yield the UTF-8 bytes of string columns, a few thousand rows at a time.
 
     Yields:
-        One list of values for each of ``columns``, all of the same length.
+        One list of values for each of ``columns``, all of the same length: views of the table.
     """
     for batch in table.select(columns).to_batches(max_chunksize=_ROWS_AT_ONCE):
-        yield [_values(batch.column(i)) for i in range(len(columns))]
-
-
-def _values(column: pa.Array) -> list[bytes]:
-    # A slice of a view costs a third of what to_pylist spends on a scalar object a value.
-    column = column.cast(pa.large_binary())
-    if not len(column):
-        return []
-    _, offsets, data = column.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
-    first = int(bounds[0])
-    if data is None:  # every value is empty
-        return [b""] * len(column)
-    packed = data.slice(first, int(bounds[-1]) - first).to_pybytes()
-    ends: list[int] = (bounds - first).tolist()
-    return [packed[a:b] for a, b in itertools.pairwise(ends)]
+        yield [views(batch.column(i)) for i in range(len(columns))]

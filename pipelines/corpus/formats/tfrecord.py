@@ -63,9 +63,9 @@ class _RecordEncoder:
         self._heads: list[dict[int, bytes]] = [{} for _ in names]  # by length of the value
         self._frames: dict[int, tuple[bytes, bytes]] = {}  # by length of all map entries
 
-    def __call__(self, values: tuple[bytes, ...], out: list[bytes]) -> int:
+    def __call__(self, values: tuple[memoryview, ...], out: list[bytes]) -> int:
         """Append one framed record to ``out`` and return its length in bytes."""
-        parts = [b""]
+        parts: list[bytes | memoryview] = [b""]
         n_entries = 0
         for i, value in enumerate(values):
             n_value = len(value)

@@ -12,7 +12,7 @@ from model.evaluation.published import COLUMNS
 from model.tasks import TASKS
 from model.tasks.prepared import prepare
 from model.tasks.sources.libraries import read_tfds
-from model.training.checkpoints import save_params
+from model.training.model_folders import save_params
 from testing.helpers import run_c4
 from testing.tiny_t5 import V1_0, random_params
 from testing.vocabularies import train
@@ -76,13 +76,14 @@ def test_every_task_runs_on_mocks_of_its_published_features(model, tmp_path):
     assert "GLUE average" in done.out
 
 
-def test_test_sets_are_predicted_for_the_servers(model, samples, tmp_path):
+def test_test_sets_are_predicted_for_the_servers(model, samples, cloud):
     done = evaluate(
         model, samples, "--task", "glue,super_glue", "--split", "test", "--submission",
-        tmp_path / "upload",
+        "gs://bucket/upload", "--json", "gs://bucket/report.json",
     )  # fmt: skip
     assert done.status == 0, done.err
-    names = {path.name for path in (tmp_path / "upload").iterdir()}
+    assert json.loads(cloud.objects.pop("gs://bucket/report.json"))["split"] == "test"
+    names = {name.removeprefix("gs://bucket/upload/") for name in cloud.objects}
     assert len(names) == 11 + 10
     assert {"MNLI-mm.tsv", "AX.tsv", "MultiRC.jsonl", "AX-g.jsonl"} <= names
     assert "RTE.tsv: 1 predictions, 1 invalid ones became " in done.out
@@ -146,11 +147,10 @@ def test_members_of_an_ensemble_have_one_size(model, vocabulary, samples, tmp_pa
         ),
         (["--task", "all", "--json", "."], ". is a folder: name a file (--json)"),
         (["--task", "all", "--json", "no/x.json"], "no: no such folder (--json)"),
-        (["--task", "all", "--json", "gs://b/x.json"], "writes to this machine (--json)"),
         (["--task", "all", "--split", "test", "--submission", __file__], "(--submission)"),
         (["--task", "all", "--against", ""], "--against is empty"),
         (["--task", "all", "--batch-size", "999999999"], "batch_size must be between 1 and 65"),
-        (["--task", "all", "--show", "-1"], "--show must be at least 0, got -1"),
+        (["--task", "all", "--show", "-1"], "show must be at least 0, got -1 (--show)"),
         (["--task", "all", "--limit", "0"], "limit must be at least 1, got 0 (--limit)"),
         (["--task", "all", "--against", "best"], "the paper has no row 'best'; its rows: base"),
         (["--task", "all", "--json", ""], "--json is empty"),

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from model.data.vocabulary import Vocabulary
 from model.exchange.hugging_face import export_model, import_model
 from model.t5.config import model_config
-from model.training.checkpoints import load_params, save_params
+from model.training.model_folders import load_params, save_params
 from testing.helpers import run_c4
 from testing.tiny_t5 import V1_0, V1_1, assert_same_bytes, random_params
 from testing.vocabularies import train
@@ -48,6 +48,24 @@ def test_exporting_what_was_imported_gives_the_same_tensors_and_tokenizer(folder
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     for name in names:
         assert (tmp_path / "out" / name).read_bytes() == (folder / "theirs" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_both_write_to_a_store_the_file_that_makes_it_whole_last(folders, cloud):
+    folder, _ = folders
+    ours, theirs, puts = "gs://bucket/ours", "gs://bucket/theirs", []
+    cloud.fail = lambda method, what: puts.append(what) if method == "PUT" else None
+    assert run_c4("import-hf", folder / "theirs", "--output", ours).status == 0
+    assert "/bucket/ours/model.json" in puts[-1]
+    assert_same_bytes(load_params(ours).params, random_params(V1_1))
+    outcome = run_c4("export-hf", ours, "--output", theirs)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "/bucket/theirs/config.json" in puts[-1]
+    for path in (folder / "theirs").iterdir():
+        assert cloud.objects[f"{theirs}/{path.name}"] == path.read_bytes()
+    again = run_c4("export-hf", ours, "--output", theirs)
+    assert again.status == 1
+    assert f"{theirs} exists already: give another folder" in again.err
 
 
 def test_exporting_in_half_the_bytes(folders, tmp_path):

@@ -14,7 +14,7 @@ from model.commands.pretrain_config import model_of
 from model.data.sentencepiece_model import Notes, with_notes
 from model.data.vocabulary import Vocabulary
 from model.t5.config import model_config
-from model.training.checkpoints import save_params
+from model.training.model_folders import save_params
 from testing.corpora import make_corpus, numbered
 from testing.helpers import run_c4
 from testing.tiny_t5 import random_params

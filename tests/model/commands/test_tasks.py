@@ -83,7 +83,10 @@ def test_prepare_takes_pairs_of_ones_own(tmp_path):
         (["show", "squad", "--from", "x"], "--from belongs to c4 tasks prepare"),
         (["prepare", "squad"], "needs --from and --to"),
         (["prepare", "cola", "--from", "x", "--to", "y"], "no task 'cola'"),
-        (["prepare", "squad", "--from", "x", "--to", "y", "--limit", "0"], "--limit must be"),
+        (
+            ["prepare", "squad", "--from", "x", "--to", "y", "--limit", "0"],
+            "limit must be at least 1, got 0 (--limit)",
+        ),
         (["prepare", "squad", "--from", "x", "--from", "z", "--to", "y"], "--from is given once"),
         (["prepare", "squad", "--from", "test=x", "--to", "y"], "squad has no split 'test'"),
         (["prepare", "squad", "--from", "train=x", "--from", "z", "--to", "y"], "one folder"),

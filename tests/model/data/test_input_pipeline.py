@@ -15,6 +15,7 @@ from model.data.batches import concatenated
 from model.data.input_config import InputConfig, TaskInput
 from model.data.input_pipeline import (
     InputIterator,
+    _InThisProcess,
     make_input,
     merged_states,
     validation_batches,
@@ -510,6 +511,28 @@ def test_an_error_does_not_put_later_elements_in_its_place(corpus):
         next(iterator)
     assert iterator.get_state() == state
     iterator.close()
+
+
+def test_damage_is_met_where_it_is_due():
+    made = []
+
+    class Maker:
+        def several(self, source, shard, element, count):
+            if (element <= 6 < element + count) or element > 30:
+                raise ValueError("damaged")
+            made.append(range(element, element + count))
+            return [(element + k,) * 2 for k in range(count)]
+
+        def __call__(self, source, shard, element):
+            return self.several(source, shard, element, 1)[0]
+
+    elements = _InThisProcess(Maker(), 2)
+    assert [elements.get(0, 1, n)[0] for n in range(6)] == list(range(6))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="damaged"):
+            elements.get(0, 1, 6)
+    assert [elements.get(0, 1, n)[0] for n in (8, 9, 10, 20)] == [8, 9, 10, 20]
+    assert [each for each in made if len(each) > 1] == [range(1, 5), range(9, 13)]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from model.data.objectives import (
     OBJECTIVES,
     Lengths,
+    Noise,
     iid_noise,
     objective,
     random_spans_noise,
@@ -41,7 +42,8 @@ def noise_at(text, noise):
 
 
 def rendered(each, text, noise, ids=IDS):
-    pair = each.render(Sequences.of([text]), np.asarray(noise, np.bool_), ids, rng(0))
+    texts = Sequences.of([text])
+    pair = each.render(texts, Noise(texts, np.asarray(noise, np.bool_)), ids, rng(0))
     return tuple(part.lists()[0] for part in pair)
 
 
@@ -223,7 +225,8 @@ def test_rendering_against_a_twin(name, texts, extra_ids, closing, overflow):
     noise = [[n for _, n in text] for text in texts]
     flat = np.array([n for text in noise for n in text], np.bool_)
 
-    inputs, targets = each.render(Sequences.of(tokens), flat, ids, rng(3))
+    sequences = Sequences.of(tokens)
+    inputs, targets = each.render(sequences, Noise(sequences, flat), ids, rng(3))
 
     wanted = [twin(each, *pair, ids) for pair in zip(tokens, noise, strict=True)]
     assert targets.lists() == [pair[1] for pair in wanted]
@@ -303,6 +306,13 @@ def test_random_spans_have_the_right_number_of_tokens_and_runs(lengths, density,
         runs = [value for value, _ in itertools.groupby(of_text)]
         assert sum(of_text) == noise
         assert runs == [False, True] * spans
+    texts = Sequences(np.zeros(sum(lengths), np.int32), np.array(lengths, np.int64))
+    chosen = objective("span3", noise_density=density, mean_span=mean)
+    drawn = chosen.draw_noise(texts, rng(seed))
+    assert drawn.mask.tolist() == mask.tolist()
+    found = Noise(texts, mask)
+    assert drawn.begins.tolist() == found.begins.tolist()
+    assert drawn.kept_begins.tolist() == found.kept_begins.tolist()
 
 
 def test_random_spans_are_uniform_over_all_ways_to_cut():
@@ -452,7 +462,7 @@ def test_no_text_needs_more_sentinels_than_are_said(name, input_length):
     raw = chosen.lengths(input_length).raw
     texts = Sequences.of([np.full(raw, 5, np.int32)] * 300)
     rng = np.random.default_rng(7)
-    noise = chosen.draw_noise(texts, rng).reshape(300, raw)
+    noise = chosen.draw_noise(texts, rng).mask.reshape(300, raw)
     begins = np.diff(noise, axis=1, prepend=False) & noise
     kept = np.diff(~noise, axis=1, prepend=False) & ~noise
     found = max(begins.sum(1).max(), kept.sum(1).max())

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 
 import pytest
 
@@ -190,21 +191,24 @@ def written(tmp_path, group, word):
     return list(write_submissions(asked, report, str(tmp_path / group)))
 
 
+def contents(made):
+    return {pathlib.Path(one.path).name: pathlib.Path(one.path).read_text() for one in made}
+
+
 @needs_extra
 def test_the_files_of_the_servers(tmp_path):
     prepare_samples(tmp_path / "data")
     made = written(tmp_path, "glue", "entailment")
-    assert {one.path.name for one in made} == set(GLUE)
-    content = {one.path.name: one.path.read_text() for one in made}
+    assert set(content := contents(made)) == set(GLUE)
     assert content["RTE.tsv"] == content["MNLI-mm.tsv"] == "index\tprediction\n0\tentailment\n"
     assert content["CoLA.tsv"] == "index\tprediction\n0\t1\n"  # not a label: the majority of train
     assert content["STS-B.tsv"] == "index\tprediction\n0\t3.800\n"
-    assert {one.path.name: one.replaced for one in made}["CoLA.tsv"] == 1
-    assert {one.path.name: one.replaced for one in made}["AX.tsv"] == 0
+    replaced = {pathlib.Path(one.path).name: one.replaced for one in made}
+    assert (replaced["CoLA.tsv"], replaced["AX.tsv"]) == (1, 0)
 
     made = written(tmp_path, "super_glue", "True")
-    assert {one.path.name for one in made} == set(SUPER_GLUE)
-    rows = {one.path.name: json.loads(one.path.read_text()) for one in made}
+    rows = {name: json.loads(text) for name, text in contents(made).items()}
+    assert set(rows) == set(SUPER_GLUE)
     assert rows["BoolQ.jsonl"] == {"idx": 0, "label": "true"}
     assert rows["WiC.jsonl"] == {"idx": 0, "label": "true"}
     assert rows["CB.jsonl"] == {"idx": 0, "label": "contradiction"}
@@ -247,8 +251,8 @@ def test_multirc_is_nested_and_record_has_one_row_a_query(tmp_path):
         return [words.get(text.split("answer: ")[-1].split()[0], "False") for text in inputs]
 
     made = list(write_submissions(asked, evaluate(asked, lambda name: (predict, 1)), tmp_path))
-    lines = made[0].path.read_text().splitlines()
-    first, second = map(json.loads, lines)
+    of_multirc, of_record = map(str.splitlines, contents(made).values())
+    first, second = map(json.loads, of_multirc)
     assert (first["idx"], second["idx"]) == (0, 3)
     assert first["passage"]["questions"] == [
         {"idx": 0, "answers": [{"idx": 0, "label": 0}, {"idx": 1, "label": 1}]},
@@ -256,7 +260,7 @@ def test_multirc_is_nested_and_record_has_one_row_a_query(tmp_path):
     ]
     assert second["passage"]["questions"][0]["answers"] == [{"idx": 3, "label": 0}]
     assert made[0].replaced == 1
-    rows = [json.loads(line) for line in made[1].path.read_text().splitlines()]
+    rows = [json.loads(line) for line in of_record]
     assert rows == [{"idx": 0, "label": "False"}, {"idx": 5, "label": "False"}]
 
 

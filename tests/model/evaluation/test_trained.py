@@ -11,7 +11,9 @@ import pytest
 from model.evaluation.best_files import kept_best
 from model.evaluation.trained import open_trained
 from model.exchange.hugging_face import export_model
-from model.training.checkpoints import Checkpoints, save_params, write_model_file
+from model.training.checkpoint_layout import write_model_file
+from model.training.checkpoints import Checkpoints
+from model.training.model_folders import save_params
 from model.training.train_step import TrainState
 from testing import vocabularies
 from testing.fake_google_cloud import fake_google_cloud

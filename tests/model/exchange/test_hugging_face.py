@@ -474,7 +474,7 @@ def test_an_export_is_whole_or_not_there(tmp_path, monkeypatch):
 
 def test_an_export_overwrites_nothing(tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(ExchangeError, match="exists already: give another folder"):
+    with pytest.raises(ValueError, match="exists already: give another folder"):
         export_model(tmp_path / "out", V1_0, random_params(V1_0))
 
 

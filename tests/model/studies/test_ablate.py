@@ -11,8 +11,9 @@ import pytest
 from benchmarks import ablate as proof
 from model.studies import ablate as ablation
 from model.studies import held_out
-from model.studies.ablate import AblateConfig, Work, ablate, outcome_lines, write_corpus
+from model.studies.ablate import AblateConfig, Work, ablate, outcome_lines
 from model.studies.folders import locked
+from model.studies.held_out_pages import write_corpus
 from model.tasks.prepared import prepare
 from model.tasks.registry import TASKS
 from pipelines import open_corpus

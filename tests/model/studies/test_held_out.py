@@ -20,7 +20,7 @@ from model.studies.held_out import (
 )
 from model.t5.config import model_config
 from model.t5.network import T5
-from model.training.checkpoints import save_params
+from model.training.model_folders import save_params
 from testing import languages
 from testing.vocabularies import train
 

@@ -13,6 +13,8 @@ from model.training import distributed, sharding
 from model.training.checkpoints import Checkpoints
 from model.training.distributed import detect_cluster
 from model.training.processes import Processes
+from model.training.remote_checkpoints import RemoteCheckpoints
+from model.training.remote_run import RemoteRun, whole_steps
 from model.training.sharding import MeshShape
 from testing.two_processes import run_two_processes
 from tests.model.training import tiny_training
@@ -115,15 +117,22 @@ def test_a_global_batch_has_the_rows_where_they_belong():
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path):
+def test_two_processes_train_as_one(tmp_path, cloud):
     """Two of four devices each, over the loopback.
 
     Parameters are divided across the two, and neither holds neighbouring sequences of a batch.
     """
-    folder = tmp_path / "state"
+    folder, bucket = tmp_path / "state", "gs://bucket/two"
     run_two_processes(
         "tests.model.training.tiny_training",
-        lambda where, number: [where, "2", str(number), str(folder), "data=2,fsdp=2,tensor=2"],
+        lambda where, number: [
+            where,
+            "2",
+            str(number),
+            str(folder),
+            "data=2,fsdp=2,tensor=2",
+            bucket,
+        ],
         devices=4,
         timeout_s=150,
     )
@@ -141,6 +150,12 @@ def test_two_processes_train_as_one(tmp_path):
     assert checkpoints.newest() == tiny_training.STEPS
     saved, _ = checkpoints.restore(tiny_training.STEPS, like)
     checkpoints.close()
+    assert whole_steps(bucket) == [2]
+    in_bucket = RemoteCheckpoints(RemoteRun(bucket), 1, None)
+    alone, _ = in_bucket.restore(2, like)
+    in_bucket.close()
+    jax.tree.map(np.testing.assert_array_equal, alone.params, saved.params)
+    jax.tree.map(np.testing.assert_array_equal, alone.optimizer, saved.optimizer)
     jax.tree.map(
         lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=3e-4),
         jax.device_get(saved),

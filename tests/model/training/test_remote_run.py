@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from model.training.checkpoints import load_params, read_model
 from model.training.metrics import read_rows
+from model.training.model_folders import load_params, read_model
 from model.training.remote_run import whole_steps
 from testing.helpers import run_c4
 

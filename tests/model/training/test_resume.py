@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from model.tasks.prepared import prepare
-from model.training.checkpoints import load_params, newest_step
+from model.training.checkpoint_layout import newest_step
 from model.training.metrics import read_rows
+from model.training.model_folders import load_params
 
 pytestmark = pytest.mark.slow
 

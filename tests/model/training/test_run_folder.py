@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from model.t5.config import model_config
-from model.training.checkpoints import read_model_file
+from model.training.checkpoint_layout import read_model_file
 from model.training.run_folder import RUN_FILE, RunFolder
 
 _CONFIG = model_config("tiny", vocab_size=128)
@@ -151,7 +151,7 @@ def test_a_start_that_is_killed_anywhere_can_be_repeated(tmp_path):
         finally:
             _calls_left.clear()
         if (out / RUN_FILE).exists():
-            (out / ".model.json.1.tmp").write_text("of another start that was killed")
+            (out / f".model.json.tmp-{'0' * 32}").write_text("of another start that was killed")
         again = RunFolder(out)
         again.check(_SETTINGS)
         again.begin(_SETTINGS, _CONFIG, str(vocabulary))

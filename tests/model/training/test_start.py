@@ -11,14 +11,9 @@ import pytest
 from model.t5.network import T5
 from model.training import optimizer as schedules
 from model.training import sharding
-from model.training.checkpoints import (
-    RUN_FILE,
-    Checkpoints,
-    Origin,
-    read_origin,
-    save_params,
-    write_model_file,
-)
+from model.training.checkpoint_layout import RUN_FILE, write_model_file
+from model.training.checkpoints import Checkpoints
+from model.training.model_folders import Origin, read_origin, save_params
 from model.training.optimizer import constant
 from model.training.programs import new_state, place
 from model.training.start import first_step, start_notes

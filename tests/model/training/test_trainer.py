@@ -18,8 +18,10 @@ from model.data.input_pipeline import InputIterator
 from model.data.workers import WorkerEndedError, Workers
 from model.t5.flops import step_flops
 from model.training import trainer
-from model.training.checkpoints import Checkpoints, load_params, newest_step, save_params
+from model.training.checkpoint_layout import newest_step
+from model.training.checkpoints import Checkpoints
 from model.training.metrics import read_rows
+from model.training.model_folders import load_params, save_params
 from pipelines.interruption import Interruption
 from testing.corpora import make_corpus
 from testing.helpers import run_c4
@@ -424,12 +426,12 @@ def test_damaged_and_strange_files_of_a_run(material, run30, run20):
     (steps / "backup").mkdir()
     (steps / "30.orbax-checkpoint-tmp").mkdir()
     (steps / "40").write_text("a file")
-    (run20 / ".vocabulary.model.tmp").write_text("of a start that was killed")
+    (run20 / f".vocabulary.model.tmp-{'0' * 32}").write_text("of a start that was killed")
     outcome = _run(material, run20, "--steps", 30, *_QUIET)
     assert outcome.err == ""
     assert _losses(run20) == _losses(run30)
     assert (steps / "notes.txt").read_text() == "mine"
-    assert not (run20 / ".vocabulary.model.tmp").exists()
+    assert not (run20 / f".vocabulary.model.tmp-{'0' * 32}").exists()
 
 
 @pytest.mark.parametrize("shards", [0, 3, 10**9, True, "8", None])

@@ -1,7 +1,8 @@
 """Some steps of a tiny model on a mesh of any processes; as a program, one process of several.
 
-``python -m tests.model.training.tiny_training COORDINATOR PROCESSES ID FOLDER MESH`` trains an
-encoder-decoder; all save the state to FOLDER, where the first process says how it went.
+``python -m tests.model.training.tiny_training COORDINATOR PROCESSES ID FOLDER MESH BUCKET`` trains
+an encoder-decoder; all save the state to FOLDER, where the first process says how it went, and to
+a bucket, from where they restore it.
 """
 
 import json
@@ -93,7 +94,32 @@ def train(network, shape, accumulate=1, devices=None):
     return losses, state
 
 
-def main(coordinator, processes, process_id, folder, mesh):
+def save_and_restore(bucket, state):
+    """Whether what each process restores from a bucket is what all have saved there."""
+    from model.training.remote_checkpoints import RemoteCheckpoints
+    from model.training.remote_run import RemoteRun
+
+    first = RemoteCheckpoints(RemoteRun(bucket), 1, None)
+    first.save(2, state, {"input": 2})
+    first.close()
+    distributed.barrier("saved")
+    second = RemoteCheckpoints(RemoteRun(bucket), 1, None)
+    assert second.newest() == 2
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
+    )
+    restored, progress = second.restore(2, like)
+    assert progress == {"input": 2}
+    second.close()
+    mine, theirs = jax.tree.leaves(state.params), jax.tree.leaves(restored.params)
+    return all(
+        np.array_equal(one.data, other.data)
+        for ours, others in zip(mine, theirs, strict=True)
+        for one, other in zip(ours.addressable_shards, others.addressable_shards, strict=True)
+    )
+
+
+def main(coordinator, processes, process_id, folder, mesh, bucket):
     cluster = Processes(
         coordinator=coordinator, processes=int(processes), process_id=int(process_id)
     )
@@ -111,11 +137,16 @@ def main(coordinator, processes, process_id, folder, mesh):
     apart = sorted(jax.devices(), key=lambda device: (device.id % 4 // 2, device.process_index))
     losses, state = train(WITHOUT_DROPOUT, shape, devices=apart)
     from model.training.checkpoints import Checkpoints
+    from model.training.model_folders import save_params
 
     checkpoints = Checkpoints(folder)
     checkpoints.save(STEPS, state, {})
     checkpoints.wait()
     checkpoints.close()
+    if distributed.is_first():  # as the best checkpoints of tasks are kept
+        embedding = {"embedding": np.ones((2, 2), np.float32)}
+        save_params(pathlib.Path(folder, "best"), CONFIG, embedding)
+    assert save_and_restore(bucket, state)
     held = state.params["decoder"]["layers"]["feed_forward"]["wi"].addressable_shards
     distributed.barrier("done")
     told = {"losses": losses, "held": sorted({shard.data.shape for shard in held}),

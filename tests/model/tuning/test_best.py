@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import math
+import os
 import pathlib
 import shutil
 
@@ -11,7 +12,7 @@ import pytest
 
 from model.evaluation.best_files import kept_best
 from model.t5.config import model_config
-from model.training.checkpoints import load_params
+from model.training.model_folders import load_params
 from model.training.remote_run import RemoteRun
 from model.tuning.best import BestCheckpoints, RemoteBest, is_better
 
@@ -112,7 +113,7 @@ def _kill_at(moment, monkeypatch, act):
 
     with monkeypatch.context() as patched:
         patched.setattr(pathlib.Path, "rename", counted(pathlib.Path.rename))
-        patched.setattr(pathlib.Path, "replace", counted(pathlib.Path.replace))
+        patched.setattr(os, "replace", counted(os.replace))
         patched.setattr("shutil.rmtree", lambda *_, **__: None)  # a killed process cleans nothing
         try:
             act()
@@ -147,6 +148,7 @@ def test_a_process_killed_at_any_moment_leaves_one_of_the_two(run, monkeypatch):
     assert found[-2:] == [20, 20], "when only best.json is old"
 
 
+@pytest.mark.slow
 def test_a_store_that_is_cut_off_at_any_moment_has_one_of_the_two(run, cloud):
     url, found = "gs://bucket/run", []
 

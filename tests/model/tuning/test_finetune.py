@@ -11,8 +11,8 @@ from model.evaluation.predictor import Predictor
 from model.evaluation.trained import open_trained
 from model.exchange.hugging_face import export_model
 from model.tasks.prepared import Prepared, prepare
-from model.training.checkpoints import load_params
 from model.training.metrics import read_rows
+from model.training.model_folders import load_params
 from model.tuning.finetune_config import FinetuneConfig
 from testing.helpers import run_c4
 from testing.material import material, quick_xla

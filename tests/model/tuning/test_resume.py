@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from model.training.checkpoints import newest_step
+from model.training.checkpoint_layout import newest_step
 from model.training.metrics import read_rows
 from testing.material import material
 from tests.model.tuning.own_task import write_pairs

@@ -142,6 +142,17 @@ def test_a_small_plan_is_in_small_units() -> None:
     assert "335" in run_c4("plan", "--files", "1000").out
 
 
+@pytest.mark.parametrize("files", ["1", "3000000"])
+def test_the_columns_of_the_table_stay_apart(files: str) -> None:
+    out = run_c4("plan", "--files", files, "--machine", "n2-highmem-8").out
+    rows = out.split("\n\n")[1].splitlines()
+    assert len({len(row) for row in rows}) == 1
+    name = max(map(len, re.findall(r"^(?:urls|spans) \w+ \w+", out, re.M)))
+    for row in rows:
+        assert len(row[name:].split()) == (1 if row.startswith("start") else 9)
+        assert row[name] == " "
+
+
 def test_no_more_shards_are_advised_than_there_can_be() -> None:
     words = ("--files", "10000000", "--machine", "n2-standard-4")
     lines = [run_c4("plan", *words, "--shards", shards).err for shards in ("99998", "99999")]
@@ -167,7 +178,7 @@ def test_prices_of_ones_own(tmp_path: pathlib.Path) -> None:
     base = as_json(*CRAWL)
     mine = as_json(*CRAWL, "--prices", table, "--machine", "mine", "--workers", "200")
     assert mine["wall_s"] < base["wall_s"]
-    assert mine["usd"]["vCPUs"] == pytest.approx(mine["wall_s"] / 3600 * 400)
+    assert mine["usd"]["vCPUs"] == pytest.approx(mine["paid_s"] / 3600 * 400)
     assert mine["prices"]["vcpu_hour"]["date"] == "2030-01-01"
     assert "2030-01-01" in run_c4(*CRAWL, "--prices", table).out
     # What is left out stays as it is packaged.

@@ -1,6 +1,7 @@
 """Deaths of the processes of a build on this machine, through the shipped command line."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import random
@@ -17,9 +18,9 @@ import psutil
 import pytest
 
 from c4_filters.recipes import RECIPES
-from pipelines import storage
+from pipelines import builds, storage
 from pipelines.builders import Claim
-from pipelines.config import BuildConfig
+from pipelines.config import BuildConfig, RunConfig
 from pipelines.engines import local
 from pipelines.engines.failures import BuildError
 from pipelines.engines.run import run_build
@@ -276,7 +277,8 @@ def test_a_starter_has_one_thread_and_imports_no_clients() -> None:
         "import os, sys; from pipelines.engines import lean_imports, local_worker; "
         "lean_imports.leave_out_unused(); local_worker.import_all(); "
         "print(len(os.listdir('/proc/self/task')), "
-        "*{'apache_beam', 'boto3', 'google.cloud.storage', 'pandas'} & set(sys.modules))"
+        "*{'apache_beam', 'apitools', 'boto3', 'bson', 'google.cloud.storage', 'hdfs', 'pandas'} "
+        "& set(sys.modules))"
     )
     environment = {**os.environ, **local.lean_imports.ENVIRONMENT}
     done = subprocess.run(
@@ -336,3 +338,55 @@ def test_a_forked_starter_keeps_nothing_of_its_launcher() -> None:
     assert sorted(others) == ["pipe", "pipe", "socket"]
     assert signals == ["SigBlk", "SigIgn SIGINT SIGPIPE SIGXFSZ", "SigCgt SIGCHLD"]
     assert command == "-c"  # it is no interpreter of its own
+
+
+def test_what_a_fork_must_not_share_forbids_it() -> None:
+    code = """
+import sys, threading
+from pipelines.engines.local_worker import can_fork
+alone, over = can_fork(), threading.Event()
+thread = threading.Thread(target=over.wait)
+thread.start()
+with_thread = can_fork()
+over.set()
+thread.join()
+sys.modules["requests"] = sys
+print(alone, with_thread, can_fork())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False False\n"
+
+
+@pytest.mark.parametrize("rules", [(), ("rules_of_mine:none",)])
+def test_with_own_rules_a_launcher_does_not_fork(
+    rules: tuple[str, ...], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rules_of_mine.py").write_text('"""Mine."""\ndef none(page): return None\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    config = BuildConfig(
+        inputs=INPUTS,
+        output=str(tmp_path / "out"),
+        recipe=dataclasses.replace(RECIPES["en"], rules=rules),
+        allow_rules=("rules_of_mine",) if rules else (),
+    )
+
+    class SeenError(Exception):
+        pass
+
+    def workers(alone: Any) -> None:
+        raise SeenError(alone)
+
+    monkeypatch.setattr(builds, "Workers", workers)
+    alone = contextlib.nullcontext
+    with pytest.raises(SeenError) as seen:
+        builds.run(config, RunConfig(), alone=alone)
+    assert seen.value.args == (None if rules else alone,)
+
+
+def test_a_forked_process_that_the_system_has_reaped_has_ended() -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    forked = local._Forked(process.pid)
+    forked.kill()
+    assert forked.wait() == 0
+    forked.kill()

@@ -126,7 +126,7 @@ def test_shards_are_the_same_from_pieces(
 ) -> None:
     assume(groups <= files)
     monkeypatch.setattr(cleaned_files, "_BATCH_ROWS", batch_rows)
-    monkeypatch.setattr(merging, "_SORTED_BYTES", sorted_bytes)
+    monkeypatch.setattr(merging, "SORTED_BYTES", sorted_bytes)
     monkeypatch.setattr(pieces, "_SECTION_TEXT_BYTES", 200)
     folder = tmp_path_factory.mktemp("merged")
     output = str(folder)
@@ -176,17 +176,23 @@ def made_parts(
     return {number: sorted(of_shard) for number, of_shard in parts.items()}
 
 
-def test_removals_move_with_their_pages(tmp_path: pathlib.Path) -> None:
-    first = [Page(9, LINES[:1], [True], number=1), Page(3, LINES, [False, True, False], number=2)]
+def test_removals_move_with_their_pages_and_copies_keep_the_order_of_their_files(
+    tmp_path: pathlib.Path,
+) -> None:
+    first = [
+        Page(9, LINES[:1], [True], number=1),
+        Page(3, LINES, [False, True, False], number=2),
+        Page(5, LINES[:2], [False, True], number=3),
+    ]
     second = [Page(5, LINES[:2], [True, False], outdated=True, number=3)]
     write_file(tmp_path, "a", first)
     write_file(tmp_path, "b", second)
     plan = MergePlan(1, 1)
     [(_, part)] = merge_files(plan.tasks()[0], plan, ["b", "a"], plan_shards(0, 1), str(tmp_path))
     [(rows, codes, gone, _)] = read_part(PiecePart.unpacked(part.packed()))
-    assert rows["page_key"].to_pylist() == [3, 5, 9]
-    assert codes.tolist() == [0, 1, 0]
-    assert gone.tolist() == [False, True, False, True, False, True]
+    assert rows["page_key"].to_pylist() == [3, 5, 5, 9]
+    assert codes.tolist() == [0, 0, 1, 0]
+    assert gone.tolist() == [False, True, False, False, True, True, False, True]
 
 
 def test_a_damaged_file_is_named(tmp_path: pathlib.Path) -> None:

@@ -829,6 +829,26 @@ def test_fast_and_careful_way_agree(bodies: list[str], digest: bool):
         assert careful[1] == []
 
 
+_HEADER_LINES = [
+    *(b"X-Note: a", b"x-note: b", b"WARC-Record-ID: <urn:uuid:1>", b"warc-record-id: other"),
+    *(b"WARC-Identified-Content-Language: deu", b"warc-identified-content-language: fra"),
+    *(b"content-type: text/html", b"Content-Type: text/html", b"warc-type: response"),
+    *(b"Content-Type : text/html", b"X-Note:no blank", b"no colon", b"Two words: a", b"X:Y: a"),
+    *(b" folded", b"\tfolded: a", b"X-Note: a\nX-Other: b", b"X-Note: a\n folded", b": nameless"),
+    *(b"WARC-Target-URI: http://b.example/", b"content-length: 3", b"WARC-Date: 2016"),
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_HEADER_LINES), max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_fast_and_careful_way_agree_on_headers(lines: list[bytes]):
+    record = warc("Nine char", extra=b"\r\n".join(lines))
+    pages, rejects, _ = read(member(INFO) + member(record))
+    found, refused, _ = read(INFO + record)  # as it is stored: only the careful way reads that
+    assert [page[2:] for page in pages] == [page[2:] for page in found]
+    assert [reject.reason for reject in rejects] == [reject.reason for reject in refused]
+
+
 @st.composite
 def damage(draw: st.DrawFn, size: int) -> list[tuple[int, int, bytes]]:
     """Up to three (start, stop, new bytes), in order and apart."""

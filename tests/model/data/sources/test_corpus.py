@@ -125,6 +125,9 @@ def test_an_element_depends_on_its_numbers_alone(corpus, name):
 
     one = made(1, 1, 2, 1)
     assert one == made(1, 1, 2, 1, before=[(0, 0, 0), (1, 3, 0), (1, 2, 1)])
+    source = source_of(corpus, 2, objective=OBJECTIVES[name], seed=1)
+    together = source.together(1, [(2, 0), (2, 1), (3, 0)])[1]
+    assert one == [side.lists() for side in together]
     others = [made(2, 1, 2, 1), made(1, 0, 2, 1), made(1, 1, 3, 1), made(1, 1, 2, 0)]
     assert all(one != other for other in others)
 

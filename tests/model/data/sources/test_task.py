@@ -106,3 +106,30 @@ def test_a_form_and_a_split_make_other_pairs(tmp_path):
         for changes in ({}, {"form": "paper"}, {"split": "validation"})
     ]
     assert len(set(map(str, made))) == 3
+
+
+@pytest.mark.parametrize(
+    ("keep_bytes", "again"), [(1 << 20, 0), (9000, EXAMPLES - 34), (0, EXAMPLES)]
+)
+def test_ids_that_are_kept_are_not_made_again(data, keep_bytes, again):
+    texts = []
+
+    class Counting(NumberVocabulary):
+        def encode_batch(self, batch):
+            texts.extend(batch)
+            return super().encode_batch(batch)
+
+    task = TaskInput(data=data, name="own")
+    made = TaskSource(task, Counting(), 0, 1, keep_bytes)
+    epochs = [order_of(made, epoch) for epoch in (0, 1, 1)]
+    assert epochs == [order_of(source(data), epoch) for epoch in (0, 1, 1)]
+    assert len(texts) == 2 * (EXAMPLES + 2 * again)
+
+
+def test_elements_made_together_are_those_made_alone(data):
+    places = [(0, 4), (0, 5), (1, 0), (1, 1)]
+    together = source(data, seed=3).together(0, places)
+    alone = [source(data, seed=3).pairs(0, *place) for place in places]
+    assert [[side.lists() for side in pairs] for pairs in together] == [
+        [side.lists() for side in pairs] for pairs in alone
+    ]
