@@ -19,8 +19,6 @@ from c4_filters.ascii_case import ascii_lowered
 from c4_filters.recipes import Recipe
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
-__all__ = ["CleanLines", "clean_text", "clean_texts", "judge_line", "split_lines"]
-
 _ELLIPSIS = "..."  # TF
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")  # TF
 _POLICY = (  # TF; P from v3 on

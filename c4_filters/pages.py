@@ -21,10 +21,6 @@ from c4_filters.spans import cut
 from c4_filters.urls import DomainList, normalize_url, url_identity
 from c4_filters.verdicts import LineVerdict, PageVerdict
 
-__all__ = [
-    "CleanPage", "FinishedPage", "PageRules", "RawPage", "line_starts", "load_rules", "tf_pages",
-]  # fmt: skip
-
 
 class RawPage(NamedTuple):
     """A page as read: header values as written, and the text with its newlines untouched."""

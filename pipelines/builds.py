@@ -13,8 +13,6 @@ from pipelines.engines.run import run_build
 from pipelines.prepared import Note, prepare, require_readable, tidy
 from pipelines.printing import print_note
 
-__all__ = ["Built", "build", "run"]
-
 
 class Built(NamedTuple):
     """The result of a build."""

@@ -26,20 +26,6 @@ from pipelines.corpus.container import (
     write_container,
 )
 
-__all__ = [
-    "CLEANED_SCHEMA",
-    "MAY_BE_NULL",
-    "SHARD_ORDER",
-    "CleanedFile",
-    "CleanedSource",
-    "Dropped",
-    "key_range",
-    "removed_per_page",
-    "shard_order",
-    "units_in",
-    "write_cleaned",
-]
-
 
 class CleanedSource(NamedTuple):
     """Paths of a cleaned file and of its removal file."""

@@ -7,8 +7,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["Value", "joined", "views"]
-
 #: A text in UTF-8, or other bytes.
 Value: TypeAlias = bytes | memoryview
 

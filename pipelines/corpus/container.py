@@ -32,18 +32,6 @@ import pyarrow as pa
 from pipelines import storage
 from pipelines.storage.streams import RangeFile
 
-__all__ = [
-    "Container",
-    "DamagedFileError",
-    "OtherVersionError",
-    "Part",
-    "Section",
-    "pack_batch",
-    "read_sections",
-    "unpack_batch",
-    "write_container",
-]
-
 _VERSION = 2  # 1: the Arrow files and plain bytes of Colossal 0.1
 _MAGIC: Final = b"C4-KEPT\n"
 _HEAD: Final = struct.Struct("<8s12sI")  # magic, kind, version

@@ -19,8 +19,6 @@ from pipelines.corpus.container import (
     write_container,
 )
 
-__all__ = ["FINGERPRINT_SCHEMA", "Fingerprints", "read_fingerprints", "write_fingerprints"]
-
 FINGERPRINT_SCHEMA = pa.schema(
     [
         ("url_identity", pa.binary(16)),

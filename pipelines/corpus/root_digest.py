@@ -40,8 +40,6 @@ from pipelines.corpus.formats.pages import rows_in_bytes
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import Manifest, ShardFile
 
-__all__ = ["RowDigests", "named_by", "recompute", "root_digest", "row_digests"]
-
 _BUCKET_BITS = 44  # of a page key, within a bucket: 2^20 buckets
 _DIGEST_BYTES = 32
 _NOT_NAMED = ("name", "description")  # fields of a recipe that change no page

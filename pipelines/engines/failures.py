@@ -5,8 +5,6 @@ import re
 from pipelines import corpus_folder
 from pipelines.engines.local import WorkerDiedError
 
-__all__ = ["BuildError", "cause"]
-
 
 class BuildError(OSError):
     """The build failed. Cleaned files are kept, and the same command resumes the build."""

@@ -11,8 +11,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-__all__ = ["ENVIRONMENT", "leave_out_threads", "leave_out_unused"]
-
 #: The environment of a process that forks: else NumPy and Arrow start threads when imported.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 

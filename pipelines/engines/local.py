@@ -22,16 +22,6 @@ from typing import Any, Protocol
 
 from pipelines.engines import lean_imports, local_worker
 
-__all__ = [
-    "Alone",
-    "WorkerDiedError",
-    "Workers",
-    "cores",
-    "has_own_workers",
-    "has_workers",
-    "worker_count",
-]
-
 # A second worker costs 0.4 CPU seconds, for which one cleans some 6 MB.
 _BYTES_WORTH_A_PROCESS = 8 << 20
 

@@ -17,8 +17,6 @@ from apache_beam.runners.portability.fn_api_runner import (  # isort: skip
 from apache_beam.transforms import environments  # isort: skip
 from google.protobuf import json_format, text_format  # isort: skip
 
-__all__ = ["runner"]
-
 _URN = "c4:environment:local:v1"
 _BUILDS: "weakref.WeakValueDictionary[bytes, Workers]" = weakref.WeakValueDictionary()
 # Beam has no types for these.

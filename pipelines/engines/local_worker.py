@@ -28,8 +28,6 @@ from typing import NoReturn
 from pipelines.collector import importing
 from pipelines.engines import lean_imports
 
-__all__ = ["MODULE", "can_fork", "fork_starter", "import_all"]
-
 #: What a Python interpreter runs as ``python -P -m`` to become a starter; its arguments are the
 #: launcher's process id and the file descriptor of the socket.
 MODULE = "pipelines.engines.local_worker"

@@ -10,8 +10,6 @@ from typing import Any
 from pipelines import number_options
 from pipelines.engines import local
 
-__all__ = ["beam_options", "beam_parser", "expects_workers", "runs_on_own_engine", "waits"]
-
 _MOST_WORKERS = 1024
 _OPTIONS_OF_ENGINES = ("--runner", "--direct_running_mode", "--direct_num_workers")
 _LOCAL_RUNNERS = {"FnApiRunner", "DirectRunner", "BundleBasedDirectRunner"}

@@ -19,8 +19,6 @@ from pipelines.engines.options import waits
 if TYPE_CHECKING:
     from pipelines.stages.graph import BuildCorpus
 
-__all__ = ["run_build"]
-
 
 def run_build(
     corpus: "BuildCorpus",

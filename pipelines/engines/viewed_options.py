@@ -8,8 +8,6 @@ from typing import Any
 
 from pipelines.quiet_beam import beam
 
-__all__ = ["ViewedOptions"]
-
 
 class ViewedOptions(beam.options.pipeline_options.PipelineOptions):
     """Options that remember their views, all of which share the values."""

@@ -49,19 +49,6 @@ from pipelines.imports import sources
 from pipelines.wet.records import read_wet
 from pipelines.wet.results import MAX_FILE_BYTES, ReadStats, Reject, UnreadableWetError, WetRecord
 
-__all__ = [
-    "FileSummary",
-    "Place",
-    "clean_file",
-    "clean_identity",
-    "page_digest",
-    "pages_of",
-    "read_pages",
-    "read_rejects",
-    "read_summary",
-    "same_content",
-]
-
 _SAMPLES_PER_VERDICT = 3
 _SAMPLE_CHARS = 300
 _REJECTS_LISTED = 10_000  # per file; all are counted

@@ -17,20 +17,6 @@ from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.removals import PAGE_VERDICTS, write_removals
 
-__all__ = [
-    "Buffers",
-    "bucket_count",
-    "live_spans",
-    "opted_out_pages",
-    "opted_out_rows",
-    "outdated_pages",
-    "page_buffers",
-    "repeated_spans",
-    "span_buffers",
-    "url_buffers",
-    "write_file_removals",
-]
-
 #: bucket -> packed rows of one file
 Buffers = dict[int, bytes]
 

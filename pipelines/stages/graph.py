@@ -56,8 +56,6 @@ from pipelines.stages.near_dedup import NearDuplicates
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
 from pipelines.worker_notes import WorkerNotes
 
-__all__ = ["BuildCorpus"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Totals:

@@ -41,8 +41,6 @@ from pipelines.corpus.shard_files import (
 )
 from pipelines.number_options import MOST_SHARDS
 
-__all__ = ["ShardSummary", "ShardTask", "plan_shards", "write_shard"]
-
 # One worker holds a few copies of it: 64 MB of text, more if there are very many shards, since each
 # of them opens some hundred files.
 _TEXT_BYTES_PER_SHARD = 64 << 20

@@ -40,8 +40,6 @@ from pipelines.wet.results import (
 )
 from pipelines.wet.runs import Run
 
-__all__ = ["read_wet"]
-
 _VERSION_LINE_BYTES = 64  # of the longest version line
 _MOST_HELD = 1_000  # rejects before the first record; the rest is one reject
 _OTHER_TYPES = frozenset(
