@@ -50,7 +50,8 @@ def our_run(options: argparse.Namespace, beams: int) -> Callable[[], float]:
 
     from model.t5.config import model_config
     from model.t5.network import T5
-    from model.t5.search import Beam, Greedy, search
+    from model.t5.search import search
+    from model.t5.strategies import Beam, Greedy
 
     config = model_config(options.size, eos_ids=())
     model = T5(config)

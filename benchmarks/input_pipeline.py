@@ -34,9 +34,10 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks import measure
 from benchmarks.clocks import OWN, Parts, clocks, clocks_s
-from model.data.input_config import InputConfig, TaskInput
+from model.data.input_config import InputConfig
 from model.data.input_pipeline import make_input
 from model.data.objectives import OBJECTIVES, objective
+from model.data.sources.task import TaskInput
 from model.data.vocabulary import Vocabulary
 from pipelines.corpus.reading import PageReader
 

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import measure
-from model.data.input_pipeline import InputConfig, make_input, validation_batches
+from model.data.input_config import InputConfig
+from model.data.input_pipeline import make_input, validation_batches
 from model.data.objectives import objective
 from model.data.vocabulary import Vocabulary
 from model.t5.config import ARCHITECTURES

@@ -8,8 +8,6 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["CHIPS", "Chip", "peak_flops"]
-
 _GIB = 2**30
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import jax
 
-__all__ = ["has_tpu", "pass_over_absent_tpus"]
-
 _GOOGLE_PCI_VENDOR = "0x1ae0"
 _GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin")
 

@@ -13,11 +13,6 @@ from typing import Any
 
 from pipelines import storage
 
-__all__ = [
-    "json_object", "locked_file", "naming", "new_folder", "read_json_object", "read_small_file",
-    "require_absent", "require_local", "write_json", "write_text",
-]  # fmt: skip
-
 #: Bytes; the largest such file of a published T5, mT5's tokenizer.json, has 16 MB.
 LIMIT = 256 << 20
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Container, Iterator, Sequence
 
-__all__ = ["text_table"]
-
 
 def text_table(rows: Sequence[tuple[str, ...]], right: Container[int] = ()) -> Iterator[str]:
     """Yield rows as lines with aligned columns, those of ``right`` flush right.

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from model.studies.ablate import AblateConfig, ablate, outcome_lines
 from pipelines.options import add_options, given_values
 
-__all__ = ["add_arguments", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 ablate``."""

@@ -10,8 +10,6 @@ from model.pods.compile_step import StepPlan, compile_step, report_lines
 from model.pods.topologies import parse_topology
 from model.training.train_config import TrainConfig
 
-__all__ = ["run"]
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Do ``c4 pretrain --compile-only``. Returns the exit status.

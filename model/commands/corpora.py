@@ -10,8 +10,6 @@ from tqdm import tqdm
 from pipelines.corpus.formats import formats_named
 from pipelines.options import option
 
-__all__ = ["CorpusOptions", "progress_bar"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CorpusOptions:

@@ -9,8 +9,6 @@ from model.data.input_config import InputConfig
 from model.training.train_config import TrainConfig
 from pipelines.options import on_cpu
 
-__all__ = ["CPU_DEFAULTS", "apply_cpu_defaults"]
-
 #: Instead of the paper's settings: some minutes on two cores, with a falling loss.
 CPU_DEFAULTS: Mapping[str, str | int] = MappingProxyType(
     on_cpu(ModelOptions) | on_cpu(InputConfig) | on_cpu(TrainConfig)

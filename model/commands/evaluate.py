@@ -13,8 +13,6 @@ from model.small_files import write_json
 from pipelines import storage
 from pipelines.options import add_options, check_bounds, given_values, option, refuse_empty
 
-__all__ = ["add_arguments", "run"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Shown:

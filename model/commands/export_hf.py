@@ -13,8 +13,6 @@ from model.small_files import require_absent
 from model.training.model_folders import load_params
 from pipelines.options import add_options, given_values, option
 
-__all__ = ["ExportConfig", "add_arguments", "run"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportConfig:

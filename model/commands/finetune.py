@@ -12,8 +12,6 @@ from model.training.train_config import StepConfig, TrainConfig
 from model.tuning.finetune_config import FinetuneConfig
 from pipelines.options import add_options, given_values, refuse_empty
 
-__all__ = ["add_arguments", "run"]
-
 #: Options of other configurations that a fine-tuning has, too.
 _OTHERS = {
     TrainConfig: (

@@ -15,8 +15,6 @@ from model.t5.config import ModelConfig
 from model.training.model_folders import save_params
 from pipelines.options import add_options, given_values, option
 
-__all__ = ["ImportConfig", "add_arguments", "described", "run"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImportConfig:

@@ -11,8 +11,6 @@ from model.text_table import text_table
 from pipelines.corpus import layout
 from pipelines.options import add_options, given_values, option
 
-__all__ = ["add_arguments", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 mix``."""

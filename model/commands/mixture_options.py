@@ -4,12 +4,10 @@ import argparse
 import dataclasses
 from typing import Any
 
-from model.data.input_config import TaskInput
+from model.data.sources.task import TaskInput
 from model.tasks.mixtures import C4, mixture
 from model.tasks.prepared import Prepared, prepared_tasks
 from pipelines.options import check_bounds, comma_separated, given_values, option
-
-__all__ = ["MixtureOptions", "mixed_inputs"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,6 @@ from model.small_files import naming
 from pipelines import storage
 from pipelines.options import add_options, given_values, option, refuse_empty
 
-__all__ = ["PredictConfig", "add_arguments", "chunks_of", "run"]
-
 #: Batches read ahead, so that inputs of about one length meet.
 _BATCHES_AHEAD = 32
 #: Seconds to wait for another line, before what is there is predicted.

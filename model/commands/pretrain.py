@@ -18,8 +18,6 @@ from model.t5.config import ModelConfig
 from model.training.train_config import StepConfig, TrainConfig
 from pipelines.options import add_options, given_values, option, refuse_empty
 
-__all__ = ["add_arguments", "run"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Instead:

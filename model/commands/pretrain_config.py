@@ -17,8 +17,6 @@ from pipelines.options import given_values, option, option_of
 if TYPE_CHECKING:
     from model.data.vocabulary import Vocabulary
 
-__all__ = ["ModelOptions", "Start", "model_of", "objective_of", "step_of", "train_config"]
-
 
 def _set_values(assignments: Sequence[str]) -> dict[str, Any]:
     """Return what ``--set`` gives, as the values of fields.

@@ -11,8 +11,6 @@ from model.training.distributed import is_first
 from model.training.programs import Placement
 from model.training.train_config import TrainConfig
 
-__all__ = ["check_sentinels", "print_plan"]
-
 
 def check_sentinels(data: InputConfig) -> None:
     """Print a warning where texts may have more noise spans than the vocabulary has sentinels.

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from model.training.processes import Processes
 from pipelines.options import add_options, given_values
 
-__all__ = ["add_process_options", "joined_processes", "report_failures_once"]
-
 
 def report_failures_once() -> None:
     """Let libraries log no failures: a command reports each in a line.

@@ -11,8 +11,6 @@ from model.studies.run import StudyConfig, run_study, study_names
 from model.studies.table import described, read_scores, study_table
 from pipelines.options import add_options, given_values, option, option_of
 
-__all__ = ["add_arguments", "run"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Asked:

@@ -22,8 +22,6 @@ from model.tasks.values import Raw
 from model.text_table import text_table
 from pipelines.options import add_options, check_bounds, given_values, option, option_of
 
-__all__ = ["add_arguments", "run"]
-
 _MIXTURES = ("all", "glue", "super_glue")
 
 

@@ -25,8 +25,6 @@ from model.small_files import require_local
 from pipelines.corpus.reading import open_corpus
 from pipelines.options import add_options, check_bounds, given_values, option
 
-__all__ = ["add_arguments", "parse_source", "run"]
-
 _MEASURED_CHARACTERS = 2_000_000  # of each language, for characters per piece
 _SOURCE = re.compile(
     r"(?:(?P<name>[A-Za-z][A-Za-z0-9_-]*)=)?(?P<folder>.+?)(?::(?P<weight>[0-9.]+))?", re.DOTALL

@@ -15,8 +15,6 @@ from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import Manifest
 from pipelines.corpus.reading import Corpus, CorpusSplit, open_corpus
 
-__all__ = ["Head", "make_head"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Head:

@@ -15,8 +15,6 @@ from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import Manifest
 from pipelines.corpus.reading import CorpusSplit, open_corpus
 
-__all__ = ["Mixture", "Part", "make_mixture"]
-
 _MOST_CORPORA = 255  # their number is kept in a byte for each page
 
 

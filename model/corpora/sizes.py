@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from pipelines.corpus.formats.pages import Page
 
-__all__ = ["Unit", "pages_and_sizes", "unit_of", "whole_power"]
-
 _PAGES_AT_ONCE = 512
 _POWER = re.compile(r"([0-9]{1,18})\^([0-9]{1,2})")
 _MOST = 10**18

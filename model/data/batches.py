@@ -28,8 +28,6 @@ import numpy.typing as npt
 from model.data.packing import Packing, first_fit, one_each
 from model.data.sequences import Sequences
 
-__all__ = ["BatchSpec", "HostBatch", "pack_joined", "pack_pairs", "shift_right"]
-
 HostBatch = dict[str, npt.NDArray[Any]]
 
 _ENCODER = {"encoder_tokens": np.int32, "encoder_segments": np.int32}

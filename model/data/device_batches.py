@@ -12,8 +12,6 @@ import jax
 from model.data.batches import BatchSpec
 from model.data.input_pipeline import InputIterator
 
-__all__ = ["DeviceBatches"]
-
 _POLL_S = 0.1  # how soon the thread sees that it is to stop
 
 

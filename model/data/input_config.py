@@ -14,8 +14,6 @@ from model.tasks.mixtures import C4
 from pipelines.corpus.reading import CorpusSplit, open_corpus
 from pipelines.options import check_bounds, option, option_of, set_by
 
-__all__ = ["InputConfig", "TaskInput", "input_option_of", "require_encoder_inputs"]
-
 _MIXING = "--tasks, --mixing-limit, --temperature, --equal, --leave-out, --unsupervised-size"
 
 

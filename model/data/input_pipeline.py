@@ -32,16 +32,6 @@ from model.data.sources.source import Pairs, Source
 from model.data.workers import Workers
 from model.tasks.mixtures import C4
 
-__all__ = [
-    "InputConfig",
-    "InputIterator",
-    "PairMaker",
-    "make_input",
-    "merged_states",
-    "validation_batches",
-    "validation_inputs",
-]
-
 _STATE_VERSION = 2
 _AHEAD = 2  # elements asked for of each worker: one being made, one made
 #: Elements made at once in this process, of all input shards: 0.8 MB each. More gain nothing.

@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 from model.data.seeds import Purpose, generator
 
-__all__ = ["BLOCK_DRAWS", "Block", "draw_block"]
-
 #: Examples of a block. They are packed together: the more, the less padding the last rows cost.
 BLOCK_DRAWS = 512
 _GOLDEN = 0x9E3779B97F4A7C15  # of 2**64

@@ -40,17 +40,6 @@ from model.data.batches import BatchSpec
 from model.data.sequences import Sequences
 from pipelines.options import option
 
-__all__ = [
-    "OBJECTIVES",
-    "Ids",
-    "Lengths",
-    "Noise",
-    "Objective",
-    "iid_noise",
-    "objective",
-    "random_spans_noise",
-]
-
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 

@@ -6,8 +6,6 @@ import operator
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Packing", "first_fit", "one_each"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Packing:

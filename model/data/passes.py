@@ -13,8 +13,6 @@ from model.data.sources.corpus import CorpusSource
 from model.data.sources.source import Pairs
 from model.data.sources.task import TaskSource
 
-__all__ = ["InputSize", "SourceSize", "input_size"]
-
 #: Tokens after which an estimate is good enough. Shards hold pages in the order of a hash, so the
 #: elements of a corpus are random samples of it.
 _ENOUGH_TOKENS = 500_000

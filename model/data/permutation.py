@@ -5,8 +5,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["permuted"]
-
 _ROUNDS = 8
 
 

@@ -7,8 +7,6 @@ from model.data.batches import HostBatch, pack_joined, pack_pairs
 from model.data.input_config import InputConfig
 from model.data.sequences import Sequences
 
-__all__ = ["RowPacker"]
-
 
 class RowPacker:
     """Packs pairs into rows as a configuration says."""

@@ -5,8 +5,6 @@ import zlib
 
 import numpy as np
 
-__all__ = ["Purpose", "generator", "number_of"]
-
 
 class Purpose(enum.IntEnum):
     """What a generator is for, so that no two share a stream."""

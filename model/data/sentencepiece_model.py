@@ -13,20 +13,6 @@ from typing import Any, NamedTuple
 
 import sentencepiece
 
-__all__ = [
-    "AddedToken",
-    "Notes",
-    "SentencePieceModel",
-    "folding_charsmap",
-    "make_model",
-    "normalizer_of",
-    "obstacle",
-    "read_model",
-    "read_notes",
-    "with_notes",
-    "without_notes",
-]
-
 # Numbers of fields and values of enumerations.
 _PIECES, _TRAINER, _NORMALIZER, _DENORMALIZER = 1, 2, 3, 5
 _NOTES = 1910  # "extensions 200 to max"

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Sequences"]
-
 Ints = npt.NDArray[np.int64]
 
 

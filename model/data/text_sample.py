@@ -12,8 +12,6 @@ import numpy as np
 
 from pipelines.corpus.reading import CorpusSplit, PageReader
 
-__all__ = ["LINE_CHARACTERS", "Sample", "TextSource", "draw"]
-
 #: Longer lines are cut at a blank: SentencePiece passes over what is longer than it was told to
 #: expect, and a page without a line break is text like any other.
 LINE_CHARACTERS = 4096

@@ -23,8 +23,6 @@ import sentencepiece
 from model.data.text_sample import LINE_CHARACTERS, Sample
 from pipelines.options import check_bounds, option
 
-__all__ = ["TrainingError", "VocabularyOptions", "train"]
-
 #: SentencePiece's default. Sums of scores depend on how they are split among threads, in their
 #: last bits, and the file with them: this number is never the machine's, so that the same sample
 #: gives the same file on any.

@@ -20,8 +20,6 @@ from model.data.sentencepiece_model import (
 )
 from model.small_files import read_small_file
 
-__all__ = ["EXTRA_IDS", "Vocabulary", "VocabularyError"]
-
 #: Sentinels above the pieces (paper section 3.1.3's vocabulary has 100 of them).
 EXTRA_IDS = 100
 _PAD, _EOS, _UNK = 0, 1, 2  # ids of the paper's vocabulary

@@ -22,8 +22,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["RESTARTS", "WorkerEndedError", "WorkerError", "Workers"]
-
 #: How often workers of a pool are started again before it is given up: chance takes one now and
 #: then, want of memory all of them again and again.
 RESTARTS = 5

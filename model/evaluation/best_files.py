@@ -9,8 +9,6 @@ from model.tasks.prepared import OWN
 from model.tasks.registry import TASKS
 from pipelines import storage
 
-__all__ = ["BEST_FILE", "kept_best"]
-
 #: Of a run: what the checkpoints in ``best/`` scored.
 BEST_FILE = "best.json"
 

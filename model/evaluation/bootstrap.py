@@ -21,8 +21,6 @@ from model.tasks import metrics
 from model.tasks.registry import Task
 from model.tasks.values import Raw
 
-__all__ = ["LEVEL", "RESAMPLES", "Interval", "intervals", "resampled_scores"]
-
 Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 1_000

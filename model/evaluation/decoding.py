@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from model.evaluation.predictor import Predictor
     from model.evaluation.trained import Trained
 
-__all__ = ["Decoding"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decoding:

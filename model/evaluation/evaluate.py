@@ -13,8 +13,6 @@ from model.tasks.prepared import OWN, Prepared, prepared_tasks
 from model.tasks.registry import FORMS, TASKS
 from pipelines.options import option
 
-__all__ = ["EvaluateConfig", "evaluate", "splits_of", "task_names", "write_submissions"]
-
 #: Gives, for a task's name, the function that predicts, and the step of the checkpoint.
 Opener = Callable[[str], tuple[Callable[[Sequence[str]], Sequence[str]], int | None]]
 

@@ -14,20 +14,12 @@ from model.data.vocabulary import Vocabulary
 from model.t5.config import ModelConfig
 from model.t5.ensemble import Members
 from model.t5.network import T5, Params
-from model.t5.search import Beam, Greedy, How, search
+from model.t5.search import search
+from model.t5.strategies import Beam, Greedy, How
 from model.training import distributed, sharding
 from model.training.memory import device_limit, one_line_of_memory
 from model.training.programs import Placement
 from model.training.train_step import TrainState
-
-__all__ = [
-    "LONGEST_OUTPUT",
-    "Predictor",
-    "bucket_of",
-    "output_length",
-    "place_on_all_devices",
-    "place_params",
-]
 
 #: Tokens, unless told otherwise: the released code's (eval.gin) for quick evaluations.
 LONGEST_OUTPUT = 128

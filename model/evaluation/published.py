@@ -7,11 +7,6 @@ import importlib.resources
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = [
-    "AVERAGES", "BASELINE", "BASELINE_STD", "COLUMNS", "MAIN", "Column", "Published", "averages",
-    "published", "published_row",
-]  # fmt: skip
-
 #: Tables 1 to 13 in full (Table 16), and the rows of Tables 14 and 15.
 _FILES = ("t5_table16.csv", "t5_tables_14_15.csv")
 #: The baseline, the mean of ten runs, and their standard deviation (Table 1).

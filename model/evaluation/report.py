@@ -21,8 +21,6 @@ from model.evaluation.scores import TaskScores
 from model.tasks.registry import is_invalid
 from model.text_table import text_table
 
-__all__ = ["Report", "columns_of", "example_lines"]
-
 
 def columns_of(scores: Sequence[TaskScores]) -> dict[str, float]:
     """Return the columns of Table 16 that scores fill, the averages where they are complete.

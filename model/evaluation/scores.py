@@ -8,8 +8,6 @@ from model.tasks.prepared import Prepared
 from model.tasks.registry import Task
 from model.tasks.values import Pair, Raw
 
-__all__ = ["TaskScores", "evaluate_task", "score_predictions"]
-
 
 @dataclasses.dataclass(frozen=True)
 class TaskScores:

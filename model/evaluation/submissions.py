@@ -18,8 +18,6 @@ from model.tasks.registry import is_invalid
 from model.tasks.values import Raw
 from pipelines import storage
 
-__all__ = ["Written", "majority_label", "submission_name", "write_submission"]
-
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:

@@ -9,10 +9,8 @@ from model.evaluation.decoding import Decoding
 from model.evaluation.predictor import Predictor
 from model.evaluation.trained import Trained, open_trained
 from model.t5.config import ModelConfig
-from model.training.checkpoint_layout import STEPS
+from model.training.remote_run import STEPS
 from pipelines import storage
-
-__all__ = ["TaskPredictors"]
 
 Predict = Callable[[Sequence[str]], Sequence[str]]
 

@@ -14,11 +14,10 @@ from model.exchange.hugging_face import import_model
 from model.small_files import read_small_file
 from model.t5.config import ModelConfig
 from model.training import remote_run
-from model.training.checkpoint_layout import STEPS, newest_step, run_and_step
+from model.training.checkpoint_layout import newest_step, run_and_step
 from model.training.model_folders import is_hugging_face, load_params
+from model.training.remote_run import STEPS
 from pipelines import storage
-
-__all__ = ["Trained", "open_trained"]
 
 Path = str | os.PathLike[str]
 

@@ -23,20 +23,6 @@ from model.exchange.safetensors_files import StoredTensor
 from model.small_files import new_folder, read_json_object, require_absent, write_json
 from model.t5.config import ModelConfig
 
-__all__ = [
-    "CONFIG",
-    "ExchangeError",
-    "ImportedModel",
-    "TensorPlace",
-    "config_from_hf",
-    "config_to_hf",
-    "export_model",
-    "import_model",
-    "read_config",
-    "tensor_places",
-    "unapplied_decoding",
-]
-
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 

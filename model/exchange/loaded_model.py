@@ -14,9 +14,8 @@ from model.devices import pass_over_absent_tpus
 from model.exchange.hugging_face import import_model
 from model.t5.config import ModelConfig
 from model.t5.network import T5
-from model.t5.search import Beam, Greedy, How, search
-
-__all__ = ["LoadedModel", "load_hf"]
+from model.t5.search import search
+from model.t5.strategies import Beam, Greedy, How
 
 
 class LoadedModel:
@@ -97,7 +96,7 @@ class LoadedModel:
         """Decode: ids [batch, max_new_tokens], padding after each row's end of sequence.
 
         Without ``beams`` this is greedy; with them, even with one, it is the beam search of
-        :class:`model.t5.search.Beam`, whose exponent is ``length_penalty``.
+        :class:`model.t5.strategies.Beam`, whose exponent is ``length_penalty``.
 
         Start, end and padding are the ids that the folder's files name; other settings of
         ``generation_config.json``, such as ``num_beams``, are not applied. The start token is not

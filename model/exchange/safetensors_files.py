@@ -24,8 +24,6 @@ from safetensors import SafetensorError, safe_open
 
 from model.small_files import read_json_object, write_json
 
-__all__ = ["DTYPES", "INDEX", "SINGLE", "StoredTensor", "TensorFileError", "read", "write"]
-
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 

@@ -29,8 +29,6 @@ from model.data.sentencepiece_model import (
 from model.data.vocabulary import EXTRA_IDS, Vocabulary, VocabularyError
 from model.small_files import read_json_object, read_small_file, write_json
 
-__all__ = ["SPIECE", "read_model", "read_vocabulary", "require_vocabulary", "write"]
-
 SPIECE = "spiece.model"
 _WHOLE, _SETTINGS, _SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 _ADDED = "added_tokens.json"

@@ -19,8 +19,6 @@ from model.training.programs import Placement, compile_train_step, place, possib
 from model.training.train_config import StepConfig
 from model.training.train_step import Learner
 
-__all__ = ["DoesNotFitError", "PodReport", "StepPlan", "compile_step", "report_lines"]
-
 _GIB = 2**30
 
 

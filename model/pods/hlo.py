@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-__all__ = ["Collective", "ProgramCost", "first_group", "program_cost", "window_products"]
-
 _BYTES = {
     "pred": 1, "s4": 1, "u4": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2,
     "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8, "c64": 8, "c128": 16,

@@ -12,8 +12,6 @@ from typing import Any
 from model.pods.hlo import Collective, ProgramCost
 from model.pods.topologies import Topology
 
-__all__ = ["Roofline", "exchange_seconds", "roofline"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Roofline:

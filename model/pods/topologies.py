@@ -10,8 +10,6 @@ from typing import Any
 
 from model.chips import CHIPS, Chip
 
-__all__ = ["Topology", "parse_topology", "topology_devices"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Topology:

@@ -39,16 +39,6 @@ from model.tasks.registry import TASKS
 from model.text_table import text_table
 from pipelines.options import check_bounds, comma_separated, option
 
-__all__ = [
-    "ARMS",
-    "AblateConfig",
-    "Outcome",
-    "Work",
-    "ablate",
-    "bits_per_byte",
-    "outcome_lines",
-]
-
 ARMS = ("a", "b")
 _SETTINGS = "ablate.json"
 #: Of each held-out text; a million bytes are measured in seconds, and seeds differ by more.

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from model.small_files import naming
 
-__all__ = ["run_c4", "run_python"]
-
 
 def run_c4(words: Sequence[str], log: pathlib.Path, cache: pathlib.Path | None = None) -> None:
     """Run one command of ``c4``; see `run_python`."""

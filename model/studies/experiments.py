@@ -13,11 +13,6 @@ from model.data.objectives import OBJECTIVES
 from model.evaluation.published import BASELINE, published_row
 from model.t5.config import ARCHITECTURES, SIZES
 
-__all__ = [
-    "CORPORA", "EXPERIMENTS", "Experiment", "FineTune", "Mixing", "Pretrain", "Row",
-    "experiment",
-]  # fmt: skip
-
 #: Names of the corpora, as ``--corpus NAME=DIR`` gives them, and what they are (section 3.4).
 CORPORA: Mapping[str, str] = MappingProxyType(
     {

@@ -9,8 +9,6 @@ from typing import Any
 
 from model.small_files import locked_file, read_json_object, write_json
 
-__all__ = ["begin_folder", "locked"]
-
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, record: str) -> Iterator[None]:

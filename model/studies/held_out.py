@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from model.data.vocabulary import Vocabulary
     from model.t5.config import ModelConfig
 
-__all__ = ["Bits", "Window", "measure", "read_texts", "windows", "write_texts"]
 
 WINDOW_BYTES = 512
 DENSITY, MEAN_SPAN = 0.15, 2.0

@@ -11,8 +11,6 @@ from c4_filters.urls import normalize_url
 from model.small_files import naming, write_json
 from pipelines.corpus.reading import open_corpus
 
-__all__ = ["held_out_pages", "hold_out", "judged", "read_pages", "write_corpus"]
-
 #: Lines that both corpora have are judged on if they come to so much.
 _ENOUGH_COMMON = 20_000
 _ROW_GROUP = 10_000

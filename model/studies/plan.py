@@ -10,8 +10,6 @@ from model.studies.scales import Scale
 from model.tasks.prepared import Prepared, prepared_tasks
 from model.tasks.registry import TASKS
 
-__all__ = ["Job", "MissingError", "RowPlan", "Study", "plan_row"]
-
 #: Members of an ensemble (paper, section 3.6).
 _MEMBERS = 4
 #: Tasks that a beam search decodes, where there is one (section 3.7).

@@ -29,8 +29,6 @@ from model.studies.scales import SCALES
 from pipelines.corpus.reading import open_corpus
 from pipelines.options import check_bounds, option
 
-__all__ = ["ROWS", "Result", "StudyConfig", "run_study", "study_names"]
-
 #: Lists the scores of each row.
 ROWS = "rows.json"
 _SETTINGS = "study.json"

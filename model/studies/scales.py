@@ -6,8 +6,6 @@ from types import MappingProxyType
 
 from model.studies.experiments import FineTune, Pretrain
 
-__all__ = ["SCALES", "Scale"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Scale:

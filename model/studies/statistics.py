@@ -5,8 +5,6 @@ import math
 import statistics
 from collections.abc import Sequence
 
-__all__ = ["Comparison", "compare_paired", "spread"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:

@@ -21,8 +21,6 @@ from model.studies.run import ROWS
 from model.studies.statistics import spread
 from model.text_table import text_table
 
-__all__ = ["Scores", "read_scores", "study_table"]
-
 
 class Scores(NamedTuple):
     """The scores of a row: by column, the values of its seeds."""

@@ -9,16 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-__all__ = [
-    "Path",
-    "attend",
-    "attention_mask",
-    "is_attended",
-    "lookup_bias",
-    "relative_bias",
-    "relative_position_bucket",
-]
-
 Path = Literal["auto", "plain", "fused"]
 
 #: The logit of a key that a query does not see: far below any other, and finite, so that a row of

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from pipelines.options import option, set_by
 
-__all__ = ["ARCHITECTURES", "SIZES", "ModelConfig", "model_config"]
-
 Architecture = Literal[
     "encoder-decoder", "shared-encoder-decoder", "language-model", "prefix-language-model"
 ]

@@ -21,8 +21,6 @@ from model.t5.attention import attention_mask, lookup_bias
 from model.t5.layers import Block, KeysValues
 from model.t5.network import T5, Params
 
-__all__ = ["DecoderCache", "StepWeights", "start", "step", "step_weights"]
-
 
 class StepWeights(NamedTuple):
     """Parameters as steps read them: each step reads all, so none is cut out of an array anew."""

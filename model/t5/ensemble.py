@@ -13,8 +13,6 @@ from model.t5 import decode
 from model.t5.decode import DecoderCache, StepWeights
 from model.t5.network import T5, Params
 
-__all__ = ["EnsembleCache", "Members", "start", "step", "step_weights"]
-
 #: Parameters of each member.
 Members = tuple[Params, ...]
 

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 
 from model.t5.config import ModelConfig
 
-__all__ = ["forward_flops", "step_flops"]
-
 Shapes = Mapping[str, tuple[int, ...]]
 
 

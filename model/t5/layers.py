@@ -15,8 +15,6 @@ from model.t5.attention import attend
 from model.t5.config import ModelConfig
 from model.t5.partitioning import constrain
 
-__all__ = ["Attention", "Block", "FeedForward", "constrain", "draw_keep", "dropout", "rms_norm"]
-
 Initializer = Callable[..., jax.Array]
 KeysValues = tuple[jax.Array, jax.Array]
 

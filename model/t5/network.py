@@ -10,9 +10,8 @@ from jax.nn import initializers
 
 from model.t5.attention import attention_mask, is_attended, relative_bias
 from model.t5.config import ModelConfig
-from model.t5.layers import Block, constrain, draw_keep, dropout, rms_norm
-
-__all__ = ["T5", "Params", "product_with_head"]
+from model.t5.layers import Block, draw_keep, dropout, rms_norm
+from model.t5.partitioning import constrain
 
 Params = dict[str, Any]  #: nested, of float32 arrays
 Batch = Mapping[str, jax.Array]

@@ -7,15 +7,6 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-__all__ = [
-    "ACTIVATION_AXES",
-    "Constraint",
-    "LocalShape",
-    "constrain",
-    "local_size",
-    "use_constraint",
-]
-
 #: Names that `constrain` is called with: of activations, where those of parameters (see
 #: `model.t5.network.T5.param_axes`) name weights. "embed_act" is the residual stream's width.
 ACTIVATION_AXES = ("batch", "length", "embed_act", "heads", "kv", "mlp", "vocab")

@@ -9,9 +9,7 @@ import jax.numpy as jnp
 from model.t5.config import ModelConfig
 from model.t5.ensemble import EnsembleCache, Members, start, step, step_weights
 from model.t5.network import T5, Params
-from model.t5.strategies import Beam, Greedy, How, Sample
-
-__all__ = ["Beam", "Greedy", "How", "Sample", "search"]
+from model.t5.strategies import Beam, How, Sample
 
 
 def search(

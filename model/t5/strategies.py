@@ -11,8 +11,6 @@ ValueError: top_p must be above 0 and at most 1, got 0.0 (--top-p)
 import dataclasses
 import math
 
-__all__ = ["Beam", "Greedy", "How", "Sample"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Greedy:

@@ -11,22 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = [
-    "ACCURACY",
-    "BLEU",
-    "CORRELATIONS",
-    "F1",
-    "GROUP_MATCH",
-    "MATTHEWS",
-    "MEAN_F1",
-    "ROUGE",
-    "SQUAD",
-    "Metric",
-    "bleu_counts",
-    "bleu_of_counts",
-    "rouge_of_examples",
-]
-
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ROUGE = ("rouge1", "rouge2", "rougeLsum")

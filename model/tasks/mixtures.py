@@ -8,8 +8,6 @@ from types import EllipsisType
 from model.tasks.prepared import OWN
 from model.tasks.registry import TASKS, mixed_tasks
 
-__all__ = ["C4", "C4_EXAMPLES", "Mixture", "mixture", "mixture_tasks"]
-
 #: The unsupervised task.
 C4 = "c4"
 #: Training pages of the released C4 (TFDS c4/en 3.0.1): more than any limit.

@@ -18,8 +18,6 @@ from model.small_files import naming, read_json_object
 from model.tasks.registry import TASKS, Task, own_task, task
 from model.tasks.values import Pair, Raw, plain
 
-__all__ = ["Pairs", "Prepared", "RawExamples", "prepare", "prepared_tasks"]
-
 _DESCRIPTION = "task.json"
 _CHUNK = 1 << 24
 #: The name of a user's own pairs.

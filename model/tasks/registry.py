@@ -14,8 +14,6 @@ from model.tasks import metrics, text, winograd
 from model.tasks.metrics import Metric
 from model.tasks.values import Pair, Raw, field, label_index, plain
 
-__all__ = ["FORMS", "TASKS", "Source", "Task", "is_invalid", "mixed_tasks", "own_task", "task"]
-
 #: The released code's forms, and those that the paper prints or used where they differ.
 FORMS = ("code", "paper")
 

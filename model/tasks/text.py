@@ -7,22 +7,6 @@ import numpy as np
 
 from model.tasks.values import Pair, Raw, field, label_index, text
 
-__all__ = [
-    "NO_LABEL",
-    "label_of_text",
-    "labelled",
-    "number_of_text",
-    "own",
-    "pad_every_symbol",
-    "pad_punctuation",
-    "record",
-    "similarity",
-    "squad",
-    "squad_answers",
-    "summary",
-    "translation",
-]
-
 #: The target of an example without a label.
 NO_LABEL = "<unk>"
 

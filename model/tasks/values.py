@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Pair", "Raw", "field", "label_index", "plain", "text"]
-
 #: An example in the fields of TensorFlow Datasets.
 Raw = Mapping[str, Any]
 #: Inputs and targets.

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from model.tasks.values import Pair, Raw, field, text
 
-__all__ = ["dpr", "same_referent", "wnli", "wsc"]
-
 _PREFIX = "wsc: "
 _PRONOUNS = frozenset(["he", "she", "they", "it", "her", "his", "their", "them", "him"])
 _ARTICLES = ("a", "an", "the")

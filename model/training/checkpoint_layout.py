@@ -29,12 +29,6 @@ from model.small_files import read_small_file, write_json
 from model.t5.config import ModelConfig
 from model.training.remote_run import STEPS
 
-__all__ = [
-    "CHECKSUMS", "ITEMS", "MODEL_FILE", "OPTIMIZER", "PARAMS", "PROGRESS", "RUN_FILE", "STEPS",
-    "VOCABULARY_FILE", "alone", "is_whole", "join_parts", "newest_step", "read_model_file",
-    "restore_args", "run_and_step", "write_model_file",
-]  # fmt: skip
-
 MODEL_FILE = "model.json"
 RUN_FILE = "run.json"  # the settings of a run
 VOCABULARY_FILE = "vocabulary.model"

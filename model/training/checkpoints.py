@@ -24,8 +24,6 @@ from model.training.checkpoint_layout import (
 from model.training.checksums import array_checksums, first_difference
 from model.training.train_step import TrainState
 
-__all__ = ["Checkpoints"]
-
 
 class Checkpoints:
     """The whole states of one run, the newest of them kept; every process makes its own.

@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["array_checksums", "first_difference"]
-
 
 def array_checksums(tree: Any) -> dict[str, int]:
     """Return the sum of the bits of each array, read as unsigned integers, modulo 2**32.

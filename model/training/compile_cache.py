@@ -12,8 +12,6 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-__all__ = ["FOLDER", "compile_cache"]
-
 FOLDER = "compiled"
 _SETTINGS: Mapping[str, Any] = MappingProxyType(
     {

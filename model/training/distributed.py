@@ -17,18 +17,6 @@ from jax.sharding import NamedSharding
 from model.devices import has_tpu
 from model.training.processes import Processes
 
-__all__ = [
-    "barrier",
-    "detect_cluster",
-    "global_batch",
-    "initialize",
-    "input_part",
-    "is_first",
-    "print_first",
-    "require_agreement",
-    "shutdown",
-]
-
 
 def detect_cluster(environ: Mapping[str, str] | None = None) -> str | None:
     """Return what started several processes: ``"slurm"``, ``"openmpi"``, ``"tpu"``, or None.

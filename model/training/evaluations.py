@@ -17,8 +17,6 @@ from model.training.memory import require_host_room
 from model.training.programs import Placement
 from model.training.train_config import TrainConfig
 
-__all__ = ["Evaluation", "Evaluator", "read_validation", "validation_loss"]
-
 
 class Evaluation(NamedTuple):
     """What an evaluation found."""

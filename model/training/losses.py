@@ -15,8 +15,6 @@ from model.t5.network import product_with_head
 from model.t5.partitioning import constrain, local_size
 from model.training.train_config import LossDivisor
 
-__all__ = ["LossSums", "divisor_of", "loss_sums"]
-
 
 class LossSums(NamedTuple):
     """Sums over target tokens; float32 scalars, in nats where they are losses."""

@@ -17,19 +17,6 @@ from model.training.sharding import MeshShape
 from model.training.train_config import TrainConfig
 from pipelines.printing import size
 
-__all__ = [
-    "OutOfMemoryError",
-    "Room",
-    "StepMemory",
-    "available_room",
-    "device_limit",
-    "host_memory",
-    "one_line_of_memory",
-    "require_host_room",
-    "require_room",
-    "what_needs_less",
-]
-
 _MARGIN = 0.95  # of the room that an estimate may fill
 
 

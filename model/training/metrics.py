@@ -37,17 +37,6 @@ from model.small_files import naming, write_text
 from model.training.train_step import StepMetrics
 from pipelines import storage
 
-__all__ = [
-    "DivergenceGuard",
-    "MetricsFile",
-    "Row",
-    "StepTimer",
-    "TrainingStoppedError",
-    "mean_row",
-    "read_rows",
-    "step_row",
-]
-
 Row = dict[str, Any]
 
 

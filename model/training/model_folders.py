@@ -23,7 +23,6 @@ from model.training.checkpoint_layout import (
     OPTIMIZER,
     PARAMS,
     RUN_FILE,
-    STEPS,
     VOCABULARY_FILE,
     alone,
     join_parts,
@@ -32,15 +31,11 @@ from model.training.checkpoint_layout import (
     restore_args,
     run_and_step,
     write_model_file,
-)  # fmt: skip
+)
 from model.training.checksums import array_checksums, first_difference
+from model.training.remote_run import STEPS
 from model.training.train_step import TrainState
 from pipelines import storage
-
-__all__ = [
-    "LoadedParams", "Origin", "is_hugging_face", "load_params", "load_state", "read_model",
-    "read_origin", "save_params",
-]  # fmt: skip
 
 Path = str | os.PathLike[str]
 

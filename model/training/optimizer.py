@@ -11,21 +11,6 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-__all__ = [
-    "SCHEDULES",
-    "Moment",
-    "Schedule",
-    "adafactor",
-    "apply_updates",
-    "constant",
-    "inverse_square_root",
-    "linear_tail",
-    "offset",
-    "schedule",
-    "state_axes",
-    "where_trainable",
-]
-
 Schedule = Callable[[Array], Array]
 
 #: A matrix keeps one number a row and one a column where both are at least this long, else one

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from model.small_files import naming
 from model.training.metrics import Row
 
-__all__ = ["plot_losses", "smoothed", "sparkline"]
-
 _BARS = "▁▂▃▄▅▆▇█"
 _POINTS = 2000  # more than the picture has columns
 

@@ -4,8 +4,6 @@ import dataclasses
 
 from pipelines.options import check_bounds, option, option_of
 
-__all__ = ["Processes"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Processes:

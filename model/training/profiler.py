@@ -4,8 +4,6 @@ import os
 
 import jax
 
-__all__ = ["Profiler"]
-
 
 class Profiler:
     """Traces some steps with JAX's profiler, once those that are slow for being first are over."""

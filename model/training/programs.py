@@ -19,17 +19,6 @@ from model.training.train_config import TrainConfig
 from model.training.train_step import Learner, StepMetrics, TrainState, make_eval_step
 from model.training.trainable import is_adapter
 
-__all__ = [
-    "Placement",
-    "Program",
-    "compile_programs",
-    "compile_train_step",
-    "new_state",
-    "place",
-    "plan_placement",
-    "possible_meshes",
-]
-
 Result = TypeVar("Result")
 
 

@@ -32,8 +32,6 @@ from model.training.terminal import Terminal
 from model.training.train_config import TrainConfig
 from model.training.train_step import StepMetrics
 
-__all__ = ["Records"]
-
 
 class Records:
     """The records of one start of a run."""

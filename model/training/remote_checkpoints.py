@@ -16,8 +16,6 @@ from model.training.run_folder import RunFolder
 from model.training.train_step import TrainState
 from pipelines import storage
 
-__all__ = ["RemoteCheckpoints", "open_checkpoints"]
-
 #: For the slowest process to copy its part.
 _PATIENCE_MS = 60 * 60 * 1000
 #: Of what a process writes of arrays: its part of them, and an index that knows only this part.

@@ -28,8 +28,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pipelines import builders, storage
 from pipelines.corpus import json_files
 
-__all__ = ["BEST", "COPIED", "STEPS", "RemoteRun", "whole_steps"]
-
 COPIED = "files.json"
 STEPS = "checkpoints"
 BEST = "best"

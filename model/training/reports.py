@@ -11,8 +11,6 @@ from typing import Any, Protocol
 from model.small_files import naming, read_small_file, write_text
 from model.training.metrics import Row
 
-__all__ = ["Report", "TensorBoard", "Wandb", "require_installed"]
-
 
 class Report(Protocol):
     """Takes rows of metrics, in the order of steps."""

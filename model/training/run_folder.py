@@ -26,18 +26,11 @@ from typing import Any
 from model.small_files import locked_file, read_small_file, write_json
 from model.t5.config import ModelConfig
 from model.training import compile_cache
-from model.training.checkpoint_layout import (
-    RUN_FILE,
-    STEPS,
-    VOCABULARY_FILE,
-    write_model_file,
-)
+from model.training.checkpoint_layout import RUN_FILE, VOCABULARY_FILE, write_model_file
 from model.training.metrics import read_rows
-from model.training.remote_run import RemoteRun
+from model.training.remote_run import STEPS, RemoteRun
 from model.training.train_config import run_option_of
 from pipelines import storage
-
-__all__ = ["RUN_FILE", "RunFolder"]
 
 _LOCK_FILE = ".lock"
 _CLAIMS = "builders"  # who trains into a folder of an object store

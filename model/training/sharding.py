@@ -22,24 +22,6 @@ from model.data.batches import BatchSpec
 from model.t5 import partitioning
 from model.t5.config import ModelConfig
 
-__all__ = [
-    "MESH_AXES",
-    "RULES",
-    "MeshShape",
-    "batch_sharding",
-    "bytes_per_device",
-    "make_mesh",
-    "mesh_candidates",
-    "params_shardings",
-    "parse_mesh",
-    "partition_spec",
-    "possible_meshes",
-    "replicated",
-    "slice_count",
-    "undivided_axes",
-    "use_rules",
-]
-
 #: Slowest first: neighbours along ``tensor`` talk most, so they are neighbours on the wire too.
 MESH_AXES = ("data", "fsdp", "tensor")
 

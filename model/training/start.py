@@ -9,8 +9,6 @@ from model.training.model_folders import Origin, read_origin
 from model.training.optimizer import offset, schedule
 from model.training.train_config import TrainConfig
 
-__all__ = ["first_step", "start_notes"]
-
 _JUMP = 1.5  # times the rate that the parameters were last trained with
 _FINE_TUNING_RATE = 1e-3  # paper, section 3.1.2
 

@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 import jax
 from jax.experimental import multihost_utils
 
-__all__ = ["StopSignal", "interruptible"]
-
 Result = TypeVar("Result")
 
 

@@ -13,8 +13,6 @@ from tqdm import tqdm
 from model.training.metrics import Row
 from pipelines.printing import duration
 
-__all__ = ["Terminal"]
-
 _WIDTH = 80  # columns that a line of the log fits
 _BAR = 10  # cells of the bar, at least
 

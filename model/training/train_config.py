@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from model.training.optimizer import Schedule
     from model.training.trainable import Trainable
 
-__all__ = ["LossDivisor", "StepConfig", "TrainConfig", "TrainedPart", "run_option_of"]
 
 #: What the sum of the losses is divided by before its gradient is taken: sequences times target
 #: length, padding included (Mesh TensorFlow, ``transformer.py``, ``_compute_loss``); target tokens

@@ -17,14 +17,6 @@ from model.training.optimizer import Schedule, adafactor, apply_updates, state_a
 from model.training.train_config import StepConfig
 from model.training.trainable import Trainable, keep_trainable
 
-__all__ = [
-    "Learner",
-    "StepMetrics",
-    "TrainState",
-    "batch_loss",
-    "make_eval_step",
-]
-
 
 class TrainState(NamedTuple):
     """What a step changes."""

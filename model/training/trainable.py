@@ -14,14 +14,6 @@ from jax import Array
 from model.t5.network import T5
 from model.training.optimizer import where_trainable
 
-__all__ = [
-    "Trainable",
-    "adapter_mask",
-    "gradual_unfreezing",
-    "is_adapter",
-    "keep_trainable",
-]
-
 Trainable = Callable[[Array], Any]  #: global step to mask
 
 #: Which layer norms train with adapter layers: their own alone, as the variable filter of the

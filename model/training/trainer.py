@@ -49,8 +49,6 @@ from model.training.stop_signal import StopSignal, interruptible
 from model.training.train_config import TrainConfig
 from model.training.train_step import StepMetrics, TrainState
 
-__all__ = ["Interruption", "Plan", "check", "train"]
-
 
 class Plan(NamedTuple):
     """What of a run is known before anything is read or written."""

@@ -11,8 +11,6 @@ from model.t5.config import ModelConfig
 from model.training.model_folders import is_hugging_face, read_model
 from pipelines import storage
 
-__all__ = ["BaseModel", "open_base_model", "require_trainable"]
-
 
 class BaseModel(NamedTuple):
     """A model and its vocabulary."""

@@ -9,8 +9,6 @@ from model.tasks.prepared import OWN
 from model.tasks.values import Pair
 from model.tuning.task_scores import EvaluatedTask
 
-__all__ = ["bag_of_words_score", "majority_score"]
-
 #: Pairs that a baseline learns from, evenly spaced in the training data.
 _MAJORITY_PAIRS, _WORDS_PAIRS = 50_000, 20_000
 _MOST_LABELS = 50  # of own pairs: with more different targets they are free text

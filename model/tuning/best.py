@@ -29,8 +29,6 @@ from model.training.model_folders import save_params
 from model.training.remote_run import BEST, RemoteRun
 from pipelines import storage
 
-__all__ = ["BestCheckpoints", "RemoteBest", "is_better"]
-
 _SCORE = "score.json"
 
 

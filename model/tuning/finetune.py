@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from model.data.input_config import InputConfig, TaskInput
+from model.data.input_config import InputConfig
+from model.data.sources.task import TaskInput
 from model.data.vocabulary import Vocabulary
 from model.evaluation.predictor import Predictor
 from model.t5.config import ModelConfig
@@ -31,8 +32,6 @@ from model.tuning.finetune_config import FinetuneConfig
 from model.tuning.own_pairs import is_pairs_file, prepare_own
 from model.tuning.task_scores import EvaluatedTask, evaluated_tasks, scores_in, task_evaluator
 from pipelines import storage
-
-__all__ = ["TaskResult", "finetune", "result_table"]
 
 #: Steps, sequences of a batch and tokens of the inputs that are not given: of the paper (section
 #: 3.1.3), and on a CPU.

@@ -11,8 +11,6 @@ from model.training.train_config import LossDivisor, StepConfig, TrainConfig, Tr
 from model.tuning.own_pairs import is_pairs_file
 from pipelines.options import check_bounds, comma_separated, option
 
-__all__ = ["FinetuneConfig"]
-
 _MOST_STEPS = 2**31 - 1
 
 

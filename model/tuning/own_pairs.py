@@ -9,8 +9,6 @@ from model.tasks.prepared import OWN, Prepared, prepare
 from model.tasks.sources.pairs import read_pairs
 from model.tasks.values import Raw
 
-__all__ = ["is_held_out", "is_pairs_file", "prepare_own"]
-
 _HELD_OUT = 10  # one of so many
 
 

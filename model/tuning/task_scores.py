@@ -5,14 +5,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from model.data.input_config import TaskInput
+from model.data.sources.task import TaskInput
 from model.evaluation.scores import TaskScores, evaluate_task
 from model.tasks.prepared import Prepared
 from model.tasks.registry import Task
 from model.training.evaluations import Evaluation, Evaluator
 from model.tuning.best import BestCheckpoints, is_better
-
-__all__ = ["EvaluatedTask", "evaluated_tasks", "scores_in", "task_evaluator"]
 
 #: Takes parameters and inputs; returns a prediction for each input.
 Predict = Callable[[Any, Sequence[str]], Sequence[str]]

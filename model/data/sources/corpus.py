@@ -28,8 +28,6 @@ from model.data.sequences import Sequences
 from model.data.sources.source import Pairs, TextIds
 from pipelines.corpus.reading import CorpusSplit, PageReader
 
-__all__ = ["MAX_PAGE_TOKENS", "CorpusSource", "PageOrder"]
-
 #: Pages that become one text before it is cut (preprocessors.py, reduce_concat_tokens).
 GROUP_PAGES = 128
 #: Of a longer page, one part of this many tokens is taken (select_random_chunk).

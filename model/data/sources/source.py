@@ -9,8 +9,6 @@ import numpy.typing as npt
 from model.data.objectives import Ids
 from model.data.sequences import Sequences
 
-__all__ = ["Pairs", "Source", "TextIds"]
-
 #: Inputs and targets, without end-of-sequence ids, not yet cut.
 Pairs = tuple[Sequences, Sequences]
 

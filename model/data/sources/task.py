@@ -20,8 +20,6 @@ from model.data.sequences import Sequences
 from model.data.sources.source import Pairs, TextIds
 from model.tasks import prepared
 
-__all__ = ["KEEP_BYTES", "TaskInput", "TaskSource", "longest_target"]
-
 _ELEMENT_PAIRS = 128
 #: Ids that a process keeps of all tasks: 250,000 pairs of 70 tokens.
 KEEP_BYTES = 128 << 20

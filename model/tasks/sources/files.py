@@ -21,8 +21,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-__all__ = ["Files"]
-
 # Text inflates to some 10 times its size, bombs to 1,000.
 _MOST_RATIO = 100
 _FREE_BYTES = 64 << 20

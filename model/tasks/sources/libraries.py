@@ -12,8 +12,6 @@ import pyarrow.parquet as pq
 from model.tasks.registry import Task
 from model.tasks.values import Raw, plain
 
-__all__ = ["holds_hugging_face", "read_hugging_face", "read_hugging_face_folder", "read_tfds"]
-
 _BATCH = 1_000
 
 

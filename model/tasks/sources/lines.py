@@ -6,8 +6,6 @@ from typing import IO, Any
 
 from model.small_files import json_object
 
-__all__ = ["json_document", "json_lines", "text_lines"]
-
 #: Characters; the longest line of the published files has some 300,000.
 _LONGEST_LINE = 64 << 20
 #: Bytes; the largest published document, SQuAD's training set, has 30 MB.

@@ -9,8 +9,6 @@ from model.tasks.sources.files import Files
 from model.tasks.sources.lines import json_lines, text_lines
 from model.tasks.values import Raw, text
 
-__all__ = ["read_pairs"]
-
 _COLUMNS = ("inputs", "targets")
 _LONGEST_FIELD = 1 << 24
 

@@ -19,8 +19,6 @@ from model.tasks.sources.files import Files
 from model.tasks.sources.lines import json_document, json_lines, text_lines
 from model.tasks.values import Raw
 
-__all__ = ["expected_files", "read_published"]
-
 _Rows = Callable[[IO[bytes], str], Iterator[Raw]]
 
 

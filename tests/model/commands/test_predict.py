@@ -14,7 +14,7 @@ from model.commands.predict import _open_output, chunks_of
 from model.evaluation.predictor import Predictor
 from model.evaluation.trained import open_trained
 from model.exchange.hugging_face import export_model
-from model.t5.search import Beam, Sample
+from model.t5.strategies import Beam, Sample
 from testing import vocabularies
 from testing.helpers import run_c4
 from testing.tiny_t5 import V1_0, random_params

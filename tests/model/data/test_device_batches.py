@@ -10,7 +10,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from model.data.device_batches import DeviceBatches
-from model.data.input_pipeline import InputConfig, make_input
+from model.data.input_config import InputConfig
+from model.data.input_pipeline import make_input
 from testing.corpora import NumberVocabulary, make_corpus, numbered
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data.batches import concatenated
-from model.data.input_config import InputConfig, TaskInput
+from model.data.input_config import InputConfig
 from model.data.input_pipeline import (
     InputIterator,
     _InThisProcess,
@@ -23,6 +23,7 @@ from model.data.input_pipeline import (
 )
 from model.data.mixing import draw_block
 from model.data.objectives import OBJECTIVES
+from model.data.sources.task import TaskInput
 from model.data.workers import RESTARTS, WorkerError, Workers
 from model.tasks import TASKS
 from model.tasks.prepared import prepare

@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 
-from model.data.input_config import InputConfig, TaskInput
+from model.data.input_config import InputConfig
 from model.data.input_pipeline import make_input
 from model.data.objectives import OBJECTIVES
 from model.data.passes import input_size
+from model.data.sources.task import TaskInput
 from model.tasks.prepared import prepare
 from testing.corpora import NumberVocabulary, make_corpus, numbered
 

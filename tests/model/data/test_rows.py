@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from model.data.input_config import InputConfig, TaskInput
+from model.data.input_config import InputConfig
 from model.data.objectives import OBJECTIVES, objective
 from model.data.rows import RowPacker
 from model.data.sequences import Sequences
+from model.data.sources.task import TaskInput
 from model.t5.config import ARCHITECTURES
 from model.tasks.prepared import prepare
 from testing.corpora import NumberVocabulary, make_corpus, numbered

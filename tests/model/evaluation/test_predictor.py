@@ -11,7 +11,8 @@ from model.data.vocabulary import Vocabulary
 from model.evaluation.predictor import Predictor
 from model.t5.config import model_config
 from model.t5.network import T5
-from model.t5.search import Beam, Greedy, Sample, search
+from model.t5.search import search
+from model.t5.strategies import Beam, Greedy, Sample
 from testing import vocabularies
 from tests.model.evaluation import two_predictors
 

@@ -10,7 +10,8 @@ import pytest
 from model.t5.config import ModelConfig
 from model.t5.decode import start, step, step_weights
 from model.t5.network import T5
-from model.t5.search import Greedy, search
+from model.t5.search import search
+from model.t5.strategies import Greedy
 
 # Most of the time goes into compiling.
 pytestmark = pytest.mark.usefixtures("quick_xla")

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 
 from model.t5.config import ModelConfig
 from model.t5.network import T5
-from model.t5.search import Beam, Greedy, search
+from model.t5.search import search
+from model.t5.strategies import Beam, Greedy
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 # benchmarks/gpu.py reads them from elsewhere on a machine that has only the checkout.

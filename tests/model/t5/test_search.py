@@ -14,7 +14,8 @@ import pytest
 from model.t5 import search as search_module
 from model.t5.config import ModelConfig
 from model.t5.network import T5
-from model.t5.search import Beam, Greedy, Sample, search
+from model.t5.search import search
+from model.t5.strategies import Beam, Greedy, Sample
 from tests.model.t5.test_decode import (
     ARCHITECTURES,
     CONFIG,

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from model.t5.config import model_config
-from model.training.checkpoint_layout import read_model_file
-from model.training.run_folder import RUN_FILE, RunFolder
+from model.training.checkpoint_layout import RUN_FILE, read_model_file
+from model.training.run_folder import RunFolder
 
 _CONFIG = model_config("tiny", vocab_size=128)
 _SETTINGS = {"seed": 0, "model": {"d_model": 64, "dtype": "float32"}, "pair": (1, 2)}

@@ -5,8 +5,7 @@ import itertools
 
 import pytest
 
-from model.data.input_config import TaskInput
-from model.data.sources.task import TaskSource
+from model.data.sources.task import TaskInput, TaskSource
 from model.tasks import TASKS
 from model.tasks.prepared import prepare
 from testing.corpora import NumberVocabulary
