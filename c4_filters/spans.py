@@ -1012,18 +1012,18 @@ def final_keepers(
 
     """
     losers, winners, rows = (np.asarray(part, np.int64) for part in (*settled, lost.indices))
-    # A flag and a keeper for every row of the file: no sort.
-    count = 1 + max(part.max(initial=-1) for part in (losers, winners, rows))
-    gone, keeper_of = np.zeros(count, np.bool_), np.empty(count, np.uint64)
+    # A flag for every row of the file, which costs no sort; keepers of those that go only.
+    gone = np.zeros(1 + max(part.max(initial=-1) for part in (losers, winners, rows)), np.bool_)
     gone[rows] = True
-    keeper_of[rows] = lost.keepers
-    # Who wins inside the file may lose to another.
-    stays = winners.compress(~gone[winners])
-    keeper_of[stays] = own(stays)
+    beaten = gone[winners]  # who wins inside the file may lose to another
     gone[losers] = True
-    keeper_of[losers] = keeper_of[winners]
     joined = np.flatnonzero(gone)
-    return joined, keeper_of[joined]
+    keepers = np.empty(len(joined), np.uint64)
+    keepers[np.searchsorted(joined, rows)] = lost.keepers
+    places = np.searchsorted(joined, losers)
+    keepers[places[~beaten]] = own(winners[~beaten])
+    keepers[places[beaten]] = keepers[np.searchsorted(joined, winners[beaten])]
+    return joined, keepers
 
 
 def cut(text: str, starts: Sequence[int], removed: Sequence[bool] | Bools) -> str:
