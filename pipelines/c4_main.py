@@ -5,12 +5,13 @@ import contextlib
 import difflib
 import gc
 import importlib
+import io
 import os
 import shlex
 import sys
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TextIO
 
 from pipelines import number_options
 from pipelines.corpus.errors import one_line
@@ -124,6 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _protect_streams()
     if argv is None:
         sys.unraisablehook = _print_unraisable
+        if sys.stderr is sys.__stderr__:  # not what stands for a closed one
+            sys.stderr = _unfailing(sys.stderr)
     asked = next((word for word in words if not word.startswith("-")), "")
     line = f"c4: {_COMMANDS[asked].interrupted if asked in _COMMANDS else 'interrupted'}"
     own_process = argv is None
@@ -252,6 +255,25 @@ def _protect_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+class _Unfailing(io.TextIOWrapper):
+    """A text file that drops what cannot be written."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
+def _unfailing(stderr: TextIO) -> TextIO:
+    """Return standard error that does not fail: that nobody reads notes must not end a build."""
+    binary = open(stderr.fileno(), "wb", closefd=False)  # noqa: SIM115
+    return _Unfailing(binary, stderr.encoding, "backslashreplace", line_buffering=True)
 
 
 def _flush_stdout() -> None:

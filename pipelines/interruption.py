@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import select
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ PATIENCE_S = 10.0
 EXIT_S = 5.0
 
 _GONE_S = 1.0
+_READ_S = 1.0  # for standard error to be read, so that it takes the last line
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PAUSE = b"\0"  # no signal has this number
@@ -139,9 +141,11 @@ class Interruption:
                 self._end()
 
     def _end(self) -> NoReturn:
-        # Not through sys.stderr, whose lock another thread may hold for ever.
+        # Not through sys.stderr, whose lock another thread may hold for ever; and not into a pipe
+        # that is full, which its reader may never empty.
         with contextlib.suppress(OSError):
-            os.write(2, f"\n{self._line}\n".encode(errors="backslashreplace"))
+            if select.select([], [2], [], _READ_S)[1]:
+                os.write(2, f"\n{self._line}\n".encode(errors="backslashreplace"))
         _end_descendants()
         os._exit(STATUS)
 

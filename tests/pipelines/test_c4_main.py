@@ -391,6 +391,30 @@ def test_a_standard_output_that_is_full_is_named() -> None:
     assert (done.returncode, done.stderr) == (1, line)
 
 
+@pytest.mark.parametrize("full", [True, False], ids=["full", "nobody reads it"])
+def test_a_command_does_its_work_where_standard_error_fails(full: bool) -> None:
+    code = (
+        "import sys\n"
+        "from pipelines import c4_main, printing\n"
+        "from pipelines.commands import explain as explain_command\n"
+        "def run(arguments, rest):\n"
+        "    printing.print_note('a note')\n"
+        "    sys.stderr.write('x' * 100_000)\n"
+        "    print('done')\n"
+        "    return 3\n"
+        "explain_command.run = run\n"
+        "sys.argv[1:] = ['explain', 'a']\n"
+        "sys.exit(c4_main.main())"
+    )
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open("/dev/full", "w") if full else os.fdopen(writes, "w") as stderr:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+    assert (done.returncode, done.stdout) == (3, "done\n")
+
+
 def test_an_interrupt_behind_another_error_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     error = ImportError("numpy._core.multiarray failed to import")
     error.__cause__ = KeyboardInterrupt()

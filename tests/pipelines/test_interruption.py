@@ -113,6 +113,27 @@ work_without_a_bytecode()
     assert _end(process) == (130, "1 1\n\nc4: interrupted\n")
 
 
+@pytest.mark.slow
+def test_the_end_does_not_wait_for_a_reader_of_standard_error() -> None:
+    body = """
+import os
+os.set_blocking(2, False)
+try:
+    while True:
+        os.write(2, bytes(1 << 16))
+except BlockingIOError:
+    os.set_blocking(2, True)
+print("full", flush=True)
+sys.stderr.write("which waits")
+"""
+    process = _start(body)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "full\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 130
+    _end(process)
+
+
 def test_what_python_drops_is_remembered() -> None:
     body = """
 import threading
