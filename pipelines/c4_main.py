@@ -11,7 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn, TextIO
+from typing import NamedTuple, NoReturn
 
 from pipelines import number_options
 from pipelines.corpus.errors import one_line
@@ -125,8 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _protect_streams()
     if argv is None:
         sys.unraisablehook = _print_unraisable
-        if sys.stderr is sys.__stderr__:  # not what stands for a closed one
-            sys.stderr = _unfailing(sys.stderr)
+        _keep_stderr_from_failing()
     asked = next((word for word in words if not word.startswith("-")), "")
     line = f"c4: {_COMMANDS[asked].interrupted if asked in _COMMANDS else 'interrupted'}"
     own_process = argv is None
@@ -270,10 +269,12 @@ class _Unfailing(io.TextIOWrapper):
             super().flush()
 
 
-def _unfailing(stderr: TextIO) -> TextIO:
-    """Return standard error that does not fail: that nobody reads notes must not end a build."""
-    binary = open(stderr.fileno(), "wb", closefd=False)  # noqa: SIM115
-    return _Unfailing(binary, stderr.encoding, "backslashreplace", line_buffering=True)
+def _keep_stderr_from_failing() -> None:
+    """Drop notes that cannot be written: that nobody reads them must not end a build."""
+    stderr = sys.__stderr__
+    if stderr is not None and sys.stderr is stderr:  # not what stands for a closed one
+        binary = open(stderr.fileno(), "wb", closefd=False)  # noqa: SIM115
+        sys.stderr = _Unfailing(binary, stderr.encoding, stderr.errors, line_buffering=True)
 
 
 def _flush_stdout() -> None:
