@@ -157,10 +157,10 @@ def read_sections(path: str, sections: Sequence[Section]) -> list[pa.Buffer]:
         OSError: The file cannot be read.
         DamagedFileError: It does not hold these sections.
     """
-    start = sections[0].start
-    stored = pa.py_buffer(
-        storage.read_range(path, start, sum(section.length for section in sections))
-    )
+    start, length = sections[0].start, sum(section.length for section in sections)
+    stored = pa.py_buffer(storage.read_range(path, start, length))
+    if stored.size != length:
+        raise DamagedFileError(path, "it ends early")
     return [
         _unpacked(path, section, stored.slice(section.start - start, section.length))
         for section in sections

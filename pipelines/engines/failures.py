@@ -15,6 +15,11 @@ _RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exi
 
 #: Packages whose exceptions wrap what a worker raised, or report that it died.
 _OF_ENGINES = ("java.", "org.apache.", "io.grpc.", "grpc.")
+#: Exceptions whose message says it all.
+_WELL_SAID = (
+    *("OSError", "ValueError", "FileNotFoundError", "PermissionError", "FlinkError"),
+    *("DamagedFileError", "OtherVersionError", "OtherBuildError"),
+)
 #: Beginnings of messages about a dead worker, to which the files in progress are added.
 _DEATHS = ("a worker process died", "a Python worker died")
 
@@ -37,11 +42,11 @@ def cause(error: Exception, output: str) -> str:
         kind, what = innermost["type"].rsplit(".", 1)[-1], innermost["what"]
     else:
         kind, what = type(error).__name__, " ".join(str(error).split())[:500]
-    what = re.sub(r" \[while running .*", "", what)
+    what = re.sub(r" \[while running (?:'[^']*'\]|.*)", "", what)
     if kind in ("RuntimeError", "BuildError") and "Channel closed" in what:
         what = "a worker process died (killed, or out of memory)"
         kind = ""
-    elif kind in ("OSError", "ValueError", "FileNotFoundError", "PermissionError", "FlinkError"):
+    elif kind in _WELL_SAID:
         what = re.sub(r"^\[Errno \d+\] ", "", what)
         kind = ""
     if not kind and what.startswith(_DEATHS):

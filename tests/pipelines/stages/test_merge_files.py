@@ -223,6 +223,10 @@ def test_files_of_another_build_are_refused(tmp_path: pathlib.Path, rules: PageR
     merge_files(task, plan, ["a"], planned, str(tmp_path), "")
     with pytest.raises(DamagedFileError, match="is damaged"):
         write_shard(planned[0], [part], str(tmp_path), ["json"], rules)
+    piece = pathlib.Path(plan.piece(str(tmp_path), task))
+    piece.write_bytes(piece.read_bytes()[:100])
+    with pytest.raises(DamagedFileError, match="it ends early"):
+        write_shard(planned[0], [part], str(tmp_path), ["json"], rules)
     # Pages and removals that do not fit together.
     page_file = pathlib.Path(layout.cleaned(str(tmp_path), "a")).read_bytes()
     write_file(tmp_path, "a", [Page(5, LINES, [False] * 3)])
