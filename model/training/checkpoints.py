@@ -20,7 +20,7 @@ from model.training.checkpoint_layout import (
     alone,
     is_whole,
     restore_args,
-)  # fmt: skip
+)
 from model.training.checksums import array_checksums, first_difference
 from model.training.train_step import TrainState
 

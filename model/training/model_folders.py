@@ -57,7 +57,7 @@ class LoadedParams(NamedTuple):
 
 def save_params(
     path: Path, config: ModelConfig, params: Any, vocabulary: Path | None = None
-) -> None:  # fmt: skip
+) -> None:
     """Write parameters as a folder of their own, whole or not at all.
 
     Args:
@@ -149,9 +149,7 @@ def _on_this_machine(path: Path, arrays: Sequence[str] = ()) -> Iterator[pathlib
             raise ValueError(str(error).replace(scratch, root)) from None
 
 
-def _copy_model(
-    root: str, step: int | None, local: pathlib.Path, arrays: Sequence[str]
-) -> None:  # fmt: skip
+def _copy_model(root: str, step: int | None, local: pathlib.Path, arrays: Sequence[str]) -> None:
     """Copy a folder of parameters, or what is needed of one checkpoint of a run.
 
     Raises ValueError if there is none.

@@ -60,7 +60,7 @@ class MergePlan:
             MergeTask(group, shards)
             for group in range(self.groups)
             for shards in range(self.ranges)
-        ]  # fmt: skip
+        ]
 
     def files_of(self, group: int, names: Sequence[str]) -> Sequence[str]:
         """Return the names of a group's files, of all names in order.
