@@ -24,12 +24,12 @@ from model.training.checkpoint_layout import (
     PARAMS,
     RUN_FILE,
     VOCABULARY_FILE,
-    alone,
     join_parts,
     newest_step,
     read_model_file,
     restore_args,
     run_and_step,
+    this_process_only,
     write_model_file,
 )
 from model.training.checksums import array_checksums, first_difference
@@ -41,14 +41,14 @@ Path = str | os.PathLike[str]
 
 
 class Origin(NamedTuple):
-    """The run whose statistics and step another one can carry on, up to a checkpoint."""
+    """A run up to a checkpoint, whose statistics and step another run can continue."""
 
     step: int  #: global steps done
     settings: Mapping[str, Any]  #: of its ``run.json``
 
 
 class LoadedParams(NamedTuple):
-    """What :func:`load_params` gives."""
+    """What :func:`load_params` returns."""
 
     config: ModelConfig
     params: Any  #: nested dict of numpy arrays
@@ -72,9 +72,9 @@ def save_params(
     with new_folder(os.fspath(path), last=MODEL_FILE) as scratch:
         if vocabulary is not None:
             (scratch / VOCABULARY_FILE).write_bytes(read_small_file(vocabulary))
-        by_itself = alone()
-        handler = _uncopied(by_itself)
-        with ocp.Checkpointer(handler, multiprocessing_options=by_itself) as checkpointer:
+        processes = this_process_only()
+        handler = _uncopied(processes)
+        with ocp.Checkpointer(handler, multiprocessing_options=processes) as checkpointer:
             checkpointer.save(scratch / PARAMS, args=ocp.args.PyTreeSave(params))
         checksums = {PARAMS: array_checksums(params)}
         (scratch / f"{CHECKSUMS}.json").write_text(json.dumps(checksums))
