@@ -20,8 +20,6 @@ from pipelines.storage import READS_AT_A_TIME
 from pipelines.storage.objects import PART_BYTES
 from pipelines.storage.streams import AHEAD_BYTES, SCATTERED_BYTES, SEQUENTIAL_BYTES
 
-_LOSER_BYTES, _SETTLED_BYTES = 12, 8  # a row, as c4_filters.spans packs it
-_BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
 ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
 _REPEATED = 0.15  # of the spans sent, the part that is removed: python -m benchmarks.scale
 _INDEX_BYTES = 110  # of a batch in a cleaned file's table of sections
@@ -335,12 +333,12 @@ class _Build:
     @functools.cached_property
     def url_moved(self) -> float:
         rows = spans.PAGE_BYTES * (self.kept_pages + self.older.pages)
-        return rows + self.url_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+        return rows + self.url_buffers * (spans.HEADER_BYTES + ELEMENT_BYTES)
 
     @functools.cached_property
     def span_moved(self) -> float:
         rows = spans.SPAN_BYTES * self.sent + spans.OLDER_SPAN_BYTES * self.older_sent
-        return rows + self.span_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+        return rows + self.span_buffers * (spans.HEADER_BYTES + ELEMENT_BYTES)
 
     @functools.cached_property
     def cleaned(self) -> float:
@@ -507,7 +505,7 @@ def _spans_by_bucket(build: _Build) -> Stage:
         build.span_buckets,
         cpu_s=rates.bucket_row_s * (build.sent + build.older_sent)
         + rates.bucket_buffer_s * build.span_buffers,
-        shuffle_bytes=_REPEATED * _LOSER_BYTES * build.sent,
+        shuffle_bytes=_REPEATED * spans.LOSER_BYTES * build.sent,
         process_bytes=rates.bucket_ratio * build.span_moved / build.span_buckets,
     )
 
@@ -523,7 +521,7 @@ def _removals(build: _Build) -> Stage:
         cpu_s=rates.removal_unit_s * build.units + rates.element_s * files,
         read_bytes=build.prints,
         written_bytes=build.removals,
-        shuffle_bytes=_SETTLED_BYTES * settled,
+        shuffle_bytes=spans.SETTLED_BYTES * settled,
         class_a=_uploads(files, build.removals),
         class_b=files * _fetches(build.prints / files),
         process_bytes=3 * build.prints / files,
