@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from pipelines.engines import lean_imports, local_worker
 
-# A second worker costs 0.4 CPU seconds, for which one cleans some 6 MB.
+# A second worker costs 0.4 CPU seconds, in which one worker cleans about 6 MB.
 _BYTES_WORTH_A_PROCESS = 8 << 20
 
 #: How long the runner may take to report why a worker died.
