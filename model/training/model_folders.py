@@ -162,14 +162,12 @@ def _copy_model(root: str, step: int | None, local: pathlib.Path, arrays: Sequen
             what = "no whole checkpoint yet" if step is None else f"no whole checkpoint {step}"
             raise ValueError(f"{root} holds {what}")
         step = whole[-1] if step is None else step
-        for item in ITEMS:
-            (local / STEPS / str(step) / item).mkdir(parents=True)
         if arrays:
             wanted = tuple(f"{item}/" for item in (*arrays, CHECKSUMS))
             remote_run.fetch_step(root, local, step, wanted)
             join_parts(local / STEPS / str(step))
-            for item in ITEMS:
-                (local / STEPS / str(step) / item).mkdir(exist_ok=True)
+        for item in ITEMS:  # without which it does not count as whole
+            (local / STEPS / str(step) / item).mkdir(parents=True, exist_ok=True)
     elif PARAMS in folders:
         (local / PARAMS).mkdir()
         if arrays:
