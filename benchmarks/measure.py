@@ -22,7 +22,8 @@ import psutil
 C4 = (sys.executable, "-m", "pipelines.c4_main")
 _WET = pathlib.Path(__file__).resolve().parents[2] / "shared" / "wet" / "*.warc.wet.gz"
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-_SAMPLE_S = 0.2
+_SAMPLE_S = 0.01
+_LOOKS_A_SUM = 20
 _T = TypeVar("_T")
 
 
@@ -106,6 +107,13 @@ def _reap_orphans(own: set[int]) -> None:
                 os.waitpid(pid, 0)
 
 
+def _own_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().uss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+
+
 class _Sampler(threading.Thread):
     def __init__(self, command: int) -> None:
         super().__init__(daemon=True)
@@ -115,18 +123,16 @@ class _Sampler(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        me = psutil.Process()
+        me, workers, looks = psutil.Process(), list[int](), 0
         while not self._ended.wait(_SAMPLE_S):
-            total = 0
-            for child in me.children(recursive=True):
-                try:
-                    total += child.memory_full_info().uss
-                except (psutil.NoSuchProcess, psutil.AccessDenied):
-                    continue
-                if child.pid != self._command:
-                    held = memory("VmHWM", child.pid)
-                    self.worker_peak_bytes = max(self.worker_peak_bytes, held)
-            self.peak_bytes = max(self.peak_bytes, total)
+            # A worker's own peak is cheap to read, and is gone with it: look often.
+            for pid in workers:
+                self.worker_peak_bytes = max(self.worker_peak_bytes, memory("VmHWM", pid))
+            looks += 1
+            if looks % _LOOKS_A_SUM == 1:
+                children = me.children(recursive=True)
+                workers = [child.pid for child in children if child.pid != self._command]
+                self.peak_bytes = max(self.peak_bytes, sum(map(_own_bytes, children)))
 
     def stop(self) -> None:
         self._ended.set()

@@ -116,7 +116,7 @@ class Rates:
     print_page_bytes: float = 80.0  # stored, beside 16 bytes a unit
     # Memory of one process.
     base_bytes: float = 330e6
-    local_base_bytes: float = 190e6  # a forked worker shares libraries with its parent
+    local_base_bytes: float = 160e6  # a forked worker shares libraries with its launcher
     clean_byte_ratio: float = 5.0  # a byte of a file's kept text
     bucket_ratio: float = 2.0  # a byte of a bucket's buffers
     merge_ratio: float = 3.5  # a byte of text sorted at a time: python -m benchmarks.merging
