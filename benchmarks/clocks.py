@@ -1,19 +1,19 @@
 """Clocks around the parts of a program: each part's own CPU, without that of the parts it calls.
 
-What no clock sees is the rest of the whole. Generators are timed step by step.
+CPU that no clock sees is the rest of the whole.
 """
 
 import contextlib
 import functools
 import importlib
+import inspect
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-#: Part -> what it is made of: a module, and a name in it. The part is listed where it is first
-#: named.
+#: Part -> the functions that it is made of: a module, and a name in it.
 Parts = Mapping[str, Sequence[tuple[str, str]]]
 
 
@@ -32,10 +32,11 @@ CALLS: dict[str, int] = defaultdict(int)
 def timed(
     part: str, call: Callable[..., Any], now: Callable[[], int] = time.thread_time_ns
 ) -> Callable[..., Any]:
-    """Return ``call`` with a clock around it; of a generator, around each of its steps.
+    """Return ``call`` with a clock around it.
 
-    ``now`` tells the nanoseconds of CPU: of the thread, or of the process, where the work that is
-    timed hands its own to other threads.
+    Each step of a generator is timed, and of a context manager (`contextlib.contextmanager`) its
+    beginning and end. ``now`` returns nanoseconds of CPU: of the thread, or of the process where
+    the timed code hands work to other threads.
     """
 
     def enter() -> int:
@@ -62,7 +63,7 @@ def timed(
             yield item
 
     class Entered:
-        """A context manager whose beginning and end are timed, but not what is done in it."""
+        """A context manager with clocks, which do not run while its block does."""
 
         def __init__(self, inner: Any) -> None:
             self._inner = inner
@@ -81,6 +82,9 @@ def timed(
             finally:
                 leave(started)
 
+    # Not every object that can be entered, such as a file: its methods are not only these two.
+    makes_contexts = inspect.isgeneratorfunction(inspect.unwrap(call))
+
     @functools.wraps(call)
     def timed(*args: Any, **kwargs: Any) -> Any:
         started = enter()
@@ -90,7 +94,7 @@ def timed(
             leave(started)
         if hasattr(found, "__next__"):
             return stepped(found)
-        return Entered(found) if hasattr(found, "__exit__") and part == "files on disk" else found
+        return Entered(found) if makes_contexts else found
 
     return timed
 

@@ -1,6 +1,6 @@
 """Write large WET files of generated English pages, to measure the pipeline without a crawl.
 
-    python benchmarks/generate_wet.py --pages 1000000 --files 16 --seed 1 --out /data/synthetic
+    python -m benchmarks.generate_wet --pages 1000000 --files 16 --seed 1 --out /data/synthetic
 
 A page is a menu, paragraphs of generated sentences, and a footer; the menu and the footer have no
 end marks, so the line rules have something to drop. A share of the sentences is in boilerplate

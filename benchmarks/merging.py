@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from benchmarks import measure
 from c4_filters.pages import PageRules
@@ -54,14 +55,14 @@ def _make_files(paths: Sequence[str], count: int, output: str) -> tuple[list[str
     names = [f"file-{number:05}" for number in range(count)]
     cleaned, removals = layout.cleaned(output, names[0]), layout.removals(output, names[0])
     write_cleaned(cleaned, table, {})
-    units = pa.compute.sum(pa.compute.list_value_length(table["unit_starts"])).as_py()
+    units = pc.sum(pc.list_value_length(table["unit_starts"])).as_py()
     chance = np.random.default_rng(0)
     pages_gone, units_gone = chance.random(len(table)) < 0.05, chance.random(units) < 0.1
     write_removals(removals, pages_gone, units_gone, None, None, "")
     for name in names[1:]:
         os.link(cleaned, layout.cleaned(output, name))
         os.link(removals, layout.removals(output, name))
-    text = pa.compute.sum(pa.compute.binary_length(table["text"])).as_py()
+    text = pc.sum(pc.binary_length(table["text"])).as_py()
     print(
         f"{count:,} cleaned files of {text / 1e6:.1f} MB of text, "
         f"{os.path.getsize(cleaned) / 1e6:.1f} MB each"

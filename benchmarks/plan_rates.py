@@ -8,6 +8,7 @@ stages at two sizes each, of which the line through both gives two rates.
 
 import functools
 import glob
+import gzip
 import pathlib
 import subprocess
 import sys
@@ -72,14 +73,14 @@ def measured_rates() -> dict[str, float]:
 
 def real_effort(wet: Sequence[str], rates: Rates) -> float:
     """Return how many times more CPU real pages take to clean than these rates say."""
-    rules, told, spent = _rules(), 0.0, 0.0
+    rules, predicted, spent = _rules(), 0.0, 0.0
     with tempfile.TemporaryDirectory(prefix="c4-effort-") as name:
         for path in wet:
             clean = functools.partial(_clean, pathlib.Path(path), pathlib.Path(name), rules)
             amounts = _amounts(clean(), _text_bytes(path))
-            told += float(amounts @ [getattr(rates, field) for field in _CLEANING])
+            predicted += float(amounts @ [getattr(rates, field) for field in _CLEANING])
             spent += _least(clean, 3) - rates.file_s
-    return spent / told
+    return spent / predicted
 
 
 def _rules() -> PageRules:
@@ -146,8 +147,6 @@ def _amounts(file: FileSummary, text_bytes: float) -> npt.NDArray[np.float64]:
 
 
 def _text_bytes(path: str) -> int:
-    import gzip
-
     with gzip.open(path) as stream:  # the heads of records are 400 bytes a page
         return sum(len(line) for line in stream if not line.startswith((b"WARC", b"Content-")))
 
@@ -155,7 +154,7 @@ def _text_bytes(path: str) -> int:
 def _non_negative(
     features: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Least squares without negative rates: those that would be are left out, worst first."""
+    """Solve by least squares without negative rates: leave those out, worst first."""
     used = list(range(features.shape[1]))
     while True:
         found, *_ = np.linalg.lstsq(features[:, used], wanted, rcond=None)
@@ -167,7 +166,7 @@ def _non_negative(
 
 
 def _line(small: tuple[float, float], large: tuple[float, float]) -> tuple[float, float]:
-    """Slope and value at 0 of the line through two (amount, seconds), neither below 0."""
+    """Return slope and value at 0 of the line through two (amount, seconds), neither below 0."""
     slope = max(0.0, (large[1] - small[1]) / (large[0] - small[0]))
     return slope, max(0.0, small[1] - slope * small[0])
 

@@ -1,8 +1,8 @@
 """What `c4 report` takes of a corpus, and how fast its page opens in Chromium.
 
-    python benchmarks/generate_wet.py --pages 1000000 --files 16 --seed 1 --out /data/synthetic
+    python -m benchmarks.generate_wet --pages 1000000 --files 16 --seed 1 --out /data/synthetic
     c4 build --input '/data/synthetic/*.gz' --output /data/corpus
-    python benchmarks/report.py /data/corpus
+    python -m benchmarks.report /data/corpus
 
 Prints pages, seconds of CPU, peak memory, the size of the page, and the seconds until its load
 event. Bars (1,000,000 pages): 5 MB and 2 s.
@@ -14,9 +14,6 @@ import resource
 import sys
 import tempfile
 import time
-
-sys.path.pop(0)  # this folder, where a benchmark has the name of the library requests
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from pipelines import open_corpus
 from pipelines.report import make_report

@@ -92,7 +92,7 @@ class _Matcher:
 
 
 def _in_word(data: bytes, position: int) -> bool:
-    """Whether the character whose bytes stand at ``position`` belongs to a word; outside, none."""
+    """Return whether the character at a byte belongs to a word; False outside the data."""
     if not 0 <= position < len(data):
         return False
     if data[position] < 0x80:

@@ -152,7 +152,7 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _candidates(texts: Sequence[str], recipe: Recipe) -> Iterator[tuple[list[str], int]]:
-    """Yield, of each text, the lines that the end mark alone does not decide, and how many it does.
+    """Yield the lines of each text that may be kept or have a long word, and the number of others.
 
     The others, four lines in five of a web page, end in no mark and are too short for a long word:
     they are never cut out of the text. The lines are stripped, and blank ones left out.
@@ -225,7 +225,7 @@ def _clean_page(
 
 
 def _lines_at(text: bytes, matches: Iterable[tuple[int, int, int]]) -> list[int]:
-    """Yield the numbers of the lines that matches (what, start, end) begin on, once each."""
+    """Return the numbers of the lines that matches (what, start, end) begin on, once each."""
     lines: list[int] = []
     line = counted = 0
     for _, start, _ in matches:

@@ -163,7 +163,7 @@ class PageRules:
         texts = [page.text for page, left in zip(pages, whole, strict=True) if left is None]
         cleaned = clean_texts(texts, self.recipe, counts)
         return [
-            self._judge_sentences(page, left or next(cleaned))
+            self._judge_sentences(page, next(cleaned) if left is None else left)
             for page, left in zip(pages, whole, strict=True)
         ]
 

@@ -48,6 +48,8 @@ IDENTITY_BYTES: Final = 16
 SPAN_BYTES: Final = 28  # identity 16, page key 8, index 4
 OLDER_SPAN_BYTES: Final = 24  # identity 16, page key 8
 PAGE_BYTES: Final = 68  # identity 16, timestamp 32, digest 16, index 4
+LOSER_BYTES: Final = 12  # page key of the keeper 8, index 4
+SETTLED_BYTES: Final = 8  # indices of loser and keeper 4 each
 TIMESTAMP_BYTES: Final = 32
 DIGEST_BYTES: Final = 16
 
@@ -64,6 +66,7 @@ _FIVE = np.uint64(5)
 _BLOCK: Final = 16384
 
 _HEADER: Final = struct.Struct("<8sQ8s")  # magic, rows, checksum of what follows
+HEADER_BYTES: Final = _HEADER.size
 _SPAN_MAGIC: Final = b"C4SPANS1"
 _OLDER_SPAN_MAGIC: Final = b"C4OLDSP1"
 _PAGE_MAGIC: Final = b"C4PAGES1"
@@ -622,24 +625,24 @@ def _pack_ordered(
 # Any: the columns of one buffer differ in type, and the callers name each of them.
 def _unpack(buffer: bytes, magic: bytes, *types: str) -> tuple[npt.NDArray[Any], ...]:
     kind = magic.decode()
-    if len(buffer) < _HEADER.size:
+    if len(buffer) < HEADER_BYTES:
         raise ValueError(
             f"buffer is shorter than the header of a {kind} buffer: {len(buffer)} bytes of "
-            f"{_HEADER.size}; write its file again"
+            f"{HEADER_BYTES}; write its file again"
         )
     found, count, checksum = _HEADER.unpack_from(buffer)
     if found != magic:
         raise ValueError(f"buffer must begin with {magic!r}, got {found!r}: not a {kind} buffer")
     dtypes, row_bytes = _row_of(types)
-    if len(buffer) != _HEADER.size + count * row_bytes:
+    if len(buffer) != HEADER_BYTES + count * row_bytes:
         raise ValueError(
-            f"{kind} buffer of {count} rows must have {_HEADER.size + count * row_bytes} bytes, "
+            f"{kind} buffer of {count} rows must have {HEADER_BYTES + count * row_bytes} bytes, "
             f"got {len(buffer)}: it was cut or joined; write its file again"
         )
-    if _checksum(memoryview(buffer)[_HEADER.size :]) != checksum:
+    if _checksum(memoryview(buffer)[HEADER_BYTES:]) != checksum:
         raise ValueError(f"{kind} buffer does not fit its checksum: it was changed; write it again")
     columns = []
-    offset = _HEADER.size
+    offset = HEADER_BYTES
     for dtype in dtypes:
         columns.append(np.frombuffer(buffer, dtype, count, offset))
         offset += count * dtype.itemsize

@@ -36,9 +36,7 @@ def template_options() -> dict[str, argparse.Action]:
     """
     parser = argparse.ArgumentParser(add_help=False)
     build_command.add_arguments(parser)
-    return {
-        action.dest: action for action in parser._actions if action.dest not in _ONLY_HERE
-    }  # fmt: skip
+    return {action.dest: action for action in parser._actions if action.dest not in _ONLY_HERE}
 
 
 def build_arguments(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ from pipelines import builders, progress, storage
 from pipelines.config import BuildConfig, RunConfig
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Manifest
-from pipelines.engines.local import Alone, Workers
+from pipelines.engines.local import OneThread, Workers
 from pipelines.engines.options import beam_options, expects_workers, waits
 from pipelines.engines.run import run_build
 from pipelines.prepared import Note, prepare, require_readable, tidy
@@ -74,18 +74,18 @@ def run(
     note: Note = print_note,
     known_options: Sequence[str] = (),
     detached: bool = True,
-    alone: Alone | None = None,
+    one_thread: OneThread | None = None,
 ) -> Built:
     """Build a corpus, even if some inputs cannot be read; see `build`.
 
     ``known_options`` are suggested for a mistyped one among ``options``. ``detached``: whether the
-    options may say not to wait for the end of the job. ``alone``: see `Workers`.
+    options may say not to wait for the end of the job. ``one_thread``: see `Workers`.
     """
     storage.use_options(options)  # an address or a key may be among them
     prepared = prepare(config, start_over=running.start_over, note=note)
     config, sizes = prepared.config, [(file.path, file.size) for file in prepared.files]
     # Modules of own rules may hold what no fork may share, such as open files.
-    with Workers(None if config.recipe.rules else alone) as processes:
+    with Workers(None if config.recipe.rules else one_thread) as processes:
         if expects_workers(options, running.workers, sizes):
             processes.prepare()
         beam, local = beam_options(list(options), running.workers, sizes, known_options)

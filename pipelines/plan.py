@@ -11,19 +11,16 @@ import functools
 import math
 
 from c4_filters import spans
+from pipelines.corpus.cleaned import BATCH_ROWS, BATCH_TEXT_BYTES
 from pipelines.corpus.opened import MOST_SOURCES
 from pipelines.stages import dedup
 from pipelines.stages.merge_files import FILE_REQUESTS, SORTED_BYTES, MergePlan, plan_merge
-from pipelines.stages.write_shards import plan_shards
+from pipelines.stages.write_shards import ShardTask, plan_shards
 from pipelines.storage import READS_AT_A_TIME
 from pipelines.storage.objects import PART_BYTES
-from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES
+from pipelines.storage.streams import AHEAD_BYTES, SCATTERED_BYTES, SEQUENTIAL_BYTES
 
-_LOSER_BYTES, _SETTLED_BYTES = 12, 8  # a row, as c4_filters.spans packs it
-_BUFFER_HEAD_BYTES = 24  # of a packed buffer: c4_filters.spans
 ELEMENT_BYTES = 64  # a file's name (about 60 bytes at Common Crawl), its length, the bucket
-_AHEAD_BYTES = 4 << 20  # one request, where a range of sections is read: pipelines.storage
-_BATCH_TEXT_BYTES = 256 << 10  # of a cleaned file: pipelines.corpus.cleaned
 _REPEATED = 0.15  # of the spans sent, the part that is removed: python -m benchmarks.scale
 _INDEX_BYTES = 110  # of a batch in a cleaned file's table of sections
 _PROVENANCE_BYTES = 25  # a page in a Parquet shard: docs/reading.md
@@ -336,12 +333,12 @@ class _Build:
     @functools.cached_property
     def url_moved(self) -> float:
         rows = spans.PAGE_BYTES * (self.kept_pages + self.older.pages)
-        return rows + self.url_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+        return rows + self.url_buffers * (spans.HEADER_BYTES + ELEMENT_BYTES)
 
     @functools.cached_property
     def span_moved(self) -> float:
         rows = spans.SPAN_BYTES * self.sent + spans.OLDER_SPAN_BYTES * self.older_sent
-        return rows + self.span_buffers * (_BUFFER_HEAD_BYTES + ELEMENT_BYTES)
+        return rows + self.span_buffers * (spans.HEADER_BYTES + ELEMENT_BYTES)
 
     @functools.cached_property
     def cleaned(self) -> float:
@@ -379,17 +376,21 @@ class _Build:
 
     @functools.cached_property
     def batches(self) -> float:
-        """Record batches of all cleaned files: 256 KiB of text or 256 pages, whichever is first."""
-        return max(self.kept_bytes / _BATCH_TEXT_BYTES, self.kept_pages / 256)
+        """Record batches of all cleaned files."""
+        return max(self.kept_bytes / BATCH_TEXT_BYTES, self.kept_pages / BATCH_ROWS)
 
     @functools.cached_property
-    def shards(self) -> int:
+    def tasks(self) -> list[ShardTask]:
         """Shards of both splits."""
-        return len(plan_shards(round(self.kept_bytes), self.asked_shards))
+        return plan_shards(round(self.kept_bytes), self.asked_shards)
 
-    @functools.cached_property
+    @property
+    def shards(self) -> int:
+        return len(self.tasks)
+
+    @property
     def trains(self) -> int:
-        return plan_shards(round(self.kept_bytes), self.asked_shards)[0].count
+        return self.tasks[0].count
 
     @functools.cached_property
     def merging(self) -> MergePlan | None:
@@ -504,7 +505,7 @@ def _spans_by_bucket(build: _Build) -> Stage:
         build.span_buckets,
         cpu_s=rates.bucket_row_s * (build.sent + build.older_sent)
         + rates.bucket_buffer_s * build.span_buffers,
-        shuffle_bytes=_REPEATED * _LOSER_BYTES * build.sent,
+        shuffle_bytes=_REPEATED * spans.LOSER_BYTES * build.sent,
         process_bytes=rates.bucket_ratio * build.span_moved / build.span_buckets,
     )
 
@@ -520,7 +521,7 @@ def _removals(build: _Build) -> Stage:
         cpu_s=rates.removal_unit_s * build.units + rates.element_s * files,
         read_bytes=build.prints,
         written_bytes=build.removals,
-        shuffle_bytes=_SETTLED_BYTES * settled,
+        shuffle_bytes=spans.SETTLED_BYTES * settled,
         class_a=_uploads(files, build.removals),
         class_b=files * _fetches(build.prints / files),
         process_bytes=3 * build.prints / files,
@@ -533,7 +534,7 @@ def _merge(build: _Build, merging: MergePlan) -> Stage:
     openings, parts = build.work.files * merging.ranges, build.shards * merging.groups
     text, moved = build.kept_bytes / pieces, build.cleaned + build.removals
     held = moved / pieces + _HELD_BYTES * build.work.files / merging.groups
-    pages_requests = (FILE_REQUESTS - 2) * openings
+    pages_requests = (FILE_REQUESTS - 2) * openings  # tables and removals are counted as openings
     return Stage(
         "merge",
         pieces,
@@ -569,7 +570,7 @@ def _write(build: _Build) -> Stage:
         read_bytes += build.opening_bytes(openings)
         requests += build.opening_requests(openings)
         if not build.ends_are_all:
-            requests += uses * _fetches(build.cleaned / uses, _AHEAD_BYTES)
+            requests += uses * _fetches(build.cleaned / uses, AHEAD_BYTES)
     return Stage(
         "write",
         shards,

@@ -59,9 +59,7 @@ def read_corpus(folder: str | pathlib.Path) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for split in ("train", "validation"):
         paths = sorted(pathlib.Path(folder).glob(f"{split}-*.parquet"))
-        found[split] = [
-            row for path in paths for row in pq.ParquetFile(path).read().to_pylist()
-        ]  # fmt: skip
+        found[split] = [row for path in paths for row in pq.ParquetFile(path).read().to_pylist()]
     return found
 
 

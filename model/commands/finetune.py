@@ -60,9 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(group, FinetuneConfig, "dropout_rate", "loss_divisor")
     add_options(group, StepConfig, *_OTHERS[StepConfig])
     group = parser.add_argument_group("checkpoints, evaluation, metrics")
-    add_options(
-        group, FinetuneConfig, "keep_best", "eval_every", "eval_limit", "checkpoint_every"
-    )  # fmt: skip
+    add_options(group, FinetuneConfig, "keep_best", "eval_every", "eval_limit", "checkpoint_every")
     add_options(group, TrainConfig, *_OTHERS[TrainConfig][2:-1])
     group = parser.add_argument_group("devices")
     add_options(group, ModelConfig, *_OTHERS[ModelConfig])

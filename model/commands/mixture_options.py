@@ -76,9 +76,7 @@ def mixed_inputs(arguments: argparse.Namespace) -> dict[str, Any]:
             f"{options.data} has no data of {', '.join(lacking)}: c4 tasks prepare "
             f"{lacking[0]} --from DIR --to {options.data}"
         )
-    counts = {
-        name: Prepared(options.data, name).pair_counts.get("train", 0) for name in names
-    }  # fmt: skip
+    counts = {name: Prepared(options.data, name).pair_counts.get("train", 0) for name in names}
     rates = mixed.rates(counts)
     tasks = tuple(TaskInput(data=options.data, name=name, rate=rates[name]) for name in names)
     return {"tasks": tasks, "corpus_rate": rates.get(C4, 0.0)}

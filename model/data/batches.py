@@ -128,10 +128,10 @@ def pack_pairs(
     ending: Sequence[int] = (),
     packed: bool = True,
 ) -> HostBatch:
-    """Rows for a model with an encoder, of pairs as they come or in an order.
+    """Return rows for a model with an encoder.
 
-    Inputs and targets are cut so that each fits a row of its own with the ids ``ending`` behind it.
-    Several examples share a row, unless ``packed`` is False.
+    Pairs are taken as they come, or in ``order``. Inputs and targets are cut so that each fits a
+    row with the ids ``ending`` after it. Several examples share a row, unless ``packed`` is False.
     """
     order = np.arange(len(inputs)) if order is None else order
     capacity = (encoder_length, decoder_length)
@@ -220,7 +220,7 @@ class _Rows:
     def __init__(
         self, packing: Packing, feature: int, length: int, sizes: npt.NDArray[np.int64]
     ) -> None:
-        """Of rows of ``length``, and examples of so many tokens, int64 [examples]."""
+        """Take rows of ``length`` tokens, and the size of each example, int64 [examples]."""
         self._shape = packing.rows, length
         self._segment, self._sizes = packing.segment, sizes
         self.begins = packing.row * length + packing.offset[:, feature]
@@ -240,10 +240,10 @@ class _Rows:
     def spread(
         self, *runs: tuple[int | npt.NDArray[np.int64], npt.NDArray[np.int64]]
     ) -> npt.NDArray[np.int32]:
-        """Return values that each example has in turn, and 0 where none is, [rows, length].
+        """Return rows in which each example has its runs of equal values: int32 [rows, length].
 
-        Of each run, the value of all examples or of each, int64 [examples], and its places, int64
-        [examples].
+        A run is its value, one for all examples or int64 [examples], and its length, int64
+        [examples]. Where no example is, rows have 0.
         """
         values, places = np.zeros((2, len(self._order), len(runs) + 1), dtype=np.int64)
         for number, (value, count) in enumerate(runs):

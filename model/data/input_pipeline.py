@@ -367,9 +367,7 @@ class _SourceStream:
                 self._typical, empty = held, 0
                 self._offset = min(held, begin + count)
                 count -= self._offset - begin
-                parts.append(
-                    (inputs.part(begin, self._offset), targets.part(begin, self._offset))
-                )  # fmt: skip
+                parts.append((inputs.part(begin, self._offset), targets.part(begin, self._offset)))
             if self._offset >= held:
                 empty += not held
                 if empty > self.elements:

@@ -94,7 +94,7 @@ class Noise:
     def __init__(
         self, texts: Sequences, mask: Bools, begins: tuple[Ints, Ints] | None = None
     ) -> None:
-        """Of a mask, and, where they are known, where runs of noise begin, and of kept tokens."""
+        """Take a mask, and where runs of noise, and of kept tokens, begin, if that is known."""
         self._texts, self.mask = texts, mask
         self._begins = begins
 
@@ -201,9 +201,7 @@ class Objective:
                 f"input_length must be at most {_MOST_TOKENS}, got {input_length} (--input-length)"
             )
         if self.noise == "spans":
-            assert self.noise_density is not None
-            assert self.mean_span is not None
-            raw, targets = _solve_spans(self.noise_density, self.mean_span, input_length)
+            raw, targets = _solve_spans(*self._span_noise, input_length)
         else:
             raw, targets = input_length - 1, self._target_length(input_length)
         if self.closing_sentinel:
@@ -217,6 +215,13 @@ class Objective:
                 joined = input_length
                 raw -= separator_length if inputs else 0
         return Lengths(raw, inputs, targets, joined)
+
+    @property
+    def _span_noise(self) -> tuple[float, float]:
+        """Density of the noise, and mean length of a run of it."""
+        assert self.noise_density is not None
+        assert self.mean_span is not None
+        return self.noise_density, self.mean_span
 
     def _target_length(self, input_length: int) -> int:
         if self.targets_at_512 is not None:
@@ -248,10 +253,7 @@ class Objective:
         if raw < 2:
             return 1
         if self.noise == "spans":
-            assert self.noise_density is not None
-            assert self.mean_span is not None
-            spans = _noise_and_spans(raw, self.noise_density, self.mean_span)[1]
-            return spans + self.closing_sentinel
+            return _noise_and_spans(raw, *self._span_noise)[1] + self.closing_sentinel
         p = self.noise_density
         if p is None:  # one run of noise, one of kept tokens
             return 1
@@ -294,11 +296,10 @@ class Objective:
             prefix = rng.integers(1, texts.lengths)
             runs = np.stack([prefix, texts.lengths - prefix], axis=1).ravel()
             return Noise(texts, np.repeat(np.tile(np.array([False, True]), len(prefix)), runs))
-        assert self.noise_density is not None
         if self.noise == "iid":
+            assert self.noise_density is not None
             return Noise(texts, iid_noise(texts.lengths, self.noise_density, rng))
-        assert self.mean_span is not None
-        return Noise(texts, *_random_spans(texts.lengths, self.noise_density, self.mean_span, rng))
+        return Noise(texts, *_random_spans(texts.lengths, *self._span_noise, rng))
 
     def _inputs_of(
         self, texts: Sequences, noise: Noise, ids: Ids, rng: np.random.Generator

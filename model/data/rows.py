@@ -27,10 +27,11 @@ class RowPacker:
         with_inputs: npt.NDArray[np.bool_],
         order: npt.NDArray[np.int64],
     ) -> HostBatch:
-        """Return the rows of pairs without end-of-sequence ids, taken in an order.
+        """Return the rows of pairs that have no end-of-sequence ids yet.
 
         Inputs and targets are cut to their lengths, less the end of sequence. ``with_inputs``,
-        bool [pairs], is False for pairs that are targets only; ``order`` numbers pairs.
+        bool [pairs], is False for pairs that are targets only. ``order``, int64, has the numbers of
+        the pairs in the order in which they are packed.
         """
         lengths = self._lengths
         if lengths.joined is None:

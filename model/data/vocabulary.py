@@ -221,7 +221,7 @@ class _Splitter:
     those that are of the normalized text; the leftmost first, and of those the longest.
 
     These are the rules of the library tokenizers (added_vocabulary.rs).
-    """  # fmt: skip
+    """
 
     def __init__(self, content: bytes, tokens: Sequence[AddedToken]) -> None:
         self._plain = {token.content: token.id for token in tokens if not token.normalized}

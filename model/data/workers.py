@@ -78,9 +78,7 @@ class Workers:
     ) -> tuple["subprocess.Popen[bytes]", multiprocessing.connection.Connection]:
         ours, theirs = multiprocessing.connection.Pipe()
         command = [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno())]
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
-        )  # fmt: skip
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
         theirs.close()
         with contextlib.suppress(OSError):  # ended already, which the first request will find
             ours.send_bytes(self._task)

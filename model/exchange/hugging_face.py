@@ -609,9 +609,7 @@ def export_model(
         write_json(scratch / GENERATION_CONFIG, {name: content[name] for name in sorted(_IDS)})
         if opened is not None:
             tokenizer_files.write(scratch, opened)
-        safetensors_files.write(
-            scratch, shapes, tensor, dtype=dtype, max_file_bytes=max_file_bytes
-        )  # fmt: skip
+        safetensors_files.write(scratch, shapes, tensor, dtype=dtype, max_file_bytes=max_file_bytes)
 
 
 def _checked_leaf(params: Mapping[str, Any], path: tuple[str, ...], shape: tuple[int, ...]) -> Any:

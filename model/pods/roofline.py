@@ -63,9 +63,7 @@ def roofline(
     )
 
 
-def exchange_seconds(
-    collective: Collective, topology: Topology, devices: Sequence[Any]
-) -> float:  # fmt: skip
+def exchange_seconds(collective: Collective, topology: Topology, devices: Sequence[Any]) -> float:
     """Return the seconds of one exchange over the links of the torus that its group spans.
 
     A ring of n chips sends (n - 1) / n of the array past each of them, an all-reduce twice that; a

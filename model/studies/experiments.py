@@ -211,10 +211,9 @@ def _final(title: str, paper: str, size: str, unsupervised_size: int) -> Row:
 
 
 _K = [
-    _multitask(f"examples-proportional, K = 2^{power}", f"proportional_K_2e{power}",
-               limit=2**power)
+    _multitask(f"examples-proportional, K = 2^{power}", f"proportional_K_2e{power}", limit=2**power)
     for power in range(16, 22)
-]  # fmt: skip
+]
 _FINAL = {
     "small": 710_000, "base": 2_620_000, "large": 8_660_000, "3B": 33_500_000, "11B": 133_000_000,
 }  # fmt: skip

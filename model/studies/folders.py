@@ -21,9 +21,9 @@ def locked(folder: pathlib.Path, record: str) -> Iterator[None]:
         _require_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked_file(
-        folder / ".lock", f"{folder}: another process works in it; wait for it, or give another "
-        "folder (--out)",
-    ):  # fmt: skip
+        folder / ".lock",
+        f"{folder}: another process works in it; wait for it, or give another folder (--out)",
+    ):
         yield
 
 

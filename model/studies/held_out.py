@@ -74,11 +74,6 @@ class Bits(NamedTuple):
     bytes: int
     tokens: int
 
-    @property
-    def per_byte(self) -> float:
-        """Bits per byte."""
-        return self.bits / self.bytes
-
 
 def windows(text: str) -> Iterator[Window]:
     """Yield the windows of a page. A window of one word has nothing to be predicted from."""

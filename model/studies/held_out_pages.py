@@ -2,6 +2,7 @@
 
 import hashlib
 import heapq
+import itertools
 import pathlib
 import shutil
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from c4_filters.urls import normalize_url
 from model.small_files import naming, write_json
 from pipelines.corpus.reading import open_corpus
 
-#: Lines that both corpora have are judged on if they come to so much.
+#: Lines that both corpora have are judged on if they have so many bytes.
 _ENOUGH_COMMON = 20_000
 _ROW_GROUP = 10_000
 
@@ -90,14 +91,9 @@ def write_corpus(pages: Iterator[Any], folder: pathlib.Path) -> None:
     schema = pa.schema([("text", pa.large_string()), ("url", pa.string())])
     path, count = folder / "train-0.parquet", 0
     with naming(path), pq.ParquetWriter(path, schema) as writer:
-        rows: list[dict[str, str]] = []
-        for page in pages:
-            rows.append({"text": page.text, "url": page.url})
-            if len(rows) == _ROW_GROUP:
-                writer.write_table(pa.Table.from_pylist(rows, schema))
-                count, rows = count + len(rows), []
-        if rows:
-            writer.write_table(pa.Table.from_pylist(rows, schema))
-            count += len(rows)
+        rows = ({"text": page.text, "url": page.url} for page in pages)
+        while group := list(itertools.islice(rows, _ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema))
+            count += len(group)
     shard = {"name": path.name, "split": "train", "pages": count}
     write_json(folder / "manifest.json", {"shards": [shard]})

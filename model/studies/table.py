@@ -110,9 +110,8 @@ def _columns(found: Sequence[Scores]) -> list[str]:
         for column in COLUMNS.values()
         if column.name in have
         and column.name not in MAIN
-        and any(column.task in tasks and average not in have
-                for average, tasks in AVERAGES.items())
-    ]  # fmt: skip
+        and any(column.task in tasks and average not in have for average, tasks in AVERAGES.items())
+    ]
     return [*MAIN, *more]
 
 

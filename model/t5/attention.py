@@ -57,9 +57,7 @@ def _bucket_thresholds(num_buckets: int, max_distance: int) -> np.ndarray:
     growth = np.log(distances / exact) / np.log(max_distance / exact) * (num_buckets - exact)
     # A hair above, for the distances whose logarithms divide without rest.
     buckets = np.minimum(num_buckets - 1, exact + np.floor(growth + 1e-6).astype(int))
-    wide = [
-        distances[np.argmax(buckets >= bucket)] for bucket in range(exact + 1, num_buckets)
-    ]  # fmt: skip
+    wide = [distances[np.argmax(buckets >= bucket)] for bucket in range(exact + 1, num_buckets)]
     return np.array([*range(1, exact + 1), *wide], np.int32)
 
 

@@ -184,9 +184,7 @@ def _is_number(value: object) -> bool:
 
 
 def _v1_0(layers: int, d_model: int, d_ff: int, d_kv: int, heads: int) -> ModelConfig:
-    return ModelConfig(
-        num_layers=layers, d_model=d_model, d_ff=d_ff, d_kv=d_kv, num_heads=heads
-    )  # fmt: skip
+    return ModelConfig(num_layers=layers, d_model=d_model, d_ff=d_ff, d_kv=d_kv, num_heads=heads)
 
 
 def _v1_1(layers: int, d_model: int, d_ff: int, d_kv: int, heads: int) -> ModelConfig:
@@ -230,9 +228,7 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def model_config(
-    size: str, architecture: str = "encoder-decoder", **changes: Any
-) -> ModelConfig:  # fmt: skip
+def model_config(size: str, architecture: str = "encoder-decoder", **changes: Any) -> ModelConfig:
     """Return a model of the paper by its name, with changes.
 
     >>> model_config("base", "half-layer").parameter_count()

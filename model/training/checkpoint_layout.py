@@ -103,8 +103,8 @@ def is_whole(folder: pathlib.Path) -> bool:
     return all((folder / item).is_dir() for item in ITEMS)
 
 
-def alone() -> ocp.options.MultiprocessingOptions:
-    """Let Orbax wait for no other process of the run, if there are any."""
+def this_process_only() -> ocp.options.MultiprocessingOptions:
+    """Return options with which Orbax does not wait for other processes of the run."""
     number = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=number, active_processes={number})
 
@@ -125,7 +125,7 @@ def join_parts(folder: pathlib.Path) -> None:
 
     ``folder`` is a whole checkpoint, which may have such indices already.
     """
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone())
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=this_process_only())
     for item in (folder / PARAMS, folder / OPTIMIZER):
         if item.is_dir() and any(item.iterdir()) and not (item / _INDEX).exists():
             handler.finalize(item)

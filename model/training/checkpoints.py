@@ -17,10 +17,10 @@ from model.training.checkpoint_layout import (
     OPTIMIZER,
     PARAMS,
     PROGRESS,
-    alone,
     is_whole,
     restore_args,
-)  # fmt: skip
+    this_process_only,
+)
 from model.training.checksums import array_checksums, first_difference
 from model.training.train_step import TrainState
 
@@ -28,9 +28,9 @@ from model.training.train_step import TrainState
 class Checkpoints:
     """The whole states of one run, the newest of them kept; every process makes its own.
 
-    Saving goes on beside the training: what is to be saved is copied before ``save`` returns, and
+    Saving runs beside the training: what is to be saved is copied before ``save`` returns, and
     files are written while further steps run. A process killed meanwhile leaves a half-written
-    folder that nobody takes for a checkpoint, and that the next run removes.
+    folder, which does not count as a checkpoint and is removed by the next run.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
                 # Otherwise, where a folder cannot be made, threads wait for it for 20 minutes.
                 async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
-                multiprocessing_options=together if is_shared else alone(),
+                multiprocessing_options=together if is_shared else this_process_only(),
                 create=is_shared,
             ),
             item_handlers=None if is_shared else _own_handlers(),
@@ -70,8 +70,8 @@ class Checkpoints:
     def newest(self) -> int | None:
         """Return the step of the newest checkpoint, None if there is none.
 
-        Raises ValueError for a folder in its place that is not whole: saves are renamed when they
-        are, so something else has been at it.
+        Raises ValueError if its folder is not whole: a save gets its name when it is whole, so
+        something else has changed the folder.
         """
         step: int | None = self._manager.latest_step()
         if step is not None and not is_whole(self.folder / str(step)):
@@ -165,7 +165,7 @@ def _own_handlers() -> dict[str, ocp.CheckpointHandler]:
     arrays = ocp.type_handlers.create_type_handler_registry(
         (jax.Array, ocp.type_handlers.ArrayHandler(primary_host=jax.process_index()))
     )
-    own = {"multiprocessing_options": alone()}
+    own = {"multiprocessing_options": this_process_only()}
     return {
         PARAMS: ocp.PyTreeCheckpointHandler(type_handler_registry=arrays, **own),
         OPTIMIZER: ocp.PyTreeCheckpointHandler(type_handler_registry=arrays, **own),

@@ -24,12 +24,12 @@ from model.training.checkpoint_layout import (
     PARAMS,
     RUN_FILE,
     VOCABULARY_FILE,
-    alone,
     join_parts,
     newest_step,
     read_model_file,
     restore_args,
     run_and_step,
+    this_process_only,
     write_model_file,
 )
 from model.training.checksums import array_checksums, first_difference
@@ -41,14 +41,14 @@ Path = str | os.PathLike[str]
 
 
 class Origin(NamedTuple):
-    """The run whose statistics and step another one can carry on, up to a checkpoint."""
+    """A run up to a checkpoint, whose statistics and step another run can continue."""
 
     step: int  #: global steps done
     settings: Mapping[str, Any]  #: of its ``run.json``
 
 
 class LoadedParams(NamedTuple):
-    """What :func:`load_params` gives."""
+    """What :func:`load_params` returns."""
 
     config: ModelConfig
     params: Any  #: nested dict of numpy arrays
@@ -57,7 +57,7 @@ class LoadedParams(NamedTuple):
 
 def save_params(
     path: Path, config: ModelConfig, params: Any, vocabulary: Path | None = None
-) -> None:  # fmt: skip
+) -> None:
     """Write parameters as a folder of their own, whole or not at all.
 
     Args:
@@ -72,9 +72,9 @@ def save_params(
     with new_folder(os.fspath(path), last=MODEL_FILE) as scratch:
         if vocabulary is not None:
             (scratch / VOCABULARY_FILE).write_bytes(read_small_file(vocabulary))
-        by_itself = alone()
-        handler = _uncopied(by_itself)
-        with ocp.Checkpointer(handler, multiprocessing_options=by_itself) as checkpointer:
+        processes = this_process_only()
+        handler = _uncopied(processes)
+        with ocp.Checkpointer(handler, multiprocessing_options=processes) as checkpointer:
             checkpointer.save(scratch / PARAMS, args=ocp.args.PyTreeSave(params))
         checksums = {PARAMS: array_checksums(params)}
         (scratch / f"{CHECKSUMS}.json").write_text(json.dumps(checksums))
@@ -149,9 +149,7 @@ def _on_this_machine(path: Path, arrays: Sequence[str] = ()) -> Iterator[pathlib
             raise ValueError(str(error).replace(scratch, root)) from None
 
 
-def _copy_model(
-    root: str, step: int | None, local: pathlib.Path, arrays: Sequence[str]
-) -> None:  # fmt: skip
+def _copy_model(root: str, step: int | None, local: pathlib.Path, arrays: Sequence[str]) -> None:
     """Copy a folder of parameters, or what is needed of one checkpoint of a run.
 
     Raises ValueError if there is none.
@@ -164,14 +162,12 @@ def _copy_model(
             what = "no whole checkpoint yet" if step is None else f"no whole checkpoint {step}"
             raise ValueError(f"{root} holds {what}")
         step = whole[-1] if step is None else step
-        for item in ITEMS:
-            (local / STEPS / str(step) / item).mkdir(parents=True)
         if arrays:
             wanted = tuple(f"{item}/" for item in (*arrays, CHECKSUMS))
             remote_run.fetch_step(root, local, step, wanted)
             join_parts(local / STEPS / str(step))
-            for item in ITEMS:
-                (local / STEPS / str(step) / item).mkdir(exist_ok=True)
+        for item in ITEMS:  # without which it does not count as whole
+            (local / STEPS / str(step) / item).mkdir(parents=True, exist_ok=True)
     elif PARAMS in folders:
         (local / PARAMS).mkdir()
         if arrays:

@@ -76,9 +76,7 @@ class TensorBoard:
             for name, value in row.items()
             if name != "step"
         ]
-        event = self._event(
-            wall_time=time.time(), step=row["step"], summary=Summary(value=values)
-        )  # fmt: skip
+        event = self._event(wall_time=time.time(), step=row["step"], summary=Summary(value=values))
         with naming(self._folder):
             self._writer.add_event(event)
 

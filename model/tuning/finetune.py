@@ -57,9 +57,7 @@ class TaskResult(NamedTuple):
     words: float | None  #: of a logistic regression on bags of words; None for free text
 
 
-def finetune(
-    config: FinetuneConfig, interruption: Interruption | None = None
-) -> list[TaskResult]:  # fmt: skip
+def finetune(config: FinetuneConfig, interruption: Interruption | None = None) -> list[TaskResult]:
     """Fine-tune until all steps are done, or resume, and return the results of the tasks.
 
     The run's folder is as that of `model.pretrain`; ``RUN/best/TASK`` has the best checkpoint of
@@ -151,9 +149,7 @@ class _Job:
                 folders[OWN] = str(self._scratch)
             else:
                 folders |= dict.fromkeys(_names(name), str(asked.data))
-        opened = {
-            name: Prepared(folder, name, asked.form) for name, folder in folders.items()
-        }  # fmt: skip
+        opened = {name: Prepared(folder, name, asked.form) for name, folder in folders.items()}
         counts = {name: data.pair_counts.get("train", 0) for name, data in opened.items()}
         empty = [name for name, count in counts.items() if not count]
         if empty:

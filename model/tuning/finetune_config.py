@@ -128,9 +128,7 @@ class FinetuneConfig:
         "evaluate on the first N examples of each validation set (default: all)",
         default=None, metavar="N", least=1,
     )  # fmt: skip
-    checkpoint_every: int = option(
-        "steps between checkpoints", default=1000, metavar="N", least=1
-    )  # fmt: skip
+    checkpoint_every: int = option("steps between checkpoints", default=1000, metavar="N", least=1)
     #: Values of other fields of TrainConfig, InputConfig, StepConfig and ModelConfig, by name.
     others: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -105,7 +105,7 @@ def run_build(
         running,
         options=rest,
         known_options=list(parser._option_string_actions),
-        alone=arguments.interruption.unwatched if own_process else None,
+        one_thread=arguments.interruption.unwatched if own_process else None,
     )
     if made is None:
         print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")

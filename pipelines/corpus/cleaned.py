@@ -66,8 +66,8 @@ _DROPPED_SCHEMA = pa.schema(
 )
 
 _KIND = "cleaned"
-_BATCH_TEXT_BYTES = 1 << 18
-_BATCH_ROWS = 256
+#: A record batch ends at so much text or so many pages, whichever is first.
+BATCH_TEXT_BYTES, BATCH_ROWS = 1 << 18, 256
 _DROPPED_ROWS = 1 << 16
 
 
@@ -194,7 +194,7 @@ def _cut(table: pa.Table) -> Iterator[_Batch]:
         )
 
     for row in range(len(keys)):
-        full = size >= _BATCH_TEXT_BYTES or row - first >= _BATCH_ROWS
+        full = size >= BATCH_TEXT_BYTES or row - first >= BATCH_ROWS
         if row > first and (full or splits[row] != splits[first]):
             yield batch(row)
             first, size, first_unit = row, 0, unit
@@ -227,7 +227,7 @@ class CleanedFile:
                 for number, section in enumerate(self._file.sections)
                 if section.name == "pages"
             ]
-            self._last: tuple[int, pa.RecordBatch] | None = None  # parts of it may be asked for
+            self._last: tuple[int, pa.RecordBatch] | None = None  # two shards may share it
         except (KeyError, TypeError) as error:
             self._file.close()
             raise DamagedFileError(path, error) from None

@@ -42,8 +42,8 @@ class Opened(NamedTuple):
             for pages, first_page, first_unit in self.cleaned.slices(split, low, high):
                 starts = pages.column("unit_starts").offsets
                 units = starts[len(pages)].as_py() - starts[0].as_py()
-                gone = self.removals.pages(first_page, len(pages))
-                yield pages, gone, self.removals.units(first_unit, units)
+                codes = self.removals.pages(first_page, len(pages))
+                yield pages, codes, self.removals.units(first_unit, units)
 
 
 class OpenedFiles:

@@ -1,7 +1,7 @@
 """Pieces: what a group of cleaned files has for a range of shards, ready to be read by them.
 
-A piece has the pages of one shard after those of the other, each in shard order, in sections of
-their own and with what deduplication removes beside them. So a shard reads its part of a piece with
+A piece has the pages of one shard after those of another, each shard's in order and in sections of
+its own, with what deduplication removes beside them. So a shard reads its part of a piece with
 one request. It does not read the table for that: whoever writes a piece passes the shard the places
 and checksums of its sections (`PiecePart`), through the graph of the build. With them it can only
 read the piece of its own build.
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.corpus.cleaned import CLEANED_SCHEMA, MAY_BE_NULL
 from pipelines.corpus.container import (
@@ -110,7 +111,7 @@ def _parts(
     for number, table in shards:
         if len(table) and wet_files is not None:
             yield Part("sources", json.dumps(wet_files).encode("ascii"), (number,))
-        sizes = pa.compute.binary_length(table["text"]).to_numpy()
+        sizes = pc.binary_length(table["text"]).to_numpy()
         cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // _SECTION_TEXT_BYTES)) + 1
         for begin, end in itertools.pairwise([0, *cuts.tolist(), len(table)]):
             for rows in table.slice(begin, end - begin).combine_chunks().to_batches():

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from pipelines.engines import lean_imports, local_worker
 
-# A second worker costs 0.4 CPU seconds, for which one cleans some 6 MB.
+# A second worker costs 0.4 CPU seconds, in which one worker cleans about 6 MB.
 _BYTES_WORTH_A_PROCESS = 8 << 20
 
 #: How long the runner may take to report why a worker died.
@@ -32,8 +32,8 @@ _END_S = 2.0
 _POLL_S = 0.2
 _REAP_S = 0.01
 
-#: Makes a context in which this process has one thread, as far as its maker knows.
-Alone = Callable[[], contextlib.AbstractContextManager[None]]
+#: Returns a context in which this process has one thread, unless a library has started others.
+OneThread = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class WorkerDiedError(RuntimeError):
@@ -109,14 +109,14 @@ class _Forked:
 class Workers:
     """The worker processes of one build, from entering this context to leaving it."""
 
-    def __init__(self, alone: Alone | None = None) -> None:
+    def __init__(self, one_thread: OneThread | None = None) -> None:
         """Start nothing yet.
 
         Args:
-            alone: A context in which a command's own process has one thread, so that it may fork;
-                None: processes are started anew, as from a notebook.
+            one_thread: Returns a context in which this process has one thread and may fork; None
+                to start an interpreter instead, as from a notebook.
         """
-        self._alone = alone
+        self._one_thread = one_thread
         self._deaths: list[str] = []
         self._ending = False
         self._lock = threading.Lock()
@@ -136,25 +136,25 @@ class Workers:
                 return
             with contextlib.ExitStack() as opened:
                 ours, theirs = map(opened.enter_context, socket.socketpair())
-                self._words = opened.enter_context(tempfile.TemporaryFile())
-                words = None if os.environ.get("C4_TRACEBACK") else self._words.fileno()
-                self._starter = self._forked(theirs, words) or _interpreter(theirs, words)
+                self._printed = opened.enter_context(tempfile.TemporaryFile())
+                printed = None if os.environ.get("C4_TRACEBACK") else self._printed.fileno()
+                self._starter = self._forked(theirs, printed) or _interpreter(theirs, printed)
                 opened.pop_all()
             theirs.close()
             self._connection = ours
         threading.Thread(target=self._listen, name="c4-workers", daemon=True).start()
 
-    def _forked(self, connection: socket.socket, words: int | None) -> _Starter | None:
+    def _forked(self, connection: socket.socket, printed: int | None) -> _Starter | None:
         """Return a starter forked from this process, or None if it must not fork."""
-        if self._alone is None:
+        if self._one_thread is None:
             return None
-        with self._alone():
+        with self._one_thread():
             if not local_worker.can_fork():
                 return None
             local_worker.import_all()
             if not local_worker.can_fork():  # a library has started a thread
                 return None
-            return _Forked(local_worker.fork_starter(connection, words))
+            return _Forked(local_worker.fork_starter(connection, printed))
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Start one worker, with what Beam's worker reads from its environment."""
@@ -180,7 +180,7 @@ class Workers:
             self._starter.kill()
             self._starter.wait()
         self._connection.close()
-        self._words.close()
+        self._printed.close()
 
     def run(self, build: Callable[[], Any]) -> Any:
         """Return what ``build`` returns, called in a thread, or raise what it raises.
@@ -242,24 +242,24 @@ class Workers:
             name = signal.strsignal(-status) or f"signal {-status}"
             guess = ", or out of memory" if -status == signal.SIGKILL else ""
             return f"a worker process died ({name.lower()}{guess})"
-        last = self._last_words()
+        last = self._last_line()
         return f"a worker process ended with status {status}" + (last and f": {last}")
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         """Return the last line that the starter or a worker printed, if any did."""
-        self._words.seek(0)
-        words = self._words.read().decode("utf-8", errors="replace").strip()
-        return words.splitlines()[-1].strip() if words else ""
+        self._printed.seek(0)
+        printed = self._printed.read().decode("utf-8", errors="replace").strip()
+        return printed.splitlines()[-1].strip() if printed else ""
 
 
-def _interpreter(connection: socket.socket, words: int | None) -> _Starter:
+def _interpreter(connection: socket.socket, printed: int | None) -> _Starter:
     """Return a starter in an interpreter of its own: a CPU second, perhaps of another core."""
     number = connection.fileno()
     return subprocess.Popen(
         [*(sys.executable, "-P", "-m", local_worker.MODULE), *(str(os.getpid()), str(number))],
         env={**os.environ, **lean_imports.ENVIRONMENT, **_python_path()},
         stdin=subprocess.DEVNULL,
-        stderr=words,
+        stderr=printed,
         pass_fds=[number],
     )
 

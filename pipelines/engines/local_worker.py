@@ -53,12 +53,12 @@ def can_fork() -> bool:
     return _FORKS and has_one_thread and _CLIENTS.isdisjoint(sys.modules)
 
 
-def fork_starter(connection: socket.socket, words: int | None) -> int:
-    """Fork a starter from this process, which can fork and has imported all; return its id.
+def fork_starter(connection: socket.socket, printed: int | None) -> int:
+    """Fork a starter from this process, which can fork and has imported all modules; return its id.
 
     Args:
         connection: The starter's end of its socket.
-        words: File descriptor for what it and its workers print; None: this process's own.
+        printed: File descriptor for what it and its workers print; None: this process's own.
     """
     launcher = os.getpid()
     for stream in (sys.stdout, sys.stderr):
@@ -69,14 +69,14 @@ def fork_starter(connection: socket.socket, words: int | None) -> int:
     try:
         starter = os.fork()
         if not starter:
-            _become_starter(launcher, connection, words, held)
+            _become_starter(launcher, connection, printed, held)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
     return starter
 
 
 def _become_starter(
-    launcher: int, connection: socket.socket, words: int | None, held: Collection[int]
+    launcher: int, connection: socket.socket, printed: int | None, held: Collection[int]
 ) -> NoReturn:
     """Drop what a forked process has of its launcher, and serve until that has ended."""
     try:
@@ -86,8 +86,8 @@ def _become_starter(
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
         sys.argv = sys.argv[:1]  # Beam's options are not the command's
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        if words is not None:
-            os.dup2(words, 2)
+        if printed is not None:
+            os.dup2(printed, 2)
         # Their objects stay, frozen or in the frames below this one, and close nothing any more.
         for number in map(int, os.listdir("/proc/self/fd")):
             if number > 2 and number != connection.fileno():
@@ -176,8 +176,8 @@ def _ended() -> Iterator[tuple[int, int]]:
 def _work(starter: int) -> None:
     """Run Beam's worker in this process, without its output. Does not return.
 
-    Beam prints the traceback of every failure when it happens. The launcher says what failed, once;
-    With C4_TRACEBACK=1, workers print it too.
+    Beam prints the traceback of every failure when it happens. The launcher reports the failure, so
+    workers print it only with C4_TRACEBACK=1.
     """
     status = 0
     try:

@@ -324,12 +324,6 @@ class Place(NamedTuple):
     record_id: bytes | None
 
 
-def _place_of(record: WetRecord) -> Place:
-    found = _UUID.fullmatch(record.record_id)
-    record_id = bytes.fromhex(found[1].replace("-", "")) if found else None
-    return Place(record.offset, record.inner_offset, record_id)
-
-
 def read_pages(
     stream: BinaryIO,
     stats: ReadStats,
@@ -346,85 +340,63 @@ def read_pages(
         stream: The file, see `pipelines.wet.records.read_wet`, which says what is raised.
         stats: The reader's counts.
         recipe: What decides how records are read.
-        counts: Gets the lines that are dropped while reading, see `pages_of`.
+        counts: Gets the lines that a recipe with ``drop_parser_accidents`` drops while reading.
         max_record_bytes: Larger records are rejected.
         max_file_bytes: The rest of a file that unpacks to more is rejected.
         source: What the file is, see `pipelines.imports.sources`. The place of a page that is not
             of a WET file is its number in its file.
         path: The file, for sources other than WET files.
     """
-    if source != sources.WET:
-        limits = (max_record_bytes, max_file_bytes)
-        return _numbered(sources.read_source(source, path, stream, stats, limits), recipe, counts)
-    records = read_wet(
-        stream,
-        stats,
-        max_record_bytes=max_record_bytes,
-        max_file_bytes=max_file_bytes,
-        as_tf=recipe.drop_parser_accidents,
-    )
-    return pages_of(records, recipe, counts)
-
-
-def pages_of(
-    records: Iterable[WetRecord | Reject], recipe: Recipe, counts: Counter[str]
-) -> Iterator[tuple[Place, RawPage] | Reject]:
-    """Yield the pages of a WET file as a recipe's rules get them, and the rejects.
-
-    Args:
-        records: What `pipelines.wet.records.read_wet` yields.
-        recipe: With ``drop_parser_accidents`` a record may hold several pages, or none.
-        counts: Gets the lines that such a recipe drops while reading.
-    """
-    for record in records:
-        if isinstance(record, Reject):
-            yield record
-            continue
-        page = RawPage(
-            record.url,
-            record.timestamp,
-            record.content_type,
-            record.content_length,
-            record.text,
+    found: Iterator[tuple[Place, RawPage] | Reject]
+    if source == sources.WET:
+        records = read_wet(
+            stream,
+            stats,
+            max_record_bytes=max_record_bytes,
+            max_file_bytes=max_file_bytes,
+            as_tf=recipe.drop_parser_accidents,
         )
-        if recipe.drop_parser_accidents:
-            yield from _tf_parts(_place_of(record), page, counts)
-        else:
-            yield _place_of(record), page
+        found = (each if isinstance(each, Reject) else _placed(each) for each in records)
+    else:
+        limits = (max_record_bytes, max_file_bytes)
+        found = (
+            each if isinstance(each, Reject) else (Place(each.number, 0, None), each.page)
+            for each in sources.read_source(source, path, stream, stats, limits)
+        )
+    return _tf_parts(found, counts) if recipe.drop_parser_accidents else found
 
 
-def _numbered(
-    found: Iterable[Any], recipe: Recipe, counts: Counter[str]
-) -> Iterator[tuple[Place, RawPage] | Reject]:
-    """Yield the pages of `pipelines.imports` as those of a WET file."""
-    for item in found:
-        if isinstance(item, Reject):
-            yield item
-            continue
-        place = Place(item.number, 0, None)
-        if recipe.drop_parser_accidents:
-            yield from _tf_parts(place, item.page, counts)
-        else:
-            yield place, item.page
+def _placed(record: WetRecord) -> tuple[Place, RawPage]:
+    """Return a record's place, and its page as a recipe's rules get it."""
+    found = _UUID.fullmatch(record.record_id)
+    record_id = bytes.fromhex(found[1].replace("-", "")) if found else None
+    return Place(record.offset, record.inner_offset, record_id), RawPage(
+        record.url, record.timestamp, record.content_type, record.content_length, record.text
+    )
 
 
 def _tf_parts(
-    place: Place, page: RawPage, counts: Counter[str]
+    found: Iterable[tuple[Place, RawPage] | Reject], counts: Counter[str]
 ) -> Iterator[tuple[Place, RawPage] | Reject]:
-    """Yield the pages that TF makes of one record, see `tf_pages`."""
-    dated = bool(page.timestamp)
-    lines_dropped: Counter[str] = Counter()
-    parts = tf_pages(page, lines_dropped)
-    counts["lines_read"] += lines_dropped.total()
-    counts.update(lines_dropped)
-    for part in parts:
-        if not part.url:
-            detail = "page begun by a body line WARC/1.0"
-            yield Reject(place.offset, RejectReason.NO_URL, detail)
-        elif dated and not part.timestamp:  # a WET record has a date, a line of JSON perhaps not
-            yield Reject(place.offset, RejectReason.NO_DATE, part.url)
-        else:
-            yield place, part
+    """Yield the pages that TF makes of each record, several or none, see `tf_pages`."""
+    for each in found:
+        if isinstance(each, Reject):
+            yield each
+            continue
+        place, page = each
+        lines_dropped: Counter[str] = Counter()
+        parts = tf_pages(page, lines_dropped)
+        counts["lines_read"] += lines_dropped.total()
+        counts.update(lines_dropped)
+        for part in parts:
+            if not part.url:
+                detail = "page begun by a body line WARC/1.0"
+                yield Reject(place.offset, RejectReason.NO_URL, detail)
+            # A WET record has a date, a line of JSON perhaps not.
+            elif page.timestamp and not part.timestamp:
+                yield Reject(place.offset, RejectReason.NO_DATE, part.url)
+            else:
+                yield place, part
 
 
 class _Cleaner:

@@ -23,7 +23,7 @@ CleanFiles, take no part in deduplication, and become removals.
 import contextlib
 import dataclasses
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from c4_filters.opt_out import OptOut
@@ -170,7 +170,7 @@ class BuildCorpus(beam.PTransform[Any, Any]):
             )
 
         deduplicated = self._deduplicate(begin, names, totals, job)
-        # Asking for names makes a stage wait until every file, every piece is there.
+        # Stages that take these names wait until the removals of all files are written.
         ready = beam.pvalue.AsList(deduplicated)
         pieces = (
             begin
@@ -420,10 +420,7 @@ class _UrlRows(beam.DoFn):
             lost, packed = older_files.url_buffers(self._older, name, packed_rows, buckets)
         else:
             lost, packed = dedup.url_buffers(self._output, name, buckets, packed_rows)
-        if lost is not None:
-            yield beam.pvalue.TaggedOutput("lost", (name, lost))
-        for bucket, buffer in packed.items():
-            yield bucket, (name, buffer)
+        return _sent(name, lost, packed)
 
 
 class _SpanRows(beam.DoFn):
@@ -447,10 +444,15 @@ class _SpanRows(beam.DoFn):
             lost, packed = dedup.span_buffers(
                 self._output, name, found["pages"], self._window, buckets, packed_rows
             )
-        if lost is not None:
-            yield beam.pvalue.TaggedOutput("lost", (name, lost))
-        for bucket, buffer in packed.items():
-            yield bucket, (name, buffer)
+        return _sent(name, lost, packed)
+
+
+def _sent(name: str, lost: bytes | None, packed: Mapping[int, bytes]) -> Iterator[Any]:
+    """Yield a file's rows by bucket, and those that it lost at once."""
+    if lost is not None:
+        yield beam.pvalue.TaggedOutput("lost", (name, lost))
+    for bucket, buffer in packed.items():
+        yield bucket, (name, buffer)
 
 
 def _outdated_pages(

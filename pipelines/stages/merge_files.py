@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines import storage
 from pipelines.collector import without_collector
@@ -59,7 +60,7 @@ class MergePlan:
             MergeTask(group, shards)
             for group in range(self.groups)
             for shards in range(self.ranges)
-        ]  # fmt: skip
+        ]
 
     def files_of(self, group: int, names: Sequence[str]) -> Sequence[str]:
         """Return the names of a group's files, of all names in order.
@@ -188,7 +189,7 @@ def _sorted(files: Sequence[Opened], ranges: Sequence[_Range]) -> Iterator[pa.Ta
     table = pa.Table.from_batches(batches, PIECE_SCHEMA)
     table = table.take(shard_order(table))
     keys = table["page_key"].to_numpy()
-    train = len(keys) - int(pa.compute.sum(table["validation"]).as_py() or 0)
+    train = len(keys) - int(pc.sum(table["validation"]).as_py() or 0)
     firsts = {0: 0, 1: train}
     of_split = {0: keys[:train], 1: keys[train:]}
     for split, low, high in ranges:

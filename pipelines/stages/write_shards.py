@@ -189,8 +189,11 @@ def _slices(
     """Yield what a shard has in a cleaned file; ``paths``: with the WET file of each page."""
     with kept.open(source, build_id) as opened:
         for pages, codes, gone in opened.slices([SPLITS.index(task.split)], *task.key_range()):
-            wet_file = pa.scalar(opened.cleaned.wet_file, pa.large_string()) if paths else None
-            yield pages, codes, gone, pa.repeat(wet_file, len(pages)) if paths else None
+            wet_files = None
+            if paths:
+                wet_file = pa.scalar(opened.cleaned.wet_file, pa.large_string())
+                wet_files = pa.repeat(wet_file, len(pages))
+            yield pages, codes, gone, wet_files
 
 
 class _Shard:

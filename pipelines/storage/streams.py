@@ -11,7 +11,7 @@ from typing import Any
 
 SEQUENTIAL_BYTES = 16 << 20  # fetched at a time when a file is read from beginning to end
 SCATTERED_BYTES = 64 << 10  # fetched at a time when small parts of it are read
-_AHEAD_BYTES = 4 << 20  # fetched at a time where a range was announced
+AHEAD_BYTES = 4 << 20  # fetched at a time where a range was announced
 
 
 class RangeFile(io.BufferedIOBase):
@@ -103,7 +103,7 @@ class RangeFile(io.BufferedIOBase):
             return coming[1].result()
         length = max(missing, self._block)
         if self._expected[0] <= self._at < self._expected[1]:
-            length = max(length, min(self._expected[1] - self._at, _AHEAD_BYTES))
+            length = max(length, min(self._expected[1] - self._at, AHEAD_BYTES))
         return self._range(self._at, min(length, self._size - self._at))
 
     def _range(self, start: int, length: int) -> bytes:

@@ -115,7 +115,7 @@ CASES = {
     "bad word in a line that goes": ("en", f"{ENGLISH}\nheckbadger", PageVerdict.KEPT),
     "menu lines kept": ("en.noclean", f"Home\n{ENGLISH}\n{{", PageVerdict.KEPT),
     "language comes later": ("tfds", GERMAN, PageVerdict.KEPT),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -411,11 +411,8 @@ def test_bodies_are_read_as_the_reference_reads_them(c4_utils, tmp_path_factory,
     expected, _ = tf_split(c4_utils, path)
     assert [one for one in ours if one.url and one.text and one.timestamp] == expected
     non_blank = sum(
-        1
-        for one in pages
-        for line in one.text.replace("\r", "\n").split("\n")
-        if line.strip()
-    )  # fmt: skip
+        1 for one in pages for line in one.text.replace("\r", "\n").split("\n") if line.strip()
+    )
     kept = sum(one.text.count("\n") + 1 for one in ours if one.text)
     assert non_blank == kept + counts.total()
     assert set(counts) <= {LineVerdict.PARSER_ACCIDENT}

@@ -54,10 +54,8 @@ def test_commands_are_accepted(line):
 
 def test_the_files_of_submissions_are_listed():
     names = {
-        submission_name(name, split)
-        for name, entry in TASKS.items()
-        for split in entry.splits
-    }  # fmt: skip
+        submission_name(name, split) for name, entry in TASKS.items() for split in entry.splits
+    }
     listed = set(re.findall(r"`([\w-]+\.(?:tsv|jsonl))`", EVALUATION))
     assert listed == names - {None}
 

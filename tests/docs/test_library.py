@@ -164,9 +164,7 @@ def test_the_public_names_are_listed(package):
 @pytest.mark.parametrize("package", [c4_filters, model, pipelines])
 def test_no_module_has_the_name_of_a_function(package):
     modules = {module.name.lower() for module in pkgutil.iter_modules(package.__path__)}
-    functions = {
-        name for name in package.__all__ if not isinstance(getattr(package, name), type)
-    }  # fmt: skip
+    functions = {name for name in package.__all__ if not isinstance(getattr(package, name), type)}
     assert functions.isdisjoint(modules)
     for name in modules:  # nor does importing one hide a name
         importlib.import_module(f"{package.__name__}.{name}")

@@ -49,9 +49,7 @@ def test_no_input_breaks_a_promise(target: str) -> None:
 
 def test_inputs_are_the_same_in_every_run_and_differ_by_seed() -> None:
     seeds = seeds_of("urls")
-    first, again, other = (
-        list(itertools.islice(mutated(seeds, seed), 50)) for seed in (1, 1, 2)
-    )  # fmt: skip
+    first, again, other = (list(itertools.islice(mutated(seeds, seed), 50)) for seed in (1, 1, 2))
     assert first == again != other
 
 

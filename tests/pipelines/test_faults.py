@@ -90,23 +90,22 @@ HOSTILE = {
     "gzip without its trailer": (INFO + A + B + BEFORE_TRAILER, ALL, {"truncated": 1}),
     "one single member": (gzip.compress(TEXT, mtime=0), ALL, {}),
     "no compression": (TEXT, ALL, {}),
-    "CRLF rewritten, one member": (
-        gzip.compress(TEXT.replace(b"\r\n", b"\n"), mtime=0), ALL, {}),
-    "LF rewritten, no compression": (
-        TEXT.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), ALL, {}),
+    "CRLF rewritten, one member": (gzip.compress(TEXT.replace(b"\r\n", b"\n"), mtime=0), ALL, {}),
+    "LF rewritten, no compression": (TEXT.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), ALL, {}),
     "a record without address": (INFO + A + WITHOUT_URL + B, {FIRST, SECOND}, {"no_url": 1}),
     "a record without date": (INFO + A + WITHOUT_DATE + B, {FIRST, SECOND}, {"no_date": 1}),
     "bytes that are not UTF-8": (INFO + A + NOT_UTF8 + B, {FIRST, SECOND}, {"not_utf8": 1}),
     "a malformed header": (INFO + A + BAD_HEADER + B + C, ALL, {"bad_header": 1}),
     "a damaged member": (INFO + A + damaged(B) + C, {FIRST, THIRD}, {"corrupt_gzip": 1}),
-    "Content-Length far too large": (
-        SAID.sub(b"Content-Length: 99999", TEXT), ALL, {}),
-    "Content-Length too small": (
-        SAID.sub(b"Content-Length: 7", TEXT), ALL, {}),
+    "Content-Length far too large": (SAID.sub(b"Content-Length: 99999", TEXT), ALL, {}),
+    "Content-Length too small": (SAID.sub(b"Content-Length: 7", TEXT), ALL, {}),
     "zeros at the end": (INFO + A + B + bytes(512), {FIRST, SECOND}, None),
     "a stray text between members": (
-        INFO + A + gzip.compress(b"what is this\n") + B, {FIRST, SECOND}, {"not_warc": 1}),
-}  # fmt: skip
+        INFO + A + gzip.compress(b"what is this\n") + B,
+        {FIRST, SECOND},
+        {"not_warc": 1},
+    ),
+}
 
 
 @pytest.mark.slow

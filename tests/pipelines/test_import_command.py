@@ -170,9 +170,9 @@ def test_parts_of_a_dump_are_units_of_work(tmp_path: pathlib.Path) -> None:
     assert done.status == 0
     assert "pages of other kinds, left out: 2 redirect" in done.out
     address = "https://en.wikipedia.org/wiki/Old_Bridge"
-    assert rows(tmp_path / "out") == [
-        (address, "2024-01-02T03:04:05Z", "It needed 5 km of rope.")
-    ] * 2  # fmt: skip
+    assert (
+        rows(tmp_path / "out") == [(address, "2024-01-02T03:04:05Z", "It needed 5 km of rope.")] * 2
+    )
     made = manifest_of(tmp_path / "out")
     assert made["counts"]["records_of_other_types"] == {"redirect": 2}
     assert "mwparserfromhell" in made["versions"]

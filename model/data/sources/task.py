@@ -81,7 +81,7 @@ class TaskSource:
         self._data = task.open()
         self.examples = self._data.pair_counts[task.split]
         self._pairs: prepared.Pairs | None = None  # opened by those who read them
-        # A run reads most tasks many times: ids of inputs and targets, int32, by place.
+        # A run reads most tasks many times. Ids of inputs and targets, int32, by place of the pair:
         self._ids: dict[int, tuple[bytes, bytes]] = {}
         self._keep_bytes, self._kept_bytes = keep_bytes, 0
 
@@ -95,14 +95,10 @@ class TaskSource:
         del shard
         return element
 
-    def places(self, shard: int, epoch: int, element: int) -> "np.ndarray[Any, Any]":
-        """Return which pairs of the split an element has: int64 [pairs]."""
-        return self._places(shard, epoch, [element])[0]
-
     def _places(
         self, shard: int, epoch: int, elements: Sequence[int]
     ) -> list["np.ndarray[Any, Any]"]:
-        """Return the places of several elements of an epoch."""
+        """Return which pairs of the split each of these elements has: int64 [pairs]."""
         begin, end = self._part(shard)
         parts = self.elements(shard)
         ranges = [

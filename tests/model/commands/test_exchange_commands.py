@@ -134,9 +134,7 @@ def test_a_vocabulary_of_another_model_is_refused(tmp_path):
     config = V1_0.replace(vocab_size=128)
     export_model(tmp_path / "theirs", config, random_params(config))
     path = train(tmp_path / "vocab.model")
-    outcome = run_c4(
-        "import-hf", tmp_path / "theirs", "--output", tmp_path / "x", "--vocab", path
-    )  # fmt: skip
+    outcome = run_c4("import-hf", tmp_path / "theirs", "--output", tmp_path / "x", "--vocab", path)
     assert outcome.status == 1
     assert "200 ids, the model has 128: it is another model's" in outcome.err
 

@@ -94,7 +94,7 @@ def test_prepare_takes_pairs_of_ones_own(tmp_path):
         (["prepare", "squad", "--from", "absent", "--to", "y"], "absent: No such file"),
         (["prepare", "glue_ax", "--from", "train=x", "--to", "y"], "has no split 'train': test"),
     ],
-)  # fmt: skip
+)
 def test_wrong_usage_is_told_in_a_line(words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = tasks(*words)

@@ -160,9 +160,7 @@ def test_a_corpus_short_of_its_share_is_told(corpora, tmp_path):
         "--output", tmp_path / "v",
     )  # fmt: skip
     assert outcome.status == 0
-    held = sum(
-        len(line) for page in languages.pages("ro", 40) for line in page.split("\n")
-    )  # fmt: skip
+    held = sum(len(line) for page in languages.pages("ro", 40) for line in page.split("\n"))
     assert (
         f"ro has {held:,} characters, all of which are used; the sample is {2 * held:,} of the "
         "100,000,000 characters asked for, to keep the weights" in outcome.err

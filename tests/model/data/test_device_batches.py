@@ -17,9 +17,7 @@ from testing.corpora import NumberVocabulary, make_corpus, numbered
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    corpus = make_corpus(
-        tmp_path_factory.mktemp("device") / "c", {"train": numbered([300, 200])}
-    )  # fmt: skip
+    corpus = make_corpus(tmp_path_factory.mktemp("device") / "c", {"train": numbered([300, 200])})
     return InputConfig(
         corpus=corpus, vocabulary=NumberVocabulary(), batch_size=8, input_length=32, seed=5
     )

@@ -203,9 +203,7 @@ def twin(each, text, noise, ids):
     return (inputs[each.inputs]() if each.inputs in inputs else None), made
 
 
-NOISY = st.lists(
-    st.lists(st.tuples(st.integers(3, 900), st.booleans()), max_size=25), max_size=5
-)  # fmt: skip
+NOISY = st.lists(st.lists(st.tuples(st.integers(3, 900), st.booleans()), max_size=25), max_size=5)
 
 
 @pytest.mark.slow

@@ -412,9 +412,9 @@ def test_transformers_reads_our_configuration_as_the_same_model():
         theirs = transformers.T5Config.from_dict(config_to_hf(config))
         assert theirs.scale_decoder_outputs == config.tied_logits
         assert theirs.is_gated_act == (config.feed_forward == "gated-gelu")
-        assert theirs.dense_act_fn == {"relu": "relu", "gated-gelu": "gelu_new"}[
-            config.feed_forward
-        ]  # fmt: skip
+        assert (
+            theirs.dense_act_fn == {"relu": "relu", "gated-gelu": "gelu_new"}[config.feed_forward]
+        )
         assert theirs.num_decoder_layers == config.decoder_layers
         assert (theirs.num_layers, theirs.d_kv) == (config.num_layers, config.d_kv)
         assert (theirs.decoder_start_token_id, theirs.pad_token_id) == (0, 0)

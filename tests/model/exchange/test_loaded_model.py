@@ -184,7 +184,7 @@ GOOD = {"input_ids": np.full((2, 3), 5), "input_mask": np.ones((2, 3), int)}
         ("generate", {"beams": 2, "length_penalty": -1}, "length_penalty must be a number from 0"),
         ("generate", {"length_penalty": -1}, "length_penalty must be a number from 0"),
     ],
-)  # fmt: skip
+)
 def test_wrong_arrays_are_refused_with_what_is_wrong(tiny, method, arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         getattr(tiny, method)(**(GOOD | arguments))

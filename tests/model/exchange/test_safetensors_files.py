@@ -63,9 +63,7 @@ def test_transposed_tensors_are_written_as_they_read(tmp_path):
 
 
 @settings(max_examples=30)
-@given(
-    sizes=st.lists(st.integers(0, 30), min_size=1, max_size=8), limit=st.integers(1, 200)
-)  # fmt: skip
+@given(sizes=st.lists(st.integers(0, 30), min_size=1, max_size=8), limit=st.integers(1, 200))
 def test_several_files_hold_each_tensor_once_within_the_limit(tmp_path_factory, sizes, limit):
     folder = tmp_path_factory.mktemp("shards")
     tensors = {f"t{i}": np.full(size, i, np.float32) for i, size in enumerate(sizes)}

@@ -167,9 +167,7 @@ def test_mixtures_become_options():
 
 def test_leave_one_out_pretrains_for_each_group():
     found = jobs(plan_row(study(), row_of("table12", "leave-one-out multi-task training"), 0))
-    tasks = {
-        words_of(job).split("--tasks ")[1].split()[0] for job in found["pretrain"].values()
-    }  # fmt: skip
+    tasks = {words_of(job).split("--tasks ")[1].split()[0] for job in found["pretrain"].values()}
     assert tasks == {"squad", "glue_cola,glue_rte"}
     # With a single task nothing is left to mix.
     alone = jobs(plan_row(study(tasks=("squad",)),

@@ -81,9 +81,7 @@ def test_bias_of_all_pairs_and_its_gradient(bidirectional, queries, keys):
 @settings(max_examples=40, deadline=None)
 def test_mask_of_every_pair(segments, prefix, causal, with_prefix):
     prefixes = np.array([prefix] * len(segments)) if with_prefix else None
-    mask = attention_mask(
-        np.array(segments), np.array(segments), causal=causal, prefix=prefixes
-    )  # fmt: skip
+    mask = attention_mask(np.array(segments), np.array(segments), causal=causal, prefix=prefixes)
     assert mask.shape == (len(segments), 1, 6, 6)
     for row, ids in enumerate(segments):
         for i in range(6):
@@ -127,9 +125,7 @@ def test_a_bias_for_all_sequences_gets_the_gradients_of_each(arrays):
 
     each = jax.grad(total)(jnp.concatenate([arrays["bias"]] * 2))
     assert abs(np.asarray(each)).max() > 0.1
-    np.testing.assert_allclose(
-        jax.grad(total)(arrays["bias"])[0], each[0] + each[1], atol=1e-5
-    )  # fmt: skip
+    np.testing.assert_allclose(jax.grad(total)(arrays["bias"])[0], each[0] + each[1], atol=1e-5)
 
 
 def test_a_query_that_sees_nothing_has_a_finite_result_and_gradient(arrays):
@@ -252,9 +248,7 @@ def test_fused_attention_lowers_for_cuda_with_the_gradient_of_its_bias(low, cuda
         ),
     ],
 )  # fmt: skip
-def test_what_the_kernel_cannot_do_is_plain_by_auto_and_refused_by_fused(
-    low, cuda, change, reason
-):  # fmt: skip
+def test_what_the_kernel_cannot_do_is_plain_by_auto_and_refused_by_fused(low, cuda, change, reason):
     changed = change(low)
     np.testing.assert_array_equal(attend(**changed, path="auto"), attend(**changed, path="plain"))
     with pytest.raises(ValueError, match=f"fused attention is {reason}.*'auto' or 'plain'"):

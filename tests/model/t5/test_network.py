@@ -94,9 +94,7 @@ def test_packed_examples_are_as_if_alone(models, name):
                 tokens = "encoder_tokens" if side == "encoder" else "decoder_input_tokens"
                 alone[tokens] = np.where(own, alone[tokens], 63 - alone[tokens])
             own = batch["decoder_segments"][row] == segment
-            np.testing.assert_allclose(
-                logits(params, alone)[0][own], together[row][own], atol=1e-5
-            )  # fmt: skip
+            np.testing.assert_allclose(logits(params, alone)[0][own], together[row][own], atol=1e-5)
 
 
 def influence(logits, params, batch, name):

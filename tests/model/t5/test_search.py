@@ -157,9 +157,7 @@ def test_beam_search_is_the_reference_s(tables, vocabulary, ends, length, beams,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("ends", "alpha"), [((1,), 0.6), ((1,), 0.0), ((1, 2), 2.0), ((), 0.6)]
-)  # fmt: skip
+@pytest.mark.parametrize(("ends", "alpha"), [((1,), 0.6), ((1,), 0.0), ((1, 2), 2.0), ((), 0.6)])
 def test_enough_beams_find_the_best_of_all_sequences(tables, ends, alpha):
     vocabulary, length = 4, 4
     params = random_tables(40, vocabulary, seed=7)

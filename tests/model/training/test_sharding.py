@@ -131,9 +131,7 @@ def test_bytes_of_a_device_are_what_jax_says(size):
 
 def test_what_cannot_be_divided_is_told():
     model = T5(SIZES["base"])
-    lines = sharding.undivided_axes(
-        MeshShape(tensor=8), model.param_axes(), model.param_shapes()
-    )  # fmt: skip
+    lines = sharding.undivided_axes(MeshShape(tensor=8), model.param_axes(), model.param_shapes())
     assert lines == [
         f"{stack}/relative_bias: relpos_heads=12 is not divisible by tensor=8, so each device "
         "holds all of it"

@@ -210,7 +210,7 @@ def test_prices_of_ones_own(tmp_path: pathlib.Path) -> None:
         (("--crawl", "CC-MAIN-2019-18", "--machine", "n2-highcpu-4"), ("GB", "--machine")),
         (("--crawl", "CC-MAIN-2019-18", "--shards", "64"), ("GB", "--shards")),
     ],
-)  # fmt: skip
+)
 def test_refusals_are_one_line_with_the_way_out(
     words: tuple[str, ...], said: tuple[str, ...]
 ) -> None:

@@ -99,8 +99,8 @@ def test_slices_are_the_filtered_table_with_the_right_page_and_unit_indices(
     batch_rows: int,
     batch_bytes: int,
 ) -> None:
-    monkeypatch.setattr(cleaned, "_BATCH_ROWS", batch_rows)
-    monkeypatch.setattr(cleaned, "_BATCH_TEXT_BYTES", batch_bytes)
+    monkeypatch.setattr(cleaned, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(cleaned, "BATCH_TEXT_BYTES", batch_bytes)
     rows = in_shard_order(rows)
     first_units = np.cumsum([0] + [len(page["unit_starts"]) for page in rows]).tolist()
     path = str(tmp_path / "a.arrow")
@@ -129,8 +129,8 @@ def test_slices_are_the_filtered_table_with_the_right_page_and_unit_indices(
 def test_batches_end_at_the_row_that_fills_them_and_where_the_split_changes(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cleaned, "_BATCH_TEXT_BYTES", 10)
-    monkeypatch.setattr(cleaned, "_BATCH_ROWS", 3)
+    monkeypatch.setattr(cleaned, "BATCH_TEXT_BYTES", 10)
+    monkeypatch.setattr(cleaned, "BATCH_ROWS", 3)
     sizes = [4, 4, 4, 20, 1, 1, 1, 1]
     rows = [row(i, i, False, 1, "x" * size) for i, size in enumerate(sizes)]
     rows += [row(9, 0, True, 1, "x"), row(10, 1, True, 1, "x")]
@@ -144,7 +144,7 @@ def test_batches_end_at_the_row_that_fills_them_and_where_the_split_changes(
 def test_only_batches_of_the_range_are_read(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cleaned, "_BATCH_ROWS", 1)
+    monkeypatch.setattr(cleaned, "BATCH_ROWS", 1)
     path = str(tmp_path / "a.arrow")
     write_cleaned(path, table_of([row(i, i, False, 1, "x") for i in range(20)]), {})
     with CleanedFile(path) as file:
@@ -285,7 +285,7 @@ def test_a_batch_of_fewer_rows_than_the_table_says_is_refused(
 def test_every_range_of_a_few_pages(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cleaned, "_BATCH_ROWS", 3)
+    monkeypatch.setattr(cleaned, "BATCH_ROWS", 3)
     keys = [0, 2, 2, 4, 6, 6, 6, 8]
     rows = [row(n, key, split, n % 3, "x") for split in (False, True) for n, key in enumerate(keys)]
     first_units = np.cumsum([0] + [len(page["unit_starts"]) for page in rows]).tolist()

@@ -161,7 +161,7 @@ def test_a_damaged_manifest(tmp_path, content, message):
         ([entry()], {"format": "tfrecord"}, "holds parquet, not tfrecord: build it with --format "),
         ([entry()], {"format": "avro"}, "unknown format 'avro'; formats are parquet, tfrecord, js"),
     ],
-)  # fmt: skip
+)
 def test_corpora_that_cannot_be_read(tmp_path, shards, options, message):
     with pytest.raises(CorpusError, match=message):
         open_corpus(manifest_with(tmp_path, shards)).split(**options)

@@ -253,7 +253,7 @@ NAMED = {
     "asked wrongly": (Answer(400, {}, b"<p>no\x1b such\npath</p>"), "status 400: no· such path"),
     "refused in gzip": (Answer(400, {}, gzip.compress(b"no " + bytes(99 << 20), 1)), "400: no ··"),
     "refused": (Answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>"), "AccessDenied"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", NAMED)

@@ -307,7 +307,7 @@ def look():
     process = pathlib.Path("/proc") / str(starter)
     print(workers._deaths[0])
     for each in sorted((process / "fd").iterdir(), key=lambda each: int(each.name)):
-        words = each.samefile(f"/proc/self/fd/{workers._words.fileno()}")
+        words = each.samefile(f"/proc/self/fd/{workers._printed.fileno()}")
         print("words" if words else os.readlink(each).split(":")[0], end=" ")
     print()
     status = dict(line.split(":", 1) for line in (process / "status").open())
@@ -376,14 +376,14 @@ def test_with_own_rules_a_launcher_does_not_fork(
     class SeenError(Exception):
         pass
 
-    def workers(alone: Any) -> None:
-        raise SeenError(alone)
+    def workers(one_thread: Any) -> None:
+        raise SeenError(one_thread)
 
     monkeypatch.setattr(builds, "Workers", workers)
-    alone = contextlib.nullcontext
+    one_thread = contextlib.nullcontext
     with pytest.raises(SeenError) as seen:
-        builds.run(config, RunConfig(), alone=alone)
-    assert seen.value.args == (None if rules else alone,)
+        builds.run(config, RunConfig(), one_thread=one_thread)
+    assert seen.value.args == (None if rules else one_thread,)
 
 
 def test_a_forked_process_that_the_system_has_reaped_has_ended() -> None:

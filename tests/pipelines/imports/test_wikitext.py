@@ -72,7 +72,7 @@ SENTENCES = {
     "'''''a'' b'''": "a b",
     "L'''amour'' est ''''fort'''.": "L'amour est 'fort.",
     "{{{1|default}}} and {{{2}}}.": "default and.",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("wikitext", "text"), SENTENCES.items())

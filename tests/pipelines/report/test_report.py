@@ -26,12 +26,12 @@ FINE = "The ferry was late again. It rained the whole day. Nobody minded the wai
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028<!-- & ]]>"
 HIDDEN = "safe \u202egpj.exe\u202c \u2066x\u2069 \x1b[31m \ufeff\u200b"
 HOSTILE_PAGES = [
-    ("http://a.example/\u202e\"><script>alert(3)</script>", f"{FINE}\n{HOSTILE} {FINE}"),
+    ('http://a.example/\u202e"><script>alert(3)</script>', f"{FINE}\n{HOSTILE} {FINE}"),
     ("javascript:alert(4)//http://b.example/", f"One more page is here. {FINE}\n{HIDDEN} {FINE}"),
     ("https://c.example/$x^{2}$?a=<svg onload=alert(5)>&b='", f"Yet another one. {FINE} {HOSTILE}"),
     ("http://d.example/x", f"{HOSTILE} {{ alert(6) }} {FINE}"),
     ("http://e.example/y", f"{HOSTILE}"),
-]  # fmt: skip
+]
 RECIPE = """
 name = "evil"
 description = "</script><script>alert(7)</script> $\\\\frac{a}$ \\u202e"

@@ -125,7 +125,7 @@ def test_shards_are_the_same_from_pieces(
     sorted_bytes: int,
 ) -> None:
     assume(groups <= files)
-    monkeypatch.setattr(cleaned_files, "_BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(cleaned_files, "BATCH_ROWS", batch_rows)
     monkeypatch.setattr(merging, "SORTED_BYTES", sorted_bytes)
     monkeypatch.setattr(pieces, "_SECTION_TEXT_BYTES", 200)
     folder = tmp_path_factory.mktemp("merged")

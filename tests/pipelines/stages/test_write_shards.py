@@ -131,7 +131,7 @@ def test_shards_are_the_pages_cut_and_sorted(
     batch_rows: int,
     late: bool,
 ) -> None:
-    monkeypatch.setattr(cleaned_files, "_BATCH_ROWS", batch_rows)  # slices of several batches
+    monkeypatch.setattr(cleaned_files, "BATCH_ROWS", batch_rows)  # slices of several batches
     folder = tmp_path_factory.mktemp("shards")
     names = ["a", "b", "c"]
     groups: dict[str, list[Page]] = {name: [] for name in names}

@@ -63,9 +63,7 @@ def bomb(head: bytes, mebibytes: int) -> bytes:
     for _ in range(mebibytes):
         checksum = zlib.crc32(bytes(MIB), checksum)
     size = (len(head) + mebibytes * MIB) & 0xFFFFFFFF
-    return (
-        GZIP_HEAD + start + zeros(mebibytes) + b"\x03\0" + struct.pack("<II", checksum, size)
-    )  # fmt: skip
+    return GZIP_HEAD + start + zeros(mebibytes) + b"\x03\0" + struct.pack("<II", checksum, size)
 
 
 def nested(count: int, tail: bytes) -> bytes:

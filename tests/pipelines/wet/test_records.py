@@ -836,7 +836,7 @@ _HEADER_LINES = [
     *(b"Content-Type : text/html", b"X-Note:no blank", b"no colon", b"Two words: a", b"X:Y: a"),
     *(b" folded", b"\tfolded: a", b"X-Note: a\nX-Other: b", b"X-Note: a\n folded", b": nameless"),
     *(b"WARC-Target-URI: http://b.example/", b"content-length: 3", b"WARC-Date: 2016"),
-]  # fmt: skip
+]
 
 
 @given(st.lists(st.sampled_from(_HEADER_LINES), max_size=4))
