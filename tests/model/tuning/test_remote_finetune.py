@@ -67,7 +67,8 @@ def test_a_run_cut_off_in_an_upload_keeps_its_best_checkpoint_and_goes_on(
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 21))
     scores = {r["step"]: r["validation/own/accuracy"] for r in rows if "validation_loss" in r}
     assert list(scores) == [4, 8, 12, 16, 20]
-    best = max(scores, key=lambda step: scores[step])
+    losses = {r["step"]: r["validation_loss"] for r in rows if "validation_loss" in r}
+    best = max(scores, key=lambda step: (scores[step], -losses[step]))
     assert best > 4
     kept = kept_best(RUN)["own"]
     assert (kept["step"], kept["value"]) == (best, scores[best])
