@@ -100,6 +100,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         made = prepare(name, rows, asked.to, " ".join(asked.sources), asked.limit)
         splits = ", ".join(f"{split} {count:,}" for split, count in made.splits.items())
         print(f"{pathlib.Path(asked.to, name)}: {splits}", flush=True)
+        if asked.limit is None and (unlike := made.unlike_published(*made.splits)):
+            print(f"note: {unlike}: look for missing or other files (--from)", flush=True)
     return 0
 
 

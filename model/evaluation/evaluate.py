@@ -145,6 +145,7 @@ def evaluate(
         why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
         raise ValueError(f"nothing to evaluate: {why or f'no {config.split} set (--split)'}")
     scores: list[TaskScores] = []
+    unlike = [prepared.unlike_published(split) for prepared, split in work]
     steps: dict[str, int | None] = {}
     for prepared, split in work:
         name = prepared.task.name
@@ -162,6 +163,7 @@ def evaluate(
         steps,
         config.against,
         config.resamples,
+        [f"{each}: its score is not comparable with the paper's" for each in unlike if each],
     )
 
 

@@ -134,6 +134,19 @@ class Prepared:
         """
         return tuple(split for split in self.task.evaluated if split in self.splits)
 
+    def unlike_published(self, *splits: str) -> str:
+        """Return how many examples of these splits the task was published with, where they differ.
+
+        Empty where none does, and for one's own pairs.
+        """
+        published = self.task.splits
+        differing = [
+            f"{split} {published[split]:,}, not {self.splits[split]:,}"
+            for split in splits
+            if split in published and published[split] != self.splits[split]
+        ]
+        return f"{self.task.name} is published with {'; '.join(differing)}" if differing else ""
+
     def raws(self, split: str) -> "RawExamples":
         """Return the raw examples of a split. Raises ValueError if there is no such split."""
         if split not in self.splits:

@@ -46,7 +46,11 @@ def test_show_prints_the_rates_of_a_mixture():
 def test_prepare_writes_what_training_reads(tmp_path):
     (tmp_path / "train.tsv").write_text("gj04\t1\t\tIt rained.\ncj99\t0\t*\tRained it.\n")
     done = tasks("prepare", "glue_cola", "--from", str(tmp_path), "--to", str(tmp_path / "data"))
-    assert (done.status, done.out) == (0, f"{tmp_path}/data/glue_cola: train 2\n")
+    assert (done.status, done.out) == (
+        0,
+        f"{tmp_path}/data/glue_cola: train 2\nnote: glue_cola is published with train 8,551, not "
+        "2: look for missing or other files (--from)\n",
+    )
     assert list(Prepared(tmp_path / "data", "glue_cola").pairs("train")) == [
         ("cola sentence: It rained.", "acceptable"),
         ("cola sentence: Rained it.", "unacceptable"),

@@ -128,6 +128,11 @@ def test_json_holds_all_that_the_table_does(tmp_path):
         "invalid": 0,
     }
     assert found["steps"] == {"glue_sst2": 7}
+    note = (
+        "glue_sst2 is published with validation 872, not 1: its score is not comparable with the "
+    )
+    assert found["notes"] == [f"{note}paper's"]
+    assert f"{note}paper's" in report.lines()
     assert found["paper"]["row"] == "t5_base"
     assert found["columns"] == {"sst2_acc": 100.0}
     silent = Report("m", "validation", report.scores, resamples=0)
