@@ -57,6 +57,34 @@ def test_prepare_writes_what_training_reads(tmp_path):
     ]
 
 
+def test_several_tasks_are_looked_for_before_one_is_written_and_skipped_if_there(tmp_path):
+    published, to = tmp_path / "published", tmp_path / "data"
+    (published / "CoLA").mkdir(parents=True)
+    (published / "CoLA" / "train.tsv").write_text("gj04\t1\t\tIt rained.\n")
+    words = ("prepare", "glue_cola", "super_glue_boolq", "--from", published, "--to", to)
+    for _ in range(2):
+        refused = tasks(*words)
+        assert refused.status == 1
+        assert refused.err == (
+            f"c4: error: super_glue_boolq: {published}: none of the task's files is there: "
+            "train.jsonl, val.jsonl, dev.jsonl, test.jsonl\n"
+        )
+        assert not to.exists()
+    assert tasks("prepare", "glue_cola", "--from", published, "--to", to).status == 0
+    (published / "BoolQ").mkdir()
+    row = {"question": "q", "passage": "p", "label": True, "idx": 0}
+    (published / "BoolQ" / "train.jsonl").write_text(f"{json.dumps(row)}\n")
+    done = tasks(*words)
+    assert done.status == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[:2] == [
+        f"{to}/glue_cola: prepared from {published} before: skipped",
+        f"{to}/super_glue_boolq: train 1",
+    ]
+    other = tasks(*words, "--limit", "1")  # not what is there
+    assert f"{to}/glue_cola exists already" in other.err
+
+
 def test_prepare_takes_a_file_for_each_split(tmp_path):
     row = {"question": "q", "passage": "p", "label": True, "idx": 0}
     path = tmp_path / "boolq.jsonl"
