@@ -11,6 +11,7 @@ from model.small_files import require_local
 from model.tasks import TASKS, Task, mixture, task
 from model.tasks.mixtures import C4, mixture_tasks
 from model.tasks.prepared import OWN, is_prepared, prepare
+from model.tasks.registry import unknown_task
 from model.tasks.sources.libraries import (
     holds_hugging_face,
     read_hugging_face,
@@ -141,7 +142,7 @@ def _names(words: Sequence[str]) -> list[str]:
     found = [name for word in words for name in mixture_tasks(word) if name != C4]
     for name in found:
         if name not in TASKS and name != OWN:
-            raise ValueError(f"no task {name!r}: c4 tasks list shows the tasks")
+            raise ValueError(unknown_task(name, (*TASKS, OWN, *_MIXTURES)))
     return list(dict.fromkeys(found))
 
 

@@ -10,7 +10,7 @@ from model.evaluation.report import Report
 from model.evaluation.scores import TaskScores, evaluate_task
 from model.evaluation.submissions import Written, majority_label, submission_name, write_submission
 from model.tasks.prepared import OWN, Prepared, prepared_tasks
-from model.tasks.registry import FORMS, TASKS
+from model.tasks.registry import FORMS, TASKS, unknown_task
 from pipelines.options import option
 
 #: Gives, for a task's name, the function that predicts, and the step of the checkpoint.
@@ -31,7 +31,8 @@ def task_names(asked: str) -> tuple[str, ...]:
         elif name in TASKS or name == OWN:
             found.append(name)
         else:
-            raise ValueError(f"no task {name!r}: c4 tasks list shows the tasks (--task)")
+            known = (*TASKS, OWN, "all", "glue", "super_glue")
+            raise ValueError(f"{unknown_task(name, known)} (--task)")
     return tuple(dict.fromkeys(found))
 
 

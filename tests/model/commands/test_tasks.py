@@ -111,10 +111,10 @@ def test_prepare_takes_pairs_of_ones_own(tmp_path):
         (["list", "glue_cola"], "c4 tasks list takes no name"),
         (["list", "--limit", "3"], "--limit belongs to c4 tasks prepare"),
         (["show"], "c4 tasks show needs a name"),
-        (["show", "cola"], "no task 'cola': c4 tasks list shows the tasks"),
+        (["show", "cola"], "no task 'cola', perhaps 'glue_cola': c4 tasks list shows the tasks"),
         (["show", "squad", "--from", "x"], "--from belongs to c4 tasks prepare"),
         (["prepare", "squad"], "needs --from and --to"),
-        (["prepare", "cola", "--from", "x", "--to", "y"], "no task 'cola'"),
+        (["prepare", "cola", "--from", "x", "--to", "y"], "no task 'cola', perhaps 'glue_cola'"),
         (
             ["prepare", "squad", "--from", "x", "--to", "y", "--limit", "0"],
             "limit must be at least 1, got 0 (--limit)",

@@ -165,7 +165,7 @@ def test_what_cannot_be_evaluated_is_named(tmp_path):
         evaluate(config(tmp_path), saying(""))
     with pytest.raises(ValueError, match=r"nothing to evaluate: no validation set \(--split\)"):
         evaluate(config(tmp_path, tasks=("glue_ax",)), saying(""))
-    with pytest.raises(ValueError, match=r"no task 'cola': .* \(--task\)"):
+    with pytest.raises(ValueError, match=r"no task 'cola', perhaps 'glue_cola': .* \(--task\)"):
         task_names("glue,cola")
     with pytest.raises(ValueError, match="the paper has no row"):
         config(tmp_path, against="ours")
