@@ -1,15 +1,17 @@
 """``c4 tasks``: the paper's tasks, what they read as, and their data made ready for training."""
 
 import argparse
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Literal
 
 from model.small_files import require_local
 from model.tasks import TASKS, Task, mixture, task
 from model.tasks.mixtures import C4, mixture_tasks
-from model.tasks.prepared import OWN, prepare
+from model.tasks.prepared import OWN, is_prepared, prepare
+from model.tasks.registry import unknown_task
 from model.tasks.sources.libraries import (
     holds_hugging_face,
     read_hugging_face,
@@ -95,12 +97,44 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         return 0
     if not asked.sources or not asked.to:
         raise ValueError("c4 tasks prepare needs --from and --to")
-    for name in _names(asked.name):
-        rows = _rows(name, asked.sources)
-        made = prepare(name, rows, asked.to, " ".join(asked.sources), asked.limit)
-        splits = ", ".join(f"{split} {count:,}" for split, count in made.splits.items())
-        print(f"{pathlib.Path(asked.to, name)}: {splits}", flush=True)
+    _prepare(_names(asked.name), asked.sources, asked.to, asked.limit)
     return 0
+
+
+def _prepare(names: Sequence[str], sources: Sequence[str], to: str, limit: int | None) -> None:
+    """Prepare tasks; of several, look for the files of all first, and skip what is there."""
+    source = " ".join(sources)
+    if len(names) > 1:
+        there = [name for name in names if is_prepared(name, to, source, limit)]
+        for name in there:
+            print(f"{pathlib.Path(to, name)}: prepared from {source} before: skipped", flush=True)
+        names = [name for name in names if name not in there]
+        if not _is_library(sources[0]):
+            for name in names:
+                with _naming_task(name), contextlib.closing(_rows(name, sources)) as rows:
+                    next(rows, None)
+    for name in names:
+        with _naming_task(name):
+            made = prepare(name, _rows(name, sources), to, source, limit)
+        splits = ", ".join(f"{split} {count:,}" for split, count in made.splits.items())
+        print(f"{pathlib.Path(to, name)}: {splits}", flush=True)
+        if limit is None and (unlike := made.unlike_published(*made.splits)):
+            print(f"note: {unlike}: look for missing or other files (--from)", flush=True)
+
+
+@contextlib.contextmanager
+def _naming_task(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if name in str(error):
+            raise
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _is_library(source: str) -> bool:
+    """Return whether a source is a library that downloads, which looking would begin."""
+    return source == "hf" or source.partition(":")[0] == "tfds"
 
 
 def _names(words: Sequence[str]) -> list[str]:
@@ -108,11 +142,11 @@ def _names(words: Sequence[str]) -> list[str]:
     found = [name for word in words for name in mixture_tasks(word) if name != C4]
     for name in found:
         if name not in TASKS and name != OWN:
-            raise ValueError(f"no task {name!r}: c4 tasks list shows the tasks")
+            raise ValueError(unknown_task(name, (*TASKS, OWN, *_MIXTURES)))
     return list(dict.fromkeys(found))
 
 
-def _rows(name: str, sources: Sequence[str]) -> Iterator[tuple[str, Raw]]:
+def _rows(name: str, sources: Sequence[str]) -> Generator[tuple[str, Raw]]:
     given = [source.partition("=") for source in sources if _is_split(source)]
     if given and len(given) < len(sources):
         raise ValueError("--from is either one folder or a file for each split: SPLIT=FILE")

@@ -46,15 +46,29 @@ class SourceSize:
         '100 pages, 80,000 tokens: the run reads the corpus 419,430.4 times'
         >>> SourceSize("glue_cola", 0.1, 8551).described(3.065)
         '8,551 examples: the run reads them 3.06 times'
+        >>> SourceSize("c4", 1.0, 9e4, 12_345, 5_763_312, exact=False).described(0.5)
+        '12,345 pages, about 5.8 million tokens: the run reads the corpus about 0.50 times'
         """
         about = "" if self.exact else "about "
         digits = 1 if passes >= 10 else 2 if passes >= 0.1 else 4
         times = f"{about}{passes:,.{digits}f} times"
         if self.pages is None:
             return f"{self.examples:,.0f} examples: the run reads them {times}"
-        return (
-            f"{self.pages:,} pages, {about}{self.tokens:,} tokens: the run reads the corpus {times}"
-        )
+        tokens = f"{self.tokens:,}" if self.exact or self.tokens is None else _rounded(self.tokens)
+        return f"{self.pages:,} pages, {about}{tokens} tokens: the run reads the corpus {times}"
+
+
+def _rounded(number: int) -> str:
+    """Return an estimate with the two digits that it is good for.
+
+    >>> _rounded(6_365_103), _rounded(637_000), _rounded(9_960_000_000), _rounded(8_049)
+    ('6.4 million', '640,000', '10 billion', '8,000')
+    """
+    number = int(float(f"{number:.1e}"))
+    for scale, name in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):
+        if number >= scale:
+            return f"{number / scale:,.{int(number < 10 * scale)}f} {name}"
+    return f"{number:,}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,25 +142,29 @@ class _Measure:
             return SourceSize(source.name, rate, source.examples)
         assert isinstance(source, CorpusSource)
         counts = [source.elements(shard) for shard in range(self._shards)]
-        pages = tokens = examples = elements = 0
+        pages = text_bytes = tokens = examples = elements = 0
         for turn, shard in itertools.product(range(max(counts)), range(self._shards)):
             if turn >= counts[shard]:
                 continue
-            found, pairs = source.measured_pairs(shard, 0, turn)
+            found = source.measured_pairs(shard, 0, turn)
             pages += sum(end - begin for begin, end in source.order.ranges(shard, 0, turn))
-            tokens, examples, elements = tokens + found, examples + len(pairs[1]), elements + 1
-            if len(pairs[1]):
-                self._kept[number].append(pairs)
+            text_bytes, tokens = text_bytes + found.text_bytes, tokens + found.tokens
+            examples, elements = examples + len(found.pairs[1]), elements + 1
+            if len(found.pairs[1]):
+                self._kept[number].append(found.pairs)
             if tokens >= _ENOUGH_TOKENS:
                 break
-        share = pages / source.page_count
+        exact = elements == sum(counts)
+        share = 1.0 if exact else pages / source.page_count
+        if source.text_bytes and not exact:  # pages differ in length more than text in its tokens
+            share = text_bytes / source.text_bytes
         return SourceSize(
             name=source.name,
             rate=rate,
             examples=examples / share,
             pages=source.page_count,
             tokens=round(tokens / share),
-            exact=elements == sum(counts),
+            exact=exact,
         )
 
     def examples_per_row(self) -> float:

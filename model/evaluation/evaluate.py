@@ -10,7 +10,7 @@ from model.evaluation.report import Report
 from model.evaluation.scores import TaskScores, evaluate_task
 from model.evaluation.submissions import Written, majority_label, submission_name, write_submission
 from model.tasks.prepared import OWN, Prepared, prepared_tasks
-from model.tasks.registry import FORMS, TASKS
+from model.tasks.registry import FORMS, TASKS, unknown_task
 from pipelines.options import option
 
 #: Gives, for a task's name, the function that predicts, and the step of the checkpoint.
@@ -31,7 +31,8 @@ def task_names(asked: str) -> tuple[str, ...]:
         elif name in TASKS or name == OWN:
             found.append(name)
         else:
-            raise ValueError(f"no task {name!r}: c4 tasks list shows the tasks (--task)")
+            known = (*TASKS, OWN, "all", "glue", "super_glue")
+            raise ValueError(f"{unknown_task(name, known)} (--task)")
     return tuple(dict.fromkeys(found))
 
 
@@ -145,6 +146,7 @@ def evaluate(
         why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
         raise ValueError(f"nothing to evaluate: {why or f'no {config.split} set (--split)'}")
     scores: list[TaskScores] = []
+    unlike = [prepared.unlike_published(split) for prepared, split in work]
     steps: dict[str, int | None] = {}
     for prepared, split in work:
         name = prepared.task.name
@@ -162,6 +164,7 @@ def evaluate(
         steps,
         config.against,
         config.resamples,
+        [f"{each}: its score is not comparable with the paper's" for each in unlike if each],
     )
 
 

@@ -56,6 +56,7 @@ class Report:
         steps: of a run, the step of the checkpoint that each task was evaluated with.
         against: the paper's row that stands beside ours.
         resamples: of the bootstrap; 0 for no intervals.
+        notes: what else has to be known of the scores.
     """
 
     model: str
@@ -65,6 +66,7 @@ class Report:
     steps: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
     against: str = BASELINE
     resamples: int = bootstrap.RESAMPLES
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         published_row(self.against)
@@ -99,6 +101,7 @@ class Report:
             for found in self.scores
             if found.invalid
         ]
+        notes += self.notes
         notes += [f"{name}: not evaluated: {reason}" for name, reason in self.missing.items()]
         if notes:
             yield ""
@@ -126,6 +129,7 @@ class Report:
             "paper": {"row": self.against, "columns": dict(published_row(self.against).values)},
             "bootstrap": {"resamples": self.resamples, "level": bootstrap.LEVEL, "seed": 0},
             "missing": dict(self.missing),
+            "notes": list(self.notes),
         }
 
     def _long_rows(self) -> list[tuple[str, ...]]:

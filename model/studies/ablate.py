@@ -35,7 +35,7 @@ from model.studies.held_out_pages import held_out_pages, hold_out, judged, read_
 from model.studies.statistics import Comparison, compare_paired
 from model.t5.config import ARCHITECTURES, SIZES, model_config
 from model.tasks.prepared import OWN, Prepared
-from model.tasks.registry import TASKS
+from model.tasks.registry import TASKS, unknown_task
 from model.text_table import text_table
 from pipelines.options import check_bounds, comma_separated, option
 
@@ -266,7 +266,7 @@ class Work:
         config = self._config
         for name in config.tasks:
             if name not in (*TASKS, OWN):
-                raise ValueError(f"no task {name!r}: c4 tasks list shows the tasks (--task)")
+                raise ValueError(f"{unknown_task(name, (*TASKS, OWN))} (--task)")
             prepared = Prepared(str(config.data), name)
             if not (prepared.pair_counts.get("train") and prepared.validation_splits):
                 raise ValueError(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import EllipsisType
 
 from model.tasks.prepared import OWN
-from model.tasks.registry import TASKS, mixed_tasks
+from model.tasks.registry import TASKS, mixed_tasks, unknown_task
 
 #: The unsupervised task.
 C4 = "c4"
@@ -124,8 +124,10 @@ def mixture(
     names = (name,) if isinstance(name, str) else name
     tasks = tuple(dict.fromkeys(task for entry in names for task in mixture_tasks(entry)))
     for task in tasks:
-        if task not in (*TASKS, OWN, C4):
-            raise ValueError(f"no task or mixture {task!r}: c4 tasks list shows the tasks")
+        known = (*TASKS, OWN, C4)
+        if task not in known:
+            mixtures = ("all", "glue", "super_glue")
+            raise ValueError(unknown_task(task, (*known, *mixtures), "task or mixture"))
     if unsupervised or (unsupervised is None and name == "all"):
         tasks = (*tasks, C4)
     if leave_out is not None:

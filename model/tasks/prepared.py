@@ -49,13 +49,34 @@ def prepare(
             splits = _write_splits(found, rows, work, limit)
             if not splits:
                 raise ValueError(f"{source}: no examples of {name}")
-            description = {"task": name, "source": source, "splits": splits}
+            description = {**_origin(name, source, limit), "splits": splits}
             text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
             (work / _DESCRIPTION).write_text(text, "utf-8")
             work.rename(target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return Prepared(folder, name)
+
+
+def is_prepared(
+    name: str, folder: str | os.PathLike[str], source: str, limit: int | None = None
+) -> bool:
+    """Return whether `prepare` wrote the task to the folder from a source of the same name.
+
+    Raises ValueError for a damaged ``task.json``.
+    """
+    path = pathlib.Path(folder, name, _DESCRIPTION)
+    if not path.is_file():
+        return False
+    found = read_json_object(path)
+    return {key: value for key, value in found.items() if key != "splits"} == _origin(
+        name, source, limit
+    )
+
+
+def _origin(name: str, source: str, limit: int | None) -> dict[str, Any]:
+    limited = {} if limit is None else {"limit": limit}
+    return {"task": name, "source": source, **limited}
 
 
 def _write_splits(
@@ -133,6 +154,19 @@ class Prepared:
         MNLI has two, most tasks one; tasks with test sets only have none.
         """
         return tuple(split for split in self.task.evaluated if split in self.splits)
+
+    def unlike_published(self, *splits: str) -> str:
+        """Return how many examples of these splits the task was published with, where they differ.
+
+        Empty where none does, and for one's own pairs.
+        """
+        published = self.task.splits
+        differing = [
+            f"{split} {published[split]:,}, not {self.splits[split]:,}"
+            for split in splits
+            if split in published and published[split] != self.splits[split]
+        ]
+        return f"{self.task.name} is published with {'; '.join(differing)}" if differing else ""
 
     def raws(self, split: str) -> "RawExamples":
         """Return the raw examples of a split. Raises ValueError if there is no such split."""

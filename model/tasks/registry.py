@@ -5,8 +5,9 @@ paper differs, ``task(name, form="paper")`` gives its form.
 """
 
 import dataclasses
+import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -202,13 +203,28 @@ def task(name: str, form: str = "code") -> Task:
     1
     """
     if name not in TASKS:
-        raise ValueError(f"no task {name!r}: c4 tasks list shows the tasks")
+        raise ValueError(unknown_task(name, TASKS))
     if form not in FORMS:
         raise ValueError(f"the form of a task is {' or '.join(FORMS)}, got {form!r}")
     found = TASKS[name]
     if form == "paper":
         found = dataclasses.replace(found, **_PAPER.get(name, {}), form=form)
     return found
+
+
+def unknown_task(name: str, known: Iterable[str], what: str = "task") -> str:
+    """Return what is wrong with a name that is none of a task, and which may be meant.
+
+    >>> unknown_task("glue_col", TASKS)
+    "no task 'glue_col', perhaps 'glue_cola': c4 tasks list shows the tasks"
+    >>> unknown_task("rte", TASKS)
+    "no task 'rte', perhaps 'glue_rte': c4 tasks list shows the tasks"
+    """
+    names = list(known)
+    ending = [each for each in names if name and each.endswith(f"_{name}")]
+    near = ending or difflib.get_close_matches(name, names, 1)
+    hint = f", perhaps {near[0]!r}" if near else ""
+    return f"no {what} {name!r}{hint}: c4 tasks list shows the tasks"
 
 
 def own_task(name: str = "own") -> Task:

@@ -25,9 +25,10 @@ class Evaluation(NamedTuple):
     line: str  #: the same for people
 
 
-#: Takes the number of steps done and the parameters after them. With several processes each calls
-#: it at the same step, and all get the same.
-Evaluator = Callable[[int, Any], Evaluation]
+#: Takes the number of steps done, the parameters after them, and the values that the evaluators
+#: before it found there: the loss is the first. With several processes each calls it at the same
+#: step, and all get the same.
+Evaluator = Callable[[int, Any, Mapping[str, float]], Evaluation]
 
 _FEW_EXAMPLES = 100  # pages or examples of a validation split
 
@@ -102,8 +103,8 @@ def validation_loss(
       placement: where it runs.
     """
 
-    def evaluate(step: int, params: Any) -> Evaluation:
-        del step
+    def evaluate(step: int, params: Any, before: Mapping[str, float]) -> Evaluation:
+        del step, before
         sums = {
             name: [
                 eval_step(params, distributed.global_batch(placement.batch, batch, rows))

@@ -29,7 +29,7 @@ from model.data.input_pipeline import make_input, merged_states
 from model.data.passes import input_size
 from model.training import distributed
 from model.training.compile_cache import compile_cache
-from model.training.evaluations import Evaluator, read_validation, validation_loss
+from model.training.evaluations import Evaluation, Evaluator, read_validation, validation_loss
 from model.training.memory import one_line_of_memory, what_needs_less
 from model.training.metrics import DivergenceGuard
 from model.training.profiler import Profiler
@@ -374,7 +374,11 @@ class _Run:
     def _evaluate(self, step: int) -> None:
         """Evaluate the state after a step, and record what was found."""
         with compile_cache(self._folder.path):
-            found = [evaluate(step, self._state.params) for evaluate in self._evaluators]
+            found: list[Evaluation] = []
+            values: dict[str, float] = {}
+            for evaluate in self._evaluators:
+                found.append(evaluate(step, self._state.params, values))
+                values |= found[-1].values
         self._records.write_evaluation(step, found)
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    RUN/best.json      {TASK: {"step", "metric", "value", "scores"}}
+    RUN/best.json      {TASK: {"step", "metric", "value", "validation_loss", "scores"}}
         best/TASK/     parameters as `model.training.model_folders.save_params` writes them, and
                        score.json, which best.json is made of
 
@@ -16,7 +16,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import multihost_utils
@@ -30,17 +30,39 @@ from model.training.remote_run import BEST, RemoteRun
 from pipelines import storage
 
 _SCORE = "score.json"
+_STANDING = ("step", "metric", "value", "validation_loss")  # the names in a record
 
 
-def is_better(value: float, than: float | None) -> bool:
-    """Return whether a score is better than another; NaN, and None, are the worst.
+class Standing(NamedTuple):
+    """What of a checkpoint decides whether it is kept.
 
-    >>> is_better(2.0, math.nan), is_better(math.nan, 1.0), is_better(1.0, 1.0)
-    (True, False, False)
+    It is a total order, so that a run that is resumed, and evaluates a step again, keeps the same.
     """
-    if than is None:
-        return True
-    return not math.isnan(value) and (math.isnan(than) or value > than)
+
+    step: int  #: steps done
+    metric: str  #: what is compared
+    value: float | None  #: the score
+    loss: float | None  #: of validation; None where it is not measured
+
+    def beats(self, other: "Standing") -> bool:
+        """Return whether it has the better score; of equal ones, the lower loss, then more steps.
+
+        NaN and None are the worst.
+
+        >>> one = Standing(10, "accuracy", 50.0, 0.7)
+        >>> one.beats(one._replace(step=20, value=49.0)), one.beats(one._replace(loss=0.8))
+        (True, True)
+        >>> one.beats(one._replace(step=20)), one.beats(one)
+        (False, False)
+        """
+        return self._rank() > other._rank()
+
+    def _rank(self) -> tuple[float, float, int]:
+        return (
+            _or_worst(self.value),
+            _or_worst(None if self.loss is None else -self.loss),
+            self.step,
+        )
 
 
 class BestCheckpoints:
@@ -84,32 +106,27 @@ class BestCheckpoints:
         """Return the records of what is kept, by task."""
         return dict(self._kept)
 
-    def value(self, task: str, metric: str) -> float | None:
-        """Return the best score of a task so far; None if there is none, or of another metric."""
-        found = self._kept.get(task)
-        if found is None or found.get("metric") != metric:
-            return None
-        value = found.get("value")
-        return float(value) if isinstance(value, int | float) else math.nan
+    def is_beaten(self, task: str, standing: Standing) -> bool:
+        """Return whether what is kept of a task, if anything of the same metric, is beaten."""
+        found = self._kept.get(task, {})
+        if found.get("metric") != standing.metric:
+            return True
+        step, metric, value, loss = map(found.get, _STANDING)
+        return standing.beats(Standing(step or 0, str(metric), value, loss))
 
-    def keep(
-        self, task: str, step: int, metric: str, value: float, scores: Mapping[str, float],
-        params: Any,
-    ) -> None:  # fmt: skip
+    def keep(self, task: str, standing: Standing, scores: Mapping[str, float], params: Any) -> None:
         """Keep parameters in the place of those kept before; every process of a run calls this.
 
         Args:
           task: its name.
-          step: steps done.
-          metric: what was compared.
-          value: the score.
+          standing: what was compared.
           scores: all scores of the task.
           params: nested, of arrays.
         """
+        step, metric, value, loss = standing
+        compared = (step, metric, _finite(value), _finite(loss))
         record = {
-            "step": step,
-            "metric": metric,
-            "value": _finite(value),
+            **dict(zip(_STANDING, compared, strict=True)),
             "scores": {name: _finite(score) for name, score in scores.items()},
         }
         whole = _on_this_host(params)
@@ -194,8 +211,12 @@ class RemoteBest(BestCheckpoints):
             self._remote.keep_steps(steps[-1:], f"{BEST}/{task}")
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _or_worst(value: float | None) -> float:
+    return -math.inf if value is None or math.isnan(value) else value
 
 
 def _on_this_host(params: Any) -> Any:

@@ -5,7 +5,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -288,9 +288,9 @@ class _Job:
 def _naming_cuts(evaluate: Evaluator, predictor: Predictor, length: int) -> Evaluator:
     """Return an evaluator whose first line says how many inputs were too long, if any were."""
 
-    def named(step: int, params: Any) -> Evaluation:
+    def named(step: int, params: Any, values: Mapping[str, float]) -> Evaluation:
         before = predictor.truncated
-        found = evaluate(step, params)
+        found = evaluate(step, params, values)
         if before or not predictor.truncated:
             return found
         note = f"{predictor.truncated:,} inputs were cut to {length} tokens (--input-length)"

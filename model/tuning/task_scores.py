@@ -10,7 +10,7 @@ from model.evaluation.scores import TaskScores, evaluate_task
 from model.tasks.prepared import Prepared
 from model.tasks.registry import Task
 from model.training.evaluations import Evaluation, Evaluator
-from model.tuning.best import BestCheckpoints, is_better
+from model.tuning.best import BestCheckpoints, Standing
 
 #: Takes parameters and inputs; returns a prediction for each input.
 Predict = Callable[[Any, Sequence[str]], Sequence[str]]
@@ -66,6 +66,13 @@ class EvaluatedTask:
         """Return the score to compare, of the scores of each split."""
         return _mean([self._of_split(each) for each in scores.values()])
 
+    def loss(self, values: Mapping[str, float]) -> float | None:
+        """Return the task's validation loss among the values of a step; None if not measured."""
+        by_split = [values.get(f"validation/{self.label(split)}/loss") for split in self.splits]
+        measured = [loss for loss in by_split if loss is not None]
+        # With a single source, the loss of all is its own.
+        return _mean(measured) if measured else values.get("validation_loss")
+
     def _of_split(self, scores: Mapping[str, float]) -> float:
         task: Task = self.prepared.task
         return task.column(scores) if self._asked is None else scores[self._asked]
@@ -89,7 +96,7 @@ def task_evaluator(
       limit: raw examples of each split, the first; None for all.
     """
 
-    def evaluate(step: int, params: Any) -> Evaluation:
+    def evaluate(step: int, params: Any, before: Mapping[str, float]) -> Evaluation:
         values: dict[str, float] = {}
         parts: list[str] = []
         for task in tasks:
@@ -100,12 +107,13 @@ def task_evaluator(
             scores = {split: each.scores for split, each in found.items()}
             value = task.compared(scores)
             line = f"{task.name} {task.metric} {value:.2f}"
-            if is_better(value, best.value(task.name, task.metric)):
+            standing = Standing(step, task.metric, value, task.loss(before))
+            if best.is_beaten(task.name, standing):
                 means = {
                     name: _mean([each[name] for each in scores.values()])
                     for name in next(iter(scores.values()))
                 }
-                best.keep(task.name, step, task.metric, value, means, params)
+                best.keep(task.name, standing, means, params)
                 line += " (best)"
             invalid = sum(each.invalid for each in found.values())
             if invalid:

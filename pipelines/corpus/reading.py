@@ -141,7 +141,13 @@ class Corpus:
         shards = [Shard(shard.name, shard.pages, shard.pages) for shard in listed]
         if max_pages is not None:
             shards = _first_pages(shards, max_pages)
-        return CorpusSplit(self.folder, name, chosen, tuple(shards), self.manifest.source)
+        made, text_bytes = self.manifest, None
+        if (
+            isinstance(made, Manifest)
+            and sum(shard.pages for shard in shards) == made.splits[name].pages
+        ):
+            text_bytes = made.splits[name].text_bytes
+        return CorpusSplit(self.folder, name, chosen, tuple(shards), made.source, text_bytes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +170,8 @@ class CorpusSplit:
     """The shards of one split in one format, in the manifest's order.
 
     ``source`` is a digest of what the manifest says the corpus was made from: recipe, lists,
-    versions and the contents of the inputs.
+    versions and the contents of the inputs. ``text_bytes`` is the sum over the pages' texts in
+    UTF-8, None where the manifest does not say it.
     """
 
     folder: str
@@ -172,6 +179,7 @@ class CorpusSplit:
     format: str
     shards: tuple[Shard, ...]
     source: str = ""
+    text_bytes: int | None = None
 
     @property
     def page_count(self) -> int:

@@ -17,7 +17,7 @@ the lanes and each still reads its files in order.
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +113,14 @@ def _rotation(seed: int, number: int, shard: int, lane: int, epoch: int, length:
     return int(rng.integers(length))
 
 
+class MeasuredPairs(NamedTuple):
+    """Pairs of some pages, and how much text the pages have."""
+
+    text_bytes: int
+    tokens: int  #: of the whole pages, without end-of-sequence ids
+    pairs: Pairs
+
+
 class CorpusSource:
     """Pairs that an objective makes of a corpus. Keeps the files that it reads open.
 
@@ -133,7 +141,7 @@ class CorpusSource:
         """Make pairs of texts cut to ``raw_length`` tokens; ``readers`` processes share lanes."""
         self.name = name
         self.has_inputs = objective.inputs != "nothing"
-        self.page_count = corpus.page_count
+        self.page_count, self.text_bytes = corpus.page_count, corpus.text_bytes
         self._number, self._seed = number_of(name), seed
         self.order = PageOrder(corpus, shards, seed, self._number)
         self._corpus, self._objective, self._raw_length = corpus, objective, raw_length
@@ -150,33 +158,33 @@ class CorpusSource:
 
     def pairs(self, shard: int, epoch: int, element: int) -> Pairs:
         """Return the pairs of an element. Raises CorpusError for a damaged file."""
-        return self.measured_pairs(shard, epoch, element)[1]
+        return self.measured_pairs(shard, epoch, element).pairs
 
-    def measured_pairs(self, shard: int, epoch: int, element: int) -> tuple[int, Pairs]:
-        """Return the tokens of an element's pages, all counted, and its pairs."""
+    def measured_pairs(self, shard: int, epoch: int, element: int) -> MeasuredPairs:
+        """Return the pairs of an element, and how much text its pages have."""
         return self._measured(shard, [(epoch, element)])[0]
 
     def together(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[Pairs]:
         """Return the pairs of several elements. Raises CorpusError for a damaged file."""
-        return [pairs for _, pairs in self._measured(shard, elements)]
+        return [found.pairs for found in self._measured(shard, elements)]
 
-    def _measured(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[tuple[int, Pairs]]:
+    def _measured(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[MeasuredPairs]:
         texts: list[bytes] = []
-        begun = []  # of each element: its epoch, its generator, and its pages
+        begun = []  # of each element: its epoch, its generator, its pages and their bytes
         for epoch, element in elements:
             rng = generator(self._seed, Purpose.ELEMENT, self._number, shard, epoch, element)
             ranges = self.order.ranges(shard, epoch, element)
             pages = [page for start, stop in ranges for page in self._reader.read_span(start, stop)]
             texts += [pages[i] for i in rng.permutation(len(pages)).tolist()]
-            begun.append((epoch, rng, len(pages)))
+            begun.append((epoch, rng, len(pages), sum(map(len, pages))))
         # SentencePiece and NumPy push each other out of the processor's caches: each has its turn.
         encoded = iter(self._vocabulary.encode_batch(texts))
         found = []
-        for epoch, rng, count in begun:
+        for epoch, rng, count, text_bytes in begun:
             ids = list(itertools.islice(encoded, count))
             chunks = Sequences.of([_one_chunk(page, rng) for page in ids])
             pairs = self._objective(self._cut(chunks, epoch, rng), self._vocabulary, rng)
-            found.append((sum(map(len, ids)), pairs))
+            found.append(MeasuredPairs(text_bytes, sum(map(len, ids)), pairs))
         return found
 
     def _cut(self, texts: Sequences, epoch: int, rng: np.random.Generator) -> Sequences:

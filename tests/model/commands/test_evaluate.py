@@ -139,7 +139,10 @@ def test_members_of_an_ensemble_have_one_size(model, vocabulary, samples, tmp_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--task", "cola"], "no task 'cola': c4 tasks list shows the tasks (--task)"),
+        (
+            ["--task", "cola"],
+            "no task 'cola', perhaps 'glue_cola': c4 tasks list",
+        ),
         (["--task", "all", "--submission", "x"], "--submission needs the test sets"),
         (
             ["--task", "all", "--split", "test", "--limit", "1", "--submission", "x"],

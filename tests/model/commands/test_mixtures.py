@@ -127,7 +127,10 @@ def test_a_mixture_trains_and_remembers_its_rates(material, data, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--tasks", "glue_cola,cola"], "no task or mixture 'cola': c4 tasks list shows the tasks"),
+        (
+            ["--tasks", "glue_cola,cola"],
+            "no task or mixture 'cola', perhaps 'glue_cola': c4",
+        ),
         (["--tasks", "glue"], "has no data of glue_sst2, glue_mrpc"),
         (["--equal"], r"--data is for tasks: name them too \(--tasks\)"),
         (["--tasks", "glue_cola,"], "--tasks has an empty name"),

@@ -46,11 +46,43 @@ def test_show_prints_the_rates_of_a_mixture():
 def test_prepare_writes_what_training_reads(tmp_path):
     (tmp_path / "train.tsv").write_text("gj04\t1\t\tIt rained.\ncj99\t0\t*\tRained it.\n")
     done = tasks("prepare", "glue_cola", "--from", str(tmp_path), "--to", str(tmp_path / "data"))
-    assert (done.status, done.out) == (0, f"{tmp_path}/data/glue_cola: train 2\n")
+    assert (done.status, done.out) == (
+        0,
+        f"{tmp_path}/data/glue_cola: train 2\nnote: glue_cola is published with train 8,551, not "
+        "2: look for missing or other files (--from)\n",
+    )
     assert list(Prepared(tmp_path / "data", "glue_cola").pairs("train")) == [
         ("cola sentence: It rained.", "acceptable"),
         ("cola sentence: Rained it.", "unacceptable"),
     ]
+
+
+def test_several_tasks_are_looked_for_before_one_is_written_and_skipped_if_there(tmp_path):
+    published, to = tmp_path / "published", tmp_path / "data"
+    (published / "CoLA").mkdir(parents=True)
+    (published / "CoLA" / "train.tsv").write_text("gj04\t1\t\tIt rained.\n")
+    words = ("prepare", "glue_cola", "super_glue_boolq", "--from", published, "--to", to)
+    for _ in range(2):
+        refused = tasks(*words)
+        assert refused.status == 1
+        assert refused.err == (
+            f"c4: error: super_glue_boolq: {published}: none of the task's files is there: "
+            "train.jsonl, val.jsonl, dev.jsonl, test.jsonl\n"
+        )
+        assert not to.exists()
+    assert tasks("prepare", "glue_cola", "--from", published, "--to", to).status == 0
+    (published / "BoolQ").mkdir()
+    row = {"question": "q", "passage": "p", "label": True, "idx": 0}
+    (published / "BoolQ" / "train.jsonl").write_text(f"{json.dumps(row)}\n")
+    done = tasks(*words)
+    assert done.status == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[:2] == [
+        f"{to}/glue_cola: prepared from {published} before: skipped",
+        f"{to}/super_glue_boolq: train 1",
+    ]
+    other = tasks(*words, "--limit", "1")  # not what is there
+    assert f"{to}/glue_cola exists already" in other.err
 
 
 def test_prepare_takes_a_file_for_each_split(tmp_path):
@@ -79,10 +111,10 @@ def test_prepare_takes_pairs_of_ones_own(tmp_path):
         (["list", "glue_cola"], "c4 tasks list takes no name"),
         (["list", "--limit", "3"], "--limit belongs to c4 tasks prepare"),
         (["show"], "c4 tasks show needs a name"),
-        (["show", "cola"], "no task 'cola': c4 tasks list shows the tasks"),
+        (["show", "cola"], "no task 'cola', perhaps 'glue_cola': c4 tasks list shows the tasks"),
         (["show", "squad", "--from", "x"], "--from belongs to c4 tasks prepare"),
         (["prepare", "squad"], "needs --from and --to"),
-        (["prepare", "cola", "--from", "x", "--to", "y"], "no task 'cola'"),
+        (["prepare", "cola", "--from", "x", "--to", "y"], "no task 'cola', perhaps 'glue_cola'"),
         (
             ["prepare", "squad", "--from", "x", "--to", "y", "--limit", "0"],
             "limit must be at least 1, got 0 (--limit)",

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from model.corpora.mix import make_mixture
 from model.data.input_config import InputConfig
 from model.data.input_pipeline import make_input
 from model.data.objectives import OBJECTIVES
@@ -41,6 +42,19 @@ def test_a_large_one_is_estimated_from_some_pages(corpus, monkeypatch):
     assert part.tokens == pytest.approx(whole.tokens, rel=0.1)
     assert part.examples == pytest.approx(whole.examples, rel=0.1)
     assert part.described(100).count("about") == 2
+
+
+def test_pages_of_very_different_lengths_are_estimated_by_their_bytes(tmp_path, monkeypatch):
+    """A quarter of the text is in one page in a hundred, of which the sample has few or many."""
+    lengths = [3000 if n % 97 == 50 else 100 for n in range(1500)]
+    pages = [" ".join(["7"] * length) for length in lengths]
+    by_hand = make_corpus(tmp_path / "by hand", {"train": [pages]})
+    made = str(tmp_path / "made")  # with the bytes of its texts in the manifest
+    make_mixture([(by_hand, 1.0)], made)
+    monkeypatch.setattr("model.data.passes._ENOUGH_TOKENS", 8000)
+    (size,) = input_size(_config(made)).sources
+    assert not size.exact
+    assert size.tokens == pytest.approx(sum(lengths), rel=0.01)
 
 
 def test_only_the_first_pages_count_where_a_run_reads_no_more(corpus):

@@ -128,6 +128,11 @@ def test_json_holds_all_that_the_table_does(tmp_path):
         "invalid": 0,
     }
     assert found["steps"] == {"glue_sst2": 7}
+    note = (
+        "glue_sst2 is published with validation 872, not 1: its score is not comparable with the "
+    )
+    assert found["notes"] == [f"{note}paper's"]
+    assert f"{note}paper's" in report.lines()
     assert found["paper"]["row"] == "t5_base"
     assert found["columns"] == {"sst2_acc": 100.0}
     silent = Report("m", "validation", report.scores, resamples=0)
@@ -160,7 +165,7 @@ def test_what_cannot_be_evaluated_is_named(tmp_path):
         evaluate(config(tmp_path), saying(""))
     with pytest.raises(ValueError, match=r"nothing to evaluate: no validation set \(--split\)"):
         evaluate(config(tmp_path, tasks=("glue_ax",)), saying(""))
-    with pytest.raises(ValueError, match=r"no task 'cola': .* \(--task\)"):
+    with pytest.raises(ValueError, match=r"no task 'cola', perhaps 'glue_cola': .* \(--task\)"):
         task_names("glue,cola")
     with pytest.raises(ValueError, match="the paper has no row"):
         config(tmp_path, against="ours")

@@ -324,7 +324,7 @@ def test_what_the_papers_form_reads_otherwise():
 
 
 def test_unknown_names_and_forms_are_refused():
-    with pytest.raises(ValueError, match="no task 'cola': c4 tasks list"):
+    with pytest.raises(ValueError, match="no task 'cola', perhaps 'glue_cola': c4 tasks list"):
         task("cola")
     with pytest.raises(ValueError, match="code or paper, got 'draft'"):
         task("glue_cola", form="draft")

@@ -14,7 +14,7 @@ from model.evaluation.best_files import kept_best
 from model.t5.config import model_config
 from model.training.model_folders import load_params
 from model.training.remote_run import RemoteRun
-from model.tuning.best import BestCheckpoints, RemoteBest, is_better
+from model.tuning.best import BestCheckpoints, RemoteBest, Standing
 
 _CONFIG = model_config("tiny", "language-model", vocab_size=128)
 
@@ -39,38 +39,58 @@ def _embedding(run, task):
     return float(load_params(run / "best" / task).params["embedding"][0, 0])
 
 
+def _standing(step, value, loss=None, metric="accuracy"):
+    return Standing(step, metric, value, loss)
+
+
 @pytest.mark.parametrize(
-    ("scores", "best"),
+    ("scores", "losses", "best"),
     [
-        ([1.0, 2.0, 2.0, 1.5], 1),
-        ([math.nan, 0.0, math.nan], 1),
-        ([math.nan, math.nan], 0),
-        ([-0.5, 0.0, -0.0], 1),
+        ([1.0, 2.0, 1.5], [3.0, 2.0, 1.0], 1),  # the score decides where it differs
+        ([0.0, 0.0, 0.0], [3.0, 1.0, 2.0], 1),
+        ([0.0, 0.0, -0.0], [3.0, 0.0, 0.0], 2),
+        ([0.0, 0.0, 0.0], [None, None, None], 2),
+        ([0.0, 0.0, 0.0], [1.0, math.nan, None], 0),
+        ([math.nan, 0.0, math.nan], [1.0, 2.0, 0.5], 1),
+        ([math.nan, math.nan], [1.0, 2.0], 0),
     ],
 )
-def test_the_first_of_the_best_wins_and_nan_is_the_worst(scores, best):
-    kept, at = None, None
-    for number, score in enumerate(scores):
-        if is_better(score, kept):
-            kept, at = score, number
-    assert at == best
+def test_the_best_score_wins_then_the_lower_loss_then_the_later(run, scores, losses, best):
+    """Also for a run that is resumed, and comes to any of the steps again."""
+    every = [_standing(step, *each) for step, each in enumerate(zip(scores, losses, strict=True))]
+    kept = _open(run)
+    for standing in every:
+        if kept.is_beaten("own", standing):
+            kept.keep("own", standing, {}, _params(standing.step))
+    assert kept.kept()["own"]["step"] == _embedding(run, "own") == best
+    again = _open(run)
+    assert not any(again.is_beaten("own", standing) for standing in every)
 
 
 def test_what_is_kept_is_found_again(run):
     best = _open(run)
-    assert best.value("own", "accuracy") is None
-    best.keep("own", 10, "accuracy", 50.0, {"accuracy": 50.0}, _params(1))
-    best.keep("own", 20, "accuracy", 75.0, {"accuracy": 75.0}, _params(2))
-    best.keep("glue_stsb", 20, "mean", math.nan, {"pearson_corrcoef": math.nan}, _params(3))
+    assert best.is_beaten("own", _standing(1, math.nan))
+    best.keep("own", _standing(10, 50.0), {"accuracy": 50.0}, _params(1))
+    best.keep("own", _standing(20, 75.0), {"accuracy": 75.0}, _params(2))
+    best.keep(
+        "glue_stsb",
+        _standing(20, math.nan, 1.5, "mean"),
+        {"pearson_corrcoef": math.nan},
+        _params(3),
+    )
     again = _open(run)
-    assert again.value("own", "accuracy") == 75.0
-    assert again.value("own", "loss") is None  # another metric: not to be compared
-    assert math.isnan(again.value("glue_stsb", "mean"))
+    assert not again.is_beaten("own", _standing(30, 74.0))
+    assert again.is_beaten("own", _standing(30, 74.0, metric="loss"))  # not to be compared
+    assert again.is_beaten("glue_stsb", _standing(30, -1.0, metric="mean"))
     assert json.loads((run / "best.json").read_text()) == kept_best(run) == {
         "glue_stsb": {
-            "step": 20, "metric": "mean", "value": None, "scores": {"pearson_corrcoef": None},
+            "step": 20, "metric": "mean", "value": None, "validation_loss": 1.5,
+            "scores": {"pearson_corrcoef": None},
         },
-        "own": {"step": 20, "metric": "accuracy", "value": 75.0, "scores": {"accuracy": 75.0}},
+        "own": {
+            "step": 20, "metric": "accuracy", "value": 75.0, "validation_loss": None,
+            "scores": {"accuracy": 75.0},
+        },
     }  # fmt: skip
     assert _embedding(run, "own") == 2
     assert load_params(run / "best" / "own").vocabulary.read_bytes() == b"pieces"
@@ -78,9 +98,9 @@ def test_what_is_kept_is_found_again(run):
 
 
 def test_a_run_that_begins_again_keeps_nothing_of_a_killed_start(run):
-    _open(run).keep("own", 10, "accuracy", 90.0, {"accuracy": 90.0}, _params(1))
+    _open(run).keep("own", _standing(10, 90.0), {"accuracy": 90.0}, _params(1))
     again = BestCheckpoints(run, _CONFIG, run / "vocabulary.model", resumes=False)
-    assert again.value("own", "accuracy") is None
+    assert again.kept() == {}
     assert kept_best(run) == {}
     assert not (run / "best").exists()
 
@@ -91,7 +111,7 @@ def test_a_full_disk_is_named(run, monkeypatch):
 
     monkeypatch.setattr("model.tuning.best.save_params", full)
     with pytest.raises(OSError, match=r"best/\.own\.new"):
-        _open(run).keep("own", 10, "accuracy", 90.0, {"accuracy": 90.0}, _params(1))
+        _open(run).keep("own", _standing(10, 90.0), {"accuracy": 90.0}, _params(1))
 
 
 class _KilledError(Exception):
@@ -130,14 +150,14 @@ def test_a_process_killed_at_any_moment_leaves_one_of_the_two(run, monkeypatch):
         for path in (run / "best", run / "best.json"):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         best = _open(run)
-        best.keep("own", 10, "accuracy", 50.0, {}, _params(1))
-        second = functools.partial(best.keep, "own", 20, "accuracy", 75.0, {}, _params(2))
+        best.keep("own", _standing(10, 50.0), {}, _params(1))
+        second = functools.partial(best.keep, "own", _standing(20, 75.0), {}, _params(2))
         killed = _kill_at(moment, monkeypatch, second)
         again = _open(run)
         record = kept_best(run)["own"]
         assert (record["step"], record["value"]) in ((10, 50.0), (20, 75.0))
         assert _embedding(run, "own") == {10: 1, 20: 2}[record["step"]]
-        assert again.value("own", "accuracy") == record["value"]
+        assert again.kept()["own"] == record
         assert [path.name for path in (run / "best").iterdir()] == ["own"]
         found.append(record["step"])
         if not killed:
@@ -171,10 +191,10 @@ def test_a_store_that_is_cut_off_at_any_moment_has_one_of_the_two(run, cloud):
         cloud.fail = lambda method, what: None
         best = opened(resumes=False)
         assert best.kept() == kept_best(url) == {}
-        best.keep("own", 10, "accuracy", 50.0, {}, _params(1))
+        best.keep("own", _standing(10, 50.0), {}, _params(1))
         moments = cut_off_after(accepted)
         with contextlib.suppress(PermissionError):
-            best.keep("own", 20, "accuracy", 75.0, {}, _params(2))
+            best.keep("own", _standing(20, 75.0), {}, _params(2))
         cloud.fail = lambda method, what: None
 
         embedding = float(load_params(f"{url}/best/own").params["embedding"][0, 0])
@@ -182,7 +202,7 @@ def test_a_store_that_is_cut_off_at_any_moment_has_one_of_the_two(run, cloud):
         record = kept_best(url)["own"]
         assert (record["step"], record["value"]) in ((10, 50.0), (20, 75.0))
         assert embedding == {10: 1, 20: 2}[record["step"]]
-        assert again.value("own", "accuracy") == record["value"]
+        assert again.kept()["own"] == record
         best_names = [name for name in cloud.objects if name.startswith(f"{url}/best/")]
         assert {name.split("/")[6] for name in best_names} == {str(record["step"])}
         found.append(record["step"])

@@ -87,7 +87,10 @@ def test_own_pairs_are_learned_and_the_best_checkpoint_is_kept(learned, own, fol
     kept = json.loads((learned / "best.json").read_text())["own"]
     assert kept["value"] == max(scores.values()) == kept["scores"]["accuracy"]
     assert kept["value"] >= 95
-    assert kept["step"] == min(step for step, score in scores.items() if score == kept["value"])
+    losses = {row["step"]: row["validation_loss"] for row in rows}
+    best = [step for step, score in scores.items() if score == kept["value"]]
+    assert kept["step"] == min(best, key=lambda step: losses[step])
+    assert kept["validation_loss"] == losses[kept["step"]]
     assert kept["metric"] == "accuracy"
 
     found = open_trained(learned)
@@ -186,6 +189,10 @@ def test_several_tasks_keep_a_best_checkpoint_each(base, glue, tmp_path):
     assert {name: found["metric"] for name, found in record.items()} == {
         "glue_cola": "matthews_corrcoef", "glue_sst2": "accuracy",
     }  # fmt: skip
+    for name, found in record.items():  # of the task, not of all
+        losses = [row[f"validation/{name}/loss"] for row in read_rows(out / "metrics.jsonl")
+                  if "validation_loss" in row]  # fmt: skip
+        assert found["validation_loss"] == losses[found["step"] - 1]
     assert "note: no validation data of glue_rte" in said
     assert len(re.findall(r"; \d+ inputs were cut to 32 tokens \(--input-length\)", said)) == 1
     assert [line.split()[0] for line in said.splitlines()[-2:]] == ["glue_cola", "glue_sst2"]
