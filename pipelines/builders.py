@@ -6,7 +6,7 @@ It needs no ``flock``, only a file that is created if it is absent, and a listin
 ====================  ============================================================================
 ``00007.json``        claim 7: who builds here. Created once, never rewritten
 ``00007.beat``        its heartbeat: random bytes that change while the build runs
-``00007.ended``       claim 7 has ended: the folder is free
+``00007.ended``       claim 7 has ended: the folder is free. ``interrupted``, or empty
 ``00007.X.progress``  how far worker X of claim 7 is (see `pipelines.worker_notes`)
 ``written.json``      what builds of this folder have written (see `pipelines.corpus_folder`)
 ====================  ============================================================================
@@ -60,6 +60,7 @@ _CLAIMS_KEPT = 16
 _OWN = re.compile(r"(\d{5,})\.(json|beat|ended|[0-9a-f]{32}\.progress)")
 _PROGRESS = re.compile(r"\.?\d{5,}\.[0-9a-f]{32}\.progress")
 _WRITTEN = "written.json"
+_INTERRUPTED = b"interrupted"  # by Ctrl-C or SIGTERM
 
 _lock = threading.Lock()
 _held: set[str] = set()  # run ids of this process
@@ -124,9 +125,9 @@ class Claim:
         if self.kind not in _OF_A_PROCESS:
             self.beat()
 
-    def end(self) -> None:
-        """Free the folder. Safe to call more than once."""
-        storage.create_if_absent(_path(self.output, self.number, "ended"), b"")
+    def end(self, how: bytes = b"") -> None:
+        """Free the folder. Safe to call more than once: the first call says how it ended."""
+        storage.create_if_absent(_path(self.output, self.number, "ended"), how)
 
 
 @contextlib.contextmanager
@@ -173,10 +174,13 @@ def hold(
     beats = kind in (*_OF_A_PROCESS, DETACHED)
     if beats:
         beating.start()
-    stays = False
+    stays, how = False, b""
     try:
         yield claim
         stays = kind not in _OF_A_PROCESS
+    except KeyboardInterrupt:
+        how = _INTERRUPTED
+        raise
     finally:
         stop.set()
         if beats:
@@ -186,7 +190,7 @@ def hold(
         if not stays:
             # If the file cannot be written, the claim ends with this process.
             with contextlib.suppress(Exception):
-                claim.end()
+                claim.end(how)
 
 
 def require_not_running(output: str) -> None:
@@ -207,7 +211,7 @@ class LastClaim(NamedTuple):
     host: str
     pid: int
     started: str  # ISO 8601, UTC; empty if the claim is damaged
-    state: Literal["waiting", "running", "died", "ended"]
+    state: Literal["waiting", "running", "interrupted", "died", "ended"]
 
 
 def last_claim(output: str) -> LastClaim | None:
@@ -234,9 +238,10 @@ def last_claim(output: str) -> LastClaim | None:
 
 def _state(
     output: str, number: int, owner: dict[str, Any], kind: str
-) -> Literal["waiting", "running", "died", "ended"]:
+) -> Literal["waiting", "running", "interrupted", "died", "ended"]:
     if _has_ended(output, number):
-        return "ended"
+        how = storage.read_if_exists(_path(output, number, "ended"))
+        return "interrupted" if how == _INTERRUPTED else "ended"
     running = _is_running(owner)
     if kind in _OF_A_PROCESS and running is not None:
         return "running" if running else "died"

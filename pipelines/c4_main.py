@@ -170,17 +170,30 @@ class _Paragraphs(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Names a mistyped option where a required one is missing: it may have been meant."""
+    """Tells wrong usage in one line, with the option that a mistyped one may stand for."""
 
     words: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
-        known = self._option_string_actions
+        """Exit with status 2. A missing option may be among those mistyped."""
         flags = [word.partition("=")[0] for word in self.words if word.startswith("--")]
         for flag in flags if "required" in message else ():
-            near = [] if flag in known else difflib.get_close_matches(flag, known, n=1)
-            message += f" (for {flag}, did you mean {near[0]}?)" if near else ""
-        super().error(message)
+            near = self._near(flag)
+            message += f" (for {flag}, did you mean {near}?)" if near else ""
+        what = "commands" if self.prog == "c4" else "options"
+        print_note(f"c4: error: {message} ({self.prog} --help lists the {what})")
+        self.exit(2)
+
+    def refuse(self, rest: Sequence[str]) -> NoReturn:
+        """Exit with status 2, naming the first option that is not known, else the first word."""
+        word = next((word for word in rest if word.startswith("-")), rest[0])
+        near = self._near(word.partition("=")[0])
+        self.error(f"unknown argument {word!r}{f', did you mean {near}?' if near else ''}")
+
+    def _near(self, flag: str) -> str | None:
+        known = self._option_string_actions
+        near = [] if flag in known else difflib.get_close_matches(flag, known, n=1)
+        return near[0] if near else None
 
 
 def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
@@ -218,7 +231,7 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
         parser.error(f"unknown command {asked!r}; {hint}")
     arguments, rest = parser.parse_known_args(words, known)
     if rest and not _COMMANDS[arguments.command].passes_on:
-        parsers[arguments.command].error(f"unknown argument {rest[0]!r}")
+        parsers[arguments.command].refuse(rest)
     try:
         status: int = modules[arguments.command].run(arguments, rest)
     except ModuleNotFoundError as error:  # of a command that imports its extra when it runs

@@ -177,7 +177,7 @@ class Stage:
 
     name: str
     tasks: int
-    cpu_s: float = 0.0
+    cpu_s: float = 0.0  # of the fleet's vCPUs
     read_bytes: float = 0.0
     written_bytes: float = 0.0
     shuffle_bytes: float = 0.0
@@ -606,14 +606,14 @@ def _timed(stage: Stage, base: float, fleet: Fleet, rates: Rates) -> Stage:
     cpu_s = stage.cpu_s + requests * rates.request_cpu_s
     if not fleet.local:
         cpu_s += (stage.read_bytes + stage.written_bytes) * rates.request_byte_s
-    work_s = cpu_s * fleet.cpu_factor
+    cpu_s *= fleet.cpu_factor
     read_s = stage.read_bytes / engine.bytes_per_s
     if stage.ahead:  # what is not read beside the work: the rest, but at least each first block
         first = min(SEQUENTIAL_BYTES, stage.read_bytes / stage.tasks) / engine.bytes_per_s
-        read_s = max(read_s - work_s, stage.tasks * first)
+        read_s = max(read_s - cpu_s, stage.tasks * first)
         requests = min(requests, stage.class_a + 2 * stage.tasks)  # is it there, the first block
     moved_s = (stage.written_bytes + stage.shuffle_bytes) / engine.bytes_per_s
-    busy_s = work_s + read_s + moved_s + requests * engine.request_s / stage.at_a_time
+    busy_s = cpu_s + read_s + moved_s + requests * engine.request_s / stage.at_a_time
     wall_s = busy_s / min(fleet.slots, stage.tasks)
     wall_s += (engine.longest_task - 1) * busy_s / stage.tasks + engine.stage_s
     return dataclasses.replace(

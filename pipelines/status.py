@@ -6,7 +6,7 @@ import datetime
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pipelines import builders, progress, storage, worker_notes
 from pipelines.corpus import layout
@@ -14,7 +14,7 @@ from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.manifest import read_manifest
 from pipelines.input_list import read_input_list
 
-State = Literal["waiting", "running", "died", "done"]
+State = Literal["waiting", "running", "interrupted", "died", "done"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Status:
 
     folder: str
     #: ``waiting``: a job that is written down but not started, or an unused `BuildCorpus`;
-    #: ``died``: it ended, or shows no sign of life, and the corpus is not finished.
+    #: ``interrupted``: by Ctrl-C or SIGTERM; ``died``: it ended otherwise, or shows no sign of life, and the corpus is not finished.
     state: State
     stage: Stage
     files_total: int
     files_cleaned: int
     files_failed: int
     files_left: int
-    files_in_progress: int  # of those left
+    files_in_progress: int  # of those left; 0 unless the build runs
     bytes_total: int  # of the inputs, as stored
     bytes_read: int  # of the files cleaned or failed, and of those in progress
     pages_read: int  # by the workers of this run, or of a finished corpus
@@ -146,7 +146,7 @@ def _unfinished(
         files_cleaned=len(cleaned),
         files_failed=len(errors),
         files_left=len(files) - len(over),
-        files_in_progress=len(in_progress),
+        files_in_progress=len(in_progress) if running else 0,
         bytes_total=bytes_total,
         bytes_read=bytes_read,
         pages_read=sum(note.pages for note in notes),
@@ -208,7 +208,7 @@ def prometheus(found: Status) -> str:
                 label = ",".join(filter(None, [folder, labels]))
                 lines.append(f"c4_build_{name}{{{label}}} {value:.17g}")
 
-    states: tuple[State, ...] = ("waiting", "running", "died", "done")
+    states: tuple[State, ...] = get_args(State)
     add("state", "1 for the state of the build.",
         {f"state={_quoted(state)}": float(found.state == state) for state in states})  # fmt: skip
     add("files", "Input files.", {

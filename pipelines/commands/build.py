@@ -117,7 +117,7 @@ def run_build(
     if not running.quiet:
         print_summary(config, made, None if was_complete else time.monotonic() - arguments.started)
     if len(made.unreadable_inputs) > config.allow_unreadable_files:
-        for file in made.unreadable_inputs[:10]:
+        for file in made.unreadable_inputs[1:10]:  # the error names the first
             print_note(f"c4: unreadable: {file.path}: {file.error}")
     prepared.require_readable(config, made)
     return 0

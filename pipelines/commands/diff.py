@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pipelines.options import add_options, given_values, option
 from pipelines.printing import counted, printable
-from pipelines.provenance.differences import Comparison, Difference
+from pipelines.provenance.differences import Comparison, Difference, SettingDifference
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         if options.json:
             _print_json(comparison)
             return 0
-        for name, a, b in comparison.settings():
-            print(printable(f"{name}: {_shown(a)} in A, {_shown(b)} in B"))
+        for setting in comparison.settings():
+            print(printable(_named(setting)))
         for page in comparison.pages():
             print(printable(_line(page)))
         counts = comparison.counts
@@ -54,6 +54,18 @@ def _line(page: Difference) -> str:
         return f"differs    {page.url}  ({why})"
     other = {"a": "B", "b": "A"}[page.only_in]
     return f"only in {page.only_in.upper()}  {page.url}  ({other}: {why})"
+
+
+def _named(setting: SettingDifference) -> str:
+    name, a, b = setting
+    if name == "inputs":
+        return f"{name}: {_files(a)} only in A, {_files(b)} only in B"
+    return f"{name}: {_shown(a)} in A, {_shown(b)} in B"
+
+
+def _files(paths: Sequence[str]) -> str:
+    more = ", ..." if len(paths) > 1 else ""
+    return counted(len(paths), "file") + (f" ({paths[0]}{more})" if paths else "")
 
 
 def _shown(value: object) -> str:

@@ -15,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 status``."""
     parser.epilog = textwrap.dedent(
         """\
-        The state is running, died, done, or waiting (a job that is written down but not started).
-        Reads the folder only: works on any machine that sees it, on any runner, while the build
-        runs and after it died.
+        The state is running, interrupted (Ctrl-C), died, done, or waiting (a job that is written
+        down but not started). Reads the folder only: works on any machine that sees it, on any
+        runner, while the build runs and after it died.
 
         exit status: 0 whatever the state; 1 no build has begun in the folder; 2 wrong usage
         """
@@ -60,7 +60,7 @@ def _lines(found: Status) -> list[str]:
         lines.append(f"{found.stage.name}: {found.stage.done:,}{total} {unit}")
     if found.state == "running" and found.seconds_left is not None:
         lines.append(f"about {duration(found.seconds_left)} left in the stage {found.stage.name}")
-    if found.state == "died":
+    if found.state in ("died", "interrupted"):
         lines.append("run the same c4 build again to resume: cleaned files are kept")
     for file in found.failed[:_FAILED_SHOWN]:
         lines.append(f"failed: {file.path}: {file.error}")

@@ -23,12 +23,8 @@ OPT_OUT = "--opt-out"
 _SHOWN_CHARS = 2000  # of a kept page
 _MOST_PAGES = 1 << 48  # of a shard: what arithmetic can hold
 
-#: How text that c4 build did not make becomes a corpus.
-OWN_TEXT = (
-    "text of your own becomes one as Parquet files with a string column 'text' in a folder, and a "
-    'manifest.json {"shards": [{"name": "part-0.parquet", "split": "train", "pages": 1000}]} '
-    "beside them (docs/training.md)"
-)
+#: Where to read how text that c4 build did not make becomes a corpus.
+_OWN_TEXT = "for text of your own see docs/training.md"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -369,7 +365,7 @@ def read_manifest(folder: str, own_text: bool = False) -> Manifest | OwnText:
             finished), or it is damaged, of another version, or of text that ``c4 build`` did not
             make although ``own_text`` is false.
     """
-    raw = _read(folder, OWN_TEXT if own_text else "")
+    raw = _read(folder, _OWN_TEXT if own_text else "")
     version = raw.content.get("manifest_version")
     try:
         if version is None and "manifest_version" not in raw.content:

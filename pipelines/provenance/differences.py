@@ -35,7 +35,10 @@ RULES = "rules"  # the rules kept other lines of the record
 
 
 class SettingDifference(NamedTuple):
-    """A field of recipe, settings, versions or inputs, and its values in both corpora."""
+    """A field of recipe, settings or versions, or a list of paths, and both corpora's values.
+
+    The lists are "against", the older corpora, and "inputs", the files that one corpus alone has.
+    """
 
     name: str
     a: Any
@@ -88,6 +91,13 @@ class Comparison(Closing):
             for name in dict.fromkeys([*a, *b])
             if a.get(name) != b.get(name)
         ]
+        # By what they hold: an older corpus may have been moved.
+        older = [
+            {entry.root_digest or entry.path: entry.path for entry in side.made.against}
+            for side in self._sides
+        ]
+        if older[0].keys() != older[1].keys():
+            found.append(SettingDifference("against", *(list(each.values()) for each in older)))
         paths = [{file.path for file in side.made.inputs} for side in self._sides]
         if paths[0] != paths[1]:
             only = (sorted(paths[0] - paths[1]), sorted(paths[1] - paths[0]))

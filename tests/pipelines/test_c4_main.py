@@ -115,15 +115,22 @@ def test_a_bad_option_is_one_line_and_status_1(
         (["explain"], "the following arguments are required: FILE"),
         (["explain", "a", "--runner=FlinkRunner"], "unknown argument '--runner=FlinkRunner'"),
         (["explain", "a", "b"], "unknown argument 'b'"),
-        (["explain", "a", "--verd", "kept"], "unknown argument '--verd'"),
+        (["explain", "a", "--verd", "x"], "unknown argument '--verd', did you mean --verdict?"),
+        (["plan", "--files", "9", "--wrokers=3"], "'--wrokers=3', did you mean --workers?"),
+        (["plan", "--wrokers", "3"], "is required (for --wrokers, did you mean --workers?)"),
+        (["diff", "a", "b", "c", "--jsno"], "'--jsno', did you mean --json?"),
+        (["verify", "a", "--qwerty"], "unknown argument '--qwerty' (c4 verify --help lists"),
     ],
 )
 def test_wrong_usage_is_status_2(words: list[str], message: str) -> None:
     outcome = run_c4(*words)
     assert outcome.status == 2
     assert message in outcome.err
-    command = words[0] if words and words[0] in ("build", "explain", "fetch") else "[-h]"
-    assert outcome.err.startswith(f"usage: c4 {command} ")
+    assert outcome.err.startswith("c4: error: ")
+    assert outcome.err.count("\n") == 1
+    known = bool(words) and words[0] in c4_main._COMMANDS
+    way_out = f"c4 {words[0]} --help lists the options" if known else "c4 --help lists the commands"
+    assert outcome.err.endswith(f" ({way_out})\n")
 
 
 @pytest.mark.parametrize(

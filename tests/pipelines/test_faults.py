@@ -145,6 +145,7 @@ def test_unreadable_file_is_named_and_the_rest_is_built(name: str, tmp_path: pat
     assert outcome.status == 1
     assert "bad.warc.wet.gz" in outcome.err
     assert "--allow-unreadable-files 1" in outcome.err
+    assert outcome.err.count("bad.warc.wet.gz: ") == 1  # its diagnosis once
     made = manifest_of(tmp_path / "out")
     assert [file["path"] for file in made["unreadable_inputs"]] == [
         str(tmp_path / "bad.warc.wet.gz")

@@ -708,7 +708,7 @@ def test_an_input_that_changes_while_it_is_read_counts_as_unreadable(
     monkeypatch.setattr(clean_files, "read_wet", read_wet)
     outcome = build(wet)
     assert outcome.status == 1
-    assert f"c4: unreadable: {victim}: " in outcome.err
+    assert f"such as {victim}: " in outcome.err
     wanted = "not a regular file" if change == "becomes a pipe" else "has changed while it was read"
     assert wanted in outcome.err
     assert [file["path"] for file in manifest_of(wet.parent / "out")["inputs"]] == [

@@ -86,7 +86,8 @@ def test_a_stage_waits_for_its_longest_task() -> None:
     # Ten tasks keep no more than ten processes busy.
     assert clean(Fleet(100, 5, 16.0, engine)).wall_s == pytest.approx(busy * 0.15)
     slow = clean(Fleet(1, 1, 16.0, engine, cpu_factor=2.0))
-    assert slow.busy_s == pytest.approx(busy + slow.cpu_s)
+    assert slow.cpu_s == pytest.approx(2 * clean(Fleet(1, 1, 16.0, engine)).cpu_s)
+    assert slow.busy_s == pytest.approx(busy + slow.cpu_s / 2)
 
 
 def test_requests_cost_time_and_cpu_but_not_on_a_disk_of_ones_own() -> None:

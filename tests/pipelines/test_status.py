@@ -139,7 +139,7 @@ def test_a_killed_build_has_died_and_its_files_are_counted(tmp_path: pathlib.Pat
     assert died.state == "died"
     assert (died.files_total, died.files_cleaned, died.files_failed) == (13, kept(out), 1)
     assert died.files_left == 13 - kept(out) - 1
-    assert died.files_in_progress <= 2
+    assert died.files_in_progress == 0
     assert died.seconds_left is None
     assert "run the same c4 build again" in run_c4("status", out).out
     values = json.loads(run_c4("status", out, "--json").out)
@@ -171,6 +171,24 @@ def claim(folder: str, kind: str, **changed: Any) -> None:
 def test_a_damaged_start_is_unknown(tmp_path: pathlib.Path, started: Any) -> None:
     claim(str(tmp_path), builders.DETACHED, host="elsewhere", started=started)
     assert status(str(tmp_path)).state == "running"
+
+
+def test_an_interrupted_build_says_so(tmp_path: pathlib.Path) -> None:
+    out = str(tmp_path)
+    for raised, state in ((KeyboardInterrupt, "interrupted"), (OSError, "died")):
+        with pytest.raises(raised), builders.hold(out):
+            cleaned = tmp_path / "cleaned"
+            cleaned.mkdir(exist_ok=True)
+            write_input_list(out, [FileInfo("/wet/a.gz", 9)])
+            (cleaned / f"{layout.file_name('/wet/a.gz')}{layout.STARTED}").touch()
+            assert status(out).files_in_progress == 1
+            raise raised
+        found = status(out)
+        assert (found.state, found.files_in_progress) == (state, 0)
+        shown = run_c4("status", out).out
+        assert shown.startswith(f"{out}: {state} (")
+        assert "(0 in progress)" in shown
+        assert "run the same c4 build again" in shown
 
 
 def test_elsewhere_the_heartbeat_decides(tmp_path: pathlib.Path) -> None:

@@ -193,7 +193,10 @@ def _no_training(monkeypatch):
     ("arguments", "message"),
     [
         (["--corpus={tmp}/none"], "none has no manifest.json: it is not a corpus"),
-        (["--corpus={tmp}/file"], "file is a file, and a corpus is a folder; text of your own"),
+        (
+            ["--corpus={tmp}/file"],
+            "a corpus is a folder; for text of your own see docs/training.md (--corpus)",
+        ),
         (
             ["--corpus={en}", "--extra-ids=-1"],
             "extra_ids must be between 0 and 100,000, got -1 (--extra-ids)",

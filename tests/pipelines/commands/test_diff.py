@@ -5,6 +5,8 @@ import shutil
 import pytest
 
 from c4_filters.urls import normalize_url, page_key
+from pipelines.commands.diff import _named
+from pipelines.provenance.differences import SettingDifference
 from testing.helpers import Page, read_corpus, run_c4, write_wet
 
 pytestmark = pytest.mark.slow
@@ -95,6 +97,30 @@ def test_a_corpus_equals_itself_in_another_format(
     assert found["pages"] == []
     assert [each["name"] for each in found["settings"]] == ["formats", "shards"]
     assert found["counts"]["equal"] == 4
+
+
+def test_what_a_corpus_was_built_against_is_named(
+    folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    second = ("--input", folder / "2.warc.wet.gz")
+    grown = build(tmp_path / "grown", *second, "--against", folder / "a")
+    plain = build(tmp_path / "plain", *second)
+    assert diff(grown, plain)["settings"] == [
+        {"name": "against", "a": [str(folder / "a")], "b": []}
+    ]
+    assert run_c4("diff", plain, grown).out.splitlines()[0] == (
+        f'against: [] in A, ["{folder / "a"}"] in B'
+    )
+
+
+def test_many_files_are_counted() -> None:
+    paths = [f"/wet/sample-{number}.warc.wet.gz" for number in range(9)]
+    assert _named(SettingDifference("inputs", [], paths)) == (
+        "inputs: 0 files only in A, 9 files (/wet/sample-0.warc.wet.gz, ...) only in B"
+    )
+    assert _named(SettingDifference("inputs", paths[:1], paths[1:2])) == (
+        f"inputs: 1 file ({paths[0]}) only in A, 1 file ({paths[1]}) only in B"
+    )
 
 
 def test_without_kept_files_the_reason_is_unknown(

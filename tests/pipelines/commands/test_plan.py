@@ -106,7 +106,12 @@ def test_each_option_changes_the_plan() -> None:
     assert as_json(*CRAWL, "--shards", "2048")["shards"] == 2048
     both = as_json(*CRAWL, "--format", "parquet,json")
     assert both["disk_bytes"]["shards"] > 2 * base["disk_bytes"]["shards"]
-    assert as_json(*CRAWL, "--cpu-factor", "2")["wall_s"] > base["wall_s"]
+    slow = as_json(*CRAWL, "--cpu-factor", "2")
+    assert slow["wall_s"] > base["wall_s"]
+    assert slow["cpu_s"] == pytest.approx(2 * base["cpu_s"])
+    assert re.search(r"this is (\d+)", run_c4(*CRAWL, "--cpu-factor", "10").out)[1] == str(
+        int(base["cpu_s"] / 8_640)
+    )
     assert as_json(*CRAWL, "--machine", "n2-standard-8")["wall_s"] < base["wall_s"]
 
 
