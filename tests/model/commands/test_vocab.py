@@ -195,6 +195,7 @@ def _no_training(monkeypatch):
     ("arguments", "message"),
     [
         (["--corpus={tmp}/none"], "none has no manifest.json: it is not a corpus"),
+        (["--corpus={tmp}/none"], " (--corpus)"),
         (["--corpus={tmp}/file"], "file is a file, and a corpus is a folder; text of your own"),
         (
             ["--corpus={en}", "--extra-ids=-1"],
