@@ -74,6 +74,27 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def naming_option(flag: str) -> Iterator[None]:
+    """Name the option that gave what an error from inside is about.
+
+    >>> with naming_option("--vocab"):
+    ...     open("/nowhere/a.model")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: [Errno 2] No such file or directory (--vocab): '/nowhere/a.model'
+    """
+    try:
+        yield
+    except OSError as error:
+        error.strerror = f"{error.strerror or error} ({flag})"
+        raise
+    except ValueError as error:
+        if flag not in str(error):
+            error.args = (f"{error} ({flag})",)
+        raise
+
+
+@contextlib.contextmanager
 def locked_file(path: pathlib.Path, taken: str) -> Iterator[None]:
     """Hold a lock, which goes with its process, however that ends.
 

@@ -71,12 +71,13 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         print(f"{output} is complete already: same corpora, same settings")
         return 0
     total = sum(part.size for part in mixture.parts)
-    rows = [("corpus", "weight", "share", "pages", mixture.unit, "times read")]
+    in_tokens = mixture.unit != "pages"
+    rows = [("corpus", "weight", "share", "pages", *[mixture.unit] * in_tokens, "times read")]
     rows += [
         (part.folder, f"{part.weight:.3f}", f"{part.size / total:.3f}", f"{part.pages:,}",
-         f"{part.size:,}", f"{part.times:.3g}")
+         *[f"{part.size:,}"] * in_tokens, f"{part.times:.3g}")
         for part in mixture.parts
     ]  # fmt: skip
-    print(*text_table(rows, right=range(1, 6)), sep="\n")
+    print(*text_table(rows, right=range(1, len(rows[0]))), sep="\n")
     print(f"{output}: {sum(part.pages for part in mixture.parts):,} pages")
     return 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from model.data.sources.task import TaskInput
 from model.tasks.mixtures import C4, mixture
-from model.tasks.prepared import Prepared, prepared_tasks
+from model.tasks.prepared import Prepared, no_data, prepared_tasks
 from pipelines.options import check_bounds, comma_separated, given_values, option
 
 
@@ -72,10 +72,7 @@ def mixed_inputs(arguments: argparse.Namespace) -> dict[str, Any]:
     there = prepared_tasks(options.data)
     lacking = [name for name in names if name not in there]
     if lacking:
-        raise ValueError(
-            f"{options.data} has no data of {', '.join(lacking)}: c4 tasks prepare "
-            f"{lacking[0]} --from DIR --to {options.data}"
-        )
+        raise ValueError(no_data(options.data, lacking))
     counts = {name: Prepared(options.data, name).pair_counts.get("train", 0) for name in names}
     rates = mixed.rates(counts)
     tasks = tuple(TaskInput(data=options.data, name=name, rate=rates[name]) for name in names)

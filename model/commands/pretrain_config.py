@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from model.commands.mixture_options import mixed_inputs
 from model.data.input_config import InputConfig
 from model.data.objectives import Objective
+from model.small_files import naming_option
 from model.t5.config import ARCHITECTURES, SIZES, ModelConfig, model_config
 from model.training.train_config import StepConfig, TrainConfig
 from pipelines.options import given_values, option, option_of
@@ -110,6 +111,8 @@ class Start:
         from model.data.vocabulary import Vocabulary
 
         path, config = getattr(arguments, "vocab", None), None
+        with naming_option("--vocab"):
+            given = None if path is None else Vocabulary(path)
         if hasattr(arguments, "init_from"):
             for name in ("size", "architecture", "set"):
                 if hasattr(arguments, name):
@@ -117,11 +120,7 @@ class Start:
             from model.training.model_folders import read_model
 
             config, kept = read_model(arguments.init_from)
-            if (
-                path is not None
-                and kept is not None
-                and not Vocabulary(path).same_as(Vocabulary(kept))
-            ):
+            if given is not None and kept is not None and not given.same_as(Vocabulary(kept)):
                 raise ValueError(
                     f"{path} differs from the vocabulary of {arguments.init_from}, whose embedding "
                     "would not fit it: leave --vocab out"
@@ -134,7 +133,7 @@ class Start:
                 )
         if path is None:
             raise ValueError("--vocab is missing: c4 vocab makes one from a corpus")
-        vocabulary = Vocabulary(path)
+        vocabulary = given if given is not None and path == given.path else Vocabulary(path)
         if vocabulary.obstacle is not None:
             raise ValueError(
                 f"{path}: {vocabulary.obstacle}, so T5's tokenizer, with which the trained model "

@@ -21,7 +21,7 @@ from model.data.sentencepiece_model import Notes, with_notes
 from model.data.text_sample import Sample, TextSource
 from model.data.train_vocabulary import VocabularyOptions
 from model.data.vocabulary import EXTRA_IDS, Vocabulary
-from model.small_files import require_local
+from model.small_files import naming_option, require_local
 from pipelines.corpus.reading import open_corpus
 from pipelines.options import add_options, check_bounds, given_values, option
 
@@ -62,7 +62,9 @@ def parse_source(text: str) -> TextSource:
         ) from None
     folder = match["folder"]
     name = match["name"] or folder.rstrip("/").rpartition("/")[2]
-    return TextSource(name, open_corpus(folder).split(), weight)
+    with naming_option("--corpus"):
+        corpus = open_corpus(folder)
+    return TextSource(name, corpus.split(), weight)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

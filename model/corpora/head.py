@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from model.corpora.sizes import pages_and_sizes, unit_of
+from model.small_files import naming_option
 from pipelines.corpus.derived import Plan, SplitPlan, finished, input_of, write_corpus
 from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import Manifest
@@ -48,7 +49,9 @@ def make_head(
         ValueError: The corpus has fewer tokens, or something given cannot be read.
         OSError: A file cannot be read or written.
     """
-    whole, unit = open_corpus(corpus), unit_of(vocab)
+    unit = unit_of(vocab)
+    with naming_option("--corpus"):
+        whole = open_corpus(corpus)
     entry = input_of(whole)
     settings = {
         "name": "head",

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from model.corpora.sizes import Unit, pages_and_sizes, unit_of
+from model.small_files import naming_option
 from pipelines.corpus.derived import Plan, SplitPlan, finished, input_of, write_corpus
 from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import Manifest
@@ -69,7 +70,8 @@ def make_mixture(
         raise ValueError(
             f"at most {_MOST_CORPORA} corpora can be mixed, got {len(corpora)} (--corpus)"
         )
-    opened = [open_corpus(folder) for folder, _ in corpora]
+    with naming_option("--corpus"):
+        opened = [open_corpus(folder) for folder, _ in corpora]
     if len({corpus.folder for corpus in opened}) < len(opened):
         raise ValueError("a corpus is named twice: add its weights up (--corpus)")
     shares = [weight / sum(weights) for weight in weights]

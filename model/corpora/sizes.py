@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from model.small_files import naming_option
 from pipelines.corpus.formats.pages import Page
 
 _PAGES_AT_ONCE = 512
@@ -40,7 +41,8 @@ def unit_of(vocab: str | None) -> Unit:
         return Unit("pages", lambda texts: [1] * len(texts), {}, {})
     from model.data.vocabulary import Vocabulary  # only here: it needs the extra train
 
-    words = Vocabulary(vocab)
+    with naming_option("--vocab"):
+        words = Vocabulary(vocab)
     return Unit(
         "tokens",
         lambda texts: [len(ids) for ids in words.encode_batch(texts)],

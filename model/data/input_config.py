@@ -9,6 +9,7 @@ from model.data.objectives import OBJECTIVES, Lengths, Objective, objective
 from model.data.sources.corpus import CorpusSource
 from model.data.sources.source import Source, TextIds
 from model.data.sources.task import KEEP_BYTES, TaskInput, TaskSource, longest_target
+from model.small_files import naming_option
 from model.t5.config import ARCHITECTURES
 from model.tasks.mixtures import C4
 from pipelines.corpus.reading import CorpusSplit, open_corpus
@@ -191,7 +192,9 @@ class InputConfig:
         """Open the part of the corpus that the run reads. Raises CorpusError."""
         if self.corpus is None:
             raise ValueError("there is no corpus (--corpus)")
-        return open_corpus(self.corpus).split(self.split, self.format, self.max_pages)
+        with naming_option("--corpus"):
+            corpus = open_corpus(self.corpus)
+        return corpus.split(self.split, self.format, self.max_pages)
 
     def sources(self, shards: int, readers: int = 1) -> tuple[Source, ...]:
         """Open what is read, in the order of `rates`, for ``shards`` input shards.

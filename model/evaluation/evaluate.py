@@ -9,7 +9,7 @@ from model.evaluation.published import BASELINE, published_row
 from model.evaluation.report import Report
 from model.evaluation.scores import TaskScores, evaluate_task
 from model.evaluation.submissions import Written, majority_label, submission_name, write_submission
-from model.tasks.prepared import OWN, Prepared, prepared_tasks
+from model.tasks.prepared import OWN, Prepared, no_data, prepared_tasks
 from model.tasks.registry import FORMS, TASKS, unknown_task
 from pipelines.options import option
 
@@ -142,6 +142,8 @@ def evaluate(
         work += [(prepared, split) for split in splits]
         if not splits and _has_split(name, config.split):
             missing[name] = f"its data in {config.data} have no {config.split} set"
+    if not work and missing and not set(missing) & set(there):
+        raise ValueError(f"nothing to evaluate: {no_data(config.data, list(missing))} (--data)")
     if not work:
         why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
         raise ValueError(f"nothing to evaluate: {why or f'no {config.split} set (--split)'}")

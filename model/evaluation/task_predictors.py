@@ -1,6 +1,7 @@
 """Which checkpoint predicts each task of an evaluation: opened when it is needed."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,7 +36,10 @@ class TaskPredictors:
     """
 
     def __init__(self, sources: Sequence[str], decoding: Decoding) -> None:
-        """Look at what the sources keep. Raises ValueError for a damaged record."""
+        """Look at what the sources keep. Raises ValueError for one not there, or damaged."""
+        for source in sources:
+            if storage.is_local(source) and not os.path.isdir(storage.local_path(source)):
+                raise ValueError(f"{source}: no such folder (--from)")
         self._kept = {source: kept_best(source) for source in sources}
         self._sources, self._decoding = sources, decoding
         self._predictors: dict[ModelConfig, Predictor] = {}

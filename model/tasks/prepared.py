@@ -119,6 +119,20 @@ def prepared_tasks(folder: str | os.PathLike[str]) -> list[str]:
     return [name for name in (*TASKS, OWN) if name in there]
 
 
+def no_data(folder: str | os.PathLike[str], names: Sequence[str]) -> str:
+    """Return that a folder has no data of tasks, and the command that writes those of the first.
+
+    >>> no_data(".", ["own"])
+    '. has no data of own: c4 tasks prepare own --from validation=FILE --to .'
+    """
+    source = "validation=FILE" if names[0] == OWN else "DIR"
+    where = f"{os.fspath(folder)}{'' if pathlib.Path(folder).is_dir() else ' (no such folder)'}"
+    return (
+        f"{where} has no data of {', '.join(names)}: c4 tasks prepare {names[0]} --from {source} "
+        f"--to {os.fspath(folder)}"
+    )
+
+
 class Prepared:
     """A task's data in a folder that ``prepare`` wrote.
 
@@ -136,9 +150,7 @@ class Prepared:
         self._folder = pathlib.Path(folder, name)
         path = self._folder / _DESCRIPTION
         if not path.is_file():
-            raise ValueError(
-                f"{folder} has no data of {name}: c4 tasks prepare {name} --from DIR --to {folder}"
-            )
+            raise ValueError(no_data(folder, [name]))
         try:
             found = {str(k): dict(v) for k, v in read_json_object(path)["splits"].items()}
             self.splits = {split: int(count["examples"]) for split, count in found.items()}

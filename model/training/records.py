@@ -211,9 +211,15 @@ class Records:
         self.flush()
         rows = read_rows(self._folder.metrics)
         plot_losses(rows, self._folder.plot, self._folder.where.rpartition("/")[2])
-        losses = [row["loss"] for row in rows if row.get("loss") is not None]
+        steps = [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None]
         validation = [row["validation_loss"] for row in rows if "validation_loss" in row]
-        self.say(f"loss {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}" if losses else "")
+        if steps:
+            (first, began), (newest, ended) = steps[0], steps[-1]
+            curve = sparkline([loss for _, loss in steps])
+            self.say(
+                f"loss at step {first} {began:.3f} {curve} {ended:.3f} at step {newest} (in the "
+                "lines above: means)"
+            )
         last = f", validation loss {validation[-1]:.3f}" if validation else ""
         self.say(f"trained to step {rows[-1]['step']}{last}: {self._folder.where}")
 

@@ -96,7 +96,7 @@ def test_missing_data_fail_no_other_task(model, samples, tmp_path):
     assert f"squad: not evaluated: no data in {tmp_path}: c4 tasks prepare squad" in done.out
     done = evaluate(model, tmp_path, "--task", "squad")
     assert (done.status, done.err.count("\n")) == (1, 1)
-    assert done.err.startswith("c4: error: nothing to evaluate: squad: no data")
+    assert done.err.startswith(f"c4: error: nothing to evaluate: {tmp_path} has no data of squad: ")
 
 
 def test_a_task_s_own_best_checkpoint_is_used(model, samples, tmp_path):
@@ -143,6 +143,7 @@ def test_members_of_an_ensemble_have_one_size(model, vocabulary, samples, tmp_pa
             ["--task", "cola"],
             "no task 'cola', perhaps 'glue_cola': c4 tasks list",
         ),
+        (["--task", "own"], "nowhere: no such folder (--from)"),
         (["--task", "all", "--submission", "x"], "--submission needs the test sets"),
         (
             ["--task", "all", "--split", "test", "--limit", "1", "--submission", "x"],

@@ -107,6 +107,16 @@ def test_missing_options(material, tmp_path):
     assert "no such folder" in outcome.err
 
 
+def test_what_is_not_there_is_named_with_its_option(material, tmp_path):
+    absent = tmp_path / "absent"
+    for option in ("--corpus", "--vocab"):
+        outcome = _c4(material, tmp_path / "run", option, absent)
+        assert outcome.status == 1
+        assert str(absent) in outcome.err
+        assert outcome.err.endswith(f" ({option})\n")
+    assert not (tmp_path / "run").exists()
+
+
 def test_folders_of_others(material, tmp_path):
     (tmp_path / "thesis.txt").write_text("do not lose")
     assert "holds thesis.txt" in _c4(material, tmp_path).err

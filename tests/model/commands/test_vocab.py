@@ -197,6 +197,7 @@ def _no_training(monkeypatch):
             ["--corpus={tmp}/file"],
             "a corpus is a folder; for text of your own see docs/training.md (--corpus)",
         ),
+        (["--corpus={tmp}/none"], " (--corpus)"),
         (
             ["--corpus={en}", "--extra-ids=-1"],
             "extra_ids must be between 0 and 100,000, got -1 (--extra-ids)",

@@ -161,8 +161,13 @@ def test_wrong_examples_are_shown_first(tmp_path):
 
 
 def test_what_cannot_be_evaluated_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"nothing to evaluate: glue_cola: no data in .*prepare"):
+    with pytest.raises(ValueError, match=r"nothing to evaluate: .* no data of glue_cola: c4"):
         evaluate(config(tmp_path), saying(""))
+    absent = tmp_path / "absent"
+    with pytest.raises(ValueError, match="nothing to evaluate") as raised:
+        evaluate(config(absent, tasks=task_names("glue")), saying(""))
+    assert str(raised.value).count(str(absent)) == 2  # what is not there, and what to write
+    assert f"{absent} (no such folder) has no data of glue_cola, glue_sst2" in str(raised.value)
     with pytest.raises(ValueError, match=r"nothing to evaluate: no validation set \(--split\)"):
         evaluate(config(tmp_path, tasks=("glue_ax",)), saying(""))
     with pytest.raises(ValueError, match=r"no task 'cola', perhaps 'glue_cola': .* \(--task\)"):

@@ -184,7 +184,11 @@ def test_memory_that_runs_out_in_the_first_step_is_one_line(material, tmp_path, 
     outcome = _run(material, out, "--steps", 3, *_QUIET)
     assert "this folder had other settings and no finished step: replacing them" in outcome.out
     assert json.loads((out / "run.json").read_text())["settings"]["input"]["seed"] == 0
-    assert len(_losses(out)) == 3
+    first, _, last = _losses(out)
+    labelled = (
+        rf"^loss at step 1 {first:.3f} .+ {last:.3f} at step 3 \(in the lines above: means\)$"
+    )
+    assert re.search(labelled, outcome.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
