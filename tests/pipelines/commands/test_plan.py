@@ -227,7 +227,7 @@ def test_refusals_are_one_line_with_the_way_out(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[price]\n", "did you mean prices?"),
+        ("[price]\n", "unknown entry price, outside of the tables; did you mean prices?"),
         ("prices = 3\n", "[prices] must be a table"),
         ("[prices.vcpu_hours]\nusd = 1\n", "did you mean vcpu_hour?"),
         ("[prices.nothing]\n", "there are vcpu_hour, memory_gb_hour"),
