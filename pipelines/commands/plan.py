@@ -298,8 +298,9 @@ def _cells(stage: Stage) -> list[str]:
     amounts = [size(amount) if amount else "-" for amount in moved]
     amounts += [scaled(amount) if amount else "-" for amount in (stage.class_a, stage.class_b)]
     amounts += [size(stage.process_bytes), duration(stage.wall_s)]
-    numbers = [_cpu(stage.cpu_s), *amounts]
-    return [stage.name, f"{stage.tasks:,}", *(cell.replace(" ", "") for cell in numbers)]
+    tasks = f"{stage.tasks:,}" if stage.tasks < 100_000 else scaled(stage.tasks)
+    numbers = [tasks, _cpu(stage.cpu_s), *amounts]
+    return [stage.name, *(cell.replace(" ", "") for cell in numbers)]
 
 
 def _pages(pages: float) -> str:
@@ -316,8 +317,12 @@ def _cpu(seconds: float) -> str:
 
     >>> _cpu(9_000_000.0), _cpu(5_400.0), _cpu(740.0), _cpu(0.031)
     ('2,500 h', '1.5 h', '740 s', '0.031 s')
+    >>> _cpu(49e6), _cpu(4.9e10)
+    ('13.6 kh', '13.6 Mh')
     """
     if seconds >= 3600:
         hours = seconds / 3600
+        if hours >= 10_000:
+            return f"{scaled(hours)}h"
         return f"{hours:,.{0 if hours >= 1000 else 1}f} h"
     return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
