@@ -117,7 +117,7 @@ def test_a_bad_option_is_one_line_and_status_1(
         (["explain", "a", "b"], "unknown argument 'b'"),
         (["explain", "a", "--verd", "x"], "unknown argument '--verd', did you mean --verdict?"),
         (["plan", "--files", "9", "--wrokers=3"], "'--wrokers=3', did you mean --workers?"),
-        (["plan", "--wrokers", "3"], "is required (for --wrokers, did you mean --workers?)"),
+        (["status", "--jsno"], "required: DIR (for --jsno, did you mean --json?)"),
         (["diff", "a", "b", "c", "--jsno"], "'--jsno', did you mean --json?"),
         (["verify", "a", "--qwerty"], "unknown argument '--qwerty' (c4 verify --help lists"),
     ],
