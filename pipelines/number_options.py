@@ -17,10 +17,7 @@ _WHOLE = re.compile(r"-?[0-9]+")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 #: Names of shards have five digits.
 MOST_SHARDS = 99_999
-#: Arguments of `pipelines.options.option` for a field in bytes whose option is in megabytes.
-MEGABYTES: Mapping[str, Any] = MappingProxyType(
-    {"metavar": "MB", "type": int, "read": lambda size: size << 20, "least": 1, "most": 1 << 50}
-)
+_MOST_MB = 1 << 30
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +55,19 @@ def decimal_number(text: str) -> float:
     if not -float("inf") < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number, got {reprlib.repr(text)}")
     return number
+
+
+def _megabytes(mb: int) -> int:
+    """Return megabytes in bytes. Raises ValueError."""
+    if not 1 <= mb <= _MOST_MB:
+        raise ValueError(f"a size must be between 1 and {grouped(_MOST_MB)} MB, got {mb}")
+    return mb << 20
+
+
+#: Arguments of `pipelines.options.option` for a field in bytes whose option is in megabytes.
+MEGABYTES: Mapping[str, Any] = MappingProxyType(
+    {"metavar": "MB", "type": int, "read": _megabytes, "least": 1, "most": 1 << 50}
+)
 
 
 def shard_count(text: str) -> int | None:

@@ -112,6 +112,7 @@ def given_values(arguments: argparse.Namespace, config: type, *names: str) -> di
 
     Raises:
         ValueError: A value cannot be read, or is empty.
+        OSError: A file that it names cannot be read.
     """
     options, values = _options(config), {}
     for name in names or options:
@@ -130,9 +131,15 @@ def _read(declared: _Option, value: Any, field: "dataclasses.Field[Any]") -> Any
     assert declared.read is not None
     try:
         return declared.read(value)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         flag = _flags(field)[0]
-        raise error if flag in str(error) else ValueError(f"{error} ({flag})") from None
+        if flag in str(error):
+            raise
+        if not isinstance(error, OSError):
+            raise ValueError(f"{error} ({flag})") from None
+        named = error.filename and error.strerror
+        what = f"{error.filename}: {error.strerror}" if named else str(error)
+        raise OSError(f"{what} ({flag})") from None
 
 
 def refuse_empty(arguments: argparse.Namespace) -> None:

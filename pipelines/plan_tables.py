@@ -127,7 +127,8 @@ def _merged(where: str, ours: Any, theirs: Any) -> Any:
             if name not in ours:
                 near = difflib.get_close_matches(name, ours, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ours)}"
-                raise ValueError(f"unknown entry {name} in [{where}]; {hint}")
+                place = f" in [{where}]" if where else ", outside of the tables"
+                raise ValueError(f"unknown entry {name}{place}; {hint}")
             merged[name] = _merged(f"{where}.{name}".lstrip("."), ours[name], value)
         return merged
     if isinstance(ours, str):

@@ -45,18 +45,20 @@ def size(n_bytes: float) -> str:
     >>> size(0), size(2_200), size(419e6)
     ('0 B', '2.2 kB', '419 MB')
     """
-    return scaled(n_bytes, ("B", "kB", "MB", "GB", "TB"))
+    return scaled(n_bytes, ("B", "kB", "MB", "GB", "TB", "PB"))
 
 
 def duration(seconds: float) -> str:
-    """Return a time in its two largest units.
+    """Return a time in its two largest units; in days from a hundred on.
 
-    >>> duration(59), duration(75), duration(3599), duration(86_399), duration(1e6)
-    ('59s', '1m15s', '59m59s', '23h59m', '11d13h')
+    >>> duration(59), duration(75), duration(3599), duration(86_399), duration(1e6), duration(1e8)
+    ('59s', '1m15s', '59m59s', '23h59m', '11d13h', '1,157d')
     """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
+    if days >= 100:
+        return f"{days:,}d"
     if days:
         return f"{days}d{hours:02}h"
     if hours:

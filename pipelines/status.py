@@ -43,7 +43,8 @@ class Status:
 
     folder: str
     #: ``waiting``: a job that is written down but not started, or an unused `BuildCorpus`;
-    #: ``interrupted``: by Ctrl-C or SIGTERM; ``died``: it ended otherwise, or shows no sign of life, and the corpus is not finished.
+    #: ``interrupted``: by Ctrl-C or SIGTERM;
+    #: ``died``: it ended otherwise, or shows no sign of life, and the corpus is not finished.
     state: State
     stage: Stage
     files_total: int

@@ -131,7 +131,10 @@ def _explain(arguments: argparse.Namespace, options: _Options, corpus: KeptCorpu
 
 
 def _path(file: str) -> str:
-    paths = storage.match(file)
+    try:
+        paths = storage.match(file)
+    except storage.NoInputError as error:
+        raise storage.NoInputError(str(error).replace("(--input)", "(FILE)")) from None
     if len(paths) > 1:
         raise ValueError(f"{file!r} matches {len(paths)} files: give one")
     return layout.absolute(paths[0].path)

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.older import older_corpora
 from pipelines.crawl.inputs import absolute_input, input_files
+from pipelines.crawl.paths_file import Positions, read_positions
 from pipelines.number_options import MOST_SHARDS
 from pipelines.options import add_options, check_bounds, given_values, option
 from pipelines.plan import Fleet, OlderWork, Plan, Profile, Rates, Stage, Work, make_plan
@@ -21,6 +23,7 @@ from pipelines.printing import counted, duration, print_note, printable, scaled,
 #: The published build of CC-MAIN-2019-18, by the code of TensorFlow Datasets: its README.
 REFERENCE_CPU_DAYS = 335
 _TYPICAL = Crawl(56_000, 7.0e12, 2_497_818_607)  # 2019-18: files of unknown crawls are like its
+_MOST_FILES = 10_000_000  # a hundred crawls
 _COMPARED_FILES = 1_000  # from here on with the reference, which cleaned a whole crawl
 _OTHER_PAGES = 2.0  # times as long, or as short: --like is then inexact
 _LENGTHS = ("stored_bytes", "text_bytes", "kept_bytes", "units", "written_bytes")
@@ -40,14 +43,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         exit status: 0 planned; 1 refused, or the machine is too small; 2 wrong usage
         """
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    add_options(what, _Options, *_WHAT)
-    add_options(parser, _Options, "workers", "machine")
+    parser.set_defaults(refuse=parser.error)
+    add_options(parser, _Options, "crawl", "files", "inputs", "workers", "machine")
     add_options(parser, BuildConfig, "shards", "formats", "provenance", "against")
     add_options(parser, _Options, "like", "cpu_factor", "prices", "json")
 
 
-_WHAT = ("crawl", "files", "inputs")
+def _read_files(text: str) -> Positions:
+    """Return the positions that ``A:B`` or a number, of the first ones, names."""
+    if ":" in text:
+        first, end = read_positions(text)
+    else:
+        first, end = 0, int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
+    if end is not None and not 1 <= end - first <= _MOST_FILES:
+        raise ValueError(
+            f"--files wants a number of files from 1 to {_MOST_FILES:,}, or A:B, got {text[:80]!r}"
+        )
+    return first, end
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,9 +69,10 @@ class _Options:
     crawl: str | None = option(
         "a crawl of the table, such as CC-MAIN-2019-18", default=None, metavar="ID"
     )
-    files: int | None = option(  # at most a hundred crawls
-        "number of WET files of a crawl", default=None, metavar="N", least=1, most=10_000_000
-    )
+    files: Positions | None = option(
+        "so many WET files of the crawl, or those at these positions; without --crawl, of one like "
+        "CC-MAIN-2019-18", default=None, metavar="N|A:B", read=_read_files,
+    )  # fmt: skip
     inputs: Sequence[str] = option(
         "these WET files, or @LIST, those of a list; their sizes are looked up", "--input",
         default=(), nargs="+", metavar="GLOB",
@@ -91,6 +104,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Print the plan and return the exit status."""
     del rest
     options = _Options(**given_values(arguments, _Options))
+    if options.inputs and (options.crawl or options.files):
+        arguments.refuse("--input names the files: leave out --crawl and --files")
+    if not (hasattr(arguments, "input") or options.crawl or options.files):
+        arguments.refuse("one of --crawl, --files and --input is required")
     build = given_values(arguments, BuildConfig, "shards", "formats", "provenance", "against")
     older = _older_work(build.pop("against", ()))
     tables = read_tables(options.prices)
@@ -125,10 +142,13 @@ def _work(options: _Options) -> tuple[Work, Rates]:
 
         like = measured_corpus(layout.absolute(options.like))
         profile, rates, per_file = like.profile, like.rates, like.pages / like.files
-    if options.files is not None:
-        return Work(options.files, max(1.0, options.files * per_file), profile), rates
+    if options.files is not None and options.crawl is None:
+        first, end = options.files
+        if end is None:
+            raise ValueError("--files A:B wants B where no crawl is named (--crawl)")
+        return Work(end - first, max(1.0, (end - first) * per_file), profile), rates
     if options.crawl is not None:
-        crawl = known_crawl(options.crawl)
+        crawl = _part(known_crawl(options.crawl), *(options.files or (0, None)))
     else:
         if not all(options.inputs):
             raise ValueError("no input: give at least one WET file or pattern (--input)")
@@ -146,6 +166,17 @@ def _work(options: _Options) -> tuple[Work, Rates]:
         )
     lengths = {name: getattr(profile, name) * longer for name in _LENGTHS}
     return Work(crawl.files, pages, dataclasses.replace(profile, **lengths)), rates
+
+
+def _part(crawl: Crawl, first: int, end: int | None) -> Crawl:
+    """Return some files of a crawl, as large as its others."""
+    files = min(crawl.files, end or crawl.files) - first
+    if files < 1:
+        raise ValueError(
+            f"the crawl has {crawl.files:,} WET files, none from {first:,} on (--files)"
+        )
+    part = files / crawl.files
+    return Crawl(files, crawl.stored_bytes * part, round(crawl.pages * part))
 
 
 def _check_memory(plan: Plan, machine: str, tables: Tables) -> None:
@@ -244,7 +275,7 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
     )
     if work.files >= _COMPARED_FILES:
         days = plan.total("cpu_s") / 86_400
-        if options.crawl == "CC-MAIN-2019-18":
+        if options.crawl == "CC-MAIN-2019-18" and options.files is None:
             compared = f"{REFERENCE_CPU_DAYS / days:.0f} times less"
         else:
             compared = f"or {days / work.pages * _TYPICAL.pages:.1f} for that many pages"
@@ -298,8 +329,9 @@ def _cells(stage: Stage) -> list[str]:
     amounts = [size(amount) if amount else "-" for amount in moved]
     amounts += [scaled(amount) if amount else "-" for amount in (stage.class_a, stage.class_b)]
     amounts += [size(stage.process_bytes), duration(stage.wall_s)]
-    numbers = [_cpu(stage.cpu_s), *amounts]
-    return [stage.name, f"{stage.tasks:,}", *(cell.replace(" ", "") for cell in numbers)]
+    tasks = f"{stage.tasks:,}" if stage.tasks < 100_000 else scaled(stage.tasks)
+    numbers = [tasks, _cpu(stage.cpu_s), *amounts]
+    return [stage.name, *(cell.replace(" ", "") for cell in numbers)]
 
 
 def _pages(pages: float) -> str:
@@ -316,8 +348,12 @@ def _cpu(seconds: float) -> str:
 
     >>> _cpu(9_000_000.0), _cpu(5_400.0), _cpu(740.0), _cpu(0.031)
     ('2,500 h', '1.5 h', '740 s', '0.031 s')
+    >>> _cpu(49e6), _cpu(4.9e10)
+    ('13.6 kh', '13.6 Mh')
     """
     if seconds >= 3600:
         hours = seconds / 3600
+        if hours >= 10_000:
+            return f"{scaled(hours)}h"
         return f"{hours:,.{0 if hours >= 1000 else 1}f} h"
     return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 # {out}, {dir} and {wet} are filled in.
 BAD_BUILDS = [
     (["--recipe", "enn"], "unknown recipe 'enn'; did you mean 'en'?"),
-    (["--recipe", "{dir}/absent.toml"], "absent.toml: No such file or directory"),
+    (["--recipe", "{dir}/absent.toml"], "absent.toml: No such file or directory (--recipe)"),
     (["--recipe", "{dir}/klingon.toml"], "language must name a Punkt model, got 'klingon'"),
     (["--recipe", "realnewslike"], "--domain-list FILE"),
     (["--recipe", "realnewslike", "--domain-list", "{wet}"], "is not UTF-8"),
@@ -60,7 +60,7 @@ BAD_BUILDS = [
     (["--workers", "0"], "--workers must lie between 1 and 1024, got 0"),
     (["--direct_num_workers", "-3"], "--direct_num_workers must lie between 0 and 1024, got -3"),
     (["--workers", "2", "--runner=FlinkRunner"], "--workers is for builds on this machine"),
-    (["--max-record-mb", "0"], "got 0 (--max-record-mb)"),
+    (["--max-record-mb", "-1"], "1 and 1,073,741,824 MB, got -1 (--max-record-mb)"),
     (["--allow-unreadable-files", "-1"], "must be at least 0, got -1 (--allow-unreadable-files)"),
     (["--runer=FlinkRunner"], "unknown option --runer=FlinkRunner; did you mean --runner?"),
     (["--direct_num_worker", "2"], "did you mean --direct_num_workers?"),
@@ -117,7 +117,7 @@ def test_a_bad_option_is_one_line_and_status_1(
         (["explain", "a", "b"], "unknown argument 'b'"),
         (["explain", "a", "--verd", "x"], "unknown argument '--verd', did you mean --verdict?"),
         (["plan", "--files", "9", "--wrokers=3"], "'--wrokers=3', did you mean --workers?"),
-        (["plan", "--wrokers", "3"], "is required (for --wrokers, did you mean --workers?)"),
+        (["status", "--jsno"], "required: DIR (for --jsno, did you mean --json?)"),
         (["diff", "a", "b", "c", "--jsno"], "'--jsno', did you mean --json?"),
         (["verify", "a", "--qwerty"], "unknown argument '--qwerty' (c4 verify --help lists"),
     ],

@@ -143,7 +143,7 @@ def test_a_bad_file_is_named_in_one_line(
 
 
 def test_a_missing_file_is_an_os_error(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(OSError, match=r"absent.toml: .* \(--recipe\)"):
         parsed("--recipe", str(tmp_path / "absent.toml"))
 
 

@@ -175,12 +175,12 @@ def test_a_damaged_start_is_unknown(tmp_path: pathlib.Path, started: Any) -> Non
 
 def test_an_interrupted_build_says_so(tmp_path: pathlib.Path) -> None:
     out = str(tmp_path)
+    started = tmp_path / "cleaned" / f"{layout.file_name('/wet/a.gz')}{layout.STARTED}"
+    started.parent.mkdir()
     for raised, state in ((KeyboardInterrupt, "interrupted"), (OSError, "died")):
-        with pytest.raises(raised), builders.hold(out):
-            cleaned = tmp_path / "cleaned"
-            cleaned.mkdir(exist_ok=True)
+        with contextlib.suppress(raised), builders.hold(out):
             write_input_list(out, [FileInfo("/wet/a.gz", 9)])
-            (cleaned / f"{layout.file_name('/wet/a.gz')}{layout.STARTED}").touch()
+            started.touch()
             assert status(out).files_in_progress == 1
             raise raised
         found = status(out)

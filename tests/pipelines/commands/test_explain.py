@@ -155,7 +155,7 @@ def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{dir}/absent.gz"], "no input file matches"),
+        (["{dir}/absent.gz"], "the shell leaves it alone (FILE)"),
         (["{dir}/not_wet"], "not_wet: no WARC record in its"),
         (["{dir}/*.wet.gz"], "matches 2 files: give one"),
         (["{wet}", "--verdict", "fine"], "unknown verdict 'fine'; known: kept, no_text,"),

@@ -86,6 +86,26 @@ def test_files_alone_are_files_like_that_crawls() -> None:
     assert as_json("plan", "--files", "90000")["cpu_s"] > files["cpu_s"] * 1.5
 
 
+def test_files_of_a_crawl_are_given_as_to_a_build() -> None:
+    whole, some = as_json(*CRAWL), as_json(*CRAWL, "--files", "0:20")
+    assert some["files"] == 20
+    assert some["pages"] == pytest.approx(whole["pages"] * 20 / 56_000, rel=1e-5)
+    assert some["stored_bytes"] == pytest.approx(whole["stored_bytes"] * 20 / 56_000, rel=1e-5)
+    assert as_json(*CRAWL, "--files", "20") == as_json(*CRAWL, "--files", "30:50") == some
+    assert as_json(*CRAWL, "--files", "55990:")["files"] == 10
+    assert as_json(*CRAWL, "--files", "55990:99999")["files"] == 10
+    assert as_json("plan", "--files", "5:25") == as_json("plan", "--files", "20")
+    shown = run_c4(*CRAWL, "--files", "0:2000").out  # no measure is the whole crawl's
+    assert "for that many pages" in shown
+
+
+def test_what_to_plan_is_asked_for_once() -> None:
+    for words in ((), ("--files", "9", "--input", "a"), (*CRAWL[1:], "--input", "a")):
+        done = run_c4("plan", *words)
+        assert done.status == 2
+        assert "--input" in done.err
+
+
 def test_input_counts_files_and_bytes(tmp_path: pathlib.Path) -> None:
     plan = as_json("plan", "--input", SAMPLES, "--workers", "1")
     paths = list(WET_DIR.glob("sample-0*"))
@@ -141,10 +161,17 @@ def test_a_small_plan_is_in_small_units() -> None:
     assert re.search(r"^clean .* [\d.]+h ", table, re.M)
     assert re.search(r"^removals .* [\d.]+s ", table, re.M)
     assert "335" not in table
-    rows = table.split("\n\n")[1].splitlines()
-    assert len(rows) > 8
-    assert {len(row) for row in rows} == {80}
     assert "335" in run_c4("plan", "--files", "1000").out
+
+
+@pytest.mark.parametrize("files", ["1", "999", "56000", "1000000", "10000000"])
+@pytest.mark.parametrize("factor", ["1", "1000"])
+def test_the_table_has_80_columns(files: str, factor: str) -> None:
+    words = ("--files", files, "--cpu-factor", factor, "--machine", "n2-highmem-4")
+    table = run_c4("plan", *words).out
+    rows = table.split("\n\n")[1].splitlines()
+    assert len(rows) > 7
+    assert {len(row) for row in rows} == {80}
 
 
 @pytest.mark.parametrize("files", ["1", "3000000"])
@@ -195,6 +222,10 @@ def test_prices_of_ones_own(tmp_path: pathlib.Path) -> None:
     [
         (("--crawl", "CC-MAIN-1999-01"), ("CC-MAIN-1999-01", "--files N")),
         (("--files", "0"), ("--files",)),
+        (("--files", "20:9"), ("--files", "20:9")),
+        (("--files", "9:"), ("--files A:B", "--crawl")),
+        (("--files", "x"), ("--files", "'x'")),
+        (("--crawl", "CC-MAIN-2019-18", "--files", "56000:"), ("56,000 WET files", "--files")),
         (("--files", "9", "--workers", "0"), ("--workers",)),
         (("--files", "9", "--machine", "n2-standard-44"), ("n2-standard-4", "--machine")),
         (("--files", "9", "--shards", "many"), ("--shards",)),
@@ -227,7 +258,7 @@ def test_refusals_are_one_line_with_the_way_out(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[price]\n", "did you mean prices?"),
+        ("[price]\n", "unknown entry price, outside of the tables; did you mean prices?"),
         ("prices = 3\n", "[prices] must be a table"),
         ("[prices.vcpu_hours]\nusd = 1\n", "did you mean vcpu_hour?"),
         ("[prices.nothing]\n", "there are vcpu_hour, memory_gb_hour"),
