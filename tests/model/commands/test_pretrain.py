@@ -278,7 +278,7 @@ def test_text_of_ones_own(material, tmp_path):
     (tmp_path / "mine.jsonl").write_text("{}")
     refused = _c4(material, tmp_path / "run", "--corpus", tmp_path / "mine.jsonl")
     assert refused.status == 1
-    assert "Parquet files with a string column 'text' in a folder" in refused.err
+    assert "; for text of your own see docs/training.md (--corpus)" in refused.err
 
 
 def test_both_names_of_the_folder():
