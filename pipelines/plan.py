@@ -455,17 +455,34 @@ def _clean(build: _Build) -> Stage:
 
 def _urls_of_files(build: _Build) -> Stage:
     """Model how fingerprints become urls by bucket."""
-    rates = build.rates
+    cpu_s = build.rates.url_page_s * (build.kept_pages + build.older.pages)
+    return _rows_of_files("urls of files", build, cpu_s, build.url_buffers, build.url_moved, 3)
+
+
+def _rows_of_files(
+    name: str, build: _Build, cpu_s: float, buffers: float, moved: float, ratio: float
+) -> Stage:
+    """Model how fingerprints become rows by bucket.
+
+    Args:
+        name: Of the stage.
+        build: The amounts.
+        cpu_s: Of making the rows.
+        buffers: How many they are packed into.
+        moved: Bytes of all buffers.
+        ratio: Memory for a byte of a file's fingerprints.
+    """
+    rates, a_file = build.rates, build.all_prints / build.compared
     return Stage(
-        "urls of files",
+        name,
         build.compared,
-        cpu_s=rates.url_page_s * (build.kept_pages + build.older.pages)
-        + (rates.pack_buffer_s + rates.element_s) * build.url_buffers
-        + rates.shuffle_byte_s * build.url_moved,
+        cpu_s=cpu_s
+        + (rates.pack_buffer_s + rates.element_s) * buffers
+        + rates.shuffle_byte_s * moved,
         read_bytes=build.all_prints,
-        shuffle_bytes=build.url_moved,
-        class_b=build.compared * _fetches(build.all_prints / build.compared),
-        process_bytes=3 * build.all_prints / build.compared,
+        shuffle_bytes=moved,
+        class_b=build.compared * _fetches(a_file),
+        process_bytes=ratio * a_file,
     )
 
 
@@ -483,18 +500,8 @@ def _urls_by_bucket(build: _Build) -> Stage:
 
 def _spans_of_files(build: _Build) -> Stage:
     """Model how fingerprints become spans by bucket."""
-    rates = build.rates
-    return Stage(
-        "spans of files",
-        build.compared,
-        cpu_s=rates.unit_s * (build.units + build.older.units)
-        + (rates.pack_buffer_s + rates.element_s) * build.span_buffers
-        + rates.shuffle_byte_s * build.span_moved,
-        read_bytes=build.all_prints,
-        shuffle_bytes=build.span_moved,
-        class_b=build.compared * _fetches(build.all_prints / build.compared),
-        process_bytes=8 * build.all_prints / build.compared,
-    )
+    cpu_s = build.rates.unit_s * (build.units + build.older.units)
+    return _rows_of_files("spans of files", build, cpu_s, build.span_buffers, build.span_moved, 8)
 
 
 def _spans_by_bucket(build: _Build) -> Stage:
