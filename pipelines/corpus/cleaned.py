@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.corpus.closing import Closing
 from pipelines.corpus.container import (
     Container,
     DamagedFileError,
@@ -204,7 +205,7 @@ def _cut(table: pa.Table) -> Iterator[_Batch]:
         yield batch(len(keys))
 
 
-class CleanedFile:
+class CleanedFile(Closing):
     """An open cleaned file. Use as a context manager.
 
     Raises:
@@ -231,12 +232,6 @@ class CleanedFile:
         except (KeyError, TypeError) as error:
             self._file.close()
             raise DamagedFileError(path, error) from None
-
-    def __enter__(self) -> "CleanedFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file. Safe to call more than once."""

@@ -30,6 +30,7 @@ import google_crc32c
 import pyarrow as pa
 
 from pipelines import storage
+from pipelines.corpus.closing import Closing
 from pipelines.storage.streams import RangeFile
 
 _VERSION = 2  # 1: the Arrow files and plain bytes of Colossal 0.1
@@ -167,7 +168,7 @@ def read_sections(path: str, sections: Sequence[Section]) -> list[pa.Buffer]:
     ]
 
 
-class Container:
+class Container(Closing):
     """An open file of sections. Use as a context manager.
 
     Attributes:
@@ -208,12 +209,6 @@ class Container:
         except _FAULTS as error:
             self.close()
             raise DamagedFileError(path, error) from None
-
-    def __enter__(self) -> "Container":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file. Safe to call more than once."""
