@@ -299,6 +299,9 @@ opened = tempfile.TemporaryFile(), *socket.socketpair()
 for each in opened:
     os.set_inheritable(each.fileno(), True)
 sys.stdout.write("once ")
+def masks(process):
+    status = dict(line.split(":", 1) for line in (process / "status").open())
+    return [int(status[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt")]
 def look():
     while not workers._deaths:  # then it serves
         time.sleep(0.01)
@@ -310,10 +313,10 @@ def look():
         words = each.samefile(f"/proc/self/fd/{workers._printed.fileno()}")
         print("words" if words else os.readlink(each).split(":")[0], end=" ")
     print()
-    status = dict(line.split(":", 1) for line in (process / "status").open())
-    for name in ("SigBlk", "SigIgn", "SigCgt"):
-        mask = int(status[name], 16)
-        print(name, *[each.name for each in signal.Signals if mask >> each - 1 & 1])
+    blocked, ignored, caught = masks(process)
+    ignored &= ~masks(pathlib.Path("/proc/self"))[1]
+    for mask in blocked, ignored, caught:
+        print("signals", *[each.name for each in signal.Signals if mask >> each - 1 & 1])
     print(*process.joinpath("cmdline").read_text().split("\\0")[1:2])
     return True
 with Interruption("", own_process=True) as interruption:
@@ -336,10 +339,8 @@ def test_a_forked_starter_keeps_nothing_of_its_launcher() -> None:
     stdin, stdout, stderr, *others = files.split()
     assert (stdin, stdout, stderr) == ("/dev/null", "pipe", "words")
     assert sorted(others) == ["pipe", "pipe", "socket"]
-    ignored = {"SIGINT", "SIGPIPE", "SIGXFSZ"}
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # these tests run under nohup
-        ignored.add("SIGHUP")
-    assert signals == ["SigBlk", f"SigIgn {' '.join(sorted(ignored))}", "SigCgt SIGCHLD"]
+    # Blocked; ignored by it alone (a launcher under nohup ignores SIGHUP, and so does it); caught.
+    assert signals == ["signals", "signals SIGINT", "signals SIGCHLD"]
     assert command == "-c"  # it is no interpreter of its own
 
 
