@@ -14,31 +14,38 @@ NO_LABEL = "<unk>"
 _BLANKS = re.compile(r"[\t\n\f\r ]+")
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _SYMBOL = re.compile(r"([^0-9A-Za-z_])")
+_FIELD = re.compile(r"\{(\w+)\}")
 _TAGS = re.compile("</?b>")
 _AFTER_SENTENCE = re.compile(r"([.?!\"'])\n@highlight\n")
 
 
-def labelled(
-    raw: Raw,
-    prefix: str,
-    fields: Sequence[tuple[str, str]],
-    labels: Sequence[str],
-    markup: bool = True,
-) -> list[Pair]:
+def filled(raw: Raw, template: str, target: str) -> list[Pair]:
+    """Return the pair of an example whose target is text: templates name fields in braces.
+
+    >>> filled({"en": "Hi.", "de": "Hallo."}, "translate English to German: {en}", "{de}")
+    [('translate English to German: Hi.', 'Hallo.')]
+    """
+    return [(_filled(raw, template), _filled(raw, target))]
+
+
+def labelled(raw: Raw, template: str, labels: Sequence[str], markup: bool = True) -> list[Pair]:
     """Return the pair of an example with a label.
 
-    ``fields`` gives each printed name and the field it shows, in printed order. With ``markup``
-    off, the tags of MultiRC's paragraphs are removed.
+    With ``markup`` off, the tags of MultiRC's paragraphs are removed.
 
-    >>> labelled({"sentence": "It rains.", "label": 1}, "cola", [("sentence", "sentence")],
+    >>> labelled({"sentence": "It rains.", "label": 1}, "cola sentence: {sentence}",
     ...          ["unacceptable", "acceptable"])
     [('cola sentence: It rains.', 'acceptable')]
     """
-    shown = " ".join([prefix, *(f"{name}: {_shown(raw, key)}" for name, key in fields)])
+    shown = _filled(raw, template)
     if not markup:
         shown = _TAGS.sub("", shown.replace("<br>", " "))
     label = label_index(raw, labels)
     return [(shown, NO_LABEL if label < 0 else labels[label])]
+
+
+def _filled(raw: Raw, template: str) -> str:
+    return _FIELD.sub(lambda found: _shown(raw, found[1]), template)
 
 
 def _shown(raw: Raw, name: str) -> str:
@@ -122,13 +129,3 @@ def summary(raw: Raw, paper: bool = False) -> list[Pair]:
     if paper:
         article, highlights = article.lower(), highlights.lower().replace("\n", " ")
     return [(f"summarize: {article}", highlights)]
-
-
-def translation(raw: Raw, language: str, name: str) -> list[Pair]:
-    """Return the pair of a sentence and its translation from English."""
-    return [(f"translate English to {name}: {text(raw, 'en')}", text(raw, language))]
-
-
-def own(raw: Raw) -> list[Pair]:
-    """Return the pair of an example that already is one."""
-    return [(text(raw, "inputs"), text(raw, "targets"))]

@@ -1,15 +1,17 @@
 """Raw examples from the files that tasks are published in.
 
-Each layout says which files hold which split, and how a file reads as examples in the fields of
+layouts.toml says which files hold which split, and how a file reads as examples in the fields of
 TensorFlow Datasets.
 """
 
 import collections
 import hashlib
+import importlib.resources
 import itertools
 import os
 import pathlib
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import IO, Any, NamedTuple
@@ -23,16 +25,11 @@ _Rows = Callable[[IO[bytes], str], Iterator[Raw]]
 
 
 class _Layout(NamedTuple):
-    """Files of a task.
-
-    ``splits`` gives, for each split, alternatives in order of preference: the names of files that
-    hold it together. ``folder`` is the published folder, which tells apart the files of several
-    tasks.
-    """
+    """Files of a task, see layouts.toml."""
 
     splits: Mapping[str, Sequence[Sequence[str]]]
     rows: _Rows
-    folder: str = ""
+    folder: str
 
 
 def read_published(
@@ -43,16 +40,15 @@ def read_published(
     With ``split``, ``path`` is one file that holds that split. Raises ValueError if the files are
     not there or not in that layout, naming file and line.
     """
-    layout = task.source.files
     with Files(path) as files:
-        if layout == "cnn_dailymail":
+        if task.name == "cnn_dailymail":
             yield from _stories(files, path)
-        elif layout == "wmt":
+        elif task.name in _STEMS:
             yield from _parallel(files, path, task)
         else:
-            found = _LAYOUTS[layout]
+            found = _LAYOUTS[task.name]
             chosen = _chosen(files.names, found, path) if split is None else {split: files.names}
-            ids = _mrpc_validation_ids(files) if layout == "glue_mrpc" else set()
+            ids = _mrpc_validation_ids(files) if task.name == "glue_mrpc" else set()
             for name, names in chosen.items():
                 index = itertools.count()
                 for file in names:
@@ -69,13 +65,13 @@ def read_published(
 
 def expected_files(task: Task) -> str:
     """Return, for people, the files that a folder of the task must hold."""
-    if task.source.files == "cnn_dailymail":
+    if task.name == "cnn_dailymail":
         return "all_train.txt, all_val.txt, all_test.txt and the stories, *.story or their archives"
-    if task.source.files == "wmt":
-        wanted = _WMT[task.name]
+    if task.name in _STEMS:
+        wanted = _STEMS[task.name]
         shown = [f"{split}: {' + '.join(stems)}" for split, stems in wanted.items()]
         return f"{'; '.join(shown)} (two files each, as NAME.en or -src.en.sgm)"
-    splits = _LAYOUTS[task.source.files].splits
+    splits = _LAYOUTS[task.name].splits
     return "; ".join(
         f"{split}: {' or '.join(' + '.join(names) for names in alternatives)}"
         for split, alternatives in splits.items()
@@ -126,23 +122,36 @@ def _table(
     stream: IO[bytes],
     name: str,
     fields: Mapping[str, str],
-    label: str,
-    bare: _Bare | None = None,
-    number: Callable[[str], Any] = int,
-    extra: Sequence[str] = (),
+    label: str = "label",
+    bare: Mapping[str, Any] | None = None,
+    fractional: bool = False,
+    ids: Sequence[str] = (),
 ) -> Iterator[Raw]:
-    """Yield the rows of a TSV without quoting. Rows that lack columns are left out, as in TFDS."""
+    """Yield the rows of a TSV without quoting. Rows that lack columns are left out, as in TFDS.
+
+    Args:
+        stream: the file.
+        name: the file's name.
+        fields: the column of each field.
+        label: the column of the label; without that column, examples have none.
+        bare: a `_Bare`, for a file without a header.
+        fractional: whether labels are scores.
+        ids: further columns, which tell apart the files' examples.
+    """
     lines = text_lines(stream, name)
     first = next(lines, "")
     header = first.split("\t")
     if all(column in header for column in fields.values()):
-        places = {field: header.index(column) for field, column in fields.items()}
+        places: Mapping[str, int] = {
+            field: header.index(column) for field, column in fields.items()
+        }
         label_place = header.index(label) if label in header else None
-        ids = [header.index(column) for column in extra if column in header]
+        id_places = [header.index(column) for column in ids if column in header]
         blank = False
     elif bare is not None:
-        places, label_place, ids, blank = dict(bare.fields), bare.label, [], bare.blank
-        if len(_cells(first, blank)) != bare.columns:
+        places, label_place, columns, blank = _Bare(**bare)
+        id_places = []
+        if len(_cells(first, blank)) != columns:
             raise ValueError(f"{name}: not a file of this task: its first line is {first[:80]!r}")
         lines = itertools.chain([first], lines)
     else:
@@ -155,9 +164,9 @@ def _table(
         raw: dict[str, Any] = {field: cells[place] for field, place in places.items()}
         raw["label"] = -1
         if label_place is not None:
-            raw["label"] = _label(cells[label_place], number, f"{name}: row {index + 1:,}")
-        if ids:
-            raw["ids"] = tuple(cells[place] for place in ids)
+            raw["label"] = _label(cells[label_place], fractional, f"{name}: row {index + 1:,}")
+        if id_places:
+            raw["ids"] = tuple(cells[place] for place in id_places)
         yield raw | {"idx": index}
 
 
@@ -165,9 +174,9 @@ def _cells(line: str, blank: bool) -> list[str]:
     return line.split(" ", 1) if blank else line.split("\t")
 
 
-def _label(cell: str, number: Callable[[str], Any], place: str) -> Any:
+def _label(cell: str, fractional: bool, place: str) -> Any:
     try:
-        return number(cell)
+        return float(cell) if fractional else int(cell)
     except ValueError:
         if re.fullmatch("[a-z_]+", cell):
             return cell  # a label word; what it may be is checked later
@@ -175,12 +184,12 @@ def _label(cell: str, number: Callable[[str], Any], place: str) -> Any:
 
 
 def _json_rows(
-    convert: Callable[[dict[str, Any]], Iterable[Raw]], stream: IO[bytes], name: str
+    convert: Callable[..., Iterable[Raw]], stream: IO[bytes], name: str, **options: Any
 ) -> Iterator[Raw]:
     number = 0
     try:
         for number, row in enumerate(json_lines(stream, name), 1):  # noqa: B007
-            yield from convert(row)
+            yield from convert(row, **options)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{name}: line {number:,} is no example: {error!r}") from error
 
@@ -190,15 +199,12 @@ def _flag(row: Mapping[str, Any]) -> Any:
     return int(label) if isinstance(label, bool) else label
 
 
-def _plain_row(fields: Sequence[str], row: dict[str, Any]) -> Iterator[Raw]:
+def _plain_row(
+    row: dict[str, Any], fields: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[Raw]:
+    there = [*fields, *(name for name in optional if name in row)]
     index = {"idx": row["idx"]} if "idx" in row else {}
-    yield {field: row[field] for field in fields} | {"label": _flag(row)} | index
-
-
-def _wic_row(row: dict[str, Any]) -> Iterator[Raw]:
-    fields = ["word", "sentence1", "sentence2"]
-    fields += [name for name in ("start1", "start2", "end1", "end2", "pos") if name in row]
-    yield from _plain_row(fields, row)
+    yield {field: row[field] for field in there} | {"label": _flag(row)} | index
 
 
 def _multirc_row(row: dict[str, Any]) -> Iterator[Raw]:
@@ -367,30 +373,6 @@ def _story(lines: Iterable[str]) -> tuple[str, str]:
     return " ".join(article), "\n".join(highlights)
 
 
-#: Stems of the parallel files of each split; a split may have other files of the user's.
-_WMT: dict[str, dict[str, Sequence[str]]] = {
-    "wmt_ende": {
-        "train": ["europarl-v7.de-en", "commoncrawl.de-en", "news-commentary-v13.de-en"],
-        "validation": ["newstest2013"],
-        "test": ["newstest2014"],
-    },
-    "wmt_enfr": {
-        "train": [
-            "europarl-v7.fr-en",
-            "commoncrawl.fr-en",
-            "undoc.2000.fr-en",
-            "news-commentary-v10.fr-en",
-            "giga-fren.release2.fixed",
-        ],
-        "validation": ["newstest2014"],
-        "test": ["newstest2015", "newsdiscusstest2015"],
-    },
-    "wmt_enro": {
-        "train": ["europarl-v8.ro-en", "SETIMES.en-ro"],
-        "validation": ["newsdev2016"],
-        "test": ["newstest2016"],
-    },
-}
 _OWN_STEMS = {"train": ("train",), "validation": ("valid", "validation", "dev"), "test": ("test",)}
 _SEGMENT = re.compile(r'<seg id="\d+">(.*)</seg>')
 
@@ -404,7 +386,7 @@ def _parallel(files: Files, path: str | os.PathLike[str], task: Task) -> Iterato
         if side in ("en", language):
             sides[re.sub(rf"-(en{language}|{language}en)-(src|ref)$", "", stem)][side] = name
     chosen: dict[str, list[str]] = {}
-    for split, stems in _WMT[task.name].items():
+    for split, stems in _STEMS[task.name].items():
         chosen[split] = [stem for stem in stems if len(sides.get(stem, ())) == 2]
         chosen[split] += [stem for stem in _OWN_STEMS[split] if len(sides.get(stem, ())) == 2]
     if not any(chosen.values()):
@@ -431,121 +413,36 @@ def _sentences(stream: IO[bytes], name: str) -> Iterator[str]:
             yield found[1]
 
 
-def _glue(
-    folder: str,
-    fields: Mapping[str, str],
-    label: str = "label",
+_ROWS: Mapping[str, Callable[..., Iterator[Raw]]] = {
+    "table": _table,
+    "objects": partial(_json_rows, _plain_row),
+    "multirc": partial(_json_rows, _multirc_row),
+    "record": _record_rows,
+    "wsc": partial(_json_rows, _wsc_row),
+    "squad": _squad_rows,
+    "dpr": _dpr_rows,
+}
+#: Of a task whose files have GLUE's names, or SuperGLUE's.
+_GLUE_SPLITS = {"train": [["train.tsv"]], "validation": [["dev.tsv"]], "test": [["test.tsv"]]}
+_SUPER_GLUE_SPLITS = {
+    "train": [["train.jsonl"]],
+    "validation": [["val.jsonl"], ["dev.jsonl"]],
+    "test": [["test.jsonl"]],
+}
+
+
+def _layout(
+    rows: str,
     splits: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    folder: str = "",
     **options: Any,
 ) -> _Layout:
-    usual = {"train": [["train.tsv"]], "validation": [["dev.tsv"]], "test": [["test.tsv"]]}
-    return _Layout(splits or usual, partial(_table, fields=fields, label=label, **options), folder)
+    usual = _GLUE_SPLITS if rows == "table" else _SUPER_GLUE_SPLITS
+    return _Layout(splits or usual, partial(_ROWS[rows], **options), folder)
 
 
-def _super_glue(folder: str, convert: Callable[[dict[str, Any]], Iterable[Raw]]) -> _Layout:
-    splits = {
-        "train": [["train.jsonl"]],
-        "validation": [["val.jsonl"], ["dev.jsonl"]],
-        "test": [["test.jsonl"]],
-    }
-    return _Layout(splits, partial(_json_rows, convert), folder)
-
-
-def _same(*names: str) -> dict[str, str]:
-    return {name: name for name in names}
-
-
-_PREMISE = {"premise": "sentence1", "hypothesis": "sentence2"}
-_STRINGS = {"sentence1": "#1 String", "sentence2": "#2 String"}
-_LAYOUTS: dict[str, _Layout] = {
-    "glue_cola": _glue(
-        "CoLA",
-        _same("sentence"),
-        splits={
-            "train": [["train.tsv"], ["in_domain_train.tsv"]],
-            "validation": [["dev.tsv"], ["in_domain_dev.tsv", "out_of_domain_dev.tsv"]],
-            "test": [["test.tsv"]],
-        },
-        bare=_Bare({"sentence": 3}, label=1, columns=4),
-    ),
-    "glue_sst2": _glue(
-        "SST-2",
-        _same("sentence"),
-        splits={
-            "train": [["train.tsv"], ["stsa.binary.train"]],
-            "validation": [["dev.tsv"], ["stsa.binary.dev"]],
-            "test": [["test.tsv"], ["stsa.binary.test"]],
-        },
-        bare=_Bare({"sentence": 1}, label=0, columns=2, blank=True),
-    ),
-    "glue_mrpc": _glue(
-        "MRPC",
-        _STRINGS,
-        label="Quality",
-        splits={
-            "train": [["train.tsv"], ["msr_paraphrase_train.txt"], ["msr-para-train.tsv"]],
-            "validation": [["dev.tsv"], ["msr-para-val.tsv"]],
-            "test": [["test.tsv"], ["msr_paraphrase_test.txt"], ["msr-para-test.tsv"]],
-        },
-        extra=("#1 ID", "#2 ID"),
-    ),
-    "glue_stsb": _glue("STS-B", _same("sentence1", "sentence2"), label="score", number=float),
-    "glue_qqp": _glue(
-        "QQP",
-        _same("question1", "question2"),
-        label="is_duplicate",
-        bare=_Bare({"question1": 1, "question2": 2}, label=0, columns=4),
-    ),
-    "glue_mnli": _glue(
-        "MNLI",
-        _PREMISE,
-        label="gold_label",
-        splits={
-            "train": [["train.tsv"]],
-            "validation_matched": [["dev_matched.tsv"]],
-            "validation_mismatched": [["dev_mismatched.tsv"]],
-            "test_matched": [["test_matched.tsv"]],
-            "test_mismatched": [["test_mismatched.tsv"]],
-        },
-    ),
-    "glue_qnli": _glue("QNLI", _same("question", "sentence")),
-    "glue_rte": _glue("RTE", _same("sentence1", "sentence2")),
-    "glue_wnli": _glue("WNLI", _same("sentence1", "sentence2")),
-    "glue_ax": _glue("AX", _PREMISE, splits={"test": [["AX.tsv"], ["diagnostic.tsv"]]}),
-    "super_glue_boolq": _super_glue("BoolQ", partial(_plain_row, ("question", "passage"))),
-    "super_glue_cb": _super_glue("CB", partial(_plain_row, ("premise", "hypothesis"))),
-    "super_glue_copa": _super_glue(
-        "COPA", partial(_plain_row, ("premise", "choice1", "choice2", "question"))
-    ),
-    "super_glue_multirc": _super_glue("MultiRC", _multirc_row),
-    "super_glue_record": _Layout(
-        {
-            "train": [["train.jsonl"], ["train.json"]],
-            "validation": [["val.jsonl"], ["dev.json"]],
-            "test": [["test.jsonl"], ["test.json"]],
-        },
-        _record_rows,
-        "ReCoRD",
-    ),
-    "super_glue_rte": _super_glue("RTE", partial(_plain_row, ("premise", "hypothesis"))),
-    "super_glue_wic": _super_glue("WiC", _wic_row),
-    "super_glue_wsc.fixed": _super_glue("WSC", _wsc_row),
-    "super_glue_axb": _Layout(
-        {"test": [["AX-b.jsonl"]]},
-        partial(_json_rows, partial(_plain_row, ("sentence1", "sentence2"))),
-        "AX-b",
-    ),
-    "super_glue_axg": _Layout(
-        {"test": [["AX-g.jsonl"]]},
-        partial(_json_rows, partial(_plain_row, ("premise", "hypothesis"))),
-        "AX-g",
-    ),
-    "squad": _Layout(
-        {
-            "train": [["train-v1.1.json"], ["train.json"]],
-            "validation": [["dev-v1.1.json"], ["dev.json"]],
-        },
-        _squad_rows,
-    ),
-    "dpr": _Layout({"train": [["train.c.txt"]], "test": [["test.c.txt"]]}, _dpr_rows),
-}
+_DESCRIBED = tomllib.loads(
+    importlib.resources.files(__package__).joinpath("layouts.toml").read_text("utf-8")
+)
+_STEMS = {name: values["stems"] for name, values in _DESCRIBED.items() if "stems" in values}
+_LAYOUTS = {name: _layout(**values) for name, values in _DESCRIBED.items() if "rows" in values}
