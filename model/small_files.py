@@ -2,12 +2,14 @@
 
 import contextlib
 import fcntl
+import importlib.resources
 import json
 import os
 import pathlib
 import shutil
 import stat
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -53,6 +55,12 @@ def json_object(content: str | bytes, place: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{place}: no JSON object")
     return found
+
+
+def packaged_toml(module: str, name: str) -> dict[str, Any]:
+    """Return the tables of a TOML file of this package, which lies beside a module."""
+    folder = importlib.resources.files(module.rpartition(".")[0])
+    return tomllib.loads(folder.joinpath(name).read_text("utf-8"))
 
 
 @contextlib.contextmanager

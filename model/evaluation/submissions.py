@@ -8,31 +8,15 @@ import collections
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from model.evaluation.scores import TaskScores
-from model.small_files import write_text
+from model.small_files import packaged_toml, write_text
 from model.tasks.prepared import Prepared
 from model.tasks.registry import is_invalid
 from model.tasks.values import Raw
 from pipelines import storage
-
-
-@dataclasses.dataclass(frozen=True)
-class _Layout:
-    """One file of a submission.
-
-    Attributes:
-        file: its name.
-        label: what stands for a value that `Task.parse` returns; None for the value itself.
-    """
-
-    file: str
-    label: Callable[[Any], Any] | None = None
-
-    def shown(self, value: Any) -> Any:
-        return value if self.label is None else self.label(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,44 +36,21 @@ class Written:
     majority: Any
 
 
-def _word(*words: str) -> Callable[[Any], str]:
-    return lambda index: words[int(index)]
-
-
-_TWO_WAY = _word("entailment", "not_entailment")
-_THREE_WAY = _word("entailment", "neutral", "contradiction")
-_TRUE_FALSE = _word("false", "true")
-
-#: By task and, of MNLI, by test set.
-_LAYOUTS: Mapping[tuple[str, str], _Layout] = {
-    ("glue_cola", "test"): _Layout("CoLA.tsv"),
-    ("glue_sst2", "test"): _Layout("SST-2.tsv"),
-    ("glue_mrpc", "test"): _Layout("MRPC.tsv"),
-    ("glue_stsb", "test"): _Layout("STS-B.tsv", lambda value: f"{min(max(value, 0), 5):.3f}"),
-    ("glue_qqp", "test"): _Layout("QQP.tsv"),
-    ("glue_mnli", "test_matched"): _Layout("MNLI-m.tsv", _THREE_WAY),
-    ("glue_mnli", "test_mismatched"): _Layout("MNLI-mm.tsv", _THREE_WAY),
-    ("glue_qnli", "test"): _Layout("QNLI.tsv", _TWO_WAY),
-    ("glue_rte", "test"): _Layout("RTE.tsv", _TWO_WAY),
-    ("glue_wnli", "test"): _Layout("WNLI.tsv"),
-    ("glue_ax", "test"): _Layout("AX.tsv", _THREE_WAY),
-    ("super_glue_boolq", "test"): _Layout("BoolQ.jsonl", _TRUE_FALSE),
-    ("super_glue_cb", "test"): _Layout("CB.jsonl", _word("entailment", "contradiction", "neutral")),
-    ("super_glue_copa", "test"): _Layout("COPA.jsonl"),
-    ("super_glue_multirc", "test"): _Layout("MultiRC.jsonl"),
-    ("super_glue_record", "test"): _Layout("ReCoRD.jsonl"),
-    ("super_glue_rte", "test"): _Layout("RTE.jsonl", _TWO_WAY),
-    ("super_glue_wic", "test"): _Layout("WiC.jsonl", _TRUE_FALSE),
-    ("super_glue_wsc", "test"): _Layout("WSC.jsonl", _word("False", "True")),
-    ("super_glue_axb", "test"): _Layout("AX-b.jsonl", _TWO_WAY),
-    ("super_glue_axg", "test"): _Layout("AX-g.jsonl", _TWO_WAY),
-}
+_DESCRIBED = packaged_toml(__name__, "submissions.toml")
 
 
 def submission_name(task: str, split: str) -> str | None:
     """Return the file that a benchmark's server expects; None for other tasks and splits."""
-    layout = _LAYOUTS.get((task, split))
-    return None if layout is None else layout.file
+    file: str | None = _DESCRIBED.get(task, {}).get(split)
+    return file
+
+
+def _shown(task: str, value: Any) -> Any:
+    """Return what stands in a file for a value that `Task.parse` returns."""
+    if task == "glue_stsb":
+        return f"{min(max(value, 0), 5):.3f}"
+    words = _DESCRIBED[task].get("words")
+    return value if words is None else words[int(value)]
 
 
 def write_submission(found: TaskScores, folder: str | os.PathLike[str], majority: Any) -> Written:
@@ -99,8 +60,8 @@ def write_submission(found: TaskScores, folder: str | os.PathLike[str], majority
 
     Raises ValueError for a task or split without such a file, and if examples have no ``idx``.
     """
-    layout = _LAYOUTS.get((found.name, found.split))
-    if layout is None:
+    file = submission_name(found.name, found.split)
+    if file is None:
         raise ValueError(
             f"{found.name}: the servers of GLUE and SuperGLUE have no file for {found.split}"
         )
@@ -111,15 +72,15 @@ def write_submission(found: TaskScores, folder: str | os.PathLike[str], majority
             value, replaced = majority, replaced + 1
         if "idx" not in raw:
             raise ValueError(f"{found.name}: an example has no idx: prepare the task again")
-        values.append((raw["idx"], layout.shown(value)))
-    path = storage.join(os.fspath(folder), layout.file)
-    if layout.file.endswith(".tsv"):
+        values.append((raw["idx"], _shown(found.name, value)))
+    path = storage.join(os.fspath(folder), file)
+    if file.endswith(".tsv"):
         lines: Iterable[str] = ["index\tprediction", *(f"{idx}\t{value}" for idx, value in values)]
     else:
         rows = _nested(values) if found.name == "super_glue_multirc" else _flat(values)
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     write_text(path, "".join(f"{line}\n" for line in lines))
-    return Written(path, len(values), replaced, layout.shown(majority))
+    return Written(path, len(values), replaced, _shown(found.name, majority))
 
 
 def majority_label(prepared: Prepared, found: TaskScores) -> Any:

@@ -5,14 +5,13 @@ it is to be held against. Rows that share a pre-training share the run: it is eq
 """
 
 import dataclasses
-import importlib.resources
-import tomllib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
 from model.data.objectives import OBJECTIVES
 from model.evaluation.published import published_row
+from model.small_files import packaged_toml
 from model.t5.config import ARCHITECTURES, SIZES
 
 #: Names of the corpora, as ``--corpus NAME=DIR`` gives them, and what they are (section 3.4).
@@ -169,7 +168,6 @@ def _made(kind: Any, values: Mapping[str, Any] | Literal[False]) -> Any:
 
 
 def _read_tables() -> dict[str, Experiment]:
-    file = importlib.resources.files(__package__).joinpath("experiments.toml")
     return {
         name: Experiment(
             name=name,
@@ -177,7 +175,7 @@ def _read_tables() -> dict[str, Experiment]:
             section=table["section"],
             rows=tuple(_made(Row, row) for row in table["rows"]),
         )
-        for name, table in tomllib.loads(file.read_text("utf-8")).items()
+        for name, table in packaged_toml(__name__, "experiments.toml").items()
     }
 
 

@@ -1,9 +1,10 @@
 """How large the runs of a study are: as in the paper, or minutes on two cores."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from model.small_files import packaged_toml
 from model.studies.experiments import FineTune, Pretrain
 
 
@@ -26,15 +27,15 @@ class Scale:
     """
 
     name: str
-    steps: tuple[int, int]
+    steps: Sequence[int]
     batch_size: int
     input_length: int
     adapter: int
-    sizes: Mapping[str, tuple[str, ...]]
-    pretrain: tuple[str, ...]
-    finetune: tuple[str, ...]
-    evaluate: tuple[str, ...]
-    vocabulary_size: int | None
+    sizes: Mapping[str, Sequence[str]]
+    pretrain: Sequence[str]
+    finetune: Sequence[str]
+    evaluate: Sequence[str]
+    vocabulary_size: int | None = None
 
     def pretrain_options(self, pretrain: Pretrain) -> list[str]:
         """Return the options of ``c4 pretrain`` that say what is trained and for how long."""
@@ -76,40 +77,8 @@ class Scale:
         return max(2, rows * self.batch_size // 128)
 
 
-def _layers(count: int) -> tuple[str, ...]:
-    return ("--size", "tiny", "--set", f"num_layers={count}")
-
-
+_DESCRIBED = packaged_toml(__name__, "scales.toml")
 #: By name. ``tiny`` shows that an experiment runs, and nothing about what it finds.
 SCALES: Mapping[str, Scale] = MappingProxyType(
-    {
-        "tiny": Scale(
-            name="tiny",
-            steps=(40, 20),
-            batch_size=8,
-            input_length=64,
-            adapter=128,
-            sizes={
-                "base": ("--size", "tiny"), "small": _layers(1), "large": _layers(3),
-                "2x": _layers(3), "4x": _layers(4), "3B": _layers(4), "11B": _layers(5),
-            },
-            pretrain=("--warmup", "1000", "--eval-every", "0", "--workers", "0"),
-            finetune=("--eval-every", "20", "--eval-limit", "32", "--workers", "0"),
-            evaluate=("--limit", "32", "--max-new-tokens", "16"),
-            vocabulary_size=2000,
-        ),
-        "paper": Scale(
-            name="paper",
-            steps=(2**19, 2**18),
-            batch_size=128,
-            input_length=512,
-            adapter=2048,
-            sizes={},
-            # Checkpoints and evaluations of the paper (section 3.1.2).
-            pretrain=("--checkpoint-every", "5000"),
-            finetune=("--checkpoint-every", "5000", "--eval-every", "5000"),
-            evaluate=("--max-new-tokens", "512"),
-            vocabulary_size=None,
-        ),
-    }
-)  # fmt: skip
+    {name: Scale(name, **values) for name, values in _DESCRIBED.items()}
+)

@@ -6,13 +6,12 @@ paper differs, ``task(name, form="paper")`` gives its form.
 
 import dataclasses
 import difflib
-import importlib.resources
 import math
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from model.small_files import packaged_toml
 from model.tasks import metrics, text, winograd
 from model.tasks.metrics import Metric
 from model.tasks.values import Pair, Raw, field, label_index, plain
@@ -383,8 +382,6 @@ def _task_of(name: str, form: str = "code") -> Task:
     )
 
 
-_DESCRIBED = tomllib.loads(
-    importlib.resources.files(__package__).joinpath("tasks.toml").read_text("utf-8")
-)
+_DESCRIBED = packaged_toml(__name__, "tasks.toml")
 #: All tasks by name, in the order of the paper's tables.
 TASKS: dict[str, Task] = {name: _task_of(name) for name in _DESCRIBED}

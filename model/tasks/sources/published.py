@@ -6,16 +6,15 @@ TensorFlow Datasets.
 
 import collections
 import hashlib
-import importlib.resources
 import itertools
 import os
 import pathlib
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import IO, Any, NamedTuple
 
+from model.small_files import packaged_toml
 from model.tasks.registry import Task
 from model.tasks.sources.files import Files
 from model.tasks.sources.lines import json_document, json_lines, text_lines
@@ -441,8 +440,6 @@ def _layout(
     return _Layout(splits or usual, partial(_ROWS[rows], **options), folder)
 
 
-_DESCRIBED = tomllib.loads(
-    importlib.resources.files(__package__).joinpath("layouts.toml").read_text("utf-8")
-)
+_DESCRIBED = packaged_toml(__name__, "layouts.toml")
 _STEMS = {name: values["stems"] for name, values in _DESCRIBED.items() if "stems" in values}
 _LAYOUTS = {name: _layout(**values) for name, values in _DESCRIBED.items() if "rows" in values}
