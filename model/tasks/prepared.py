@@ -8,18 +8,18 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from model.small_files import naming, read_json_object
+from model.small_files import naming, new_folder, read_json_object
 from model.tasks.registry import TASKS, Task, own_task, task
 from model.tasks.values import Pair, Raw, plain
 
 _DESCRIPTION = "task.json"
 _CHUNK = 1 << 24
+_Item = TypeVar("_Item", covariant=True)
 #: The name of a user's own pairs.
 OWN = "own"
 
@@ -42,19 +42,13 @@ def prepare(
     target = pathlib.Path(folder, name)
     if target.exists():
         raise ValueError(f"{target} exists already: remove it, or give another folder (--to)")
-    work = pathlib.Path(folder, f".{name}.{os.getpid()}.tmp")
-    with naming(work):
-        work.mkdir(parents=True)
-        try:
-            splits = _write_splits(found, rows, work, limit)
-            if not splits:
-                raise ValueError(f"{source}: no examples of {name}")
-            description = {**_origin(name, source, limit), "splits": splits}
-            text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
-            (work / _DESCRIPTION).write_text(text, "utf-8")
-            work.rename(target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with naming(target), new_folder(os.fspath(target), _DESCRIPTION) as work:
+        splits = _write_splits(found, rows, work, limit)
+        if not splits:
+            raise ValueError(f"{source}: no examples of {name}")
+        description = {**_origin(name, source, limit), "splits": splits}
+        text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+        (work / _DESCRIPTION).write_text(text, "utf-8")
     return Prepared(folder, name)
 
 
@@ -199,7 +193,24 @@ class Prepared:
         return Pairs(self.task, split, raws, one_each)
 
 
-class RawExamples(Sequence[Raw]):
+class _Lazy(Sequence[_Item]):
+    """A sequence whose items are read when asked for, by `_at`."""
+
+    def _at(self, place: int) -> _Item:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> _Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[_Item]: ...
+
+    def __getitem__(self, index: int | slice) -> _Item | list[_Item]:
+        places = range(len(self))[index]
+        return self._at(places) if isinstance(places, int) else [self._at(each) for each in places]
+
+
+class RawExamples(_Lazy[Raw]):
     """The lines of a JSONL file, each read when asked for. It can be pickled."""
 
     def __init__(self, path: pathlib.Path) -> None:
@@ -210,16 +221,7 @@ class RawExamples(Sequence[Raw]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> Raw: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Raw]: ...
-
-    def __getitem__(self, index: int | slice) -> Raw | list[Raw]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
+    def _at(self, place: int) -> Raw:
         start = int(self._ends[place - 1]) if place else 0
         if self._file is None:
             self._file = self._path.open("rb")
@@ -250,7 +252,7 @@ def _line_ends(path: pathlib.Path) -> "np.ndarray[Any, np.dtype[np.int64]]":
     return np.concatenate(ends)
 
 
-class Pairs(Sequence[Pair]):
+class Pairs(_Lazy[Pair]):
     """The (inputs, targets) of a split, in order. It can be pickled."""
 
     def __init__(self, found: Task, split: str, raws: Sequence[Raw], one_each: bool) -> None:
@@ -265,16 +267,7 @@ class Pairs(Sequence[Pair]):
     def __len__(self) -> int:
         return len(self._raws if self._places is None else self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> Pair: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Pair]: ...
-
-    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
+    def _at(self, place: int) -> Pair:
         owner, among = (place, 0) if self._places is None else self._places[place]
         return self._task.checked_examples(self._raws[int(owner)], self._split)[int(among)]
 
