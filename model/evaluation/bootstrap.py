@@ -9,8 +9,10 @@ All metrics but Spearman's correlation are functions of sums over examples, so t
 one product of matrices. Tests hold each of them to `Task.score` of the resampled examples.
 """
 
+import collections
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,12 +109,14 @@ class _Statistics(NamedTuple):
     of_sums: Callable[..., Sequence[Any]]
 
 
-def _means(of_example: Callable[[Any, Any], Sequence[float]]) -> _Statistics:
-    """Return the statistics of a metric that is a mean over examples, as a share."""
+def _means(of_examples: Callable[..., Iterable[Sequence[float]]]) -> _Statistics:
+    """Return the statistics of a metric that is a mean over examples, as a share.
+
+    ``of_examples`` takes gold values and parsed predictions, and returns each example's shares.
+    """
 
     def table(gold: Sequence[Any], parsed: Sequence[Any], _: object) -> Floats:
-        rows = [(1.0, *of_example(*pair)) for pair in zip(gold, parsed, strict=True)]
-        return np.array(rows, np.float64)
+        return np.array([(1.0, *row) for row in of_examples(gold, parsed)], np.float64)
 
     def of_sums(sums: Floats, *_: object) -> Sequence[Any]:
         return list(100 * (sums[:, 2:] / sums[:, 1:2]).T)
@@ -120,20 +124,13 @@ def _means(of_example: Callable[[Any, Any], Sequence[float]]) -> _Statistics:
     return _Statistics(table, of_sums)
 
 
-def _whole_groups() -> _Statistics:
-    def table(gold: Sequence[Any], parsed: Sequence[Any], groups: Sequence[Any]) -> Floats:
-        wrong = {
-            group
-            for group, label, guess in zip(groups, gold, parsed, strict=True)
-            if label != guess
-        }
-        sizes: dict[Any, int] = {}
-        for group in groups:
-            sizes[group] = sizes.get(group, 0) + 1
-        # Each of a group's examples has its share of the group.
-        return np.array([[(group not in wrong) / sizes[group]] for group in groups], np.float64)
-
-    return _Statistics(table, lambda sums, *_: [100 * sums[:, 1] / sums[:, 0]])
+def _whole_groups(gold: Sequence[Any], parsed: Sequence[Any], groups: Sequence[Any]) -> Floats:
+    """Return of each example its share of its group, 0 if a prediction of the group is wrong."""
+    wrong = {
+        group for group, label, guess in zip(groups, gold, parsed, strict=True) if label != guess
+    }
+    sizes = collections.Counter(groups)
+    return np.array([[(group not in wrong) / sizes[group]] for group in groups], np.float64)
 
 
 def _confusion(classes: int, of_matrix: Callable[[Any], Any], flip: bool = False) -> _Statistics:
@@ -172,24 +169,18 @@ def _matthews(matrix: Any) -> Any:
     return np.divide(covariance, np.sqrt(spread), out=np.zeros_like(covariance), where=spread > 0)
 
 
-def _correlations() -> _Statistics:
-    def numbers(values: Sequence[Any]) -> Floats:
-        return np.array([value if math.isfinite(value) else -1.0 for value in values], np.float64)
-
-    def of_sums(
-        _: Floats,
-        counts: Floats,
-        unit_of: npt.NDArray[np.int64],
-        gold: Sequence[float],
-        parsed: Sequence[float],
-    ) -> Sequence[Any]:
-        weights = counts[:, unit_of]
-        x, y = numbers(gold), numbers(parsed)
-        pearson = [_correlation(row, x, y) for row in weights]
-        spearman = [_correlation(row, _ranks(row, x), _ranks(row, y)) for row in weights]
-        return np.array(pearson), np.array(spearman)
-
-    return _Statistics(lambda gold, *_: np.zeros((len(gold), 0)), of_sums)
+def _correlations(
+    _: Floats,
+    counts: Floats,
+    unit_of: npt.NDArray[np.int64],
+    gold: Sequence[float],
+    parsed: Sequence[float],
+) -> Sequence[Any]:
+    weights = counts[:, unit_of]
+    x, y = (np.where(np.isfinite(values), values, -1.0) for values in (gold, parsed))
+    pearson = [_correlation(row, x, y) for row in weights]
+    spearman = [_correlation(row, _ranks(row, x), _ranks(row, y)) for row in weights]
+    return np.array(pearson), np.array(spearman)
 
 
 def _correlation(weights: Floats, x: Floats, y: Floats) -> float:
@@ -207,37 +198,31 @@ def _ranks(weights: Floats, values: Floats) -> Floats:
     return ranks
 
 
+def _right(gold: Any, parsed: Any) -> tuple[float]:
+    return (float(gold == parsed),)
+
+
 def _squad_of_example(answers: Any, prediction: Any) -> tuple[float, ...]:
     scores = metrics.SQUAD([answers], [prediction], [0])
     return tuple(score / 100 for score in scores.values())
 
 
-def _rouge_of_examples(gold: Sequence[str], parsed: Sequence[str], _: object) -> Floats:
-    rows = metrics.rouge_of_examples(gold, parsed)
-    return np.array([[1.0, *row] for row in rows], np.float64)
-
-
-def _bleu() -> _Statistics:
-    def table(gold: Sequence[str], parsed: Sequence[str], _: object) -> Floats:
-        rows = metrics.bleu_counts(gold, parsed)
-        return np.array(rows, np.float64)
-
-    def of_sums(sums: Floats, *_: object) -> Sequence[Any]:
-        return [np.array([metrics.bleu_of_counts(row) for row in sums[:, 1:]])]
-
-    return _Statistics(table, of_sums)
-
-
 _STATISTICS: dict[metrics.Metric, _Statistics] = {
-    metrics.ACCURACY: _means(lambda label, guess: (float(label == guess),)),
+    metrics.ACCURACY: _means(partial(map, _right)),
     metrics.MATTHEWS: _confusion(2, _matthews),
     metrics.F1: _confusion(2, lambda matrix: _f1s(matrix)[:, 1], flip=True),
     metrics.MEAN_F1: _confusion(3, lambda matrix: _f1s(matrix)[:, :3].mean(1)),
-    metrics.GROUP_MATCH: _whole_groups(),
-    metrics.CORRELATIONS: _correlations(),
-    metrics.SQUAD: _means(_squad_of_example),
-    metrics.ROUGE: _Statistics(
-        _rouge_of_examples, lambda sums, *_: list(100 * (sums[:, 2:] / sums[:, 1:2]).T)
+    metrics.GROUP_MATCH: _Statistics(
+        _whole_groups, lambda sums, *_: [100 * sums[:, 1] / sums[:, 0]]
     ),
-    metrics.BLEU: _bleu(),
+    metrics.CORRELATIONS: _Statistics(
+        lambda gold, *_: np.zeros((len(gold), 0)),
+        _correlations,  # no sums: ranks are of all
+    ),
+    metrics.SQUAD: _means(partial(map, _squad_of_example)),
+    metrics.ROUGE: _means(metrics.rouge_of_examples),
+    metrics.BLEU: _Statistics(
+        lambda gold, parsed, _: np.array(metrics.bleu_counts(gold, parsed), np.float64),
+        lambda sums, *_: [np.array([metrics.bleu_of_counts(row) for row in sums[:, 1:]])],
+    ),
 }

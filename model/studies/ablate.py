@@ -345,7 +345,8 @@ class Work:
     def train(self, arm: str, seed: int, corpus: str, vocabulary: str) -> None:
         """Train one run."""
         config, run = self._config, self._run(arm, seed)
-        if f"{arm}-seed-{seed}" in self._results() or _newest_step(run) == config.steps:
+        last = run / "checkpoints" / str(config.steps)
+        if f"{arm}-seed-{seed}" in self._results() or last.is_dir():
             return
         self._say(f"training {arm.upper()} with seed {seed}")
         words = [
@@ -410,8 +411,3 @@ class Work:
 
     def _log(self, name: str) -> pathlib.Path:
         return self._logs / f"{name}.log"
-
-
-def _newest_step(run: pathlib.Path) -> int | None:
-    steps = [int(path.name) for path in run.glob("checkpoints/*") if path.name.isdigit()]
-    return max(steps, default=None)
