@@ -4,9 +4,10 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from model.commands.corpora import CorpusOptions, progress_bar
+from model.commands.corpora import CorpusOptions
 from model.corpora.head import make_head
 from model.corpora.sizes import whole_power
+from pipelines.bars import bar
 from pipelines.corpus import layout
 from pipelines.options import add_options, given_values, option
 from pipelines.printing import counted
@@ -22,12 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  done\n\n"
         "Training repeats a corpus by itself, with other noise and another order each time."
     )
-    add_options(parser, _Options)
+    add_options(parser, _Options, "corpus", "tokens", "vocab")
     add_options(parser, CorpusOptions)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options:
+class _Options(CorpusOptions):
     """What to take."""
 
     corpus: str = option("a finished corpus", metavar="DIR")
@@ -44,11 +45,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Write the corpus, print its size and return the exit status."""
     del rest
     options = _Options(**given_values(arguments, _Options))
-    made = CorpusOptions(**given_values(arguments, CorpusOptions))
-    output = layout.absolute(made.output)
-    with progress_bar(options.tokens, "tokens") as progress:
+    output = layout.absolute(options.output)
+    with bar("", options.tokens, " tokens", leave=False, dynamic_ncols=True) as shown:
         head = make_head(
-            options.corpus, output, options.tokens, options.vocab, made.formats, progress
+            options.corpus, output, options.tokens, options.vocab, options.formats, shown.update
         )
     if head.tokens is None:
         print(f"{output} is complete already: same corpus, same settings")

@@ -4,10 +4,11 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from model.commands.corpora import CorpusOptions, progress_bar
+from model.commands.corpora import CorpusOptions
 from model.corpora.mix import make_mixture
 from model.corpora.sizes import whole_power
 from model.text_table import text_table
+from pipelines.bars import bar
 from pipelines.corpus import layout
 from pipelines.options import add_options, given_values, option
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  c4 mix --corpus wikipedia=0.7 --corpus books=0.3 --vocab vocab.model --output both\n\n"
         "Pages are not compared: one that is in two corpora may be in the mixture twice."
     )
-    add_options(parser, _Options)
+    add_options(parser, _Options, "corpora", "vocab", "total")
     add_options(parser, CorpusOptions)
 
 
@@ -39,7 +40,7 @@ def _read_corpora(texts: Sequence[str]) -> list[tuple[str, float]]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options:
+class _Options(CorpusOptions):
     """What to mix."""
 
     corpora: Sequence[tuple[str, float]] = option(
@@ -61,11 +62,11 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Write the mixture, print what it took of each corpus and return the exit status."""
     del rest
     options = _Options(**given_values(arguments, _Options))
-    made = CorpusOptions(**given_values(arguments, CorpusOptions))
-    output = layout.absolute(made.output)
-    with progress_bar(options.total, "pages" if options.vocab is None else "tokens") as progress:
+    output = layout.absolute(options.output)
+    unit = " pages" if options.vocab is None else " tokens"
+    with bar("", options.total, unit, leave=False, dynamic_ncols=True) as shown:
         mixture = make_mixture(
-            options.corpora, output, options.vocab, options.total, made.formats, progress
+            options.corpora, output, options.vocab, options.total, options.formats, shown.update
         )
     if not mixture.parts:
         print(f"{output} is complete already: same corpora, same settings")

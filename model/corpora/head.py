@@ -30,7 +30,7 @@ def make_head(
     tokens: int,
     vocab: str,
     formats: tuple[str, ...] = ("parquet",),
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> Head:
     """Write a corpus of the first pages of another: the fewest that hold so many tokens.
 

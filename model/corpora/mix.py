@@ -45,7 +45,7 @@ def make_mixture(
     vocab: str | None = None,
     total: int | None = None,
     formats: tuple[str, ...] = ("parquet",),
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> Mixture:
     """Write a mixture of the train splits of corpora, and one of their validation splits.
 
@@ -127,7 +127,7 @@ class _Draw:
         weights: Sequence[float],
         unit: Unit,
         total: int | None = None,
-        progress: Callable[[int], None] = lambda _: None,
+        progress: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._splits = splits
         self._choices = bytearray()
