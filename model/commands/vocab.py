@@ -1,16 +1,15 @@
 """``c4 vocab``: train a SentencePiece vocabulary on corpora, and report on it."""
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import re
-import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import IO, Any
 
 import sentencepiece
@@ -104,8 +103,12 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     for path in (output, report_path):
         if path.is_dir() or (path.exists() and not asked.overwrite):
             raise ValueError(f"{path} exists already: give another file, or --overwrite (--output)")
+    output.parent.mkdir(parents=True, exist_ok=True)
     # Beside the output: what cannot be written there is found now, not after training.
-    with _work_folder(output) as work:
+    with tempfile.TemporaryDirectory(
+        dir=output.parent, prefix=f".{output.name}.", suffix=".tmp", ignore_cleanup_errors=True
+    ) as folder:
+        work = pathlib.Path(folder)
         with _Progress("sample", asked.sample_characters, " characters") as shown:
             samples = text_sample.draw(
                 asked.corpora, asked.sample_characters, asked.seed, work, shown.add
@@ -140,17 +143,6 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         os.replace(written, report_path)
     _print_report(str(asked.output), report)
     return 0
-
-
-@contextlib.contextmanager
-def _work_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _print_shortage(samples: Sequence[Sample], wanted: int) -> None:

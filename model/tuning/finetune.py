@@ -148,7 +148,7 @@ class _Job:
                 self.notes.append(line)
                 folders[OWN] = str(self._scratch)
             else:
-                folders |= dict.fromkeys(_names(name), str(asked.data))
+                folders |= dict.fromkeys(mixture(name, unsupervised=False).tasks, str(asked.data))
         opened = {name: Prepared(folder, name, asked.form) for name, folder in folders.items()}
         counts = {name: data.pair_counts.get("train", 0) for name, data in opened.items()}
         empty = [name for name, count in counts.items() if not count]
@@ -297,7 +297,3 @@ def _naming_cuts(evaluate: Evaluator, predictor: Predictor, length: int) -> Eval
         return found._replace(line=f"{found.line}; {note}")
 
     return named
-
-
-def _names(name: str) -> tuple[str, ...]:
-    return (OWN,) if name == OWN else mixture(name, unsupervised=False).tasks
