@@ -135,24 +135,18 @@ class Report:
     def _long_rows(self) -> list[tuple[str, ...]]:
         paper = published_row(self.against).values
         spread = published()[BASELINE_STD].values
-        header = (
-            "",
-            "ours",
-            f"{bootstrap.LEVEL:.0%} interval",
-            self.against,
-            "its std",
-            "examples",
-        )
-        rows: list[tuple[str, ...]] = [header]
+        level = f"{bootstrap.LEVEL:.0%} interval"
+        rows: list[tuple[str, ...]] = [("", "ours", level, self.against, "its std", "examples")]
         ours = self.columns
-        intervals: dict[str, Interval | None] = {}
-        examples: dict[str, str] = {}
+        ends: dict[str, tuple[str, str]] = {}  # by column: the interval, and how many examples
         others: list[tuple[str, ...]] = []
         for found, of_found in zip(self.scores, self.intervals, strict=True):
             count = f"{len(found.predictions):,}"
             columns = _columns(found)
-            intervals |= {name: of_found.get(metric) for name, metric in columns.items()}
-            examples |= dict.fromkeys(columns, count)
+            ends |= {
+                name: (_shown_interval(of_found.get(metric)), count)
+                for name, metric in columns.items()
+            }
             title = f"{found.task.title} ({found.split})"
             for metric in found.scores.keys() - columns.values():
                 shown = _shown(found.scores[metric]), _shown_interval(of_found.get(metric))
@@ -162,16 +156,10 @@ class Report:
         for column in COLUMNS.values():
             if column.name not in ours:
                 continue
-            rows.append(
-                (
-                    column.title,
-                    _shown(ours[column.name]),
-                    _shown_interval(intervals.get(column.name)),
-                    _shown(paper.get(column.name)),
-                    _shown(spread[column.name]) if self.against == BASELINE else "",
-                    examples.get(column.name, ""),
-                )
-            )
+            interval, count = ends.get(column.name, ("", ""))
+            std = _shown(spread[column.name]) if self.against == BASELINE else ""
+            cells = _shown(ours[column.name]), interval, _shown(paper.get(column.name)), std, count
+            rows.append((column.title, *cells))
         return [*rows, *others]
 
     def _main_rows(self) -> list[tuple[str, ...]]:
