@@ -134,27 +134,23 @@ def _open_input(path: str) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _open_output(path: str) -> Iterator[Callable[[bytes], None]]:
-    """Yield what writes bytes so that whoever reads them has them at once."""
-    if path != "-":
-        with storage.write_atomically(path) as file:
-
-            def to_file(content: bytes) -> None:
-                file.write(content)
-
-            yield to_file
+def _open_output(path: str) -> Iterator[Callable[[bytes], object]]:
+    if path == "-":
+        yield _print_bytes
         return
+    with storage.write_atomically(path) as file:
+        yield file.write
 
-    def write(content: bytes) -> None:
-        binary = getattr(sys.stdout, "buffer", None)
-        with naming("standard output"):
-            if binary is None:  # a caller's own
-                sys.stdout.write(content.decode())
-            else:
-                binary.write(content)
-            sys.stdout.flush()
 
-    yield write
+def _print_bytes(content: bytes) -> None:
+    """Write to standard output so that whoever reads it has the bytes at once."""
+    binary = getattr(sys.stdout, "buffer", None)
+    with naming("standard output"):
+        if binary is None:  # a caller's own
+            sys.stdout.write(content.decode())
+        else:
+            binary.write(content)
+        sys.stdout.flush()
 
 
 def chunks_of(lines: BinaryIO, name: str, most: int) -> Iterator[list[str]]:
