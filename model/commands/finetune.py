@@ -9,19 +9,8 @@ from model.commands.starting import add_process_options, joined_processes, repor
 from model.data.input_config import InputConfig
 from model.t5.config import ModelConfig
 from model.training.train_config import StepConfig, TrainConfig
-from model.tuning.finetune_config import FinetuneConfig
+from model.tuning.finetune_config import OTHERS, FinetuneConfig
 from pipelines.options import add_options, given_values, refuse_empty
-
-#: Options of other configurations that a fine-tuning has, too.
-_OTHERS = {
-    TrainConfig: (
-        "warmup", "cooldown", "keep_last", "keep_every", "eval_batches", "divergence", "log_every",
-        "peak_flops", "profile_steps", "report_to", "quiet", "mesh",
-    ),
-    StepConfig: ("accumulate", "z_loss", "label_smoothing"),
-    ModelConfig: ("dtype", "remat", "attention"),
-    InputConfig: ("workers", "input_shards"),
-}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,14 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_options(group, TrainConfig, "warmup", "cooldown")
     add_options(group, FinetuneConfig, "dropout_rate", "loss_divisor")
-    add_options(group, StepConfig, *_OTHERS[StepConfig])
+    add_options(group, StepConfig, *OTHERS[StepConfig])
     group = parser.add_argument_group("checkpoints, evaluation, metrics")
     add_options(group, FinetuneConfig, "keep_best", "eval_every", "eval_limit", "checkpoint_every")
-    add_options(group, TrainConfig, *_OTHERS[TrainConfig][2:-1])
+    add_options(group, TrainConfig, *OTHERS[TrainConfig][2:-1])
     group = parser.add_argument_group("devices")
-    add_options(group, ModelConfig, *_OTHERS[ModelConfig])
+    add_options(group, ModelConfig, *OTHERS[ModelConfig])
     add_options(group, TrainConfig, "mesh")
-    add_options(group, InputConfig, *_OTHERS[InputConfig])
+    add_options(group, InputConfig, *OTHERS[InputConfig])
     add_process_options(parser)
 
 
@@ -85,7 +74,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     refuse_empty(arguments)
     others = {
         name: value
-        for config, names in _OTHERS.items()
+        for config, names in OTHERS.items()
         for name, value in given_values(arguments, config, *names).items()
     }
     given = given_values(arguments, FinetuneConfig)

@@ -12,6 +12,16 @@ from model.tuning.own_pairs import is_pairs_file
 from pipelines.options import check_bounds, comma_separated, option
 
 _MOST_STEPS = 2**31 - 1
+#: Fields of other configurations that a fine-tuning has, too.
+OTHERS: Mapping[type, tuple[str, ...]] = {
+    TrainConfig: (
+        "warmup", "cooldown", "keep_last", "keep_every", "eval_batches", "divergence", "log_every",
+        "peak_flops", "profile_steps", "report_to", "quiet", "mesh",
+    ),
+    StepConfig: ("accumulate", "z_loss", "label_smoothing"),
+    ModelConfig: ("dtype", "remat", "attention"),
+    InputConfig: ("workers", "input_shards"),
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +139,7 @@ class FinetuneConfig:
         default=None, metavar="N", least=1,
     )  # fmt: skip
     checkpoint_every: int = option("steps between checkpoints", default=1000, metavar="N", least=1)
-    #: Values of other fields of TrainConfig, InputConfig, StepConfig and ModelConfig, by name.
+    #: Values of fields in `OTHERS`, by name.
     others: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -170,7 +180,7 @@ class FinetuneConfig:
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"dropout_rate must be in [0, 1), got {self.dropout_rate} (--dropout)")
         for name in self.others:
-            if name in _OWN or not any(name in fields for fields in _FIELDS):
+            if not any(name in fields for fields in OTHERS.values()):
                 raise ValueError(f"there is no setting {name!r} to give in others")
 
     @property
@@ -189,16 +199,4 @@ class FinetuneConfig:
 
     def others_of(self, config: type) -> dict[str, Any]:
         """Return those of ``others`` that are fields of a configuration."""
-        names = {field.name for field in dataclasses.fields(config)}
-        return {name: value for name, value in self.others.items() if name in names}
-
-
-_FIELDS = tuple(
-    {field.name for field in dataclasses.fields(config)}
-    for config in (TrainConfig, InputConfig, StepConfig, ModelConfig)
-)
-#: What `FinetuneConfig` decides itself.
-_OWN = {field.name for field in dataclasses.fields(FinetuneConfig)} | {
-    "init_from", "model", "step", "trained", "first_step", "corpus", "corpus_rate", "vocabulary",
-    "architecture", "num_layers", "vocab_size", "split", "defaults",
-}  # fmt: skip
+        return {name: value for name, value in self.others.items() if name in OTHERS[config]}
