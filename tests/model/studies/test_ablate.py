@@ -168,6 +168,15 @@ def test_pairs_are_trained_and_compared(tmp_path, fakes):
     fakes.clear()
     ablate(config(tmp_path, seeds=4, held_out_share=0.2, **of_task))
     assert kinds(fakes) == ["pretrain"] * 2 + ["measure"] + ["finetune"] * 2
+
+    # A run that reached its last step and was not measured is not trained again.
+    out = pathlib.Path(asked.out)
+    (out / "results.json").unlink()
+    (out / "runs" / "a-seed-0" / "checkpoints" / "300").mkdir(parents=True)
+    (out / "runs" / "b-seed-0" / "checkpoints" / "100").mkdir(parents=True)
+    fakes.clear()
+    ablate(asked)
+    assert kinds(fakes) == ["pretrain"] * 5 + ["measure"]
     with pytest.raises(ValueError, match="was begun with steps 300, now it is 7"):
         ablate(config(tmp_path, steps=7, held_out_share=0.2))
 
