@@ -9,7 +9,7 @@ from typing import Literal
 
 from model.small_files import require_local
 from model.tasks import TASKS, Task, mixture, task
-from model.tasks.mixtures import C4, mixture_tasks
+from model.tasks.mixtures import C4, MIXTURES, mixture_tasks
 from model.tasks.prepared import OWN, is_prepared, prepare
 from model.tasks.registry import unknown_task
 from model.tasks.sources.libraries import (
@@ -23,8 +23,6 @@ from model.tasks.sources.published import expected_files, read_published
 from model.tasks.values import Raw
 from model.text_table import text_table
 from pipelines.options import add_options, check_bounds, given_values, option, option_of
-
-_MIXTURES = ("all", "glue", "super_glue")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +88,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         for index, name in enumerate(asked.name):
             if index:
                 print()
-            if name in _MIXTURES:
+            if name in MIXTURES:
                 _print_rates(name)
             else:
                 _print_task(task(name, asked.form or "code"))
@@ -142,7 +140,7 @@ def _names(words: Sequence[str]) -> list[str]:
     found = [name for word in words for name in mixture_tasks(word) if name != C4]
     for name in found:
         if name not in TASKS and name != OWN:
-            raise ValueError(unknown_task(name, (*TASKS, OWN, *_MIXTURES)))
+            raise ValueError(unknown_task(name, (*TASKS, OWN, *MIXTURES)))
     return list(dict.fromkeys(found))
 
 

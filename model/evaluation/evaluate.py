@@ -9,6 +9,7 @@ from model.evaluation.published import BASELINE, published_row
 from model.evaluation.report import Report
 from model.evaluation.scores import TaskScores, evaluate_task
 from model.evaluation.submissions import Written, majority_label, submission_name, write_submission
+from model.tasks.mixtures import MIXTURES
 from model.tasks.prepared import OWN, Prepared, no_data, prepared_tasks
 from model.tasks.registry import FORMS, TASKS, unknown_task
 from pipelines.options import option
@@ -24,14 +25,12 @@ def task_names(asked: str) -> tuple[str, ...]:
     """
     found: list[str] = []
     for name in asked.split(","):
-        if name == "all":
-            found += TASKS
-        elif name in ("glue", "super_glue"):
-            found += [task for task, entry in TASKS.items() if entry.group == name]
+        if name in MIXTURES:
+            found += [task for task in TASKS if name in ("all", TASKS[task].group)]
         elif name in TASKS or name == OWN:
             found.append(name)
         else:
-            known = (*TASKS, OWN, "all", "glue", "super_glue")
+            known = (*TASKS, OWN, *MIXTURES)
             raise ValueError(f"{unknown_task(name, known)} (--task)")
     return tuple(dict.fromkeys(found))
 

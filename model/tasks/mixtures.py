@@ -8,6 +8,8 @@ from types import EllipsisType
 from model.tasks.prepared import OWN
 from model.tasks.registry import TASKS, mixed_tasks, unknown_task
 
+#: Names of mixtures, beside those of tasks: all supervised tasks, and those of two benchmarks.
+MIXTURES = ("all", "glue", "super_glue")
 #: The unsupervised task.
 C4 = "c4"
 #: Training pages of the released C4 (TFDS c4/en 3.0.1): more than any limit.
@@ -88,9 +90,9 @@ class Mixture:
 
 def mixture_tasks(name: str) -> tuple[str, ...]:
     """Return the supervised tasks of ``all``, ``glue`` or ``super_glue``; else just ``name``."""
-    if name == "all":
-        return mixed_tasks()
-    return mixed_tasks(name) if name in ("glue", "super_glue") else (name,)
+    if name not in MIXTURES:
+        return (name,)
+    return mixed_tasks(None if name == "all" else name)
 
 
 def mixture(
@@ -126,8 +128,7 @@ def mixture(
     for task in tasks:
         known = (*TASKS, OWN, C4)
         if task not in known:
-            mixtures = ("all", "glue", "super_glue")
-            raise ValueError(unknown_task(task, (*known, *mixtures), "task or mixture"))
+            raise ValueError(unknown_task(task, (*known, *MIXTURES), "task or mixture"))
     if unsupervised or (unsupervised is None and name == "all"):
         tasks = (*tasks, C4)
     if leave_out is not None:
