@@ -7,13 +7,14 @@ a smaller set is a part of a larger one. The paper truncated C4 to 2^29, 2^27, 2
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from model.corpora.sizes import Sums, pages_and_sizes, unit_of
+from model.corpora.sizes import pages_and_sizes, unit_of
 from model.small_files import naming_option
 from pipelines.corpus.derived import Plan, SplitPlan, finished, input_of, write_corpus
+from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import Manifest
-from pipelines.corpus.reading import Corpus, open_corpus
+from pipelines.corpus.reading import Corpus, CorpusSplit, open_corpus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +62,10 @@ def make_head(
     if (made := finished(output, settings, [entry], formats)) is not None:
         return Head(made, None)
     train = whole.split("train")
-    found, sums = 0, Sums()
+    found = pages = text_bytes = lines = 0
     for page, size in pages_and_sizes(train.read_pages(), unit):
-        found += size
-        sums.add(page)
+        found, pages = found + size, pages + 1
+        text_bytes, lines = text_bytes + len(page.text.encode()), lines + _lines_of(page)
         progress(size)
         if found >= tokens:
             break
@@ -74,19 +75,28 @@ def make_head(
             "fewer (--tokens)"
         )
     splits = {
-        "train": sums.plan(lambda: itertools.islice(train.read_pages(), sums.pages)),
+        "train": SplitPlan(lambda: _first(train, pages), pages, text_bytes, lines),
         "validation": _copied(whole),
     }
-    taken = sums.pages + splits["validation"].count
+    taken = pages + splits["validation"].count
     plan = Plan(settings, unit.versions, (dataclasses.replace(entry, pages_read=taken),), splits)
     return Head(write_corpus(output, plan, formats), found)
 
 
 def _copied(whole: Corpus) -> SplitPlan:
-    sums = Sums()
     if "validation" not in whole.splits:
-        return sums.plan(lambda: iter(()))
+        return SplitPlan(lambda: iter(()), 0, 0, 0)
     split = whole.split("validation")
+    count = text_bytes = lines = 0
     for page in split.read_pages():
-        sums.add(page)
-    return sums.plan(split.read_pages)
+        count, lines = count + 1, lines + _lines_of(page)
+        text_bytes += len(page.text.encode())
+    return SplitPlan(split.read_pages, count, text_bytes, lines)
+
+
+def _first(split: CorpusSplit, count: int) -> Iterator[Page]:
+    return itertools.islice(split.read_pages(), count)
+
+
+def _lines_of(page: Page) -> int:
+    return page.text.count("\n") + 1

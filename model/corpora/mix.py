@@ -9,7 +9,7 @@ sample of the whole, and the same corpora and weights give the same bytes.
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from model.corpora.sizes import Sums, Unit, pages_and_sizes, unit_of
+from model.corpora.sizes import Unit, pages_and_sizes, unit_of
 from model.small_files import naming_option
 from pipelines.corpus.derived import Plan, SplitPlan, finished, input_of, write_corpus
 from pipelines.corpus.formats.pages import Page
@@ -132,7 +132,7 @@ class _Draw:
         self._splits = splits
         self._choices = bytearray()
         self.pages, self.sizes = [0] * len(splits), [0] * len(splits)
-        self._sums = Sums()
+        self._text_bytes = self._lines = 0
         streams = [pages_and_sizes(split.read_pages(), unit) for split in splits]
         before = [-1] * len(splits)  # sizes at the beginning of each corpus's pass
         numbers = range(len(splits))
@@ -151,12 +151,13 @@ class _Draw:
             self._choices.append(at)
             self.pages[at] += 1
             self.sizes[at] += size
-            self._sums.add(page)
+            self._text_bytes += len(page.text.encode())
+            self._lines += page.text.count("\n") + 1
             progress(size)
 
     def plan(self) -> SplitPlan:
         """Return the split to write."""
-        return self._sums.plan(self._read)
+        return SplitPlan(self._read, len(self._choices), self._text_bytes, self._lines)
 
     def _read(self) -> Iterator[Page]:
         streams = list(map(_endlessly, self._splits))

@@ -1,6 +1,5 @@
 """The size of a page in pages or tokens, and pages with their sizes in batches."""
 
-import dataclasses
 import importlib.metadata
 import itertools
 import re
@@ -8,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from model.small_files import naming_option
-from pipelines.corpus.derived import SplitPlan
 from pipelines.corpus.formats.pages import Page
 
 _PAGES_AT_ONCE = 512
@@ -51,25 +49,6 @@ def unit_of(vocab: str | None) -> Unit:
         {"vocabulary": words.sha256},
         {"sentencepiece": importlib.metadata.version("sentencepiece")},
     )
-
-
-@dataclasses.dataclass
-class Sums:
-    """What shards are decided by, of the pages of a split."""
-
-    pages: int = 0
-    text_bytes: int = 0
-    lines: int = 0
-
-    def add(self, page: Page) -> None:
-        """Add a page."""
-        self.pages += 1
-        self.text_bytes += len(page.text.encode())
-        self.lines += page.text.count("\n") + 1
-
-    def plan(self, read: Callable[[], Iterator[Page]]) -> SplitPlan:
-        """Return the split to write, whose pages are those that ``read`` gives."""
-        return SplitPlan(read, self.pages, self.text_bytes, self.lines)
 
 
 def pages_and_sizes(pages: Iterator[Page], unit: Unit) -> Iterator[tuple[Page, int]]:
