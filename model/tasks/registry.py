@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from model.small_files import packaged_toml
@@ -288,10 +288,12 @@ def _free_text(
     return _Kind(make, _as_text, gold or partial(_first_target, make))
 
 
+@cache  # the forms of a task that read alike have the same functions
 def _with_target(template: str, target: str) -> _Kind:
     return _free_text(partial(text.filled, template=template, target=target))
 
 
+@cache
 def _with_labels(template: str, labels: tuple[str, ...], markup: bool = True) -> _Kind:
     return _Kind(
         partial(text.labelled, template=template, labels=labels, markup=markup),
