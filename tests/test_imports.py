@@ -25,8 +25,8 @@ FORBIDDEN = {
 }
 #: The rooms of ``pipelines`` that others may use, and that use nothing else of it.
 ROOMS = (
-    *("pipelines.builders", "pipelines.corpus", "pipelines.extras", "pipelines.number_options"),
-    "pipelines.options",
+    *("pipelines.bars", "pipelines.builders", "pipelines.corpus", "pipelines.extras"),
+    *("pipelines.number_options", "pipelines.options"),
     *("pipelines.printing", "pipelines.storage", "pipelines.text_files", "pipelines.version"),
 )
 # Says of each module which heavy libraries are there once it is imported too.
