@@ -192,8 +192,7 @@ def _print_report(path: str, report: dict[str, Any]) -> None:
                 f"{corpus['unknown_pieces_per_million']:,.1f}",
             )
         )
-    for line in text_table(rows, right=range(1, 5)):
-        print(f"  {line}")
+    print(*(f"  {line}" for line in text_table(rows, right=range(1, 5))), sep="\n")
 
 
 class _Progress:
