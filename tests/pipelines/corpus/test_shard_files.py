@@ -18,7 +18,7 @@ PAGES = [
 
 def split(pages: Sequence[Page]) -> SplitPlan:
     size = sum(len(page.text) for page in pages)
-    return SplitPlan(lambda: iter(pages), len(pages), size, len(pages))
+    return SplitPlan(lambda: iter(pages), len(pages), size)
 
 
 def test_a_corpus_of_pages_of_others_states_their_languages_and_dates(
