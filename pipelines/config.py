@@ -407,6 +407,7 @@ class RunConfig:
     quiet: bool = option("no progress, no summary", default=False)
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     """Return the versions of what can change the pages of a corpus."""
     versions = {"colossal-c4": VERSION}
