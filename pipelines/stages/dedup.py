@@ -4,7 +4,7 @@ Only identities move between workers: packed buffers, one per file and bucket. C
 file are removed there and not sent, so even a very popular line is sent once per file.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -219,15 +219,3 @@ def _unpacked(
             lost.append(spans.unpack_losers(buffer))
     losers, keepers = (np.concatenate(parts) for parts in zip(*settled, strict=True))
     return (losers, keepers), spans.join_losers(lost)
-
-
-def repeated_spans(buffers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Yield the spans of one bucket that another file has a smaller copy of, packed by file."""
-    for name, lost in spans.repeated_spans(list(buffers)).items():
-        yield name, spans.pack_losers(lost)
-
-
-def outdated_pages(buffers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Yield the pages of one bucket that another file has a newer copy of, packed by file."""
-    for name, lost in spans.outdated_pages(list(buffers)).items():
-        yield name, spans.pack_losers(lost)
