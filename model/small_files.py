@@ -153,8 +153,7 @@ def new_folder(path: str, last: str) -> Iterator[pathlib.Path]:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a file, whole or not at all, and its folder with it."""
-    with storage.write_atomically(os.fspath(path)) as file:
-        file.write(text.encode())
+    storage.write_bytes(os.fspath(path), text.encode())
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

@@ -121,8 +121,7 @@ def claim_folder(config: BuildConfig, start_over: bool) -> None:
     content = json_files.encode({_MARK: builders.MADE_BY, **_settings(config.identity)})
     path = storage.join(config.output, layout.BUILD)
     if storage.read_if_exists(path) != content:
-        with storage.write_atomically(path) as file:
-            file.write(content)
+        storage.write_bytes(path, content)
 
 
 def _read_build(output: str) -> dict[str, Any] | None:
@@ -232,13 +231,12 @@ def record_files(
 
 
 def _write_record(output: str, shards: Iterable[str], side: Mapping[str, Iterable[str]]) -> None:
-    with storage.write_atomically(builders.written_path(output)) as file:
-        content = {
-            _MARK: builders.MADE_BY,
-            "shards": sorted(shards),
-            "side_files": {name: sorted(values) for name, values in sorted(side.items())},
-        }
-        file.write(json_files.encode(content))
+    content = {
+        _MARK: builders.MADE_BY,
+        "shards": sorted(shards),
+        "side_files": {name: sorted(values) for name, values in sorted(side.items())},
+    }
+    storage.write_bytes(builders.written_path(output), json_files.encode(content))
 
 
 def _record_earlier(output: str) -> None:

@@ -168,8 +168,7 @@ def write_side_files(output: str, made: Manifest) -> Manifest:
     for name, content in contents.items():
         path = storage.join(output, name)
         if storage.read_if_exists(path) != content:
-            with storage.write_atomically(path) as file:
-                file.write(content)
+            storage.write_bytes(path, content)
     if OTHER_CARD in own and OTHER_CARD not in contents:  # the user has removed their README.md
         storage.remove([storage.join(output, OTHER_CARD)])
     listed = [SideFile(name, len(content), digests[name]) for name, content in contents.items()]

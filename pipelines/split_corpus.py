@@ -19,7 +19,7 @@ from c4_filters.language import LANGUAGES
 from pipelines import builders, corpus_folder, storage, verify_corpus
 from pipelines.bars import bar
 from pipelines.corpus import layout
-from pipelines.corpus.errors import CorpusError, one_line
+from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import parquet
 from pipelines.corpus.formats.pages import COLUMNS
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS
@@ -31,6 +31,7 @@ from pipelines.corpus.manifest import (
     read_manifest,
     write_manifest,
 )
+from pipelines.corpus.reading import naming
 from pipelines.corpus.root_digest import recompute
 from pipelines.corpus.shard_files import PageWriter, WrittenShard, manifest_of_pages
 from pipelines.finish_corpus import write_side_files
@@ -193,14 +194,8 @@ class _Whole:
 
     def _tables_of(self, shard: ShardFile, columns: list[str]) -> Iterator[pa.Table]:
         path = storage.join(self.folder, shard.name)
-        try:
+        with naming(path):
             yield from parquet.read_tables(path, shard.pages, columns)
-        except FileNotFoundError:
-            raise CorpusError(
-                f"{path} is missing, though {layout.MANIFEST} lists it: run the same c4 build again"
-            ) from None
-        except (OSError, pa.ArrowException) as error:
-            raise CorpusError(f"{path} cannot be read: {one_line(error)}") from None
 
 
 def _languages(table: pa.Table) -> pa.ChunkedArray:

@@ -68,14 +68,10 @@ class DamagedFileError(ValueError):
 class OtherVersionError(ValueError):
     """A kept file was written by another version. The message names the file."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
-
     def __str__(self) -> str:
         return (
-            f"{self.path} was written by another version of Colossal: run the same build again to "
-            "rebuild it"
+            f"{self.args[0]} was written by another version of Colossal: run the same build again "
+            "to rebuild it"
         )
 
 

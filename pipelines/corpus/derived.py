@@ -144,8 +144,7 @@ def write_corpus(output: str, plan: Plan, formats: Sequence[str]) -> Manifest:
         format_named(name)
     with builders.hold(output) as claim:
         mark = _mark(plan.settings, plan.inputs, formats)
-        with storage.write_atomically(storage.join(output, layout.BUILD)) as file:
-            file.write(json_files.encode(mark))
+        storage.write_bytes(storage.join(output, layout.BUILD), json_files.encode(mark))
         storage.remove([storage.join(output, layout.MANIFEST)])
         storage.sweep_temporaries(output)
         planned = {split: (each.count, _shards_of(each)) for split, each in plan.splits.items()}
@@ -181,7 +180,6 @@ def _table(pages: Sequence[Page]) -> pa.Table:
 def _write_side_files(output: str, made: Manifest) -> tuple[SideFile, ...]:
     listed = []
     for name, content in side_files(made).items():
-        with storage.write_atomically(storage.join(output, name)) as file:
-            file.write(content)
+        storage.write_bytes(storage.join(output, name), content)
         listed.append(SideFile(name, len(content), hashlib.sha256(content).hexdigest()))
     return tuple(listed)

@@ -83,6 +83,7 @@ __all__ = [
     "use_options",
     "walk",
     "write_atomically",
+    "write_bytes",
 ]
 
 _REMOTE = {
@@ -410,6 +411,12 @@ def write_atomically(path: str, durable: bool = True) -> Iterator[BinaryIO]:
     except BaseException:
         output.abandon()
         raise
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a file of this content, as `write_atomically` does."""
+    with write_atomically(path) as file:
+        file.write(content)
 
 
 class _Output(io.BufferedIOBase):
