@@ -1,6 +1,5 @@
 """What the kept files of one WET file know of its pages."""
 
-import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +13,12 @@ from c4_filters.language import Language
 from c4_filters.pages import CleanPage, PageRules
 from c4_filters.verdicts import PageVerdict, page_verdict
 from pipelines.corpus import layout
-from pipelines.corpus.cleaned import CleanedFile, Dropped
+from pipelines.corpus.cleaned import CleanedSource, Dropped
 from pipelines.corpus.closing import Closing
 from pipelines.corpus.fingerprints import Fingerprints
 from pipelines.corpus.layout import SPLITS
-from pipelines.corpus.removals import PAGE_VERDICTS, open_removals
+from pipelines.corpus.opened import Opened
+from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.provenance.index import Entries, pack_places
 
 #: Of pages that keep no copy of a span: they went before spans were compared.
@@ -81,13 +81,8 @@ class KeptFile(Closing):
     """
 
     def __init__(self, folder: str, path: str) -> None:
-        name = layout.file_name(path)
-        with contextlib.ExitStack() as opened:
-            self._cleaned = opened.enter_context(CleanedFile(layout.cleaned(folder, name)))
-            self._removals = opened.enter_context(
-                open_removals(layout.removals(folder, name), self._cleaned, None)
-            )
-            self._opened = opened.pop_all()
+        self._opened = Opened(CleanedSource.of(folder, layout.file_name(path)), None)
+        self._cleaned, self._removals = self._opened.cleaned, self._opened.removals
 
     def close(self) -> None:
         """Close the files. Safe to call more than once."""
@@ -188,9 +183,8 @@ class KeptFile(Closing):
         return entries
 
     def _texts(self) -> Iterator[str]:
-        for split in range(len(SPLITS)):
-            for rows, _, _ in self._cleaned.slices(split, 0, 1 << 64):
-                yield from rows.column("text").to_pylist()
+        for rows, _, _ in self._cleaned.all_pages():
+            yield from rows.column("text").to_pylist()
 
     def _slices(self, key: int, splits: Iterable[int]) -> Iterator[tuple[Any, int, int]]:
         for split in splits:

@@ -45,10 +45,9 @@ def opted_out_pages(output: str, name: str, opt_out: OptOut) -> bytes:
     """
     rows = []
     with CleanedFile(layout.cleaned(output, name)) as file:
-        for split in range(len(layout.SPLITS)):
-            for pages, first, _ in file.slices(split, 0, 1 << 64):
-                urls = pages.column("url").to_pylist()
-                rows += [first + at for at, url in enumerate(urls) if opt_out.entry_for(url)]
+        for pages, first, _ in file.all_pages():
+            urls = pages.column("url").to_pylist()
+            rows += [first + at for at, url in enumerate(urls) if opt_out.entry_for(url)]
     return np.array(rows, "<u4").tobytes()
 
 
