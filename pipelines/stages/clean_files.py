@@ -179,13 +179,17 @@ def _clean(
 ) -> FileSummary:
     path, size, content = file
     name = layout.file_name(path)
+
+    def unreadable(why: str) -> FileSummary:
+        return FileSummary(path, name, size, unreadable=why, identity=content)
+
     started = time.process_time()
     cleaner = _Cleaner(rules, path)
     stats = ReadStats()
     try:
         stream = storage.open_raw(path)
     except OSError as error:
-        return FileSummary(path, name, size, unreadable=one_line(error, path), identity=content)
+        return unreadable(one_line(error, path))
     with stream:
         pages = read_pages(stream, stats, rules.recipe, cleaner.counts, *limits, source, path)
         next_report = time.monotonic() + _PROGRESS_EVERY_S
@@ -193,9 +197,7 @@ def _clean(
             try:
                 page = next(pages, None)
             except (UnreadableWetError, OSError) as error:
-                return FileSummary(
-                    path, name, size, unreadable=one_line(error, path), identity=content
-                )
+                return unreadable(one_line(error, path))
             if page is None:
                 break
             if isinstance(page, Reject):
@@ -206,7 +208,7 @@ def _clean(
                 progress(stream.tell(), cleaner.pages_read)
                 next_report = time.monotonic() + _PROGRESS_EVERY_S
     if changed := _changed(path, size, content, stats):
-        return FileSummary(path, name, size, unreadable=changed, identity=content)
+        return unreadable(changed)
     cleaned, fingerprints = cleaner.tables()
     summary = FileSummary(
         path=path,

@@ -92,10 +92,6 @@ class Facts:
     opt_out: str = ""
     provenance: bool = False
 
-    def __post_init__(self) -> None:
-        if not self.formats:
-            raise ValueError("a dataset card needs at least one format (--format)")
-
     @classmethod
     def of(cls, made: Manifest) -> "Facts":
         """Return the facts of a corpus. Raises CorpusError if its manifest is damaged."""
