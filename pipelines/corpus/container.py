@@ -58,11 +58,10 @@ class DamagedFileError(ValueError):
 
     def __init__(self, path: str, reason: object) -> None:
         super().__init__(path, str(reason))  # these arguments are used when it is unpickled
-        self.path = path
         self.reason = str(reason)
 
     def __str__(self) -> str:
-        return f"{self.path} is damaged ({self.reason}): run the same build again to rebuild it"
+        return f"{self.args[0]} is damaged ({self.reason}): run the same build again to rebuild it"
 
 
 class OtherVersionError(ValueError):

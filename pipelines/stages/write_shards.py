@@ -33,6 +33,7 @@ from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.corpus.root_digest import RowDigests, row_digests
 from pipelines.corpus.shard_files import WrittenShard, added, in_whole_seconds, write_shard_files
 from pipelines.number_options import MOST_SHARDS
+from pipelines.stages.samples import Samples
 
 # One worker holds a few copies of it: 64 MB of text, more if there are very many shards, since each
 # of them opens some hundred files.
@@ -40,8 +41,6 @@ _TEXT_BYTES_PER_SHARD = 64 << 20
 _MOST_TEXT_BYTES_PER_SHARD = 256 << 20
 _MANY_SHARDS = 4096
 _TRAIN_SHARDS_PER_VALIDATION_SHARD = 128  # as the published C4: 1024 and 8
-_SAMPLES_PER_VERDICT = 3
-_SAMPLE_CHARS = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +171,7 @@ class _Shard:
         self.lines = 0
         self.pages_dropped: Counter[str] = Counter()
         self.lines_dropped: Counter[str] = Counter()
-        self.samples: dict[str, list[dict[str, str]]] = {}
+        self.samples = Samples()
         self.page_keys = np.empty(0, np.uint64)  # of the table, once it is made
 
     def add(
@@ -247,10 +246,7 @@ class _Shard:
         self.pages_dropped[result.verdict] += 1
         self.lines_dropped[LineVerdict.DUPLICATE] += lines - left_lines
         self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += left_lines
-        samples = self.samples.setdefault(result.verdict, [])
-        if len(samples) < _SAMPLES_PER_VERDICT:
-            sample = {"url": url, "evidence": result.reason(), "text": text[:_SAMPLE_CHARS]}
-            samples.append(sample)
+        self.samples.add(result, url, text)
 
     def table(self) -> pa.Table:
         """Return the pages of the shard, sorted by page key, then digest."""
