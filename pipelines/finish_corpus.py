@@ -113,20 +113,19 @@ def _counts(
 
 
 def finish_corpus(
-    config: BuildConfig, made: Manifest, require: Callable[[], None] = lambda: None
+    output: str, made: Manifest, require: Callable[[], None] = lambda: None
 ) -> Manifest:
     """Finish a corpus: remove shards of earlier builds, write side files, then the manifest.
 
     Args:
-        config: The build.
-        made: What `make_manifest` returned.
+        output: The corpus folder.
+        made: What `make_manifest` returned, or the like.
         require: Raises an error if another build has taken the folder. It is called before
             anything is published.
 
     Returns:
         The manifest as it was written.
     """
-    output = config.output
     require()
     current = {shard.name for shard in made.shards}
     corpus_folder.record_files(output, {layout.shards_in_split(name)[0] for name in current})

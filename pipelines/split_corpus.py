@@ -29,12 +29,11 @@ from pipelines.corpus.manifest import (
     ShardFile,
     Timing,
     read_manifest,
-    write_manifest,
 )
 from pipelines.corpus.reading import naming
 from pipelines.corpus.root_digest import recompute
 from pipelines.corpus.shard_files import PageWriter, WrittenShard, manifest_of_pages
-from pipelines.finish_corpus import write_side_files
+from pipelines.finish_corpus import finish_corpus
 from pipelines.options import option
 from pipelines.stages.write_shards import plan_shards
 
@@ -251,18 +250,9 @@ class _Writer:
     def finish(self, claim: builders.Claim) -> None:
         """Write the shards that are left, the side files, then the manifest."""
         made = self._manifest(self._pages.finish())
-        claim.require(now=True)
-        names = {shard.name for shard in made.shards}
-        found = storage.listdir(self.folder)
-        storage.remove(
-            storage.join(self.folder, name)
-            for name in corpus_folder.own_shards(self.folder, found)
-            if name not in names
-        )
-        made = write_side_files(self.folder, made)
         if made.recipe.get("dedup_urls"):  # where pages share an address, their order is no name
             made = dataclasses.replace(made, root_digest=recompute(self.folder, made))
-        write_manifest(self.folder, made)
+        finish_corpus(self.folder, made, lambda: claim.require(now=True))
 
     def _manifest(self, shards: Sequence[WrittenShard] = ()) -> Manifest:
         whole = self._whole.made

@@ -456,7 +456,7 @@ def finish(config: BuildConfig, formats: tuple[str, ...]) -> Manifest:
     made = make_manifest(config, [file("/a")], shards)
     for entry in made.shards:
         (pathlib.Path(config.output) / entry.name).write_bytes(b"abc")
-    return finish_corpus.finish_corpus(config, made)
+    return finish_corpus.finish_corpus(config.output, made)
 
 
 def test_finishing_removes_shards_of_earlier_builds_only(out: pathlib.Path) -> None:
@@ -508,7 +508,7 @@ def test_a_build_that_lost_its_folder_publishes_no_manifest(out: pathlib.Path) -
     with builders.hold(str(out)) as claim:
         pass
     with builders.hold(str(out)), pytest.raises(OSError, match="another build has taken"):
-        finish_corpus.finish_corpus(config, made, lambda: claim.require(now=True))
+        finish_corpus.finish_corpus(config.output, made, lambda: claim.require(now=True))
     assert without_builders(out) == []
 
 
