@@ -62,7 +62,7 @@ def require_own_folder(output: str, start_over: bool = False) -> None:
         if start_over:
             return
         raise _unknown_settings(path, "damaged")
-    if found is None or not (_is_marked(found) or _is_of_0_1(found)):
+    if found is None or not (found.get(_MARK) == builders.MADE_BY or _is_of_0_1(found)):
         raise FolderError(
             f"{output} holds files that c4 build did not write: its {layout.BUILD} was written by "
             "something else; give a new or empty folder (--output)"
@@ -127,10 +127,6 @@ def claim_folder(config: BuildConfig, start_over: bool) -> None:
 def _read_build(output: str) -> dict[str, Any] | None:
     """Return the content of ``build.json``; None if it is missing or damaged."""
     return json_files.read_object(storage.join(output, layout.BUILD))
-
-
-def _is_marked(found: Mapping[str, Any]) -> bool:
-    return found.get(_MARK) == builders.MADE_BY
 
 
 def _is_of_0_1(found: Mapping[str, Any]) -> bool:

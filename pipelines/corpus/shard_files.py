@@ -66,7 +66,7 @@ def write_shard_files(
             write_table(name, table, cast(BinaryIO, hashed))
             require()
         digest = hashed.digest.hexdigest()
-        files.append(ShardFile(file_name, place[0], name, len(table), hashed.bytes, digest))
+        files.append(ShardFile(file_name, place[0], name, len(table), file.tell(), digest))
     split, index, count = place
     languages = pc.value_counts(table["language"].drop_null()).to_pylist()
     dates = in_whole_seconds(table["timestamp"])
