@@ -24,7 +24,7 @@ def read_small_file(path: str | os.PathLike[str]) -> bytes:
     for one of more than 256 MiB, which is none of these files; OSError as ``open`` does.
     """
     if not storage.is_local(os.fspath(path)):
-        _require_small(path, storage.size(os.fspath(path)))
+        _require_small(path, storage.stat(os.fspath(path)).size)
         return storage.read_bytes(os.fspath(path))
     path = pathlib.Path(storage.local_path(os.fspath(path)))
     found = path.stat()

@@ -75,7 +75,6 @@ __all__ = [
     "read_range",
     "remove",
     "scheme",
-    "size",
     "sizes",
     "stat",
     "sweep_temporaries",
@@ -176,15 +175,6 @@ def exists(path: str) -> bool:
     """Return whether a file, or on a file system with folders a folder, has this name."""
     system, name = _system(path)
     return bool(system.exists(name))
-
-
-def size(path: str) -> int:
-    """Return the number of bytes in a file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
-    return stat(path).size
 
 
 def stat(path: str) -> FileInfo:

@@ -42,7 +42,7 @@ def test_objects_are_written_read_listed_and_removed(google_cloud: FakeGoogleClo
         write(path, data)
         assert google_cloud.objects[path] == data
         assert storage.read_bytes(path) == data
-        assert storage.size(path) == len(data)
+        assert storage.stat(path).size == len(data)
     assert storage.listdir("gs://bucket/a") == ["big", "empty"]
     assert storage.listdir("gs://bucket/none") == []
     # A name is a name, not a pattern: of two objects that it matches, the one of that name goes.
@@ -76,7 +76,7 @@ DENIED: list[Callable[[], Any]] = [
     lambda: storage.read_bytes("gs://bucket/x"),
     lambda: storage.match("gs://bucket/x*"),
     lambda: storage.exists("gs://bucket/x"),
-    lambda: storage.size("gs://bucket/x"),
+    lambda: storage.stat("gs://bucket/x"),
     lambda: storage.listdir("gs://bucket/x"),
     lambda: storage.remove(["gs://bucket/x"]),
     lambda: storage.remove(["gs://bucket/x", "gs://bucket/y"]),

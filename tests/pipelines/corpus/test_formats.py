@@ -399,7 +399,7 @@ def _build(
                 write_table(
                     fmt, _table([_page(f"ü\0 {split} {i} {k}") for k in range(count)]), file
                 )
-            splits[split].append((name, count, storage.size(path)))
+            splits[split].append((name, count, storage.stat(path).size))
     arguments = ("Pages: [some], of 1 crawl", "en")
     side = dataset_info.dataset_info_files(fmt, splits, *arguments)
     if card:
