@@ -111,7 +111,7 @@ def stages(paths: Sequence[str]) -> None:
     from c4_filters.recipes import RECIPES
     from c4_filters.spans import unit_identities
     from pipelines.corpus import layout
-    from pipelines.stages import dedup
+    from pipelines.stages import dedup, older_files
     from pipelines.stages.clean_files import clean_file
     from pipelines.stages.merge_files import cleaned_sources
     from pipelines.stages.write_shards import ShardTask, write_shard
@@ -180,7 +180,7 @@ def stages(paths: Sequence[str]) -> None:
                 for bucket, buffer in packed.items():
                     buckets.setdefault(bucket, []).append((file.name, buffer))
             for group in buckets.values():
-                for name, buffer in dedup.repeated_spans(group):
+                for name, buffer in older_files.repeated_spans(group):
                     lost[name].append(buffer)
             for file in files:
                 dedup.write_file_removals(output, file.name, (), lost[file.name], 3, "")

@@ -85,7 +85,7 @@ def _compare(names: list[str], text_bytes: int, output: str, sample: int) -> boo
         for task in tasks
     ]
     pieces = plan.groups * plan.ranges
-    size = storage.size(plan.piece(output, tasks[0]))
+    size = storage.stat(plan.piece(output, tasks[0])).size
     chosen = list(plan.shards_of(tasks[0], len(shards)))[:sample]
     ways: dict[str, list[tuple[float, int, Any]]] = {"files": [], "pieces": []}
     for number in chosen:

@@ -30,7 +30,7 @@ from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
 from pipelines.measured_corpus import JUDGED
 from pipelines.plan import FORMAT_BYTE_S, Rates
-from pipelines.stages import dedup
+from pipelines.stages import dedup, older_files
 from pipelines.stages.clean_files import FileSummary, clean_file
 from pipelines.stages.merge_files import MergePlan, cleaned_sources, merge_files
 from pipelines.stages.write_shards import ShardTask, plan_shards, write_shard
@@ -194,7 +194,7 @@ def _dedup_rates(folder: pathlib.Path) -> dict[str, float]:
 
     def bucket(files: int) -> float:
         buffers = list(_bucket(total, files))
-        return _least(lambda: sum(1 for _ in dedup.repeated_spans(buffers)), 3)
+        return _least(lambda: sum(1 for _ in older_files.repeated_spans(buffers)), 3)
 
     opened, sorting = _line((20.0, bucket(20)), (20_000.0, bucket(20_000)))
     return {

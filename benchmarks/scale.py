@@ -7,8 +7,9 @@
 
 The billion spans never exist at once: ``benchmarks/generate_spans.py`` makes any bucket of any file
 by itself. The build's own code is measured: what each file removes by itself and packs
-(`c4_filters.spans.span_winners`, ``pack_spans``), then `pipelines.stages.dedup.repeated_spans` on
-each bucket at its full size, in as many buckets as the build would take (`dedup.bucket_count`).
+(`c4_filters.spans.span_winners`, ``pack_spans``), then
+`pipelines.stages.older_files.repeated_spans` on each bucket at its full size, in as many buckets as
+the build would take (`dedup.bucket_count`).
 Each bucket is deduplicated in its own process; its memory is the most that this process held (VmHWM
 of Linux) once it had read the bucket's buffers. Buckets of the hot spans are always in the sample,
 the others are spread evenly; totals are means over the others times their number, with their
@@ -26,7 +27,7 @@ import numpy as np
 from benchmarks import measure
 from benchmarks.generate_spans import SpanCrawl, SpanRows
 from c4_filters import spans
-from pipelines.stages import dedup
+from pipelines.stages import dedup, older_files
 
 UNITS_PER_PAGE = 25  # about what a kept page of Common Crawl has: benchmarks/dedup.py
 # CC-MAIN-2019-18: 2.50 billion pages in 56,000 files, of which about one in six is kept by recipe
@@ -87,7 +88,7 @@ def measure_bucket(crawl: SpanCrawl, path: str) -> dict[str, float]:
     before = measure.memory("VmRSS")
     started = time.process_time()
     repeated = sum(
-        len(spans.unpack_losers(lost).indices) for _, lost in dedup.repeated_spans(buffers)
+        len(spans.unpack_losers(lost).indices) for _, lost in older_files.repeated_spans(buffers)
     )
     cpu_s = time.process_time() - started
     return {

@@ -55,7 +55,7 @@ class _Folder:
     def in_use(self) -> Iterator[None]:
         """Make ``pipelines.storage`` read and write here."""
         names = (
-            "open_raw", "read_bytes", "read_if_exists", "exists", "size", "stat",
+            "open_raw", "read_bytes", "read_if_exists", "exists", "stat",
             "write_atomically", "listdir",
         )  # fmt: skip
         kept = {name: getattr(storage, name) for name in names}
@@ -88,9 +88,6 @@ class _Folder:
 
     def exists(self, path: str) -> bool:
         return path in self.files
-
-    def size(self, path: str) -> int:
-        return len(self.files[path])
 
     def listdir(self, folder: str) -> list[str]:
         return [os.path.basename(path) for path in self.files if os.path.dirname(path) == folder]

@@ -26,7 +26,7 @@ def read_small_file(path: str | os.PathLike[str]) -> bytes:
     for one of more than 256 MiB, which is none of these files; OSError as ``open`` does.
     """
     if not storage.is_local(os.fspath(path)):
-        _require_small(path, storage.size(os.fspath(path)))
+        _require_small(path, storage.stat(os.fspath(path)).size)
         return storage.read_bytes(os.fspath(path))
     path = pathlib.Path(storage.local_path(os.fspath(path)))
     found = path.stat()
@@ -161,8 +161,7 @@ def new_folder(path: str, last: str) -> Iterator[pathlib.Path]:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a file, whole or not at all, and its folder with it."""
-    with storage.write_atomically(os.fspath(path)) as file:
-        file.write(text.encode())
+    storage.write_bytes(os.fspath(path), text.encode())
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

@@ -115,8 +115,7 @@ class Claim:
             found = storage.read_if_exists(path)
             if found in (seen, b""):
                 found = uuid.uuid4().hex.encode()
-                with storage.write_atomically(path) as file:
-                    file.write(found)
+                storage.write_bytes(path, found)
             with _lock:
                 _beats[self.run_id] = (time.monotonic() + _BEAT_S, found)
 

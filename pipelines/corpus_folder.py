@@ -5,6 +5,8 @@ and side files of every build, and is updated before they are written. At the to
 nothing else is ever deleted or replaced. The name of a kept file shows which input it is of.
 """
 
+import contextlib
+import dataclasses
 import hashlib
 import json
 import re
@@ -14,7 +16,7 @@ from typing import Any
 from c4_filters.end_marks import ENGLISH_END_MARKS
 from pipelines import builders, storage
 from pipelines.config import KEEP, BuildConfig, flatten
-from pipelines.corpus import json_files, layout
+from pipelines.corpus import json_files, layout, typed_json
 from pipelines.corpus.manifest import OPT_OUT, read_listed
 from pipelines.input_list import known_inputs
 
@@ -62,7 +64,7 @@ def require_own_folder(output: str, start_over: bool = False) -> None:
         if start_over:
             return
         raise _unknown_settings(path, "damaged")
-    if found is None or not (_is_marked(found) or _is_of_0_1(found)):
+    if found is None or not (found.get(_MARK) == builders.MADE_BY or _is_of_0_1(found)):
         raise FolderError(
             f"{output} holds files that c4 build did not write: its {layout.BUILD} was written by "
             "something else; give a new or empty folder (--output)"
@@ -121,17 +123,12 @@ def claim_folder(config: BuildConfig, start_over: bool) -> None:
     content = json_files.encode({_MARK: builders.MADE_BY, **_settings(config.identity)})
     path = storage.join(config.output, layout.BUILD)
     if storage.read_if_exists(path) != content:
-        with storage.write_atomically(path) as file:
-            file.write(content)
+        storage.write_bytes(path, content)
 
 
 def _read_build(output: str) -> dict[str, Any] | None:
     """Return the content of ``build.json``; None if it is missing or damaged."""
     return json_files.read_object(storage.join(output, layout.BUILD))
-
-
-def _is_marked(found: Mapping[str, Any]) -> bool:
-    return found.get(_MARK) == builders.MADE_BY
 
 
 def _is_of_0_1(found: Mapping[str, Any]) -> bool:
@@ -197,20 +194,21 @@ def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 # ------------------------------------------------------------------- what builds have written
 
 
-def _written(output: str) -> tuple[set[str], dict[str, set[str]]]:
-    """Return the recorded patterns of shards, and SHA-256s of side files by name."""
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    """What builds of a folder have recorded before they wrote it."""
+
+    shards: list[str] = dataclasses.field(default_factory=list)  # patterns
+    side_files: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # name -> SHA-256s
+
+
+def _written(output: str) -> _Written:
+    """Return the record of a folder; an empty one if it is missing or damaged."""
     found = json_files.read_object(builders.written_path(output)) or {}
-    patterns, digests = found.get("shards"), found.get("side_files")
-    return (
-        {str(pattern) for pattern in patterns} if isinstance(patterns, list) else set(),
-        {
-            name: set(map(str, values))
-            for name, values in digests.items()
-            if name in _SIDE_FILES and isinstance(values, list)
-        }
-        if isinstance(digests, dict)
-        else {},
-    )
+    with contextlib.suppress(ValueError):
+        written: _Written = typed_json.decode(_Written, found)
+        return written
+    return _Written()
 
 
 def record_files(
@@ -223,22 +221,21 @@ def record_files(
         patterns: Of the shards (`layout.shards_in_split`).
         digests: SHA-256 of side files, by name.
     """
-    recorded, known = _written(output)
-    shards, side = recorded.union(patterns), {name: set(found) for name, found in known.items()}
+    known = _written(output)
+    side = {name: set(values) for name, values in known.side_files.items()}
     for name, digest in (digests or {}).items():
         side.setdefault(name, set()).add(digest)
-    if (shards, side) != (recorded, known):
-        _write_record(output, shards, side)
+    written = _Written(
+        sorted({*known.shards, *patterns}),
+        {name: sorted(values) for name, values in sorted(side.items())},
+    )
+    if written != known:
+        _write_record(output, written)
 
 
-def _write_record(output: str, shards: Iterable[str], side: Mapping[str, Iterable[str]]) -> None:
-    with storage.write_atomically(builders.written_path(output)) as file:
-        content = {
-            _MARK: builders.MADE_BY,
-            "shards": sorted(shards),
-            "side_files": {name: sorted(values) for name, values in sorted(side.items())},
-        }
-        file.write(json_files.encode(content))
+def _write_record(output: str, written: _Written) -> None:
+    content = {_MARK: builders.MADE_BY, **dataclasses.asdict(written)}
+    storage.write_bytes(builders.written_path(output), json_files.encode(content))
 
 
 def _record_earlier(output: str) -> None:
@@ -275,7 +272,7 @@ def plan_files(output: str, names: Sequence[str]) -> None:
     Raises:
         OSError: A file has the name of a shard, and no build of this folder wrote it.
     """
-    recorded, _ = _written(output)
+    recorded = _written(output).shards
     patterns = {layout.shards_in_split(name)[0] for name in names}
     new = {name for name in names if layout.shards_in_split(name)[0] not in recorded}
     if foreign := sorted(new.intersection(storage.listdir(output))):
@@ -288,7 +285,7 @@ def plan_files(output: str, names: Sequence[str]) -> None:
 
 def own_shards(output: str, names: Iterable[str]) -> list[str]:
     """Return those file names that are shards which a build of this folder wrote."""
-    recorded, _ = _written(output)
+    recorded = _written(output).shards
     return [
         name
         for name in names
@@ -301,7 +298,7 @@ def own_side_files(output: str, names: Iterable[str]) -> list[str]:
 
     A README.md or CARD.md that has changed since then belongs to the user.
     """
-    _, recorded = _written(output)
+    recorded = _written(output).side_files
     return [
         name
         for name in names
@@ -339,7 +336,7 @@ def _clear(output: str) -> None:
     storage.remove(storage.join(output, name) for name in ordered if name in names)
     _drop_pieces_and_leftovers(output)
     storage.remove([*kept, layout.why_index(output)])
-    _write_record(output, (), {})
+    _write_record(output, _Written())
 
 
 def begin(output: str) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,15 +18,13 @@ from pipelines.corpus.manifest import (
     Manifest,
     Recleaned,
     Settings,
-    ShardFile,
-    ShownPage,
     SideFile,
-    SplitSums,
     Timing,
     UnreadableFile,
     write_manifest,
 )
 from pipelines.corpus.root_digest import root_digest
+from pipelines.corpus.shard_files import added, described
 from pipelines.stages.clean_files import FileSummary
 from pipelines.stages.write_shards import ShardSummary
 
@@ -64,21 +61,10 @@ def make_manifest(
             if file.unreadable
         ),
         counts=_counts(files, read, shards),
-        splits={
-            split: SplitSums(
-                sum(shard.pages for shard in shards if shard.split == split),
-                sum(shard.text_bytes for shard in shards if shard.split == split),
-            )
-            for split in layout.SPLITS
-        },
-        shards=tuple(ShardFile(**file) for shard in shards for file in shard.files),
         keep=config.keep,
         recleaned=tuple(Recleaned(file.path, file.recleaned) for file in read if file.recleaned),
         against=tuple(older.entry() for older in config.older),
-        kept_page=next((ShownPage(**shard.kept_page) for shard in shards if shard.kept_page), None),
         samples=_samples([part.samples for part in parts]),
-        languages=_added(shard.languages for shard in shards),
-        dates=_oldest_and_newest([date for shard in shards for date in shard.dates]),
         card=read_owner(config.card).as_dict() if config.card is not None else {},
         sources=tuple(CitedSource(*source) for source in sources_of(config.recipe)),
         rule_sources=own.sources if own is not None else {},
@@ -87,6 +73,7 @@ def make_manifest(
             write_cpu_s=round(sum(shard.cpu_s for shard in shards), 3),
             files_resumed=sum(file.resumed for file in read),
         ),
+        **described(shards),
     )
     rows = {
         split: [shard.rows for shard in shards if shard.split == split] for split in layout.SPLITS
@@ -98,19 +85,19 @@ def _counts(
     files: Sequence[FileSummary], read: Sequence[FileSummary], shards: Sequence[ShardSummary]
 ) -> Counts:
     parts: list[FileSummary | ShardSummary] = [*read, *shards]
-    rejected = _added(file.records_rejected for file in read)
+    rejected = added(file.records_rejected for file in read)
     counts = Counts(
         files_read=len(read),
         files_unreadable=len(files) - len(read),
         pages_read=sum(file.pages_read for file in read),
         pages_written=sum(shard.pages for shard in shards),
-        pages_dropped=_added(part.pages_dropped for part in parts),
+        pages_dropped=added(part.pages_dropped for part in parts),
         lines_read=sum(file.lines_read for file in read),
         lines_written=sum(shard.lines for shard in shards),
-        lines_dropped=_added(part.lines_dropped for part in parts),
+        lines_dropped=added(part.lines_dropped for part in parts),
         records_rejected=sum(rejected.values()),
         records_rejected_by_reason=rejected,
-        records_of_other_types=_added(file.records_of_other_types for file in read),
+        records_of_other_types=added(file.records_of_other_types for file in read),
         records_of_wrong_length=sum(file.wrong_lengths for file in read),
     )
     for what, came_in, came_out, by_rule in (
@@ -126,20 +113,19 @@ def _counts(
 
 
 def finish_corpus(
-    config: BuildConfig, made: Manifest, require: Callable[[], None] = lambda: None
+    output: str, made: Manifest, require: Callable[[], None] = lambda: None
 ) -> Manifest:
     """Finish a corpus: remove shards of earlier builds, write side files, then the manifest.
 
     Args:
-        config: The build.
-        made: What `make_manifest` returned.
+        output: The corpus folder.
+        made: What `make_manifest` returned, or the like.
         require: Raises an error if another build has taken the folder. It is called before
             anything is published.
 
     Returns:
         The manifest as it was written.
     """
-    output = config.output
     require()
     current = {shard.name for shard in made.shards}
     corpus_folder.record_files(output, {layout.shards_in_split(name)[0] for name in current})
@@ -181,23 +167,11 @@ def write_side_files(output: str, made: Manifest) -> Manifest:
     for name, content in contents.items():
         path = storage.join(output, name)
         if storage.read_if_exists(path) != content:
-            with storage.write_atomically(path) as file:
-                file.write(content)
+            storage.write_bytes(path, content)
     if OTHER_CARD in own and OTHER_CARD not in contents:  # the user has removed their README.md
         storage.remove([storage.join(output, OTHER_CARD)])
     listed = [SideFile(name, len(content), digests[name]) for name, content in contents.items()]
     return dataclasses.replace(made, side_files=tuple(listed))
-
-
-def _oldest_and_newest(dates: Sequence[str]) -> tuple[str, ...]:
-    return (min(dates), max(dates)) if dates else ()
-
-
-def _added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for part in parts:
-        total.update(part)
-    return {key: count for key, count in sorted(total.items()) if count}
 
 
 def _samples(parts: Sequence[Mapping[str, list[dict[str, str]]]]) -> dict[str, Any]:

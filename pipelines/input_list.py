@@ -40,8 +40,8 @@ def write_input_list(
     lines: list[Any] = [{"run": run_id, "build": build_id}]
     lines += [list(file) for file in files]
     lines += [{"earlier": path} for path in sorted(earlier)]
-    with storage.write_atomically(_path(output)) as file:
-        file.writelines(f"{json.dumps(line)}\n".encode("ascii") for line in lines)
+    content = "".join(f"{json.dumps(line)}\n" for line in lines)
+    storage.write_bytes(_path(output), content.encode("ascii"))
 
 
 def read_input_list(output: str, run_id: str | None = None) -> list[FileInfo]:

@@ -274,7 +274,7 @@ def _needs_tidying(config: BuildConfig, made: Manifest) -> bool:
     keep = kept_folders(config, made)
     return (
         _card(config, made) != made.card
-        or bool(verify_corpus.side_file_problems(config.output, made, digests=True))
+        or bool(verify_corpus.side_file_problems(config.output, made))
         or keep != made.keep
         or not made.root_digest
         or bool(corpus_folder.kept_to_drop(config.output, keep))
@@ -286,7 +286,7 @@ def tidy(config: BuildConfig, made: Manifest, note: Note) -> Manifest:
     """Bring side files, kept folders and the manifest of a finished corpus up to date."""
     output = config.output
     keep = kept_folders(config, made)
-    missing = verify_corpus.side_file_problems(output, made, digests=True)
+    missing = verify_corpus.side_file_problems(output, made)
     named = bool(made.root_digest)  # not if it is of an earlier version
     card = _card(config, made)
     rewritten = card != made.card

@@ -10,7 +10,7 @@ import dataclasses
 import re
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,23 +18,22 @@ import pyarrow.compute as pc
 from c4_filters.language import LANGUAGES
 from pipelines import builders, corpus_folder, storage, verify_corpus
 from pipelines.bars import bar
-from pipelines.corpus import formats, layout
-from pipelines.corpus.errors import CorpusError, one_line
+from pipelines.corpus import layout
+from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import parquet
-from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, no_pages
+from pipelines.corpus.formats.pages import COLUMNS
+from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS
 from pipelines.corpus.manifest import (
-    Counts,
     InputFile,
     Manifest,
     ShardFile,
-    SplitSums,
     Timing,
     read_manifest,
-    write_manifest,
 )
+from pipelines.corpus.reading import naming
 from pipelines.corpus.root_digest import recompute
-from pipelines.corpus.shard_files import Described, write_shard_files
-from pipelines.finish_corpus import write_side_files
+from pipelines.corpus.shard_files import PageWriter, WrittenShard, manifest_of_pages
+from pipelines.finish_corpus import finish_corpus
 from pipelines.options import option
 from pipelines.stages.write_shards import plan_shards
 
@@ -166,7 +165,7 @@ class _Whole:
         self.text_bytes = sum(sums.text_bytes for sums in self.made.splits.values())
         self.page_count = sum(sums.pages for sums in self.made.splits.values())
         more = PROVENANCE_COLUMNS if self.made.settings.provenance else ()
-        self.columns = [*_COLUMNS, *more]
+        self.columns = [*COLUMNS, *more]
 
     def name_of(self, language: str) -> str:
         """Return the name of a part, in the place of a recipe's."""
@@ -194,20 +193,8 @@ class _Whole:
 
     def _tables_of(self, shard: ShardFile, columns: list[str]) -> Iterator[pa.Table]:
         path = storage.join(self.folder, shard.name)
-        try:
+        with naming(path):
             yield from parquet.read_tables(path, shard.pages, columns)
-        except FileNotFoundError:
-            raise CorpusError(
-                f"{path} is missing, though {layout.MANIFEST} lists it: run the same c4 build again"
-            ) from None
-        except (OSError, pa.ArrowException) as error:
-            raise CorpusError(f"{path} cannot be read: {one_line(error)}") from None
-
-
-_COLUMNS = [
-    "text", "url", "timestamp", "content_type", "content_length", "language",
-    "language_probability",
-]  # fmt: skip
 
 
 def _languages(table: pa.Table) -> pa.ChunkedArray:
@@ -225,15 +212,10 @@ class _Writer:
         # By its share of pages: what a page of each language has in bytes is not known yet.
         text_bytes = whole.text_bytes * sum(pages.values()) // max(1, whole.page_count)
         tasks = plan_shards(text_bytes, None)
-        self._tasks = {split: [t for t in tasks if t.split == split] for split in layout.SPLITS}
-        self.open_bytes = text_bytes // len(self._tasks["train"])
-        self._waiting: dict[str, list[pa.Table]] = {split: [] for split in layout.SPLITS}
-        self._written: Counter[str] = Counter()  # pages, by split
-        self._next: Counter[str] = Counter()  # shard to write, by split
-        self._text_bytes: Counter[str] = Counter()
-        self._lines = 0
-        self._described = Described()
-        self._shards: list[ShardFile] = []
+        shards = Counter(task.split for task in tasks)
+        self.open_bytes = text_bytes // shards["train"]
+        planned = {split: (pages[split], shards[split]) for split in layout.SPLITS}
+        self._pages = PageWriter(self.folder, whole.made.formats, planned, whole.columns)
         self._cpu_s = 0.0
 
     def require_own_folder(self) -> None:
@@ -251,114 +233,46 @@ class _Writer:
             found = read_manifest(self.folder)
         except CorpusError:
             return False
-        wanted = self._manifest()
-        same = found.source == wanted.source and found.formats == self._whole.made.formats
+        same = found.source == self._manifest().source and found.formats == self._whole.made.formats
         return same and not verify_corpus.shard_problems(self.folder, found)
 
     def begin(self) -> None:
         """Take the folder: its manifest goes first."""
-        planned = [
-            formats.shard_file_name(split, task.index, task.count, name)
-            for split, tasks in self._tasks.items()
-            for task in tasks
-            for name in self._whole.made.formats
-        ]
         corpus_folder.begin(self.folder)
-        corpus_folder.plan_files(self.folder, planned)
+        corpus_folder.plan_files(self.folder, self._pages.names)
 
     def add(self, split: str, pages: pa.Table) -> None:
         """Take pages of the language, in the order of the corpus."""
         started = time.process_time()
-        while len(pages):
-            room = self._end(split, self._next[split]) - self._written[split]
-            waiting = sum(map(len, self._waiting[split]))
-            taken = pages.slice(0, room - waiting)
-            self._waiting[split].append(taken)
-            pages = pages.slice(len(taken))
-            if waiting + len(taken) == room:
-                self._write(split)
+        self._pages.add(split, pages)
         self._cpu_s += time.process_time() - started
-
-    def _end(self, split: str, index: int) -> int:
-        """Return the number of pages up to the end of a shard."""
-        return self.pages[split] * (index + 1) // len(self._tasks[split])
-
-    def _write(self, split: str) -> None:
-        task = self._tasks[split][self._next[split]]
-        tables = self._waiting[split]
-        table = pa.concat_tables(tables) if tables else no_pages(self._whole.columns)
-        self._waiting[split] = []
-        place = (split, task.index, task.count)
-        self._shards += write_shard_files(self.folder, place, table, self._whole.made.formats)
-        self._next[split] += 1
-        self._written[split] += len(table)
-        texts = table.column("text")
-        self._text_bytes[split] += pc.sum(pc.binary_length(texts)).as_py() or 0
-        breaks = pc.sum(pc.count_substring(texts, "\n")).as_py() or 0
-        self._lines += breaks + len(table)
-        self._described.add(table)
 
     def finish(self, claim: builders.Claim) -> None:
         """Write the shards that are left, the side files, then the manifest."""
-        for split, tasks in self._tasks.items():
-            while self._next[split] < len(tasks):
-                self._write(split)
-        made = self._manifest()
-        claim.require(now=True)
-        names = {shard.name for shard in made.shards}
-        found = storage.listdir(self.folder)
-        storage.remove(
-            storage.join(self.folder, name)
-            for name in corpus_folder.own_shards(self.folder, found)
-            if name not in names
-        )
-        made = write_side_files(self.folder, made)
+        made = self._manifest(self._pages.finish())
         if made.recipe.get("dedup_urls"):  # where pages share an address, their order is no name
             made = dataclasses.replace(made, root_digest=recompute(self.folder, made))
-        write_manifest(self.folder, made)
+        finish_corpus(self.folder, made, lambda: claim.require(now=True))
 
-    def _manifest(self) -> Manifest:
+    def _manifest(self, shards: Sequence[WrittenShard] = ()) -> Manifest:
         whole = self._whole.made
-        dropped = self._whole.page_count - sum(self.pages.values())
-        lines = whole.counts.lines_written
-        shards = sorted(self._shards, key=lambda shard: layout.SPLITS.index(shard.split))
-        name = self._whole.name_of(self.language)
-        return Manifest(
-            recipe={**whole.recipe, "name": name},
+        inputs = tuple(
+            InputFile(
+                storage.join(self._whole.folder, shard.name),
+                shard.bytes,
+                shard.sha256,
+                pages_read=shard.pages,
+            )
+            for shard in self._whole.shards
+        )
+        return manifest_of_pages(
+            shards,
+            inputs,
+            (self._whole.page_count, whole.counts.lines_written),
+            recipe={**whole.recipe, "name": self._whole.name_of(self.language)},
             settings=whole.settings,
             versions=whole.versions,
-            inputs=tuple(
-                InputFile(
-                    storage.join(self._whole.folder, shard.name),
-                    shard.bytes,
-                    shard.sha256,
-                    pages_read=shard.pages,
-                )
-                for shard in self._whole.shards
-            ),
-            unreadable_inputs=(),
-            counts=Counts(
-                files_read=len(self._whole.shards),
-                files_unreadable=0,
-                pages_read=self._whole.page_count,
-                pages_written=sum(self.pages.values()),
-                pages_dropped={"other_language": dropped} if dropped else {},
-                lines_read=lines,
-                lines_written=self._lines,
-                lines_dropped={"on_dropped_page": lines - self._lines} if dropped else {},
-                records_rejected=0,
-                records_rejected_by_reason={},
-            ),
-            splits={
-                split: SplitSums(self.pages[split], self._text_bytes[split])
-                for split in layout.SPLITS
-            },
-            shards=tuple(shards),
-            keep="none",
             against=whole.against,
-            kept_page=self._described.shown,
-            languages=dict(self._described.languages),
-            dates=self._described.dates,
             card=whole.card,
             timing=Timing(0.0, round(self._cpu_s, 3), 0),
             sources=whole.sources,

@@ -168,9 +168,7 @@ def _unix_time(started: str) -> float:
 def _who(claim: builders.LastClaim | None) -> dict[str, Any]:
     if claim is None:
         return {}
-    return {
-        "runner": claim.runner, "host": claim.host, "pid": claim.pid, "started": claim.started,
-    }  # fmt: skip
+    return {name: getattr(claim, name) for name in ("runner", "host", "pid", "started")}
 
 
 def _rate(amounts: Iterable[tuple[int, worker_notes.WorkerNote]]) -> float | None:

@@ -5,8 +5,9 @@ import contextlib
 import dataclasses
 import os
 import re
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from pipelines import corpus_folder, storage
@@ -19,9 +20,9 @@ from pipelines.corpus.digests import Progress, sha256_of
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import FORMATS
 from pipelines.corpus.manifest import Manifest, ShardFile, SideFile, read_manifest
+from pipelines.corpus.root_digest import RowDigests, hashed_shards, root_digest, rows_of
 
 NO_MANIFEST = "is missing: this is not a corpus, or its build has not finished"
-_REQUESTS_AT_A_TIME = 32
 _CHECKED = ("cleaned", "fingerprints", "removals")  # kept folders
 _CURRENT_NAME = re.compile(r"-[0-9a-f]{32}\.(arrow|bin)$")  # version 0.1 used 8 digits
 
@@ -49,37 +50,57 @@ def manifest_problem(output: str) -> Manifest | Problem:
     return Problem(layout.MANIFEST, what.removeprefix(f"{path} "))
 
 
-def shard_problems(
-    output: str, made: Manifest, digests: bool = False, progress: Progress = lambda _: None
-) -> list[Problem]:
-    """Check that every shard exists with its size and, if ``digests``, its SHA-256."""
+def shard_problems(output: str, made: Manifest) -> list[Problem]:
+    """Check that every shard exists with its size."""
     sizes = storage.sizes(output)
-
-    def check(shard: ShardFile) -> str | None:
-        path = storage.join(output, shard.name)
-        wrong = _wrong_size(sizes.get(shard.name), shard)
-        return wrong or (_wrong_digest(path, shard, progress) if digests else None)
-
-    return _each(check, made.shards, digests)
+    wrong = {shard.name: _wrong_size(sizes.get(shard.name), shard) for shard in made.shards}
+    return [Problem(name, what) for name, what in wrong.items() if what]
 
 
 def content_problems(output: str, made: Manifest) -> list[Problem]:
-    """Check every byte of the shards; if they are as written, the root digest of their pages."""
+    """Check every byte of the shards; if they are as written, the root digest of their pages.
+
+    A shard is fetched once, and its pages are read right after its bytes, before they leave the
+    memory of the system.
+    """
+    hashed = hashed_shards(made) if made.root_digest else {}  # not of an earlier version
+    named = {shard.name for shards in hashed.values() for shard in shards}
+    rows: dict[str, RowDigests] = {}
+    sizes = storage.sizes(output)
+
+    def check(shard: ShardFile) -> str | None:
+        if wrong := _wrong_size(sizes.get(shard.name), shard):
+            return wrong
+        path = storage.join(output, shard.name)
+        if shard.name not in named:
+            return _wrong_digest(path, shard, progress)
+        with _at_hand(path) as near:
+            wrong = _wrong_digest(near, shard, progress)
+            if not wrong:
+                rows[shard.name] = rows_of(near, shard)
+        return wrong
+
     with _progress_bar(made) as progress:
-        problems = shard_problems(output, made, True, progress)
-    return problems or _root_digest_problems(output, made)
+        problems = _each(check, made.shards)
+    if hashed and not problems:
+        of_split = {split: [rows[each.name] for each in shards] for split, shards in hashed.items()}
+        found = root_digest(made, of_split)
+        if found != made.root_digest:
+            what = f"has root digest {made.root_digest}, not {found}"
+            problems.append(Problem(layout.MANIFEST, what))
+    return problems
 
 
-def _root_digest_problems(output: str, made: Manifest) -> list[Problem]:
-    """Check the root digest against the pages of the shards, which must be as the manifest says."""
-    from pipelines.corpus.root_digest import recompute
-
-    if not made.root_digest:  # of an earlier version
-        return []
-    found = recompute(output, made)
-    if found == made.root_digest:
-        return []
-    return [Problem(layout.MANIFEST, f"has root digest {made.root_digest}, not {found}")]
+@contextlib.contextmanager
+def _at_hand(path: str) -> Iterator[str]:
+    """Yield the path of a file on this machine: its own, or that of a copy of a remote file."""
+    if storage.is_local(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="c4-verify-") as folder:
+        copy = os.path.join(folder, storage.last_part(path))
+        storage.copy_files([(path, copy)])
+        yield copy
 
 
 @contextlib.contextmanager
@@ -106,7 +127,7 @@ def foreign_shards(output: str, made: Manifest) -> list[str]:
     ]
 
 
-def side_file_problems(output: str, made: Manifest, digests: bool = False) -> list[Problem]:
+def side_file_problems(output: str, made: Manifest) -> list[Problem]:
     """Check the files beside the shards, which `finish_corpus.write_side_files` writes.
 
     A corpus of version 0.1 lists none of them: they must exist, with any content. Versions that
@@ -121,7 +142,7 @@ def side_file_problems(output: str, made: Manifest, digests: bool = False) -> li
             wrong = _wrong_size(storage.stat(path).size, file)
         except FileNotFoundError:
             wrong = _wrong_size(None, file)
-        wrong = wrong or (_wrong_digest(path, file) if digests else None)
+        wrong = wrong or _wrong_digest(path, file)
         if wrong not in (None, "is missing") and file.name in (CARD, OTHER_CARD):
             wrong = None  # the user has changed it, so it belongs to the user now
         return wrong
@@ -130,7 +151,7 @@ def side_file_problems(output: str, made: Manifest, digests: bool = False) -> li
     names = {file.name for file in listed} | (set() if made.root_digest else {CROISSANT})
     # A file that is not listed belonged to the user. If the user has deleted it, it is missing.
     others = [SideFile(name, 0, "") for name in side_files(made) if name not in names]
-    return _each(check, [*listed, *others], digests)
+    return _each(check, [*listed, *others])
 
 
 class _KeptFile(NamedTuple):
@@ -164,7 +185,7 @@ def kept_problems(output: str, made: Manifest) -> tuple[list[Problem], int]:
             return f"is damaged ({error.reason})"
         return None
 
-    return missing + _each(check, files, True), len(files) - len(older)
+    return missing + _each(check, files), len(files) - len(older)
 
 
 def _missing(made: Manifest, found: set[str]) -> list[Problem]:
@@ -193,15 +214,8 @@ def _wrong_digest(
     return None if right else "is damaged (checksum mismatch)"
 
 
-def _each(
-    check: Callable[[_File], str | None], files: Sequence[_File], reads: bool
-) -> list[Problem]:
+def _each(check: Callable[[_File], str | None], files: Sequence[_File]) -> list[Problem]:
     """Check files in parallel: they may be remote, and computing digests uses every core."""
-    workers = min(_REQUESTS_AT_A_TIME, os.cpu_count() or 1) if reads else _REQUESTS_AT_A_TIME
-    found: Iterable[str | None]
-    if len(files) < 2:
-        found = map(check, files)
-    else:
-        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            found = list(pool.map(check, files))
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(check, files))
     return [Problem(file.name, what) for file, what in zip(files, found, strict=True) if what]

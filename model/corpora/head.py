@@ -62,10 +62,10 @@ def make_head(
     if (made := finished(output, settings, [entry], formats)) is not None:
         return Head(made, None)
     train = whole.split("train")
-    found = pages = text_bytes = lines = 0
+    found = pages = text_bytes = 0
     for page, size in pages_and_sizes(train.read_pages(), unit):
         found, pages = found + size, pages + 1
-        text_bytes, lines = text_bytes + len(page.text.encode()), lines + _lines_of(page)
+        text_bytes += len(page.text.encode())
         progress(size)
         if found >= tokens:
             break
@@ -75,7 +75,7 @@ def make_head(
             "fewer (--tokens)"
         )
     splits = {
-        "train": SplitPlan(lambda: _first(train, pages), pages, text_bytes, lines),
+        "train": SplitPlan(lambda: _first(train, pages), pages, text_bytes),
         "validation": _copied(whole),
     }
     taken = pages + splits["validation"].count
@@ -85,18 +85,11 @@ def make_head(
 
 def _copied(whole: Corpus) -> SplitPlan:
     if "validation" not in whole.splits:
-        return SplitPlan(lambda: iter(()), 0, 0, 0)
+        return SplitPlan(lambda: iter(()), 0, 0)
     split = whole.split("validation")
-    count = text_bytes = lines = 0
-    for page in split.read_pages():
-        count, lines = count + 1, lines + _lines_of(page)
-        text_bytes += len(page.text.encode())
-    return SplitPlan(split.read_pages, count, text_bytes, lines)
+    sizes = [len(page.text.encode()) for page in split.read_pages()]
+    return SplitPlan(split.read_pages, len(sizes), sum(sizes))
 
 
 def _first(split: CorpusSplit, count: int) -> Iterator[Page]:
     return itertools.islice(split.read_pages(), count)
-
-
-def _lines_of(page: Page) -> int:
-    return page.text.count("\n") + 1

@@ -132,7 +132,7 @@ class _Draw:
         self._splits = splits
         self._choices = bytearray()
         self.pages, self.sizes = [0] * len(splits), [0] * len(splits)
-        self._text_bytes = self._lines = 0
+        self._text_bytes = 0
         streams = [pages_and_sizes(split.read_pages(), unit) for split in splits]
         before = [-1] * len(splits)  # sizes at the beginning of each corpus's pass
         numbers = range(len(splits))
@@ -152,12 +152,11 @@ class _Draw:
             self.pages[at] += 1
             self.sizes[at] += size
             self._text_bytes += len(page.text.encode())
-            self._lines += page.text.count("\n") + 1
             progress(size)
 
     def plan(self) -> SplitPlan:
         """Return the split to write."""
-        return SplitPlan(self._read, len(self._choices), self._text_bytes, self._lines)
+        return SplitPlan(self._read, len(self._choices), self._text_bytes)
 
     def _read(self) -> Iterator[Page]:
         streams = list(map(_endlessly, self._splits))

@@ -153,8 +153,8 @@ class RemoteRun:
     def publish_step(self, files: Mapping[str, int], step: int, folder: str = STEPS) -> None:
         """Make a checkpoint count, all of whose files, with these sizes, were copied."""
         self._require_ours()
-        with storage.write_atomically(self._in_store(folder, str(step), COPIED)) as file:
-            file.write(json_files.encode({"files": dict(sorted(files.items()))}))
+        content = json_files.encode({"files": dict(sorted(files.items()))})
+        storage.write_bytes(self._in_store(folder, str(step), COPIED), content)
 
     def fetch_step(self, step: int) -> None:
         """Copy a whole checkpoint from the store."""

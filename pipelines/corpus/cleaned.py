@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.corpus import layout
 from pipelines.corpus.closing import Closing
 from pipelines.corpus.container import (
     Container,
@@ -33,6 +34,11 @@ class CleanedSource(NamedTuple):
 
     cleaned: str
     removals: str
+
+    @classmethod
+    def of(cls, folder: str, name: str) -> "CleanedSource":
+        """Return those of a WET file of a corpus, by its name, see `pipelines.corpus.layout`."""
+        return cls(layout.cleaned(folder, name), layout.removals(folder, name))
 
 
 CLEANED_SCHEMA = pa.schema(
@@ -309,6 +315,11 @@ class CleanedFile(Closing):
                 end = bisect.bisect_left(keys, high)
             if begin < end:
                 yield _part(rows, batch, begin, end)
+
+    def all_pages(self) -> Iterator[tuple[pa.RecordBatch, int, int]]:
+        """Yield the pages of all splits, as `slices` does."""
+        for split in range(len(layout.SPLITS)):
+            yield from self.slices(split, 0, 1 << 64)
 
     def page(self, row: int) -> tuple[pa.RecordBatch, int, int]:
         """Return one page as `slices` does, by its index in the file.

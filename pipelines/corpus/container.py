@@ -58,24 +58,19 @@ class DamagedFileError(ValueError):
 
     def __init__(self, path: str, reason: object) -> None:
         super().__init__(path, str(reason))  # these arguments are used when it is unpickled
-        self.path = path
         self.reason = str(reason)
 
     def __str__(self) -> str:
-        return f"{self.path} is damaged ({self.reason}): run the same build again to rebuild it"
+        return f"{self.args[0]} is damaged ({self.reason}): run the same build again to rebuild it"
 
 
 class OtherVersionError(ValueError):
     """A kept file was written by another version. The message names the file."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
-
     def __str__(self) -> str:
         return (
-            f"{self.path} was written by another version of Colossal: run the same build again to "
-            "rebuild it"
+            f"{self.args[0]} was written by another version of Colossal: run the same build again "
+            "to rebuild it"
         )
 
 

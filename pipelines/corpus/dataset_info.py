@@ -12,7 +12,6 @@ a description. ``as_data_source`` needs random access, which TFRecord files give
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ from pipelines.corpus.manifest import Manifest
 Splits = Mapping[str, Sequence[tuple[str, int, int]]]
 
 _NAME = "c4"
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_VERSION = "1.0.0"  # of every corpus, for TensorFlow Datasets
 _FEATURES_DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
 _TEXT = "tensorflow_datasets.core.features.text_feature.Text"
 
@@ -41,7 +40,6 @@ def dataset_info(
     splits: Splits,
     description: str,
     config_name: str,
-    version: str,
 ) -> dict[str, Any]:
     """Return the content of ``dataset_info.json``.
 
@@ -50,21 +48,16 @@ def dataset_info(
         splits: All shards of each split, those without examples included.
         description: What the corpus is, for people.
         config_name: The recipe, as in ``c4/en``.
-        version: Three numbers, as in ``3.1.0``.
 
     Raises:
-        ValueError: The version has another form, a count is negative, or a shard is named otherwise
-            than `shard_file_name` names it, so that no template would find it.
+        ValueError: A shard is named otherwise than `shard_file_name` names it, so that no template
+            would find it.
     """
-    if not _VERSION.fullmatch(version):
-        raise ValueError(f"version must be three numbers such as '1.0.0', got {version!r}")
     for split, shards in splits.items():
-        for i, (name, examples, n_bytes) in enumerate(shards):
+        for i, (name, _, _) in enumerate(shards):
             wanted = shard_file_name(split, i, len(shards), format)
             if name != wanted:
                 raise ValueError(f"shard {i} of split {split!r} must be {wanted!r}, got {name!r}")
-            if examples < 0 or n_bytes < 0:
-                raise ValueError(f"{name!r} must have counts >= 0, got {examples}, {n_bytes}")
     return {
         "configName": config_name,
         "description": description,
@@ -79,7 +72,7 @@ def dataset_info(
             }
             for split, shards in with_examples(splits).items()
         ],
-        "version": version,
+        "version": _VERSION,
     }
 
 

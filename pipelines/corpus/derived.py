@@ -18,27 +18,26 @@ from pipelines.corpus import json_files, layout
 from pipelines.corpus.card.side_files import side_files
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import format_named
-from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES, Page
+from pipelines.corpus.formats.pages import COLUMNS, Page
+from pipelines.corpus.formats.provenance import no_pages
 from pipelines.corpus.manifest import (
-    Counts,
     InputFile,
     Manifest,
     OwnText,
     Settings,
-    ShardFile,
     SideFile,
-    SplitSums,
     Timing,
     read_manifest,
     write_manifest,
 )
 from pipelines.corpus.reading import Corpus
-from pipelines.corpus.shard_files import Described, write_shard_files
+from pipelines.corpus.shard_files import PageWriter, manifest_of_pages
 
 #: `Settings.source` of such a corpus.
 CORPORA = "corpora"
 _TEXT_BYTES_PER_SHARD = 64 << 20  # as builds that are not large
 _MOST_SHARDS = 4096
+_PAGES_AT_A_TIME = 4096
 _MARK = "made_by"
 
 
@@ -49,7 +48,6 @@ class SplitPlan:
     pages: Callable[[], Iterator[Page]]
     count: int
     text_bytes: int
-    lines: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,15 +144,23 @@ def write_corpus(output: str, plan: Plan, formats: Sequence[str]) -> Manifest:
         format_named(name)
     with builders.hold(output) as claim:
         mark = _mark(plan.settings, plan.inputs, formats)
-        with storage.write_atomically(storage.join(output, layout.BUILD)) as file:
-            file.write(json_files.encode(mark))
+        storage.write_bytes(storage.join(output, layout.BUILD), json_files.encode(mark))
         storage.remove([storage.join(output, layout.MANIFEST)])
         storage.sweep_temporaries(output)
-        shards: list[ShardFile] = []
-        described = Described()
-        for split in layout.SPLITS:
-            shards += _write_split(output, split, plan.splits[split], formats, claim, described)
-        made = _manifest(plan, shards, formats, described)
+        planned = {split: (each.count, _shards_of(each)) for split, each in plan.splits.items()}
+        writer = PageWriter(output, formats, planned, require=claim.require)
+        for split, each in plan.splits.items():
+            pages = itertools.islice(each.pages(), each.count)
+            while batch := list(itertools.islice(pages, _PAGES_AT_A_TIME)):
+                writer.add(split, _table(batch))
+        made = manifest_of_pages(
+            writer.finish(),
+            plan.inputs,
+            recipe=plan.settings,
+            settings=Settings({}, 0, 0, tuple(sorted(formats)), "auto", source=CORPORA),
+            versions=plan.versions,
+            timing=Timing(0.0, 0.0, 0),
+        )
         made = dataclasses.replace(made, side_files=_write_side_files(output, made))
         claim.require(now=True)
         made = write_manifest(output, made)
@@ -162,65 +168,18 @@ def write_corpus(output: str, plan: Plan, formats: Sequence[str]) -> Manifest:
     return made
 
 
-def _write_split(
-    output: str,
-    split: str,
-    plan: SplitPlan,
-    formats: Sequence[str],
-    claim: builders.Claim,
-    described: Described,
-) -> list[ShardFile]:
-    """Write and describe the shards of a split, each with as many pages."""
-    count = max(1, min(_MOST_SHARDS, -(-plan.text_bytes // _TEXT_BYTES_PER_SHARD), plan.count))
-    shards: list[ShardFile] = []
-    pages = plan.pages()
-    for index in range(count):
-        size = plan.count * (index + 1) // count - plan.count * index // count
-        table = _table(list(itertools.islice(pages, size)))
-        if len(table) != size:
-            raise CorpusError(f"{output}: a corpus that is read has lost pages: run again")
-        described.add(table)
-        shards += write_shard_files(output, (split, index, count), table, formats, claim.require)
-    return shards
+def _shards_of(plan: SplitPlan) -> int:
+    return max(1, min(_MOST_SHARDS, -(-plan.text_bytes // _TEXT_BYTES_PER_SHARD), plan.count))
 
 
 def _table(pages: Sequence[Page]) -> pa.Table:
-    columns = {**TEXT_FEATURES, **LANGUAGE_FEATURES}.values()
-    kinds = {name: pa.large_string() for name in columns}
-    kinds["language_probability"] = pa.float32()
-    table = {
-        name: pa.array([getattr(page, name) for page in pages], kind)
-        for name, kind in kinds.items()
-    }
-    return pa.table(table)
-
-
-def _manifest(
-    plan: Plan, shards: Sequence[ShardFile], formats: Sequence[str], described: Described
-) -> Manifest:
-    pages = sum(split.count for split in plan.splits.values())
-    lines = sum(split.lines for split in plan.splits.values())
-    return Manifest(
-        recipe=plan.settings,
-        settings=Settings({}, 0, 0, tuple(sorted(formats)), "auto", source=CORPORA),
-        versions=plan.versions,
-        inputs=plan.inputs,
-        unreadable_inputs=(),
-        counts=Counts(len(plan.inputs), 0, pages, pages, {}, lines, lines, {}, 0, {}),
-        splits={name: SplitSums(s.count, s.text_bytes) for name, s in plan.splits.items()},
-        shards=tuple(shards),
-        keep="none",
-        kept_page=described.shown,
-        languages=dict(described.languages),
-        dates=described.dates,
-        timing=Timing(0.0, 0.0, 0),
-    )
+    columns = {name: [getattr(page, name) for page in pages] for name in COLUMNS}
+    return pa.table(columns, schema=no_pages(COLUMNS).schema)
 
 
 def _write_side_files(output: str, made: Manifest) -> tuple[SideFile, ...]:
     listed = []
     for name, content in side_files(made).items():
-        with storage.write_atomically(storage.join(output, name)) as file:
-            file.write(content)
+        storage.write_bytes(storage.join(output, name), content)
         listed.append(SideFile(name, len(content), hashlib.sha256(content).hexdigest()))
     return tuple(listed)

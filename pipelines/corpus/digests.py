@@ -24,11 +24,10 @@ def sha256_of(path: str, progress: Progress = lambda _: None) -> str:
 
 
 class HashedFile(io.BufferedIOBase):
-    """Passes bytes on to a file, and counts and hashes them. Closing it leaves the file open."""
+    """Passes bytes on to a file, and hashes them. Closing it leaves the file open."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.bytes = 0
         self.digest = hashlib.sha256()
 
     def writable(self) -> bool:
@@ -38,10 +37,8 @@ class HashedFile(io.BufferedIOBase):
     def write(self, data: Any) -> int:
         """Write bytes and return their number."""
         self.digest.update(data)
-        written = self._file.write(data)
-        self.bytes += written
-        return written
+        return self._file.write(data)
 
     def tell(self) -> int:
         """Return the number of bytes written."""
-        return self.bytes
+        return self._file.tell()

@@ -58,8 +58,8 @@ def write_fingerprints(
         source: Digest of the WET file.
         identity: Digest of the settings.
     """
-    columns = [_one_chunk(column) for column in table.columns]
-    rows = pa.RecordBatch.from_arrays(columns, schema=FINGERPRINT_SCHEMA)
+    none = pa.RecordBatch.from_pylist([], FINGERPRINT_SCHEMA)
+    [rows] = table.combine_chunks().to_batches() or [none]
     head = {"cleaned_pages": cleaned_pages, "source": source, "identity": identity}
     write_container(path, _KIND, head, [Part("pages", pack_batch(rows), compress=False)])
 
@@ -103,13 +103,6 @@ def read_fingerprints(path: str) -> Fingerprints:
         units=data.reshape(-1, 2),
         units_per_page=np.diff(offsets) // 16,
     )
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    whole = column.combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):
-        return whole.chunk(0) if whole.num_chunks else pa.array([], column.type)
-    return whole
 
 
 def _fixed(column: pa.Array) -> npt.NDArray[np.uint8]:

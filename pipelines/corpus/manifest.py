@@ -340,13 +340,6 @@ def read_listed(folder: str) -> Listed:
     )
 
 
-class _Raw(NamedTuple):
-    """The content of a manifest file before it is checked, and its path."""
-
-    path: str
-    content: dict[str, Any]
-
-
 @overload
 def read_manifest(folder: str) -> Manifest: ...
 @overload
@@ -365,39 +358,39 @@ def read_manifest(folder: str, own_text: bool = False) -> Manifest | OwnText:
             finished), or it is damaged, of another version, or of text that ``c4 build`` did not
             make although ``own_text`` is false.
     """
-    raw = _read(folder, _OWN_TEXT if own_text else "")
-    version = raw.content.get("manifest_version")
+    path = storage.join(folder, layout.MANIFEST)
+    content = _read(folder, path, _OWN_TEXT if own_text else "")
+    version = content.get("manifest_version")
     try:
-        if version is None and "manifest_version" not in raw.content:
-            made: Manifest | OwnText = _own_text(raw.content)
+        if version is None and "manifest_version" not in content:
+            made = _own_text(content)
             if not own_text:
                 raise CorpusError(
-                    f"{raw.path} has no manifest_version: it describes text that c4 build did not "
+                    f"{path} has no manifest_version: it describes text that c4 build did not "
                     "make, which c4 vocab and c4 pretrain read; this needs a corpus of c4 build"
                 )
             return made
         if type(version) is not int or version != MANIFEST_VERSION:
             raise CorpusError(
-                f"{raw.path} has manifest_version {version!r:.40}, and this version of c4 reads "
+                f"{path} has manifest_version {version!r:.40}, and this version of c4 reads "
                 f"{MANIFEST_VERSION}: use the c4 that made the corpus, or build it again"
             )
-        return _built(raw.content)
+        return _built(content)
     except CorpusError:
         raise
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{raw.path} is damaged: {one_line(error)}") from None
+        raise CorpusError(f"{path} is damaged: {one_line(error)}") from None
 
 
 def write_manifest(folder: str, made: Manifest) -> Manifest:
     """Write the manifest of a corpus whose shards are there, and return it with its checksum."""
     made = dataclasses.replace(made, checksum=_checksum(made.as_dict()))
-    with storage.write_atomically(storage.join(folder, layout.MANIFEST)) as file:
-        file.write(json_files.encode(made.as_dict()))
+    path = storage.join(folder, layout.MANIFEST)
+    storage.write_bytes(path, json_files.encode(made.as_dict()))
     return made
 
 
-def _read(folder: str, advice: str) -> _Raw:
-    path = storage.join(folder, layout.MANIFEST)
+def _read(folder: str, path: str, advice: str) -> dict[str, Any]:
     advice = advice and f"; {advice}"
     try:
         content = json.loads(storage.read_bytes(path))
@@ -414,7 +407,7 @@ def _read(folder: str, advice: str) -> _Raw:
         raise CorpusError(f"{path} is damaged: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise CorpusError(f"{path} is damaged: it is not a JSON object")
-    return _Raw(path, content)
+    return content
 
 
 def _built(content: dict[str, Any]) -> Manifest:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from pipelines import storage
 from pipelines.corpus.cleaned import CleanedFile, CleanedSource
-from pipelines.corpus.removals import Removals, open_removals
+from pipelines.corpus.closing import Closing
+from pipelines.corpus.removals import open_removals
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 
@@ -18,11 +19,27 @@ _Bools: TypeAlias = npt.NDArray[np.bool_]
 MOST_SOURCES = 256
 
 
-class Opened(NamedTuple):
-    """A cleaned file and its removals, open."""
+class Opened(Closing):
+    """A cleaned file and its removals, open. Use as a context manager.
 
-    cleaned: CleanedFile
-    removals: Removals
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: A file is damaged, or of another build; the message names it.
+    """
+
+    def __init__(self, source: CleanedSource, build_id: str | None) -> None:
+        """Open the files. The removals must belong to the build ``build_id``, unless None."""
+        self.cleaned = CleanedFile(source.cleaned)
+        try:
+            self.removals = open_removals(source.removals, self.cleaned, build_id)
+        except BaseException:
+            self.cleaned.close()
+            raise
+
+    def close(self) -> None:
+        """Close both files. Safe to call more than once."""
+        self.cleaned.close()
+        self.removals.close()
 
     def slices(
         self, splits: Iterable[int], low: int, high: int
@@ -58,15 +75,8 @@ class OpenedFiles:
 
     @contextlib.contextmanager
     def open(self, source: CleanedSource, build_id: str | None) -> Iterator[Opened]:
-        """Open a file and its removals, which must belong to the build ``build_id`` unless None.
-
-        Raises:
-            OSError: A file cannot be read.
-            ValueError: A file is damaged, or of another build; the message names it.
-        """
-        found = self._kept.pop((source, build_id), None)
-        if found is None:
-            found = _open(source, build_id)
+        """Open a file and its removals, see `Opened`."""
+        found = self._kept.pop((source, build_id), None) or Opened(source, build_id)
         stays = False
         try:
             yield found
@@ -77,12 +87,12 @@ class OpenedFiles:
                 found.removals.forget()
                 self._kept[source, build_id] = found
             else:
-                _close(found)
+                found.close()
 
     def close(self) -> None:
         """Close all files. Safe to call more than once."""
         while self._kept:
-            _close(self._kept.popitem()[1])
+            self._kept.popitem()[1].close()
 
 
 def open_held(
@@ -94,7 +104,7 @@ def open_held(
 
     Args:
         source: The files.
-        build_id: See `OpenedFiles.open`.
+        build_id: See `Opened`.
         ranges: See `CleanedFile.hold`.
 
     Returns:
@@ -104,23 +114,6 @@ def open_held(
         OSError: A file cannot be read.
         ValueError: A file is damaged, or of another build; the message names it.
     """
-    opened = _open(source, build_id)
-    try:
+    with Opened(source, build_id) as opened:
         opened.removals.hold()
         return opened, opened.cleaned.hold(ranges)
-    finally:
-        _close(opened)
-
-
-def _open(source: CleanedSource, build_id: str | None) -> Opened:
-    cleaned = CleanedFile(source.cleaned)
-    try:
-        return Opened(cleaned, open_removals(source.removals, cleaned, build_id))
-    except BaseException:
-        cleaned.close()
-        raise
-
-
-def _close(opened: Opened) -> None:
-    opened.cleaned.close()
-    opened.removals.close()

@@ -7,6 +7,7 @@ and checksums of its sections (`PiecePart`), through the graph of the build. Wit
 read the piece of its own build.
 """
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,10 +54,7 @@ class PiecePart(NamedTuple):
 
     def packed(self) -> tuple[Any, ...]:
         """Return the part as plain tuples: every engine's coder knows them."""
-        return self.group, self.path, tuple(
-            (each.name, each.start, each.length, each.unpacked, each.checksum, each.numbers)
-            for each in self.sections
-        )  # fmt: skip
+        return self.group, self.path, tuple(map(dataclasses.astuple, self.sections))
 
     @classmethod
     def unpacked(cls, packed: tuple[Any, ...]) -> "PiecePart":

@@ -201,7 +201,7 @@ class CorpusSplit:
         """Yield the pages, one shard after the other. Raises CorpusError, naming the shard."""
         for shard, path in zip(self.shards, self.paths, strict=True):
             count = 0
-            with _naming(path):
+            with naming(path):
                 pages = FORMATS[self.format].read_pages(path)
                 for page in itertools.islice(pages, shard.pages):
                     count += 1
@@ -234,7 +234,7 @@ class PageReader:
         manifest lists.
         """
         path, listed = self._shards[shard]
-        with _naming(path):
+        with naming(path):
             return self._texts.read(path, listed.stored, start, stop)
 
     def read_span(self, start: int, stop: int) -> list[bytes]:
@@ -255,7 +255,7 @@ class PageReader:
         return texts
 
 
-class _naming:  # noqa: N801
+class naming:  # noqa: N801
     """Turn errors from reading a file into CorpusError, in one line that names it.
 
     A class: `contextlib.contextmanager` would cost some microseconds each time.

@@ -54,13 +54,9 @@ _REMOVED = np.arange(1, len(PAGE_VERDICTS), dtype=np.uint8)
 class OtherBuildError(ValueError):
     """A kept file belongs to another build. The message names it and says what to do."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
-
     def __str__(self) -> str:
         return (
-            f"{self.path} belongs to another build: is another build running in this folder? If "
+            f"{self.args[0]} belongs to another build: is another build running in this folder? If "
             "not, run the same build again"
         )
 

@@ -25,7 +25,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -172,34 +172,36 @@ def recompute(folder: str, made: Manifest) -> str:
         OSError: A shard cannot be read.
         ValueError: A shard is damaged.
     """
-    shards: Sequence[ShardFile] = [
-        shard for shard in made.shards if shard.format == _read_first(made)
-    ]
-    ordered = {
-        split: sorted((s for s in shards if s.split == split), key=lambda shard: _place(shard)[0])
-        for split in SPLITS
-    }
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = {
-            split: list(pool.map(lambda shard: _of_shard(folder, shard), of_split))
-            for split, of_split in ordered.items()
+            split: list(
+                pool.map(lambda shard: rows_of(storage.join(folder, shard.name), shard), shards)
+            )
+            for split, shards in hashed_shards(made).items()
         }
     return root_digest(made, rows)
 
 
-def _read_first(made: Manifest) -> str:
-    return next(name for name in FORMATS if name in made.formats)
+def hashed_shards(made: Manifest) -> dict[str, list[ShardFile]]:
+    """Return the shards of each split, in order, in the format that is read first."""
+    first = next(name for name in FORMATS if name in made.formats)
+    return {
+        split: sorted(
+            (each for each in made.shards if (each.format, each.split) == (first, split)),
+            key=_index,
+        )
+        for split in SPLITS
+    }
 
 
-def _place(shard: ShardFile) -> tuple[int, int]:
-    """Return index and count of a shard, by its name."""
-    _, index, _, count = shard.name.split(".", 1)[0].split("-")
-    return int(index), int(count)
+def _index(shard: ShardFile) -> int:
+    return int(shard.name.split("-")[1])
 
 
-def _of_shard(folder: str, shard: ShardFile) -> RowDigests:
+def rows_of(path: str, shard: ShardFile) -> RowDigests:
+    """Return the digests of the pages of a shard, which lies at ``path``."""
     digests, keys = [], []
-    for page in FORMATS[shard.format].read_pages(storage.join(folder, shard.name)):
+    for page in FORMATS[shard.format].read_pages(path):
         digests.append(_row_digest(page.url.encode(), page.timestamp.encode(), page.text.encode()))
         keys.append(page_key(normalize_url(page.url)))
     if not keys:

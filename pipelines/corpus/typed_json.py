@@ -15,12 +15,11 @@ ValueError: x must be of type int, got '1'
 {'x': 1, 'name': 'a'}
 """
 
+import contextlib
 import dataclasses
 import functools
 import reprlib
-import types
 import typing
-from collections.abc import Callable
 from typing import Any
 
 
@@ -36,7 +35,31 @@ def decode(kind: Any, value: Any, where: str = "") -> Any:
     Raises:
         ValueError: The value, or one in it, is of another type or missing; the message names it.
     """
-    return _decoder(kind)(value, where)
+    origin, arguments = _taken_apart(kind)
+    if kind is Any:
+        return value
+    if origin is None:
+        # Not isinstance: True is not a number. A whole number is written for a float such as 1.0.
+        return _required(value, (float, int) if kind is float else (kind,), where)
+    if origin is dataclasses.dataclass:
+        _required(value, (dict,), where)
+        found = {}
+        for name, its_kind, needed in _fields(kind):
+            if name in value:
+                found[name] = decode(its_kind, value[name], f"{where}.{name}" if where else name)
+            elif needed:
+                raise ValueError(f"{where or 'it'} lacks {name!r}")
+        return kind(**found)
+    if origin in (tuple, list):
+        items = _required(value, (list,), where)
+        return origin([decode(arguments[0], item, where) for item in items])
+    if origin is dict:
+        items = _required(value, (dict,), where).items()
+        return {name: decode(arguments[1], each, f"{where}.{name}") for name, each in items}
+    for one in arguments[:-1]:  # of a union
+        with contextlib.suppress(ValueError):
+            return decode(one, value, where)
+    return decode(arguments[-1], value, where)
 
 
 def encode(value: Any) -> Any:
@@ -66,54 +89,14 @@ def _fields(kind: type) -> list[tuple[str, Any, bool]]:
 
 
 @functools.cache
-def _decoder(kind: Any) -> Callable[[Any, str], Any]:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return lambda value, where: value
+def _taken_apart(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return what a type is made with, and of which types."""
     if dataclasses.is_dataclass(kind):
-        return functools.partial(_dataclass, kind)
-    if origin in (tuple, list):
-        return functools.partial(_sequence, origin, _decoder(arguments[0]))
-    if origin is dict:
-        return functools.partial(_dict, _decoder(arguments[1]))
-    if origin in (typing.Union, types.UnionType):
-        return functools.partial(_union, [_decoder(each) for each in arguments])
-    # Not isinstance: True is not a number. A whole number is written for a float such as 1.0 too.
-    return functools.partial(_plain, (float, int) if kind is float else (kind,))
+        return dataclasses.dataclass, ()
+    return typing.get_origin(kind), typing.get_args(kind)
 
 
-def _dataclass(kind: Any, value: Any, where: str) -> Any:
-    _plain((dict,), value, where)
-    found = {}
-    for name, its_kind, needed in _fields(kind):
-        if name in value:
-            found[name] = _decoder(its_kind)(value[name], f"{where}.{name}" if where else name)
-        elif needed:
-            raise ValueError(f"{where or 'it'} lacks {name!r}")
-    return kind(**found)
-
-
-def _sequence(kind: Any, each: Callable[[Any, str], Any], value: Any, where: str) -> Any:
-    _plain((list,), value, where)
-    return kind(each(item, where) for item in value)
-
-
-def _dict(each: Callable[[Any, str], Any], value: Any, where: str) -> Any:
-    _plain((dict,), value, where)
-    return {name: each(item, f"{where}.{name}") for name, item in value.items()}
-
-
-def _union(kinds: list[Callable[[Any, str], Any]], value: Any, where: str) -> Any:
-    for number, each in enumerate(kinds):
-        try:
-            return each(value, where)
-        except ValueError:
-            if number == len(kinds) - 1:
-                raise
-    raise AssertionError("a union of nothing")
-
-
-def _plain(kinds: tuple[type, ...], value: Any, where: str) -> Any:
+def _required(value: Any, kinds: tuple[type, ...], where: str) -> Any:
     if type(value) not in kinds:
         name = "object" if kinds[0] is dict else kinds[0].__name__
         raise ValueError(f"{where or 'it'} must be of type {name}, got {reprlib.repr(value)}")

@@ -1,6 +1,5 @@
 """What the kept files of one WET file know of its pages."""
 
-import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +13,11 @@ from c4_filters.language import Language
 from c4_filters.pages import CleanPage, PageRules
 from c4_filters.verdicts import PageVerdict, page_verdict
 from pipelines.corpus import layout
-from pipelines.corpus.cleaned import CleanedFile, Dropped
-from pipelines.corpus.closing import Closing
+from pipelines.corpus.cleaned import CleanedSource, Dropped
 from pipelines.corpus.fingerprints import Fingerprints
 from pipelines.corpus.layout import SPLITS
-from pipelines.corpus.removals import PAGE_VERDICTS, open_removals
+from pipelines.corpus.opened import Opened
+from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.provenance.index import Entries, pack_places
 
 #: Of pages that keep no copy of a span: they went before spans were compared.
@@ -72,7 +71,7 @@ class DroppedPage(NamedTuple):
         return not isinstance(self.verdict, PageVerdict)
 
 
-class KeptFile(Closing):
+class KeptFile(Opened):
     """The cleaned pages and the removals of one WET file. Use as a context manager.
 
     Raises:
@@ -81,17 +80,7 @@ class KeptFile(Closing):
     """
 
     def __init__(self, folder: str, path: str) -> None:
-        name = layout.file_name(path)
-        with contextlib.ExitStack() as opened:
-            self._cleaned = opened.enter_context(CleanedFile(layout.cleaned(folder, name)))
-            self._removals = opened.enter_context(
-                open_removals(layout.removals(folder, name), self._cleaned, None)
-            )
-            self._opened = opened.pop_all()
-
-    def close(self) -> None:
-        """Close the files. Safe to call more than once."""
-        self._opened.close()
+        super().__init__(CleanedSource.of(folder, layout.file_name(path)), None)
 
     def pages(self, key: int, splits: Iterable[int] = range(len(SPLITS))) -> Iterator[KeptPage]:
         """Yield the pages of a page key, in the order of the file."""
@@ -100,14 +89,14 @@ class KeptFile(Closing):
 
     def page(self, row: int) -> KeptPage:
         """Return one page, by its number in the cleaned file."""
-        [page] = self._pages(*self._cleaned.page(row))
+        [page] = self._pages(*self.cleaned.page(row))
         return page
 
     def _pages(self, rows: Any, first_page: int, first_unit: int) -> Iterator[KeptPage]:
         unit = first_unit
         for number, row in enumerate(rows.to_pylist()):
             starts = row["unit_starts"]
-            removed = self._removals.units(unit, len(starts))
+            removed = self.removals.units(unit, len(starts))
             code, probability = row["language"], row["language_probability"]
             yield KeptPage(
                 url=row["url"],
@@ -120,18 +109,18 @@ class KeptFile(Closing):
                 starts=starts,
                 removed=removed,
                 unit_keepers=[
-                    self._removals.keeper_of_unit(unit + at) if gone else None
+                    self.removals.keeper_of_unit(unit + at) if gone else None
                     for at, gone in enumerate(removed.tolist())
                 ],
-                lost=PAGE_VERDICTS[self._removals.pages(first_page + number, 1)[0]],
-                page_keeper=self._removals.keeper_of_page(first_page + number),
+                lost=PAGE_VERDICTS[self.removals.pages(first_page + number, 1)[0]],
+                page_keeper=self.removals.keeper_of_page(first_page + number),
             )
             unit += len(starts)
 
     def current_urls(self, key: int) -> Iterator[tuple[str, bytes]]:
         """Yield address and digest of the pages of a key whose spans were compared."""
         for rows, first_page, _ in self._slices(key, range(len(SPLITS))):
-            gone = self._removals.pages(first_page, len(rows)).tolist()
+            gone = self.removals.pages(first_page, len(rows)).tolist()
             values = rows.select(["url", "digest"]).to_pylist()
             for row, lost in zip(values, gone, strict=True):
                 if PAGE_VERDICTS[lost] not in BEFORE_SPANS:
@@ -151,7 +140,7 @@ class KeptFile(Closing):
 
     @functools.cached_property
     def _dropped(self) -> Dropped:
-        return self._cleaned.dropped()
+        return self.cleaned.dropped()
 
     def entries(self, prints: Fingerprints, units: UnitsOf | None) -> Entries:
         """Return what the index lists of the file, with 0 for the file's number.
@@ -160,13 +149,13 @@ class KeptFile(Closing):
             prints: The file's fingerprints.
             units: Returns the units of a text to list; None: those of the fingerprints.
         """
-        pages = self._cleaned.pages
-        lost = self._removals.pages(0, pages) > 0
+        pages = self.cleaned.pages
+        lost = self.removals.pages(0, pages) > 0
         rows = np.arange(pages)
         per_page = prints.units_per_page[:pages]
         unit_rows = np.repeat(rows, per_page)
         unit_keys = prints.units[: len(unit_rows), 0]
-        gone = self._removals.units(0, len(unit_rows)) | lost[unit_rows]
+        gone = self.removals.units(0, len(unit_rows)) | lost[unit_rows]
         if units is not None:
             texts = self._texts()
             found = [b"".join(identity[:8] for identity in set(units(text))) for text in texts]
@@ -188,10 +177,9 @@ class KeptFile(Closing):
         return entries
 
     def _texts(self) -> Iterator[str]:
-        for split in range(len(SPLITS)):
-            for rows, _, _ in self._cleaned.slices(split, 0, 1 << 64):
-                yield from rows.column("text").to_pylist()
+        for rows, _, _ in self.cleaned.all_pages():
+            yield from rows.column("text").to_pylist()
 
     def _slices(self, key: int, splits: Iterable[int]) -> Iterator[tuple[Any, int, int]]:
         for split in splits:
-            yield from self._cleaned.slices(split, key, key + 1)
+            yield from self.cleaned.slices(split, key, key + 1)

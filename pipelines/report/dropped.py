@@ -23,7 +23,7 @@ from pipelines.corpus.cleaned import CleanedFile, CleanedSource, removed_per_pag
 from pipelines.corpus.errors import one_line
 from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.manifest import OPT_OUT, WET, InputFile, Manifest
-from pipelines.corpus.opened import Opened, OpenedFiles
+from pipelines.corpus.opened import Opened
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.report.counting import GroupSizes, Repeated, Smallest, mixed
 from pipelines.report.text import excerpt
@@ -131,15 +131,9 @@ class _Reader:
 
     def read(self) -> Dropped:
         names = [(file, layout.file_name(file.path)) for file in self._made.inputs]
-        with (
-            bar("kept files", len(names), leave=False) as progress,
-            contextlib.closing(OpenedFiles()) as files,
-        ):
+        with bar("kept files", len(names), leave=False) as progress:
             for file, name in names:
-                source = CleanedSource(
-                    layout.cleaned(self._folder, name), layout.removals(self._folder, name)
-                )
-                with files.open(source, None) as opened:
+                with Opened(CleanedSource.of(self._folder, name), None) as opened:
                     self._take_dropped(file.path, opened.cleaned)
                     live, gone = self._take_removed(opened)
                 self._take_spans(name, live, gone)

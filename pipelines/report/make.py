@@ -75,5 +75,4 @@ def _open(folder: str) -> tuple[Corpus, Manifest]:
 
 
 def _write(path: str, content: bytes) -> None:
-    with storage.write_atomically(path) as file:
-        file.write(content)
+    storage.write_bytes(path, content)

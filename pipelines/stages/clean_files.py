@@ -44,13 +44,13 @@ from pipelines.corpus.fingerprints import (
     write_fingerprints,
 )
 from pipelines.corpus.manifest import OPT_OUT
+from pipelines.corpus.shard_files import added
 from pipelines.corpus.typed_json import decode
 from pipelines.imports import sources
+from pipelines.stages.samples import Samples
 from pipelines.wet.records import read_wet
 from pipelines.wet.results import MAX_FILE_BYTES, ReadStats, Reject, UnreadableWetError, WetRecord
 
-_SAMPLES_PER_VERDICT = 3
-_SAMPLE_CHARS = 300
 _REJECTS_LISTED = 10_000  # per file; all are counted
 _PROGRESS_EVERY_S = 0.3
 # Each rule's tables stay in the processor's cache over so many pages: a tenth of the CPU less than
@@ -179,13 +179,17 @@ def _clean(
 ) -> FileSummary:
     path, size, content = file
     name = layout.file_name(path)
+
+    def unreadable(why: str) -> FileSummary:
+        return FileSummary(path, name, size, unreadable=why, identity=content)
+
     started = time.process_time()
     cleaner = _Cleaner(rules, path)
     stats = ReadStats()
     try:
         stream = storage.open_raw(path)
     except OSError as error:
-        return FileSummary(path, name, size, unreadable=one_line(error, path), identity=content)
+        return unreadable(one_line(error, path))
     with stream:
         pages = read_pages(stream, stats, rules.recipe, cleaner.counts, *limits, source, path)
         next_report = time.monotonic() + _PROGRESS_EVERY_S
@@ -193,9 +197,7 @@ def _clean(
             try:
                 page = next(pages, None)
             except (UnreadableWetError, OSError) as error:
-                return FileSummary(
-                    path, name, size, unreadable=one_line(error, path), identity=content
-                )
+                return unreadable(one_line(error, path))
             if page is None:
                 break
             if isinstance(page, Reject):
@@ -206,7 +208,7 @@ def _clean(
                 progress(stream.tell(), cleaner.pages_read)
                 next_report = time.monotonic() + _PROGRESS_EVERY_S
     if changed := _changed(path, size, content, stats):
-        return FileSummary(path, name, size, unreadable=changed, identity=content)
+        return unreadable(changed)
     cleaned, fingerprints = cleaner.tables()
     summary = FileSummary(
         path=path,
@@ -219,12 +221,12 @@ def _clean(
         validation_pages=pc.sum(cleaned["validation"]).as_py() or 0,
         fingerprint_pages=len(fingerprints),
         units=cleaner.unit_count,
-        lines_read=cleaner.counts["lines_read"],
+        lines_read=cleaner.counts.pop("lines_read", 0),
         lines_kept=pc.sum(cleaned["lines"]).as_py() or 0,
-        pages_dropped=_counted(cleaner.pages_dropped),
-        lines_dropped=_counted(cleaner.counts, without="lines_read"),
-        records_rejected=_counted(cleaner.records_rejected),
-        records_of_other_types=_counted(stats.other_records),
+        pages_dropped=added([cleaner.pages_dropped]),
+        lines_dropped=added([cleaner.counts]),
+        records_rejected=added([cleaner.records_rejected]),
+        records_of_other_types=added([stats.other_records]),
         wrong_lengths=stats.wrong_lengths,
         samples=cleaner.samples,
         cpu_s=time.process_time() - started,
@@ -411,7 +413,7 @@ class _Cleaner:
         self.pages_dropped: Counter[str] = Counter()
         self.records_rejected: Counter[str] = Counter()
         self.rejects: list[Reject] = []
-        self.samples: dict[str, list[dict[str, str]]] = {}
+        self.samples = Samples()
         self.pages_read = 0
         self.unit_count = 0
         self._waiting: list[RawPage] = []
@@ -471,15 +473,7 @@ class _Cleaner:
             )
         self._dropped_codes.append(self._codes.setdefault(result.verdict, len(self._codes)))
         self.pages_dropped[result.verdict] += 1
-        samples = self.samples.setdefault(result.verdict, [])
-        if len(samples) < _SAMPLES_PER_VERDICT:
-            samples.append(
-                {
-                    "url": page.url,
-                    "evidence": result.reason(),
-                    "text": page.text.strip()[:_SAMPLE_CHARS],
-                }
-            )
+        self.samples.add(result, page.url, page.text.strip())
         # TF deduplicates urls before cleaning: a page that the rules drop may still be the newest.
         if self._all_urls and result.verdict not in BEFORE_URLS:
             self._dropped_prints.append(
@@ -613,7 +607,3 @@ def read_rejects(output: str, path: str) -> list[dict[str, Any]]:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{name} is damaged ({error}): build {output} again") from None
     return found
-
-
-def _counted(counts: Counter[str], without: str = "") -> dict[str, int]:
-    return {str(key): count for key, count in sorted(counts.items()) if count and key != without}

@@ -4,7 +4,7 @@ Only identities move between workers: packed buffers, one per file and bucket. C
 file are removed there and not sent, so even a very popular line is sent once per file.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -45,10 +45,9 @@ def opted_out_pages(output: str, name: str, opt_out: OptOut) -> bytes:
     """
     rows = []
     with CleanedFile(layout.cleaned(output, name)) as file:
-        for split in range(len(layout.SPLITS)):
-            for pages, first, _ in file.slices(split, 0, 1 << 64):
-                urls = pages.column("url").to_pylist()
-                rows += [first + at for at, url in enumerate(urls) if opt_out.entry_for(url)]
+        for pages, first, _ in file.all_pages():
+            urls = pages.column("url").to_pylist()
+            rows += [first + at for at, url in enumerate(urls) if opt_out.entry_for(url)]
     return np.array(rows, "<u4").tobytes()
 
 
@@ -219,15 +218,3 @@ def _unpacked(
             lost.append(spans.unpack_losers(buffer))
     losers, keepers = (np.concatenate(parts) for parts in zip(*settled, strict=True))
     return (losers, keepers), spans.join_losers(lost)
-
-
-def repeated_spans(buffers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Yield the spans of one bucket that another file has a smaller copy of, packed by file."""
-    for name, lost in spans.repeated_spans(list(buffers)).items():
-        yield name, spans.pack_losers(lost)
-
-
-def outdated_pages(buffers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Yield the pages of one bucket that another file has a newer copy of, packed by file."""
-    for name, lost in spans.outdated_pages(list(buffers)).items():
-        yield name, spans.pack_losers(lost)

@@ -590,7 +590,7 @@ def _write_manifest(
             f"{config.output}: {wrong[0]}: something else writes into this folder; run the same "
             "c4 build again"
         )
-    made = finish_corpus(config, made, lambda: job.require(now=True))
+    made = finish_corpus(config.output, made, lambda: job.require(now=True))
     if alone:
         storage.remove(corpus_folder.kept_to_drop(config.output, config.keep))
         builders.remove_progress(config.output)

@@ -113,10 +113,7 @@ def plan_merge(files: int, text_bytes: int, shards: int) -> MergePlan | None:
 def cleaned_sources(output: str, names: Iterable[str]) -> list[CleanedSource]:
     """Return the cleaned files called ``names`` themselves, by name."""
     # By name, because copies of one page keep the order of their files.
-    return [
-        CleanedSource(layout.cleaned(output, name), layout.removals(output, name))
-        for name in sorted(names)
-    ]
+    return [CleanedSource.of(output, name) for name in sorted(names)]
 
 
 @without_collector()

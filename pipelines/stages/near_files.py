@@ -14,7 +14,6 @@ A step reads a removal file without the near duplicates that an earlier run of s
 so that an engine may run any step again.
 """
 
-import contextlib
 import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -27,10 +26,10 @@ from c4_filters.pages import PageRules
 from c4_filters.spans import cut
 from c4_filters.verdicts import PageVerdict
 from pipelines.corpus import layout
-from pipelines.corpus.cleaned import CleanedFile, removed_per_page, units_in
+from pipelines.corpus.cleaned import CleanedSource, removed_per_page, units_in
 from pipelines.corpus.fingerprints import read_fingerprints
-from pipelines.corpus.layout import SPLITS
-from pipelines.corpus.removals import PAGE_VERDICTS, Removals, open_removals, write_removals
+from pipelines.corpus.opened import Opened
+from pipelines.corpus.removals import PAGE_VERDICTS, Removals, write_removals
 
 _NEAR = PAGE_VERDICTS.index(PageVerdict.NEAR_DUPLICATE)
 _TEXTS_AT_A_TIME = 256
@@ -67,10 +66,10 @@ def number_buffers(
     """
     bands = near.bands_for(_threshold(rules))
     found: list[npt.NDArray[np.void]] = []
-    with _opened(output, name, build_id) as (cleaned, removals):
+    with Opened(CleanedSource.of(output, name), build_id) as opened:
         ranks = _ranks(output, name)
         waiting: list[_Page] = []
-        for page in _pages(cleaned, removals, rules):
+        for page in _pages(opened, rules):
             waiting.append(page)
             if len(waiting) == _TEXTS_AT_A_TIME:
                 found.append(_numbered(waiting, bands, ranks, name))
@@ -167,9 +166,9 @@ def hub_texts(
             wanted.setdefault(hub, {}).setdefault(other, []).append(row)
     if not wanted:
         return
-    with _opened(output, name, build_id) as (cleaned, removals):
+    with Opened(CleanedSource.of(output, name), build_id) as opened:
         ranks = _ranks(output, name)
-        for page in _pages(cleaned, removals, rules, wanted):
+        for page in _pages(opened, rules, wanted):
             reference = _references([page], ranks, name).tobytes()
             for other, rows in wanted[page.row].items():
                 yield other, HubText(reference, page.text, np.array(rows, "<u4").tobytes())
@@ -195,8 +194,8 @@ def similar_pairs(
     wanted = {row for hub in hubs for row in np.frombuffer(hub.rows, "<u4").tolist()}
     if not wanted:
         return b""
-    with _opened(output, name, build_id) as (cleaned, removals):
-        pages = {page.row: page for page in _pages(cleaned, removals, rules, wanted)}
+    with Opened(CleanedSource.of(output, name), build_id) as opened:
+        pages = {page.row: page for page in _pages(opened, rules, wanted)}
     references = _references(list(pages.values()), _ranks(output, name), name)
     own = {int(page["row"]): page.tobytes() for page in references}
 
@@ -269,50 +268,38 @@ def _ranks(output: str, name: str) -> npt.NDArray[np.uint64]:
     return read_fingerprints(layout.fingerprints(output, name)).ranks
 
 
-@contextlib.contextmanager
-def _opened(output: str, name: str, build_id: str) -> Iterator[tuple[CleanedFile, Removals]]:
-    with (
-        CleanedFile(layout.cleaned(output, name)) as cleaned,
-        open_removals(layout.removals(output, name), cleaned, build_id) as removals,
-    ):
-        yield cleaned, removals
-
-
 def _pages(
-    cleaned: CleanedFile,
-    removals: Removals,
+    opened: Opened,
     rules: PageRules,
     wanted: Collection[int] | Mapping[int, object] | None = None,
 ) -> Iterator[_Page]:
     """Yield pages with the text that exact deduplication leaves of them.
 
     Args:
-        cleaned: The file.
-        removals: Its removals.
+        opened: The file, with its removals.
         rules: Of the recipe.
         wanted: The rows to yield; by default those that would be written.
     """
-    for split in range(len(SPLITS)):
-        for batch, first_row, first_unit in cleaned.slices(split, 0, 1 << 64):
-            codes = removals.pages(first_row, len(batch))
-            stays = (codes == 0) | (codes == _NEAR)
+    for batch, first_row, first_unit in opened.cleaned.all_pages():
+        codes = opened.removals.pages(first_row, len(batch))
+        stays = (codes == 0) | (codes == _NEAR)
+        if wanted is not None:
+            rows = range(first_row, first_row + len(batch))
+            stays = np.array([row in wanted for row in rows], bool)
+        bounds, starts = units_in(batch)
+        gone = opened.removals.units(first_unit, len(starts))
+        texts, urls, digests = (batch.column(name) for name in ("text", "url", "digest"))
+        lost = removed_per_page(bounds, gone)
+        judged = rules.are_judged_after_dedup(np.diff(bounds), lost)
+        for row in np.flatnonzero(stays).tolist():
+            text, units = texts[row].as_py(), slice(*bounds[row : row + 2].tolist())
+            removed, of_page = gone[units], starts[units].tolist()
             if wanted is not None:
-                rows = range(first_row, first_row + len(batch))
-                stays = np.array([row in wanted for row in rows], bool)
-            bounds, starts = units_in(batch)
-            gone = removals.units(first_unit, len(starts))
-            texts, urls, digests = (batch.column(name) for name in ("text", "url", "digest"))
-            lost = removed_per_page(bounds, gone)
-            judged = rules.are_judged_after_dedup(np.diff(bounds), lost)
-            for row in np.flatnonzero(stays).tolist():
-                text, units = texts[row].as_py(), slice(*bounds[row : row + 2].tolist())
-                removed, of_page = gone[units], starts[units].tolist()
-                if wanted is not None:
-                    text = cut(text, of_page, removed) if lost[row] else text
-                elif judged[row]:
-                    url = urls[row].as_py()
-                    text, _, result = rules.finish_page(text, of_page, removed, url)
-                    if result.verdict is not PageVerdict.KEPT:
-                        continue
-                tie = int.from_bytes(digests[row].as_py()[:8], "big")
-                yield _Page(first_row + row, text, tie)
+                text = cut(text, of_page, removed) if lost[row] else text
+            elif judged[row]:
+                url = urls[row].as_py()
+                text, _, result = rules.finish_page(text, of_page, removed, url)
+                if result.verdict is not PageVerdict.KEPT:
+                    continue
+            tie = int.from_bytes(digests[row].as_py()[:8], "big")
+            yield _Page(first_row + row, text, tie)

@@ -6,14 +6,12 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from c4_filters.pages import PageRules
+from c4_filters.pages import CleanPage, PageRules
 from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines import storage
 from pipelines.collector import without_collector
@@ -26,20 +24,16 @@ from pipelines.corpus.cleaned import (
     units_in,
 )
 from pipelines.corpus.columns import Value, joined, views
+from pipelines.corpus.formats.pages import COLUMNS
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, no_pages, with_provenance
 from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.opened import OpenedFiles
 from pipelines.corpus.pieces import PiecePart, SlicedPages, read_part
 from pipelines.corpus.removals import PAGE_VERDICTS
 from pipelines.corpus.root_digest import RowDigests, row_digests
-from pipelines.corpus.shard_files import (
-    dates_of,
-    first_page,
-    in_whole_seconds,
-    languages_of,
-    write_shard_files,
-)
+from pipelines.corpus.shard_files import WrittenShard, added, in_whole_seconds, write_shard_files
 from pipelines.number_options import MOST_SHARDS
+from pipelines.stages.samples import Samples
 
 # One worker holds a few copies of it: 64 MB of text, more if there are very many shards, since each
 # of them opens some hundred files.
@@ -47,17 +41,6 @@ _TEXT_BYTES_PER_SHARD = 64 << 20
 _MOST_TEXT_BYTES_PER_SHARD = 256 << 20
 _MANY_SHARDS = 4096
 _TRAIN_SHARDS_PER_VALIDATION_SHARD = 128  # as the published C4: 1024 and 8
-_OUTPUT_COLUMNS = (
-    "url",
-    "text",
-    "timestamp",
-    "content_type",
-    "content_length",
-    "language",
-    "language_probability",
-)
-_SAMPLES_PER_VERDICT = 3
-_SAMPLE_CHARS = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,24 +60,14 @@ class ShardTask:
         return key_range(self.index, self.count)
 
 
-@dataclasses.dataclass(frozen=True)
-class ShardSummary:
-    """The result of writing one shard."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardSummary(WrittenShard):
+    """The result of writing one shard of a build."""
 
-    split: str
-    index: int
-    count: int
-    pages: int
-    lines: int
-    text_bytes: int
     pages_dropped: dict[str, int]
     lines_dropped: dict[str, int]
     samples: dict[str, list[dict[str, str]]]
-    files: list[dict[str, Any]]  # of ShardFile
-    kept_page: dict[str, str] | None  # its first page, shortened, for people to look at
     cpu_s: float
-    languages: dict[str, int]  # pages by code
-    dates: tuple[str, ...]  # the oldest and the newest WARC-Date
     rows: RowDigests  # for the root digest
 
 
@@ -160,24 +133,12 @@ def write_shard(
                 writer.add(*batch)
     table = writer.table()
     place = (task.split, task.index, task.count)
-    files = write_shard_files(output, place, table, format_names, require)
-    shown = first_page(table)
+    written = write_shard_files(output, place, table, format_names, writer.lines, require)
     return ShardSummary(
-        split=task.split,
-        index=task.index,
-        count=task.count,
-        pages=len(table),
-        lines=writer.lines,
-        text_bytes=pc.sum(pc.binary_length(table["text"])).as_py() or 0,
-        pages_dropped={str(key): count for key, count in sorted(writer.pages_dropped.items())},
-        lines_dropped={
-            str(key): count for key, count in sorted(writer.lines_dropped.items()) if count
-        },
+        **vars(written),
+        pages_dropped=added([writer.pages_dropped]),
+        lines_dropped=added([writer.lines_dropped]),
         samples=writer.samples,
-        files=[dataclasses.asdict(file) for file in files],
-        kept_page=dataclasses.asdict(shown) if shown is not None else None,
-        languages=languages_of(table),
-        dates=dates_of(table),
         rows=row_digests(table, writer.page_keys, task.key_range()),
         cpu_s=time.process_time() - started,
     )
@@ -202,7 +163,7 @@ class _Shard:
     def __init__(self, rules: PageRules, provenance: bool = False) -> None:
         self._rules = rules
         self._provenance = provenance
-        self._columns = [*_OUTPUT_COLUMNS, *(PROVENANCE_COLUMNS if provenance else ())]
+        self._columns = [*COLUMNS, *(PROVENANCE_COLUMNS if provenance else ())]
         self._other_columns = [name for name in self._columns if name != "text"]
         self._late = rules.recipe.order == "dedup_first"
         self._batches: list[pa.RecordBatch] = []  # without texts
@@ -210,7 +171,7 @@ class _Shard:
         self.lines = 0
         self.pages_dropped: Counter[str] = Counter()
         self.lines_dropped: Counter[str] = Counter()
-        self.samples: dict[str, list[dict[str, str]]] = {}
+        self.samples = Samples()
         self.page_keys = np.empty(0, np.uint64)  # of the table, once it is made
 
     def add(
@@ -221,43 +182,14 @@ class _Shard:
         wet_files: pa.Array | None,
     ) -> None:
         """Take a slice of a cleaned file or a piece, see `SlicedPages`."""
-        bounds, starts = units_in(pages)
         lines = pages.column("lines").to_numpy().astype(np.int64)
         keep = page_codes == 0
         for code, count in enumerate(np.bincount(page_codes).tolist()):
             if code and count:
                 self.pages_dropped[PAGE_VERDICTS[code]] += count
         self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += int(lines[~keep].sum())
-        judged = self._rules.are_judged_after_dedup(
-            np.diff(bounds), removed_per_page(bounds, unit_gone)
-        )
-        to_judge = np.flatnonzero(keep & judged)
         texts: list[Value] = [*views(pages.column("text"))]
-        urls = pages.column("url")
-        languages: dict[int, tuple[str, float] | None] = {}
-        for page in to_judge.tolist():
-            begin, end = int(bounds[page]), int(bounds[page + 1])
-            text, url = str(texts[page], "utf-8"), urls[page].as_py()
-            left, _, result = self._rules.finish_page(
-                text, starts[begin:end].tolist(), unit_gone[begin:end], url
-            )
-            removed = int(lines[page])
-            if result.verdict is PageVerdict.KEPT:
-                removed -= result.lines
-                lines[page] = result.lines
-                self.lines_dropped[LineVerdict.DUPLICATE] += removed
-                texts[page], languages[page] = left.encode(), result.language
-                continue
-            keep[page] = False
-            left_lines = left.count("\n") + 1 if left else 0
-            self.pages_dropped[result.verdict] += 1
-            self.lines_dropped[LineVerdict.DUPLICATE] += removed - left_lines
-            self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += left_lines
-            samples = self.samples.setdefault(result.verdict, [])
-            if len(samples) < _SAMPLES_PER_VERDICT:
-                samples.append(
-                    {"url": url, "evidence": result.reason(), "text": text[:_SAMPLE_CHARS]}
-                )
+        languages = self._judge(pages, unit_gone, keep, texts, lines)
         if self._late:
             pages = _with_languages(pages, languages)
         self.lines += int(lines[keep].sum())
@@ -266,6 +198,55 @@ class _Shard:
         pages = pages.select([*self._other_columns, *SHARD_ORDER])
         self._batches.append(pages.filter(pa.array(keep)))
         self._texts += itertools.compress(texts, keep.tolist())
+
+    def _judge(
+        self,
+        pages: pa.RecordBatch,
+        unit_gone: npt.NDArray[np.bool_],
+        keep: npt.NDArray[np.bool_],
+        texts: list[Value],
+        lines: npt.NDArray[np.int64],
+    ) -> dict[int, tuple[str, float] | None]:
+        """Judge the pages that have lost units, or that all rules judge only now.
+
+        Args:
+            pages: A slice of a cleaned file or a piece.
+            unit_gone: Whether each of their units is removed.
+            keep: Whether each page is kept; changed for those that the rules drop.
+            texts: Of the pages; changed to what is left.
+            lines: Of each page, likewise.
+
+        Returns:
+            The language of each page that was judged and stays, by row.
+        """
+        languages: dict[int, tuple[str, float] | None] = {}
+        bounds, starts = units_in(pages)
+        lost = removed_per_page(bounds, unit_gone)
+        judged = keep & self._rules.are_judged_after_dedup(np.diff(bounds), lost)
+        urls = pages.column("url")
+        for page in np.flatnonzero(judged).tolist():
+            units = slice(*bounds[page : page + 2].tolist())
+            text, url = str(texts[page], "utf-8"), urls[page].as_py()
+            left, _, result = self._rules.finish_page(
+                text, starts[units].tolist(), unit_gone[units], url
+            )
+            before = int(lines[page])
+            if result.verdict is PageVerdict.KEPT:
+                texts[page], lines[page] = left.encode(), result.lines
+                languages[page] = result.language
+                self.lines_dropped[LineVerdict.DUPLICATE] += before - result.lines
+            else:
+                keep[page] = False
+                self._count_drop(result, before, left, url, text)
+        return languages
+
+    def _count_drop(self, result: CleanPage, lines: int, left: str, url: str, text: str) -> None:
+        """Count a page that the rules drop, which had so many lines and ``left`` after removals."""
+        left_lines = left.count("\n") + 1 if left else 0
+        self.pages_dropped[result.verdict] += 1
+        self.lines_dropped[LineVerdict.DUPLICATE] += lines - left_lines
+        self.lines_dropped[LineVerdict.ON_DROPPED_PAGE] += left_lines
+        self.samples.add(result, url, text)
 
     def table(self) -> pa.Table:
         """Return the pages of the shard, sorted by page key, then digest."""

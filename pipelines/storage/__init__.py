@@ -75,7 +75,6 @@ __all__ = [
     "read_range",
     "remove",
     "scheme",
-    "size",
     "sizes",
     "stat",
     "sweep_temporaries",
@@ -83,6 +82,7 @@ __all__ = [
     "use_options",
     "walk",
     "write_atomically",
+    "write_bytes",
 ]
 
 _REMOTE = {
@@ -175,15 +175,6 @@ def exists(path: str) -> bool:
     """Return whether a file, or on a file system with folders a folder, has this name."""
     system, name = _system(path)
     return bool(system.exists(name))
-
-
-def size(path: str) -> int:
-    """Return the number of bytes in a file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
-    return stat(path).size
 
 
 def stat(path: str) -> FileInfo:
@@ -410,6 +401,12 @@ def write_atomically(path: str, durable: bool = True) -> Iterator[BinaryIO]:
     except BaseException:
         output.abandon()
         raise
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a file of this content, as `write_atomically` does."""
+    with write_atomically(path) as file:
+        file.write(content)
 
 
 class _Output(io.BufferedIOBase):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from pipelines.storage import options, patterns
 from pipelines.storage.errors import of_status
 from pipelines.storage.manners import reason, user_agent
-from pipelines.storage.paths import FileInfo, folder_error, is_temporary, temporary_for
+from pipelines.storage.paths import FileInfo, folder_error, is_temporary, last_part, temporary_for
 from pipelines.storage.streams import SCATTERED_BYTES, SEQUENTIAL_BYTES, RangeFile, Upload
 
 if TYPE_CHECKING:
@@ -35,10 +35,8 @@ _ERRNO_OF_EXCEPTION = {
 _of_thread = threading.local()
 
 
-class Hdfs:
+class Hdfs(patterns.Tree):
     """The file system of a Hadoop cluster."""
-
-    remote = True
 
     def stat(self, path: str) -> FileInfo:
         """Return size and identity of a file or folder."""
@@ -64,17 +62,22 @@ class Hdfs:
             ),
         )
 
-    def listdir(self, folder: str) -> list[tuple[str, int, float]]:
-        """Return names, sizes and times of change of the files directly in a folder."""
+    def entries(self, folder: str) -> list[patterns.Entry]:
+        """Return files and folders directly in a folder."""
+        try:
+            found = _json(folder, "GET", "LISTSTATUS")["FileStatuses"]["FileStatus"]
+        except FileNotFoundError:
+            return []
+        top = folder if folder.endswith("/") else f"{folder}/"
         return [
-            (entry["pathSuffix"], entry["length"], entry["modificationTime"] / 1000)
-            for entry in self._entries(folder)
-            if entry["type"] == "FILE"
+            patterns.Entry(
+                _info(top + status["pathSuffix"], status),
+                status["modificationTime"] / 1000,
+                status["type"] == "DIRECTORY",
+            )
+            for status in found
+            if status["pathSuffix"]  # for a file, the name node lists one entry without a name
         ]
-
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the files directly in a folder."""
-        return [name for name, _, _ in self.listdir(folder)]
 
     def remove(self, path: str) -> None:
         """Delete a file. A missing file is ignored; a folder is an error."""
@@ -125,34 +128,17 @@ class Hdfs:
         status = self._status(path)
         return None if status is None or status["type"] == "DIRECTORY" else _info(path, status)
 
-    def files(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
-        """Return the wanted files directly in a folder."""
-        return [
-            _info(folder + name, entry)
-            for entry in self._entries(folder)
-            if entry["type"] == "FILE"
-            if wanted.fullmatch(name := entry["pathSuffix"]) and not is_temporary(name)
-        ]
-
-    def folders(self, folder: str, wanted: re.Pattern[str]) -> list[str]:
-        """Return the wanted folders directly in a folder."""
-        return [
-            folder + entry["pathSuffix"]
-            for entry in self._entries(folder)
-            if entry["type"] == "DIRECTORY" and wanted.fullmatch(entry["pathSuffix"])
-        ]
-
     def below(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
         """Return all wanted files below a folder."""
         return list(self._below(folder, "", wanted))
 
     def _below(self, top: str, inside: str, wanted: re.Pattern[str]) -> Iterator[FileInfo]:
-        for entry in self._entries(top + inside):
-            name = entry["pathSuffix"]
-            if entry["type"] == "DIRECTORY":
-                yield from self._below(top, f"{inside}{name}/", wanted)
-            elif wanted.fullmatch(inside + name) and not is_temporary(name):
-                yield _info(top + inside + name, entry)
+        for file, _, is_folder in self.entries(top + inside):
+            relative = inside + last_part(file.path)
+            if is_folder:
+                yield from self._below(top, f"{relative}/", wanted)
+            elif wanted.fullmatch(relative) and not is_temporary(last_part(file.path)):
+                yield file
 
     def _status(self, path: str) -> dict[str, Any] | None:
         try:
@@ -160,14 +146,6 @@ class Hdfs:
         except FileNotFoundError:
             return None
         return found
-
-    def _entries(self, folder: str) -> list[dict[str, Any]]:
-        try:
-            found = _json(folder, "GET", "LISTSTATUS")["FileStatuses"]["FileStatus"]
-        except FileNotFoundError:
-            return []
-        # For a file, the name node lists one entry without a name.
-        return [entry for entry in found if entry["pathSuffix"]]
 
 
 class _HdfsOutput(Upload):

@@ -24,7 +24,7 @@ _MISSING = (FileNotFoundError, NotADirectoryError)
 _RECOVERED = "lost+found"  # made by mkfs for fsck, readable by root only
 
 
-class Local:
+class Local(patterns.Tree):
     """The file system of this machine. Dangling links and unreadable folders are errors."""
 
     remote = False
@@ -46,15 +46,19 @@ class Local:
         del scattered
         return _open_regular(path)
 
-    def listdir(self, folder: str) -> list[tuple[str, int, float]]:
-        """Return names, sizes and times of change of the files directly in a folder."""
+    def entries(self, folder: str) -> list[patterns.Entry]:
+        """Return files and folders directly in a folder, without dangling links."""
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-            files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
-            return [(name, found.st_size, found.st_mtime) for name, found in files]
+            known = [each for each in entries if each.is_file() or each.is_dir()]
+            found = [(each, each.stat()) for each in known]
+            return [
+                patterns.Entry(_info(each.path, stat), stat.st_mtime, each.is_dir())
+                for each, stat in found
+            ]
         return []
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of the files directly in a folder."""
+        """Return the names of the files directly in a folder, without a look at each."""
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
             return [entry.name for entry in entries if entry.is_file()]
         return []

@@ -28,10 +28,8 @@ _lock = threading.Lock()
 _stores: dict[Any, Any] = {}
 
 
-class Objects:
+class Objects(patterns.Tree):
     """An object store. A folder is a common prefix of names."""
-
-    remote = True
 
     def __init__(self, scheme: str) -> None:
         self._scheme = scheme
@@ -41,10 +39,6 @@ class Objects:
         store, key = self._store(path)
         with raising_oserror(path):
             return _info(path, store.head(key))
-
-    def exists(self, path: str) -> bool:
-        """Return whether there is such an object."""
-        return self.find(path) is not None
 
     def open(self, path: str, scattered: bool) -> BinaryIO:
         """Open an object for reading, in ranges of 16 MB, or of 64 kB if ``scattered``.
@@ -85,15 +79,19 @@ class Objects:
         with raising_oserror(path):
             return bytes(store.get_range(key, start=start, length=length))
 
-    def listdir(self, folder: str) -> list[tuple[str, int, float]]:
-        """Return names, sizes and times of change of the objects directly in a folder."""
+    def entries(self, folder: str) -> list[patterns.Entry]:
+        """Return objects and common prefixes directly in a folder."""
+        store, key = self._store(folder)
+        with raising_oserror(folder):
+            found = store.list_with_delimiter(key or None)
+        root = self._root(folder)
+        # An object that represents the folder itself is listed too, without its final slash.
+        objects = [meta for meta in found["objects"] if meta["path"] != key]
+        prefixes = [FileInfo(root + prefix, 0) for prefix in found["common_prefixes"]]
         return [
-            (last_part(path), meta["size"], _seconds(meta)) for path, meta in self._level(folder)[0]
+            *(patterns.Entry(_info(root + meta["path"], meta), _seconds(meta)) for meta in objects),
+            *(patterns.Entry(prefix, is_folder=True) for prefix in prefixes),
         ]
-
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the objects directly in a folder."""
-        return [name for name, _, _ in self.listdir(folder)]
 
     def remove(self, path: str) -> None:
         """Delete an object. A missing object is ignored."""
@@ -134,32 +132,13 @@ class Objects:
         """Find objects by name or pattern."""
         if not patterns.has_magic(pattern):
             found = self.find(pattern)
-            if found is None and any(self._level(pattern)):
+            if found is None and self.entries(pattern):
                 raise folder_error(pattern)
             return [] if found is None else [found]
         root, slash, rest = pattern.partition("://")[2].partition("/")
         if patterns.has_magic(root) or not slash:
             raise NoInputError(f"{pattern!r}: a pattern must name its bucket (--input)")
         return list(patterns.expand(self, f"{self._scheme}://{root}/", rest))
-
-    def find(self, path: str) -> FileInfo | None:
-        """Return the object of that name, or None."""
-        try:
-            return self.stat(path)
-        except FileNotFoundError:
-            return None
-
-    def files(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
-        """Return the wanted objects directly in a folder."""
-        return [
-            _info(path, meta)
-            for path, meta in self._level(folder)[0]
-            if wanted.fullmatch(name := last_part(path)) and not is_temporary(name)
-        ]
-
-    def folders(self, folder: str, wanted: re.Pattern[str]) -> list[str]:
-        """Return the wanted folders directly in a folder."""
-        return [path for path in self._level(folder)[1] if wanted.fullmatch(last_part(path))]
 
     def below(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
         """Return the wanted objects below a folder."""
@@ -177,19 +156,6 @@ class Objects:
         here = dict(zip(empty, patterns.in_parallel(self, [f.path for f in empty], self.find),
                         strict=True))  # fmt: skip
         return [file for file in found if file.size or here[file] is not None]
-
-    def _level(self, folder: str) -> tuple[list[tuple[str, Any]], list[str]]:
-        """Return objects and folders directly in a folder, by their paths."""
-        store, key = self._store(folder)
-        with raising_oserror(folder):
-            found = store.list_with_delimiter(key or None)
-        root = self._root(folder)
-        # An object that represents the folder itself is listed too, without its final slash.
-        above = f"{root}{key}"
-        return (
-            [(root + m["path"], m) for m in found["objects"] if root + m["path"] != above],
-            [root + prefix for prefix in found["common_prefixes"]],
-        )
 
     # --- stores
 

@@ -3,12 +3,13 @@
 A pattern is expanded folder by folder, so that only folders in which it can match are listed.
 """
 
+import abc
 import concurrent.futures
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
-from pipelines.storage.paths import FileInfo, NoInputError
+from pipelines.storage.paths import FileInfo, NoInputError, is_temporary, last_part
 
 AT_A_TIME = 32  # requests to a remote file system
 _MAGIC = re.compile(r"[*?[]")
@@ -16,25 +17,67 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-class Tree(Protocol):
-    """The operations of a file system that `expand` needs. ``wanted`` must match a whole name.
+class Entry(NamedTuple):
+    """What lies directly in a folder."""
+
+    file: FileInfo  # of a folder: its path
+    changed: float = 0.0  # Unix, s
+    is_folder: bool = False
+
+
+class Tree(abc.ABC):
+    """A file system. ``wanted`` must match a whole name.
 
     A missing folder counts as empty; every other failure is raised.
     """
 
-    remote: bool
+    remote = True
+
+    @abc.abstractmethod
+    def stat(self, path: str) -> FileInfo:
+        """Return size and identity of a file."""
+
+    @abc.abstractmethod
+    def entries(self, folder: str) -> list[Entry]:
+        """Return what lies directly in a folder, links and leftovers too."""
+
+    @abc.abstractmethod
+    def below(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
+        """Return the files below a folder whose path relative to it is wanted."""
 
     def find(self, path: str) -> FileInfo | None:
         """Return the file of that name, or None."""
+        try:
+            return self.stat(path)
+        except FileNotFoundError:
+            return None
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is a file of that name, or on a system with folders a folder."""
+        return self.find(path) is not None
+
+    def listdir(self, folder: str) -> list[tuple[str, int, float]]:
+        """Return names, sizes and times of change of the files directly in a folder."""
+        found = [each for each in self.entries(folder) if not each.is_folder]
+        return [(last_part(file.path), file.size, changed) for file, changed, _ in found]
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files directly in a folder."""
+        return [name for name, _, _ in self.listdir(folder)]
 
     def files(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
         """Return the wanted files directly in a folder."""
+        return [
+            file
+            for file, _, is_folder in self.entries(folder)
+            if wanted.fullmatch(name := last_part(file.path))
+            and not (is_folder or is_temporary(name))
+        ]
 
     def folders(self, folder: str, wanted: re.Pattern[str]) -> list[str]:
         """Return the paths of the wanted folders directly in a folder."""
-
-    def below(self, folder: str, wanted: re.Pattern[str]) -> list[FileInfo]:
-        """Return the files below a folder whose path relative to it is wanted."""
+        paths = [each.file.path for each in self.entries(folder) if each.is_folder]
+        return [path for path in paths if wanted.fullmatch(last_part(path))]
 
 
 def has_magic(text: str) -> bool:

@@ -21,7 +21,7 @@ from c4_filters.pages import PageRules
 from c4_filters.recipes import RECIPES
 from pipelines.corpus import layout
 from pipelines.corpus.fingerprints import FINGERPRINT_SCHEMA, write_fingerprints
-from pipelines.stages import dedup
+from pipelines.stages import dedup, older_files
 from pipelines.stages.clean_files import clean_file
 from testing.helpers import write_wet
 
@@ -77,7 +77,7 @@ def peaks(output: pathlib.Path, hot: bool) -> dict[str, int]:
             buckets[bucket].append((name, buffer))
     for group in buckets.values():
         payload = sum(len(buffer) for _, buffer in group)
-        found, peak = held(lambda group=group: list(dedup.repeated_spans(group)))
+        found, peak = held(lambda group=group: list(older_files.repeated_spans(group)))
         most["bucket"] = max(most["bucket"], payload + peak)
         for name, rows in found:
             lost[name].append(rows)

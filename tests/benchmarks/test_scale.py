@@ -14,7 +14,7 @@ import pytest
 from benchmarks import scale
 from benchmarks.generate_spans import SpanCrawl
 from c4_filters import spans
-from pipelines.stages import dedup
+from pipelines.stages import older_files
 
 SMALL = SpanCrawl(spans=30_000, files=6, pages_per_file=220)
 
@@ -49,7 +49,7 @@ def by_buckets(crawl: SpanCrawl, buckets: int) -> dict[int, list[int]]:
                     spans.pack_spans(rows.ids[winners], rows.keys[winners], rows.index[winners]),
                 )
             )
-        for name, found in dedup.repeated_spans(buffers):
+        for name, found in older_files.repeated_spans(buffers):
             gone[numbers[name]] += spans.unpack_losers(found).indices.tolist()
     return {file: sorted(indices) for file, indices in gone.items() if indices}
 

@@ -14,7 +14,7 @@ from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import shard_file_name
-from pipelines.corpus.manifest import Manifest, read_manifest
+from pipelines.corpus.manifest import Manifest, ShardFile, ShownPage, read_manifest
 from pipelines.corpus.root_digest import RowDigests
 from pipelines.corpus_folder import FolderError, claim_folder
 from pipelines.finish_corpus import BalanceError, make_manifest
@@ -35,11 +35,13 @@ def file(path: str, **values: Any) -> FileSummary:
 
 def shard(split: str, index: int, count: int, formats: tuple[str, ...] = ("parquet",), **values: Any
 ) -> ShardSummary:  # fmt: skip
-    files = [
-        {"name": shard_file_name(split, index, count, name), "split": split, "format": name,
-         "pages": values.get("pages", 0), "bytes": 3, "sha256": "f" * 64}
+    files = tuple(
+        ShardFile(
+            shard_file_name(split, index, count, name), split, name, values.get("pages", 0), 3,
+            "f" * 64,
+        )
         for name in formats
-    ]  # fmt: skip
+    )  # fmt: skip
     empty: dict[str, Any] = {
         "pages": 0, "lines": 0, "text_bytes": 0, "pages_dropped": {}, "lines_dropped": {},
         "samples": {}, "kept_page": None, "cpu_s": 0.5, "rows": RowDigests(),
@@ -361,7 +363,7 @@ def whole_build() -> tuple[list[FileSummary], list[ShardSummary]]:
     shards = [
         shard("validation", 0, 1, pages=1, lines=9, text_bytes=90),
         shard("train", 1, 2, pages=4, lines=31, text_bytes=500,
-              lines_dropped={"duplicate": 2}, kept_page={"url": "u", "text": "t"}),
+              lines_dropped={"duplicate": 2}, kept_page=ShownPage("u", "t")),
         shard("train", 0, 2, pages_dropped={"duplicate_url": 2},
               lines_dropped={"on_dropped_page": 6, "duplicate": 1}),
     ]  # fmt: skip
@@ -454,7 +456,7 @@ def finish(config: BuildConfig, formats: tuple[str, ...]) -> Manifest:
     made = make_manifest(config, [file("/a")], shards)
     for entry in made.shards:
         (pathlib.Path(config.output) / entry.name).write_bytes(b"abc")
-    return finish_corpus.finish_corpus(config, made)
+    return finish_corpus.finish_corpus(config.output, made)
 
 
 def test_finishing_removes_shards_of_earlier_builds_only(out: pathlib.Path) -> None:
@@ -506,7 +508,7 @@ def test_a_build_that_lost_its_folder_publishes_no_manifest(out: pathlib.Path) -
     with builders.hold(str(out)) as claim:
         pass
     with builders.hold(str(out)), pytest.raises(OSError, match="another build has taken"):
-        finish_corpus.finish_corpus(config, made, lambda: claim.require(now=True))
+        finish_corpus.finish_corpus(config.output, made, lambda: claim.require(now=True))
     assert without_builders(out) == []
 
 

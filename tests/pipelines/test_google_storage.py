@@ -10,7 +10,8 @@ import pytest
 
 from c4_filters.pages import PageRules
 from c4_filters.recipes import load_recipe
-from pipelines import storage
+from pipelines import storage, verify_corpus
+from pipelines.corpus.manifest import read_manifest
 from pipelines.corpus.removals import Removals, write_removals
 from pipelines.stages.merge_files import cleaned_sources
 from pipelines.stages.write_shards import ShardTask, write_shard
@@ -41,7 +42,7 @@ def test_objects_are_written_read_listed_and_removed(google_cloud: FakeGoogleClo
         write(path, data)
         assert google_cloud.objects[path] == data
         assert storage.read_bytes(path) == data
-        assert storage.size(path) == len(data)
+        assert storage.stat(path).size == len(data)
     assert storage.listdir("gs://bucket/a") == ["big", "empty"]
     assert storage.listdir("gs://bucket/none") == []
     # A name is a name, not a pattern: of two objects that it matches, the one of that name goes.
@@ -75,7 +76,7 @@ DENIED: list[Callable[[], Any]] = [
     lambda: storage.read_bytes("gs://bucket/x"),
     lambda: storage.match("gs://bucket/x*"),
     lambda: storage.exists("gs://bucket/x"),
-    lambda: storage.size("gs://bucket/x"),
+    lambda: storage.stat("gs://bucket/x"),
     lambda: storage.listdir("gs://bucket/x"),
     lambda: storage.remove(["gs://bucket/x"]),
     lambda: storage.remove(["gs://bucket/x", "gs://bucket/y"]),
@@ -190,6 +191,10 @@ def test_a_build_on_google_storage_is_the_local_one(
     again = build()
     assert again.status == 0, again.err
     assert "complete already" in again.out
+
+    made, sent = read_manifest(out), crawl.bytes_sent
+    assert verify_corpus.content_problems(out, made) == []
+    assert crawl.bytes_sent - sent == sum(shard.bytes for shard in made.shards), "each byte once"
 
     over = build("--start-over")
     assert over.status == 0, over.err

@@ -55,7 +55,7 @@ def test_a_file_appears_whole_under_its_name_and_parents_are_made(tmp_path: path
 def test_an_empty_file_is_a_file(tmp_path: pathlib.Path) -> None:
     with storage.write_atomically(str(tmp_path / "empty")):
         pass
-    assert storage.size(str(tmp_path / "empty")) == 0
+    assert storage.stat(str(tmp_path / "empty")).size == 0
 
 
 @pytest.mark.parametrize("failure", [ValueError("bad page"), KeyboardInterrupt()])
@@ -223,10 +223,10 @@ def test_remove_takes_names_literally_and_never_a_folder(crawl: pathlib.Path) ->
 
 def test_size_and_exists(crawl: pathlib.Path) -> None:
     assert storage.exists(str(crawl / "b.gz"))
-    assert storage.size(str(crawl / "b.gz")) == 2
+    assert storage.stat(str(crawl / "b.gz")).size == 2
     assert not storage.exists(str(crawl / "missing"))
     with pytest.raises(FileNotFoundError) as caught:
-        storage.size(str(crawl / "missing"))
+        storage.stat(str(crawl / "missing"))
     assert caught.value.filename == str(crawl / "missing")
 
 

@@ -142,7 +142,7 @@ def test_a_missing_file_is_that_everywhere(place: Place) -> None:
     place.put("other", b"")
     path = f"{place.root}/missing"
     for call in (
-        storage.stat, storage.size, storage.open_raw, storage.read_bytes,
+        storage.stat, storage.open_raw, storage.read_bytes,
         lambda p: storage.open_raw(p, scattered=True), storage.match,
     ):  # fmt: skip
         with pytest.raises(FileNotFoundError) as caught:

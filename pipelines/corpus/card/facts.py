@@ -85,16 +85,11 @@ class Facts:
     oldest: str = ""
     newest: str = ""
     crawls: Sequence[str] = ()
-    files_read: int = 0
     pages_read: int = 0
     version: str = ""
     source: str = WET
     opt_out: str = ""
     provenance: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.formats:
-            raise ValueError("a dataset card needs at least one format (--format)")
 
     @classmethod
     def of(cls, made: Manifest) -> "Facts":
@@ -115,7 +110,6 @@ class Facts:
             oldest=made.dates[0] if made.dates else "",
             newest=made.dates[-1] if made.dates else "",
             crawls=crawls_of([file.path for file in made.inputs[:_LISTED_INPUTS]]),
-            files_read=made.counts.files_read,
             pages_read=made.counts.pages_read,
             version=made.versions.get("colossal-c4", ""),
             source=made.settings.source,

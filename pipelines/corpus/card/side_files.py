@@ -10,13 +10,11 @@ from pipelines.corpus.manifest import Manifest
 CARD, OTHER_CARD = "README.md", "CARD.md"
 CROISSANT = "croissant.json"
 
-_DATASET_VERSION = "1.0.0"
-
 
 def side_files(made: Manifest) -> dict[str, bytes]:
     """Return the content of the files beside the shards, by name."""
     facts = Facts.of(made)
     files = dataset_info_files(
-        described_format(made), facts.splits, facts.description, facts.config_name, _DATASET_VERSION
+        described_format(made), facts.splits, facts.description, facts.config_name
     )
     return {**files, CROISSANT: croissant(facts), CARD: dataset_card(facts).encode()}

@@ -20,6 +20,9 @@ LANGUAGE_FEATURES: dict[str, str] = {
     "language": "language",
     "language-probability": "language_probability",
 }
+FEATURES = {**TEXT_FEATURES, **LANGUAGE_FEATURES}
+#: Columns of the table that a shard is written from.
+COLUMNS = tuple(FEATURES.values())
 
 #: Of a row group's texts or of a record: c4 build writes 32 MB, or one page.
 MOST_BYTES = 1 << 30
@@ -39,10 +42,9 @@ class Page(NamedTuple):
     @classmethod
     def of(cls, features: Mapping[str, Any]) -> "Page":
         """Return the page that has these features, by the names they are published under."""
-        return cls(**{_FIELDS[name]: value for name, value in features.items() if name in _FIELDS})
+        return cls(**{FEATURES[name]: features[name] for name in features if name in FEATURES})
 
 
-_FIELDS = {**TEXT_FEATURES, **LANGUAGE_FEATURES}
 _ROWS_AT_ONCE = 4096  # 10 MB of offsets and slices for C4's pages of 2.3 KB
 
 
@@ -52,7 +54,7 @@ def check_pages(table: pa.Table) -> None:
     Raises:
         ValueError: Names the column, what it is and what it has to be.
     """
-    for column in [*TEXT_FEATURES.values(), *LANGUAGE_FEATURES.values()]:
+    for column in COLUMNS:
         if column not in table.column_names:
             raise ValueError(f"a shard needs a column {column!r}, got {table.column_names}")
         kind = table.schema.field(column).type

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.corpus.errors import CorpusError
-from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, MOST_BYTES, TEXT_FEATURES, Page
+from pipelines.corpus.formats.pages import COLUMNS, FEATURES, MOST_BYTES, TEXT_FEATURES, Page
 from pipelines.corpus.formats.places import Kept, arrow_file, other_build
 from pipelines.corpus.formats.provenance import PROVENANCE_COLUMNS, PROVENANCE_FEATURES
 
@@ -28,7 +28,6 @@ _TEXT_TYPES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 _TEXT_VIEWS = (pa.string_view(), pa.binary_view())
 _ROWS_AT_ONCE = 1024  # decoded before their size is looked at
 
-_FEATURES = {**TEXT_FEATURES, **LANGUAGE_FEATURES}
 _SCHEMA = pa.schema(
     [pa.field(name, pa.large_string(), nullable=False) for name in TEXT_FEATURES]
     + [pa.field("language", pa.large_string()), pa.field("language-probability", pa.float32())]
@@ -38,7 +37,7 @@ _WITH_PROVENANCE = pa.schema([*_SCHEMA, *PROVENANCE_FEATURES])
 
 def write(table: pa.Table, binary_file: BinaryIO) -> None:
     """Write one Parquet file; 0 rows make a valid file of no row groups."""
-    columns, schema = list(_FEATURES.values()), _SCHEMA
+    columns, schema = list(COLUMNS), _SCHEMA
     if "source_file" in table.column_names:
         columns, schema = [*columns, *PROVENANCE_COLUMNS], _WITH_PROVENANCE
     pages = pa.table(
@@ -144,7 +143,7 @@ def _offsets_and_bytes(text: pa.Array) -> tuple[npt.NDArray[Any], memoryview]:
 def read_pages(path: str) -> Iterator[Page]:
     """Yield the pages of a shard, holding one row group at a time."""
     opened = _open(path)
-    columns = [name for name in _FEATURES if name in opened.file.schema_arrow.names]
+    columns = [name for name in FEATURES if name in opened.file.schema_arrow.names]
     for number in range(len(opened.ends)):
         group = _decoded(path, opened, number, columns)
         for batch in group.to_batches(max_chunksize=_ROWS_AT_ONCE):
@@ -160,7 +159,7 @@ def read_tables(path: str, stored: int, columns: Sequence[str]) -> Iterator[pa.T
     Raises CorpusError, naming the file, if it is damaged or lacks a column.
     """
     opened = _open(path, stored)
-    names = {column: name for name, column in _FEATURES.items()}
+    names = {column: name for name, column in FEATURES.items()}
     provenance = (field.name for field in PROVENANCE_FEATURES)
     names |= zip(PROVENANCE_COLUMNS, provenance, strict=True)
     wanted = ["text", *(names[column] for column in columns if column != "text")]

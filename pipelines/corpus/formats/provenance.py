@@ -1,5 +1,6 @@
 """Columns that say where the record of each page is: ``c4 build --provenance``, Parquet only."""
 
+import uuid
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ def with_provenance(pages: pa.RecordBatch, wet_files: pa.Array) -> pa.RecordBatc
         wet_files: The path of the WET file of each, ``[pages]``.
     """
     ids = pa.array(
-        [None if value is None else _uuid(value.hex()) for value in pages["record_id"].to_pylist()],
+        [value and str(uuid.UUID(bytes=value)) for value in pages["record_id"].to_pylist()],
         pa.large_string(),
     )
     at = pages.schema.get_field_index("record_id")
@@ -38,7 +39,3 @@ def no_pages(columns: Iterable[str]) -> pa.Table:
     return pa.table(
         {name: pa.nulls(0, cast(Any, kinds.get(name, pa.large_string()))) for name in columns}
     )
-
-
-def _uuid(digits: str) -> str:
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

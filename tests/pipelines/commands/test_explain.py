@@ -68,7 +68,7 @@ def make_corpus(wet: str, out: str) -> str:
         write_shard(task, cleaned_sources(out, [file.name]), out, config.formats, rules)
         for task in plan_shards(0, 1)
     ]
-    finish_corpus.finish_corpus(config, finish_corpus.make_manifest(config, [file], shards))
+    finish_corpus.finish_corpus(config.output, finish_corpus.make_manifest(config, [file], shards))
     return out
 
 

@@ -46,9 +46,11 @@ def written(root: str, name: str = "a", seed: int = 0) -> CleanedSource:
 
 
 def half(files: OpenedFiles, source: CleanedSource, low: int, high: int) -> list[str]:
-    with files.open(source, "b") as (cleaned, _):
+    with files.open(source, "b") as opened:
         return [
-            url for rows, _, _ in cleaned.slices(0, low, high) for url in rows["url"].to_pylist()
+            url
+            for rows, _, _ in opened.cleaned.slices(0, low, high)
+            for url in rows["url"].to_pylist()
         ]
 
 
@@ -91,7 +93,7 @@ def test_few_files_stay_open_and_no_local_ones(
         assert google_cloud.requests == {"GET object": expected}
     files.close()
     local = written(str(tmp_path))
-    with files.open(local, "b") as (cleaned, _):
+    with files.open(local, "b") as opened:
         pass
     with pytest.raises(ValueError, match="closed file"):
-        list(cleaned.slices(0, 0, 2 * HALF))
+        list(opened.cleaned.slices(0, 0, 2 * HALF))

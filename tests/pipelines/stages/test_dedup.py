@@ -23,7 +23,7 @@ from pipelines import storage
 from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile
 from pipelines.corpus.removals import Removals
-from pipelines.stages import dedup
+from pipelines.stages import dedup, older_files
 from pipelines.stages.clean_files import FileSummary, clean_file
 from pipelines.stages.merge_files import cleaned_sources
 from pipelines.stages.write_shards import ShardSummary, plan_shards, write_shard
@@ -225,7 +225,7 @@ def settle_duplicates(
         for bucket, buffer in packed.items():
             by_bucket[bucket].append((name, buffer))
     for rows in by_bucket.values():
-        for name, pages in dedup.outdated_pages(rows):
+        for name, pages in older_files.outdated_pages(rows, ()):
             lost_pages[name].append(pages)
     by_bucket.clear()
     for name in names:
@@ -236,7 +236,7 @@ def settle_duplicates(
         for bucket, buffer in packed.items():
             by_bucket[bucket].append((name, buffer))
     for rows in by_bucket.values():
-        for name, spans in dedup.repeated_spans(rows):
+        for name, spans in older_files.repeated_spans(rows):
             lost_spans[name].append(spans)
     for name in names:
         dedup.write_file_removals(

@@ -14,6 +14,7 @@ from c4_filters.recipes import RECIPES
 from pipelines import storage
 from pipelines.corpus import cleaned as cleaned_files
 from pipelines.corpus import layout
+from pipelines.corpus.manifest import ShownPage
 from pipelines.corpus.root_digest import RowDigests
 from pipelines.stages.merge_files import cleaned_sources
 from pipelines.stages.write_shards import ShardSummary, ShardTask, plan_shards, write_shard
@@ -188,7 +189,7 @@ def test_the_same_bytes_in_whatever_order_files_are_named(
     digests = []
     for names in (["a", "b", "c"], ["c", "b", "a"], ["b", "c", "a"]):
         shard = write(WHOLE, names, tmp_path, any_rules, ["parquet", "json"])
-        digests.append([file["sha256"] for file in shard.files])
+        digests.append([file.sha256 for file in shard.files])
     assert digests[0] == digests[1] == digests[2]
 
 
@@ -196,17 +197,17 @@ def test_files_are_described_as_they_are(tmp_path: pathlib.Path, any_rules: Page
     write_file(tmp_path, "a", [Page(5, LINES, [False] * 3, number=1)])
     formats = ["json", "tfrecord", "parquet"]
     shard = write(ShardTask("train", 0, 3), ["a"], tmp_path, any_rules, formats)
-    assert [file["format"] for file in shard.files] == formats
-    assert [file["name"] for file in shard.files] == [
+    assert [file.format for file in shard.files] == formats
+    assert [file.name for file in shard.files] == [
         "train-00000-of-00003.json.gz",
         "train-00000-of-00003.tfrecord",
         "train-00000-of-00003.parquet",
     ]
     for file in shard.files:
-        content = (tmp_path / file["name"]).read_bytes()
-        assert len(content) == file["bytes"] > 0
-        assert hashlib.sha256(content).hexdigest() == file["sha256"]
-    assert shard.kept_page == {"url": "http://1.example/", "text": "\n".join(LINES)}
+        content = (tmp_path / file.name).read_bytes()
+        assert len(content) == file.bytes > 0
+        assert hashlib.sha256(content).hexdigest() == file.sha256
+    assert shard.kept_page == ShownPage("http://1.example/", "\n".join(LINES))
     assert shard.pages == 1
     assert shard.rows != RowDigests()
     assert pickle.loads(pickle.dumps(shard)) == shard  # as engines send it
@@ -219,7 +220,7 @@ def test_a_shard_of_no_pages_is_a_file_of_no_rows(
     for task, names in [(ShardTask("train", 1, 2), ["a"]), (ShardTask("validation", 0, 1), [])]:
         shard = write(task, names, tmp_path, any_rules)
         assert (shard.pages, shard.lines, shard.text_bytes, shard.kept_page) == (0, 0, 0, None)
-        assert (tmp_path / shard.files[0]["name"]).exists()
+        assert (tmp_path / shard.files[0].name).exists()
     assert read_corpus(tmp_path) == {"train": [], "validation": []}
 
 
