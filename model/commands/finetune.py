@@ -2,7 +2,6 @@
 
 import argparse
 import textwrap
-from collections.abc import Sequence
 
 from model.commands.pretrain_config import ModelOptions, model_of
 from model.commands.starting import add_process_options, joined_processes, report_failures_once
@@ -78,9 +77,8 @@ def _new_model(arguments: argparse.Namespace) -> ModelConfig:
     return model_of(arguments, Vocabulary(arguments.vocab).padded_size)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Fine-tune as the options say. Returns the exit status."""
-    del rest
     interruption = getattr(arguments, "interruption", None)  # None for callers from Python
     refuse_empty(arguments)
     others = {

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
 
 from model.commands.corpora import CorpusOptions, progress_bar
 from model.corpora.head import make_head
@@ -40,9 +39,8 @@ class _Options:
     )
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Write the corpus, print its size and return the exit status."""
-    del rest
     options = _Options(**given_values(arguments, _Options))
     made = CorpusOptions(**given_values(arguments, CorpusOptions))
     output = layout.absolute(made.output)

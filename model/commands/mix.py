@@ -57,9 +57,8 @@ class _Options:
     )  # fmt: skip
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Write the mixture, print what it took of each corpus and return the exit status."""
-    del rest
     options = _Options(**given_values(arguments, _Options))
     made = CorpusOptions(**given_values(arguments, CorpusOptions))
     output = layout.absolute(made.output)

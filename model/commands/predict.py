@@ -8,7 +8,7 @@ import re
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from model.commands.starting import report_failures_once
@@ -66,9 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(group, PredictConfig, "batch_size", "input_length")
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Predict every line. Returns the exit status."""
-    del rest
     refuse_empty(arguments)
     config = PredictConfig(**given_values(arguments, PredictConfig))
     interruption = getattr(arguments, "interruption", None)

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import os
 import textwrap
-from collections.abc import Sequence
 
 from model.commands.cpu_defaults import apply_cpu_defaults
 from model.commands.mixture_options import MixtureOptions
@@ -97,9 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_process_options(parser)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Train as the options say. Returns the exit status."""
-    del rest
     # None for callers from Python, who handle signals themselves.
     interruption = getattr(arguments, "interruption", None)
     instead = _Instead(**given_values(arguments, _Instead))

@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         exit status: 0 planned; 1 refused, or the machine is too small; 2 wrong usage
         """
     )
-    parser.set_defaults(refuse=parser.error)
     add_options(parser, _Options, "crawl", "files", "inputs", "workers", "machine")
     add_options(parser, BuildConfig, "shards", "formats", "provenance", "against")
     add_options(parser, _Options, "like", "cpu_factor", "prices", "json")
@@ -100,14 +99,13 @@ class _Options:
         check_bounds(self)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print the plan and return the exit status."""
-    del rest
     options = _Options(**given_values(arguments, _Options))
     if options.inputs and (options.crawl or options.files):
-        arguments.refuse("--input names the files: leave out --crawl and --files")
+        arguments.parser.error("--input names the files: leave out --crawl and --files")
     if not (hasattr(arguments, "input") or options.crawl or options.files):
-        arguments.refuse("one of --crawl, --files and --input is required")
+        arguments.parser.error("one of --crawl, --files and --input is required")
     build = given_values(arguments, BuildConfig, "shards", "formats", "provenance", "against")
     older = _older_work(build.pop("against", ()))
     tables = read_tables(options.prices)

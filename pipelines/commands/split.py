@@ -2,7 +2,6 @@
 
 import argparse
 import textwrap
-from collections.abc import Sequence
 
 from pipelines.options import add_options, given_values
 from pipelines.printing import counted, printable
@@ -20,9 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, SplitConfig)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Split the corpus, print its parts and return the exit status."""
-    del rest
     parts = split_corpus(SplitConfig(**given_values(arguments, SplitConfig)))
     for part in sorted(parts, key=lambda part: (-part.pages, part.language)):
         before = " (complete already)" if part.was_complete else ""
