@@ -297,18 +297,10 @@ def _fewer(plan: Plan, tables: Tables, plan_for: Callable[[int], Plan]) -> str:
 
 def _table(plan: Plan) -> Iterator[str]:
     """Yield the lines of the table: columns as wide as they must be, over the whole width."""
-    total = Stage(
-        "total",
-        int(plan.total("tasks")),
-        cpu_s=plan.total("cpu_s"),
-        read_bytes=plan.total("read_bytes"),
-        written_bytes=plan.total("written_bytes"),
-        shuffle_bytes=plan.total("shuffle_bytes"),
-        class_a=plan.total("class_a"),
-        class_b=plan.total("class_b"),
-        process_bytes=plan.widest.process_bytes,
-        wall_s=plan.wall_s,
-    )
+    summed = ("cpu_s", "read_bytes", "written_bytes", "shuffle_bytes", "class_a", "class_b")
+    sums: dict[str, Any] = {name: plan.total(name) for name in summed}
+    sums |= {"tasks": int(plan.total("tasks")), "wall_s": plan.wall_s}
+    total = dataclasses.replace(plan.widest, name="total", **sums)  # and its memory
     headings = _HEADINGS.split()
     start = ["start", *[""] * (len(headings) - 2), duration(plan.fleet.engine.start_s)]
     rows = [headings, *map(_cells, plan.stages), start, _cells(total)]
