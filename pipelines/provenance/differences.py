@@ -7,6 +7,7 @@ the first comparison builds.
 """
 
 import functools
+import heapq
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -234,25 +235,10 @@ def _side_by_side(
     a: Iterator[tuple[int, str, Page]], b: Iterator[tuple[int, str, Page]]
 ) -> Iterator[Sequence[_Group]]:
     """Yield the pages of each page key in both corpora, by normalised address."""
-    groups = [itertools.groupby(pages, key=lambda entry: entry[0]) for pages in (a, b)]
-    heads = [_next(group) for group in groups]
-    while any(heads):
-        least = min(head[0] for head in heads if head is not None)
-        found: list[_Group] = []
-        for side, head in enumerate(heads):
-            taken = head is not None and head[0] == least
-            found.append(head[1] if head is not None and taken else {})
-            if taken:
-                heads[side] = _next(groups[side])
+    sides = [zip(itertools.repeat(side), pages, strict=False) for side, pages in ((0, a), (1, b))]
+    merged = heapq.merge(*sides, key=lambda tagged: tagged[1][0])
+    for _, entries in itertools.groupby(merged, key=lambda tagged: tagged[1][0]):
+        found: tuple[_Group, _Group] = ({}, {})
+        for side, (_, url, page) in entries:
+            found[side].setdefault(url, []).append(page)
         yield found
-
-
-def _next(
-    groups: Iterator[tuple[int, Iterator[tuple[int, str, Page]]]],
-) -> tuple[int, _Group] | None:
-    for key, entries in groups:
-        pages: _Group = {}
-        for _, url, page in entries:
-            pages.setdefault(url, []).append(page)
-        return key, pages
-    return None

@@ -133,12 +133,11 @@ class Explainer:
                 path,
             )
             try:
-                for page in pages:
-                    if isinstance(page, Reject):
-                        yield page
+                for each in pages:
+                    if isinstance(each, Reject):
+                        yield each
                     else:
-                        place, raw = page
-                        yield _Found(place._replace(offset=place.offset + start), raw)
+                        yield _Found(each[0]._replace(offset=each[0].offset + start), each[1])
             except UnreadableWetError as error:
                 raise ValueError(f"{path}: {error}") from None
 
@@ -261,38 +260,36 @@ class Explainer:
         kept: KeptPage | None,
         copies: Sequence[Copy] | None = None,
     ) -> Iterator[Account]:
-        """Yield the account of a page if it has the given verdict."""
+        """Yield the account of a page, see `_with_keepers`."""
         page, judgement = explained.page, Judgement(explained.result, explained.note)
         if kept is not None:
             judgement = kept.judge(self._rules)
-        if self._verdict in (None, judgement.result.verdict):
-            yield self._with_keepers(
-                Account(path, offset, page.url, page.timestamp, judgement, explained, "", kept, {}),
-                copies,
-            )
+        url, timestamp = page.url, page.timestamp
+        account = Account(path, offset, url, timestamp, judgement, explained, "", kept, {})
+        yield from self._with_keepers(account, copies)
 
     def _account_without_record(
         self, copy: Copy, url: str, copies: Sequence[Copy] | None, change: str
     ) -> Iterator[Account]:
-        """Yield what is known about a page without its WET file."""
+        """Yield what is known about a page without its WET file, see `_with_keepers`."""
         kept, timestamp = None, ""
         if isinstance(copy.page, KeptPage):
             kept, url, timestamp = copy.page, copy.page.url, copy.page.timestamp
             judgement = kept.judge(self._rules)
         else:
             judgement = Judgement(CleanPage(copy.page.verdict), "")
-        if self._verdict in (None, judgement.result.verdict):
-            offset = copy.page.offset
-            yield self._with_keepers(
-                Account(copy.path, offset, url, timestamp, judgement, None, change, kept, {}),
-                copies,
-            )
+        offset = copy.page.offset
+        account = Account(copy.path, offset, url, timestamp, judgement, None, change, kept, {})
+        yield from self._with_keepers(account, copies)
 
-    def _with_keepers(self, account: Account, copies: Sequence[Copy] | None) -> Account:
-        """Return an account with the pages that have the copies of what was removed."""
+    def _with_keepers(self, account: Account, copies: Sequence[Copy] | None) -> Iterator[Account]:
+        """Yield an account of the given verdict, with the pages that keep what was removed."""
         kept, corpus = account.kept, self._corpus
+        if self._verdict not in (None, account.judgement.result.verdict):
+            return
         if kept is None or corpus is None:
-            return account
+            yield account
+            return
         note = account.judgement.note
         keepers: Mapping[int, Holder] = {}
         if kept.lost is PageVerdict.OPTED_OUT:
@@ -306,7 +303,7 @@ class Explainer:
             for holder in keepers.values():
                 note = f"much of it is in {holder}"
         judgement = account.judgement._replace(note=note)
-        return account._replace(judgement=judgement, keepers=keepers)
+        yield account._replace(judgement=judgement, keepers=keepers)
 
 
 class _Tail:

@@ -81,7 +81,6 @@ class KeptCorpus(Closing):
         made: Its manifest.
         recipe: That it was built with.
         inputs: Its WET files, path to the manifest's entry.
-        keep: Which kept files stay, as ``c4 build --keep``.
     """
 
     def __init__(self, folder: str) -> None:
@@ -95,7 +94,6 @@ class KeptCorpus(Closing):
                 f"with --corpus {of}"
             )
         self.inputs = {file.path: file for file in self.made.inputs}
-        self.keep = self.made.keep
         self.recipe = Recipe.from_mapping(self.made.recipe)
         self._paths = sorted(self.inputs)
         self._opened: dict[str, KeptFile] = {}  # files that stay open, the last used ones last
@@ -114,12 +112,12 @@ class KeptCorpus(Closing):
     @property
     def has_pages(self) -> bool:
         """Whether the files that say what became of each page were kept."""
-        return self.keep == "all"
+        return self.made.keep == "all"
 
     @property
     def lacks_pages(self) -> str:
         """Says, for people, that they were not."""
-        return f"{self.folder} was built with --keep {self.keep}: it has no cleaned pages"
+        return f"{self.folder} was built with --keep {self.made.keep}: it has no cleaned pages"
 
     def change_of(self, path: str) -> str:
         """Return how a WET file differs from the one that was built from; empty: it does not."""

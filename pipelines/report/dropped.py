@@ -79,6 +79,13 @@ class _Place(NamedTuple):
     key: int
 
 
+def sample(
+    url: str, note: str, lines: list[list[str]], marks: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a page as the report shows it, see `Dropped`."""
+    return {"url": url, "note": note, "lines": lines, "marks": list(marks)}
+
+
 def gather_dropped(folder: str, made: Manifest, most: int) -> Dropped:
     """Read the kept files of a corpus.
 
@@ -105,12 +112,7 @@ def gather_dropped(folder: str, made: Manifest, most: int) -> Dropped:
 def _samples_of_manifest(made: Manifest) -> dict[str, list[dict[str, Any]]]:
     return {
         verdict: [
-            {
-                "url": page["url"],
-                "note": page["evidence"],
-                "lines": [["", line] for line in page["text"].split("\n")],
-                "marks": [],
-            }
+            sample(page["url"], page["evidence"], [["", line] for line in page["text"].split("\n")])
             for page in pages
         ]
         for verdict, pages in made.samples.items()
@@ -146,7 +148,7 @@ class _Reader:
                 progress.update()
         found = Dropped({})
         found.samples = self._read_records(found.notes)
-        found.samples |= {verdict: sample.values() for verdict, sample in self._samples.items()}
+        found.samples |= {verdict: chosen.values() for verdict, chosen in self._samples.items()}
         found.url_groups = {1 + size: n for size, n in self._urls.sizes().items()}
         found.span_groups = {1 + size: n for size, n in self._spans.sizes().items()}
         found.urls_one_in, found.spans_one_in = self._urls.one_in, self._spans.one_in
@@ -222,7 +224,7 @@ class _Reader:
     def _take_judged(self, pages: Any, at: int, gone: npt.NDArray[np.bool_], rank: int) -> None:
         """Sample a page that lost some of its units, if it was dropped for that."""
         chosen = [self._samples.setdefault(name, Smallest(self._most)) for name in _AFTER_DEDUP]
-        if not any(sample.wants(rank) for sample in chosen):
+        if not any(each.wants(rank) for each in chosen):
             return
         text, url = pages.column("text")[at].as_py(), pages.column("url")[at].as_py()
         starts = pages.column("unit_starts")[at].as_py()
@@ -233,12 +235,11 @@ class _Reader:
         verdict = judgement.result.verdict
         if verdict is PageVerdict.KEPT:
             return
-        sample = self._samples.setdefault(verdict, Smallest(self._most))
         units = [
             [LineVerdict.DUPLICATE if is_gone else LineVerdict.KEPT, text[begin:end].strip()]
             for begin, end, is_gone in zip(starts, [*starts[1:], len(text)], gone, strict=True)
         ]
-        sample.add(rank, _shown(pages, at, judgement.note, _cut(units)))
+        self._samples[verdict].add(rank, _shown(pages, at, judgement.note, _cut(units)))
 
     def _read_records(self, notes: list[str]) -> dict[str, list[dict[str, Any]]]:
         """Read the sampled records from the WET files and explain them."""
@@ -339,18 +340,14 @@ class _Reader:
                 pages = prints.units_per_page
                 of_file = spans.span_identities(prints.units, pages, window)
                 begins = np.cumsum(pages) - pages
-                hits = np.flatnonzero(np.isin(of_file.ids[:, 0], heads)).tolist()
-                with contextlib.ExitStack() as opened:
-                    file = None
-                    for hit in hits:
-                        key = (int(of_file.ids[hit, 0]), int(of_file.ids[hit, 1]))
-                        number = wanted.get(key)
+                likely = np.flatnonzero(np.isin(of_file.ids[:, 0], heads)).tolist()
+                numbers = {hit: wanted.get(tuple(of_file.ids[hit].tolist())) for hit in likely}
+                if missing.isdisjoint(numbers.values()):
+                    continue
+                with CleanedFile(layout.cleaned(self._folder, name)) as file:
+                    for hit, number in numbers.items():
                         if number is None or number not in missing:
                             continue
-                        if file is None:
-                            file = opened.enter_context(
-                                CleanedFile(layout.cleaned(self._folder, name))
-                            )
                         page = int(of_file.page[hit])
                         unit = int(of_file.first_unit[hit] - begins[page])
                         self._add_place(file, prints, page, unit, shown[number])
@@ -404,14 +401,10 @@ def _removed_spans(
 def _explained(page: RawPage, verdict: str, rules: PageRules) -> dict[str, Any]:
     explained = explain_page(page, rules)
     if explained.before.verdict != verdict:  # a list of the user's decided, or another version
-        return {"url": page.url, "note": "", "lines": _plain(page.text), "marks": []}
+        return sample(page.url, "", _plain(page.text))
     evidence = explained.before.evidence if verdict == PageVerdict.BAD_WORDS else None
-    return {
-        "url": page.url,
-        "note": explained.note,
-        "lines": _cut(_lines(explained), evidence),
-        "marks": [evidence] if evidence else [],
-    }
+    marks = [evidence] if evidence else []
+    return sample(page.url, explained.note, _cut(_lines(explained), evidence), marks)
 
 
 def _lines(explained: ExplainedPage) -> list[list[str]]:
@@ -439,7 +432,7 @@ def _plain(text: str) -> list[list[str]]:
 
 
 def _shown(pages: Any, at: int, note: str, lines: list[list[str]]) -> dict[str, Any]:
-    return {"url": pages.column("url")[at].as_py(), "note": note, "lines": lines, "marks": []}
+    return sample(pages.column("url")[at].as_py(), note, lines)
 
 
 def gather_rejects(folder: str, inputs: Iterable[InputFile], most: int) -> list[dict[str, Any]]:
