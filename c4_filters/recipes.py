@@ -12,7 +12,7 @@ import json
 import pathlib
 import tomllib
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from c4_filters.end_marks import END_MARKS, ENGLISH_END_MARKS, UNSPACED, marks_of
 from c4_filters.language import LANGUAGES
@@ -105,8 +105,7 @@ class Recipe:
             _check_type(self.name, field.name, value, field.default)
             if isinstance(field.default, float):  # 1 and 1.0 are one value, so one digest
                 object.__setattr__(self, field.name, float(value))
-        positive = ("max_page_chars", "max_word_chars", "dedup_window")
-        for name in positive:
+        for name in ("max_page_chars", "max_word_chars", "dedup_window"):
             self._require(getattr(self, name) >= 1, name, "must be at least 1")
         for name in (
             "min_words_per_line",
@@ -118,16 +117,10 @@ class Recipe:
             self._require(getattr(self, name) >= 0, name, "must not be negative")
         for name in ("min_language_probability", "bad_words_kept_fraction"):
             self._require(0.0 <= getattr(self, name) <= 1.0, name, "must lie between 0 and 1")
-        self._require(
-            self.order in ("filters_first", "dedup_first"),
-            "order",
-            'must be "filters_first" or "dedup_first"',
-        )
-        self._require(
-            self.dedup_unit in ("none", "sentences", "lines"),
-            "dedup_unit",
-            'must be "none", "sentences" or "lines"',
-        )
+        for name, kind in (("order", Order), ("dedup_unit", DedupUnit)):
+            *others, last = (f'"{choice}"' for choice in get_args(kind))
+            rule = f"must be {', '.join(others)} or {last}"
+            self._require(getattr(self, name) in get_args(kind), name, rule)
         for language in self.languages:  # an unknown one would drop every page, hours later
             near = _nearest(language, LANGUAGES)
             self._require(
@@ -209,8 +202,8 @@ class Recipe:
         if isinstance(values.get("near_dedup"), dict):
             values["near_dedup"] = _near_dedup(name, values["near_dedup"])
         for key in ("languages", "end_marks", "rules"):
-            if isinstance(values.get(key), list) or (key == "end_marks" and key in values):
-                values[key] = _as_tuple(values[key])
+            if isinstance(values.get(key), (list, str) if key == "end_marks" else list):
+                values[key] = tuple(values[key])
         languages = values.get("languages")
         if isinstance(languages, tuple) and all(isinstance(code, str) for code in languages):
             marks = base.get("end_marks", ENGLISH_END_MARKS)
@@ -219,10 +212,6 @@ class Recipe:
             if languages and UNSPACED.issuperset(languages):
                 values.setdefault("min_words_per_line", 1)
         return cls(**{**base, **values})
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, (list, str)) else value
 
 
 def _near_dedup(recipe: object, values: dict[str, Any]) -> NearDedup:

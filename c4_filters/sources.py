@@ -23,31 +23,29 @@ class Citation(NamedTuple):
     url: str
 
 
+#: Recipe -> name and url of what its rules are from.
 _RULES = {
-    "en": Citation("rules", f"{_PAPER}, section 2.2", _PAPER_URL),
-    "en.noblocklist": Citation(
-        "rules",
+    "en": (f"{_PAPER}, section 2.2", _PAPER_URL),
+    "en.noblocklist": (
         "C4, variant en.noblocklist of AllenAI",
         "https://huggingface.co/datasets/allenai/c4",
     ),
-    "en.noclean": Citation("rules", f"{_PAPER}, section 3.4.1 (unfiltered C4)", _PAPER_URL),
-    "en.paper_v3": Citation("rules", f"{_PAPER}, section 2.2, numbers as printed", _PAPER_URL),
-    "realnewslike": Citation("rules", f"{_PAPER}, section 3.4.1 (RealNews-like)", _PAPER_URL),
-    "webtextlike": Citation(
-        "rules", f"{_PAPER}, section 3.4.1 (WebText-like, crawls 2018-34 to 2019-30)", _PAPER_URL
+    "en.noclean": (f"{_PAPER}, section 3.4.1 (unfiltered C4)", _PAPER_URL),
+    "en.paper_v3": (f"{_PAPER}, section 2.2, numbers as printed", _PAPER_URL),
+    "realnewslike": (f"{_PAPER}, section 3.4.1 (RealNews-like)", _PAPER_URL),
+    "webtextlike": (
+        f"{_PAPER}, section 3.4.1 (WebText-like, crawls 2018-34 to 2019-30)",
+        _PAPER_URL,
     ),
-    "multilingual": Citation(
-        "rules",
+    "multilingual": (
         "mC4: Xue et al., mT5, NAACL 2021, section 3.1",
         "https://aclanthology.org/2021.naacl-main.41",
     ),
-    "tfds": Citation("rules", "TensorFlow Datasets, c4/en 3.1.0", _TF_URL),
-    **{
-        code: Citation(
-            "rules", f"{_PAPER}, section 2.2, in a language of section 3.1.3", _PAPER_URL
-        )
-        for code in ("de", "fr", "ro")
-    },
+    "tfds": ("TensorFlow Datasets, c4/en 3.1.0", _TF_URL),
+    **dict.fromkeys(
+        ("de", "fr", "ro"),
+        (f"{_PAPER}, section 2.2, in a language of section 3.1.3", _PAPER_URL),
+    ),
 }
 
 _BAD_WORDS = Citation(
@@ -78,7 +76,7 @@ def sources_of(recipe: Recipe) -> tuple[Citation, ...]:
     """
     found = []
     if RECIPES.get(recipe.name) == recipe and recipe.name in _RULES:
-        found.append(_RULES[recipe.name])
+        found.append(Citation("rules", *_RULES[recipe.name]))
     for wanted, source in (
         (recipe.bad_words, _BAD_WORDS),
         (recipe.domain_list, _DOMAINS),
