@@ -701,20 +701,11 @@ def repeated_spans(
     (['a'], array([0], dtype=uint32), array([2], dtype=uint64))
 
     """
-    files = sorted(buffers, key=lambda item: item[0])
-    before = sorted(older, key=lambda item: item[0])
+    files, before = _by_name(buffers), _by_name(older)
     parts = [unpack_spans(buffer) for _, buffer in files]
     parts += [_unpack_older_spans(buffer) for _, buffer in before]
     keys = _column([part.page_keys for part in parts])
-    return _losers_of_bucket(
-        [file for file, _ in files],
-        [file for file, _ in before],
-        [part.first_lane for part in parts],
-        [part.second_lane for part in parts],
-        (keys,),
-        [part.indices for part in parts],
-        keys,
-    )
+    return _losers_of_bucket(files, before, parts, (keys,), keys)
 
 
 def outdated_pages(
@@ -746,39 +737,41 @@ def outdated_pages(
     (['b'], array([1], dtype=uint32))
 
     """
-    files = sorted(buffers, key=lambda item: item[0])
-    before = sorted(older, key=lambda item: item[0])
+    files, before = _by_name(buffers), _by_name(older)
     parts = [unpack_pages(buffer) for _, buffer in (*files, *before)]
     stamps = _byte_column([part.timestamps for part in parts])
     hashes = _byte_column([part.digests for part in parts])
-    return _losers_of_bucket(
-        [file for file, _ in files],
-        [file for file, _ in before],
-        [part.first_lane for part in parts],
-        [part.second_lane for part in parts],
-        (*_words(stamps, 4, largest=True), *_words(hashes, 2)),
-        [part.indices for part in parts],
-        lambda rows: digest_keys(hashes(rows)),
-    )
+    columns = (*_words(stamps, 4, largest=True), *_words(hashes, 2))
+    return _losers_of_bucket(files, before, parts, columns, lambda rows: digest_keys(hashes(rows)))
+
+
+_Buffers: TypeAlias = Sequence[tuple[str, bytes]]
+
+
+def _by_name(buffers: _Buffers) -> _Buffers:
+    return sorted(buffers, key=lambda item: item[0])
 
 
 def _losers_of_bucket(
-    files: Sequence[str],
-    older: Sequence[str],
-    first_lanes: Sequence[UInt64s],
-    second_lanes: Sequence[UInt64s],
+    buffers: _Buffers,
+    older: _Buffers,
+    parts: Sequence[SpanRows] | Sequence[PageRows],
     columns: Sequence[_Column],
-    indices: Sequence[UInt32s],
     names_of: _Column,
 ) -> dict[str, Losers]:
-    """Return all rows of ``files`` but the smallest of each identity, by file, sorted.
+    """Return all rows of ``buffers`` but the smallest of each identity, by file, sorted.
 
-    Buffers of ``older`` files come after theirs; each of their rows is smaller than any of
-    ``files``. ``names_of``: what to name a row by, where it keeps what others lose.
+    ``parts`` are the rows of these buffers and then of the ``older`` ones, of which each row is
+    smaller than any of ``buffers``. ``names_of``: what to name a row by, where it keeps what others
+    lose.
     """
-    if not files:
+    if not buffers:
         return {}
-    every = [*files, *older]
+    files = [file for file, _ in buffers]
+    every = [*files, *(file for file, _ in older)]
+    first_lanes = [part.first_lane for part in parts]
+    second_lanes = [part.second_lane for part in parts]
+    indices = [part.indices for part in parts]
     ends = np.cumsum([len(lane) for lane in second_lanes])
     # Winners of a file come in order of the first lane, so that its rows are read in order.
     order, same = _order_by_prefix(np.concatenate(first_lanes))

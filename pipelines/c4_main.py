@@ -9,6 +9,7 @@ import io
 import os
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
@@ -165,7 +166,7 @@ class _Paragraphs(argparse.HelpFormatter):
             paragraph
             if paragraph.startswith(" ")
             else super(_Paragraphs, self)._fill_text(paragraph, width, indent)
-            for paragraph in text.strip("\n").split("\n\n")
+            for paragraph in textwrap.dedent(text).strip("\n").split("\n\n")
         )
 
 

@@ -414,14 +414,18 @@ def _rows_of_files(
 
 def _urls_by_bucket(build: _Build) -> Stage:
     """Model how buckets find the pages that lose to another file's."""
+    rows, moved = 2 * build.compared_pages, build.url_moved
+    return _by_bucket("urls by bucket", build, build.url_buckets, rows, build.url_buffers, moved)
+
+
+def _by_bucket(
+    name: str, build: _Build, buckets: int, rows: float, buffers: float, moved: float
+) -> Stage:
+    """Model how buckets compare their rows; for the arguments see `_rows_of_files`."""
     rates = build.rates
-    return Stage(
-        "urls by bucket",
-        build.url_buckets,
-        cpu_s=rates.bucket_row_s * 2 * build.compared_pages
-        + rates.bucket_buffer_s * build.url_buffers,
-        process_bytes=rates.bucket_ratio * build.url_moved / build.url_buckets,
-    )
+    cpu_s = rates.bucket_row_s * rows + rates.bucket_buffer_s * buffers
+    memory = rates.bucket_ratio * moved / buckets
+    return Stage(name, buckets, cpu_s=cpu_s, process_bytes=memory)
 
 
 def _spans_of_files(build: _Build) -> Stage:
@@ -432,15 +436,11 @@ def _spans_of_files(build: _Build) -> Stage:
 
 def _spans_by_bucket(build: _Build) -> Stage:
     """Model how buckets find the spans that go."""
-    rates = build.rates
-    return Stage(
-        "spans by bucket",
-        build.span_buckets,
-        cpu_s=rates.bucket_row_s * (build.sent + build.older_sent)
-        + rates.bucket_buffer_s * build.span_buffers,
-        shuffle_bytes=_REPEATED * spans.LOSER_BYTES * build.sent,
-        process_bytes=rates.bucket_ratio * build.span_moved / build.span_buckets,
-    )
+    rows, moved = build.sent + build.older_sent, build.span_moved
+    name, buffers = "spans by bucket", build.span_buffers
+    stage = _by_bucket(name, build, build.span_buckets, rows, buffers, moved)
+    lost = _REPEATED * spans.LOSER_BYTES * build.sent
+    return dataclasses.replace(stage, shuffle_bytes=lost)
 
 
 def _removals(build: _Build) -> Stage:

@@ -1,7 +1,6 @@
 """``c4 finetune``: check the options, fine-tune, print a table of the results."""
 
 import argparse
-import textwrap
 
 from model.commands.pretrain_config import ModelOptions, model_of
 from model.commands.starting import add_process_options, joined_processes, report_failures_once
@@ -25,8 +24,7 @@ _OTHERS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 finetune``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         Run the same command again to resume from the newest checkpoint in --out. You may then
         change --steps (but with --unfreeze), --mesh, --accumulate, --remat, --attention, --workers
         and the options about logs and kept checkpoints; any other change is refused.
@@ -37,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         exit status: 0 done; 1 failed, refused, or stopped because the loss is NaN or diverges;
         2 wrong usage; 130 interrupted (SIGINT or SIGTERM: the state was saved, unless it came
         before the first step)
-        """
-    )
+    """
     add_options(parser, FinetuneConfig, "source", "tasks", "validation", "data", "form", "out")
     group = parser.add_argument_group(
         "a model with new parameters", "Without --from: what the tasks alone teach a model."

@@ -1,7 +1,6 @@
 """``c4 build``: read the options, build, print the summary."""
 
 import argparse
-import textwrap
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -30,16 +29,14 @@ _GROUPS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 build``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         Every option of Apache Beam may be given too, such as --runner=FlinkRunner with
         --flink_master=HOST:PORT (docs/flink.md). Without --runner the build runs on this machine,
         on all cores. The same command run again skips WET files that are cleaned already.
 
         exit status: 0 built; 1 failed or refused, or more files unreadable than allowed; 2 an
         option is missing or has no value; 130 interrupted
-        """
-    )
+    """
     add_build_options(parser)
 
 

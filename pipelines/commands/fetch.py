@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import textwrap
 import time
 
 from pipelines.crawl.fetch import FetchConfig, fetch
@@ -19,8 +18,7 @@ class _Options:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 fetch``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         The same command run again continues where it was stopped. Files that are there already are
         not fetched again.
 
@@ -31,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
         exit status: 0 all files are there; 1 some are missing, each is named; 2 wrong usage; 130
         interrupted
-        """
-    )
+    """
     add_options(parser, FetchConfig)
     add_options(parser, _Options)
 

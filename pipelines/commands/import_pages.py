@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import functools
-import textwrap
 from collections.abc import Sequence
 
 from c4_filters.recipes import Recipe, load_recipe
@@ -37,16 +36,14 @@ class _Options(BuildConfig):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 import``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         The result is a corpus like any other. Each file is a unit of work: the same command run
         again skips files that are done already. Options of Apache Beam may be given too, as to
         c4 build.
 
         exit status: 0 imported; 1 failed or refused, or more files unreadable than allowed; 2 an
         option is missing or has no value; 130 interrupted
-        """
-    )
+    """
     build.add_build_options(parser, _Options, without=("crawl", "files", "base_url"))
 
 

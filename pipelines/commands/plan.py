@@ -5,7 +5,6 @@ import dataclasses
 import json
 import math
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -33,16 +32,14 @@ _HEADINGS = "stage tasks CPU read written shuffled writes reads memory wall"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 plan``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         The figures are those of recipe en on a raw crawl. --like takes them from a corpus that c4
         build has made of some of your files, with your recipe and on your machine, and is better.
         Prices are a table that you can edit; they change. docs/scale.md has the model, what it was
         checked against, and its limits.
 
         exit status: 0 planned; 1 refused, or the machine is too small; 2 wrong usage
-        """
-    )
+    """
     add_options(parser, _Options, "crawl", "files", "inputs", "workers", "machine")
     add_options(parser, BuildConfig, "shards", "formats", "provenance", "against")
     add_options(parser, _Options, "like", "cpu_factor", "prices", "json")

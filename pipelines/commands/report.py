@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import textwrap
 
 from pipelines.corpus import layout
 from pipelines.options import add_options, check_bounds, given_values, option
@@ -36,12 +35,10 @@ class _Options:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 report``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         Reads the whole corpus, and its kept files and sampled WET records where they are still
         there. The page needs no network and opens in any browser.
-        """
-    )
+    """
     add_options(parser, _Options)
 
 

@@ -1,7 +1,6 @@
 """``c4 split``: a corpus of many languages -> a corpus for each."""
 
 import argparse
-import textwrap
 
 from pipelines.options import add_options, given_values
 from pipelines.printing import counted, printable
@@ -10,12 +9,10 @@ from pipelines.split_corpus import SplitConfig, split_corpus
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 split``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         Each language gets a folder, such as DIR/de, that is a corpus: c4 verify, c4 vocab and
         c4 pretrain take it. The same command run again writes what is missing.
-        """
-    )
+    """
     add_options(parser, SplitConfig)
 
 

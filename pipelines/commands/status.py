@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import textwrap
 
 from pipelines.options import add_options, given_values, option
 from pipelines.printing import counted, duration, printable, size
@@ -23,15 +22,13 @@ class _Options:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 status``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         The state is running, interrupted (Ctrl-C), died, done, or waiting (a job that is written
         down but not started). Reads the folder only: works on any machine that sees it, on any
         runner, while the build runs and after it died.
 
         exit status: 0 whatever the state; 1 no build has begun in the folder; 2 wrong usage
-        """
-    )
+    """
     add_options(parser, _Options, "folder")
     add_options(parser.add_mutually_exclusive_group(), _Options, "json", "prometheus")
 

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import textwrap
 from typing import Any
 
 from pipelines import storage, verify_corpus
@@ -24,14 +23,12 @@ class _Options:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 verify``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         Checks the sums in manifest.json, the SHA-256 of every shard, the root digest, the files
         beside the shards and the checksums of the kept files.
 
         exit status: 0 no problems; 1 problems, one per line; 2 wrong usage
-        """
-    )
+    """
     add_options(parser, _Options)
 
 

@@ -481,6 +481,10 @@ def _second(values: list[str]) -> str:
     return values[1] if len(values) > 1 else values[0]
 
 
+_SIGNS = {"fl. ": ("floruit", "fl."), "US$": ("us$", "usd"), "£": ("£", "gbp"), "€": ("€", "eur"),
+          "¥": ("¥", "jpy"), "A$": ("a$", "aud"), "₹": ("inr",)}  # fmt: skip
+
+
 def _before(sign: str) -> Callable[[list[str]], str]:
     return lambda values: f"{sign}{values[0]}"
 
@@ -535,13 +539,7 @@ _KEPT: dict[str, Callable[[list[str]], str]] = {
     **dict.fromkeys(("transl", "transliteration", "script", "font color"), _last),
     **dict.fromkeys(("convert", "cvt", "unité", "unit"), _convert),
     **dict.fromkeys(("circa", "c.", "ca.", "ca"), lambda values: f"c. {' – c. '.join(values[:2])}"),
-    **dict.fromkeys(("floruit", "fl."), _before("fl. ")),
-    **dict.fromkeys(("us$", "usd"), _before("US$")),
-    **dict.fromkeys(("£", "gbp"), _before("£")),
-    **dict.fromkeys(("€", "eur"), _before("€")),
-    **dict.fromkeys(("¥", "jpy"), _before("¥")),
-    **dict.fromkeys(("a$", "aud"), _before("A$")),
-    "inr": _before("₹"),
+    **{name: _before(sign) for sign, names in _SIGNS.items() for name in names},
     **dict.fromkeys(("frac", "fraction", "sfrac"), _fraction),
     "gaps": "".join,
     "as of": lambda values: f"As of {'-'.join(values)}",

@@ -26,7 +26,7 @@ from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.corpus.reading import open_corpus
 from pipelines.provenance.kept import KeptCorpus
-from pipelines.provenance.kept_file import DroppedPage, KeptPage
+from pipelines.provenance.kept_file import KeptPage
 
 #: Reasons that are not verdicts of a page.
 NOT_READ = "not_read"  # no record of the inputs became a page of this address
@@ -197,12 +197,8 @@ class _Side:
         """Return why a page is not in this corpus."""
         if self._kept is None:
             return None
-        verdicts = [
-            copy.page.verdict
-            if isinstance(copy.page, DroppedPage)
-            else copy.page.judge(self._rules).result.verdict
-            for copy in self._kept.find(page.url)
-        ]
+        copies = self._kept.find(page.url)
+        verdicts = [copy.page.judge(self._rules).result.verdict for copy in copies]
         if not verdicts:
             return NOT_READ
         dropped = [verdict for verdict in verdicts if verdict is not PageVerdict.KEPT]

@@ -275,9 +275,7 @@ class Explainer:
         kept, timestamp = None, ""
         if isinstance(copy.page, KeptPage):
             kept, url, timestamp = copy.page, copy.page.url, copy.page.timestamp
-            judgement = kept.judge(self._rules)
-        else:
-            judgement = Judgement(CleanPage(copy.page.verdict), "")
+        judgement = copy.page.judge(self._rules)
         offset = copy.page.offset
         account = Account(copy.path, offset, url, timestamp, judgement, None, change, kept, {})
         yield from self._with_keepers(account, copies)

@@ -31,7 +31,7 @@ from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import read_manifest
 from pipelines.provenance.index import Entries, Index, Place, find_index, write_index
 from pipelines.provenance.kept_file import BEFORE_SPANS, DroppedPage, KeptFile, KeptPage
-from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
+from pipelines.stages.clean_files import BEFORE_URLS, same_content
 
 _LOOKUPS = 10_000  # of a page in a kept file, for keepers of copies: some 10 to 30 s
 _MOST_OPEN = 64  # kept files, between questions
@@ -126,14 +126,7 @@ class KeptCorpus(Closing):
             found = storage.stat(path)
         except FileNotFoundError:
             return "is gone"
-        summary = FileSummary(
-            path,
-            layout.file_name(path),
-            entry.bytes,
-            sha256=entry.sha256,
-            identity=entry.identity,
-        )
-        if found.size != entry.bytes or not same_content(summary, found.identity, verify=False):
+        if found.size != entry.bytes or not same_content(entry, found.identity, verify=False):
             return f"has changed since {self.folder} was built"
         return ""
 
@@ -240,7 +233,7 @@ class KeptCorpus(Closing):
             for copy in copies
             if isinstance(copy.page, DroppedPage) or normalize_url(copy.page.url) == wanted
         ]
-        return sorted(found, key=lambda copy: (copy.path, *_place(copy.page)))
+        return sorted(found, key=lambda copy: (copy.path, copy.page.offset, copy.page.inner_offset))
 
     def holding(self, sentence: str, most: int) -> tuple[list[Held], int]:
         """Find the pages that passed the rules with a sentence in them; uses the index.
@@ -463,10 +456,6 @@ def _in_threads(read: Callable[[_Key], list[_Found]], keys: Sequence[_Key]) -> l
         return [found for key in keys for found in read(key)]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         return [found for each in pool.map(read, keys) for found in each]
-
-
-def _place(page: KeptPage | DroppedPage) -> tuple[int, int]:
-    return page.offset, page.inner_offset if isinstance(page, KeptPage) else 0
 
 
 def _short(digest: bytes) -> int:

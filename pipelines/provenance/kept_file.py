@@ -65,11 +65,17 @@ class DroppedPage(NamedTuple):
 
     offset: int
     verdict: str  # a PageVerdict, or that of a user's rule
+    inner_offset: int = 0
 
     @property
     def by_own_rule(self) -> bool:
         """Whether a user's rule dropped it."""
         return not isinstance(self.verdict, PageVerdict)
+
+    def judge(self, rules: PageRules) -> Judgement:
+        """Return what the build made of the page, without a note; see `KeptPage.judge`."""
+        del rules
+        return Judgement(CleanPage(self.verdict), "")
 
 
 class KeptFile(Closing):

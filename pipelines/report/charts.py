@@ -50,12 +50,8 @@ def bars(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], l
         "text.parse_math": False,
         "text.usetex": False,
         "axes.unicode_minus": False,
-        "text.color": _TEXT,
-        "axes.labelcolor": _TEXT,
-        "xtick.color": _TEXT,
-        "ytick.color": _TEXT,
-        "axes.edgecolor": _FAINT,
-        "grid.color": _FAINT,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _TEXT),
+        **dict.fromkeys(("axes.edgecolor", "grid.color"), _FAINT),
     }
     with matplotlib.rc_context(settings):
         height = _AROUND + _ROW * max(1, len(labels)) * (1.5 if len(series) > 1 else 1)
