@@ -68,19 +68,14 @@ class _Matcher:
             for char in entry
         )
         # Aho-Corasick as a DFA: 0.02 ms a page against 1.4 for one compiled alternation.
-        self._automaton = (
-            ahocorasick_rs.BytesAhoCorasick(
-                [entry.encode("utf-8", "surrogatepass") for entry in self._entries],
-                implementation=ahocorasick_rs.Implementation.DFA
-                if len(self._entries) <= _MOST_FOR_DFA
-                else ahocorasick_rs.Implementation.ContiguousNFA,
-            )
-            if self._entries
-            else None
+        kinds, few = ahocorasick_rs.Implementation, len(self._entries) <= _MOST_FOR_DFA
+        self._automaton = ahocorasick_rs.BytesAhoCorasick(
+            [entry.encode("utf-8", "surrogatepass") for entry in self._entries],
+            implementation=kinds.DFA if few else kinds.ContiguousNFA,
         )
 
     def first(self, text: str) -> str | None:
-        if self._automaton is None:
+        if not self._entries:
             return None
         lowered = ascii_lowered(text) if self._ascii_letters else None
         if lowered is None:

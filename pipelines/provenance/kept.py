@@ -96,6 +96,8 @@ class KeptCorpus(Closing):
         self.inputs = {file.path: file for file in self.made.inputs}
         self.recipe = Recipe.from_mapping(self.made.recipe)
         self._paths = sorted(self.inputs)
+        self._index_path = layout.why_index(folder)
+        self._ranks_are_keys = self.recipe.dedup_urls and self.recipe.order != "dedup_first"
         self._opened: dict[str, KeptFile] = {}  # files that stay open, the last used ones last
         self._lookups = _LOOKUPS
         self._holders: dict[int, Holder] = {}  # by rank
@@ -175,10 +177,6 @@ class KeptCorpus(Closing):
                 self.index.close()
             self.index = None
             return self.require_index().find(name, key, most)
-
-    @property
-    def _index_path(self) -> str:
-        return layout.why_index(self.folder)
 
     @functools.cached_property
     def _digest(self) -> str:
@@ -422,10 +420,6 @@ class KeptCorpus(Closing):
             for rank, url in self._urls_in(other, left):
                 self._holders[rank] = Holder(url)
         return True
-
-    @property
-    def _ranks_are_keys(self) -> bool:
-        return self.recipe.dedup_urls and self.recipe.order != "dedup_first"
 
     def _urls_in(self, path: str, ranks: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Yield rank and address of pages of a WET file that have one of these ranks."""

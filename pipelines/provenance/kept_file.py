@@ -23,6 +23,7 @@ from pipelines.provenance.index import Entries, pack_places
 
 #: Of pages that keep no copy of a span: they went before spans were compared.
 BEFORE_SPANS = (PageVerdict.DUPLICATE_URL, PageVerdict.OPTED_OUT)
+_AS_KEPT = ("url", "text", "timestamp", "offset", "inner_offset", "digest")  # columns
 #: Returns the 16-byte identities of the units of a text.
 UnitsOf: TypeAlias = Callable[[str], Iterable[bytes]]
 
@@ -116,13 +117,8 @@ class KeptFile(Closing):
             removed = self._removals.units(unit, len(starts))
             code, probability = row["language"], row["language_probability"]
             yield KeptPage(
-                url=row["url"],
-                text=row["text"],
-                timestamp=row["timestamp"],
+                **{name: row[name] for name in _AS_KEPT},
                 language=None if code is None else Language(code, probability),
-                offset=row["offset"],
-                inner_offset=row["inner_offset"],
-                digest=row["digest"],
                 starts=starts,
                 removed=removed,
                 unit_keepers=[

@@ -2,10 +2,9 @@
 
 import contextlib
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +24,14 @@ from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.manifest import OPT_OUT, WET, InputFile, Manifest
 from pipelines.corpus.opened import Opened, OpenedFiles
 from pipelines.corpus.removals import PAGE_VERDICTS
+from pipelines.provenance.explainer import pages_from
 from pipelines.report.counting import GroupSizes, Repeated, Smallest, mixed
 from pipelines.report.text import excerpt
-from pipelines.stages.clean_files import read_pages, read_rejects
-from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
+from pipelines.stages.clean_files import read_rejects
+from pipelines.wet.results import Reject, UnreadableWetError
 
 _SPLITS = range(len(layout.SPLITS))
 _ALL_KEYS = (0, 1 << 64)
-_FIRST_BYTES = 1 << 16  # of a record, as stored; what does not fit is read in larger pieces
 _LINES, _LINE_CHARS, _TEXT_CHARS = 12, 400, 1_500  # of a sampled page
 _REPEATED = 20
 _PAGES_OF_SPAN = 6
@@ -285,27 +284,17 @@ class _Reader:
             return
         with storage.open_raw(file.path, scattered=True) as stream:
             for place in places:
-                page = None
-                size = _FIRST_BYTES
-                while page is None:
-                    stream.seek(place.offset)
-                    piece = stream.read(size)
-                    page = self._page_in(piece, place.key)
-                    if len(piece) < size or size > 2 * self._made.settings.max_record_bytes:
-                        break
-                    size *= 16
-                yield page or f"{file.path} no longer holds them"
+                yield self._page_at(stream, place) or f"{file.path} no longer holds them"
 
-    def _page_in(self, piece: bytes, key: int) -> RawPage | None:
+    def _page_at(self, stream: BinaryIO, place: _Place) -> RawPage | None:
         settings = self._made.settings
         limits = settings.max_record_bytes, settings.max_file_bytes
-        pages = read_pages(io.BytesIO(piece), ReadStats(), self._recipe, Counter(), *limits)
         with contextlib.suppress(UnreadableWetError):
-            for page in pages:
-                if isinstance(page, Reject):
-                    return None  # the piece ends in the record
-                if page_key(normalize_url(page[1].url)) == key:
-                    return page[1]
+            for found in pages_from(stream, place.offset, self._recipe, limits):
+                if isinstance(found, Reject) or found.place.offset > place.offset:
+                    return None
+                if page_key(normalize_url(found.page.url)) == place.key:
+                    return found.page
         return None
 
     # ---------------------------------------------------------------------------- duplicates
@@ -358,18 +347,14 @@ class _Reader:
     def _add_place(
         self, file: CleanedFile, prints: Fingerprints, page: int, unit: int, span: dict[str, Any]
     ) -> None:
-        key, digest = int(prints.url_identities[page, 0]), prints.digests[page].tobytes()
-        for split in _SPLITS:
-            for rows, _, _ in file.slices(split, key, key + 1):
-                for row in rows.select(["url", "text", "unit_starts", "digest"]).to_pylist():
-                    if row["digest"] != digest or row["url"] in span["pages"]:
-                        continue
-                    starts = [*row["unit_starts"], len(row["text"])]
-                    end = min(unit + self._recipe.dedup_window, len(starts) - 1)
-                    text = row["text"][starts[unit] : starts[end]].strip()
-                    span["text"] = span["text"] or excerpt(text, _TEXT_CHARS)
-                    span["pages"].append(row["url"])
-                    return
+        rows, _, _ = file.page(page)
+        [row] = rows.select(["url", "text", "unit_starts"]).to_pylist()
+        if row["url"] not in span["pages"]:
+            starts = [*row["unit_starts"], len(row["text"])]
+            end = min(unit + self._recipe.dedup_window, len(starts) - 1)
+            text = row["text"][starts[unit] : starts[end]].strip()
+            span["text"] = span["text"] or excerpt(text, _TEXT_CHARS)
+            span["pages"].append(row["url"])
 
 
 def _removed_spans(
