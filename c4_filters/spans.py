@@ -27,12 +27,11 @@ another file; a bucket says which page keeps the copy. :func:`final_keepers` fol
 """
 
 import bisect
-import dataclasses
 import functools
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import mmh3
 import numpy as np
@@ -106,24 +105,12 @@ def unit_identities(text: str, starts: Sequence[int]) -> bytes:
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Spans:
+class Spans(NamedTuple):
     """All spans of one file, in the order of its pages and of the units in them."""
 
     ids: UInt64s  # [spans, 2]
     page: Rows  # [spans] page that the span lies in, from 0
     first_unit: Rows  # [spans] first unit of the span, counted through the whole file
-
-    def __post_init__(self) -> None:
-        count = len(self.page)
-        if self.ids.shape != (count, 2) or self.first_unit.shape != (count,):
-            raise ValueError(
-                "spans need ids [n, 2], page [n] and first_unit [n], got "
-                f"{self.ids.shape}, {self.page.shape} and {self.first_unit.shape}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.page)
 
 
 def span_identities(units: UInt64s, units_per_page: npt.ArrayLike, window: int) -> Spans:
@@ -229,8 +216,7 @@ def _hash_windows(units: UInt64s, first_unit: Rows, window: int) -> UInt64s:
 # ----------------------------------------------------------------------------- inside one file
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Winners:
+class Winners(NamedTuple):
     """The rows of one file, split into those that stay and those that another row replaces."""
 
     rows: Rows  # [winners], in the order of their identities' first lanes, and so of buckets
@@ -238,8 +224,7 @@ class Winners:
     keepers: Rows  # [losers], the winner of the same identity
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Losers:
+class Losers(NamedTuple):
     """The rows of one file that lose to another row of their bucket."""
 
     indices: UInt32s  # [losers]
@@ -366,8 +351,7 @@ def bucket_of(ids: UInt64s, buckets: int) -> Rows:
     return shares.view(np.int64)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SpanRows:
+class SpanRows(NamedTuple):
     """The columns of one buffer of spans, each ``[rows]``."""
 
     first_lane: UInt64s  # of the span's identity
@@ -376,8 +360,7 @@ class SpanRows:
     indices: UInt32s  # row in the file's list of spans
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class PageRows:
+class PageRows(NamedTuple):
     """The columns of one buffer of pages, ``[rows]`` or ``[rows, bytes]``."""
 
     first_lane: UInt64s  # of the url's identity

@@ -66,13 +66,9 @@ class Stored:
         self.stats.sha256 = self._digest.hexdigest()
 
 
-def _gzip() -> Any:
-    return zlib.decompressobj(31)
-
-
 # First bytes -> what unpacks one stream. Files are often several streams, one after the other.
 _PACKED: tuple[tuple[bytes, Callable[[], Any]], ...] = (
-    (b"\x1f\x8b", _gzip),
+    (b"\x1f\x8b", lambda: zlib.decompressobj(31)),
     (b"BZh", bz2.BZ2Decompressor),
     (b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(memlimit=_XZ_BYTES)),
 )

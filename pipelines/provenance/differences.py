@@ -166,7 +166,7 @@ class _Side:
     @functools.cached_property
     def _kept(self) -> KeptCorpus | None:
         """The kept files, with their index, if there are any."""
-        if self.made.keep != "all" or self.made.settings.source == CORPORA:
+        if self.made.keep != "all":
             return None
         kept = KeptCorpus(self._folder)
         kept.require_index()

@@ -424,18 +424,18 @@ class KeptCorpus(Closing):
     def _urls_in(self, path: str, ranks: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Yield rank and address of pages of a WET file that have one of these ranks."""
         with self.open(path) as file:
+            found: Iterable[tuple[int, KeptPage]]
             if self._ranks_are_keys:
-                for rank in ranks:
-                    for url, _ in file.current_urls(rank):
-                        yield rank, url
-                return
-            prints = read_fingerprints(layout.fingerprints(self.folder, layout.file_name(path)))
-            cleaned = prints.ranks[: prints.cleaned_pages]
-            for row in np.flatnonzero(np.isin(cleaned, np.array(ranks, np.uint64))).tolist():
-                digest = prints.digests[row].tobytes()
-                for url, found in file.current_urls(int(prints.url_identities[row, 0])):
-                    if found == digest:
-                        yield int(cleaned[row]), url
+                found = ((rank, page) for rank in ranks for page in file.pages(rank))
+            else:
+                name = layout.file_name(path)
+                prints = read_fingerprints(layout.fingerprints(self.folder, name))
+                cleaned = prints.ranks[: prints.cleaned_pages]
+                rows = np.flatnonzero(np.isin(cleaned, np.array(ranks, np.uint64))).tolist()
+                found = ((int(cleaned[row]), file.page(row)) for row in rows)
+            for rank, page in found:
+                if page.lost not in BEFORE_SPANS:
+                    yield rank, page.url
 
     def _may_look(self, count: int) -> bool:
         if self._lookups < count:

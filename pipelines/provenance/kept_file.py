@@ -130,15 +130,6 @@ class KeptFile(Closing):
             )
             unit += len(starts)
 
-    def current_urls(self, key: int) -> Iterator[tuple[str, bytes]]:
-        """Yield address and digest of the pages of a key whose spans were compared."""
-        for rows, first_page, _ in self._slices(key, range(len(SPLITS))):
-            gone = self._removals.pages(first_page, len(rows)).tolist()
-            values = rows.select(["url", "digest"]).to_pylist()
-            for row, lost in zip(values, gone, strict=True):
-                if PAGE_VERDICTS[lost] not in BEFORE_SPANS:
-                    yield row["url"], row["digest"]
-
     def dropped(self, key: int) -> list[DroppedPage]:
         """Return the pages of a key that the rules before deduplication dropped."""
         rows = np.flatnonzero(self._dropped.keys == np.uint64(key))

@@ -7,7 +7,6 @@ an image it can run none either, whatever the labels are. The table beside a cha
 
 import base64
 import io
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -64,7 +63,7 @@ def bars(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], l
                 row + (number - (len(series) - 1) / 2) * thickness for row in range(len(labels))
             ]
             axes.barh(
-                places, [_finite(value) for value in values], height=thickness * 0.92,
+                places, values, height=thickness * 0.92,
                 color=_SERIES[number], label=_short(name),
             )  # fmt: skip
         axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
@@ -86,10 +85,6 @@ def bars(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], l
         written = io.BytesIO()
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     return _address(written.getvalue().decode())
-
-
-def _finite(value: float) -> float:
-    return float(value) if math.isfinite(value) else 0.0
 
 
 def _short(label: str) -> str:
