@@ -238,7 +238,8 @@ class _Reader:
             [LineVerdict.DUPLICATE if is_gone else LineVerdict.KEPT, text[begin:end].strip()]
             for begin, end, is_gone in zip(starts, [*starts[1:], len(text)], gone, strict=True)
         ]
-        self._samples[verdict].add(rank, _shown(pages, at, judgement.note, _cut(units)))
+        alike = self._samples.setdefault(verdict, Smallest(self._most))
+        alike.add(rank, _shown(pages, at, judgement.note, _cut(units)))
 
     def _read_records(self, notes: list[str]) -> dict[str, list[dict[str, Any]]]:
         """Read the sampled records from the WET files and explain them."""
