@@ -8,6 +8,7 @@ module reads a file, asks a network or knows a price. docs/scale.md says how far
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 from c4_filters import spans
 from pipelines.corpus.cleaned import BATCH_ROWS, BATCH_TEXT_BYTES
@@ -246,8 +247,7 @@ def make_plan(
     True
     """
     build = _Build(work, fleet, rates or Rates(), shards, formats, provenance, older or OlderWork())
-    makers = [_clean, _urls_of_files, _urls_by_bucket, _spans_of_files, _spans_by_bucket, _removals]
-    stages = [make(build) for make in makers]
+    stages = [_clean(build), *_compare(build), _removals(build)]
     if build.merging is not None:
         stages.append(_merge(build, build.merging))
     stages.append(_write(build))
@@ -379,10 +379,17 @@ def _clean(build: _Build) -> Stage:
     )
 
 
-def _urls_of_files(build: _Build) -> Stage:
-    """Model how fingerprints become urls by bucket."""
-    cpu_s = build.rates.url_page_s * build.compared_pages
-    return _rows_of_files("urls of files", build, cpu_s, build.url_buffers, build.url_moved, 3)
+def _compare(build: _Build) -> Iterator[Stage]:
+    """Model how all files compare their urls by bucket, and then their spans."""
+    rates, buffers, moved = build.rates, build.url_buffers, build.url_moved
+    cpu_s, rows = rates.url_page_s * build.compared_pages, 2 * build.compared_pages
+    yield _rows_of_files("urls of files", build, cpu_s, buffers, moved, 3)
+    yield _by_bucket("urls by bucket", build, build.url_buckets, rows, buffers, moved)
+    buffers, moved = build.span_buffers, build.span_moved
+    cpu_s, rows = rates.unit_s * build.compared_units, build.sent + build.older_sent
+    yield _rows_of_files("spans of files", build, cpu_s, buffers, moved, 8)
+    stage = _by_bucket("spans by bucket", build, build.span_buckets, rows, buffers, moved)
+    yield dataclasses.replace(stage, shuffle_bytes=_REPEATED * spans.LOSER_BYTES * build.sent)
 
 
 def _rows_of_files(
@@ -412,12 +419,6 @@ def _rows_of_files(
     )
 
 
-def _urls_by_bucket(build: _Build) -> Stage:
-    """Model how buckets find the pages that lose to another file's."""
-    rows, moved = 2 * build.compared_pages, build.url_moved
-    return _by_bucket("urls by bucket", build, build.url_buckets, rows, build.url_buffers, moved)
-
-
 def _by_bucket(
     name: str, build: _Build, buckets: int, rows: float, buffers: float, moved: float
 ) -> Stage:
@@ -426,21 +427,6 @@ def _by_bucket(
     cpu_s = rates.bucket_row_s * rows + rates.bucket_buffer_s * buffers
     memory = rates.bucket_ratio * moved / buckets
     return Stage(name, buckets, cpu_s=cpu_s, process_bytes=memory)
-
-
-def _spans_of_files(build: _Build) -> Stage:
-    """Model how fingerprints become spans by bucket."""
-    cpu_s = build.rates.unit_s * build.compared_units
-    return _rows_of_files("spans of files", build, cpu_s, build.span_buffers, build.span_moved, 8)
-
-
-def _spans_by_bucket(build: _Build) -> Stage:
-    """Model how buckets find the spans that go."""
-    rows, moved = build.sent + build.older_sent, build.span_moved
-    name, buffers = "spans by bucket", build.span_buffers
-    stage = _by_bucket(name, build, build.span_buckets, rows, buffers, moved)
-    lost = _REPEATED * spans.LOSER_BYTES * build.sent
-    return dataclasses.replace(stage, shuffle_bytes=lost)
 
 
 def _removals(build: _Build) -> Stage:

@@ -345,23 +345,21 @@ class _Run:
             return "fetch", self.received, max(total, self.received), 0
 
 
+@dataclasses.dataclass
 class _Arriving:
     """An unfinished file, checked while it grows."""
 
-    def __init__(
-        self,
-        run: _Run,
-        file: _File,
-        part: io.FileIO,
-        side: pathlib.Path,
-        source: Version | None,
-        patience: Patience,
-    ) -> None:
-        self._run, self._file, self._part, self._side = run, file, part, side
-        self._source, self._patience = source, patience
-        self._most = run.config.max_file_bytes
-        self._check = WholeGzip(self._most) if _is_gzip(file) else None
-        self.size = 0
+    _run: _Run
+    _file: _File
+    _part: io.FileIO
+    _side: pathlib.Path
+    _source: Version | None
+    _patience: Patience
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self._most = self._run.config.max_file_bytes
+        self._check = WholeGzip(self._most) if _is_gzip(self._file) else None
 
     def take_found(self) -> None:
         """Take the bytes of earlier runs."""
