@@ -129,9 +129,8 @@ class BadWords:
         language = language.split("-")[0]
         matcher = self._matchers.get(language)
         if matcher is None:
-            words = self._lists.get(language)
-            if words is None:
-                words = packaged_badwords(language)
+            listed = language in self._lists
+            words = self._lists[language] if listed else packaged_badwords(language)
             matcher = self._matchers[language] = _Matcher(language, words)
         return matcher.first(text)
 

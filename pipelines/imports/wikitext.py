@@ -404,19 +404,16 @@ class _Writer:
         name = str(node.tag).strip().lower()
         if node.wiki_markup and name in _ITEMS:
             self.parts.append(_ITEM)
-            return
-        if name == "br":
+        elif name == "br":
             self.parts.append(_BREAK)
-            return
-        if name in _DROPPED_TAGS:
+        elif name in _DROPPED_TAGS:
             self.parts += (_HOLE, _BREAK)
-            return
-        if name not in _BLOCKS:
+        elif name in _BLOCKS:
+            self.parts.append(_BREAK)
             self.write(node.contents)
-            return
-        self.parts.append(_BREAK)
-        self.write(node.contents)
-        self.parts.append(_BREAK)
+            self.parts.append(_BREAK)
+        else:
+            self.write(node.contents)
 
     def write_wikilink(self, node: Any) -> None:
         title = str(node.title).strip()

@@ -41,9 +41,9 @@ def gather(corpus: Corpus, made: Manifest, samples: int) -> dict[str, Any]:
     facts, counts = Facts.of(made), made.counts
     kept = [
         sample(
-            page["url"],
-            ", ".join(filter(None, (page["language"], page["date"]))),
-            [["", line] for line in page["text"].split("\n")[:12]],
+            page.url,
+            ", ".join(filter(None, (page.language, page.timestamp))),
+            [["", line] for line in page.text.split("\n")[:12]],
         )
         for page in written.samples
     ]
