@@ -22,7 +22,6 @@ from model.data.text_sample import Sample, TextSource
 from model.data.train_vocabulary import VocabularyOptions
 from model.data.vocabulary import EXTRA_IDS, Vocabulary
 from model.small_files import naming_option, require_local
-from model.text_table import text_table
 from pipelines.corpus.reading import open_corpus
 from pipelines.options import add_options, check_bounds, given_values, option
 
@@ -199,8 +198,11 @@ def _print_report(path: str, report: dict[str, Any]) -> None:
                 f"{corpus['unknown_pieces_per_million']:,.1f}",
             )
         )
-    for line in text_table(rows, right=range(1, len(rows[0]))):
-        print(f"  {line}")
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for name, *numbers in rows:
+        cells = [name.ljust(widths[0])]
+        cells += [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
+        print("  " + "  ".join(cells))
 
 
 class _Progress:
