@@ -27,22 +27,11 @@ if TYPE_CHECKING:
     from c4_filters.verdicts import PageVerdict as PageVerdict
     from c4_filters.verdicts import RejectReason as RejectReason
 
-_PLACES = {
-    "RECIPES": "c4_filters.recipes",
-    "CleanPage": "c4_filters.pages",
-    "ExplainedLine": "c4_filters.explain",
-    "ExplainedPage": "c4_filters.explain",
-    "LineVerdict": "c4_filters.verdicts",
-    "NearDedup": "c4_filters.recipes",
-    "PageRules": "c4_filters.pages",
-    "PageVerdict": "c4_filters.verdicts",
-    "RawPage": "c4_filters.pages",
-    "Recipe": "c4_filters.recipes",
-    "RejectReason": "c4_filters.verdicts",
-    "explain_page": "c4_filters.explain",
-    "load_recipe": "c4_filters.recipes",
-    "load_rules": "c4_filters.pages",
-    "normalize_url": "c4_filters.urls",
+_NAMES = {
+    "explain": ("ExplainedLine", "ExplainedPage", "explain_page"),
+    "pages": ("CleanPage", "PageRules", "RawPage", "load_rules"),
+    "recipes": ("RECIPES", "NearDedup", "Recipe", "load_recipe"),
+    "urls": ("normalize_url",),
+    "verdicts": ("LineVerdict", "PageVerdict", "RejectReason"),
 }
-__getattr__, __dir__ = lazy_names(__name__, _PLACES)
-__all__ = list(_PLACES)
+__getattr__, __dir__, __all__ = lazy_names(__name__, _NAMES)

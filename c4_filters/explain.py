@@ -47,19 +47,13 @@ def explain_page(page: RawPage, rules: PageRules) -> ExplainedPage:
     lines = split_lines(page.text)
     before = rules.clean(page, Counter())
     judged: list[ExplainedLine] = []
-    if before.verdict in BEFORE_LINES:
-        judged = [ExplainedLine(None, line, line) for line in lines]
-    elif not recipe.line_rules:
-        judged = [ExplainedLine(LineVerdict.KEPT, line, line) for line in lines]
-    else:
-        dropped = False
-        for line in lines:
-            if dropped:
-                judged.append(ExplainedLine(None, line, line))
-                continue
+    dropped = before.verdict in BEFORE_LINES
+    for line in lines:
+        verdict, kept_as = (None if dropped else LineVerdict.KEPT), line
+        if recipe.line_rules and not dropped:
             verdict, kept_as = judge_line(line, recipe)
-            judged.append(ExplainedLine(verdict, line, kept_as))
             dropped = verdict in PAGE_DROPPING
+        judged.append(ExplainedLine(verdict, line, kept_as))
     if before.verdict is not PageVerdict.KEPT:
         return ExplainedPage(page, judged, before, before, _note(rules, before, judged, page))
     starts = rules.unit_starts(before.text)

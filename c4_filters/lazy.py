@@ -5,24 +5,30 @@ command and every worker would load all of it.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
 def lazy_names(
-    package: str, places: Mapping[str, str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` for a package.
+    package: str, names: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return ``__getattr__``, ``__dir__`` and ``__all__`` for a package.
 
     Args:
         package: Its ``__name__``.
-        places: Public name -> the module that has it, or ``module:other_name``.
+        names: Module of the package -> what it makes public, as ``name`` or
+            ``its_name:public_name``.
     """
+    places = {
+        name.rpartition(":")[2]: (f"{package}.{module}", name.partition(":")[0])
+        for module, of_module in names.items()
+        for name in of_module
+    }
 
     def get(name: str) -> Any:
         if name not in places:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module, _, other_name = places[name].partition(":")
-        return getattr(importlib.import_module(module), other_name or name)
+        module, its_name = places[name]
+        return getattr(importlib.import_module(module), its_name)
 
-    return get, lambda: sorted({*vars(importlib.import_module(package)), *places})
+    return get, lambda: sorted({*vars(importlib.import_module(package)), *places}), list(places)

@@ -18,6 +18,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from c4_filters.spans import Rows, UInt32s, UInt64s, finish_murmur
+
 SHINGLE_WORDS = 5
 #: Of the pages that share a number, all are compared with this many of the best-ranked ones, and
 #: with no others: a number that a million pages share costs 16 million comparisons, not 10^12.
@@ -28,9 +30,6 @@ _BATCH_BYTES = 1 << 18  # of text that is hashed at a time
 _ROWS_AT_A_TIME = 512  # of shingles: a block of hashes stays in the processor's cache
 
 Shingles: TypeAlias = frozenset[tuple[str, ...]]
-UInt32s: TypeAlias = npt.NDArray[np.uint32]
-UInt64s: TypeAlias = npt.NDArray[np.uint64]
-Rows: TypeAlias = npt.NDArray[np.int64]
 
 #: A page. Pages are in the order of these fields: the smallest is the best-ranked. An order that
 #: begins with something else, such as the age of a corpus, needs a field in front.
@@ -222,12 +221,9 @@ def _factors(count: int) -> UInt32s:
 
 
 def _mixed(values: UInt64s) -> UInt64s:
-    """Return values with every bit depending on every other (MurmurHash3's fmix64)."""
-    values = values ^ (values >> np.uint64(33))
-    values *= np.uint64(0xFF51AFD7ED558CCD)
-    values ^= values >> np.uint64(33)
-    values *= np.uint64(0xC4CEB9FE1A85EC53)
-    values ^= values >> np.uint64(33)
+    """Return values with every bit depending on every other."""
+    values = values.copy()
+    finish_murmur(values, np.empty_like(values))
     return values
 
 

@@ -98,12 +98,8 @@ class OptOut:
         for pattern in patterns:
             self._by_piece.setdefault(_encoded(pattern.key), []).append(pattern)
         self._pieces = list(self._by_piece)
-        self._automaton = (
-            ahocorasick_rs.BytesAhoCorasick(
-                self._pieces, implementation=ahocorasick_rs.Implementation.ContiguousNFA
-            )
-            if self._pieces
-            else None
+        self._automaton = ahocorasick_rs.BytesAhoCorasick(
+            self._pieces, implementation=ahocorasick_rs.Implementation.ContiguousNFA
         )
 
     def __len__(self) -> int:
@@ -113,13 +109,12 @@ class OptOut:
     def entry_for(self, url: str) -> str | None:
         """Return an entry that covers an address, as it is written in the list, or None."""
         host, path = _split(url)
-        if self._hosts:
-            below = host
-            while below:
-                if (entry := self._hosts.get(below)) is not None:
-                    return entry
-                below = below.partition(".")[2]
-        if self._automaton is None:
+        below = host if self._hosts else ""
+        while below:
+            if (entry := self._hosts.get(below)) is not None:
+                return entry
+            below = below.partition(".")[2]
+        if not self._pieces:
             return None
         path = _form(path)
         hosts = (host, host[4:]) if host.startswith("www.") else (host,)

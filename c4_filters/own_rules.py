@@ -82,9 +82,7 @@ class OwnRules:
             try:
                 verdict = rule(page)
             except (Exception, SystemExit) as error:
-                what = " ".join(str(error).split())[:_SHOWN_CHARS]
-                raised = f"raised {type(error).__name__}{what and f' ({what})'}"
-                raise OwnRuleError(name, page.url, raised, at) from error
+                raise OwnRuleError(name, page.url, f"raised {_shown(error)}", at) from error
             if verdict is None:
                 continue
             if not isinstance(verdict, str) or not is_verdict(verdict):
@@ -202,8 +200,9 @@ def _find(name: str) -> Any:
 
 
 def _problem(name: str, error: BaseException) -> ValueError:
+    return ValueError(f"the module {name} cannot be loaded: {_shown(error)} (--allow-rules {name})")
+
+
+def _shown(error: BaseException) -> str:
     what = " ".join(str(error).split())[:_SHOWN_CHARS]
-    return ValueError(
-        f"the module {name} cannot be loaded: {type(error).__name__}{what and f' ({what})'} "
-        f"(--allow-rules {name})"
-    )
+    return f"{type(error).__name__}{what and f' ({what})'}"

@@ -11,8 +11,8 @@ import hashlib
 import json
 import pathlib
 import tomllib
-from collections.abc import Collection, Mapping
-from typing import Any, Literal, Self
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal, Self, get_args
 
 from c4_filters.end_marks import END_MARKS, ENGLISH_END_MARKS, UNSPACED, marks_of
 from c4_filters.language import LANGUAGES
@@ -105,9 +105,14 @@ class Recipe:
             _check_type(self.name, field.name, value, field.default)
             if isinstance(field.default, float):  # 1 and 1.0 are one value, so one digest
                 object.__setattr__(self, field.name, float(value))
-        positive = ("max_page_chars", "max_word_chars", "dedup_window")
-        for name in positive:
-            self._require(getattr(self, name) >= 1, name, "must be at least 1")
+        for name, rule in self._faults():
+            raise ValueError(f"recipe {self.name}: {name} {rule}, got {getattr(self, name)!r}")
+
+    def _faults(self) -> Iterator[tuple[str, str]]:
+        """Yield the fields that are out of range or do not fit others, and what they must be."""
+        for name in ("max_page_chars", "max_word_chars", "dedup_window"):
+            if getattr(self, name) < 1:
+                yield name, "must be at least 1"
         for name in (
             "min_words_per_line",
             "min_sentences",
@@ -115,57 +120,36 @@ class Recipe:
             "min_paragraph_chars",
             "min_sentences_after_dedup",
         ):
-            self._require(getattr(self, name) >= 0, name, "must not be negative")
+            if getattr(self, name) < 0:
+                yield name, "must not be negative"
         for name in ("min_language_probability", "bad_words_kept_fraction"):
-            self._require(0.0 <= getattr(self, name) <= 1.0, name, "must lie between 0 and 1")
-        self._require(
-            self.order in ("filters_first", "dedup_first"),
-            "order",
-            'must be "filters_first" or "dedup_first"',
-        )
-        self._require(
-            self.dedup_unit in ("none", "sentences", "lines"),
-            "dedup_unit",
-            'must be "none", "sentences" or "lines"',
-        )
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                yield name, "must lie between 0 and 1"
+        for name, kind in (("order", Order), ("dedup_unit", DedupUnit)):
+            *others, last = (f'"{choice}"' for choice in get_args(kind))
+            if getattr(self, name) not in get_args(kind):
+                yield name, f"must be {', '.join(others)} or {last}"
         for language in self.languages:  # an unknown one would drop every page, hours later
-            near = _nearest(language, LANGUAGES)
-            self._require(
-                language in LANGUAGES,
-                "languages",
-                f'must be langdetect codes such as "en" or "zh-cn", got {language!r}{near}',
-            )
+            if language not in LANGUAGES:
+                wanted = 'must be langdetect codes such as "en" or "zh-cn"'
+                yield "languages", f"{wanted}, got {language!r}{_nearest(language, LANGUAGES)}"
         for mark in self.end_marks:  # a line ends in no blank, and a citation is cut out of it
-            self._require(
-                mark != "" and mark == mark.strip() and not any(map(str.isspace, mark)),
-                "end_marks",
-                f"must be characters without blanks, {mark!r} is not one",
-            )
+            if not mark or any(map(str.isspace, mark)):
+                yield "end_marks", f"must be characters without blanks, {mark!r} is not one"
         try:
             modules_of(self.rules)
         except ValueError as error:
             raise ValueError(f"recipe {self.name}: rules {error}") from None
-        self._require(len(set(self.rules)) == len(self.rules), "rules", "must name each rule once")
-        self._require(
-            bool(self.end_marks) or not self.line_rules,
-            "end_marks",
-            "must name a mark: without one, line_rules drop every line",
-        )
-        self._require(
-            not (self.skip_language and (self.languages or self.bad_words)),
-            "skip_language",
-            "must be false where languages or bad_words need the language of a page",
-        )
-        self._require(
-            not self.verbatim
-            or not (self.line_rules or self.drop_parser_accidents or self.dedup_unit != "none"),
-            "verbatim",
-            'must be false, unless line_rules are false and dedup_unit is "none"',
-        )
-
-    def _require(self, holds: bool, field: str, rule: str) -> None:
-        if not holds:
-            raise ValueError(f"recipe {self.name}: {field} {rule}, got {getattr(self, field)!r}")
+        if len(set(self.rules)) != len(self.rules):
+            yield "rules", "must name each rule once"
+        if self.line_rules and not self.end_marks:
+            yield "end_marks", "must name a mark: without one, line_rules drop every line"
+        if self.skip_language and (self.languages or self.bad_words):
+            rule = "must be false where languages or bad_words need the language of a page"
+            yield "skip_language", rule
+        changed = self.line_rules or self.drop_parser_accidents or self.dedup_unit != "none"
+        if self.verbatim and changed:
+            yield "verbatim", 'must be false, unless line_rules are false and dedup_unit is "none"'
 
     def as_dict(self) -> dict[str, Any]:
         """Return every field, as JSON-ready values; ``verbatim`` and such only if they are on."""
@@ -209,8 +193,8 @@ class Recipe:
         if isinstance(values.get("near_dedup"), dict):
             values["near_dedup"] = _near_dedup(name, values["near_dedup"])
         for key in ("languages", "end_marks", "rules"):
-            if isinstance(values.get(key), list) or (key == "end_marks" and key in values):
-                values[key] = _as_tuple(values[key])
+            if isinstance(values.get(key), (list, str) if key == "end_marks" else list):
+                values[key] = tuple(values[key])
         languages = values.get("languages")
         if isinstance(languages, tuple) and all(isinstance(code, str) for code in languages):
             marks = base.get("end_marks", ENGLISH_END_MARKS)
@@ -219,10 +203,6 @@ class Recipe:
             if languages and UNSPACED.issuperset(languages):
                 values.setdefault("min_words_per_line", 1)
         return cls(**{**base, **values})
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, (list, str)) else value
 
 
 def _near_dedup(recipe: object, values: dict[str, Any]) -> NearDedup:

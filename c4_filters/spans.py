@@ -27,12 +27,11 @@ another file; a bucket says which page keeps the copy. :func:`final_keepers` fol
 """
 
 import bisect
-import dataclasses
 import functools
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import mmh3
 import numpy as np
@@ -43,6 +42,7 @@ UInt32s: TypeAlias = npt.NDArray[np.uint32]
 UInt64s: TypeAlias = npt.NDArray[np.uint64]
 Rows: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
+_Array = TypeVar("_Array", UInt64s, UInt8s)
 
 IDENTITY_BYTES: Final = 16
 SPAN_BYTES: Final = 28  # identity 16, page key 8, index 4
@@ -105,24 +105,12 @@ def unit_identities(text: str, starts: Sequence[int]) -> bytes:
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Spans:
+class Spans(NamedTuple):
     """All spans of one file, in the order of its pages and of the units in them."""
 
     ids: UInt64s  # [spans, 2]
     page: Rows  # [spans] page that the span lies in, from 0
     first_unit: Rows  # [spans] first unit of the span, counted through the whole file
-
-    def __post_init__(self) -> None:
-        count = len(self.page)
-        if self.ids.shape != (count, 2) or self.first_unit.shape != (count,):
-            raise ValueError(
-                "spans need ids [n, 2], page [n] and first_unit [n], got "
-                f"{self.ids.shape}, {self.page.shape} and {self.first_unit.shape}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.page)
 
 
 def span_identities(units: UInt64s, units_per_page: npt.ArrayLike, window: int) -> Spans:
@@ -173,8 +161,8 @@ def _rotate(values: UInt64s, bits: int, spare: UInt64s) -> None:
     np.bitwise_or(values, spare, out=values)
 
 
-def _finish(values: UInt64s, spare: UInt64s) -> None:
-    """Apply Murmur's finaliser of 64 bits, in place."""
+def finish_murmur(values: UInt64s, spare: UInt64s) -> None:
+    """Make every bit of each value depend on all others (MurmurHash3's fmix64), in place."""
     for factor in (_FINAL1, _FINAL2, None):
         np.right_shift(values, np.uint64(33), out=spare)
         np.bitwise_xor(values, spare, out=values)
@@ -216,8 +204,8 @@ def _hash_windows(units: UInt64s, first_unit: Rows, window: int) -> UInt64s:
         hash2 ^= length
         hash1 += hash2
         hash2 += hash1
-        _finish(hash1, spare)
-        _finish(hash2, spare)
+        finish_murmur(hash1, spare)
+        finish_murmur(hash2, spare)
         hash1 += hash2
         hash2 += hash1
         ids[low : low + _BLOCK, 0] = hash1
@@ -228,8 +216,7 @@ def _hash_windows(units: UInt64s, first_unit: Rows, window: int) -> UInt64s:
 # ----------------------------------------------------------------------------- inside one file
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Winners:
+class Winners(NamedTuple):
     """The rows of one file, split into those that stay and those that another row replaces."""
 
     rows: Rows  # [winners], in the order of their identities' first lanes, and so of buckets
@@ -237,8 +224,7 @@ class Winners:
     keepers: Rows  # [losers], the winner of the same identity
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Losers:
+class Losers(NamedTuple):
     """The rows of one file that lose to another row of their bucket."""
 
     indices: UInt32s  # [losers]
@@ -270,7 +256,7 @@ def span_winners(ids: UInt64s, page_keys: UInt64s) -> Winners:
 
     """
     ids = _checked_ids(ids, "ids")
-    keys = _checked_column(page_keys, "page_keys", len(ids))
+    keys = _checked(page_keys, "page_keys", "uint64", len(ids))
     return _split_winners(ids, (keys.__getitem__,))
 
 
@@ -299,8 +285,8 @@ def page_winners(ids: UInt64s, timestamps: UInt8s, digests: UInt8s) -> Winners:
 
     """
     ids = _checked_ids(ids, "ids")
-    stamps = _checked_bytes(timestamps, "timestamps", len(ids), TIMESTAMP_BYTES)
-    hashes = _checked_bytes(digests, "digests", len(ids), DIGEST_BYTES)
+    stamps = _checked(timestamps, "timestamps", "uint8", len(ids), TIMESTAMP_BYTES)
+    hashes = _checked(digests, "digests", "uint8", len(ids), DIGEST_BYTES)
     columns = (*_words(stamps.__getitem__, 4, largest=True), *_words(hashes.__getitem__, 2))
     return _split_winners(ids, columns)
 
@@ -326,7 +312,7 @@ def digest_keys(digests: UInt8s) -> UInt64s:
     >>> digest_keys(np.array([[1, 0, 0, 0, 0, 0, 0, 0] + 8 * [255]], np.uint8))
     array([1], dtype=uint64)
     """
-    hashes = _checked_bytes(digests, "digests", len(digests), DIGEST_BYTES)
+    hashes = _checked(digests, "digests", "uint8", len(digests), DIGEST_BYTES)
     return np.ascontiguousarray(hashes[:, :8]).view("<u8")[:, 0].astype(np.uint64)
 
 
@@ -365,8 +351,7 @@ def bucket_of(ids: UInt64s, buckets: int) -> Rows:
     return shares.view(np.int64)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SpanRows:
+class SpanRows(NamedTuple):
     """The columns of one buffer of spans, each ``[rows]``."""
 
     first_lane: UInt64s  # of the span's identity
@@ -375,8 +360,7 @@ class SpanRows:
     indices: UInt32s  # row in the file's list of spans
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class PageRows:
+class PageRows(NamedTuple):
     """The columns of one buffer of pages, ``[rows]`` or ``[rows, bytes]``."""
 
     first_lane: UInt64s  # of the url's identity
@@ -405,7 +389,7 @@ def pack_spans(ids: UInt64s, page_keys: UInt64s, indices: npt.ArrayLike) -> byte
 
     """
     ids = _checked_ids(ids, "ids")
-    keys = _checked_column(page_keys, "page_keys", len(ids))
+    keys = _checked(page_keys, "page_keys", "uint64", len(ids))
     return _pack(_SPAN_MAGIC, len(ids), ids[:, 0], ids[:, 1], keys, _uint32(indices, len(ids)))
 
 
@@ -438,7 +422,7 @@ def pack_spans_by_bucket(
     {0: [0, 2], 1: [1]}
     """
     ids = _checked_ids(ids, "ids")
-    keys = _checked_column(page_keys, "page_keys", len(ids))
+    keys = _checked(page_keys, "page_keys", "uint64", len(ids))
     index = _uint32(indices, len(ids))
     columns = (ids[:, 0], ids[:, 1], keys, index)
     return _pack_by_bucket(_SPAN_MAGIC, bucket_of(ids, buckets), columns)
@@ -461,7 +445,7 @@ def pack_older_spans_by_bucket(
         ValueError: shapes do not fit, or the number of buckets is not in 1..2**32.
     """
     ids = _checked_ids(ids, "ids")
-    keys = _checked_column(page_keys, "page_keys", len(ids))
+    keys = _checked(page_keys, "page_keys", "uint64", len(ids))
     order, bounds = _by_bucket(bucket_of(ids, buckets)[rows])
     ordered = rows[order]  # once over each column: they are large, and their order is random
     columns = [ids[ordered, 0], ids[ordered, 1], keys[ordered]]
@@ -500,8 +484,8 @@ def pack_pages_by_bucket(
 
     """
     ids = _checked_ids(ids, "ids")
-    stamps = _checked_bytes(timestamps, "timestamps", len(ids), TIMESTAMP_BYTES)
-    hashes = _checked_bytes(digests, "digests", len(ids), DIGEST_BYTES)
+    stamps = _checked(timestamps, "timestamps", "uint8", len(ids), TIMESTAMP_BYTES)
+    hashes = _checked(digests, "digests", "uint8", len(ids), DIGEST_BYTES)
     columns = (ids[:, 0], ids[:, 1], stamps, hashes, _uint32(indices, len(ids)))
     return _pack_by_bucket(_PAGE_MAGIC, bucket_of(ids, buckets), columns)
 
@@ -552,7 +536,7 @@ def pack_losers(losers: Losers) -> bytes:
 
     """
     count = len(losers.indices)
-    keepers = _checked_column(losers.keepers, "keepers", count)
+    keepers = _checked(losers.keepers, "keepers", "uint64", count)
     return _pack(_LOSER_MAGIC, count, keepers, _uint32(losers.indices, count))
 
 
@@ -700,20 +684,11 @@ def repeated_spans(
     (['a'], array([0], dtype=uint32), array([2], dtype=uint64))
 
     """
-    files = sorted(buffers, key=lambda item: item[0])
-    before = sorted(older, key=lambda item: item[0])
+    files, before = _by_name(buffers), _by_name(older)
     parts = [unpack_spans(buffer) for _, buffer in files]
     parts += [_unpack_older_spans(buffer) for _, buffer in before]
     keys = _column([part.page_keys for part in parts])
-    return _losers_of_bucket(
-        [file for file, _ in files],
-        [file for file, _ in before],
-        [part.first_lane for part in parts],
-        [part.second_lane for part in parts],
-        (keys,),
-        [part.indices for part in parts],
-        keys,
-    )
+    return _losers_of_bucket(files, before, parts, (keys,), keys)
 
 
 def outdated_pages(
@@ -745,39 +720,41 @@ def outdated_pages(
     (['b'], array([1], dtype=uint32))
 
     """
-    files = sorted(buffers, key=lambda item: item[0])
-    before = sorted(older, key=lambda item: item[0])
+    files, before = _by_name(buffers), _by_name(older)
     parts = [unpack_pages(buffer) for _, buffer in (*files, *before)]
     stamps = _byte_column([part.timestamps for part in parts])
     hashes = _byte_column([part.digests for part in parts])
-    return _losers_of_bucket(
-        [file for file, _ in files],
-        [file for file, _ in before],
-        [part.first_lane for part in parts],
-        [part.second_lane for part in parts],
-        (*_words(stamps, 4, largest=True), *_words(hashes, 2)),
-        [part.indices for part in parts],
-        lambda rows: digest_keys(hashes(rows)),
-    )
+    columns = (*_words(stamps, 4, largest=True), *_words(hashes, 2))
+    return _losers_of_bucket(files, before, parts, columns, lambda rows: digest_keys(hashes(rows)))
+
+
+_Buffers: TypeAlias = Sequence[tuple[str, bytes]]
+
+
+def _by_name(buffers: _Buffers) -> _Buffers:
+    return sorted(buffers, key=lambda item: item[0])
 
 
 def _losers_of_bucket(
-    files: Sequence[str],
-    older: Sequence[str],
-    first_lanes: Sequence[UInt64s],
-    second_lanes: Sequence[UInt64s],
+    buffers: _Buffers,
+    older: _Buffers,
+    parts: Sequence[SpanRows] | Sequence[PageRows],
     columns: Sequence[_Column],
-    indices: Sequence[UInt32s],
     names_of: _Column,
 ) -> dict[str, Losers]:
-    """Return all rows of ``files`` but the smallest of each identity, by file, sorted.
+    """Return all rows of ``buffers`` but the smallest of each identity, by file, sorted.
 
-    Buffers of ``older`` files come after theirs; each of their rows is smaller than any of
-    ``files``. ``names_of``: what to name a row by, where it keeps what others lose.
+    ``parts`` are the rows of these buffers and then of the ``older`` ones, of which each row is
+    smaller than any of ``buffers``. ``names_of``: what to name a row by, where it keeps what others
+    lose.
     """
-    if not files:
+    if not buffers:
         return {}
-    every = [*files, *older]
+    files = [file for file, _ in buffers]
+    every = [*files, *(file for file, _ in older)]
+    first_lanes = [part.first_lane for part in parts]
+    second_lanes = [part.second_lane for part in parts]
+    indices = [part.indices for part in parts]
     ends = np.cumsum([len(lane) for lane in second_lanes])
     # Winners of a file come in order of the first lane, so that its rows are read in order.
     order, same = _order_by_prefix(np.concatenate(first_lanes))
@@ -990,7 +967,7 @@ def unit_keepers(
 
     """
     first = np.asarray(first_units, np.int64).reshape(-1)
-    keepers = _checked_column(keepers, "keepers", len(first))
+    keepers = _checked(keepers, "keepers", "uint64", len(first))
     places = np.flatnonzero(removed)
     found = np.full(len(places), np.iinfo(np.uint64).max, np.uint64)
     begins = np.searchsorted(places, first)  # the units of a span are neighbours here, too
@@ -1109,26 +1086,19 @@ def _cut_line(
 # ------------------------------------------------------------------------------------- checks
 
 
+def _checked(values: _Array, name: str, kind: str, *shape: int | None) -> _Array:
+    """Return an array after a check of its type and shape; None stands for any length."""
+    fits = values.dtype == kind and values.ndim == len(shape)
+    if not fits or any(b not in (a, None) for a, b in zip(values.shape, shape, strict=True)):
+        wanted = ", ".join("n" if length is None else str(length) for length in shape)
+        raise ValueError(
+            f"{name} must be {kind} [{wanted}], got {values.dtype} {list(values.shape)}"
+        )
+    return values
+
+
 def _checked_ids(ids: UInt64s, name: str) -> UInt64s:
-    if ids.dtype != np.uint64 or ids.ndim != 2 or ids.shape[1] != 2:
-        raise ValueError(f"{name} must be uint64 [n, 2], got {ids.dtype} {list(ids.shape)}")
-    return ids
-
-
-def _checked_column(values: UInt64s, name: str, count: int) -> UInt64s:
-    if values.dtype != np.uint64 or values.shape != (count,):
-        raise ValueError(
-            f"{name} must be uint64 [{count}], got {values.dtype} {list(values.shape)}"
-        )
-    return values
-
-
-def _checked_bytes(values: UInt8s, name: str, count: int, width: int) -> UInt8s:
-    if values.dtype != np.uint8 or values.shape != (count, width):
-        raise ValueError(
-            f"{name} must be uint8 [{count}, {width}], got {values.dtype} {list(values.shape)}"
-        )
-    return values
+    return _checked(ids, name, "uint64", None, 2)
 
 
 def _uint32(indices: npt.ArrayLike, count: int) -> UInt32s:

@@ -64,14 +64,14 @@ def build_arguments(words: Sequence[str], environment: Mapping[str, str]) -> lis
     given = {word.partition("=")[0] for word in beams}
     if "--runner" not in given:
         beams.append("--runner=DataflowRunner")
-    if image := environment.get(IMAGE_VARIABLE):
-        if "--sdk_container_image" not in given:
+    if "--sdk_container_image" not in given:
+        if image := environment.get(IMAGE_VARIABLE):
             beams.append(f"--sdk_container_image={image}")
-    elif "--sdk_container_image" not in given:
-        raise ValueError(
-            f"workers need the image that holds this package: set {IMAGE_VARIABLE} in the image "
-            "(its Dockerfile's --build-arg IMAGE), or give --sdk_container_image"
-        )
+        else:
+            raise ValueError(
+                f"workers need the image that holds this package: set {IMAGE_VARIABLE} in the "
+                "image (its Dockerfile's --build-arg IMAGE), or give --sdk_container_image"
+            )
     return [*ours, *beams, "--no_wait_until_finish"]
 
 

@@ -22,18 +22,15 @@ if TYPE_CHECKING:
     from pipelines.provenance.answers import why as why
     from pipelines.stages.graph import BuildCorpus as BuildCorpus
 
-_PLACES = {
-    "Answer": "pipelines.provenance.answers",
-    "BuildConfig": "pipelines.config",
-    "BuildCorpus": "pipelines.stages.graph",
-    "Corpus": "pipelines.corpus.reading",
-    "CorpusError": "pipelines.corpus.errors",
-    "Manifest": "pipelines.corpus.manifest",
-    "Page": "pipelines.corpus.formats.pages",
-    "build": "pipelines.builds",
-    "explain": "pipelines.explain_text",
-    "open_corpus": "pipelines.corpus.reading",
-    "why": "pipelines.provenance.answers",
+_NAMES = {
+    "builds": ("build",),
+    "config": ("BuildConfig",),
+    "corpus.errors": ("CorpusError",),
+    "corpus.formats.pages": ("Page",),
+    "corpus.manifest": ("Manifest",),
+    "corpus.reading": ("Corpus", "open_corpus"),
+    "explain_text": ("explain",),
+    "provenance.answers": ("Answer", "why"),
+    "stages.graph": ("BuildCorpus",),
 }
-__getattr__, __dir__ = lazy_names(__name__, _PLACES)
-__all__ = list(_PLACES)
+__getattr__, __dir__, __all__ = lazy_names(__name__, _NAMES)

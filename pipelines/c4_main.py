@@ -9,6 +9,7 @@ import io
 import os
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
@@ -22,9 +23,9 @@ from pipelines.version import VERSION
 
 
 class _Command(NamedTuple):
-    module: str  # has add_arguments(parser) and run(arguments, rest) -> exit status
+    module: str  # has add_arguments(parser) and run(arguments) -> exit status
     summary: str
-    passes_on: bool = False  # options it does not know go to Beam
+    passes_on: bool = False  # options it does not know go to Beam: `arguments.rest`
     forks: bool = False  # workers from its own process, in which no library may start threads
     extra: str | None = None  # of the package, without which its module cannot be imported
     interrupted: str = "interrupted"  # the line on an interrupt: what is kept, how to resume
@@ -165,7 +166,7 @@ class _Paragraphs(argparse.HelpFormatter):
             paragraph
             if paragraph.startswith(" ")
             else super(_Paragraphs, self)._fill_text(paragraph, width, indent)
-            for paragraph in text.strip("\n").split("\n\n")
+            for paragraph in textwrap.dedent(text).strip("\n").split("\n\n")
         )
 
 
@@ -224,16 +225,18 @@ def _run(words: Sequence[str], asked: str, known: argparse.Namespace) -> int:
             except ModuleNotFoundError as error:
                 return _refuse_missing(name, error)
             modules[name].add_arguments(sub)
+            sub.set_defaults(parser=sub)
             sub.words = words
     if asked and asked not in _COMMANDS:
         near = difflib.get_close_matches(asked, _COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
         parser.error(f"unknown command {asked!r}; {hint}")
     arguments, rest = parser.parse_known_args(words, known)
+    arguments.rest = rest
     if rest and not _COMMANDS[arguments.command].passes_on:
         parsers[arguments.command].refuse(rest)
     try:
-        status: int = modules[arguments.command].run(arguments, rest)
+        status: int = modules[arguments.command].run(arguments)
     except ModuleNotFoundError as error:  # of a command that imports its extra when it runs
         if _COMMANDS[arguments.command].extra is None:
             raise

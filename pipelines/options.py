@@ -121,7 +121,11 @@ def given_values(arguments: argparse.Namespace, config: type, *names: str) -> di
         if hasattr(arguments, dest):
             value = getattr(arguments, dest)
             if value == "":
-                raise ValueError(f"{_flags(options[name])[0]} is empty")
+                flag = _flags(options[name])[0]
+                metavar = declared.words.get("metavar", flag)
+                raise ValueError(
+                    f"{flag if flag[0] == '-' else f'the argument {metavar}'} is empty"
+                )
             values[name] = value if declared.read is None else _read(declared, value, options[name])
     return values
 

@@ -7,15 +7,15 @@ module reads a file, asks a network or knows a price. docs/scale.md says how far
 """
 
 import dataclasses
-import functools
 import math
+from collections.abc import Iterator
 
 from c4_filters import spans
 from pipelines.corpus.cleaned import BATCH_ROWS, BATCH_TEXT_BYTES
 from pipelines.corpus.opened import MOST_SOURCES
 from pipelines.stages import dedup
 from pipelines.stages.merge_files import FILE_REQUESTS, SORTED_BYTES, MergePlan, plan_merge
-from pipelines.stages.write_shards import ShardTask, plan_shards
+from pipelines.stages.write_shards import plan_shards
 from pipelines.storage import READS_AT_A_TIME
 from pipelines.storage.objects import PART_BYTES
 from pipelines.storage.streams import AHEAD_BYTES, SCATTERED_BYTES, SEQUENTIAL_BYTES
@@ -247,8 +247,7 @@ def make_plan(
     True
     """
     build = _Build(work, fleet, rates or Rates(), shards, formats, provenance, older or OlderWork())
-    makers = [_clean, _urls_of_files, _urls_by_bucket, _spans_of_files, _spans_by_bucket, _removals]
-    stages = [make(build) for make in makers]
+    stages = [_clean(build), *_compare(build), _removals(build)]
     if build.merging is not None:
         stages.append(_merge(build, build.merging))
     stages.append(_write(build))
@@ -267,138 +266,65 @@ def make_plan(
     return Plan(work, fleet, timed, build.span_buckets, build.trains, build.pieces, disk)
 
 
-@dataclasses.dataclass(frozen=True)
 class _Build:
     """The amounts that several stages share."""
 
-    work: Work
-    fleet: Fleet
-    rates: Rates
-    asked_shards: int | None
-    formats: tuple[str, ...]
-    provenance: bool
-    older: OlderWork
-
-    @functools.cached_property
-    def kept_pages(self) -> float:
-        return self.work.of("kept_pages")
-
-    @functools.cached_property
-    def kept_bytes(self) -> float:
-        return self.work.of("kept_bytes")
-
-    @functools.cached_property
-    def units(self) -> float:
-        return self.work.of("units")
-
-    @functools.cached_property
-    def compared(self) -> int:
-        """Files and groups of older files that go through deduplication."""
-        return self.work.files + self.older.groups
-
-    @functools.cached_property
-    def sent(self) -> float:
-        """Spans that leave their file."""
-        return self._sent(self.units, self.kept_pages)
-
-    @functools.cached_property
-    def older_sent(self) -> float:
-        return self._sent(self.older.units, self.older.pages)
+    def __init__(
+        self,
+        work: Work,
+        fleet: Fleet,
+        rates: Rates,
+        asked_shards: int | None,
+        formats: tuple[str, ...],
+        provenance: bool,
+        older: OlderWork,
+    ) -> None:
+        self.work, self.fleet, self.rates, self.older = work, fleet, rates, older
+        self.formats = formats
+        kept_pages, kept_bytes, units = map(work.of, ("kept_pages", "kept_bytes", "units"))
+        self.kept_pages, self.kept_bytes, self.units = kept_pages, kept_bytes, units
+        # Files and groups of older files that go through deduplication.
+        self.compared = work.files + older.groups
+        self.compared_pages = kept_pages + older.pages
+        self.compared_units = units + older.units
+        # Spans that leave their file.
+        self.sent = self._sent(units, kept_pages)
+        self.older_sent = self._sent(older.units, older.pages)
+        self.url_buckets = dedup.bucket_count(round(self.compared_pages), spans.PAGE_BYTES)
+        self.span_buckets = dedup.bucket_count(round(self.compared_units), spans.SPAN_BYTES)
+        self.url_buffers = self._buffers(self.url_buckets, kept_pages, older.pages)
+        self.span_buffers = self._buffers(self.span_buckets, self.sent, self.older_sent)
+        buffer_bytes = spans.HEADER_BYTES + ELEMENT_BYTES
+        self.url_moved = spans.PAGE_BYTES * self.compared_pages + self.url_buffers * buffer_bytes
+        rows = spans.SPAN_BYTES * self.sent + spans.OLDER_SPAN_BYTES * self.older_sent
+        self.span_moved = rows + self.span_buffers * buffer_bytes
+        # Bytes of each folder; of fingerprints also with those of older corpora.
+        self.cleaned = work.profile.cleaned_ratio * kept_bytes
+        self.prints = self._prints(units, kept_pages)
+        self.all_prints = self.prints + self._prints(older.units, older.pages)
+        self.removals = _REMOVAL_BYTES * (units + kept_pages)
+        self.written_text = work.of("written_bytes")
+        sizes = sum(FORMAT_BYTES[name] for name in formats)
+        columns = _PROVENANCE_BYTES * kept_pages if provenance else 0.0
+        self.written = work.profile.shard_ratio * self.written_text * sizes + columns
+        # Record batches of all cleaned files.
+        self.batches = max(kept_bytes / BATCH_TEXT_BYTES, kept_pages / BATCH_ROWS)
+        tasks = plan_shards(round(kept_bytes), asked_shards)
+        self.shards, self.trains = len(tasks), tasks[0].count  # of both splits, and of train
+        self.merging = plan_merge(work.files, round(kept_bytes), self.shards)
+        self.pieces = self.merging.groups * self.merging.ranges if self.merging else 0
 
     def _sent(self, units: float, pages: float) -> float:
         # Windows of three units: two fewer than units on each page.
         return self.work.profile.sent_spans * max(0.0, units - 2 * pages)
 
-    @functools.cached_property
-    def url_buckets(self) -> int:
-        return dedup.bucket_count(round(self.kept_pages + self.older.pages), spans.PAGE_BYTES)
-
-    @functools.cached_property
-    def span_buckets(self) -> int:
-        return dedup.bucket_count(round(self.units + self.older.units), spans.SPAN_BYTES)
-
-    def buffers(self, buckets: int, rows: float, older_rows: float) -> float:
+    def _buffers(self, buckets: int, rows: float, older_rows: float) -> float:
         """Return how many buffers carry the rows of all files: none of them is empty."""
         found = min(self.work.files * buckets, rows)
         return found + min(self.older.groups * buckets, older_rows)
 
-    @functools.cached_property
-    def url_buffers(self) -> float:
-        return self.buffers(self.url_buckets, self.kept_pages, self.older.pages)
-
-    @functools.cached_property
-    def span_buffers(self) -> float:
-        return self.buffers(self.span_buckets, self.sent, self.older_sent)
-
-    @functools.cached_property
-    def url_moved(self) -> float:
-        rows = spans.PAGE_BYTES * (self.kept_pages + self.older.pages)
-        return rows + self.url_buffers * (spans.HEADER_BYTES + ELEMENT_BYTES)
-
-    @functools.cached_property
-    def span_moved(self) -> float:
-        rows = spans.SPAN_BYTES * self.sent + spans.OLDER_SPAN_BYTES * self.older_sent
-        return rows + self.span_buffers * (spans.HEADER_BYTES + ELEMENT_BYTES)
-
-    @functools.cached_property
-    def cleaned(self) -> float:
-        """Bytes of cleaned files."""
-        return self.work.profile.cleaned_ratio * self.kept_bytes
-
-    @functools.cached_property
-    def prints(self) -> float:
-        """Bytes of fingerprints."""
-        return self._prints(self.units, self.kept_pages)
-
-    @functools.cached_property
-    def all_prints(self) -> float:
-        """Bytes of fingerprints, those of older corpora too."""
-        return self.prints + self._prints(self.older.units, self.older.pages)
-
     def _prints(self, units: float, pages: float) -> float:
         return spans.IDENTITY_BYTES * units + self.rates.print_page_bytes * pages
-
-    @functools.cached_property
-    def removals(self) -> float:
-        """Bytes of removal files."""
-        return _REMOVAL_BYTES * (self.units + self.kept_pages)
-
-    @functools.cached_property
-    def written_text(self) -> float:
-        return self.work.of("written_bytes")
-
-    @functools.cached_property
-    def written(self) -> float:
-        """Bytes of shards."""
-        sizes = sum(FORMAT_BYTES[name] for name in self.formats)
-        provenance = _PROVENANCE_BYTES * self.kept_pages if self.provenance else 0.0
-        return self.work.profile.shard_ratio * self.written_text * sizes + provenance
-
-    @functools.cached_property
-    def batches(self) -> float:
-        """Record batches of all cleaned files."""
-        return max(self.kept_bytes / BATCH_TEXT_BYTES, self.kept_pages / BATCH_ROWS)
-
-    @functools.cached_property
-    def tasks(self) -> list[ShardTask]:
-        """Shards of both splits."""
-        return plan_shards(round(self.kept_bytes), self.asked_shards)
-
-    @property
-    def shards(self) -> int:
-        return len(self.tasks)
-
-    @property
-    def trains(self) -> int:
-        return self.tasks[0].count
-
-    @functools.cached_property
-    def merging(self) -> MergePlan | None:
-        return plan_merge(self.work.files, round(self.kept_bytes), self.shards)
-
-    @functools.cached_property
-    def pieces(self) -> int:
-        return self.merging.groups * self.merging.ranges if self.merging else 0
 
     def opening_s(self, openings: float) -> float:
         """Return the CPU of opening cleaned files so often."""
@@ -453,10 +379,17 @@ def _clean(build: _Build) -> Stage:
     )
 
 
-def _urls_of_files(build: _Build) -> Stage:
-    """Model how fingerprints become urls by bucket."""
-    cpu_s = build.rates.url_page_s * (build.kept_pages + build.older.pages)
-    return _rows_of_files("urls of files", build, cpu_s, build.url_buffers, build.url_moved, 3)
+def _compare(build: _Build) -> Iterator[Stage]:
+    """Model how all files compare their urls by bucket, and then their spans."""
+    rates, buffers, moved = build.rates, build.url_buffers, build.url_moved
+    cpu_s, rows = rates.url_page_s * build.compared_pages, 2 * build.compared_pages
+    yield _rows_of_files("urls of files", build, cpu_s, buffers, moved, 3)
+    yield _by_bucket("urls by bucket", build, build.url_buckets, rows, buffers, moved)
+    buffers, moved = build.span_buffers, build.span_moved
+    cpu_s, rows = rates.unit_s * build.compared_units, build.sent + build.older_sent
+    yield _rows_of_files("spans of files", build, cpu_s, buffers, moved, 8)
+    stage = _by_bucket("spans by bucket", build, build.span_buckets, rows, buffers, moved)
+    yield dataclasses.replace(stage, shuffle_bytes=_REPEATED * spans.LOSER_BYTES * build.sent)
 
 
 def _rows_of_files(
@@ -486,35 +419,14 @@ def _rows_of_files(
     )
 
 
-def _urls_by_bucket(build: _Build) -> Stage:
-    """Model how buckets find the pages that lose to another file's."""
+def _by_bucket(
+    name: str, build: _Build, buckets: int, rows: float, buffers: float, moved: float
+) -> Stage:
+    """Model how buckets compare their rows; for the arguments see `_rows_of_files`."""
     rates = build.rates
-    return Stage(
-        "urls by bucket",
-        build.url_buckets,
-        cpu_s=rates.bucket_row_s * 2 * (build.kept_pages + build.older.pages)
-        + rates.bucket_buffer_s * build.url_buffers,
-        process_bytes=rates.bucket_ratio * build.url_moved / build.url_buckets,
-    )
-
-
-def _spans_of_files(build: _Build) -> Stage:
-    """Model how fingerprints become spans by bucket."""
-    cpu_s = build.rates.unit_s * (build.units + build.older.units)
-    return _rows_of_files("spans of files", build, cpu_s, build.span_buffers, build.span_moved, 8)
-
-
-def _spans_by_bucket(build: _Build) -> Stage:
-    """Model how buckets find the spans that go."""
-    rates = build.rates
-    return Stage(
-        "spans by bucket",
-        build.span_buckets,
-        cpu_s=rates.bucket_row_s * (build.sent + build.older_sent)
-        + rates.bucket_buffer_s * build.span_buffers,
-        shuffle_bytes=_REPEATED * spans.LOSER_BYTES * build.sent,
-        process_bytes=rates.bucket_ratio * build.span_moved / build.span_buckets,
-    )
+    cpu_s = rates.bucket_row_s * rows + rates.bucket_buffer_s * buffers
+    memory = rates.bucket_ratio * moved / buckets
+    return Stage(name, buckets, cpu_s=cpu_s, process_bytes=memory)
 
 
 def _removals(build: _Build) -> Stage:

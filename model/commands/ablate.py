@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-from collections.abc import Sequence
 
 from model.studies.ablate import AblateConfig, ablate, outcome_lines
 from pipelines.options import add_options, given_values
@@ -31,9 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Compare as the options say. Returns the exit status."""
-    del rest
     config = AblateConfig(**given_values(arguments, AblateConfig))
     outcome = ablate(config, functools.partial(print, flush=True))
     print()

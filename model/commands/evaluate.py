@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
 
 from model.commands.starting import add_process_options, joined_processes, report_failures_once
 from model.evaluation.evaluate import EvaluateConfig, evaluate, write_submissions
@@ -65,9 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_process_options(parser)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Evaluate as the options say. Returns the exit status."""
-    del rest
     refuse_empty(arguments)
     config = EvaluateConfig(**given_values(arguments, EvaluateConfig))
     shown = _Shown(**given_values(arguments, _Shown))

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
 from typing import Literal
 
 from model.commands.import_hf import described
@@ -43,9 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, ExportConfig)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Export the model and print a summary."""
-    del rest
     asked = ExportConfig(**given_values(arguments, ExportConfig))
     require_absent(asked.output)
     pass_over_absent_tpus()

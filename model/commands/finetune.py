@@ -1,8 +1,6 @@
 """``c4 finetune``: check the options, fine-tune, print a table of the results."""
 
 import argparse
-import textwrap
-from collections.abc import Sequence
 
 from model.commands.pretrain_config import ModelOptions, model_of
 from model.commands.starting import add_process_options, joined_processes, report_failures_once
@@ -15,8 +13,7 @@ from pipelines.options import add_options, given_values, refuse_empty
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 finetune``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         Run the same command again to resume from the newest checkpoint in --out. You may then
         change --steps (but with --unfreeze), --mesh, --accumulate, --remat, --attention, --workers
         and the options about logs and kept checkpoints; any other change is refused.
@@ -27,8 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         exit status: 0 done; 1 failed, refused, or stopped because the loss is NaN or diverges;
         2 wrong usage; 130 interrupted (SIGINT or SIGTERM: the state was saved, unless it came
         before the first step)
-        """
-    )
+    """
     add_options(parser, FinetuneConfig, "source", "tasks", "validation", "data", "form", "out")
     group = parser.add_argument_group(
         "a model with new parameters", "Without --from: what the tasks alone teach a model."
@@ -67,9 +63,8 @@ def _new_model(arguments: argparse.Namespace) -> ModelConfig:
     return model_of(arguments, Vocabulary(arguments.vocab).padded_size)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Fine-tune as the options say. Returns the exit status."""
-    del rest
     interruption = getattr(arguments, "interruption", None)  # None for callers from Python
     refuse_empty(arguments)
     others = {

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
 
 from model.commands.corpora import CorpusOptions
 from model.corpora.head import make_head
@@ -41,9 +40,8 @@ class _Options(CorpusOptions):
     )
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Write the corpus, print its size and return the exit status."""
-    del rest
     options = _Options(**given_values(arguments, _Options))
     output = layout.absolute(options.output)
     with bar("", options.tokens, " tokens", leave=False, dynamic_ncols=True) as shown:

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Sequence
 
 from model.data.vocabulary import Vocabulary
 from model.devices import pass_over_absent_tpus
@@ -40,9 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, ImportConfig)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Import the model and print a summary."""
-    del rest
     config = ImportConfig(**given_values(arguments, ImportConfig))
     require_absent(config.output)  # before the minutes that reading a large model takes
     pass_over_absent_tpus()

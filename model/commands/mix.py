@@ -58,9 +58,8 @@ class _Options(CorpusOptions):
     )  # fmt: skip
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Write the mixture, print what it took of each corpus and return the exit status."""
-    del rest
     options = _Options(**given_values(arguments, _Options))
     output = layout.absolute(options.output)
     unit = " pages" if options.vocab is None else " tokens"

@@ -6,9 +6,8 @@ import dataclasses
 import queue
 import re
 import sys
-import textwrap
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from model.commands.starting import report_failures_once
@@ -45,8 +44,7 @@ class PredictConfig(Decoding):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 predict``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         Reads one input per line, UTF-8, and writes one prediction per line and nothing else to
         standard output; notes go to standard error. A line break inside a prediction becomes a
         space. An empty line is an input like any other. Predictions of a pipe's first lines are
@@ -54,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
         Inputs are as the model was trained on, a task's prefix included (c4 tasks show NAME).
         <extra_id_0> in an input is the first sentinel, a gap to fill.
-        """
-    )
+    """
     add_options(parser, PredictConfig, "source", "task", "input", "output")
     group = parser.add_argument_group("decoding")
     add_options(
@@ -66,9 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(group, PredictConfig, "batch_size", "input_length")
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Predict every line. Returns the exit status."""
-    del rest
     refuse_empty(arguments)
     config = PredictConfig(**given_values(arguments, PredictConfig))
     interruption = getattr(arguments, "interruption", None)

@@ -5,8 +5,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import textwrap
-from collections.abc import Sequence
 
 from model.commands.cpu_defaults import apply_cpu_defaults
 from model.commands.mixture_options import MixtureOptions
@@ -37,8 +35,7 @@ class _Instead:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 pretrain``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         Run the same command again to resume from the newest checkpoint in --out. You may then
         change --steps, --mesh, --accumulate, --remat, --attention, --workers and the options about
         logs and kept checkpoints; any other change is refused. A folder without a finished step
@@ -52,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         exit status: 0 done; 1 failed, refused, or stopped because the loss is NaN or
         diverges; 2 wrong usage; 130 interrupted (SIGINT or SIGTERM: the state was saved, unless
         it came before the first step)
-        """
-    )
+    """
     add_options(parser, InputConfig, "corpus", "vocabulary")
     add_options(parser, TrainConfig, "out")
 
@@ -97,9 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_process_options(parser)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Train as the options say. Returns the exit status."""
-    del rest
     # None for callers from Python, who handle signals themselves.
     interruption = getattr(arguments, "interruption", None)
     instead = _Instead(**given_values(arguments, _Instead))

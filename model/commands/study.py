@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Literal
 
 from model.studies.experiments import EXPERIMENTS, experiment
@@ -43,9 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.required = False
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """List, run or print experiments. Returns the exit status."""
-    del rest
     asked = _Asked(**given_values(arguments, _Asked))
     if asked.action != "run":
         given = [option_of(StudyConfig, name) for name in given_values(arguments, StudyConfig)]

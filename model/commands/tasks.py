@@ -73,9 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, _Asked)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """List, show or prepare tasks."""
-    del rest
     asked = _Asked(**given_values(arguments, _Asked))
     if asked.action == "list":
         if asked.name:

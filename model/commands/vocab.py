@@ -93,9 +93,8 @@ class _Options:
         require_local(self.output, "--output")
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Draw the sample, train, write the model and its report, and print the report."""
-    del rest
     options = VocabularyOptions(**given_values(arguments, VocabularyOptions))
     asked = _Options(**given_values(arguments, _Options))
     output = pathlib.Path(asked.output).absolute()

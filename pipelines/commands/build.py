@@ -1,10 +1,8 @@
 """``c4 build``: read the options, build, print the summary."""
 
 import argparse
-import dataclasses
-import textwrap
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pipelines import storage
@@ -31,71 +29,50 @@ _GROUPS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 build``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         Every option of Apache Beam may be given too, such as --runner=FlinkRunner with
         --flink_master=HOST:PORT (docs/flink.md). Without --runner the build runs on this machine,
         on all cores. The same command run again skips WET files that are cleaned already.
 
         exit status: 0 built; 1 failed or refused, or more files unreadable than allowed; 2 an
         option is missing or has no value; 130 interrupted
-        """
-    )
+    """
     add_build_options(parser)
-    parser.set_defaults(refuse=parser.error)
 
 
 def add_build_options(
-    parser: argparse.ArgumentParser, replaced: type | None = None, without: Collection[str] = ()
+    parser: argparse.ArgumentParser,
+    config: type[BuildConfig] = BuildConfig,
+    without: Collection[str] = (),
 ) -> None:
-    """Add the options of a build, in groups.
-
-    Args:
-        parser: The parser.
-        replaced: A dataclass that describes some fields of `BuildConfig` otherwise.
-        without: Fields to leave out.
-    """
-    others = () if replaced is None else [field.name for field in dataclasses.fields(replaced)]
+    """Add the options of a build, in groups: of the fields of ``config``, but for some."""
     for title, names in _GROUPS.items():
-        group = parser.add_argument_group(title)
-        for name in names:
-            if replaced is not None and name in others:
-                add_options(group, replaced, name)
-            elif name not in without:
-                add_options(group, BuildConfig, name)
+        asked = [name for name in names if name not in without]
+        add_options(parser.add_argument_group(title), config, *asked)
     add_options(parser.add_argument_group("this run"), RunConfig)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Build the corpus that the options describe and return the exit status."""
     if not (hasattr(arguments, "input") or hasattr(arguments, "crawl")):
-        arguments.refuse("one of --input and --crawl is required")
-    parser = argparse.ArgumentParser(add_help=False)
-    add_arguments(parser)
-    return run_build(given_values(arguments, BuildConfig), arguments, rest, parser)
+        arguments.parser.error("one of --input and --crawl is required")
+    return run_build(given_values(arguments, BuildConfig), arguments)
 
 
-def run_build(
-    values: Mapping[str, Any],
-    arguments: argparse.Namespace,
-    rest: Sequence[str],
-    parser: argparse.ArgumentParser,
-) -> int:
+def run_build(values: Mapping[str, Any], arguments: argparse.Namespace) -> int:
     """Build a corpus, print its summary and return the exit status.
 
     Args:
         values: Of the fields of a `BuildConfig`.
-        arguments: Of the command line.
-        rest: Options of Beam.
-        parser: Has the options of the command, which are suggested for mistyped ones.
+        arguments: Of the command line; ``rest`` are options of Beam.
     """
-    storage.use_options(rest)  # an address or a key may be among them
+    storage.use_options(arguments.rest)  # an address or a key may be among them
     config = BuildConfig(**values).absolute()
     running = RunConfig(**given_values(arguments, RunConfig))
     if not running.quiet:
         print_note(f"c4: building a corpus in {arguments.output}")
     own_process = arguments.interruption.own_process
-    if own_process and runs_on_own_engine(rest):
+    if own_process and runs_on_own_engine(arguments.rest):
         leave_out_unused()
     from pipelines import builds, prepared  # after the first line: Arrow takes a while
     from pipelines.commands.build_summary import print_summary
@@ -103,8 +80,8 @@ def run_build(
     made, was_complete = builds.run(
         config,
         running,
-        options=rest,
-        known_options=list(parser._option_string_actions),
+        options=arguments.rest,
+        known_options=list(arguments.parser._option_string_actions),
         one_thread=arguments.interruption.unwatched if own_process else None,
     )
     if made is None:

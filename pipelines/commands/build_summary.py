@@ -1,7 +1,6 @@
 """What ``c4 build`` prints at its end: one table of pages and lines, then the result."""
 
 import collections
-import itertools
 import shlex
 import shutil
 import sys
@@ -88,14 +87,10 @@ def _column(
     rest: list[tuple[str, int]] = []
     if room is not None and len(rules) > (most := max(2, room - 2)):
         rules, rest = rules[: most - 1], rules[most - 1 :]
-    rows = [(f"{what} read", f"{read:,}", ""), *itertools.starmap(row, rules)]
     if rest:
-        rows.append(row(f"{len(rest)} more rules", sum(count for _, count in rest)))
-    return [
-        rows[0],
-        *((f" {name}", count, share) for name, count, share in rows[1:]),
-        row(f"{what} written", written),
-    ]
+        rules.append((f"{len(rest)} more rules", sum(count for _, count in rest)))
+    shown = [row(f" {name}", count) for name, count in rules]
+    return [(f"{what} read", f"{read:,}", ""), *shown, row(f"{what} written", written)]
 
 
 def _notes(config: BuildConfig, made: Manifest) -> Iterator[str]:

@@ -28,9 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, _Options)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print every difference, as it is found, and then the counts."""
-    del rest
     options = _Options(**given_values(arguments, _Options))
     with Comparison(options.a, options.b) as comparison:
         if options.json:

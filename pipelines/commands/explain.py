@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
 
 from c4_filters.own_rules import is_verdict, modules_of
 from c4_filters.recipes import Recipe
@@ -28,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, _Options)
     # With a corpus, options that are not given are those of its build.
     add_options(parser, BuildConfig, *_OF_BUILD)
-    parser.set_defaults(refuse=parser.error)
 
 
 #: What judges pages, of the options of a build.
@@ -64,16 +62,17 @@ _OF_DEDUP = {
 }
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print the explanation. Return 1 if no page matches."""
-    del rest
     options = _Options(**given_values(arguments, _Options))
     if options.file is None and options.corpus is None:
-        arguments.refuse(
+        arguments.parser.error(
             "the following arguments are required: FILE (or --corpus DIR with --url or --verdict)"
         )
     if options.file is None and options.url is None and options.verdict is None:
-        arguments.refuse("give FILE, --url or --verdict, to choose among the pages of --corpus")
+        arguments.parser.error(
+            "give FILE, --url or --verdict, to choose among the pages of --corpus"
+        )
     if options.verdict in _OF_DEDUP and options.corpus is None:
         raise ValueError(
             f"deduplication decides which pages are {options.verdict}, over the whole corpus: "

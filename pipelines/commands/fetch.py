@@ -1,19 +1,24 @@
 """``c4 fetch``: fetch WET files, and name those that are missing."""
 
 import argparse
-import textwrap
+import dataclasses
 import time
-from collections.abc import Sequence
 
 from pipelines.crawl.fetch import FetchConfig, fetch
-from pipelines.options import add_options, given_values
+from pipelines.options import add_options, given_values, option
 from pipelines.printing import counted, duration, print_note, size
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What to print."""
+
+    quiet: bool = option("no progress, no summary", default=False)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 fetch``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         The same command run again continues where it was stopped. Files that are there already are
         not fetched again.
 
@@ -24,20 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
         exit status: 0 all files are there; 1 some are missing, each is named; 2 wrong usage; 130
         interrupted
-        """
-    )
+    """
     add_options(parser, FetchConfig)
-    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    add_options(parser, _Options)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Fetch the files, print what is missing, and return the exit status."""
-    del rest
+    options = _Options(**given_values(arguments, _Options))
     config = FetchConfig(**given_values(arguments, FetchConfig))
-    done = fetch(config, show_progress=not arguments.quiet)
+    done = fetch(config, show_progress=not options.quiet)
     for failure in done.failures:
         print_note(f"c4: error: {failure.path}: {failure.reason}")
-    if not arguments.quiet:
+    if not options.quiet:
         took = duration(time.monotonic() - arguments.started)
         found = f"; {counted(done.found, 'file')} there already" if done.found else ""
         print(

@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-import textwrap
+import functools
 from collections.abc import Sequence
 
 from c4_filters.recipes import Recipe, load_recipe
@@ -11,9 +11,11 @@ from pipelines.config import BuildConfig, read_recipe
 from pipelines.imports.sources import SOURCES
 from pipelines.options import given_values, option
 
+_AS_IS = functools.partial(load_recipe, "as_is")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options:
+class _Options(BuildConfig):
     """The options that differ from those of a build of WET files."""
 
     source: str = option(
@@ -28,37 +30,24 @@ class _Options:
     )  # fmt: skip
     recipe: Recipe = option(
         "rules to apply and deduplication, as in c4 build (default: as_is, which keeps every page)",
-        metavar="NAME|FILE.toml", read=read_recipe, default_factory=lambda: load_recipe("as_is"),
+        metavar="NAME|FILE.toml", read=read_recipe, default_factory=_AS_IS,
     )  # fmt: skip
-
-
-_OWN = tuple(field.name for field in dataclasses.fields(_Options))
-_OF_WET = ("crawl", "files", "base_url")
-_OF_BUILD = tuple(
-    field.name for field in dataclasses.fields(BuildConfig) if field.name not in (*_OWN, *_OF_WET)
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 import``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         The result is a corpus like any other. Each file is a unit of work: the same command run
         again skips files that are done already. Options of Apache Beam may be given too, as to
         c4 build.
 
         exit status: 0 imported; 1 failed or refused, or more files unreadable than allowed; 2 an
         option is missing or has no value; 130 interrupted
-        """
-    )
-    build.add_build_options(parser, _Options, _OF_WET)
+    """
+    build.add_build_options(parser, _Options, without=("crawl", "files", "base_url"))
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Import the pages that the options describe and return the exit status."""
-    options = _Options(**given_values(arguments, _Options))
-    values = {name: getattr(options, name) for name in _OWN}
-    values |= given_values(arguments, BuildConfig, *_OF_BUILD)
-    parser = argparse.ArgumentParser(add_help=False)
-    add_arguments(parser)
-    return build.run_build(values, arguments, rest, parser)
+    values = {"recipe": _AS_IS()} | given_values(arguments, _Options)
+    return build.run_build(values, arguments)

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import math
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -33,17 +32,14 @@ _HEADINGS = "stage tasks CPU read written shuffled writes reads memory wall"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 plan``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         The figures are those of recipe en on a raw crawl. --like takes them from a corpus that c4
         build has made of some of your files, with your recipe and on your machine, and is better.
         Prices are a table that you can edit; they change. docs/scale.md has the model, what it was
         checked against, and its limits.
 
         exit status: 0 planned; 1 refused, or the machine is too small; 2 wrong usage
-        """
-    )
-    parser.set_defaults(refuse=parser.error)
+    """
     add_options(parser, _Options, "crawl", "files", "inputs", "workers", "machine")
     add_options(parser, BuildConfig, "shards", "formats", "provenance", "against")
     add_options(parser, _Options, "like", "cpu_factor", "prices", "json")
@@ -100,14 +96,13 @@ class _Options:
         check_bounds(self)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print the plan and return the exit status."""
-    del rest
     options = _Options(**given_values(arguments, _Options))
     if options.inputs and (options.crawl or options.files):
-        arguments.refuse("--input names the files: leave out --crawl and --files")
+        arguments.parser.error("--input names the files: leave out --crawl and --files")
     if not (hasattr(arguments, "input") or options.crawl or options.files):
-        arguments.refuse("one of --crawl, --files and --input is required")
+        arguments.parser.error("one of --crawl, --files and --input is required")
     build = given_values(arguments, BuildConfig, "shards", "formats", "provenance", "against")
     older = _older_work(build.pop("against", ()))
     tables = read_tables(options.prices)
@@ -299,18 +294,10 @@ def _fewer(plan: Plan, tables: Tables, plan_for: Callable[[int], Plan]) -> str:
 
 def _table(plan: Plan) -> Iterator[str]:
     """Yield the lines of the table: columns as wide as they must be, over the whole width."""
-    total = Stage(
-        "total",
-        int(plan.total("tasks")),
-        cpu_s=plan.total("cpu_s"),
-        read_bytes=plan.total("read_bytes"),
-        written_bytes=plan.total("written_bytes"),
-        shuffle_bytes=plan.total("shuffle_bytes"),
-        class_a=plan.total("class_a"),
-        class_b=plan.total("class_b"),
-        process_bytes=plan.widest.process_bytes,
-        wall_s=plan.wall_s,
-    )
+    summed = ("cpu_s", "read_bytes", "written_bytes", "shuffle_bytes", "class_a", "class_b")
+    sums: dict[str, Any] = {name: plan.total(name) for name in summed}
+    sums |= {"tasks": int(plan.total("tasks")), "wall_s": plan.wall_s}
+    total = dataclasses.replace(plan.widest, name="total", **sums)  # and its memory
     headings = _HEADINGS.split()
     start = ["start", *[""] * (len(headings) - 2), duration(plan.fleet.engine.start_s)]
     rows = [headings, *map(_cells, plan.stages), start, _cells(total)]

@@ -1,9 +1,9 @@
 """``c4 status``: show how far a build is."""
 
 import argparse
-import textwrap
-from collections.abc import Sequence
+import dataclasses
 
+from pipelines.options import add_options, given_values, option
 from pipelines.printing import counted, duration, printable, size
 from pipelines.status import Status, as_json, prometheus, status
 
@@ -11,30 +11,35 @@ _UNITS = {"dedup": "files", "merge": "pieces", "write": "shards", "done": "shard
 _FAILED_SHOWN = 10
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """Which build to show, and how."""
+
+    folder: str = option("folder of the corpus, local or remote", "folder", metavar="DIR")
+    json: bool = option("print a JSON object", default=False)
+    prometheus: bool = option("print Prometheus' text format", default=False)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 status``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         The state is running, interrupted (Ctrl-C), died, done, or waiting (a job that is written
         down but not started). Reads the folder only: works on any machine that sees it, on any
         runner, while the build runs and after it died.
 
         exit status: 0 whatever the state; 1 no build has begun in the folder; 2 wrong usage
-        """
-    )
-    parser.add_argument("folder", metavar="DIR", help="folder of the corpus, local or remote")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print a JSON object")
-    form.add_argument("--prometheus", action="store_true", help="print Prometheus' text format")
+    """
+    add_options(parser, _Options, "folder")
+    add_options(parser.add_mutually_exclusive_group(), _Options, "json", "prometheus")
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print the status of a build and return the exit status."""
-    del rest
-    found = status(arguments.folder)
-    if arguments.json:
+    options = _Options(**given_values(arguments, _Options))
+    found = status(options.folder)
+    if options.json:
         print(as_json(found))
-    elif arguments.prometheus:
+    elif options.prometheus:
         print(prometheus(found), end="")
     else:
         for line in _lines(found):

@@ -1,39 +1,44 @@
 """``c4 verify``: check a finished corpus against its manifest, without the inputs."""
 
 import argparse
+import dataclasses
 import json
-import textwrap
-from collections.abc import Sequence
 from typing import Any
 
 from pipelines import storage, verify_corpus
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Manifest
+from pipelines.options import add_options, given_values, option
 from pipelines.printing import counted, print_note, printable
 from pipelines.verify_corpus import Problem
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What to check."""
+
+    folder: str = option("folder of the corpus, local or remote", "folder", metavar="DIR")
+    json: bool = option("print the result as a JSON object", default=False)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 verify``."""
-    parser.epilog = textwrap.dedent(
-        """\
+    parser.epilog = """
         Checks the sums in manifest.json, the SHA-256 of every shard, the root digest, the files
         beside the shards and the checksums of the kept files.
 
         exit status: 0 no problems; 1 problems, one per line; 2 wrong usage
-        """
-    )
-    parser.add_argument("folder", metavar="DIR", help="folder of the corpus, local or remote")
-    parser.add_argument("--json", action="store_true", help="print the result as a JSON object")
+    """
+    add_options(parser, _Options)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Check the corpus, print its problems and return the exit status."""
-    del rest
-    output = layout.absolute(arguments.folder)
+    options = _Options(**given_values(arguments, _Options))
+    output = layout.absolute(options.folder)
     result = verify(output)
     problems = result["problems"]
-    if arguments.json:
+    if options.json:
         print(json.dumps(result, indent=1))
         return 1 if problems else 0
     for problem in problems:

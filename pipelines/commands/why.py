@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
 
 from pipelines.commands.explain import note_versions
 from pipelines.config import BuildConfig
@@ -42,15 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_options(parser, _Options)
     add_options(parser, BuildConfig, *_LISTS)
-    parser.set_defaults(refuse=parser.error)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print the answer. Return 1 if there is none."""
-    del rest
     options = _Options(**given_values(arguments, _Options))
     if options.question is None and not options.index:
-        arguments.refuse("give a URL or a sentence, or --index")
+        arguments.parser.error("give a URL or a sentence, or --index")
     with KeptCorpus(layout.absolute(options.corpus)) as corpus:
         lists = given_values(arguments, BuildConfig, *_LISTS)
         config = build_config(corpus.made, corpus.folder, lists)

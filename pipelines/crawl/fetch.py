@@ -134,8 +134,8 @@ def fetch(
     with _held(folder) as state:
         run = _Run(config, state, manners)
         missing = [file for file in files if not run.is_there(file)]
-        run.progress = _Counter(len(missing))
-        shown = progress.shown(source=lambda _: run.progress)
+        run.expected = len(missing)
+        shown = progress.shown(source=lambda _: run)
         with shown if show_progress and missing else contextlib.nullcontext():
             failures += run.fetch_all(missing)
     return Fetched(run.fetched, run.received, len(files) - len(missing), tuple(failures))
@@ -194,41 +194,16 @@ def _held(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         os.close(lock)
 
 
-class _Counter:
-    """What the progress bar reads."""
-
-    def __init__(self, files: int) -> None:
-        self._files = files
-        self._lock = threading.Lock()
-        self._sizes: dict[str, int] = {}  # what this run has to receive, by address
-        self._done = 0
-
-    def add(self, received: int) -> None:
-        with self._lock:
-            self._done += received
-
-    def know(self, url: str, size: int) -> None:
-        with self._lock:
-            self._sizes[url] = size
-
-    def read(self, ended: bool = False) -> tuple[str, int, int, int]:
-        """Return the stage, bytes received, bytes in all as far as can be told, and 0 pages."""
-        del ended
-        with self._lock:
-            known = len(self._sizes)
-            total = sum(self._sizes.values()) * self._files // known if known else 0
-            return "fetch", self._done, max(total, self._done), 0
-
-
 class _Run:
     """One run of `fetch`."""
 
     def __init__(self, config: FetchConfig, state: pathlib.Path, manners: Manners) -> None:
         self.config = config
         self.manners = manners
-        self.progress = _Counter(0)
         self._state = state
         self._lock = threading.Lock()
+        self._sizes: dict[str, int] = {}  # what this run has to receive, by address
+        self.expected = 0  # files
         self.fetched = 0
         self.received = 0
 
@@ -353,28 +328,38 @@ class _Run:
         """Count bytes that have arrived. Raises StoppedError if the run is to end."""
         with self._lock:
             self.received += size
-        self.progress.add(size)
         if self.manners.stopped:
             raise StoppedError("stopped")
 
+    def expect(self, url: str, size: int) -> None:
+        """Note how many bytes a file has to receive."""
+        with self._lock:
+            self._sizes[url] = size
 
+    def read(self, ended: bool = False) -> tuple[str, int, int, int]:
+        """Return the stage, bytes received, bytes in all as far as can be told, and 0 pages."""
+        del ended
+        with self._lock:
+            known = len(self._sizes)
+            total = sum(self._sizes.values()) * self.expected // known if known else 0
+            return "fetch", self.received, max(total, self.received), 0
+
+
+@dataclasses.dataclass
 class _Arriving:
     """An unfinished file, checked while it grows."""
 
-    def __init__(
-        self,
-        run: _Run,
-        file: _File,
-        part: io.FileIO,
-        side: pathlib.Path,
-        source: Version | None,
-        patience: Patience,
-    ) -> None:
-        self._run, self._file, self._part, self._side = run, file, part, side
-        self._source, self._patience = source, patience
-        self._most = run.config.max_file_bytes
-        self._check = WholeGzip(self._most) if _is_gzip(file) else None
-        self.size = 0
+    _run: _Run
+    _file: _File
+    _part: io.FileIO
+    _side: pathlib.Path
+    _source: Version | None
+    _patience: Patience
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self._most = self._run.config.max_file_bytes
+        self._check = WholeGzip(self._most) if _is_gzip(self._file) else None
 
     def take_found(self) -> None:
         """Take the bytes of earlier runs."""
@@ -392,7 +377,7 @@ class _Arriving:
                 _write_source(self._side, url, source)
                 self._source = source
             if source is not None and source.size is not None:
-                run.progress.know(url, source.size - self.size)
+                run.expect(url, source.size - self.size)
             buffer = memoryview(bytearray(_CHUNK_BYTES))
             while size := stream.readinto(buffer):
                 data = bytes(buffer[:size])

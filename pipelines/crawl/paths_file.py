@@ -8,7 +8,7 @@ import errno
 import io
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO, NamedTuple
 
 from pipelines import storage
@@ -246,7 +246,8 @@ def parse_paths(text: bytes) -> PathsFile:
     paths: dict[str, None] = {}
     found: list[str | None] = []
     problems = []
-    for number, line in enumerate(_lines(text), 1):
+    for number, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        line = line.removesuffix(b"\r")
         if not line:
             continue
         path = line.decode("utf-8", "replace")
@@ -260,11 +261,6 @@ def parse_paths(text: bytes) -> PathsFile:
     if not found:
         raise ValueError("it names no file")
     return PathsFile(tuple(found), tuple(problems))
-
-
-def _lines(text: bytes) -> Iterator[bytes]:
-    for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-        yield line.removesuffix(b"\r")
 
 
 def _problem(line: bytes, path: str) -> str:

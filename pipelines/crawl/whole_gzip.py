@@ -1,8 +1,7 @@
 """Whether a gzip file is whole: read to its end, while it arrives or where it lies."""
 
 import os
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO, cast
 
 from isal import isal_zlib
@@ -112,23 +111,18 @@ def ends_whole(file: BinaryIO, most_bytes: int) -> bool:
         at = tail.rfind(GZIP_MAGIC, 0, at)
         if at < 0:
             break
-        if _is_member(tail[at:]):
+        if _is_whole([tail[at:]], most_bytes):
             return True
-    check = WholeGzip(most_bytes)
     file.seek(0)
+    return _is_whole(iter(lambda: file.read(_READ_BYTES), b""), most_bytes)
+
+
+def _is_whole(pieces: Iterable[bytes], most_bytes: int) -> bool:
+    check = WholeGzip(most_bytes)
     try:
-        while data := file.read(_READ_BYTES):
+        for data in pieces:
             check.feed(data)
         check.require_whole()
     except DamagedError:
         return False
     return True
-
-
-def _is_member(data: bytes) -> bool:
-    inflater = zlib.decompressobj(_GZIP_WBITS)
-    try:
-        inflater.decompress(data, _PIECE_BYTES * 64)
-    except zlib.error:
-        return False
-    return inflater.eof and not inflater.unused_data.strip(b"\0")

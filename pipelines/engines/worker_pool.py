@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.options import add_options, check_bounds, given_values, option
@@ -56,7 +56,7 @@ class _Options:
         check_bounds(self)
 
 
-def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted and return the exit status. Raises OSError, ValueError."""
     from pipelines import quiet_beam  # noqa: F401  before anything else of Beam
 
@@ -64,7 +64,6 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from apache_beam.portability.api import beam_fn_api_pb2_grpc  # isort: skip
     from apache_beam.utils import thread_pool_executor  # isort: skip
 
-    del rest
     options = _Options(**given_values(arguments, _Options))
     pool = WorkerPool()
     server = grpc.server(

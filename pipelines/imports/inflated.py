@@ -34,16 +34,30 @@ class BrokenError(Exception):
 class Stored:
     """A stored file, read once from its beginning: counts and hashes on the way."""
 
+    closed = False  # with `close`, what Arrow asks of a file that it reads from
+
     def __init__(self, stream: BinaryIO, stats: ReadStats) -> None:
         self._stream, self.stats = stream, stats
         self._digest = hashlib.sha256()
+        self._head = b""  # read, and to be returned again
 
     def read(self, size: int = _STORED_BYTES) -> bytes:
         """Return the next bytes, none at the end."""
+        if self._head:
+            data, self._head = self._head[:size], self._head[size:]
+            return data
         data = self._stream.read(size)
         self.stats.bytes_read += len(data)
         self._digest.update(data)
         return data
+
+    def peek(self) -> bytes:
+        """Return the first bytes, and keep them to be read."""
+        self._head = self.read()
+        return self._head
+
+    def close(self) -> None:
+        """Do nothing: the stream is its opener's."""
 
     def finish(self) -> None:
         """Read what is left, so that the counts have the size and the SHA-256 of the file."""
@@ -52,13 +66,9 @@ class Stored:
         self.stats.sha256 = self._digest.hexdigest()
 
 
-def _gzip() -> Any:
-    return zlib.decompressobj(31)
-
-
 # First bytes -> what unpacks one stream. Files are often several streams, one after the other.
 _PACKED: tuple[tuple[bytes, Callable[[], Any]], ...] = (
-    (b"\x1f\x8b", _gzip),
+    (b"\x1f\x8b", lambda: zlib.decompressobj(31)),
     (b"BZh", bz2.BZ2Decompressor),
     (b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(memlimit=_XZ_BYTES)),
 )
@@ -80,7 +90,7 @@ def pieces(stored: Stored, max_file_bytes: int) -> Iterator[bytes]:
         UnreadableSourceError: The file is empty, damaged, or an archive.
         BrokenError: It is cut off, or unpacks to more; what came before is good.
     """
-    head = stored.read()
+    head = stored.peek()
     if not head:
         raise UnreadableSourceError("is empty")
     for magic, what in _ARCHIVES.items():
@@ -88,11 +98,11 @@ def pieces(stored: Stored, max_file_bytes: int) -> Iterator[bytes]:
             raise UnreadableSourceError(what)
     unpacker = next((make for magic, make in _PACKED if head.startswith(magic)), None)
     if head.startswith(_ZSTD):
-        unpacked = _zstd(head, stored)
+        unpacked = _zstd(stored)
     elif unpacker is not None:
-        unpacked = _streams(head, stored, unpacker)
+        unpacked = _streams(stored, unpacker)
     else:
-        unpacked = _plain(head, stored)
+        unpacked = iter(stored.read, b"")
     done = 0
     for piece in unpacked:
         done += len(piece)
@@ -110,15 +120,9 @@ def require_small(unpacked: int, max_file_bytes: int, size: int) -> None:
         )
 
 
-def _plain(head: bytes, stored: Stored) -> Iterator[bytes]:
-    yield head
-    while data := stored.read():
-        yield data
-
-
-def _streams(head: bytes, stored: Stored, make: Callable[[], Any]) -> Iterator[bytes]:
+def _streams(stored: Stored, make: Callable[[], Any]) -> Iterator[bytes]:
     """Unpack streams of one kind, one after the other; zeros at the end are padding."""
-    data: bytes = head
+    data = stored.read()
     while data:
         unpacker = make()
         try:
@@ -145,30 +149,8 @@ def _unpack(unpacker: Any, data: bytes, stored: Stored) -> tuple[bytes, bytes]:
     return piece, getattr(unpacker, "unconsumed_tail", b"")
 
 
-class _Joined:
-    """The stored bytes as the file that Arrow reads from."""
-
-    closed = False
-
-    def __init__(self, head: bytes, stored: Stored) -> None:
-        self._head, self._stored = head, stored
-
-    def read(self, size: int) -> bytes:
-        taken, self._head = self._head[:size], self._head[size:]
-        return taken or self._stored.read(size)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def _zstd(head: bytes, stored: Stored) -> Iterator[bytes]:
-    source = pa.PythonFile(cast(BinaryIO, _Joined(head, stored)), mode="r")
+def _zstd(stored: Stored) -> Iterator[bytes]:
+    source = pa.PythonFile(cast(BinaryIO, stored), mode="r")
     try:
         with pa.CompressedInputStream(source, "zstd") as file:
             while piece := file.read(_PIECE_BYTES):

@@ -30,7 +30,7 @@ _JSON = rf"(jsonl|ndjson|json){_PACKED}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class InputKind:
     """A kind of text.
 
     Attributes:
@@ -57,24 +57,24 @@ class Source:
         return read
 
 
-SOURCES: dict[str, Source] = {
-    "wikipedia": Source(
+SOURCES: dict[str, InputKind] = {
+    "wikipedia": InputKind(
         rf"(?!.*(-rss|-stub-|-abstract)).*\.xml(-p\d+p\d+)?{_PACKED}",
         "dumps such as *pages-articles*.xml*.bz2",
         "page",
         {"": "wikipedia:read"},
         "mwparserfromhell",
     ),
-    "books": Source(rf".*\.(txt|text){_PACKED}", "text files *.txt", "page", {"": "books:read"}),
-    "jsonl": Source(rf".*\.{_JSON}", "files *.jsonl or *.json.gz", "line", {"": "jsonl:read"}),
-    "parquet": Source(r".*\.parquet", "files *.parquet", "row", {"": "tables:read_parquet"}),
-    "hf": Source(
+    "books": InputKind(rf".*\.(txt|text){_PACKED}", "text files *.txt", "page", {"": "books:read"}),
+    "jsonl": InputKind(rf".*\.{_JSON}", "files *.jsonl or *.json.gz", "line", {"": "jsonl:read"}),
+    "parquet": InputKind(r".*\.parquet", "files *.parquet", "row", {"": "tables:read_parquet"}),
+    "hf": InputKind(
         rf".*\.(parquet|arrow|{_JSON})",
         "files *.parquet, *.arrow, *.jsonl or *.json.gz",
         "row",
         {".parquet": "tables:read_parquet", ".arrow": "tables:read_arrow", "": "jsonl:read"},
     ),
-    "tfds": Source(
+    "tfds": InputKind(
         r".*\.tfrecord(-\d{5}-of-\d{5})?",
         "TFRecord files, as tfds.load(file_format='tfrecord') prepares them",
         "record",
@@ -93,7 +93,7 @@ _NO_DATA = frozenset(
 _NO_DATA_FOLDERS = frozenset((*layout.STAGE_FOLDERS, layout.BUILDERS, layout.MERGED))
 
 
-def source_named(name: str) -> Source:
+def source_named(name: str) -> InputKind:
     """Return a source. Raises ValueError for an unknown name."""
     if name not in SOURCES:
         raise ValueError(f"unknown source {name!r}; known: {', '.join(SOURCES)} (--from)")
@@ -133,7 +133,7 @@ def input_files(name: str, inputs: Sequence[str]) -> list[storage.FileInfo]:
     return sorted(found.values())
 
 
-def _files(source: Source, pattern: Any) -> list[storage.FileInfo]:
+def _files(source: InputKind, pattern: Any) -> list[storage.FileInfo]:
     if not isinstance(pattern, str) or has_magic(pattern) or _is_file(pattern):
         return storage.match(pattern)
     inside = storage.join(pattern, "**")
@@ -166,7 +166,7 @@ def _is_file(path: str) -> bool:
     return True
 
 
-def _is_data(source: Source, inside: str) -> bool:
+def _is_data(source: InputKind, inside: str) -> bool:
     """Return whether a file of a folder, by its path in it, is of this source."""
     *folders, name = inside.split("/")
     return (

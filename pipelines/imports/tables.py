@@ -133,25 +133,14 @@ def _values(column: pa.Array) -> list[Any]:
         return [named.get(at) for at in column.indices.to_pylist()]
     if isinstance(kind, pa.BaseExtensionType):
         return _values(column.storage)
+    if pa.types.is_date(kind):
+        return _values(column.cast(pa.timestamp("ms")))
     if pa.types.is_timestamp(kind):  # of the zone UTC, whichever zone it names
-        return _times(column, pa.int64(), _PER_SECOND[kind.unit], 1)
-    if pa.types.is_date64(kind):
-        return _times(column, pa.int64(), _PER_SECOND["ms"], 1)
-    if pa.types.is_date32(kind):
-        return _times(column, pa.int32(), 1, 24 * 3600)
+        stored = column.cast(pa.int64()).to_pylist()
+        return [None if at is None else _time(at // _PER_SECOND[kind.unit]) for at in stored]
     if kind in _STRINGS:
         return list(column.cast(pa.large_binary()).to_pylist())
     return [kind if valid else None for valid in column.is_valid().to_pylist()]
-
-
-def _times(
-    column: pa.Array, stored: pa.DataType, per_second: int, seconds: int
-) -> list[datetime.datetime | None]:
-    """Return times as datetimes: ``value * seconds / per_second`` seconds after 1970."""
-    return [
-        None if value is None else _time(value * seconds // per_second)
-        for value in column.cast(stored).to_pylist()
-    ]
 
 
 def _time(seconds: int) -> datetime.datetime | None:

@@ -16,7 +16,7 @@ from xml.parsers import expat
 from c4_filters.verdicts import RejectReason
 from pipelines.imports.inflated import BrokenError, Stored, UnreadableSourceError, pieces
 from pipelines.imports.pages import Found, Limits, Numbered, raw_page, reject, url_of_file
-from pipelines.imports.wikitext import LinkNames, plain_text, require_parser
+from pipelines.imports.wikitext import LinkNames, plain_text, wikitext_parser
 
 _DEEPEST = 16  # elements; a dump has 5
 _MOST_FIELD_CHARS = 4096  # of a title, a date; titles have at most 255 bytes
@@ -33,7 +33,7 @@ def read(path: str, stored: Stored, limits: Limits) -> Iterator[Found]:
         BrokenError: It is cut off or damaged; see `pipelines.imports.inflated.pieces`.
         ValueError: The parser of wikitext is not installed.
     """
-    require_parser()
+    wikitext_parser()  # say now that it is missing
     dump = _Dump(limits, stored)
     names: LinkNames | None = None
     broken: BrokenError | None = None
@@ -54,18 +54,19 @@ def read(path: str, stored: Stored, limits: Limits) -> Iterator[Found]:
 
 def _article(page: "_Page", names: LinkNames, base: str) -> Found:
     """Return an article's page, or why it has none."""
+    title = page.fields["title"]
     if page.too_large:
-        detail = f"{page.title}: wikitext of more than {_MOST_WIKITEXT_BYTES:,} bytes"
+        detail = f"{title}: wikitext of more than {_MOST_WIKITEXT_BYTES:,} bytes"
         return reject(page.number, RejectReason.TOO_LARGE, detail)
-    if not page.title:
+    if not title:
         return reject(page.number, RejectReason.NO_URL, "a page without a title")
     try:
         text = plain_text("".join(page.text), names)
     except Exception as error:  # of the parser's own, on wikitext that it cannot follow
-        detail = f"{page.title}: {type(error).__name__}: {error}"
+        detail = f"{title}: {type(error).__name__}: {error}"
         return reject(page.number, RejectReason.BAD_MARKUP, detail)
-    url = base + quote(page.title.replace(" ", "_"), safe="/:@!$&'()*+,;=~")
-    return Numbered(page.number, raw_page(url, page.timestamp, text))
+    url = base + quote(title.replace(" ", "_"), safe="/:@!$&'()*+,;=~")
+    return Numbered(page.number, raw_page(url, page.fields["timestamp"], text))
 
 
 class _Page:
@@ -73,7 +74,7 @@ class _Page:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.title = self.namespace = self.model = self.timestamp = ""
+        self.fields = dict.fromkeys(("title", "ns", "model", "timestamp"), "")
         self.redirect = self.too_large = False
         self.text: list[str] = []
         self.size = 0
@@ -82,9 +83,9 @@ class _Page:
         """Return what the page is if it is not an article; empty if it is one."""
         if self.redirect:
             return "redirect"
-        if self.namespace not in ("", _ARTICLE):
+        if self.fields["ns"] not in ("", _ARTICLE):
             return "other namespace"
-        return "other content model" if self.model not in ("", "wikitext") else ""
+        return "other content model" if self.fields["model"] not in ("", "wikitext") else ""
 
 
 class _Dump:
@@ -136,10 +137,10 @@ class _Dump:
 
     def _kind_by_title(self, page: _Page) -> str:
         """Return the kind of a page of a dump that has no ``<ns>``, as before 2012."""
-        if page.namespace or ":" not in page.title:
+        prefix, colon, _ = page.fields["title"].partition(":")
+        if page.fields["ns"] or not colon:
             return ""
-        names = LinkNames(self.namespaces)
-        return "other namespace" if names.is_namespace(page.title.partition(":")[0]) else ""
+        return "other namespace" if LinkNames(self.namespaces).is_namespace(prefix) else ""
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         path = self._path
@@ -163,7 +164,7 @@ class _Dump:
             elif name == "redirect":
                 page.redirect = True
             elif name == "revision":
-                page.model = page.timestamp = ""
+                page.fields |= {"model": "", "timestamp": ""}
                 page.text, page.size, page.too_large = [], 0, False
         elif depth == 4 and path[2] == "revision":
             if name in ("model", "timestamp"):
@@ -211,14 +212,8 @@ class _Dump:
                 self.base = value[: value.rfind("/") + 1]
             elif self._namespace_key is not None and len(self.namespaces) < 1000:
                 self.namespaces[self._namespace_key] = value
-        elif name == "title":
-            page.title = value
-        elif name == "ns":
-            page.namespace = value
-        elif name == "model":
-            page.model = value
         else:
-            page.timestamp = value
+            page.fields[name] = value
 
 
 def _number(text: str | None) -> int | None:

@@ -12,6 +12,7 @@ parsed in short pieces.
 
 import functools
 import importlib
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -128,42 +129,16 @@ class LinkNames:
 _ENGLISH = LinkNames()
 
 
-def require_parser() -> None:
-    """Raise ValueError, in one line, if the parser is not installed."""
-    _parse()
-
-
 @functools.cache
-def _parse() -> Callable[[str], Any]:
-    """Return the parser's function, and fill the table of its kinds of nodes."""
+def wikitext_parser() -> Callable[[str], Any]:
+    """Return the parser's function. Raises ValueError, in one line, if it is not installed."""
     try:
         parser = importlib.import_module(PARSER)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != PARSER:
             raise
         raise ValueError(missing("reading wikitext", "import")) from None
-    nodes = parser.nodes
-    _NODES.update(
-        {
-            nodes.Text: _Writer.text,
-            nodes.Template: _Writer.template,
-            nodes.Wikilink: _Writer.wikilink,
-            nodes.ExternalLink: _Writer.external_link,
-            nodes.Tag: _Writer.tag,
-            nodes.Heading: _Writer.heading,
-            nodes.HTMLEntity: _Writer.entity,
-            nodes.Argument: _Writer.argument,
-            nodes.Comment: _Writer.hole,
-        }
-    )
-
-    def parse(text: str) -> Any:
-        return parser.parse(text, skip_style_tags=True)
-
-    return parse
-
-
-_NODES: dict[type, Callable[["_Writer", Any], None]] = {}
+    return functools.partial(parser.parse, skip_style_tags=True)
 
 
 def plain_text(wikitext: str, names: LinkNames = _ENGLISH) -> str:
@@ -176,7 +151,7 @@ def plain_text(wikitext: str, names: LinkNames = _ENGLISH) -> str:
     Raises:
         ValueError: The parser is not installed.
     """
-    parse = _parse()
+    parse = wikitext_parser()
     text = _without_raw_tags(_MARKS.sub("", wikitext))
     if "''" in text:
         text = "\n".join(map(_without_quotes, text.split("\n")))
@@ -368,7 +343,10 @@ def _place_to_cut(segment: str, room: int) -> int:
 
 
 class _Writer:
-    """Writes the text of nodes, with our marks where something was left out or a line ends."""
+    """Writes the text of nodes, with our marks where something was left out or a line ends.
+
+    Each kind of node of the parser has a method of its name.
+    """
 
     def __init__(self, names: LinkNames) -> None:
         self.parts: list[str] = []
@@ -379,7 +357,7 @@ class _Writer:
         if code is None:
             return
         for node in code.nodes:
-            _NODES[type(node)](self, node)
+            getattr(self, f"write_{type(node).__name__.lower()}")(node)
 
     def _rendered(self, code: Any) -> str:
         """Return the text of a piece, as `write` would write it."""
@@ -387,17 +365,17 @@ class _Writer:
         inner.write(code)
         return "".join(inner.parts)
 
-    def hole(self, node: Any) -> None:
+    def write_comment(self, node: Any) -> None:
         del node
         self.parts.append(_HOLE)
 
-    def text(self, node: Any) -> None:
+    def write_text(self, node: Any) -> None:
         value = node.value
         if _MAY_BE_LEFT.search(value):
             value = _LEFTOVERS.sub("", _MAGIC_WORD.sub("", value))
         self.parts.append(value)
 
-    def entity(self, node: Any) -> None:
+    def write_htmlentity(self, node: Any) -> None:
         try:
             char = node.normalize()
         except (ValueError, OverflowError):
@@ -405,12 +383,12 @@ class _Writer:
         if char and not "\ud800" <= char[0] <= "\udfff":
             self.parts.append(_MARKS.sub("", char).replace("\xad", ""))
 
-    def argument(self, node: Any) -> None:
+    def write_argument(self, node: Any) -> None:
         if node.default is None:
             self.parts.append(_HOLE)
         self.write(node.default)
 
-    def external_link(self, node: Any) -> None:
+    def write_externallink(self, node: Any) -> None:
         if node.title is not None:
             self.write(node.title)
         elif node.brackets:
@@ -418,29 +396,26 @@ class _Writer:
         else:
             self.parts.append(str(node.url))
 
-    def heading(self, node: Any) -> None:
+    def write_heading(self, node: Any) -> None:
         title = self._rendered(node.title).replace("\n", " ")
         self.parts.append(f"{_BREAK}{_HEADING}{node.level}{title}{_BREAK}")
 
-    def tag(self, node: Any) -> None:
+    def write_tag(self, node: Any) -> None:
         name = str(node.tag).strip().lower()
         if node.wiki_markup and name in _ITEMS:
             self.parts.append(_ITEM)
-            return
-        if name == "br":
+        elif name == "br":
             self.parts.append(_BREAK)
-            return
-        if name in _DROPPED_TAGS:
+        elif name in _DROPPED_TAGS:
             self.parts += (_HOLE, _BREAK)
-            return
-        if name not in _BLOCKS:
+        elif name in _BLOCKS:
+            self.parts.append(_BREAK)
             self.write(node.contents)
-            return
-        self.parts.append(_BREAK)
-        self.write(node.contents)
-        self.parts.append(_BREAK)
+            self.parts.append(_BREAK)
+        else:
+            self.write(node.contents)
 
-    def wikilink(self, node: Any) -> None:
+    def write_wikilink(self, node: Any) -> None:
         title = str(node.title).strip()
         shown = title.startswith(":")  # a link to what would else be a category, a language
         title = title.removeprefix(":")
@@ -462,7 +437,7 @@ class _Writer:
         else:
             self.parts.append(_LEFTOVERS.sub("", title.strip(" #").replace("_", " ")))
 
-    def template(self, node: Any) -> None:
+    def write_template(self, node: Any) -> None:
         name = _folded(str(node.name))
         if name in _CHARACTERS:
             self.parts.append(_CHARACTERS[name])
@@ -496,16 +471,15 @@ def _is_prefix(rest: str) -> bool:
     return bool(colon) and (_folded(prefix) in _PROJECTS or _LANGUAGE.fullmatch(prefix) is not None)
 
 
-def _first(values: list[str]) -> str:
-    return values[0]
-
-
-def _last(values: list[str]) -> str:
-    return values[-1]
+_first, _last = operator.itemgetter(0), operator.itemgetter(-1)
 
 
 def _second(values: list[str]) -> str:
     return values[1] if len(values) > 1 else values[0]
+
+
+_SIGNS = {"fl. ": ("floruit", "fl."), "US$": ("us$", "usd"), "£": ("£", "gbp"), "€": ("€", "eur"),
+          "¥": ("¥", "jpy"), "A$": ("a$", "aud"), "₹": ("inr",)}  # fmt: skip
 
 
 def _before(sign: str) -> Callable[[list[str]], str]:
@@ -562,13 +536,7 @@ _KEPT: dict[str, Callable[[list[str]], str]] = {
     **dict.fromkeys(("transl", "transliteration", "script", "font color"), _last),
     **dict.fromkeys(("convert", "cvt", "unité", "unit"), _convert),
     **dict.fromkeys(("circa", "c.", "ca.", "ca"), lambda values: f"c. {' – c. '.join(values[:2])}"),
-    **dict.fromkeys(("floruit", "fl."), _before("fl. ")),
-    **dict.fromkeys(("us$", "usd"), _before("US$")),
-    **dict.fromkeys(("£", "gbp"), _before("£")),
-    **dict.fromkeys(("€", "eur"), _before("€")),
-    **dict.fromkeys(("¥", "jpy"), _before("¥")),
-    **dict.fromkeys(("a$", "aud"), _before("A$")),
-    "inr": _before("₹"),
+    **{name: _before(sign) for sign, names in _SIGNS.items() for name in names},
     **dict.fromkeys(("frac", "fraction", "sfrac"), _fraction),
     "gaps": "".join,
     "as of": lambda values: f"As of {'-'.join(values)}",

@@ -28,7 +28,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S")  # http://a.example, file:b.
 _HOST = re.compile(r"[^\s/?#]+\.[^\s/?#.][^\s/?#]*([/?#]\S*)?")  # a.example/b, also "etc.html"
 
 
-class Source(NamedTuple):
+class RecordPlace(NamedTuple):
     """A WET file, and the offset of a record's gzip member in it."""
 
     file: str
@@ -73,7 +73,7 @@ class Answer:
     """
 
     url: str
-    source: Source
+    source: RecordPlace
     fate: Literal["written", "dropped"]
     verdict: str
     lines: tuple[Line, ...] | None
@@ -204,7 +204,7 @@ def _is_written(account: Account | Rejected) -> bool:
 
 def answer_of(account: Account | Rejected, question: str) -> Answer:
     """Return the answer that an account gives; a rejected record has the question's address."""
-    source = Source(account.path, account.offset)
+    source = RecordPlace(account.path, account.offset)
     if isinstance(account, Rejected):
         return Answer(question, source, "dropped", account.reason, (), note=account.detail)
     verdict, note = account.judgement.result.verdict, account.judgement.note

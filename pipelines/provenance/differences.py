@@ -7,6 +7,7 @@ the first comparison builds.
 """
 
 import functools
+import heapq
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import Manifest, read_manifest
 from pipelines.corpus.reading import open_corpus
 from pipelines.provenance.kept import KeptCorpus
-from pipelines.provenance.kept_file import DroppedPage, KeptPage
+from pipelines.provenance.kept_file import KeptPage
 
 #: Reasons that are not verdicts of a page.
 NOT_READ = "not_read"  # no record of the inputs became a page of this address
@@ -165,7 +166,7 @@ class _Side:
     @functools.cached_property
     def _kept(self) -> KeptCorpus | None:
         """The kept files, with their index, if there are any."""
-        if self.made.keep != "all" or self.made.settings.source == CORPORA:
+        if self.made.keep != "all":
             return None
         kept = KeptCorpus(self._folder)
         kept.require_index()
@@ -196,12 +197,8 @@ class _Side:
         """Return why a page is not in this corpus."""
         if self._kept is None:
             return None
-        verdicts = [
-            copy.page.verdict
-            if isinstance(copy.page, DroppedPage)
-            else copy.page.judge(self._rules).result.verdict
-            for copy in self._kept.find(page.url)
-        ]
+        copies = self._kept.find(page.url)
+        verdicts = [copy.page.judge(self._rules).result.verdict for copy in copies]
         if not verdicts:
             return NOT_READ
         dropped = [verdict for verdict in verdicts if verdict is not PageVerdict.KEPT]
@@ -234,25 +231,10 @@ def _side_by_side(
     a: Iterator[tuple[int, str, Page]], b: Iterator[tuple[int, str, Page]]
 ) -> Iterator[Sequence[_Group]]:
     """Yield the pages of each page key in both corpora, by normalised address."""
-    groups = [itertools.groupby(pages, key=lambda entry: entry[0]) for pages in (a, b)]
-    heads = [_next(group) for group in groups]
-    while any(heads):
-        least = min(head[0] for head in heads if head is not None)
-        found: list[_Group] = []
-        for side, head in enumerate(heads):
-            taken = head is not None and head[0] == least
-            found.append(head[1] if head is not None and taken else {})
-            if taken:
-                heads[side] = _next(groups[side])
+    sides = [zip(itertools.repeat(side), pages, strict=False) for side, pages in ((0, a), (1, b))]
+    merged = heapq.merge(*sides, key=lambda tagged: tagged[1][0])
+    for _, entries in itertools.groupby(merged, key=lambda tagged: tagged[1][0]):
+        found: tuple[_Group, _Group] = ({}, {})
+        for side, (_, url, page) in entries:
+            found[side].setdefault(url, []).append(page)
         yield found
-
-
-def _next(
-    groups: Iterator[tuple[int, Iterator[tuple[int, str, Page]]]],
-) -> tuple[int, _Group] | None:
-    for key, entries in groups:
-        pages: _Group = {}
-        for _, url, page in entries:
-            pages.setdefault(url, []).append(page)
-        return key, pages
-    return None

@@ -7,6 +7,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from c4_filters.explain import ExplainedPage, Judgement, explain_page
 from c4_filters.pages import CleanPage, RawPage
+from c4_filters.recipes import Recipe
 from c4_filters.urls import normalize_url, page_key
 from c4_filters.verdicts import PageVerdict
 from pipelines import storage
@@ -17,6 +18,8 @@ from pipelines.provenance.kept import Copy, Holder, KeptCorpus
 from pipelines.provenance.kept_file import DroppedPage, KeptFile, KeptPage
 from pipelines.stages.clean_files import Place, page_digest, read_pages, read_rejects
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
+
+_PIECE_BYTES = 1 << 16  # of a file at once, where one record of it is read
 
 
 class Rejected(NamedTuple):
@@ -42,11 +45,45 @@ class Account(NamedTuple):
     keepers: Mapping[int, Holder]  # the pages that have the copies of removed units
 
 
-class _Found(NamedTuple):
+class _Tail:
+    """A stream from some byte on, as the reader wants it; it reads no more than a record needs."""
+
+    def __init__(self, stream: BinaryIO, start: int) -> None:
+        self._stream = stream
+        self._start = start
+
+    def read(self, size: int) -> bytes:
+        return self._stream.read(min(size, _PIECE_BYTES) if self._start else size)
+
+    def seek(self, offset: int) -> int:
+        return self._stream.seek(self._start + offset) - self._start
+
+
+class Found(NamedTuple):
     """A page of a WET file, and where it is."""
 
     place: Place
     page: RawPage
+
+
+def pages_from(
+    stream: BinaryIO,
+    start: int,
+    recipe: Recipe,
+    limits: tuple[int, int],
+    source: str = sources.WET,
+    path: str = "",
+) -> Iterator[Found | Reject]:
+    """Yield what a build reads of a file, from the record at byte ``start`` on; see `read_pages`.
+
+    The place of a reject is not that in the file. ``limits``: bytes of a record, and of a file.
+    """
+    tail = cast(BinaryIO, _Tail(stream, start))
+    for each in read_pages(tail, ReadStats(), recipe, Counter(), *limits, source, path):
+        if isinstance(each, Reject):
+            yield each
+        else:
+            yield Found(each[0]._replace(offset=each[0].offset + start), each[1])
 
 
 class Explainer:
@@ -119,26 +156,15 @@ class Explainer:
                     )
             yield from self._account(path, item.place.offset, explained, found)
 
-    def _pages(self, path: str, start: int = 0) -> Iterator[_Found | Reject]:
+    def _pages(self, path: str, start: int = 0) -> Iterator[Found | Reject]:
         """Yield what a build reads of a file, from the record at byte ``start`` on."""
+        config = self._config
+        limits = config.max_record_bytes, config.max_file_bytes
         with storage.open_raw(path, scattered=start > 0) as stream:
-            pages = read_pages(
-                cast(BinaryIO, _Tail(stream, start)),
-                ReadStats(),
-                self._rules.recipe,
-                Counter(),
-                self._config.max_record_bytes,
-                self._config.max_file_bytes,
-                self._config.source,
-                path,
-            )
             try:
-                for page in pages:
-                    if isinstance(page, Reject):
-                        yield page
-                    else:
-                        place, raw = page
-                        yield _Found(place._replace(offset=place.offset + start), raw)
+                yield from pages_from(
+                    stream, start, self._rules.recipe, limits, config.source, path
+                )
             except UnreadableWetError as error:
                 raise ValueError(f"{path}: {error}") from None
 
@@ -205,7 +231,7 @@ class Explainer:
         """Return whether a reject names the given address."""
         return any(normalize_url(word.strip(",;:()<>")) == self._wanted for word in detail.split())
 
-    def _read(self, path: str, copies: Sequence[Copy], url: str) -> list[_Found]:
+    def _read(self, path: str, copies: Sequence[Copy], url: str) -> list[Found]:
         """Read the pages that a corpus knows, record by record; as many as are found there.
 
         Records of a damaged file cannot always be read by themselves; then the whole file is read.
@@ -219,15 +245,15 @@ class Explainer:
             found = self._matched(copies, whole, url)
         return found
 
-    def _record(self, path: str, offset: int) -> Iterator[_Found]:
+    def _record(self, path: str, offset: int) -> Iterator[Found]:
         with contextlib.suppress(ValueError):  # no record can be read from here on
             for item in self._pages(path, offset):
-                if isinstance(item, _Found):
+                if isinstance(item, Found):
                     if item.place.offset > offset:
                         return
                     yield item
 
-    def _matched(self, copies: Sequence[Copy], pages: Iterable[_Found], url: str) -> list[_Found]:
+    def _matched(self, copies: Sequence[Copy], pages: Iterable[Found], url: str) -> list[Found]:
         """Return the page of each copy, in their order, as far as they are found."""
         urls = {normalize_url(getattr(copy.page, "url", url)) for copy in copies}
         offsets = {copy.page.offset for copy in copies}
@@ -261,38 +287,34 @@ class Explainer:
         kept: KeptPage | None,
         copies: Sequence[Copy] | None = None,
     ) -> Iterator[Account]:
-        """Yield the account of a page if it has the given verdict."""
+        """Yield the account of a page, see `_with_keepers`."""
         page, judgement = explained.page, Judgement(explained.result, explained.note)
         if kept is not None:
             judgement = kept.judge(self._rules)
-        if self._verdict in (None, judgement.result.verdict):
-            yield self._with_keepers(
-                Account(path, offset, page.url, page.timestamp, judgement, explained, "", kept, {}),
-                copies,
-            )
+        url, timestamp = page.url, page.timestamp
+        account = Account(path, offset, url, timestamp, judgement, explained, "", kept, {})
+        yield from self._with_keepers(account, copies)
 
     def _account_without_record(
         self, copy: Copy, url: str, copies: Sequence[Copy] | None, change: str
     ) -> Iterator[Account]:
-        """Yield what is known about a page without its WET file."""
+        """Yield what is known about a page without its WET file, see `_with_keepers`."""
         kept, timestamp = None, ""
         if isinstance(copy.page, KeptPage):
             kept, url, timestamp = copy.page, copy.page.url, copy.page.timestamp
-            judgement = kept.judge(self._rules)
-        else:
-            judgement = Judgement(CleanPage(copy.page.verdict), "")
-        if self._verdict in (None, judgement.result.verdict):
-            offset = copy.page.offset
-            yield self._with_keepers(
-                Account(copy.path, offset, url, timestamp, judgement, None, change, kept, {}),
-                copies,
-            )
+        judgement = copy.page.judge(self._rules)
+        offset = copy.page.offset
+        account = Account(copy.path, offset, url, timestamp, judgement, None, change, kept, {})
+        yield from self._with_keepers(account, copies)
 
-    def _with_keepers(self, account: Account, copies: Sequence[Copy] | None) -> Account:
-        """Return an account with the pages that have the copies of what was removed."""
+    def _with_keepers(self, account: Account, copies: Sequence[Copy] | None) -> Iterator[Account]:
+        """Yield an account of the given verdict, with the pages that keep what was removed."""
         kept, corpus = account.kept, self._corpus
+        if self._verdict not in (None, account.judgement.result.verdict):
+            return
         if kept is None or corpus is None:
-            return account
+            yield account
+            return
         note = account.judgement.note
         keepers: Mapping[int, Holder] = {}
         if kept.lost is PageVerdict.OPTED_OUT:
@@ -306,24 +328,10 @@ class Explainer:
             for holder in keepers.values():
                 note = f"much of it is in {holder}"
         judgement = account.judgement._replace(note=note)
-        return account._replace(judgement=judgement, keepers=keepers)
+        yield account._replace(judgement=judgement, keepers=keepers)
 
 
-class _Tail:
-    """A stream from some byte on, as the reader wants it."""
-
-    def __init__(self, stream: BinaryIO, start: int) -> None:
-        self._stream = stream
-        self._start = start
-
-    def read(self, size: int) -> bytes:
-        return self._stream.read(size)
-
-    def seek(self, offset: int) -> int:
-        return self._stream.seek(self._start + offset) - self._start
-
-
-def _kept_page(kept: KeptFile, found: _Found, digest: bytes, number: int) -> KeptPage | None:
+def _kept_page(kept: KeptFile, found: Found, digest: bytes, number: int) -> KeptPage | None:
     """Find a page among the kept ones; ``number`` counts equal pages of one record."""
     place = found.place
     pages = [

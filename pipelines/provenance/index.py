@@ -169,10 +169,8 @@ class Index(Closing):
                 total += count
                 continue
             keys, places = self._read(number, count)
-            begin, end = (
-                np.searchsorted(keys, np.uint64(key)),
-                np.searchsorted(keys, np.uint64(key), "right"),
-            )
+            begin = np.searchsorted(keys, np.uint64(key))
+            end = np.searchsorted(keys, np.uint64(key), "right")
             total += int(end - begin)
             wanted = end if most is None else min(end, begin + 4 * most)
             for place in places[begin:wanted].tolist():

@@ -31,7 +31,7 @@ from pipelines.corpus.layout import SPLITS
 from pipelines.corpus.manifest import read_manifest
 from pipelines.provenance.index import Entries, Index, Place, find_index, write_index
 from pipelines.provenance.kept_file import BEFORE_SPANS, DroppedPage, KeptFile, KeptPage
-from pipelines.stages.clean_files import BEFORE_URLS, FileSummary, same_content
+from pipelines.stages.clean_files import BEFORE_URLS, same_content
 
 _LOOKUPS = 10_000  # of a page in a kept file, for keepers of copies: some 10 to 30 s
 _MOST_OPEN = 64  # kept files, between questions
@@ -81,7 +81,6 @@ class KeptCorpus(Closing):
         made: Its manifest.
         recipe: That it was built with.
         inputs: Its WET files, path to the manifest's entry.
-        keep: Which kept files stay, as ``c4 build --keep``.
     """
 
     def __init__(self, folder: str) -> None:
@@ -95,9 +94,10 @@ class KeptCorpus(Closing):
                 f"with --corpus {of}"
             )
         self.inputs = {file.path: file for file in self.made.inputs}
-        self.keep = self.made.keep
         self.recipe = Recipe.from_mapping(self.made.recipe)
         self._paths = sorted(self.inputs)
+        self._index_path = layout.why_index(folder)
+        self._ranks_are_keys = self.recipe.dedup_urls and self.recipe.order != "dedup_first"
         self._opened: dict[str, KeptFile] = {}  # files that stay open, the last used ones last
         self._lookups = _LOOKUPS
         self._holders: dict[int, Holder] = {}  # by rank
@@ -114,12 +114,12 @@ class KeptCorpus(Closing):
     @property
     def has_pages(self) -> bool:
         """Whether the files that say what became of each page were kept."""
-        return self.keep == "all"
+        return self.made.keep == "all"
 
     @property
     def lacks_pages(self) -> str:
         """Says, for people, that they were not."""
-        return f"{self.folder} was built with --keep {self.keep}: it has no cleaned pages"
+        return f"{self.folder} was built with --keep {self.made.keep}: it has no cleaned pages"
 
     def change_of(self, path: str) -> str:
         """Return how a WET file differs from the one that was built from; empty: it does not."""
@@ -128,14 +128,7 @@ class KeptCorpus(Closing):
             found = storage.stat(path)
         except FileNotFoundError:
             return "is gone"
-        summary = FileSummary(
-            path,
-            layout.file_name(path),
-            entry.bytes,
-            sha256=entry.sha256,
-            identity=entry.identity,
-        )
-        if found.size != entry.bytes or not same_content(summary, found.identity, verify=False):
+        if found.size != entry.bytes or not same_content(entry, found.identity, verify=False):
             return f"has changed since {self.folder} was built"
         return ""
 
@@ -184,10 +177,6 @@ class KeptCorpus(Closing):
                 self.index.close()
             self.index = None
             return self.require_index().find(name, key, most)
-
-    @property
-    def _index_path(self) -> str:
-        return layout.why_index(self.folder)
 
     @functools.cached_property
     def _digest(self) -> str:
@@ -242,7 +231,7 @@ class KeptCorpus(Closing):
             for copy in copies
             if isinstance(copy.page, DroppedPage) or normalize_url(copy.page.url) == wanted
         ]
-        return sorted(found, key=lambda copy: (copy.path, *_place(copy.page)))
+        return sorted(found, key=lambda copy: (copy.path, copy.page.offset, copy.page.inner_offset))
 
     def holding(self, sentence: str, most: int) -> tuple[list[Held], int]:
         """Find the pages that passed the rules with a sentence in them; uses the index.
@@ -432,25 +421,21 @@ class KeptCorpus(Closing):
                 self._holders[rank] = Holder(url)
         return True
 
-    @property
-    def _ranks_are_keys(self) -> bool:
-        return self.recipe.dedup_urls and self.recipe.order != "dedup_first"
-
     def _urls_in(self, path: str, ranks: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Yield rank and address of pages of a WET file that have one of these ranks."""
         with self.open(path) as file:
+            found: Iterable[tuple[int, KeptPage]]
             if self._ranks_are_keys:
-                for rank in ranks:
-                    for url, _ in file.current_urls(rank):
-                        yield rank, url
-                return
-            prints = read_fingerprints(layout.fingerprints(self.folder, layout.file_name(path)))
-            cleaned = prints.ranks[: prints.cleaned_pages]
-            for row in np.flatnonzero(np.isin(cleaned, np.array(ranks, np.uint64))).tolist():
-                digest = prints.digests[row].tobytes()
-                for url, found in file.current_urls(int(prints.url_identities[row, 0])):
-                    if found == digest:
-                        yield int(cleaned[row]), url
+                found = ((rank, page) for rank in ranks for page in file.pages(rank))
+            else:
+                name = layout.file_name(path)
+                prints = read_fingerprints(layout.fingerprints(self.folder, name))
+                cleaned = prints.ranks[: prints.cleaned_pages]
+                rows = np.flatnonzero(np.isin(cleaned, np.array(ranks, np.uint64))).tolist()
+                found = ((int(cleaned[row]), file.page(row)) for row in rows)
+            for rank, page in found:
+                if page.lost not in BEFORE_SPANS:
+                    yield rank, page.url
 
     def _may_look(self, count: int) -> bool:
         if self._lookups < count:
@@ -465,10 +450,6 @@ def _in_threads(read: Callable[[_Key], list[_Found]], keys: Sequence[_Key]) -> l
         return [found for key in keys for found in read(key)]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         return [found for each in pool.map(read, keys) for found in each]
-
-
-def _place(page: KeptPage | DroppedPage) -> tuple[int, int]:
-    return page.offset, page.inner_offset if isinstance(page, KeptPage) else 0
 
 
 def _short(digest: bytes) -> int:

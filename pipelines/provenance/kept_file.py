@@ -22,6 +22,7 @@ from pipelines.provenance.index import Entries, pack_places
 
 #: Of pages that keep no copy of a span: they went before spans were compared.
 BEFORE_SPANS = (PageVerdict.DUPLICATE_URL, PageVerdict.OPTED_OUT)
+_AS_KEPT = ("url", "text", "timestamp", "offset", "inner_offset", "digest")  # columns
 #: Returns the 16-byte identities of the units of a text.
 UnitsOf: TypeAlias = Callable[[str], Iterable[bytes]]
 
@@ -64,11 +65,17 @@ class DroppedPage(NamedTuple):
 
     offset: int
     verdict: str  # a PageVerdict, or that of a user's rule
+    inner_offset: int = 0
 
     @property
     def by_own_rule(self) -> bool:
         """Whether a user's rule dropped it."""
         return not isinstance(self.verdict, PageVerdict)
+
+    def judge(self, rules: PageRules) -> Judgement:
+        """Return what the build made of the page, without a note; see `KeptPage.judge`."""
+        del rules
+        return Judgement(CleanPage(self.verdict), "")
 
 
 class KeptFile(Opened):
@@ -99,13 +106,8 @@ class KeptFile(Opened):
             removed = self.removals.units(unit, len(starts))
             code, probability = row["language"], row["language_probability"]
             yield KeptPage(
-                url=row["url"],
-                text=row["text"],
-                timestamp=row["timestamp"],
+                **{name: row[name] for name in _AS_KEPT},
                 language=None if code is None else Language(code, probability),
-                offset=row["offset"],
-                inner_offset=row["inner_offset"],
-                digest=row["digest"],
                 starts=starts,
                 removed=removed,
                 unit_keepers=[
@@ -116,15 +118,6 @@ class KeptFile(Opened):
                 page_keeper=self.removals.keeper_of_page(first_page + number),
             )
             unit += len(starts)
-
-    def current_urls(self, key: int) -> Iterator[tuple[str, bytes]]:
-        """Yield address and digest of the pages of a key whose spans were compared."""
-        for rows, first_page, _ in self._slices(key, range(len(SPLITS))):
-            gone = self.removals.pages(first_page, len(rows)).tolist()
-            values = rows.select(["url", "digest"]).to_pylist()
-            for row, lost in zip(values, gone, strict=True):
-                if PAGE_VERDICTS[lost] not in BEFORE_SPANS:
-                    yield row["url"], row["digest"]
 
     def dropped(self, key: int) -> list[DroppedPage]:
         """Return the pages of a key that the rules before deduplication dropped."""

@@ -7,7 +7,6 @@ an image it can run none either, whatever the labels are. The table beside a cha
 
 import base64
 import io
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -50,12 +49,8 @@ def bars(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], l
         "text.parse_math": False,
         "text.usetex": False,
         "axes.unicode_minus": False,
-        "text.color": _TEXT,
-        "axes.labelcolor": _TEXT,
-        "xtick.color": _TEXT,
-        "ytick.color": _TEXT,
-        "axes.edgecolor": _FAINT,
-        "grid.color": _FAINT,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _TEXT),
+        **dict.fromkeys(("axes.edgecolor", "grid.color"), _FAINT),
     }
     with matplotlib.rc_context(settings):
         height = _AROUND + _ROW * max(1, len(labels)) * (1.5 if len(series) > 1 else 1)
@@ -68,7 +63,7 @@ def bars(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], l
                 row + (number - (len(series) - 1) / 2) * thickness for row in range(len(labels))
             ]
             axes.barh(
-                places, [_finite(value) for value in values], height=thickness * 0.92,
+                places, values, height=thickness * 0.92,
                 color=_SERIES[number], label=_short(name),
             )  # fmt: skip
         axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
@@ -90,10 +85,6 @@ def bars(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], l
         written = io.BytesIO()
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     return _address(written.getvalue().decode())
-
-
-def _finite(value: float) -> float:
-    return float(value) if math.isfinite(value) else 0.0
 
 
 def _short(label: str) -> str:

@@ -63,31 +63,24 @@ class Smallest(Generic[T]):
         return [value for _, _, value in sorted(self._heap, key=lambda each: (-each[0], -each[1]))]
 
 
-class GroupSizes:
-    """Counts how many groups have how many members.
+_PAIR = np.dtype([("high", "<u8"), ("low", "<u8")])
 
-    Beyond some million groups, it goes on with every second of them by their keys, then with every
-    fourth, and so on, all members of a group being counted or none.
-    """
 
-    def __init__(self, most: int = _MOST_IN_MEMORY) -> None:
+class _Members:
+    """Counts members of groups by the groups' keys, many at a time."""
+
+    def __init__(self, key: npt.DTypeLike, most: int) -> None:
         self._most = most
-        self._keys = np.empty(0, np.uint64)
+        self._keys: npt.NDArray[Any] = np.empty(0, key)
         self._counts = np.empty(0, np.int64)
-        self._new: list[UInt64s] = []
+        self._new: list[npt.NDArray[Any]] = []
         self._waiting = 0
-        self.one_in = 1  # groups that are counted
 
-    def add(self, keys: UInt64s) -> None:
-        """Count one member of each of these groups; a group may occur more than once."""
-        self._new.append(keys[self._is_counted(keys)])
-        self._waiting += len(self._new[-1])
+    def _add(self, keys: npt.NDArray[Any]) -> None:
+        self._new.append(keys)
+        self._waiting += len(keys)
         if self._waiting > self._most:
             self._merge()
-
-    def _is_counted(self, keys: UInt64s) -> npt.NDArray[np.bool_]:
-        counted: npt.NDArray[np.bool_] = mixed(keys) % np.uint64(self.one_in) == 0
-        return counted
 
     def _merge(self) -> None:
         joined = np.concatenate([self._keys, *self._new])
@@ -95,6 +88,29 @@ class GroupSizes:
         self._new, self._waiting = [], 0
         self._keys, places = np.unique(joined, return_inverse=True)
         self._counts = np.bincount(places, weights, len(self._keys)).astype(np.int64)
+
+
+class GroupSizes(_Members):
+    """Counts how many groups have how many members.
+
+    Beyond some million groups, it goes on with every second of them by their keys, then with every
+    fourth, and so on, all members of a group being counted or none.
+    """
+
+    def __init__(self, most: int = _MOST_IN_MEMORY) -> None:
+        super().__init__(np.uint64, most)
+        self.one_in = 1  # groups that are counted
+
+    def add(self, keys: UInt64s) -> None:
+        """Count one member of each of these groups; a group may occur more than once."""
+        self._add(keys[self._is_counted(keys)])
+
+    def _is_counted(self, keys: UInt64s) -> npt.NDArray[np.bool_]:
+        counted: npt.NDArray[np.bool_] = mixed(keys) % np.uint64(self.one_in) == 0
+        return counted
+
+    def _merge(self) -> None:
+        super()._merge()
         while len(self._keys) > self._most:
             self.one_in *= 2
             stay = self._is_counted(self._keys)
@@ -108,7 +124,7 @@ class GroupSizes:
         return dict(zip(members.tolist(), scaled.tolist(), strict=True))
 
 
-class Repeated:
+class Repeated(_Members):
     """Finds the groups with the most members.
 
     Beyond some million groups it forgets the smallest ones, so that a count may miss members that
@@ -116,43 +132,29 @@ class Repeated:
     """
 
     def __init__(self, most: int = _MOST_IN_MEMORY) -> None:
-        self._most = most
-        self._keys = np.empty((0, 2), np.uint64)
-        self._counts = np.empty(0, np.int64)
-        self._new: list[UInt64s] = []
-        self._waiting = 0
+        super().__init__(_PAIR, most)
         self.missing = 0
 
     def add(self, keys: UInt64s) -> None:
         """Count one member of each of these groups, ``[n, 2]``."""
-        self._new.append(keys)
-        self._waiting += len(keys)
-        if self._waiting > self._most:
-            self._merge()
+        self._add(np.ascontiguousarray(keys).view(_PAIR)[:, 0])
 
     def _merge(self) -> None:
-        joined = np.concatenate([self._keys, *self._new])
-        weights = np.concatenate([self._counts, np.ones(len(joined) - len(self._keys), np.int64)])
-        self._new, self._waiting = [], 0
-        pairs = np.ascontiguousarray(joined).view([("high", "<u8"), ("low", "<u8")]).reshape(-1)
-        found, places = np.unique(pairs, return_inverse=True)
-        counts = np.bincount(places, weights, len(found)).astype(np.int64)
-        keys = found.view("<u8").reshape(-1, 2)
-        if len(keys) > self._most:
-            order = np.lexsort((keys[:, 1], keys[:, 0], -counts))
-            self.missing += int(counts[order[self._most // 2]])
+        super()._merge()
+        if len(self._keys) > self._most:
+            order = self._largest_first()
+            self.missing += int(self._counts[order[self._most // 2]])
             stay = np.sort(order[: self._most // 2])
-            keys, counts = keys[stay], counts[stay]
-        self._keys, self._counts = keys, counts
+            self._keys, self._counts = self._keys[stay], self._counts[stay]
+
+    def _largest_first(self) -> npt.NDArray[np.int64]:
+        return np.lexsort((self._keys["low"], self._keys["high"], -self._counts))
 
     def top(self, number: int) -> list[tuple[tuple[int, int], int]]:
         """Return the largest groups as key and count; of equal ones, the smaller key first."""
         self._merge()
-        order = np.lexsort((self._keys[:, 1], self._keys[:, 0], -self._counts))[:number]
-        return [
-            ((int(self._keys[at, 0]), int(self._keys[at, 1])), int(self._counts[at]))
-            for at in order.tolist()
-        ]
+        order = self._largest_first()[:number]
+        return list(zip(self._keys[order].tolist(), self._counts[order].tolist(), strict=True))
 
 
 class Item(NamedTuple):

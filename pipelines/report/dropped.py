@@ -2,10 +2,9 @@
 
 import contextlib
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +24,14 @@ from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.manifest import OPT_OUT, WET, InputFile, Manifest
 from pipelines.corpus.opened import Opened
 from pipelines.corpus.removals import PAGE_VERDICTS
+from pipelines.provenance.explainer import pages_from
 from pipelines.report.counting import GroupSizes, Repeated, Smallest, mixed
 from pipelines.report.text import excerpt
-from pipelines.stages.clean_files import read_pages, read_rejects
-from pipelines.wet.results import ReadStats, Reject, UnreadableWetError
+from pipelines.stages.clean_files import read_rejects
+from pipelines.wet.results import Reject, UnreadableWetError
 
 _SPLITS = range(len(layout.SPLITS))
 _ALL_KEYS = (0, 1 << 64)
-_FIRST_BYTES = 1 << 16  # of a record, as stored; what does not fit is read in larger pieces
 _LINES, _LINE_CHARS, _TEXT_CHARS = 12, 400, 1_500  # of a sampled page
 _REPEATED = 20
 _PAGES_OF_SPAN = 6
@@ -79,6 +78,13 @@ class _Place(NamedTuple):
     key: int
 
 
+def sample(
+    url: str, note: str, lines: list[list[str]], marks: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a page as the report shows it, see `Dropped`."""
+    return {"url": url, "note": note, "lines": lines, "marks": list(marks)}
+
+
 def gather_dropped(folder: str, made: Manifest, most: int) -> Dropped:
     """Read the kept files of a corpus.
 
@@ -105,12 +111,7 @@ def gather_dropped(folder: str, made: Manifest, most: int) -> Dropped:
 def _samples_of_manifest(made: Manifest) -> dict[str, list[dict[str, Any]]]:
     return {
         verdict: [
-            {
-                "url": page["url"],
-                "note": page["evidence"],
-                "lines": [["", line] for line in page["text"].split("\n")],
-                "marks": [],
-            }
+            sample(page["url"], page["evidence"], [["", line] for line in page["text"].split("\n")])
             for page in pages
         ]
         for verdict, pages in made.samples.items()
@@ -140,7 +141,7 @@ class _Reader:
                 progress.update()
         found = Dropped({})
         found.samples = self._read_records(found.notes)
-        found.samples |= {verdict: sample.values() for verdict, sample in self._samples.items()}
+        found.samples |= {verdict: chosen.values() for verdict, chosen in self._samples.items()}
         found.url_groups = {1 + size: n for size, n in self._urls.sizes().items()}
         found.span_groups = {1 + size: n for size, n in self._spans.sizes().items()}
         found.urls_one_in, found.spans_one_in = self._urls.one_in, self._spans.one_in
@@ -216,7 +217,7 @@ class _Reader:
     def _take_judged(self, pages: Any, at: int, gone: npt.NDArray[np.bool_], rank: int) -> None:
         """Sample a page that lost some of its units, if it was dropped for that."""
         chosen = [self._samples.setdefault(name, Smallest(self._most)) for name in _AFTER_DEDUP]
-        if not any(sample.wants(rank) for sample in chosen):
+        if not any(each.wants(rank) for each in chosen):
             return
         text, url = pages.column("text")[at].as_py(), pages.column("url")[at].as_py()
         starts = pages.column("unit_starts")[at].as_py()
@@ -227,12 +228,12 @@ class _Reader:
         verdict = judgement.result.verdict
         if verdict is PageVerdict.KEPT:
             return
-        sample = self._samples.setdefault(verdict, Smallest(self._most))
         units = [
             [LineVerdict.DUPLICATE if is_gone else LineVerdict.KEPT, text[begin:end].strip()]
             for begin, end, is_gone in zip(starts, [*starts[1:], len(text)], gone, strict=True)
         ]
-        sample.add(rank, _shown(pages, at, judgement.note, _cut(units)))
+        alike = self._samples.setdefault(verdict, Smallest(self._most))
+        alike.add(rank, _shown(pages, at, judgement.note, _cut(units)))
 
     def _read_records(self, notes: list[str]) -> dict[str, list[dict[str, Any]]]:
         """Read the sampled records from the WET files and explain them."""
@@ -278,27 +279,17 @@ class _Reader:
             return
         with storage.open_raw(file.path, scattered=True) as stream:
             for place in places:
-                page = None
-                size = _FIRST_BYTES
-                while page is None:
-                    stream.seek(place.offset)
-                    piece = stream.read(size)
-                    page = self._page_in(piece, place.key)
-                    if len(piece) < size or size > 2 * self._made.settings.max_record_bytes:
-                        break
-                    size *= 16
-                yield page or f"{file.path} no longer holds them"
+                yield self._page_at(stream, place) or f"{file.path} no longer holds them"
 
-    def _page_in(self, piece: bytes, key: int) -> RawPage | None:
+    def _page_at(self, stream: BinaryIO, place: _Place) -> RawPage | None:
         settings = self._made.settings
         limits = settings.max_record_bytes, settings.max_file_bytes
-        pages = read_pages(io.BytesIO(piece), ReadStats(), self._recipe, Counter(), *limits)
         with contextlib.suppress(UnreadableWetError):
-            for page in pages:
-                if isinstance(page, Reject):
-                    return None  # the piece ends in the record
-                if page_key(normalize_url(page[1].url)) == key:
-                    return page[1]
+            for found in pages_from(stream, place.offset, self._recipe, limits):
+                if isinstance(found, Reject) or found.place.offset > place.offset:
+                    return None
+                if page_key(normalize_url(found.page.url)) == place.key:
+                    return found.page
         return None
 
     # ---------------------------------------------------------------------------- duplicates
@@ -333,18 +324,14 @@ class _Reader:
                 pages = prints.units_per_page
                 of_file = spans.span_identities(prints.units, pages, window)
                 begins = np.cumsum(pages) - pages
-                hits = np.flatnonzero(np.isin(of_file.ids[:, 0], heads)).tolist()
-                with contextlib.ExitStack() as opened:
-                    file = None
-                    for hit in hits:
-                        key = (int(of_file.ids[hit, 0]), int(of_file.ids[hit, 1]))
-                        number = wanted.get(key)
+                likely = np.flatnonzero(np.isin(of_file.ids[:, 0], heads)).tolist()
+                numbers = {hit: wanted.get(tuple(of_file.ids[hit].tolist())) for hit in likely}
+                if missing.isdisjoint(numbers.values()):
+                    continue
+                with CleanedFile(layout.cleaned(self._folder, name)) as file:
+                    for hit, number in numbers.items():
                         if number is None or number not in missing:
                             continue
-                        if file is None:
-                            file = opened.enter_context(
-                                CleanedFile(layout.cleaned(self._folder, name))
-                            )
                         page = int(of_file.page[hit])
                         unit = int(of_file.first_unit[hit] - begins[page])
                         self._add_place(file, prints, page, unit, shown[number])
@@ -355,18 +342,14 @@ class _Reader:
     def _add_place(
         self, file: CleanedFile, prints: Fingerprints, page: int, unit: int, span: dict[str, Any]
     ) -> None:
-        key, digest = int(prints.url_identities[page, 0]), prints.digests[page].tobytes()
-        for split in _SPLITS:
-            for rows, _, _ in file.slices(split, key, key + 1):
-                for row in rows.select(["url", "text", "unit_starts", "digest"]).to_pylist():
-                    if row["digest"] != digest or row["url"] in span["pages"]:
-                        continue
-                    starts = [*row["unit_starts"], len(row["text"])]
-                    end = min(unit + self._recipe.dedup_window, len(starts) - 1)
-                    text = row["text"][starts[unit] : starts[end]].strip()
-                    span["text"] = span["text"] or excerpt(text, _TEXT_CHARS)
-                    span["pages"].append(row["url"])
-                    return
+        rows, _, _ = file.page(page)
+        [row] = rows.select(["url", "text", "unit_starts"]).to_pylist()
+        if row["url"] not in span["pages"]:
+            starts = [*row["unit_starts"], len(row["text"])]
+            end = min(unit + self._recipe.dedup_window, len(starts) - 1)
+            text = row["text"][starts[unit] : starts[end]].strip()
+            span["text"] = span["text"] or excerpt(text, _TEXT_CHARS)
+            span["pages"].append(row["url"])
 
 
 def _removed_spans(
@@ -398,14 +381,10 @@ def _removed_spans(
 def _explained(page: RawPage, verdict: str, rules: PageRules) -> dict[str, Any]:
     explained = explain_page(page, rules)
     if explained.before.verdict != verdict:  # a list of the user's decided, or another version
-        return {"url": page.url, "note": "", "lines": _plain(page.text), "marks": []}
+        return sample(page.url, "", _plain(page.text))
     evidence = explained.before.evidence if verdict == PageVerdict.BAD_WORDS else None
-    return {
-        "url": page.url,
-        "note": explained.note,
-        "lines": _cut(_lines(explained), evidence),
-        "marks": [evidence] if evidence else [],
-    }
+    marks = [evidence] if evidence else []
+    return sample(page.url, explained.note, _cut(_lines(explained), evidence), marks)
 
 
 def _lines(explained: ExplainedPage) -> list[list[str]]:
@@ -433,7 +412,7 @@ def _plain(text: str) -> list[list[str]]:
 
 
 def _shown(pages: Any, at: int, note: str, lines: list[list[str]]) -> dict[str, Any]:
-    return {"url": pages.column("url")[at].as_py(), "note": note, "lines": lines, "marks": []}
+    return sample(pages.column("url")[at].as_py(), note, lines)
 
 
 def gather_rejects(folder: str, inputs: Iterable[InputFile], most: int) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """All that a report says of one corpus, as JSON values."""
 
-import heapq
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,7 +7,8 @@ from c4_filters.verdicts import LineVerdict, PageVerdict, RejectReason
 from pipelines.corpus.card.facts import Facts
 from pipelines.corpus.manifest import Manifest
 from pipelines.corpus.reading import Corpus
-from pipelines.report.dropped import gather_dropped, gather_rejects
+from pipelines.report.dropped import gather_dropped, gather_rejects, sample
+from pipelines.report.summary import largest
 from pipelines.report.text import excerpt, visible
 from pipelines.report.written import gather_written
 
@@ -40,30 +40,22 @@ def gather(corpus: Corpus, made: Manifest, samples: int) -> dict[str, Any]:
     dropped = gather_dropped(corpus.folder, made, samples)
     facts, counts = Facts.of(made), made.counts
     kept = [
-        {
-            "url": page["url"],
-            "note": ", ".join(filter(None, (page["language"], page["date"]))),
-            "lines": [["", line] for line in page["text"].split("\n")[:12]],
-            "marks": [],
-        }
+        sample(
+            page.url,
+            ", ".join(filter(None, (page.language, page.timestamp))),
+            [["", line] for line in page.text.split("\n")[:12]],
+        )
         for page in written.samples
     ]
     rejects = [
-        {
-            "url": "",
-            "note": f"{each['file']} at {each['offset']}",
-            "lines": [[each["reason"], each["detail"]]],
-            "marks": [],
-        }
+        sample("", f"{each['file']} at {each['offset']}", [[each["reason"], each["detail"]]])
         for each in gather_rejects(corpus.folder, made.inputs, min(samples, _REJECTS))
     ]
     of_rules = {
         name: dropped.samples.get(name, []) for name in _ordered(counts.pages_dropped, PageVerdict)
     }
-    domains = heapq.nsmallest(
-        _SHOWN_DOMAINS, written.domains, key=lambda item: (-item.bytes, item.name)
-    )
     number = sum(1 for _ in written.domains)
+    domains = largest(written.domains, min(number, _SHOWN_DOMAINS))
     written.domains.close()
     languages = sorted(written.languages.items(), key=lambda item: (-item[1][0], item[0]))
     result = {

@@ -7,12 +7,11 @@ domains, whichever is less): a share of the number of domains, not of the bytes.
 """
 
 import csv
+import heapq
 import io
 import json
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from pipelines.corpus.card.facts import Facts
 from pipelines.corpus.manifest import WET, Manifest
@@ -39,16 +38,8 @@ def cuts(domains: int) -> dict[str, int]:
 
 
 def largest(domains: SumsByName, number: int) -> list[Item]:
-    """Return the domains with the most bytes, largest first; equal ones by name.
-
-    Only those are held in memory, and 8 bytes for each other domain.
-    """
-    if not number:
-        return []
-    sizes = np.fromiter((item.bytes for item in domains), np.int64)
-    least = int(np.partition(sizes, len(sizes) - number)[len(sizes) - number])
-    found = [item for item in domains if item.bytes >= least]
-    return sorted(found, key=lambda item: (-item.bytes, item.name))[:number]
+    """Return the domains with the most bytes, largest first; only those are held in memory."""
+    return heapq.nsmallest(number, domains, key=lambda item: (-item.bytes, item.name))
 
 
 def domains_table(written: Written) -> tuple[bytes, dict[str, int]]:

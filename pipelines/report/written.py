@@ -3,11 +3,11 @@
 import dataclasses
 import functools
 from collections import Counter
-from typing import Any
 
 from c4_filters.opt_out import host_of
 from c4_filters.urls import normalize_url, page_key, registered_domain
 from pipelines.bars import bar
+from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.reading import Corpus
 from pipelines.report.counting import Smallest, SumsByName, mixed
 from pipelines.report.text import excerpt
@@ -27,7 +27,7 @@ class Written:
         domains: Pages and bytes by registered domain.
         years: Pages by year of the WARC-Date.
         words: Words, as blanks separate them.
-        samples: Pages as ``url``, ``date``, ``language``, ``text``.
+        samples: Some pages, with the beginning of their texts.
     """
 
     lengths: Counter[int]
@@ -38,7 +38,7 @@ class Written:
     words: int
     pages: int
     bytes: int
-    samples: list[dict[str, Any]]
+    samples: list[Page]
 
 
 def gather_written(corpus: Corpus, samples: int) -> Written:
@@ -52,7 +52,7 @@ def gather_written(corpus: Corpus, samples: int) -> Written:
         CorpusError: A shard is missing or damaged.
     """
     found = Written(Counter(), {}, SumsByName(), Counter(), Counter(), 0, 0, 0, [])
-    chosen: Smallest[dict[str, Any]] = Smallest(samples)
+    chosen: Smallest[Page] = Smallest(samples)
     domain_of = functools.lru_cache(1 << 16)(registered_domain)
     with bar("pages", sum(corpus.splits.values()), leave=False) as progress:
         for split in corpus.splits:
@@ -72,15 +72,7 @@ def gather_written(corpus: Corpus, samples: int) -> Written:
                 found.months[date if is_date else ""] += 1
                 rank = int(mixed(page_key(normalize_url(page.url))))
                 if chosen.wants(rank):
-                    chosen.add(
-                        rank,
-                        {
-                            "url": page.url,
-                            "date": page.timestamp,
-                            "language": page.language or "",
-                            "text": excerpt(page.text, _CHARS),
-                        },
-                    )
+                    chosen.add(rank, page._replace(text=excerpt(page.text, _CHARS)))
                 progress.update()
     found.samples = chosen.values()
     return found

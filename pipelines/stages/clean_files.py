@@ -43,7 +43,7 @@ from pipelines.corpus.fingerprints import (
     read_fingerprints,
     write_fingerprints,
 )
-from pipelines.corpus.manifest import OPT_OUT
+from pipelines.corpus.manifest import OPT_OUT, InputFile
 from pipelines.corpus.shard_files import added
 from pipelines.corpus.typed_json import decode
 from pipelines.imports import sources
@@ -156,7 +156,7 @@ def clean_file(
     return dataclasses.replace(cleaned, recleaned="" if cleaned.unreadable else found)
 
 
-def same_content(done: FileSummary, content: str, verify: bool) -> bool:
+def same_content(done: FileSummary | InputFile, content: str, verify: bool) -> bool:
     """Return whether a WET file is the one that was cleaned, of the same path and size."""
     if not verify and (done.identity == content or not (done.identity and content)):
         return True

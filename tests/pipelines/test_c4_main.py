@@ -7,7 +7,6 @@ import pathlib
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -220,7 +219,7 @@ def test_examples_in_a_help_text_keep_their_lines() -> None:
 
 
 def raising(error: BaseException) -> Any:
-    def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    def run(arguments: argparse.Namespace) -> int:
         raise error
 
     return run
@@ -323,7 +322,7 @@ def test_a_checkout_without_its_packages_says_what_to_install() -> None:
 
 @pytest.mark.slow
 def test_the_status_of_a_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explain_command, "run", lambda arguments, rest: 7)
+    monkeypatch.setattr(explain_command, "run", lambda arguments: 7)
     assert run_c4("explain", "a").status == 7
     # Without argv the process is the command's own: main leaves it deaf to signals.
     script = """
@@ -331,7 +330,7 @@ import atexit, gc, sys
 from pipelines import c4_main
 from pipelines.commands import explain as explain_command
 atexit.register(lambda: print("frozen" if gc.get_freeze_count() else "walked once more"))
-explain_command.run = lambda arguments, rest: 7
+explain_command.run = lambda arguments: 7
 sys.argv = ["c4", "explain", "a"]
 sys.exit(c4_main.main())
 """
@@ -345,7 +344,7 @@ def test_what_is_printed_last_is_flushed_inside_the_net(monkeypatch: pytest.Monk
         def flush(self) -> None:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(explain_command, "run", lambda arguments, rest: 0)
+    monkeypatch.setattr(explain_command, "run", lambda arguments: 0)
     monkeypatch.setattr(sys, "stdout", Closed())
     assert c4_main.main(["explain", "a"]) == 1
 
@@ -385,7 +384,7 @@ def test_a_standard_output_that_is_full_is_named() -> None:
         "import sys\n"
         "from pipelines import c4_main\n"
         "from pipelines.commands import explain as explain_command\n"
-        "explain_command.run = lambda arguments, rest: print('a line') or 0\n"
+        "explain_command.run = lambda arguments: print('a line') or 0\n"
         "sys.exit(c4_main.main(['explain', 'a']))"
     )
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -404,7 +403,7 @@ def test_a_command_does_its_work_where_standard_error_fails(full: bool) -> None:
         "import sys\n"
         "from pipelines import c4_main, printing\n"
         "from pipelines.commands import explain as explain_command\n"
-        "def run(arguments, rest):\n"
+        "def run(arguments):\n"
         "    printing.print_note('a note')\n"
         "    sys.stderr.write('x' * 100_000)\n"
         "    print('done')\n"

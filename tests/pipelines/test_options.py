@@ -162,3 +162,13 @@ def test_word_lists_are_found_from_any_folder(
 def test_a_word_list_without_language_or_file_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="--badwords wants LANG=FILE"):
         parsed("--badwords", value)
+
+
+def test_an_argument_without_an_option_is_named_as_the_help_names_it() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Check:
+        folder: str = option("what to check", "folder", metavar="DIR")
+
+    assert read(Check, "a") == {"folder": "a"}
+    with pytest.raises(ValueError, match=r"^the argument DIR is empty$"):
+        read(Check, "")

@@ -153,6 +153,15 @@ def test_every_dropped_page_of_a_small_corpus_is_shown_with_its_reason(
 
 
 @pytest.mark.slow
+def test_pages_that_rules_drop_after_deduplication_are_shown_too(tmp_path: pathlib.Path) -> None:
+    folder = built(tmp_path / "out", "--input", SAMPLES, "--recipe", "tfds")
+    [build] = Page(reported(folder)).data["builds"]
+    counts = manifest_of(folder)["counts"]["pages_dropped"]
+    assert PageVerdict.BAD_WORDS in counts
+    assert {name: len(build["samples"][name]) for name in counts} == counts
+
+
+@pytest.mark.slow
 def test_repeated_spans_have_their_text_and_pages(tmp_path: pathlib.Path) -> None:
     shared = "The harbour opens at six. Boats leave on the hour. Dogs travel free of charge."
     pages = [
