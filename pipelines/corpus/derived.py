@@ -20,6 +20,7 @@ from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats import format_named
 from pipelines.corpus.formats.pages import LANGUAGE_FEATURES, TEXT_FEATURES, Page
 from pipelines.corpus.manifest import (
+    CORPORA,
     Counts,
     InputFile,
     Manifest,
@@ -35,8 +36,6 @@ from pipelines.corpus.manifest import (
 from pipelines.corpus.reading import Corpus
 from pipelines.corpus.shard_files import Described, write_shard_files
 
-#: `Settings.source` of such a corpus.
-CORPORA = "corpora"
 _TEXT_BYTES_PER_SHARD = 64 << 20  # as builds that are not large
 _MOST_SHARDS = 4096
 _MARK = "made_by"
@@ -144,7 +143,7 @@ def write_corpus(output: str, plan: Plan, formats: Sequence[str]) -> Manifest:
     """
     for name in formats:
         format_named(name)
-    with builders.hold(output) as claim:
+    with builders.hold(output, runner=f"c4 {plan.settings['name']}") as claim:
         mark = _mark(plan.settings, plan.inputs, formats)
         with storage.write_atomically(storage.join(output, layout.BUILD)) as file:
             file.write(json_files.encode(mark))
