@@ -10,6 +10,7 @@ from model.studies.experiments import EXPERIMENTS, experiment
 from model.studies.run import StudyConfig, run_study, study_names
 from model.studies.table import described, read_scores, study_table
 from pipelines.options import add_options, given_values, option, option_of
+from pipelines.printing import print_lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,10 +66,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         return 0
     for name in names:
         entry = experiment(name)
-        print(f"{name}: {entry.title} (section {entry.section})")
+        print_lines(f"{name}: {entry.title} (section {entry.section})")
         for row in entry.rows:
             more = f": {described(row)}" if asked.name else ""
-            print(f"  {row.title}{more}")
+            print_lines(f"  {row.title}{more}")
     return 0
 
 

@@ -22,8 +22,10 @@ from model.data.text_sample import Sample, TextSource
 from model.data.train_vocabulary import VocabularyOptions
 from model.data.vocabulary import EXTRA_IDS, Vocabulary
 from model.small_files import naming_option, require_local
+from model.text_table import text_table
 from pipelines.corpus.reading import open_corpus
 from pipelines.options import add_options, check_bounds, given_values, option
+from pipelines.printing import fitted, print_lines, print_note
 
 _MEASURED_CHARACTERS = 2_000_000  # of each language, for characters per piece
 _SOURCE = re.compile(
@@ -158,10 +160,9 @@ def _print_shortage(samples: Sequence[Sample], wanted: int) -> None:
         return
     shortest = min(samples, key=lambda sample: sample.found / sample.source.weight)
     why = ", to keep the weights" if len(samples) > 1 else ""
-    print(
+    print_note(
         f"{shortest.source.name} has {shortest.found:,} characters, all of which are used; the "
-        f"sample is {characters:,} of the {wanted:,} characters asked for{why}",
-        file=sys.stderr,
+        f"sample is {characters:,} of the {wanted:,} characters asked for{why}"
     )
 
 
@@ -184,7 +185,7 @@ def _measured(sample: Sample, vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _print_report(path: str, report: dict[str, Any]) -> None:
-    print(
+    print_lines(
         f"{path}: {report['pieces']:,} pieces and {report['sentinels']} sentinels, "
         f"{report['embedding_rows']:,} embedding rows"
     )
@@ -199,11 +200,7 @@ def _print_report(path: str, report: dict[str, Any]) -> None:
                 f"{corpus['unknown_pieces_per_million']:,.1f}",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for name, *numbers in rows:
-        cells = [name.ljust(widths[0])]
-        cells += [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
-        print("  " + "  ".join(cells))
+    print(*(f"  {line}" for line in text_table(rows, right=range(1, 5))), sep="\n")
 
 
 class _Progress:
@@ -258,4 +255,4 @@ class _Progress:
 
     def _print(self, text: str) -> None:
         self._printed = time.monotonic()
-        print(f"{self._what}: {text}", file=self._stream, flush=True)
+        print(fitted(f"{self._what}: {text}", stream=self._stream), file=self._stream, flush=True)

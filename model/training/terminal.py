@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from model.training.metrics import Row
-from pipelines.printing import duration
+from pipelines.printing import duration, fitted
 
 _WIDTH = 80  # columns that a line of the log fits
 _BAR = 10  # cells of the bar, at least
@@ -95,9 +95,9 @@ class Terminal:
             return
         with self._while_it_lasts():
             if self._bar is not None:
-                tqdm.write(line, file=self._stream)
+                tqdm.write(fitted(line, stream=self._stream), file=self._stream)
             else:
-                print(line, file=self._stream, flush=True)
+                print(fitted(line, stream=self._stream), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Close the bar and leave it on the screen."""

@@ -14,7 +14,7 @@ from pipelines.corpus.manifest import Manifest
 from pipelines.engines.lean_imports import leave_out_unused
 from pipelines.engines.options import runs_on_own_engine
 from pipelines.options import add_options, given_values
-from pipelines.printing import print_note
+from pipelines.printing import print_lines, print_note
 
 #: Title of a group in the help text -> fields of `BuildConfig`.
 _GROUPS = {
@@ -108,11 +108,13 @@ def run_build(
         one_thread=arguments.interruption.unwatched if own_process else None,
     )
     if made is None:
-        print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
+        print_lines(
+            f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done"
+        )
         return 0
     if was_complete and not running.quiet:
         checked = ", every checksum matches" if running.verify else ""
-        print(f"{config.output} is complete already: same files, same settings{checked}")
+        print_lines(f"{config.output} is complete already: same files, same settings{checked}")
     _warn(config, made, was_complete)
     if not running.quiet:
         print_summary(config, made, None if was_complete else time.monotonic() - arguments.started)

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 from pipelines.options import add_options, given_values
-from pipelines.printing import counted, printable
+from pipelines.printing import counted, print_lines, printable
 from pipelines.split_corpus import SplitConfig, split_corpus
 
 
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         before = " (complete already)" if part.was_complete else ""
         if part.is_left_over:
             before = ": left over from earlier, remove it: the corpus has no such page any more"
-        print(
+        print_lines(
             printable(
                 f"{part.language:<8} {counted(part.pages, 'page'):>16}  {part.folder}{before}"
             )

@@ -4,7 +4,7 @@ import argparse
 import textwrap
 from collections.abc import Sequence
 
-from pipelines.printing import counted, duration, printable, size
+from pipelines.printing import counted, duration, print_lines, printable, size
 from pipelines.status import Status, as_json, prometheus, status
 
 _UNITS = {"dedup": "file", "merge": "piece", "write": "shard", "done": "shard"}
@@ -37,8 +37,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     elif arguments.prometheus:
         print(prometheus(found), end="")
     else:
-        for line in _lines(found):
-            print(printable(line))
+        print_lines(*map(printable, _lines(found)))
     return 0
 
 

@@ -481,7 +481,7 @@ def test_version() -> None:
     assert outcome.out == f"c4 {VERSION}\n"
 
 
-@pytest.mark.parametrize("command", ["build", "verify", "plan", "explain", "worker-pool"])
+@pytest.mark.parametrize("command", c4_main._COMMANDS)
 def test_help_fits_80_columns(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     outcome = run_c4(command, "--help")
