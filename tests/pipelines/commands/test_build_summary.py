@@ -11,6 +11,7 @@ from pipelines import printing
 from pipelines.commands import build_summary
 from pipelines.corpus.manifest import Counts
 from samples.make_samples import WET_DIR
+from testing.helpers import run_c4
 from testing.screens import COLUMNS, ROWS, on_a_screen
 
 
@@ -84,3 +85,15 @@ def test_a_build_fits_the_screen(tmp_path: pathlib.Path) -> None:
     assert sum(-(-len(line) // COLUMNS) or 1 for line in summary) < ROWS
     assert summary[-2].startswith(" validation ")  # an empty line is the prompt's
     assert any(line.startswith("built from 6 files in ") for line in summary[-5:-3])
+
+
+@pytest.mark.slow
+def test_a_build_of_one_broken_file_says_only_what_is_wrong_with_it(tmp_path: pathlib.Path) -> None:
+    wet = tmp_path / "a.warc.wet.gz"
+    wet.write_bytes(b"garbage")
+    for _ in range(2):
+        made = run_c4("build", "--input", wet, "--output", tmp_path / "out")
+        assert (made.status, made.out) == (1, "")
+        [said] = [line for line in made.err.splitlines() if line.startswith("c4: ")]
+        assert said.startswith("c4: error: no input file could be read, so the corpus in ")
+        assert f"{wet}: no WARC record in its 7 bytes" in said
