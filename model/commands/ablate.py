@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from model.studies.ablate import AblateConfig, ablate, outcome_lines
 from pipelines.options import add_options, given_values
+from pipelines.printing import print_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Compare as the options say. Returns the exit status."""
     del rest
     config = AblateConfig(**given_values(arguments, AblateConfig))
-    outcome = ablate(config, functools.partial(print, flush=True))
+    outcome = ablate(config, functools.partial(print_lines, flush=True))
     print()
     print(*outcome_lines(config, outcome), sep="\n")
     return 0

@@ -83,7 +83,8 @@ def _run(asked: _Asked, arguments: argparse.Namespace) -> int:
                 "--out DIR"
             )
     config = StudyConfig(names=study_names(asked.name), **given_values(arguments, StudyConfig))
-    say = functools.partial(print, flush=True)
+    # Commands stay whole, to be copied.
+    say = functools.partial(print if asked.dry_run else print_lines, flush=True)
     results = run_study(config, say, dry_run=asked.dry_run)
     bad = 0
     for result in results:

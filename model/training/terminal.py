@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from model.training.metrics import Row
-from pipelines.printing import duration, fitted
+from pipelines.printing import duration, fitted, print_note
 
 _WIDTH = 80  # columns that a line of the log fits
 _BAR = 10  # cells of the bar, at least
@@ -120,11 +120,9 @@ class Terminal:
                 os.dup2(null, self._stream.fileno())
                 os.close(null)
             with contextlib.suppress(OSError):
-                print(
+                print_note(
                     f"c4: note: standard output cannot be written ({error.strerror}): training "
-                    "goes on, metrics.jsonl has every step",
-                    file=sys.stderr,
-                    flush=True,
+                    "goes on, metrics.jsonl has every step"
                 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pipelines.crawl.fetch import FetchConfig, fetch
 from pipelines.options import add_options, given_values
-from pipelines.printing import counted, duration, print_note, size
+from pipelines.printing import counted, duration, print_lines, print_note, size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if not arguments.quiet:
         took = duration(time.monotonic() - arguments.started)
         found = f"; {counted(done.found, 'file')} there already" if done.found else ""
-        print(
+        print_lines(
             f"{config.to}: {counted(done.fetched, 'file')} fetched, {size(done.bytes)} in {took}"
             f"{found}"
         )
