@@ -1,14 +1,15 @@
 """Text for people: counts, sizes, times, text of web pages, and colour if a terminal shows it."""
 
+import contextlib
 import itertools
 import os
 import re
-import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import IO
 
+_COLUMNS = 80  # of a terminal that does not say
 _MOST_LABEL = 24  # columns of a label that the rest of its line is aligned behind
 
 
@@ -88,8 +89,15 @@ def shortened(text: str, most: int, before: int = 0) -> str:
 
 
 def columns_of(stream: IO[str]) -> int | None:
-    """Return the width of a terminal; None for a file or a pipe."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    """Return the width of a terminal, or what ``COLUMNS`` says; None for a file or a pipe."""
+    if not stream.isatty():
+        return None
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    with contextlib.suppress(OSError, ValueError):  # it is no file
+        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    return _COLUMNS
 
 
 def cells(text: str) -> int:
