@@ -1,18 +1,29 @@
 """``c4``: one console command; each subcommand lives in a module imported only when asked for."""
 
+import os
+import signal
+import sys
+
+# Until `Interruption` handles it, Ctrl-C ends the program as any other: Python's own handler would
+# print a traceback of these imports. A job in the background goes on ignoring it.
+if (
+    os.path.basename("".join(sys.argv[:1])) in ("c4", "c4_main.py")
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import contextlib
 import difflib
 import gc
 import importlib
 import io
-import os
 import shlex
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from pipelines import number_options
 from pipelines.corpus.errors import one_line
@@ -113,6 +124,7 @@ _COMMANDS = {
 }
 
 _OURS = ("c4_filters", "model", "pipelines")
+_STDOUT = "standard output"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _protect_streams()
     if argv is None:
         sys.unraisablehook = _print_unraisable
-        _keep_stderr_from_failing()
+        _open_own_streams()
     asked = next((word for word in words if not word.startswith("-")), "")
     line = f"c4: {_COMMANDS[asked].interrupted if asked in _COMMANDS else 'interrupted'}"
     own_process = argv is None
@@ -134,20 +146,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = 1  # of what is raised
         try:
             known = argparse.Namespace(started=started, interruption=interruption)
-            status = _run(words, asked, known)
-            _flush_stdout()
+            try:
+                status = _run(words, asked, known)
+            except SystemExit:  # of --help
+                sys.stdout.flush()
+                raise
+            sys.stdout.flush()  # now, so that an error can be reported in one line
         except KeyboardInterrupt:
             status = interruption.tell()
-        except BrokenPipeError:  # `c4 explain FILE | head`
-            _drop_stdout()
-            status = 0
         except (ValueError, OSError, OverflowError) as error:
+            of_stdout = getattr(error, "filename", None) == _STDOUT
+            if of_stdout:
+                _drop_stdout()
+            if of_stdout and isinstance(error, BrokenPipeError):  # `c4 explain FILE | head`
+                status = 0
+                return status
             if os.environ.get("C4_TRACEBACK"):
                 raise
             print_note(f"c4: error: {_line_of(error)}")  # names of files may hold anything
             status = 1
         except Exception as error:
-            if _caused_by_interrupt(error):
+            # NumPy's C code loses the cause of an import that fails.
+            of_import = isinstance(error, ImportError) and interruption.asked()
+            if of_import or _caused_by_interrupt(error):
                 return interruption.tell()
             raise
         finally:
@@ -272,36 +293,37 @@ def _protect_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-class _Unfailing(io.TextIOWrapper):
-    """A text file that drops what cannot be written."""
+class _Stdout(io.FileIO):
+    """Names itself in its errors."""
 
-    def write(self, text: str) -> int:
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, _STDOUT) from error
+
+
+class _Stderr(io.FileIO):
+    """Drops notes that cannot be written: that nobody reads them must not end a build."""
+
+    def write(self, data: Any, /) -> int:
         with contextlib.suppress(OSError):
-            super().write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            super().flush()
+            return super().write(data) or len(data)
+        return len(data)
 
 
-def _keep_stderr_from_failing() -> None:
-    """Drop notes that cannot be written: that nobody reads them must not end a build."""
-    stderr = sys.__stderr__
-    if stderr is not None and sys.stderr is stderr:  # not what stands for a closed one
-        binary = open(stderr.fileno(), "wb", closefd=False)  # noqa: SIM115
-        sys.stderr = _Unfailing(binary, stderr.encoding, stderr.errors, line_buffering=True)
-
-
-def _flush_stdout() -> None:
-    """Flush now, so that a write error can be reported in one line."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _drop_stdout()
-        raise OSError(error.errno, error.strerror, "standard output") from error
+def _open_own_streams() -> None:
+    """Open the standard streams again, so that they fail as a command needs it."""
+    for name, kind in (("stdout", _Stdout), ("stderr", _Stderr)):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__"):  # not what stands for a closed one
+            raw = kind(stream.fileno(), "w", closefd=False)
+            own = io.TextIOWrapper(
+                raw if stream.write_through else io.BufferedWriter(raw),
+                stream.encoding, stream.errors,
+                line_buffering=stream.line_buffering, write_through=stream.write_through,
+            )  # fmt: skip
+            setattr(sys, name, own)
 
 
 def _drop_stdout() -> None:

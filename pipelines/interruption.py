@@ -63,15 +63,20 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is not threading.main_thread():
             return self
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # of a job in the background
-                self._before[number] = signal.signal(number, self._receive)
         if self.own_process:
             # At the moment of a signal, only its number is written, to this socket.
             self._receiving, self._sending = socket.socketpair()
             self._sending.setblocking(False)
             signal.set_wakeup_fd(self._sending.fileno(), warn_on_full_buffer=False)
             self._start_watcher()
+        try:
+            for number in _SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # of a job in the background
+                    self._before[number] = signal.signal(number, self._receive)
+        except KeyboardInterrupt:  # before the block that would catch it
+            if self.own_process:
+                self.tell()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

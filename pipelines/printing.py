@@ -1,8 +1,16 @@
 """Text for people: counts, sizes, times, text of web pages, and colour if a terminal shows it."""
 
+import contextlib
+import itertools
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
+from typing import IO
+
+_COLUMNS = 80  # of a terminal that does not say
+_MOST_LABEL = 24  # columns of a label that the rest of its line is aligned behind
 
 
 def printable(text: str) -> str:
@@ -16,7 +24,92 @@ def printable(text: str) -> str:
 
 def print_note(line: str) -> None:
     """Print a line for the user on standard error, with a dot for every control character."""
-    print(printable(line), file=sys.stderr, flush=True)
+    print(fitted(printable(line), stream=sys.stderr), file=sys.stderr, flush=True)
+
+
+def print_lines(*lines: str, flush: bool = False) -> None:
+    """Print lines on standard output, fitted to the terminal; see `fitted`."""
+    for line in itertools.chain(*(text.split("\n") for text in lines)):
+        print(fitted(line), flush=flush)
+
+
+def fitted(line: str, start: int | None = None, stream: IO[str] | None = None) -> str:
+    """Return a line broken at blanks where a terminal would break it anywhere.
+
+    In a file or a pipe, lines stay whole.
+
+    Args:
+        line: The line.
+        start: Column in which its text starts, and goes on after a break; by default, behind a
+            label that two blanks end. Without one, what follows a break is indented.
+        stream: Where it is printed; None: standard output.
+    """
+    columns = columns_of(stream or sys.stdout)
+    if columns is None or cells(line) <= columns:
+        return line
+    label = re.match(r" *\S+(?: \S+)*?  +", line[:_MOST_LABEL])
+    if start is None and label is None:
+        return "\n".join(broken(line, columns))
+    start = label.end() if start is None and label is not None else start or 0
+    rest = broken(line[start:], columns - start, 0)
+    return line[:start] + f"\n{' ' * start}".join(rest)
+
+
+def broken(text: str, columns: int, indent: int = 2) -> list[str]:
+    """Return a text as rows of so many columns, broken at blanks; later ones are indented.
+
+    A word stays whole, though it is longer, so that an address or a path can be copied.
+    """
+    indent += len(text) - len(text.lstrip(" "))
+    rows = [""]
+    for word in re.findall(r" *[^ ]+", text):
+        if rows[-1].strip(" ") and cells(rows[-1] + word) > columns:
+            rows.append(" " * indent + word.lstrip(" "))
+        else:
+            rows[-1] += word
+    return rows
+
+
+def shortened(text: str, most: int, before: int = 0) -> str:
+    """Return a line of a web page, cut to a number of columns and to the terminal's width.
+
+    Args:
+        text: The line.
+        most: Columns that it may take.
+        before: Columns in front of it.
+    """
+    columns = columns_of(sys.stdout)
+    most = most if columns is None else max(1, min(most, columns - before))
+    shown = printable(text[: 4 * most])
+    if len(text) <= 4 * most and cells(shown) <= most:
+        return shown
+    while cells(shown) >= most:
+        shown = shown[: most - 1] if len(shown) >= most else shown[:-1]
+    return f"{shown}…"
+
+
+def columns_of(stream: IO[str]) -> int | None:
+    """Return the width of a terminal, or what ``COLUMNS`` says; None for a file or a pipe."""
+    if not stream.isatty():
+        return None
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    with contextlib.suppress(OSError, ValueError):  # it is no file
+        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    return _COLUMNS
+
+
+def cells(text: str) -> int:
+    """Return the columns that a terminal shows a text in.
+
+    >>> cells("page"), cells("頁"), cells("e\N{COMBINING ACUTE ACCENT}")
+    (4, 2, 1)
+    """
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
 
 
 def counted(count: int, what: str, plural: str = "s") -> str:

@@ -11,8 +11,10 @@ from typing import Any, Literal, get_args
 from pipelines import builders, progress, storage, worker_notes
 from pipelines.corpus import layout
 from pipelines.corpus.errors import CorpusError
-from pipelines.corpus.manifest import read_manifest
+from pipelines.corpus.manifest import CORPORA, read_manifest
 from pipelines.input_list import read_input_list
+
+_COMMAND = "c4 "  # before the name of the command, in the place of a runner
 
 State = Literal["waiting", "running", "interrupted", "died", "done"]
 
@@ -63,6 +65,11 @@ class Status:
     pid: int = 0
     started: str = ""  # ISO 8601, UTC
 
+    @property
+    def is_derived(self) -> bool:
+        """Whether it is made of other corpora, by c4 mix, c4 head or c4 split."""
+        return self.runner.startswith(_COMMAND)
+
 
 def status(folder: str) -> Status:
     """Return how far the build in a folder is. Write nothing.
@@ -96,6 +103,9 @@ def _finished(output: str, claim: builders.LastClaim | None) -> Status:
     total = sum(file.bytes for file in made.inputs)
     total += sum(file.bytes for file in made.unreadable_inputs)
     shards = len(made.shards)
+    who = _who(claim)
+    if made.settings.source == CORPORA:  # its claim may not have come along
+        who["runner"] = f"{_COMMAND}{made.recipe['name']}"
     return Status(
         folder=output,
         state="done",
@@ -111,7 +121,7 @@ def _finished(output: str, claim: builders.LastClaim | None) -> Status:
         pages_per_s=None,
         seconds_left=0.0,
         failed=failed,
-        **_who(claim),
+        **who,
     )
 
 
@@ -137,6 +147,8 @@ def _unfinished(
     stage = Stage(*progress.CorpusFolder(output, sizes, began).read(ended=True)[:3])
     if stage.name == "clean":
         stage = Stage("clean", bytes_read, bytes_total)
+    if claim.runner.startswith(_COMMAND):
+        stage = dataclasses.replace(stage, total=0)  # names of shards count those of a split
     running = state == "running"
     rate = _rate((note.bytes_before + note.bytes, note) for note in notes)
     return Status(

@@ -5,6 +5,7 @@ import functools
 
 from model.studies.ablate import AblateConfig, ablate, outcome_lines
 from pipelines.options import add_options, given_values
+from pipelines.printing import print_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compare as the options say. Returns the exit status."""
     config = AblateConfig(**given_values(arguments, AblateConfig))
-    outcome = ablate(config, functools.partial(print, flush=True))
+    outcome = ablate(config, functools.partial(print_lines, flush=True))
     print()
     print(*outcome_lines(config, outcome), sep="\n")
     return 0

@@ -1,7 +1,6 @@
 """``c4 pretrain --compile-only``: compile the step for a TPU pod, and report."""
 
 import argparse
-import sys
 
 from model.commands.pretrain_config import model_of, objective_of, step_of
 from model.data.input_config import InputConfig
@@ -9,6 +8,7 @@ from model.data.vocabulary import Vocabulary
 from model.pods.compile_step import StepPlan, compile_step, report_lines
 from model.pods.topologies import parse_topology
 from model.training.train_config import TrainConfig
+from pipelines.printing import print_lines, print_note
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,9 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         mesh=getattr(arguments, "mesh", TrainConfig.mesh),
     )
     parameters = f"{config.parameter_count():,} parameters on {topology}"
-    report = compile_step(
-        plan, lambda line: print(f"{parameters}: {line}", file=sys.stderr, flush=True)
-    )
+    report = compile_step(plan, lambda line: print_note(f"{parameters}: {line}"))
     for line in report_lines(report):
-        print(line, flush=True)
+        print_lines(line, flush=True)
     return 0

@@ -11,6 +11,7 @@ from model.evaluation.report import example_lines
 from model.small_files import write_json
 from pipelines import storage
 from pipelines.options import add_options, check_bounds, given_values, option, refuse_empty
+from pipelines.printing import print_lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Tasks whose data are not in --data are listed and do not fail the others.\n\n"
         "  c4 evaluate --from run --task all --data data\n"
         "  c4 evaluate --from run --task glue_cola,squad --data data --show 5\n"
-        "  c4 evaluate --from run --task glue --data data --split test --submission upload\n\n"
+        "  c4 evaluate --from run --task glue --data data --split test --submission out\n\n"
         "exit status: 0 at least one task was evaluated; 1 none was, or it failed; 2 wrong usage"
     )
     add_options(parser, EvaluateConfig, "source", "tasks", "data", "split", "limit")
@@ -91,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         if shown.submission is not None:
             for written in write_submissions(config, report, shown.submission):
                 replaced = f", {written.replaced:,} invalid ones became {written.majority}"
-                print(
+                print_lines(
                     f"{written.path}: {written.examples:,} predictions"
                     f"{replaced if written.replaced else ''}"
                 )

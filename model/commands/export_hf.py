@@ -11,6 +11,7 @@ from model.exchange.hugging_face import config_to_hf, export_model
 from model.small_files import require_absent
 from model.training.model_folders import load_params
 from pipelines.options import add_options, given_values, option
+from pipelines.printing import print_lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,12 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
         obstacle = Vocabulary(kept).obstacle
         vocabulary = kept if obstacle is None else None
     export_model(asked.output, config, params, vocabulary, dtype=asked.dtype)
-    print(f"{asked.output}: {described(config)}, {asked.dtype}")
+    print_lines(f"{asked.output}: {described(config)}, {asked.dtype}")
     if obstacle is not None:
-        print(
+        print_lines(
             f"note: no tokenizer is written: {obstacle}, which T5's tokenizer cannot do; copy the "
             "tokenizer's files of the model that was imported"
         )
     elif vocabulary is None:
-        print(f"{asked.checkpoint} has no vocabulary, so there is no tokenizer (--vocab FILE)")
+        print_lines(
+            f"{asked.checkpoint} has no vocabulary, so there is no tokenizer (--vocab FILE)"
+        )
     return 0

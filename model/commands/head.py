@@ -9,7 +9,7 @@ from model.corpora.sizes import whole_power
 from pipelines.bars import bar
 from pipelines.corpus import layout
 from pipelines.options import add_options, given_values, option
-from pipelines.printing import counted
+from pipelines.printing import counted, print_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
             options.corpus, output, options.tokens, options.vocab, options.formats, shown.update
         )
     if head.tokens is None:
-        print(f"{output} is complete already: same corpus, same settings")
+        print_lines(f"{output} is complete already: same corpus, same settings")
         return 0
     splits = head.manifest.splits
-    print(
+    print_lines(
         f"{output}: {head.tokens:,} tokens, the first {counted(splits['train'].pages, 'page')} of "
         f"{options.corpus}; {counted(splits['validation'].pages, 'page')} of validation"
     )

@@ -13,6 +13,7 @@ from model.small_files import require_absent
 from model.t5.config import ModelConfig
 from model.training.model_folders import save_params
 from pipelines.options import add_options, given_values, option
+from pipelines.printing import print_lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,19 +71,19 @@ def run(arguments: argparse.Namespace) -> int:
             model.params,
             None if vocabulary is None else vocabulary.path,
         )
-    print(f"{config.output}: {described(model.config)}")
+    print_lines(f"{config.output}: {described(model.config)}")
     if model.unapplied:
-        print(
+        print_lines(
             f"note: generation_config.json sets {', '.join(model.unapplied)}, which greedy "
             "decoding here does not apply"
         )
     if vocabulary is not None and vocabulary.obstacle is not None:
-        print(
+        print_lines(
             f"note: c4 pretrain refuses this vocabulary: {vocabulary.obstacle}, so T5's tokenizer "
             "would give other ids"
         )
     if vocabulary is None:
-        print(
+        print_lines(
             f"{config.folder} has neither spiece.model nor tokenizer.json, so no vocabulary is "
             "kept: give the one that the model was trained with (--vocab FILE)"
         )

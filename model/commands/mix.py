@@ -11,13 +11,15 @@ from model.text_table import text_table
 from pipelines.bars import bar
 from pipelines.corpus import layout
 from pipelines.options import add_options, given_values, option
+from pipelines.printing import print_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 mix``."""
     parser.epilog = (
         "Seven tokens of Wikipedia to three of books, until either runs out:\n\n"
-        "  c4 mix --corpus wikipedia=0.7 --corpus books=0.3 --vocab vocab.model --output both\n\n"
+        "  c4 mix --corpus wikipedia=0.7 --corpus books=0.3 --vocab words.model \\\n"
+        "    --output both\n\n"
         "Pages are not compared: one that is in two corpora may be in the mixture twice."
     )
     add_options(parser, _Options, "corpora", "vocab", "total")
@@ -68,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             options.corpora, output, options.vocab, options.total, options.formats, shown.update
         )
     if not mixture.parts:
-        print(f"{output} is complete already: same corpora, same settings")
+        print_lines(f"{output} is complete already: same corpora, same settings")
         return 0
     total = sum(part.size for part in mixture.parts)
     in_tokens = mixture.unit != "pages"
@@ -79,5 +81,5 @@ def run(arguments: argparse.Namespace) -> int:
         for part in mixture.parts
     ]  # fmt: skip
     print(*text_table(rows, right=range(1, len(rows[0]))), sep="\n")
-    print(f"{output}: {sum(part.pages for part in mixture.parts):,} pages")
+    print_lines(f"{output}: {sum(part.pages for part in mixture.parts):,} pages")
     return 0

@@ -15,6 +15,7 @@ from model.evaluation.decoding import Decoding
 from model.small_files import naming
 from pipelines import storage
 from pipelines.options import add_options, given_values, option, refuse_empty
+from pipelines.printing import print_note
 
 #: Batches read ahead, so that inputs of about one length meet.
 _BATCHES_AHEAD = 32
@@ -106,7 +107,7 @@ def _predict(config: PredictConfig, lines: BinaryIO) -> int:
 
 def _say(line: str) -> None:
     with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        print_note(line)
 
 
 def _one_line(text: str) -> str:

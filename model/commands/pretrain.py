@@ -15,6 +15,7 @@ from model.data.objectives import Objective
 from model.t5.config import ModelConfig
 from model.training.train_config import StepConfig, TrainConfig
 from pipelines.options import add_options, given_values, option, refuse_empty
+from pipelines.printing import print_lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,4 +140,4 @@ def _announce(arguments: argparse.Namespace, line: str) -> None:
     if any(os.environ.get(name, "0") != "0" for name in _RANKS):
         return
     with contextlib.suppress(OSError):  # a log that nobody reads ends no training
-        print(line, flush=True)
+        print_lines(line, flush=True)

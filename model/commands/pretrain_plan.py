@@ -1,7 +1,6 @@
 """What ``c4 pretrain`` says of a run before it begins."""
 
 import dataclasses
-import sys
 
 from model.data.input_config import InputConfig
 from model.data.objectives import OBJECTIVES
@@ -10,6 +9,7 @@ from model.tasks.mixtures import C4
 from model.training.distributed import is_first
 from model.training.programs import Placement
 from model.training.train_config import TrainConfig
+from pipelines.printing import print_lines, print_note
 
 
 def check_sentinels(data: InputConfig) -> None:
@@ -27,13 +27,11 @@ def check_sentinels(data: InputConfig) -> None:
             f"{without} need none (--objective)"
         )
     if needed > there and is_first():
-        print(
+        print_note(
             f"c4: warning: objective {data.objective.name} makes up to {needed} spans of a text of "
             f"{data.lengths.raw} tokens, and the vocabulary has {there} sentinels: spans beyond "
             f"the last share it; c4 vocab --extra-ids {needed} makes more, and a smaller "
-            "--input-length or --noise-density needs fewer",
-            file=sys.stderr,
-            flush=True,
+            "--input-length or --noise-density needs fewer"
         )
 
 
@@ -43,15 +41,15 @@ def print_plan(config: TrainConfig, placement: Placement, data: InputConfig) -> 
         return
     spec, model = config.data.batch_spec(), config.model
     lengths = config.data.lengths
-    print(
+    print_lines(
         f"model        {model.architecture}, {model.parameter_count():,} parameters: "
         f"{model.num_layers} layers of d_model {model.d_model}, d_ff {model.d_ff}, "
         f"{model.num_heads} heads of {model.d_kv}, {model.feed_forward}, vocabulary "
         f"{model.vocab_size:,}, dropout {model.dropout_rate:g}, {model.dtype}"
     )
-    print(f"mesh         {placement.shape} of {placement.mesh.devices.flat[0].device_kind}")
+    print_lines(f"mesh         {placement.shape} of {placement.mesh.devices.flat[0].device_kind}")
     state = placement.bytes_per_device() / 2**20
-    print(f"state        {state:,.1f} MiB per device, without activations")
+    print_lines(f"state        {state:,.1f} MiB per device, without activations")
     pieces = ""
     if C4 in data.rates:
         noise = {
@@ -59,20 +57,20 @@ def print_plan(config: TrainConfig, placement: Placement, data: InputConfig) -> 
             for name, value in dataclasses.asdict(data.objective).items()
             if value is not None and name not in ("name", "approach")
         }
-        print(
+        print_lines(
             f"objective    {data.objective.name}: {data.objective.approach}, "
             + ", ".join(f"{name} {value}" for name, value in noise.items())
         )
         pieces = f" from pieces of {lengths.raw}"
-    print(
+    print_lines(
         f"batch        {spec.batch_size} sequences of {lengths.inputs} + {lengths.targets} tokens"
         f"{pieces}, in {config.step.accumulate} microbatch(es)"
     )
     rate = "the paper's" if config.learning_rate is None else config.learning_rate
-    print(f"schedule     {config.schedule}, scale {rate}, warmup {config.warmup:,}")
-    print(f"steps        {config.steps:,}: {config.steps * spec.tokens:,} tokens")
+    print_lines(f"schedule     {config.schedule}, scale {rate}, warmup {config.warmup:,}")
+    print_lines(f"steps        {config.steps:,}: {config.steps * spec.tokens:,} tokens")
     size = input_size(data, data.input_shards or 1)
     for line in (*size.lines(config.steps * config.data.batch_size), size.mixture()):
         if line:
             what, _, rest = line.partition(": ")
-            print(f"{what:<12} {rest}")
+            print_lines(f"{what:<12} {rest}")

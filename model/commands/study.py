@@ -9,6 +9,7 @@ from model.studies.experiments import EXPERIMENTS, experiment
 from model.studies.run import StudyConfig, run_study, study_names
 from model.studies.table import described, read_scores, study_table
 from pipelines.options import add_options, given_values, option, option_of
+from pipelines.printing import print_lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     for name in names:
         entry = experiment(name)
-        print(f"{name}: {entry.title} (section {entry.section})")
+        print_lines(f"{name}: {entry.title} (section {entry.section})")
         for row in entry.rows:
             more = f": {described(row)}" if asked.name else ""
-            print(f"  {row.title}{more}")
+            print_lines(f"  {row.title}{more}")
     return 0
 
 
@@ -80,7 +81,8 @@ def _run(asked: _Asked, arguments: argparse.Namespace) -> int:
                 "--out DIR"
             )
     config = StudyConfig(names=study_names(asked.name), **given_values(arguments, StudyConfig))
-    say = functools.partial(print, flush=True)
+    # Commands stay whole, to be copied.
+    say = functools.partial(print if asked.dry_run else print_lines, flush=True)
     results = run_study(config, say, dry_run=asked.dry_run)
     bad = 0
     for result in results:

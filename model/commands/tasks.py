@@ -23,6 +23,7 @@ from model.tasks.sources.published import expected_files, read_published
 from model.tasks.values import Raw
 from model.text_table import text_table
 from pipelines.options import add_options, check_bounds, given_values, option, option_of
+from pipelines.printing import print_lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 tasks``."""
     parser.epilog = (
         "  c4 tasks list\n"
-        "  c4 tasks show super_glue_wsc     format, an example, metrics, where its data is\n"
-        "  c4 tasks show all                how often the mixture draws each task\n"
+        "  c4 tasks show super_glue_wsc    format, an example, metrics, where its data is\n"
+        "  c4 tasks show all               how often the mixture draws each task\n"
         "  c4 tasks prepare glue_cola --from CoLA.zip --to data\n"
         "  c4 tasks prepare glue squad --from tfds --to data\n"
         "  c4 tasks prepare own --from train=MINE.tsv --from validation=DEV.tsv --to data"
@@ -104,7 +105,9 @@ def _prepare(names: Sequence[str], sources: Sequence[str], to: str, limit: int |
     if len(names) > 1:
         there = [name for name in names if is_prepared(name, to, source, limit)]
         for name in there:
-            print(f"{pathlib.Path(to, name)}: prepared from {source} before: skipped", flush=True)
+            print_lines(
+                f"{pathlib.Path(to, name)}: prepared from {source} before: skipped", flush=True
+            )
         names = [name for name in names if name not in there]
         if not _is_library(sources[0]):
             for name in names:
@@ -114,9 +117,9 @@ def _prepare(names: Sequence[str], sources: Sequence[str], to: str, limit: int |
         with _naming_task(name):
             made = prepare(name, _rows(name, sources), to, source, limit)
         splits = ", ".join(f"{split} {count:,}" for split, count in made.splits.items())
-        print(f"{pathlib.Path(to, name)}: {splits}", flush=True)
+        print_lines(f"{pathlib.Path(to, name)}: {splits}", flush=True)
         if limit is None and (unlike := made.unlike_published(*made.splits)):
-            print(f"note: {unlike}: look for missing or other files (--from)", flush=True)
+            print_lines(f"note: {unlike}: look for missing or other files (--from)", flush=True)
 
 
 @contextlib.contextmanager
@@ -198,7 +201,7 @@ def _print_list() -> None:
 def _print_rates(name: str) -> None:
     mixed = mixture(name)
     limit = f"each task counts for at most {mixed.limit:,} examples" if mixed.limit else "no limit"
-    print(f"{name}: {len(mixed.tasks)} tasks, drawn by their examples; {limit}")
+    print_lines(f"{name}: {len(mixed.tasks)} tasks, drawn by their examples; {limit}")
     rows = [(f"  {task_name}", f"{rate:.6f}") for task_name, rate in mixed.rates().items()]
     print(*text_table(rows, right=[1]), sep="\n")
 

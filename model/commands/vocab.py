@@ -24,6 +24,7 @@ from model.small_files import naming_option, require_local
 from model.text_table import text_table
 from pipelines.corpus.reading import open_corpus
 from pipelines.options import add_options, check_bounds, given_values, option
+from pipelines.printing import fitted, print_lines, print_note
 
 _MEASURED_CHARACTERS = 2_000_000  # of each language, for characters per piece
 _SOURCE = re.compile(
@@ -150,10 +151,9 @@ def _print_shortage(samples: Sequence[Sample], wanted: int) -> None:
         return
     shortest = min(samples, key=lambda sample: sample.found / sample.source.weight)
     why = ", to keep the weights" if len(samples) > 1 else ""
-    print(
+    print_note(
         f"{shortest.source.name} has {shortest.found:,} characters, all of which are used; the "
-        f"sample is {characters:,} of the {wanted:,} characters asked for{why}",
-        file=sys.stderr,
+        f"sample is {characters:,} of the {wanted:,} characters asked for{why}"
     )
 
 
@@ -176,7 +176,7 @@ def _measured(sample: Sample, vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _print_report(path: str, report: dict[str, Any]) -> None:
-    print(
+    print_lines(
         f"{path}: {report['pieces']:,} pieces and {report['sentinels']} sentinels, "
         f"{report['embedding_rows']:,} embedding rows"
     )
@@ -246,4 +246,4 @@ class _Progress:
 
     def _print(self, text: str) -> None:
         self._printed = time.monotonic()
-        print(f"{self._what}: {text}", file=self._stream, flush=True)
+        print(fitted(f"{self._what}: {text}", stream=self._stream), file=self._stream, flush=True)

@@ -20,6 +20,7 @@ from model.evaluation.published import (
 from model.evaluation.scores import TaskScores
 from model.tasks.registry import is_invalid
 from model.text_table import text_table
+from pipelines.printing import fitted
 
 
 def columns_of(scores: Sequence[TaskScores]) -> dict[str, float]:
@@ -105,7 +106,7 @@ class Report:
         notes += [f"{name}: not evaluated: {reason}" for name, reason in self.missing.items()]
         if notes:
             yield ""
-            yield from notes
+            yield from map(fitted, notes)
 
     def json(self) -> dict[str, Any]:
         """Return the report as JSON values; undefined scores are null."""

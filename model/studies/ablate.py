@@ -38,6 +38,7 @@ from model.tasks.prepared import OWN, Prepared
 from model.tasks.registry import TASKS, unknown_task
 from model.text_table import text_table
 from pipelines.options import check_bounds, comma_separated, option
+from pipelines.printing import fitted
 
 ARMS = ("a", "b")
 _SETTINGS = "ablate.json"
@@ -216,7 +217,7 @@ def outcome_lines(config: AblateConfig, outcome: Outcome) -> Iterator[str]:
     yield f"A  {outcome.corpora[0]}"
     yield f"B  {outcome.corpora[1]}"
     tokens = config.steps * config.batch_size * config.input_length
-    yield (
+    yield fitted(
         f"{config.seeds} pairs of runs; {config.steps:,} steps of {config.batch_size} x "
         f"{config.input_length}, {tokens:,} tokens each"
     )
@@ -225,7 +226,7 @@ def outcome_lines(config: AblateConfig, outcome: Outcome) -> Iterator[str]:
     judged = " and ".join(
         f"{size:,} bytes of {described[name]}" for name, size in outcome.texts.items()
     )
-    yield f"bits per byte, lower is better, on held-out text: {judged}"
+    yield fitted(f"bits per byte, lower is better, on held-out text: {judged}")
     yield ""
     rows: list[tuple[str, ...]] = [
         ("", "A", "B", "B - A", f"{100 * config.level:g}% interval", "verdict")

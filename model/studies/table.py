@@ -20,6 +20,7 @@ from model.studies.experiments import EXPERIMENTS, Experiment, Row
 from model.studies.run import ROWS
 from model.studies.statistics import spread
 from model.text_table import text_table
+from pipelines.printing import fitted
 
 
 class Scores(NamedTuple):
@@ -74,7 +75,7 @@ def study_table(entry: Experiment, scores: Mapping[tuple[str, str], Scores]) -> 
     baseline = _baseline(scores)
     spreads = published()[BASELINE_STD].values
     paper_baseline = published()[BASELINE].values
-    yield f"{entry.name}: {entry.title} (section {entry.section})"
+    yield fitted(f"{entry.name}: {entry.title} (section {entry.section})")
     yield ""
     header = ("", "", *(MAIN.get(name, COLUMNS[name].title) for name in columns))
     rows: list[tuple[str, ...]] = [header]

@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding
 
 from model.devices import has_tpu
 from model.training.processes import Processes
+from pipelines.printing import print_lines
 
 
 def detect_cluster(environ: Mapping[str, str] | None = None) -> str | None:
@@ -89,7 +90,7 @@ def is_first() -> bool:
 def print_first(line: str) -> None:
     """Print a line once, however many processes there are."""
     if is_first():
-        print(line, flush=True)
+        print_lines(line, flush=True)
 
 
 def barrier(name: str) -> None:

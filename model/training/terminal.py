@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from model.training.metrics import Row
-from pipelines.printing import duration
+from pipelines.printing import columns_of, duration, fitted, print_note
 
 _WIDTH = 80  # columns that a line of the log fits
 _BAR = 10  # cells of the bar, at least
@@ -40,8 +40,8 @@ class Terminal:
         if self._quiet or not self._on_terminal:
             return
         with self._while_it_lasts():
-            room = self._columns() - len("100%|| ") - _BAR
-            said = _fitted(self._counted(row), self._parts(row), room)
+            room = (columns_of(self._stream) or _WIDTH) - len("100%|| ") - _BAR
+            said = _what_fits(self._counted(row), self._parts(row), room)
             shape = f"{{percentage:3.0f}}%|{{bar}}| {said}"
             if self._bar is None:
                 self._bar = tqdm(
@@ -57,7 +57,7 @@ class Terminal:
     def line(self, row: Row) -> None:
         """Write a row to a log; a bar says it already."""
         if not self._on_terminal:
-            self.say(_fitted(f"step {self._counted(row)}", self._parts(row), _WIDTH))
+            self.say(_what_fits(f"step {self._counted(row)}", self._parts(row), _WIDTH))
 
     def _counted(self, row: Row) -> str:
         return f"{row['step']:{len(str(self._steps))}}/{self._steps}"
@@ -83,21 +83,15 @@ class Terminal:
         each = (time.monotonic() - began) / steps if steps else row["seconds"]
         return float(each * (self._steps - row["step"]))
 
-    def _columns(self) -> int:
-        try:
-            return os.get_terminal_size(self._stream.fileno()).columns or _WIDTH
-        except (OSError, ValueError):
-            return _WIDTH
-
     def say(self, line: str) -> None:
         """Write any line, above the bar where there is one."""
         if self._quiet:
             return
         with self._while_it_lasts():
             if self._bar is not None:
-                tqdm.write(line, file=self._stream)
+                tqdm.write(fitted(line, stream=self._stream), file=self._stream)
             else:
-                print(line, file=self._stream, flush=True)
+                print(fitted(line, stream=self._stream), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Close the bar and leave it on the screen."""
@@ -120,20 +114,18 @@ class Terminal:
                 os.dup2(null, self._stream.fileno())
                 os.close(null)
             with contextlib.suppress(OSError):
-                print(
+                print_note(
                     f"c4: note: standard output cannot be written ({error.strerror}): training "
-                    "goes on, metrics.jsonl has every step",
-                    file=sys.stderr,
-                    flush=True,
+                    "goes on, metrics.jsonl has every step"
                 )
 
 
-def _fitted(head: str, parts: Sequence[tuple[int, str]], width: int) -> str:
+def _what_fits(head: str, parts: Sequence[tuple[int, str]], width: int) -> str:
     """Return a line of at most ``width`` characters: the parts of the largest ranks go first.
 
     Parts count as ten characters if they are shorter, so that the choice seldom changes.
 
-    >>> _fitted("1/9", [(0, "loss 2.000"), (2, "lr 0.01"), (1, "eta 5s")], 36)
+    >>> _what_fits("1/9", [(0, "loss 2.000"), (2, "lr 0.01"), (1, "eta 5s")], 36)
     '1/9  loss 2.000  eta 5s'
     """
     kept = list(parts)

@@ -12,7 +12,7 @@ from pipelines.corpus.manifest import Manifest
 from pipelines.engines.lean_imports import leave_out_unused
 from pipelines.engines.options import runs_on_own_engine
 from pipelines.options import add_options, given_values
-from pipelines.printing import print_note
+from pipelines.printing import print_lines, print_note
 
 #: Title of a group in the help text -> fields of `BuildConfig`.
 _GROUPS = {
@@ -85,13 +85,16 @@ def run_build(values: Mapping[str, Any], arguments: argparse.Namespace) -> int:
         one_thread=arguments.interruption.unwatched if own_process else None,
     )
     if made is None:
-        print(f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done")
+        print_lines(
+            f"submitted; {storage.join(config.output, layout.MANIFEST)} appears when it is done"
+        )
         return 0
-    if was_complete and not running.quiet:
+    shown = not running.quiet and made.inputs  # else the error below says all there is
+    if was_complete and shown:
         checked = ", every checksum matches" if running.verify else ""
-        print(f"{config.output} is complete already: same files, same settings{checked}")
+        print_lines(f"{config.output} is complete already: same files, same settings{checked}")
     _warn(config, made, was_complete)
-    if not running.quiet:
+    if shown:
         print_summary(config, made, None if was_complete else time.monotonic() - arguments.started)
     if len(made.unreadable_inputs) > config.allow_unreadable_files:
         for file in made.unreadable_inputs[1:10]:  # the error names the first
@@ -106,7 +109,7 @@ def _warn(config: BuildConfig, made: Manifest, was_complete: bool) -> None:
     from pipelines.commands.verify import print_foreign_shards
     from pipelines.corpus.card.side_files import CARD, OTHER_CARD, side_files
 
-    if not was_complete and not made.counts.pages_written:
+    if not was_complete and made.inputs and not made.counts.pages_written:
         print_note(
             f"c4: warning: the corpus in {config.output} has no pages: none of the "
             f"{made.counts.pages_read:,} pages read was kept"

@@ -4,7 +4,6 @@ import collections
 import shlex
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping
 
 from pipelines import storage
@@ -12,7 +11,7 @@ from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import OPT_OUT, Counts, Manifest
 from pipelines.imports.sources import WET
-from pipelines.printing import counted, painter, printable
+from pipelines.printing import cells, counted, fitted, painter, printable, shortened
 from pipelines.stages.clean_files import CHANGED_INPUT
 
 #: FileSummary.recleaned -> the words for it.
@@ -23,6 +22,7 @@ _RECLEANED = {
     CHANGED_INPUT: "cleaned again because the input has changed",
 }
 _GREEN, _DIM = "32", "2"
+_PAGE_CHARS = 96
 
 
 def print_summary(config: BuildConfig, made: Manifest, wall_s: float | None) -> None:
@@ -35,22 +35,21 @@ def print_summary(config: BuildConfig, made: Manifest, wall_s: float | None) -> 
         made: Its manifest.
         wall_s: How long the build took; None for a corpus that was complete already.
     """
-    size = shutil.get_terminal_size((96, 24))
-    above = ["", *_kept_page(made, min(96, size.columns))]
+    size = shutil.get_terminal_size()
+    above = ["", *map(fitted, _kept_page(made))]
     below = [*_notes(config, made), *_result(config, made, wall_s)]
-    taken = sum(-(-len(line) // size.columns) or 1 for line in (*above, *below))
+    rows = "\n".join((*above, *below)).split("\n")
+    taken = sum(-(-cells(row) // size.columns) or 1 for row in rows)
     room = size.lines - taken - 1 if sys.stdout.isatty() else None  # one line for the prompt
-    for line in (*above, *_table(made.counts, room), *below):
-        print(line)
+    print(*above, *_table(made.counts, room), *below, sep="\n")
 
 
-def _kept_page(made: Manifest, width: int) -> Iterator[str]:
+def _kept_page(made: Manifest) -> Iterator[str]:
     page = made.kept_page
     if page is not None:
         yield f"the beginning of one kept page: {printable(page.url)}"
         for line in page.text.split("\n")[:2]:
-            # A line that wraps is hard to read, and pushes the lines above off the screen.
-            yield textwrap.shorten(printable(line), width, placeholder=" …")
+            yield shortened(line, _PAGE_CHARS)
         yield ""
 
 
@@ -94,24 +93,28 @@ def _column(
 
 
 def _notes(config: BuildConfig, made: Manifest) -> Iterator[str]:
-    """Yield what else happened, and where to read more."""
+    """Yield what else happened, and where to read more.
+
+    Commands are not fitted to the terminal, so that they can be copied.
+    """
     yield ""
     counts = made.counts
     if counts.records_rejected:
         reasons = ", ".join(
             f"{count:,} {reason}" for reason, count in counts.records_rejected_by_reason.items()
         )
-        yield f"records rejected: {reasons} (listed in {storage.join(config.output, 'rejects')})"
+        rejects = storage.join(config.output, "rejects")
+        yield fitted(f"records rejected: {reasons} (listed in {rejects})")
     if config.source != WET and counts.records_of_other_types:  # warcinfo records are no news
         kinds = [f"{count:,} {kind}" for kind, count in counts.records_of_other_types.items()]
-        yield f"pages of other kinds, left out: {', '.join(kinds)}"
+        yield fitted(f"pages of other kinds, left out: {', '.join(kinds)}")
     for reason, count in collections.Counter(file.reason for file in made.recleaned).items():
         what = _RECLEANED.get(reason, "cleaned again ({})").format(reason)
-        yield f"{counted(count, 'cleaned file')} {'was' if count == 1 else 'were'} {what}"
+        yield fitted(f"{counted(count, 'cleaned file')} {'was' if count == 1 else 'were'} {what}")
     yield f"why a page was dropped: {_explain_command(config, made)}"
     yield "what the names of the rules mean: docs/rules.md"
     for older in made.against:
-        yield printable(f"left out: what {older.path} has")
+        yield fitted(printable(f"left out: what {older.path} has"))
     yield f"root digest: {made.root_digest}"
 
 
@@ -121,7 +124,7 @@ def _result(config: BuildConfig, made: Manifest, wall_s: float | None) -> Iterat
     before = f" ({resumed:,} cleaned before)" if resumed else ""
     took, seconds = ("built earlier", "") if wall_s is None else ("built", f" in {wall_s:.1f} s")
     built = f"{took} from {files}{before}{seconds} with recipe {config.recipe.name}"
-    yield f"{built}, in {config.output}:"
+    yield fitted(f"{built}, in {config.output}:")
     rows = []
     for split, sums in made.splits.items():
         shards = [shard.name for shard in made.shards if shard.split == split]
@@ -131,7 +134,7 @@ def _result(config: BuildConfig, made: Manifest, wall_s: float | None) -> Iterat
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     for split, pages, size, names in rows:
         text = f" {split:<{widths[0]}} {pages:>{widths[1]}} {size:>{widths[2]}} bytes of text"
-        yield painter(_GREEN)(f"{text}  {names}")
+        yield painter(_GREEN)(fitted(f"{text}  {names}"))
 
 
 def _explain_command(config: BuildConfig, made: Manifest) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from pipelines.options import add_options, given_values, option
-from pipelines.printing import counted, printable
+from pipelines.printing import counted, print_lines, printable
 from pipelines.provenance.differences import Comparison, Difference, SettingDifference
 
 
@@ -36,11 +36,11 @@ def run(arguments: argparse.Namespace) -> int:
             _print_json(comparison)
             return 0
         for setting in comparison.settings():
-            print(printable(_named(setting)))
+            print_lines(printable(_named(setting)))
         for page in comparison.pages():
-            print(printable(_line(page)))
+            print_lines(printable(_line(page)))
         counts = comparison.counts
-        print(
+        print_lines(
             f"{counted(counts['only_in_a'], 'page')} only in A, {counts['only_in_b']:,} only in B, "
             f"{counts['differing']:,} with another text, {counts['equal']:,} equal"
         )

@@ -6,7 +6,7 @@ import time
 
 from pipelines.crawl.fetch import FetchConfig, fetch
 from pipelines.options import add_options, given_values, option
-from pipelines.printing import counted, duration, print_note, size
+from pipelines.printing import counted, duration, print_lines, print_note, size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not options.quiet:
         took = duration(time.monotonic() - arguments.started)
         found = f"; {counted(done.found, 'file')} there already" if done.found else ""
-        print(
+        print_lines(
             f"{config.to}: {counted(done.fetched, 'file')} fetched, {size(done.bytes)} in {took}"
             f"{found}"
         )

@@ -17,7 +17,7 @@ from pipelines.number_options import MOST_SHARDS
 from pipelines.options import add_options, check_bounds, given_values, option
 from pipelines.plan import Fleet, OlderWork, Plan, Profile, Rates, Stage, Work, make_plan
 from pipelines.plan_tables import Crawl, Tables, known_crawl, read_tables
-from pipelines.printing import counted, duration, print_note, printable, scaled, size
+from pipelines.printing import counted, duration, print_lines, print_note, printable, scaled, size
 
 #: The published build of CC-MAIN-2019-18, by the code of TensorFlow Datasets: its README.
 REFERENCE_CPU_DAYS = 335
@@ -241,28 +241,28 @@ def _as_json(plan: Plan, machine: str, tables: Tables) -> dict[str, Any]:
 def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int], Plan]) -> None:
     """Print the plan for people."""
     work, fleet = plan.work, plan.fleet
-    print(
+    print_lines(
         f"{counted(work.files, 'WET file')}, {size(work.of('stored_bytes'))}, "
         f"{_pages(work.pages)}, on {fleet.workers:,} x {printable(options.machine)} and an "
         f"object store\n{counted(fleet.slots, 'process', 'es')}, "
         f"{fleet.process_bytes / 1e9:.1f} GB each\n"
     )
-    print(*_table(plan), sep="\n")
+    print_lines(*_table(plan))
     pieces = f", {counted(plan.pieces, 'merged piece')}" if plan.pieces else ""
     merged = plan.disk_bytes["merged"]
-    print(
+    print_lines(
         f"\n{counted(plan.buckets, 'bucket')}, {counted(plan.shards, 'train shard')}{pieces}\n"
         "writes and reads are requests to the object store\n"
         f"kept: {', '.join(f'{name} {size(kept)}' for name, kept in _kept(plan).items())}"
         + (f"; while it runs also merged {size(merged)}" if merged else "")
     )
     paid = _costs(plan, tables)
-    print(f"\ncost: ${sum(paid.values()):,.2f}")
+    print_lines(f"\ncost: ${sum(paid.values()):,.2f}")
     for what, usd in paid.items():
-        print(f"  {what:<16}${usd:>12,.2f}")
+        print_lines(f"  {what:<16}${usd:>12,.2f}")
     monthly = sum(_kept(plan).values()) / 1e9 * tables.prices["storage_gb_month"].usd
     dates = [printable(price.date) for price in tables.prices.values()]
-    print(
+    print_lines(
         f"  and ${monthly:,.2f} for each month that the folder is kept as the build leaves it\n"
         f"  by prices of {min(dates)} to {max(dates)}, which change: check them, and give your own "
         f"with --prices FILE\n\nprocesses have a task for {plan.busy:.0%} of the time"
@@ -274,12 +274,12 @@ def _show(plan: Plan, options: _Options, tables: Tables, plan_for: Callable[[int
             compared = f"{REFERENCE_CPU_DAYS / days:.0f} times less"
         else:
             compared = f"or {days / work.pages * _TYPICAL.pages:.1f} for that many pages"
-        print(
+        print_lines(
             f"the reference took about {REFERENCE_CPU_DAYS} CPU-days for CC-MAIN-2019-18; this is "
             f"{days:.1f}, {compared}"
         )
     advice = "" if options.like else "; --like CORPUS bases it on your own pages"
-    print(f"an estimate: docs/scale.md has its limits{advice}")
+    print_lines(f"an estimate: docs/scale.md has its limits{advice}")
 
 
 def _fewer(plan: Plan, tables: Tables, plan_for: Callable[[int], Plan]) -> str:

@@ -3,7 +3,7 @@
 import argparse
 
 from pipelines.options import add_options, given_values
-from pipelines.printing import counted, printable
+from pipelines.printing import counted, print_lines, printable
 from pipelines.split_corpus import SplitConfig, split_corpus
 
 
@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         before = " (complete already)" if part.was_complete else ""
         if part.is_left_over:
             before = ": left over from earlier, remove it: the corpus has no such page any more"
-        print(
+        print_lines(
             printable(
                 f"{part.language:<8} {counted(part.pages, 'page'):>16}  {part.folder}{before}"
             )

@@ -4,10 +4,10 @@ import argparse
 import dataclasses
 
 from pipelines.options import add_options, given_values, option
-from pipelines.printing import counted, duration, printable, size
+from pipelines.printing import counted, duration, print_lines, printable, size
 from pipelines.status import Status, as_json, prometheus, status
 
-_UNITS = {"dedup": "files", "merge": "pieces", "write": "shards", "done": "shards"}
+_UNITS = {"dedup": "file", "merge": "piece", "write": "shard", "done": "shard"}
 _FAILED_SHOWN = 10
 
 
@@ -42,8 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif options.prometheus:
         print(prometheus(found), end="")
     else:
-        for line in _lines(found):
-            print(printable(line))
+        print_lines(*map(printable, _lines(found)))
     return 0
 
 
@@ -51,22 +50,28 @@ def _lines(found: Status) -> list[str]:
     where = f"{found.runner} on {found.host}" if found.runner else f"on {found.host}"
     who = f"{where}, pid {found.pid}, started {found.started}"
     lines = [f"{found.folder}: {found.state}" + (f" ({who})" if found.started else "")]
-    lines.append(
-        f"files: {found.files_cleaned:,} of {found.files_total:,} cleaned, "
-        f"{found.files_failed:,} failed, {found.files_left:,} left "
-        f"({found.files_in_progress:,} in progress)"
-    )
-    lines.append(f"bytes: {size(found.bytes_read)} of {size(found.bytes_total)} read")
+    if not found.is_derived:
+        lines.append(
+            f"files: {found.files_cleaned:,} of {found.files_total:,} cleaned, "
+            f"{found.files_failed:,} failed, {found.files_left:,} left "
+            f"({found.files_in_progress:,} in progress)"
+        )
+        lines.append(f"bytes: {size(found.bytes_read)} of {size(found.bytes_total)} read")
+    elif found.files_total:
+        of_bytes = f", {size(found.bytes_total)}" if found.bytes_total else ""
+        lines.append(f"inputs: {found.files_total:,}{of_bytes}")
     if found.pages_read:
         rate = "" if found.pages_per_s is None else f", {found.pages_per_s:,.0f} per second"
         lines.append(f"pages: {counted(found.pages_read, 'page')} read{rate}")
     if unit := _UNITS.get(found.stage.name):
-        total = f" of {found.stage.total:,}" if found.stage.total else ""
-        lines.append(f"{found.stage.name}: {found.stage.done:,}{total} {unit}")
+        done, total = found.stage.done, found.stage.total
+        amount = f"{done:,} of {total:,} {unit}s" if total else f"{counted(done, unit)} so far"
+        lines.append(f"{found.stage.name}: {amount}")
     if found.state == "running" and found.seconds_left is not None:
         lines.append(f"about {duration(found.seconds_left)} left in the stage {found.stage.name}")
     if found.state in ("died", "interrupted"):
-        lines.append("run the same c4 build again to resume: cleaned files are kept")
+        kept = "" if found.is_derived else " to resume: cleaned files are kept"
+        lines.append(f"run the same command again{kept}")
     for file in found.failed[:_FAILED_SHOWN]:
         lines.append(f"failed: {file.path}: {file.error}")
     if len(found.failed) > _FAILED_SHOWN:

@@ -9,7 +9,7 @@ from pipelines import storage, verify_corpus
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Manifest
 from pipelines.options import add_options, given_values, option
-from pipelines.printing import counted, print_note, printable
+from pipelines.printing import counted, print_lines, print_note, printable
 from pipelines.verify_corpus import Problem
 
 
@@ -41,16 +41,15 @@ def run(arguments: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result, indent=1))
         return 1 if problems else 0
-    for problem in problems:
-        print(printable(f"{problem['file']} {problem['problem']}"))
+    print_lines(*(printable(f"{each['file']} {each['problem']}") for each in problems))
     checked = f"{result['shards']:,} shards, {result['kept_files']:,} kept files"
     if problems:
         advice = "run the same c4 build with --verify to rebuild what is damaged"
         if problems[0]["problem"] == verify_corpus.NO_MANIFEST:
             advice = "check the path, or run the same c4 build again to finish it"
-        print(f"{output}: {counted(len(problems), 'problem')} ({checked} checked): {advice}")
+        print_lines(f"{output}: {counted(len(problems), 'problem')} ({checked} checked): {advice}")
         return 1
-    print(f"{output}: no problems ({checked} checked)")
+    print_lines(f"{output}: no problems ({checked} checked)")
     return 0
 
 

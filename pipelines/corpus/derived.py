@@ -21,6 +21,7 @@ from pipelines.corpus.formats import format_named
 from pipelines.corpus.formats.pages import COLUMNS, Page
 from pipelines.corpus.formats.provenance import no_pages
 from pipelines.corpus.manifest import (
+    CORPORA,
     InputFile,
     Manifest,
     OwnText,
@@ -33,8 +34,6 @@ from pipelines.corpus.manifest import (
 from pipelines.corpus.reading import Corpus
 from pipelines.corpus.shard_files import PageWriter, manifest_of_pages
 
-#: `Settings.source` of such a corpus.
-CORPORA = "corpora"
 _TEXT_BYTES_PER_SHARD = 64 << 20  # as builds that are not large
 _MOST_SHARDS = 4096
 _PAGES_AT_A_TIME = 4096
@@ -142,7 +141,7 @@ def write_corpus(output: str, plan: Plan, formats: Sequence[str]) -> Manifest:
     """
     for name in formats:
         format_named(name)
-    with builders.hold(output) as claim:
+    with builders.hold(output, runner=f"c4 {plan.settings['name']}") as claim:
         mark = _mark(plan.settings, plan.inputs, formats)
         storage.write_bytes(storage.join(output, layout.BUILD), json_files.encode(mark))
         storage.remove([storage.join(output, layout.MANIFEST)])

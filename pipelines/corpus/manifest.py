@@ -18,6 +18,8 @@ from pipelines.corpus.errors import CorpusError, one_line
 MANIFEST_VERSION = 1
 #: `Settings.source` of builds of WET files; others: `pipelines.imports.sources`, `corpus.derived`.
 WET = "wet"
+#: The source of a corpus that was made of other corpora (`pipelines.corpus.derived`).
+CORPORA = "corpora"
 #: The name in `Settings.lists` of the list that cleaned files do not depend on.
 OPT_OUT = "--opt-out"
 _SHOWN_CHARS = 2000  # of a kept page

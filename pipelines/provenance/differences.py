@@ -20,10 +20,9 @@ from c4_filters.verdicts import PageVerdict
 from pipelines.config import flatten
 from pipelines.corpus import layout
 from pipelines.corpus.closing import Closing
-from pipelines.corpus.derived import CORPORA
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import Page
-from pipelines.corpus.manifest import Manifest, read_manifest
+from pipelines.corpus.manifest import CORPORA, Manifest, read_manifest
 from pipelines.corpus.reading import open_corpus
 from pipelines.provenance.kept import KeptCorpus
 from pipelines.provenance.kept_file import KeptPage

@@ -24,11 +24,10 @@ from pipelines.bars import bar
 from pipelines.corpus import layout
 from pipelines.corpus.closing import Closing
 from pipelines.corpus.container import DamagedFileError
-from pipelines.corpus.derived import CORPORA
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.fingerprints import read_fingerprints
 from pipelines.corpus.layout import SPLITS
-from pipelines.corpus.manifest import read_manifest
+from pipelines.corpus.manifest import CORPORA, read_manifest
 from pipelines.provenance.index import Entries, Index, Place, find_index, write_index
 from pipelines.provenance.kept_file import BEFORE_SPANS, DroppedPage, KeptFile, KeptPage
 from pipelines.stages.clean_files import BEFORE_URLS, same_content

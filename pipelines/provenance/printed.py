@@ -1,12 +1,10 @@
 """Accounts of pages, printed for people."""
 
-import shutil
-import sys
 from itertools import groupby
 
 from c4_filters.urls import normalize_url
 from c4_filters.verdicts import LineVerdict, PageVerdict
-from pipelines.printing import printable
+from pipelines.printing import fitted, print_lines, printable, shortened
 from pipelines.provenance.explainer import Account, Rejected
 
 _LINE_CHARS = 100
@@ -16,7 +14,7 @@ _BEFORE_LINE = 20  # characters: the verdict and the separator
 def print_rejected(rejected: Rejected, names_file: bool) -> None:
     """Print a record that did not become a page; ``names_file``: with the path of its file."""
     where = _where(rejected, names_file)
-    print(printable(f"rejected at {where}: {rejected.reason}: {rejected.detail}") + "\n")
+    print_lines(printable(f"rejected at {where}: {rejected.reason}: {rejected.detail}"), "")
 
 
 def print_account(
@@ -38,9 +36,9 @@ def print_account(
     """
     date = f"{account.timestamp}, " if account.timestamp else ""
     where = _where(account, names_file)
-    print(printable(f"{account.url}  ({date}offset {where})"))
+    print_lines(printable(f"{account.url}  ({date}offset {where})"))
     if account.explained is None:
-        print(printable(f"  {account.path} {account.missing}: its lines cannot be shown"))
+        print_lines(printable(f"  {account.path} {account.missing}: its lines cannot be shown"))
     else:
         for line in account.explained.lines:
             if not _holds(line.kept_as, sentence):
@@ -52,11 +50,11 @@ def print_account(
     kept, (result, note) = account.kept, account.judgement
     if kept is not None and kept.lost is PageVerdict.KEPT and kept.starts:
         _print_removed(account, unit, sentence)
-    print(printable(f"  page {result.verdict}{f': {note}' if note else ''}"), end="")
+    became = printable(f"  page {result.verdict}{f': {note}' if note else ''}")
     explained = account.explained
     if kept is None and explained and explained.before.verdict is PageVerdict.KEPT:
-        print(not_considered, end="")
-    print("\n")
+        became += not_considered
+    print_lines(became, "")
 
 
 def _where(record: Account | Rejected, names_file: bool) -> str:
@@ -88,14 +86,12 @@ def _print_removed(account: Account, unit: str, sentence: str | None) -> None:
                 same = holder.url and normalize_url(holder.url) == normalize_url(account.url)
                 where = "this page" if same and not holder.older else str(holder)
             if where != last:
-                print(f"  {'of' if last is None else 'and of':>15} | {_shortened(where)}")
+                who = f"  {'of' if last is None else 'and of':>15} | {printable(where)}"
+                print(fitted(who, _BEFORE_LINE))
             last = where
     count = sum(gone for _, gone in units)
     print(f"  deduplication removed {count} of {len(units)} {unit}")
 
 
-def _shortened(text: str) -> str:
-    shown, most = printable(text), _LINE_CHARS
-    if sys.stdout.isatty():
-        most = min(most, shutil.get_terminal_size().columns - _BEFORE_LINE)
-    return shown if len(shown) <= most else shown[: most - 1] + "…"
+def _shortened(line: str) -> str:
+    return shortened(line, _LINE_CHARS, _BEFORE_LINE)

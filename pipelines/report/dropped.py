@@ -24,6 +24,7 @@ from pipelines.corpus.fingerprints import Fingerprints, read_fingerprints
 from pipelines.corpus.manifest import OPT_OUT, WET, InputFile, Manifest
 from pipelines.corpus.opened import Opened
 from pipelines.corpus.removals import PAGE_VERDICTS
+from pipelines.printing import counted
 from pipelines.provenance.explainer import pages_from
 from pipelines.report.counting import GroupSizes, Repeated, Smallest, mixed
 from pipelines.report.text import excerpt
@@ -248,7 +249,7 @@ class _Reader:
                 wanted.setdefault(place.path, []).append((verdict, order, place))
         inputs = {file.path: file for file in self._made.inputs}
         found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in self._places}
-        lost = Counter[str]()
+        lost: dict[str, list[str]] = {}  # the files of the pages, by reason
         with bar("records", sum(map(len, wanted.values()))) as progress:
             for path in sorted(wanted):
                 places = sorted(wanted[path], key=lambda each: each[2].offset)
@@ -256,11 +257,14 @@ class _Reader:
                 for (verdict, order, _), page in zip(places, pages, strict=True):
                     progress.update()
                     if isinstance(page, str):
-                        lost[page] += 1
+                        lost.setdefault(page, []).append(path)
                     else:
                         found[verdict][order] = _explained(page, verdict, self._rules)
-        for reason, count in sorted(lost.items()):
-            notes.append(f"{count:,} sampled pages are not shown: {reason}.")
+        for reason, paths in sorted(lost.items()):
+            what = f"{counted(len(paths), 'sampled page')} {'is' if len(paths) == 1 else 'are'}"
+            others = len(set(paths)) - 1
+            more = f" and {counted(others, 'more file')}" if others else ""
+            notes.append(f"{what} not shown, because WET files {reason}: {paths[0]}{more}.")
         samples = {name: [pages[n] for n in sorted(pages)] for name, pages in found.items()}
         if lost:
             known = _samples_of_manifest(self._made)
@@ -268,18 +272,18 @@ class _Reader:
         return samples
 
     def _read_places(self, file: InputFile, places: Sequence[_Place]) -> Iterator[RawPage | str]:
-        """Yield the page at each place, or why it cannot be read."""
+        """Yield the page at each place, or what happened to its WET file, as in the note."""
         try:
             info = storage.stat(file.path)
         except OSError as error:
-            yield from [f"{file.path} cannot be read ({one_line(error)})"] * len(places)
+            yield from [f"cannot be read ({one_line(error, file.path)})"] * len(places)
             return
         if not file.may_be(info):
-            yield from [f"{file.path} has changed since the build"] * len(places)
+            yield from ["have changed since the build"] * len(places)
             return
         with storage.open_raw(file.path, scattered=True) as stream:
             for place in places:
-                yield self._page_at(stream, place) or f"{file.path} no longer holds them"
+                yield self._page_at(stream, place) or "no longer hold them"
 
     def _page_at(self, stream: BinaryIO, place: _Place) -> RawPage | None:
         settings = self._made.settings

@@ -296,7 +296,8 @@ flow("lines", "Lines by rule", "lines");
 distribution("lengths", "Lengths", "pages by number of characters", "characters", 1, []);
 distribution("languages", "Languages", "pages by language, most common first", "language", 1, []);
 distribution("domains", "Top domains", "bytes of text by registered domain", "domain", 2,
-  builds.map((b, at) => names[at] + ": " + number.format(b.domain_count) + " domains in all"));
+  builds.map((b, at) => names[at] + ": " + number.format(b.domain_count) +
+    (b.domain_count === 1 ? " domain in all" : " domains in all")));
 distribution("years", "Years", "pages by year of their WARC-Date", "year", 1, []);
 distribution("url_groups", "Duplicate addresses", "addresses by number of pages", "pages", 1,
   builds.map((b) => b.estimated[0] > 1 ? "Estimated from one in " + b.estimated[0] + "." : ""));

@@ -1,13 +1,15 @@
 import argparse
+import contextlib
 import dataclasses
 import importlib
-import io
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import pytest
 
@@ -338,17 +340,6 @@ sys.exit(c4_main.main())
     assert (done.returncode, done.stdout) == (7, b"frozen\n")
 
 
-def test_what_is_printed_last_is_flushed_inside_the_net(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Python's own flush at exit would complain, beyond anybody's reach.
-    class Closed(io.StringIO):
-        def flush(self) -> None:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(explain_command, "run", lambda arguments: 0)
-    monkeypatch.setattr(sys, "stdout", Closed())
-    assert c4_main.main(["explain", "a"]) == 1
-
-
 @pytest.mark.slow
 def test_a_closed_pipe_is_quiet(tmp_path: pathlib.Path) -> None:
     text = "\n".join(f"This is line {n} of a page that is rather long." for n in range(2000))
@@ -378,23 +369,39 @@ def test_only_the_command_asked_for_is_imported() -> None:
     assert done.stdout.endswith("loaded: []\n")
 
 
-@pytest.mark.slow
-def test_a_standard_output_that_is_full_is_named() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("lines", [1, 10_000], ids=["written at the end", "written meanwhile"])
+def test_a_standard_output_that_is_full_is_named(lines: int, unbuffered: str) -> None:
     code = (
         "import sys\n"
         "from pipelines import c4_main\n"
         "from pipelines.commands import explain as explain_command\n"
-        "explain_command.run = lambda arguments: print('a line') or 0\n"
-        "sys.exit(c4_main.main(['explain', 'a']))"
+        f"explain_command.run = lambda arguments: print('a line\\n' * {lines}) or 0\n"
+        "sys.argv[1:] = ['explain', 'a']\n"
+        "sys.exit(c4_main.main())"
     )
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True,
-            timeout=60, env=buffered,
+            timeout=60, env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )  # fmt: skip
     line = "c4: error: standard output: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, line)
+
+
+def test_help_that_cannot_be_written_is_an_error() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.c4_main", "--help"], stdout=full,
+            stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": ""},
+        )  # fmt: skip
+    line = b"c4: error: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+def test_a_broken_pipe_to_another_process_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain_command, "run", raising(BrokenPipeError(32, "Broken pipe")))
+    assert run_c4("explain", "a") == (1, "", "c4: error: [Errno 32] Broken pipe\n")
 
 
 @pytest.mark.parametrize("full", [True, False], ids=["full", "nobody reads it"])
@@ -428,13 +435,53 @@ def test_an_interrupt_behind_another_error_is_one(monkeypatch: pytest.MonkeyPatc
     assert run_c4("explain", "a") == (130, "", "\nc4: interrupted\n")
 
 
+def test_an_interrupt_that_an_import_loses_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(arguments: object) -> NoReturn:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise ImportError("could not import module datetime")
+
+    monkeypatch.setattr(explain_command, "run", run)
+    assert run_c4("explain", "a") == (130, "", "\nc4: interrupted\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("module", "handled"),
+    [
+        ("argparse", False),
+        ("pipelines.interruption", False),
+        ("pipelines.version", False),
+        ("pipelines.commands.status", True),
+        ("tqdm", True),
+    ],
+)
+def test_a_signal_during_an_import_shows_no_traceback(
+    module: str, handled: bool, number: signal.Signals
+) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs ignore it
+        "class Finder:\n"
+        "    def find_spec(name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "sys.argv = ['/usr/bin/c4', 'status', 'absent']\n"
+        "from pipelines.c4_main import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    ended = (130, "\nc4: interrupted\n") if handled else (-number, "")
+    assert (done.returncode, done.stderr) == ended
+
+
 def test_version() -> None:
     outcome = run_c4("--version")
     assert outcome.status == 0
     assert outcome.out == f"c4 {VERSION}\n"
 
 
-@pytest.mark.parametrize("command", ["build", "verify", "plan", "explain", "worker-pool"])
+@pytest.mark.parametrize("command", c4_main._COMMANDS)
 def test_help_fits_80_columns(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     outcome = run_c4(command, "--help")

@@ -457,17 +457,6 @@ def test_a_build_says_what_verify_found(again: Callable[..., Outcome]) -> None:
     assert "same settings\n" in again().out
 
 
-@pytest.mark.parametrize(("columns", "widest"), [("40", 40), ("300", 96)])
-def test_the_kept_page_fits_the_terminal(
-    columns: str, widest: int, again: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", columns)
-    shown = again().out.split("the beginning of one kept page: ")[1].splitlines()[1:3]
-    assert all(shown)
-    assert max(map(len, shown)) <= widest
-    assert any(line.endswith(" …") for line in shown) == (columns == "40")
-
-
 # ------------------------------------------------------------------------------------ what stays
 
 

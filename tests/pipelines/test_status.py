@@ -141,7 +141,7 @@ def test_a_killed_build_has_died_and_its_files_are_counted(tmp_path: pathlib.Pat
     assert died.files_left == 13 - kept(out) - 1
     assert died.files_in_progress == 0
     assert died.seconds_left is None
-    assert "run the same c4 build again" in run_c4("status", out).out
+    assert "run the same command again to resume: cleaned" in run_c4("status", out).out
     values = json.loads(run_c4("status", out, "--json").out)
     assert values["state"] == "died"
     assert values["files_cleaned"] == kept(out)
@@ -188,7 +188,7 @@ def test_an_interrupted_build_says_so(tmp_path: pathlib.Path) -> None:
         shown = run_c4("status", out).out
         assert shown.startswith(f"{out}: {state} (")
         assert "(0 in progress)" in shown
-        assert "run the same c4 build again" in shown
+        assert "run the same command again to resume: cleaned" in shown
 
 
 def test_elsewhere_the_heartbeat_decides(tmp_path: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import random
+import shutil
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from model.corpora.mix import _Draw, make_mixture
 from model.corpora.sizes import Unit, unit_of, whole_power
 from model.data.vocabulary import Vocabulary
 from pipelines import open_corpus
+from pipelines.corpus import derived
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import read_manifest
@@ -70,6 +72,31 @@ def test_a_head_is_the_fewest_first_pages_with_so_many_tokens(place, tmp_path):
         "--output", out,
     )  # fmt: skip
     assert "complete already" in again.out
+
+
+def test_the_status_of_a_mixture_counts_corpora_and_not_wet_files(place, tmp_path, monkeypatch):
+    out = tmp_path / "mixture"
+    mix = ["mix", "--corpus", f"{place / 'a'}=0.5", "--corpus", f"{place / 'b'}=0.5"]
+    write = derived.write_shard_files
+
+    def stop_after_the_first(*arguments):
+        write(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(derived, "write_shard_files", stop_after_the_first)
+        assert run_c4(*mix, "--output", out).status == 130
+    began = run_c4("status", out).out.splitlines()
+    assert began[0].startswith(f"{out}: interrupted (c4 mix on ")
+    assert began[1:] == ["write: 1 shard so far", "run the same command again"]
+
+    assert run_c4(*mix, "--output", out).status == 0
+    copied = shutil.copytree(out, tmp_path / "copied", ignore=shutil.ignore_patterns("builders"))
+    ended = run_c4("status", out).out.splitlines()
+    assert ended[0].startswith(f"{out}: done (c4 mix on ")
+    read = derived.read_manifest(str(out)).counts.pages_read
+    assert ended[1:] == ["inputs: 2", f"pages: {read} pages read", "done: 2 of 2 shards"]
+    assert run_c4("status", copied).out.splitlines() == [f"{copied}: done", *ended[1:]]
 
 
 def test_heads_of_one_corpus_are_parts_of_each_other(place, tmp_path):

@@ -223,13 +223,17 @@ def test_without_kept_files_it_says_what_it_cannot_show(tmp_path: pathlib.Path) 
 
 
 @pytest.mark.slow
-def test_without_the_inputs_it_says_so(tmp_path: pathlib.Path) -> None:
-    wet = tmp_path / "a.warc.wet.gz"
-    wet.write_bytes((ROOT / "samples" / "wet" / "sample-00000.warc.wet.gz").read_bytes())
-    folder = built(tmp_path / "out", "--input", wet)
-    wet.unlink()
+def test_without_the_inputs_it_says_so_once(tmp_path: pathlib.Path) -> None:
+    wet = [tmp_path / name for name in ("a.warc.wet.gz", "b.warc.wet.gz")]
+    for path in wet:
+        path.write_bytes((ROOT / "samples" / "wet" / "sample-00000.warc.wet.gz").read_bytes())
+    folder = built(tmp_path / "out", "--input", *wet)
+    for path in wet:
+        path.unlink()
     [build] = Page(reported(folder)).data["builds"]
-    assert f"sampled pages are not shown: {wet} cannot be read" in build["notes"][0]
+    [note] = build["notes"]
+    assert " sampled pages are not shown, because WET files cannot be read (" in note
+    assert note.endswith(f"No such file or directory): {wet[0]} and 1 more file.")
     assert build["samples"][PageVerdict.FEW_SENTENCES]  # those that the manifest has
 
 
