@@ -9,7 +9,6 @@ import hashlib
 import io
 import random
 import re
-import struct
 import time
 import zlib
 from collections import Counter
@@ -41,6 +40,7 @@ from pipelines.stages.clean_files import page_digest
 from pipelines.wet import records as reader
 from pipelines.wet import results
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError, WetRecord
+from testing.warc import gzip_member
 
 Check = Callable[[bytes], None]
 
@@ -96,7 +96,7 @@ def _packed(text: bytes, how: int, more: int, spot: int) -> bytes:
     if how == 0:
         return text
     parts = [text] if how == 1 else [part for part in re.split(rb"(?=WARC/1)", text) if part]
-    stored = [_member(part, more & 1) for part in parts]
+    stored = [gzip_member(part, more & 1) for part in parts]
     if how == 3 and stored:
         at = spot % len(stored)
         hit = bytearray(stored[at])
@@ -108,15 +108,8 @@ def _packed(text: bytes, how: int, more: int, spot: int) -> bytes:
         return b"".join(stored)[: -spot or None]
     elif how == 6:  # members cut anywhere
         size = more + 1
-        stored = [_member(text[i : i + size], 0) for i in range(0, min(len(text), 4096), size)]
+        stored = [gzip_member(text[i : i + size], 0) for i in range(0, min(len(text), 4096), size)]
     return b"".join(stored)
-
-
-def _member(text: bytes, level: int) -> bytes:
-    packer = zlib.compressobj(level, zlib.DEFLATED, -15)
-    body = packer.compress(text) + packer.flush()
-    tail = struct.pack("<II", zlib.crc32(text), len(text))
-    return b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + body + tail
 
 
 def _read_checked(stored: bytes, limits: dict[str, int]) -> list[WetRecord | Reject | str]:
