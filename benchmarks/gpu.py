@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -72,7 +72,7 @@ STAGES: Mapping[str, Stage] = {
     "card": Stage(40, 20, ["card"]),
     "golden": Stage(60, 25, ["golden"], {**_OURS, **_EXACT}),
     "check": Stage(90, 40, ["check"], {**_OURS, "XLA_FLAGS": "--xla_gpu_autotune_level=0"}),
-    "ours-base-fused": Stage(90, 40, _step("ours", "base", 128, *_FUSED, "--trace")),
+    "ours-base-fused": Stage(90, 40, _step("ours", "base", 128, *_FUSED)),
     "peer-base-bf16": Stage(120, 60, _step("peer", "base", 128, *_BF16, *_WHOLE), {}),
     "ours-base-dots": Stage(70, 35, _step("ours", "base", 128, *_DOTS)),
     "step-base": Stage(80, 40, _step("step", "base", 128, *_FUSED)),
@@ -122,8 +122,7 @@ def drive(options: argparse.Namespace) -> int:
                 log.write(f"===== {name}: {json.dumps(results[name])[:400]}\n{printed}\n")
                 log.flush()
             write_atomically(out / "gpu.json", json.dumps(results, indent=1) + "\n")
-            shown = {key: value for key, value in results[name].items() if key != "kernels"}
-            print(f"{name:20s} {json.dumps(shown)[:400]}", flush=True)
+            print(f"{name:20s} {json.dumps(results[name])[:400]}", flush=True)
     print(table(results))
     return int(any("error" in result for result in results.values()))
 
@@ -446,8 +445,6 @@ def ours(options: argparse.Namespace) -> None:
     first = round(time.perf_counter() - start, 1)
     seconds = median_seconds(run, options.repeat)
     report_step(options, seconds, first_s=first, loss=loss, peak_gb=train_step.peak_gb())
-    if options.trace:
-        report(kernels=kernels_of(run))
 
 
 def step(options: argparse.Namespace) -> None:
@@ -488,61 +485,17 @@ def step(options: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
-#: Kinds of kernels by name; the first that matches counts.
-_KINDS = {
-    "attention": "fmha|flash|cudnn|sdpa",
-    "matmul": "gemm|cutlass|nvjet|xmma",
-    "copy": "[Mm]emcpy|[Mm]emset",
-    "scatter": "scatter",
-    "reduce": "reduce",
-    "elementwise": "",
-}
-
-
-def kernels_of(run: Callable[[], Any]) -> list[Any]:
-    """Return milliseconds a step by kind of kernel, and those of the forty longest kernels."""
-    import jax
-    from jax.profiler import ProfileData
-
-    total: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
-            for _ in range(2):
-                run()
-        for file in pathlib.Path(folder).rglob("*.xplane.pb"):
-            for event in _kernel_events(ProfileData.from_file(str(file))):
-                total[event.name] = total.get(event.name, 0) + event.duration_ns / 2e6
-    kinds: dict[str, float] = {}
-    for name, ms in total.items():
-        kind = next(kind for kind, pattern in _KINDS.items() if re.search(pattern, name))
-        kinds[kind] = kinds.get(kind, 0) + ms
-    longest = sorted(total.items(), key=lambda pair: -pair[1])[:40]
-    return [
-        {kind: round(ms, 2) for kind, ms in kinds.items()},
-        [[name[:90], round(ms, 2)] for name, ms in longest],
-    ]
-
-
-def _kernel_events(profile: Any) -> Iterator[Any]:
-    for plane in profile.planes:
-        if plane.name.startswith("/device:GPU"):
-            for line in plane.lines:
-                if "Stream" in line.name:
-                    yield from line.events
-
-
 def peer(options: argparse.Namespace) -> None:
     """Time Hugging Face's T5; this process leaves the card to it."""
     from benchmarks import hf_peer
     from benchmarks.step_process import MissingError
 
-    settings = hf_peer.settings_of(options, options.params)
-    with hf_peer.start_peer(options.peer_python or sys.executable, settings) as process:
+    with hf_peer.start_peer(options, options.params) as process:
         try:
             process.start()
         except MissingError as error:
             raise SkipError(str(error)) from error
-        report(peer=hf_peer.describe(process.about, settings))
+        report(peer=hf_peer.describe(process.about, options))
         steps = [process.step() for _ in range(3 + options.repeat)]  # three to warm up
     report_step(
         options,
@@ -625,7 +578,6 @@ def _parse_stage(argv: Sequence[str], parser: argparse.ArgumentParser) -> argpar
 
     of_step = step_parser()
     of_step.add_argument("--stage")
-    of_step.add_argument("--trace", action="store_true")
     of_step.add_argument("--params", default="bfloat16")
     of_step.set_defaults(batch=128, dtype="bfloat16", size="base", repeat=10)
     found, rest = of_step.parse_known_args(argv)

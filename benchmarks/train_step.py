@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import hf_peer
-from benchmarks.step_process import StepProcess, make_batch, serve
+from benchmarks.step_process import StepProcess, fastest, make_batch, serve
 
 _OURS = "--as-ours"
 
@@ -114,10 +114,6 @@ def serve_ours(options: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
-def fastest_of(process: StepProcess, repeat: int) -> float:
-    return min(process.step()["seconds"] for _ in range(repeat))
-
-
 def main(argv: list[str]) -> int:
     options = parse(argv)
     if options.as_ours:
@@ -126,7 +122,6 @@ def main(argv: list[str]) -> int:
     if options.repeat < 1:
         raise SystemExit(f"--repeat must be positive, got {options.repeat}")
     ways = ["float32"] if options.dtype == "float32" else ["bfloat16", "autocast"]
-    settings = [hf_peer.settings_of(options, way) for way in ways if options.peer_python]
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(
             StepProcess([sys.executable, "-m", "benchmarks.train_step", *argv, _OURS])
@@ -137,7 +132,7 @@ def main(argv: list[str]) -> int:
             f"{options.inputs}/{options.targets}; first step {ours.about['seconds']:.1f} s"
         )
         print(f"ours: JAX {ours.about['jax']} on {ours.about['device']}")
-        taken, theirs = race(options, ours, settings)
+        taken, theirs = race(options, ours, ways if options.peer_python else [])
     report(options, taken, "ours")
     for line, seconds in theirs.items():
         print(f"theirs: {line}")
@@ -150,26 +145,28 @@ def main(argv: list[str]) -> int:
 
 
 def race(
-    options: argparse.Namespace, ours: StepProcess, settings: Sequence[hf_peer.Settings]
+    options: argparse.Namespace, ours: StepProcess, ways: Sequence[str]
 ) -> tuple[float, dict[str, float]]:
-    """Return the seconds of our fastest step, and those of each peer's by its description."""
+    """Return the seconds of our fastest step, and those of each peer's by its description.
+
+    Args:
+      options: of the command.
+      ours: the process of our step, which has begun.
+      ways: the types of the peer's parameters, each a peer.
+    """
     theirs: dict[str, float] = {}
     apart = ours.about["platform"] != "cpu"
     taken = float("inf")
-    if apart or not settings:
-        taken = fastest_of(ours, options.repeat)
+    if apart or not ways:
+        taken = fastest({"ours": ours}, options.repeat)["ours"]
         ours.close()
-    for setting in settings:
-        with hf_peer.start_peer(options.peer_python, setting) as peer:
+    for way in ways:
+        with hf_peer.start_peer(options, way) as peer:
             peer.start()
-            line = hf_peer.describe(peer.about, setting)
-            if apart:
-                theirs[line] = fastest_of(peer, options.repeat)
-                continue
-            theirs[line] = float("inf")
-            for _ in range(options.repeat):
-                taken = min(taken, ours.step()["seconds"])
-                theirs[line] = min(theirs[line], peer.step()["seconds"])
+            racers = {"theirs": peer} if apart else {"ours": ours, "theirs": peer}
+            found = fastest(racers, options.repeat)
+            taken = min(taken, found.get("ours", taken))
+            theirs[hf_peer.describe(peer.about, options)] = found["theirs"]
     return taken, theirs
 
 
