@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from benchmarks import measure
 from benchmarks.build import build as build_command
+from benchmarks.clocks import OWN, clocks
 from benchmarks.generate_wet import SyntheticCrawl, generate
 from c4_filters.pages import PageRules, RawPage
 from c4_filters.urls import normalize_url, page_key, split_of
@@ -297,32 +298,22 @@ def cost_command(pages: int, repeats: int) -> None:
 
 def digest_command(paths: Sequence[str], repeats: int) -> None:
     """Print the CPU of hashing rows against that of a build without it, in one process."""
-    from pipelines.stages import write_shards
-
-    spent: list[float] = []
-    hashes = write_shards.row_digests
-
-    def timed(*arguments: object) -> object:
-        started = time.process_time()
-        try:
-            return hashes(*arguments)  # type: ignore[arg-type]
-        finally:
-            spent[-1] += time.process_time() - started
-
-    write_shards.row_digests = timed  # type: ignore[assignment]
     shares = []
     for _ in range(repeats):
-        with tempfile.TemporaryDirectory(prefix="c4-growing-") as folder:
-            spent.append(0.0)
+        with (
+            tempfile.TemporaryDirectory(prefix="c4-growing-") as folder,
+            clocks({"digest": (("pipelines.stages.write_shards", "row_digests"),)}),
+        ):
             started = time.process_time()
             config = BuildConfig(inputs=tuple(paths), output=f"{folder}/out")
             made = build(config, workers=1, show_progress=False)
             cpu_s = time.process_time() - started
-            shares.append(spent[-1] / (cpu_s - spent[-1]))
-            print(
-                f"{spent[-1] / made.counts.pages_written * 1e6:.2f} us a page of "
-                f"{made.counts.pages_written:,}; build {cpu_s:.2f} CPU s; {shares[-1]:.2%}"
-            )
+            spent = OWN["digest"] / 1e9
+        shares.append(spent / (cpu_s - spent))
+        print(
+            f"{spent / made.counts.pages_written * 1e6:.2f} us a page of "
+            f"{made.counts.pages_written:,}; build {cpu_s:.2f} CPU s; {shares[-1]:.2%}"
+        )
     print(f"median {statistics.median(shares):.2%} of a build's CPU (bar 2 %)")
 
 

@@ -20,7 +20,8 @@ import psutil
 
 #: The command ``c4``, of this interpreter.
 C4 = (sys.executable, "-m", "pipelines.c4_main")
-_WET = pathlib.Path(__file__).resolve().parents[2] / "shared" / "wet" / "*.warc.wet.gz"
+#: The real pages beside this checkout, where there are any.
+WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared" / "wet" / "*.warc.wet.gz")
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _SAMPLE_S = 0.01
 _LOOKS_A_SUM = 20
@@ -33,7 +34,7 @@ def parser(doc: str | None, wet: bool = False) -> argparse.ArgumentParser:
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     if wet:
-        made.add_argument("--wet", default=str(_WET), metavar="GLOB", help="of WET files")
+        made.add_argument("--wet", default=WET, metavar="GLOB", help="of WET files")
     return made
 
 
@@ -45,6 +46,18 @@ def wet_files(parser: argparse.ArgumentParser, pattern: str) -> list[str]:
     return paths
 
 
+def cpu_s(work: Callable[[], object]) -> float:
+    """Return the CPU seconds of this process that a work takes."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def least(work: Callable[[], object], repeats: int = 5) -> float:
+    """Return the least of several times: other load on the machine disturbs that least."""
+    return min(cpu_s(work) for _ in range(repeats))
+
+
 def in_turn(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Return the CPU seconds of this process that each work takes, round by round.
 
@@ -53,9 +66,7 @@ def in_turn(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            started = time.process_time()
-            work()
-            taken[name].append(time.process_time() - started)
+            taken[name].append(cpu_s(work))
     return taken
 
 

@@ -12,9 +12,9 @@ last change that leaves the similarity at the threshold. Bars: not slower than t
 a recall of 0.95; otherwise the program fails.
 """
 
+import functools
 import random
 import sys
-import time
 from collections.abc import Callable, Sequence
 
 from benchmarks import measure as measuring
@@ -62,13 +62,6 @@ def peers(hashes: int) -> dict[str, Callable[[Sequence[str]], None]]:
     return found
 
 
-def cpu_us(work: Callable[[Sequence[str]], None], texts: Sequence[str]) -> float:
-    """Return the CPU microseconds a page."""
-    began = time.process_time()
-    work(texts)
-    return (time.process_time() - began) / len(texts) * 1e6
-
-
 def planted_copy(text: str, threshold: float, rng: random.Random) -> str:
     """Return a text with single words replaced, its similarity as little above as can be."""
     words, original = text.split(), near.shingles(text)
@@ -100,10 +93,10 @@ def measure(texts: Sequence[str]) -> bool:
     print(
         f"{len(texts)} pages of {words:.0f} words; {bands.numbers} numbers of {bands.rows} hashes"
     )
-    best = {name: float("inf") for name in works}
-    for _ in range(_REPEATS):
-        for name, work in works.items():
-            best[name] = min(best[name], cpu_us(work, texts))
+    taken = measuring.in_turn(
+        {name: functools.partial(work, texts) for name, work in works.items()}, _REPEATS
+    )
+    best = {name: min(seconds) / len(texts) * 1e6 for name, seconds in taken.items()}
     for name, us in best.items():
         print(f"{name:<10} {us:8.1f} us of CPU a page, {us / best['ours']:.2f} times ours")
     fastest = min((us for name, us in best.items() if name != "ours"), default=float("inf"))

@@ -16,6 +16,7 @@ and the model gets the speed and load of the machine.
 
 import concurrent.futures
 import dataclasses
+import glob
 import multiprocessing
 import pathlib
 import sys
@@ -180,7 +181,7 @@ def print_rates() -> None:
     rates = plan_rates.measured_rates()
     for name, value in rates.items():
         print(f"    {name}: float = {value:g}  # {getattr(Rates(), name):g}", flush=True)
-    if wet := plan_rates.default_wet():
+    if wet := sorted(glob.glob(measure.WET)):
         effort = plan_rates.real_effort(wet, dataclasses.replace(Rates(), **rates))
         print(f"    effort: float = {effort:.2f}  # {plan.Profile().effort}; {len(wet)} files")
 
