@@ -1,6 +1,7 @@
 """What commands and functions cost: CPU seconds of all their processes, and memory."""
 
 import argparse
+import concurrent.futures
 import contextlib
 import ctypes
 import dataclasses
@@ -160,22 +161,11 @@ def in_process(work: Callable[..., _T], *arguments: Any, start: str = "spawn") -
             process.
 
     Raises:
-        EOFError: The function failed; its process prints the traceback.
+        Exception: What the function raises.
     """
     context = multiprocessing.get_context(start)
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_send_result, args=(theirs, work, arguments))
-    process.start()
-    theirs.close()
-    try:
-        result: _T = ours.recv()
-    finally:
-        process.join()
-    return result
-
-
-def _send_result(connection: Any, work: Callable[..., Any], arguments: Sequence[Any]) -> None:
-    connection.send(work(*arguments))
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def reset_peak() -> None:

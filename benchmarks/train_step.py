@@ -60,19 +60,25 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def config_of(options: argparse.Namespace) -> Any:
+    """Return the `ModelConfig` that the options describe."""
+    from model.t5.config import model_config  # imports no JAX
+
+    return model_config(
+        options.size, dtype=options.dtype, dropout_rate=options.dropout,
+        remat=options.remat, attention=options.attention,
+    )  # fmt: skip
+
+
 def our_step(options: argparse.Namespace) -> Callable[[], float]:
     """Return a function that runs one step of ours and returns its loss."""
     import jax
 
-    from model.t5.config import model_config
     from model.t5.network import T5
     from model.training.train_config import StepConfig
     from model.training.train_step import batch_loss
 
-    config = model_config(
-        options.size, dtype=options.dtype, dropout_rate=options.dropout,
-        remat=options.remat, attention=options.attention,
-    )  # fmt: skip
+    config = config_of(options)
     model = T5(config)
     params = jax.jit(model.init)(jax.random.key(0))
     batch = jax.device_put(
@@ -172,14 +178,13 @@ def race(
 
 def flops_of(options: argparse.Namespace) -> float:
     """Return the model's FLOPs of one step, see model/t5/flops.py."""
-    from model.t5.config import model_config  # imports no JAX
     from model.t5.flops import step_flops
 
     shapes = {
         "encoder_tokens": (options.batch, options.inputs),
         "decoder_input_tokens": (options.batch, options.targets),
     }
-    return step_flops(model_config(options.size), shapes)
+    return step_flops(config_of(options), shapes)
 
 
 def report(options: argparse.Namespace, seconds: float, whose: str) -> None:
