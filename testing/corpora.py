@@ -27,19 +27,6 @@ class NumberVocabulary:
         return [np.array(self.encode(text.decode()), np.int32) for text in texts]
 
 
-class CrashingVocabulary(NumberVocabulary):
-    """Meets what it cannot cope with on page 5."""
-
-    def __init__(self, error):
-        super().__init__()
-        self.error = error
-
-    def encode_batch(self, texts):
-        if any(text.split()[:1] == [b"5"] for text in texts):
-            raise self.error
-        return super().encode_batch(texts)
-
-
 def page_text(number, length):
     return " ".join([str(number)] * length)
 
