@@ -14,7 +14,6 @@ generated pages and prints CPU per page and the memory of all processes together
 a build goes is for benchmarks/account.py.
 """
 
-import os
 import pathlib
 import sys
 import tempfile
@@ -28,13 +27,9 @@ _PAGES_A_FILE = 10_000
 _BUILDS_A_TURN = 5
 
 
-def build(
-    inputs: Sequence[str], output: pathlib.Path, recipe: str = "en", workers: int | None = None
-) -> measure.Cost:
-    """Run ``c4 build`` as a user would, in Parquet."""
-    command = [*measure.C4, "build", "--input", *inputs, "--output", str(output)]
-    command += ["--recipe", recipe]
-    command += ["--workers", str(workers)] if workers else []
+def build(inputs: Sequence[str], output: pathlib.Path, *options: str) -> measure.Cost:
+    """Run ``c4 build`` as a user would. Raises CalledProcessError when it fails."""
+    command = [*measure.C4, "build", "--input", *inputs, "--output", str(output), *options]
     return measure.run(command)
 
 
@@ -44,7 +39,11 @@ def build_generated(
     """Build the first pages of a generated crawl in ``folder``: ``wet`` and ``out``."""
     files = max(2, -(-pages // _PAGES_A_FILE))
     generate(folder / "wet", pages=pages, files=files, crawl=crawl)
-    return build([str(folder / "wet" / "*.gz")], folder / "out", workers=workers)
+    return build([str(folder / "wet" / "*.gz")], folder / "out", *with_workers(workers))
+
+
+def with_workers(workers: int | None) -> list[str]:
+    return ["--workers", str(workers)] if workers else []
 
 
 def one_page_file(folder: pathlib.Path) -> str:
@@ -63,7 +62,6 @@ def run_reference(paths: Sequence[str]) -> measure.Cost:
 
 def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
     """Print the cost of both and their ratio; return the ratio."""
-    os.chdir(pathlib.Path(__file__).resolve().parents[1])
     with tempfile.TemporaryDirectory(prefix="c4-speed-") as name:
         folder = pathlib.Path(name)
         one = [one_page_file(folder)]
@@ -81,8 +79,8 @@ def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
 
         for turn in range(repeats):
             for run in range(_BUILDS_A_TURN):  # short, so noise weighs more than on the reference
-                start_up = build(one, folder / f"one-{turn}-{run}", recipe)
-                cost = build(paths, folder / f"all-{turn}-{run}", recipe)
+                start_up = build(one, folder / f"one-{turn}-{run}", "--recipe", recipe)
+                cost = build(paths, folder / f"all-{turn}-{run}", "--recipe", recipe)
                 pages = manifest_of(folder / f"all-{turn}-{run}")["counts"]["pages_read"]
                 measured("c4 build", start_up, cost)
             measured("reference", run_reference(one), run_reference(paths))
@@ -104,7 +102,7 @@ def parity(paths: Sequence[str]) -> bool:
     wanted = reference.run_reference(paths, reference.packaged_english_badwords()).pages
     with tempfile.TemporaryDirectory(prefix="c4-parity-") as name:
         output = pathlib.Path(name) / "tfds"
-        build(paths, output, "tfds")
+        build(paths, output, "--recipe", "tfds")
         fields = ["url", "text", "timestamp", "content-type", "content-length"]
         pages = [
             page
@@ -123,7 +121,7 @@ def growth(sizes: Iterable[int], seed: int, workers: int | None) -> None:
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="c4-growth-") as name:
             folder = pathlib.Path(name)
-            one = build([one_page_file(folder)], folder / "one", workers=workers).cpu_s
+            one = build([one_page_file(folder)], folder / "one", *with_workers(workers)).cpu_s
             cost = build_generated(SyntheticCrawl(seed), size, folder, workers)
             made = manifest_of(folder / "out")
             a_page = (cost.cpu_s - one) / size * 1e3

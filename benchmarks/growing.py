@@ -16,7 +16,6 @@ hide it. ``digest`` times hashing the rows of shards against the rest of a build
 
 import collections
 import dataclasses
-import os
 import pathlib
 import random
 import statistics
@@ -260,14 +259,13 @@ def twin_command(paths: Sequence[str], splits: int, pages: int) -> None:
 
 def cost_command(pages: int, repeats: int) -> None:
     """Print CPU per new page alone and against an older corpus, and CPU per old span."""
-    os.chdir(pathlib.Path(__file__).resolve().parents[1])
     with tempfile.TemporaryDirectory(prefix="c4-growing-") as name:
         folder = pathlib.Path(name)
         for corpus, seed in (("old", 1), ("new", 2)):
             (folder / corpus).mkdir()
             generate(folder / corpus, pages=pages, files=4, crawl=SyntheticCrawl(seed))
         inputs = {corpus: [str(folder / corpus / "*.gz")] for corpus in ("old", "new")}
-        build_command(inputs["old"], folder / "OLD", workers=1)
+        build_command(inputs["old"], folder / "OLD", "--workers", "1")
         prints = [read_fingerprints(str(path)) for path in (folder / "OLD/fingerprints").iterdir()]
         old_spans = sum(
             int((file.units_per_page[: file.cleaned_pages] - 2).clip(0).sum()) for file in prints
@@ -277,13 +275,13 @@ def cost_command(pages: int, repeats: int) -> None:
         for number in range(repeats + _RESUMED):
             for what, more in (("alone", []), ("against", ["--against", str(folder / "OLD")])):
                 output = folder / what
-                command = [*measure.C4, "build", "--quiet", "--input", *inputs["new"]]
-                command += ["--output", str(output), "--workers", "1"]
+                options, spent = ["--quiet", "--workers", "1", *more], whole
                 if number < repeats:
-                    whole[what].append(measure.run([*command, "--start-over", *more]).cpu_s)
+                    options.append("--start-over")
                 else:
                     (output / "manifest.json").unlink()
-                    after[what].append(measure.run([*command, *more]).cpu_s)
+                    spent = after
+                spent[what].append(build_command(inputs["new"], output, *options).cpu_s)
         for costs in (whole, after):
             for what, seconds in costs.items():
                 print(f"{what:<8}", *(f"{each:.2f}" for each in seconds), "CPU s")

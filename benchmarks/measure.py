@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 
 import psutil
 
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
 #: The command ``c4``, of this interpreter.
 C4 = (sys.executable, "-m", "pipelines.c4_main")
 #: The real pages beside this checkout, where there are any.
-WET = str(pathlib.Path(__file__).resolve().parents[2] / "shared" / "wet" / "*.warc.wet.gz")
+WET = str(_ROOT.parent / "shared" / "wet" / "*.warc.wet.gz")
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _SAMPLE_S = 0.01
 _LOOKS_A_SUM = 20
@@ -87,7 +88,7 @@ class Cost:
 
 
 def run(command: Sequence[str]) -> Cost:
-    """Run a command to its end. Raises CalledProcessError when it fails, with its output.
+    """Run a command in the root of the checkout. Raises CalledProcessError, with its output.
 
     Processes that outlive their parent are adopted and waited for, so that none goes uncounted.
     Memory is the unique set size if the system reports it: shared memory counts once.
@@ -97,7 +98,9 @@ def run(command: Sequence[str]) -> Cost:
     own = {child.pid for child in psutil.Process().children()}  # of the caller
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=_ROOT
+    )
     sampler = _Sampler(process.pid)
     sampler.start()
     output, _ = process.communicate()

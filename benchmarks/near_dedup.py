@@ -13,6 +13,7 @@ a recall of 0.95; otherwise the program fails.
 """
 
 import functools
+import importlib.util
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -39,26 +40,22 @@ def ours(texts: Sequence[str]) -> None:
 
 def peers(hashes: int) -> dict[str, Callable[[Sequence[str]], None]]:
     """Return the peers that are installed, by name."""
-    found: dict[str, Callable[[Sequence[str]], None]] = {}
-    try:
+
+    def with_rensa(texts: Sequence[str]) -> None:
         import rensa
 
-        def with_rensa(texts: Sequence[str]) -> None:
-            rensa.RMinHash.digest_matrix_from_token_sets(token_lists(texts), hashes, 42)
+        rensa.RMinHash.digest_matrix_from_token_sets(token_lists(texts), hashes, 42)
 
-        found["rensa"] = with_rensa
-    except ImportError:
-        print("rensa is not installed: left out")
-    try:
+    def with_datasketch(texts: Sequence[str]) -> None:
         import datasketch
 
-        def with_datasketch(texts: Sequence[str]) -> None:
-            for tokens in token_lists(texts):
-                datasketch.MinHash(hashes).update_batch([token.encode() for token in tokens])
+        for tokens in token_lists(texts):
+            datasketch.MinHash(hashes).update_batch([token.encode() for token in tokens])
 
-        found["datasketch"] = with_datasketch
-    except ImportError:
-        print("datasketch is not installed: left out")
+    found = {"rensa": with_rensa, "datasketch": with_datasketch}
+    for name in [name for name in found if importlib.util.find_spec(name) is None]:
+        print(f"{name} is not installed: left out")
+        del found[name]
     return found
 
 

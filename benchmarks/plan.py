@@ -152,7 +152,8 @@ def check(sizes: list[int], workers: int, seed: int) -> float:
     with tempfile.TemporaryDirectory(prefix="c4-plan-") as name:
         folder = pathlib.Path(name)
         one = [build.one_page_file(folder)]
-        starts = [build.build(one, folder / f"one-{n}", workers=workers) for n in range(2)]
+        options = ["--workers", str(workers)]
+        starts = [build.build(one, folder / f"one-{n}", *options) for n in range(2)]
         start = min(cost.cpu_s for cost in starts), min(cost.wall_s for cost in starts)
         found = [built(n, folder / str(n), workers, seed, start) for n in sizes]
     like = found[0].corpus

@@ -38,10 +38,8 @@ _SHARDS = "40"  # so many that 13 files are merged before shards are written
 
 def run(inputs: Sequence[str], output: pathlib.Path, options: Sequence[str]) -> measure.Cost:
     """Run ``c4 build`` with options of Beam's. Raises CalledProcessError when it fails."""
-    command = [*measure.C4, "build", "--input", *inputs, "--output", str(output)]
-    command += ["--shards", _SHARDS, *options]
     # In a process of its own: measure waits for all below it, and the cluster is below this one.
-    return measure.in_process(measure.run, command)
+    return measure.in_process(build.build, inputs, output, "--shards", _SHARDS, *options)
 
 
 def shard_digests(output: pathlib.Path) -> dict[str, str]:
