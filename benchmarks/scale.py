@@ -49,7 +49,7 @@ def buckets_of(total: int) -> int:
     return dedup.bucket_count(units, spans.SPAN_BYTES)
 
 
-def packed(crawl: SpanCrawl, rows: SpanRows) -> tuple[int, bytes]:
+def packed(rows: SpanRows) -> tuple[int, bytes]:
     """Return how many spans a file settles by itself, and what it sends to one bucket."""
     found = spans.span_winners(rows.ids, rows.keys)
     winners = found.rows
@@ -67,7 +67,7 @@ def make_bucket(crawl: SpanCrawl, bucket: int, buckets: int, path: str) -> dict[
     settled = 0
     with open(path, "wb") as file:
         for _, rows in source.by_file():
-            lost, buffer = packed(crawl, rows)
+            lost, buffer = packed(rows)
             settled += lost
             file.write(len(buffer).to_bytes(8, "little") + buffer)
     return {"settled": settled, "hot": len(source.hot)}
