@@ -18,8 +18,6 @@ runs, taken in turn.
 
 import json
 import pathlib
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -106,14 +104,9 @@ def account(paths: Sequence[str], folder: pathlib.Path, batch: int) -> tuple[dic
     output = folder / f"batch-{batch}"
     words = ["build", "--input", *paths, "--output", str(output), "--workers", "1", "--quiet",
              "--start-over"]  # fmt: skip
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.account", _INNER, str(batch), *words],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    found = json.loads(ran.stdout.splitlines()[-1])
+    inner = [sys.executable, "-m", "benchmarks.account", _INNER, str(batch)]
+    ran = measure.run([*inner, *words])
+    whole, found = ran.cpu_s, json.loads(ran.output.splitlines()[-1])
     parts: dict[str, float] = found["parts"]
     parts[_PYTHON] += whole - found["whole"]
     parts[REST] = whole - sum(parts.values())

@@ -340,6 +340,7 @@ def check(options: argparse.Namespace) -> None:
     import jax
     import numpy as np
 
+    from benchmarks import step_process
     from model.t5.config import model_config
     from model.t5.network import T5
     from model.training.train_config import StepConfig
@@ -348,7 +349,6 @@ def check(options: argparse.Namespace) -> None:
     size, rows, lengths = ("tiny", 2, (32, 16)) if options.tiny else ("small", 8, (512, 114))
     fused = "auto" if options.tiny else "fused"
     random = np.random.default_rng(0)
-    vocabulary = model_config(size).vocab_size
 
     def segments(length: int) -> np.ndarray:  # up to three texts and, but for one row, padding
         cuts = np.sort(random.integers(2, length - 2, (rows, 3)), axis=1)
@@ -357,16 +357,9 @@ def check(options: argparse.Namespace) -> None:
         padded[0] = ids[0]
         return padded.astype(np.int32)
 
-    def tokens(length: int) -> np.ndarray:
-        return random.integers(2, vocabulary, (rows, length)).astype(np.int32)
-
-    batch = {
-        "encoder_tokens": tokens(lengths[0]),
-        "decoder_input_tokens": tokens(lengths[1]),
-        "decoder_target_tokens": tokens(lengths[1]),
-        "encoder_segments": segments(lengths[0]),
-        "decoder_segments": segments(lengths[1]),
-    }
+    batch = step_process.make_batch(model_config(size).vocab_size, rows, *lengths)
+    batch |= {f"{side}_segments": segments(batch[f"{side}_segments"].shape[1])
+              for side in ("encoder", "decoder")}  # fmt: skip
     batch["loss_weights"] = (batch["decoder_segments"] > 0).astype(np.float32)
     params = jax.jit(T5(model_config(size)).init)(jax.random.key(0))
 

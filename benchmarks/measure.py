@@ -155,16 +155,10 @@ class _Sampler(threading.Thread):
 
 
 def in_process(work: Callable[..., _T], *arguments: Any, start: str = "spawn") -> _T:
-    """Return the result of a function, called in a process of its own.
+    """Return the result of a function, called in a process of its own; raise what it raises.
 
-    Args:
-        work: The function.
-        arguments: Of the function.
-        start: "spawn" for a fresh interpreter, whose memory is its own; "fork" for a copy of this
-            process.
-
-    Raises:
-        Exception: What the function raises.
+    ``start``: "spawn" for a fresh interpreter, whose memory is its own; "fork" for a copy of this
+    process, with what it has imported.
     """
     context = multiprocessing.get_context(start)
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:

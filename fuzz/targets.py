@@ -12,8 +12,7 @@ import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 from unittest import mock
 
 from c4_filters.badwords import BadWords
@@ -294,22 +293,17 @@ def check_urls(data: bytes) -> None:
 # Growth --------------------------------------------------------------------------
 
 
-class _Growing(NamedTuple):
-    """What is done to a text many times longer than it was."""
-
-    name: str
-    of: Callable[[str], object]
-
-
-def _growing() -> Iterator[_Growing]:
-    for number, recipe in enumerate(_PAGE_RECIPES):
-        rules = _rules(number)
-        yield _Growing(recipe.name, functools.partial(_whole_way, rules))
-    yield _Growing("language", detect_language)
-    yield _Growing("sentences", lambda text: sentence_splitter().spans(text))
-    yield _Growing("url", lambda text: _DOMAINS.allows(normalize_url(text[:65_536])))
-    yield _Growing("reader", lambda text: _read_some(text.encode()))
-    yield _Growing("members", lambda text: _read_some(_packed(text.encode(), 2, 1, 0)))
+@functools.cache
+def _growing() -> tuple[Callable[[str], object], ...]:
+    """Return what is done to a text many times longer than it was."""
+    return (
+        *(functools.partial(_whole_way, _rules(number)) for number in range(len(_PAGE_RECIPES))),
+        detect_language,
+        lambda text: sentence_splitter().spans(text),
+        lambda text: _DOMAINS.allows(normalize_url(text[:65_536])),
+        lambda text: _read_some(text.encode()),
+        lambda text: _read_some(_packed(text.encode(), 2, 1, 0)),
+    )
 
 
 def _whole_way(rules: PageRules, text: str) -> None:
@@ -331,11 +325,6 @@ def _read_some(stored: bytes) -> None:
         pass
 
 
-@functools.cache
-def _all_growing() -> tuple[_Growing, ...]:
-    return tuple(_growing())
-
-
 _SHORT, _LONG = 24_000, 96_000  # characters
 _SLOW_S = 0.15  # less than that may be anything
 
@@ -353,8 +342,7 @@ def check_growth(data: bytes) -> None:
     head, middle, tail = text[:one], text[one : two + 1], text[two + 1 :]
     if not middle:
         return
-    all_of = _all_growing()
-    _, of = all_of[which % len(all_of)]
+    of = _growing()[which % len(_growing())]
     texts = [head + middle * (size // len(middle)) + tail for size in (_SHORT, _LONG)]
     costs = []
     for _ in range(3):
