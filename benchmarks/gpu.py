@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -277,12 +278,7 @@ def median_seconds(run: Callable[[], Any], times: int) -> float:
     """Return the median time of `run`, after three runs to warm up."""
     for _ in range(3):
         run()
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+    return statistics.median(timeit.repeat(run, number=1, repeat=times))
 
 
 def card(options: argparse.Namespace) -> None:
