@@ -259,7 +259,7 @@ def report(**what: Any) -> None:
     print(_RESULT + json.dumps(what), flush=True)
 
 
-def report_step(options: argparse.Namespace, seconds: float, **what: Any) -> None:
+def report_step(options: argparse.Namespace, **what: Any) -> None:
     """Report a step of `options.size`."""
     from benchmarks.train_step import flops_of
 
@@ -269,7 +269,6 @@ def report_step(options: argparse.Namespace, seconds: float, **what: Any) -> Non
         dropout=options.dropout,
         tokens=options.batch * (options.inputs + options.targets),
         flops=flops_of(options),
-        seconds=seconds,
         **what,
     )
 
@@ -279,6 +278,14 @@ def median_seconds(run: Callable[[], Any], times: int) -> float:
     for _ in range(3):
         run()
     return statistics.median(timeit.repeat(run, number=1, repeat=times))
+
+
+def timed_step(run: Callable[[], Any], times: int) -> dict[str, float]:
+    """Return the seconds of a step, those of its first run, which compiles, and its memory."""
+    from benchmarks.train_step import peak_gb
+
+    first = round(timeit.timeit(run, number=1), 1)
+    return {"first_s": first, "seconds": median_seconds(run, times), "peak_gb": peak_gb()}
 
 
 def card(options: argparse.Namespace) -> None:
@@ -412,12 +419,10 @@ def ours(options: argparse.Namespace) -> None:
     """Time the step of benchmarks.train_step: loss and gradients."""
     from benchmarks import train_step
 
+    losses: list[float] = []
     run = train_step.our_step(options)
-    start = time.perf_counter()
-    loss = run()
-    first = round(time.perf_counter() - start, 1)
-    seconds = median_seconds(run, options.repeat)
-    report_step(options, seconds, first_s=first, loss=loss, peak_gb=train_step.peak_gb())
+    found = timed_step(lambda: losses.append(run()), options.repeat)
+    report_step(options, loss=losses[0], **found)
 
 
 def step(options: argparse.Namespace) -> None:
@@ -444,14 +449,8 @@ def step(options: argparse.Namespace) -> None:
         jax.block_until_ready(state)
         losses.append(float(metrics.sums.loss))
 
-    start = time.perf_counter()
-    run()
-    first = round(time.perf_counter() - start, 1)
-    seconds = median_seconds(run, options.repeat)
-    report_step(
-        options, seconds, first_s=first, losses=[losses[0], losses[-1]],
-        peak_gb=train_step.peak_gb(),
-    )  # fmt: skip
+    found = timed_step(run, options.repeat)
+    report_step(options, losses=[losses[0], losses[-1]], **found)
 
 
 def peer(options: argparse.Namespace) -> None:
@@ -468,7 +467,7 @@ def peer(options: argparse.Namespace) -> None:
         steps = [process.step() for _ in range(3 + options.repeat)]  # three to warm up
     report_step(
         options,
-        statistics.median(step["seconds"] for step in steps[3:]),
+        seconds=statistics.median(step["seconds"] for step in steps[3:]),
         first_s=round(process.about["seconds"], 1),
         loss=process.about["loss"],
         peak_gb=round(steps[-1]["peak_gb"], 1),
