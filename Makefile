@@ -157,7 +157,7 @@ fuzz: $(INSTALLED) $(WITH_TESTS)  ## fuzz all that reads strangers' bytes; stops
 
 bench: $(INSTALLED) $(WITH_TESTS)  ## the build against the reference, part by part, dedup against the naive graph
 	$(BIN)/python -m benchmarks.build speed --wet '$(WET)'
-	$(BIN)/python -m benchmarks.build stages --wet '$(WET)'
+	$(BIN)/python -m benchmarks.account --batch 1024 --wet '$(WET)'
 	$(BIN)/python -m benchmarks.sentences --wet '$(WET)'
 	$(BIN)/python -m benchmarks.dedup
 

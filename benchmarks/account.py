@@ -18,23 +18,19 @@ runs, taken in turn.
 
 import json
 import pathlib
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 
 _STARTED_S = time.process_time()  # Python's own start, and these few modules of its library
 
-from collections.abc import Iterator, Sequence  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
 
 from benchmarks import measure  # noqa: E402
-from benchmarks.clocks import OWN, Parts, clocks, clocks_s  # noqa: E402
+from benchmarks.clocks import CLOCKS, MOST, OWN, REST, WHOLE, Parts, clocks, clocks_s, table  # noqa: E402
 
-_TOLERANCE = 0.05
 _INNER = "in-this-process"
 _PYTHON = "Python's start and end"
-_REST = "what no clock sees"
 
 #: part -> what it is made of: module, and name in it. Its clock starts before the next module is
 #: imported, so that imports come first.
@@ -103,37 +99,19 @@ def _build(batch: int, words: Sequence[str]) -> int:
     return status
 
 
-def account(paths: Sequence[str], folder: pathlib.Path, batch: int) -> dict[str, float]:
-    """Return the CPU seconds of each part of one build, ``whole`` and ``pages`` with them."""
+def account(paths: Sequence[str], folder: pathlib.Path, batch: int) -> tuple[dict[str, float], int]:
+    """Return the account of one build, and how many ``pages`` it read."""
     output = folder / f"batch-{batch}"
     words = ["build", "--input", *paths, "--output", str(output), "--workers", "1", "--quiet",
              "--start-over"]  # fmt: skip
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.account", _INNER, str(batch), *words],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    found = json.loads(ran.stdout.splitlines()[-1])
+    inner = [sys.executable, "-m", "benchmarks.account", _INNER, str(batch)]
+    ran = measure.run([*inner, *words])
+    whole, found = ran.cpu_s, json.loads(ran.output.splitlines()[-1])
     parts: dict[str, float] = found["parts"]
     parts[_PYTHON] += whole - found["whole"]
-    parts[_REST] = whole - sum(parts.values())
+    parts[REST] = whole - sum(parts.values())
     made = json.loads((output / "manifest.json").read_text())
-    return parts | {"clocks": found["clocks"], "whole": whole,
-                    "pages": made["counts"]["pages_read"]}  # fmt: skip
-
-
-def _table(accounts: dict[int, dict[str, float]]) -> Iterator[str]:
-    """Yield the parts of each batch size in milliseconds a page, the costliest first."""
-    first = next(iter(accounts.values()))
-    pages = first["pages"]
-    yield f"CPU ms a page of {int(pages):,}" + "".join(f"{batch:>12,}" for batch in accounts)
-    names = sorted(first.keys() - {"clocks", "whole", "pages"}, key=first.__getitem__, reverse=True)
-    for name in [*names, "whole", "clocks"]:
-        cells = (1e3 * found.get(name, 0.0) / pages for found in accounts.values())
-        shown = "of these, the clocks" if name == "clocks" else name
-        yield f"{shown:<45}" + "".join(f"{cell:12.4f}" for cell in cells)
+    return parts | {WHOLE: whole, CLOCKS: found["clocks"]}, made["counts"]["pages_read"]
 
 
 def main() -> int:
@@ -146,16 +124,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="c4-account-") as folder:
         for _ in range(arguments.repeats):
             for batch in arguments.batch:
-                found = account(paths, pathlib.Path(folder), batch)
-                if batch not in least or found["whole"] < least[batch]["whole"]:
+                found, pages = account(paths, pathlib.Path(folder), batch)
+                if batch not in least or found[WHOLE] < least[batch][WHOLE]:
                     least[batch] = found
-    print(*_table(least), sep="\n")
+    shown = {f"{batch:,}": found for batch, found in least.items()}
+    print(*table(f"CPU ms a page of {pages:,}, and of the whole", shown, pages / 1e3), sep="\n")
     faults = [
         f"batches of {batch:,}: {fault}"
         for batch, found in least.items()
         for holds, fault in (
-            (found[_REST] >= 0, "the parts come to more than the whole"),
-            (found["clocks"] <= _TOLERANCE * found["whole"], "the clocks cost more than 5 %"),
+            (found[REST] >= 0, "the parts come to more than the whole"),
+            (found[CLOCKS] <= MOST * found[WHOLE], "the clocks cost more than 5 %"),
         )
         if not holds
     ]

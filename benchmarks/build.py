@@ -1,29 +1,23 @@
-"""Measure ``c4 build``: against the reference, stage by stage, and as a corpus grows.
+"""Measure ``c4 build``: against the reference, and as a corpus grows.
 
 ::
 
     python -m benchmarks.build speed  --wet '../shared/wet/*.warc.wet.gz'
-    python -m benchmarks.build stages --wet '../shared/wet/*.warc.wet.gz'
     python -m benchmarks.build parity --wet '../shared/wet/*.warc.wet.gz'
     python -m benchmarks.build growth --pages 10000 100000 1000000
 
 ``speed`` runs the reference's own functions (benchmarks/reference.py) and ``c4 build`` on the same
 pages, alternately, and subtracts the cost of a run of one page from both. CPU seconds are those of
 all processes; quote the ratio, since machines are shared and noisy.
-``stages`` times each part of the build in one process, and the floor: gunzip and decode of the same
-bytes. ``parity`` compares recipe ``tfds`` with the reference page by page. ``growth`` builds
-corpora of generated pages and prints CPU per page and the memory of all processes together.
+``parity`` compares recipe ``tfds`` with the reference page by page. ``growth`` builds corpora of
+generated pages and prints CPU per page and the memory of all processes together. Where the time of
+a build goes is for benchmarks/account.py.
 """
 
-import os
 import pathlib
 import sys
 import tempfile
-import time
-import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from benchmarks import measure, reference
 from benchmarks.generate_wet import SyntheticCrawl, generate
@@ -33,13 +27,9 @@ _PAGES_A_FILE = 10_000
 _BUILDS_A_TURN = 5
 
 
-def build(
-    inputs: Sequence[str], output: pathlib.Path, recipe: str = "en", workers: int | None = None
-) -> measure.Cost:
-    """Run ``c4 build`` as a user would, in Parquet."""
-    command = [*measure.C4, "build", "--input", *inputs, "--output", str(output)]
-    command += ["--recipe", recipe]
-    command += ["--workers", str(workers)] if workers else []
+def build(inputs: Sequence[str], output: pathlib.Path, *options: str) -> measure.Cost:
+    """Run ``c4 build`` as a user would. Raises CalledProcessError when it fails."""
+    command = [*measure.C4, "build", "--input", *inputs, "--output", str(output), *options]
     return measure.run(command)
 
 
@@ -49,7 +39,11 @@ def build_generated(
     """Build the first pages of a generated crawl in ``folder``: ``wet`` and ``out``."""
     files = max(2, -(-pages // _PAGES_A_FILE))
     generate(folder / "wet", pages=pages, files=files, crawl=crawl)
-    return build([str(folder / "wet" / "*.gz")], folder / "out", workers=workers)
+    return build([str(folder / "wet" / "*.gz")], folder / "out", *with_workers(workers))
+
+
+def with_workers(workers: int | None) -> list[str]:
+    return ["--workers", str(workers)] if workers else []
 
 
 def one_page_file(folder: pathlib.Path) -> str:
@@ -60,15 +54,13 @@ def run_reference(paths: Sequence[str]) -> measure.Cost:
     """Run the reference on some files, in a process of its own."""
     script = (
         "import sys; from benchmarks import reference as r; "
-        "run = r.run_reference(sys.argv[1:], r.packaged_english_badwords()); "
-        "print(len(run.pages))"
+        "r.run_reference(sys.argv[1:], r.packaged_english_badwords())"
     )
     return measure.run([sys.executable, "-c", script, *paths])
 
 
 def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
     """Print the cost of both and their ratio; return the ratio."""
-    os.chdir(pathlib.Path(__file__).resolve().parents[1])
     with tempfile.TemporaryDirectory(prefix="c4-speed-") as name:
         folder = pathlib.Path(name)
         one = [one_page_file(folder)]
@@ -86,8 +78,8 @@ def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
 
         for turn in range(repeats):
             for run in range(_BUILDS_A_TURN):  # short, so noise weighs more than on the reference
-                start_up = build(one, folder / f"one-{turn}-{run}", recipe)
-                cost = build(paths, folder / f"all-{turn}-{run}", recipe)
+                start_up = build(one, folder / f"one-{turn}-{run}", "--recipe", recipe)
+                cost = build(paths, folder / f"all-{turn}-{run}", "--recipe", recipe)
                 pages = manifest_of(folder / f"all-{turn}-{run}")["counts"]["pages_read"]
                 measured("c4 build", start_up, cost)
             measured("reference", run_reference(one), run_reference(paths))
@@ -102,109 +94,14 @@ def speed(paths: Sequence[str], recipe: str, repeats: int) -> float:
     return ratio
 
 
-def stages(paths: Sequence[str]) -> None:
-    """Print the CPU per page of each part of recipe ``en``, in one process."""
-    from c4_filters.badwords import BadWords
-    from c4_filters.language import detect_language
-    from c4_filters.lines import clean_texts
-    from c4_filters.pages import PageRules
-    from c4_filters.recipes import RECIPES
-    from c4_filters.spans import unit_identities
-    from pipelines.corpus import layout
-    from pipelines.stages import dedup, older_files
-    from pipelines.stages.clean_files import clean_file
-    from pipelines.stages.merge_files import cleaned_sources
-    from pipelines.stages.write_shards import ShardTask, write_shard
-    from pipelines.wet.records import read_wet
-    from pipelines.wet.results import ReadStats, WetRecord
-
-    recipe = RECIPES["en"]
-    rules = PageRules(recipe)
-    badwords = BadWords()
-    stored = [pathlib.Path(path).read_bytes() for path in paths]
-
-    def read() -> list[str]:
-        texts = []
-        for path in paths:
-            with open(path, "rb") as stream:
-                texts += [r.text for r in read_wet(stream, ReadStats()) if isinstance(r, WetRecord)]
-        return texts
-
-    # Everything that is loaded once is loaded before the clock starts.
-    detect_language("Some words to begin with.")
-    badwords.found("some words", "en")
-
-    def floor() -> None:
-        for data in stored:
-            rest, view = 0, memoryview(data)
-            while rest < len(data):  # one gzip member a record
-                inflate = zlib.decompressobj(31)
-                inflate.decompress(view[rest : rest + (1 << 20)]).decode("utf-8", "replace")
-                if not inflate.eof:
-                    raise ValueError("a member of more than 1 MiB")
-                rest = min(len(data), rest + (1 << 20)) - len(inflate.unused_data)
-
-    texts = read()
-    count = len(texts)
-    times: dict[str, float] = {}
-
-    def timed(what: str, work: Callable[[], Any]) -> Any:
-        started = time.process_time()
-        result = work()
-        times[what] = (time.process_time() - started) / count * 1e3
-        return result
-
-    timed("floor: gunzip and decode", floor)
-    timed("read records", read)
-    cleaned = timed("line rules", lambda: list(clean_texts(texts, recipe, Counter())))
-    kept = [page.text.strip() for page in cleaned if page.lines >= recipe.min_sentences]
-    languages = timed("language", lambda: [detect_language(text) for text in kept])
-    english = [t for t, found in zip(kept, languages, strict=True) if found and found.code == "en"]
-    timed("bad words", lambda: [badwords.found(text, "en") for text in english])
-    starts = timed("sentences", lambda: [rules.splitter.line_starts(text) for text in english])
-    timed("identities", lambda: list(map(unit_identities, english, starts)))
-    with tempfile.TemporaryDirectory(prefix="c4-stages-") as output:
-        files = timed(
-            "all of cleaning, with writing",
-            lambda: [
-                clean_file(p, os.path.getsize(p), output, rules, "x", 64 << 20) for p in paths
-            ],
-        )
-
-        def deduplicate() -> None:
-            buckets: dict[int, list[tuple[str, bytes]]] = {}
-            lost: dict[str, list[bytes]] = {}
-            for file in files:
-                own, packed = dedup.span_buffers(output, file.name, (), 3, 16)
-                lost[file.name] = [own] if own is not None else []
-                for bucket, buffer in packed.items():
-                    buckets.setdefault(bucket, []).append((file.name, buffer))
-            for group in buckets.values():
-                for name, buffer in older_files.repeated_spans(group):
-                    lost[name].append(buffer)
-            for file in files:
-                dedup.write_file_removals(output, file.name, (), lost[file.name], 3, "")
-
-        timed("span dedup", deduplicate)
-        task = ShardTask("train", 0, 1)
-        sources = cleaned_sources(output, map(layout.file_name, paths))
-        timed(
-            "write one Parquet shard",
-            lambda: write_shard(task, sources, output, ["parquet"], rules),
-        )
-    print(f"CPU milliseconds per page read ({count:,} pages, {len(english):,} English)")
-    for what, cost in times.items():
-        print(f"  {what:<32}{cost:8.4f}")
-
-
 def parity(paths: Sequence[str]) -> bool:
     """Compare recipe ``tfds`` with the reference; True when every page is the same."""
     import pyarrow.parquet
 
-    wanted = reference.run_reference(paths, reference.packaged_english_badwords()).pages
+    wanted = reference.run_reference(paths, reference.packaged_english_badwords())
     with tempfile.TemporaryDirectory(prefix="c4-parity-") as name:
         output = pathlib.Path(name) / "tfds"
-        build(paths, output, "tfds")
+        build(paths, output, "--recipe", "tfds")
         fields = ["url", "text", "timestamp", "content-type", "content-length"]
         pages = [
             page
@@ -223,7 +120,7 @@ def growth(sizes: Iterable[int], seed: int, workers: int | None) -> None:
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="c4-growth-") as name:
             folder = pathlib.Path(name)
-            one = build([one_page_file(folder)], folder / "one", workers=workers).cpu_s
+            one = build([one_page_file(folder)], folder / "one", *with_workers(workers)).cpu_s
             cost = build_generated(SyntheticCrawl(seed), size, folder, workers)
             made = manifest_of(folder / "out")
             a_page = (cost.cpu_s - one) / size * 1e3
@@ -240,7 +137,7 @@ def growth(sizes: Iterable[int], seed: int, workers: int | None) -> None:
 
 def main() -> int:
     parser = measure.parser(__doc__, wet=True)
-    parser.add_argument("what", choices=("speed", "stages", "parity", "growth"))
+    parser.add_argument("what", choices=("speed", "parity", "growth"))
     parser.add_argument("--recipe", default="en")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--pages", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
@@ -251,12 +148,9 @@ def main() -> int:
         growth(arguments.pages, arguments.seed, arguments.workers)
         return 0
     paths = measure.wet_files(parser, arguments.wet)
-    if arguments.what == "stages":
-        stages(paths)
-    elif arguments.what == "parity":
+    if arguments.what == "parity":
         return 0 if parity(paths) else 1
-    else:
-        speed(paths, arguments.recipe, arguments.repeats)
+    speed(paths, arguments.recipe, arguments.repeats)
     return 0
 
 

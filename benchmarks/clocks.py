@@ -1,6 +1,7 @@
 """Clocks around the parts of a program: each part's own CPU, without that of the parts it calls.
 
-CPU that no clock sees is the rest of the whole.
+CPU that no clock sees is the rest of the whole. An account has the seconds of each part, that rest
+among them, and of the whole; they add up.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ from typing import Any
 
 #: Part -> the functions that it is made of: a module, and a name in it.
 Parts = Mapping[str, Sequence[tuple[str, str]]]
+REST, WHOLE, CLOCKS = "what no clock sees", "whole", "of these, the clocks"
+MOST = 0.05  # of the whole, that clocks may cost
 
 
 class _Clock(threading.local):
@@ -124,3 +127,22 @@ def clocks_s(now: Callable[[], int] = time.thread_time_ns) -> float:
         nothing()
     del OWN["clocks"], CALLS["clocks"]
     return sum(CALLS.values()) * (time.thread_time_ns() - started) / 10_000 / 1e9
+
+
+def table(title: str, accounts: Mapping[str, Mapping[str, float]], unit_s: float) -> Iterator[str]:
+    """Yield the lines of a table of accounts: all in units, and in parts of the whole.
+
+    Args:
+        title: of the first column.
+        accounts: by the heading of their column. The parts that are costliest in the first account
+            come first.
+        unit_s: the seconds that are shown as 1.
+    """
+    yield f"{title:<45}" + "".join(f"{heading:>19}" for heading in accounts)
+    first = next(iter(accounts.values()))
+    parts = sorted(first.keys() - {WHOLE, CLOCKS}, key=first.__getitem__, reverse=True)
+    for name in (*parts, WHOLE, CLOCKS):
+        yield f"{name:<45}" + "".join(
+            f"{found.get(name, 0) / unit_s:12.4f}{found.get(name, 0) / found[WHOLE]:7.1%}"
+            for found in accounts.values()
+        )

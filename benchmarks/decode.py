@@ -21,9 +21,16 @@ import sys
 from collections.abc import Callable, Sequence
 
 from benchmarks.hf_peer import sizes_of
-from benchmarks.step_process import StepProcess, interpreter, make_batch, serve, telling_missing
+from benchmarks.step_process import (
+    StepProcess,
+    fastest,
+    interpreter,
+    make_batch,
+    serve,
+    telling_missing,
+)
 
-_OURS, _PEER = "--as-ours", "--as-peer"
+_AS = "--as"  # what a process is, "ours" or the peer's attention, and its beams
 _ATTENTIONS = ("sdpa", "eager")
 
 
@@ -38,8 +45,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--beams", type=int, nargs="+", default=[0, 4], help="0: greedy")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each, after one to warm up")
     parser.add_argument("--peer-python", help="interpreter with torch and transformers")
-    parser.add_argument(_OURS, type=int, metavar="BEAMS", help=argparse.SUPPRESS)
-    parser.add_argument(_PEER, nargs=2, metavar=("BEAMS", "ATTENTION"), help=argparse.SUPPRESS)
+    parser.add_argument(_AS, nargs=2, dest="role", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     return parser.parse_args(arguments)
 
@@ -73,9 +79,7 @@ def peer_run(options: argparse.Namespace, beams: int, attention: str) -> Callabl
     import torch
     import transformers
 
-    from model.t5.config import model_config  # imports no JAX
-
-    sizes = sizes_of(model_config(options.size))
+    sizes = sizes_of(options.size)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     config = transformers.T5Config(
@@ -101,37 +105,38 @@ def peer_run(options: argparse.Namespace, beams: int, attention: str) -> Callabl
     return run
 
 
-def serve_peer(options: argparse.Namespace, beams: int, attention: str) -> None:
-    run = peer_run(options, beams, attention)
-    import torch
-    import transformers
+def serve_as(options: argparse.Namespace, who: str, beams: int) -> None:
+    """Be one of the processes that are timed."""
+    if who == "ours":
+        import jax
 
-    about = f"PyTorch {torch.__version__}, Transformers {transformers.__version__}, {attention}"
-    serve(run, lambda: 0.0, about=about)
+        serve(our_run(options, beams), lambda: 0.0, about=f"JAX {jax.__version__}")
+        return
+    with telling_missing():
+        run = peer_run(options, beams, who)
+        import torch
+        import transformers
 
-
-def start_peer(argv: Sequence[str], python: str, beams: int, attention: str) -> StepProcess:
-    command = [interpreter(python), "-m", "benchmarks.decode", *argv, _PEER]
-    return StepProcess([*command, str(beams), attention])
+        about = f"PyTorch {torch.__version__}, Transformers {transformers.__version__}, {who}"
+        serve(run, lambda: 0.0, about=about)
 
 
 def race(options: argparse.Namespace, argv: Sequence[str], beams: int) -> float | None:
     """Time one way of decoding, print it, and return our tokens a second in those of the peer."""
+    pythons = {"ours": sys.executable}
+    if options.peer_python:
+        pythons |= dict.fromkeys(_ATTENTIONS, options.peer_python)
     with contextlib.ExitStack() as stack:
-        ours = StepProcess([sys.executable, "-m", "benchmarks.decode", *argv, _OURS, str(beams)])
-        racers = {"ours": stack.enter_context(ours)}
-        if options.peer_python:
-            for attention in _ATTENTIONS:
-                peer = start_peer(argv, options.peer_python, beams, attention)
-                racers[f"theirs, {attention}"] = stack.enter_context(peer)
+        racers = {}
+        for who, python in pythons.items():
+            command = [interpreter(python), "-m", "benchmarks.decode", *argv, _AS, who, str(beams)]
+            name = who if who == "ours" else f"theirs, {who}"
+            racers[name] = stack.enter_context(StepProcess(command))
         for name, racer in racers.items():
             racer.start()
             if racer.about["loss"]:
                 raise SystemExit(f"{name} did not make {options.new} tokens in every row")
-        taken = dict.fromkeys(racers, float("inf"))
-        for _ in range(options.repeat):
-            for name, racer in racers.items():
-                taken[name] = min(taken[name], racer.step()["seconds"])
+        taken = fastest(racers, options.repeat)
     way = f"beam {beams}" if beams else "greedy"
     tokens = options.batch * options.new
     for name, racer in racers.items():
@@ -147,14 +152,8 @@ def race(options: argparse.Namespace, argv: Sequence[str], beams: int) -> float 
 
 def main(argv: list[str]) -> int:
     options = parse(argv)
-    if options.as_peer is not None:
-        with telling_missing():
-            serve_peer(options, int(options.as_peer[0]), options.as_peer[1])
-        return 0
-    if options.as_ours is not None:
-        import jax
-
-        serve(our_run(options, options.as_ours), lambda: 0.0, about=f"JAX {jax.__version__}")
+    if options.role is not None:
+        serve_as(options, options.role[0], int(options.role[1]))
         return 0
     if options.repeat < 1:
         raise SystemExit(f"--repeat must be positive, got {options.repeat}")

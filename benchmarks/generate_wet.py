@@ -32,6 +32,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from testing.warc import warc_record
+
 _BLOCK_PAGES = 256  # pages drawn at once; part of the definition of page i
 _POOL = 4096  # phrases in each pool, so 12 random bits choose one
 _BOILERPLATES = 512  # boilerplate paragraphs
@@ -390,35 +392,31 @@ def record_bytes(page: SyntheticPage) -> bytes:
     digest = hashlib.sha1(page.text, usedforsecurity=False)
     sha = digest.hexdigest()
     visit = zlib.crc32(f"{page.url} {page.date}".encode())
-    header = (
-        "WARC/1.0\r\n"
-        "WARC-Type: conversion\r\n"
-        f"WARC-Target-URI: {page.url}\r\n"
-        f"WARC-Date: {page.date}\r\n"
-        f"WARC-Record-ID: {_urn(visit, sha)}\r\n"
-        f"WARC-Refers-To: {_urn(visit, sha[20:] + sha[:20])}\r\n"
-        f"WARC-Block-Digest: sha1:{base64.b32encode(digest.digest()).decode()}\r\n"
-        "WARC-Identified-Content-Language: eng\r\n"
-        "Content-Type: text/plain\r\n"
-        f"Content-Length: {len(page.text)}\r\n"
-        "\r\n"
+    fields = (
+        ("WARC-Type", "conversion"),
+        ("WARC-Target-URI", page.url),
+        ("WARC-Date", page.date),
+        ("WARC-Record-ID", _urn(visit, sha)),
+        ("WARC-Refers-To", _urn(visit, sha[20:] + sha[:20])),
+        ("WARC-Block-Digest", f"sha1:{base64.b32encode(digest.digest()).decode()}"),
+        ("WARC-Identified-Content-Language", "eng"),
+        ("Content-Type", "text/plain"),
+        ("Content-Length", len(page.text)),
     )
-    return b"".join((header.encode(), page.text, b"\r\n\r\n"))
+    return warc_record(fields, page.text)
 
 
 def _warcinfo(name: str) -> bytes:
     body = b"Software-Info: benchmarks/generate_wet.py\r\nisPartOf: SYNTHETIC\r\n"
-    header = (
-        "WARC/1.0\r\n"
-        "WARC-Type: warcinfo\r\n"
-        f"WARC-Date: {_FIRST_FETCH}Z\r\n"
-        f"WARC-Filename: {name}\r\n"
-        f"WARC-Record-ID: {_urn(zlib.crc32(name.encode()), '0' * 22)}\r\n"
-        "Content-Type: application/warc-fields\r\n"
-        f"Content-Length: {len(body)}\r\n"
-        "\r\n"
+    fields = (
+        ("WARC-Type", "warcinfo"),
+        ("WARC-Date", f"{_FIRST_FETCH}Z"),
+        ("WARC-Filename", name),
+        ("WARC-Record-ID", _urn(zlib.crc32(name.encode()), "0" * 22)),
+        ("Content-Type", "application/warc-fields"),
+        ("Content-Length", len(body)),
     )
-    return b"".join((header.encode(), body, b"\r\n\r\n"))
+    return warc_record(fields, body)
 
 
 def _gzip_member(data: bytes) -> bytes:

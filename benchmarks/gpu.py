@@ -22,16 +22,16 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import timeit
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PEAK = 989e12  # FLOP/s of an H100 or H200 in dense bfloat16, by the datasheet
@@ -72,7 +72,7 @@ STAGES: Mapping[str, Stage] = {
     "card": Stage(40, 20, ["card"]),
     "golden": Stage(60, 25, ["golden"], {**_OURS, **_EXACT}),
     "check": Stage(90, 40, ["check"], {**_OURS, "XLA_FLAGS": "--xla_gpu_autotune_level=0"}),
-    "ours-base-fused": Stage(90, 40, _step("ours", "base", 128, *_FUSED, "--trace")),
+    "ours-base-fused": Stage(90, 40, _step("ours", "base", 128, *_FUSED)),
     "peer-base-bf16": Stage(120, 60, _step("peer", "base", 128, *_BF16, *_WHOLE), {}),
     "ours-base-dots": Stage(70, 35, _step("ours", "base", 128, *_DOTS)),
     "step-base": Stage(80, 40, _step("step", "base", 128, *_FUSED)),
@@ -122,8 +122,7 @@ def drive(options: argparse.Namespace) -> int:
                 log.write(f"===== {name}: {json.dumps(results[name])[:400]}\n{printed}\n")
                 log.flush()
             write_atomically(out / "gpu.json", json.dumps(results, indent=1) + "\n")
-            shown = {key: value for key, value in results[name].items() if key != "kernels"}
-            print(f"{name:20s} {json.dumps(shown)[:400]}", flush=True)
+            print(f"{name:20s} {json.dumps(results[name])[:400]}", flush=True)
     print(table(results))
     return int(any("error" in result for result in results.values()))
 
@@ -260,7 +259,7 @@ def report(**what: Any) -> None:
     print(_RESULT + json.dumps(what), flush=True)
 
 
-def report_step(options: argparse.Namespace, seconds: float, **what: Any) -> None:
+def report_step(options: argparse.Namespace, **what: Any) -> None:
     """Report a step of `options.size`."""
     from benchmarks.train_step import flops_of
 
@@ -270,7 +269,6 @@ def report_step(options: argparse.Namespace, seconds: float, **what: Any) -> Non
         dropout=options.dropout,
         tokens=options.batch * (options.inputs + options.targets),
         flops=flops_of(options),
-        seconds=seconds,
         **what,
     )
 
@@ -279,30 +277,25 @@ def median_seconds(run: Callable[[], Any], times: int) -> float:
     """Return the median time of `run`, after three runs to warm up."""
     for _ in range(3):
         run()
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+    return statistics.median(timeit.repeat(run, number=1, repeat=times))
+
+
+def timed_step(run: Callable[[], Any], times: int) -> dict[str, float]:
+    """Return the seconds of a step, those of its first run, which compiles, and its memory."""
+    from benchmarks.train_step import peak_gb
+
+    first = round(timeit.timeit(run, number=1), 1)
+    return {"first_s": first, "seconds": median_seconds(run, times), "peak_gb": peak_gb()}
 
 
 def card(options: argparse.Namespace) -> None:
     """Measure the two ceilings: a bfloat16 product and a copy."""
-    import importlib.metadata as metadata
+    import importlib.metadata
 
     import jax
     import jax.numpy as jnp
 
-    versions: dict[str, str | None] = {"python": sys.version.split()[0]}
-    for package in (
-        "jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cudnn-cu13", "nvidia-cublas", "torch",
-        "triton", "transformers", "numpy", "flax", "optax", "orbax-checkpoint",
-    ):  # fmt: skip
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
+    installed = {each.name: each.version for each in importlib.metadata.distributions()}
     side, copies = (512, 1) if options.tiny else (8192, 8)
     a, b = (jax.random.normal(jax.random.key(k), (side, side), jnp.bfloat16) for k in (0, 1))
     x = jax.random.normal(jax.random.key(2), (copies * side * side,), jnp.float32)
@@ -311,7 +304,7 @@ def card(options: argparse.Namespace) -> None:
     copy_s = median_seconds(lambda: copy(x).block_until_ready(), 10)
     report(
         device=jax.devices()[0].device_kind,
-        versions=versions,
+        versions={"python": sys.version.split()[0], **installed},
         matmul_tflops=round(2 * side**3 / product_s / 1e12, 4),
         copy_tb_s=round(2 * x.nbytes / copy_s / 1e12, 4),
     )
@@ -329,13 +322,9 @@ def golden(options: argparse.Namespace) -> None:
 
     class Outcome:
         passed = 0
-        failed: ClassVar[dict[str, list[str]]] = {}
 
         def pytest_runtest_logreport(self, report: Any) -> None:
             self.passed += report.when == "call" and report.passed
-            if report.failed:
-                name = report.nodeid.rpartition("::")[2]
-                self.failed[name] = re.findall("Max [^\\n]*", report.longreprtext)
 
     outcome = Outcome()
     # Without tests/conftest.py, which puts JAX on the CPU.
@@ -344,12 +333,9 @@ def golden(options: argparse.Namespace) -> None:
          "-o", "filterwarnings=default", "tests/model/t5/test_golden.py"],
         plugins=[outcome],
     )  # fmt: skip
-    report(backend=jax.default_backend(), passed=outcome.passed, failed=outcome.failed)
+    report(backend=jax.default_backend(), passed=outcome.passed)
     if status or not outcome.passed:
-        raise RuntimeError(
-            f"pytest ended with status {int(status)}: {outcome.passed} tests passed, failed "
-            f"{outcome.failed or 'before any test'}"
-        )
+        raise RuntimeError(f"pytest ended with status {int(status)}: {outcome.passed} tests passed")
 
 
 def check(options: argparse.Namespace) -> None:
@@ -357,6 +343,7 @@ def check(options: argparse.Namespace) -> None:
     import jax
     import numpy as np
 
+    from benchmarks import step_process
     from model.t5.config import model_config
     from model.t5.network import T5
     from model.training.train_config import StepConfig
@@ -365,7 +352,6 @@ def check(options: argparse.Namespace) -> None:
     size, rows, lengths = ("tiny", 2, (32, 16)) if options.tiny else ("small", 8, (512, 114))
     fused = "auto" if options.tiny else "fused"
     random = np.random.default_rng(0)
-    vocabulary = model_config(size).vocab_size
 
     def segments(length: int) -> np.ndarray:  # up to three texts and, but for one row, padding
         cuts = np.sort(random.integers(2, length - 2, (rows, 3)), axis=1)
@@ -374,16 +360,9 @@ def check(options: argparse.Namespace) -> None:
         padded[0] = ids[0]
         return padded.astype(np.int32)
 
-    def tokens(length: int) -> np.ndarray:
-        return random.integers(2, vocabulary, (rows, length)).astype(np.int32)
-
-    batch = {
-        "encoder_tokens": tokens(lengths[0]),
-        "decoder_input_tokens": tokens(lengths[1]),
-        "decoder_target_tokens": tokens(lengths[1]),
-        "encoder_segments": segments(lengths[0]),
-        "decoder_segments": segments(lengths[1]),
-    }
+    batch = step_process.make_batch(model_config(size).vocab_size, rows, *lengths)
+    batch |= {f"{side}_segments": segments(batch[f"{side}_segments"].shape[1])
+              for side in ("encoder", "decoder")}  # fmt: skip
     batch["loss_weights"] = (batch["decoder_segments"] > 0).astype(np.float32)
     params = jax.jit(T5(model_config(size)).init)(jax.random.key(0))
 
@@ -440,14 +419,10 @@ def ours(options: argparse.Namespace) -> None:
     """Time the step of benchmarks.train_step: loss and gradients."""
     from benchmarks import train_step
 
+    losses: list[float] = []
     run = train_step.our_step(options)
-    start = time.perf_counter()
-    loss = run()
-    first = round(time.perf_counter() - start, 1)
-    seconds = median_seconds(run, options.repeat)
-    report_step(options, seconds, first_s=first, loss=loss, peak_gb=train_step.peak_gb())
-    if options.trace:
-        report(kernels=kernels_of(run))
+    found = timed_step(lambda: losses.append(run()), options.repeat)
+    report_step(options, loss=losses[0], **found)
 
 
 def step(options: argparse.Namespace) -> None:
@@ -455,15 +430,11 @@ def step(options: argparse.Namespace) -> None:
     import jax
 
     from benchmarks import step_process, train_step
-    from model.t5.config import model_config
     from model.t5.network import T5
     from model.training.optimizer import inverse_square_root
     from model.training.train_step import Learner
 
-    config = model_config(
-        options.size, dtype=options.dtype, remat=options.remat, attention=options.attention,
-        dropout_rate=options.dropout,
-    )  # fmt: skip
+    config = train_step.config_of(options)
     learner = Learner(T5(config), inverse_square_root())
     state = jax.jit(learner.init)(jax.random.key(0))
     batch = jax.device_put(
@@ -478,57 +449,8 @@ def step(options: argparse.Namespace) -> None:
         jax.block_until_ready(state)
         losses.append(float(metrics.sums.loss))
 
-    start = time.perf_counter()
-    run()
-    first = round(time.perf_counter() - start, 1)
-    seconds = median_seconds(run, options.repeat)
-    report_step(
-        options, seconds, first_s=first, losses=[losses[0], losses[-1]],
-        peak_gb=train_step.peak_gb(),
-    )  # fmt: skip
-
-
-#: Kinds of kernels by name; the first that matches counts.
-_KINDS = {
-    "attention": "fmha|flash|cudnn|sdpa",
-    "matmul": "gemm|cutlass|nvjet|xmma",
-    "copy": "[Mm]emcpy|[Mm]emset",
-    "scatter": "scatter",
-    "reduce": "reduce",
-    "elementwise": "",
-}
-
-
-def kernels_of(run: Callable[[], Any]) -> list[Any]:
-    """Return milliseconds a step by kind of kernel, and those of the forty longest kernels."""
-    import jax
-    from jax.profiler import ProfileData
-
-    total: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
-            for _ in range(2):
-                run()
-        for file in pathlib.Path(folder).rglob("*.xplane.pb"):
-            for event in _kernel_events(ProfileData.from_file(str(file))):
-                total[event.name] = total.get(event.name, 0) + event.duration_ns / 2e6
-    kinds: dict[str, float] = {}
-    for name, ms in total.items():
-        kind = next(kind for kind, pattern in _KINDS.items() if re.search(pattern, name))
-        kinds[kind] = kinds.get(kind, 0) + ms
-    longest = sorted(total.items(), key=lambda pair: -pair[1])[:40]
-    return [
-        {kind: round(ms, 2) for kind, ms in kinds.items()},
-        [[name[:90], round(ms, 2)] for name, ms in longest],
-    ]
-
-
-def _kernel_events(profile: Any) -> Iterator[Any]:
-    for plane in profile.planes:
-        if plane.name.startswith("/device:GPU"):
-            for line in plane.lines:
-                if "Stream" in line.name:
-                    yield from line.events
+    found = timed_step(run, options.repeat)
+    report_step(options, losses=[losses[0], losses[-1]], **found)
 
 
 def peer(options: argparse.Namespace) -> None:
@@ -536,17 +458,16 @@ def peer(options: argparse.Namespace) -> None:
     from benchmarks import hf_peer
     from benchmarks.step_process import MissingError
 
-    settings = hf_peer.settings_of(options, options.params)
-    with hf_peer.start_peer(options.peer_python or sys.executable, settings) as process:
+    with hf_peer.start_peer(options, options.params) as process:
         try:
             process.start()
         except MissingError as error:
             raise SkipError(str(error)) from error
-        report(peer=hf_peer.describe(process.about, settings))
+        report(peer=hf_peer.describe(process.about, options))
         steps = [process.step() for _ in range(3 + options.repeat)]  # three to warm up
     report_step(
         options,
-        statistics.median(step["seconds"] for step in steps[3:]),
+        seconds=statistics.median(step["seconds"] for step in steps[3:]),
         first_s=round(process.about["seconds"], 1),
         loss=process.about["loss"],
         peak_gb=round(steps[-1]["peak_gb"], 1),
@@ -625,7 +546,6 @@ def _parse_stage(argv: Sequence[str], parser: argparse.ArgumentParser) -> argpar
 
     of_step = step_parser()
     of_step.add_argument("--stage")
-    of_step.add_argument("--trace", action="store_true")
     of_step.add_argument("--params", default="bfloat16")
     of_step.set_defaults(batch=128, dtype="bfloat16", size="base", repeat=10)
     found, rest = of_step.parse_known_args(argv)

@@ -16,7 +16,6 @@ hide it. ``digest`` times hashing the rows of shards against the rest of a build
 
 import collections
 import dataclasses
-import os
 import pathlib
 import random
 import statistics
@@ -27,6 +26,7 @@ from urllib.parse import urlsplit
 
 from benchmarks import measure
 from benchmarks.build import build as build_command
+from benchmarks.clocks import OWN, clocks
 from benchmarks.generate_wet import SyntheticCrawl, generate
 from c4_filters.pages import PageRules, RawPage
 from c4_filters.urls import normalize_url, page_key, split_of
@@ -259,14 +259,13 @@ def twin_command(paths: Sequence[str], splits: int, pages: int) -> None:
 
 def cost_command(pages: int, repeats: int) -> None:
     """Print CPU per new page alone and against an older corpus, and CPU per old span."""
-    os.chdir(pathlib.Path(__file__).resolve().parents[1])
     with tempfile.TemporaryDirectory(prefix="c4-growing-") as name:
         folder = pathlib.Path(name)
         for corpus, seed in (("old", 1), ("new", 2)):
             (folder / corpus).mkdir()
             generate(folder / corpus, pages=pages, files=4, crawl=SyntheticCrawl(seed))
         inputs = {corpus: [str(folder / corpus / "*.gz")] for corpus in ("old", "new")}
-        build_command(inputs["old"], folder / "OLD", workers=1)
+        build_command(inputs["old"], folder / "OLD", "--workers", "1")
         prints = [read_fingerprints(str(path)) for path in (folder / "OLD/fingerprints").iterdir()]
         old_spans = sum(
             int((file.units_per_page[: file.cleaned_pages] - 2).clip(0).sum()) for file in prints
@@ -276,13 +275,13 @@ def cost_command(pages: int, repeats: int) -> None:
         for number in range(repeats + _RESUMED):
             for what, more in (("alone", []), ("against", ["--against", str(folder / "OLD")])):
                 output = folder / what
-                command = [*measure.C4, "build", "--quiet", "--input", *inputs["new"]]
-                command += ["--output", str(output), "--workers", "1"]
+                options, spent = ["--quiet", "--workers", "1", *more], whole
                 if number < repeats:
-                    whole[what].append(measure.run([*command, "--start-over", *more]).cpu_s)
+                    options.append("--start-over")
                 else:
                     (output / "manifest.json").unlink()
-                    after[what].append(measure.run([*command, *more]).cpu_s)
+                    spent = after
+                spent[what].append(build_command(inputs["new"], output, *options).cpu_s)
         for costs in (whole, after):
             for what, seconds in costs.items():
                 print(f"{what:<8}", *(f"{each:.2f}" for each in seconds), "CPU s")
@@ -297,32 +296,22 @@ def cost_command(pages: int, repeats: int) -> None:
 
 def digest_command(paths: Sequence[str], repeats: int) -> None:
     """Print the CPU of hashing rows against that of a build without it, in one process."""
-    from pipelines.stages import write_shards
-
-    spent: list[float] = []
-    hashes = write_shards.row_digests
-
-    def timed(*arguments: object) -> object:
-        started = time.process_time()
-        try:
-            return hashes(*arguments)  # type: ignore[arg-type]
-        finally:
-            spent[-1] += time.process_time() - started
-
-    write_shards.row_digests = timed  # type: ignore[assignment]
     shares = []
     for _ in range(repeats):
-        with tempfile.TemporaryDirectory(prefix="c4-growing-") as folder:
-            spent.append(0.0)
+        with (
+            tempfile.TemporaryDirectory(prefix="c4-growing-") as folder,
+            clocks({"digest": (("pipelines.stages.write_shards", "row_digests"),)}),
+        ):
             started = time.process_time()
             config = BuildConfig(inputs=tuple(paths), output=f"{folder}/out")
             made = build(config, workers=1, show_progress=False)
             cpu_s = time.process_time() - started
-            shares.append(spent[-1] / (cpu_s - spent[-1]))
-            print(
-                f"{spent[-1] / made.counts.pages_written * 1e6:.2f} us a page of "
-                f"{made.counts.pages_written:,}; build {cpu_s:.2f} CPU s; {shares[-1]:.2%}"
-            )
+            spent = OWN["digest"] / 1e9
+        shares.append(spent / (cpu_s - spent))
+        print(
+            f"{spent / made.counts.pages_written * 1e6:.2f} us a page of "
+            f"{made.counts.pages_written:,}; build {cpu_s:.2f} CPU s; {shares[-1]:.2%}"
+        )
     print(f"median {statistics.median(shares):.2%} of a build's CPU (bar 2 %)")
 
 

@@ -3,41 +3,30 @@
 Runs in a process of its own, in an interpreter that has PyTorch and Transformers and nothing of
 ours but NumPy:
 
-    python -m benchmarks.hf_peer SETTINGS       # JSON, the fields of Settings; see step_process.py
+    python -m benchmarks.hf_peer OPTIONS        # JSON: those of train_step.py, and `params`
 
 One step is the forward pass, the mean cross-entropy and the backward pass to the gradients of all
 parameters. `params` "bfloat16" keeps parameters and gradients in bfloat16; "autocast" runs bfloat16
 products over float32 parameters, as our step does; "float32" uses float32 throughout (TF32 on a
-GPU, as JAX does there). Attention is PyTorch's `scaled_dot_product_attention`.
+GPU, as JAX does there). Attention is PyTorch's `scaled_dot_product_attention`. `torch.compile`
+takes nothing, the model with its loss, or each block: blocks are alike, so that one graph serves
+them all and a large model compiles in less time.
 """
 
-import dataclasses
+import argparse
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.step_process import StepProcess, interpreter, make_batch, serve, telling_missing
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the peer computes."""
+def sizes_of(size: str) -> dict[str, Any]:
+    """Return the arguments of `transformers.T5Config` for one of our sizes."""
+    from model.t5.config import model_config  # imports no JAX
 
-    sizes: dict[str, Any]  #: of the model: arguments of `transformers.T5Config`
-    rows: int
-    inputs: int  #: tokens of an input
-    targets: int  #: tokens of a target
-    dropout: float
-    params: Literal["float32", "bfloat16", "autocast"]
-    attention: Literal["sdpa", "eager"] = "sdpa"
-    #: What `torch.compile` takes: nothing, the model with its loss, or each block. Blocks are
-    #: alike, so that one graph serves them all: a large model compiles in less time.
-    compiled: Literal["no", "whole", "blocks"] = "no"
-
-
-def sizes_of(config: Any) -> dict[str, Any]:
-    """Return the arguments of `transformers.T5Config` for one of our `ModelConfig`s."""
+    config = model_config(size)
     return {
         "vocab_size": config.vocab_size,
         "d_model": config.d_model,
@@ -51,40 +40,26 @@ def sizes_of(config: Any) -> dict[str, Any]:
     }
 
 
-def settings_of(options: Any, params: Literal["float32", "bfloat16", "autocast"]) -> Settings:
-    """Return the settings for the options of benchmarks.train_step."""
-    from model.t5.config import model_config  # imports no JAX
-
-    return Settings(
-        sizes=sizes_of(model_config(options.size)),
-        rows=options.batch,
-        inputs=options.inputs,
-        targets=options.targets,
-        dropout=options.dropout,
-        params=params,
-        attention=options.peer_attention,
-        compiled=options.peer_compile,
-    )
+def start_peer(options: argparse.Namespace, params: str) -> StepProcess:
+    """Start the peer with the options of benchmarks.train_step, in its interpreter or in ours."""
+    given = json.dumps({**vars(options), "params": params})
+    python = interpreter(options.peer_python or sys.executable)
+    return StepProcess([python, "-m", "benchmarks.hf_peer", given])
 
 
-def start_peer(python: str, settings: Settings) -> StepProcess:
-    """Start the peer in the interpreter `python`."""
-    return StepProcess(
-        [interpreter(python), "-m", "benchmarks.hf_peer", json.dumps(dataclasses.asdict(settings))]
-    )
-
-
-def describe(about: dict[str, Any], settings: Settings) -> str:
+def describe(about: dict[str, Any], options: argparse.Namespace) -> str:
     """Return one line about the peer, from the first message of its process."""
     compiled = {"no": "not compiled", "whole": "compiled whole", "blocks": "compiled by block"}
     return (
         f"PyTorch {about['torch']}, Transformers {about['transformers']} on {about['device']}, "
         f"attention {about['attention']}, parameters {about['params']}, "
-        f"dropout {about['dropout']}, {compiled[settings.compiled]}"
+        f"dropout {about['dropout']}, {compiled[options.peer_compile]}"
     )
 
 
-def make_step(settings: Settings) -> tuple[Callable[[], float], Callable[[], float], Any]:
+def make_step(
+    options: argparse.Namespace,
+) -> tuple[Callable[[], float], Callable[[], float], Any]:
     """Return a function that runs one step, one that returns the GB it took, and the model."""
     import torch
     import transformers
@@ -93,23 +68,22 @@ def make_step(settings: Settings) -> tuple[Callable[[], float], Callable[[], flo
     device = "cuda" if on_gpu else "cpu"
     if on_gpu:
         torch.set_float32_matmul_precision("high")
+    sizes = sizes_of(options.size)
     config = transformers.T5Config(
-        **settings.sizes, dropout_rate=settings.dropout, use_cache=False,
-        attn_implementation=settings.attention,
+        **sizes, dropout_rate=options.dropout, use_cache=False,
+        attn_implementation=options.peer_attention,
     )  # fmt: skip
     torch.manual_seed(0)
     model = transformers.T5ForConditionalGeneration(config)
-    dtype = torch.bfloat16 if settings.params == "bfloat16" else torch.float32
+    dtype = torch.bfloat16 if options.params == "bfloat16" else torch.float32
     model = model.to(device, dtype).train()
-    batch = make_batch(
-        settings.sizes["vocab_size"], settings.rows, settings.inputs, settings.targets
-    )
+    batch = make_batch(sizes["vocab_size"], options.batch, options.inputs, options.targets)
     inputs, starts, targets = (
         torch.tensor(batch[name], dtype=torch.long, device=device)
         for name in ("encoder_tokens", "decoder_input_tokens", "decoder_target_tokens")
     )
     mask = torch.ones_like(inputs)
-    autocast = torch.autocast(device, torch.bfloat16, enabled=settings.params == "autocast")
+    autocast = torch.autocast(device, torch.bfloat16, enabled=options.params == "autocast")
 
     def loss_of() -> Any:
         with autocast:
@@ -118,9 +92,9 @@ def make_step(settings: Settings) -> tuple[Callable[[], float], Callable[[], flo
             ).logits
         return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
-    if settings.compiled == "whole":
+    if options.peer_compile == "whole":
         loss_of = torch.compile(loss_of)
-    elif settings.compiled == "blocks":
+    elif options.peer_compile == "blocks":
         for stack in (model.encoder, model.decoder):
             for block in stack.block:
                 block.compile()
@@ -139,8 +113,8 @@ def make_step(settings: Settings) -> tuple[Callable[[], float], Callable[[], flo
     return run, memory, model
 
 
-def serve_peer(settings: Settings) -> None:
-    run, memory, model = make_step(settings)
+def serve_peer(options: argparse.Namespace) -> None:
+    run, memory, model = make_step(options)
     import torch
     import transformers
 
@@ -150,14 +124,14 @@ def serve_peer(settings: Settings) -> None:
         transformers=transformers.__version__,
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         attention=model.config._attn_implementation,
-        params="float32 with autocast" if settings.params == "autocast" else settings.params,
+        params="float32 with autocast" if options.params == "autocast" else options.params,
         dropout=model.config.dropout_rate,
     )  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
     with telling_missing():
-        serve_peer(Settings(**json.loads(argv[0])))
+        serve_peer(argparse.Namespace(**json.loads(argv[0])))
     return 0
 
 

@@ -33,7 +33,7 @@ import unittest.mock
 from collections.abc import Mapping, Sequence
 
 from benchmarks import measure
-from benchmarks.clocks import OWN, Parts, clocks, clocks_s
+from benchmarks.clocks import CLOCKS, MOST, OWN, REST, WHOLE, Parts, clocks, clocks_s, table
 from model.data.input_config import InputConfig
 from model.data.input_pipeline import make_input
 from model.data.objectives import OBJECTIVES, objective
@@ -41,8 +41,6 @@ from model.data.sources.task import TaskInput
 from model.data.vocabulary import Vocabulary
 from pipelines.corpus.reading import PageReader
 
-_TOLERANCE = 0.05
-_REST = "what no clock sees"
 _PARTS: Parts = {
     "opening": (("model.data.input_pipeline", "InputIterator.__init__"),),
     "SentencePiece": (("model.data.vocabulary", "Vocabulary.encode_batch"),),
@@ -163,20 +161,17 @@ def account(config: InputConfig, vocabulary: Vocabulary, repeats: int) -> bool:
             started = time.process_time()
             one_epoch(config)
             whole = time.process_time() - started
-        if not least or whole < least["whole"]:
+        if not least or whole < least[WHOLE]:
             least = {part: own / 1e9 for part, own in OWN.items()}
-            least |= {_REST: whole - sum(least.values()), "whole": whole}
-            least["of these, the clocks"] = clocks_s(time.process_time_ns)
-    sums = ("whole", "of these, the clocks")
+            least |= {REST: whole - sum(least.values()), WHOLE: whole}
+            least[CLOCKS] = clocks_s(time.process_time_ns)
     print(f"CPU nanoseconds for each of {tokens:,} tokens of {len(pages):,} pages")
-    for part in (*sorted(least.keys() - {*sums}, key=least.__getitem__, reverse=True), *sums):
-        print(f"  {part:<36}{least[part] / tokens * 1e9:9.2f}{least[part] / least['whole']:8.1%}")
-    print(f"  {'whole, without clocks':<36}{min(plain) / tokens * 1e9:9.2f}")
-    shares = {name: least[name] / least["whole"] for name in (_REST, "of these, the clocks")}
+    print(*table("", {"least": least}, tokens / 1e9), sep="\n")
+    print(f"{'whole, without clocks':<45}{min(plain) / tokens * 1e9:12.4f}")
     faults = [
-        f"{name}: {share:.1%} of the whole"
-        for name, share in shares.items()
-        if abs(share) >= _TOLERANCE
+        f"{name}: {least[name] / least[WHOLE]:.1%} of the whole"
+        for name in (REST, CLOCKS)
+        if abs(least[name]) >= MOST * least[WHOLE]
     ]
     print(*faults or ["the parts add up to the whole, clocks included"], sep="\n")
     return not faults

@@ -1,6 +1,7 @@
 """What commands and functions cost: CPU seconds of all their processes, and memory."""
 
 import argparse
+import concurrent.futures
 import contextlib
 import ctypes
 import dataclasses
@@ -18,9 +19,11 @@ from typing import Any, TypeVar
 
 import psutil
 
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
 #: The command ``c4``, of this interpreter.
 C4 = (sys.executable, "-m", "pipelines.c4_main")
-_WET = pathlib.Path(__file__).resolve().parents[2] / "shared" / "wet" / "*.warc.wet.gz"
+#: The real pages beside this checkout, where there are any.
+WET = str(_ROOT.parent / "shared" / "wet" / "*.warc.wet.gz")
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _SAMPLE_S = 0.01
 _LOOKS_A_SUM = 20
@@ -33,7 +36,7 @@ def parser(doc: str | None, wet: bool = False) -> argparse.ArgumentParser:
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     if wet:
-        made.add_argument("--wet", default=str(_WET), metavar="GLOB", help="of WET files")
+        made.add_argument("--wet", default=WET, metavar="GLOB", help="of WET files")
     return made
 
 
@@ -45,6 +48,18 @@ def wet_files(parser: argparse.ArgumentParser, pattern: str) -> list[str]:
     return paths
 
 
+def cpu_s(work: Callable[[], object]) -> float:
+    """Return the CPU seconds of this process that a work takes."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def least(work: Callable[[], object], repeats: int = 5) -> float:
+    """Return the least of several times: other load on the machine disturbs that least."""
+    return min(cpu_s(work) for _ in range(repeats))
+
+
 def in_turn(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Return the CPU seconds of this process that each work takes, round by round.
 
@@ -53,9 +68,7 @@ def in_turn(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            started = time.process_time()
-            work()
-            taken[name].append(time.process_time() - started)
+            taken[name].append(cpu_s(work))
     return taken
 
 
@@ -75,7 +88,7 @@ class Cost:
 
 
 def run(command: Sequence[str]) -> Cost:
-    """Run a command to its end. Raises CalledProcessError when it fails, with its output.
+    """Run a command in the root of the checkout. Raises CalledProcessError, with its output.
 
     Processes that outlive their parent are adopted and waited for, so that none goes uncounted.
     Memory is the unique set size if the system reports it: shared memory counts once.
@@ -85,7 +98,9 @@ def run(command: Sequence[str]) -> Cost:
     own = {child.pid for child in psutil.Process().children()}  # of the caller
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=_ROOT
+    )
     sampler = _Sampler(process.pid)
     sampler.start()
     output, _ = process.communicate()
@@ -140,31 +155,14 @@ class _Sampler(threading.Thread):
 
 
 def in_process(work: Callable[..., _T], *arguments: Any, start: str = "spawn") -> _T:
-    """Return the result of a function, called in a process of its own.
+    """Return the result of a function, called in a process of its own; raise what it raises.
 
-    Args:
-        work: The function.
-        arguments: Of the function.
-        start: "spawn" for a fresh interpreter, whose memory is its own; "fork" for a copy of this
-            process.
-
-    Raises:
-        EOFError: The function failed; its process prints the traceback.
+    ``start``: "spawn" for a fresh interpreter, whose memory is its own; "fork" for a copy of this
+    process, with what it has imported.
     """
     context = multiprocessing.get_context(start)
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_send_result, args=(theirs, work, arguments))
-    process.start()
-    theirs.close()
-    try:
-        result: _T = ours.recv()
-    finally:
-        process.join()
-    return result
-
-
-def _send_result(connection: Any, work: Callable[..., Any], arguments: Sequence[Any]) -> None:
-    connection.send(work(*arguments))
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def reset_peak() -> None:

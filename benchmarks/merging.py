@@ -1,19 +1,18 @@
-"""Measure what merging cleaned files costs, and what it saves when shards are written.
+"""Measure what merging cleaned files costs: CPU seconds and memory of a merging task.
 
     python -m benchmarks.merging --wet '../shared/wet/*.wet.gz' --files 400
 
 The pages of the WET files are cleaned once, into one cleaned file, which is linked under as many
-names as --files says. Then a few pieces are made, and a few shards are written from files and from
-pieces, each in its own process; both ways must give the same shard. CPU seconds and peak memory are
-those of the processes; the sums are extrapolated to all pieces and shards.
+names as --files says. Then a few pieces are made, each in its own process, whose memory counts from
+when it begins.
 """
 
+import functools
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,20 +26,37 @@ from pipelines.corpus import layout
 from pipelines.corpus.cleaned import CleanedFile, shard_order, write_cleaned
 from pipelines.corpus.removals import write_removals
 from pipelines.stages.clean_files import clean_file
-from pipelines.stages.merge_files import cleaned_sources, merge_files, plan_merge
-from pipelines.stages.write_shards import plan_shards, write_shard
+from pipelines.stages.merge_files import SORTED_BYTES, merge_files, plan_merge
+from pipelines.stages.write_shards import plan_shards
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; fails when the two ways differ."""
+    """Print what the tasks cost."""
     parser = measure.parser(__doc__, wet=True)
     parser.add_argument("--files", type=int, default=400, help="cleaned files (default: 400)")
-    parser.add_argument("--sample", type=int, default=3, help="pieces and shards (default: 3)")
+    parser.add_argument("--sample", type=int, default=3, help="pieces (default: 3)")
     arguments = parser.parse_args(argv)
     paths = measure.wet_files(parser, arguments.wet)
     with tempfile.TemporaryDirectory(prefix="c4-merging-") as output:
         names, text_bytes = _make_files(paths, arguments.files, output)
-        return 0 if _compare(names, text_bytes, output, arguments.sample) else 1
+        shards = plan_shards(text_bytes, None)
+        plan = plan_merge(len(names), text_bytes, len(shards))
+        if plan is None:
+            parser.error(
+                f"{len(names):,} files and {len(shards):,} shards are not merged (--files)"
+            )
+        print(f"{len(shards):,} shards; {plan.groups:,} groups x {plan.ranges:,} ranges")
+        text = text_bytes / (plan.groups * plan.ranges)  # of a piece
+        for task in [task for task in plan.tasks() if task.shards == 0][: arguments.sample]:
+            work = functools.partial(merge_files, task, plan, names, shards, output)
+            cpu_s, peak = measure.in_process(_measured, work, start="fork")
+            size = storage.stat(plan.piece(output, task)).size
+            print(
+                f"a piece of {text / 1e6:.0f} MB of text, {size / 1e6:.0f} MB stored: {cpu_s:.2f} "
+                f"CPU s, {text / cpu_s / 1e6:.0f} MB of text a CPU s; {peak / 1e6:.0f} MB of "
+                f"memory, {peak / min(SORTED_BYTES, text):.1f} times the text sorted at a time"
+            )
+    return 0
 
 
 def _make_files(paths: Sequence[str], count: int, output: str) -> tuple[list[str], int]:
@@ -70,62 +86,12 @@ def _make_files(paths: Sequence[str], count: int, output: str) -> tuple[list[str
     return names, text * count
 
 
-def _compare(names: list[str], text_bytes: int, output: str, sample: int) -> bool:
-    rules = PageRules(RECIPES["en"])
-    shards = plan_shards(text_bytes, None)
-    plan = plan_merge(len(names), text_bytes, len(shards))
-    if plan is None:
-        print(f"{len(names):,} files and {len(shards):,} shards are not merged: give more --files")
-        return True
-    print(f"{len(shards):,} shards; {plan.groups:,} groups x {plan.ranges:,} ranges")
-    # The pieces of the first range of shards.
-    tasks = [task for task in plan.tasks() if task.shards == 0]
-    made = [
-        _measured(lambda task=task: merge_files(task, plan, names, shards, output))
-        for task in tasks
-    ]
-    pieces = plan.groups * plan.ranges
-    size = storage.stat(plan.piece(output, tasks[0])).size
-    chosen = list(plan.shards_of(tasks[0], len(shards)))[:sample]
-    ways: dict[str, list[tuple[float, int, Any]]] = {"files": [], "pieces": []}
-    for number in chosen:
-        for way in ways:
-            task = shards[number]
-            sources = (
-                cleaned_sources(output, names)
-                if way == "files"
-                else [dict(parts)[number] for _, _, parts in made if number in dict(parts)]
-            )
-            ways[way].append(
-                _measured(lambda t=task, s=sources: write_shard(t, s, output, ["parquet"], rules))
-            )
-    merging = sum(cpu_s for cpu_s, _, _ in made) / len(made) * pieces
-    print(f"{'':<28}{'CPU s':>10}{'opened':>12}{'peak MB':>10}")
-    _row(f"merging, {pieces:,} pieces", merging, len(names) * plan.ranges, made)
-    for way, opened in (("files", len(names)), ("pieces", plan.groups)):
-        cpu_s = sum(cpu_s for cpu_s, _, _ in ways[way]) / len(chosen) * len(shards)
-        _row(f"shards from {way}", cpu_s, opened * len(shards), ways[way])
-    print(f"a piece takes {size / 1e6:.0f} MB; {text_bytes / merging / 1e6:.0f} MB of text a CPU s")
-    same = [shard.files for *_, shard in ways["files"]] == [s.files for *_, s in ways["pieces"]]
-    print("the same shards" if same else "THE SHARDS DIFFER")
-    return same
-
-
-def _row(what: str, cpu_s: float, opened: int, made: Sequence[tuple[float, int, Any]]) -> None:
-    peak = max(peak for _, peak, _ in made)
-    print(f"{what:<28}{cpu_s:>10.1f}{opened:>12,}{peak / 1e6:>10.0f}")
-
-
-def _measured(work: Callable[[], Any]) -> tuple[float, int, Any]:
-    """Return CPU seconds, peak memory in bytes over that of the start, and the result."""
-
-    def measured() -> tuple[float, int, Any]:
-        measure.reset_peak()
-        began, started = measure.memory("VmRSS"), time.process_time()
-        result = work()
-        return time.process_time() - started, measure.memory("VmHWM") - began, result
-
-    return measure.in_process(measured, start="fork")
+def _measured(work: Callable[[], object]) -> tuple[float, int]:
+    """Return CPU seconds, and peak memory in bytes over that of the start."""
+    measure.reset_peak()
+    began, started = measure.memory("VmRSS"), time.process_time()
+    work()
+    return time.process_time() - started, measure.memory("VmHWM") - began
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import tomllib
 import warnings
@@ -422,15 +423,6 @@ def tests_for(mutant: Mutant, target: Target) -> tuple[str, ...]:
 # -------------------------------------------------------------------------------- command line
 
 
-def _describe(mutant: Mutant) -> str:
-    original = (_ROOT / mutant.file).read_text(encoding="utf-8")
-    diff = difflib.unified_diff(
-        original.splitlines(), mutant.text.splitlines(), n=1, lineterm="", fromfile="", tofile=""
-    )
-    body = "\n".join(list(diff)[2:])
-    return f"{mutant.file}:{mutant.line} in {mutant.within or 'module'}, {mutant.operator}\n{body}"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = measure.parser(__doc__)
@@ -482,7 +474,9 @@ def _report(results: Sequence[tuple[Mutant, str]], seed: int) -> int:
     print("\nSurvivors:\n")
     for mutant, status in results:
         if status == "survived":
-            print(_describe(mutant), end="\n\n")
+            print(f"{mutant.file}:{mutant.line} in {mutant.within or 'module'}, {mutant.operator}")
+            print(textwrap.indent(mutant.before, "- "))
+            print(textwrap.indent(mutant.after, "+ "), end="\n\n")
     for file in sorted({mutant.file for mutant, _ in results}):
         own = collections.Counter(status for mutant, status in results if mutant.file == file)
         judged = own.total() - own["equivalent"]

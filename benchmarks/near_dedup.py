@@ -12,9 +12,10 @@ last change that leaves the similarity at the threshold. Bars: not slower than t
 a recall of 0.95; otherwise the program fails.
 """
 
+import functools
+import importlib.util
 import random
 import sys
-import time
 from collections.abc import Callable, Sequence
 
 from benchmarks import measure as measuring
@@ -39,34 +40,23 @@ def ours(texts: Sequence[str]) -> None:
 
 def peers(hashes: int) -> dict[str, Callable[[Sequence[str]], None]]:
     """Return the peers that are installed, by name."""
-    found: dict[str, Callable[[Sequence[str]], None]] = {}
-    try:
+
+    def with_rensa(texts: Sequence[str]) -> None:
         import rensa
 
-        def with_rensa(texts: Sequence[str]) -> None:
-            rensa.RMinHash.digest_matrix_from_token_sets(token_lists(texts), hashes, 42)
+        rensa.RMinHash.digest_matrix_from_token_sets(token_lists(texts), hashes, 42)
 
-        found["rensa"] = with_rensa
-    except ImportError:
-        print("rensa is not installed: left out")
-    try:
+    def with_datasketch(texts: Sequence[str]) -> None:
         import datasketch
 
-        def with_datasketch(texts: Sequence[str]) -> None:
-            for tokens in token_lists(texts):
-                datasketch.MinHash(hashes).update_batch([token.encode() for token in tokens])
+        for tokens in token_lists(texts):
+            datasketch.MinHash(hashes).update_batch([token.encode() for token in tokens])
 
-        found["datasketch"] = with_datasketch
-    except ImportError:
-        print("datasketch is not installed: left out")
+    found = {"rensa": with_rensa, "datasketch": with_datasketch}
+    for name in [name for name in found if importlib.util.find_spec(name) is None]:
+        print(f"{name} is not installed: left out")
+        del found[name]
     return found
-
-
-def cpu_us(work: Callable[[Sequence[str]], None], texts: Sequence[str]) -> float:
-    """Return the CPU microseconds a page."""
-    began = time.process_time()
-    work(texts)
-    return (time.process_time() - began) / len(texts) * 1e6
 
 
 def planted_copy(text: str, threshold: float, rng: random.Random) -> str:
@@ -100,10 +90,10 @@ def measure(texts: Sequence[str]) -> bool:
     print(
         f"{len(texts)} pages of {words:.0f} words; {bands.numbers} numbers of {bands.rows} hashes"
     )
-    best = {name: float("inf") for name in works}
-    for _ in range(_REPEATS):
-        for name, work in works.items():
-            best[name] = min(best[name], cpu_us(work, texts))
+    taken = measuring.in_turn(
+        {name: functools.partial(work, texts) for name, work in works.items()}, _REPEATS
+    )
+    best = {name: min(seconds) / len(texts) * 1e6 for name, seconds in taken.items()}
     for name, us in best.items():
         print(f"{name:<10} {us:8.1f} us of CPU a page, {us / best['ours']:.2f} times ours")
     fastest = min((us for name, us in best.items() if name != "ours"), default=float("inf"))

@@ -16,6 +16,7 @@ and the model gets the speed and load of the machine.
 
 import concurrent.futures
 import dataclasses
+import glob
 import multiprocessing
 import pathlib
 import sys
@@ -151,7 +152,8 @@ def check(sizes: list[int], workers: int, seed: int) -> float:
     with tempfile.TemporaryDirectory(prefix="c4-plan-") as name:
         folder = pathlib.Path(name)
         one = [build.one_page_file(folder)]
-        starts = [build.build(one, folder / f"one-{n}", workers=workers) for n in range(2)]
+        options = ["--workers", str(workers)]
+        starts = [build.build(one, folder / f"one-{n}", *options) for n in range(2)]
         start = min(cost.cpu_s for cost in starts), min(cost.wall_s for cost in starts)
         found = [built(n, folder / str(n), workers, seed, start) for n in sizes]
     like = found[0].corpus
@@ -180,7 +182,7 @@ def print_rates() -> None:
     rates = plan_rates.measured_rates()
     for name, value in rates.items():
         print(f"    {name}: float = {value:g}  # {getattr(Rates(), name):g}", flush=True)
-    if wet := plan_rates.default_wet():
+    if wet := sorted(glob.glob(measure.WET)):
         effort = plan_rates.real_effort(wet, dataclasses.replace(Rates(), **rates))
         print(f"    effort: float = {effort:.2f}  # {plan.Profile().effort}; {len(wet)} files")
 

@@ -7,13 +7,9 @@ stages at two sizes each, of which the line through both gives two rates.
 """
 
 import functools
-import glob
 import gzip
 import pathlib
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.generate_wet import SyntheticCrawl, SyntheticPage, generate
+from benchmarks.measure import in_process, least
 from c4_filters import spans
 from c4_filters.badwords import packaged_badwords
 from c4_filters.pages import PageRules
@@ -34,9 +31,6 @@ from pipelines.stages import dedup, older_files
 from pipelines.stages.clean_files import FileSummary, clean_file
 from pipelines.stages.merge_files import MergePlan, cleaned_sources, merge_files
 from pipelines.stages.write_shards import ShardTask, plan_shards, write_shard
-
-_REPEATS = 5
-_DIGITS = 2
 
 
 class _Changed(SyntheticCrawl):
@@ -68,7 +62,7 @@ def measured_rates() -> dict[str, float]:
         folder = pathlib.Path(name)
         found = _clean_rates(folder) | _dedup_rates(folder) | _write_rates(folder)
     found |= _shuffle_rates()
-    return {field: float(f"{value:.{_DIGITS - 1}e}") for field, value in found.items()}
+    return {field: float(f"{value:.1e}") for field, value in found.items()}
 
 
 def real_effort(wet: Sequence[str], rates: Rates) -> float:
@@ -79,21 +73,12 @@ def real_effort(wet: Sequence[str], rates: Rates) -> float:
             clean = functools.partial(_clean, pathlib.Path(path), pathlib.Path(name), rules)
             amounts = _amounts(clean(), _text_bytes(path))
             predicted += float(amounts @ [getattr(rates, field) for field in _CLEANING])
-            spent += _least(clean, 3) - rates.file_s
+            spent += least(clean, 3) - rates.file_s
     return spent / predicted
 
 
 def _rules() -> PageRules:
     return PageRules(RECIPES["en"], {"en": packaged_badwords("en")})
-
-
-def _least(work: Callable[[], Any], repeats: int = _REPEATS) -> float:
-    times = []
-    for _ in range(repeats):
-        started = time.process_time()
-        work()
-        times.append(time.process_time() - started)
-    return min(times)
 
 
 # --- cleaning
@@ -120,11 +105,8 @@ def _clean_rates(folder: pathlib.Path) -> dict[str, float]:
         text = sum(len(page.text) for page in crawl.pages(0, pages))
         clean = functools.partial(_clean, path, folder / "cleaned", rules)
         rows.append(_amounts(clean(), text))
-        seconds.append(_least(clean) - Rates().file_s)
-    # Errors count in parts of what each corpus cost, not in seconds.
-    spent = np.array(seconds)[:, None]
-    rates = _non_negative(np.array(rows) / spent, np.ones(len(seconds)))
-    return dict(zip(_CLEANING, rates.tolist(), strict=True))
+        seconds.append(least(clean) - Rates().file_s)
+    return dict(zip(_CLEANING, _solved(rows, seconds), strict=True))
 
 
 def _clean(path: pathlib.Path, output: pathlib.Path, rules: PageRules) -> FileSummary:
@@ -151,18 +133,18 @@ def _text_bytes(path: str) -> int:
         return sum(len(line) for line in stream if not line.startswith((b"WARC", b"Content-")))
 
 
-def _non_negative(
-    features: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Solve by least squares without negative rates: leave those out, worst first."""
-    used = list(range(features.shape[1]))
-    while True:
-        found, *_ = np.linalg.lstsq(features[:, used], wanted, rcond=None)
-        if (found >= 0).all():
-            rates = np.zeros(features.shape[1])
-            rates[used] = found
-            return rates
-        used.pop(int(found.argmin()))
+def _solved(
+    amounts: Sequence[npt.NDArray[np.float64]], seconds: Sequence[float]
+) -> Sequence[float]:
+    """Solve for rates of these amounts by least squares, without negative rates.
+
+    Errors count in parts of what each measurement cost, not in seconds.
+    """
+    import scipy.optimize
+
+    parts = np.array(amounts) / np.array(seconds)[:, None]
+    rates, _ = scipy.optimize.nnls(parts, np.ones(len(seconds)))
+    return rates.tolist()
 
 
 def _line(small: tuple[float, float], large: tuple[float, float]) -> tuple[float, float]:
@@ -181,20 +163,20 @@ def _dedup_rates(folder: pathlib.Path) -> dict[str, float]:
 
     def packing(buckets: int) -> tuple[float, float]:
         made = dedup.span_buffers(output, file.name, (), 3, buckets)[1]
-        return float(len(made)), _least(
+        return float(len(made)), least(
             lambda: dedup.span_buffers(output, file.name, (), 3, buckets)
         )
 
     a_buffer, whole = _line(packing(4), packing(4096))
-    urls = _least(lambda: dedup.url_buffers(output, file.name, 4))
+    urls = least(lambda: dedup.url_buffers(output, file.name, 4))
     rows = np.arange(0, file.units - 3, 10)
     lost = (spans.pack_settled(rows, rows),)
-    removals = _least(lambda: dedup.write_file_removals(output, file.name, (), lost, 3, ""))
+    removals = least(lambda: dedup.write_file_removals(output, file.name, (), lost, 3, ""))
     total = 1_000_000
 
     def bucket(files: int) -> float:
         buffers = list(_bucket(total, files))
-        return _least(lambda: sum(1 for _ in older_files.repeated_spans(buffers)), 3)
+        return least(lambda: sum(1 for _ in older_files.repeated_spans(buffers)), 3)
 
     opened, sorting = _line((20.0, bucket(20)), (20_000.0, bucket(20_000)))
     return {
@@ -221,12 +203,7 @@ def _bucket(rows: int, files: int) -> Iterator[tuple[str, bytes]]:
 def _shuffle_rates() -> dict[str, float]:
     """Measure what an element, and a byte, costs on its way through the local runner's grouping."""
     # In a process of its own: Beam is not the measured code's to import.
-    code = "from benchmarks.plan_rates import _grouping; print(*_grouping())"
-    answer = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    )
-    element_s, byte_s = map(float, answer.stdout.split())
-    return {"element_s": element_s, "shuffle_byte_s": byte_s}
+    return dict(zip(("element_s", "shuffle_byte_s"), in_process(_grouping), strict=True))
 
 
 def _grouping() -> tuple[float, float]:
@@ -253,7 +230,7 @@ def _grouping() -> tuple[float, float]:
                     | beam.Map(lambda group: sum(len(data) for _, data in group[1]))
                 )
 
-        return _least(run, 3)
+        return least(run, 3)
 
     an_element, start = _line((2_000, group(2_000, 1000)), (60_000, group(60_000, 1000)))
     large = max(0.0, group(2_000, 100_000) - start - 2_000 * an_element)
@@ -283,7 +260,7 @@ def _write_rates(folder: pathlib.Path) -> dict[str, float]:
         shard, sliver = ShardTask("train", 0, 1), ShardTask("train", 0, 2**40)
 
         def write(task: ShardTask, copies: int = 1, sources: Any = sources) -> float:
-            return _least(
+            return least(
                 lambda: write_shard(task, sources * copies, str(output), ["parquet"], rules)
             )
 
@@ -292,18 +269,17 @@ def _write_rates(folder: pathlib.Path) -> dict[str, float]:
         made = write_shard(shard, sources, str(output), ["parquet"], rules)
         writing.append(write(shard) - opened - FORMAT_BYTE_S["parquet"] * made.text_bytes)
         with CleanedFile(layout.cleaned(str(output), file.name)) as cleaned:
-            batches = len(cleaned._batches)
-        opening.append((float(batches), opened))
+            batches = [each for split in (0, 1) for each in cleaned.slices(split, 0, 1 << 64)]
+        opening.append((float(len(batches)), opened))
         plan, whole = MergePlan(1, 1), plan_shards(0, 1)
         merge = functools.partial(merge_files, plan.tasks()[0], plan, [file.name])
-        merging.append(_least(lambda: merge(whole, str(output))) - opened)  # noqa: B023
-        rows.append([file.pages_kept, file.text_bytes])
+        merging.append(least(lambda: merge(whole, str(output))) - opened)  # noqa: B023
+        rows.append(np.array([file.pages_kept, file.text_bytes], float))
         if not number:
             part_s = _part_s(lambda shards: merge(shards, str(output)), output, rules)  # noqa: B023
     open_batch_s, open_s = _line(*opening)
-    features = np.array(rows, float)
-    write_page_s, write_byte_s = _solved(features, writing)
-    merge_page_s, merge_byte_s = _solved(features, merging)
+    write_page_s, write_byte_s = _solved(rows, writing)
+    merge_page_s, merge_byte_s = _solved(rows, merging)
     return {
         "open_s": open_s,
         "open_batch_s": open_batch_s,
@@ -322,23 +298,12 @@ def _part_s(
 ) -> float:
     """Measure what a part of a piece costs beside its pages: many small ones against few."""
     few, many = plan_shards(0, 2), plan_shards(0, 2000)
-    made = [_least(lambda shards=shards: merge(shards), 3) for shards in (few, many)]
+    made = [least(lambda shards=shards: merge(shards), 3) for shards in (few, many)]
     written = (made[1] - made[0]) / (len(many) - len(few))
     part = dict(merge(many))[0]  # of four pages or so
     once, often = ([part], [part] * 41)
     read = [
-        _least(lambda parts=parts: write_shard(many[0], parts, str(output), ["parquet"], rules))
+        least(lambda parts=parts: write_shard(many[0], parts, str(output), ["parquet"], rules))
         for parts in (once, often)
     ]
     return max(0.0, written) + (read[1] - read[0]) / 40
-
-
-def _solved(features: npt.NDArray[np.float64], seconds: Sequence[float]) -> Sequence[float]:
-    spent = np.array(seconds)
-    return _non_negative(features / spent[:, None], np.ones(len(spent))).tolist()
-
-
-def default_wet() -> list[str]:
-    """Return the real pages beside this checkout, if there are any."""
-    here = pathlib.Path(__file__).resolve().parents[2]
-    return sorted(glob.glob(str(here / "shared" / "wet" / "*.warc.wet.gz")))

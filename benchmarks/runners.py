@@ -38,10 +38,8 @@ _SHARDS = "40"  # so many that 13 files are merged before shards are written
 
 def run(inputs: Sequence[str], output: pathlib.Path, options: Sequence[str]) -> measure.Cost:
     """Run ``c4 build`` with options of Beam's. Raises CalledProcessError when it fails."""
-    command = [*measure.C4, "build", "--input", *inputs, "--output", str(output)]
-    command += ["--shards", _SHARDS, *options]
     # In a process of its own: measure waits for all below it, and the cluster is below this one.
-    return measure.in_process(measure.run, command)
+    return measure.in_process(build.build, inputs, output, "--shards", _SHARDS, *options)
 
 
 def shard_digests(output: pathlib.Path) -> dict[str, str]:
@@ -61,43 +59,35 @@ def flink(folder: pathlib.Path, cache: pathlib.Path) -> Iterator[FlinkCluster]:
 
 @contextlib.contextmanager
 def portable(folder: pathlib.Path) -> Iterator[list[str]]:
-    """Beam's Python job service and a worker pool; yields the options to use them."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(2)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        job, pool = (sock.getsockname()[1] for sock in sockets)
+    """Run a worker pool; yield the options of a build with it and Beam's Python job service."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     folder.mkdir(parents=True, exist_ok=True)
-    service = "apache_beam.runners.portability.local_job_service_main"
-    commands = [[service, f"--port={job}"], ["pipelines.c4_main", "worker-pool", f"--port={pool}"]]
     with (folder / "portable.log").open("wb") as log:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", *command], stdout=log, stderr=log, start_new_session=True
-            )
-            for command in commands
-        ]
+        pool = subprocess.Popen(
+            [*measure.C4, "worker-pool", f"--port={port}"],
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
     try:
-        for port in (job, pool):
-            deadline = time.monotonic() + 120
-            while True:
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port), 5).close()
-                    break
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"nothing listens on port {port}; see {folder}")
-                time.sleep(0.2)
+        deadline = time.monotonic() + 120
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 5).close()
+                break
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nothing listens on port {port}; see {folder}")
+            time.sleep(0.2)
         yield [
             "--runner=PortableRunner",
-            f"--job_endpoint=127.0.0.1:{job}",
+            "--job_endpoint=embed",
             "--environment_type=EXTERNAL",
-            f"--environment_config=127.0.0.1:{pool}",
+            f"--environment_config=127.0.0.1:{port}",
         ]
     finally:
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pool.pid, signal.SIGKILL)
+        pool.wait()
 
 
 def same_bytes(paths: Sequence[str], cache: pathlib.Path) -> bool:

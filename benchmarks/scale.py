@@ -50,7 +50,7 @@ def buckets_of(total: int) -> int:
     return dedup.bucket_count(units, spans.SPAN_BYTES)
 
 
-def packed(crawl: SpanCrawl, rows: SpanRows) -> tuple[int, bytes]:
+def packed(rows: SpanRows) -> tuple[int, bytes]:
     """Return how many spans a file settles by itself, and what it sends to one bucket."""
     found = spans.span_winners(rows.ids, rows.keys)
     winners = found.rows
@@ -68,7 +68,7 @@ def make_bucket(crawl: SpanCrawl, bucket: int, buckets: int, path: str) -> dict[
     settled = 0
     with open(path, "wb") as file:
         for _, rows in source.by_file():
-            lost, buffer = packed(crawl, rows)
+            lost, buffer = packed(rows)
             settled += lost
             file.write(len(buffer).to_bytes(8, "little") + buffer)
     return {"settled": settled, "hot": len(source.hot)}
@@ -203,14 +203,14 @@ def report(arguments: argparse.Namespace, crawl: SpanCrawl) -> None:
         most = max(run["peak_bytes"] for run in special)
         mean = np.mean([run["peak_bytes"] for run in plain])
         print(f"  the hottest bucket's memory: {most / mean:.3f} times the others' mean")
-    reduce_s, error_s = total((run["cpu_s"] for run in plain), count)
-    reduce_s += sum(run["cpu_s"] for run in special)
-    rows, _ = total((run["rows"] for run in plain), count)
-    rows += sum(run["rows"] for run in special)
-    gone, _ = total((run["settled"] + run["repeated"] for run in plain), count)
-    gone += sum(run["settled"] + run["repeated"] for run in special)
-    payload, _ = total((run["payload_bytes"] for run in plain), count)
-    payload += sum(run["payload_bytes"] for run in special)
+
+    def whole(*names: str) -> float:
+        sums = [sum(run[name] for name in names) for run in plain]
+        return total(sums, count)[0] + sum(run[name] for run in special for name in names)
+
+    reduce_s, rows, payload = map(whole, ("cpu_s", "rows", "payload_bytes"))
+    _, error_s = total((run["cpu_s"] for run in plain), count)
+    gone = whole("settled", "repeated")
     print(f"all {buckets} buckets: {reduce_s:.0f} ± {error_s:.0f} CPU s, "
           f"{reduce_s / rows * 1e6:.3f} us a row; {rows:,.0f} rows, {payload / 1e9:.1f} GB moved, "
           f"{gone / crawl.spans:.1%} of the spans removed")  # fmt: skip
@@ -222,11 +222,6 @@ def report(arguments: argparse.Namespace, crawl: SpanCrawl) -> None:
             f"{error_s:.0f} CPU s, {each * 1e6:.3f} us a span, {files[0]['buffers']:.0f} buffers "
             f"of {files[0]['payload_bytes'] / files[0]['buffers']:.0f} bytes a file"
         )
-
-
-def shape_of(arguments: argparse.Namespace) -> dict[str, float]:
-    names = ("hot", "hot_share", "repeated_share", "exponent", "seed")
-    return {name: getattr(arguments, name) for name in names}
 
 
 def main() -> None:
@@ -244,7 +239,9 @@ def main() -> None:
     try:
         if arguments.measure != "all" and not arguments.measure.isdecimal():
             raise ValueError(f"--measure wants a number or all, got {arguments.measure!r}")
-        report(arguments, crawl_of(arguments.spans, arguments.files, **shape_of(arguments)))
+        names = ("hot", "hot_share", "repeated_share", "exponent", "seed")
+        shape = {name: getattr(arguments, name) for name in names}
+        report(arguments, crawl_of(arguments.spans, arguments.files, **shape))
     except ValueError as error:
         parser.error(str(error))
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import hf_peer
-from benchmarks.step_process import StepProcess, make_batch, serve
+from benchmarks.step_process import StepProcess, fastest, make_batch, serve
 
 _OURS = "--as-ours"
 
@@ -60,19 +60,25 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def config_of(options: argparse.Namespace) -> Any:
+    """Return the `ModelConfig` that the options describe."""
+    from model.t5.config import model_config  # imports no JAX
+
+    return model_config(
+        options.size, dtype=options.dtype, dropout_rate=options.dropout,
+        remat=options.remat, attention=options.attention,
+    )  # fmt: skip
+
+
 def our_step(options: argparse.Namespace) -> Callable[[], float]:
     """Return a function that runs one step of ours and returns its loss."""
     import jax
 
-    from model.t5.config import model_config
     from model.t5.network import T5
     from model.training.train_config import StepConfig
     from model.training.train_step import batch_loss
 
-    config = model_config(
-        options.size, dtype=options.dtype, dropout_rate=options.dropout,
-        remat=options.remat, attention=options.attention,
-    )  # fmt: skip
+    config = config_of(options)
     model = T5(config)
     params = jax.jit(model.init)(jax.random.key(0))
     batch = jax.device_put(
@@ -114,10 +120,6 @@ def serve_ours(options: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
-def fastest_of(process: StepProcess, repeat: int) -> float:
-    return min(process.step()["seconds"] for _ in range(repeat))
-
-
 def main(argv: list[str]) -> int:
     options = parse(argv)
     if options.as_ours:
@@ -126,7 +128,6 @@ def main(argv: list[str]) -> int:
     if options.repeat < 1:
         raise SystemExit(f"--repeat must be positive, got {options.repeat}")
     ways = ["float32"] if options.dtype == "float32" else ["bfloat16", "autocast"]
-    settings = [hf_peer.settings_of(options, way) for way in ways if options.peer_python]
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(
             StepProcess([sys.executable, "-m", "benchmarks.train_step", *argv, _OURS])
@@ -137,7 +138,7 @@ def main(argv: list[str]) -> int:
             f"{options.inputs}/{options.targets}; first step {ours.about['seconds']:.1f} s"
         )
         print(f"ours: JAX {ours.about['jax']} on {ours.about['device']}")
-        taken, theirs = race(options, ours, settings)
+        taken, theirs = race(options, ours, ways if options.peer_python else [])
     report(options, taken, "ours")
     for line, seconds in theirs.items():
         print(f"theirs: {line}")
@@ -150,39 +151,40 @@ def main(argv: list[str]) -> int:
 
 
 def race(
-    options: argparse.Namespace, ours: StepProcess, settings: Sequence[hf_peer.Settings]
+    options: argparse.Namespace, ours: StepProcess, ways: Sequence[str]
 ) -> tuple[float, dict[str, float]]:
-    """Return the seconds of our fastest step, and those of each peer's by its description."""
+    """Return the seconds of our fastest step, and those of each peer's by its description.
+
+    Args:
+      options: of the command.
+      ours: the process of our step, which has begun.
+      ways: the types of the peer's parameters, each a peer.
+    """
     theirs: dict[str, float] = {}
     apart = ours.about["platform"] != "cpu"
     taken = float("inf")
-    if apart or not settings:
-        taken = fastest_of(ours, options.repeat)
+    if apart or not ways:
+        taken = fastest({"ours": ours}, options.repeat)["ours"]
         ours.close()
-    for setting in settings:
-        with hf_peer.start_peer(options.peer_python, setting) as peer:
+    for way in ways:
+        with hf_peer.start_peer(options, way) as peer:
             peer.start()
-            line = hf_peer.describe(peer.about, setting)
-            if apart:
-                theirs[line] = fastest_of(peer, options.repeat)
-                continue
-            theirs[line] = float("inf")
-            for _ in range(options.repeat):
-                taken = min(taken, ours.step()["seconds"])
-                theirs[line] = min(theirs[line], peer.step()["seconds"])
+            racers = {"theirs": peer} if apart else {"ours": ours, "theirs": peer}
+            found = fastest(racers, options.repeat)
+            taken = min(taken, found.get("ours", taken))
+            theirs[hf_peer.describe(peer.about, options)] = found["theirs"]
     return taken, theirs
 
 
 def flops_of(options: argparse.Namespace) -> float:
     """Return the model's FLOPs of one step, see model/t5/flops.py."""
-    from model.t5.config import model_config  # imports no JAX
     from model.t5.flops import step_flops
 
     shapes = {
         "encoder_tokens": (options.batch, options.inputs),
         "decoder_input_tokens": (options.batch, options.targets),
     }
-    return step_flops(model_config(options.size), shapes)
+    return step_flops(config_of(options), shapes)
 
 
 def report(options: argparse.Namespace, seconds: float, whose: str) -> None:

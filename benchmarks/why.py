@@ -79,11 +79,14 @@ class _Material:
             ):
                 self.written[normalize_url(url)].append(text)
 
-    def sentences(self, key: Key) -> list[str]:
+    def sentences_of(self, key: Key) -> list[str]:
         """Return the sentences of a record that pass the rules."""
-        text = self.records[key].before.text
+        return self.sentences(self.records[key].before.text)
+
+    def sentences(self, text: str) -> list[str]:
+        """Return the sentences of a text."""
         starts = self.rules.splitter.line_starts(text) if text else []
-        return [text[a:b].strip() for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
+        return [text[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
 
 
 def _read(path: str) -> list[tuple[Key, str, str]]:
@@ -141,11 +144,11 @@ def _check(
     asked = [
         (key, sentence)
         for key in _drawn(draw, passed, sentences)
-        if not is_address(sentence := draw.choice(material.sentences(key)))
+        if not is_address(sentence := draw.choice(material.sentences_of(key)))
     ]
     holders: dict[str, set[Key]] = {sentence.lower(): set() for _, sentence in asked}
     for key in passed:
-        for sentence in material.sentences(key):
+        for sentence in material.sentences_of(key):
             if sentence.lower() in holders:
                 holders[sentence.lower()].add(key)
     for key, sentence in asked:
@@ -192,8 +195,7 @@ def _check_answer(material: _Material, answer: Answer) -> None:
             continue
         assert line.verdict == verdict, (answer.source, line, verdict)
         if verdict == LineVerdict.KEPT and answer.fate == "written":
-            starts = material.rules.splitter.line_starts(kept_as)
-            parts = [kept_as[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
+            parts = material.sentences(kept_as)
             stays = any(part in text for text in texts for part in parts)
             assert stays, (answer.source, line)
     for keeper in answer.kept_by:
@@ -216,10 +218,8 @@ def _check_duplicates(material: _Material, answer: Answer) -> None:
     removed = {part for keeper in answer.kept_by for part in (keeper.sentence or "").split("\n")}
     for line in answer.lines if material.rules.recipe.dedup_unit == "sentences" else ():
         kept_as = judge_line(line.text, material.rules.recipe)[1]
-        starts = material.rules.splitter.line_starts(kept_as)
-        parts = {kept_as[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)}
         if line.verdict == LineVerdict.DUPLICATE:
-            assert parts <= removed, (answer.source, line)
+            assert removed.issuperset(material.sentences(kept_as)), (answer.source, line)
 
 
 def _line_verdicts(rules: PageRules, record: _Record) -> list[tuple[str, str]]:

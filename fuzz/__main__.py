@@ -6,8 +6,7 @@ try it again is printed.
 """
 
 import argparse
-import contextlib
-import importlib
+import importlib.util
 import os
 import pathlib
 import sys
@@ -39,7 +38,7 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument("--replay", type=pathlib.Path, metavar="FILE", help="try this input alone")
     arguments = parser.parse_args()
-    engine = arguments.engine or ("atheris" if _has_atheris() else "plain")
+    engine = arguments.engine or ("atheris" if importlib.util.find_spec("atheris") else "plain")
     if arguments.replay is not None:
         check_of(arguments.target)(arguments.replay.read_bytes())
         print(f"{arguments.replay}: fine")
@@ -48,13 +47,6 @@ def main() -> int:
     if engine == "atheris":
         _guided(arguments)
     return _plain(arguments)
-
-
-def _has_atheris() -> bool:
-    with contextlib.suppress(ImportError):
-        importlib.import_module("atheris")
-        return True
-    return False
 
 
 def check_of(target: str) -> Any:

@@ -15,6 +15,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,17 +59,11 @@ class _Folder:
             "open_raw", "read_bytes", "read_if_exists", "exists", "stat",
             "write_atomically", "listdir",
         )  # fmt: skip
-        kept = {name: getattr(storage, name) for name in names}
-        largest = container._MOST_SECTION_BYTES
-        for name in names:
-            setattr(storage, name, getattr(self, name))
-        container._MOST_SECTION_BYTES = _MOST_SECTION_BYTES
-        try:
+        with (
+            mock.patch.multiple(storage, **{name: getattr(self, name) for name in names}),
+            mock.patch.object(container, "_MOST_SECTION_BYTES", _MOST_SECTION_BYTES),
+        ):
             yield
-        finally:
-            container._MOST_SECTION_BYTES = largest
-            for name, function in kept.items():
-                setattr(storage, name, function)
 
     def open_raw(self, path: str, scattered: bool = False) -> BinaryIO:
         del scattered

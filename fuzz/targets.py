@@ -9,12 +9,11 @@ import hashlib
 import io
 import random
 import re
-import struct
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
+from unittest import mock
 
 from c4_filters.badwords import BadWords
 from c4_filters.dates import is_date
@@ -41,6 +40,7 @@ from pipelines.stages.clean_files import page_digest
 from pipelines.wet import records as reader
 from pipelines.wet import results
 from pipelines.wet.results import ReadStats, Reject, UnreadableWetError, WetRecord
+from testing.warc import gzip_member
 
 Check = Callable[[bytes], None]
 
@@ -82,13 +82,13 @@ def check_reader(data: bytes) -> None:
         "max_file_bytes": (results.MAX_FILE_BYTES, 1000)[how >> 4 & 1],
     }
     found = _read_checked(stored, limits)
-    plain, reader._plain_record = reader._plain_record, lambda *_: None
-    try:
-        assert _read_checked(stored, limits) == found, (
-            "the fast path and the tolerant path disagree"
-        )
-    finally:
-        reader._plain_record = plain
+    with mock.patch.object(reader, "_plain_record", _never_plain):
+        tolerant = _read_checked(stored, limits)
+    assert tolerant == found, "the fast path and the tolerant path disagree"
+
+
+def _never_plain(*_: object) -> None:
+    """Send every record to the tolerant path."""
 
 
 def _packed(text: bytes, how: int, more: int, spot: int) -> bytes:
@@ -96,7 +96,7 @@ def _packed(text: bytes, how: int, more: int, spot: int) -> bytes:
     if how == 0:
         return text
     parts = [text] if how == 1 else [part for part in re.split(rb"(?=WARC/1)", text) if part]
-    stored = [_member(part, more & 1) for part in parts]
+    stored = [gzip_member(part, more & 1) for part in parts]
     if how == 3 and stored:
         at = spot % len(stored)
         hit = bytearray(stored[at])
@@ -108,15 +108,8 @@ def _packed(text: bytes, how: int, more: int, spot: int) -> bytes:
         return b"".join(stored)[: -spot or None]
     elif how == 6:  # members cut anywhere
         size = more + 1
-        stored = [_member(text[i : i + size], 0) for i in range(0, min(len(text), 4096), size)]
+        stored = [gzip_member(text[i : i + size], 0) for i in range(0, min(len(text), 4096), size)]
     return b"".join(stored)
-
-
-def _member(text: bytes, level: int) -> bytes:
-    packer = zlib.compressobj(level, zlib.DEFLATED, -15)
-    body = packer.compress(text) + packer.flush()
-    tail = struct.pack("<II", zlib.crc32(text), len(text))
-    return b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + body + tail
 
 
 def _read_checked(stored: bytes, limits: dict[str, int]) -> list[WetRecord | Reject | str]:
@@ -300,22 +293,17 @@ def check_urls(data: bytes) -> None:
 # Growth --------------------------------------------------------------------------
 
 
-class _Growing(NamedTuple):
-    """What is done to a text many times longer than it was."""
-
-    name: str
-    of: Callable[[str], object]
-
-
-def _growing() -> Iterator[_Growing]:
-    for number, recipe in enumerate(_PAGE_RECIPES):
-        rules = _rules(number)
-        yield _Growing(recipe.name, functools.partial(_whole_way, rules))
-    yield _Growing("language", detect_language)
-    yield _Growing("sentences", lambda text: sentence_splitter().spans(text))
-    yield _Growing("url", lambda text: _DOMAINS.allows(normalize_url(text[:65_536])))
-    yield _Growing("reader", lambda text: _read_some(text.encode()))
-    yield _Growing("members", lambda text: _read_some(_packed(text.encode(), 2, 1, 0)))
+@functools.cache
+def _growing() -> tuple[Callable[[str], object], ...]:
+    """Return what is done to a text many times longer than it was."""
+    return (
+        *(functools.partial(_whole_way, _rules(number)) for number in range(len(_PAGE_RECIPES))),
+        detect_language,
+        lambda text: sentence_splitter().spans(text),
+        lambda text: _DOMAINS.allows(normalize_url(text[:65_536])),
+        lambda text: _read_some(text.encode()),
+        lambda text: _read_some(_packed(text.encode(), 2, 1, 0)),
+    )
 
 
 def _whole_way(rules: PageRules, text: str) -> None:
@@ -337,11 +325,6 @@ def _read_some(stored: bytes) -> None:
         pass
 
 
-@functools.cache
-def _all_growing() -> tuple[_Growing, ...]:
-    return tuple(_growing())
-
-
 _SHORT, _LONG = 24_000, 96_000  # characters
 _SLOW_S = 0.15  # less than that may be anything
 
@@ -359,8 +342,7 @@ def check_growth(data: bytes) -> None:
     head, middle, tail = text[:one], text[one : two + 1], text[two + 1 :]
     if not middle:
         return
-    all_of = _all_growing()
-    _, of = all_of[which % len(all_of)]
+    of = _growing()[which % len(_growing())]
     texts = [head + middle * (size // len(middle)) + tail for size in (_SHORT, _LONG)]
     costs = []
     for _ in range(3):

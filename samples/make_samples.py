@@ -14,31 +14,21 @@ import dataclasses
 import hashlib
 import pathlib
 import re
-import struct
 import tomllib
 import uuid
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from c4_filters.verdicts import PageVerdict, RejectReason
+from testing.warc import gzip_member, warc_record
 
 PAGES_DIR = pathlib.Path(__file__).parent / "pages"
 WET_DIR = pathlib.Path(__file__).parent / "wet"
 
-FAULTS = frozenset(
-    {
-        "no_url",
-        "no_date",
-        "latin_1",
-        "bad_header",
-        "length_no_number",
-        "end_unknown",
-        "corrupt_gzip",
-        "not_warc",
-        "truncated",
-    }
-)
+FAULTS = frozenset((
+    "no_url", "no_date", "latin_1", "bad_header", "length_no_number", "end_unknown",
+    "corrupt_gzip", "not_warc", "truncated",
+))  # fmt: skip
 UNCOMPRESSED = "uncompressed"  # the one file that is written without gzip
 
 _EXPECTATIONS = frozenset(map(str, PageVerdict)) | frozenset(map(str, RejectReason))
@@ -48,9 +38,6 @@ _WARCINFO_BODY = (
     "isPartOf: COLOSSAL-SAMPLES\r\n"
     "description: hand-written pages that show what each rule does\r\n"
 )
-# RFC 1952 without name or time; the last byte leaves the operating system open, so that every
-# system writes the same header.
-_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,21 +167,16 @@ def read_pages(folder: pathlib.Path = PAGES_DIR) -> list[SamplePage]:
     return list(pages.values())
 
 
-def _record(headers: Iterable[tuple[str, str]], payload: bytes) -> bytes:
-    lines = ["WARC/1.0", *(f"{name}: {value}" for name, value in headers), "", ""]
-    return "\r\n".join(lines).encode() + payload + b"\r\n\r\n"
-
-
 def _warcinfo(filename: str) -> bytes:
     body = _WARCINFO_BODY.encode()
-    return _record(
+    return warc_record(
         [
             ("WARC-Type", "warcinfo"),
             ("WARC-Date", _WARCINFO_DATE),
             ("WARC-Filename", filename),
             ("WARC-Record-ID", f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, filename)}>"),
             ("Content-Type", "application/warc-fields"),
-            ("Content-Length", str(len(body))),
+            ("Content-Length", len(body)),
         ],
         body,
     )
@@ -226,25 +208,13 @@ def record_bytes(page: SamplePage) -> bytes:
     countable = page.fault not in ("length_no_number", "end_unknown")
     length = str(len(payload)) if countable else "about a page"
     headers += [("Content-Type", "text/plain"), ("Content-Length", length)]
-    record = _record(headers, payload)
+    record = warc_record(headers, payload)
     if page.fault == "bad_header":
         head, _, rest = record.partition(b"\r\n\r\n")
         record = head.replace(b": ", b" ") + b"\r\n\r\n" + rest
     if page.fault == "end_unknown":
         record = record[: record.rindex(b"\n", 0, -len(b"\n\r\n\r\n"))]
     return record
-
-
-def gzip_member(data: bytes) -> bytes:
-    """Return a gzip member without time and file name.
-
-    >>> import gzip
-    >>> gzip.decompress(gzip_member(b"page"))
-    b'page'
-    """
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-    body = deflate.compress(data) + deflate.flush()
-    return _GZIP_HEADER + body + struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)
 
 
 def _compressed(page: SamplePage) -> bytes:

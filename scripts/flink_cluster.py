@@ -225,10 +225,6 @@ class FlinkCluster:
                 f"the JobManager at {self.rest_address} does not answer: {error}"
             ) from None
 
-    def task_managers(self) -> int:
-        """Return how many TaskManagers have registered and are alive."""
-        return int(self.rest("/overview")["taskmanagers"])
-
     def _choose_ports(self) -> None:
         self.config.folder.mkdir(parents=True, exist_ok=True)
         wanted = {"rest": self.config.rest_port, "rpc": 0, "pool": self.config.pool_port}

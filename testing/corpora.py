@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.corpus.formats import FORMATS, shard_file_name, write_table
 
@@ -27,23 +26,6 @@ class NumberVocabulary:
         return [np.array(self.encode(text.decode()), np.int32) for text in texts]
 
 
-class CrashingVocabulary(NumberVocabulary):
-    """Meets what it cannot cope with on page 5."""
-
-    def __init__(self, error):
-        super().__init__()
-        self.error = error
-
-    def encode_batch(self, texts):
-        if any(text.split()[:1] == [b"5"] for text in texts):
-            raise self.error
-        return super().encode_batch(texts)
-
-
-def page_text(number, length):
-    return " ".join([str(number)] * length)
-
-
 def page_table(texts):
     n = len(texts)
     others = {
@@ -58,7 +40,7 @@ def page_table(texts):
     return pa.table({"text": pa.array(texts, pa.string())} | columns | probability)
 
 
-def make_corpus(folder, shards, formats=("parquet",), row_group_pages=None):
+def make_corpus(folder, shards, formats=("parquet",)):
     """``shards``: split -> texts of each of its shards. The manifest is one written by hand."""
     folder.mkdir(parents=True, exist_ok=True)
     listed = []
@@ -67,12 +49,8 @@ def make_corpus(folder, shards, formats=("parquet",), row_group_pages=None):
             for kind in formats:
                 name = shard_file_name(split, index, len(of_split), kind)
                 assert kind in FORMATS
-                if kind == "parquet" and row_group_pages:
-                    table = pa.table({"url": ["u"] * len(texts), "text": texts})
-                    pq.write_table(table, folder / name, row_group_size=row_group_pages)
-                else:
-                    with open(folder / name, "wb") as file:
-                        write_table(kind, page_table(texts), file)
+                with open(folder / name, "wb") as file:
+                    write_table(kind, page_table(texts), file)
                 listed.append({"name": name, "split": split, "format": kind, "pages": len(texts)})
     (folder / "manifest.json").write_text(json.dumps({"shards": listed}))
     return str(folder)
@@ -81,6 +59,6 @@ def make_corpus(folder, shards, formats=("parquet",), row_group_pages=None):
 def numbered(counts, seed=0, longest=40):
     """Shards of ``counts`` pages; page n says n, and says it up to ``longest`` times."""
     lengths = np.random.default_rng(seed).integers(2, longest + 1, sum(counts)).tolist()
-    pages = [page_text(number, length) for number, length in enumerate(lengths)]
+    pages = [" ".join([str(number)] * length) for number, length in enumerate(lengths)]
     ends = np.cumsum(counts).tolist()
     return [pages[end - count : end] for end, count in zip(ends, counts, strict=True)]

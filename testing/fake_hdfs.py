@@ -5,7 +5,6 @@ What is not understood is answered with 501 and kept in ``refused``.
 
 import contextlib
 import json
-import posixpath
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
@@ -137,8 +136,3 @@ class _Handler(XmlInterface):
     def failure(self, status: int, kind: str, message: str) -> None:
         told = {"RemoteException": {"exception": kind, "message": f"{message}\n\tat java.lang"}}
         self.send(status, json.dumps(told).encode(), {"Content-Type": "application/json"})
-
-
-def hdfs_path(*parts: str) -> str:
-    """A path as Beam's options without ``--hdfs_full_urls`` mean it."""
-    return posixpath.join("hdfs://", *parts)

@@ -13,7 +13,7 @@ import threading
 import urllib.parse
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from xml.sax import saxutils
 
@@ -201,16 +201,22 @@ class XmlInterface(http.server.BaseHTTPRequestHandler):
         self.send(200, f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode())
 
     def send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in ({"Content-Type": "application/xml"} | (headers or {})).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        headers = {"Content-Type": "application/xml"} | (headers or {})
         try:
-            self.end_headers()
+            self.send_head(status, headers, len(content))
             if self.command != "HEAD":
                 self.wfile.write(content)
         except (BrokenPipeError, ConnectionResetError):  # the client wants no more
             self.close_connection = True
+
+    def send_head(self, status: int, headers: Mapping[str, str], length: int) -> None:
+        """Send all but the body; a negative length is not told."""
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if length >= 0:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
 
 
 def _etag(content: bytes) -> str:

@@ -123,11 +123,7 @@ class _Handler(XmlInterface):
                     return
                 headers["Content-Range"] = f"bytes {first}-{last - 1}/{len(content)}"
             part = content[first:last]
-            self.send_response(206 if "Content-Range" in headers else 200)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(part)))
-            self.end_headers()
+            self.send_head(206 if "Content-Range" in headers else 200, headers, len(part))
             if self.command == "HEAD":
                 return
             if store.breaks_after is not None and store.breaks:
@@ -153,13 +149,8 @@ class _Handler(XmlInterface):
             store.after_block(path, first + start + len(block))
 
     def _send_answer(self, given: Answer) -> None:
-        self.send_response(given.status)
-        for name, value in given.headers.items():
-            self.send_header(name, value)
         length = len(given.body) if given.length is None else given.length
-        if length >= 0:
-            self.send_header("Content-Length", str(length))
-        self.end_headers()
+        self.send_head(given.status, given.headers, length)
         with contextlib.suppress(OSError):
             self.wfile.write(given.body)
         if length != len(given.body):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from pipelines import c4_main
+from testing.warc import warc_record
 
 #: (url, WARC date, text)
 Page = tuple[str, str, str]
@@ -20,16 +21,11 @@ Page = tuple[str, str, str]
 def wet_record(url: str, date: str, text: str) -> bytes:
     """One conversion record, Content-Length in bytes, as Common Crawl writes it."""
     payload = text.encode()
-    head = (
-        "WARC/1.0\r\n"
-        "WARC-Type: conversion\r\n"
-        f"WARC-Target-URI: {url}\r\n"
-        f"WARC-Date: {date}\r\n"
-        "Content-Type: text/plain\r\n"
-        f"Content-Length: {len(payload)}\r\n"
-        "\r\n"
-    )
-    return head.encode() + payload + b"\r\n\r\n"
+    fields = (
+        ("WARC-Type", "conversion"), ("WARC-Target-URI", url), ("WARC-Date", date),
+        ("Content-Type", "text/plain"), ("Content-Length", len(payload)),
+    )  # fmt: skip
+    return warc_record(fields, payload)
 
 
 def wet_bytes(pages: Iterable[Page]) -> bytes:
@@ -39,10 +35,11 @@ def wet_bytes(pages: Iterable[Page]) -> bytes:
     b'H\\xc3\\xa9.\\r\\n\\r\\n'
     """
     body = b"isPartOf: TESTS\r\n"
-    info = (
-        "WARC/1.0\r\nWARC-Type: warcinfo\r\nWARC-Date: 2019-04-18T00:00:00Z\r\n"
-        f"Content-Type: application/warc-fields\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode() + body + b"\r\n\r\n"  # fmt: skip
+    fields = (
+        ("WARC-Type", "warcinfo"), ("WARC-Date", "2019-04-18T00:00:00Z"),
+        ("Content-Type", "application/warc-fields"), ("Content-Length", len(body)),
+    )  # fmt: skip
+    info = warc_record(fields, body)
     records = [info, *(wet_record(*page) for page in pages)]
     return b"".join(gzip.compress(record, 1, mtime=0) for record in records)
 

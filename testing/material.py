@@ -8,8 +8,8 @@ import sys
 import types
 
 import pytest
-import sentencepiece
 
+from testing import vocabularies
 from testing.corpora import make_corpus
 
 _WHO = "the fox,a grey cat,my neighbour,the old miller,her brother,nobody here,the quiet town"
@@ -33,19 +33,9 @@ def material(tmp_path_factory):
     folder = tmp_path_factory.mktemp("material")
     splits = {"train": [_pages(1, 60), _pages(2, 60)], "validation": [_pages(3, 10)]}
     corpus = make_corpus(folder / "corpus", splits)
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([page for pages in splits["train"] for page in pages]),
-        model_prefix=str(folder / "vocab"),
-        vocab_size=64,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
-    return types.SimpleNamespace(
-        corpus=corpus, vocab=str(folder / "vocab.model"), cache=str(folder / "xla")
-    )
+    texts = [page for pages in splits["train"] for page in pages]
+    vocab = vocabularies.train(folder / "vocab.model", texts, vocab_size=64)
+    return types.SimpleNamespace(corpus=corpus, vocab=str(vocab), cache=str(folder / "xla"))
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ SENTENCES = [
 ]
 
 
-def train(path, **options):
+def train(path, texts=SENTENCES * 3, **options):
     model = io.BytesIO()
     settings = {"vocab_size": 100, "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1} | options
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES * 3), model_writer=model, minloglevel=2, **settings
+        sentence_iterator=iter(texts), model_writer=model, minloglevel=2, **settings
     )
     path.write_bytes(model.getvalue())
     return path

@@ -20,13 +20,6 @@ def test_samples_are_what_the_reference_makes_of_them(capsys: pytest.CaptureFixt
     assert int(pages) > 20
 
 
-def test_every_part_has_a_time(capsys: pytest.CaptureFixture[str]) -> None:
-    build.stages(WHOLE)
-    out = capsys.readouterr().out
-    for part in ("floor", "read records", "line rules", "language", "sentences", "write one"):
-        assert re.search(rf"{part}.* +\d+\.\d+", out)
-
-
 @pytest.mark.slow
 def test_growth_counts_pages_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
     build.growth([300], seed=1, workers=1)

@@ -71,7 +71,6 @@ def test_the_stages_run_from_a_bare_checkout_without_beam(tmp_path):
         assert results[name]["size"] == "tiny"
         assert results[name]["seconds"] > 0
         assert re.search(rf"^{name} +2 ", ended.stdout, re.M)
-    assert results["ours-base-fused"]["kernels"] == [{}, []]  # a CPU has none
     first, last = results["step-base"]["losses"]
     assert last < first
     assert " has no torch: " in results["peer-base-bf16"]["skipped"]

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from benchmarks import near_dedup
+from benchmarks import measure, near_dedup
 from c4_filters import near
 
 WORDS = [f"word{number}" for number in range(300)]
@@ -34,10 +34,8 @@ def test_the_peers_are_measured_if_they_are_there(
     texts: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(near_dedup, "peers", lambda hashes: {"a peer": lambda texts: None})
-    for us_of_peer, passes in ((2.0, True), (0.5, False)):
-        costs = {True: 1.0, False: us_of_peer}
-        monkeypatch.setattr(
-            near_dedup, "cpu_us", lambda work, texts, of=costs: of[work is near_dedup.ours]
-        )
+    for s_of_peer, passes in ((2.0, True), (0.5, False)):
+        costs = {"ours": [1.0], "a peer": [s_of_peer]}
+        monkeypatch.setattr(measure, "in_turn", lambda works, repeats, costs=costs: costs)
         assert near_dedup.measure(texts) is passes
     assert "a peer" in capsys.readouterr().out

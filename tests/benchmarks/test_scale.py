@@ -1,6 +1,5 @@
 """Short forms of benchmarks/scale.py: made-up spans have the skew asked for, and fit in memory."""
 
-import argparse
 import json
 import pathlib
 import subprocess
@@ -158,7 +157,8 @@ def test_a_hot_bucket_takes_no_more_memory_than_another() -> None:
 
 def test_the_number_of_buckets_is_the_builds() -> None:
     assert scale.buckets_of(10**9) == 454
-    arguments = argparse.Namespace(hot=1, hot_share=0.5, repeated_share=0.1, exponent=1, seed=3)
-    crawl = scale.crawl_of(10**9, None, **scale.shape_of(arguments))
+    crawl = scale.crawl_of(
+        10**9, None, hot=1, hot_share=0.5, repeated_share=0.1, exponent=1, seed=3
+    )
     assert (crawl.files, crawl.seed) == (5_721, 3)
     assert json.dumps(crawl.pages)

@@ -83,7 +83,6 @@ def test_on_a_gpu_the_peer_starts_after_ours_has_ended(fake_peer):
             events.append("closed")
 
     options = train_step.parse([*_TOY, "--dtype", "bfloat16", "--peer-python", fake_peer(4)])
-    settings = [train_step.hf_peer.settings_of(options, way) for way in ("bfloat16", "autocast")]
-    taken, theirs = train_step.race(options, Ours(), settings)
+    taken, theirs = train_step.race(options, Ours(), ("bfloat16", "autocast"))
     assert events == ["step", "step", "closed"]
     assert (taken, list(theirs.values())) == (2.0, [4.0])

@@ -12,6 +12,7 @@ import warcio
 from c4_filters.verdicts import PageVerdict, RejectReason
 from samples import make_samples
 from samples.make_samples import SamplePage
+from testing.warc import gzip_member
 
 # No page of recipe en can get these: they belong to rules of other recipes.
 OTHER_RECIPES = {
@@ -210,7 +211,7 @@ def test_record_whose_end_nobody_knows(pages, files):
 def test_stray_member_is_no_record(pages, files):
     page, record = fault_record(pages, "not_warc")
     assert record == page.text.encode()
-    assert make_samples.gzip_member(record) in files["sample-broken-records.warc.wet.gz"]
+    assert gzip_member(record) in files["sample-broken-records.warc.wet.gz"]
 
 
 def test_corrupt_member_fails_and_its_neighbours_do_not(pages, files):
@@ -219,13 +220,13 @@ def test_corrupt_member_fails_and_its_neighbours_do_not(pages, files):
     page, record = fault_record(pages, "corrupt_gzip")
     before = broken[: broken.index(page)]
     after = broken[broken.index(page) + 1 :]
-    start = content.index(make_samples.gzip_member(make_samples.record_bytes(before[-1])))
-    start += len(make_samples.gzip_member(make_samples.record_bytes(before[-1])))
+    start = content.index(gzip_member(make_samples.record_bytes(before[-1])))
+    start += len(gzip_member(make_samples.record_bytes(before[-1])))
     assert content[start : start + 3] == b"\x1f\x8b\x08"
     inflate = zlib.decompressobj(31)
     with pytest.raises(zlib.error):
         inflate.decompress(content[start:])
-    tail = content[start + len(make_samples.gzip_member(record)) :]
+    tail = content[start + len(gzip_member(record)) :]
     assert members(tail) == [make_samples.record_bytes(page) for page in after]
 
 

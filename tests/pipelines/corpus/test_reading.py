@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -37,9 +38,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small_row_groups(tmp_path_factory):
-    return make_corpus(
-        tmp_path_factory.mktemp("corpus") / "groups", {"train": TEXTS}, row_group_pages=4
-    )
+    folder = make_corpus(tmp_path_factory.mktemp("corpus") / "groups", {"train": TEXTS})
+    for path in pathlib.Path(folder).glob("*.parquet"):
+        pq.write_table(pq.read_table(path), path, row_group_size=4)
+    return folder
 
 
 def spans_of(corpus, group_pages):
