@@ -92,7 +92,7 @@ def measure(row: Row) -> dict[str, Any]:
         "mesh": report.mesh,
         "refused": len(report.refused),
         "state_bytes": report.state_bytes,
-        "used_bytes": report.used_bytes,
+        "used_bytes": report.memory.total,
         "program_flops": line.program_flops * plan.topology.device_count,
         **{name: getattr(line, name) for name in _OF_ROOFLINE},
         "tokens_per_s": report.tokens_per_s,
