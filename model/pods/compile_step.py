@@ -16,7 +16,7 @@ from model.t5.network import T5
 from model.training import sharding
 from model.training.memory import StepMemory
 from model.training.optimizer import inverse_square_root
-from model.training.programs import Placement, compile_train_step, place, possible_meshes
+from model.training.programs import Placement, compile_train_step, place_run
 from model.training.train_config import StepConfig
 from model.training.train_step import Learner
 
@@ -79,13 +79,16 @@ def compile_step(plan: StepPlan, say: Callable[[str], None] | None = None) -> Po
     devices = topology_devices(plan.topology)
     learner = Learner(T5(plan.config), inverse_square_root(), plan.step)
     bytes_there = plan.topology.chip.device_bytes
-    meshes = possible_meshes(learner, plan.mesh, plan.batch, devices, bytes_there)[:_TRIES]
+    meshes = sharding.possible_meshes(
+        plan.mesh, devices, learner.model, plan.batch,
+        device_bytes=bytes_there, accumulate=plan.step.accumulate,
+    )  # fmt: skip
     refused: list[str] = []
-    for shape in meshes:
+    for shape in meshes[:_TRIES]:
         if say is not None:
             say(f"compiling for mesh {shape}, which takes one to three minutes")
         try:
-            return _compiled(plan, learner, place(learner, shape, devices), tuple(refused))
+            return _compiled(plan, learner, place_run(learner, shape, devices), tuple(refused))
         except DoesNotFitError as error:
             refused.append(f"{shape} ({error})")
     raise DoesNotFitError(
@@ -116,16 +119,15 @@ def _compiled(
         )
     in_order = list(placement.mesh.devices.flat)
     cost = program_cost(text, len(in_order))
-    shape, model = placement.shape, learner.model
     flops = step_flops(plan.config, {name: size for name, (size, _) in plan.batch.arrays.items()})
     return PodReport(
         plan=plan,
-        mesh=str(shape),
+        mesh=str(placement.shape),
         refused=refused,
         memory=program.memory,
         roofline=roofline(cost, plan.topology, in_order, flops),
         exchanges=by_kind(cost.collectives, plan.topology, in_order),
-        whole=tuple(sharding.undivided_axes(shape, model.param_axes(), model.param_shapes())),
+        whole=tuple(sharding.undivided_axes(placement.shape, learner.model)),
         compile_s=seconds,
     )
 

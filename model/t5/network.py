@@ -1,5 +1,6 @@
 """T5 as pure functions of its parameters: one stack of blocks, put together five ways."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -63,7 +64,7 @@ class T5:
 
     def param_shapes(self) -> Params:
         """Return what `init` would, as `jax.ShapeDtypeStruct`; nothing is computed."""
-        shapes: Params = jax.eval_shape(self.init, jax.random.key(0))
+        shapes: Params = nn.meta.unbox(_boxed_shapes(self.config))
         return shapes
 
     def param_axes(self) -> Params:
@@ -72,10 +73,9 @@ class T5:
         Names: "layers", "vocab", "embed" (the width of the model), "norm" (that of a norm's
         scale), "heads" (all heads side by side), "mlp", "relpos_heads", "buckets".
         """
-        boxed = jax.eval_shape(self._boxed, jax.random.key(0))
         axes: Params = jax.tree.map(
             lambda box: ("layers",) * (box.value.ndim - len(box.names)) + box.names,
-            boxed,
+            _boxed_shapes(self.config),
             is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned),
         )
         return axes
@@ -315,6 +315,11 @@ class T5:
 
     def _drop(self, hidden: jax.Array, keep: jax.Array | None) -> jax.Array:
         return dropout(hidden, keep, self.config.dropout_rate)
+
+
+@functools.lru_cache(maxsize=8)  # tracing a model takes a good part of a second
+def _boxed_shapes(config: ModelConfig) -> Any:
+    return jax.eval_shape(T5(config)._boxed, jax.random.key(0))
 
 
 class _StackDropout(NamedTuple):

@@ -29,8 +29,16 @@ class Placement:
     mesh: jax.sharding.Mesh
     shape: sharding.MeshShape
     state: Any  #: ``jax.ShapeDtypeStruct`` with shardings
-    batch: jax.sharding.NamedSharding
-    everywhere: jax.sharding.NamedSharding
+
+    @property
+    def batch(self) -> jax.sharding.NamedSharding:
+        """Of a batch's arrays."""
+        return sharding.batch_sharding(self.mesh)
+
+    @property
+    def everywhere(self) -> jax.sharding.NamedSharding:
+        """Of what every device holds whole."""
+        return sharding.replicated(self.mesh)
 
     @property
     def state_shardings(self) -> Any:
@@ -47,46 +55,42 @@ def learner_of(config: TrainConfig) -> Learner:
     return Learner(T5(config.model), config.rate(), config.step, config.trainable())
 
 
-def possible_meshes(
-    learner: Learner,
-    mesh: str,
-    batch: BatchSpec,
-    devices: Sequence[Any],
-    device_bytes: float | None,
-) -> list[sharding.MeshShape]:
-    """Return the meshes that ``--mesh`` may mean, the best first.
+def place(
+    axes: TrainState, state: TrainState, shape: sharding.MeshShape, devices: Sequence[Any]
+) -> Placement:
+    """Place a state on a mesh of devices, without making any array.
 
-    Raises ValueError for a mesh that is not of these devices, or that does not divide the batch.
+    Args:
+      axes: the logical axes of every array, as of `Learner.axes`.
+      state: of anything that has ``.shape`` and ``.dtype``.
+      shape: of the mesh.
+      devices: all of it.
     """
-    model = learner.model
-    return sharding.possible_meshes(
-        mesh, devices, model.config, model.param_axes(), model.param_shapes(), batch,
-        device_bytes=device_bytes, accumulate=learner.config.accumulate,
-    )  # fmt: skip
-
-
-def place(learner: Learner, shape: sharding.MeshShape, devices: Sequence[Any]) -> Placement:
-    """Place the state of a run on a mesh of devices, without making any array."""
     mesh = sharding.make_mesh(shape, devices)
-    state = jax.eval_shape(learner.init, jax.random.key(0))
     placed = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
             leaf.shape, leaf.dtype, sharding=where
         ),
         state,
-        sharding.params_shardings(mesh, learner.axes(), state),
+        sharding.params_shardings(mesh, axes, state),
     )
-    return Placement(mesh, shape, placed, sharding.batch_sharding(mesh), sharding.replicated(mesh))
+    return Placement(mesh, shape, placed)
+
+
+def place_run(learner: Learner, shape: sharding.MeshShape, devices: Sequence[Any]) -> Placement:
+    """Place the state of a run on a mesh of devices, without making any array."""
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    return place(learner.axes(), state, shape, devices)
 
 
 def plan_placement(config: TrainConfig) -> Placement:
-    """Place a run on the devices of this machine. Raises ValueError as `possible_meshes`."""
+    """Place a run on this machine's devices. Raises ValueError as `sharding.possible_meshes`."""
     learner, devices = learner_of(config), jax.devices()
-    batch = config.data.batch_spec()
-    shapes = possible_meshes(
-        learner, config.mesh, batch, devices, device_limit(jax.local_devices()[0])
-    )
-    return place(learner, shapes[0], devices)
+    shapes = sharding.possible_meshes(
+        config.mesh, devices, learner.model, config.data.batch_spec(),
+        device_bytes=device_limit(jax.local_devices()[0]), accumulate=config.step.accumulate,
+    )  # fmt: skip
+    return place_run(learner, shapes[0], devices)
 
 
 def new_state(config: TrainConfig, placement: Placement) -> TrainState:

@@ -97,9 +97,7 @@ class Records:
             f"({placement.shape}; {placement.bytes_per_device() / 2**20:,.0f} MiB of state each), "
             f"{spec.tokens:,} tokens a step ({spec.batch_size} x {lengths})"
         )
-        for line in sharding.undivided_axes(
-            placement.shape, T5(config.model).param_axes(), T5(config.model).param_shapes()
-        ):
+        for line in sharding.undivided_axes(placement.shape, T5(config.model)):
             self.say(f"note: {line}")
         if self._flops_share is None and devices[0].platform != "cpu":
             self.say(

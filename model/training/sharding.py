@@ -7,6 +7,7 @@ From one device to a pod of several slices it is the same mesh with other number
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from model.data.batches import BatchSpec
 from model.t5 import partitioning
 from model.t5.config import ModelConfig
+from model.t5.network import T5
 
 #: Slowest first: neighbours along ``tensor`` talk most, so they are neighbours on the wire too.
 MESH_AXES = ("data", "fsdp", "tensor")
@@ -197,18 +199,21 @@ def partition_spec(
     """
     if len(axes) != len(shape):
         raise ValueError(f"{len(axes)} logical axes {axes} for an array of shape {tuple(shape)}")
-    entries: list[str | tuple[str, ...] | None] = []
+    return PartitionSpec(*_divisions(axes, shape, mesh_sizes))  # type: ignore[no-untyped-call]
+
+
+def _divisions(
+    axes: Axes, shape: Sequence[int], mesh_sizes: Mapping[str, int]
+) -> Iterator[tuple[str, ...]]:
+    """Yield which axes of the mesh divide each axis of an array."""
     taken: set[str] = set()
     for axis, size in zip(axes, shape, strict=True):
         # Parts of one device say nothing; leaving them out keeps the specs readable.
         wanted = tuple(name for name in _rule(axis) if mesh_sizes.get(name, 1) > 1)
-        ways = math.prod(mesh_sizes[name] for name in wanted)
-        if not wanted or size % ways or taken & set(wanted):
-            entries.append(None)
-        else:
-            taken |= set(wanted)
-            entries.append(wanted[0] if len(wanted) == 1 else wanted)
-    return PartitionSpec(*entries)  # type: ignore[no-untyped-call]
+        if size % math.prod(mesh_sizes[name] for name in wanted) or taken & set(wanted):
+            wanted = ()
+        taken |= set(wanted)
+        yield wanted
 
 
 def _rule(axis: str | None) -> tuple[str, ...]:
@@ -246,13 +251,18 @@ def params_shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
     )
 
 
-def undivided_axes(mesh: MeshShape, axes: Any, shapes: Any) -> list[str]:
-    """Return a line for each array that is whole along an axis the rules would divide.
+def undivided_axes(mesh: MeshShape, model: T5) -> list[str]:
+    """Return a line for each parameter that is whole along an axis the rules would divide.
 
-    >>> undivided_axes(MeshShape(tensor=4), {"bias": ("relpos_heads", "buckets")},
-    ...                {"bias": jax.ShapeDtypeStruct((6, 32), "float32")})
-    ['bias: relpos_heads=6 is not divisible by tensor=4, so each device holds all of it']
+    >>> from model.t5.config import model_config
+    >>> undivided_axes(MeshShape(tensor=4), T5(model_config("v1.1-small")))[0]
+    'decoder/relative_bias: relpos_heads=6 is not divisible by tensor=4, so each device holds \
+all of it'
     """
+    return _undivided_axes(mesh, model.param_axes(), model.param_shapes())
+
+
+def _undivided_axes(mesh: MeshShape, axes: Any, shapes: Any) -> list[str]:
     sizes = mesh.sizes()
     lines: list[str] = []
 
@@ -261,17 +271,14 @@ def undivided_axes(mesh: MeshShape, axes: Any, shapes: Any) -> list[str]:
             ways = math.prod(sizes[name] for name in _rule(axis))
             if size % ways:
                 over = "*".join(f"{name}={sizes[name]}" for name in _rule(axis))
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
                 lines.append(
-                    f"{_path_name(path)}: {axis}={size} is not divisible by {over}, so each "
-                    "device holds all of it"
+                    f"{name}: {axis}={size} is not divisible by {over}, so each device holds all "
+                    "of it"
                 )
 
     jax.tree_util.tree_map_with_path(look, axes, shapes, is_leaf=_is_axes)
     return lines
-
-
-def _path_name(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def bytes_per_device(mesh: MeshShape, axes: Any, shapes: Any) -> int:
@@ -284,16 +291,11 @@ def bytes_per_device(mesh: MeshShape, axes: Any, shapes: Any) -> int:
     sizes = mesh.sizes()
 
     def held(names: Axes, leaf: Any) -> int:
-        spec = partition_spec(names, leaf.shape, sizes)
-        ways = 1
-        for entry in spec:
-            for name in (entry,) if isinstance(entry, str) else entry or ():
-                ways *= sizes[name]
+        dividing = itertools.chain(*_divisions(names, leaf.shape, sizes))
         size: int = math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
-        return size // ways
+        return size // math.prod(sizes[name] for name in dividing)
 
-    counts: list[int] = jax.tree.leaves(jax.tree.map(held, axes, shapes, is_leaf=_is_axes))
-    return sum(counts)
+    return sum(jax.tree.leaves(jax.tree.map(held, axes, shapes, is_leaf=_is_axes)))
 
 
 #: Bytes alive at the height of a step for each byte of parameters: the parameters, their gradient,
@@ -314,9 +316,7 @@ class _Candidate:
 
 def mesh_candidates(
     device_count: int,
-    config: ModelConfig,
-    axes: Any,
-    shapes: Any,
+    model: T5,
     batch: BatchSpec,
     *,
     device_bytes: float,
@@ -333,9 +333,7 @@ def mesh_candidates(
 
     Args:
       device_count: devices of the mesh.
-      config: the model.
-      axes: of its parameters, as ``T5.param_axes()``.
-      shapes: of its parameters.
+      model: the model.
       batch: of a step, all microbatches together.
       device_bytes: memory of one device.
       accumulate: microbatches of a step.
@@ -344,17 +342,18 @@ def mesh_candidates(
     Raises:
       ValueError: no mesh divides the batch.
     """
+    axes, shapes = model.param_axes(), model.param_shapes()
     per_slice = device_count // slices
     found: list[_Candidate] = []
     for tensor in _divisors(per_slice):
         for fsdp in _divisors(per_slice // tensor):
             shape = MeshShape(device_count // (fsdp * tensor), fsdp, tensor)
-            if batch.batch_size % (shape.batch_ways * accumulate) or config.num_heads % tensor:
+            if batch.batch_size % (shape.batch_ways * accumulate):
                 continue
-            if not all(_divides(axis, shape, axes, shapes) for axis in MESH_AXES):
+            if _undivided_axes(shape, axes, shapes):
                 continue
             held = bytes_per_device(shape, axes, shapes)
-            traffic = _traffic(shape, config, held, batch, accumulate)
+            traffic = _traffic(shape, model.config, held, batch, accumulate)
             found.append(_Candidate(shape, held, traffic))
     if not found:
         raise ValueError(
@@ -394,9 +393,7 @@ def _traffic(
 def possible_meshes(
     text: str,
     devices: Sequence[Any],
-    config: ModelConfig,
-    axes: Any,
-    shapes: Any,
+    model: T5,
     batch: BatchSpec,
     *,
     device_bytes: float | None,
@@ -411,9 +408,7 @@ def possible_meshes(
     Args:
       text: of ``--mesh``.
       devices: all devices of the mesh, of one slice or several.
-      config: the model.
-      axes: of its parameters, as ``T5.param_axes()``.
-      shapes: of its parameters.
+      model: the model.
       batch: of a step, all microbatches together.
       device_bytes: memory of one device; None if unknown.
       accumulate: microbatches of a step.
@@ -425,15 +420,9 @@ def possible_meshes(
     slices = slice_count(devices)
     if text.strip() == "auto" and device_bytes is not None:
         return mesh_candidates(
-            len(devices),
-            config,
-            axes,
-            shapes,
-            batch,
-            device_bytes=device_bytes,
-            accumulate=accumulate,
-            slices=slices,
-        )
+            len(devices), model, batch,
+            device_bytes=device_bytes, accumulate=accumulate, slices=slices,
+        )  # fmt: skip
     shape = parse_mesh(text, len(devices))
     _check_slices(shape, slices)
     if batch.batch_size % (shape.batch_ways * accumulate):
@@ -461,20 +450,6 @@ def _check_slices(shape: MeshShape, slices: int) -> None:
 
 def _divisors(number: int) -> list[int]:
     return [size for size in range(1, number + 1) if number % size == 0]
-
-
-def _divides(mesh_axis: str, shape: MeshShape, axes: Any, shapes: Any) -> bool:
-    """Return whether an axis of the mesh divides every matrix that it should."""
-    ways = shape.sizes()[mesh_axis]
-
-    def whole(names: Axes, leaf: Any) -> bool:
-        return all(
-            size % ways == 0
-            for axis, size in zip(names, leaf.shape, strict=True)
-            if mesh_axis in _rule(axis)
-        )
-
-    return all(jax.tree.leaves(jax.tree.map(whole, axes, shapes, is_leaf=_is_axes)))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
