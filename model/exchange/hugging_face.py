@@ -5,7 +5,6 @@ a time, so that importing or exporting needs memory for the parameters once and 
 """
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
@@ -16,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from model.data.vocabulary import Vocabulary
 from model.exchange import safetensors_files, tokenizer_files
@@ -35,26 +35,17 @@ class ExchangeError(ValueError):
 
 # Names, as in the published checkpoints.
 
-#: Of each stack: our sublayer, its number in a block, its name there.
-_SUBLAYERS: Mapping[str, tuple[tuple[str, int, str], ...]] = MappingProxyType(
+#: Our sublayer, its name there, in the order of a block.
+_SUBLAYERS: Mapping[str, str] = MappingProxyType(
     {
-        "encoder": (("self_attention", 0, "SelfAttention"), ("feed_forward", 1, "DenseReluDense")),
-        "decoder": (
-            ("self_attention", 0, "SelfAttention"),
-            ("cross_attention", 1, "EncDecAttention"),
-            ("feed_forward", 2, "DenseReluDense"),
-        ),
+        "self_attention": "SelfAttention",
+        "cross_attention": "EncDecAttention",
+        "feed_forward": "DenseReluDense",
     }
 )
+#: Our kernel, its name there. Theirs are [outputs, inputs].
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "output": "o"}
-#: Of each sublayer: our kernel, its name there. Theirs are [outputs, inputs].
-_KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "self_attention": _ATTENTION,
-        "cross_attention": _ATTENTION,
-        "feed_forward": {"wi": "wi", "wi_0": "wi_0", "wi_1": "wi_1", "wo": "wo"},
-    }
-)
+_FEED_FORWARD_KERNELS = {"relu": ("wi", "wo"), "gated-gelu": ("wi_0", "wi_1", "wo")}
 _EMBEDDING = "shared.weight"
 _LOGITS = "lm_head.weight"
 #: Files may repeat the embedding under these names, or have it under one of them alone.
@@ -73,6 +64,16 @@ class TensorPlace(NamedTuple):
     layer: int | None  #: index into the first axis of our array, which holds all layers
     transposed: bool
 
+    def shape(self, whole: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the tensor's shape in their files, from that of our array."""
+        part = whole if self.layer is None else whole[1:]
+        return part[::-1] if self.transposed else part
+
+    def part(self, whole: Any) -> npt.NDArray[Any]:
+        """Return the part of our array that is the tensor, as their files have it: a view."""
+        part = np.asarray(whole if self.layer is None else whole[self.layer])
+        return part.T if self.transposed else part
+
 
 def tensor_places(config: ModelConfig) -> Iterator[TensorPlace]:
     """Each tensor of a published model and its place in the tree of ``T5(config).init``.
@@ -82,16 +83,17 @@ def tensor_places(config: ModelConfig) -> Iterator[TensorPlace]:
     'encoder.block.0.layer.0.SelfAttention.q.weight'
     """
     yield TensorPlace(_EMBEDDING, ("embedding",), None, False)
+    inner = {name: name for name in _FEED_FORWARD_KERNELS[config.feed_forward]}
     for stack, layers in (("encoder", config.num_layers), ("decoder", config.decoder_layers)):
+        sublayers = [n for n in _SUBLAYERS if stack == "decoder" or n != "cross_attention"]
         for layer in range(layers):
-            for sublayer, number, theirs in _SUBLAYERS[stack]:
+            for number, sublayer in enumerate(sublayers):
                 prefix = f"{stack}.block.{layer}.layer.{number}"
                 path = (stack, "layers", sublayer)
-                for kernel, name in _KERNELS[sublayer].items():
-                    if sublayer != "feed_forward" or kernel in _feed_forward_kernels(config):
-                        yield TensorPlace(
-                            f"{prefix}.{theirs}.{name}.weight", (*path, kernel), layer, True
-                        )
+                kernels = inner if sublayer == "feed_forward" else _ATTENTION
+                for kernel, theirs in kernels.items():
+                    name = f"{prefix}.{_SUBLAYERS[sublayer]}.{theirs}.weight"
+                    yield TensorPlace(name, (*path, kernel), layer, True)
                 yield TensorPlace(f"{prefix}.layer_norm.weight", (*path, "norm"), layer, False)
         # One table a stack, kept with its first block.
         bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
@@ -99,10 +101,6 @@ def tensor_places(config: ModelConfig) -> Iterator[TensorPlace]:
         yield TensorPlace(f"{stack}.final_layer_norm.weight", (stack, "final_norm"), None, False)
     if not config.tied_logits:
         yield TensorPlace(_LOGITS, ("logits",), None, True)
-
-
-def _feed_forward_kernels(config: ModelConfig) -> tuple[str, ...]:
-    return ("wi_0", "wi_1", "wo") if config.feed_forward == "gated-gelu" else ("wi", "wo")
 
 
 # config.json
@@ -354,15 +352,6 @@ def _special_ids(
     return found
 
 
-def unapplied_decoding(generation: Mapping[str, Any]) -> list[str]:
-    """Return the settings of a ``generation_config.json`` that our greedy decoding ignores."""
-    return [
-        name
-        for name, nothing in _DECODING.items()
-        if name in generation and generation[name] not in nothing
-    ]
-
-
 def config_to_hf(
     config: ModelConfig, dtype: Literal["float32", "bfloat16"] = "float32"
 ) -> dict[str, Any]:
@@ -377,7 +366,7 @@ def config_to_hf(
             f"a model with adapter layers (adapter {config.adapter}) cannot be exported: "
             "T5ForConditionalGeneration has none; fine-tune without --adapter to export"
         )
-    gated = config.feed_forward == "gated-gelu"
+    gated, ends = config.feed_forward == "gated-gelu", config.eos_ids
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",
@@ -391,15 +380,11 @@ def config_to_hf(
         "initializer_factor": 1.0,
         "classifier_dropout": 0.0,
         "pad_token_id": config.pad_id,
-        "eos_token_id": _one_or_several(config.eos_ids),
+        "eos_token_id": ends[0] if len(ends) == 1 else list(ends) or None,
         "decoder_start_token_id": config.start_id,
         "use_cache": True,
         "dtype": dtype,
     }
-
-
-def _one_or_several(ids: tuple[int, ...]) -> int | list[int] | None:
-    return ids[0] if len(ids) == 1 else list(ids) or None
 
 
 # In
@@ -440,23 +425,24 @@ def import_model(folder: str | os.PathLike[str]) -> ImportedModel:
         )
     places = list(tensor_places(config))
     _check_names(root, [place.name for place in places], tensors)
-    shapes = _param_shapes(config)
-    params: Params = {}
+    shapes = _shapes(config)
     for place in places:
-        whole, shape = _shapes(shapes, place)
-        stored = tensors[place.name]
-        theirs = shape[::-1] if place.transposed else shape
+        stored, theirs = tensors[place.name], place.shape(shapes[place.path])
         if stored.shape != theirs:
             raise ExchangeError(
                 f"{stored.path}: {place.name} has the shape {list(stored.shape)}, {CONFIG} makes "
                 f"it {list(theirs)}"
             )
-        target = _leaf(params, place.path, whole)
-        source = stored.array()
-        target[... if place.layer is None else place.layer] = (
-            source.T if place.transposed else source
-        )
-    return ImportedModel(config, params, tuple(unapplied_decoding(generation)))
+    arrays = {path: np.empty(shape, np.float32) for path, shape in shapes.items()}
+    for place in places:
+        place.part(arrays[place.path])[...] = tensors[place.name].array()
+    unapplied = (
+        name
+        for name, nothing in _DECODING.items()
+        if name in generation and generation[name] not in nothing
+    )
+    params = unflatten_dict(arrays)  # type: ignore[no-untyped-call]
+    return ImportedModel(config, params, tuple(unapplied))
 
 
 def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
@@ -491,18 +477,12 @@ def _settle_embedding(
         if repeated is None:
             continue
         first = tensors.setdefault(_EMBEDDING, repeated)
-        if first is not repeated and not _equal(first, repeated):
-            ways = {
-                _LOGITS: f'; if it is to be read, {CONFIG} must say "tie_word_embeddings": false'
-            }
+        if first is not repeated and not np.array_equal(first.array(), repeated.array()):
+            way = f'; if it is to be read, {CONFIG} must say "tie_word_embeddings": false'
             raise ExchangeError(
                 f"{root}: {alias} differs from {_EMBEDDING}, and {CONFIG} makes them one"
-                f"{ways.get(alias, '')}"
+                f"{way if alias == _LOGITS else ''}"
             )
-
-
-def _equal(first: StoredTensor, second: StoredTensor) -> bool:
-    return first.shape == second.shape and np.array_equal(first.array(), second.array())
 
 
 def _check_names(
@@ -526,29 +506,12 @@ def _some(names: list[str]) -> str:
     return f"{shown} and {len(names) - 3} more tensors" if len(names) > 3 else shown
 
 
-@functools.lru_cache(maxsize=8)  # tracing a model takes a good part of a second
-def _param_shapes(config: ModelConfig) -> Params:
+def _shapes(config: ModelConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """Return the shape of each of our arrays, by its path of keys."""
     from model.t5.network import T5
 
-    return T5(config).param_shapes()
-
-
-def _shapes(shapes: Params, place: TensorPlace) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of the whole array that a tensor goes into, and of its own part of that, as we keep it."""
-    leaf: Any = shapes
-    for key in place.path:
-        leaf = leaf[key]
-    whole = tuple(leaf.shape)
-    return whole, whole if place.layer is None else whole[1:]
-
-
-def _leaf(params: Params, path: tuple[str, ...], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    for key in path[:-1]:
-        params = params.setdefault(key, {})
-    if path[-1] not in params:
-        params[path[-1]] = np.empty(shape, np.float32)
-    array: npt.NDArray[np.float32] = params[path[-1]]
-    return array
+    shapes = flatten_dict(T5(config).param_shapes())  # type: ignore[no-untyped-call]
+    return {path: tuple(leaf.shape) for path, leaf in shapes.items()}
 
 
 # Out
@@ -579,14 +542,17 @@ def export_model(
     content = config_to_hf(config, dtype)
     require_absent(os.fspath(folder))
     places = {place.name: place for place in tensor_places(config)}
-    expected = _param_shapes(config)
-    arrays: dict[tuple[str, ...], Any] = {}
-    shapes = {}
-    for name, place in places.items():
-        whole, shape = _shapes(expected, place)
-        arrays[place.path] = _checked_leaf(params, place.path, whole)
-        shapes[name] = shape[::-1] if place.transposed else shape
-    if strangers := sorted("/".join(path) for path in _paths(params) if path not in arrays):
+    arrays, wanted = flatten_dict(params), _shapes(config)  # type: ignore[no-untyped-call]
+    for path in (place.path for place in places.values()):
+        shape = wanted[path]
+        if path not in arrays:
+            raise ExchangeError(f"the parameters lack {'/'.join(path)}, which the model has")
+        if tuple(arrays[path].shape) != shape:
+            raise ExchangeError(
+                f"{'/'.join(path)} has the shape {list(arrays[path].shape)}, the model's is "
+                f"{list(shape)}"
+            )
+    if strangers := sorted("/".join(path) for path in arrays if path not in wanted):
         raise ExchangeError(
             f"the parameters hold {_some(strangers)}, which {content['architectures'][0]} has no "
             "place for"
@@ -598,11 +564,10 @@ def export_model(
             "another model's vocabulary"
         )
 
+    shapes = {name: place.shape(wanted[place.path]) for name, place in places.items()}
+
     def tensor(name: str) -> npt.NDArray[Any]:
-        place = places[name]
-        array = arrays[place.path]
-        array = np.asarray(array if place.layer is None else array[place.layer])
-        return array.T if place.transposed else array
+        return places[name].part(arrays[places[name].path])
 
     with new_folder(os.fspath(folder), last=CONFIG) as scratch:
         write_json(scratch / CONFIG, content)
@@ -610,24 +575,3 @@ def export_model(
         if opened is not None:
             tokenizer_files.write(scratch, opened)
         safetensors_files.write(scratch, shapes, tensor, dtype=dtype, max_file_bytes=max_file_bytes)
-
-
-def _checked_leaf(params: Mapping[str, Any], path: tuple[str, ...], shape: tuple[int, ...]) -> Any:
-    leaf: Any = params
-    for key in path:
-        if not isinstance(leaf, Mapping) or key not in leaf:
-            raise ExchangeError(f"the parameters lack {'/'.join(path)}, which the model has")
-        leaf = leaf[key]
-    if tuple(leaf.shape) != shape:
-        raise ExchangeError(
-            f"{'/'.join(path)} has the shape {list(leaf.shape)}, the model's is {list(shape)}"
-        )
-    return leaf
-
-
-def _paths(tree: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    if not isinstance(tree, Mapping):
-        yield above
-        return
-    for key, value in tree.items():
-        yield from _paths(value, (*above, key))

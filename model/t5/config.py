@@ -239,8 +239,9 @@ def model_config(size: str, architecture: str = "encoder-decoder", **changes: An
     ValueError: no size 'smal', perhaps 'small'; sizes: small, base, large, 3B, 11B, 2x, 4x, \
 v1.1-small, v1.1-base, v1.1-large, v1.1-xl, v1.1-xxl, tiny
     """
-    config = SIZES[_known("size", size, tuple(SIZES))]
-    _known("architecture", architecture, tuple(ARCHITECTURES))
+    require_known("size", size, tuple(SIZES), "sizes")
+    require_known("architecture", architecture, tuple(ARCHITECTURES), "architectures")
+    config = SIZES[size]
     if architecture == "half-layer":
         config = config.replace(num_layers=config.num_layers // 2)
     else:
@@ -248,10 +249,9 @@ v1.1-small, v1.1-base, v1.1-large, v1.1-xl, v1.1-xxl, tiny
     return config.replace(**changes)
 
 
-def _known(what: str, name: str, names: tuple[str, ...]) -> str:
+def require_known(what: str, name: str, names: tuple[str, ...], plural: str) -> None:
+    """Raise ValueError, with the nearest name and all, for a name that is not among them."""
     if name not in names:
         near = difflib.get_close_matches(name, names, 1, 0.4)
         hint = f", perhaps {near[0]!r}" if near else ""
-        plural = {"size": "sizes", "architecture": "architectures"}[what]
         raise ValueError(f"no {what} {name!r}{hint}; {plural}: {', '.join(names)}")
-    return name

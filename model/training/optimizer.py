@@ -1,6 +1,5 @@
 """Adafactor as the paper trains with it, and learning rate schedules."""
 
-import difflib
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -10,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+
+from model.t5.config import require_known
 
 Schedule = Callable[[Array], Array]
 
@@ -52,7 +53,7 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
 
     The state is a tree like the parameters of :class:`Moment`. ``update`` takes the global step
     as the keyword argument ``step``: the state keeps no count of its own. With the keyword
-    argument ``trainable``, a mask as :func:`apply_updates` takes it, the statistics of what is
+    argument ``trainable``, a mask as :func:`where_trainable` takes it, the statistics of what is
     frozen stay as they are and its updates are zero.
 
     Args:
@@ -62,9 +63,11 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
     """
 
     def init(params: Any) -> Any:
-        return jax.tree.map(
-            lambda axes, param: _first_moment(param, axes), param_axes, params, is_leaf=_is_axes
-        )
+        def one(axes: tuple[str, ...], param: Array) -> Moment:
+            kept = _kept(axes, param.shape, param.shape)
+            return Moment(*(None if n is None else jnp.zeros(n, param.dtype) for n in kept))
+
+        return jax.tree.map(one, param_axes, params, is_leaf=_is_axes)
 
     def update(
         gradients: Any,
@@ -72,7 +75,7 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
         params: Any = None,
         *,
         step: Array,
-        trainable: Any | None = None,
+        trainable: Any = True,
         **_: Any,
     ) -> tuple[Any, Any]:
         if params is None:
@@ -83,47 +86,52 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
         def one(gradient: Array, moment: Moment, param: Array) -> tuple[Array, Moment]:
             return _update_one(gradient, moment, param, decay, rate)
 
-        def any_rank(
-            axes: tuple[str, ...], gradient: Array, moment: Moment, param: Array, mask: Any
-        ) -> tuple[Array, Moment]:
-            rule = jax.vmap(one) if axes[0] == _LAYERS else one
-            step, new = rule(gradient, moment, param)
-            kept = jax.tree.map(functools.partial(where_trainable, mask), new, moment)
-            return where_trainable(mask, step, jnp.zeros_like(step)), kept
+        def any_rank(axes: tuple[str, ...], *arrays: Any) -> tuple[Array, Moment]:
+            return (jax.vmap(one) if axes[0] == _LAYERS else one)(*arrays)
 
-        masks = jax.tree.map(lambda _: True, params) if trainable is None else trainable
-        both = jax.tree.map(any_rank, param_axes, gradients, state, params, masks, is_leaf=_is_axes)
+        both = jax.tree.map(any_rank, param_axes, gradients, state, params, is_leaf=_is_axes)
         updates = jax.tree.map(lambda _, pair: pair[0], param_axes, both, is_leaf=_is_axes)
         moments = jax.tree.map(lambda _, pair: pair[1], param_axes, both, is_leaf=_is_axes)
-        return updates, moments
+        nothing = jax.tree.map(jnp.zeros_like, updates)
+        return (
+            where_trainable(trainable, updates, nothing),
+            where_trainable(trainable, moments, state),
+        )
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def apply_updates(params: Any, updates: Any, trainable: Any | None = None) -> Any:
+def apply_updates(params: Any, updates: Any, trainable: Any = True) -> Any:
     """Return the parameters plus their updates; frozen ones are the same bytes.
 
     Args:
       params: tree of arrays.
       updates: the same tree, as the optimizer gives it.
-      trainable: the same tree of booleans: for each parameter one, or [layers], one for each of
-        the layers that are stacked in it. Arrays may be traced; plain ``False`` freezes for good,
-        so that nothing is computed for the parameter. None: everything is trained.
+      trainable: a mask as :func:`where_trainable` takes it.
     """
-    if trainable is None:
-        return jax.tree.map(jnp.add, params, updates)
     # Selected, not added to 0: -0.0 + 0.0 is 0.0, and devices flush denormal sums.
+    return where_trainable(trainable, jax.tree.map(jnp.add, params, updates), params)
+
+
+def where_trainable(trainable: Any, new: Any, old: Any) -> Any:
+    """Return a tree with the arrays of ``new`` where the mask is true, else of ``old``.
+
+    Args:
+      trainable: for each parameter a boolean, or [layers], one for each of the layers that are
+        stacked in it; or one for all parameters. Arrays may be traced; plain ``False`` freezes for
+        good, so that nothing is computed for the parameter.
+      new: tree like the parameters, of arrays or of :class:`Moment`.
+      old: the same tree.
+    """
+
+    def one(mask: Any, new: Array, old: Array) -> Array:
+        if isinstance(mask, bool):
+            return new if mask else old
+        return jnp.where(jnp.reshape(mask, mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+
     return jax.tree.map(
-        lambda param, update, mask: where_trainable(mask, param + update, param),
-        params, updates, trainable,
-    )  # fmt: skip
-
-
-def where_trainable(mask: Any, new: Array, old: Array) -> Array:
-    """Return ``new`` where ``mask``, one boolean or one for each layer, is true, else ``old``."""
-    if isinstance(mask, bool):
-        return new if mask else old
-    return jnp.where(jnp.reshape(mask, mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+        lambda mask, *both: jax.tree.map(functools.partial(one, mask), *both), trainable, new, old
+    )
 
 
 def state_axes(param_axes: Any, param_shapes: Any) -> Any:
@@ -137,13 +145,17 @@ def state_axes(param_axes: Any, param_shapes: Any) -> Any:
     ...            {"query": jax.ShapeDtypeStruct((6, 512, 512), "float32")})
     {'query': Moment(row=('layers', 'embed'), column=('layers', 'heads'), full=None)}
     """
+    return jax.tree.map(
+        lambda axes, param: Moment(*_kept(axes, param.shape, axes)),
+        param_axes, param_shapes, is_leaf=_is_axes,
+    )  # fmt: skip
 
-    def one(axes: tuple[str, ...], param: Any) -> Moment:
-        if not _is_factored(axes, param.shape):
-            return Moment(None, None, axes)  # type: ignore[arg-type]
-        return Moment(axes[:-1], (*axes[:-2], axes[-1]), None)  # type: ignore[arg-type]
 
-    return jax.tree.map(one, param_axes, param_shapes, is_leaf=_is_axes)
+def _kept(axes: tuple[str, ...], shape: tuple[int, ...], of: Any) -> tuple[Any, Any, Any]:
+    """Return which sides row, column and full mean of a parameter have, of what each side is."""
+    if not _is_factored(axes, shape):
+        return None, None, of
+    return of[:-1], (*of[:-2], of[-1]), None
 
 
 def _is_axes(leaf: object) -> bool:
@@ -159,13 +171,6 @@ def _is_factored(axes: tuple[str, ...], shape: tuple[int, ...]) -> bool:
         # by size; no parameter of ours needs it.
         raise ValueError(f"parameters are vectors and matrices, got {axes} of shape {shape}")
     return len(matrix) == 2 and min(matrix) >= FACTORED_FROM
-
-
-def _first_moment(param: Array, axes: tuple[str, ...]) -> Moment:
-    if not _is_factored(axes, param.shape):
-        return Moment(None, None, jnp.zeros_like(param))
-    column = (*param.shape[:-2], param.shape[-1])
-    return Moment(jnp.zeros(param.shape[:-1], param.dtype), jnp.zeros(column, param.dtype), None)
 
 
 def _update_one(
@@ -252,18 +257,14 @@ def _check_scale(scale: float) -> None:
         raise ValueError(f"the learning rate must be positive, got {scale} (--learning-rate)")
 
 
-def _inverse_square_root(scale: float | None, warmup: int) -> Schedule:
-    return inverse_square_root(warmup, 1.0 if scale is None else scale)
-
-
-def _constant(scale: float | None, warmup: int) -> Schedule:
-    del warmup
-    return constant() if scale is None else constant(scale)
-
-
 #: Name to what makes the schedule from --learning-rate (None: the paper's) and --warmup.
 SCHEDULES: Mapping[str, Callable[[float | None, int], Schedule]] = MappingProxyType(
-    {"inverse-square-root": _inverse_square_root, "constant": _constant}
+    {
+        "inverse-square-root": lambda scale, warmup: inverse_square_root(
+            warmup, 1.0 if scale is None else scale
+        ),
+        "constant": lambda scale, _: constant(1e-3 if scale is None else scale),
+    }
 )
 
 
@@ -276,8 +277,5 @@ def schedule(name: str, scale: float | None = None, warmup: int = 10_000) -> Sch
     ValueError: no learning rate schedule 'constnt', perhaps 'constant'; known: \
 inverse-square-root, constant
     """
-    if name not in SCHEDULES:
-        near = difflib.get_close_matches(name, SCHEDULES, 1, 0.4)
-        hint = f", perhaps {near[0]!r}" if near else ""
-        raise ValueError(f"no learning rate schedule {name!r}{hint}; known: {', '.join(SCHEDULES)}")
+    require_known("learning rate schedule", name, tuple(SCHEDULES), "known")
     return SCHEDULES[name](scale, warmup)

@@ -1,7 +1,7 @@
 """What of a model a fine-tuning trains: masks of parameters, as functions of the step.
 
 A mask is a tree like the parameters of booleans: one for a parameter, or [layers] where the layers
-of a stack are one array. `model.training.optimizer.apply_updates` says what a mask does.
+of a stack are one array. `model.training.optimizer.where_trainable` says what a mask does.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from model.t5.network import T5
-from model.training.optimizer import where_trainable
 
 Trainable = Callable[[Array], Any]  #: global step to mask
 
@@ -93,14 +92,3 @@ def gradual_unfreezing(model: T5, steps: int, first: int = 0) -> Trainable:
         return jax.tree_util.tree_map_with_path(of, model.param_shapes())
 
     return mask
-
-
-def keep_trainable(gradient: Any, trainable: Any | None) -> Any:
-    """Return the gradient with zeros for what is frozen, by a mask or None for everything."""
-    if trainable is None:
-        return gradient
-    return jax.tree.map(
-        lambda mask, array: where_trainable(mask, array, jnp.zeros_like(array)),
-        trainable,
-        gradient,
-    )
