@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from model.data.batches import BatchSpec
 from model.t5.network import T5
@@ -130,11 +131,7 @@ def merged(tree: Any, found: Any) -> Any:
     >>> merged({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 4}})
     {'a': 1, 'b': {'c': 2, 'd': 4}}
     """
-    if not isinstance(tree, dict):
-        return found
-    return {
-        name: merged(node, found[name]) if name in found else node for name, node in tree.items()
-    }
+    return unflatten_dict(flatten_dict(tree) | flatten_dict(found))  # type: ignore[no-untyped-call]
 
 
 @dataclasses.dataclass(frozen=True)

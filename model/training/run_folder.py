@@ -23,10 +23,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.small_files import locked_file, read_small_file, write_json
+from model.small_files import locked_file, write_json
 from model.t5.config import ModelConfig
 from model.training import compile_cache
-from model.training.checkpoint_layout import RUN_FILE, VOCABULARY_FILE, write_model_file
+from model.training.checkpoint_layout import (
+    FORMAT,
+    RUN_FILE,
+    VOCABULARY_FILE,
+    of_this_version,
+    write_model_file,
+)
 from model.training.metrics import read_rows
 from model.training.remote_run import STEPS, RemoteRun
 from model.training.train_config import run_option_of
@@ -36,7 +42,6 @@ _LOCK_FILE = ".lock"
 _CLAIMS = "builders"  # who trains into a folder of an object store
 #: What a start reads from an object store.
 _FETCHED = (RUN_FILE, "metrics.jsonl", "wandb-id.txt")
-_FORMAT = 1
 _PACKAGES = ("colossal-c4", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -111,24 +116,22 @@ class RunFolder:
 
     def defaults(self) -> str | None:
         """Return which defaults the run was begun with; None as long as it has no step."""
-        if not self.has_steps() or self._settings() is None:
+        if not self.has_steps() or (content := self._content()) is None:
             return None
-        found = json.loads(read_small_file(self._run_file)).get("defaults", "paper")
+        found = content.get("defaults", "paper")
         return found if isinstance(found, str) else "paper"
 
-    def _settings(self) -> dict[str, Any] | None:
+    def _content(self) -> dict[str, Any] | None:
         if not self._run_file.exists():
             return None
-        try:
-            content = json.loads(read_small_file(self._run_file))
-            if content["format"] != _FORMAT:
-                raise ValueError(f"format {content['format']}, this version reads {_FORMAT}")
-            settings: dict[str, Any] = content["settings"]
-            if not isinstance(settings, dict):
+        with of_this_version(self._run_file, "run") as content:
+            if not isinstance(content["settings"], dict):
                 raise ValueError("its settings are not a JSON object")
-            return settings
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"{self._run_file}: not a run of this version: {error}") from None
+            return content
+
+    def _settings(self) -> dict[str, Any] | None:
+        content = self._content()
+        return None if content is None else content["settings"]
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Check that settings are those of the run that this folder is of.
@@ -156,9 +159,7 @@ class RunFolder:
 
     def changed_versions(self) -> list[str]:
         """Return packages that have another version than when the run was begun, one line each."""
-        if not self._run_file.exists():
-            return []
-        before = json.loads(self._run_file.read_text()).get("versions", {})
+        before = (self._content() or {}).get("versions")
         if not isinstance(before, dict):
             return []
         return [
@@ -198,7 +199,7 @@ class RunFolder:
 
     def _write_run_file(self, settings: Mapping[str, Any], defaults: str) -> None:
         content = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "command": sys.argv[:1] and " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
             "settings": settings,
             "defaults": defaults,
