@@ -21,7 +21,7 @@ from model.data.vocabulary import Vocabulary
 from model.exchange import safetensors_files, tokenizer_files
 from model.exchange.safetensors_files import StoredTensor
 from model.small_files import new_folder, read_json_object, require_absent, write_json
-from model.t5.config import ModelConfig
+from model.t5.config import ModelConfig, is_whole
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -191,30 +191,26 @@ _IDS: Mapping[str, tuple[str, int | None]] = MappingProxyType(
         "eos_token_id": ("eos_ids", 1),
     }
 )
-#: Settings that greedy decoding would have to follow and ours does not, with the values that
-#: change nothing.
-_DECODING: Mapping[str, tuple[Any, ...]] = MappingProxyType(
-    {
-        "bad_words_ids": (None, []),
-        "begin_suppress_tokens": (None, []),
-        "diversity_penalty": (None, 0),
-        "do_sample": (None, False),
-        "encoder_no_repeat_ngram_size": (None, 0),
-        "encoder_repetition_penalty": (None, 1),
-        "exponential_decay_length_penalty": (None,),
-        "force_words_ids": (None, []),
-        "forced_bos_token_id": (None,),
-        "forced_decoder_ids": (None, []),
-        "forced_eos_token_id": (None,),
-        "min_length": (None, 0),
-        "min_new_tokens": (None, 0),
-        "no_repeat_ngram_size": (None, 0),
-        "num_beams": (None, 1),
-        "repetition_penalty": (None, 1),
-        "sequence_bias": (None, {}, []),
-        "suppress_tokens": (None, []),
-    }
-)
+#: Settings that greedy decoding would have to follow and ours does not, by the values besides null
+#: that change nothing.
+_DECODING: tuple[tuple[tuple[Any, ...], tuple[str, ...]], ...] = (
+    ((), ("exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id")),
+    ((1,), ("encoder_repetition_penalty", "num_beams", "repetition_penalty")),
+    (
+        (0, False),
+        (
+            "diversity_penalty", "do_sample", "encoder_no_repeat_ngram_size", "min_length",
+            "min_new_tokens", "no_repeat_ngram_size",
+        ),
+    ),
+    (
+        ([], {}),
+        (
+            "bad_words_ids", "begin_suppress_tokens", "force_words_ids", "forced_decoder_ids",
+            "sequence_bias", "suppress_tokens",
+        ),
+    ),
+)  # fmt: skip
 
 
 def config_from_hf(
@@ -342,8 +338,7 @@ def _special_ids(
             value = []
         values = value if isinstance(value, list) and several else [value]
         for each in values:
-            whole = isinstance(each, int) and not isinstance(each, bool)
-            if not (whole and 0 <= each < vocab_size):
+            if not (is_whole(each) and 0 <= each < vocab_size):
                 raise ExchangeError(
                     f"{theirs} must be {'ids' if several else 'an id'} from 0 to "
                     f"{vocab_size - 1}, got {value!r}"
@@ -438,11 +433,12 @@ def import_model(folder: str | os.PathLike[str]) -> ImportedModel:
         place.part(arrays[place.path])[...] = tensors[place.name].array()
     unapplied = (
         name
-        for name, nothing in _DECODING.items()
-        if name in generation and generation[name] not in nothing
+        for nothing, names in _DECODING
+        for name in names
+        if generation.get(name) not in (None, *nothing)
     )
     params = unflatten_dict(arrays)  # type: ignore[no-untyped-call]
-    return ImportedModel(config, params, tuple(unapplied))
+    return ImportedModel(config, params, tuple(sorted(unapplied)))
 
 
 def read_config(folder: str | os.PathLike[str]) -> ModelConfig:

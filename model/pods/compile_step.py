@@ -69,7 +69,7 @@ class PodReport:
 def compile_step(plan: StepPlan, say: Callable[[str], None] | None = None) -> PodReport:
     """Compile one training step as ``c4 pretrain`` would run it, Adafactor and all.
 
-    With ``mesh="auto"`` the candidates of :func:`model.training.sharding.mesh_candidates` are
+    With ``mesh="auto"`` the meshes of :func:`model.training.sharding.possible_meshes` are
     compiled one after another until one fits. ``say`` gets a line before each is compiled.
 
     Raises:

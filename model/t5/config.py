@@ -98,19 +98,18 @@ class ModelConfig:
                 "relative_max_distance must be beyond the exact buckets, got "
                 f"{self.relative_max_distance} with {self.relative_buckets} buckets"
             )
-        if not (_is_number(self.dropout_rate) and 0 <= self.dropout_rate < 1):
+        if not (is_number(self.dropout_rate) and 0 <= self.dropout_rate < 1):
             raise ValueError(
                 f"dropout_rate must be in [0, 1), got {self.dropout_rate!r} (--dropout)"
             )
-        if not (_is_number(self.norm_epsilon) and 0 < self.norm_epsilon < 1):
+        if not (is_number(self.norm_epsilon) and 0 < self.norm_epsilon < 1):
             raise ValueError(f"norm_epsilon must be in (0, 1), got {self.norm_epsilon!r}")
         object.__setattr__(self, "eos_ids", tuple(self.eos_ids))  # a list where JSON held it
         for name, ids in (
             ("pad_id", (self.pad_id,)), ("start_id", (self.start_id,)), ("eos_ids", self.eos_ids),
         ):  # fmt: skip
             for value in ids:
-                whole = isinstance(value, int) and not isinstance(value, bool)
-                if not (whole and 0 <= value < self.vocab_size):
+                if not (is_whole(value) and 0 <= value < self.vocab_size):
                     raise ValueError(
                         f"{name} must be ids from 0 to {self.vocab_size - 1}, got {value!r}"
                     )
@@ -171,16 +170,22 @@ class ModelConfig:
         return count
 
 
-def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def _check_positive(name: str, value: Any) -> None:
+    if not is_whole(value) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
     if value >= 2**31:  # XLA indexes many things in 32 bits, and no device holds such an axis
         shown = f"{value:.3g}" if value < 10**300 else "far more"  # than a float can show
         raise ValueError(f"{name} must be below 2**31, got {shown}")
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether a value is a number; Python counts true and false among them."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> bool:
+    """Return whether a value is an integer."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _v1_0(layers: int, d_model: int, d_ff: int, d_kv: int, heads: int) -> ModelConfig:

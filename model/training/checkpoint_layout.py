@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from model.small_files import read_small_file, write_json
@@ -120,6 +121,21 @@ def this_process_only() -> ocp.options.MultiprocessingOptions:
     """Return options with which Orbax does not wait for other processes of the run."""
     number = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=number, active_processes={number})
+
+
+def own_arrays() -> ocp.PyTreeCheckpointHandler:
+    """Return a handler with which each process writes what it has of arrays.
+
+    NumPy arrays are not copied, as Orbax would: they do not change meanwhile.
+    """
+    kinds = ocp.type_handlers
+    registry = kinds.create_type_handler_registry(
+        (np.ndarray, kinds.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, kinds.ArrayHandler(primary_host=jax.process_index())),
+    )
+    return ocp.PyTreeCheckpointHandler(
+        type_handler_registry=registry, multiprocessing_options=this_process_only()
+    )
 
 
 def restore_args(like: Any) -> Any:

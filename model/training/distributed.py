@@ -124,14 +124,14 @@ def input_part(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
     part need not be neighbours in the batch: on a torus, those of a host's devices are not.
 
     Args:
-      sharding: of a batch, over its first axis (:func:`model.training.sharding.batch_sharding`).
+      sharding: of a batch (:func:`model.training.sharding.batch_sharding`).
       batch_size: sequences of the whole batch.
 
     Raises:
       ValueError: the batch does not divide over the mesh, or the parts of two processes overlap
         without being the same.
     """
-    ways = int(np.prod([sharding.mesh.shape[axis] for axis in _batch_axes(sharding)]))
+    ways = sharding.mesh.shape["data"] * sharding.mesh.shape["fsdp"]
     if batch_size % ways:
         raise ValueError(
             f"a batch of {batch_size} sequences does not divide over {ways} devices "
@@ -143,11 +143,6 @@ def input_part(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
         process: int = device.process_index  # type: ignore[attr-defined]  # of a C++ class
         rows.setdefault(process, set()).add((start, stop))
     return _part(rows, jax.process_index())
-
-
-def _batch_axes(sharding: NamedSharding) -> tuple[str, ...]:
-    entry = sharding.spec[0] if len(sharding.spec) else None
-    return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
 def _part(rows: Mapping[int, set[tuple[int, int]]], process: int) -> tuple[int, int]:

@@ -202,15 +202,10 @@ def require_room(
     if np.isfinite(there):
         what = "its" if room.devices == 1 and not room.of_host else "the machine's free"
         each = f" for {room.devices} devices" if room.devices > 1 else ""
-        share = (
-            f", {_share(memory.total / float(there))} of {what} "
-            f"{size(float(there) * room.devices)}{each}"
-        )
+        ratio = memory.total / float(there)
+        shown = f"{ratio:.0%}" if ratio >= 0.005 else "under 1%"
+        share = f", {shown} of {what} {size(float(there) * room.devices)}{each}"
     return f"{name} keeps {size(memory.total)} per device{share}: {parts}"
-
-
-def _share(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.005 else "under 1%"
 
 
 def _advice(memory: StepMemory, there: float, config: TrainConfig, mesh: MeshShape) -> str:

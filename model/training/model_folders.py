@@ -28,6 +28,7 @@ from model.training.checkpoint_layout import (
     join_parts,
     newest_step,
     of_this_version,
+    own_arrays,
     read_model_file,
     restore_args,
     run_and_step,
@@ -75,24 +76,11 @@ def save_params(
         if vocabulary is not None:
             (scratch / VOCABULARY_FILE).write_bytes(read_small_file(vocabulary))
         processes = this_process_only()
-        handler = _uncopied(processes)
-        with ocp.Checkpointer(handler, multiprocessing_options=processes) as checkpointer:
+        with ocp.Checkpointer(own_arrays(), multiprocessing_options=processes) as checkpointer:
             checkpointer.save(scratch / PARAMS, args=ocp.args.PyTreeSave(params))
         checksums = {PARAMS: array_checksums(params)}
         (scratch / f"{CHECKSUMS}.json").write_text(json.dumps(checksums))
         write_model_file(scratch, config)
-
-
-def _uncopied(processes: ocp.options.MultiprocessingOptions) -> ocp.PyTreeCheckpointHandler:
-    """Return Orbax's handler without its copy of each NumPy array: they do not change meanwhile."""
-    kinds = ocp.type_handlers
-    registry = kinds.create_type_handler_registry(
-        (np.ndarray, kinds.NumpyHandler(deepcopy_host_arrays=False)),
-        (jax.Array, kinds.ArrayHandler()),
-    )
-    return ocp.PyTreeCheckpointHandler(
-        type_handler_registry=registry, multiprocessing_options=processes
-    )
 
 
 def is_hugging_face(path: Path) -> bool:

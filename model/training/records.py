@@ -26,7 +26,7 @@ from model.training.metrics import (
 )
 from model.training.plot import plot_losses, sparkline
 from model.training.programs import Placement
-from model.training.reports import Report, TensorBoard, Wandb
+from model.training.reports import TensorBoard, Wandb
 from model.training.run_folder import RunFolder
 from model.training.terminal import Terminal
 from model.training.train_config import TrainConfig
@@ -57,14 +57,14 @@ class Records:
         self._since: list[Row] = []  # rows since the last line
         self._last_line: float | None = None
         self._waited_much = False
-        self._file: MetricsFile | None = None
-        self._reports: list[Report] = []
-        self._terminal: Terminal | None = None
+        self._files: list[MetricsFile] = []  # of the first process, as reports are
+        self._reports: list[TensorBoard | Wandb] = []
+        quiet = config.quiet or not distributed.is_first()
+        self._terminal = Terminal(done, config.steps, quiet=quiet)
 
     def __enter__(self) -> "Records":
         if distributed.is_first():
             folder, config = self._folder, self._config
-            self._terminal = Terminal(self._done, config.steps, quiet=config.quiet)
             if "wandb" in config.report_to:  # first: it may refuse
                 shown = {
                     **self._settings,
@@ -72,7 +72,7 @@ class Records:
                     "mesh": str(self._placement.shape),
                 }
                 self._reports.append(Wandb(folder.path, folder.wandb_id, shown, self.say))
-            self._file = MetricsFile(folder.metrics, self._done)
+            self._files.append(MetricsFile(folder.metrics, self._done))
             if "tensorboard" in config.report_to:
                 self._reports.append(TensorBoard(folder.tensorboard, self._done))
         return self
@@ -81,9 +81,9 @@ class Records:
         status = 0 if kind is None else 130 if issubclass(kind, KeyboardInterrupt) else 1
         for report in self._reports:
             report.close(status)
-        for place in (self._file, self._terminal):
-            if place is not None:
-                place.close()
+        for file in self._files:
+            file.close()
+        self._terminal.close()
 
     def introduce(self) -> None:
         """Say what is trained, on what, and from which step it resumes."""
@@ -131,8 +131,8 @@ class Records:
         metrics = jax.device_get(metrics)
         row = step_row(step, metrics, *self._timer.lap(), self._flops_share)
         row["epoch"] = round(epoch, 6)
-        if self._file is not None:
-            self._file.write(row)
+        for file in self._files:
+            file.write(row)
         if not metrics.finite:
             raise TrainingStoppedError(
                 f"step {step}: loss {row['loss']:g}, gradient norm {row['gradient_norm']:g}, "
@@ -143,9 +143,6 @@ class Records:
         except TrainingStoppedError as error:
             raise TrainingStoppedError(f"{error}; {self._way_out()}") from None
         self._since.append(row)
-        if self._terminal is None:
-            self._since.clear()
-            return
         self._terminal.step(row)
         now = time.monotonic()
         at_point = step % self._config.line_every == 0 or step == self._config.steps
@@ -157,8 +154,7 @@ class Records:
 
     def _write_mean(self, mean: Row) -> None:
         """Write a line of the log and a point of each curve."""
-        if self._terminal is not None:
-            self._terminal.line(mean)
+        self._terminal.line(mean)
         for report in self._reports:
             report.write(mean)
         waited = mean["data_wait_fraction"]
@@ -173,16 +169,14 @@ class Records:
         row: Row = {"step": step}
         for evaluation in found:
             row |= evaluation.values
-        if self._file is not None:
-            self._file.write(row)
-        for report in self._reports:
-            report.write(row)
+        for place in (*self._files, *self._reports):
+            place.write(row)
         for evaluation in found:
             self.say(f"step {step}/{self._config.steps}  {evaluation.line}")
 
     def evaluated(self, step: int) -> bool:
         """Return whether the state after ``step`` was evaluated by the run before."""
-        found = self._file is not None and any(
+        found = distributed.is_first() and any(
             row["step"] == step and any(name.startswith("validation") for name in row)
             for row in read_rows(self._folder.metrics)
         )
@@ -192,19 +186,16 @@ class Records:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        if self._terminal is not None:
-            self._terminal.say(line)
+        self._terminal.say(line)
 
     def flush(self) -> None:
         """Put what was written on disk."""
-        if self._file is not None:
-            self._file.flush()
-        for report in self._reports:
-            report.flush()
+        for place in (*self._files, *self._reports):
+            place.flush()
 
     def finish(self) -> None:
         """Plot the losses and print the final step and validation loss."""
-        if self._file is None:
+        if not distributed.is_first():
             return
         self.flush()
         rows = read_rows(self._folder.metrics)

@@ -145,17 +145,14 @@ class RunFolder:
         # Another checkpoint to start from brings another model: name what was typed.
         for name in ("init_from", *found, *(name for name in wanted if name not in found)):
             if found.get(name) != wanted.get(name):
-                option = self._option_of(name)
+                options = run_option_of(name).split(", ")
+                option = ", ".join(dict.fromkeys(self._option_names.get(o, o) for o in options))
                 field = name.rpartition(".")[2]
                 raise ValueError(
                     f"{self.where} was begun with {field} {_shown(found, name)}, now it is "
                     f"{_shown(wanted, name)}: give it as it was, or another --out"
                     f"{f' ({option})' if option else ''}"
                 )
-
-    def _option_of(self, setting: str) -> str:
-        options = run_option_of(setting).split(", ")
-        return ", ".join(dict.fromkeys(self._option_names.get(each, each) for each in options))
 
     def changed_versions(self) -> list[str]:
         """Return packages that have another version than when the run was begun, one line each."""
@@ -186,7 +183,12 @@ class RunFolder:
         replaced = before is not None and before != json.loads(json.dumps(settings))
         # Before all else: with it here, a start that is killed is gone on from by the next.
         if before is None or replaced:
-            self._write_run_file(settings, defaults)
+            command = sys.argv[:1] and " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+            content = {
+                "format": FORMAT, "command": command, "settings": settings, "defaults": defaults,
+                "versions": _versions(),
+            }  # fmt: skip
+            write_json(self._run_file, content)
         storage.sweep_temporaries(str(self.path))
         # At each start: whatever became of them, the checkpoints are of these.
         if vocabulary is not None:
@@ -196,16 +198,6 @@ class RunFolder:
             self.remote.keep_steps(self.remote.steps())
             self.remote.copy_changed(first=RUN_FILE)
         return replaced
-
-    def _write_run_file(self, settings: Mapping[str, Any], defaults: str) -> None:
-        content = {
-            "format": FORMAT,
-            "command": sys.argv[:1] and " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
-            "settings": settings,
-            "defaults": defaults,
-            "versions": _versions(),
-        }
-        write_json(self._run_file, content)
 
     def fetch(self) -> None:
         """Copy what a start reads from an object store, and the compiled programs."""

@@ -63,12 +63,6 @@ class MeshShape:
     fsdp: int = 1
     tensor: int = 1
 
-    def __post_init__(self) -> None:
-        for axis in MESH_AXES:
-            size = getattr(self, axis)
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise ValueError(f"mesh axis {axis} must be a positive integer, got {size!r}")
-
     @property
     def devices(self) -> int:
         """Devices of the whole mesh."""
@@ -92,7 +86,7 @@ def parse_mesh(text: str, device_count: int) -> MeshShape:
 
     Axes not named are 1, except that ``data`` takes what is left where it is not named; one axis
     may be -1 and takes it instead. ``auto`` puts all devices on ``data``: a model that one device
-    cannot hold needs :func:`mesh_candidates`.
+    cannot hold needs :func:`possible_meshes`.
 
     Raises ValueError for what cannot be read, and for a mesh that is not of ``device_count``.
 
@@ -307,21 +301,8 @@ _STATE_FACTOR = 2.5
 _STATE_SHARE = 0.5
 
 
-@dataclasses.dataclass(frozen=True)
-class _Candidate:
-    shape: MeshShape
-    held: int  #: bytes of parameters on one device
-    traffic: float  #: bytes that one device sends in a step
-
-
-def mesh_candidates(
-    device_count: int,
-    model: T5,
-    batch: BatchSpec,
-    *,
-    device_bytes: float,
-    accumulate: int = 1,
-    slices: int = 1,
+def _candidates(
+    devices: int, slices: int, model: T5, batch: BatchSpec, device_bytes: float, accumulate: int
 ) -> list[MeshShape]:
     """Return the meshes to try for a model: those that should fit, the one that sends least first.
 
@@ -331,42 +312,30 @@ def mesh_candidates(
     block along ``tensor``. Meshes whose state takes more than half of a device come last, the
     roomiest first.
 
-    Args:
-      device_count: devices of the mesh.
-      model: the model.
-      batch: of a step, all microbatches together.
-      device_bytes: memory of one device.
-      accumulate: microbatches of a step.
-      slices: into which the devices are divided; ``fsdp`` and ``tensor`` stay inside one.
-
-    Raises:
-      ValueError: no mesh divides the batch.
+    Raises ValueError where no mesh divides the batch.
     """
     axes, shapes = model.param_axes(), model.param_shapes()
-    per_slice = device_count // slices
-    found: list[_Candidate] = []
+    per_slice = devices // slices
+    room = device_bytes * _STATE_SHARE / _STATE_FACTOR
+    found: list[tuple[tuple[float, ...], MeshShape]] = []  # with what they are sorted by
     for tensor in _divisors(per_slice):
         for fsdp in _divisors(per_slice // tensor):
-            shape = MeshShape(device_count // (fsdp * tensor), fsdp, tensor)
+            shape = MeshShape(devices // (fsdp * tensor), fsdp, tensor)
             if batch.batch_size % (shape.batch_ways * accumulate):
                 continue
             if _undivided_axes(shape, axes, shapes):
                 continue
             held = bytes_per_device(shape, axes, shapes)
             traffic = _traffic(shape, model.config, held, batch, accumulate)
-            found.append(_Candidate(shape, held, traffic))
+            rank = (0, traffic, tensor) if held <= room else (1, held, traffic)
+            found.append((rank, shape))
     if not found:
         raise ValueError(
-            f"no mesh of {device_count} devices divides {batch.batch_size} sequences in "
+            f"no mesh of {devices} devices divides {batch.batch_size} sequences in "
             f"{accumulate} microbatches: give --batch-size a multiple of "
-            f"{device_count * accumulate}"
+            f"{devices * accumulate}"
         )
-    room = device_bytes * _STATE_SHARE / _STATE_FACTOR
-    fitting = [candidate for candidate in found if candidate.held <= room]
-    others = [candidate for candidate in found if candidate.held > room]
-    fitting.sort(key=lambda candidate: (candidate.traffic, candidate.shape.tensor))
-    others.sort(key=lambda candidate: (candidate.held, candidate.traffic))
-    return [candidate.shape for candidate in fitting + others]
+    return [shape for _, shape in sorted(found, key=lambda each: each[0])]
 
 
 def _traffic(
@@ -402,7 +371,7 @@ def possible_meshes(
     """Return the meshes that ``--mesh`` stands for, best first; :func:`make_mesh` takes each.
 
     Training and ``--compile-only`` both ask this function, so that what one proposes the other
-    accepts. ``auto`` gives :func:`mesh_candidates`, or all devices on ``data`` where
+    accepts. ``auto`` gives those that should fit, or all devices on ``data`` where
     ``device_bytes`` is None; anything else is one mesh.
 
     Args:
@@ -419,10 +388,7 @@ def possible_meshes(
     """
     slices = slice_count(devices)
     if text.strip() == "auto" and device_bytes is not None:
-        return mesh_candidates(
-            len(devices), model, batch,
-            device_bytes=device_bytes, accumulate=accumulate, slices=slices,
-        )  # fmt: skip
+        return _candidates(len(devices), slices, model, batch, device_bytes, accumulate)
     shape = parse_mesh(text, len(devices))
     _check_slices(shape, slices)
     if batch.batch_size % (shape.batch_ways * accumulate):

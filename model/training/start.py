@@ -25,14 +25,10 @@ def first_step(config: TrainConfig, begun: Mapping[str, Any] | None) -> int:
     """
     if begun is not None:
         return int(begun.get("first_step", 0))
-    origin = _kept_origin(config)
-    return 0 if origin is None else origin.step
-
-
-def _kept_origin(config: TrainConfig) -> Origin | None:
     if config.init_from is None or config.optimizer_state != "keep":
-        return None
-    return read_origin(config.init_from)
+        return 0
+    origin = read_origin(config.init_from)
+    return 0 if origin is None else origin.step
 
 
 def start_notes(config: TrainConfig) -> list[str]:

@@ -131,7 +131,7 @@ def train(
         runs of several processes.
     """
     with one_line_of_memory(lambda: what_needs_less(config)), contextlib.ExitStack() as stack:
-        run = _Run(_plan(config, more_settings), _Prospects(interruption), stack)
+        run = _Run(_plan(config, more_settings), interruption, stack)
         run.open(notes, evaluators)
         if run.is_done():
             return
@@ -139,29 +139,14 @@ def train(
         run.train()
 
 
-class _Prospects:
-    """What an interrupt would leave, said when one ends the process."""
-
-    def __init__(self, interruption: Interruption | None) -> None:
-        self._interruption = interruption
-
-    def expect(self, line: str, patience_s: float | None = None) -> None:
-        """Say this line from here on; see :class:`Interruption`."""
-        if self._interruption is not None:
-            alone = jax.process_count() == 1  # the others have to be told, which takes a step
-            self._interruption.expect(f"c4: interrupted {line}", patience_s if alone else None)
-
-    def asked(self) -> bool:
-        """Return whether a signal came."""
-        return self._interruption is not None and self._interruption.asked()
-
-
 class _Run:
     """One start of a run: opened, prepared, trained; each once, in this order."""
 
-    def __init__(self, plan: Plan, prospects: _Prospects, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, plan: Plan, interruption: Interruption | None, stack: contextlib.ExitStack
+    ) -> None:
         self._plan, self._config, self._folder = plan, plan.config, plan.folder
-        self._prospects, self._stack = prospects, stack
+        self._interruption, self._stack = interruption, stack
         self._evaluators: list[Evaluator] = []
         self._train_step: TrainProgram | None = None
         self._state: TrainState
@@ -191,7 +176,7 @@ class _Run:
         self._guard = DivergenceGuard(config.divergence)
         self._done = self._checkpoints.newest() or 0
         good = f"the checkpoint of step {self._done} is still good"
-        self._prospects.expect(
+        self._expect(
             f"before the first step: {good if self._done else 'nothing was saved'}", PATIENCE_S
         )
         self._records = stack.enter_context(
@@ -240,7 +225,8 @@ class _Run:
     def prepare(self) -> None:
         """Compile the programs, then make or read the state, and do an evaluation left undone."""
         config, placement, say = self._config, self._plan.placement, self._records.say
-        self._stop = self._stack.enter_context(StopSignal(say, self._prospects.asked))
+        came_before = self._interruption.asked if self._interruption else lambda: False
+        self._stop = self._stack.enter_context(StopSignal(say, came_before))
         # Programs before the arrays that they need. The input comes ahead meanwhile.
         trains = self._done < config.steps
         if trains and not self._done:
@@ -318,12 +304,15 @@ class _Run:
             if saving:
                 self._keep(step)
             if stopping:
-                self._stop_after(step)
+                records.say(f"stopping after step {step}: saving")
+                self._checkpoints.wait()
+                self._expect_at(step)
+                raise KeyboardInterrupt
             if evaluating:
                 self._evaluate(step)
             records.start_clock()
         self._checkpoints.wait()
-        self._prospects.expect("after the last step: its checkpoint is good")
+        self._expect("after the last step: its checkpoint is good")
         records.finish()
 
     def _next_batch(
@@ -363,13 +352,13 @@ class _Run:
         """Name a checkpoint, the newest that is whole, if an interrupt comes."""
         self._named = step
         again = f"run the same command again to resume from the checkpoint of step {step}"
-        self._prospects.expect(f"in training: {again if step else 'no checkpoint was written yet'}")
+        self._expect(f"in training: {again if step else 'no checkpoint was written yet'}")
 
-    def _stop_after(self, step: int) -> None:
-        self._records.say(f"stopping after step {step}: saving")
-        self._checkpoints.wait()
-        self._expect_at(step)
-        raise KeyboardInterrupt
+    def _expect(self, line: str, patience_s: float | None = None) -> None:
+        """Say this line if an interrupt ends the process; see :class:`Interruption`."""
+        if self._interruption is not None:
+            alone = jax.process_count() == 1  # the others have to be told, which takes a step
+            self._interruption.expect(f"c4: interrupted {line}", patience_s if alone else None)
 
     def _evaluate(self, step: int) -> None:
         """Evaluate the state after a step, and record what was found."""

@@ -147,9 +147,8 @@ def test_candidates_fit_and_divide():
     config = SIZES["11B"]
     model = T5(config)
     axes, shapes = model.param_axes(), model.param_shapes()
-    batch = BatchSpec(2048, 114, 512)
     room = 15 * 2**30
-    found = sharding.mesh_candidates(2048, model, batch, device_bytes=room)
+    found = _possible("auto", _devices(1, 2048), "11B", 2048, room)
     assert all(each.devices == 2048 and 2048 % each.batch_ways == 0 for each in found)
     assert all(config.num_heads % each.tensor == 0 for each in found)
     held = sharding.bytes_per_device(found[0], axes, shapes)
@@ -217,9 +216,8 @@ def test_a_mesh_that_slices_do_not_take_is_refused_before_anything_is_made(text,
 
 
 def test_a_batch_that_nothing_divides_is_told():
-    model = T5(SIZES["small"])
     with pytest.raises(ValueError, match=r"divides 3 sequences in 1 microbatches: .* 16"):
-        sharding.mesh_candidates(16, model, BatchSpec(3, 8, 8), device_bytes=1e9)
+        _possible("auto", _devices(1, 16), "small", 3, 1e9)
 
 
 @pytest.fixture(scope="module")
