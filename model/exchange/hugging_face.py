@@ -10,7 +10,6 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -36,13 +35,11 @@ class ExchangeError(ValueError):
 # Names, as in the published checkpoints.
 
 #: Our sublayer, its name there, in the order of a block.
-_SUBLAYERS: Mapping[str, str] = MappingProxyType(
-    {
-        "self_attention": "SelfAttention",
-        "cross_attention": "EncDecAttention",
-        "feed_forward": "DenseReluDense",
-    }
-)
+_SUBLAYERS: Mapping[str, str] = {
+    "self_attention": "SelfAttention",
+    "cross_attention": "EncDecAttention",
+    "feed_forward": "DenseReluDense",
+}
 #: Our kernel, its name there. Theirs are [outputs, inputs].
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "output": "o"}
 _FEED_FORWARD_KERNELS = {"relu": ("wi", "wo"), "gated-gelu": ("wi_0", "wi_1", "wo")}
@@ -106,34 +103,30 @@ def tensor_places(config: ModelConfig) -> Iterator[TensorPlace]:
 # config.json
 
 #: Our field to theirs, with the value that a file means by leaving it out (T5Config there).
-_FIELDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
-    {
-        "vocab_size": ("vocab_size", 32128),
-        "d_model": ("d_model", 512),
-        "d_kv": ("d_kv", 64),
-        "d_ff": ("d_ff", 2048),
-        "num_layers": ("num_layers", 6),
-        "num_heads": ("num_heads", 8),
-        "relative_buckets": ("relative_attention_num_buckets", 32),
-        "relative_max_distance": ("relative_attention_max_distance", 128),
-        "dropout_rate": ("dropout_rate", 0.1),
-        "norm_epsilon": ("layer_norm_epsilon", 1e-6),
-    }
-)
+_FIELDS: Mapping[str, tuple[str, Any]] = {
+    "vocab_size": ("vocab_size", 32128),
+    "d_model": ("d_model", 512),
+    "d_kv": ("d_kv", 64),
+    "d_ff": ("d_ff", 2048),
+    "num_layers": ("num_layers", 6),
+    "num_heads": ("num_heads", 8),
+    "relative_buckets": ("relative_attention_num_buckets", 32),
+    "relative_max_distance": ("relative_attention_max_distance", 128),
+    "dropout_rate": ("dropout_rate", 0.1),
+    "norm_epsilon": ("layer_norm_epsilon", 1e-6),
+}
 #: Kind of model to what its files mean by leaving a field out, where that is not T5's default.
-_UNSAID: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "t5": {"tie_word_embeddings": True},
-        "mt5": {
-            "tie_word_embeddings": False,
-            "vocab_size": 250112,
-            "d_ff": 1024,
-            "num_layers": 8,
-            "num_heads": 6,
-            "feed_forward_proj": "gated-gelu",
-        },
-    }
-)
+_UNSAID: Mapping[str, Mapping[str, Any]] = {
+    "t5": {"tie_word_embeddings": True},
+    "mt5": {
+        "tie_word_embeddings": False,
+        "vocab_size": 250112,
+        "d_ff": 1024,
+        "num_layers": 8,
+        "num_heads": 6,
+        "feed_forward_proj": "gated-gelu",
+    },
+}
 _ARCHITECTURES = frozenset(
     {
         "T5ForConditionalGeneration",
@@ -145,52 +138,42 @@ _ARCHITECTURES = frozenset(
 )
 #: Activation and whether it is gated, to our feed-forward layer. The gelus are three names of the
 #: tanh form; "gated-gelu" means that form as well, plain "gelu" the exact one, which is not ours.
-_FEED_FORWARD: Mapping[tuple[str, bool], Literal["relu", "gated-gelu"]] = MappingProxyType(
-    {
-        ("relu", False): "relu",
-        ("gelu_new", True): "gated-gelu",
-        ("gelu_pytorch_tanh", True): "gated-gelu",
-        ("gelu_python_tanh", True): "gated-gelu",
-    }
-)
+_FEED_FORWARD: Mapping[tuple[str, bool], Literal["relu", "gated-gelu"]] = {
+    ("relu", False): "relu",
+    ("gelu_new", True): "gated-gelu",
+    ("gelu_pytorch_tanh", True): "gated-gelu",
+    ("gelu_python_tanh", True): "gated-gelu",
+}
 _PROJECTIONS = ("relu", "gated-gelu", "gated-gelu_new", "gated-gelu_pytorch_tanh")
 #: Other names of fields, which Transformers reads as well (T5Config.attribute_map).
-_ALIASES: Mapping[str, str] = MappingProxyType(
-    {
-        "hidden_size": "d_model",
-        "head_dim": "d_kv",
-        "num_attention_heads": "num_heads",
-        "num_hidden_layers": "num_layers",
-    }
-)
+_ALIASES: Mapping[str, str] = {
+    "hidden_size": "d_model",
+    "head_dim": "d_kv",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+}
 #: Fields that would make it another model, with the values that do not.
-_MUST_BE: Mapping[str, tuple[Any, ...]] = MappingProxyType(
-    {
-        "is_encoder_decoder": (True,),
-        "is_decoder": (False,),
-        "tie_encoder_decoder": (False,),
-        "add_cross_attention": (False,),
-        "cross_attention_hidden_size": (None,),
-        "pruned_heads": (None, {}),
-        "quantization_config": (None, {}),
-        "auto_map": (None, {}),
-    }
-)
-_WHY = MappingProxyType(
-    {
-        "is_encoder_decoder": "it is one stack",
-        "quantization_config": "its weights are quantised, give the model before that",
-        "auto_map": "the folder brings code of its own",
-    }
-)
+_MUST_BE: Mapping[str, tuple[Any, ...]] = {
+    "is_encoder_decoder": (True,),
+    "is_decoder": (False,),
+    "tie_encoder_decoder": (False,),
+    "add_cross_attention": (False,),
+    "cross_attention_hidden_size": (None,),
+    "pruned_heads": (None, {}),
+    "quantization_config": (None, {}),
+    "auto_map": (None, {}),
+}
+_WHY = {
+    "is_encoder_decoder": "it is one stack",
+    "quantization_config": "its weights are quantised, give the model before that",
+    "auto_map": "the folder brings code of its own",
+}
 #: Their id to our field, with what a file means by leaving it out.
-_IDS: Mapping[str, tuple[str, int | None]] = MappingProxyType(
-    {
-        "pad_token_id": ("pad_id", 0),
-        "decoder_start_token_id": ("start_id", None),  # the padding
-        "eos_token_id": ("eos_ids", 1),
-    }
-)
+_IDS: Mapping[str, tuple[str, int | None]] = {
+    "pad_token_id": ("pad_id", 0),
+    "decoder_start_token_id": ("start_id", None),  # the padding
+    "eos_token_id": ("eos_ids", 1),
+}
 #: Settings that greedy decoding would have to follow and ours does not, by the values besides null
 #: that change nothing.
 _DECODING: tuple[tuple[tuple[Any, ...], tuple[str, ...]], ...] = (

@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Literal
 
 from pipelines.options import option, set_by
@@ -201,36 +200,32 @@ def _v1_1(layers: int, d_model: int, d_ff: int, d_kv: int, heads: int) -> ModelC
 
 #: Name to model. Paper section 3.7 and, for "2x" and "4x", section 3.6; the v1.1 sizes are those
 #: of the released checkpoints.
-SIZES: Mapping[str, ModelConfig] = MappingProxyType(
-    {
-        "small": _v1_0(6, 512, 2048, 64, 8),
-        "base": _v1_0(12, 768, 3072, 64, 12),
-        "large": _v1_0(24, 1024, 4096, 64, 16),
-        "3B": _v1_0(24, 1024, 16384, 128, 32),
-        "11B": _v1_0(24, 1024, 65536, 128, 128),
-        "2x": _v1_0(16, 1024, 4096, 64, 16),
-        "4x": _v1_0(32, 1024, 4096, 64, 16),
-        "v1.1-small": _v1_1(8, 512, 1024, 64, 6),
-        "v1.1-base": _v1_1(12, 768, 2048, 64, 12),
-        "v1.1-large": _v1_1(24, 1024, 2816, 64, 16),
-        "v1.1-xl": _v1_1(24, 2048, 5120, 64, 32),
-        "v1.1-xxl": _v1_1(24, 4096, 10240, 64, 64),
-        # Not of the paper: for a look on a laptop, and for tests of whole runs.
-        "tiny": _v1_0(2, 128, 256, 32, 4),
-    }
-)
+SIZES: Mapping[str, ModelConfig] = {
+    "small": _v1_0(6, 512, 2048, 64, 8),
+    "base": _v1_0(12, 768, 3072, 64, 12),
+    "large": _v1_0(24, 1024, 4096, 64, 16),
+    "3B": _v1_0(24, 1024, 16384, 128, 32),
+    "11B": _v1_0(24, 1024, 65536, 128, 128),
+    "2x": _v1_0(16, 1024, 4096, 64, 16),
+    "4x": _v1_0(32, 1024, 4096, 64, 16),
+    "v1.1-small": _v1_1(8, 512, 1024, 64, 6),
+    "v1.1-base": _v1_1(12, 768, 2048, 64, 12),
+    "v1.1-large": _v1_1(24, 1024, 2816, 64, 16),
+    "v1.1-xl": _v1_1(24, 2048, 5120, 64, 32),
+    "v1.1-xxl": _v1_1(24, 4096, 10240, 64, 64),
+    # Not of the paper: for a look on a laptop, and for tests of whole runs.
+    "tiny": _v1_0(2, 128, 256, 32, 4),
+}
 
 #: Name to what it changes in a size (paper section 3.2, table 2). "half-layer" is the paper's
 #: encoder-decoder of 6 + 6 layers beside its 12 + 12.
-ARCHITECTURES: Mapping[str, str] = MappingProxyType(
-    {
-        "encoder-decoder": "an encoder and a decoder of their own (the paper's T5)",
-        "shared-encoder-decoder": "encoder and decoder share all but cross-attention",
-        "half-layer": "an encoder-decoder with half the layers in each",
-        "language-model": "a decoder only, causal attention",
-        "prefix-language-model": "a decoder only, full attention inside the inputs",
-    }
-)
+ARCHITECTURES: Mapping[str, str] = {
+    "encoder-decoder": "an encoder and a decoder of their own (the paper's T5)",
+    "shared-encoder-decoder": "encoder and decoder share all but cross-attention",
+    "half-layer": "an encoder-decoder with half the layers in each",
+    "language-model": "a decoder only, causal attention",
+    "prefix-language-model": "a decoder only, full attention inside the inputs",
+}
 
 
 def model_config(size: str, architecture: str = "encoder-decoder", **changes: Any) -> ModelConfig:

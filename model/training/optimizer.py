@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -243,34 +242,27 @@ def linear_tail(rate: Schedule, steps: int, end: int) -> Schedule:
     return lambda step: rate(step) * jnp.clip((end - step) / steps, 0.0, 1.0)
 
 
-def offset(rate: Schedule, steps: int) -> Schedule:
-    """Return a schedule whose rate at a step is that of ``rate`` so many steps later.
-
-    >>> float(offset(inverse_square_root(100), 300)(jnp.int32(100)))
-    0.05000000074505806
-    """
-    return (lambda step: rate(step + steps)) if steps else rate
-
-
 def _check_scale(scale: float) -> None:
     if not 0 < scale < float("inf"):
         raise ValueError(f"the learning rate must be positive, got {scale} (--learning-rate)")
 
 
 #: Name to what makes the schedule from --learning-rate (None: the paper's) and --warmup.
-SCHEDULES: Mapping[str, Callable[[float | None, int], Schedule]] = MappingProxyType(
-    {
-        "inverse-square-root": lambda scale, warmup: inverse_square_root(
-            warmup, 1.0 if scale is None else scale
-        ),
-        "constant": lambda scale, _: constant(1e-3 if scale is None else scale),
-    }
-)
+SCHEDULES: Mapping[str, Callable[[float | None, int], Schedule]] = {
+    "inverse-square-root": lambda scale, warmup: inverse_square_root(
+        warmup, 1.0 if scale is None else scale
+    ),
+    "constant": lambda scale, _: constant(1e-3 if scale is None else scale),
+}
 
 
-def schedule(name: str, scale: float | None = None, warmup: int = 10_000) -> Schedule:
-    """Return a schedule by its name.
+def schedule(
+    name: str, scale: float | None = None, warmup: int = 10_000, offset: int = 0
+) -> Schedule:
+    """Return a schedule by its name, whose rate at a step is that of ``offset`` steps later.
 
+    >>> float(schedule("inverse-square-root", None, 100, offset=300)(jnp.int32(100)))
+    0.05000000074505806
     >>> schedule("constnt")
     Traceback (most recent call last):
         ...
@@ -278,4 +270,5 @@ def schedule(name: str, scale: float | None = None, warmup: int = 10_000) -> Sch
 inverse-square-root, constant
     """
     require_known("learning rate schedule", name, tuple(SCHEDULES), "known")
-    return SCHEDULES[name](scale, warmup)
+    rate = SCHEDULES[name](scale, warmup)
+    return (lambda step: rate(step + offset)) if offset else rate

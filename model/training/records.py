@@ -1,8 +1,8 @@
 """Where metrics go: file, TensorBoard and terminal of the first process, the guard of each."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -27,10 +27,12 @@ from model.training.metrics import (
 from model.training.plot import plot_losses, sparkline
 from model.training.programs import Placement
 from model.training.reports import TensorBoard, Wandb
-from model.training.run_folder import RunFolder
 from model.training.terminal import Terminal
 from model.training.train_config import TrainConfig
 from model.training.train_step import StepMetrics
+
+if TYPE_CHECKING:
+    from model.training.trainer import Plan
 
 
 class Records:
@@ -40,27 +42,20 @@ class Records:
     _MUCH_WAITING = 0.1  # share of the time that is worth a note
 
     def __init__(
-        self,
-        config: TrainConfig,
-        folder: RunFolder,
-        placement: Placement,
-        guard: DivergenceGuard,
-        checkpoints: Checkpoints,
-        done: int,
-        settings: Mapping[str, Any],
+        self, plan: "Plan", guard: DivergenceGuard, checkpoints: Checkpoints, done: int
     ) -> None:
-        self._settings = settings
-        self._config, self._folder, self._placement, self._done = config, folder, placement, done
+        self._settings, self._done = plan.settings, done
+        self._config, self._folder, self._placement = plan.config, plan.folder, plan.placement
         self._guard, self._checkpoints = guard, checkpoints
-        self._flops_share = _flops_share(config, placement)
+        self._flops_share = _flops_share(plan.config, plan.placement)
         self._timer = StepTimer()
         self._since: list[Row] = []  # rows since the last line
         self._last_line: float | None = None
         self._waited_much = False
         self._files: list[MetricsFile] = []  # of the first process, as reports are
         self._reports: list[TensorBoard | Wandb] = []
-        quiet = config.quiet or not distributed.is_first()
-        self._terminal = Terminal(done, config.steps, quiet=quiet)
+        quiet = plan.config.quiet or not distributed.is_first()
+        self._terminal = Terminal(done, plan.config.steps, quiet=quiet)
 
     def __enter__(self) -> "Records":
         if distributed.is_first():

@@ -11,7 +11,6 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -28,25 +27,23 @@ from model.t5.network import T5
 MESH_AXES = ("data", "fsdp", "tensor")
 
 #: Logical axis to the axes of the mesh that divide it; the only place that says so.
-RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        # Of parameters and, through state_axes, of the optimizer's statistics.
-        "layers": (),  # the axis that scan walks along
-        "embed": ("fsdp",),
-        "norm": (),  # 1,024 numbers: gathering them would cost more than holding them
-        "buckets": (),
-        "relpos_heads": ("tensor",),
-        # Of both.
-        "vocab": ("tensor",),
-        "heads": ("tensor",),
-        "mlp": ("tensor",),
-        # Of activations.
-        "batch": ("data", "fsdp"),
-        "length": (),
-        "embed_act": (),
-        "kv": (),
-    }
-)
+RULES: Mapping[str, tuple[str, ...]] = {
+    # Of parameters and, through state_axes, of the optimizer's statistics.
+    "layers": (),  # the axis that scan walks along
+    "embed": ("fsdp",),
+    "norm": (),  # 1,024 numbers: gathering them would cost more than holding them
+    "buckets": (),
+    "relpos_heads": ("tensor",),
+    # Of both.
+    "vocab": ("tensor",),
+    "heads": ("tensor",),
+    "mlp": ("tensor",),
+    # Of activations.
+    "batch": ("data", "fsdp"),
+    "length": (),
+    "embed_act": (),
+    "kv": (),
+}
 
 Axes = tuple[str | None, ...]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from model.training.model_folders import Origin, read_origin
-from model.training.optimizer import offset, schedule
+from model.training.optimizer import schedule
 from model.training.train_config import TrainConfig
 
 _JUMP = 1.5  # times the rate that the parameters were last trained with
@@ -69,8 +69,8 @@ def _last_rate(origin: Origin) -> float | None:
             origin.settings["learning_rate_schedule"],
             origin.settings["learning_rate"],
             origin.settings["warmup"],
+            origin.settings.get("schedule_offset", 0),
         )
-        rate = offset(rate, origin.settings.get("schedule_offset", 0))
     except (KeyError, TypeError, ValueError):
         return None
     return _rate_at(rate, origin.step - 1)

@@ -180,11 +180,8 @@ class _Run:
             f"before the first step: {good if self._done else 'nothing was saved'}", PATIENCE_S
         )
         self._records = stack.enter_context(
-            Records(
-                config, folder, plan.placement, self._guard, self._checkpoints, self._done,
-                plan.settings,
-            )
-        )  # fmt: skip
+            Records(plan, self._guard, self._checkpoints, self._done)
+        )
         if not self._done:
             lines += start_notes(config)
         size = input_size(plan.data, plan.data.input_shards or 1)
