@@ -12,6 +12,10 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 FOLDER = "compiled"
+_SETTINGS: Mapping[str, Any] = {
+    "jax_persistent_cache_min_compile_time_secs": 0.5,
+    "jax_persistent_cache_min_entry_size_bytes": 0,
+}
 
 
 @contextlib.contextmanager
@@ -28,11 +32,7 @@ def compile_cache(run: pathlib.Path) -> Iterator[None]:
     folder = run / FOLDER
     if jax.default_backend() == "cpu":
         folder /= _cpu()
-    wanted = {
-        "jax_compilation_cache_dir": os.fspath(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.5,
-        "jax_persistent_cache_min_entry_size_bytes": 0,
-    }
+    wanted = {"jax_compilation_cache_dir": os.fspath(folder), **_SETTINGS}
     before = {name: getattr(jax.config, name) for name in wanted}
     _set(wanted)
     try:
