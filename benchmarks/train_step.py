@@ -178,11 +178,8 @@ def flops_of(options: argparse.Namespace) -> float:
     from model.t5.config import model_config  # imports no JAX
     from model.t5.flops import step_flops
 
-    shapes = {
-        "encoder_tokens": (options.batch, options.inputs),
-        "decoder_input_tokens": (options.batch, options.targets),
-    }
-    return step_flops(model_config(options.size), shapes)
+    config = model_config(options.size)
+    return step_flops(config, options.batch, options.targets, options.inputs)
 
 
 def report(options: argparse.Namespace, seconds: float, whose: str) -> None:

@@ -119,7 +119,8 @@ def _compiled(
         )
     in_order = list(placement.mesh.devices.flat)
     cost = program_cost(text, len(in_order))
-    flops = step_flops(plan.config, {name: size for name, (size, _) in plan.batch.arrays.items()})
+    batch = plan.batch
+    flops = step_flops(plan.config, batch.batch_size, batch.decoder_length, batch.encoder_length)
     return PodReport(
         plan=plan,
         mesh=str(placement.shape),

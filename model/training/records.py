@@ -220,5 +220,6 @@ def _flops_share(config: TrainConfig, placement: Placement) -> float | None:
     peak = config.peak_flops or peak_flops(devices[0].device_kind)
     if peak is None:
         return None
-    shapes = {name: shape for name, (shape, _) in config.data.batch_spec().arrays.items()}
-    return step_flops(config.model, shapes) / (peak * len(devices))
+    spec = config.data.batch_spec()
+    flops = step_flops(config.model, spec.batch_size, spec.decoder_length, spec.encoder_length)
+    return flops / (peak * len(devices))
