@@ -116,16 +116,8 @@ _GPU_PEAKS: Mapping[str, float] = {
     "NVIDIA GeForce RTX 3090 Ti": 80e12,
     "NVIDIA GeForce RTX 3090": 71e12,
 }
-_TPU_KINDS = {
-    "TPU v3": "v3",
-    "TPU v4": "v4",
-    "TPU v5 lite": "v5e",
-    "TPU v5e": "v5e",
-    "TPU v5": "v5p",
-    "TPU v5p": "v5p",
-    "TPU v6 lite": "v6e",
-    "TPU v6e": "v6e",
-}
+#: JAX's names of generations that have another here.
+_TPUS = {"v5 lite": "v5e", "v5": "v5p", "v6 lite": "v6e"}
 
 
 def peak_flops(device_kind: str) -> float | None:
@@ -139,8 +131,10 @@ def peak_flops(device_kind: str) -> float | None:
     >>> peak_flops("NVIDIA H100 80GB HBM3"), peak_flops("cpu")
     (989000000000000.0, None)
     """
-    if device_kind in _TPU_KINDS:
-        return CHIPS[_TPU_KINDS[device_kind]].device_flops
+    if device_kind.startswith("TPU "):
+        name = device_kind.removeprefix("TPU ")
+        chip = CHIPS.get(_TPUS.get(name, name))
+        return None if chip is None else chip.device_flops
     # Newer drivers leave "Tesla" out or put "NVIDIA" before it, by card.
     names = (device_kind, device_kind.replace("NVIDIA Tesla ", "Tesla "))
     return next((_GPU_PEAKS[name] for name in names if name in _GPU_PEAKS), None)

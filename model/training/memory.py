@@ -5,7 +5,6 @@ import dataclasses
 import errno
 import pathlib
 import socket
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from model.training import distributed
 from model.training.sharding import MeshShape
 from model.training.train_config import TrainConfig
 from pipelines.printing import size
@@ -83,11 +83,8 @@ def available_room(devices: Any) -> Room:
     here = [device for device in devices if device.process_index == jax.process_index()]
     if here[0].platform != "cpu":
         return Room(bytes=device_limit(here[0]))
-    processes = 1
-    if jax.process_count() > 1:
-        host = np.uint32(zlib.crc32(socket.gethostname().encode()))
-        hosts = np.asarray(multihost_utils.process_allgather(host))
-        processes = int(np.sum(hosts == host))
+    host = socket.gethostname()
+    processes = distributed.gathered(host).count(host)
     return Room(bytes=host_memory(), devices=len(here) * processes, of_host=True)
 
 

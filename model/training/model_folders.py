@@ -35,7 +35,7 @@ from model.training.checkpoint_layout import (
     this_process_only,
     write_model_file,
 )
-from model.training.checksums import array_checksums, first_difference
+from model.training.checksums import array_checksums, first_difference, named_leaves
 from model.training.remote_run import STEPS
 from model.training.train_step import TrainState
 from pipelines import storage
@@ -239,7 +239,7 @@ def load_state(
 def _load_like(folder: pathlib.Path, like: Any, may_lack: Callable[[Any], bool]) -> Any:
     """Read the arrays of ``like``, without those that may be missing and are."""
     handler = ocp.PyTreeCheckpointHandler()
-    there = _names(_stored_tree(handler, folder))
+    there = named_leaves(_stored_tree(handler, folder)).keys()
     flat = flatten_dict(like)  # type: ignore[no-untyped-call]
     # What is kept of one parameter is an array, or several under its name.
     with_arrays = {
@@ -248,7 +248,8 @@ def _load_like(folder: pathlib.Path, like: Any, may_lack: Callable[[Any], bool])
     wanted = unflatten_dict(  # type: ignore[no-untyped-call]
         {path: node for path, node in flat.items() if path in with_arrays or not may_lack(path)}
     )
-    missing, unknown = _names(wanted) - there, there - _names(wanted)
+    names = named_leaves(wanted).keys()
+    missing, unknown = names - there, there - names
     if missing or unknown:
         what = f"lacks {min(missing)}" if missing else f"holds {min(unknown)}, which it has not"
         raise ValueError(f"{folder} is not of this model: it {what}")
@@ -310,10 +311,3 @@ def _damaged(folder: pathlib.Path, error: Exception) -> ValueError:
     """Return an error with the first line of Orbax's message."""
     why = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return ValueError(f"{folder} cannot be read, give another checkpoint: {why}")
-
-
-def _names(tree: Any) -> set[str]:
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/")
-        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
-    }

@@ -10,6 +10,7 @@ import optax
 from jax import Array
 
 from model.t5.config import require_known
+from model.t5.partitioning import is_axes
 
 Schedule = Callable[[Array], Array]
 
@@ -66,7 +67,7 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
             kept = _kept(axes, param.shape, param.shape)
             return Moment(*(None if n is None else jnp.zeros(n, param.dtype) for n in kept))
 
-        return jax.tree.map(one, param_axes, params, is_leaf=_is_axes)
+        return jax.tree.map(one, param_axes, params, is_leaf=is_axes)
 
     def update(
         gradients: Any,
@@ -88,9 +89,9 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
         def any_rank(axes: tuple[str, ...], *arrays: Any) -> tuple[Array, Moment]:
             return (jax.vmap(one) if axes[0] == _LAYERS else one)(*arrays)
 
-        both = jax.tree.map(any_rank, param_axes, gradients, state, params, is_leaf=_is_axes)
-        updates = jax.tree.map(lambda _, pair: pair[0], param_axes, both, is_leaf=_is_axes)
-        moments = jax.tree.map(lambda _, pair: pair[1], param_axes, both, is_leaf=_is_axes)
+        both = jax.tree.map(any_rank, param_axes, gradients, state, params, is_leaf=is_axes)
+        updates = jax.tree.map(lambda _, pair: pair[0], param_axes, both, is_leaf=is_axes)
+        moments = jax.tree.map(lambda _, pair: pair[1], param_axes, both, is_leaf=is_axes)
         nothing = jax.tree.map(jnp.zeros_like, updates)
         return (
             where_trainable(trainable, updates, nothing),
@@ -146,7 +147,7 @@ def state_axes(param_axes: Any, param_shapes: Any) -> Any:
     """
     return jax.tree.map(
         lambda axes, param: Moment(*_kept(axes, param.shape, axes)),
-        param_axes, param_shapes, is_leaf=_is_axes,
+        param_axes, param_shapes, is_leaf=is_axes,
     )  # fmt: skip
 
 
@@ -155,10 +156,6 @@ def _kept(axes: tuple[str, ...], shape: tuple[int, ...], of: Any) -> tuple[Any, 
     if not _is_factored(axes, shape):
         return None, None, of
     return of[:-1], (*of[:-2], of[-1]), None
-
-
-def _is_axes(leaf: object) -> bool:
-    return isinstance(leaf, tuple) and not hasattr(leaf, "_fields")
 
 
 def _is_factored(axes: tuple[str, ...], shape: tuple[int, ...]) -> bool:

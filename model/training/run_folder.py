@@ -23,6 +23,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 from model.small_files import locked_file, write_json
 from model.t5.config import ModelConfig
 from model.training import compile_cache
@@ -141,7 +143,10 @@ class RunFolder:
         begun = self.begun_with()
         if begun is None:
             return
-        found, wanted = _flat(begun), _flat(json.loads(json.dumps(settings)))
+        found, wanted = (  # names joined by dots
+            flatten_dict(each, sep=".")  # type: ignore[no-untyped-call]
+            for each in (begun, json.loads(json.dumps(settings)))
+        )
         # Another checkpoint to start from brings another model: name what was typed.
         for name in ("init_from", *found, *(name for name in wanted if name not in found)):
             if found.get(name) != wanted.get(name):
@@ -228,21 +233,6 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as one level, names joined by dots.
-
-    >>> _flat({"seed": 0, "model": {"d_model": 64}})
-    {'seed': 0, 'model.d_model': 64}
-    """
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _shown(settings: Mapping[str, Any], name: str) -> str:

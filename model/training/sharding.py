@@ -22,6 +22,7 @@ from model.data.batches import BatchSpec
 from model.t5 import partitioning
 from model.t5.config import ModelConfig
 from model.t5.network import T5
+from model.t5.partitioning import is_axes
 
 #: Slowest first: neighbours along ``tensor`` talk most, so they are neighbours on the wire too.
 MESH_AXES = ("data", "fsdp", "tensor")
@@ -215,15 +216,6 @@ def _rule(axis: str | None) -> tuple[str, ...]:
     return RULES[axis]
 
 
-def _is_axes(leaf: object) -> bool:
-    """Return whether a node of an axes tree is a leaf; optimizer states are not."""
-    return (
-        isinstance(leaf, tuple)
-        and not hasattr(leaf, "_fields")
-        and all(entry is None or isinstance(entry, str) for entry in leaf)
-    )
-
-
 def params_shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
     """Return a sharding for each array of a tree: parameters, or the optimizer's state.
 
@@ -238,7 +230,7 @@ def params_shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
         lambda names, leaf: NamedSharding(mesh, partition_spec(names, leaf.shape, sizes)),
         axes,
         shapes,
-        is_leaf=_is_axes,
+        is_leaf=is_axes,
     )
 
 
@@ -268,7 +260,7 @@ def _undivided_axes(mesh: MeshShape, axes: Any, shapes: Any) -> list[str]:
                     "of it"
                 )
 
-    jax.tree_util.tree_map_with_path(look, axes, shapes, is_leaf=_is_axes)
+    jax.tree_util.tree_map_with_path(look, axes, shapes, is_leaf=is_axes)
     return lines
 
 
@@ -286,7 +278,7 @@ def bytes_per_device(mesh: MeshShape, axes: Any, shapes: Any) -> int:
         size: int = math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
         return size // math.prod(sizes[name] for name in dividing)
 
-    return sum(jax.tree.leaves(jax.tree.map(held, axes, shapes, is_leaf=_is_axes)))
+    return sum(jax.tree.leaves(jax.tree.map(held, axes, shapes, is_leaf=is_axes)))
 
 
 #: Bytes alive at the height of a step for each byte of parameters: the parameters, their gradient,

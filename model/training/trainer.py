@@ -20,8 +20,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from model.data.device_batches import DeviceBatches
 from model.data.input_config import InputConfig
@@ -336,8 +334,11 @@ class _Run:
     def _keep(self, step: int) -> None:
         """Begin to save the state after a step."""
         self._records.flush()  # metrics up to a checkpoint are on disk before it is
+        here = self._batches.get_state()
         progress = {
-            "input": _gathered(self._batches.get_state()),
+            "input": merged_states(
+                [json.loads(text) for text in distributed.gathered(json.dumps(here))]
+            ),
             "guard": self._guard.get_state(),
             "cooldown": self._cooldown(),
         }
@@ -398,15 +399,3 @@ def _input_shards(asked: int | None, folder: RunFolder, parts: int) -> int:
         f"{folder.where}: run.json is damaged: its batch is not of {found!r} input shards "
         "(input_shards); give another --out"
     )
-
-
-def _gathered(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the input's position on all hosts, merged."""
-    if jax.process_count() == 1:
-        return merged_states([state])
-    text = np.frombuffer(json.dumps(state).encode(), np.uint8)
-    longest = int(np.max(multihost_utils.process_allgather(np.int32(len(text)))))
-    padded = np.zeros(longest, np.uint8)
-    padded[: len(text)] = text
-    rows = np.asarray(multihost_utils.process_allgather(padded))
-    return merged_states([json.loads(bytes(row).rstrip(b"\0")) for row in rows])
