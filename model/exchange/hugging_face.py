@@ -239,7 +239,7 @@ def config_from_hf(
             why = f": {_WHY[name]}" if name in _WHY else ""
             raise ExchangeError(f"{name} must be {json.dumps(allowed[0])}, got {raw[name]!r}{why}")
     for name in ("tie_word_embeddings", "scale_decoder_outputs"):
-        if raw.get(name) is not None and not isinstance(raw[name], bool):
+        if not isinstance(raw.get(name, True), bool):
             raise ExchangeError(f"{name} must be true or false, got {raw[name]!r}")
     fields: dict[str, Any] = {
         ours: raw.get(theirs, default) for ours, (theirs, default) in _FIELDS.items()
@@ -282,12 +282,9 @@ def _feed_forward(raw: Mapping[str, Any]) -> Literal["relu", "gated-gelu"]:
         raise ExchangeError(
             f"feed_forward_proj must be one of {', '.join(_PROJECTIONS)}; got {projection!r}"
         )
-    gated = projection.startswith("gated-")
-    activation = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
-    if raw.get("dense_act_fn") is not None:
-        activation = raw["dense_act_fn"]
-    if raw.get("is_gated_act") is not None:
-        gated = raw["is_gated_act"]
+    plain = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
+    activation = raw.get("dense_act_fn", plain)
+    gated = raw.get("is_gated_act", projection.startswith("gated-"))
     if not isinstance(gated, bool):
         raise ExchangeError(f"is_gated_act must be true or false, got {gated!r}")
     if not isinstance(activation, str) or (activation, gated) not in _FEED_FORWARD:

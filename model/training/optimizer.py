@@ -21,6 +21,7 @@ _EPSILON_GRADIENT = 1e-30  # added to squared gradients
 _EPSILON_SCALE = 1e-3  # the least scale of a parameter
 _CLIP_RMS = 1.0
 _DECAY_EXPONENT = 0.8
+FINE_TUNING_RATE = 1e-3  # paper, section 3.1.2
 
 _LAYERS = "layers"  # first logical axis of parameters that hold one of each block
 
@@ -210,7 +211,7 @@ def inverse_square_root(warmup: int = 10_000, scale: float = 1.0) -> Schedule:
     return lambda step: scale * jax.lax.rsqrt(jnp.maximum(step, warmup).astype(jnp.float32))
 
 
-def constant(rate: float = 1e-3) -> Schedule:
+def constant(rate: float = FINE_TUNING_RATE) -> Schedule:
     """Return the same rate at every step: by default the paper's for fine-tuning (3.1.2).
 
     >>> float(constant(0.5)(jnp.int32(7)))
@@ -249,7 +250,7 @@ SCHEDULES: Mapping[str, Callable[[float | None, int], Schedule]] = {
     "inverse-square-root": lambda scale, warmup: inverse_square_root(
         warmup, 1.0 if scale is None else scale
     ),
-    "constant": lambda scale, _: constant(1e-3 if scale is None else scale),
+    "constant": lambda scale, _: constant(FINE_TUNING_RATE if scale is None else scale),
 }
 
 
