@@ -349,6 +349,11 @@ def write(folder: str | os.PathLike[str], vocabulary: Vocabulary) -> None:
     marks = [*sentinels, *(token.content for token in vocabulary.added if token.special)]
     whole = _tokenizer(model, vocabulary, sentinels)
     write_json(root / _WHOLE, whole)
+    # Added tokens as Transformers 4 reads them.
+    decoder = {
+        str(token["id"]): {name: value for name, value in token.items() if name != "id"}
+        for token in whole["added_tokens"]
+    }
     write_json(
         root / _SETTINGS,
         {
@@ -356,7 +361,7 @@ def write(folder: str | os.PathLike[str], vocabulary: Vocabulary) -> None:
             "extra_ids": 0 if own else vocabulary.extra_ids,
             **names,
             "additional_special_tokens": marks,
-            **({"added_tokens_decoder": _decoder(whole)} if vocabulary.added else {}),
+            **({"added_tokens_decoder": decoder} if vocabulary.added else {}),
             "clean_up_tokenization_spaces": False,
             "model_max_length": 512,
         },
@@ -364,14 +369,6 @@ def write(folder: str | os.PathLike[str], vocabulary: Vocabulary) -> None:
     write_json(root / _SPECIAL, {**names, "additional_special_tokens": marks})
     if above := {t.content: t.id for t in vocabulary.added if t.id >= vocabulary.size}:
         write_json(root / _ADDED, above)
-
-
-def _decoder(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """Return added tokens as ``tokenizer_config.json`` has them, for Transformers 4."""
-    return {
-        str(token["id"]): {name: value for name, value in token.items() if name != "id"}
-        for token in whole["added_tokens"]
-    }
 
 
 def _tokenizer(

@@ -184,10 +184,9 @@ def load_params(path: Path) -> LoadedParams:
     """
     config, vocabulary = read_model(path)
     with _on_this_machine(path, [PARAMS]) as (_, folder):
-        handler = ocp.PyTreeCheckpointHandler()
-        stored = _stored_tree(handler, folder)
+        stored = _stored_tree(folder)
         how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-        params = _load(handler, folder, ocp.args.PyTreeRestore(restore_args=how))
+        params = _load(folder, ocp.args.PyTreeRestore(restore_args=how))
     return LoadedParams(config, params, vocabulary)
 
 
@@ -238,8 +237,7 @@ def load_state(
 
 def _load_like(folder: pathlib.Path, like: Any, may_lack: Callable[[Any], bool]) -> Any:
     """Read the arrays of ``like``, without those that may be missing and are."""
-    handler = ocp.PyTreeCheckpointHandler()
-    there = named_leaves(_stored_tree(handler, folder)).keys()
+    there = named_leaves(_stored_tree(folder)).keys()
     flat = flatten_dict(like)  # type: ignore[no-untyped-call]
     # What is kept of one parameter is an array, or several under its name.
     with_arrays = {
@@ -253,20 +251,22 @@ def _load_like(folder: pathlib.Path, like: Any, may_lack: Callable[[Any], bool])
     if missing or unknown:
         what = f"lacks {min(missing)}" if missing else f"holds {min(unknown)}, which it has not"
         raise ValueError(f"{folder} is not of this model: it {what}")
-    return _load(handler, folder, restore_args(wanted))
+    return _load(folder, restore_args(wanted))
 
 
-def _stored_tree(handler: ocp.PyTreeCheckpointHandler, folder: pathlib.Path) -> Any:
+def _stored_tree(folder: pathlib.Path) -> Any:
     try:
-        return handler.metadata(folder).tree  # Checkpointer's warns of a file less
+        return (
+            ocp.PyTreeCheckpointHandler().metadata(folder).tree
+        )  # Checkpointer's warns of a file less
     except Exception as error:  # Orbax and TensorStore raise many kinds
         raise _damaged(folder, error) from error
 
 
-def _load(handler: ocp.PyTreeCheckpointHandler, folder: pathlib.Path, args: Any) -> Any:
+def _load(folder: pathlib.Path, args: Any) -> Any:
     """Read a folder of arrays, and compare their checksums."""
     try:
-        with ocp.Checkpointer(handler) as checkpointer:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             arrays = checkpointer.restore(folder, args=args)
     except Exception as error:
         raise _damaged(folder, error) from error
