@@ -256,9 +256,8 @@ def _load_like(folder: pathlib.Path, like: Any, may_lack: Callable[[Any], bool])
 
 def _stored_tree(folder: pathlib.Path) -> Any:
     try:
-        return (
-            ocp.PyTreeCheckpointHandler().metadata(folder).tree
-        )  # Checkpointer's warns of a file less
+        # Checkpointer's warns of a file less.
+        return ocp.PyTreeCheckpointHandler().metadata(folder).tree
     except Exception as error:  # Orbax and TensorStore raise many kinds
         raise _damaged(folder, error) from error
 
