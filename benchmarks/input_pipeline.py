@@ -56,7 +56,7 @@ _PARTS: Parts = {
     "tasks: order of examples": (("model.data.sources.task", "TaskSource._places"),),
     "tasks: examples as text": (
         ("model.tasks.prepared", "Prepared.pairs"),
-        ("model.tasks.prepared", "Pairs.__getitem__"),
+        ("model.tasks.prepared", "_Lazy.__getitem__"),
     ),
     "tasks: ids kept and found": (("model.data.sources.task", "TaskSource.together"),),
     "drawing": (

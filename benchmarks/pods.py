@@ -89,7 +89,7 @@ def measure(row: Row) -> dict[str, Any]:
     return {
         "row": row.name,
         "mesh": report.mesh,
-        "used_bytes": report.used_bytes,
+        "used_bytes": report.memory.total,
         **{name: getattr(report.roofline, name) for name in _OF_ROOFLINE},
         "tokens_per_s": report.tokens_per_s,
         "compile_cpu_s": time.process_time() - start,

@@ -180,11 +180,7 @@ def flops_of(options: argparse.Namespace) -> float:
     """Return the model's FLOPs of one step, see model/t5/flops.py."""
     from model.t5.flops import step_flops
 
-    shapes = {
-        "encoder_tokens": (options.batch, options.inputs),
-        "decoder_input_tokens": (options.batch, options.targets),
-    }
-    return step_flops(config_of(options), shapes)
+    return step_flops(config_of(options), options.batch, options.targets, options.inputs)
 
 
 def report(options: argparse.Namespace, seconds: float, whose: str) -> None:

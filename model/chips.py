@@ -6,7 +6,6 @@ Figures of TPUs are those of Google Cloud's pages "TPU v3" ... "TPU v6e" (docs.c
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 
 _GIB = 2**30
 
@@ -69,7 +68,7 @@ _ALL = (
     ),
 )  # fmt: skip
 
-CHIPS: Mapping[str, Chip] = MappingProxyType({chip.name: chip for chip in _ALL})
+CHIPS: Mapping[str, Chip] = {chip.name: chip for chip in _ALL}
 
 #: Peak FLOP/s of matrix products in bfloat16 without sparsity, accumulated in float32, by the
 #: device's exact name, as NVIDIA's driver and so JAX report it. Sources, as of 2026: NVIDIA's data
@@ -77,58 +76,48 @@ CHIPS: Mapping[str, Chip] = MappingProxyType({chip.name: chip for chip in _ALL})
 #: sheet gives the figure with sparsity only, half of it); the whitepapers of the GA102, Ada and
 #: RTX Blackwell architectures for RTX cards; AWS's page of G5 instances for A10G. V100 and T4 have
 #: no bfloat16: theirs is the float16 figure of their data sheets.
-_GPU_PEAKS: Mapping[str, float] = MappingProxyType(
-    {
-        "NVIDIA GB200": 2500e12,
-        "NVIDIA B200": 2250e12,
-        "NVIDIA H200": 989e12,
-        "NVIDIA H200 NVL": 835e12,
-        "NVIDIA GH200 480GB": 989e12,
-        "NVIDIA GH200 120GB": 989e12,
-        "NVIDIA GH200 144G HBM3e": 989e12,
-        "NVIDIA H100 80GB HBM3": 989e12,  # SXM
-        "NVIDIA H100 SXM5 80GB": 989e12,
-        "NVIDIA H100 NVL": 835e12,
-        "NVIDIA H100 PCIe": 756e12,
-        "NVIDIA A100-SXM4-40GB": 312e12,
-        "NVIDIA A100-SXM4-80GB": 312e12,
-        "NVIDIA A100-PCIE-40GB": 312e12,
-        "NVIDIA A100-PCIE-80GB": 312e12,
-        "NVIDIA A100 80GB PCIe": 312e12,
-        "A100-SXM4-40GB": 312e12,  # drivers of 2020
-        "A100-SXM-80GB": 312e12,
-        "A100-PCIE-40GB": 312e12,
-        "NVIDIA A30": 165e12,
-        "NVIDIA A40": 149.7e12,
-        "NVIDIA A10": 125e12,
-        "NVIDIA A10G": 70e12,
-        "NVIDIA L40S": 362e12,
-        "NVIDIA L40": 181e12,
-        "NVIDIA L4": 121e12,
-        "Tesla V100-SXM2-16GB": 125e12,
-        "Tesla V100-SXM2-32GB": 125e12,
-        "Tesla V100-PCIE-16GB": 112e12,
-        "Tesla V100-PCIE-32GB": 112e12,
-        "Tesla T4": 65e12,
-        "NVIDIA RTX 6000 Ada Generation": 364.2e12,
-        "NVIDIA RTX A6000": 154.8e12,
-        "NVIDIA GeForce RTX 5090": 209.5e12,
-        "NVIDIA GeForce RTX 4090": 165.2e12,
-        "NVIDIA GeForce RTX 4080": 97.5e12,
-        "NVIDIA GeForce RTX 3090 Ti": 80e12,
-        "NVIDIA GeForce RTX 3090": 71e12,
-    }
-)
-_TPU_KINDS = {
-    "TPU v3": "v3",
-    "TPU v4": "v4",
-    "TPU v5 lite": "v5e",
-    "TPU v5e": "v5e",
-    "TPU v5": "v5p",
-    "TPU v5p": "v5p",
-    "TPU v6 lite": "v6e",
-    "TPU v6e": "v6e",
+_GPU_PEAKS: Mapping[str, float] = {
+    "NVIDIA GB200": 2500e12,
+    "NVIDIA B200": 2250e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA H200 NVL": 835e12,
+    "NVIDIA GH200 480GB": 989e12,
+    "NVIDIA GH200 120GB": 989e12,
+    "NVIDIA GH200 144G HBM3e": 989e12,
+    "NVIDIA H100 80GB HBM3": 989e12,  # SXM
+    "NVIDIA H100 SXM5 80GB": 989e12,
+    "NVIDIA H100 NVL": 835e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA A100-PCIE-40GB": 312e12,
+    "NVIDIA A100-PCIE-80GB": 312e12,
+    "NVIDIA A100 80GB PCIe": 312e12,
+    "A100-SXM4-40GB": 312e12,  # drivers of 2020
+    "A100-SXM-80GB": 312e12,
+    "A100-PCIE-40GB": 312e12,
+    "NVIDIA A30": 165e12,
+    "NVIDIA A40": 149.7e12,
+    "NVIDIA A10": 125e12,
+    "NVIDIA A10G": 70e12,
+    "NVIDIA L40S": 362e12,
+    "NVIDIA L40": 181e12,
+    "NVIDIA L4": 121e12,
+    "Tesla V100-SXM2-16GB": 125e12,
+    "Tesla V100-SXM2-32GB": 125e12,
+    "Tesla V100-PCIE-16GB": 112e12,
+    "Tesla V100-PCIE-32GB": 112e12,
+    "Tesla T4": 65e12,
+    "NVIDIA RTX 6000 Ada Generation": 364.2e12,
+    "NVIDIA RTX A6000": 154.8e12,
+    "NVIDIA GeForce RTX 5090": 209.5e12,
+    "NVIDIA GeForce RTX 4090": 165.2e12,
+    "NVIDIA GeForce RTX 4080": 97.5e12,
+    "NVIDIA GeForce RTX 3090 Ti": 80e12,
+    "NVIDIA GeForce RTX 3090": 71e12,
 }
+#: JAX's names of generations that have another here.
+_TPUS = {"v5 lite": "v5e", "v5": "v5p", "v6 lite": "v6e"}
 
 
 def peak_flops(device_kind: str) -> float | None:
@@ -142,8 +131,10 @@ def peak_flops(device_kind: str) -> float | None:
     >>> peak_flops("NVIDIA H100 80GB HBM3"), peak_flops("cpu")
     (989000000000000.0, None)
     """
-    if device_kind in _TPU_KINDS:
-        return CHIPS[_TPU_KINDS[device_kind]].device_flops
+    if device_kind.startswith("TPU "):
+        name = device_kind.removeprefix("TPU ")
+        chip = CHIPS.get(_TPUS.get(name, name))
+        return None if chip is None else chip.device_flops
     # Newer drivers leave "Tesla" out or put "NVIDIA" before it, by card.
     names = (device_kind, device_kind.replace("NVIDIA Tesla ", "Tesla "))
     return next((_GPU_PEAKS[name] for name in names if name in _GPU_PEAKS), None)

@@ -25,20 +25,18 @@ def read_small_file(path: str | os.PathLike[str]) -> bytes:
     Raises ValueError for what is not a plain file, which may never end (a pipe, a device), and
     for one of more than 256 MiB, which is none of these files; OSError as ``open`` does.
     """
-    if not storage.is_local(os.fspath(path)):
-        _require_small(path, storage.stat(os.fspath(path)).size)
-        return storage.read_bytes(os.fspath(path))
-    path = pathlib.Path(storage.local_path(os.fspath(path)))
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):  # not even opened: a pipe would wait for its other end
-        raise ValueError(f"{path}: not a file but a pipe, a device or a folder")
-    _require_small(path, found.st_size)
-    return path.read_bytes()
-
-
-def _require_small(path: str | os.PathLike[str], size: int) -> None:
+    name = os.fspath(path)
+    if storage.is_local(name):
+        name = storage.local_path(name)
+        found = os.stat(name)
+        if not stat.S_ISREG(found.st_mode):  # not even opened: a pipe would wait for its other end
+            raise ValueError(f"{name}: not a file but a pipe, a device or a folder")
+        size = found.st_size
+    else:
+        size = storage.stat(name).size
     if size > LIMIT:
-        raise ValueError(f"{path}: {size:,} bytes, too large for what it should be")
+        raise ValueError(f"{name}: {size:,} bytes, too large for what it should be")
+    return storage.read_bytes(name)
 
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:

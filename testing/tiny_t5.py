@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from model.exchange import hugging_face
 from model.t5.config import model_config
+from model.t5.network import T5
 
 V1_0 = model_config("tiny", vocab_size=320, d_model=16, d_ff=24, d_kv=4, num_heads=3)
 
@@ -14,7 +14,7 @@ V1_1 = V1_0.replace(feed_forward="gated-gelu", tied_logits=False, num_decoder_la
 
 def random_params(config):
     rng = np.random.default_rng(0)
-    shapes = hugging_face._param_shapes(config)
+    shapes = T5(config).param_shapes()
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
 
 

@@ -18,7 +18,7 @@ from model.t5.search import search
 from model.t5.strategies import Beam, Greedy, How
 from model.training import distributed, sharding
 from model.training.memory import device_limit, one_line_of_memory
-from model.training.programs import Placement
+from model.training.programs import Placement, place
 from model.training.train_step import TrainState
 
 #: Tokens, unless told otherwise: the released code's (eval.gin) for quick evaluations.
@@ -250,19 +250,10 @@ def place_params(
     config: ModelConfig, shape: sharding.MeshShape, devices: Sequence[Any]
 ) -> Placement:
     """Place the parameters of a model on a mesh of devices; there is no optimizer."""
-    mesh, model = sharding.make_mesh(shape, devices), T5(config)
-    shapes = model.param_shapes()
-    params = jax.tree.map(
-        lambda leaf, where: jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
-            leaf.shape, leaf.dtype, sharding=where
-        ),
-        shapes,
-        sharding.params_shardings(mesh, model.param_axes(), shapes),
-    )
-    return Placement(
-        mesh, shape, TrainState(params, {}, None),  # type: ignore[arg-type]
-        sharding.batch_sharding(mesh), sharding.replicated(mesh),
-    )  # fmt: skip
+    model = T5(config)
+    axes = TrainState(model.param_axes(), {}, None)  # type: ignore[arg-type]
+    state = TrainState(model.param_shapes(), {}, None)  # type: ignore[arg-type]
+    return place(axes, state, shape, devices)
 
 
 def bucket_of(length: int, longest: int) -> int:

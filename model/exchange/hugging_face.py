@@ -5,23 +5,22 @@ a time, so that importing or exporting needs memory for the parameters once and 
 """
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from model.data.vocabulary import Vocabulary
 from model.exchange import safetensors_files, tokenizer_files
 from model.exchange.safetensors_files import StoredTensor
 from model.small_files import new_folder, read_json_object, require_absent, write_json
-from model.t5.config import ModelConfig
+from model.t5.config import ModelConfig, is_whole
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -35,26 +34,15 @@ class ExchangeError(ValueError):
 
 # Names, as in the published checkpoints.
 
-#: Of each stack: our sublayer, its number in a block, its name there.
-_SUBLAYERS: Mapping[str, tuple[tuple[str, int, str], ...]] = MappingProxyType(
-    {
-        "encoder": (("self_attention", 0, "SelfAttention"), ("feed_forward", 1, "DenseReluDense")),
-        "decoder": (
-            ("self_attention", 0, "SelfAttention"),
-            ("cross_attention", 1, "EncDecAttention"),
-            ("feed_forward", 2, "DenseReluDense"),
-        ),
-    }
-)
+#: Our sublayer, its name there, in the order of a block.
+_SUBLAYERS: Mapping[str, str] = {
+    "self_attention": "SelfAttention",
+    "cross_attention": "EncDecAttention",
+    "feed_forward": "DenseReluDense",
+}
+#: Our kernel, its name there. Theirs are [outputs, inputs].
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "output": "o"}
-#: Of each sublayer: our kernel, its name there. Theirs are [outputs, inputs].
-_KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "self_attention": _ATTENTION,
-        "cross_attention": _ATTENTION,
-        "feed_forward": {"wi": "wi", "wi_0": "wi_0", "wi_1": "wi_1", "wo": "wo"},
-    }
-)
+_FEED_FORWARD_KERNELS = {"relu": ("wi", "wo"), "gated-gelu": ("wi_0", "wi_1", "wo")}
 _EMBEDDING = "shared.weight"
 _LOGITS = "lm_head.weight"
 #: Files may repeat the embedding under these names, or have it under one of them alone.
@@ -73,6 +61,16 @@ class TensorPlace(NamedTuple):
     layer: int | None  #: index into the first axis of our array, which holds all layers
     transposed: bool
 
+    def shape(self, whole: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the tensor's shape in their files, from that of our array."""
+        part = whole if self.layer is None else whole[1:]
+        return part[::-1] if self.transposed else part
+
+    def part(self, whole: Any) -> npt.NDArray[Any]:
+        """Return the part of our array that is the tensor, as their files have it: a view."""
+        part = np.asarray(whole if self.layer is None else whole[self.layer])
+        return part.T if self.transposed else part
+
 
 def tensor_places(config: ModelConfig) -> Iterator[TensorPlace]:
     """Each tensor of a published model and its place in the tree of ``T5(config).init``.
@@ -82,16 +80,17 @@ def tensor_places(config: ModelConfig) -> Iterator[TensorPlace]:
     'encoder.block.0.layer.0.SelfAttention.q.weight'
     """
     yield TensorPlace(_EMBEDDING, ("embedding",), None, False)
+    inner = {name: name for name in _FEED_FORWARD_KERNELS[config.feed_forward]}
     for stack, layers in (("encoder", config.num_layers), ("decoder", config.decoder_layers)):
+        sublayers = [n for n in _SUBLAYERS if stack == "decoder" or n != "cross_attention"]
         for layer in range(layers):
-            for sublayer, number, theirs in _SUBLAYERS[stack]:
+            for number, sublayer in enumerate(sublayers):
                 prefix = f"{stack}.block.{layer}.layer.{number}"
                 path = (stack, "layers", sublayer)
-                for kernel, name in _KERNELS[sublayer].items():
-                    if sublayer != "feed_forward" or kernel in _feed_forward_kernels(config):
-                        yield TensorPlace(
-                            f"{prefix}.{theirs}.{name}.weight", (*path, kernel), layer, True
-                        )
+                kernels = inner if sublayer == "feed_forward" else _ATTENTION
+                for kernel, theirs in kernels.items():
+                    name = f"{prefix}.{_SUBLAYERS[sublayer]}.{theirs}.weight"
+                    yield TensorPlace(name, (*path, kernel), layer, True)
                 yield TensorPlace(f"{prefix}.layer_norm.weight", (*path, "norm"), layer, False)
         # One table a stack, kept with its first block.
         bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
@@ -101,41 +100,33 @@ def tensor_places(config: ModelConfig) -> Iterator[TensorPlace]:
         yield TensorPlace(_LOGITS, ("logits",), None, True)
 
 
-def _feed_forward_kernels(config: ModelConfig) -> tuple[str, ...]:
-    return ("wi_0", "wi_1", "wo") if config.feed_forward == "gated-gelu" else ("wi", "wo")
-
-
 # config.json
 
 #: Our field to theirs, with the value that a file means by leaving it out (T5Config there).
-_FIELDS: Mapping[str, tuple[str, Any]] = MappingProxyType(
-    {
-        "vocab_size": ("vocab_size", 32128),
-        "d_model": ("d_model", 512),
-        "d_kv": ("d_kv", 64),
-        "d_ff": ("d_ff", 2048),
-        "num_layers": ("num_layers", 6),
-        "num_heads": ("num_heads", 8),
-        "relative_buckets": ("relative_attention_num_buckets", 32),
-        "relative_max_distance": ("relative_attention_max_distance", 128),
-        "dropout_rate": ("dropout_rate", 0.1),
-        "norm_epsilon": ("layer_norm_epsilon", 1e-6),
-    }
-)
+_FIELDS: Mapping[str, tuple[str, Any]] = {
+    "vocab_size": ("vocab_size", 32128),
+    "d_model": ("d_model", 512),
+    "d_kv": ("d_kv", 64),
+    "d_ff": ("d_ff", 2048),
+    "num_layers": ("num_layers", 6),
+    "num_heads": ("num_heads", 8),
+    "relative_buckets": ("relative_attention_num_buckets", 32),
+    "relative_max_distance": ("relative_attention_max_distance", 128),
+    "dropout_rate": ("dropout_rate", 0.1),
+    "norm_epsilon": ("layer_norm_epsilon", 1e-6),
+}
 #: Kind of model to what its files mean by leaving a field out, where that is not T5's default.
-_UNSAID: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "t5": {"tie_word_embeddings": True},
-        "mt5": {
-            "tie_word_embeddings": False,
-            "vocab_size": 250112,
-            "d_ff": 1024,
-            "num_layers": 8,
-            "num_heads": 6,
-            "feed_forward_proj": "gated-gelu",
-        },
-    }
-)
+_UNSAID: Mapping[str, Mapping[str, Any]] = {
+    "t5": {"tie_word_embeddings": True},
+    "mt5": {
+        "tie_word_embeddings": False,
+        "vocab_size": 250112,
+        "d_ff": 1024,
+        "num_layers": 8,
+        "num_heads": 6,
+        "feed_forward_proj": "gated-gelu",
+    },
+}
 _ARCHITECTURES = frozenset(
     {
         "T5ForConditionalGeneration",
@@ -147,76 +138,62 @@ _ARCHITECTURES = frozenset(
 )
 #: Activation and whether it is gated, to our feed-forward layer. The gelus are three names of the
 #: tanh form; "gated-gelu" means that form as well, plain "gelu" the exact one, which is not ours.
-_FEED_FORWARD: Mapping[tuple[str, bool], Literal["relu", "gated-gelu"]] = MappingProxyType(
-    {
-        ("relu", False): "relu",
-        ("gelu_new", True): "gated-gelu",
-        ("gelu_pytorch_tanh", True): "gated-gelu",
-        ("gelu_python_tanh", True): "gated-gelu",
-    }
-)
+_FEED_FORWARD: Mapping[tuple[str, bool], Literal["relu", "gated-gelu"]] = {
+    ("relu", False): "relu",
+    ("gelu_new", True): "gated-gelu",
+    ("gelu_pytorch_tanh", True): "gated-gelu",
+    ("gelu_python_tanh", True): "gated-gelu",
+}
 _PROJECTIONS = ("relu", "gated-gelu", "gated-gelu_new", "gated-gelu_pytorch_tanh")
 #: Other names of fields, which Transformers reads as well (T5Config.attribute_map).
-_ALIASES: Mapping[str, str] = MappingProxyType(
-    {
-        "hidden_size": "d_model",
-        "head_dim": "d_kv",
-        "num_attention_heads": "num_heads",
-        "num_hidden_layers": "num_layers",
-    }
-)
+_ALIASES: Mapping[str, str] = {
+    "hidden_size": "d_model",
+    "head_dim": "d_kv",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+}
 #: Fields that would make it another model, with the values that do not.
-_MUST_BE: Mapping[str, tuple[Any, ...]] = MappingProxyType(
-    {
-        "is_encoder_decoder": (True,),
-        "is_decoder": (False,),
-        "tie_encoder_decoder": (False,),
-        "add_cross_attention": (False,),
-        "cross_attention_hidden_size": (None,),
-        "pruned_heads": (None, {}),
-        "quantization_config": (None, {}),
-        "auto_map": (None, {}),
-    }
-)
-_WHY = MappingProxyType(
-    {
-        "is_encoder_decoder": "it is one stack",
-        "quantization_config": "its weights are quantised, give the model before that",
-        "auto_map": "the folder brings code of its own",
-    }
-)
+_MUST_BE: Mapping[str, tuple[Any, ...]] = {
+    "is_encoder_decoder": (True,),
+    "is_decoder": (False,),
+    "tie_encoder_decoder": (False,),
+    "add_cross_attention": (False,),
+    "cross_attention_hidden_size": (None,),
+    "pruned_heads": (None, {}),
+    "quantization_config": (None, {}),
+    "auto_map": (None, {}),
+}
+_WHY = {
+    "is_encoder_decoder": "it is one stack",
+    "quantization_config": "its weights are quantised, give the model before that",
+    "auto_map": "the folder brings code of its own",
+}
 #: Their id to our field, with what a file means by leaving it out.
-_IDS: Mapping[str, tuple[str, int | None]] = MappingProxyType(
-    {
-        "pad_token_id": ("pad_id", 0),
-        "decoder_start_token_id": ("start_id", None),  # the padding
-        "eos_token_id": ("eos_ids", 1),
-    }
-)
-#: Settings that greedy decoding would have to follow and ours does not, with the values that
-#: change nothing.
-_DECODING: Mapping[str, tuple[Any, ...]] = MappingProxyType(
-    {
-        "bad_words_ids": (None, []),
-        "begin_suppress_tokens": (None, []),
-        "diversity_penalty": (None, 0),
-        "do_sample": (None, False),
-        "encoder_no_repeat_ngram_size": (None, 0),
-        "encoder_repetition_penalty": (None, 1),
-        "exponential_decay_length_penalty": (None,),
-        "force_words_ids": (None, []),
-        "forced_bos_token_id": (None,),
-        "forced_decoder_ids": (None, []),
-        "forced_eos_token_id": (None,),
-        "min_length": (None, 0),
-        "min_new_tokens": (None, 0),
-        "no_repeat_ngram_size": (None, 0),
-        "num_beams": (None, 1),
-        "repetition_penalty": (None, 1),
-        "sequence_bias": (None, {}, []),
-        "suppress_tokens": (None, []),
-    }
-)
+_IDS: Mapping[str, tuple[str, int | None]] = {
+    "pad_token_id": ("pad_id", 0),
+    "decoder_start_token_id": ("start_id", None),  # the padding
+    "eos_token_id": ("eos_ids", 1),
+}
+#: Settings that greedy decoding would have to follow and ours does not, by the values besides null
+#: that change nothing.
+_DECODING: tuple[tuple[tuple[Any, ...], tuple[str, ...]], ...] = (
+    ((), ("exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id")),
+    ((1,), ("encoder_repetition_penalty", "num_beams", "repetition_penalty")),
+    (
+        (0, False),
+        (
+            "diversity_penalty", "do_sample", "encoder_no_repeat_ngram_size", "min_length",
+            "min_new_tokens", "no_repeat_ngram_size",
+        ),
+    ),
+    (
+        ([], {}),
+        (
+            "bad_words_ids", "begin_suppress_tokens", "force_words_ids", "forced_decoder_ids",
+            "sequence_bias", "suppress_tokens",
+        ),
+    ),
+)  # fmt: skip
 
 
 def config_from_hf(
@@ -262,7 +239,7 @@ def config_from_hf(
             why = f": {_WHY[name]}" if name in _WHY else ""
             raise ExchangeError(f"{name} must be {json.dumps(allowed[0])}, got {raw[name]!r}{why}")
     for name in ("tie_word_embeddings", "scale_decoder_outputs"):
-        if raw.get(name) is not None and not isinstance(raw[name], bool):
+        if not isinstance(raw.get(name, True), bool):
             raise ExchangeError(f"{name} must be true or false, got {raw[name]!r}")
     fields: dict[str, Any] = {
         ours: raw.get(theirs, default) for ours, (theirs, default) in _FIELDS.items()
@@ -305,12 +282,9 @@ def _feed_forward(raw: Mapping[str, Any]) -> Literal["relu", "gated-gelu"]:
         raise ExchangeError(
             f"feed_forward_proj must be one of {', '.join(_PROJECTIONS)}; got {projection!r}"
         )
-    gated = projection.startswith("gated-")
-    activation = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
-    if raw.get("dense_act_fn") is not None:
-        activation = raw["dense_act_fn"]
-    if raw.get("is_gated_act") is not None:
-        gated = raw["is_gated_act"]
+    plain = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
+    activation = raw.get("dense_act_fn", plain)
+    gated = raw.get("is_gated_act", projection.startswith("gated-"))
     if not isinstance(gated, bool):
         raise ExchangeError(f"is_gated_act must be true or false, got {gated!r}")
     if not isinstance(activation, str) or (activation, gated) not in _FEED_FORWARD:
@@ -344,23 +318,13 @@ def _special_ids(
             value = []
         values = value if isinstance(value, list) and several else [value]
         for each in values:
-            whole = isinstance(each, int) and not isinstance(each, bool)
-            if not (whole and 0 <= each < vocab_size):
+            if not (is_whole(each) and 0 <= each < vocab_size):
                 raise ExchangeError(
                     f"{theirs} must be {'ids' if several else 'an id'} from 0 to "
                     f"{vocab_size - 1}, got {value!r}"
                 )
         found[ours] = tuple(values) if several else value
     return found
-
-
-def unapplied_decoding(generation: Mapping[str, Any]) -> list[str]:
-    """Return the settings of a ``generation_config.json`` that our greedy decoding ignores."""
-    return [
-        name
-        for name, nothing in _DECODING.items()
-        if name in generation and generation[name] not in nothing
-    ]
 
 
 def config_to_hf(
@@ -377,7 +341,7 @@ def config_to_hf(
             f"a model with adapter layers (adapter {config.adapter}) cannot be exported: "
             "T5ForConditionalGeneration has none; fine-tune without --adapter to export"
         )
-    gated = config.feed_forward == "gated-gelu"
+    gated, ends = config.feed_forward == "gated-gelu", config.eos_ids
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",
@@ -391,15 +355,11 @@ def config_to_hf(
         "initializer_factor": 1.0,
         "classifier_dropout": 0.0,
         "pad_token_id": config.pad_id,
-        "eos_token_id": _one_or_several(config.eos_ids),
+        "eos_token_id": ends[0] if len(ends) == 1 else list(ends) or None,
         "decoder_start_token_id": config.start_id,
         "use_cache": True,
         "dtype": dtype,
     }
-
-
-def _one_or_several(ids: tuple[int, ...]) -> int | list[int] | None:
-    return ids[0] if len(ids) == 1 else list(ids) or None
 
 
 # In
@@ -440,23 +400,25 @@ def import_model(folder: str | os.PathLike[str]) -> ImportedModel:
         )
     places = list(tensor_places(config))
     _check_names(root, [place.name for place in places], tensors)
-    shapes = _param_shapes(config)
-    params: Params = {}
+    shapes = _shapes(config)
     for place in places:
-        whole, shape = _shapes(shapes, place)
-        stored = tensors[place.name]
-        theirs = shape[::-1] if place.transposed else shape
+        stored, theirs = tensors[place.name], place.shape(shapes[place.path])
         if stored.shape != theirs:
             raise ExchangeError(
                 f"{stored.path}: {place.name} has the shape {list(stored.shape)}, {CONFIG} makes "
                 f"it {list(theirs)}"
             )
-        target = _leaf(params, place.path, whole)
-        source = stored.array()
-        target[... if place.layer is None else place.layer] = (
-            source.T if place.transposed else source
-        )
-    return ImportedModel(config, params, tuple(unapplied_decoding(generation)))
+    arrays = {path: np.empty(shape, np.float32) for path, shape in shapes.items()}
+    for place in places:
+        place.part(arrays[place.path])[...] = tensors[place.name].array()
+    unapplied = (
+        name
+        for nothing, names in _DECODING
+        for name in names
+        if generation.get(name) not in (None, *nothing)
+    )
+    params = unflatten_dict(arrays)  # type: ignore[no-untyped-call]
+    return ImportedModel(config, params, tuple(sorted(unapplied)))
 
 
 def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
@@ -491,18 +453,12 @@ def _settle_embedding(
         if repeated is None:
             continue
         first = tensors.setdefault(_EMBEDDING, repeated)
-        if first is not repeated and not _equal(first, repeated):
-            ways = {
-                _LOGITS: f'; if it is to be read, {CONFIG} must say "tie_word_embeddings": false'
-            }
+        if first is not repeated and not np.array_equal(first.array(), repeated.array()):
+            way = f'; if it is to be read, {CONFIG} must say "tie_word_embeddings": false'
             raise ExchangeError(
                 f"{root}: {alias} differs from {_EMBEDDING}, and {CONFIG} makes them one"
-                f"{ways.get(alias, '')}"
+                f"{way if alias == _LOGITS else ''}"
             )
-
-
-def _equal(first: StoredTensor, second: StoredTensor) -> bool:
-    return first.shape == second.shape and np.array_equal(first.array(), second.array())
 
 
 def _check_names(
@@ -526,29 +482,12 @@ def _some(names: list[str]) -> str:
     return f"{shown} and {len(names) - 3} more tensors" if len(names) > 3 else shown
 
 
-@functools.lru_cache(maxsize=8)  # tracing a model takes a good part of a second
-def _param_shapes(config: ModelConfig) -> Params:
+def _shapes(config: ModelConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """Return the shape of each of our arrays, by its path of keys."""
     from model.t5.network import T5
 
-    return T5(config).param_shapes()
-
-
-def _shapes(shapes: Params, place: TensorPlace) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of the whole array that a tensor goes into, and of its own part of that, as we keep it."""
-    leaf: Any = shapes
-    for key in place.path:
-        leaf = leaf[key]
-    whole = tuple(leaf.shape)
-    return whole, whole if place.layer is None else whole[1:]
-
-
-def _leaf(params: Params, path: tuple[str, ...], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    for key in path[:-1]:
-        params = params.setdefault(key, {})
-    if path[-1] not in params:
-        params[path[-1]] = np.empty(shape, np.float32)
-    array: npt.NDArray[np.float32] = params[path[-1]]
-    return array
+    shapes = flatten_dict(T5(config).param_shapes())  # type: ignore[no-untyped-call]
+    return {path: tuple(leaf.shape) for path, leaf in shapes.items()}
 
 
 # Out
@@ -579,14 +518,17 @@ def export_model(
     content = config_to_hf(config, dtype)
     require_absent(os.fspath(folder))
     places = {place.name: place for place in tensor_places(config)}
-    expected = _param_shapes(config)
-    arrays: dict[tuple[str, ...], Any] = {}
-    shapes = {}
-    for name, place in places.items():
-        whole, shape = _shapes(expected, place)
-        arrays[place.path] = _checked_leaf(params, place.path, whole)
-        shapes[name] = shape[::-1] if place.transposed else shape
-    if strangers := sorted("/".join(path) for path in _paths(params) if path not in arrays):
+    arrays, wanted = flatten_dict(params), _shapes(config)  # type: ignore[no-untyped-call]
+    for path in (place.path for place in places.values()):
+        shape = wanted[path]
+        if path not in arrays:
+            raise ExchangeError(f"the parameters lack {'/'.join(path)}, which the model has")
+        if tuple(arrays[path].shape) != shape:
+            raise ExchangeError(
+                f"{'/'.join(path)} has the shape {list(arrays[path].shape)}, the model's is "
+                f"{list(shape)}"
+            )
+    if strangers := sorted("/".join(path) for path in arrays if path not in wanted):
         raise ExchangeError(
             f"the parameters hold {_some(strangers)}, which {content['architectures'][0]} has no "
             "place for"
@@ -598,11 +540,10 @@ def export_model(
             "another model's vocabulary"
         )
 
+    shapes = {name: place.shape(wanted[place.path]) for name, place in places.items()}
+
     def tensor(name: str) -> npt.NDArray[Any]:
-        place = places[name]
-        array = arrays[place.path]
-        array = np.asarray(array if place.layer is None else array[place.layer])
-        return array.T if place.transposed else array
+        return places[name].part(arrays[places[name].path])
 
     with new_folder(os.fspath(folder), last=CONFIG) as scratch:
         write_json(scratch / CONFIG, content)
@@ -610,24 +551,3 @@ def export_model(
         if opened is not None:
             tokenizer_files.write(scratch, opened)
         safetensors_files.write(scratch, shapes, tensor, dtype=dtype, max_file_bytes=max_file_bytes)
-
-
-def _checked_leaf(params: Mapping[str, Any], path: tuple[str, ...], shape: tuple[int, ...]) -> Any:
-    leaf: Any = params
-    for key in path:
-        if not isinstance(leaf, Mapping) or key not in leaf:
-            raise ExchangeError(f"the parameters lack {'/'.join(path)}, which the model has")
-        leaf = leaf[key]
-    if tuple(leaf.shape) != shape:
-        raise ExchangeError(
-            f"{'/'.join(path)} has the shape {list(leaf.shape)}, the model's is {list(shape)}"
-        )
-    return leaf
-
-
-def _paths(tree: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    if not isinstance(tree, Mapping):
-        yield above
-        return
-    for key, value in tree.items():
-        yield from _paths(value, (*above, key))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from model.devices import pass_over_absent_tpus
 from model.exchange.hugging_face import import_model
-from model.t5.config import ModelConfig
+from model.t5.config import ModelConfig, is_whole
 from model.t5.network import T5
 from model.t5.search import search
 from model.t5.strategies import Beam, Greedy, How
@@ -142,11 +142,10 @@ class LoadedModel:
         return array.astype(np.int32)
 
 
-def _positive(name: str, value: object) -> int:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < 1:  # type: ignore[operator]
+def _positive(name: str, value: Any) -> int:
+    if not (is_whole(value) or isinstance(value, np.integer)) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    return int(value)
 
 
 def _array(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:

@@ -75,7 +75,7 @@ def read(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
     """
     root = pathlib.Path(folder)
     if (root / SINGLE).exists():
-        return dict(_read_header(root / SINGLE))
+        return _read_header(root / SINGLE)
     if (root / INDEX).exists():
         return _read_shards(root)
     for name in ("pytorch_model.bin", "pytorch_model.bin.index.json"):
@@ -99,7 +99,7 @@ def _read_shards(root: pathlib.Path) -> dict[str, StoredTensor]:
             raise TensorFileError(f"{path}: names {name!r}, which is not a file beside it")
         if not (root / name).is_file():
             raise TensorFileError(f"{root}: {name!r} is missing, which {INDEX} names")
-        shards[name] = dict(_read_header(root / name))
+        shards[name] = _read_header(root / name)
     found = {}
     for tensor, name in places.items():
         if tensor not in shards[name]:
@@ -108,7 +108,7 @@ def _read_shards(root: pathlib.Path) -> dict[str, StoredTensor]:
     return found
 
 
-def _read_header(path: pathlib.Path) -> Iterator[tuple[str, StoredTensor]]:
+def _read_header(path: pathlib.Path) -> dict[str, StoredTensor]:
     if not path.is_file():
         raise TensorFileError(f"{path}: not a file but a pipe, a device or a folder")
     try:
@@ -119,9 +119,11 @@ def _read_header(path: pathlib.Path) -> Iterator[tuple[str, StoredTensor]]:
         raise TensorFileError(
             f"{path}: not a safetensors file, cut short or damaged: {reason}"
         ) from None
+    found = {}
     for name in file.keys():  # noqa: SIM118 - not a mapping
-        stored = file.get_slice(name)
-        yield name, StoredTensor(path, name, stored.get_dtype(), tuple(stored.get_shape()), file)
+        kept = file.get_slice(name)
+        found[name] = StoredTensor(path, name, kept.get_dtype(), tuple(kept.get_shape()), file)
+    return found
 
 
 def write(
@@ -131,30 +133,25 @@ def write(
     *,
     dtype: Literal["float32", "bfloat16"] = "float32",
     max_file_bytes: int = 5_000_000_000,
-) -> list[pathlib.Path]:
+) -> None:
     """Write tensors in the order of ``shapes``, asking ``tensor(name)`` for one at a time.
 
     What they need in memory is what the largest of them needs. They go into ``model.safetensors``
     or, beyond ``max_file_bytes`` of tensors, into several files and their index; a tensor larger
-    than that has a file of its own. Returns the paths written.
+    than that has a file of its own.
     """
     root = pathlib.Path(folder)
     kind = DTYPES[_NAMES[dtype]]
     sizes = {name: math.prod(shape) * kind.itemsize for name, shape in shapes.items()}
     shards = list(_shards(sizes, max_file_bytes))
-    if len(shards) == 1:
-        _write_file(root / SINGLE, shards[0], shapes, tensor, dtype)
-        return [root / SINGLE]
-    paths = []
     places = {}
     for number, names in enumerate(shards, 1):
-        path = root / f"model-{number:05}-of-{len(shards):05}.safetensors"
-        _write_file(path, names, shapes, tensor, dtype)
-        places.update(dict.fromkeys(names, path.name))
-        paths.append(path)
-    index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places}
-    write_json(root / INDEX, index)
-    return [*paths, root / INDEX]
+        name = f"model-{number:05}-of-{len(shards):05}.safetensors" if shards[1:] else SINGLE
+        _write_file(root / name, names, shapes, tensor, dtype)
+        places.update(dict.fromkeys(names, name))
+    if shards[1:]:
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places}
+        write_json(root / INDEX, index)
 
 
 def _shards(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:

@@ -110,9 +110,7 @@ def _whole(path: pathlib.Path, raw: Mapping[str, Any], spiece: bytes | None) -> 
     _check_pre_tokenizer(path, raw.get("pre_tokenizer"))
     charsmap = _charsmap(path, raw.get("normalizer"))
     vocab = [(str(text), float(score)) for text, score in model["vocab"]]
-    tokens = {
-        int(token["id"]): _token(path, token["id"], token["content"], token) for token in added
-    }
+    tokens = {int(token["id"]): _token(path, token["id"], token) for token in added}
     if spiece is None:
         count = next(
             (at for at, (text, _) in enumerate(vocab) if _SENTINEL.fullmatch(text)), len(vocab)
@@ -129,9 +127,8 @@ def _whole(path: pathlib.Path, raw: Mapping[str, Any], spiece: bytes | None) -> 
         content = without_notes(spiece)
         own = read_model(content)
         count = len(own.pieces)
-        names = [text.removeprefix("▁") if "<extra_id_" in text else text for text, _ in own.pieces]
-        others = [text.removeprefix("▁") if "<extra_id_" in text else text for text, _ in vocab]
-        if names != others[:count] or (charsmap or b"") != own.charsmap:
+        names, others = ([_spelt(text) for text, _ in each] for each in (own.pieces, vocab[:count]))
+        if names != others or (charsmap or b"") != own.charsmap:
             raise VocabularyError(
                 f"{path} and {SPIECE} beside it are of different vocabularies: delete the one that "
                 "is not the model's"
@@ -184,15 +181,19 @@ def _charsmap(path: pathlib.Path, raw: Any) -> bytes | None:
     return base64.b64decode(rest[0]["precompiled_charsmap"] or "") or None
 
 
-def _token(path: pathlib.Path, index: Any, content: Any, flags: Mapping[str, Any]) -> AddedToken:
-    token = AddedToken(
-        content=str(content),
-        id=int(index),
-        special=bool(flags.get("special")),
-        normalized=bool(flags.get("normalized")),
-        lstrip=bool(flags.get("lstrip")),
-        rstrip=bool(flags.get("rstrip")),
-    )
+def _spelt(piece: str) -> str:
+    """Return a piece as text has it where it is a sentinel, which some models have as a word."""
+    return piece.removeprefix("▁") if "<extra_id_" in piece else piece
+
+
+def _own_sentinels(model: SentencePieceModel) -> set[int]:
+    return {at for at, (text, _) in enumerate(model.pieces) if _SENTINEL.fullmatch(_spelt(text))}
+
+
+def _token(path: pathlib.Path, index: Any, flags: Mapping[str, Any]) -> AddedToken:
+    names = ("special", "normalized", "lstrip", "rstrip")
+    told = {name: bool(flags.get(name)) for name in names}
+    token = AddedToken(content=str(flags["content"]), id=int(index), **told)
     if flags.get("single_word"):
         raise VocabularyError(f"{path}: added token {token.content!r} is single_word")
     if not token.content:
@@ -210,7 +211,7 @@ def _from_spiece(
     """Give tokens beside a SentencePiece model the ids that T5Tokenizer gives them."""
     content = without_notes(spiece)
     model = read_model(content)
-    own = sum(_SENTINEL.fullmatch(text.removeprefix("▁")) is not None for text, _ in model.pieces)
+    own = len(_own_sentinels(model))
     listed = [
         text
         for name in ("additional_special_tokens", "extra_special_tokens")
@@ -237,14 +238,12 @@ def _from_spiece(
         for k in range(count)
     }
     for index, flags in (settings.get("added_tokens_decoder") or {}).items():
-        token = _token(root / _SETTINGS, index, flags["content"], flags)
-        _settle(root / _SETTINGS, tokens, token)
+        _settle(root / _SETTINGS, tokens, _token(root / _SETTINGS, index, flags))
     for text, index in added.items():
-        known = any(token.content == text for token in tokens.values())
-        if not known:
+        if text not in {token.content for token in tokens.values()}:
             _settle(root / _ADDED, tokens, AddedToken(text, int(index), special=text in listed))
     spelt = {text for text, _ in model.pieces} | {token.content for token in tokens.values()}
-    spelt |= {text.removeprefix("▁") for text in spelt if "<extra_id_" in text}
+    spelt |= set(map(_spelt, spelt))
     for text in dict.fromkeys(listed):
         if text not in spelt:  # T5Tokenizer gives it the next id
             index = max([first - 1, *tokens]) + 1
@@ -289,12 +288,7 @@ def _notes(root: pathlib.Path, found: _Pieces) -> Notes:
 
     Raises VocabularyError if a sentinel or an added token has an unsupported id.
     """
-    first = len(found.model.pieces)
-    own = {
-        index
-        for index, (text, _) in enumerate(found.model.pieces)
-        if _SENTINEL.fullmatch(text.removeprefix("▁"))
-    }
+    first, own = len(found.model.pieces), _own_sentinels(found.model)
     sentinels: dict[int, int] = {}
     others: list[AddedToken] = []
     for token in sorted(found.beside, key=lambda token: token.id):
@@ -355,6 +349,11 @@ def write(folder: str | os.PathLike[str], vocabulary: Vocabulary) -> None:
     marks = [*sentinels, *(token.content for token in vocabulary.added if token.special)]
     whole = _tokenizer(model, vocabulary, sentinels)
     write_json(root / _WHOLE, whole)
+    # Added tokens as Transformers 4 reads them.
+    decoder = {
+        str(token["id"]): {name: value for name, value in token.items() if name != "id"}
+        for token in whole["added_tokens"]
+    }
     write_json(
         root / _SETTINGS,
         {
@@ -362,7 +361,7 @@ def write(folder: str | os.PathLike[str], vocabulary: Vocabulary) -> None:
             "extra_ids": 0 if own else vocabulary.extra_ids,
             **names,
             "additional_special_tokens": marks,
-            **({"added_tokens_decoder": _decoder(whole)} if vocabulary.added else {}),
+            **({"added_tokens_decoder": decoder} if vocabulary.added else {}),
             "clean_up_tokenization_spaces": False,
             "model_max_length": 512,
         },
@@ -370,14 +369,6 @@ def write(folder: str | os.PathLike[str], vocabulary: Vocabulary) -> None:
     write_json(root / _SPECIAL, {**names, "additional_special_tokens": marks})
     if above := {t.content: t.id for t in vocabulary.added if t.id >= vocabulary.size}:
         write_json(root / _ADDED, above)
-
-
-def _decoder(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """Return added tokens as ``tokenizer_config.json`` has them, for Transformers 4."""
-    return {
-        str(token["id"]): {name: value for name, value in token.items() if name != "id"}
-        for token in whole["added_tokens"]
-    }
 
 
 def _tokenizer(

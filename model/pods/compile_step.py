@@ -14,8 +14,9 @@ from model.t5.config import ModelConfig
 from model.t5.flops import step_flops
 from model.t5.network import T5
 from model.training import sharding
+from model.training.memory import StepMemory
 from model.training.optimizer import inverse_square_root
-from model.training.programs import Placement, compile_train_step, place, possible_meshes
+from model.training.programs import Placement, compile_train_step, place_run
 from model.training.train_config import StepConfig
 from model.training.train_step import Learner
 
@@ -43,39 +44,32 @@ class StepPlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PodReport:
-    """What came of compiling. Bytes are of one device."""
+    """What came of compiling."""
 
     plan: StepPlan
     mesh: str
     refused: tuple[str, ...]  #: meshes tried before that did not fit
-    state_bytes: int  #: parameters and optimizer state, updated in place
-    batch_bytes: int
-    temporary_bytes: int  #: activations, gradients, gathered parameters
+    memory: StepMemory
     roofline: Roofline
     exchanges: dict[tuple[str, int], tuple[float, float]]
     whole: tuple[str, ...]  #: arrays held whole though a rule would divide them
     compile_s: float
 
     @property
-    def used_bytes(self) -> int:
-        """Bytes of one device that the step needs at once."""
-        return self.state_bytes + self.batch_bytes + self.temporary_bytes
-
-    @property
-    def sequences_per_s(self) -> float:
-        """Sequences per second, at best."""
-        return self.plan.batch.batch_size / self.roofline.step_s
+    def state_bytes(self) -> int:
+        """Bytes of parameters and optimizer state on one device, updated in place."""
+        return self.memory.parameters + self.memory.optimizer
 
     @property
     def tokens_per_s(self) -> float:
         """Positions of encoder and decoder per second, at best."""
-        return self.sequences_per_s / self.plan.batch.batch_size * self.plan.batch.tokens
+        return self.plan.batch.tokens / self.roofline.step_s
 
 
 def compile_step(plan: StepPlan, say: Callable[[str], None] | None = None) -> PodReport:
     """Compile one training step as ``c4 pretrain`` would run it, Adafactor and all.
 
-    With ``mesh="auto"`` the candidates of :func:`model.training.sharding.mesh_candidates` are
+    With ``mesh="auto"`` the meshes of :func:`model.training.sharding.possible_meshes` are
     compiled one after another until one fits. ``say`` gets a line before each is compiled.
 
     Raises:
@@ -85,13 +79,16 @@ def compile_step(plan: StepPlan, say: Callable[[str], None] | None = None) -> Po
     devices = topology_devices(plan.topology)
     learner = Learner(T5(plan.config), inverse_square_root(), plan.step)
     bytes_there = plan.topology.chip.device_bytes
-    meshes = possible_meshes(learner, plan.mesh, plan.batch, devices, bytes_there)[:_TRIES]
+    meshes = sharding.possible_meshes(
+        plan.mesh, devices, learner.model, plan.batch,
+        device_bytes=bytes_there, accumulate=plan.step.accumulate,
+    )  # fmt: skip
     refused: list[str] = []
-    for shape in meshes:
+    for shape in meshes[:_TRIES]:
         if say is not None:
             say(f"compiling for mesh {shape}, which takes one to three minutes")
         try:
-            return _compiled(plan, learner, place(learner, shape, devices), tuple(refused))
+            return _compiled(plan, learner, place_run(learner, shape, devices), tuple(refused))
         except DoesNotFitError as error:
             refused.append(f"{shape} ({error})")
     raise DoesNotFitError(
@@ -109,33 +106,29 @@ def _compiled(
 ) -> PodReport:
     start = time.monotonic()
     try:
-        compiled = compile_train_step(learner, plan.batch, placement).compiled
+        program = compile_train_step(learner, plan.batch, placement)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise DoesNotFitError(_refusal(str(error))) from None
     seconds = time.monotonic() - start
-    memory, text = compiled.memory_analysis(), compiled.as_text()
-    if memory is None or text is None:
+    text = program.compiled.as_text()
+    if program.memory is None or text is None:
         raise ValueError(
             "this release of JAX reports no memory use of compiled programs: update jax[tpu]"
         )
-    state_bytes = int(memory.alias_size_in_bytes)
     in_order = list(placement.mesh.devices.flat)
     cost = program_cost(text, len(in_order))
-    shape, model = placement.shape, learner.model
-    flops = step_flops(plan.config, {name: size for name, (size, _) in plan.batch.arrays.items()})
+    batch = plan.batch
+    flops = step_flops(plan.config, batch.batch_size, batch.decoder_length, batch.encoder_length)
     return PodReport(
         plan=plan,
-        mesh=str(shape),
+        mesh=str(placement.shape),
         refused=refused,
-        state_bytes=state_bytes,
-        batch_bytes=int(memory.argument_size_in_bytes) - state_bytes,
-        temporary_bytes=int(memory.temp_size_in_bytes)
-        + max(0, int(memory.output_size_in_bytes) - state_bytes),
+        memory=program.memory,
         roofline=roofline(cost, plan.topology, in_order, flops),
         exchanges=by_kind(cost.collectives, plan.topology, in_order),
-        whole=tuple(sharding.undivided_axes(shape, model.param_axes(), model.param_shapes())),
+        whole=tuple(sharding.undivided_axes(placement.shape, learner.model)),
         compile_s=seconds,
     )
 
@@ -172,9 +165,9 @@ def report_lines(report: PodReport) -> Iterator[str]:
     for each in report.whole:
         yield f"  {each}"
     yield (
-        f"bytes a device: {_gib(report.state_bytes)} state + {_gib(report.batch_bytes)} batch + "
-        f"{_gib(report.temporary_bytes)} temporary = {_gib(report.used_bytes)} GiB, "
-        f"{report.used_bytes / chip.device_bytes:.0%} of what there is"
+        f"bytes a device: {_gib(report.state_bytes)} state + {_gib(report.memory.batch)} batch + "
+        f"{_gib(report.memory.temporaries)} temporary = {_gib(report.memory.total)} GiB, "
+        f"{report.memory.total / chip.device_bytes:.0%} of what there is"
     )
     program = line.program_flops * topology.device_count
     yield (

@@ -45,6 +45,15 @@ class ProgramCost:
     cycles: float
     collectives: tuple[Collective, ...]
 
+    def plus(self, other: "ProgramCost", times: float = 1.0) -> "ProgramCost":
+        """Return the cost of this and so many runs of another."""
+        return ProgramCost(
+            self.flops + other.flops * times,
+            self.cycles + other.cycles * times,
+            self.collectives
+            + tuple(dataclasses.replace(c, times=c.times * times) for c in other.collectives),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class _Instruction:
@@ -53,17 +62,6 @@ class _Instruction:
     opcode: str
     operands: tuple[str, ...]
     attributes: str  #: all that follows the operands
-    text: str
-
-
-@dataclasses.dataclass
-class _Sums:
-    flops: float = 0.0
-    cycles: float = 0.0
-
-    def add(self, other: "_Sums", times: float = 1.0) -> None:
-        self.flops += other.flops * times
-        self.cycles += other.cycles * times
 
 
 def program_cost(text: str, devices: int) -> ProgramCost:
@@ -76,7 +74,8 @@ def program_cost(text: str, devices: int) -> ProgramCost:
     Raises:
       ValueError: the text is not that of a compiled program.
     """
-    return _Program(text, devices).cost()
+    program = _Program(text, devices)
+    return program.cost(program.entry)
 
 
 class _Program:
@@ -97,47 +96,33 @@ class _Program:
                     current[instruction.name] = instruction
         if entry is None:
             raise ValueError("no ENTRY in the program's text: pass what Compiled.as_text() gives")
-        self._entry = entry
+        self.entry: str = entry
 
-    def cost(self) -> ProgramCost:
-        sums, collectives = self._walk(self._entry)
-        return ProgramCost(sums.flops, sums.cycles, tuple(collectives))
-
-    def _walk(self, name: str) -> tuple[_Sums, list[Collective]]:
+    def cost(self, name: str) -> ProgramCost:
         """Return the sums over the instructions of a computation, unless it is fused."""
-        total = _Sums()
-        collectives: list[Collective] = []
+        total = ProgramCost(0.0, 0.0, ())
         seen: set[str] = set()  # an exchange in pieces has one channel
         for instruction in self._computations[name].values():
             opcode = instruction.opcode
             if opcode == "while":
                 trips = self._trips(instruction)
                 for called in (_called(instruction, "body"), _called(instruction, "condition")):
-                    sums, inner = self._walk(called)
-                    total.add(sums, trips)
-                    collectives += [
-                        dataclasses.replace(each, times=each.times * trips) for each in inner
-                    ]
+                    total = total.plus(self.cost(called), trips)
             elif opcode == "call":
-                sums, inner = self._walk(_called(instruction, "to_apply"))
-                total.add(sums)
-                collectives += inner
+                total = total.plus(self.cost(_called(instruction, "to_apply")))
             elif opcode == "conditional":
                 # One branch runs; which one is unknown, so the most expensive one is counted.
-                branches = [self._walk(branch) for branch in _branches(instruction)]
-                sums, inner = max(branches, key=lambda branch: branch[0].cycles)
-                total.add(sums)
-                collectives += inner
+                branches = [self.cost(branch) for branch in _branches(instruction)]
+                total = total.plus(max(branches, key=lambda branch: branch.cycles))
             else:
                 cycles = _CYCLES.search(instruction.attributes)
-                total.add(
-                    _Sums(
-                        sum(map(self._flops_of_product, self._inside(instruction, name))),
-                        float(cycles[1]) if cycles else 0.0,
-                    )
+                one = ProgramCost(
+                    sum(map(self._flops_of_product, self._inside(instruction, name))),
+                    float(cycles[1]) if cycles else 0.0,
+                    tuple(self._exchanges(instruction, name, seen)),
                 )
-                collectives += self._exchanges(instruction, name, seen)
-        return total, collectives
+                total = total.plus(one)
+        return total
 
     def _inside(self, instruction: _Instruction, name: str) -> Iterator[tuple[_Instruction, str]]:
         """Yield the instruction and all that are fused into it, with their computations' names."""
@@ -225,13 +210,13 @@ class _Program:
         labels = _LABELS.search(instruction.attributes)
         if labels is None:
             return 0.0
-        _, of_kernel, of_out = labels[1], labels[2], labels[3]
+        of_left, of_kernel, of_out = labels.groups()
         window = _WINDOW.search(instruction.attributes)
         spatial = sorted(letter for letter in of_kernel if letter.isdigit())
         products = 1
         for number, letter in enumerate(spatial):
             products *= window_products(
-                left[labels[1].index(letter)],
+                left[of_left.index(letter)],
                 out[of_out.index(letter)],
                 _window_of(window[1] if window else "", number),
             )
@@ -249,19 +234,21 @@ class _Window:
     kernel_dilation: int = 1
 
 
+_WINDOW_FIELDS = {
+    "size": "size", "stride": "stride", "pad": "pad_low", "lhs_dilate": "input_dilation",
+    "rhs_dilate": "kernel_dilation",
+}  # fmt: skip
+
+
 def _window_of(text: str, number: int) -> _Window:
-    """Return one dimension of ``size=16x8 stride=15x7 lhs_dilate=16x8``."""
+    """Return one dimension of ``size=16x8 stride=15x7 pad=0_0x3_3 lhs_dilate=16x8``."""
     fields = dict(part.split("=", 1) for part in text.split())
-
-    def at(name: str, default: str) -> str:
-        return fields[name].split("x")[number] if name in fields else default
-
     return _Window(
-        int(at("size", "1")),
-        int(at("stride", "1")),
-        int(at("pad", "0_0").split("_")[0]),
-        int(at("lhs_dilate", "1")),
-        int(at("rhs_dilate", "1")),
+        **{
+            ours: int(fields[name].split("x")[number].split("_")[0])
+            for name, ours in _WINDOW_FIELDS.items()
+            if name in fields
+        }
     )
 
 
@@ -343,7 +330,7 @@ def _instruction(line: str) -> _Instruction | None:
     close = _closing(rest, len(opcode))
     inside = rest[len(opcode) + 1 : close]
     operands = _OPERAND.findall(inside) or [inside]
-    return _Instruction(name, kind, opcode, tuple(operands), rest[close + 1 :], line)
+    return _Instruction(name, kind, opcode, tuple(operands), rest[close + 1 :])
 
 
 def _closing(text: str, start: int) -> int:

@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Literal
 
 from pipelines.options import option, set_by
@@ -98,19 +97,18 @@ class ModelConfig:
                 "relative_max_distance must be beyond the exact buckets, got "
                 f"{self.relative_max_distance} with {self.relative_buckets} buckets"
             )
-        if not (_is_number(self.dropout_rate) and 0 <= self.dropout_rate < 1):
+        if not (is_number(self.dropout_rate) and 0 <= self.dropout_rate < 1):
             raise ValueError(
                 f"dropout_rate must be in [0, 1), got {self.dropout_rate!r} (--dropout)"
             )
-        if not (_is_number(self.norm_epsilon) and 0 < self.norm_epsilon < 1):
+        if not (is_number(self.norm_epsilon) and 0 < self.norm_epsilon < 1):
             raise ValueError(f"norm_epsilon must be in (0, 1), got {self.norm_epsilon!r}")
         object.__setattr__(self, "eos_ids", tuple(self.eos_ids))  # a list where JSON held it
         for name, ids in (
             ("pad_id", (self.pad_id,)), ("start_id", (self.start_id,)), ("eos_ids", self.eos_ids),
         ):  # fmt: skip
             for value in ids:
-                whole = isinstance(value, int) and not isinstance(value, bool)
-                if not (whole and 0 <= value < self.vocab_size):
+                if not (is_whole(value) and 0 <= value < self.vocab_size):
                     raise ValueError(
                         f"{name} must be ids from 0 to {self.vocab_size - 1}, got {value!r}"
                     )
@@ -171,16 +169,22 @@ class ModelConfig:
         return count
 
 
-def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def _check_positive(name: str, value: Any) -> None:
+    if not is_whole(value) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
     if value >= 2**31:  # XLA indexes many things in 32 bits, and no device holds such an axis
         shown = f"{value:.3g}" if value < 10**300 else "far more"  # than a float can show
         raise ValueError(f"{name} must be below 2**31, got {shown}")
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether a value is a number; Python counts true and false among them."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> bool:
+    """Return whether a value is an integer."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _v1_0(layers: int, d_model: int, d_ff: int, d_kv: int, heads: int) -> ModelConfig:
@@ -196,36 +200,32 @@ def _v1_1(layers: int, d_model: int, d_ff: int, d_kv: int, heads: int) -> ModelC
 
 #: Name to model. Paper section 3.7 and, for "2x" and "4x", section 3.6; the v1.1 sizes are those
 #: of the released checkpoints.
-SIZES: Mapping[str, ModelConfig] = MappingProxyType(
-    {
-        "small": _v1_0(6, 512, 2048, 64, 8),
-        "base": _v1_0(12, 768, 3072, 64, 12),
-        "large": _v1_0(24, 1024, 4096, 64, 16),
-        "3B": _v1_0(24, 1024, 16384, 128, 32),
-        "11B": _v1_0(24, 1024, 65536, 128, 128),
-        "2x": _v1_0(16, 1024, 4096, 64, 16),
-        "4x": _v1_0(32, 1024, 4096, 64, 16),
-        "v1.1-small": _v1_1(8, 512, 1024, 64, 6),
-        "v1.1-base": _v1_1(12, 768, 2048, 64, 12),
-        "v1.1-large": _v1_1(24, 1024, 2816, 64, 16),
-        "v1.1-xl": _v1_1(24, 2048, 5120, 64, 32),
-        "v1.1-xxl": _v1_1(24, 4096, 10240, 64, 64),
-        # Not of the paper: for a look on a laptop, and for tests of whole runs.
-        "tiny": _v1_0(2, 128, 256, 32, 4),
-    }
-)
+SIZES: Mapping[str, ModelConfig] = {
+    "small": _v1_0(6, 512, 2048, 64, 8),
+    "base": _v1_0(12, 768, 3072, 64, 12),
+    "large": _v1_0(24, 1024, 4096, 64, 16),
+    "3B": _v1_0(24, 1024, 16384, 128, 32),
+    "11B": _v1_0(24, 1024, 65536, 128, 128),
+    "2x": _v1_0(16, 1024, 4096, 64, 16),
+    "4x": _v1_0(32, 1024, 4096, 64, 16),
+    "v1.1-small": _v1_1(8, 512, 1024, 64, 6),
+    "v1.1-base": _v1_1(12, 768, 2048, 64, 12),
+    "v1.1-large": _v1_1(24, 1024, 2816, 64, 16),
+    "v1.1-xl": _v1_1(24, 2048, 5120, 64, 32),
+    "v1.1-xxl": _v1_1(24, 4096, 10240, 64, 64),
+    # Not of the paper: for a look on a laptop, and for tests of whole runs.
+    "tiny": _v1_0(2, 128, 256, 32, 4),
+}
 
 #: Name to what it changes in a size (paper section 3.2, table 2). "half-layer" is the paper's
 #: encoder-decoder of 6 + 6 layers beside its 12 + 12.
-ARCHITECTURES: Mapping[str, str] = MappingProxyType(
-    {
-        "encoder-decoder": "an encoder and a decoder of their own (the paper's T5)",
-        "shared-encoder-decoder": "encoder and decoder share all but cross-attention",
-        "half-layer": "an encoder-decoder with half the layers in each",
-        "language-model": "a decoder only, causal attention",
-        "prefix-language-model": "a decoder only, full attention inside the inputs",
-    }
-)
+ARCHITECTURES: Mapping[str, str] = {
+    "encoder-decoder": "an encoder and a decoder of their own (the paper's T5)",
+    "shared-encoder-decoder": "encoder and decoder share all but cross-attention",
+    "half-layer": "an encoder-decoder with half the layers in each",
+    "language-model": "a decoder only, causal attention",
+    "prefix-language-model": "a decoder only, full attention inside the inputs",
+}
 
 
 def model_config(size: str, architecture: str = "encoder-decoder", **changes: Any) -> ModelConfig:
@@ -239,8 +239,9 @@ def model_config(size: str, architecture: str = "encoder-decoder", **changes: An
     ValueError: no size 'smal', perhaps 'small'; sizes: small, base, large, 3B, 11B, 2x, 4x, \
 v1.1-small, v1.1-base, v1.1-large, v1.1-xl, v1.1-xxl, tiny
     """
-    config = SIZES[_known("size", size, tuple(SIZES))]
-    _known("architecture", architecture, tuple(ARCHITECTURES))
+    require_known("size", size, tuple(SIZES), "sizes")
+    require_known("architecture", architecture, tuple(ARCHITECTURES), "architectures")
+    config = SIZES[size]
     if architecture == "half-layer":
         config = config.replace(num_layers=config.num_layers // 2)
     else:
@@ -248,10 +249,9 @@ v1.1-small, v1.1-base, v1.1-large, v1.1-xl, v1.1-xxl, tiny
     return config.replace(**changes)
 
 
-def _known(what: str, name: str, names: tuple[str, ...]) -> str:
+def require_known(what: str, name: str, names: tuple[str, ...], plural: str) -> None:
+    """Raise ValueError, with the nearest name and all, for a name that is not among them."""
     if name not in names:
         near = difflib.get_close_matches(name, names, 1, 0.4)
         hint = f", perhaps {near[0]!r}" if near else ""
-        plural = {"size": "sizes", "architecture": "architectures"}[what]
         raise ValueError(f"no {what} {name!r}{hint}; {plural}: {', '.join(names)}")
-    return name

@@ -5,7 +5,6 @@ A single model is an ensemble of one. The paper averages logits, not probabiliti
 
 from collections.abc import Mapping, Sequence
 
-import flax
 import jax
 import jax.numpy as jnp
 
@@ -15,17 +14,8 @@ from model.t5.network import T5, Params
 
 #: Parameters of each member.
 Members = tuple[Params, ...]
-
-
-@flax.struct.dataclass
-class EnsembleCache:
-    """What decoding remembers of each member."""
-
-    members: tuple[DecoderCache, ...]
-
-    def take(self, beams: jax.Array) -> "EnsembleCache":
-        """Return the cache of other beams; see `DecoderCache.take`."""
-        return EnsembleCache(tuple(member.take(beams) for member in self.members))
+#: What decoding remembers of each.
+Caches = tuple[DecoderCache, ...]
 
 
 def start(
@@ -34,8 +24,8 @@ def start(
     inputs: Mapping[str, jax.Array],
     max_new_tokens: int,
     beams: int = 1,
-) -> tuple[jax.Array, EnsembleCache]:
-    """Return the logits of each first new token, and the cache; see `model.t5.decode.start`."""
+) -> tuple[jax.Array, Caches]:
+    """Return the logits of each first new token, and the caches; see `model.t5.decode.start`."""
     return _averaged(
         [decode.start(model, params, inputs, max_new_tokens, beams) for params in members]
     )
@@ -47,16 +37,14 @@ def step_weights(model: T5, members: Members) -> tuple[StepWeights, ...]:
 
 
 def step(
-    model: T5, weights: Sequence[StepWeights], cache: EnsembleCache, tokens: jax.Array
-) -> tuple[jax.Array, EnsembleCache]:
+    model: T5, weights: Sequence[StepWeights], caches: Caches, tokens: jax.Array
+) -> tuple[jax.Array, Caches]:
     """Read a token of each beam; see `model.t5.decode.step`."""
-    pairs = zip(weights, cache.members, strict=True)
+    pairs = zip(weights, caches, strict=True)
     return _averaged([decode.step(model, each, kept, tokens) for each, kept in pairs])
 
 
-def _averaged(
-    members: Sequence[tuple[jax.Array, DecoderCache]],
-) -> tuple[jax.Array, EnsembleCache]:
+def _averaged(members: Sequence[tuple[jax.Array, DecoderCache]]) -> tuple[jax.Array, Caches]:
     logits, caches = zip(*members, strict=True)
     mean = logits[0] if len(logits) == 1 else jnp.mean(jnp.stack(logits), axis=0)
-    return mean, EnsembleCache(caches)
+    return mean, caches

@@ -6,27 +6,27 @@ positions, also those a mask hides. Nothing here depends on how the network is c
 rematerialisation computes again is not counted.
 """
 
-from collections.abc import Mapping
-
 from model.t5.config import ModelConfig
 
-Shapes = Mapping[str, tuple[int, ...]]
 
-
-def forward_flops(config: ModelConfig, shapes: Shapes) -> dict[str, int]:
+def forward_flops(
+    config: ModelConfig, batch: int, length: int, inputs: int | None = None
+) -> dict[str, int]:
     """Return the operations of a forward pass by part: "encoder" if any, "decoder", "logits".
 
-    `shapes` are those of a batch: "decoder_input_tokens" (sequences, length), and
-    "encoder_tokens" for a model with an encoder; others are ignored. Projecting the encoder's
-    output to keys and values counts to the decoder.
-    Raises ValueError if one is missing or is not two numbers.
+    Projecting the encoder's output to keys and values counts to the decoder.
+
+    Args:
+      config: the model.
+      batch: sequences.
+      length: of each in the decoder, in tokens.
+      inputs: length in the encoder, for a model with one.
 
     >>> from model.t5.config import model_config
-    >>> shapes = {"encoder_tokens": (128, 512), "decoder_input_tokens": (128, 114)}
-    >>> {part: f"{n:.2e}" for part, n in forward_flops(model_config("base"), shapes).items()}
+    >>> flops = forward_flops(model_config("base"), 128, 114, 512)
+    >>> {part: f"{n:.2e}" for part, n in flops.items()}
     {'encoder': '1.24e+13', 'decoder': '5.08e+12', 'logits': '7.20e+11'}
     """
-    batch, length = _shape(shapes, "decoder_input_tokens")
     width, inner = config.d_model, config.inner_dim
     feed_forward = (3 if config.feed_forward == "gated-gelu" else 2) * width * config.d_ff
     if config.adapter is not None:
@@ -39,7 +39,7 @@ def forward_flops(config: ModelConfig, shapes: Shapes) -> dict[str, int]:
     decoder = length * (attention + feed_forward) + pairs(length, length)
     parts = {}
     if config.has_encoder:
-        _, inputs = _shape(shapes, "encoder_tokens")
+        assert inputs is not None
         encoder = inputs * (attention + feed_forward) + pairs(inputs, inputs)
         parts["encoder"] = 2 * batch * config.num_layers * encoder
         decoder += (length + inputs) * attention // 2 + pairs(length, inputs)
@@ -48,19 +48,9 @@ def forward_flops(config: ModelConfig, shapes: Shapes) -> dict[str, int]:
     return parts
 
 
-def step_flops(config: ModelConfig, shapes: Shapes) -> int:
+def step_flops(config: ModelConfig, batch: int, length: int, inputs: int | None = None) -> int:
     """Return the operations of a training step: two products backward for each one forward.
 
-    `shapes` as in `forward_flops`.
+    Arguments are those of `forward_flops`.
     """
-    return 3 * sum(forward_flops(config, shapes).values())
-
-
-def _shape(shapes: Shapes, name: str) -> tuple[int, int]:
-    shape = shapes.get(name)
-    if shape is None or len(shape) != 2:
-        raise ValueError(
-            f"flops needs the shape of {name} as (sequences, length), got {shape}; batch has "
-            f"{', '.join(shapes) or 'nothing'}"
-        )
-    return shape[0], shape[1]
+    return 3 * sum(forward_flops(config, batch, length, inputs).values())

@@ -1,7 +1,8 @@
 """T5 as pure functions of its parameters: one stack of blocks, put together five ways."""
 
+import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -63,7 +64,7 @@ class T5:
 
     def param_shapes(self) -> Params:
         """Return what `init` would, as `jax.ShapeDtypeStruct`; nothing is computed."""
-        shapes: Params = jax.eval_shape(self.init, jax.random.key(0))
+        shapes: Params = nn.meta.unbox(_boxed_shapes(self.config))
         return shapes
 
     def param_axes(self) -> Params:
@@ -72,10 +73,9 @@ class T5:
         Names: "layers", "vocab", "embed" (the width of the model), "norm" (that of a norm's
         scale), "heads" (all heads side by side), "mlp", "relpos_heads", "buckets".
         """
-        boxed = jax.eval_shape(self._boxed, jax.random.key(0))
         axes: Params = jax.tree.map(
             lambda box: ("layers",) * (box.value.ndim - len(box.names)) + box.names,
-            boxed,
+            _boxed_shapes(self.config),
             is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned),
         )
         return axes
@@ -100,18 +100,10 @@ class T5:
                 "call logits"
             )
         stack = params["shared"] if self.config.shares_stacks else params["encoder"]
-        bias = self._bias(stack, tokens.shape[1], bidirectional=True)
         mask = attention_mask(segment_ids, segment_ids)
-        drops = self._dropout(dropout_rng, tokens.shape, self.config.num_layers)
-        hidden = self._blocks(
-            Block(self.config),
-            stack["layers"],
-            self.embed(params, tokens, keep=drops.embedded),
-            bias,
-            mask,
-            dropout_rngs=drops.layers,
+        return self._through(
+            Block(self.config), params, stack, tokens, mask, bidirectional=True, rng=dropout_rng
         )
-        return self.finish(stack, hidden, keep=drops.final)
 
     def logits(
         self, params: Params, batch: Batch, *, dropout_rng: jax.Array | None = None
@@ -146,20 +138,12 @@ class T5:
             memory_mask = attention_mask(segments, batch["encoder_segments"])
         elif self.bidirectional_decoder:
             prefix = batch["prefix"]
-        stack = self.decoder_stack(params)
-        tokens = batch["decoder_input_tokens"]
-        drops = self._dropout(decoder_rng, tokens.shape, config.decoder_layers)
-        hidden = self._blocks(
-            self.decoder_block,
-            stack["layers"],
-            self.embed(params, tokens, keep=drops.embedded),
-            self._bias(stack, tokens.shape[1], bidirectional=self.bidirectional_decoder),
-            attention_mask(segments, segments, causal=True, prefix=prefix),
-            memory,
-            memory_mask,
-            dropout_rngs=drops.layers,
-        )
-        return self._scaled(self.finish(stack, hidden, keep=drops.final))
+        mask = attention_mask(segments, segments, causal=True, prefix=prefix)
+        hidden = self._through(
+            self.decoder_block, params, self.decoder_stack(params), batch["decoder_input_tokens"],
+            mask, memory, memory_mask, bidirectional=self.bidirectional_decoder, rng=decoder_rng,
+        )  # fmt: skip
+        return self._scaled(hidden)
 
     def head(self, params: Params) -> jax.Array:
         """Return the other factor of logits, float32 [vocabulary, d_model]."""
@@ -277,49 +261,41 @@ class T5:
             )
         return params
 
-    def _bias(self, stack: Params, length: int, *, bidirectional: bool) -> jax.Array:
-        return relative_bias(
+    def _through(
+        self, block: Block, params: Params, stack: Params, tokens: jax.Array, *context: Any,
+        bidirectional: bool, rng: jax.Array | None,
+    ) -> jax.Array:  # fmt: skip
+        """Return the output of a stack; `context` is what its blocks get besides the bias."""
+        config, (rows, length) = self.config, tokens.shape
+        keep: list[jax.Array | None] = [None, None]  # of the first block's input, of the output
+        layer_rngs = None
+        if rng is not None and config.dropout_rate:
+            layers = len(jax.tree.leaves(stack["layers"])[0])
+            rngs = jax.random.split(rng, layers + 1)
+            layer_rngs = rngs[1:]
+            ends = (1 if config.dropout_broadcast else length, config.d_model)
+            keep[:] = draw_keep(rngs[0], config.dropout_rate, rows, [ends, ends])
+        bias = relative_bias(
             stack["relative_bias"], length, length,
-            bidirectional=bidirectional, max_distance=self.config.relative_max_distance,
+            bidirectional=bidirectional, max_distance=config.relative_max_distance,
         )  # fmt: skip
 
-    def _blocks(
-        self,
-        block: Block,
-        layers: Params,
-        hidden: jax.Array,
-        *context: Any,
-        dropout_rngs: jax.Array | None,
-    ) -> jax.Array:
         def body(hidden: jax.Array, layer: Any) -> tuple[jax.Array, None]:
             layer_params, rng = layer
-            result = block.apply({"params": layer_params}, hidden, *context, dropout_rng=rng)
+            result = block.apply({"params": layer_params}, hidden, bias, *context, dropout_rng=rng)
             return cast(jax.Array, result), None
 
-        if self.config.remat != "none":
-            policy = _REMAT_POLICIES[self.config.remat]
+        if config.remat != "none":
+            policy = _REMAT_POLICIES[config.remat]
             body = jax.checkpoint(body, policy=policy, prevent_cse=False)
-        hidden, _ = jax.lax.scan(body, hidden, (layers, dropout_rngs))
-        return hidden
-
-    def _dropout(
-        self, rng: jax.Array | None, shape: tuple[int, ...], num_layers: int
-    ) -> "_StackDropout":
-        config = self.config
-        if rng is None or not config.dropout_rate:
-            return _StackDropout(None, None, None)
-        rngs = jax.random.split(rng, num_layers + 1)
-        ends = (1 if config.dropout_broadcast else shape[1], config.d_model)
-        keep = draw_keep(rngs[0], config.dropout_rate, shape[0], [ends, ends])
-        return _StackDropout(keep[0], rngs[1:], keep[1])
+        embedded = self.embed(params, tokens, keep=keep[0])
+        hidden, _ = jax.lax.scan(body, embedded, (stack["layers"], layer_rngs))
+        return self.finish(stack, hidden, keep=keep[1])
 
     def _drop(self, hidden: jax.Array, keep: jax.Array | None) -> jax.Array:
         return dropout(hidden, keep, self.config.dropout_rate)
 
 
-class _StackDropout(NamedTuple):
-    """What dropout needs in one stack, or nothing at all."""
-
-    embedded: jax.Array | None  #: mask of the first block's input
-    layers: jax.Array | None  #: a key for each block
-    final: jax.Array | None  #: mask of the stack's output
+@functools.lru_cache(maxsize=8)  # tracing a model takes a good part of a second
+def _boxed_shapes(config: ModelConfig) -> Any:
+    return jax.eval_shape(T5(config)._boxed, jax.random.key(0))

@@ -48,6 +48,11 @@ def local_size(shape: tuple[int, ...], *axes: str | None) -> int:
     return math.prod(shape if used is None else used[1](shape, axes))
 
 
+def is_axes(node: object) -> bool:
+    """Return whether a node of a tree names the axes of an array; optimizer states do not."""
+    return isinstance(node, tuple) and not hasattr(node, "_fields")
+
+
 def _check_axes(shape: tuple[int, ...], axes: tuple[str | None, ...]) -> None:
     if len(axes) != len(shape) or any(name not in (*ACTIVATION_AXES, None) for name in axes):
         raise ValueError(

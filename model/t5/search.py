@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from model.t5.config import ModelConfig
-from model.t5.ensemble import EnsembleCache, Members, start, step, step_weights
+from model.t5.ensemble import Caches, Members, start, step, step_weights
 from model.t5.network import T5, Params
 from model.t5.strategies import Beam, How, Sample
 
@@ -122,7 +122,7 @@ def _beam_search(
     how: Beam,
 ) -> jax.Array:
     config = model.config
-    logits, cache = start(model, members, inputs, max_new_tokens, how.beams)
+    logits, caches = start(model, members, inputs, max_new_tokens, how.beams)
     weights = step_weights(model, members)
     rows = logits.shape[0]
     empty = jnp.full((rows, max_new_tokens), config.pad_id, jnp.int32)
@@ -132,7 +132,7 @@ def _beam_search(
     # The first token has one past, the prompt; the others have `how.beams`.
     beams, _ = _grow(config, how, beams, logits[:, None])
 
-    def unsettled(state: tuple[_Beams, EnsembleCache]) -> jax.Array:
+    def unsettled(state: tuple[_Beams, Caches]) -> jax.Array:
         # Log-probabilities only fall, and the penalty divides by no more than that of the longest
         # sequence. The reference goes on until the worst of as many finished sequences as there
         # are beams is out of reach: the best one, which alone is returned, is not another then.
@@ -141,14 +141,14 @@ def _beam_search(
         going: jax.Array = (beams.length < max_new_tokens) & jnp.any(bound >= beams.score)
         return going
 
-    def advance(state: tuple[_Beams, EnsembleCache]) -> tuple[_Beams, EnsembleCache]:
-        beams, cache = state
+    def advance(state: tuple[_Beams, Caches]) -> tuple[_Beams, Caches]:
+        beams, caches = state
         tokens = jax.lax.dynamic_index_in_dim(beams.alive, beams.length - 1, 2, keepdims=False)
-        logits, cache = step(model, weights, cache, tokens)
+        logits, caches = step(model, weights, caches, tokens)
         beams, parents = _grow(config, how, beams, logits)
-        return beams, cache.take(parents)
+        return beams, tuple(cache.take(parents) for cache in caches)
 
-    beams, _ = jax.lax.while_loop(unsettled, advance, (beams, cache))
+    beams, _ = jax.lax.while_loop(unsettled, advance, (beams, caches))
     finished = beams.score > -jnp.inf
     return jnp.where(finished[:, None], beams.best, beams.alive[:, 0])
 

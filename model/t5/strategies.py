@@ -11,6 +11,8 @@ ValueError: top_p must be above 0 and at most 1, got 0.0 (--top-p)
 import dataclasses
 import math
 
+from model.t5.config import is_number, is_whole
+
 
 @dataclasses.dataclass(frozen=True)
 class Greedy:
@@ -34,10 +36,10 @@ class Beam:
     length_penalty: float = 0.6  #: the exponent (paper, section 3.7)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.beams, int) or isinstance(self.beams, bool) or self.beams < 1:
+        if not is_whole(self.beams) or self.beams < 1:
             raise ValueError(f"beams must be a positive integer, got {self.beams!r} (--beams)")
         # With a negative one, longer sequences could only lose, and no bound would hold.
-        if not (_is_number(self.length_penalty) and 0 <= self.length_penalty < math.inf):
+        if not (is_number(self.length_penalty) and 0 <= self.length_penalty < math.inf):
             raise ValueError(
                 f"length_penalty must be a number from 0, got {self.length_penalty!r} "
                 "(--length-penalty)"
@@ -60,21 +62,16 @@ class Sample:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.temperature) and 0 < self.temperature < math.inf):
+        if not (is_number(self.temperature) and 0 < self.temperature < math.inf):
             raise ValueError(
                 f"temperature must be a number above 0, got {self.temperature!r} (--temperature)"
             )
-        if not (_is_number(self.top_p) and 0 < self.top_p <= 1):
+        if not (is_number(self.top_p) and 0 < self.top_p <= 1):
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p!r} (--top-p)")
-        whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
-        if not (whole and 0 <= self.seed < 2**32):
+        if not (is_whole(self.seed) and 0 <= self.seed < 2**32):
             raise ValueError(
                 f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r} (--seed)"
             )
 
 
 How = Greedy | Beam | Sample
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -17,12 +17,15 @@ when all of it is there, so that one with a number for its name is whole: parame
 state, place in the data and counts of metrics belong together.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from model.small_files import read_small_file, write_json
@@ -41,13 +44,13 @@ ITEMS = (PARAMS, OPTIMIZER, PROGRESS, CHECKSUMS)  # of a checkpoint of a run
 
 _INDEX = "manifest.ocdbt"  # of the arrays of all processes
 
-_FORMAT = 1
+FORMAT = 1  # of both files
 
 
 def write_model_file(folder: pathlib.Path, config: ModelConfig) -> None:
     """Write ``model.json``, which makes a folder a model's."""
     content = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "parameters": config.parameter_count(),
         "config": dataclasses.asdict(config),
     }
@@ -59,19 +62,30 @@ def read_model_file(folder: pathlib.Path) -> ModelConfig:
 
     Raises ValueError when ``model.json`` is missing, of a later format or not a model's.
     """
-    path = folder / MODEL_FILE
     try:
-        content = json.loads(read_small_file(path))
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']}, this version reads {_FORMAT}")
-        return ModelConfig(**content["config"])
+        with of_this_version(folder / MODEL_FILE, "model") as content:
+            return ModelConfig(**content["config"])
     except FileNotFoundError:
         raise ValueError(
             f"{folder} holds no model ({MODEL_FILE} is missing): give a folder that "
             "c4 import-hf or c4 pretrain made"
         ) from None
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a model of this version: {error}") from None
+
+
+@contextlib.contextmanager
+def of_this_version(path: pathlib.Path, what: str) -> Iterator[dict[str, Any]]:
+    """Yield the content of ``model.json`` or ``run.json``, for a block that reads values of it.
+
+    Raises ValueError, naming file and ``what``, for one of a later format, and for a block to which
+    the content is strange.
+    """
+    try:
+        content = json.loads(read_small_file(path))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
+        yield content
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a {what} of this version: {error}") from None
 
 
 def newest_step(folder: pathlib.Path) -> int | None:
@@ -107,6 +121,21 @@ def this_process_only() -> ocp.options.MultiprocessingOptions:
     """Return options with which Orbax does not wait for other processes of the run."""
     number = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=number, active_processes={number})
+
+
+def own_arrays() -> ocp.PyTreeCheckpointHandler:
+    """Return a handler with which each process writes what it has of arrays.
+
+    NumPy arrays are not copied, as Orbax would: they do not change meanwhile.
+    """
+    kinds = ocp.type_handlers
+    registry = kinds.create_type_handler_registry(
+        (np.ndarray, kinds.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, kinds.ArrayHandler(primary_host=jax.process_index())),
+    )
+    return ocp.PyTreeCheckpointHandler(
+        type_handler_registry=registry, multiprocessing_options=this_process_only()
+    )
 
 
 def restore_args(like: Any) -> Any:

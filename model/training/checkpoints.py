@@ -18,6 +18,7 @@ from model.training.checkpoint_layout import (
     PARAMS,
     PROGRESS,
     is_whole,
+    own_arrays,
     restore_args,
     this_process_only,
 )
@@ -162,13 +163,10 @@ class Checkpoints:
 
 def _own_handlers() -> dict[str, ocp.CheckpointHandler]:
     """Return handlers that write what is of this process, in every process."""
-    arrays = ocp.type_handlers.create_type_handler_registry(
-        (jax.Array, ocp.type_handlers.ArrayHandler(primary_host=jax.process_index()))
-    )
     own = {"multiprocessing_options": this_process_only()}
     return {
-        PARAMS: ocp.PyTreeCheckpointHandler(type_handler_registry=arrays, **own),
-        OPTIMIZER: ocp.PyTreeCheckpointHandler(type_handler_registry=arrays, **own),
+        PARAMS: own_arrays(),
+        OPTIMIZER: own_arrays(),
         PROGRESS: ocp.JsonCheckpointHandler(**own),
         CHECKSUMS: ocp.JsonCheckpointHandler(**own),
     }

@@ -18,14 +18,19 @@ def array_checksums(tree: Any) -> dict[str, int]:
     >>> array_checksums({"a": np.float32([1.0, -0.0]), "b": {"c": np.float32([])}})
     {'a': 3212836864, 'b/c': 0}
     """
-    leaves = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    leaves = named_leaves(tree)
     on_devices = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, jax.Array)}
     sums = jax.device_get(_sums(on_devices)) if on_devices else {}
     return {
         name: int(sums[name]) if name in sums else _numpy_sum(leaf) for name, leaf in leaves.items()
+    }
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Return the leaves of a tree by their paths, joined by slashes."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 

@@ -6,19 +6,16 @@ import os
 import pathlib
 import platform
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 FOLDER = "compiled"
-_SETTINGS: Mapping[str, Any] = MappingProxyType(
-    {
-        "jax_persistent_cache_min_compile_time_secs": 0.5,
-        "jax_persistent_cache_min_entry_size_bytes": 0,
-    }
-)
+_SETTINGS: Mapping[str, Any] = {
+    "jax_persistent_cache_min_compile_time_secs": 0.5,
+    "jax_persistent_cache_min_entry_size_bytes": 0,
+}
 
 
 @contextlib.contextmanager

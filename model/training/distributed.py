@@ -4,7 +4,6 @@ Every process runs the same program. Each holds some of the devices, reads its o
 corpus, and meets the others inside the compiled step. Only the first writes files and prints.
 """
 
-import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -54,7 +53,7 @@ def initialize(cluster: Processes, *, timeout_seconds: int = 300) -> tuple[int, 
     Raises:
       ValueError: the others were not there in ``timeout_seconds``.
     """
-    if not cluster.is_explicit and detect_cluster() is None:
+    if cluster.coordinator is None and detect_cluster() is None:
         return 0, 1
     # On CPUs the processes meet through gloo, which JAX brings.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # type: ignore[no-untyped-call]
@@ -99,17 +98,25 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def gathered(text: str) -> list[str]:
+    """Return a text of each process, in their order."""
+    if jax.process_count() == 1:
+        return [text]
+    content = np.frombuffer(text.encode(), np.uint8)
+    longest = int(np.max(multihost_utils.process_allgather(np.int32(len(content)))))
+    padded = np.pad(content, (0, longest - len(content)))
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [bytes(row).rstrip(b"\0").decode() for row in rows]
+
+
 def require_agreement(what: str, value: str) -> None:
     """Check that every process was started with the same value.
 
     Raises ValueError, on all of them, that names those which differ from the first. A run whose
     processes disagree would hang in its first step, or train on something nobody asked for.
     """
-    if jax.process_count() == 1:
-        return
-    digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), dtype=np.uint8)
-    digests = np.asarray(multihost_utils.process_allgather(digest))
-    others = [number for number, row in enumerate(digests) if not np.array_equal(row, digests[0])]
+    found = gathered(value)
+    others = [number for number, each in enumerate(found) if each != found[0]]
     if others:
         raise ValueError(
             f"{what} of process {', '.join(map(str, others))} differs from that of process 0: "
@@ -125,14 +132,14 @@ def input_part(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
     part need not be neighbours in the batch: on a torus, those of a host's devices are not.
 
     Args:
-      sharding: of a batch, over its first axis (:func:`model.training.sharding.batch_sharding`).
+      sharding: of a batch (:func:`model.training.sharding.batch_sharding`).
       batch_size: sequences of the whole batch.
 
     Raises:
       ValueError: the batch does not divide over the mesh, or the parts of two processes overlap
         without being the same.
     """
-    ways = int(np.prod([sharding.mesh.shape[axis] for axis in _batch_axes(sharding)]))
+    ways = sharding.mesh.shape["data"] * sharding.mesh.shape["fsdp"]
     if batch_size % ways:
         raise ValueError(
             f"a batch of {batch_size} sequences does not divide over {ways} devices "
@@ -144,11 +151,6 @@ def input_part(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
         process: int = device.process_index  # type: ignore[attr-defined]  # of a C++ class
         rows.setdefault(process, set()).add((start, stop))
     return _part(rows, jax.process_index())
-
-
-def _batch_axes(sharding: NamedSharding) -> tuple[str, ...]:
-    entry = sharding.spec[0] if len(sharding.spec) else None
-    return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
 def _part(rows: Mapping[int, set[tuple[int, int]]], process: int) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -112,17 +112,17 @@ def validation_loss(
             ]
             for name, of_source in batches.items()
         }
-        totals = {
-            name: LossSums(*(sum(map(float, parts)) for parts in zip(*each, strict=True)))  # type: ignore[arg-type]
-            for name, each in jax.device_get(sums).items()
-        }
-        return _described(totals)
+        return _described({name: _total(each) for name, each in jax.device_get(sums).items()})
 
     return evaluate
 
 
+def _total(sums: Iterable[LossSums]) -> LossSums:
+    return LossSums(*(sum(map(float, parts)) for parts in zip(*sums, strict=True)))  # type: ignore[arg-type]
+
+
 def _described(sums: Mapping[str, LossSums]) -> Evaluation:
-    whole = LossSums(*map(sum, zip(*sums.values(), strict=True)))  # type: ignore[arg-type]
+    whole = _total(sums.values())
     losses = {"validation_": whole}
     if len(sums) > 1:
         losses |= {f"validation/{name}/": each for name, each in sums.items()}

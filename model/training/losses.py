@@ -5,7 +5,8 @@ float32 (the largest array of a step by far) never exists whole.
 """
 
 import functools
-from typing import NamedTuple, get_args
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,15 +76,10 @@ def divisor_of(name: LossDivisor, targets_shape: tuple[int, ...], tokens: Array)
       tokens: sum of their weights; a batch of padding alone divides by 1.
     """
     if name == "batch-length":
-        size = 1
-        for dimension in targets_shape:
-            size *= dimension
-        return jnp.asarray(size, jnp.float32)
+        return jnp.asarray(math.prod(targets_shape), jnp.float32)
     if name == "tokens":
         return jnp.maximum(tokens, 1.0)
-    if name == "sum":
-        return jnp.asarray(1, jnp.float32)
-    raise ValueError(f"no loss divisor {name!r}; known: {', '.join(get_args(LossDivisor))}")
+    return jnp.asarray(1, jnp.float32)  # "sum"
 
 
 _Sums = tuple[Array, Array, Array]  # of both losses, of the z-loss alone, of correct tokens
@@ -102,7 +98,8 @@ def _weighted(
     def add(total: _Sums, chunk: tuple[Array, ...]) -> tuple[_Sums, None]:
         part, targets, weights = chunk
         logits = product_with_head(part, low)
-        return _plus(total, _sums(logits, targets, weights, z_loss, smoothing)[0]), None
+        sums = _sums(logits, targets, weights, z_loss, smoothing)[0]
+        return jax.tree.map(jnp.add, total, sums), None
 
     chunks = _chunks(head.shape[0], features, targets, weights)
     sums: _Sums = jax.lax.scan(add, _nothing(), chunks)[0]
@@ -127,7 +124,7 @@ def _forward(
         ).astype(low.dtype)
         # In this order of axes XLA turns the features round, not the far larger gradient.
         of_head = jnp.einsum("bld,blv->dv", part, gradient, preferred_element_type=jnp.float32)
-        return (_plus(total[0], sums), total[1] + of_head), of_chunk
+        return jax.tree.map(jnp.add, total, (sums, of_head)), of_chunk
 
     (sums, of_head), parts = jax.lax.scan(
         add,
@@ -159,10 +156,6 @@ def _transposed_apart(matrix: Array) -> Array:
 
 def _nothing() -> _Sums:
     return (jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
-
-
-def _plus(one: _Sums, other: _Sums) -> _Sums:
-    return (one[0] + other[0], one[1] + other[1], one[2] + other[2])
 
 
 def _gathered(features: Array, head: Array) -> Array:

@@ -5,7 +5,6 @@ import dataclasses
 import errno
 import pathlib
 import socket
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from model.training import distributed
 from model.training.sharding import MeshShape
 from model.training.train_config import TrainConfig
 from pipelines.printing import size
@@ -83,11 +83,8 @@ def available_room(devices: Any) -> Room:
     here = [device for device in devices if device.process_index == jax.process_index()]
     if here[0].platform != "cpu":
         return Room(bytes=device_limit(here[0]))
-    processes = 1
-    if jax.process_count() > 1:
-        host = np.uint32(zlib.crc32(socket.gethostname().encode()))
-        hosts = np.asarray(multihost_utils.process_allgather(host))
-        processes = int(np.sum(hosts == host))
+    host = socket.gethostname()
+    processes = distributed.gathered(host).count(host)
     return Room(bytes=host_memory(), devices=len(here) * processes, of_host=True)
 
 
@@ -202,15 +199,10 @@ def require_room(
     if np.isfinite(there):
         what = "its" if room.devices == 1 and not room.of_host else "the machine's free"
         each = f" for {room.devices} devices" if room.devices > 1 else ""
-        share = (
-            f", {_share(memory.total / float(there))} of {what} "
-            f"{size(float(there) * room.devices)}{each}"
-        )
+        ratio = memory.total / float(there)
+        shown = f"{ratio:.0%}" if ratio >= 0.005 else "under 1%"
+        share = f", {shown} of {what} {size(float(there) * room.devices)}{each}"
     return f"{name} keeps {size(memory.total)} per device{share}: {parts}"
-
-
-def _share(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.005 else "under 1%"
 
 
 def _advice(memory: StepMemory, there: float, config: TrainConfig, mesh: MeshShape) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from model.exchange.hugging_face import CONFIG, import_model
 from model.small_files import new_folder, read_small_file
@@ -26,13 +27,15 @@ from model.training.checkpoint_layout import (
     VOCABULARY_FILE,
     join_parts,
     newest_step,
+    of_this_version,
+    own_arrays,
     read_model_file,
     restore_args,
     run_and_step,
     this_process_only,
     write_model_file,
 )
-from model.training.checksums import array_checksums, first_difference
+from model.training.checksums import array_checksums, first_difference, named_leaves
 from model.training.remote_run import STEPS
 from model.training.train_step import TrainState
 from pipelines import storage
@@ -73,24 +76,11 @@ def save_params(
         if vocabulary is not None:
             (scratch / VOCABULARY_FILE).write_bytes(read_small_file(vocabulary))
         processes = this_process_only()
-        handler = _uncopied(processes)
-        with ocp.Checkpointer(handler, multiprocessing_options=processes) as checkpointer:
+        with ocp.Checkpointer(own_arrays(), multiprocessing_options=processes) as checkpointer:
             checkpointer.save(scratch / PARAMS, args=ocp.args.PyTreeSave(params))
         checksums = {PARAMS: array_checksums(params)}
         (scratch / f"{CHECKSUMS}.json").write_text(json.dumps(checksums))
         write_model_file(scratch, config)
-
-
-def _uncopied(processes: ocp.options.MultiprocessingOptions) -> ocp.PyTreeCheckpointHandler:
-    """Return Orbax's handler without its copy of each NumPy array: they do not change meanwhile."""
-    kinds = ocp.type_handlers
-    registry = kinds.create_type_handler_registry(
-        (np.ndarray, kinds.NumpyHandler(deepcopy_host_arrays=False)),
-        (jax.Array, kinds.ArrayHandler()),
-    )
-    return ocp.PyTreeCheckpointHandler(
-        type_handler_registry=registry, multiprocessing_options=processes
-    )
 
 
 def is_hugging_face(path: Path) -> bool:
@@ -107,8 +97,7 @@ def read_model(path: Path) -> tuple[ModelConfig, str | pathlib.Path | None]:
 
     Raises ValueError as it does.
     """
-    with _on_this_machine(path) as local:
-        root, _ = _find_params(local)
+    with _on_this_machine(path) as (root, _):
         config, vocabulary = read_model_file(root), root / VOCABULARY_FILE
         if not vocabulary.exists():
             return config, None
@@ -130,21 +119,24 @@ def _located(url: str) -> tuple[str, int | None]:
 
 
 @contextlib.contextmanager
-def _on_this_machine(path: Path, arrays: Sequence[str] = ()) -> Iterator[pathlib.Path]:
-    """Yield the folder; if it is in an object store, a copy of what is needed of it.
+def _on_this_machine(
+    path: Path, arrays: Sequence[str] = ()
+) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    """Yield the folder of ``model.json`` and that of the parameters' arrays.
 
-    Errors then name the folder in the store. Only the ``arrays`` named are copied, and small files.
+    If they are in an object store, these are copies of what is needed of them. Errors
+    then name the folder in the store. Only the ``arrays`` named are copied, and small files.
     """
     url = os.fspath(path)
     if storage.is_local(url):
-        yield pathlib.Path(storage.local_path(url)).absolute()
+        yield _find_params(pathlib.Path(storage.local_path(url)).absolute())
         return
     root, step = _located(url)
     with tempfile.TemporaryDirectory() as scratch:
         local = pathlib.Path(scratch)
         try:
             _copy_model(root, step, local, arrays)
-            yield local if step is None else local / STEPS / str(step)
+            yield _find_params(local if step is None else local / STEPS / str(step))
         except ValueError as error:
             raise ValueError(str(error).replace(scratch, root)) from None
 
@@ -191,12 +183,10 @@ def load_params(path: Path) -> LoadedParams:
       ValueError: when there is no model or no whole checkpoint at ``path``, or it is damaged.
     """
     config, vocabulary = read_model(path)
-    with _on_this_machine(path, [PARAMS]) as local:
-        folder = _find_params(local)[1]
-        handler = ocp.PyTreeCheckpointHandler()
-        stored = _stored_tree(handler, folder)
+    with _on_this_machine(path, [PARAMS]) as (_, folder):
+        stored = _stored_tree(folder)
         how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-        params = _load(handler, folder, ocp.args.PyTreeRestore(restore_args=how))
+        params = _load(folder, ocp.args.PyTreeRestore(restore_args=how))
     return LoadedParams(config, params, vocabulary)
 
 
@@ -207,19 +197,15 @@ def read_origin(path: Path) -> Origin | None:
     """
     if is_hugging_face(path):
         return None
-    with _on_this_machine(path) as local:
-        root, params = _find_params(local)
+    with _on_this_machine(path) as (root, params):
         step = params.parent.name
         if not (params.parent / OPTIMIZER).is_dir() or not step.isdigit():
             return None
-        settings: Any = {}
-        if (root / RUN_FILE).is_file():
-            try:
-                settings = json.loads(read_small_file(root / RUN_FILE))["settings"]
-                return Origin(int(step) + int(settings.get("first_step", 0)), settings)
-            except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-                raise ValueError(f"{root / RUN_FILE}: not a run of this version: {error}") from None
-        return Origin(int(step), {})
+        if not (root / RUN_FILE).is_file():
+            return Origin(int(step), {})
+        with of_this_version(root / RUN_FILE, "run") as content:
+            settings = content["settings"]
+            return Origin(int(step) + int(settings.get("first_step", 0)), settings)
 
 
 def load_state(
@@ -238,11 +224,10 @@ def load_state(
       ValueError: as :func:`load_params`; or the checkpoint has other parameters.
     """
     if is_hugging_face(path):
-        params = import_model(path).params
-        where = jax.tree.map(lambda leaf: leaf.sharding, _part(like.params, params))
-        return jax.device_put(params, where), None
-    with _on_this_machine(path, [PARAMS, OPTIMIZER] if statistics else [PARAMS]) as local:
-        folder = _find_params(local)[1]
+        flat, arrays = map(flatten_dict, (like.params, import_model(path).params))
+        placed = jax.device_put(arrays, {path: flat[path].sharding for path in arrays})
+        return unflatten_dict(placed), None  # type: ignore[no-untyped-call]
+    with _on_this_machine(path, [PARAMS, OPTIMIZER] if statistics else [PARAMS]) as (_, folder):
         params = _load_like(folder, like.params, may_lack)
         kept = folder.parent / OPTIMIZER
         if not (statistics and kept.is_dir()):
@@ -252,48 +237,35 @@ def load_state(
 
 def _load_like(folder: pathlib.Path, like: Any, may_lack: Callable[[Any], bool]) -> Any:
     """Read the arrays of ``like``, without those that may be missing and are."""
-    handler = ocp.PyTreeCheckpointHandler()
-    stored = _stored_tree(handler, folder)
-    there = _names(stored)
-
-    def lacks(path: Any, _: Any) -> bool:
-        return may_lack(path) and _name(path) not in there
-
-    lacking = jax.tree_util.tree_map_with_path(lacks, like)
-    found = _without(like, lacking)
-    _check_same_names(folder, stored, found)
-    return _load(handler, folder, restore_args(found))
-
-
-def _part(tree: Any, found: Any) -> Any:
-    """Return of nested dictionaries the nodes that are in others, too."""
-    if not isinstance(tree, dict):
-        return tree
-    return {name: _part(tree[name], node) for name, node in found.items()}
-
-
-def _without(tree: Any, left_out: Any) -> Any:
-    """Return nested dictionaries without the nodes all of whose leaves are left out."""
-    if not isinstance(tree, dict):
-        return tree
-    return {
-        name: _without(node, left_out[name])
-        for name, node in tree.items()
-        if not all(jax.tree.leaves(left_out[name]))
+    there = named_leaves(_stored_tree(folder)).keys()
+    flat = flatten_dict(like)  # type: ignore[no-untyped-call]
+    # What is kept of one parameter is an array, or several under its name.
+    with_arrays = {
+        path for path in flat if any(f"{n}/".startswith(f"{'/'.join(path)}/") for n in there)
     }
+    wanted = unflatten_dict(  # type: ignore[no-untyped-call]
+        {path: node for path, node in flat.items() if path in with_arrays or not may_lack(path)}
+    )
+    names = named_leaves(wanted).keys()
+    missing, unknown = names - there, there - names
+    if missing or unknown:
+        what = f"lacks {min(missing)}" if missing else f"holds {min(unknown)}, which it has not"
+        raise ValueError(f"{folder} is not of this model: it {what}")
+    return _load(folder, restore_args(wanted))
 
 
-def _stored_tree(handler: ocp.PyTreeCheckpointHandler, folder: pathlib.Path) -> Any:
+def _stored_tree(folder: pathlib.Path) -> Any:
     try:
-        return handler.metadata(folder).tree  # Checkpointer's warns of a file less
+        # Checkpointer's warns of a file less.
+        return ocp.PyTreeCheckpointHandler().metadata(folder).tree
     except Exception as error:  # Orbax and TensorStore raise many kinds
         raise _damaged(folder, error) from error
 
 
-def _load(handler: ocp.PyTreeCheckpointHandler, folder: pathlib.Path, args: Any) -> Any:
+def _load(folder: pathlib.Path, args: Any) -> Any:
     """Read a folder of arrays, and compare their checksums."""
     try:
-        with ocp.Checkpointer(handler) as checkpointer:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             arrays = checkpointer.restore(folder, args=args)
     except Exception as error:
         raise _damaged(folder, error) from error
@@ -324,31 +296,17 @@ def _find_params(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     if (path / PARAMS).is_dir():
         of_run = path.parent.name == STEPS and not (path / MODEL_FILE).exists()
         return path.parent.parent if of_run else path, path / PARAMS
-    steps = path if path.name == STEPS else path / STEPS
-    if not steps.is_dir():
+    run, step = run_and_step(str(path))
+    root = pathlib.Path(run)
+    if step is not None or not (root / STEPS).is_dir():
         return path, path / PARAMS  # whose missing model.json will be named
-    newest = newest_step(steps)
+    newest = newest_step(root / STEPS)
     if newest is None:
         raise ValueError(f"{path} holds no whole checkpoint yet")
-    return steps.parent, steps / str(newest) / PARAMS
+    return root, root / STEPS / str(newest) / PARAMS
 
 
 def _damaged(folder: pathlib.Path, error: Exception) -> ValueError:
     """Return an error with the first line of Orbax's message."""
     why = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return ValueError(f"{folder} cannot be read, give another checkpoint: {why}")
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _names(tree: Any) -> set[str]:
-    return {_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _check_same_names(folder: pathlib.Path, stored: Any, wanted: Any) -> None:
-    missing, unknown = _names(wanted) - _names(stored), _names(stored) - _names(wanted)
-    if missing or unknown:
-        what = f"lacks {min(missing)}" if missing else f"holds {min(unknown)}, which it has not"
-        raise ValueError(f"{folder} is not of this model: it {what}")

@@ -1,15 +1,16 @@
 """Adafactor as the paper trains with it, and learning rate schedules."""
 
-import difflib
 import functools
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+
+from model.t5.config import require_known
+from model.t5.partitioning import is_axes
 
 Schedule = Callable[[Array], Array]
 
@@ -20,6 +21,7 @@ _EPSILON_GRADIENT = 1e-30  # added to squared gradients
 _EPSILON_SCALE = 1e-3  # the least scale of a parameter
 _CLIP_RMS = 1.0
 _DECAY_EXPONENT = 0.8
+FINE_TUNING_RATE = 1e-3  # paper, section 3.1.2
 
 _LAYERS = "layers"  # first logical axis of parameters that hold one of each block
 
@@ -52,7 +54,7 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
 
     The state is a tree like the parameters of :class:`Moment`. ``update`` takes the global step
     as the keyword argument ``step``: the state keeps no count of its own. With the keyword
-    argument ``trainable``, a mask as :func:`apply_updates` takes it, the statistics of what is
+    argument ``trainable``, a mask as :func:`where_trainable` takes it, the statistics of what is
     frozen stay as they are and its updates are zero.
 
     Args:
@@ -62,9 +64,11 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
     """
 
     def init(params: Any) -> Any:
-        return jax.tree.map(
-            lambda axes, param: _first_moment(param, axes), param_axes, params, is_leaf=_is_axes
-        )
+        def one(axes: tuple[str, ...], param: Array) -> Moment:
+            kept = _kept(axes, param.shape, param.shape)
+            return Moment(*(None if n is None else jnp.zeros(n, param.dtype) for n in kept))
+
+        return jax.tree.map(one, param_axes, params, is_leaf=is_axes)
 
     def update(
         gradients: Any,
@@ -72,7 +76,7 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
         params: Any = None,
         *,
         step: Array,
-        trainable: Any | None = None,
+        trainable: Any = True,
         **_: Any,
     ) -> tuple[Any, Any]:
         if params is None:
@@ -83,47 +87,52 @@ def adafactor(learning_rate: Schedule, param_axes: Any) -> optax.GradientTransfo
         def one(gradient: Array, moment: Moment, param: Array) -> tuple[Array, Moment]:
             return _update_one(gradient, moment, param, decay, rate)
 
-        def any_rank(
-            axes: tuple[str, ...], gradient: Array, moment: Moment, param: Array, mask: Any
-        ) -> tuple[Array, Moment]:
-            rule = jax.vmap(one) if axes[0] == _LAYERS else one
-            step, new = rule(gradient, moment, param)
-            kept = jax.tree.map(functools.partial(where_trainable, mask), new, moment)
-            return where_trainable(mask, step, jnp.zeros_like(step)), kept
+        def any_rank(axes: tuple[str, ...], *arrays: Any) -> tuple[Array, Moment]:
+            return (jax.vmap(one) if axes[0] == _LAYERS else one)(*arrays)
 
-        masks = jax.tree.map(lambda _: True, params) if trainable is None else trainable
-        both = jax.tree.map(any_rank, param_axes, gradients, state, params, masks, is_leaf=_is_axes)
-        updates = jax.tree.map(lambda _, pair: pair[0], param_axes, both, is_leaf=_is_axes)
-        moments = jax.tree.map(lambda _, pair: pair[1], param_axes, both, is_leaf=_is_axes)
-        return updates, moments
+        both = jax.tree.map(any_rank, param_axes, gradients, state, params, is_leaf=is_axes)
+        updates = jax.tree.map(lambda _, pair: pair[0], param_axes, both, is_leaf=is_axes)
+        moments = jax.tree.map(lambda _, pair: pair[1], param_axes, both, is_leaf=is_axes)
+        nothing = jax.tree.map(jnp.zeros_like, updates)
+        return (
+            where_trainable(trainable, updates, nothing),
+            where_trainable(trainable, moments, state),
+        )
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def apply_updates(params: Any, updates: Any, trainable: Any | None = None) -> Any:
+def apply_updates(params: Any, updates: Any, trainable: Any = True) -> Any:
     """Return the parameters plus their updates; frozen ones are the same bytes.
 
     Args:
       params: tree of arrays.
       updates: the same tree, as the optimizer gives it.
-      trainable: the same tree of booleans: for each parameter one, or [layers], one for each of
-        the layers that are stacked in it. Arrays may be traced; plain ``False`` freezes for good,
-        so that nothing is computed for the parameter. None: everything is trained.
+      trainable: a mask as :func:`where_trainable` takes it.
     """
-    if trainable is None:
-        return jax.tree.map(jnp.add, params, updates)
     # Selected, not added to 0: -0.0 + 0.0 is 0.0, and devices flush denormal sums.
+    return where_trainable(trainable, jax.tree.map(jnp.add, params, updates), params)
+
+
+def where_trainable(trainable: Any, new: Any, old: Any) -> Any:
+    """Return a tree with the arrays of ``new`` where the mask is true, else of ``old``.
+
+    Args:
+      trainable: for each parameter a boolean, or [layers], one for each of the layers that are
+        stacked in it; or one for all parameters. Arrays may be traced; plain ``False`` freezes for
+        good, so that nothing is computed for the parameter.
+      new: tree like the parameters, of arrays or of :class:`Moment`.
+      old: the same tree.
+    """
+
+    def one(mask: Any, new: Array, old: Array) -> Array:
+        if isinstance(mask, bool):
+            return new if mask else old
+        return jnp.where(jnp.reshape(mask, mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+
     return jax.tree.map(
-        lambda param, update, mask: where_trainable(mask, param + update, param),
-        params, updates, trainable,
-    )  # fmt: skip
-
-
-def where_trainable(mask: Any, new: Array, old: Array) -> Array:
-    """Return ``new`` where ``mask``, one boolean or one for each layer, is true, else ``old``."""
-    if isinstance(mask, bool):
-        return new if mask else old
-    return jnp.where(jnp.reshape(mask, mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+        lambda mask, *both: jax.tree.map(functools.partial(one, mask), *both), trainable, new, old
+    )
 
 
 def state_axes(param_axes: Any, param_shapes: Any) -> Any:
@@ -137,17 +146,17 @@ def state_axes(param_axes: Any, param_shapes: Any) -> Any:
     ...            {"query": jax.ShapeDtypeStruct((6, 512, 512), "float32")})
     {'query': Moment(row=('layers', 'embed'), column=('layers', 'heads'), full=None)}
     """
-
-    def one(axes: tuple[str, ...], param: Any) -> Moment:
-        if not _is_factored(axes, param.shape):
-            return Moment(None, None, axes)  # type: ignore[arg-type]
-        return Moment(axes[:-1], (*axes[:-2], axes[-1]), None)  # type: ignore[arg-type]
-
-    return jax.tree.map(one, param_axes, param_shapes, is_leaf=_is_axes)
+    return jax.tree.map(
+        lambda axes, param: Moment(*_kept(axes, param.shape, axes)),
+        param_axes, param_shapes, is_leaf=is_axes,
+    )  # fmt: skip
 
 
-def _is_axes(leaf: object) -> bool:
-    return isinstance(leaf, tuple) and not hasattr(leaf, "_fields")
+def _kept(axes: tuple[str, ...], shape: tuple[int, ...], of: Any) -> tuple[Any, Any, Any]:
+    """Return which sides row, column and full mean of a parameter have, of what each side is."""
+    if not _is_factored(axes, shape):
+        return None, None, of
+    return of[:-1], (*of[:-2], of[-1]), None
 
 
 def _is_factored(axes: tuple[str, ...], shape: tuple[int, ...]) -> bool:
@@ -159,13 +168,6 @@ def _is_factored(axes: tuple[str, ...], shape: tuple[int, ...]) -> bool:
         # by size; no parameter of ours needs it.
         raise ValueError(f"parameters are vectors and matrices, got {axes} of shape {shape}")
     return len(matrix) == 2 and min(matrix) >= FACTORED_FROM
-
-
-def _first_moment(param: Array, axes: tuple[str, ...]) -> Moment:
-    if not _is_factored(axes, param.shape):
-        return Moment(None, None, jnp.zeros_like(param))
-    column = (*param.shape[:-2], param.shape[-1])
-    return Moment(jnp.zeros(param.shape[:-1], param.dtype), jnp.zeros(column, param.dtype), None)
 
 
 def _update_one(
@@ -209,7 +211,7 @@ def inverse_square_root(warmup: int = 10_000, scale: float = 1.0) -> Schedule:
     return lambda step: scale * jax.lax.rsqrt(jnp.maximum(step, warmup).astype(jnp.float32))
 
 
-def constant(rate: float = 1e-3) -> Schedule:
+def constant(rate: float = FINE_TUNING_RATE) -> Schedule:
     """Return the same rate at every step: by default the paper's for fine-tuning (3.1.2).
 
     >>> float(constant(0.5)(jnp.int32(7)))
@@ -238,46 +240,33 @@ def linear_tail(rate: Schedule, steps: int, end: int) -> Schedule:
     return lambda step: rate(step) * jnp.clip((end - step) / steps, 0.0, 1.0)
 
 
-def offset(rate: Schedule, steps: int) -> Schedule:
-    """Return a schedule whose rate at a step is that of ``rate`` so many steps later.
-
-    >>> float(offset(inverse_square_root(100), 300)(jnp.int32(100)))
-    0.05000000074505806
-    """
-    return (lambda step: rate(step + steps)) if steps else rate
-
-
 def _check_scale(scale: float) -> None:
     if not 0 < scale < float("inf"):
         raise ValueError(f"the learning rate must be positive, got {scale} (--learning-rate)")
 
 
-def _inverse_square_root(scale: float | None, warmup: int) -> Schedule:
-    return inverse_square_root(warmup, 1.0 if scale is None else scale)
-
-
-def _constant(scale: float | None, warmup: int) -> Schedule:
-    del warmup
-    return constant() if scale is None else constant(scale)
-
-
 #: Name to what makes the schedule from --learning-rate (None: the paper's) and --warmup.
-SCHEDULES: Mapping[str, Callable[[float | None, int], Schedule]] = MappingProxyType(
-    {"inverse-square-root": _inverse_square_root, "constant": _constant}
-)
+SCHEDULES: Mapping[str, Callable[[float | None, int], Schedule]] = {
+    "inverse-square-root": lambda scale, warmup: inverse_square_root(
+        warmup, 1.0 if scale is None else scale
+    ),
+    "constant": lambda scale, _: constant(FINE_TUNING_RATE if scale is None else scale),
+}
 
 
-def schedule(name: str, scale: float | None = None, warmup: int = 10_000) -> Schedule:
-    """Return a schedule by its name.
+def schedule(
+    name: str, scale: float | None = None, warmup: int = 10_000, offset: int = 0
+) -> Schedule:
+    """Return a schedule by its name, whose rate at a step is that of ``offset`` steps later.
 
+    >>> float(schedule("inverse-square-root", None, 100, offset=300)(jnp.int32(100)))
+    0.05000000074505806
     >>> schedule("constnt")
     Traceback (most recent call last):
         ...
     ValueError: no learning rate schedule 'constnt', perhaps 'constant'; known: \
 inverse-square-root, constant
     """
-    if name not in SCHEDULES:
-        near = difflib.get_close_matches(name, SCHEDULES, 1, 0.4)
-        hint = f", perhaps {near[0]!r}" if near else ""
-        raise ValueError(f"no learning rate schedule {name!r}{hint}; known: {', '.join(SCHEDULES)}")
-    return SCHEDULES[name](scale, warmup)
+    require_known("learning rate schedule", name, tuple(SCHEDULES), "known")
+    rate = SCHEDULES[name](scale, warmup)
+    return (lambda step: rate(step + offset)) if offset else rate

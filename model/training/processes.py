@@ -44,8 +44,3 @@ class Processes:
                 f"--process-id must be from 0 to {self.processes - 1} with --processes "
                 f"{self.processes}, got {self.process_id}"
             )
-
-    @property
-    def is_explicit(self) -> bool:
-        """Whether the options say everything."""
-        return self.coordinator is not None

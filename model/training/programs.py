@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from model.data.batches import BatchSpec
 from model.t5.network import T5
@@ -29,8 +30,16 @@ class Placement:
     mesh: jax.sharding.Mesh
     shape: sharding.MeshShape
     state: Any  #: ``jax.ShapeDtypeStruct`` with shardings
-    batch: jax.sharding.NamedSharding
-    everywhere: jax.sharding.NamedSharding
+
+    @property
+    def batch(self) -> jax.sharding.NamedSharding:
+        """Of a batch's arrays."""
+        return sharding.batch_sharding(self.mesh)
+
+    @property
+    def everywhere(self) -> jax.sharding.NamedSharding:
+        """Of what every device holds whole."""
+        return sharding.replicated(self.mesh)
 
     @property
     def state_shardings(self) -> Any:
@@ -47,46 +56,42 @@ def learner_of(config: TrainConfig) -> Learner:
     return Learner(T5(config.model), config.rate(), config.step, config.trainable())
 
 
-def possible_meshes(
-    learner: Learner,
-    mesh: str,
-    batch: BatchSpec,
-    devices: Sequence[Any],
-    device_bytes: float | None,
-) -> list[sharding.MeshShape]:
-    """Return the meshes that ``--mesh`` may mean, the best first.
+def place(
+    axes: TrainState, state: TrainState, shape: sharding.MeshShape, devices: Sequence[Any]
+) -> Placement:
+    """Place a state on a mesh of devices, without making any array.
 
-    Raises ValueError for a mesh that is not of these devices, or that does not divide the batch.
+    Args:
+      axes: the logical axes of every array, as of `Learner.axes`.
+      state: of anything that has ``.shape`` and ``.dtype``.
+      shape: of the mesh.
+      devices: all of it.
     """
-    model = learner.model
-    return sharding.possible_meshes(
-        mesh, devices, model.config, model.param_axes(), model.param_shapes(), batch,
-        device_bytes=device_bytes, accumulate=learner.config.accumulate,
-    )  # fmt: skip
-
-
-def place(learner: Learner, shape: sharding.MeshShape, devices: Sequence[Any]) -> Placement:
-    """Place the state of a run on a mesh of devices, without making any array."""
     mesh = sharding.make_mesh(shape, devices)
-    state = jax.eval_shape(learner.init, jax.random.key(0))
     placed = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
             leaf.shape, leaf.dtype, sharding=where
         ),
         state,
-        sharding.params_shardings(mesh, learner.axes(), state),
+        sharding.params_shardings(mesh, axes, state),
     )
-    return Placement(mesh, shape, placed, sharding.batch_sharding(mesh), sharding.replicated(mesh))
+    return Placement(mesh, shape, placed)
+
+
+def place_run(learner: Learner, shape: sharding.MeshShape, devices: Sequence[Any]) -> Placement:
+    """Place the state of a run on a mesh of devices, without making any array."""
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    return place(learner.axes(), state, shape, devices)
 
 
 def plan_placement(config: TrainConfig) -> Placement:
-    """Place a run on the devices of this machine. Raises ValueError as `possible_meshes`."""
+    """Place a run on this machine's devices. Raises ValueError as `sharding.possible_meshes`."""
     learner, devices = learner_of(config), jax.devices()
-    batch = config.data.batch_spec()
-    shapes = possible_meshes(
-        learner, config.mesh, batch, devices, device_limit(jax.local_devices()[0])
-    )
-    return place(learner, shapes[0], devices)
+    shapes = sharding.possible_meshes(
+        config.mesh, devices, learner.model, config.data.batch_spec(),
+        device_bytes=device_limit(jax.local_devices()[0]), accumulate=config.step.accumulate,
+    )  # fmt: skip
+    return place_run(learner, shapes[0], devices)
 
 
 def new_state(config: TrainConfig, placement: Placement) -> TrainState:
@@ -126,11 +131,7 @@ def merged(tree: Any, found: Any) -> Any:
     >>> merged({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 4}})
     {'a': 1, 'b': {'c': 2, 'd': 4}}
     """
-    if not isinstance(tree, dict):
-        return found
-    return {
-        name: merged(node, found[name]) if name in found else node for name, node in tree.items()
-    }
+    return unflatten_dict(flatten_dict(tree) | flatten_dict(found))  # type: ignore[no-untyped-call]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +144,12 @@ class Program(Generic[Result]):
 
     def __call__(self, *arguments: Any) -> Result:
         """Dispatch it; a training step uses up the state that it gets."""
-        result: Result = _settled(self.compiled(*arguments), self.placement)
+        result: Result = self.compiled(*arguments)
+        devices = self.placement.mesh.devices
+        if devices.size > 1 and devices.flat[0].platform == "cpu":
+            # The devices of one CPU share one pool of threads. Two programs at once, each waiting
+            # in a collective for devices that the other holds, would wait for ever.
+            jax.block_until_ready(result)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -181,9 +187,13 @@ def compile_programs(
         lines.append(require_room(names[0], train.memory, room, config, placement.shape))
     if evaluates:
         rows = config.evaluation_rows(config.data).batch_spec()
-        evaluate = _compile_eval_step(learner.model, rows, placement)
+        evaluate = _compiled(
+            make_eval_step(learner.model), placement.state.params, rows, placement,
+            placement.everywhere, updates=False,
+        )  # fmt: skip
         line = require_room(names[-1], evaluate.memory, room, config, placement.shape)
-        if not (train and _keeps_more(train, evaluate)):
+        shown = train.memory if train else None
+        if not (shown and evaluate.memory and shown.total >= evaluate.memory.total):
             lines.append(line)
     say(f"compiled in {time.monotonic() - began:.1f} s")
     for line in filter(None, lines):
@@ -191,37 +201,28 @@ def compile_programs(
     return train, evaluate
 
 
-def _keeps_more(one: Program[Any], other: Program[Any]) -> bool:
-    return bool(one.memory and other.memory and one.memory.total >= other.memory.total)
-
-
 def compile_train_step(learner: Learner, batch: BatchSpec, placement: Placement) -> TrainProgram:
     """Compile the step of training for a placement; it uses up the state that it gets."""
-
-    def on_mesh(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
-        with sharding.use_rules(placement.mesh):
-            return learner.step(state, batch)
-
     out = (placement.state_shardings, placement.everywhere)
-    jitted = jax.jit(on_mesh, donate_argnums=0, out_shardings=out)
-    lowered = jitted.lower(placement.state, _shapes(batch, placement))
-    return _compiled(lowered, placement, updates=True)
+    return _compiled(learner.step, placement.state, batch, placement, out, updates=True)
 
 
-def _compile_eval_step(model: T5, batch: BatchSpec, placement: Placement) -> Program[LossSums]:
-    step = make_eval_step(model)
+def _compiled(
+    step: Callable[[Any, Any], Any], first: Any, batch: BatchSpec, placement: Placement, out: Any,
+    *, updates: bool,
+) -> Program[Any]:  # fmt: skip
+    """Compile a function of what is in the place of ``first`` and of a batch."""
 
-    def on_mesh(params: Any, batch: Any) -> LossSums:
+    def on_mesh(first: Any, batch: Any) -> Any:
         with sharding.use_rules(placement.mesh):
-            return step(params, batch)
+            return step(first, batch)
 
-    jitted = jax.jit(on_mesh, out_shardings=placement.everywhere)
-    lowered = jitted.lower(placement.state.params, _shapes(batch, placement))
-    return _compiled(lowered, placement, updates=False)
-
-
-def _compiled(lowered: Any, placement: Placement, *, updates: bool) -> Program[Any]:
-    compiled = interruptible(lowered.compile)
+    jitted = jax.jit(on_mesh, donate_argnums=0 if updates else (), out_shardings=out)
+    rows = {
+        name: jax.ShapeDtypeStruct(shape, kind, sharding=placement.batch)  # type: ignore[no-untyped-call]
+        for name, (shape, kind) in batch.arrays.items()
+    }
+    compiled = interruptible(jitted.lower(first, rows).compile)
     parameters = _bytes_per_device(placement.state.params)
     optimizer = _bytes_per_device(placement.state.optimizer)
     memory = StepMemory.of(compiled, parameters, optimizer, updates=updates)
@@ -233,22 +234,3 @@ def _bytes_per_device(tree: Any) -> int:
         int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
     )
-
-
-def _settled(result: Any, placement: Placement) -> Any:
-    """Return the result; wait for it where several devices are those of one CPU.
-
-    They share one pool of threads. Two programs at once, each waiting in a collective for devices
-    that the other holds, would wait for ever.
-    """
-    devices = placement.mesh.devices
-    if devices.size > 1 and devices.flat[0].platform == "cpu":
-        jax.block_until_ready(result)  # type: ignore[no-untyped-call]
-    return result
-
-
-def _shapes(spec: BatchSpec, placement: Placement) -> dict[str, jax.ShapeDtypeStruct]:
-    return {
-        name: jax.ShapeDtypeStruct(shape, kind, sharding=placement.batch)  # type: ignore[no-untyped-call]
-        for name, (shape, kind) in spec.arrays.items()
-    }

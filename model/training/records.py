@@ -1,8 +1,8 @@
 """Where metrics go: file, TensorBoard and terminal of the first process, the guard of each."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -26,11 +26,13 @@ from model.training.metrics import (
 )
 from model.training.plot import plot_losses, sparkline
 from model.training.programs import Placement
-from model.training.reports import Report, TensorBoard, Wandb
-from model.training.run_folder import RunFolder
+from model.training.reports import TensorBoard, Wandb
 from model.training.terminal import Terminal
 from model.training.train_config import TrainConfig
 from model.training.train_step import StepMetrics
+
+if TYPE_CHECKING:
+    from model.training.trainer import Plan
 
 
 class Records:
@@ -40,31 +42,24 @@ class Records:
     _MUCH_WAITING = 0.1  # share of the time that is worth a note
 
     def __init__(
-        self,
-        config: TrainConfig,
-        folder: RunFolder,
-        placement: Placement,
-        guard: DivergenceGuard,
-        checkpoints: Checkpoints,
-        done: int,
-        settings: Mapping[str, Any],
+        self, plan: "Plan", guard: DivergenceGuard, checkpoints: Checkpoints, done: int
     ) -> None:
-        self._settings = settings
-        self._config, self._folder, self._placement, self._done = config, folder, placement, done
+        self._settings, self._done = plan.settings, done
+        self._config, self._folder, self._placement = plan.config, plan.folder, plan.placement
         self._guard, self._checkpoints = guard, checkpoints
-        self._flops_share = _flops_share(config, placement)
+        self._flops_share = _flops_share(plan.config, plan.placement)
         self._timer = StepTimer()
         self._since: list[Row] = []  # rows since the last line
         self._last_line: float | None = None
         self._waited_much = False
-        self._file: MetricsFile | None = None
-        self._reports: list[Report] = []
-        self._terminal: Terminal | None = None
+        self._files: list[MetricsFile] = []  # of the first process, as reports are
+        self._reports: list[TensorBoard | Wandb] = []
+        quiet = plan.config.quiet or not distributed.is_first()
+        self._terminal = Terminal(done, plan.config.steps, quiet=quiet)
 
     def __enter__(self) -> "Records":
         if distributed.is_first():
             folder, config = self._folder, self._config
-            self._terminal = Terminal(self._done, config.steps, quiet=config.quiet)
             if "wandb" in config.report_to:  # first: it may refuse
                 shown = {
                     **self._settings,
@@ -72,7 +67,7 @@ class Records:
                     "mesh": str(self._placement.shape),
                 }
                 self._reports.append(Wandb(folder.path, folder.wandb_id, shown, self.say))
-            self._file = MetricsFile(folder.metrics, self._done)
+            self._files.append(MetricsFile(folder.metrics, self._done))
             if "tensorboard" in config.report_to:
                 self._reports.append(TensorBoard(folder.tensorboard, self._done))
         return self
@@ -81,9 +76,9 @@ class Records:
         status = 0 if kind is None else 130 if issubclass(kind, KeyboardInterrupt) else 1
         for report in self._reports:
             report.close(status)
-        for place in (self._file, self._terminal):
-            if place is not None:
-                place.close()
+        for file in self._files:
+            file.close()
+        self._terminal.close()
 
     def introduce(self) -> None:
         """Say what is trained, on what, and from which step it resumes."""
@@ -97,9 +92,7 @@ class Records:
             f"({placement.shape}; {placement.bytes_per_device() / 2**20:,.0f} MiB of state each), "
             f"{spec.tokens:,} tokens a step ({spec.batch_size} x {lengths})"
         )
-        for line in sharding.undivided_axes(
-            placement.shape, T5(config.model).param_axes(), T5(config.model).param_shapes()
-        ):
+        for line in sharding.undivided_axes(placement.shape, T5(config.model)):
             self.say(f"note: {line}")
         if self._flops_share is None and devices[0].platform != "cpu":
             self.say(
@@ -133,8 +126,8 @@ class Records:
         metrics = jax.device_get(metrics)
         row = step_row(step, metrics, *self._timer.lap(), self._flops_share)
         row["epoch"] = round(epoch, 6)
-        if self._file is not None:
-            self._file.write(row)
+        for file in self._files:
+            file.write(row)
         if not metrics.finite:
             raise TrainingStoppedError(
                 f"step {step}: loss {row['loss']:g}, gradient norm {row['gradient_norm']:g}, "
@@ -145,9 +138,6 @@ class Records:
         except TrainingStoppedError as error:
             raise TrainingStoppedError(f"{error}; {self._way_out()}") from None
         self._since.append(row)
-        if self._terminal is None:
-            self._since.clear()
-            return
         self._terminal.step(row)
         now = time.monotonic()
         at_point = step % self._config.line_every == 0 or step == self._config.steps
@@ -159,8 +149,7 @@ class Records:
 
     def _write_mean(self, mean: Row) -> None:
         """Write a line of the log and a point of each curve."""
-        if self._terminal is not None:
-            self._terminal.line(mean)
+        self._terminal.line(mean)
         for report in self._reports:
             report.write(mean)
         waited = mean["data_wait_fraction"]
@@ -175,16 +164,14 @@ class Records:
         row: Row = {"step": step}
         for evaluation in found:
             row |= evaluation.values
-        if self._file is not None:
-            self._file.write(row)
-        for report in self._reports:
-            report.write(row)
+        for place in (*self._files, *self._reports):
+            place.write(row)
         for evaluation in found:
             self.say(f"step {step}/{self._config.steps}  {evaluation.line}")
 
     def evaluated(self, step: int) -> bool:
         """Return whether the state after ``step`` was evaluated by the run before."""
-        found = self._file is not None and any(
+        found = distributed.is_first() and any(
             row["step"] == step and any(name.startswith("validation") for name in row)
             for row in read_rows(self._folder.metrics)
         )
@@ -194,19 +181,16 @@ class Records:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        if self._terminal is not None:
-            self._terminal.say(line)
+        self._terminal.say(line)
 
     def flush(self) -> None:
         """Put what was written on disk."""
-        if self._file is not None:
-            self._file.flush()
-        for report in self._reports:
-            report.flush()
+        for place in (*self._files, *self._reports):
+            place.flush()
 
     def finish(self) -> None:
         """Plot the losses and print the final step and validation loss."""
-        if self._file is None:
+        if not distributed.is_first():
             return
         self.flush()
         rows = read_rows(self._folder.metrics)
@@ -236,5 +220,6 @@ def _flops_share(config: TrainConfig, placement: Placement) -> float | None:
     peak = config.peak_flops or peak_flops(devices[0].device_kind)
     if peak is None:
         return None
-    shapes = {name: shape for name, (shape, _) in config.data.batch_spec().arrays.items()}
-    return step_flops(config.model, shapes) / (peak * len(devices))
+    spec = config.data.batch_spec()
+    flops = step_flops(config.model, spec.batch_size, spec.decoder_length, spec.encoder_length)
+    return flops / (peak * len(devices))

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 from model.training import distributed
 from model.training.checkpoint_layout import join_parts
 from model.training.checkpoints import Checkpoints
-from model.training.remote_run import STEPS, RemoteRun
+from model.training.remote_run import STEPS, RemoteRun, fetch_step
 from model.training.run_folder import RunFolder
 from model.training.train_step import TrainState
 from pipelines import storage
@@ -68,11 +68,7 @@ class RemoteCheckpoints(Checkpoints):
     def _copy(self, step: int) -> None:
         try:
             super().wait()
-            if jax.process_count() == 1:
-                self._remote.copy_changed()  # the metrics up to this step, and more
-                self._remote.publish(self.folder / str(step), step)
-            else:
-                self._copy_part(step)
+            self._copy_part(step)
             steps = [*self._steps, step]
             every = self._keep_every
             kept = [
@@ -87,21 +83,26 @@ class RemoteCheckpoints(Checkpoints):
     def _copy_part(self, step: int) -> None:
         """Copy what is of this process; in the first, make the checkpoint count."""
         local, first = self.folder / str(step), distributed.is_first()
-        names = storage.walk(str(local))
+        alone = jax.process_count() == 1
+        files = storage.walk(str(local))
         if first:
-            self._remote.copy_changed()
-        copied = [n for n in names if (not _INDEX.fullmatch(n) if first else _PART.fullmatch(n))]
-        self._remote.copy_step(local, copied, step)
+            self._remote.copy_changed()  # the metrics up to this step, and more
+        names = [
+            n for n in files
+            if alone or (not _INDEX.fullmatch(n) if first else _PART.fullmatch(n))
+        ]  # fmt: skip
+        self._remote.copy_step(local, names, step)
         self._all_copied(key=f"checkpoint {step} is copied", timeout_ms=_PATIENCE_MS)
         if first:
-            self._remote.publish_step(self._remote.files_of(step), step)
+            there = files if alone else self._remote.files_of(step)
+            self._remote.publish_step(there, step)
 
     def restore(
         self, step: int, like: TrainState, first_step: int = 0
     ) -> tuple[TrainState, dict[str, Any]]:
         """Read a state and what was saved beside it; see :meth:`Checkpoints.restore`."""
         if not (self.folder / str(step)).exists():
-            self._remote.fetch_step(step)
+            fetch_step(self._remote.url, self._remote.path, step)
             join_parts(self.folder / str(step))
             self._manager.reload()
         return super().restore(step, like, first_step)

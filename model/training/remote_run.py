@@ -107,17 +107,16 @@ class RemoteRun:
             stop = threading.Event()
             thread = threading.Thread(target=self._copy_often, args=(stop,), daemon=True)
             thread.start()
+            failed = True
             try:
                 yield
-            except BaseException:
+                failed = False
+            finally:
                 stop.set()
                 thread.join()
-                with contextlib.suppress(OSError):  # the first error is the one to show
+                # The first error is the one to show.
+                with contextlib.suppress(*[OSError] * failed):
                     self.copy_changed()
-                raise
-            stop.set()
-            thread.join()
-            self.copy_changed()
 
     def _copy_often(self, stop: threading.Event) -> None:
         wait = _EVERY_S
@@ -155,10 +154,6 @@ class RemoteRun:
         self._require_ours()
         content = json_files.encode({"files": dict(sorted(files.items()))})
         storage.write_bytes(self._in_store(folder, str(step), COPIED), content)
-
-    def fetch_step(self, step: int) -> None:
-        """Copy a whole checkpoint from the store."""
-        fetch_step(self.url, self.path, step)
 
     def steps(self) -> list[int]:
         """Return the steps of the whole checkpoints in the store, ascending."""

@@ -6,23 +6,10 @@ import sys
 import time
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from model.small_files import naming, read_small_file, write_text
 from model.training.metrics import Row
-
-
-class Report(Protocol):
-    """Takes rows of metrics, in the order of steps."""
-
-    def write(self, row: Row) -> None:
-        """Take each number of a row."""
-
-    def flush(self) -> None:
-        """Write what is waiting."""
-
-    def close(self, status: int) -> None:
-        """End the report; ``status`` is the exit status of the run."""
 
 
 def require_installed(report_to: tuple[str, ...]) -> None:
@@ -86,7 +73,7 @@ class TensorBoard:
             self._writer.flush()
 
     def close(self, status: int) -> None:
-        """Flush and close."""
+        """Flush and close; ``status`` is the exit status of the run."""
         del status
         with naming(self._folder):
             self._writer.close()

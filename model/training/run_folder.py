@@ -23,10 +23,18 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.small_files import locked_file, read_small_file, write_json
+from flax.traverse_util import flatten_dict
+
+from model.small_files import locked_file, write_json
 from model.t5.config import ModelConfig
 from model.training import compile_cache
-from model.training.checkpoint_layout import RUN_FILE, VOCABULARY_FILE, write_model_file
+from model.training.checkpoint_layout import (
+    FORMAT,
+    RUN_FILE,
+    VOCABULARY_FILE,
+    of_this_version,
+    write_model_file,
+)
 from model.training.metrics import read_rows
 from model.training.remote_run import STEPS, RemoteRun
 from model.training.train_config import run_option_of
@@ -36,7 +44,6 @@ _LOCK_FILE = ".lock"
 _CLAIMS = "builders"  # who trains into a folder of an object store
 #: What a start reads from an object store.
 _FETCHED = (RUN_FILE, "metrics.jsonl", "wandb-id.txt")
-_FORMAT = 1
 _PACKAGES = ("colossal-c4", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -111,24 +118,22 @@ class RunFolder:
 
     def defaults(self) -> str | None:
         """Return which defaults the run was begun with; None as long as it has no step."""
-        if not self.has_steps() or self._settings() is None:
+        if not self.has_steps() or (content := self._content()) is None:
             return None
-        found = json.loads(read_small_file(self._run_file)).get("defaults", "paper")
+        found = content.get("defaults", "paper")
         return found if isinstance(found, str) else "paper"
 
-    def _settings(self) -> dict[str, Any] | None:
+    def _content(self) -> dict[str, Any] | None:
         if not self._run_file.exists():
             return None
-        try:
-            content = json.loads(read_small_file(self._run_file))
-            if content["format"] != _FORMAT:
-                raise ValueError(f"format {content['format']}, this version reads {_FORMAT}")
-            settings: dict[str, Any] = content["settings"]
-            if not isinstance(settings, dict):
+        with of_this_version(self._run_file, "run") as content:
+            if not isinstance(content["settings"], dict):
                 raise ValueError("its settings are not a JSON object")
-            return settings
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"{self._run_file}: not a run of this version: {error}") from None
+            return content
+
+    def _settings(self) -> dict[str, Any] | None:
+        content = self._content()
+        return None if content is None else content["settings"]
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Check that settings are those of the run that this folder is of.
@@ -138,11 +143,15 @@ class RunFolder:
         begun = self.begun_with()
         if begun is None:
             return
-        found, wanted = _flat(begun), _flat(json.loads(json.dumps(settings)))
+        found, wanted = (  # names joined by dots
+            flatten_dict(each, sep=".")  # type: ignore[no-untyped-call]
+            for each in (begun, json.loads(json.dumps(settings)))
+        )
         # Another checkpoint to start from brings another model: name what was typed.
         for name in ("init_from", *found, *(name for name in wanted if name not in found)):
             if found.get(name) != wanted.get(name):
-                option = self._option_of(name)
+                options = run_option_of(name).split(", ")
+                option = ", ".join(dict.fromkeys(self._option_names.get(o, o) for o in options))
                 field = name.rpartition(".")[2]
                 raise ValueError(
                     f"{self.where} was begun with {field} {_shown(found, name)}, now it is "
@@ -150,15 +159,9 @@ class RunFolder:
                     f"{f' ({option})' if option else ''}"
                 )
 
-    def _option_of(self, setting: str) -> str:
-        options = run_option_of(setting).split(", ")
-        return ", ".join(dict.fromkeys(self._option_names.get(each, each) for each in options))
-
     def changed_versions(self) -> list[str]:
         """Return packages that have another version than when the run was begun, one line each."""
-        if not self._run_file.exists():
-            return []
-        before = json.loads(self._run_file.read_text()).get("versions", {})
+        before = (self._content() or {}).get("versions")
         if not isinstance(before, dict):
             return []
         return [
@@ -185,7 +188,12 @@ class RunFolder:
         replaced = before is not None and before != json.loads(json.dumps(settings))
         # Before all else: with it here, a start that is killed is gone on from by the next.
         if before is None or replaced:
-            self._write_run_file(settings, defaults)
+            command = sys.argv[:1] and " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+            content = {
+                "format": FORMAT, "command": command, "settings": settings, "defaults": defaults,
+                "versions": _versions(),
+            }  # fmt: skip
+            write_json(self._run_file, content)
         storage.sweep_temporaries(str(self.path))
         # At each start: whatever became of them, the checkpoints are of these.
         if vocabulary is not None:
@@ -195,16 +203,6 @@ class RunFolder:
             self.remote.keep_steps(self.remote.steps())
             self.remote.copy_changed(first=RUN_FILE)
         return replaced
-
-    def _write_run_file(self, settings: Mapping[str, Any], defaults: str) -> None:
-        content = {
-            "format": _FORMAT,
-            "command": sys.argv[:1] and " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
-            "settings": settings,
-            "defaults": defaults,
-            "versions": _versions(),
-        }
-        write_json(self._run_file, content)
 
     def fetch(self) -> None:
         """Copy what a start reads from an object store, and the compiled programs."""
@@ -235,21 +233,6 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as one level, names joined by dots.
-
-    >>> _flat({"seed": 0, "model": {"d_model": 64}})
-    {'seed': 0, 'model.d_model': 64}
-    """
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _shown(settings: Mapping[str, Any], name: str) -> str:

@@ -7,10 +7,10 @@ From one device to a pod of several slices it is the same mesh with other number
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -21,30 +21,30 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from model.data.batches import BatchSpec
 from model.t5 import partitioning
 from model.t5.config import ModelConfig
+from model.t5.network import T5
+from model.t5.partitioning import is_axes
 
 #: Slowest first: neighbours along ``tensor`` talk most, so they are neighbours on the wire too.
 MESH_AXES = ("data", "fsdp", "tensor")
 
 #: Logical axis to the axes of the mesh that divide it; the only place that says so.
-RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        # Of parameters and, through state_axes, of the optimizer's statistics.
-        "layers": (),  # the axis that scan walks along
-        "embed": ("fsdp",),
-        "norm": (),  # 1,024 numbers: gathering them would cost more than holding them
-        "buckets": (),
-        "relpos_heads": ("tensor",),
-        # Of both.
-        "vocab": ("tensor",),
-        "heads": ("tensor",),
-        "mlp": ("tensor",),
-        # Of activations.
-        "batch": ("data", "fsdp"),
-        "length": (),
-        "embed_act": (),
-        "kv": (),
-    }
-)
+RULES: Mapping[str, tuple[str, ...]] = {
+    # Of parameters and, through state_axes, of the optimizer's statistics.
+    "layers": (),  # the axis that scan walks along
+    "embed": ("fsdp",),
+    "norm": (),  # 1,024 numbers: gathering them would cost more than holding them
+    "buckets": (),
+    "relpos_heads": ("tensor",),
+    # Of both.
+    "vocab": ("tensor",),
+    "heads": ("tensor",),
+    "mlp": ("tensor",),
+    # Of activations.
+    "batch": ("data", "fsdp"),
+    "length": (),
+    "embed_act": (),
+    "kv": (),
+}
 
 Axes = tuple[str | None, ...]
 
@@ -60,12 +60,6 @@ class MeshShape:
     data: int = 1
     fsdp: int = 1
     tensor: int = 1
-
-    def __post_init__(self) -> None:
-        for axis in MESH_AXES:
-            size = getattr(self, axis)
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise ValueError(f"mesh axis {axis} must be a positive integer, got {size!r}")
 
     @property
     def devices(self) -> int:
@@ -90,7 +84,7 @@ def parse_mesh(text: str, device_count: int) -> MeshShape:
 
     Axes not named are 1, except that ``data`` takes what is left where it is not named; one axis
     may be -1 and takes it instead. ``auto`` puts all devices on ``data``: a model that one device
-    cannot hold needs :func:`mesh_candidates`.
+    cannot hold needs :func:`possible_meshes`.
 
     Raises ValueError for what cannot be read, and for a mesh that is not of ``device_count``.
 
@@ -197,18 +191,21 @@ def partition_spec(
     """
     if len(axes) != len(shape):
         raise ValueError(f"{len(axes)} logical axes {axes} for an array of shape {tuple(shape)}")
-    entries: list[str | tuple[str, ...] | None] = []
+    return PartitionSpec(*_divisions(axes, shape, mesh_sizes))  # type: ignore[no-untyped-call]
+
+
+def _divisions(
+    axes: Axes, shape: Sequence[int], mesh_sizes: Mapping[str, int]
+) -> Iterator[tuple[str, ...]]:
+    """Yield which axes of the mesh divide each axis of an array."""
     taken: set[str] = set()
     for axis, size in zip(axes, shape, strict=True):
         # Parts of one device say nothing; leaving them out keeps the specs readable.
         wanted = tuple(name for name in _rule(axis) if mesh_sizes.get(name, 1) > 1)
-        ways = math.prod(mesh_sizes[name] for name in wanted)
-        if not wanted or size % ways or taken & set(wanted):
-            entries.append(None)
-        else:
-            taken |= set(wanted)
-            entries.append(wanted[0] if len(wanted) == 1 else wanted)
-    return PartitionSpec(*entries)  # type: ignore[no-untyped-call]
+        if size % math.prod(mesh_sizes[name] for name in wanted) or taken & set(wanted):
+            wanted = ()
+        taken |= set(wanted)
+        yield wanted
 
 
 def _rule(axis: str | None) -> tuple[str, ...]:
@@ -217,15 +214,6 @@ def _rule(axis: str | None) -> tuple[str, ...]:
     if axis not in RULES:
         raise ValueError(f"no rule divides the logical axis {axis!r}; known: {', '.join(RULES)}")
     return RULES[axis]
-
-
-def _is_axes(leaf: object) -> bool:
-    """Return whether a node of an axes tree is a leaf; optimizer states are not."""
-    return (
-        isinstance(leaf, tuple)
-        and not hasattr(leaf, "_fields")
-        and all(entry is None or isinstance(entry, str) for entry in leaf)
-    )
 
 
 def params_shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
@@ -242,17 +230,22 @@ def params_shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
         lambda names, leaf: NamedSharding(mesh, partition_spec(names, leaf.shape, sizes)),
         axes,
         shapes,
-        is_leaf=_is_axes,
+        is_leaf=is_axes,
     )
 
 
-def undivided_axes(mesh: MeshShape, axes: Any, shapes: Any) -> list[str]:
-    """Return a line for each array that is whole along an axis the rules would divide.
+def undivided_axes(mesh: MeshShape, model: T5) -> list[str]:
+    """Return a line for each parameter that is whole along an axis the rules would divide.
 
-    >>> undivided_axes(MeshShape(tensor=4), {"bias": ("relpos_heads", "buckets")},
-    ...                {"bias": jax.ShapeDtypeStruct((6, 32), "float32")})
-    ['bias: relpos_heads=6 is not divisible by tensor=4, so each device holds all of it']
+    >>> from model.t5.config import model_config
+    >>> undivided_axes(MeshShape(tensor=4), T5(model_config("v1.1-small")))[0]
+    'decoder/relative_bias: relpos_heads=6 is not divisible by tensor=4, so each device holds \
+all of it'
     """
+    return _undivided_axes(mesh, model.param_axes(), model.param_shapes())
+
+
+def _undivided_axes(mesh: MeshShape, axes: Any, shapes: Any) -> list[str]:
     sizes = mesh.sizes()
     lines: list[str] = []
 
@@ -261,17 +254,14 @@ def undivided_axes(mesh: MeshShape, axes: Any, shapes: Any) -> list[str]:
             ways = math.prod(sizes[name] for name in _rule(axis))
             if size % ways:
                 over = "*".join(f"{name}={sizes[name]}" for name in _rule(axis))
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
                 lines.append(
-                    f"{_path_name(path)}: {axis}={size} is not divisible by {over}, so each "
-                    "device holds all of it"
+                    f"{name}: {axis}={size} is not divisible by {over}, so each device holds all "
+                    "of it"
                 )
 
-    jax.tree_util.tree_map_with_path(look, axes, shapes, is_leaf=_is_axes)
+    jax.tree_util.tree_map_with_path(look, axes, shapes, is_leaf=is_axes)
     return lines
-
-
-def _path_name(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def bytes_per_device(mesh: MeshShape, axes: Any, shapes: Any) -> int:
@@ -284,16 +274,11 @@ def bytes_per_device(mesh: MeshShape, axes: Any, shapes: Any) -> int:
     sizes = mesh.sizes()
 
     def held(names: Axes, leaf: Any) -> int:
-        spec = partition_spec(names, leaf.shape, sizes)
-        ways = 1
-        for entry in spec:
-            for name in (entry,) if isinstance(entry, str) else entry or ():
-                ways *= sizes[name]
+        dividing = itertools.chain(*_divisions(names, leaf.shape, sizes))
         size: int = math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
-        return size // ways
+        return size // math.prod(sizes[name] for name in dividing)
 
-    counts: list[int] = jax.tree.leaves(jax.tree.map(held, axes, shapes, is_leaf=_is_axes))
-    return sum(counts)
+    return sum(jax.tree.leaves(jax.tree.map(held, axes, shapes, is_leaf=is_axes)))
 
 
 #: Bytes alive at the height of a step for each byte of parameters: the parameters, their gradient,
@@ -305,23 +290,8 @@ _STATE_FACTOR = 2.5
 _STATE_SHARE = 0.5
 
 
-@dataclasses.dataclass(frozen=True)
-class _Candidate:
-    shape: MeshShape
-    held: int  #: bytes of parameters on one device
-    traffic: float  #: bytes that one device sends in a step
-
-
-def mesh_candidates(
-    device_count: int,
-    config: ModelConfig,
-    axes: Any,
-    shapes: Any,
-    batch: BatchSpec,
-    *,
-    device_bytes: float,
-    accumulate: int = 1,
-    slices: int = 1,
+def _candidates(
+    devices: int, slices: int, model: T5, batch: BatchSpec, device_bytes: float, accumulate: int
 ) -> list[MeshShape]:
     """Return the meshes to try for a model: those that should fit, the one that sends least first.
 
@@ -331,43 +301,30 @@ def mesh_candidates(
     block along ``tensor``. Meshes whose state takes more than half of a device come last, the
     roomiest first.
 
-    Args:
-      device_count: devices of the mesh.
-      config: the model.
-      axes: of its parameters, as ``T5.param_axes()``.
-      shapes: of its parameters.
-      batch: of a step, all microbatches together.
-      device_bytes: memory of one device.
-      accumulate: microbatches of a step.
-      slices: into which the devices are divided; ``fsdp`` and ``tensor`` stay inside one.
-
-    Raises:
-      ValueError: no mesh divides the batch.
+    Raises ValueError where no mesh divides the batch.
     """
-    per_slice = device_count // slices
-    found: list[_Candidate] = []
+    axes, shapes = model.param_axes(), model.param_shapes()
+    per_slice = devices // slices
+    room = device_bytes * _STATE_SHARE / _STATE_FACTOR
+    found: list[tuple[tuple[float, ...], MeshShape]] = []  # with what they are sorted by
     for tensor in _divisors(per_slice):
         for fsdp in _divisors(per_slice // tensor):
-            shape = MeshShape(device_count // (fsdp * tensor), fsdp, tensor)
-            if batch.batch_size % (shape.batch_ways * accumulate) or config.num_heads % tensor:
+            shape = MeshShape(devices // (fsdp * tensor), fsdp, tensor)
+            if batch.batch_size % (shape.batch_ways * accumulate):
                 continue
-            if not all(_divides(axis, shape, axes, shapes) for axis in MESH_AXES):
+            if _undivided_axes(shape, axes, shapes):
                 continue
             held = bytes_per_device(shape, axes, shapes)
-            traffic = _traffic(shape, config, held, batch, accumulate)
-            found.append(_Candidate(shape, held, traffic))
+            traffic = _traffic(shape, model.config, held, batch, accumulate)
+            rank = (0, traffic, tensor) if held <= room else (1, held, traffic)
+            found.append((rank, shape))
     if not found:
         raise ValueError(
-            f"no mesh of {device_count} devices divides {batch.batch_size} sequences in "
+            f"no mesh of {devices} devices divides {batch.batch_size} sequences in "
             f"{accumulate} microbatches: give --batch-size a multiple of "
-            f"{device_count * accumulate}"
+            f"{devices * accumulate}"
         )
-    room = device_bytes * _STATE_SHARE / _STATE_FACTOR
-    fitting = [candidate for candidate in found if candidate.held <= room]
-    others = [candidate for candidate in found if candidate.held > room]
-    fitting.sort(key=lambda candidate: (candidate.traffic, candidate.shape.tensor))
-    others.sort(key=lambda candidate: (candidate.held, candidate.traffic))
-    return [candidate.shape for candidate in fitting + others]
+    return [shape for _, shape in sorted(found, key=lambda each: each[0])]
 
 
 def _traffic(
@@ -394,9 +351,7 @@ def _traffic(
 def possible_meshes(
     text: str,
     devices: Sequence[Any],
-    config: ModelConfig,
-    axes: Any,
-    shapes: Any,
+    model: T5,
     batch: BatchSpec,
     *,
     device_bytes: float | None,
@@ -405,15 +360,13 @@ def possible_meshes(
     """Return the meshes that ``--mesh`` stands for, best first; :func:`make_mesh` takes each.
 
     Training and ``--compile-only`` both ask this function, so that what one proposes the other
-    accepts. ``auto`` gives :func:`mesh_candidates`, or all devices on ``data`` where
+    accepts. ``auto`` gives those that should fit, or all devices on ``data`` where
     ``device_bytes`` is None; anything else is one mesh.
 
     Args:
       text: of ``--mesh``.
       devices: all devices of the mesh, of one slice or several.
-      config: the model.
-      axes: of its parameters, as ``T5.param_axes()``.
-      shapes: of its parameters.
+      model: the model.
       batch: of a step, all microbatches together.
       device_bytes: memory of one device; None if unknown.
       accumulate: microbatches of a step.
@@ -424,16 +377,7 @@ def possible_meshes(
     """
     slices = slice_count(devices)
     if text.strip() == "auto" and device_bytes is not None:
-        return mesh_candidates(
-            len(devices),
-            config,
-            axes,
-            shapes,
-            batch,
-            device_bytes=device_bytes,
-            accumulate=accumulate,
-            slices=slices,
-        )
+        return _candidates(len(devices), slices, model, batch, device_bytes, accumulate)
     shape = parse_mesh(text, len(devices))
     _check_slices(shape, slices)
     if batch.batch_size % (shape.batch_ways * accumulate):
@@ -461,20 +405,6 @@ def _check_slices(shape: MeshShape, slices: int) -> None:
 
 def _divisors(number: int) -> list[int]:
     return [size for size in range(1, number + 1) if number % size == 0]
-
-
-def _divides(mesh_axis: str, shape: MeshShape, axes: Any, shapes: Any) -> bool:
-    """Return whether an axis of the mesh divides every matrix that it should."""
-    ways = shape.sizes()[mesh_axis]
-
-    def whole(names: Axes, leaf: Any) -> bool:
-        return all(
-            size % ways == 0
-            for axis, size in zip(names, leaf.shape, strict=True)
-            if mesh_axis in _rule(axis)
-        )
-
-    return all(jax.tree.leaves(jax.tree.map(whole, axes, shapes, is_leaf=_is_axes)))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

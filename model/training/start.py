@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from model.training.model_folders import Origin, read_origin
-from model.training.optimizer import offset, schedule
+from model.training.optimizer import FINE_TUNING_RATE, schedule
 from model.training.train_config import TrainConfig
 
 _JUMP = 1.5  # times the rate that the parameters were last trained with
-_FINE_TUNING_RATE = 1e-3  # paper, section 3.1.2
 
 
 def first_step(config: TrainConfig, begun: Mapping[str, Any] | None) -> int:
@@ -25,14 +24,10 @@ def first_step(config: TrainConfig, begun: Mapping[str, Any] | None) -> int:
     """
     if begun is not None:
         return int(begun.get("first_step", 0))
-    origin = _kept_origin(config)
-    return 0 if origin is None else origin.step
-
-
-def _kept_origin(config: TrainConfig) -> Origin | None:
     if config.init_from is None or config.optimizer_state != "keep":
-        return None
-    return read_origin(config.init_from)
+        return 0
+    origin = read_origin(config.init_from)
+    return 0 if origin is None else origin.step
 
 
 def start_notes(config: TrainConfig) -> list[str]:
@@ -53,7 +48,7 @@ def start_notes(config: TrainConfig) -> list[str]:
     if config.schedule == "constant":
         return notes  # a rate that was chosen
     now = _rate_at(config.rate(), config.first_step)
-    before = _FINE_TUNING_RATE if origin is None else _last_rate(origin)
+    before = FINE_TUNING_RATE if origin is None else _last_rate(origin)
     if before is None or now <= _JUMP * before:
         return notes
     last = "is trained already" if origin is None else f"was last trained at {before:.3g}"
@@ -73,8 +68,8 @@ def _last_rate(origin: Origin) -> float | None:
             origin.settings["learning_rate_schedule"],
             origin.settings["learning_rate"],
             origin.settings["warmup"],
+            origin.settings.get("schedule_offset", 0),
         )
-        rate = offset(rate, origin.settings.get("schedule_offset", 0))
     except (KeyError, TypeError, ValueError):
         return None
     return _rate_at(rate, origin.step - 1)

@@ -39,11 +39,8 @@ class StopSignal:
     several processes JAX's own watch for SIGTERM agrees on the step after which all stop.
     """
 
-    def __init__(
-        self, say: Callable[[str], None], came_before: Callable[[], bool] = lambda: False
-    ) -> None:
-        self._say = say
-        self._came_before = came_before
+    def __init__(self, say: Callable[[str], None], came_before: Callable[[], bool]) -> None:
+        self._say, self._came_before = say, came_before
         self._came = False
         self._stepping = False
         self._before: dict[int, Any] = {}

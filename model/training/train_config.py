@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from model.data.input_config import InputConfig, input_option_of
@@ -29,7 +28,7 @@ _REPORTS = ("tensorboard", "wandb")
 _MOST_STEPS = 2**31 - 1  # steps are counted in 32 bits
 
 #: Field of ModelConfig to what batches and vocabularies have in its place.
-_SPECIAL_IDS: Mapping[str, Any] = MappingProxyType({"pad_id": 0, "start_id": 0, "eos_ids": (1,)})
+_SPECIAL_IDS: Mapping[str, Any] = {"pad_id": 0, "start_id": 0, "eos_ids": (1,)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -262,8 +261,9 @@ class TrainConfig:
         """Return the learning rate at each step."""
         from model.training import optimizer  # with JAX, which --help does not need
 
-        rate = optimizer.schedule(self.schedule, self.learning_rate, self.warmup)
-        rate = optimizer.offset(rate, self.schedule_offset)
+        rate = optimizer.schedule(
+            self.schedule, self.learning_rate, self.warmup, self.schedule_offset
+        )
         return optimizer.linear_tail(rate, self.cooldown, self.first_step + self.steps)
 
     def trainable(self) -> "Trainable | None":

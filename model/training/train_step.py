@@ -13,9 +13,9 @@ from jax import Array
 
 from model.t5.network import T5, Batch
 from model.training.losses import LossSums, divisor_of, loss_sums
-from model.training.optimizer import Schedule, adafactor, apply_updates, state_axes
+from model.training.optimizer import Schedule, adafactor, apply_updates, state_axes, where_trainable
 from model.training.train_config import StepConfig
-from model.training.trainable import Trainable, keep_trainable
+from model.training.trainable import Trainable
 
 
 class TrainState(NamedTuple):
@@ -45,7 +45,7 @@ class Learner:
       rate: global step to learning rate.
       config: how a step is computed.
       trainable: global step to the mask of what is trained then, as
-        ``optimizer.apply_updates`` takes it; None: everything.
+        ``optimizer.where_trainable`` takes it; None: everything.
       optimizer: Adafactor at that rate.
     """
 
@@ -102,8 +102,8 @@ class Learner:
             (gradient, sums), _ = jax.lax.scan(add_microbatch, nothing, (numbers, microbatches))
         divisor = divisor_of(config.loss_divisor, batch["decoder_target_tokens"].shape, sums.tokens)
         gradient = jax.tree.map(lambda array: array / divisor, gradient)
-        trainable = None if self.trainable is None else self.trainable(state.step)
-        gradient = keep_trainable(gradient, trainable)
+        trainable = True if self.trainable is None else self.trainable(state.step)
+        gradient = where_trainable(trainable, gradient, jax.tree.map(jnp.zeros_like, gradient))
         updates, optimizer_state = self.optimizer.update(
             gradient, state.optimizer, state.params, step=state.step, trainable=trainable
         )

@@ -1,18 +1,17 @@
 """What of a model a fine-tuning trains: masks of parameters, as functions of the step.
 
 A mask is a tree like the parameters of booleans: one for a parameter, or [layers] where the layers
-of a stack are one array. `model.training.optimizer.apply_updates` says what a mask does.
+of a stack are one array. `model.training.optimizer.where_trainable` says what a mask does.
 """
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-import jax
 import jax.numpy as jnp
+from flax.traverse_util import path_aware_map
 from jax import Array
 
 from model.t5.network import T5
-from model.training.optimizer import where_trainable
 
 Trainable = Callable[[Array], Any]  #: global step to mask
 
@@ -23,7 +22,7 @@ AdapterNorms = Literal["own", "all"]
 
 def is_adapter(path: tuple[Any, ...]) -> bool:
     """Return whether a path of keys in the tree of parameters leads into an adapter layer."""
-    return any(getattr(key, "key", None) == "adapter" for key in path)
+    return "adapter" in path
 
 
 def adapter_mask(model: T5, norms: AdapterNorms = "own") -> Any:
@@ -41,10 +40,9 @@ def adapter_mask(model: T5, norms: AdapterNorms = "own") -> Any:
         raise ValueError(f"no norms {norms!r}; known: own, all (--adapter-norms)")
 
     def trains(path: tuple[Any, ...], _: Any) -> bool:
-        is_norm = path[-1].key in ("norm", "final_norm")
-        return is_adapter(path) or (norms == "all" and is_norm)
+        return is_adapter(path) or (norms == "all" and path[-1] in ("norm", "final_norm"))
 
-    return jax.tree_util.tree_map_with_path(trains, model.param_shapes())
+    return path_aware_map(trains, model.param_shapes())
 
 
 def gradual_unfreezing(model: T5, steps: int, first: int = 0) -> Trainable:
@@ -82,25 +80,13 @@ def gradual_unfreezing(model: T5, steps: int, first: int = 0) -> Trainable:
         blocks = jnp.minimum(1 + (step - first) // length, episodes)  # that are trained, from above
 
         def of(path: tuple[Any, ...], _: Any) -> Any:
-            stack = path[0].key
-            layers = depth.get(stack, config.decoder_layers)
-            if stack not in ("encoder", "decoder", "shared") or path[1].key == "final_norm":
+            layers = depth.get(path[0], config.decoder_layers)
+            if path[0] not in ("encoder", "decoder", "shared") or path[1] == "final_norm":
                 return True
-            if path[1].key == "relative_bias":
+            if path[1] == "relative_bias":
                 return blocks >= layers
             return jnp.arange(layers) >= layers - blocks
 
-        return jax.tree_util.tree_map_with_path(of, model.param_shapes())
+        return path_aware_map(of, model.param_shapes())
 
     return mask
-
-
-def keep_trainable(gradient: Any, trainable: Any | None) -> Any:
-    """Return the gradient with zeros for what is frozen, by a mask or None for everything."""
-    if trainable is None:
-        return gradient
-    return jax.tree.map(
-        lambda mask, array: where_trainable(mask, array, jnp.zeros_like(array)),
-        trainable,
-        gradient,
-    )

@@ -20,8 +20,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from model.data.device_batches import DeviceBatches
 from model.data.input_config import InputConfig
@@ -131,7 +129,7 @@ def train(
         runs of several processes.
     """
     with one_line_of_memory(lambda: what_needs_less(config)), contextlib.ExitStack() as stack:
-        run = _Run(_plan(config, more_settings), _Prospects(interruption), stack)
+        run = _Run(_plan(config, more_settings), interruption, stack)
         run.open(notes, evaluators)
         if run.is_done():
             return
@@ -139,29 +137,14 @@ def train(
         run.train()
 
 
-class _Prospects:
-    """What an interrupt would leave, said when one ends the process."""
-
-    def __init__(self, interruption: Interruption | None) -> None:
-        self._interruption = interruption
-
-    def expect(self, line: str, patience_s: float | None = None) -> None:
-        """Say this line from here on; see :class:`Interruption`."""
-        if self._interruption is not None:
-            alone = jax.process_count() == 1  # the others have to be told, which takes a step
-            self._interruption.expect(f"c4: interrupted {line}", patience_s if alone else None)
-
-    def asked(self) -> bool:
-        """Return whether a signal came."""
-        return self._interruption is not None and self._interruption.asked()
-
-
 class _Run:
     """One start of a run: opened, prepared, trained; each once, in this order."""
 
-    def __init__(self, plan: Plan, prospects: _Prospects, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, plan: Plan, interruption: Interruption | None, stack: contextlib.ExitStack
+    ) -> None:
         self._plan, self._config, self._folder = plan, plan.config, plan.folder
-        self._prospects, self._stack = prospects, stack
+        self._interruption, self._stack = interruption, stack
         self._evaluators: list[Evaluator] = []
         self._train_step: TrainProgram | None = None
         self._state: TrainState
@@ -191,15 +174,12 @@ class _Run:
         self._guard = DivergenceGuard(config.divergence)
         self._done = self._checkpoints.newest() or 0
         good = f"the checkpoint of step {self._done} is still good"
-        self._prospects.expect(
+        self._expect(
             f"before the first step: {good if self._done else 'nothing was saved'}", PATIENCE_S
         )
         self._records = stack.enter_context(
-            Records(
-                config, folder, plan.placement, self._guard, self._checkpoints, self._done,
-                plan.settings,
-            )
-        )  # fmt: skip
+            Records(plan, self._guard, self._checkpoints, self._done)
+        )
         if not self._done:
             lines += start_notes(config)
         size = input_size(plan.data, plan.data.input_shards or 1)
@@ -240,7 +220,8 @@ class _Run:
     def prepare(self) -> None:
         """Compile the programs, then make or read the state, and do an evaluation left undone."""
         config, placement, say = self._config, self._plan.placement, self._records.say
-        self._stop = self._stack.enter_context(StopSignal(say, self._prospects.asked))
+        came_before = self._interruption.asked if self._interruption else lambda: False
+        self._stop = self._stack.enter_context(StopSignal(say, came_before))
         # Programs before the arrays that they need. The input comes ahead meanwhile.
         trains = self._done < config.steps
         if trains and not self._done:
@@ -318,12 +299,15 @@ class _Run:
             if saving:
                 self._keep(step)
             if stopping:
-                self._stop_after(step)
+                records.say(f"stopping after step {step}: saving")
+                self._checkpoints.wait()
+                self._expect_at(step)
+                raise KeyboardInterrupt
             if evaluating:
                 self._evaluate(step)
             records.start_clock()
         self._checkpoints.wait()
-        self._prospects.expect("after the last step: its checkpoint is good")
+        self._expect("after the last step: its checkpoint is good")
         records.finish()
 
     def _next_batch(
@@ -350,8 +334,11 @@ class _Run:
     def _keep(self, step: int) -> None:
         """Begin to save the state after a step."""
         self._records.flush()  # metrics up to a checkpoint are on disk before it is
+        here = self._batches.get_state()
         progress = {
-            "input": _gathered(self._batches.get_state()),
+            "input": merged_states(
+                [json.loads(text) for text in distributed.gathered(json.dumps(here))]
+            ),
             "guard": self._guard.get_state(),
             "cooldown": self._cooldown(),
         }
@@ -363,13 +350,13 @@ class _Run:
         """Name a checkpoint, the newest that is whole, if an interrupt comes."""
         self._named = step
         again = f"run the same command again to resume from the checkpoint of step {step}"
-        self._prospects.expect(f"in training: {again if step else 'no checkpoint was written yet'}")
+        self._expect(f"in training: {again if step else 'no checkpoint was written yet'}")
 
-    def _stop_after(self, step: int) -> None:
-        self._records.say(f"stopping after step {step}: saving")
-        self._checkpoints.wait()
-        self._expect_at(step)
-        raise KeyboardInterrupt
+    def _expect(self, line: str, patience_s: float | None = None) -> None:
+        """Say this line if an interrupt ends the process; see :class:`Interruption`."""
+        if self._interruption is not None:
+            alone = jax.process_count() == 1  # the others have to be told, which takes a step
+            self._interruption.expect(f"c4: interrupted {line}", patience_s if alone else None)
 
     def _evaluate(self, step: int) -> None:
         """Evaluate the state after a step, and record what was found."""
@@ -412,15 +399,3 @@ def _input_shards(asked: int | None, folder: RunFolder, parts: int) -> int:
         f"{folder.where}: run.json is damaged: its batch is not of {found!r} input shards "
         "(input_shards); give another --out"
     )
-
-
-def _gathered(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the input's position on all hosts, merged."""
-    if jax.process_count() == 1:
-        return merged_states([state])
-    text = np.frombuffer(json.dumps(state).encode(), np.uint8)
-    longest = int(np.max(multihost_utils.process_allgather(np.int32(len(text)))))
-    padded = np.zeros(longest, np.uint8)
-    padded[: len(text)] = text
-    rows = np.asarray(multihost_utils.process_allgather(padded))
-    return merged_states([json.loads(bytes(row).rstrip(b"\0")) for row in rows])

@@ -16,7 +16,7 @@ from model.corpora.mix import _Draw, make_mixture
 from model.corpora.sizes import Unit, unit_of, whole_power
 from model.data.vocabulary import Vocabulary
 from pipelines import open_corpus
-from pipelines.corpus import derived
+from pipelines.corpus import derived, shard_files
 from pipelines.corpus.errors import CorpusError
 from pipelines.corpus.formats.pages import Page
 from pipelines.corpus.manifest import read_manifest
@@ -77,14 +77,14 @@ def test_a_head_is_the_fewest_first_pages_with_so_many_tokens(place, tmp_path):
 def test_the_status_of_a_mixture_counts_corpora_and_not_wet_files(place, tmp_path, monkeypatch):
     out = tmp_path / "mixture"
     mix = ["mix", "--corpus", f"{place / 'a'}=0.5", "--corpus", f"{place / 'b'}=0.5"]
-    write = derived.write_shard_files
+    write = shard_files.write_shard_files
 
-    def stop_after_the_first(*arguments):
-        write(*arguments)
+    def stop_after_the_first(*arguments, **options):
+        write(*arguments, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(derived, "write_shard_files", stop_after_the_first)
+        patched.setattr(shard_files, "write_shard_files", stop_after_the_first)
         assert run_c4(*mix, "--output", out).status == 130
     began = run_c4("status", out).out.splitlines()
     assert began[0].startswith(f"{out}: interrupted (c4 mix on ")

@@ -65,7 +65,7 @@ def test_a_step_for_two_by_two_chips():
     # A quarter of the parameters (fsdp x tensor), padding, and what is held whole.
     quarter = report.plan.config.parameter_count()
     assert quarter <= report.state_bytes < 2 * quarter
-    assert 0 < report.temporary_bytes < 2**30
+    assert 0 < report.memory.temporaries < 2**30
     assert {kind for kind, _ in report.exchanges} >= {"all-reduce", "all-gather"}
     said = "\n".join(compile_step.report_lines(report))
     assert "v3:2x2: 4 chips, 8 devices of 15.48 GiB" in said

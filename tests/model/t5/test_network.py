@@ -316,8 +316,7 @@ def test_masks_are_shared_along_the_length_or_not(models):
             return x
 
         with use_constraint(note):
-            keep = changed._dropout(jax.random.key(0), (2, 7), 2).embedded
-            changed.embed(params, batch["decoder_input_tokens"], keep=keep)
+            changed.logits(params, batch, dropout_rng=jax.random.key(0))
         dropped = np.asarray(zeros["embedded"])
         assert 0.2 < dropped.mean() < 0.8
         assert (dropped == dropped[:, :1]).all() == broadcast

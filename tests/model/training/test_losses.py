@@ -160,11 +160,6 @@ def test_divisors(name, tokens, divisor):
     assert float(divisor_of(name, (2, 12), jnp.float32(tokens))) == divisor
 
 
-def test_unknown_divisor():
-    with pytest.raises(ValueError, match=r"'mean'; known: batch-length, tokens, sum"):
-        divisor_of("mean", (2, 12), jnp.float32(1))
-
-
 def test_nothing_of_the_size_of_all_logits_is_allocated(monkeypatch):
     """What runs under jit: the logits of one chunk and their gradient."""
     batch, length, vocab, width, chunks = 64, 16, 4096, 8, 4

@@ -13,7 +13,6 @@ from model.training.optimizer import (
     constant,
     inverse_square_root,
     linear_tail,
-    offset,
     schedule,
     state_axes,
 )
@@ -204,7 +203,7 @@ def test_a_tail_goes_down_to_zero_at_the_end():
 
 def test_an_offset_gives_the_rate_of_later_steps():
     plain = inverse_square_root(4)
-    later = offset(plain, 12)
+    later = schedule("inverse-square-root", None, 4, offset=12)
     assert [float(later(jnp.int32(s))) for s in (0, 9)] == [
         float(plain(jnp.int32(s))) for s in (12, 21)
     ]

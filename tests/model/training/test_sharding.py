@@ -1,6 +1,5 @@
 """Meshes by name, the table of rules, and training over eight devices against one."""
 
-import functools
 import itertools
 import types
 
@@ -131,7 +130,7 @@ def test_bytes_of_a_device_are_what_jax_says(size):
 
 def test_what_cannot_be_divided_is_told():
     model = T5(SIZES["base"])
-    lines = sharding.undivided_axes(MeshShape(tensor=8), model.param_axes(), model.param_shapes())
+    lines = sharding.undivided_axes(MeshShape(tensor=8), model)
     assert lines == [
         f"{stack}/relative_bias: relpos_heads=12 is not divisible by tensor=8, so each device "
         "holds all of it"
@@ -148,9 +147,8 @@ def test_candidates_fit_and_divide():
     config = SIZES["11B"]
     model = T5(config)
     axes, shapes = model.param_axes(), model.param_shapes()
-    batch = BatchSpec(2048, 114, 512)
     room = 15 * 2**30
-    found = sharding.mesh_candidates(2048, config, axes, shapes, batch, device_bytes=room)
+    found = _possible("auto", _devices(1, 2048), "11B", 2048, room)
     assert all(each.devices == 2048 and 2048 % each.batch_ways == 0 for each in found)
     assert all(config.num_heads % each.tensor == 0 for each in found)
     held = sharding.bytes_per_device(found[0], axes, shapes)
@@ -171,15 +169,9 @@ def _devices(slices, each):
     ]  # fmt: skip
 
 
-@functools.cache
-def _arrays(size):
-    model = T5(SIZES[size])
-    return model.param_axes(), model.param_shapes()
-
-
 def _possible(text, devices, size, batch_size, room, accumulate=1):
     return sharding.possible_meshes(
-        text, devices, SIZES[size], *_arrays(size), BatchSpec(batch_size, 114, 512),
+        text, devices, T5(SIZES[size]), BatchSpec(batch_size, 114, 512),
         device_bytes=room, accumulate=accumulate,
     )  # fmt: skip
 
@@ -224,12 +216,8 @@ def test_a_mesh_that_slices_do_not_take_is_refused_before_anything_is_made(text,
 
 
 def test_a_batch_that_nothing_divides_is_told():
-    model = T5(SIZES["small"])
     with pytest.raises(ValueError, match=r"divides 3 sequences in 1 microbatches: .* 16"):
-        sharding.mesh_candidates(
-            16, model.config, model.param_axes(), model.param_shapes(), BatchSpec(3, 8, 8),
-            device_bytes=1e9,
-        )  # fmt: skip
+        _possible("auto", _devices(1, 16), "small", 3, 1e9)
 
 
 @pytest.fixture(scope="module")

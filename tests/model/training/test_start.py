@@ -15,7 +15,7 @@ from model.training.checkpoint_layout import RUN_FILE, write_model_file
 from model.training.checkpoints import Checkpoints
 from model.training.model_folders import Origin, read_origin, save_params
 from model.training.optimizer import constant
-from model.training.programs import new_state, place
+from model.training.programs import new_state, place_run
 from model.training.start import first_step, start_notes
 from model.training.train_config import StepConfig
 from model.training.train_step import Learner
@@ -58,7 +58,7 @@ def _start(folder, model=_CONFIG, kept="keep", first_step=0):
         data=types.SimpleNamespace(seed=7), init_from=str(folder), optimizer_state=kept,
         first_step=first_step,
     )  # fmt: skip
-    placement = place(_learner(model), sharding.MeshShape(), jax.devices()[:1])
+    placement = place_run(_learner(model), sharding.MeshShape(), jax.devices()[:1])
     return new_state(config, placement)
 
 
