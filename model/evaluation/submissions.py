@@ -41,8 +41,8 @@ _DESCRIBED = packaged_toml(__name__, "submissions.toml")
 
 def submission_name(task: str, split: str) -> str | None:
     """Return the file that a benchmark's server expects; None for other tasks and splits."""
-    file: str | None = _DESCRIBED.get(task, {}).get(split)
-    return file
+    files: Mapping[str, str] = _DESCRIBED.get(task, {"files": {}})["files"]
+    return files.get(split)
 
 
 def _shown(task: str, value: Any) -> Any:
