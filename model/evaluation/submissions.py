@@ -46,7 +46,7 @@ def submission_name(task: str, split: str) -> str | None:
 
 
 def _shown(task: str, value: Any) -> Any:
-    """Return what stands in a file for a value that `Task.parse` returns."""
+    """Return what a file holds for a value that `Task.parse` returns."""
     if task == "glue_stsb":
         return f"{min(max(value, 0), 5):.3f}"
     words = _DESCRIBED[task].get("words")

@@ -182,7 +182,7 @@ def _charsmap(path: pathlib.Path, raw: Any) -> bytes | None:
 
 
 def _spelt(piece: str) -> str:
-    """Return a piece as text has it where it is a sentinel, which some models have as a word."""
+    """Return a sentinel without the mark of a word, which some models give it; else the piece."""
     return piece.removeprefix("▁") if "<extra_id_" in piece else piece
 
 
@@ -192,8 +192,8 @@ def _own_sentinels(model: SentencePieceModel) -> set[int]:
 
 def _token(path: pathlib.Path, index: Any, flags: Mapping[str, Any]) -> AddedToken:
     names = ("special", "normalized", "lstrip", "rstrip")
-    told = {name: bool(flags.get(name)) for name in names}
-    token = AddedToken(content=str(flags["content"]), id=int(index), **told)
+    switches = {name: bool(flags.get(name)) for name in names}
+    token = AddedToken(content=str(flags["content"]), id=int(index), **switches)
     if flags.get("single_word"):
         raise VocabularyError(f"{path}: added token {token.content!r} is single_word")
     if not token.content:

@@ -207,8 +207,8 @@ def contents(made):
 
 def test_files_of_the_servers_are_of_test_sets_alone():
     assert submission_name("glue_mnli", "test_mismatched") == "MNLI-mm.tsv"
-    for task, split in (("glue_mnli", "test"), ("glue_mnli", "words"), ("squad", "test")):
-        assert submission_name(task, split) is None
+    for name, split in (("glue_mnli", "test"), ("glue_mnli", "words"), ("squad", "test")):
+        assert submission_name(name, split) is None
 
 
 @needs_extra
