@@ -88,11 +88,10 @@ class Sequences:
         >>> Sequences.of([[1, 2, 3, 4, 5], []]).cut(2).lists()
         [[1, 2], [3, 4], [5]]
         """
-        pieces = -(-self.lengths // most)
+        filled = self.lengths[self.lengths > 0]
+        pieces = -(-filled // most)
         lengths = np.full(int(pieces.sum()), most, dtype=np.int64)
-        last = np.cumsum(pieces)[pieces > 0] - 1
-        filled = self.lengths[pieces > 0]
-        lengths[last] = filled - (pieces[pieces > 0] - 1) * most
+        lengths[np.cumsum(pieces) - 1] = filled - (pieces - 1) * most
         return Sequences(self.tokens, lengths)
 
     def joined(self) -> "Sequences":

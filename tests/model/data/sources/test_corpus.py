@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from model.data.input_config import InputConfig
 from model.data.objectives import OBJECTIVES
-from model.data.sources.corpus import MAX_PAGE_TOKENS, PageOrder, _one_chunk
+from model.data.sequences import Sequences
+from model.data.sources.corpus import MAX_PAGE_TOKENS, PageOrder, _chunks
 from pipelines.corpus.reading import CorpusSplit, Shard
 from testing.corpora import FIRST_ID, NumberVocabulary, make_corpus, numbered
 
@@ -143,14 +144,17 @@ def test_equal_pages_are_masked_differently_everywhere(tmp_path):
 def test_long_pages_give_one_aligned_part_another_in_another_epoch(tmp_path):
     ids = np.arange(2 * MAX_PAGE_TOKENS + 10, dtype=np.int32)
     rng = np.random.default_rng(0)
-    parts = [_one_chunk(ids, rng) for _ in range(60)]
+    chunks = _chunks(Sequences.of([ids, ids[:7]] * 60), rng)
+    parts = np.split(chunks.tokens, chunks.ends[:-1])
+    assert all(np.array_equal(part, ids[:7]) for part in parts[1::2])
+    parts = parts[::2]
     begins = collections.Counter(int(part[0]) // MAX_PAGE_TOKENS for part in parts)
     assert begins.keys() == {0, 1, 2}
     assert {len(part) for part in parts} == {MAX_PAGE_TOKENS, 10}
     assert all(part[0] % MAX_PAGE_TOKENS == 0 for part in parts)
     assert all(np.array_equal(part, np.arange(part[0], part[0] + len(part))) for part in parts)
-    short = ids[:MAX_PAGE_TOKENS]
-    assert _one_chunk(short, rng) is short
+    short = Sequences.of([ids[:MAX_PAGE_TOKENS]])
+    assert _chunks(short, rng) is short
 
     page = " ".join(["1"] * MAX_PAGE_TOKENS + ["2"] * MAX_PAGE_TOKENS)
     source = source_of(make_corpus(tmp_path / "c", {"train": [[page]]}), **CAUSAL)
