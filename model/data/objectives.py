@@ -534,31 +534,22 @@ def _without_short(texts: Sequences, least: int) -> Sequences:
     return Sequences(texts.only(np.repeat(long, texts.lengths)).tokens, texts.lengths[long])
 
 
-def _iid(name: str, density: float, targets: int) -> Objective:
-    return Objective(
-        name=name,
-        approach="bert-style",
-        noise="iid",
-        inputs="sentinels",
-        targets="sentinels",
-        noise_density=density,
-        targets_at_512=targets,
-    )
-
-
-def _spans(mean: int) -> Objective:
-    return Objective(
-        name=f"span{mean}",
-        approach="bert-style",
-        noise="spans",
-        inputs="sentinels",
-        targets="sentinels",
-        noise_density=0.15,
-        mean_span=mean,
-    )
-
-
-_BASELINE = _iid("iid", 0.15, 192)
+_BASELINE = Objective(
+    name="iid",
+    approach="bert-style",
+    noise="iid",
+    inputs="sentinels",
+    targets="sentinels",
+    noise_density=0.15,
+    targets_at_512=192,
+)
+_CAUSAL = Objective(
+    name="causal_lm",
+    approach="language-modeling",
+    noise="all",
+    inputs="nothing",
+    targets="whole",
+)
 
 #: Name to objective: tables 3, 6 and 7 of the paper. The baseline of section 3.1 is "iid"; the
 #: released models were pre-trained with "span3" (section 3.7).
@@ -566,50 +557,24 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
     {
         each.name: each
         for each in (
-            Objective(
-                name="causal_lm",
-                approach="language-modeling",
-                noise="all",
-                inputs="nothing",
-                targets="whole",
+            _CAUSAL,
+            _CAUSAL.replace(
+                name="prefix_lm", noise="suffix", inputs="kept", targets="noise", concatenate=False
             ),
-            Objective(
-                name="prefix_lm",
-                approach="language-modeling",
-                noise="suffix",
-                inputs="kept",
-                targets="noise",
-                concatenate=False,
+            _BASELINE.replace(name="bert", inputs="mask-random", targets="whole"),
+            _CAUSAL.replace(
+                name="deshuffle", approach="deshuffling", inputs="shuffled", concatenate=False
             ),
-            dataclasses.replace(
-                _BASELINE,
-                name="bert",
-                inputs="mask-random",
-                targets="whole",
-                targets_at_512=None,
-            ),
-            Objective(
-                name="deshuffle",
-                approach="deshuffling",
-                noise="all",
-                inputs="shuffled",
-                targets="whole",
-                concatenate=False,
-            ),
-            dataclasses.replace(
-                _BASELINE, name="mass", inputs="mask", targets="whole", targets_at_512=None
-            ),
+            _BASELINE.replace(name="mass", inputs="mask", targets="whole"),
             _BASELINE,
-            _iid("iid10", 0.10, 103),
-            _iid("iid25", 0.25, 256),
-            _iid("iid50", 0.50, 512),
-            dataclasses.replace(
-                _BASELINE, name="drop", inputs="kept", targets="noise", targets_at_512=104
+            _BASELINE.replace(name="iid10", noise_density=0.10, targets_at_512=103),
+            _BASELINE.replace(name="iid25", noise_density=0.25, targets_at_512=256),
+            _BASELINE.replace(name="iid50", noise_density=0.50, targets_at_512=512),
+            _BASELINE.replace(name="drop", inputs="kept", targets="noise", targets_at_512=104),
+            *(
+                _BASELINE.replace(name=f"span{mean}", noise="spans", mean_span=mean)
+                for mean in (2, 3, 5, 10)
             ),
-            _spans(2),
-            _spans(3),
-            _spans(5),
-            _spans(10),
         )
     }
 )
