@@ -137,8 +137,7 @@ class _Measure:
     def size(self, number: int) -> SourceSize:
         source, rate = self._sources[number], self._rates[number]
         if isinstance(source, TaskSource):
-            first = source.pairs(0, 0, 0)
-            self._kept[number].append(first)
+            self._kept[number] += source.pairs(0, (0, 0))
             return SourceSize(source.name, rate, source.examples)
         assert isinstance(source, CorpusSource)
         counts = [source.elements(shard) for shard in range(self._shards)]
@@ -146,7 +145,7 @@ class _Measure:
         for turn, shard in itertools.product(range(max(counts)), range(self._shards)):
             if turn >= counts[shard]:
                 continue
-            found = source.measured_pairs(shard, 0, turn)
+            (found,) = source.measured_pairs(shard, (0, turn))
             pages += sum(end - begin for begin, end in source.order.ranges(shard, 0, turn))
             text_bytes, tokens = text_bytes + found.text_bytes, tokens + found.tokens
             examples, elements = examples + len(found.pairs[1]), elements + 1

@@ -16,7 +16,6 @@ the lanes and each still reads its files in order.
 
 import functools
 import itertools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -150,19 +149,12 @@ class CorpusSource:
         """Return the lane that an element comes from."""
         return self.order.lane(shard, element)
 
-    def pairs(self, shard: int, epoch: int, element: int) -> Pairs:
-        """Return the pairs of an element. Raises CorpusError for a damaged file."""
-        return self.measured_pairs(shard, epoch, element).pairs
+    def pairs(self, shard: int, *elements: tuple[int, int]) -> list[Pairs]:
+        """Return the pairs of elements. Raises CorpusError for a damaged file."""
+        return [found.pairs for found in self.measured_pairs(shard, *elements)]
 
-    def measured_pairs(self, shard: int, epoch: int, element: int) -> MeasuredPairs:
-        """Return the pairs of an element, and how much text its pages have."""
-        return self._measured(shard, [(epoch, element)])[0]
-
-    def together(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[Pairs]:
-        """Return the pairs of several elements. Raises CorpusError for a damaged file."""
-        return [found.pairs for found in self._measured(shard, elements)]
-
-    def _measured(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[MeasuredPairs]:
+    def measured_pairs(self, shard: int, *elements: tuple[int, int]) -> list[MeasuredPairs]:
+        """Return the pairs of elements, and how much text the pages of each have."""
         texts: list[bytes] = []
         begun = []  # of each element: its epoch, its generator, its pages and their bytes
         for epoch, element in elements:
