@@ -19,7 +19,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -125,7 +125,7 @@ class InputIterator(Iterator[HostBatch]):
         self._identity = config.identity(count)
         self._spec = config.batch_spec(host[1])
         self._rows_each = self._spec.batch_size // len(shards)
-        self._elements: _Elements = _InThisProcess(maker, len(shards))
+        self._elements: _InThisProcess | _FromWorkers = _InThisProcess(maker, len(shards))
         if config.workers:
             workers = Workers(config.workers, PairMaker, config, count, config.workers)
             self._elements = _FromWorkers(workers, maker.sources, len(shards))
@@ -191,10 +191,9 @@ class InputIterator(Iterator[HostBatch]):
 
     def epochs(self) -> dict[str, float]:
         """Return how many times each source has been read by this host; 1.5 is halfway."""
-        names = self._streams[0].names
         return {
             name: sum(stream.passes(k) for stream in self._streams) / len(self._streams)
-            for k, name in enumerate(names)
+            for k, name in enumerate(self._streams[0].names)
         }
 
     def epoch(self) -> float:
@@ -214,22 +213,6 @@ class InputIterator(Iterator[HostBatch]):
 
     def __str__(self) -> str:
         return f"InputIterator(input shards {[stream.shard for stream in self._streams]})"
-
-
-class _Elements(Protocol):
-    """Pairs of elements, those of a source and an input shard in order."""
-
-    def expect(self, source: int, shard: int, element: int, share: float, least: int) -> None:
-        """Say which element is asked for next, and how many behind it are wanted soon.
-
-        These are at least ``least``, or this source's ``share`` of what the shard may have ahead.
-        """
-
-    def get(self, source: int, shard: int, element: int) -> Pairs:
-        """Return one element's pairs."""
-
-    def close(self) -> None:
-        """End what makes them."""
 
 
 class _InThisProcess:
@@ -277,6 +260,10 @@ class _FromWorkers:
         self._tickets: dict[tuple[int, int], collections.deque[int]] = {}
 
     def expect(self, source: int, shard: int, element: int, share: float, least: int) -> None:
+        """Ask for the element that comes next, and for those behind it that are wanted soon.
+
+        These are at least ``least``, or this source's ``share`` of what the shard may have ahead.
+        """
         key = source, shard
         if self._first.get(key) != element:
             self._forget(key)
@@ -310,15 +297,17 @@ class _FromWorkers:
         self._workers.close()
 
 
+#: What gives pairs of elements, those of a source and an input shard in order.
+_Elements = _InThisProcess | _FromWorkers
+
+
 class _SourceStream:
     """Pairs of one source in one input shard, one element's behind the other's."""
 
     def __init__(
         self, number: int, source: Source, shard: int, rate: float, elements: _Elements
     ) -> None:
-        self.name = source.name
-        self.elements = source.elements(shard)  # of one epoch
-        self.has_inputs = source.has_inputs
+        self._elements = source.elements(shard)  # of one epoch
         self._number, self._shard, self._rate = number, shard, rate
         self._made = elements
         self._typical = _TYPICAL_PAIRS
@@ -338,7 +327,7 @@ class _SourceStream:
     def passes(self) -> float:
         """The number of times that the source has been read before the next pair."""
         part = self._offset / len(self._loaded()[1]) if self._offset else 0.0
-        return (self._element + part) / self.elements
+        return (self._element + part) / self._elements
 
     def expect(self) -> None:
         """Let what the next block takes be made ahead."""
@@ -360,7 +349,7 @@ class _SourceStream:
                 parts.append((inputs.part(begin, self._offset), targets.part(begin, self._offset)))
             if self._offset >= held:
                 empty += not held
-                if empty > self.elements:
+                if empty > self._elements:
                     raise ValueError(
                         f"input shard {self._shard} has no page with a token to train on: build "
                         "a larger corpus"
@@ -394,19 +383,12 @@ class _ShardStream:
             _SourceStream(number, source, shard, rate, elements)
             for number, (source, rate) in enumerate(zip(sources, self._rates, strict=True))
         ]
-        self._has_inputs = np.array([stream.has_inputs for stream in self._streams])
+        #: Names of the sources, and the elements of an epoch of each.
+        self.names = [source.name for source in sources]
+        self.elements = [source.elements(shard) for source in sources]
+        self._has_inputs = np.array([source.has_inputs for source in sources])
         self._rows: HostBatch | None = None
         self._begin_block(0)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the sources."""
-        return [stream.name for stream in self._streams]
-
-    @property
-    def elements(self) -> list[int]:
-        """Elements of an epoch of each source."""
-        return [stream.elements for stream in self._streams]
 
     @property
     def position(self) -> dict[str, Any]:
@@ -416,8 +398,8 @@ class _ShardStream:
 
     def go_to(self, position: Mapping[str, Any]) -> None:
         """Continue with the row at a position."""
-        for stream in self._streams:
-            element, offset = position["sources"][stream.name]
+        for name, stream in zip(self.names, self._streams, strict=True):
+            element, offset = position["sources"][name]
             stream.go_to((int(element), int(offset)))
         self._begin_block(int(position["block"]))
         self._row = int(position["row"])

@@ -342,7 +342,7 @@ class Objective:
             return self._with_sentinels(texts, noise.kept_runs, ids)
         # A kept token more at the end closes the last noise; where the text ends in kept tokens
         # it joins their run and changes nothing.
-        longer = texts.followed_by([0])
+        longer = texts.take(range(len(texts)), ending=[0])
         kept = np.insert(~noise.mask, texts.ends, True)
         return self._with_sentinels(longer, _runs(longer, kept), ids)
 

@@ -105,7 +105,7 @@ class InputSize:
         """
         if len(self.sources) == 1:
             return ""
-        rates = ", ".join(f"{size.name} {_shown(size.rate)}" for size in self.sources)
+        rates = ", ".join(f"{size.name} {size.rate:.3g}" for size in self.sources)
         return f"mixture: {rates}"
 
 
@@ -193,12 +193,3 @@ class _Measure:
             packed = packer(inputs, targets, has_inputs, block.order)
             drawn, rows = drawn + BLOCK_DRAWS, rows + len(packed["decoder_segments"])
         return drawn / rows
-
-
-def _shown(rate: float) -> str:
-    """Return a probability with three digits that say something.
-
-    >>> _shown(0.145467), _shown(0.00006925)
-    ('0.145', '6.93e-05')
-    """
-    return f"{rate:.3g}"

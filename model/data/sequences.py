@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
+_ALL = slice(None)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sequences:
@@ -52,11 +54,6 @@ class Sequences:
         """The sequence that each token belongs to: int64 [tokens]."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
-    @property
-    def places(self) -> Ints:
-        """Each token's place in its own sequence, from 0: int64 [tokens]."""
-        return np.arange(len(self.tokens)) - np.repeat(self.starts, self.lengths)
-
     def lists(self) -> list[list[int]]:
         """One list for each sequence."""
         return [part.tolist() for part in np.split(self.tokens, self.ends[:-1])][: len(self)]
@@ -66,21 +63,6 @@ class Sequences:
         at = np.flatnonzero(kept)
         bounds = np.searchsorted(at, np.concatenate([[0], self.ends]))
         return Sequences(self.tokens.take(at), np.diff(bounds))
-
-    def followed_by(
-        self, ending: Sequence[int], which: npt.NDArray[np.bool_] | None = None
-    ) -> "Sequences":
-        """With the tokens ``ending`` behind each, or behind those of ``which``, bool [sequences].
-
-        >>> Sequences.of([[5, 6], []]).followed_by([1]).lists()
-        [[5, 6, 1], [1]]
-        """
-        ends = self.ends if which is None else self.ends[which]
-        tokens = np.insert(
-            self.tokens, np.repeat(ends, len(ending)), np.tile(ending, len(ends)).astype(np.int32)
-        )
-        more = len(ending) if which is None else len(ending) * which.astype(np.int64)
-        return Sequences(tokens, self.lengths + more)
 
     def cut(self, most: int) -> "Sequences":
         """Each in pieces of ``most`` tokens; its last piece is what is left. Empty ones vanish.
@@ -113,11 +95,16 @@ class Sequences:
         return Sequences(self.tokens[first:last], self.lengths[begin:end])
 
     def take(
-        self, which: npt.ArrayLike, most: int | None = None, ending: Sequence[int] = ()
+        self,
+        which: npt.ArrayLike,
+        most: int | None = None,
+        ending: Sequence[int] = (),
+        ended: "slice | npt.NDArray[np.bool_]" = _ALL,
     ) -> "Sequences":
         """Return the sequences numbered in ``which``, in that order.
 
-        Each is cut to its first ``most`` tokens, with the tokens ``ending`` behind it.
+        Each is cut to its first ``most`` tokens, with the tokens ``ending`` behind it, or behind
+        those of the taken that are ``ended``, bool [sequences taken].
 
         >>> Sequences.of([[1, 2, 3], [4]]).take([1, 0], 2, [9]).lists()
         [[4, 9], [1, 2, 9]]
@@ -126,9 +113,10 @@ class Sequences:
         cut = self.lengths[numbers]
         if most is not None:
             cut = np.minimum(cut, most)
-        lengths = cut + len(ending)
+        lengths = cut.copy()
+        lengths[ended] += len(ending)
         tokens = np.empty(int(lengths.sum()), dtype=np.int32)
-        self.put(tokens, np.cumsum(lengths) - lengths, numbers, cut, ending)
+        self.put(tokens, np.cumsum(lengths) - lengths, numbers, cut, ending, ended)
         return Sequences(tokens, lengths)
 
     def put(
@@ -138,8 +126,9 @@ class Sequences:
         which: Ints,
         lengths: Ints,
         ending: Sequence[int] = (),
+        ended: "slice | npt.NDArray[np.bool_]" = _ALL,
     ) -> None:
-        """Write the first ``lengths`` tokens of the sequences ``which``, and ``ending`` behind.
+        """Write the first ``lengths`` tokens of the sequences ``which``, with endings as in `take`.
 
         ``at``, ``which`` and ``lengths`` are int64 [sequences written]; a sequence's first token
         goes to its place ``at`` in ``target``, int32 [places].
@@ -151,4 +140,4 @@ class Sequences:
         for start, end, begin, stop in zip(*(each.tolist() for each in bounds), strict=True):
             into[begin:stop] = source[start:end]
         for place, token in enumerate(ending):
-            target[at + lengths + place] = token
+            target[(at + lengths)[ended] + place] = token
