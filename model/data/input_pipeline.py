@@ -122,7 +122,7 @@ class InputIterator(Iterator[HostBatch]):
         shards = config.shards_of(*host)
         count = config.input_shards or host[1]
         maker = PairMaker(config, count)
-        self._identity = config.identity(count)
+        self._identity = config.identity(count, maker.sources)
         self._spec = config.batch_spec(host[1])
         self._rows_each = self._spec.batch_size // len(shards)
         self._elements: _InThisProcess | _FromWorkers = _InThisProcess(maker, len(shards))

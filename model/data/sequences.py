@@ -30,11 +30,10 @@ class Sequences:
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int] | npt.NDArray[np.int32]]) -> "Sequences":
         """List or arrays of tokens as one."""
-        lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-        if not sequences:
-            return cls(np.empty(0, np.int32), lengths)
-        # "unsafe" for empty lists, which are arrays of floats.
-        return cls(np.concatenate(sequences, dtype=np.int32, casting="unsafe"), lengths)
+        parts = [np.asarray(each, dtype=np.int32).data for each in sequences]
+        lengths = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
+        # Joining bytes takes two thirds of the time of np.concatenate.
+        return cls(np.frombuffer(b"".join(parts), dtype=np.int32), lengths)
 
     def __len__(self) -> int:
         return len(self.lengths)
