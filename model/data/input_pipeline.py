@@ -211,9 +211,6 @@ class InputIterator(Iterator[HostBatch]):
         """End the workers; no batch can be asked for any more."""
         self._elements.close()
 
-    def __str__(self) -> str:
-        return f"InputIterator(input shards {[stream.shard for stream in self._streams]})"
-
 
 class _InThisProcess:
     """Elements made when asked for, some together where a source is read on."""
