@@ -174,21 +174,12 @@ class _Measure:
         packer, drawn, rows = RowPacker(self._config), 0, 0
         for number in range(_MEASURED_BLOCKS):
             block = draw_block(self._rates, self._config.seed, 0, number)
-            chosen = [
+            parts = [
                 # In the order in which they come, and again where they are few.
-                np.arange(count) + number * count
-                for count in block.counts.tolist()
+                [side.take((np.arange(count) + number * count) % len(side)) for side in pool]
+                for pool, count in zip(pools, block.counts.tolist(), strict=True)
             ]
-            inputs, targets = (
-                Sequences.concatenated(
-                    [
-                        pool[side].take(which % len(pool[side]))
-                        for pool, which in zip(pools, chosen, strict=True)
-                        if len(which)
-                    ]
-                )
-                for side in (0, 1)
-            )
+            inputs, targets = map(Sequences.concatenated, zip(*parts, strict=True))
             has_inputs = np.repeat([s.has_inputs for s in self._sources], block.counts)
             packed = packer(inputs, targets, has_inputs, block.order)
             drawn, rows = drawn + BLOCK_DRAWS, rows + len(packed["decoder_segments"])

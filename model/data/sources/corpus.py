@@ -137,17 +137,10 @@ class CorpusSource:
         self.page_count, self.text_bytes = corpus.page_count, corpus.text_bytes
         self._number, self._seed = number_of(name), seed
         self.order = PageOrder(corpus, shards, seed, self._number)
+        self.elements, self.lane = self.order.elements, self.order.lane
         self._corpus, self._objective, self._raw_length = corpus, objective, raw_length
         self._vocabulary = vocabulary
         self._reader = PageReader(corpus, -(-_LANES // readers) + 1)
-
-    def elements(self, shard: int) -> int:
-        """Return the elements of one epoch of an input shard."""
-        return self.order.elements(shard)
-
-    def lane(self, shard: int, element: int) -> int:
-        """Return the lane that an element comes from."""
-        return self.order.lane(shard, element)
 
     def pairs(self, shard: int, *elements: tuple[int, int]) -> list[Pairs]:
         """Return the pairs of elements. Raises CorpusError for a damaged file."""
