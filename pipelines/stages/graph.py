@@ -191,8 +191,8 @@ class BuildCorpus(beam.PTransform[Any, Any]):
         )
         shards = (
             {"task": planned, "parts": pieces.parts}
-            | "PartsByShard" >> beam.CoGroupByKey()
-            | "WriteShards" >> beam.ParDo(_WriteShard(job), totals, ready)
+            | "ShardsAndParts" >> beam.CoGroupByKey()
+            | "WriteShards" >> beam.ParDo(_WriteShards(job), ready)
         )
         return (
             begin
@@ -484,15 +484,29 @@ def _write_removals(element: tuple[str, Any], job: _Job) -> Iterator[str]:
     yield name
 
 
-def _merging(totals: Totals, names: list[str], job: _Job) -> MergePlan | None:
-    count = len(plan_shards(totals.text_bytes, job.config.shards))
-    return plan_merge(len(names), totals.text_bytes, count)
+def _planned(
+    totals: Totals, names: list[str], job: _Job
+) -> tuple[list[ShardTask], MergePlan | None]:
+    """Return all shards, and how files are merged before shards are written, if they are."""
+    shards = plan_shards(totals.text_bytes, job.config.shards)
+    return shards, plan_merge(len(names), totals.text_bytes, len(shards))
+
+
+def _writer_of(number: int, shards: Sequence[ShardTask]) -> int:
+    """Return the key of what is written together: one train shard, and perhaps a validation shard.
+
+    Runners deal out keys in turn, in any order. So all keys are about the same work.
+
+    >>> [_writer_of(number, plan_shards(0, 2)) for number in range(3)]
+    [0, 1, 0]
+    """
+    return number % shards[0].count
 
 
 def _plan_merge(
     _: bytes, job: _Job, totals: Totals, names: list[str]
 ) -> Iterator[tuple[int, MergeTask]]:
-    if (plan := _merging(totals, names, job)) is not None:
+    if (plan := _planned(totals, names, job)[1]) is not None:
         job.total("merge", plan.groups * plan.ranges)
         yield from enumerate(plan.tasks())
 
@@ -500,36 +514,37 @@ def _plan_merge(
 def _merge_files(task: MergeTask, job: _Job, totals: Totals, names: list[str]) -> Iterator[Any]:
     """Make a piece, and pass every shard its part of it."""
     job.require()
-    config, plan = job.config, _merging(totals, names, job)
+    config = job.config
+    shards, plan = _planned(totals, names, job)
     assert plan is not None
-    shards = plan_shards(totals.text_bytes, config.shards)
     parts = merge_files(
         task, plan, names, shards, config.output, job.claim.build_id, config.provenance
     )
     job.note("merge", f"{task.group}-{task.shards}", 1)
     yield beam.pvalue.TaggedOutput("made", 1)
     for number, part in parts:
-        yield number, part.packed()
+        yield _writer_of(number, shards), (number, part.packed())
 
 
 def _plan_shards(
     _: bytes, job: _Job, totals: Totals, names: list[str], pieces: list[int]
-) -> Iterator[tuple[int, ShardTask]]:
-    del names, pieces
-    tasks = plan_shards(totals.text_bytes, job.config.shards)
-    planned = [
+) -> Iterator[tuple[int, tuple[int, ShardTask, bool]]]:
+    del pieces
+    shards, plan = _planned(totals, names, job)
+    files = [
         formats.shard_file_name(task.split, task.index, task.count, name)
-        for task in tasks
+        for task in shards
         for name in job.config.formats
     ]
     job.require(now=True)
-    corpus_folder.plan_files(job.config.output, planned)
-    job.total("write", len(tasks))
-    return enumerate(tasks)
+    corpus_folder.plan_files(job.config.output, files)
+    job.total("write", len(shards))
+    for number, task in enumerate(shards):
+        yield _writer_of(number, shards), (number, task, plan is not None)
 
 
-class _WriteShard(beam.DoFn):
-    """(number, task and parts of pieces) -> ShardSummary; writes the shard's files on the way."""
+class _WriteShards(beam.DoFn):
+    """(key, tasks and parts of pieces) -> ShardSummary of each; writes their files on the way."""
 
     def __init__(self, job: _Job) -> None:
         self._job = job
@@ -544,24 +559,22 @@ class _WriteShard(beam.DoFn):
         if self._opened is not None:
             self._opened.close()
 
-    def process(
-        self, element: tuple[int, Any], totals: Totals, names: list[str]
-    ) -> Iterator[ShardSummary]:
+    def process(self, element: tuple[int, Any], names: list[str]) -> Iterator[ShardSummary]:
         job, output = self._job, self._job.config.output
         assert self._rules is not None
-        [task], parts = element[1]["task"], element[1]["parts"]
-        job.require()
-        sources: Sequence[CleanedSource | PiecePart]
-        if _merging(totals, names, job) is None:
-            sources = cleaned_sources(output, names)
-        else:
-            sources = sorted(map(PiecePart.unpacked, parts))
-        summary = write_shard(
-            task, sources, output, job.config.formats, self._rules, job.claim.build_id,
-            lambda: job.require(now=True), self._opened, job.config.provenance,
-        )  # fmt: skip
-        job.note("write", f"{task.split}-{task.index}", 1, summary.pages)
-        yield summary
+        parts: dict[int, list[PiecePart]] = {}
+        for number, part in element[1]["parts"]:
+            parts.setdefault(number, []).append(PiecePart.unpacked(part))
+        for number, task, merged in sorted(element[1]["task"], key=lambda task: task[0]):
+            job.require()
+            sources: Sequence[CleanedSource | PiecePart]
+            sources = sorted(parts.get(number, ())) if merged else cleaned_sources(output, names)
+            summary = write_shard(
+                task, sources, output, job.config.formats, self._rules, job.claim.build_id,
+                lambda: job.require(now=True), self._opened, job.config.provenance,
+            )  # fmt: skip
+            job.note("write", f"{task.split}-{task.index}", 1, summary.pages)
+            yield summary
 
 
 def _write_manifest(

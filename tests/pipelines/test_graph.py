@@ -10,6 +10,7 @@ from pipelines import BuildConfig, BuildCorpus, build, builders, open_corpus
 from pipelines.corpus.manifest import Manifest
 from pipelines.quiet_beam import beam
 from pipelines.stages import graph
+from pipelines.stages.write_shards import plan_shards
 from samples.make_samples import WET_DIR
 from testing.helpers import wet_bytes
 
@@ -130,3 +131,13 @@ def test_a_job_that_nobody_waits_for_has_no_manifest_to_return(tmp_path: pathlib
     with pytest.raises(ValueError, match="waits for the end of the job: leave out the option"):
         build(config_for(tmp_path), options=["--no_wait_until_finish"], show_progress=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("text_bytes", "asked"), [(0, None), (0, 2), (0, 129), (10**18, None)])
+def test_what_is_written_together_is_one_train_shard(text_bytes: int, asked: int | None) -> None:
+    shards = plan_shards(text_bytes, asked)
+    written: dict[int, list[str]] = {}
+    for number, shard in enumerate(shards):
+        written.setdefault(graph._writer_of(number, shards), []).append(shard.split)
+    assert set(map(tuple, written.values())) <= {("train",), ("train", "validation")}
+    assert len(written) == shards[0].count
