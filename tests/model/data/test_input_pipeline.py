@@ -525,7 +525,7 @@ def test_damage_is_met_where_it_is_due():
             made.append(range(element, element + count))
             return [(element + k,) * 2 for k in range(count)]
 
-    elements = _InThisProcess(Maker(), 2)
+    elements = _InThisProcess(Maker(), 4)
     assert [elements.get(0, 1, n)[0] for n in range(6)] == list(range(6))
     for _ in range(2):
         with pytest.raises(ValueError, match="damaged"):
