@@ -34,8 +34,8 @@ from model.tasks.mixtures import C4
 
 _STATE_VERSION = 2
 _AHEAD = 2  # elements asked for of each worker: one being made, one made
-#: Elements made at once in this process, of all input shards: 0.8 MB each. With eight, SentencePiece
-#: finds its model out of the caches twice as often and all takes 1 % longer; 32 gain nothing.
+#: Elements made at once in this process, of all input shards: 0.8 MB each. With eight, all takes
+#: 1 % longer, as SentencePiece finds its model out of the caches twice as often; 32 gain nothing.
 _TOGETHER = 16
 _TYPICAL_PAIRS = 128  # of an element, before one was seen
 _VALIDATION_SEED = 0  # every evaluation of every run masks the same tokens
