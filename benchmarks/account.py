@@ -68,12 +68,12 @@ _PARTS: Parts = {
         ("pipelines.stages.clean_files", "_Cleaner._drop"),
     ),
     "cleaning: the rest": (("pipelines.stages.graph", "clean_file"),),
-    "deduplication": tuple(
-        ("pipelines.stages.dedup", name)
-        for name in (
-            "url_buffers", "outdated_pages", "span_buffers", "repeated_spans",
-            "write_file_removals",
-        )
+    "deduplication": (
+        ("pipelines.stages.dedup", "url_buffers"),
+        ("pipelines.stages.older_files", "outdated_pages"),
+        ("pipelines.stages.dedup", "span_buffers"),
+        ("pipelines.stages.older_files", "repeated_spans"),
+        ("pipelines.stages.dedup", "write_file_removals"),
     ),
     "shards: pages after deduplication": (("c4_filters.pages", "PageRules.finish_page"),),
     "shards: format": (("pipelines.corpus.shard_files", "write_table"),),
