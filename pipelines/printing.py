@@ -58,11 +58,12 @@ def fitted(line: str, start: int | None = None, stream: IO[str] | None = None) -
 def broken(text: str, columns: int, indent: int = 2) -> list[str]:
     """Return a text as rows of so many columns, broken at blanks; later ones are indented.
 
-    A word stays whole, though it is longer, so that an address or a path can be copied.
+    A word stays whole, though it is longer, so that an address or a path can be copied. A number
+    stays with the word behind it, which it counts.
     """
     indent += len(text) - len(text.lstrip(" "))
     rows = [""]
-    for word in re.findall(r" *[^ ]+", text):
+    for word in re.findall(r" *(?:[\d,.]+ )?[^ ]+", text):
         if rows[-1].strip(" ") and cells(rows[-1] + word) > columns:
             rows.append(" " * indent + word.lstrip(" "))
         else:

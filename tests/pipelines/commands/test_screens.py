@@ -95,6 +95,13 @@ def test_a_fitted_line_keeps_its_words_and_breaks_only_where_it_must(
         assert not first or printing.cells(f"{row} {first[0]}") > columns
 
 
+def test_a_number_stays_with_what_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(printing, "columns_of", lambda stream: 24)
+    assert printing.fitted("records rejected: 1,234 not_warc, 5") == (
+        "records rejected:\n  1,234 not_warc, 5"
+    )
+
+
 def test_what_follows_a_break_is_aligned_behind_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(printing, "columns_of", lambda stream: 24)
     assert printing.fitted("state        one two three four") == (
