@@ -76,11 +76,13 @@ def shortened(text: str, most: int, before: int = 0) -> str:
 
     Args:
         text: The line.
-        most: Columns that it may take.
+        most: Columns that it may take; in a file or a pipe, characters.
         before: Columns in front of it.
     """
     columns = columns_of(sys.stdout)
-    most = most if columns is None else max(1, min(most, columns - before))
+    if columns is None:
+        return printable(text if len(text) <= most else f"{text[: most - 1]}…")
+    most = max(1, min(most, columns - before))
     shown = printable(text[: 4 * most])
     if len(text) <= 4 * most and cells(shown) <= most:
         return shown

@@ -123,4 +123,6 @@ def test_a_line_of_a_page_is_cut_at_the_edge(
     assert printing.shortened(text, 100, before=4) == shown
     monkeypatch.setattr(printing, "columns_of", lambda stream: None)
     assert printing.shortened(text, 100, before=4) == text
-    assert printing.shortened("y" * 101, 100) == "y" * 99 + "…"
+    for character in "y頁":
+        assert printing.shortened(character * 100, 100) == character * 100
+        assert printing.shortened(character * 101, 100) == character * 99 + "…"
