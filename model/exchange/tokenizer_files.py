@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from model.data.sentencepiece_model import (
+    CONTROL,
     AddedToken,
     Notes,
     SentencePieceModel,
@@ -378,7 +379,7 @@ def _tokenizer(
     pieces += [[name, 0.0] for name in reversed(sentinels)]
     eos = model.pieces[vocabulary.eos_id][0]
     special = {vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id}
-    special |= {index for index in model.control if index < vocabulary.pieces}
+    special |= {index for index in model.of_type(CONTROL) if index < vocabulary.pieces}
     special |= set(range(vocabulary.pieces, vocabulary.size))
     added = {index: AddedToken(pieces[index][0], index, special=True) for index in special}
     added |= {token.id: token for token in vocabulary.added}
