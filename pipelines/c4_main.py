@@ -183,11 +183,13 @@ class _Paragraphs(argparse.HelpFormatter):
     """Wraps each paragraph of a text by itself; leaves indented ones, which are examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("\n"):  # indented as the code around it
+            text = textwrap.dedent(text)
         return "\n\n".join(
             paragraph
             if paragraph.startswith(" ")
             else super(_Paragraphs, self)._fill_text(paragraph, width, indent)
-            for paragraph in textwrap.dedent(text).strip("\n").split("\n\n")
+            for paragraph in text.strip("\n").split("\n\n")
         )
 
 
