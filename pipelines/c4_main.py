@@ -183,7 +183,7 @@ class _Paragraphs(argparse.HelpFormatter):
     """Wraps each paragraph of a text by itself; leaves indented ones, which are examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        if text.startswith("\n"):  # in triple quotes, as far in as the code around it
+        if text.startswith("\n"):  # indented as the code around it
             text = textwrap.dedent(text)
         return "\n\n".join(
             paragraph

@@ -210,13 +210,6 @@ def test_options_of_a_build_are_in_groups(command: str) -> None:
     assert ("--crawl" in shown, "--base-url" in shown) == (command == "build",) * 2
 
 
-def test_examples_without_other_words_keep_their_lines() -> None:
-    epilog = "  c4 tasks list\n  c4 tasks show all  first"
-    parser = argparse.ArgumentParser(formatter_class=c4_main._Paragraphs, epilog=epilog)
-    assert f"\n\n{epilog}\n" in parser.format_help()
-    assert "\n  c4 tasks list\n" in run_c4("tasks", "--help").out
-
-
 def test_examples_in_a_help_text_keep_their_lines() -> None:
     words = " ".join(["word"] * 30)
     epilog = f"{words}\n\n  c4 vocab --corpus A  first\n  c4 vocab --corpus B  second\n\n{words}"
@@ -224,6 +217,9 @@ def test_examples_in_a_help_text_keep_their_lines() -> None:
     shown = parser.format_help()
     assert "\n\n  c4 vocab --corpus A  first\n  c4 vocab --corpus B  second\n\nword " in shown
     assert words not in shown  # which is wrapped
+    # Nor are they joined where there is nothing else.
+    examples = "\n  c4 tasks list\n  c4 tasks show super_glue_wsc    format"
+    assert examples in run_c4("tasks", "--help").out
 
 
 def raising(error: BaseException) -> Any:
