@@ -34,10 +34,11 @@ WITH_PODS := $(VENV)/.pods
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Install exactly the lock: nothing is resolved, so later releases have no effect. Source packages are
-# built with the setuptools of tools.lock. Bytecode is compiled afterwards, on all cores: pip uses one,
+# built with the setuptools of tools.lock, as wheels: pip 23.0, of Debian 12, has warnings for the older
+# way. Bytecode is compiled afterwards, on all cores: pip uses one,
 # and some packages contain templates that are not valid Python. It is not left to the first run, which
 # a full disk might interrupt.
-INSTALL := $(PIP) install --no-deps --no-build-isolation --no-compile --require-hashes
+INSTALL := $(PIP) install --no-deps --no-build-isolation --use-pep517 --no-compile --require-hashes
 BYTECODE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || :
 
 .DEFAULT_GOAL := help

@@ -58,11 +58,12 @@ def fitted(line: str, start: int | None = None, stream: IO[str] | None = None) -
 def broken(text: str, columns: int, indent: int = 2) -> list[str]:
     """Return a text as rows of so many columns, broken at blanks; later ones are indented.
 
-    A word stays whole, though it is longer, so that an address or a path can be copied.
+    A word stays whole, though it is longer, so that an address or a path can be copied. A number
+    stays with the word behind it, which it counts.
     """
     indent += len(text) - len(text.lstrip(" "))
     rows = [""]
-    for word in re.findall(r" *[^ ]+", text):
+    for word in re.findall(r" *(?:[\d,.]+ )?[^ ]+", text):
         if rows[-1].strip(" ") and cells(rows[-1] + word) > columns:
             rows.append(" " * indent + word.lstrip(" "))
         else:
@@ -75,11 +76,13 @@ def shortened(text: str, most: int, before: int = 0) -> str:
 
     Args:
         text: The line.
-        most: Columns that it may take.
+        most: Columns that it may take; in a file or a pipe, characters.
         before: Columns in front of it.
     """
     columns = columns_of(sys.stdout)
-    most = most if columns is None else max(1, min(most, columns - before))
+    if columns is None:
+        return printable(text if len(text) <= most else f"{text[: most - 1]}…")
+    most = max(1, min(most, columns - before))
     shown = printable(text[: 4 * most])
     if len(text) <= 4 * most and cells(shown) <= most:
         return shown

@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         for found in report.scores:
             if shown.show:
                 print()
-                print(*example_lines(found, shown.show), sep="\n")
+                print_lines(*example_lines(found, shown.show))
         if shown.json is not None:
             write_json(shown.json, report.json())
         if shown.submission is not None:

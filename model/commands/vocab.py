@@ -20,7 +20,7 @@ from model.data.sentencepiece_model import Notes, with_notes
 from model.data.text_sample import Sample, TextSource
 from model.data.train_vocabulary import VocabularyOptions
 from model.data.vocabulary import EXTRA_IDS, Vocabulary
-from model.small_files import naming_option, require_local
+from model.small_files import naming, naming_option, require_local
 from model.text_table import text_table
 from pipelines.corpus.reading import open_corpus
 from pipelines.options import add_options, check_bounds, given_values, option
@@ -101,13 +101,14 @@ def run(arguments: argparse.Namespace) -> int:
     output = pathlib.Path(asked.output).absolute()
     report_path = output.with_name(output.name + ".json")
     for path in (output, report_path):
-        if path.is_dir() or (path.exists() and not asked.overwrite):
+        if path.exists() and not (asked.overwrite and path.is_file()):  # never a device
             raise ValueError(f"{path} exists already: give another file, or --overwrite (--output)")
     output.parent.mkdir(parents=True, exist_ok=True)
     # Beside the output: what cannot be written there is found now, not after training.
-    with tempfile.TemporaryDirectory(
+    scratch = tempfile.TemporaryDirectory(
         dir=output.parent, prefix=f".{output.name}.", suffix=".tmp", ignore_cleanup_errors=True
-    ) as folder:
+    )
+    with naming(output), scratch as folder:
         work = pathlib.Path(folder)
         with _Progress("sample", asked.sample_characters, " characters") as shown:
             samples = text_sample.draw(

@@ -68,12 +68,13 @@ def bars(labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], l
             )  # fmt: skip
         axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
         axes.set_ylim(len(labels) - 0.4, -0.6)
-        if log and any(value > 0 for _, values in series for value in values):
+        most = max((value for _, values in series for value in values), default=0)
+        if log and most > 0:
             axes.set_xscale("symlog", linthresh=1)
             axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
+        axes.xaxis.set_major_formatter(lambda value, _: scaled(value).replace(".0 ", " "))
         axes.xaxis.set_major_locator(
-            FixedLocator([0, *(10**power for power in range(0, 16, 2))])
+            FixedLocator([0, *(10**power for power in range(0, 16, 1 if most < 10_000 else 2))])
             if log
             else MaxNLocator(4, integer=True)
         )

@@ -264,7 +264,7 @@ function samples() {
     const of = counts(Number(build.value));
     const total = chosen.reduce((sum, name) => sum + (of.get(name) || 0), 0);
     status.textContent = number.format(found.length) + " of " + number.format(sampled) +
-      " sampled pages, out of " + number.format(total) + " in the corpus" +
+      " sampled pages, out of " + number.format(total) + " that were read" +
       (found.length > limit ? "; the first " + limit + " are shown" : "");
     more.hidden = found.length <= limit;
   }

@@ -14,6 +14,7 @@ from model.tasks.prepared import prepare
 from model.tasks.sources.libraries import read_tfds
 from model.training.model_folders import save_params
 from testing.helpers import run_c4
+from testing.screens import lines_on_a_screen, wide
 from testing.tiny_t5 import V1_0, random_params
 from testing.vocabularies import train
 from tests.model.tasks.extra import needs_extra
@@ -87,6 +88,16 @@ def test_test_sets_are_predicted_for_the_servers(model, samples, cloud):
     assert len(names) == 11 + 10
     assert {"MNLI-mm.tsv", "AX.tsv", "MultiRC.jsonl", "AX-g.jsonl"} <= names
     assert "RTE.tsv: 1 predictions, 1 invalid ones became " in done.out
+
+
+def test_examples_that_are_shown_fit_the_terminal(model, samples):
+    lines = lines_on_a_screen(
+        *("evaluate", "--from", model, "--data", samples, *map(str, QUICK)),
+        *("--task", "super_glue_cb", "--show", "1"),
+    )
+    [at] = [n for n, line in enumerate(lines) if line.startswith("  inputs      ")]
+    assert lines[at + 1].startswith(" " * len("  inputs      "))
+    assert wide(lines[at:]) == []
 
 
 def test_missing_data_fail_no_other_task(model, samples, tmp_path):

@@ -1,8 +1,10 @@
 """``c4 vocab``, from corpora to a vocabulary that trains and that others read."""
 
+import errno
 import hashlib
 import io
 import json
+import os
 import pathlib
 import pickle
 import re
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.commands import vocab
-from model.data import train_vocabulary
+from model.data import text_sample, train_vocabulary
 from model.data.sentencepiece_model import without_notes
 from model.data.vocabulary import Vocabulary
 from model.exchange import tokenizer_files
@@ -180,6 +182,27 @@ def test_an_existing_file_is_replaced_only_when_asked(corpora, tmp_path):
     assert run_c4(*command, "--output", tmp_path / "v", "--overwrite").status == 0
     assert Vocabulary(tmp_path / "v").pieces == 120
     assert json.loads((tmp_path / "v.json").read_text())["pieces"] == 120
+
+
+def test_only_a_file_is_replaced(corpora, tmp_path, monkeypatch):
+    _no_training(monkeypatch)
+    os.mkfifo(tmp_path / "pipe")
+    refused = run_c4(
+        "vocab", f"--corpus={corpora['de']}", "--output", tmp_path / "pipe", "--overwrite"
+    )
+    assert refused.status == 1
+    assert f"{tmp_path / 'pipe'} exists already: give another file" in refused.err
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_full_disk_is_told_with_the_file(corpora, tmp_path, monkeypatch):
+    def draw(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as of a write: no name
+
+    monkeypatch.setattr(text_sample, "draw", draw)
+    outcome = run_c4("vocab", f"--corpus={corpora['de']}", "--output", tmp_path / "v")
+    assert (outcome.status, list(tmp_path.iterdir())) == (1, [])
+    assert outcome.err.endswith(f"c4: error: {tmp_path / 'v'}: No space left on device\n")
 
 
 def _no_training(monkeypatch):

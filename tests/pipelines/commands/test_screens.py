@@ -95,6 +95,13 @@ def test_a_fitted_line_keeps_its_words_and_breaks_only_where_it_must(
         assert not first or printing.cells(f"{row} {first[0]}") > columns
 
 
+def test_a_number_stays_with_what_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(printing, "columns_of", lambda stream: 24)
+    assert printing.fitted("records rejected: 1,234 not_warc, 5") == (
+        "records rejected:\n  1,234 not_warc, 5"
+    )
+
+
 def test_what_follows_a_break_is_aligned_behind_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(printing, "columns_of", lambda stream: 24)
     assert printing.fitted("state        one two three four") == (
@@ -116,4 +123,6 @@ def test_a_line_of_a_page_is_cut_at_the_edge(
     assert printing.shortened(text, 100, before=4) == shown
     monkeypatch.setattr(printing, "columns_of", lambda stream: None)
     assert printing.shortened(text, 100, before=4) == text
-    assert printing.shortened("y" * 101, 100) == "y" * 99 + "…"
+    for character in "y頁":
+        assert printing.shortened(character * 100, 100) == character * 100
+        assert printing.shortened(character * 101, 100) == character * 99 + "…"

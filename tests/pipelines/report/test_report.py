@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from c4_filters.verdicts import PageVerdict
+from pipelines.report.charts import bars
 from pipelines.report.page import embedded, render
 from pipelines.report.text import visible
 from testing.browser import Browser, find_chromium
@@ -322,6 +323,23 @@ def test_charts_are_images_in_which_labels_are_text(hostile: pathlib.Path) -> No
         assert not tags & {"script", "foreignObject", "image", "a"}
 
 
+@pytest.mark.parametrize(
+    ("most", "log", "ticks"),
+    [
+        (76, True, ["0", "1", "10"]),
+        (20_000, True, ["0", "1", "100", "10 k"]),
+        (209_000, False, ["0", "60 k", "120 k", "180 k"]),
+    ],
+)
+def test_a_scale_has_several_marks_whatever_its_length(
+    most: int, log: bool, ticks: list[str]
+) -> None:
+    drawn = base64.b64decode(bars(["rule"], [("en", [most])], log).partition(",")[2])
+    elements = xml.etree.ElementTree.fromstring(drawn).iter()
+    shown = [each.text for each in elements if each.tag.endswith("}text")]
+    assert shown == [*ticks, "rule"]
+
+
 @pytest.mark.slow
 def test_a_page_stays_small_whatever_its_samples(tmp_path: pathlib.Path) -> None:
     long = "An unusually long line about ferries, with <many> signs & more of them, follows. " * 60
@@ -395,7 +413,7 @@ def test_a_reader_searches_a_rule_and_compares_two_recipes(
         found = "document.getElementById('found').textContent"
         page.run(CHOOSE.format("few_sentences"))
         few = counts[0]["pages_dropped"]["few_sentences"]
-        assert page.run(found) == f"{few} of {few} sampled pages, out of {few} in the corpus"
+        assert page.run(found) == f"{few} of {few} sampled pages, out of {few} that were read"
         word = page.run("document.querySelector('#list .text').textContent").split()[0]
         page.run("document.getElementById('search').focus()")
         page.type(word)
@@ -413,7 +431,7 @@ def test_a_reader_searches_a_rule_and_compares_two_recipes(
         page.press("ArrowDown")
         page.run(CHOOSE.format("kept"))
         kept = counts[1]["pages_written"]
-        assert f"out of {kept:,} in the corpus" in page.run(found)
+        assert f"out of {kept:,} that were read" in page.run(found)
         assert page.run("document.querySelectorAll('#list > li').length") == 20
         page.run("document.getElementById('more').focus()")
         page.press("Enter")
