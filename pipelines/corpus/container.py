@@ -44,6 +44,7 @@ _TAIL_BYTES = 64 << 10  # what one small read of an object store fetches: pipeli
 _CHUNK_BYTES = 4 << 20
 # Unpacked. A batch of pages holds 256 kB of text, or one page of at most 64 MB.
 _MOST_SECTION_BYTES = 1 << 30
+_AGAIN = "run the same build again with --verify to rebuild it"
 _PLAIN = -1  # in place of unpacked bytes: the section is not compressed
 
 # What Arrow and JSON raise for damaged bytes.
@@ -61,7 +62,7 @@ class DamagedFileError(ValueError):
         self.reason = str(reason)
 
     def __str__(self) -> str:
-        return f"{self.args[0]} is damaged ({self.reason}): run the same build again to rebuild it"
+        return f"{self.args[0]} is damaged ({self.reason}): {_AGAIN}"
 
 
 class OtherVersionError(ValueError):
@@ -182,15 +183,18 @@ class Container(Closing):
         self.path = path
         self._kind = kind
         self._file: BinaryIO | None = None
-        if whole:
-            self._held = pa.py_buffer(storage.read_bytes(path))
-            self._size = self._held.size
-            self._held_from = 0
-        else:
-            self._file = storage.open_raw(path, scattered=True)
-            self._size = self._file.seek(0, os.SEEK_END)
-            self._held = pa.py_buffer(b"")
-            self._held_from = self._size
+        try:
+            if whole:
+                self._held = pa.py_buffer(storage.read_bytes(path))
+                self._size = self._held.size
+                self._held_from = 0
+            else:
+                self._file = storage.open_raw(path, scattered=True)
+                self._size = self._file.seek(0, os.SEEK_END)
+                self._held = pa.py_buffer(b"")
+                self._held_from = self._size
+        except FileNotFoundError as error:
+            raise FileNotFoundError(error.errno, f"is missing; {_AGAIN}", path) from None
         try:
             if not whole:
                 begin = max(0, self._size - _TAIL_BYTES)
