@@ -31,6 +31,7 @@ import pyarrow as pa
 
 from pipelines import storage
 from pipelines.corpus.closing import Closing
+from pipelines.corpus.errors import REBUILD
 from pipelines.storage.streams import RangeFile
 
 _VERSION = 2  # 1: the Arrow files and plain bytes of Colossal 0.1
@@ -44,7 +45,6 @@ _TAIL_BYTES = 64 << 10  # what one small read of an object store fetches: pipeli
 _CHUNK_BYTES = 4 << 20
 # Unpacked. A batch of pages holds 256 kB of text, or one page of at most 64 MB.
 _MOST_SECTION_BYTES = 1 << 30
-_AGAIN = "run the same build again with --verify to rebuild it"
 _PLAIN = -1  # in place of unpacked bytes: the section is not compressed
 
 # What Arrow and JSON raise for damaged bytes.
@@ -62,7 +62,7 @@ class DamagedFileError(ValueError):
         self.reason = str(reason)
 
     def __str__(self) -> str:
-        return f"{self.args[0]} is damaged ({self.reason}): {_AGAIN}"
+        return f"{self.args[0]} is damaged ({self.reason}): {REBUILD}"
 
 
 class OtherVersionError(ValueError):
@@ -194,7 +194,7 @@ class Container(Closing):
                 self._held = pa.py_buffer(b"")
                 self._held_from = self._size
         except FileNotFoundError as error:
-            raise FileNotFoundError(error.errno, f"is missing; {_AGAIN}", path) from None
+            raise FileNotFoundError(error.errno, f"is missing; {REBUILD}", path) from None
         try:
             if not whole:
                 begin = max(0, self._size - _TAIL_BYTES)
