@@ -16,7 +16,7 @@ import pyarrow as pa
 from isal import igzip
 
 from pipelines import storage
-from pipelines.corpus.errors import REBUILD, CorpusError, one_line
+from pipelines.corpus.errors import CorpusError, one_line
 from pipelines.corpus.formats.pages import MOST_BYTES, TEXT_FEATURES, Page, rows_in_bytes
 from pipelines.corpus.formats.places import Kept, other_build
 
@@ -96,7 +96,7 @@ def _lines(path: str) -> Iterator[bytes]:
                         raise CorpusError(f"{path} has a line of more than {MOST_BYTES:,} bytes")
                     yield line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise CorpusError(f"{path} is damaged: {one_line(error)}: {REBUILD}") from None
+            raise CorpusError(f"{path} is damaged: {one_line(error)}") from None
 
 
 def _features(path: str, number: int, line: bytes) -> dict[str, Any]:

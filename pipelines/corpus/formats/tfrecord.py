@@ -24,7 +24,7 @@ from typing import BinaryIO
 import google_crc32c
 import pyarrow as pa
 
-from pipelines.corpus.errors import REBUILD, CorpusError, one_line
+from pipelines.corpus.errors import CorpusError, one_line
 from pipelines.corpus.formats.pages import MOST_BYTES, TEXT_FEATURES, Page, rows_in_bytes
 from pipelines.corpus.formats.places import Kept, arrow_file, other_build
 
@@ -233,7 +233,7 @@ class _Records:
             raise self._damaged(page, one_line(error)) from None
 
     def _damaged(self, page: int, what: str) -> CorpusError:
-        return CorpusError(f"{self._path}: record {page}: {what}: {REBUILD}")
+        return CorpusError(f"{self._path}: record {page}: {what}")
 
 
 class Texts:
