@@ -217,6 +217,10 @@ class _Parser(argparse.ArgumentParser):
         near = self._near(word.partition("=")[0])
         self.error(f"unknown argument {word!r}{f', did you mean {near}?' if near else ''}")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print; argparse itself would hide that the text cannot be written."""
+        (file or sys.stderr).write(message)
+
     def _near(self, flag: str) -> str | None:
         known = self._option_string_actions
         near = [] if flag in known else difflib.get_close_matches(flag, known, n=1)

@@ -31,6 +31,7 @@ import pyarrow as pa
 
 from pipelines import storage
 from pipelines.corpus.closing import Closing
+from pipelines.corpus.errors import REBUILD
 from pipelines.storage.streams import RangeFile
 
 _VERSION = 2  # 1: the Arrow files and plain bytes of Colossal 0.1
@@ -61,7 +62,7 @@ class DamagedFileError(ValueError):
         self.reason = str(reason)
 
     def __str__(self) -> str:
-        return f"{self.args[0]} is damaged ({self.reason}): run the same build again to rebuild it"
+        return f"{self.args[0]} is damaged ({self.reason}): {REBUILD}"
 
 
 class OtherVersionError(ValueError):
@@ -182,15 +183,18 @@ class Container(Closing):
         self.path = path
         self._kind = kind
         self._file: BinaryIO | None = None
-        if whole:
-            self._held = pa.py_buffer(storage.read_bytes(path))
-            self._size = self._held.size
-            self._held_from = 0
-        else:
-            self._file = storage.open_raw(path, scattered=True)
-            self._size = self._file.seek(0, os.SEEK_END)
-            self._held = pa.py_buffer(b"")
-            self._held_from = self._size
+        try:
+            if whole:
+                self._held = pa.py_buffer(storage.read_bytes(path))
+                self._size = self._held.size
+                self._held_from = 0
+            else:
+                self._file = storage.open_raw(path, scattered=True)
+                self._size = self._file.seek(0, os.SEEK_END)
+                self._held = pa.py_buffer(b"")
+                self._held_from = self._size
+        except FileNotFoundError as error:
+            raise FileNotFoundError(error.errno, f"is missing; {REBUILD}", path) from None
         try:
             if not whole:
                 begin = max(0, self._size - _TAIL_BYTES)

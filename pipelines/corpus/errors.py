@@ -1,5 +1,7 @@
 """What is wrong with a corpus, in one line."""
 
+REBUILD = "run the same build again with --verify to rebuild it"
+
 
 class CorpusError(ValueError):
     """A folder that is not a corpus, or a damaged corpus."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import storage
 from pipelines.corpus import layout
-from pipelines.corpus.errors import CorpusError, one_line
+from pipelines.corpus.errors import REBUILD, CorpusError, one_line
 from pipelines.corpus.formats import FORMATS, format_named
 from pipelines.corpus.manifest import (
     Counts,
@@ -275,7 +275,9 @@ class naming:  # noqa: N801
         if isinstance(error, FileNotFoundError):
             raise _missing(self._path) from None
         if isinstance(error, (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException)):
-            raise CorpusError(f"{self._path} cannot be read: {one_line(error)}") from None
+            of_system = isinstance(error, MemoryError) or getattr(error, "errno", None)
+            advice = "" if of_system else f": {REBUILD}"
+            raise CorpusError(f"{self._path} cannot be read: {one_line(error)}{advice}") from None
 
 
 def _first_pages(shards: Sequence[Shard], max_pages: int) -> list[Shard]:

@@ -46,7 +46,7 @@ def cause(error: Exception, output: str) -> str:
     if kind in ("RuntimeError", "BuildError") and "Channel closed" in what:
         what = "a worker process died (killed, or out of memory)"
         kind = ""
-    elif kind in _WELL_SAID:
+    elif kind in _WELL_SAID or what.startswith("[Errno "):
         what = re.sub(r"^\[Errno \d+\] ", "", what)
         kind = ""
     if not kind and what.startswith(_DEATHS):

@@ -19,7 +19,7 @@ from c4_filters.verdicts import LineVerdict, PageVerdict
 from pipelines.config import BuildConfig
 from pipelines.corpus import layout
 from pipelines.provenance.built_with import build_config
-from pipelines.provenance.explainer import Account, Explainer, Rejected
+from pipelines.provenance.explainer import Account, Explainer, Rejected, require_utf8
 from pipelines.provenance.kept import Copy, KeptCorpus
 from pipelines.provenance.kept_file import KeptPage
 
@@ -140,10 +140,7 @@ def ask(corpus: KeptCorpus, config: BuildConfig, question: str) -> Asked:
     question = question.strip()
     if not question:
         raise ValueError("the question is empty: give an address or a sentence")
-    try:
-        question.encode()
-    except UnicodeEncodeError:
-        raise ValueError("the question is not UTF-8: set the terminal to UTF-8") from None
+    require_utf8(question, "the question")
     if is_address(question):
         found = list(Explainer(config, corpus, question).explain(None))
         if found or re.fullmatch(r"\w+://\S+", question):

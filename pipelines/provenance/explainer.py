@@ -66,6 +66,14 @@ class Found(NamedTuple):
     page: RawPage
 
 
+def require_utf8(text: str, what: str) -> None:
+    """Raise ValueError for a text of the command line that was given in another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} is not UTF-8: set the terminal to UTF-8") from None
+
+
 def pages_from(
     stream: BinaryIO,
     start: int,
@@ -97,6 +105,7 @@ class Explainer:
         verdict: str | None = None,
     ) -> None:
         """Take what judges the pages, and which pages to explain: all if neither is given."""
+        require_utf8(url or "", "the address")
         self.skipped = 0  # WET files that have changed or are gone
         self._config = config
         self._rules = config.page_rules()

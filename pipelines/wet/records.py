@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from c4_filters.dates import is_date
 from c4_filters.verdicts import RejectReason
+from pipelines.printing import counted
 from pipelines.wet.extents import BLANK, CRLF2, damage_within, find_extent, label_of, parse_header
 from pipelines.wet.file_kinds import SIGNATURE_BYTES, name_kind, name_record_types
 from pipelines.wet.members import (
@@ -169,7 +170,7 @@ def _why_unreadable(stored: "Stored", held: list[Reject]) -> str:
 
 def _why_no_page(stats: ReadStats, first: Reject | None) -> str:
     if not stats.other_records:
-        why = f"holds {stats.records:,} broken records and no page: fetch it again"
+        why = f"holds {counted(stats.records, 'broken record')} and no page: fetch it again"
     else:
         why = name_record_types(stats.other_records)
     return why if first is None else f"{why}; {_shown(first)}"

@@ -400,11 +400,12 @@ def test_a_standard_output_that_is_full_is_named(lines: int, unbuffered: str) ->
     assert (done.returncode, done.stderr) == (1, line)
 
 
-def test_help_that_cannot_be_written_is_an_error() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help_that_cannot_be_written_is_an_error(unbuffered: str) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "pipelines.c4_main", "--help"], stdout=full,
-            stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": ""},
+            stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )  # fmt: skip
     line = b"c4: error: standard output: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, line)

@@ -165,6 +165,11 @@ def test_records_without_a_page_are_an_error_that_names_them(
         assert words in str(raised.value)
 
 
+def test_one_broken_record_is_told_as_one() -> None:
+    with pytest.raises(UnreadableWetError, match="holds 1 broken record and no page: fetch it"):
+        read(gzip.compress(b"WARC/1.0\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"))
+
+
 @pytest.mark.parametrize(
     "record",
     [

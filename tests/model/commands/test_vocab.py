@@ -179,6 +179,9 @@ def test_an_existing_file_is_replaced_only_when_asked(corpora, tmp_path):
         assert (tmp_path / name).read_text() == "precious"
         if name == "v":
             (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / "pipe")
+    refused = run_c4(*command, "--output", tmp_path / "pipe", "--overwrite")
+    assert refused.err.endswith("pipe is a device or a pipe: give another name (--output)\n")
     assert run_c4(*command, "--output", tmp_path / "v", "--overwrite").status == 0
     assert Vocabulary(tmp_path / "v").pieces == 120
     assert json.loads((tmp_path / "v.json").read_text())["pieces"] == 120

@@ -182,6 +182,7 @@ def test_a_file_of_no_pages_is_status_1(tmp_path: pathlib.Path) -> None:
             "was built with recipe en, not with today's de",
         ),
         (["{dir}/1.wet.gz", "--corpus", "{corpus}"], "was not built from"),
+        (["{wet}", "--url", "http://a.example/\udcff"], "the address is not UTF-8"),
         *(
             (
                 ["{wet}", "--verdict", name],
@@ -321,6 +322,8 @@ def test_removals_that_are_gone_are_one_line(wet: str, corpus: str, tmp_path: pa
     outcome = run_c4("explain", wet, "--corpus", tmp_path, "--url", PAGES[0][0])
     assert outcome.status == 1
     assert layout.file_name(wet) in outcome.err
+    advice = "run the same build again with --verify to rebuild it"
+    assert outcome.err.endswith(f": is missing; {advice}\n")
     assert outcome.err.count("\n") == 1
 
 

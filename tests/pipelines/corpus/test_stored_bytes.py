@@ -172,7 +172,7 @@ def test_the_first_batch_is_as_large_as_the_others(tmp_path: pathlib.Path) -> No
 def test_errors_say_the_same_after_a_worker_has_sent_them() -> None:
     told = {
         DamagedFileError("a", ValueError("some")): "a is damaged (some): run the same build again "
-        "to rebuild it",
+        "with --verify to rebuild it",
         OtherVersionError("a"): "a was written by another version of Colossal: run the same build "
         "again to rebuild it",
         OtherBuildError("a"): "a belongs to another build: is another build running in this "

@@ -20,3 +20,8 @@ def test_what_beam_adds_hides_no_word(error: ValueError) -> None:
     raised = type(error)(f"{first} [while running 'WriteShards-ptransform-36']", *others)
     text = "".join(traceback.format_exception(raised))
     assert cause(RuntimeError(text), "out").startswith(f"{error}; cleaned files are kept")
+
+
+def test_an_error_of_the_system_is_named_by_its_words_alone() -> None:
+    text = "".join(traceback.format_exception(IsADirectoryError(21, "Is a directory", "a.bin")))
+    assert cause(RuntimeError(text), "out").startswith("Is a directory: 'a.bin'; cleaned files")
