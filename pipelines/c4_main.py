@@ -180,14 +180,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Paragraphs(argparse.HelpFormatter):
-    """Wraps each paragraph of a text by itself; leaves indented ones, which are examples."""
+    """Wraps each paragraph of a text by itself; leaves indented ones, which are examples.
+
+    A text that begins with a line break is indented as the code around it.
+    """
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("\n"):
+            text = textwrap.dedent(text)
         return "\n\n".join(
             paragraph
             if paragraph.startswith(" ")
             else super(_Paragraphs, self)._fill_text(paragraph, width, indent)
-            for paragraph in textwrap.dedent(text).strip("\n").split("\n\n")
+            for paragraph in text.strip("\n").split("\n\n")
         )
 
 

@@ -219,6 +219,11 @@ def test_examples_in_a_help_text_keep_their_lines() -> None:
     assert words not in shown  # which is wrapped
 
 
+def test_a_help_text_of_examples_alone_keeps_their_lines() -> None:
+    shown = run_c4("tasks", "--help").out
+    assert "\n  c4 tasks list\n  c4 tasks show super_glue_wsc " in shown
+
+
 def raising(error: BaseException) -> Any:
     def run(arguments: argparse.Namespace) -> int:
         raise error
