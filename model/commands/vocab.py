@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = pathlib.Path(asked.output).absolute()
     report_path = output.with_name(output.name + ".json")
     for path in (output, report_path):
-        if path.is_dir() or (path.exists() and not asked.overwrite):
+        if path.exists() and not (asked.overwrite and path.is_file()):  # a device stays, too
             raise ValueError(f"{path} exists already: give another file, or --overwrite (--output)")
     output.parent.mkdir(parents=True, exist_ok=True)
     # Beside the output: what cannot be written there is found now, not after training.

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import pathlib
 import pickle
 import re
@@ -165,6 +166,15 @@ def test_a_corpus_short_of_its_share_is_told(corpora, tmp_path):
         f"ro has {held:,} characters, all of which are used; the sample is {2 * held:,} of the "
         "100,000,000 characters asked for, to keep the weights" in outcome.err
     )
+
+
+def test_a_device_or_a_pipe_is_never_replaced(corpora, tmp_path):
+    os.mkfifo(tmp_path / "v")
+    command = ["vocab", f"--corpus={corpora['de']}", "--size=120", "--sample-characters=20000"]
+    refused = run_c4(*command, "--output", tmp_path / "v", "--overwrite")
+    assert refused.status == 1
+    assert f"{tmp_path / 'v'} exists already: give another file" in refused.err
+    assert (tmp_path / "v").is_fifo()
 
 
 def test_an_existing_file_is_replaced_only_when_asked(corpora, tmp_path):
