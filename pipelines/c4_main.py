@@ -7,7 +7,8 @@ import sys
 # Until `Interruption` handles it, Ctrl-C ends the program as any other: Python's own handler would
 # print a traceback of these imports. A job in the background goes on ignoring it.
 if (
-    os.path.basename("".join(sys.argv[:1])) in ("c4", "c4_main.py")
+    sys.argv
+    and os.path.basename(sys.argv[0]) in ("c4", "c4_main.py")
     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -19,7 +20,6 @@ import gc
 import importlib
 import io
 import shlex
-import sys
 import textwrap
 import time
 from collections.abc import Sequence

@@ -119,7 +119,7 @@ class Rates:
     local_base_bytes: float = 160e6  # a forked worker shares libraries with its launcher
     clean_byte_ratio: float = 5.0  # a byte of a file's kept text
     bucket_ratio: float = 2.0  # a byte of a bucket's buffers
-    merge_ratio: float = 3.5  # a byte of text sorted at a time: python -m benchmarks.merging
+    merge_ratio: float = 3.5  # a byte of text sorted at a time: benchmarks.merging, 2.6 to 3.4
     shard_ratio: float = 4.0  # a byte of a shard's text
     local_shuffle_ratio: float = 3.0  # a byte shuffled: the local runner spills nothing
 

@@ -193,7 +193,7 @@ def _missing(made: Manifest, found: set[str]) -> list[Problem]:
     return [
         Problem(f"{folder}/{names[0]}{layout.STAGE_FOLDERS[folder]}", "is missing")
         for folder in _CHECKED
-        if folder not in KEEP[made.keep]
+        if folder not in KEEP.get(made.keep, ())
         for names in (layout.file_names(file.path) for file in made.inputs)
         if found.isdisjoint(f"{folder}/{name}{layout.STAGE_FOLDERS[folder]}" for name in names)
     ]

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 verify``."""
     parser.epilog = """
         Checks the sums in manifest.json, the SHA-256 of every shard, the root digest, the files
-        beside the shards and the checksums of the kept files.
+        beside the shards and the checksums of the kept files. Shards of a remote corpus are copied
+        to this machine's folder for temporary files (TMPDIR), a few at a time.
 
         exit status: 0 no problems; 1 problems, one per line; 2 wrong usage
     """

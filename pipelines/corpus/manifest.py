@@ -16,7 +16,7 @@ from pipelines.corpus import formats, json_files, layout, typed_json
 from pipelines.corpus.errors import CorpusError, one_line
 
 MANIFEST_VERSION = 1
-#: `Settings.source` of builds of WET files; others: `pipelines.imports.sources`, `corpus.derived`.
+#: `Settings.source` of builds of WET files; others: CORPORA, `pipelines.imports.sources`.
 WET = "wet"
 #: The source of a corpus that was made of other corpora (`pipelines.corpus.derived`).
 CORPORA = "corpora"

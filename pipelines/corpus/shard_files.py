@@ -158,8 +158,14 @@ class PageWriter:
         ]
 
     def add(self, split: str, pages: pa.Table) -> None:
-        """Take the next pages of a split, and write the shards that they fill."""
+        """Take the next pages of a split, and write the shards that they fill.
+
+        Raises:
+            CorpusError: More pages come than were planned.
+        """
         while len(pages):
+            if len(self._written[split]) == self._planned[split][1]:
+                raise CorpusError(f"{self._folder}: a corpus that is read has changed: run again")
             waiting = sum(map(len, self._waiting[split]))
             room = self._size_of_next(split) - waiting
             self._waiting[split].append(pages.slice(0, room))

@@ -210,6 +210,7 @@ def _clean(
     if changed := _changed(path, size, content, stats):
         return unreadable(changed)
     cleaned, fingerprints = cleaner.tables()
+    lines_read = cleaner.counts.pop("lines_read", 0)  # the others are lines dropped, by verdict
     summary = FileSummary(
         path=path,
         name=name,
@@ -221,7 +222,7 @@ def _clean(
         validation_pages=pc.sum(cleaned["validation"]).as_py() or 0,
         fingerprint_pages=len(fingerprints),
         units=cleaner.unit_count,
-        lines_read=cleaner.counts.pop("lines_read", 0),
+        lines_read=lines_read,
         lines_kept=pc.sum(cleaned["lines"]).as_py() or 0,
         pages_dropped=added([cleaner.pages_dropped]),
         lines_dropped=added([cleaner.counts]),

@@ -48,14 +48,16 @@ class Local(patterns.Tree):
 
     def entries(self, folder: str) -> list[patterns.Entry]:
         """Return files and folders directly in a folder, without dangling links."""
+        listed = []
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-            known = [each for each in entries if each.is_file() or each.is_dir()]
-            found = [(each, each.stat()) for each in known]
-            return [
-                patterns.Entry(_info(each.path, stat), stat.st_mtime, each.is_dir())
-                for each, stat in found
-            ]
-        return []
+            for each in entries:
+                with contextlib.suppress(FileNotFoundError):  # removed since, or a dangling link
+                    found = each.stat()
+                    if modes.S_ISREG(found.st_mode) or modes.S_ISDIR(found.st_mode):
+                        is_folder = modes.S_ISDIR(found.st_mode)
+                        file = _info(each.path, found)
+                        listed.append(patterns.Entry(file, found.st_mtime, is_folder))
+        return listed
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files directly in a folder, without a look at each."""

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import io
 import logging
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -211,6 +213,22 @@ def test_gz_is_read_as_stored(tmp_path: pathlib.Path) -> None:
 def test_listdir_names_files_only(crawl: pathlib.Path) -> None:
     assert storage.listdir(str(crawl)) == ["a.gz", "b.gz", "x1.gz", "x[1].gz"]
     assert storage.listdir(str(crawl / "nowhere")) == []
+
+
+def test_a_file_that_is_removed_meanwhile_hides_no_other(
+    crawl: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    @contextlib.contextmanager
+    def late(folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scan(folder) as entries:
+            found = list(entries)
+        (crawl / "x1.gz").unlink()
+        yield iter(found)
+
+    monkeypatch.setattr(os, "scandir", late)
+    assert storage.sizes(str(crawl)).keys() == {"a.gz", "b.gz", "x[1].gz"}
 
 
 def test_remove_takes_names_literally_and_never_a_folder(crawl: pathlib.Path) -> None:

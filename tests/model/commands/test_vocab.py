@@ -169,6 +169,15 @@ def test_a_corpus_short_of_its_share_is_told(corpora, tmp_path):
     )
 
 
+def test_a_device_or_a_pipe_is_never_replaced(corpora, tmp_path):
+    os.mkfifo(tmp_path / "v")
+    command = ["vocab", f"--corpus={corpora['de']}", "--size=120", "--sample-characters=20000"]
+    refused = run_c4(*command, "--output", tmp_path / "v", "--overwrite")
+    assert refused.status == 1
+    assert f"{tmp_path / 'v'} exists already: give another file" in refused.err
+    assert (tmp_path / "v").is_fifo()
+
+
 def test_an_existing_file_is_replaced_only_when_asked(corpora, tmp_path):
     command = ["vocab", f"--corpus={corpora['de']}", "--size=120", "--sample-characters=20000"]
     for name in ("v", "v.json"):

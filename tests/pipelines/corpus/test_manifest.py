@@ -4,6 +4,8 @@ import dataclasses
 import json
 import pathlib
 import pickle
+import re
+import shutil
 from typing import Any
 
 import pyarrow as pa
@@ -74,6 +76,19 @@ def test_keys_of_later_versions_are_ignored_and_still_under_the_checksum(
     del content["checksum"]
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     assert read_manifest(str(tmp_path)).shards == read_manifest(str(built)).shards
+
+
+def test_a_corpus_that_keeps_what_no_version_here_knows_has_all_kept_files(
+    built: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    content = content_of(built) | {"keep": "more"}
+    del content["checksum"]
+    for shard in content["shards"]:
+        shutil.copy(built / shard["name"], tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    verified = run_c4("verify", tmp_path)
+    assert verified.status == 1
+    assert re.search(r"^cleaned/sample-00000-\w+\.arrow is missing$", verified.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

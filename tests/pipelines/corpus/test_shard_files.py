@@ -63,6 +63,15 @@ def test_pages_that_are_gone_by_the_second_reading_are_missed(tmp_path: pathlib.
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+def test_more_pages_than_were_counted_are_refused(tmp_path: pathlib.Path) -> None:
+    table = pa.table({name: ["x"] * 3 for name in COLUMNS[:-1]}).append_column(
+        "language_probability", pa.nulls(3, pa.float32())
+    )
+    writer = PageWriter(str(tmp_path), ["json"], {"train": (2, 1)})
+    with pytest.raises(CorpusError, match=r"a corpus that is read has changed: run again$"):
+        writer.add("train", table)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     pages=st.integers(0, 9),
