@@ -106,7 +106,7 @@ def peer_run(options: argparse.Namespace, beams: int, attention: str) -> Callabl
 
 
 def serve_as(options: argparse.Namespace, who: str, beams: int) -> None:
-    """Be one of the processes that are timed."""
+    """Run as one of the timed processes."""
     if who == "ours":
         import jax
 

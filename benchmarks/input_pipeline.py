@@ -50,7 +50,7 @@ _PARTS: Parts = {
         ("model.data.sources.corpus", "PageOrder.ranges"),
         ("model.data.sources.corpus", "generator"),
     ),
-    "pages to pieces": (("model.data.sources.corpus", "CorpusSource._measured"),),
+    "pages to pieces": (("model.data.sources.corpus", "CorpusSource.measured_pairs"),),
     "noise": (("model.data.objectives", "Objective.draw_noise"),),
     "inputs and targets": (("model.data.objectives", "Objective.render"),),
     "tasks: order of examples": (("model.data.sources.task", "TaskSource._places"),),
@@ -58,7 +58,7 @@ _PARTS: Parts = {
         ("model.tasks.prepared", "Prepared.pairs"),
         ("model.tasks.prepared", "_Lazy.__getitem__"),
     ),
-    "tasks: ids kept and found": (("model.data.sources.task", "TaskSource.together"),),
+    "tasks: ids kept and found": (("model.data.sources.task", "TaskSource.pairs"),),
     "drawing": (
         ("model.data.input_pipeline", "draw_block"),
         ("model.data.input_pipeline", "_SourceStream.take"),

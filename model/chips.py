@@ -116,7 +116,7 @@ _GPU_PEAKS: Mapping[str, float] = {
     "NVIDIA GeForce RTX 3090 Ti": 80e12,
     "NVIDIA GeForce RTX 3090": 71e12,
 }
-#: JAX's names of generations that have another here.
+#: JAX's names of generations that have another name here.
 _TPUS = {"v5 lite": "v5e", "v5": "v5p", "v6 lite": "v6e"}
 
 

@@ -180,16 +180,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Paragraphs(argparse.HelpFormatter):
-    """Wraps each paragraph of a text by itself; leaves indented ones, which are examples."""
+    """Wraps each paragraph of a text by itself; leaves indented ones, which are examples.
+
+    A text that begins with a line break is as indented as the code that it stands in.
+    """
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        if text.startswith("\n"):  # indented as the code around it
-            text = textwrap.dedent(text)
+        if text.startswith("\n"):
+            text = textwrap.dedent(text).strip("\n")
         return "\n\n".join(
             paragraph
             if paragraph.startswith(" ")
             else super(_Paragraphs, self)._fill_text(paragraph, width, indent)
-            for paragraph in text.strip("\n").split("\n\n")
+            for paragraph in text.split("\n\n")
         )
 
 

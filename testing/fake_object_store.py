@@ -210,7 +210,7 @@ class XmlInterface(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
 
     def send_head(self, status: int, headers: Mapping[str, str], length: int) -> None:
-        """Send all but the body; a negative length is not told."""
+        """Send all but the body; a negative length is left out."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

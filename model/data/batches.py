@@ -150,10 +150,7 @@ def pack_pairs(
     return {
         "encoder_tokens": encoder_tokens,
         "encoder_segments": encoder.segments,
-        "decoder_input_tokens": shift_right(tokens, segments),
-        "decoder_target_tokens": tokens,
-        "decoder_segments": segments,
-        "loss_weights": (segments > 0).astype(np.float32),
+        **_decoder_arrays(tokens, segments, segments > 0),
     }
 
 
@@ -194,12 +191,17 @@ def pack_joined(
     # The place where a separator is read is one to the right of the inputs.
     seen = before + (before > 0) if prefix else np.zeros_like(before)
     visible = rows.spread((1, seen), (0, before + after - seen))
+    return {**_decoder_arrays(tokens, segments, weights), "prefix": visible}
+
+
+def _decoder_arrays(
+    tokens: npt.NDArray[np.int32], segments: npt.NDArray[np.int32], weights: npt.NDArray[Any]
+) -> HostBatch:
     return {
         "decoder_input_tokens": shift_right(tokens, segments),
         "decoder_target_tokens": tokens,
         "decoder_segments": segments,
         "loss_weights": weights.astype(np.float32),
-        "prefix": visible,
     }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from model.data.batches import BatchSpec
@@ -217,8 +218,11 @@ class InputConfig:
         ]
         return tuple(sources)
 
-    def identity(self, shards: int) -> dict[str, Any]:
-        """Return all that the rows depend on, as JSON values: a saved position is valid for it."""
+    def identity(self, shards: int, sources: Sequence[Source] = ()) -> dict[str, Any]:
+        """Return all that the rows depend on, as JSON values: a saved position is valid for it.
+
+        ``sources`` are those of as many input shards, if they are open.
+        """
         rows = "pairs" if self.has_encoder else f"joined by {self.separator}"
         facts: dict[str, Any] = {
             "vocabulary": [getattr(self.vocabulary, "sha256", ""), self.vocabulary.size],
@@ -227,7 +231,7 @@ class InputConfig:
             "input_length": self.input_length,
             "rows": rows if self.packed else f"{rows}, one example a row",
         }
-        for source in self.sources(shards):
+        for source in sources or self.sources(shards):
             facts |= source.identity()
         if C4 in self.rates:
             facts |= {f"objective {k}": v for k, v in dataclasses.asdict(self.objective).items()}

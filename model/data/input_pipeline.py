@@ -19,7 +19,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -34,8 +34,9 @@ from model.tasks.mixtures import C4
 
 _STATE_VERSION = 2
 _AHEAD = 2  # elements asked for of each worker: one being made, one made
-#: Elements made at once in this process, of all input shards: 0.8 MB each. More gain nothing.
-_TOGETHER = 8
+#: Elements made at once in this process, of all input shards: 0.8 MB each. With eight, all takes
+#: 1 % longer, as SentencePiece finds its model out of the caches twice as often; 32 gain nothing.
+_TOGETHER = 16
 _TYPICAL_PAIRS = 128  # of an element, before one was seen
 _VALIDATION_SEED = 0  # every evaluation of every run masks the same tokens
 
@@ -105,16 +106,14 @@ class PairMaker:
         """Open the sources of ``shards`` input shards; ``readers`` makers share the elements."""
         self.sources = config.sources(shards, readers)
 
-    def __call__(self, source: int, shard: int, element: int) -> Pairs:
-        """Return the pairs of an element, which is counted from the run's beginning."""
-        return self.several(source, shard, element, 1)[0]
+    def __call__(self, source: int, shard: int, element: int, count: int = 1) -> list[Pairs]:
+        """Return the pairs of ``count`` elements: of one, counted from the run's beginning, and on.
 
-    def several(self, source: int, shard: int, element: int, count: int) -> list[Pairs]:
-        """Return the pairs of an element and of those behind it, ``count`` in all."""
+        Several together take less time each.
+        """
         made = self.sources[source]
         of_epoch = made.elements(shard)
-        elements = [divmod(number, of_epoch) for number in range(element, element + count)]
-        return made.together(shard, elements)
+        return made.pairs(shard, *(divmod(element + k, of_epoch) for k in range(count)))
 
 
 class InputIterator(Iterator[HostBatch]):
@@ -124,10 +123,10 @@ class InputIterator(Iterator[HostBatch]):
         shards = config.shards_of(*host)
         count = config.input_shards or host[1]
         maker = PairMaker(config, count)
-        self._identity = config.identity(count)
+        self._identity = config.identity(count, maker.sources)
         self._spec = config.batch_spec(host[1])
         self._rows_each = self._spec.batch_size // len(shards)
-        self._elements: _Elements = _InThisProcess(maker, len(shards))
+        self._elements: _InThisProcess | _FromWorkers = _InThisProcess(maker, len(shards))
         if config.workers:
             workers = Workers(config.workers, PairMaker, config, count, config.workers)
             self._elements = _FromWorkers(workers, maker.sources, len(shards))
@@ -193,10 +192,9 @@ class InputIterator(Iterator[HostBatch]):
 
     def epochs(self) -> dict[str, float]:
         """Return how many times each source has been read by this host; 1.5 is halfway."""
-        names = self._streams[0].names
         return {
             name: sum(stream.passes(k) for stream in self._streams) / len(self._streams)
-            for k, name in enumerate(names)
+            for k, name in enumerate(self._streams[0].names)
         }
 
     def epoch(self) -> float:
@@ -213,25 +211,6 @@ class InputIterator(Iterator[HostBatch]):
     def close(self) -> None:
         """End the workers; no batch can be asked for any more."""
         self._elements.close()
-
-    def __str__(self) -> str:
-        return f"InputIterator(input shards {[stream.shard for stream in self._streams]})"
-
-
-class _Elements(Protocol):
-    """Pairs of elements, those of a source and an input shard in order."""
-
-    def expect(self, source: int, shard: int, element: int, share: float, least: int) -> None:
-        """Say which element is asked for next, and how many behind it are wanted soon.
-
-        These are at least ``least``, or this source's ``share`` of what the shard may have ahead.
-        """
-
-    def get(self, source: int, shard: int, element: int) -> Pairs:
-        """Return one element's pairs."""
-
-    def close(self) -> None:
-        """End what makes them."""
 
 
 class _InThisProcess:
@@ -253,22 +232,14 @@ class _InThisProcess:
         if first != element:
             made.clear()
         if not made:
-            count = self._together if first == element else 1
-            made.extend(self._several(self._maker, source, shard, element, count))
+            where = source, shard, element
+            try:
+                made += self._maker(*where, self._together if first == element else 1)
+            except (OSError, ValueError):  # perhaps in one that is not due yet
+                made += self._maker(*where)
         pairs = made.popleft()
         self._made[source, shard] = element + 1, made
         return pairs
-
-    @staticmethod
-    def _several(
-        maker: PairMaker, source: int, shard: int, element: int, count: int
-    ) -> list[Pairs]:
-        try:
-            return maker.several(source, shard, element, count)
-        except (OSError, ValueError):
-            if count == 1:
-                raise
-        return [maker(source, shard, element)]  # the damage may be in one that is not due yet
 
     def close(self) -> None:
         self._maker = None
@@ -287,6 +258,10 @@ class _FromWorkers:
         self._tickets: dict[tuple[int, int], collections.deque[int]] = {}
 
     def expect(self, source: int, shard: int, element: int, share: float, least: int) -> None:
+        """Ask for the element that comes next, and for those behind it that are wanted soon.
+
+        These are at least ``least``, or this source's ``share`` of what the shard may have ahead.
+        """
         key = source, shard
         if self._first.get(key) != element:
             self._forget(key)
@@ -303,7 +278,7 @@ class _FromWorkers:
         if self._first.get(key) != element or not self._tickets[key]:
             self.expect(source, shard, element, 0.0, 1)
         try:
-            pairs: Pairs = self._workers.fetch(self._tickets[key].popleft())
+            pairs: Pairs = self._workers.fetch(self._tickets[key].popleft())[0]
         except BaseException:
             self._forget(key)
             raise
@@ -320,15 +295,17 @@ class _FromWorkers:
         self._workers.close()
 
 
+#: What gives pairs of elements, those of a source and an input shard in order.
+_Elements = _InThisProcess | _FromWorkers
+
+
 class _SourceStream:
     """Pairs of one source in one input shard, one element's behind the other's."""
 
     def __init__(
         self, number: int, source: Source, shard: int, rate: float, elements: _Elements
     ) -> None:
-        self.name = source.name
-        self.elements = source.elements(shard)  # of one epoch
-        self.has_inputs = source.has_inputs
+        self._elements = source.elements(shard)  # of one epoch
         self._number, self._shard, self._rate = number, shard, rate
         self._made = elements
         self._typical = _TYPICAL_PAIRS
@@ -348,7 +325,7 @@ class _SourceStream:
     def passes(self) -> float:
         """The number of times that the source has been read before the next pair."""
         part = self._offset / len(self._loaded()[1]) if self._offset else 0.0
-        return (self._element + part) / self.elements
+        return (self._element + part) / self._elements
 
     def expect(self) -> None:
         """Let what the next block takes be made ahead."""
@@ -370,7 +347,7 @@ class _SourceStream:
                 parts.append((inputs.part(begin, self._offset), targets.part(begin, self._offset)))
             if self._offset >= held:
                 empty += not held
-                if empty > self.elements:
+                if empty > self._elements:
                     raise ValueError(
                         f"input shard {self._shard} has no page with a token to train on: build "
                         "a larger corpus"
@@ -404,19 +381,12 @@ class _ShardStream:
             _SourceStream(number, source, shard, rate, elements)
             for number, (source, rate) in enumerate(zip(sources, self._rates, strict=True))
         ]
-        self._has_inputs = np.array([stream.has_inputs for stream in self._streams])
+        #: Names of the sources, and the elements of an epoch of each.
+        self.names = [source.name for source in sources]
+        self.elements = [source.elements(shard) for source in sources]
+        self._has_inputs = np.array([source.has_inputs for source in sources])
         self._rows: HostBatch | None = None
         self._begin_block(0)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the sources."""
-        return [stream.name for stream in self._streams]
-
-    @property
-    def elements(self) -> list[int]:
-        """Elements of an epoch of each source."""
-        return [stream.elements for stream in self._streams]
 
     @property
     def position(self) -> dict[str, Any]:
@@ -426,8 +396,8 @@ class _ShardStream:
 
     def go_to(self, position: Mapping[str, Any]) -> None:
         """Continue with the row at a position."""
-        for stream in self._streams:
-            element, offset = position["sources"][stream.name]
+        for name, stream in zip(self.names, self._streams, strict=True):
+            element, offset = position["sources"][name]
             stream.go_to((int(element), int(offset)))
         self._begin_block(int(position["block"]))
         self._row = int(position["row"])

@@ -27,11 +27,10 @@ otherwise. All randomness comes from the generator that is passed in.
 import dataclasses
 import difflib
 import functools
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -84,29 +83,42 @@ class Lengths:
         return BatchSpec(rows, self.targets, encoder_length=self.inputs)
 
 
-class Noise:
-    """Which tokens of texts are noise.
+class Runs(NamedTuple):
+    """Runs of tokens in texts, none of them empty."""
 
-    Attributes:
-        mask: bool [tokens].
-    """
+    begins: Ints  #: int64 [runs]
+    lengths: Ints  #: int64 [runs]
+    counts: Ints  #: int64 [texts]: the runs of each
+
+
+class Noise:
+    """Which tokens of texts are noise: by a mask, or by runs of noise and of kept tokens."""
 
     def __init__(
-        self, texts: Sequences, mask: Bools, begins: tuple[Ints, Ints] | None = None
+        self, texts: Sequences, mask: Bools | None = None, runs: tuple[Runs, Runs] | None = None
     ) -> None:
-        """Take a mask, and where runs of noise, and of kept tokens, begin, if that is known."""
-        self._texts, self.mask = texts, mask
-        self._begins = begins
+        """Take a mask, bool [tokens], or the runs."""
+        self._texts, self._mask, self._runs = texts, mask, runs
 
     @property
-    def begins(self) -> Ints:
-        """Where runs of noise begin, int64 [runs]."""
-        return self._begins[0] if self._begins else _run_begins(self._texts, self.mask)
+    def mask(self) -> Bools:
+        """Whether each token is noise: bool [tokens]."""
+        if self._mask is None:
+            begins, lengths, _ = self.runs
+            change = np.zeros(len(self._texts.tokens) + 1, dtype=np.int8)
+            change[begins], change[begins + lengths] = 1, -1
+            self._mask = np.cumsum(change[:-1], dtype=np.int8).view(np.bool_)
+        return self._mask
 
     @property
-    def kept_begins(self) -> Ints:
-        """Where runs of tokens that are no noise begin, int64 [runs]."""
-        return self._begins[1] if self._begins else _run_begins(self._texts, ~self.mask)
+    def runs(self) -> Runs:
+        """Runs of noise."""
+        return self._runs[0] if self._runs else _runs(self._texts, self.mask)
+
+    @property
+    def kept_runs(self) -> Runs:
+        """Runs of tokens that are no noise."""
+        return self._runs[1] if self._runs else _runs(self._texts, ~self.mask)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -299,7 +311,7 @@ class Objective:
         if self.noise == "iid":
             assert self.noise_density is not None
             return Noise(texts, iid_noise(texts.lengths, self.noise_density, rng))
-        return Noise(texts, *_random_spans(texts.lengths, *self._span_noise, rng))
+        return Noise(texts, runs=_random_spans(texts.lengths, *self._span_noise, rng))
 
     def _inputs_of(
         self, texts: Sequences, noise: Noise, ids: Ids, rng: np.random.Generator
@@ -310,7 +322,7 @@ class Objective:
             case "kept":
                 return texts.only(~noise.mask)
             case "sentinels":
-                return self._with_sentinels(texts, noise.mask, noise.begins, ids)
+                return self._with_sentinels(texts, noise.runs, ids)
             case "shuffled":
                 return _shuffled(texts, rng)
         tokens = np.where(noise.mask, np.int32(ids.size - 1), texts.tokens)
@@ -327,21 +339,17 @@ class Objective:
             case "noise":
                 return texts.only(noise.mask)
         if not self.closing_sentinel:
-            return self._with_sentinels(texts, ~noise.mask, noise.kept_begins, ids)
+            return self._with_sentinels(texts, noise.kept_runs, ids)
         # A kept token more at the end closes the last noise; where the text ends in kept tokens
         # it joins their run and changes nothing.
-        longer = texts.followed_by([0])
+        longer = texts.take(range(len(texts)), ending=[0])
         kept = np.insert(~noise.mask, texts.ends, True)
-        return self._with_sentinels(longer, kept, _run_begins(longer, kept), ids)
+        return self._with_sentinels(longer, _runs(longer, kept), ids)
 
-    def _with_sentinels(self, texts: Sequences, marked: Bools, at: Ints, ids: Ids) -> Sequences:
-        """Each run of marked tokens, which begins ``at``, as one sentinel.
-
-        They are numbered from the left of each text.
-        """
-        runs_before = np.searchsorted(at, texts.starts)  # [texts]
-        runs = np.diff(np.append(runs_before, len(at)))
-        number = np.arange(len(at)) - np.repeat(runs_before, runs)
+    def _with_sentinels(self, texts: Sequences, marked: Runs, ids: Ids) -> Sequences:
+        """Return texts with each run of marked tokens as one sentinel, numbered from the left."""
+        before = np.concatenate([[0], np.cumsum(marked.counts)])
+        number = np.arange(len(marked.begins)) - np.repeat(before[:-1], marked.counts)
         if self.sentinel_overflow == "last":
             number = np.minimum(number, ids.extra_ids - 1)
         elif len(number) and int(number.max()) > ids.size - 1 - _FIRST_RANDOM_ID:
@@ -349,20 +357,26 @@ class Objective:
                 f"{int(number.max()) + 1} runs of noise in one text, and the vocabulary has only "
                 f"{ids.size} ids; sentinel_overflow='last' repeats the last sentinel"
             )
-        tokens = texts.tokens.copy()
+        # A sentinel takes the place of its run's last token; the others before it are left out.
+        left_out = np.concatenate([[0], np.cumsum(marked.lengths - 1)])
+        at = marked.begins - left_out[:-1]
+        steps = np.ones(len(texts.tokens) - int(left_out[-1]), dtype=np.int64)
+        steps[at] = marked.lengths
+        steps[:1] -= 1
+        tokens = texts.tokens.take(np.cumsum(steps, out=steps))
         tokens[at] = ids.size - 1 - number
-        shown = ~marked
-        shown[at] = True
-        return Sequences(tokens, texts.lengths).only(shown)
+        return Sequences(tokens, texts.lengths - np.diff(left_out[before]))
 
 
-def _run_begins(texts: Sequences, marked: Bools) -> Ints:
-    """Where runs of marked tokens begin in their texts: int64 [runs]."""
-    begins = marked.copy()
-    np.greater(marked[1:], marked[:-1], out=begins[1:])
-    first_tokens = texts.starts[texts.lengths > 0]
-    begins[first_tokens] = marked[first_tokens]
-    return np.flatnonzero(begins)
+def _runs(texts: Sequences, marked: Bools) -> Runs:
+    """Return the runs of marked tokens; none goes on from one text into the next."""
+    border = np.zeros(len(marked) + 1, dtype=np.bool_)
+    border[texts.starts] = True
+    padded = np.concatenate([[False], marked, [False]])
+    begins = np.flatnonzero(marked & (border[:-1] | ~padded[:-2]))
+    lasts = np.flatnonzero(marked & (border[1:] | ~padded[2:]))
+    bounds = np.searchsorted(begins, np.append(texts.starts, len(marked)))
+    return Runs(begins, lasts + 1 - begins, np.diff(bounds))
 
 
 def iid_noise(lengths: Ints, density: float, rng: np.random.Generator) -> Bools:
@@ -385,13 +399,14 @@ def random_spans_noise(
     >>> int(mask.sum()), mask[0], mask[-1]
     (4, np.False_, np.True_)
     """
-    return _random_spans(lengths, density, mean_span, rng)[0]
+    texts = Sequences(np.empty(int(lengths.sum()), np.int32), lengths)
+    return Noise(texts, runs=_random_spans(lengths, density, mean_span, rng)).mask
 
 
 def _random_spans(
     lengths: Ints, density: float, mean_span: float, rng: np.random.Generator
-) -> tuple[Bools, tuple[Ints, Ints]]:
-    """Return `random_spans_noise`, and where runs of noise begin and where those of the rest."""
+) -> tuple[Runs, Runs]:
+    """Return the runs of `random_spans_noise`, and those of the rest."""
     of_lengths = [
         (lengths == length, length, *_noise_and_spans(length, density, mean_span))
         for length in np.unique(lengths[lengths > 1]).tolist()
@@ -407,26 +422,23 @@ def _random_spans(
     spans_each = np.ones_like(lengths)
     for texts, *_, spans in of_lengths:
         spans_each[texts] = spans
-    first_run = 2 * (np.cumsum(spans_each) - spans_each)
-    runs = np.zeros(2 * int(spans_each.sum()), dtype=np.int64)  # kept and noise in turn
-    runs[first_run] = lengths  # stays where there is no noise
-    for (texts, *_, spans), kept, noisy in zip(of_lengths, parts[::2], parts[1::2], strict=True):
-        at = first_run[texts][:, np.newaxis] + np.arange(0, 2 * spans, 2)
-        runs[at], runs[at + 1] = kept, noisy
-    begins = np.cumsum(runs) - runs
-    filled = runs > 0
-    noise_begins = begins[1::2][filled[1::2]]
-    mask = np.zeros(int(lengths.sum()), dtype=np.bool_)
-    mask[_ranges(noise_begins, runs[1::2][filled[1::2]])] = True
-    return mask, (noise_begins, begins[::2][filled[::2]])
+    kept, noise = np.zeros((2, int(spans_each.sum())), dtype=np.int64)
+    kept[np.cumsum(spans_each) - spans_each] = lengths  # stays where there is no noise
+    for (texts, *_), *lengths_of_parts in zip(of_lengths, parts[::2], parts[1::2], strict=True):
+        at = np.repeat(texts, spans_each)
+        kept[at], noise[at] = map(np.ravel, lengths_of_parts)
+    both = kept + noise
+    begins = np.cumsum(both) - both
+    runs = Runs(begins + kept, noise, spans_each), Runs(begins, kept, spans_each)
+    if lengths.min(initial=2) > 1:
+        return runs
+    # One token is kept alone, and a text without tokens has no run at all.
+    return _without_empty(runs[0], lengths > 1), _without_empty(runs[1], lengths > 0)
 
 
-def _ranges(begins: Ints, lengths: Ints) -> Ints:
-    """Return all places of ranges, one's behind the other's; none is empty: int64 [places]."""
-    steps = np.ones(int(lengths.sum()), dtype=np.int64)
-    steps[:1] = begins[:1]
-    steps[np.cumsum(lengths[:-1])] = begins[1:] - (begins + lengths)[:-1] + 1
-    return np.cumsum(steps)
+def _without_empty(runs: Runs, texts: Bools) -> Runs:
+    filled = runs.lengths > 0
+    return Runs(runs.begins[filled], runs.lengths[filled], runs.counts * texts)
 
 
 @functools.lru_cache
@@ -460,41 +472,53 @@ def _random_parts(groups: Sequence[tuple[int, int, int]], rng: np.random.Generat
     sampling (Communications of the ACM 30(9), 1987), a step of which takes one more place in all
     texts of all groups at once.
     """
-    most = max((parts - 1 for *_, parts in groups), default=0)
-    texts_before = list(itertools.accumulate((texts for texts, *_ in groups), initial=0))
-    drawn, newest = np.zeros((2, most, texts_before[-1]), dtype=np.int64)
-    # Groups with more cuts come first, so that a step's texts are the first ones.
-    order = sorted(range(len(groups)), key=lambda group: -groups[group][2])
-    columns, stop, active = {}, 0, np.zeros(most, dtype=np.int64)
-    for group in order:
-        texts, _, parts = groups[group]
-        columns[group] = slice(stop, stop + texts)
-        stop += texts
-        active[: parts - 1] = stop
-    base, firsts = 0, []
-    for group, (texts, tokens, parts) in enumerate(groups):
-        places, cuts = tokens - 1, parts - 1
-        last = np.arange(places - cuts, places)[:, np.newaxis]
-        first = base + np.arange(texts) * places
-        draws = rng.integers(0, last + 1, size=(cuts, texts))
-        np.add(draws, first, out=drawn[:cuts, columns[group]])
-        np.add(last, first, out=newest[:cuts, columns[group]])
-        base += texts * places
-        firsts.append(first)
-    taken = np.zeros(base, dtype=np.bool_)
-    for draw, new, count in zip(drawn, newest, active.tolist(), strict=True):
-        place = draw[:count]
-        np.copyto(place, new[:count], where=taken.take(place))
+    counts, tokens, parts = np.array(groups, dtype=np.int64).reshape(-1, 3).T
+    tokens_each, parts_each = np.repeat((tokens, parts), counts, axis=1)
+    stops = np.cumsum(counts)
+    blocks = [
+        (slice(cuts), slice(start, stop))
+        for cuts, start, stop in zip(parts - 1, stops - counts, stops, strict=True)
+    ]
+    # A row for each step, a column for each text. Behind its last step, a text is given its end.
+    bounds = np.arange(max(parts, default=1) - 1)[:, np.newaxis] + (tokens_each - parts_each + 1)
+    ends = np.cumsum(tokens_each) - 1
+    begins = ends + 1 - tokens_each
+    places = np.minimum(_drawn_below(bounds, blocks, rng) + begins, ends)
+    newest = np.minimum(bounds - 1 + begins, ends)
+    taken = np.zeros(int(tokens_each.sum()), dtype=np.bool_)
+    for place, new in zip(places, newest, strict=True):
+        np.putmask(place, taken.take(place), new)
         taken[place] = True
     lengths = []
-    for group, ((texts, tokens, parts), first) in enumerate(zip(groups, firsts, strict=True)):
-        bounds = np.empty((texts, parts + 1), dtype=np.int64)
-        bounds[:, 0], bounds[:, -1] = 0, tokens
-        chosen = drawn[: parts - 1, columns[group]].T.copy()  # each text's places side by side
+    for block in blocks:
+        chosen = places[block].T.copy()  # each text's side by side
         chosen.sort()
-        np.subtract(chosen, first[:, np.newaxis] - 1, out=bounds[:, 1:-1])
-        lengths.append(np.diff(bounds, axis=1))
+        before, end = begins[block[1], np.newaxis] - 1, ends[block[1], np.newaxis]
+        lengths.append(np.diff(chosen, prepend=before, append=end))
     return lengths
+
+
+def _drawn_below(
+    bounds: Ints, blocks: Sequence[tuple[slice, slice]], rng: np.random.Generator
+) -> Ints:
+    """Return ``rng.integers(0, bounds)``, block by block, in half of the time.
+
+    ``bounds``, int64 [rows, columns], are from 1 to 2**31; what is in no block has any value. By
+    Lemire's multiplication ("Fast random integer generation in an interval", ACM TOMACS 29(1),
+    2019), as in NumPy: it needs no second number where the low half of the product is not below
+    the bound.
+    """
+    state = rng.bit_generator.state
+    bits = np.full(bounds.shape, 2**32 - 1, dtype=np.uint32)
+    for block in blocks:
+        bits[block] = rng.integers(1 << 32, size=bits[block].shape, dtype=np.uint32)
+    products = bits * bounds.view(np.uint64)
+    drawn = (products >> np.uint64(32)).view(np.int64)
+    if bool(((bounds == 1) | (products.astype(np.uint32) < bounds)).any()):
+        rng.bit_generator.state = state  # NumPy takes no number for a bound of 1
+        for block in blocks:
+            drawn[block] = rng.integers(0, bounds[block])
+    return drawn
 
 
 def _shuffled(texts: Sequences, rng: np.random.Generator) -> Sequences:
@@ -510,31 +534,22 @@ def _without_short(texts: Sequences, least: int) -> Sequences:
     return Sequences(texts.only(np.repeat(long, texts.lengths)).tokens, texts.lengths[long])
 
 
-def _iid(name: str, density: float, targets: int) -> Objective:
-    return Objective(
-        name=name,
-        approach="bert-style",
-        noise="iid",
-        inputs="sentinels",
-        targets="sentinels",
-        noise_density=density,
-        targets_at_512=targets,
-    )
-
-
-def _spans(mean: int) -> Objective:
-    return Objective(
-        name=f"span{mean}",
-        approach="bert-style",
-        noise="spans",
-        inputs="sentinels",
-        targets="sentinels",
-        noise_density=0.15,
-        mean_span=mean,
-    )
-
-
-_BASELINE = _iid("iid", 0.15, 192)
+_BASELINE = Objective(
+    name="iid",
+    approach="bert-style",
+    noise="iid",
+    inputs="sentinels",
+    targets="sentinels",
+    noise_density=0.15,
+    targets_at_512=192,
+)
+_CAUSAL = Objective(
+    name="causal_lm",
+    approach="language-modeling",
+    noise="all",
+    inputs="nothing",
+    targets="whole",
+)
 
 #: Name to objective: tables 3, 6 and 7 of the paper. The baseline of section 3.1 is "iid"; the
 #: released models were pre-trained with "span3" (section 3.7).
@@ -542,50 +557,24 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
     {
         each.name: each
         for each in (
-            Objective(
-                name="causal_lm",
-                approach="language-modeling",
-                noise="all",
-                inputs="nothing",
-                targets="whole",
+            _CAUSAL,
+            _CAUSAL.replace(
+                name="prefix_lm", noise="suffix", inputs="kept", targets="noise", concatenate=False
             ),
-            Objective(
-                name="prefix_lm",
-                approach="language-modeling",
-                noise="suffix",
-                inputs="kept",
-                targets="noise",
-                concatenate=False,
+            _BASELINE.replace(name="bert", inputs="mask-random", targets="whole"),
+            _CAUSAL.replace(
+                name="deshuffle", approach="deshuffling", inputs="shuffled", concatenate=False
             ),
-            dataclasses.replace(
-                _BASELINE,
-                name="bert",
-                inputs="mask-random",
-                targets="whole",
-                targets_at_512=None,
-            ),
-            Objective(
-                name="deshuffle",
-                approach="deshuffling",
-                noise="all",
-                inputs="shuffled",
-                targets="whole",
-                concatenate=False,
-            ),
-            dataclasses.replace(
-                _BASELINE, name="mass", inputs="mask", targets="whole", targets_at_512=None
-            ),
+            _BASELINE.replace(name="mass", inputs="mask", targets="whole"),
             _BASELINE,
-            _iid("iid10", 0.10, 103),
-            _iid("iid25", 0.25, 256),
-            _iid("iid50", 0.50, 512),
-            dataclasses.replace(
-                _BASELINE, name="drop", inputs="kept", targets="noise", targets_at_512=104
+            _BASELINE.replace(name="iid10", noise_density=0.10, targets_at_512=103),
+            _BASELINE.replace(name="iid25", noise_density=0.25, targets_at_512=256),
+            _BASELINE.replace(name="iid50", noise_density=0.50, targets_at_512=512),
+            _BASELINE.replace(name="drop", inputs="kept", targets="noise", targets_at_512=104),
+            *(
+                _BASELINE.replace(name=f"span{mean}", noise="spans", mean_span=mean)
+                for mean in (2, 3, 5, 10)
             ),
-            _spans(2),
-            _spans(3),
-            _spans(5),
-            _spans(10),
         )
     }
 )

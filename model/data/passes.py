@@ -105,7 +105,7 @@ class InputSize:
         """
         if len(self.sources) == 1:
             return ""
-        rates = ", ".join(f"{size.name} {_shown(size.rate)}" for size in self.sources)
+        rates = ", ".join(f"{size.name} {size.rate:.3g}" for size in self.sources)
         return f"mixture: {rates}"
 
 
@@ -137,8 +137,7 @@ class _Measure:
     def size(self, number: int) -> SourceSize:
         source, rate = self._sources[number], self._rates[number]
         if isinstance(source, TaskSource):
-            first = source.pairs(0, 0, 0)
-            self._kept[number].append(first)
+            self._kept[number] += source.pairs(0, (0, 0))
             return SourceSize(source.name, rate, source.examples)
         assert isinstance(source, CorpusSource)
         counts = [source.elements(shard) for shard in range(self._shards)]
@@ -146,7 +145,7 @@ class _Measure:
         for turn, shard in itertools.product(range(max(counts)), range(self._shards)):
             if turn >= counts[shard]:
                 continue
-            found = source.measured_pairs(shard, 0, turn)
+            (found,) = source.measured_pairs(shard, (0, turn))
             pages += sum(end - begin for begin, end in source.order.ranges(shard, 0, turn))
             text_bytes, tokens = text_bytes + found.text_bytes, tokens + found.tokens
             examples, elements = examples + len(found.pairs[1]), elements + 1
@@ -175,31 +174,13 @@ class _Measure:
         packer, drawn, rows = RowPacker(self._config), 0, 0
         for number in range(_MEASURED_BLOCKS):
             block = draw_block(self._rates, self._config.seed, 0, number)
-            chosen = [
+            parts = [
                 # In the order in which they come, and again where they are few.
-                np.arange(count) + number * count
-                for count in block.counts.tolist()
+                [side.take((np.arange(count) + number * count) % len(side)) for side in pool]
+                for pool, count in zip(pools, block.counts.tolist(), strict=True)
             ]
-            inputs, targets = (
-                Sequences.concatenated(
-                    [
-                        pool[side].take(which % len(pool[side]))
-                        for pool, which in zip(pools, chosen, strict=True)
-                        if len(which)
-                    ]
-                )
-                for side in (0, 1)
-            )
+            inputs, targets = map(Sequences.concatenated, zip(*parts, strict=True))
             has_inputs = np.repeat([s.has_inputs for s in self._sources], block.counts)
             packed = packer(inputs, targets, has_inputs, block.order)
             drawn, rows = drawn + BLOCK_DRAWS, rows + len(packed["decoder_segments"])
         return drawn / rows
-
-
-def _shown(rate: float) -> str:
-    """Return a probability with three digits that say something.
-
-    >>> _shown(0.145467), _shown(0.00006925)
-    ('0.145', '6.93e-05')
-    """
-    return f"{rate:.3g}"

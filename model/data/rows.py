@@ -45,9 +45,7 @@ class RowPacker:
                 packed=self._packed,
             )
         return pack_joined(
-            inputs.take(order, max(0, lengths.inputs - 1)).followed_by(
-                self._separator, with_inputs[order]
-            ),
+            inputs.take(order, max(0, lengths.inputs - 1), self._separator, with_inputs[order]),
             targets.take(order, lengths.targets - 1, self._eos),
             lengths.joined,
             prefix=self._prefix,

@@ -5,6 +5,7 @@ protobuf. If a vocabulary has more than its pieces and the usual 100 sentinels, 
 file say so, in a field that the format reserves for extensions; SentencePiece ignores it.
 """
 
+import collections
 import dataclasses
 import json
 import struct
@@ -45,47 +46,24 @@ class SentencePieceModel(NamedTuple):
     treat_whitespace_as_suffix: bool
     denormalizer: bytes  #: the table that decoding applies to a text, b"" for none
 
-    @property
-    def unigram(self) -> bool:
-        """Whether pieces are chosen by their probabilities."""
-        return self.model_type == "unigram"
-
-    @property
-    def user_defined(self) -> list[int]:
-        """Ids of pieces that take precedence over all others."""
-        return [index for index, kind in enumerate(self.types) if kind == USER_DEFINED]
-
-    @property
-    def control(self) -> list[int]:
-        """Ids of pieces that no text is encoded to."""
-        return [index for index, kind in enumerate(self.types) if kind == CONTROL]
+    def of_type(self, wanted: int) -> list[int]:
+        """Return the ids of all pieces of a type."""
+        return [index for index, kind in enumerate(self.types) if kind == wanted]
 
 
 def read_model(content: bytes) -> SentencePieceModel:
     """Read a model that SentencePiece can load."""
     pieces: list[tuple[str, float]] = []
     types: list[int] = []
-    trainer: dict[int, Any] = {}
-    normalizer: dict[int, Any] = {}
-    denormalizer: dict[int, Any] = {}
+    parts: dict[int, dict[int, Any]] = collections.defaultdict(dict)
     for field, value in _fields(content):
         if field == _PIECES:
-            text, score, kind = "", 0.0, NORMAL
-            for name, part in _fields(value):
-                if name == _PIECE:
-                    text = part.decode()
-                elif name == _SCORE:
-                    (score,) = struct.unpack("<f", part)
-                elif name == _TYPE:
-                    kind = part
-            pieces.append((text, score))
-            types.append(kind)
-        elif field == _TRAINER:
-            trainer = dict(_fields(value))
-        elif field == _NORMALIZER:
-            normalizer = dict(_fields(value))
-        elif field == _DENORMALIZER:
-            denormalizer = dict(_fields(value))
+            piece = {_PIECE: b"", _SCORE: bytes(4), _TYPE: NORMAL, **dict(_fields(value))}
+            pieces.append((piece[_PIECE].decode(), *struct.unpack("<f", piece[_SCORE])))
+            types.append(piece[_TYPE])
+        elif field in (_TRAINER, _NORMALIZER, _DENORMALIZER):
+            parts[field] = dict(_fields(value))
+    trainer, normalizer = parts[_TRAINER], parts[_NORMALIZER]
     kind = trainer.get(_MODEL_TYPE, 1)
     return SentencePieceModel(
         pieces=pieces,
@@ -97,7 +75,7 @@ def read_model(content: bytes) -> SentencePieceModel:
         remove_extra_whitespaces=bool(normalizer.get(_EXTRA_WHITESPACES, True)),
         escape_whitespaces=bool(normalizer.get(_ESCAPE_WHITESPACES, True)),
         treat_whitespace_as_suffix=bool(trainer.get(_WHITESPACE_AS_SUFFIX, False)),
-        denormalizer=denormalizer.get(_CHARSMAP, b""),
+        denormalizer=parts[_DENORMALIZER].get(_CHARSMAP, b""),
     )
 
 
@@ -113,7 +91,7 @@ def obstacle(content: bytes, sentinels: Iterable[int] = ()) -> str | None:
     """
     model = read_model(content)
     own = set(sentinels)
-    if not model.unigram:
+    if model.model_type != "unigram":
         return f"model_type is {model.model_type}"
     if model.byte_fallback or BYTE in model.types:
         return "byte_fallback is on"
@@ -122,9 +100,8 @@ def obstacle(content: bytes, sentinels: Iterable[int] = ()) -> str | None:
             return f"{name} is off"
     if model.treat_whitespace_as_suffix:
         return "treat_whitespace_as_suffix is on"
-    if set(model.user_defined) - own:
-        index = min(set(model.user_defined) - own)
-        return f"user_defined_symbols has {model.pieces[index][0]!r}"
+    if others := set(model.of_type(USER_DEFINED)) - own:
+        return f"user_defined_symbols has {model.pieces[min(others)][0]!r}"
     if UNUSED in model.types:
         return f"piece {model.pieces[model.types.index(UNUSED)][0]!r} is of the type UNUSED"
     if model.denormalizer:
@@ -207,16 +184,14 @@ class Notes:
 
 def read_notes(content: bytes) -> Notes:
     """Read the notes in a model's file. Raises ValueError for damaged notes."""
-    found = Notes()
-    for field, value in _fields(content):
-        if field == _NOTES:
-            try:
-                raw = json.loads(value)
-                added = tuple(AddedToken(**token) for token in raw["added"])
-                found = Notes(raw["extra_ids"], added)
-            except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f"its note on sentinels is damaged: {error}") from None
-    return found
+    value = dict(_fields(content)).get(_NOTES)
+    if value is None:
+        return Notes()
+    try:
+        raw = json.loads(value)
+        return Notes(raw["extra_ids"], tuple(AddedToken(**token) for token in raw["added"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"its note on sentinels is damaged: {error}") from None
 
 
 def with_notes(content: bytes, notes: Notes) -> bytes:

@@ -111,10 +111,9 @@ def train(
     )
     process.start()
     try:
-        reading = _Log(log, options.size)
         while process.is_alive():
             process.join(_POLL_S)
-            progress(*reading.progress())
+            progress(*_progress(log, options.size))
     finally:
         if process.is_alive():
             process.kill()
@@ -159,28 +158,17 @@ _STAGES = (
 _SIZE = re.compile(r"EM sub_iter=\d+ size=(\d+)")
 
 
-class _Log:
-    """How far a training has come, by what it has logged."""
-
-    def __init__(self, path: pathlib.Path, size: int) -> None:
-        self._path = path
-        self._size = size
-        self._stage, self._done = "reading", 0.0
-        self._first: int | None = None
-
-    def progress(self) -> tuple[str, float]:
-        content = self._path.read_text(encoding="utf-8", errors="replace")
-        for mark, stage, done in _STAGES:
-            if mark in content and done > self._done:
-                self._stage, self._done = stage, done
-        sizes = [int(size) for size in _SIZE.findall(content)]
-        if sizes:
-            first, last = max(sizes[0], 2), sizes[-1]
-            steps = math.log(first / (_DESIRED * self._size)) if first > self._size * 1.1 else 0.0
-            part = math.log(first / last) / steps if steps > 0 and last else 1.0
-            begin = _STAGES[-1][2]
-            self._done = max(self._done, begin + (1 - begin) * min(1.0, part))
-        return self._stage, self._done
+def _progress(log: pathlib.Path, size: int) -> tuple[str, float]:
+    """Return how far a training for ``size`` pieces has come, by what it has logged."""
+    content = log.read_text(encoding="utf-8", errors="replace")
+    begun = [("reading", 0.0), *((stage, done) for mark, stage, done in _STAGES if mark in content)]
+    stage, done = begun[-1]
+    if sizes := [int(found) for found in _SIZE.findall(content)]:
+        first, last = max(sizes[0], 2), sizes[-1]
+        steps = math.log(first / (_DESIRED * size)) if first > size * _DESIRED else 0.0
+        part = math.log(first / last) / steps if steps > 0 and last else 1.0
+        done += (1 - done) * min(1.0, part)
+    return stage, done
 
 
 _TOO_MANY = re.compile(r"Vocabulary size too high \(\d+\)\. Please set it to a value <= (\d+)")

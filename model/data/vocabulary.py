@@ -89,7 +89,7 @@ class Vocabulary:
         #: The model's own pieces that are no sentinels: ids below this mean text.
         self.pieces = pieces - own
         self._asked_extra_ids = extra_ids
-        self._content = content
+        self.content = content  #: The file, notes included.
         #: Tokens beside pieces and sentinels, by their ids.
         self.added = tuple(sorted(notes.added, key=lambda token: token.id))
         self._added_by_id = {token.id: token.content for token in self.added}
@@ -115,17 +115,12 @@ class Vocabulary:
     @functools.cached_property
     def obstacle(self) -> str | None:
         """The property of the file that keeps it from being exported with the same ids, or None."""
-        return obstacle(self._content, range(self.pieces, self.size))
-
-    @property
-    def content(self) -> bytes:
-        """The file, notes included."""
-        return self._content
+        return obstacle(self.content, range(self.pieces, self.size))
 
     def same_as(self, other: "Vocabulary") -> bool:
         """Return whether another vocabulary gives every text the same ids."""
         return (
-            read_model(self._content) == read_model(other._content)
+            read_model(self.content) == read_model(other.content)
             and self.extra_ids == other.extra_ids
             and self.added == other.added
         )

@@ -125,7 +125,7 @@ def _means(of_examples: Callable[..., Iterable[Sequence[float]]]) -> _Statistics
 
 
 def _whole_groups(gold: Sequence[Any], parsed: Sequence[Any], groups: Sequence[Any]) -> Floats:
-    """Return of each example its share of its group, 0 if a prediction of the group is wrong."""
+    """Return each example's share of its group, 0 if a prediction of the group is wrong."""
     wrong = {
         group for group, label, guess in zip(groups, gold, parsed, strict=True) if label != guess
     }

@@ -41,12 +41,12 @@ _DESCRIBED = packaged_toml(__name__, "submissions.toml")
 
 def submission_name(task: str, split: str) -> str | None:
     """Return the file that a benchmark's server expects; None for other tasks and splits."""
-    file: str | None = _DESCRIBED.get(task, {}).get(split)
-    return file
+    files: Mapping[str, str] = _DESCRIBED.get(task, {"files": {}})["files"]
+    return files.get(split)
 
 
 def _shown(task: str, value: Any) -> Any:
-    """Return what stands in a file for a value that `Task.parse` returns."""
+    """Return what a file holds for a value that `Task.parse` returns."""
     if task == "glue_stsb":
         return f"{min(max(value, 0), 5):.3f}"
     words = _DESCRIBED[task].get("words")

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from model.data.sentencepiece_model import (
+    CONTROL,
     AddedToken,
     Notes,
     SentencePieceModel,
@@ -182,7 +183,7 @@ def _charsmap(path: pathlib.Path, raw: Any) -> bytes | None:
 
 
 def _spelt(piece: str) -> str:
-    """Return a piece as text has it where it is a sentinel, which some models have as a word."""
+    """Return a sentinel without the mark of a word, which some models give it; else the piece."""
     return piece.removeprefix("▁") if "<extra_id_" in piece else piece
 
 
@@ -192,8 +193,8 @@ def _own_sentinels(model: SentencePieceModel) -> set[int]:
 
 def _token(path: pathlib.Path, index: Any, flags: Mapping[str, Any]) -> AddedToken:
     names = ("special", "normalized", "lstrip", "rstrip")
-    told = {name: bool(flags.get(name)) for name in names}
-    token = AddedToken(content=str(flags["content"]), id=int(index), **told)
+    switches = {name: bool(flags.get(name)) for name in names}
+    token = AddedToken(content=str(flags["content"]), id=int(index), **switches)
     if flags.get("single_word"):
         raise VocabularyError(f"{path}: added token {token.content!r} is single_word")
     if not token.content:
@@ -378,7 +379,7 @@ def _tokenizer(
     pieces += [[name, 0.0] for name in reversed(sentinels)]
     eos = model.pieces[vocabulary.eos_id][0]
     special = {vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id}
-    special |= {index for index in model.control if index < vocabulary.pieces}
+    special |= {index for index in model.of_type(CONTROL) if index < vocabulary.pieces}
     special |= set(range(vocabulary.pieces, vocabulary.size))
     added = {index: AddedToken(pieces[index][0], index, special=True) for index in special}
     added |= {token.id: token for token in vocabulary.added}

@@ -156,7 +156,7 @@ _MADE_OF = {"pretrain": Pretrain, "finetune": FineTune, "mixing": Mixing}
 
 
 def _made(kind: Any, values: Mapping[str, Any] | Literal[False]) -> Any:
-    """Return one of the classes above of its values in the file, where false stands for None."""
+    """Return an object of its values in the file, where false means None."""
     if values is False:
         return None
     return kind(

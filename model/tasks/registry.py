@@ -355,7 +355,7 @@ _KINDS: Mapping[str, _Kind] = {
 
 
 def _task_of(name: str, form: str = "code") -> Task:
-    """Return a task as the file describes it; its ``paper`` says what is other in that form."""
+    """Return a task as the file describes it; its ``paper`` says what differs in that form."""
     values = dict(_DESCRIBED[name])
     paper = values.pop("paper", {})
     if form == "paper":

@@ -76,8 +76,8 @@ def read_model_file(folder: pathlib.Path) -> ModelConfig:
 def of_this_version(path: pathlib.Path, what: str) -> Iterator[dict[str, Any]]:
     """Yield the content of ``model.json`` or ``run.json``, for a block that reads values of it.
 
-    Raises ValueError, naming file and ``what``, for one of a later format, and for a block to which
-    the content is strange.
+    Raises ValueError, naming file and ``what``, for a file of a later format, and where the block
+    raises because a value is missing or has another type.
     """
     try:
         content = json.loads(read_small_file(path))

@@ -153,7 +153,7 @@ def state_axes(param_axes: Any, param_shapes: Any) -> Any:
 
 
 def _kept(axes: tuple[str, ...], shape: tuple[int, ...], of: Any) -> tuple[Any, Any, Any]:
-    """Return which sides row, column and full mean of a parameter have, of what each side is."""
+    """Return which of a parameter's sides ``of`` its row, column and full mean have, or None."""
     if not _is_factored(axes, shape):
         return None, None, of
     return of[:-1], (*of[:-2], of[-1]), None

@@ -5,7 +5,7 @@ import os
 
 import jax
 
-_FIRST = 3
+_FIRST = 3  # step that is traced first
 
 
 class Profiler(contextlib.ExitStack):

@@ -33,12 +33,12 @@ class Placement:
 
     @property
     def batch(self) -> jax.sharding.NamedSharding:
-        """Of a batch's arrays."""
+        """Sharding of a batch's arrays."""
         return sharding.batch_sharding(self.mesh)
 
     @property
     def everywhere(self) -> jax.sharding.NamedSharding:
-        """Of what every device holds whole."""
+        """Sharding of what every device holds whole."""
         return sharding.replicated(self.mesh)
 
     @property

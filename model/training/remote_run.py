@@ -115,7 +115,7 @@ class RemoteRun:
                 stop.set()
                 thread.join()
                 # The first error is the one to show.
-                with contextlib.suppress(*[OSError] * failed):
+                with contextlib.suppress(OSError) if failed else contextlib.nullcontext():
                     self.copy_changed()
 
     def _copy_often(self, stop: threading.Event) -> None:

@@ -179,9 +179,12 @@ class FinetuneConfig:
             )
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"dropout_rate must be in [0, 1), got {self.dropout_rate} (--dropout)")
+        known = [name for fields in OTHERS.values() for name in fields]
         for name in self.others:
-            if not any(name in fields for fields in OTHERS.values()):
-                raise ValueError(f"there is no setting {name!r} to give in others")
+            if name not in known:
+                raise ValueError(
+                    f"there is no setting {name!r} to give in others: give {', '.join(known)}"
+                )
 
     @property
     def draws_parameters(self) -> bool:

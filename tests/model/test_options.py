@@ -6,13 +6,14 @@ import json
 import re
 
 import pytest
+from flax.traverse_util import flatten_dict
 
 from model.commands import finetune, pretrain
 from model.data.input_config import InputConfig
 from model.data.objectives import OBJECTIVES
 from model.data.sentencepiece_model import Notes, with_notes
 from model.t5.config import ModelConfig, model_config
-from model.training.run_folder import RunFolder, _flat
+from model.training.run_folder import RunFolder
 from model.training.train_config import StepConfig, TrainConfig, run_option_of
 from testing.corpora import NumberVocabulary, make_corpus
 from testing.helpers import run_c4
@@ -48,7 +49,7 @@ def test_every_setting_that_a_run_remembers_is_blamed_on_an_option_that_exists(s
     folder.begin(settings, model_config("tiny"), None)
     folder.metrics.write_text('{"step": 1}\n')  # without a step it takes any settings
     known, without = _known_options(), []
-    remembered = _flat(json.loads(json.dumps(settings)))
+    remembered = flatten_dict(json.loads(json.dumps(settings)), sep=".")
     for name in remembered:
         changed = json.loads(json.dumps(settings))
         group, _, field = name.rpartition(".")

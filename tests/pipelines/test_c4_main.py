@@ -217,9 +217,15 @@ def test_examples_in_a_help_text_keep_their_lines() -> None:
     shown = parser.format_help()
     assert "\n\n  c4 vocab --corpus A  first\n  c4 vocab --corpus B  second\n\nword " in shown
     assert words not in shown  # which is wrapped
-    # Nor are they joined where there is nothing else.
-    examples = "\n  c4 tasks list\n  c4 tasks show super_glue_wsc    format"
-    assert examples in run_c4("tasks", "--help").out
+
+
+def test_a_help_text_of_examples_alone_keeps_its_lines() -> None:
+    epilog = "  c4 tasks list\n  c4 tasks show all    rates"
+    parser = argparse.ArgumentParser(formatter_class=c4_main._Paragraphs, epilog=epilog)
+    assert parser.format_help().endswith(f"\n\n{epilog}\n")
+    block = f"\n        Words.\n\n          {epilog.lstrip()}\n    "
+    parser.epilog = block.replace("\n  c4 tasks show", "\n          c4 tasks show")
+    assert parser.format_help().endswith(f"\n\nWords.\n\n{epilog}\n")
 
 
 def raising(error: BaseException) -> Any:

@@ -16,11 +16,9 @@ the lanes and each still reads its files in order.
 
 import functools
 import itertools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from model.data.objectives import Objective
 from model.data.seeds import Purpose, generator, number_of
@@ -68,10 +66,9 @@ class PageOrder:
 
     def ranges(self, shard: int, epoch: int, element: int) -> list[tuple[int, int]]:
         """Return an element's pages: the first, and the one after the last, of one or two runs."""
-        lane, place = self._locate(shard, element)
+        lane, place, parts = self._locate(shard, element)
         begin, end = self._lane_begin(shard, lane), self._lane_begin(shard, lane + 1)
         length = end - begin
-        parts = self._elements_of_lanes(shard)[lane]
         start, stop = (part * length // parts for part in (place, place + 1))
         rotation = _rotation(self._seed, self._number, shard, lane, epoch, length)
         count, first = stop - start, (rotation + start) % length
@@ -92,18 +89,14 @@ class PageOrder:
         pages = self._elements_before(shard, lane) * self._pages_of(shard) // self.elements(shard)
         return self._begin(shard) + pages
 
-    def _elements_of_lanes(self, shard: int) -> list[int]:
+    def _locate(self, shard: int, element: int) -> tuple[int, int, int]:
+        """Return an element's lane, which of the lane's elements it is, and how many these are."""
         before = [self._elements_before(shard, lane) for lane in range(self.lanes(shard) + 1)]
-        return [end - begin for begin, end in itertools.pairwise(before)]
-
-    def _locate(self, shard: int, element: int) -> tuple[int, int]:
-        """Return the lane of an element, and which of the lane's elements it is."""
-        counts = self._elements_of_lanes(shard)
+        counts = [end - begin for begin, end in itertools.pairwise(before)]
         place, turn = divmod(element, len(counts))
-        if place < min(counts):
-            return turn, place
         # Lanes differ by one element at most; the last turn of an epoch is the longer ones'.
-        return [lane for lane, count in enumerate(counts) if count > place][turn], place
+        lane = [lane for lane, count in enumerate(counts) if count > place][turn]
+        return lane, place, counts[lane]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -144,31 +137,17 @@ class CorpusSource:
         self.page_count, self.text_bytes = corpus.page_count, corpus.text_bytes
         self._number, self._seed = number_of(name), seed
         self.order = PageOrder(corpus, shards, seed, self._number)
+        self.elements, self.lane = self.order.elements, self.order.lane
         self._corpus, self._objective, self._raw_length = corpus, objective, raw_length
         self._vocabulary = vocabulary
         self._reader = PageReader(corpus, -(-_LANES // readers) + 1)
 
-    def elements(self, shard: int) -> int:
-        """Return the elements of one epoch of an input shard."""
-        return self.order.elements(shard)
+    def pairs(self, shard: int, *elements: tuple[int, int]) -> list[Pairs]:
+        """Return the pairs of elements. Raises CorpusError for a damaged file."""
+        return [found.pairs for found in self.measured_pairs(shard, *elements)]
 
-    def lane(self, shard: int, element: int) -> int:
-        """Return the lane that an element comes from."""
-        return self.order.lane(shard, element)
-
-    def pairs(self, shard: int, epoch: int, element: int) -> Pairs:
-        """Return the pairs of an element. Raises CorpusError for a damaged file."""
-        return self.measured_pairs(shard, epoch, element).pairs
-
-    def measured_pairs(self, shard: int, epoch: int, element: int) -> MeasuredPairs:
-        """Return the pairs of an element, and how much text its pages have."""
-        return self._measured(shard, [(epoch, element)])[0]
-
-    def together(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[Pairs]:
-        """Return the pairs of several elements. Raises CorpusError for a damaged file."""
-        return [found.pairs for found in self._measured(shard, elements)]
-
-    def _measured(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[MeasuredPairs]:
+    def measured_pairs(self, shard: int, *elements: tuple[int, int]) -> list[MeasuredPairs]:
+        """Return the pairs of elements, and how much text the pages of each have."""
         texts: list[bytes] = []
         begun = []  # of each element: its epoch, its generator, its pages and their bytes
         for epoch, element in elements:
@@ -181,10 +160,10 @@ class CorpusSource:
         encoded = iter(self._vocabulary.encode_batch(texts))
         found = []
         for epoch, rng, count, text_bytes in begun:
-            ids = list(itertools.islice(encoded, count))
-            chunks = Sequences.of([_one_chunk(page, rng) for page in ids])
-            pairs = self._objective(self._cut(chunks, epoch, rng), self._vocabulary, rng)
-            found.append(MeasuredPairs(text_bytes, sum(map(len, ids)), pairs))
+            whole = Sequences.of(list(itertools.islice(encoded, count)))
+            cut = self._cut(_chunks(whole, rng), epoch, rng)
+            pairs = self._objective(cut, self._vocabulary, rng)
+            found.append(MeasuredPairs(text_bytes, len(whole.tokens), pairs))
         return found
 
     def _cut(self, texts: Sequences, epoch: int, rng: np.random.Generator) -> Sequences:
@@ -203,12 +182,16 @@ class CorpusSource:
         return {"corpus": self._corpus.digest}
 
 
-def _one_chunk(ids: npt.NDArray[np.int32], rng: np.random.Generator) -> npt.NDArray[np.int32]:
-    """Return a page, or one of its parts of `MAX_PAGE_TOKENS` tokens, each equally likely."""
-    if len(ids) <= MAX_PAGE_TOKENS:
-        return ids
-    begin = MAX_PAGE_TOKENS * int(rng.integers(-(-len(ids) // MAX_PAGE_TOKENS)))
-    return ids[begin : begin + MAX_PAGE_TOKENS]
+def _chunks(pages: Sequences, rng: np.random.Generator) -> Sequences:
+    """Return pages, of long ones a part of `MAX_PAGE_TOKENS` tokens, each equally likely."""
+    if int(pages.lengths.max(initial=0)) <= MAX_PAGE_TOKENS:
+        return pages
+    starts = pages.starts
+    for page in np.flatnonzero(pages.lengths > MAX_PAGE_TOKENS):
+        starts[page] += MAX_PAGE_TOKENS * rng.integers(-(-pages.lengths[page] // MAX_PAGE_TOKENS))
+    stops = np.minimum(starts + MAX_PAGE_TOKENS, pages.ends)
+    bounds = zip(starts.tolist(), stops.tolist(), strict=True)
+    return Sequences.of([pages.tokens[start:stop] for start, stop in bounds])
 
 
 def _begun_anywhere(texts: Sequences, most: int, rng: np.random.Generator) -> Sequences:

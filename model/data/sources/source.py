@@ -44,11 +44,11 @@ class Source(Protocol):
     def lane(self, shard: int, element: int) -> int:
         """Return a number; elements with the same one are best made by the same process."""
 
-    def pairs(self, shard: int, epoch: int, element: int) -> Pairs:
-        """Return the pairs of an element; none where there is nothing to train on."""
+    def pairs(self, shard: int, *elements: tuple[int, int]) -> list[Pairs]:
+        """Return the pairs of elements, each an epoch and a number: several take less time each.
 
-    def together(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[Pairs]:
-        """Return the pairs of several elements, each an epoch and a number, in less time."""
+        An element has none where there is nothing to train on.
+        """
 
     def identity(self) -> dict[str, Any]:
         """Return what the pairs depend on besides the seed, as JSON values by setting."""

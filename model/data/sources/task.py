@@ -110,12 +110,8 @@ class TaskSource:
         found = permuted(np.concatenate(ranges), self.examples, rng)
         return np.split(found, np.cumsum([len(each) for each in ranges])[:-1])
 
-    def pairs(self, shard: int, epoch: int, element: int) -> Pairs:
-        """Return the pairs of an element. Raises ValueError for damaged data."""
-        return self.together(shard, [(epoch, element)])[0]
-
-    def together(self, shard: int, elements: Sequence[tuple[int, int]]) -> list[Pairs]:
-        """Return the pairs of several elements. Raises ValueError for damaged data."""
+    def pairs(self, shard: int, *elements: tuple[int, int]) -> list[Pairs]:
+        """Return the pairs of elements. Raises ValueError for damaged data."""
         places = [
             found.tolist()
             for epoch, each in itertools.groupby(elements, key=operator.itemgetter(0))

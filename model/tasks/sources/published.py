@@ -421,7 +421,7 @@ _ROWS: Mapping[str, Callable[..., Iterator[Raw]]] = {
     "squad": _squad_rows,
     "dpr": _dpr_rows,
 }
-#: Of a task whose files have GLUE's names, or SuperGLUE's.
+#: The usual files of GLUE's tasks, and of SuperGLUE's.
 _GLUE_SPLITS = {"train": [["train.tsv"]], "validation": [["dev.tsv"]], "test": [["test.tsv"]]}
 _SUPER_GLUE_SPLITS = {
     "train": [["train.jsonl"]],

@@ -116,7 +116,8 @@ def example_by_example(settings, shard, shards):
         for epoch in itertools.count():
             for element in range(source.elements(shard)):
                 yield from zip(
-                    *(side.lists() for side in source.pairs(shard, epoch, element)), strict=True
+                    *(side.lists() for side in source.pairs(shard, (epoch, element))[0]),
+                    strict=True,
                 )
 
     lengths = settings.lengths
@@ -530,16 +531,13 @@ def test_damage_is_met_where_it_is_due():
     made = []
 
     class Maker:
-        def several(self, source, shard, element, count):
+        def __call__(self, source, shard, element, count=1):
             if (element <= 6 < element + count) or element > 30:
                 raise ValueError("damaged")
             made.append(range(element, element + count))
             return [(element + k,) * 2 for k in range(count)]
 
-        def __call__(self, source, shard, element):
-            return self.several(source, shard, element, 1)[0]
-
-    elements = _InThisProcess(Maker(), 2)
+    elements = _InThisProcess(Maker(), 4)
     assert [elements.get(0, 1, n)[0] for n in range(6)] == list(range(6))
     for _ in range(2):
         with pytest.raises(ValueError, match="damaged"):

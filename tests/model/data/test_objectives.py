@@ -14,6 +14,7 @@ from model.data.objectives import (
     OBJECTIVES,
     Lengths,
     Noise,
+    _drawn_below,
     iid_noise,
     objective,
     random_spans_noise,
@@ -309,8 +310,23 @@ def test_random_spans_have_the_right_number_of_tokens_and_runs(lengths, density,
     drawn = chosen.draw_noise(texts, rng(seed))
     assert drawn.mask.tolist() == mask.tolist()
     found = Noise(texts, mask)
-    assert drawn.begins.tolist() == found.begins.tolist()
-    assert drawn.kept_begins.tolist() == found.kept_begins.tolist()
+    for runs, wanted in ((drawn.runs, found.runs), (drawn.kept_runs, found.kept_runs)):
+        assert [each.tolist() for each in runs] == [each.tolist() for each in wanted]
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0, 1, 500, 2**30, 2**31 - 5]), st.booleans())
+def test_draws_are_those_of_numpy(seed, start, halved):
+    bounds = np.arange(start, start + 5)[:, np.newaxis] + np.arange(6)
+    bounds[bounds == 0] = 1
+    blocks = [(slice(5), slice(2, 4)), (slice(3), slice(2))]
+    found, wanted = rng(seed), rng(seed)
+    if halved:  # 32 bits of the last 64 are still to come
+        for each in (found, wanted):
+            each.integers(5, dtype=np.uint32)
+    drawn = _drawn_below(bounds, blocks, found)
+    for block in blocks:
+        assert drawn[block].tolist() == wanted.integers(0, bounds[block]).tolist()
+    assert found.bit_generator.state == wanted.bit_generator.state
 
 
 def test_random_spans_are_uniform_over_all_ways_to_cut():

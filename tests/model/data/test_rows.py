@@ -30,7 +30,7 @@ def config(corpus, **changes):
 def rows_of(settings):
     """Rows of an element of the only source."""
     (source,) = settings.sources(1)
-    inputs, targets = source.pairs(0, 0, 0)
+    inputs, targets = source.pairs(0, (0, 0))[0]
     return RowPacker(settings)(
         inputs, targets, np.full(len(targets), source.has_inputs), np.arange(len(targets))
     )

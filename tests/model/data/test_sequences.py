@@ -15,10 +15,9 @@ def test_lists_come_back(lists):
 
 
 @given(LISTS)
-def test_each_token_knows_its_sequence_and_its_place(lists):
+def test_each_token_knows_its_sequence(lists):
     sequences = Sequences.of(lists)
     assert sequences.owners.tolist() == [i for i, each in enumerate(lists) for _ in each]
-    assert sequences.places.tolist() == [place for each in lists for place in range(len(each))]
     assert sequences.tokens.dtype == np.int32
 
 
@@ -29,6 +28,9 @@ def test_take_reorders_cuts_and_ends(lists, most, ending, data):
     assert sequences.take(which).lists() == [lists[i] for i in which]
     wanted = [lists[i][:most] + ending for i in which]
     assert sequences.take(which, most, ending).lists() == wanted
+    ended = [data.draw(st.booleans()) for _ in which]
+    wanted = [lists[i][:most] + ending * end for i, end in zip(which, ended, strict=True)]
+    assert sequences.take(which, most, ending, np.array(ended, np.bool_)).lists() == wanted
 
 
 @given(LISTS, st.data())
@@ -39,15 +41,6 @@ def test_only_keeps_what_is_asked_for(lists, data):
         [t for t, k in zip(*pair, strict=True) if k] for pair in zip(lists, kept, strict=True)
     ]
     assert Sequences.of(lists).only(flat).lists() == wanted
-
-
-@given(LISTS, st.lists(st.integers(1, 9), max_size=3), st.data())
-def test_followed_by_appends_to_all_or_some(lists, ending, data):
-    sequences = Sequences.of(lists)
-    assert sequences.followed_by(ending).lists() == [each + ending for each in lists]
-    which = data.draw(st.lists(st.booleans(), min_size=len(lists), max_size=len(lists)))
-    wanted = [each + ending if w else each for each, w in zip(lists, which, strict=True)]
-    assert sequences.followed_by(ending, np.array(which, np.bool_)).lists() == wanted
 
 
 @given(LISTS, st.integers(1, 5))

@@ -16,7 +16,7 @@ from model.evaluation.published import (
 )
 from model.evaluation.report import Report, columns_of, example_lines
 from model.evaluation.scores import evaluate_task, score_predictions
-from model.evaluation.submissions import majority_label
+from model.evaluation.submissions import majority_label, submission_name
 from model.tasks import TASKS, task
 from model.tasks.prepared import Prepared, prepare
 from tests.model.tasks.extra import needs_extra
@@ -203,6 +203,12 @@ def written(tmp_path, group, word):
 
 def contents(made):
     return {pathlib.Path(one.path).name: pathlib.Path(one.path).read_text() for one in made}
+
+
+def test_files_of_the_servers_are_of_test_sets_alone():
+    assert submission_name("glue_mnli", "test_mismatched") == "MNLI-mm.tsv"
+    for name, split in (("glue_mnli", "test"), ("glue_mnli", "words"), ("squad", "test")):
+        assert submission_name(name, split) is None
 
 
 @needs_extra

@@ -8,6 +8,7 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.data.sentencepiece_model import USER_DEFINED
 from model.data.vocabulary import Vocabulary, VocabularyError
 from model.exchange import tokenizer_files
 from testing.vocabularies import SENTENCES, train
@@ -88,8 +89,8 @@ def test_the_model_is_read_as_sentencepiece_reads_it(tmp_path):
 
     ids = range(peer.get_piece_size())
     assert model.pieces == [(peer.id_to_piece(i), peer.get_score(i)) for i in ids]
-    assert model.user_defined == [peer.piece_to_id("<sep>"), peer.piece_to_id("ö")]
-    assert (model.unigram, model.byte_fallback) == (True, False)
+    assert model.of_type(USER_DEFINED) == [peer.piece_to_id("<sep>"), peer.piece_to_id("ö")]
+    assert (model.model_type, model.byte_fallback) == ("unigram", False)
     assert len(model.charsmap) > 10_000  # NFKC's table
 
 

@@ -298,5 +298,6 @@ def test_names_of_settings_say_what_is_trained():
     assert trained(unfreeze=True) == "unfreezing"
     assert trained(adapter=8) == "adapters"
     assert trained(adapter=8, adapter_norms="all") == "adapters-and-norms"
-    with pytest.raises(ValueError, match="no setting 'dropuot_rate' to give in others"):
-        trained(others={"dropuot_rate": 0.5})
+    for name in ("dropuot_rate", "d_model"):
+        with pytest.raises(ValueError, match=f"no setting '{name}' to give in others: .*dtype"):
+            trained(others={name: 1})

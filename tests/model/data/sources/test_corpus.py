@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from model.data.input_config import InputConfig
 from model.data.objectives import OBJECTIVES
-from model.data.sources.corpus import MAX_PAGE_TOKENS, PageOrder, _one_chunk
+from model.data.sequences import Sequences
+from model.data.sources.corpus import MAX_PAGE_TOKENS, PageOrder, _chunks
 from pipelines.corpus.reading import CorpusSplit, Shard
 from testing.corpora import FIRST_ID, NumberVocabulary, make_corpus, numbered
 
@@ -95,13 +96,13 @@ def test_every_token_of_every_page_comes_once(corpus, shards):
         found = collections.Counter()
         for shard in range(shards):
             for element in range(source.elements(shard)):
-                found.update(source.pairs(shard, epoch, element)[1].tokens.tolist())
+                found.update(source.pairs(shard, (epoch, element))[0][1].tokens.tolist())
         assert found == wanted
 
 
 def test_pages_are_joined_or_kept_apart(corpus):
     def most_pages_in_a_target(name):
-        _, targets = source_of(corpus, objective=OBJECTIVES[name]).pairs(0, 0, 0)
+        _, targets = source_of(corpus, objective=OBJECTIVES[name]).pairs(0, (0, 0))[0]
         return max(len(set(tokens)) for tokens in targets.lists())
 
     assert most_pages_in_a_target("mass") > 1
@@ -109,7 +110,7 @@ def test_pages_are_joined_or_kept_apart(corpus):
 
 
 def test_pages_of_an_element_are_in_a_random_order(corpus):
-    _, targets = source_of(corpus, **CAUSAL).pairs(0, 0, 0)
+    _, targets = source_of(corpus, **CAUSAL).pairs(0, (0, 0))[0]
     pages = [page for page, _ in itertools.groupby(targets.tokens.tolist())]
     assert len(pages) > 50
     assert sum(a > b for a, b in itertools.pairwise(pages)) > 20
@@ -120,13 +121,13 @@ def test_an_element_depends_on_its_numbers_alone(corpus, name):
     def made(seed, *place, before=()):
         source = source_of(corpus, 2, objective=OBJECTIVES[name], seed=seed)
         for other in before:
-            source.pairs(*other)
-        return [side.lists() for side in source.pairs(*place)]
+            source.pairs(other[0], other[1:])
+        return [side.lists() for side in source.pairs(place[0], place[1:])[0]]
 
     one = made(1, 1, 2, 1)
     assert one == made(1, 1, 2, 1, before=[(0, 0, 0), (1, 3, 0), (1, 2, 1)])
     source = source_of(corpus, 2, objective=OBJECTIVES[name], seed=1)
-    together = source.together(1, [(2, 0), (2, 1), (3, 0)])[1]
+    together = source.pairs(1, (2, 0), (2, 1), (3, 0))[1]
     assert one == [side.lists() for side in together]
     others = [made(2, 1, 2, 1), made(1, 0, 2, 1), made(1, 1, 3, 1), made(1, 1, 2, 0)]
     assert all(one != other for other in others)
@@ -136,25 +137,28 @@ def test_equal_pages_are_masked_differently_everywhere(tmp_path):
     folder = make_corpus(tmp_path / "c", {"train": [[" ".join(map(str, range(70)))] * 256] * 2})
     source = source_of(folder, 2)
     places = list(itertools.product(range(2), range(2), range(2)))
-    made = {source.pairs(*place)[0].tokens.tobytes() for place in places}
+    made = {source.pairs(place[0], place[1:])[0][0].tokens.tobytes() for place in places}
     assert len(made) == len(places)
 
 
 def test_long_pages_give_one_aligned_part_another_in_another_epoch(tmp_path):
     ids = np.arange(2 * MAX_PAGE_TOKENS + 10, dtype=np.int32)
     rng = np.random.default_rng(0)
-    parts = [_one_chunk(ids, rng) for _ in range(60)]
+    chunks = _chunks(Sequences.of([ids, ids[:7]] * 60), rng)
+    parts = np.split(chunks.tokens, chunks.ends[:-1])
+    assert all(np.array_equal(part, ids[:7]) for part in parts[1::2])
+    parts = parts[::2]
     begins = collections.Counter(int(part[0]) // MAX_PAGE_TOKENS for part in parts)
     assert begins.keys() == {0, 1, 2}
     assert {len(part) for part in parts} == {MAX_PAGE_TOKENS, 10}
     assert all(part[0] % MAX_PAGE_TOKENS == 0 for part in parts)
     assert all(np.array_equal(part, np.arange(part[0], part[0] + len(part))) for part in parts)
-    short = ids[:MAX_PAGE_TOKENS]
-    assert _one_chunk(short, rng) is short
+    short = Sequences.of([ids[:MAX_PAGE_TOKENS]])
+    assert _chunks(short, rng) is short
 
     page = " ".join(["1"] * MAX_PAGE_TOKENS + ["2"] * MAX_PAGE_TOKENS)
     source = source_of(make_corpus(tmp_path / "c", {"train": [[page]]}), **CAUSAL)
-    taken = [set(source.pairs(0, epoch, 0)[1].tokens.tolist()) for epoch in range(9)]
+    taken = [set(source.pairs(0, (epoch, 0))[0][1].tokens.tolist()) for epoch in range(9)]
     assert {11} in taken
     assert {12} in taken
 
@@ -167,7 +171,7 @@ def test_no_pair_of_an_epoch_comes_in_the_next(corpus, name):
             (tuple(inputs), tuple(targets))
             for element in range(source.elements(0))
             for inputs, targets in zip(
-                *(side.lists() for side in source.pairs(0, epoch, element)), strict=True
+                *(side.lists() for side in source.pairs(0, (epoch, element))[0]), strict=True
             )
         }
         for epoch in range(2)
@@ -181,7 +185,7 @@ def test_long_pages_are_cut_elsewhere_in_each_epoch(tmp_path):
     source = source_of(folder, objective=OBJECTIVES["prefix_lm"])
     begins = []
     for epoch in range(4):
-        inputs, targets = source.pairs(0, epoch, 0)
+        inputs, targets = source.pairs(0, (epoch, 0))[0]
         assert np.all(inputs.lengths + targets.lengths <= 63)
         begins.append(tuple(part[0] for part in inputs.lists()))
         pairs = zip(inputs.lists(), targets.lists(), strict=True)

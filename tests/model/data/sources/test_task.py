@@ -31,7 +31,7 @@ def order_of(made, epoch, shard=0):
     return [
         targets[0] - 10
         for element in range(made.elements(shard))
-        for targets in made.pairs(shard, epoch, element)[1].lists()
+        for targets in made.pairs(shard, (epoch, element))[0][1].lists()
     ]
 
 
@@ -45,7 +45,7 @@ def test_every_example_once_an_epoch(data, shards):
     assert [sorted(epoch) for epoch in epochs] == [list(range(EXAMPLES))] * 3
     assert len(set(map(tuple, epochs))) == 3
     sizes = [
-        len(made.pairs(shard, 0, element)[1])
+        len(made.pairs(shard, (0, element))[0][1])
         for shard in range(shards)
         for element in range(made.elements(shard))
     ]
@@ -54,7 +54,7 @@ def test_every_example_once_an_epoch(data, shards):
 
 
 def test_inputs_and_targets_belong_together(data):
-    inputs, targets = source(data).pairs(0, 4, 2)
+    inputs, targets = source(data).pairs(0, (4, 2))[0]
     assert [[*target, 17] for target in targets.lists()] == inputs.lists()
 
 
@@ -128,8 +128,8 @@ def test_ids_that_are_kept_are_not_made_again(data, keep_bytes, again):
 
 def test_elements_made_together_are_those_made_alone(data):
     places = [(0, 4), (0, 5), (1, 0), (1, 1)]
-    together = source(data, seed=3).together(0, places)
-    alone = [source(data, seed=3).pairs(0, *place) for place in places]
+    together = source(data, seed=3).pairs(0, *places)
+    alone = [source(data, seed=3).pairs(0, place)[0] for place in places]
     assert [[side.lists() for side in pairs] for pairs in together] == [
         [side.lists() for side in pairs] for pairs in alone
     ]
