@@ -84,7 +84,14 @@ def of_this_version(path: pathlib.Path, what: str) -> Iterator[dict[str, Any]]:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
         yield content
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        OverflowError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"{path}: not a {what} of this version: {error}") from None
 
 

@@ -217,9 +217,6 @@ def test_examples_in_a_help_text_keep_their_lines() -> None:
     shown = parser.format_help()
     assert "\n\n  c4 vocab --corpus A  first\n  c4 vocab --corpus B  second\n\nword " in shown
     assert words not in shown  # which is wrapped
-    # Nor are they joined where there is nothing else.
-    examples = "\n  c4 tasks list\n  c4 tasks show super_glue_wsc    format"
-    assert examples in run_c4("tasks", "--help").out
 
 
 def test_a_help_text_of_examples_alone_keeps_its_lines() -> None:

@@ -128,6 +128,9 @@ def test_a_checkpoint_without_its_run_counts_from_zero(origin, tmp_path):
     (tmp_path / RUN_FILE).write_text("[]")
     with pytest.raises(ValueError, match=r"run\.json: not a run of this version"):
         read_origin(tmp_path)
+    (tmp_path / "run.json").write_text('{"format": 1, "settings": {"first_step": Infinity}}')
+    with pytest.raises(ValueError, match=r"run\.json: not a run of this version"):
+        read_origin(tmp_path)
 
 
 def _config(folder, kept, schedule="inverse-square-root", rate=None, first=0):
