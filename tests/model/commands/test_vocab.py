@@ -169,15 +169,6 @@ def test_a_corpus_short_of_its_share_is_told(corpora, tmp_path):
     )
 
 
-def test_a_device_or_a_pipe_is_never_replaced(corpora, tmp_path):
-    os.mkfifo(tmp_path / "v")
-    command = ["vocab", f"--corpus={corpora['de']}", "--size=120", "--sample-characters=20000"]
-    refused = run_c4(*command, "--output", tmp_path / "v", "--overwrite")
-    assert refused.status == 1
-    assert f"{tmp_path / 'v'} exists already: give another file" in refused.err
-    assert (tmp_path / "v").is_fifo()
-
-
 def test_an_existing_file_is_replaced_only_when_asked(corpora, tmp_path):
     command = ["vocab", f"--corpus={corpora['de']}", "--size=120", "--sample-characters=20000"]
     for name in ("v", "v.json"):
@@ -188,9 +179,6 @@ def test_an_existing_file_is_replaced_only_when_asked(corpora, tmp_path):
         assert (tmp_path / name).read_text() == "precious"
         if name == "v":
             (tmp_path / name).unlink()
-    os.mkfifo(tmp_path / "pipe")
-    refused = run_c4(*command, "--output", tmp_path / "pipe", "--overwrite")
-    assert refused.err.endswith("pipe is a device or a pipe: give another name (--output)\n")
     assert run_c4(*command, "--output", tmp_path / "v", "--overwrite").status == 0
     assert Vocabulary(tmp_path / "v").pieces == 120
     assert json.loads((tmp_path / "v.json").read_text())["pieces"] == 120
@@ -203,7 +191,7 @@ def test_only_a_file_is_replaced(corpora, tmp_path, monkeypatch):
         "vocab", f"--corpus={corpora['de']}", "--output", tmp_path / "pipe", "--overwrite"
     )
     assert refused.status == 1
-    assert f"{tmp_path / 'pipe'} exists already: give another file" in refused.err
+    assert refused.err.endswith("pipe is a device or a pipe: give another name (--output)\n")
     assert (tmp_path / "pipe").is_fifo()
 
 
