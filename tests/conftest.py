@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -20,6 +21,10 @@ settings.load_profile("suite")
 os.environ["JAX_PLATFORMS"] = "cpu"
 _DEVICES = "--xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
+
+# A background job of a shell ignores SIGINT, and so would the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ALLOWED_SKIPS = pathlib.Path(__file__).parent / "allowed_skips.txt"
 

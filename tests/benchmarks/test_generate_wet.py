@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import io
 import itertools
+import pathlib
 import re
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from c4_filters.pages import PageRules, RawPage
 from c4_filters.recipes import load_recipe
 from c4_filters.sentences import sentence_splitter
 
+ROOT = pathlib.Path(generate_wet.__file__).parents[1]
+COMMAND = sys.executable, "-m", "benchmarks.generate_wet"
 SAMPLE = 200
 PINNED = "686c10dcf4655bd568e17f3f9962ca7449541a8d84834561f3d0c31977945d99"
 JUNK_LINE = re.compile(r".*[^.?!\"]")
@@ -267,10 +270,10 @@ def test_more_files_than_pages_are_refused(tmp_path, pages, files):
 
 
 def test_command_line(tmp_path):
-    command = [sys.executable, generate_wet.__file__, "--pages", "30", "--files", "2"]
+    command = [*COMMAND, "--pages", "30", "--files", "2"]
     command += ["--seed", "8", "--out", str(tmp_path / "cli"), "--page-bytes", "3000"]
     command += ["--sentences", "15", "--duplicate-share", "0.4"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     crawl = SyntheticCrawl(8, page_bytes=3000, sentences=15, duplicate_share=0.4)
     paths = generate(tmp_path / "api", pages=30, files=2, crawl=crawl)
     for path in paths:
@@ -279,9 +282,9 @@ def test_command_line(tmp_path):
 
 
 def test_command_line_names_the_way_out(tmp_path):
-    command = [sys.executable, generate_wet.__file__, "--pages", "30", "--files", "2"]
+    command = [*COMMAND, "--pages", "30", "--files", "2"]
     command += ["--seed", "8", "--out", str(tmp_path), "--page-bytes", "100"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert "--page-bytes, --sentences" in done.stderr
     assert "Traceback" not in done.stderr
