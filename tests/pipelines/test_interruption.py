@@ -124,7 +124,7 @@ try:
 except BlockingIOError:
     os.set_blocking(2, True)
 print("full", flush=True)
-sys.stderr.write("which waits")
+sys.stderr.write("which waits\\n")
 """
     process = _start(body)
     assert process.stdout is not None
