@@ -12,7 +12,7 @@ from c4_filters.dates import COMMON_FORM, whole_seconds
 from pipelines import storage
 from pipelines.corpus.digests import HashedFile
 from pipelines.corpus.errors import CorpusError
-from pipelines.corpus.formats import shard_file_name, write_table
+from pipelines.corpus.formats import shard_file_name, shard_file_names, write_table
 from pipelines.corpus.formats.pages import COLUMNS
 from pipelines.corpus.formats.provenance import no_pages
 from pipelines.corpus.layout import SPLITS
@@ -150,12 +150,8 @@ class PageWriter:
         self._columns, self._require = columns, require
         self._waiting: dict[str, list[pa.Table]] = {split: [] for split in SPLITS}
         self._written: dict[str, list[WrittenShard]] = {split: [] for split in SPLITS}
-        self.names = [
-            shard_file_name(split, index, count, name)
-            for split, (_, count) in planned.items()
-            for index in range(count)
-            for name in formats
-        ]
+        counts = {split: count for split, (_, count) in planned.items()}
+        self.names = shard_file_names(counts, formats)
 
     def add(self, split: str, pages: pa.Table) -> None:
         """Take the next pages of a split, and write the shards that they fill.

@@ -531,13 +531,11 @@ def _plan_shards(
 ) -> Iterator[tuple[int, tuple[int, ShardTask, bool]]]:
     del pieces
     shards, plan = _planned(totals, names, job)
-    files = [
-        formats.shard_file_name(task.split, task.index, task.count, name)
-        for task in shards
-        for name in job.config.formats
-    ]
+    counts = {shard.split: shard.count for shard in shards}
     job.require(now=True)
-    corpus_folder.plan_files(job.config.output, files)
+    corpus_folder.plan_files(
+        job.config.output, formats.shard_file_names(counts, job.config.formats)
+    )
     job.total("write", len(shards))
     for number, task in enumerate(shards):
         yield _writer_of(number, shards), (number, task, plan is not None)

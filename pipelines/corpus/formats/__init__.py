@@ -32,7 +32,7 @@ that no format knows less than that one.
 
 import difflib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ __all__ = [
     "formats_named",
     "require_formats",
     "shard_file_name",
+    "shard_file_names",
     "write_table",
 ]
 
@@ -170,6 +171,16 @@ def shard_file_name(split: str, index: int, count: int, format: str) -> str:  # 
         raise ValueError(f"shard index must be in 0..{count - 1}, got {index} of {split!r}")
     digits = max(5, len(str(count)))  # as TensorFlow Datasets widens both numbers
     return f"{split}-{index:0{digits}}-of-{count:0{digits}}{format_named(format).suffix}"
+
+
+def shard_file_names(counts: Mapping[str, int], formats: Sequence[str]) -> list[str]:
+    """Return the names of all shards in these formats; ``counts``: of the shards of each split."""
+    return [
+        shard_file_name(split, index, count, name)
+        for split, count in counts.items()
+        for index in range(count)
+        for name in formats
+    ]
 
 
 def write_table(format: str, table: "pa.Table", binary_file: BinaryIO) -> None:  # noqa: A002
