@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 
+from pipelines.commands.one_corpus import OneCorpus
 from pipelines.corpus import layout
 from pipelines.options import add_options, check_bounds, given_values, option
 from pipelines.printing import printable
@@ -10,10 +11,9 @@ from pipelines.report.make import SAMPLES, make_report, make_summary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options:
+class _Options(OneCorpus):
     """What to write."""
 
-    folder: str = option("folder of the corpus, local or remote", "folder", metavar="DIR")
     other: str | None = option(
         "folder of a corpus to show beside it", "other", default=None, metavar="OTHER", nargs="?"
     )

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 
+from pipelines.commands.one_corpus import OneCorpus
 from pipelines.options import add_options, given_values, option
 from pipelines.printing import counted, duration, print_lines, printable, size
 from pipelines.status import Status, as_json, prometheus, status
@@ -12,10 +13,9 @@ _FAILED_SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options:
+class _Options(OneCorpus):
     """Which build to show, and how."""
 
-    folder: str = option("folder of the corpus, local or remote", "folder", metavar="DIR")
     json: bool = option("print a JSON object", default=False)
     prometheus: bool = option("print Prometheus' text format", default=False)
 

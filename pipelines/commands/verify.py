@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from pipelines import storage, verify_corpus
+from pipelines.commands.one_corpus import OneCorpus
 from pipelines.corpus import layout
 from pipelines.corpus.manifest import Manifest
 from pipelines.options import add_options, given_values, option
@@ -14,10 +15,9 @@ from pipelines.verify_corpus import Problem
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options:
+class _Options(OneCorpus):
     """What to check."""
 
-    folder: str = option("folder of the corpus, local or remote", "folder", metavar="DIR")
     json: bool = option("print the result as a JSON object", default=False)
 
 
