@@ -3,6 +3,7 @@
 A folder holds a folder for each task: ``task.json`` and ``SPLIT.jsonl``.
 """
 
+import abc
 import contextlib
 import hashlib
 import json
@@ -196,8 +197,9 @@ class Prepared:
 class _Lazy(Sequence[_Item]):
     """A sequence whose items are read when asked for, by `_at`."""
 
+    @abc.abstractmethod
     def _at(self, place: int) -> _Item:
-        raise NotImplementedError
+        """Read one item."""
 
     @overload
     def __getitem__(self, index: int) -> _Item: ...
