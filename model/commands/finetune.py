@@ -10,6 +10,9 @@ from model.training.train_config import StepConfig, TrainConfig
 from model.tuning.finetune_config import OTHERS, FinetuneConfig
 from pipelines.options import add_options, given_values, refuse_empty
 
+_SCHEDULE = ("warmup", "cooldown")  # fields of TrainConfig that the help text shows elsewhere
+_DEVICES = ("mesh",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``c4 finetune``."""
@@ -41,15 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group, FinetuneConfig, "steps", "batch_size", "input_length", "target_length", "seed",
         "schedule", "learning_rate",
     )  # fmt: skip
-    add_options(group, TrainConfig, "warmup", "cooldown")
+    add_options(group, TrainConfig, *_SCHEDULE)
     add_options(group, FinetuneConfig, "dropout_rate", "loss_divisor")
     add_options(group, StepConfig, *OTHERS[StepConfig])
     group = parser.add_argument_group("checkpoints, evaluation, metrics")
     add_options(group, FinetuneConfig, "keep_best", "eval_every", "eval_limit", "checkpoint_every")
-    add_options(group, TrainConfig, *OTHERS[TrainConfig][2:-1])
+    shown_elsewhere = (*_SCHEDULE, *_DEVICES)
+    others = [name for name in OTHERS[TrainConfig] if name not in shown_elsewhere]
+    add_options(group, TrainConfig, *others)
     group = parser.add_argument_group("devices")
     add_options(group, ModelConfig, *OTHERS[ModelConfig])
-    add_options(group, TrainConfig, "mesh")
+    add_options(group, TrainConfig, *_DEVICES)
     add_options(group, InputConfig, *OTHERS[InputConfig])
     add_process_options(parser)
 
